@@ -1,0 +1,25 @@
+"""The Pulumi program: one configuration in, one platform out."""
+
+import pulumi
+
+from components.config_parse import parse
+from components.config_problems import ConfigError
+from components.delivery.images import ImageError
+from components.platform import Platform
+
+try:
+    config = parse(pulumi.Config("cogniforge").get_object("platform") or {})
+    if config.environment != pulumi.get_stack().split("-")[0]:
+        raise pulumi.RunError(
+            f'the stack is "{pulumi.get_stack()}", but its configuration says environment: {config.environment}; '
+            "a stack is named after its environment (local, or local-<something>)"
+        )
+    platform = Platform(config)
+except (ConfigError, ImageError) as error:
+    raise pulumi.RunError(str(error)) from None
+
+pulumi.export("url", platform.url)
+pulumi.export("apiKey", platform.key.key)
+pulumi.export("authority", platform.certificate.authority)
+pulumi.export("namespace", config.cluster.namespace)
+pulumi.export("parts", platform.parts)

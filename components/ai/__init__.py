@@ -1,0 +1,1 @@
+"""The AI services and the model servers."""

@@ -1,0 +1,216 @@
+"""An AI service as its authors think of it (an intent), and all that Kubernetes needs for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NotRequired, TypedDict
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.base import PlatformComponent, labels, selector
+from components.config import Resources
+
+PROGRESS_DEADLINE_S = 55
+"""A rollout without progress for so long has failed; the reason is then shown within a minute."""
+DRAIN_DELAY_S = 5
+"""How long a stopping pod goes on serving while callers learn that it is leaving."""
+NOBODY = 65532
+
+
+@dataclass(frozen=True)
+class ServiceIntent:
+    """What a service is and who may call it. Workload, network policy and budget follow from this."""
+
+    name: str
+    port: int
+    callers: tuple[str, ...]
+    """Parts whose pods may connect."""
+    replicas: int
+    resources: Resources
+    ready_path: str = "/readyz"
+    live_path: str = "/healthz"
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    arguments: tuple[str, ...] = ()
+    metrics: bool = True
+    drain_seconds: int = 20
+
+
+class AiServiceArgs(TypedDict):
+    """Inputs of a service."""
+
+    namespace: pulumi.Input[str]
+    image: pulumi.Input[str]
+    """Reference by digest."""
+    files: NotRequired[Mapping[str, pulumi.Input[str]]]
+    """Files mounted read-only at /etc/<name>; a change of content rolls the pods."""
+
+
+class AiService(PlatformComponent):
+    """A service: Deployment, Service, ServiceAccount, NetworkPolicy, disruption budget."""
+
+    url: pulumi.Output[str]
+    """Base URL inside the cluster."""
+
+    def __init__(
+        self,
+        name: str,
+        intent: ServiceIntent,
+        args: AiServiceArgs,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("ai", name, args, opts)
+        self._intent, self._namespace = intent, args["namespace"]
+        k8s.core.v1.ServiceAccount(
+            name, metadata=self._meta(), automount_service_account_token=False, opts=self.child()
+        )
+        mounts, volumes = self._files(args.get("files", {}))
+        deployment = self._deployment(args["image"], mounts, volumes)
+        service = self._service()
+        self._network_policy()
+        if intent.replicas > 1:
+            k8s.policy.v1.PodDisruptionBudget(
+                name,
+                metadata=self._meta(),
+                spec={"max_unavailable": 1, "selector": {"match_labels": selector(intent.name)}},
+                opts=self.child(),
+            )
+        # The URL is known once the pods behind it are ready, so whoever takes it comes after them.
+        ready = pulumi.Output.all(self._namespace, deployment.metadata["name"], service.metadata["name"])
+        self.url = ready.apply(lambda known: f"http://{known[2]}.{known[0]}:{intent.port}")
+        probe = f"GET {intent.ready_path} answers 200"
+        self.finish(
+            {"kind": "Deployment", "namespace": self._namespace, "name": intent.name, "probe": probe},
+            url=self.url,
+        )
+
+    def _meta(self, **annotations: str) -> Any:
+        meta: dict[str, Any] = {
+            "name": self._intent.name,
+            "namespace": self._namespace,
+            "labels": labels(self._intent.name, "ai"),
+        }
+        return {**meta, "annotations": annotations} if annotations else meta
+
+    def _files(self, files: Mapping[str, pulumi.Input[str]]) -> tuple[Any, Any]:
+        if not files:
+            return [], []
+        # Auto-named: a new content is a new object, so pods that still run keep the old one.
+        config = k8s.core.v1.ConfigMap(
+            f"{self.name}-files",
+            metadata={"namespace": self._namespace, "labels": labels(self._intent.name, "ai")},
+            data=files,
+            immutable=True,
+            opts=self.child(),
+        )
+        mount = {"name": "files", "mount_path": f"/etc/{self._intent.name}", "read_only": True}
+        return [mount], [{"name": "files", "config_map": {"name": config.metadata["name"]}}]
+
+    def _probe(self, path: str, period_s: int, failures: int) -> Any:
+        return {
+            "http_get": {"path": path, "port": "http"},
+            "period_seconds": period_s,
+            "failure_threshold": failures,
+            "timeout_seconds": 3,
+        }
+
+    def _deployment(self, image: pulumi.Input[str], mounts: Any, volumes: Any) -> k8s.apps.v1.Deployment:
+        intent = self._intent
+        container: Any = {
+            "name": intent.name,
+            "image": image,
+            "args": list(intent.arguments),
+            "env": [{"name": k, "value": v} for k, v in sorted(intent.environment.items())],
+            "ports": [{"name": "http", "container_port": intent.port}],
+            "startup_probe": self._probe(intent.live_path, 1, 40),
+            "readiness_probe": self._probe(intent.ready_path, 2, 2),
+            "liveness_probe": self._probe(intent.live_path, 10, 3),
+            "lifecycle": {"pre_stop": {"sleep": {"seconds": DRAIN_DELAY_S}}},
+            "resources": {
+                "requests": {"cpu": intent.resources.cpu, "memory": intent.resources.memory},
+                "limits": {"memory": intent.resources.memory},
+            },
+            "security_context": restricted(),
+            "volume_mounts": [{"name": "tmp", "mount_path": "/tmp"}, *mounts],
+        }
+        pod: Any = {
+            "service_account_name": intent.name,
+            "automount_service_account_token": False,
+            "enable_service_links": False,
+            "containers": [container],
+            "volumes": [{"name": "tmp", "empty_dir": {"size_limit": "64Mi"}}, *volumes],
+            "termination_grace_period_seconds": DRAIN_DELAY_S + intent.drain_seconds + 5,
+            "topology_spread_constraints": spread(intent.name),
+        }
+        scrape = {"prometheus.io/scrape": "true", "prometheus.io/port": str(intent.port)} if intent.metrics else {}
+        return k8s.apps.v1.Deployment(
+            self.name,
+            metadata=self._meta(),
+            spec={
+                "replicas": intent.replicas,
+                "revision_history_limit": 3,
+                "progress_deadline_seconds": PROGRESS_DEADLINE_S,
+                "selector": {"match_labels": selector(intent.name)},
+                "strategy": {
+                    "type": "RollingUpdate",
+                    "rolling_update": {"max_unavailable": 0, "max_surge": 1},
+                },
+                "template": {
+                    "metadata": {"labels": labels(intent.name, "ai"), "annotations": scrape},
+                    "spec": pod,
+                },
+            },
+            opts=self.child(),
+        )
+
+    def _service(self) -> k8s.core.v1.Service:
+        intent = self._intent
+        return k8s.core.v1.Service(
+            self.name,
+            metadata=self._meta(),
+            spec={
+                "selector": selector(intent.name),
+                "ports": [{"name": "http", "port": intent.port, "target_port": "http", "app_protocol": "http"}],
+            },
+            opts=self.child(),
+        )
+
+    def _network_policy(self) -> None:
+        callers: Any = [{"pod_selector": {"match_labels": selector(caller)}} for caller in self._intent.callers]
+        k8s.networking.v1.NetworkPolicy(
+            self.name,
+            metadata=self._meta(),
+            spec={
+                "pod_selector": {"match_labels": selector(self._intent.name)},
+                "policy_types": ["Ingress"],
+                "ingress": [{"from_": callers, "ports": [{"port": "http"}]}],
+            },
+            opts=self.child(),
+        )
+
+
+def restricted() -> Any:
+    """The restricted Pod Security Standard for a container, and a read-only root besides."""
+    return {
+        "allow_privilege_escalation": False,
+        "read_only_root_filesystem": True,
+        "run_as_non_root": True,
+        "run_as_user": NOBODY,
+        "run_as_group": NOBODY,
+        "capabilities": {"drop": ["ALL"]},
+        "seccomp_profile": {"type": "RuntimeDefault"},
+    }
+
+
+def spread(part: str) -> Any:
+    """Replicas on different nodes and zones where there are several."""
+    return [
+        {
+            "max_skew": 1,
+            "topology_key": key,
+            "when_unsatisfiable": "ScheduleAnyway",
+            "label_selector": {"match_labels": selector(part)},
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]

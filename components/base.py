@@ -1,0 +1,59 @@
+"""What every component of the platform has in common: type token, labels, outputs, health check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import pulumi
+
+PART_OF = "cogniforge"
+
+
+class HealthCheck(TypedDict):
+    """How to tell that a component works. `forge status` reads it from the stack's outputs."""
+
+    kind: str
+    """Kubernetes kind to look at, such as "Deployment"; empty for a component without one."""
+    namespace: pulumi.Input[str]
+    name: pulumi.Input[str]
+    probe: str
+    """What readiness means, in words: "GET /readyz answers 200"."""
+
+
+def labels(part: str, component: str, **extra: str) -> dict[str, str]:
+    """The recommended labels of Kubernetes for an object of a part."""
+    return {
+        "app.kubernetes.io/name": part,
+        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/part-of": PART_OF,
+        "app.kubernetes.io/managed-by": "pulumi",
+        **extra,
+    }
+
+
+def selector(part: str) -> dict[str, str]:
+    """The labels that pick a part's pods; these never change, since selectors cannot."""
+    return {"app.kubernetes.io/name": part, "app.kubernetes.io/part-of": PART_OF}
+
+
+class PlatformComponent(pulumi.ComponentResource):
+    """Base of all components. A subclass makes its resources with `self.child()` and ends with `finish`."""
+
+    health: pulumi.Output[dict[str, Any]]
+
+    def __init__(
+        self, area: str, name: str, args: Mapping[str, Any], opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        """`area` is the folder under components/; the token is `cogniforge:<area>:<class>`."""
+        super().__init__(f"{PART_OF}:{area}:{type(self).__name__}", name, dict(args), opts)
+        self.name = name
+
+    def child(self, **options: Any) -> pulumi.ResourceOptions:
+        """Options that make a resource a child of this component."""
+        return pulumi.ResourceOptions(parent=self, **options)
+
+    def finish(self, health: HealthCheck, **outputs: Any) -> None:
+        """Register the outputs and the health check; every component ends with this."""
+        self.health = pulumi.Output.from_input(dict(health))
+        self.register_outputs({**outputs, "health": self.health})

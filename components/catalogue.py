@@ -1,0 +1,132 @@
+"""Every part of the platform: what it is, its version and image, and how upgrades went."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+LOCK_FILE = Path(__file__).with_name("versions.lock.yaml")
+
+
+class Risk(StrEnum):
+    """What moving from one version of a part to another means."""
+
+    SAFE = "safe"
+    MANUAL = "manual-steps"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One tried move between versions of a part."""
+
+    from_version: str
+    to_version: str
+    risk: Risk
+    notes: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the platform."""
+
+    name: str
+    title: str
+    token: str
+    """Type token of the component that provisions it."""
+    health: str
+    """What its health check does."""
+    image: str = ""
+    """Name of its image in the lock; empty where it has none."""
+    toggle: str = ""
+    """Path in the configuration that switches it on; empty: always on."""
+    transitions: tuple[Transition, ...] = ()
+
+
+PARTS: dict[str, Part] = {
+    part.name: part
+    for part in (
+        Part(
+            "namespace",
+            "Namespace with default-deny network policy",
+            "cogniforge:cluster:PlatformNamespace",
+            "it is Active",
+        ),
+        Part(
+            "gateway",
+            "Gateway (Envoy data plane)",
+            "cogniforge:mesh:Gateway",
+            "the Deployment is available and /ready answers 200",
+            image="gateway",
+        ),
+        Part("router", "AI Router", "cogniforge:ai:AiService", "GET /readyz answers 200", image="router"),
+        Part(
+            "inference-sim",
+            "Model server (vLLM simulator)",
+            "cogniforge:ai:ModelServer",
+            "GET /health answers 200",
+            image="inference-sim",
+            toggle="models[].engine",
+        ),
+        Part("api-key", "API key of the gateway", "cogniforge:security:ApiKey", "the Secret exists"),
+        Part("certificate", "Gateway certificate", "cogniforge:security:Certificate", "the Secret exists"),
+        Part(
+            "end-to-end",
+            "End-to-end check",
+            "cogniforge:observability:EndToEndCheck",
+            "a chat completion through the gateway has choices",
+            image="router",
+        ),
+    )
+}
+
+
+class LockError(Exception):
+    """The lock file cannot be used."""
+
+
+@dataclass(frozen=True)
+class LockedImage:
+    """One of the platform's own images as released."""
+
+    name: str
+    version: str
+    digest: str | None
+
+
+@functools.cache
+def _lock() -> dict[str, Any]:
+    try:
+        content: object = yaml.safe_load(LOCK_FILE.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise LockError(f"{LOCK_FILE} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise LockError(f"{LOCK_FILE} must hold an object")
+    return cast("dict[str, Any]", content)
+
+
+def platform_version() -> str:
+    """The platform's own version."""
+    return str(_lock()["platform"])
+
+
+def image(name: str) -> LockedImage:
+    """The pin of an image. Raises LockError for a name that the lock does not have."""
+    try:
+        entry = _lock()["images"][name]
+    except KeyError:
+        raise LockError(f'{LOCK_FILE} has no image "{name}"') from None
+    return LockedImage(name, str(entry["version"]), entry.get("digest"))
+
+
+def version(part: str) -> str:
+    """The pinned version of a third-party part."""
+    try:
+        return str(_lock()["parts"][part])
+    except KeyError:
+        raise LockError(f'{LOCK_FILE} has no part "{part}"') from None

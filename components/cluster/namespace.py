@@ -1,0 +1,62 @@
+"""The platform's namespace: restricted pods, and no traffic that nobody asked for."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.base import PlatformComponent, labels
+
+DNS_PORT = 53
+
+
+class PlatformNamespaceArgs(TypedDict):
+    """Inputs of the namespace."""
+
+    namespace: pulumi.Input[str]
+    """Its name in Kubernetes."""
+    owner: pulumi.Input[str]
+    """Who answers for it; kept as an annotation."""
+
+
+class PlatformNamespace(PlatformComponent):
+    """A namespace that enforces the restricted Pod Security Standard and denies traffic by default."""
+
+    namespace: pulumi.Output[str]
+
+    def __init__(self, name: str, args: PlatformNamespaceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("cluster", name, args, opts)
+        standard = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
+        namespace = k8s.core.v1.Namespace(
+            name,
+            metadata={
+                "name": args["namespace"],
+                "labels": {**labels("namespace", "cluster"), **standard},
+                "annotations": {"cogniforge.dev/owner": args["owner"]},
+            },
+            opts=self.child(),
+        )
+        self.namespace = namespace.metadata["name"]
+        k8s.networking.v1.NetworkPolicy(
+            f"{name}-default-deny",
+            metadata={
+                "name": "default-deny",
+                "namespace": self.namespace,
+                "labels": labels("namespace", "cluster"),
+            },
+            spec={
+                "pod_selector": {},
+                "policy_types": ["Ingress", "Egress"],
+                "egress": [
+                    {"ports": [{"port": DNS_PORT, "protocol": protocol} for protocol in ("UDP", "TCP")]},
+                    {"to": [{"pod_selector": {"match_labels": {"app.kubernetes.io/part-of": "cogniforge"}}}]},
+                ],
+            },
+            opts=self.child(),
+        )
+        self.finish(
+            {"kind": "Namespace", "namespace": "", "name": self.namespace, "probe": "it is Active"},
+            namespace=self.namespace,
+        )

@@ -1,0 +1,140 @@
+"""Turns validation errors into problems that a person can mend: path, value, limit, fix."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+Location = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in the configuration."""
+
+    path: str
+    value: str
+    limit: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.path} = {self.value}\n    limit: {self.limit}\n    fix:   {self.fix}"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `problems` has every reason."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        head = f"the configuration has {count} problem{'s' if count > 1 else ''}:"
+        super().__init__("\n\n  ".join([head, *(str(p).replace("\n", "\n  ") for p in self.problems)]))
+
+
+def violation(limit: str, fix: str) -> PydanticCustomError:
+    """An error for validators: what is allowed and what to do."""
+    # Pydantic formats the text, so braces in it would be taken for fields.
+    return PydanticCustomError("platform", "{limit}", {"limit": limit, "fix": fix})
+
+
+def format_location(location: Location) -> str:
+    """`services.router.models[0].name`."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else part)
+    return text or "(the whole configuration)"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict | list):
+        return "(an object)" if isinstance(value, dict) else "(a list)"
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else text[:77] + '..."'
+
+
+def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel] | None:
+    """The model class whose field a location names, found through the annotations."""
+    current: type[BaseModel] | None = model
+    for part in location[:-1]:
+        if current is None or isinstance(part, int):
+            continue
+        field = next((f for n, f in current.model_fields.items() if part in (n, f.alias)), None)
+        current = _inner_model(field.annotation) if field else None
+    return current
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in typing.get_args(annotation):
+        if found := _inner_model(part):
+            return found
+    return None
+
+
+def _field_names(model: type[BaseModel] | None) -> list[str]:
+    return [f.alias or n for n, f in model.model_fields.items()] if model else []
+
+
+_BOUNDS = {
+    "greater_than_equal": ("at least {ge}", "raise it to {ge} or more"),
+    "greater_than": ("more than {gt}", "set a value above {gt}"),
+    "less_than_equal": ("at most {le}", "lower it to {le} or less"),
+    "less_than": ("less than {lt}", "set a value below {lt}"),
+    "too_short": ("at least {min_length} entries", "add entries"),
+    "too_long": ("at most {max_length} entries", "remove entries"),
+    "string_too_short": ("at least {min_length} characters", "make it longer"),
+    "string_too_long": ("at most {max_length} characters", "shorten it"),
+}
+_TYPES = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "a string",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+
+
+def describe(error: ErrorDetails, model: type[BaseModel]) -> Problem:
+    """One of pydantic's errors as a Problem."""
+    location = error["loc"]
+    path, kind = format_location(location), error["type"]
+    context = error.get("ctx") or {}
+    value = _shown(error["input"])
+    if kind == "platform":
+        return Problem(path, value, str(context["limit"]), str(context["fix"]))
+    if kind == "missing":
+        return Problem(path, "(missing)", "required", f"add `{location[-1]}`")
+    if kind == "extra_forbidden":
+        names = _field_names(_model_at(model, location))
+        near = difflib.get_close_matches(str(location[-1]), names, 1)
+        fix = f'did you mean "{near[0]}"?' if near else "remove it"
+        return Problem(path, value, f"one of {', '.join(sorted(names))}", fix)
+    if kind in _BOUNDS:
+        limit, fix = _BOUNDS[kind]
+        return Problem(path, value, limit.format(**context), fix.format(**context))
+    if kind == "enum":
+        options = str(context["expected"])
+        near = difflib.get_close_matches(
+            str(error["input"]), options.replace("'", "").replace(" or ", ", ").split(", "), 1
+        )
+        return Problem(path, value, f"one of {options}", f'did you mean "{near[0]}"?' if near else "choose one of them")
+    if kind == "string_pattern_mismatch":
+        return Problem(path, value, f"must match {context['pattern']}", "correct the spelling")
+    if kind in _TYPES:
+        return Problem(path, value, f"must be {_TYPES[kind]}", f"write {_TYPES[kind]}")
+    return Problem(path, value, error["msg"], "correct the value")

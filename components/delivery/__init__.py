@@ -1,0 +1,1 @@
+"""Images: which digest runs, and the proof that it is ours."""

@@ -1,0 +1,114 @@
+"""Which image runs: always a digest, and only after its signature was verified."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pulumi
+
+from components import catalogue
+from components.config import Images, ImageSource
+from components.delivery import registry
+
+INDEX_VARIABLE = "COGNIFORGE_IMAGES"
+"""Names the file in which `forge up` records what it built."""
+KEY_VARIABLE = "COGNIFORGE_IMAGE_KEY"
+"""Names the public key that signatures are checked with."""
+COSIGN_VARIABLE = "COGNIFORGE_COSIGN"
+"""Names the cosign program; default: the one on PATH."""
+
+
+class ImageError(Exception):
+    """An image must not be deployed; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class ImageResolver:
+    """Finds references and verifies them."""
+
+    settings: Images
+
+    def reference(self, name: str) -> pulumi.Output[str]:
+        """The image's reference by digest.
+
+        In a preview the reference may be unknown, because the image need not exist yet. In an
+        update it is verified first. Raises ImageError, which stops the update before anything changes.
+        """
+        found = self._find(name)
+        if pulumi.runtime.is_dry_run():
+            return pulumi.Output.from_input(found) if found else _unknown()
+        if found is None:
+            raise ImageError(self._missing(name))
+        self._verify(name, found)
+        return pulumi.Output.from_input(found)
+
+    def _find(self, name: str) -> str | None:
+        if self.settings.source is ImageSource.REGISTRY:
+            digest = catalogue.image(name).digest
+            return f"{self.settings.registry}/{name}@{digest}" if digest else None
+        record = _local_index().get(name)
+        return f"{record['repository']}@{record['digest']}" if record else None
+
+    def _missing(self, name: str) -> str:
+        if self.settings.source is ImageSource.REGISTRY:
+            return (
+                f'image "{name}" {catalogue.image(name).version} is not released: '
+                f"{catalogue.LOCK_FILE.name} has no digest for it"
+            )
+        return f'image "{name}" has not been built on this machine; run `forge up`, or `forge images`'
+
+    def _verify(self, name: str, reference: str) -> None:
+        key = os.environ.get(KEY_VARIABLE, "")
+        if not key or not Path(key).exists():
+            raise ImageError(f'image "{name}": no public key to verify it with; set {KEY_VARIABLE} to a cosign.pub')
+        # The key is this installation's own and there is no transparency log to ask.
+        flags = ("--insecure-ignore-tlog=true", "--private-infrastructure=true", "--output=json")
+        program = os.environ.get(COSIGN_VARIABLE, "cosign")
+        try:
+            result = subprocess.run(
+                [program, "verify", "--key", key, *flags, reference],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ImageError(f'image "{name}" cannot be verified: {error}') from None
+        reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1] if result.returncode else None
+        if reason is None and self.settings.source is ImageSource.LOCAL_BUILD:
+            reason = registry.altered(reference)
+        if reason is not None:
+            raise ImageError(
+                f'image "{name}" is not what was signed: {reason}\n'
+                f"  reference: {reference}\n"
+                "  Nothing was changed. If you did not change the image yourself, treat the registry as tampered with; "
+                "`forge images --rebuild` builds and signs it again."
+            )
+
+
+def _unknown() -> pulumi.Output[str]:
+    """An output that a preview shows as not known yet."""
+
+    async def value() -> str:
+        return ""
+
+    async def known() -> bool:
+        return False
+
+    async def secret() -> bool:
+        return False
+
+    return pulumi.Output(set(), value(), known(), secret())  # pyright: ignore[reportArgumentType]
+
+
+def _local_index() -> dict[str, dict[str, str]]:
+    path = os.environ.get(INDEX_VARIABLE)
+    if not path or not Path(path).exists():
+        return {}
+    try:
+        return json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise ImageError(f"{path} is damaged: {error}; delete it and run `forge up`") from None

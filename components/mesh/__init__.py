@@ -1,0 +1,1 @@
+"""How callers reach the services: the gateway and its renderers."""

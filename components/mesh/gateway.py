@@ -1,0 +1,195 @@
+"""The gateway: TLS, API keys, limits and routes in front of the services."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypedDict, cast
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.ai.service import PROGRESS_DEADLINE_S, restricted, spread
+from components.base import PlatformComponent, labels, selector
+from components.mesh import envoy
+from components.mesh.routes import GatewayIntent
+
+DRAIN_SECONDS = 15
+
+
+class GatewayArgs(TypedDict):
+    """Inputs of the gateway."""
+
+    namespace: pulumi.Input[str]
+    image: pulumi.Input[str]
+    """Envoy, by digest."""
+    keys: dict[str, pulumi.Input[str]]
+    """API keys by client."""
+    certificate_secret: pulumi.Input[str]
+    """A kubernetes.io/tls Secret."""
+    certificate_version: pulumi.Input[str]
+    """Changes when the certificate does, so that the pods are rolled."""
+    replicas: int
+    cpu: str
+    """CPU request of a replica."""
+    memory: str
+    """Memory request and limit of a replica."""
+    local_port_offset: int
+    """Added to the port by the local load balancer, which has no address of its own."""
+
+
+class Gateway(PlatformComponent):
+    """Envoy as the data plane of a `GatewayIntent`."""
+
+    address: pulumi.Output[str]
+    """Where clients connect: host:port."""
+
+    def __init__(
+        self, name: str, intent: GatewayIntent, args: GatewayArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("mesh", name, {**args, "keys": pulumi.Output.secret(args["keys"])}, opts)
+        self._args = args
+        bootstrap = pulumi.Output.all(**args["keys"]).apply(
+            lambda keys: json.dumps(envoy.render(intent, keys), separators=(",", ":"))
+        )
+        # Auto-named, like all mounted files: a new content is a new object and rolls the pods.
+        config = k8s.core.v1.Secret(
+            f"{name}-config",
+            metadata={"namespace": args["namespace"], "labels": labels("gateway", "mesh")},
+            string_data={"envoy.json": pulumi.Output.secret(bootstrap)},
+            immutable=True,
+            opts=self.child(),
+        )
+        k8s.core.v1.ServiceAccount(
+            name, metadata=self._meta(), automount_service_account_token=False, opts=self.child()
+        )
+        deployment = self._deployment(config.metadata["name"])
+        service = self._service(intent)
+        self._network_policy()
+        if args["replicas"] > 1:
+            k8s.policy.v1.PodDisruptionBudget(
+                name,
+                metadata=self._meta(),
+                spec={"max_unavailable": 1, "selector": {"match_labels": selector("gateway")}},
+                opts=self.child(),
+            )
+        port = intent.port + args["local_port_offset"]
+        self.address = pulumi.Output.all(service.status, deployment.metadata["name"]).apply(
+            lambda both: f"{_ingress_host(cast('Mapping[str, Any] | None', both[0]))}:{port}"
+        )
+        probe = "the Deployment is available and /ready answers 200"
+        self.finish(
+            {"kind": "Deployment", "namespace": args["namespace"], "name": "gateway", "probe": probe},
+            address=self.address,
+        )
+
+    def _meta(self, **annotations: str) -> Any:
+        meta: dict[str, Any] = {
+            "name": "gateway",
+            "namespace": self._args["namespace"],
+            "labels": labels("gateway", "mesh"),
+        }
+        return {**meta, "annotations": annotations} if annotations else meta
+
+    def _deployment(self, config_name: pulumi.Input[str]) -> k8s.apps.v1.Deployment:
+        args = self._args
+        ready: Any = {"http_get": {"path": "/ready", "port": "status"}, "timeout_seconds": 3}
+        container: Any = {
+            "name": "envoy",
+            "image": args["image"],
+            "args": [
+                *("--config-path", "/etc/gateway/envoy.json"),
+                *("--log-level", "warning"),
+                *("--drain-time-s", str(DRAIN_SECONDS)),
+                *("--concurrency", "2"),
+                "--disable-hot-restart",
+            ],
+            "ports": [
+                {"name": "https", "container_port": envoy.LISTEN_PORT},
+                {"name": "status", "container_port": envoy.STATUS_PORT},
+            ],
+            "startup_probe": {**ready, "period_seconds": 1, "failure_threshold": 40},
+            "readiness_probe": {**ready, "period_seconds": 2, "failure_threshold": 2},
+            "liveness_probe": {**ready, "period_seconds": 10, "failure_threshold": 3},
+            "lifecycle": {"pre_stop": {"sleep": {"seconds": DRAIN_SECONDS}}},
+            "resources": {
+                "requests": {"cpu": args["cpu"], "memory": args["memory"]},
+                "limits": {"memory": args["memory"]},
+            },
+            "security_context": restricted(),
+            "volume_mounts": [
+                {"name": "config", "mount_path": "/etc/gateway", "read_only": True},
+                {"name": "tls", "mount_path": envoy.TLS_FOLDER, "read_only": True},
+                {"name": "tmp", "mount_path": "/tmp"},
+            ],
+        }
+        pod: Any = {
+            "service_account_name": "gateway",
+            "automount_service_account_token": False,
+            "enable_service_links": False,
+            "termination_grace_period_seconds": DRAIN_SECONDS + 10,
+            "topology_spread_constraints": spread("gateway"),
+            "containers": [container],
+            "volumes": [
+                {"name": "config", "secret": {"secret_name": config_name}},
+                {"name": "tls", "secret": {"secret_name": args["certificate_secret"]}},
+                {"name": "tmp", "empty_dir": {"size_limit": "64Mi"}},
+            ],
+        }
+        scrape: Any = {
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": str(envoy.STATUS_PORT),
+            "prometheus.io/path": "/stats/prometheus",
+            "cogniforge.dev/certificate": args["certificate_version"],
+        }
+        return k8s.apps.v1.Deployment(
+            self.name,
+            metadata=self._meta(),
+            spec={
+                "replicas": args["replicas"],
+                "revision_history_limit": 3,
+                "progress_deadline_seconds": PROGRESS_DEADLINE_S,
+                "selector": {"match_labels": selector("gateway")},
+                "strategy": {
+                    "type": "RollingUpdate",
+                    "rolling_update": {"max_unavailable": 0, "max_surge": 1},
+                },
+                "template": {
+                    "metadata": {"labels": labels("gateway", "mesh"), "annotations": scrape},
+                    "spec": pod,
+                },
+            },
+            opts=self.child(),
+        )
+
+    def _service(self, intent: GatewayIntent) -> k8s.core.v1.Service:
+        offset = self._args["local_port_offset"]
+        return k8s.core.v1.Service(
+            self.name,
+            metadata=self._meta(**{"cogniforge.dev/local-port-offset": str(offset)} if offset else {}),
+            spec={
+                "type": "LoadBalancer",
+                "selector": selector("gateway"),
+                "ports": [{"name": "https", "port": intent.port, "target_port": "https"}],
+            },
+            opts=self.child(),
+        )
+
+    def _network_policy(self) -> None:
+        k8s.networking.v1.NetworkPolicy(
+            self.name,
+            metadata=self._meta(),
+            spec={
+                "pod_selector": {"match_labels": selector("gateway")},
+                "policy_types": ["Ingress"],
+                "ingress": [{"ports": [{"port": "https"}, {"port": "status"}]}],
+            },
+            opts=self.child(),
+        )
+
+
+def _ingress_host(status: Mapping[str, Any] | None) -> str:
+    """The host that the cluster's load balancer gave the Service; "pending" while it has none."""
+    balancer = cast("Mapping[str, Any]", (status or {}).get("load_balancer") or {})
+    ingress = cast("list[Mapping[str, Any]]", balancer.get("ingress") or [])
+    return str(ingress[0].get("hostname") or ingress[0].get("ip")) if ingress else "pending"

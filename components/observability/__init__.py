@@ -1,0 +1,1 @@
+"""Knowing that it works: health checks."""

@@ -1,0 +1,92 @@
+"""The platform's own proof: a chat completion through the gateway, asked from inside the cluster."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypedDict
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.ai.service import restricted
+from components.base import PlatformComponent, labels
+
+TIMEOUT_S = 50
+
+
+class EndToEndCheckArgs(TypedDict):
+    """Inputs of the check."""
+
+    namespace: pulumi.Input[str]
+    image: pulumi.Input[str]
+    """Any image with the kit in it."""
+    url: pulumi.Input[str]
+    model: str
+    key_secret: pulumi.Input[str]
+    certificate_secret: pulumi.Input[str]
+    release: pulumi.Input[str]
+    """Changes with what is checked, so that the check runs again."""
+
+
+class EndToEndCheck(PlatformComponent):
+    """A Job that must succeed for the update to succeed; a new release replaces it."""
+
+    def __init__(self, name: str, args: EndToEndCheckArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("observability", name, args, opts)
+        question = {
+            "model": args["model"],
+            "messages": [{"role": "user", "content": "Are you there?"}],
+            "max_tokens": 8,
+        }
+        env: Any = [
+            {"name": "CHECK_URL", "value": args["url"]},
+            {"name": "CHECK_BODY", "value": json.dumps(question)},
+            {"name": "CHECK_CA", "value": "/etc/ca/ca.crt"},
+            {"name": "CHECK_EXPECT", "value": "choices"},
+            {"name": "CHECK_TIMEOUT_SECONDS", "value": str(TIMEOUT_S - 5)},
+            {"name": "CHECK_RELEASE", "value": args["release"]},
+            {
+                "name": "CHECK_KEY",
+                "value_from": {"secret_key_ref": {"name": args["key_secret"], "key": "key"}},
+            },
+        ]
+        container: Any = {
+            "name": "check",
+            "image": args["image"],
+            "command": ["python3", "-m", "kit.check"],
+            "env": env,
+            "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
+            "security_context": restricted(),
+            "volume_mounts": [{"name": "ca", "mount_path": "/etc/ca", "read_only": True}],
+        }
+        authority = {
+            "secret_name": args["certificate_secret"],
+            "items": [{"key": "ca.crt", "path": "ca.crt"}],
+        }
+        pod: Any = {
+            "restart_policy": "Never",
+            "automount_service_account_token": False,
+            "containers": [container],
+            "volumes": [{"name": "ca", "secret": authority}],
+        }
+        job = k8s.batch.v1.Job(
+            name,
+            metadata={"namespace": args["namespace"], "labels": labels("end-to-end", "observability")},
+            spec={
+                "backoff_limit": 0,
+                "active_deadline_seconds": TIMEOUT_S + 10,
+                "template": {
+                    "metadata": {"labels": labels("end-to-end", "observability")},
+                    "spec": pod,
+                },
+            },
+            opts=self.child(delete_before_replace=True),
+        )
+        self.finish(
+            {
+                "kind": "Job",
+                "namespace": args["namespace"],
+                "name": job.metadata["name"],
+                "probe": "a chat completion through the gateway has choices",
+            }
+        )

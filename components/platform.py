@@ -1,0 +1,163 @@
+"""The whole platform: which parts there are and what each takes from the others."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components import catalogue
+from components.ai import model_server, router
+from components.ai.service import AiService
+from components.base import PlatformComponent
+from components.cluster.connection import connect
+from components.cluster.namespace import PlatformNamespace
+from components.config import Model, PlatformConfig, quantity
+from components.delivery.images import ImageResolver
+from components.mesh.gateway import Gateway
+from components.mesh.routes import Backend, GatewayIntent, Route
+from components.observability.end_to_end import EndToEndCheck
+from components.security.api_key import ApiKey
+from components.security.certificate import Certificate
+
+CERTIFICATE_SECRET = "gateway-tls"
+KEY_SECRET = "gateway-key-default"
+
+
+class Platform(PlatformComponent):
+    """An environment of the platform, from one configuration."""
+
+    def __init__(self, config: PlatformConfig, opts: pulumi.ResourceOptions | None = None) -> None:
+        env = config.environment.value
+        super().__init__("platform", f"{env}-platform", {"version": catalogue.platform_version()}, opts)
+        self._config, self._env = config, env
+        self._images = ImageResolver(config.images)
+        # Every image is verified before the first resource is registered: a bad one changes nothing.
+        images = {name: self._images.reference(name) for name in ("router", "gateway", "inference-sim")}
+        self._cluster: k8s.Provider = connect(f"{env}-cluster", config.cluster, self.child())
+        space = PlatformNamespace(
+            f"{env}-namespace",
+            {"namespace": config.cluster.namespace, "owner": config.owner},
+            self._options(),
+        )
+        self._namespace = space.namespace
+        models = [self._model(model, images["inference-sim"]) for model in config.models]
+        self._router = self._ai_router(images["router"], models)
+        self.key = ApiKey(f"{env}-api-key", {"namespace": self._namespace, "secret_name": KEY_SECRET}, self._options())
+        self.certificate = self._certificate()
+        self.gateway = self._gateway(images["gateway"])
+        check = self._end_to_end(images)
+        parts: dict[str, PlatformComponent] = {
+            "namespace": space,
+            **{model_server.part_name(m): s for m, (_, s) in zip(config.models, models, strict=True)},
+            "router": self._router,
+            "api-key": self.key,
+            "certificate": self.certificate,
+            "gateway": self.gateway,
+            "end-to-end": check,
+        }
+        self.parts = {name: part.health for name, part in parts.items()}
+        self.url = pulumi.Output.concat("https://", self._public_address(), "/v1")
+        self.finish(
+            {
+                "kind": "Job",
+                "namespace": self._namespace,
+                "name": "end-to-end",
+                "probe": "all parts are healthy",
+            },
+            url=self.url,
+        )
+
+    def _options(self, depends_on: list[pulumi.Resource] | None = None) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(parent=self, providers={"kubernetes": self._cluster}, depends_on=depends_on or [])
+
+    def _model(self, model: Model, image: pulumi.Input[str]) -> tuple[Model, AiService]:
+        intent = model_server.simulator(model)
+        name = f"{self._env}-{model_server.part_name(model)}"
+        return model, AiService(name, intent, {"namespace": self._namespace, "image": image}, self._options())
+
+    def _ai_router(self, image: pulumi.Input[str], models: list[tuple[Model, AiService]]) -> AiService:
+        urls = pulumi.Output.all(**{model.name: service.url for model, service in models})
+        by_name = {model.name: model for model, _ in models}
+        table = urls.apply(lambda found: router.route_table({n: (by_name[n], url) for n, url in found.items()}))
+        return AiService(
+            f"{self._env}-router",
+            router.intent(self._config),
+            {"namespace": self._namespace, "image": image, "files": {"routes.json": table}},
+            self._options(),
+        )
+
+    def _certificate(self) -> Certificate:
+        inside = f"gateway.{self._config.cluster.namespace}"
+        hosts = [*self._config.gateway.hosts, inside, f"{inside}.svc.cluster.local", "127.0.0.1"]
+        return Certificate(
+            f"{self._env}-certificate",
+            {"namespace": self._namespace, "secret_name": CERTIFICATE_SECRET, "hosts": hosts},
+            self._options(),
+        )
+
+    def _gateway(self, image: pulumi.Input[str]) -> Gateway:
+        settings, namespace = self._config.gateway, self._config.cluster.namespace
+        backend = Backend("router", f"router.{namespace}", router.PORT)
+        route = Route("/v1/", backend, settings.request_timeout_seconds, settings.idle_timeout_seconds)
+        intent = GatewayIntent(
+            # Callers inside the cluster use the Service's name; loopback is the local load balancer's.
+            hosts=(
+                *settings.hosts,
+                f"gateway.{namespace}",
+                f"gateway.{namespace}.svc.cluster.local",
+                "127.0.0.1",
+            ),
+            port=settings.port,
+            routes=(route,),
+            max_body_bytes=int(quantity(settings.max_body_size).to_integral_value(rounding="ROUND_FLOOR")),
+            requests_per_second=settings.rate_limit.requests_per_second,
+            burst=settings.rate_limit.burst,
+        )
+        return Gateway(
+            f"{self._env}-gateway",
+            intent,
+            {
+                "namespace": self._namespace,
+                "image": image,
+                "keys": {"default": self.key.key},
+                "certificate_secret": self.certificate.secret_name,
+                "certificate_version": self.certificate.authority.apply(_fingerprint),
+                "replicas": settings.replicas,
+                "cpu": settings.resources.cpu,
+                "memory": settings.resources.memory,
+                "local_port_offset": 0,
+            },
+            self._options(),
+        )
+
+    def _end_to_end(self, images: dict[str, pulumi.Output[str]]) -> EndToEndCheck:
+        inside = f"gateway.{self._config.cluster.namespace}.svc.cluster.local"
+        release = pulumi.Output.all(*images.values(), self._config.model_dump_json()).apply(
+            lambda values: _fingerprint("\n".join(map(str, values)))
+        )
+        return EndToEndCheck(
+            f"{self._env}-end-to-end",
+            {
+                "namespace": self._namespace,
+                "image": images["router"],
+                "url": f"https://{inside}:{self._config.gateway.port}/v1/chat/completions",
+                "model": self._config.models[0].name,
+                "key_secret": self.key.secret_name,
+                "certificate_secret": self.certificate.secret_name,
+                "release": release,
+            },
+            self._options([self.gateway, self._router]),
+        )
+
+    def _public_address(self) -> pulumi.Output[str]:
+        """The configured host if it is a plain name, else what the load balancer was given."""
+        host, port = self._config.gateway.hosts[0], self._config.gateway.port
+        if host.startswith("*"):
+            return self.gateway.address
+        return self.gateway.address.apply(lambda _: host if port == 443 else f"{host}:{port}")
+
+
+def _fingerprint(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

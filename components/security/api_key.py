@@ -1,0 +1,62 @@
+"""An API key: random, held as a secret in the state and in Kubernetes, never a default."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+import pulumi
+import pulumi_kubernetes as k8s
+import pulumi_random as random
+
+from components.base import PlatformComponent, labels
+
+PREFIX = "cf-"
+LENGTH = 40
+"""Letters and digits; 40 of them are 238 bits."""
+
+
+class ApiKeyArgs(TypedDict):
+    """Inputs of an API key."""
+
+    namespace: pulumi.Input[str]
+    secret_name: str
+    generation: NotRequired[str]
+    """Change it to rotate the key."""
+
+
+class ApiKey(PlatformComponent):
+    """One client's key."""
+
+    key: pulumi.Output[str]
+    """The key; a secret."""
+    secret_name: pulumi.Output[str]
+
+    def __init__(self, name: str, args: ApiKeyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("security", name, args, opts)
+        password = random.RandomPassword(
+            name,
+            length=LENGTH,
+            special=False,
+            keepers={"generation": args.get("generation", "1")},
+            opts=self.child(additional_secret_outputs=["result"]),
+        )
+        self.key = pulumi.Output.secret(pulumi.Output.concat(PREFIX, password.result))
+        secret = k8s.core.v1.Secret(
+            name,
+            metadata={
+                "name": args["secret_name"],
+                "namespace": args["namespace"],
+                "labels": labels("api-key", "security"),
+            },
+            string_data={"key": self.key},
+            opts=self.child(),
+        )
+        self.secret_name = secret.metadata["name"]
+        self.finish(
+            {
+                "kind": "Secret",
+                "namespace": args["namespace"],
+                "name": self.secret_name,
+                "probe": "the Secret exists",
+            }
+        )

@@ -1,0 +1,97 @@
+"""A private certificate authority and a server certificate that it signs."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import TypedDict
+
+import pulumi
+import pulumi_kubernetes as k8s
+import pulumi_tls as tls
+
+from components.base import PlatformComponent, labels
+
+CA_HOURS = 10 * 365 * 24
+CERTIFICATE_HOURS = 397 * 24
+"""The longest that browsers accept (CA/Browser Forum ballot SC31)."""
+
+
+class CertificateArgs(TypedDict):
+    """Inputs of a certificate."""
+
+    namespace: pulumi.Input[str]
+    secret_name: str
+    """Kubernetes Secret that gets tls.crt, tls.key and ca.crt."""
+    hosts: Sequence[str]
+    """DNS names and IP addresses."""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class Certificate(PlatformComponent):
+    """A server certificate with an authority of its own; private keys are secrets in the state."""
+
+    authority: pulumi.Output[str]
+    """The authority's certificate (PEM), for clients to trust."""
+    secret_name: pulumi.Output[str]
+
+    def __init__(self, name: str, args: CertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("security", name, args, opts)
+        ca_key = tls.PrivateKey(f"{name}-ca", algorithm="ECDSA", ecdsa_curve="P256", opts=self.child())
+        ca = tls.SelfSignedCert(
+            f"{name}-ca",
+            private_key_pem=ca_key.private_key_pem,
+            subject={"common_name": "CogniForge platform", "organization": "CogniForge"},
+            is_ca_certificate=True,
+            validity_period_hours=CA_HOURS,
+            allowed_uses=["cert_signing", "crl_signing"],
+            opts=self.child(),
+        )
+        key = tls.PrivateKey(name, algorithm="ECDSA", ecdsa_curve="P256", opts=self.child())
+        request = tls.CertRequest(
+            name,
+            private_key_pem=key.private_key_pem,
+            subject={"common_name": args["hosts"][0], "organization": "CogniForge"},
+            dns_names=[host for host in args["hosts"] if not _is_address(host)],
+            ip_addresses=[host for host in args["hosts"] if _is_address(host)],
+            opts=self.child(),
+        )
+        certificate = tls.LocallySignedCert(
+            name,
+            cert_request_pem=request.cert_request_pem,
+            ca_private_key_pem=ca_key.private_key_pem,
+            ca_cert_pem=ca.cert_pem,
+            validity_period_hours=CERTIFICATE_HOURS,
+            allowed_uses=["digital_signature", "key_encipherment", "server_auth"],
+            opts=self.child(),
+        )
+        chain = pulumi.Output.concat(certificate.cert_pem, ca.cert_pem)
+        secret = k8s.core.v1.Secret(
+            name,
+            metadata={
+                "name": args["secret_name"],
+                "namespace": args["namespace"],
+                "labels": labels("certificate", "security"),
+            },
+            type="kubernetes.io/tls",
+            string_data={"tls.crt": chain, "tls.key": key.private_key_pem_pkcs8, "ca.crt": ca.cert_pem},
+            opts=self.child(),
+        )
+        self.authority = pulumi.Output.unsecret(ca.cert_pem)
+        self.secret_name = secret.metadata["name"]
+        self.finish(
+            {
+                "kind": "Secret",
+                "namespace": args["namespace"],
+                "name": self.secret_name,
+                "probe": "the Secret exists",
+            },
+            authority=self.authority,
+        )
