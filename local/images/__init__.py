@@ -1,0 +1,1 @@
+"""Builds, describes, signs and records the project's images."""

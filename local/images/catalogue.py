@@ -1,0 +1,60 @@
+"""The images that this project builds, in build order, and what goes into each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from local import paths
+from local.toolchain.tools import ToolName
+
+SOURCES = paths.PROJECT / "service_images"
+
+
+class ImageName(StrEnum):
+    """Every image, by its folder under service_images/."""
+
+    PAUSE = "pause"
+    BASE = "base"
+    KIT = "kit"
+    ROUTER = "router"
+    INFERENCE_SIM = "inference-sim"
+    GATEWAY = "gateway"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image's recipe."""
+
+    name: ImageName
+    parents: tuple[ImageName, ...] = ()
+    """Images named by build arguments (BASE, KIT) in the Containerfile."""
+    tool: ToolName | None = None
+    """A Go program copied into the context."""
+    rootfs: bool = False
+    """Whether the context holds a Debian root file system."""
+    wheels: bool = False
+    """Whether the context holds the wheels of requirements.lock."""
+    sources: bool = False
+    """Whether the context holds src/."""
+    runs: bool = True
+    """Whether pods run it (then it is signed); base images are only built upon."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the Containerfile is."""
+        return SOURCES / self.name
+
+
+IMAGES: dict[ImageName, Image] = {
+    image.name: image
+    for image in (
+        Image(ImageName.PAUSE, tool=ToolName.PAUSE),
+        Image(ImageName.BASE, rootfs=True, runs=False),
+        Image(ImageName.KIT, (ImageName.BASE,), wheels=True, sources=True, runs=False),
+        Image(ImageName.ROUTER, (ImageName.KIT,), sources=True),
+        Image(ImageName.INFERENCE_SIM, tool=ToolName.INFERENCE_SIM),
+        Image(ImageName.GATEWAY, (ImageName.BASE,), wheels=True),
+    )
+}

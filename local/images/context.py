@@ -1,0 +1,164 @@
+"""Build contexts: everything that a Containerfile copies, laid out in one folder and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from filelock import FileLock
+
+from local import paths
+from local.errors import LocalError
+from local.images.catalogue import Image
+from local.toolchain import builder
+
+SOURCE_DATE_EPOCH = 1_767_225_600
+"""Every file's and layer's time, 2026-01-01T00:00:00Z, so that the same content is the same digest."""
+PYTHON = "3.11"
+RECIPE = "3"
+"""Raised when the way of building changes, so that all images are built again."""
+SUITE = "bookworm"
+_EXCLUDES = ("doc", "man", "locale", "info", "lintian", "bug", "groff")
+
+
+def assemble(image: Image, folder: Path) -> str:
+    """Fill `folder` with the context of `image`; returns a hash of its content."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shutil.copy(image.folder / "Containerfile", folder)
+    if image.tool:
+        _place(builder.resolve(image.tool), folder / image.tool)
+    if image.rootfs:
+        _place(_rootfs(image.folder / "packages.txt"), folder / "rootfs.tar")
+    if image.wheels:
+        shutil.copy(image.folder / "requirements.lock", folder)
+        shutil.copytree(_wheels(image.folder / "requirements.lock"), folder / "wheels", copy_function=os.link)
+    if image.sources:
+        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.pyc")
+        shutil.copytree(image.folder / "src", folder / "src", ignore=ignore)
+        _fix_modes(folder / "src")
+    return _hash(folder)
+
+
+def _fix_modes(folder: Path) -> None:
+    """The same modes whatever the umask of the checkout was."""
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _place(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
+
+
+def _hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(str(path.relative_to(folder)).encode() + b"\0")
+        with path.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _rootfs(package_list: Path) -> Path:
+    """A Debian root file system as a tar, made once per package list and kept in the cache."""
+    names = [line for line in package_list.read_text().split("\n") if line and not line.startswith("#")]
+    key = hashlib.sha256("\n".join([SUITE, platform.machine(), *_EXCLUDES, *names]).encode()).hexdigest()[:16]
+    target = paths.cache() / "rootfs" / f"{SUITE}-{key}.tar"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")):
+        if not target.exists():
+            _make_rootfs(names, target)
+    return target
+
+
+def _make_rootfs(names: list[str], target: Path) -> None:
+    sources = [p for p in _package_sources() if p.exists()]
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        output = Path(scratch) / "rootfs.tar"
+        command = [
+            "mmdebstrap",
+            "--variant=essential",
+            f"--include={','.join(names)}",
+            '--aptopt=Acquire::Languages "none"',
+            *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _EXCLUDES),
+            "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+            # Caches and logs differ from run to run and serve nothing in an image.
+            '--customize-hook=rm -rf "$1"/var/cache/* "$1"/var/log/* "$1"/etc/machine-id "$1"/etc/hostname '
+            '"$1"/etc/resolv.conf',
+            SUITE,
+            str(output),
+            *map(str, sources),
+        ]
+        env = {**os.environ, "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH)}
+        result = subprocess.run(command, env=env, capture_output=True, text=True)
+        if result.returncode != 0:
+            raise LocalError(
+                "the base image's root file system could not be made from Debian packages",
+                reason="\n       ".join(result.stderr.strip().splitlines()[-6:]),
+                fix="check that the package sources in /etc/apt answer (`apt-get update`), then try again",
+            )
+        output.replace(target)
+
+
+def _package_sources() -> list[Path]:
+    """Debian's own sources of this machine, leaving out third parties'."""
+    folder = Path("/etc/apt/sources.list.d")
+    found = [p for p in sorted(folder.glob("*")) if p.suffix in {".sources", ".list"} and "debian" in p.name]
+    return found or [Path("/etc/apt/sources.list")]
+
+
+def _wheels(lock: Path) -> Path:
+    """The wheels of a lock file, downloaded once and checked against its hashes."""
+    machine = platform.machine()
+    key = hashlib.sha256(lock.read_bytes() + machine.encode()).hexdigest()[:16]
+    target = paths.cache() / "wheels" / key
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")):
+        if not target.exists():
+            _download_wheels(lock, machine, target)
+    return target
+
+
+def _download_wheels(lock: Path, machine: str, target: Path) -> None:
+    platforms = [f"manylinux_2_{n}_{machine}" for n in (31, 28, 17)] + [f"manylinux2014_{machine}"]
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        output = Path(scratch) / "wheels"
+        command = [
+            *(
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "-q",
+                "--require-hashes",
+                "--no-deps",
+                "--only-binary=:all:",
+            ),
+            *("--python-version", PYTHON, "--implementation", "cp", "--abi", f"cp{PYTHON.replace('.', '')}"),
+            *("--abi", "abi3", "--abi", "none"),
+            *(part for name in platforms for part in ("--platform", name)),
+            *("--dest", str(output), "-r", str(lock)),
+        ]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode != 0:
+            raise LocalError(
+                f"the wheels of {lock.relative_to(paths.PROJECT)} could not be downloaded",
+                reason="\n       ".join(result.stderr.strip().splitlines()[-6:]),
+                fix="check the network and pip's index settings (`pip config list`), then try again",
+            )
+        output.replace(target)
+
+
+def combine(content: str, parents: Iterable[str]) -> str:
+    """One key for a context and the digests of the images below it."""
+    return hashlib.sha256("\n".join([RECIPE, content, *sorted(parents)]).encode()).hexdigest()

@@ -1,0 +1,81 @@
+"""Signing and attesting with cosign and a key that is made on this machine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import tempfile
+from pathlib import Path
+
+from local import paths
+from local.errors import LocalError
+from local.toolchain import builder
+from local.toolchain.tools import ToolName
+
+# No transparency log can be reached from a closed network, so nothing is uploaded
+# and verification relies on the key alone.
+_OFFLINE_SIGN = ("--tlog-upload=false", "--use-signing-config=false", "--yes")
+_OFFLINE_VERIFY = ("--insecure-ignore-tlog=true", "--private-infrastructure=true")
+
+
+def keys() -> Path:
+    """The folder of the signing key."""
+    return paths.state() / "keys"
+
+
+def public_key() -> Path:
+    """The key that verifies our images."""
+    return keys() / "cosign.pub"
+
+
+def _cosign(*args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    program = builder.resolve(ToolName.COSIGN)
+    env = {**os.environ, "TUF_ROOT": str(keys() / "tuf")}
+    password = keys() / "cosign.password"
+    if password.exists():
+        env["COSIGN_PASSWORD"] = password.read_text()
+    result = subprocess.run([str(program), *args], capture_output=True, text=True, env=env, cwd=keys())
+    if check and result.returncode != 0:
+        reason = "\n       ".join(result.stderr.strip().splitlines()[-6:])
+        raise LocalError(f"cosign {args[0]} failed", reason=reason)
+    return result
+
+
+def ensure_key() -> None:
+    """Make the key pair the first time; its password is random and kept beside it, mode 0600."""
+    folder = paths.private_folder(keys())
+    if (folder / "cosign.key").exists() and public_key().exists():
+        return
+    paths.write_private(folder / "cosign.password", secrets.token_urlsafe(32))
+    for leftover in ("cosign.key", "cosign.pub"):
+        (folder / leftover).unlink(missing_ok=True)
+    _cosign("generate-key-pair")
+    (folder / "cosign.key").chmod(0o600)
+
+
+def sign(reference: str) -> None:
+    """Sign an image by its digest reference."""
+    _cosign("sign", "--key", "cosign.key", *_OFFLINE_SIGN, reference)
+
+
+def attest(reference: str, kind: str, predicate: str) -> None:
+    """Attach a signed in-toto statement of a predicate type that cosign knows, such as "cyclonedx"."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(predicate)
+        file.flush()
+        _cosign(
+            *("attest", "--key", "cosign.key", *_OFFLINE_SIGN, "--replace=true"),
+            *("--type", kind, "--predicate", file.name, reference),
+        )
+
+
+def verify(reference: str, key: Path) -> str | None:
+    """None if the image carries a valid signature of `key`, else why not."""
+    result = _cosign("verify", "--key", str(key), *_OFFLINE_VERIFY, "--output", "json", reference, check=False)
+    return None if result.returncode == 0 else result.stderr.strip().splitlines()[-1]
+
+
+def attestation(reference: str, kind: str, key: Path) -> str:
+    """The verified statement of one type, as JSON. Raises LocalError where there is none."""
+    return _cosign("verify-attestation", "--key", str(key), *_OFFLINE_VERIFY, "--type", kind, reference).stdout

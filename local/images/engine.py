@@ -1,0 +1,127 @@
+"""What turns a context into an image in a registry: the user's Docker where it runs, else buildah."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Protocol
+
+from local import paths
+from local.errors import LocalError
+from local.images.context import SOURCE_DATE_EPOCH
+
+BUILD_DISK_BYTES = 3 * 1024**3
+
+
+class Engine(Protocol):
+    """A container image builder."""
+
+    name: str
+
+    def build_and_push(self, context: Path, reference: str, arguments: dict[str, str]) -> str:
+        """Build `context` as `reference` and push it; returns the manifest's digest ("sha256:...")."""
+        ...
+
+
+def _run(command: list[str], what: str, env: dict[str, str] | None = None) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})})
+    if result.returncode != 0:
+        raise LocalError(
+            f"{what} failed",
+            reason="\n       ".join((result.stderr or result.stdout).strip().splitlines()[-10:]),
+            fix=f"the command was: {' '.join(command)}",
+        )
+    return result.stdout
+
+
+class Buildah:
+    """Debian's buildah with a store of its own; needs no daemon."""
+
+    name = "buildah"
+
+    def __init__(self) -> None:
+        root = paths.state() / "images"
+        self._store = [
+            "--root",
+            str(root / "storage"),
+            "--runroot",
+            str(root / "run"),
+            "--storage-driver",
+            "vfs",
+        ]
+        self._env = {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(root), "STORAGE_OPTS": ""}
+        root.mkdir(parents=True, exist_ok=True)
+
+    def _buildah(self, what: str, *args: str) -> str:
+        return _run(["buildah", *self._store, *args], what, self._env)
+
+    def build_and_push(self, context: Path, reference: str, arguments: dict[str, str]) -> str:
+        """See `Engine`."""
+        digest_file = context.parent / f"{context.name}.digest"
+        build_arguments = [part for k, v in arguments.items() for part in ("--build-arg", f"{k}={v}")]
+        self._buildah(
+            f"building {reference}",
+            *("bud", "--quiet", "--timestamp", str(SOURCE_DATE_EPOCH), "--tls-verify=false"),
+            # History would name the parent by whatever tag the store knows it under.
+            "--omit-history",
+            *(
+                "--format",
+                "oci",
+                *build_arguments,
+                "--tag",
+                reference,
+                "--file",
+                str(context / "Containerfile"),
+            ),
+            str(context),
+        )
+        self._buildah(
+            f"pushing {reference}",
+            *("push", "--quiet", "--tls-verify=false", "--digestfile", str(digest_file)),
+            *(reference, f"docker://{reference}"),
+        )
+        return digest_file.read_text().strip()
+
+    def clean(self) -> None:
+        """Remove the store; what is needed later is in the registry."""
+        self._buildah("removing the build store", "rm", "--all")
+        self._buildah("removing the build store", "rmi", "--all", "--force")
+
+
+class Docker:
+    """The user's Docker engine."""
+
+    name = "docker"
+
+    def build_and_push(self, context: Path, reference: str, arguments: dict[str, str]) -> str:
+        """See `Engine`."""
+        settings = {**arguments, "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH)}
+        build_arguments = [part for k, v in settings.items() for part in ("--build-arg", f"{k}={v}")]
+        _run(
+            ["docker", "build", "--quiet", *build_arguments, "--tag", reference, str(context)],
+            f"building {reference}",
+            {"DOCKER_BUILDKIT": "1"},
+        )
+        _run(["docker", "push", "--quiet", reference], f"pushing {reference}")
+        digests = json.loads(_run(["docker", "inspect", "--format", "{{json .RepoDigests}}", reference], "inspecting"))
+        repository = reference.rsplit(":", 1)[0]
+        return next(d.split("@")[1] for d in digests if d.startswith(repository + "@"))
+
+
+@functools.cache
+def _docker_runs() -> bool:
+    if shutil.which("docker") is None:
+        return False
+    try:
+        return subprocess.run(["docker", "info"], capture_output=True, timeout=10).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def choose() -> Engine:
+    """Docker if an engine answers on this machine, else buildah."""
+    return Docker() if _docker_runs() else Buildah()

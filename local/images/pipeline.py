@@ -1,0 +1,143 @@
+"""Builds, describes, signs and records the images; does only what has changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import urllib3
+from filelock import FileLock
+
+from local import paths
+from local.errors import LocalError
+from local.images import context as contexts
+from local.images import cosign, engine, provenance, sbom
+from local.images.catalogue import IMAGES, ImageName
+from local.node import preflight, settings
+
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
+    "application/vnd.docker.distribution.manifest.v2+json"
+)
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A built image as recorded."""
+
+    name: str
+    repository: str
+    digest: str
+    context_hash: str
+    engine: str
+    signed: bool = False
+
+    @property
+    def reference(self) -> str:
+        """The only way in which pods name it: by digest."""
+        return f"{self.repository}@{self.digest}"
+
+
+def index_file() -> Path:
+    """The record of what was built, which the Pulumi program reads."""
+    return paths.state() / "images" / "index.json"
+
+
+def read_index() -> dict[str, Built]:
+    """What has been built on this machine; empty before the first build."""
+    try:
+        return {name: Built(**record) for name, record in json.loads(index_file().read_text()).items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        raise LocalError(
+            f"the image record {index_file()} is damaged",
+            reason=str(error),
+            fix="delete it; `forge up` then builds the images again",
+        ) from None
+
+
+def in_registry(built: Built) -> bool:
+    """Whether the registry still has the manifest."""
+    host, _, repository = built.repository.partition("/")
+    url = f"http://{host}/v2/{repository}/manifests/{built.digest}"
+    try:
+        response = urllib3.PoolManager().request(
+            "HEAD", url, headers={"Accept": MANIFEST_TYPES}, timeout=5.0, retries=False
+        )
+    except urllib3.exceptions.HTTPError:
+        return False
+    return response.status == 200
+
+
+def _save(index: dict[str, Built]) -> None:
+    paths.write_private(index_file(), json.dumps({k: asdict(v) for k, v in index.items()}, indent=2, sort_keys=True))
+
+
+def build(
+    names: Iterable[ImageName] = tuple(IMAGES), say: Say = lambda _: None, *, sign: bool = True
+) -> dict[str, Built]:
+    """Bring the images of `names` and their parents up to date, in order; returns the whole record."""
+    folder = paths.private_folder(paths.state() / "images")
+    wanted = _with_parents(names)
+    with FileLock(folder / "lock"):
+        index = read_index()
+        folders: dict[ImageName, Path] = {}
+        for name in (n for n in IMAGES if n in wanted):
+            folders[name] = folder / "contexts" / name
+            index[name] = _build_one(name, folders, index, say, sign)
+            _save(index)
+        return index
+
+
+def _with_parents(names: Iterable[ImageName]) -> set[ImageName]:
+    result: set[ImageName] = set()
+    queue = list(names)
+    while queue:
+        name = queue.pop()
+        result.add(name)
+        queue += IMAGES[name].parents
+    return result
+
+
+def _build_one(name: ImageName, folders: dict[ImageName, Path], index: dict[str, Built], say: Say, sign: bool) -> Built:
+    image = IMAGES[name]
+    started = datetime.now(UTC)
+    preflight.check_disk(paths.state(), engine.BUILD_DISK_BYTES)
+    if image.rootfs and name not in index:
+        say("making the Debian root file system")
+    content = contexts.assemble(image, folders[name])
+    parents = {index[p].reference: index[p].digest for p in image.parents}
+    key = contexts.combine(content, parents.values())
+    have = index.get(name)
+    fresh = have is not None and have.context_hash == key and in_registry(have)
+    if not fresh:
+        say(f"building {name}")
+        builder = engine.choose()
+        repository = f"{settings.REGISTRY}/cogniforge/{name}"
+        arguments = {p.name: index[p].reference for p in image.parents}
+        digest = builder.build_and_push(folders[name], f"{repository}:{key[:12]}", arguments)
+        have = Built(name, repository, digest, key, builder.name)
+        if isinstance(builder, engine.Buildah) and not image.parents:
+            builder.clean()
+    assert have is not None
+    if sign and image.runs and not have.signed:
+        say(f"signing {name}: SBOM, signature, provenance")
+        _certify(have, folders, content, parents, started)
+        have = Built(**{**asdict(have), "signed": True})
+    return have
+
+
+def _certify(
+    built: Built, folders: dict[ImageName, Path], content: str, parents: dict[str, str], started: datetime
+) -> None:
+    cosign.ensure_key()
+    name = ImageName(built.name)
+    cosign.sign(built.reference)
+    cosign.attest(built.reference, "cyclonedx", sbom.describe(name, built.digest, folders))
+    statement = provenance.predicate(name, folders[name], content, parents, built.engine, started)
+    cosign.attest(built.reference, "slsaprovenance1", statement)

@@ -1,0 +1,64 @@
+"""SLSA v1 provenance of our images: from which source and materials, by which builder, when."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from local import paths
+
+BUILD_TYPE = "https://cogniforge.dev/build-types/containerfile/v1"
+BUILDER = "https://cogniforge.dev/builders/local/v1"
+PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
+
+
+def _git(*args: str) -> str:
+    result = subprocess.run(["git", *args], cwd=paths.PROJECT, capture_output=True, text=True)
+    return result.stdout.strip() if result.returncode == 0 else ""
+
+
+def source() -> dict[str, Any]:
+    """The commit that the build's source comes from, and whether the checkout differs from it."""
+    commit = _git("rev-parse", "HEAD")
+    material: dict[str, Any] = {"uri": "git+https://cogniforge.dev/platform", "name": "source"}
+    if commit:
+        material["digest"] = {"gitCommit": commit}
+        material["annotations"] = {"modified": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+    return material
+
+
+def predicate(
+    image: str, context: Path, context_hash: str, parents: dict[str, str], engine: str, started: datetime
+) -> str:
+    """The predicate as JSON; cosign wraps it in an in-toto statement about the image's digest."""
+    materials = [source(), {"name": "context", "digest": {"sha256": context_hash}}]
+    materials += [
+        {"uri": f"oci://{ref}", "digest": {"sha256": d.removeprefix("sha256:")}} for ref, d in parents.items()
+    ]
+    for lock in sorted(context.glob("requirements.lock")):
+        materials.append({"name": lock.name, "digest": {"sha256": hashlib.sha256(lock.read_bytes()).hexdigest()}})
+    return json.dumps(
+        {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {
+                    "image": image,
+                    "containerfile": f"service_images/{image}/Containerfile",
+                },
+                "internalParameters": {"engine": engine},
+                "resolvedDependencies": materials,
+            },
+            "runDetails": {
+                "builder": {"id": BUILDER},
+                "metadata": {
+                    "invocationId": f"{context_hash[:16]}-{int(started.timestamp())}",
+                    "startedOn": started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    "finishedOn": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                },
+            },
+        }
+    )

@@ -1,0 +1,208 @@
+"""The node's link, firewall table and pod network; and taking all of it away again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+from local.errors import LocalError
+from local.node import settings
+from local.node.settings import NodePaths
+from local.paths import write_private
+
+CNI_PLUGINS = Path("/usr/lib/cni")
+TABLE = "cogniforge"
+SHARED_FOLDERS = tuple(
+    Path(p)
+    for p in (
+        "/var/log/containers",
+        "/var/log/pods",
+        "/var/lib/cni",
+        "/var/lib/kubelet",
+        "/run/containerd",
+        "/run/netns",
+    )
+)
+"""Folders that containerd, the kubelet and CNI use whatever their configuration says."""
+# ptp gives each pod a point-to-point link, so all traffic between pods is routed and
+# tracked by the host: Services work without br_netfilter, which many kernels lack.
+_SYSCTLS = {"net.ipv4.ip_forward": "1"}
+_VETH = "veth*"
+
+
+def run(*command: str, check: bool = True, stdin: str | None = None) -> str:
+    """Run a system command; raises LocalError with its own words when it fails."""
+    result = subprocess.run(command, input=stdin, capture_output=True, text=True)
+    if check and result.returncode != 0:
+        raise LocalError(f"`{' '.join(command)}` failed", reason=result.stderr or result.stdout)
+    return result.stdout
+
+
+def _sysctl_file(name: str) -> Path:
+    return Path("/proc/sys") / name.replace(".", "/")
+
+
+def _ruleset() -> str:
+    """Pods and this machine reach the node's address and the pods; nobody else does.
+
+    An address of a Service or pod that nothing translates or routes (kube-proxy not started yet, say)
+    is refused here. It must never leave the machine: whoever answers out there would be taken for the
+    Service, and a kept-alive connection to them would outlast the start of kube-proxy.
+    """
+    address, pods, services = settings.NODE_ADDRESS, settings.POD_CIDR, settings.SERVICE_CIDR
+    return f"""
+table inet {TABLE} {{
+  chain input {{
+    type filter hook input priority filter - 5; policy accept;
+    ip daddr {address} iifname != "lo" iifname != "{_VETH}" drop
+  }}
+  chain forward {{
+    type filter hook forward priority filter - 5; policy accept;
+    ct state established,related accept
+    ip daddr {pods} iifname != "{_VETH}" drop
+    ip daddr {services} reject
+  }}
+  chain output {{
+    type filter hook output priority filter + 5; policy accept;
+    ip daddr {services} reject
+  }}
+  chain leaving {{
+    type filter hook postrouting priority filter + 5; policy accept;
+    ip daddr {pods} oifname != {{ "lo", "{settings.LINK}" }} oifname != "{_VETH}" drop
+  }}
+  chain postrouting {{
+    type nat hook postrouting priority srcnat + 5; policy accept;
+    ip saddr {pods} ip daddr != {pods} ip daddr != {address} masquerade
+  }}
+}}
+"""
+
+
+def configure(node: NodePaths) -> None:
+    """Make the link, the rules, the system settings and the CNI configuration; safe to repeat."""
+    _record_originals(node)
+    if not _link_exists():
+        # A bridge without ports: every kernel that runs containers has it, unlike "dummy".
+        run("ip", "link", "add", settings.LINK, "type", "bridge")
+    run("ip", "address", "replace", f"{settings.NODE_ADDRESS}/32", "dev", settings.LINK)
+    run("ip", "link", "set", settings.LINK, "up")
+    run("nft", "-f", "-", stdin=f"table inet {TABLE} {{}}\ndelete table inet {TABLE}\n{_ruleset()}")
+    for name, value in _SYSCTLS.items():
+        _sysctl_file(name).write_text(value)
+    run("mount", "--make-rshared", "/")
+    network = {
+        "cniVersion": "1.0.0",
+        "name": "cogniforge",
+        "plugins": [
+            {
+                "type": "ptp",
+                "ipMasq": False,
+                "mtu": 1500,
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": str(node.root / "cni" / "addresses"),
+                    "ranges": [[{"subnet": str(settings.POD_CIDR)}]],
+                    "routes": [{"dst": "0.0.0.0/0"}],
+                },
+            },
+        ],
+    }
+    write_private(node.root / "cni" / "net.d" / "10-cogniforge.conflist", json.dumps(network, indent=2))
+
+
+def _link_exists() -> bool:
+    return Path("/sys/class/net", settings.LINK).exists()
+
+
+def _originals(node: NodePaths) -> Path:
+    return node.root / "originals.json"
+
+
+def _root_is_shared() -> bool:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        if fields[4] == "/":
+            return any(f.startswith("shared:") for f in fields[6:])
+    return False
+
+
+def _record_originals(node: NodePaths) -> None:
+    """Remember, once, the machine's settings that `configure` changes."""
+    file = _originals(node)
+    if not file.exists():
+        values = {name: _sysctl_file(name).read_text().strip() for name in _SYSCTLS}
+        folders = [str(folder) for folder in (*SHARED_FOLDERS, *_cni_records()) if folder.exists()]
+        originals = {"sysctls": values, "root_shared": _root_is_shared(), "folders": folders}
+        write_private(file, json.dumps(originals))
+
+
+def resolver_file(node: NodePaths) -> tuple[Path, list[str]]:
+    """A resolv.conf without loopback resolvers (pods cannot reach those), and the servers in it."""
+    try:
+        lines = Path("/etc/resolv.conf").read_text().splitlines()
+    except OSError:
+        lines = []
+    servers = [line.split()[1] for line in lines if line.startswith("nameserver") and len(line.split()) > 1]
+    usable = [server for server in servers if not server.startswith("127.") and server != "::1"]
+    file = node.config / "resolv.conf"
+    write_private(file, "".join(f"nameserver {server}\n" for server in usable))
+    return file, usable
+
+
+def _cni_records() -> list[Path]:
+    return sorted(Path("/var/lib/cni/results").glob("*"))
+
+
+def remove_shared_folders(node: NodePaths) -> None:
+    """Delete the shared folders that were not there before the node; in others, only what is the node's."""
+    try:
+        existed = set(json.loads(_originals(node).read_text())["folders"])
+    except (OSError, ValueError, KeyError):
+        existed = {str(folder) for folder in SHARED_FOLDERS}
+    for folder in SHARED_FOLDERS:
+        if str(folder) not in existed:
+            shutil.rmtree(folder, ignore_errors=True)
+    # CNI keeps one record a pod and network under names of container ids: whatever came since is the node's.
+    for record in _cni_records():
+        if str(record) not in existed:
+            record.unlink(missing_ok=True)
+
+
+def remove(node: NodePaths) -> None:
+    """Undo `configure` and everything that kube-proxy and the pods left behind."""
+    for name in _pod_links(node):
+        run("ip", "link", "delete", name, check=False)
+    run("ip", "link", "delete", settings.LINK, check=False)
+    run("nft", "delete", "table", "inet", TABLE, check=False)
+    remove_proxy_tables()
+    try:
+        originals = json.loads(_originals(node).read_text())
+    except (OSError, ValueError):
+        return
+    for name, value in originals["sysctls"].items():
+        _sysctl_file(name).write_text(value)
+    if not originals["root_shared"]:
+        run("mount", "--make-rprivate", "/", check=False)
+
+
+def remove_proxy_tables() -> None:
+    """Delete what kube-proxy wrote; it writes all of it again when it starts."""
+    for family in ("ip", "ip6"):
+        run("nft", "delete", "table", family, "kube-proxy", check=False)
+
+
+def _pod_links(node: NodePaths) -> list[str]:
+    """Host ends of the pods' links: the veths with a route into the pod network."""
+    routes = run("ip", "-4", "route", "show", "root", str(settings.POD_CIDR), check=False).splitlines()
+    return sorted({line.split(" dev ")[1].split()[0] for line in routes if " dev veth" in line})
+
+
+def unmount_below(*folders: Path) -> None:
+    """Unmount everything at or below these folders, the deepest first."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    prefixes = tuple(str(folder) for folder in folders)
+    below = [m for m in mounts if any(m == p or m.startswith(p + "/") for p in prefixes)]
+    for mount in sorted(below, key=len, reverse=True):
+        run("umount", "-l", mount, check=False)

@@ -1,0 +1,119 @@
+"""Long-running processes with a recorded identity: started detached, found again, ended by pid only."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from local.errors import LocalError
+from local.paths import write_private
+
+STOP_GRACE_S = 15.0
+
+
+@dataclass(frozen=True)
+class Process:
+    """One server of the node."""
+
+    name: str
+    command: Sequence[str]
+    pids: Path
+    logs: Path
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def log_file(self) -> Path:
+        """Standard output and error of this process."""
+        return self.logs / f"{self.name}.log"
+
+    @property
+    def _record(self) -> Path:
+        return self.pids / f"{self.name}.json"
+
+    def running(self) -> psutil.Process | None:
+        """The live process that `start` recorded. A reused pid does not count: start times differ."""
+        try:
+            record = json.loads(self._record.read_text())
+            process = psutil.Process(record["pid"])
+            if abs(process.create_time() - record["started"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        except (OSError, ValueError, KeyError, psutil.Error):
+            pass
+        return None
+
+    def up_to_date(self) -> bool:
+        """Whether it runs with the command that it should have."""
+        if self.running() is None:
+            return False
+        return json.loads(self._record.read_text()).get("command") == list(self.command)
+
+    def start(self) -> bool:
+        """Start it unless it runs as wanted already; returns whether it was started."""
+        if self.up_to_date():
+            return False
+        self.stop()
+        self.logs.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("ab") as log:
+            child = subprocess.Popen(
+                list(self.command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+                env={**os.environ, **self.environment},
+            )
+        started = psutil.Process(child.pid).create_time()
+        write_private(self._record, json.dumps({"pid": child.pid, "started": started, "command": list(self.command)}))
+        return True
+
+    def stop(self, grace_s: float = STOP_GRACE_S) -> bool:
+        """End it: TERM, then KILL after `grace_s`. Returns whether there was something to end."""
+        process = self.running()
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
+            if not _gone(process, grace_s):
+                process.kill()
+                _gone(process, 5.0)
+        self._record.unlink(missing_ok=True)
+        return process is not None
+
+    def require_running(self) -> None:
+        """Raise LocalError with the end of the log if it has died."""
+        if self.running() is None:
+            raise LocalError(
+                f"{self.name} stopped right after its start",
+                reason="\n       ".join(tail(self.log_file)),
+                fix=f"the whole log is {self.log_file}; `forge up` tries again",
+            )
+
+
+def _gone(process: psutil.Process, timeout_s: float) -> bool:
+    """Wait for the end of a process that may be our child (then reap it) or may not."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            if os.waitpid(process.pid, os.WNOHANG)[0]:
+                return True
+        except ChildProcessError:
+            pass
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def tail(path: Path, lines: int = 8) -> list[str]:
+    """The last lines of a log."""
+    try:
+        return path.read_text(errors="replace").splitlines()[-lines:]
+    except OSError:
+        return ["(no log)"]

@@ -1,0 +1,48 @@
+"""Where the local environment keeps things: one state folder, one cache folder, nothing else.
+
+`COGNIFORGE_HOME` and `COGNIFORGE_CACHE` move them; the defaults follow the XDG base directories.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def _folder(override: str, xdg: str, fallback: str) -> Path:
+    if value := os.environ.get(override):
+        return Path(value).expanduser().resolve()
+    base = os.environ.get(xdg) or str(Path.home() / fallback)
+    return Path(base) / "cogniforge"
+
+
+def state() -> Path:
+    """What `forge reset` deletes: cluster data, keys, Pulumi state, image records."""
+    return _folder("COGNIFORGE_HOME", "XDG_STATE_HOME", ".local/state")
+
+
+def cache() -> Path:
+    """What can be rebuilt: compiled tools, downloaded wheels. Survives `forge reset`."""
+    return _folder("COGNIFORGE_CACHE", "XDG_CACHE_HOME", ".cache")
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that only its owner can read."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
+
+
+def write_private(path: Path, data: bytes | str) -> None:
+    """Write a file with mode 0600 in one step: readers see the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = data.encode() if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+    temporary.replace(path)

@@ -1,0 +1,120 @@
+"""Kubernetes objects as the engine sees them: inputs to manifests, live objects to outputs."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from kubernetes.utils.quantity import parse_quantity
+
+from local.providers import wire
+from local.providers.kubernetes.cluster import Object
+from local.providers.wire import Secret
+
+_HIDDEN = {("v1", "Secret"): ("data", "stringData")}
+"""Fields that are secret whatever the program says."""
+_SERVER_SIDE = (
+    "status",
+    "managedFields",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "selfLink",
+)
+_CRD = "CustomResourceDefinition"
+
+
+def manifest_of(inputs: dict[str, Any]) -> Object:
+    """What is sent to the API server for a resource's inputs."""
+    plain = {k: v for k, v in wire.reveal(inputs).items() if v is not None}
+    return _renamed(plain, "x_kubernetes_", "_", "-") if plain.get("kind") == _CRD else plain
+
+
+def _renamed(value: Any, prefix: str, old: str, new: str) -> Any:
+    """Pulumi's schema writes x_kubernetes_int_or_string for what Kubernetes calls x-kubernetes-int-or-string."""
+    if isinstance(value, dict):
+        return {
+            (k.replace(old, new) if k.startswith(prefix) else k): _renamed(v, prefix, old, new)
+            for k, v in value.items()
+        }
+    return [_renamed(v, prefix, old, new) for v in value] if isinstance(value, list) else value
+
+
+def from_server(live: Object) -> Object:
+    """The live object as Pulumi's schema names its fields."""
+    return _renamed(live, "x-kubernetes-", "-", "_") if live.get("kind") == _CRD else live
+
+
+def label(manifest: Object) -> str:
+    """Kind and name, for messages."""
+    return f"{manifest['kind']} {manifest['metadata'].get('name', '')}"
+
+
+def adopts(manifest: Object) -> bool:
+    """An object that exists and is not ours is refused, unless `pulumi.com/patchForce` adopts it."""
+    return (manifest["metadata"].get("annotations") or {}).get("pulumi.com/patchForce") == "true"
+
+
+def identifier_of(live: Object) -> str:
+    """The resource\'s id: namespace/name, or the name of what has no namespace."""
+    meta = live["metadata"]
+    return f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else meta["name"]
+
+
+def kind_of(urn: str, known: Object) -> tuple[str, str]:
+    """apiVersion and kind, from the object or from its type token."""
+    if known.get("apiVersion") and known.get("kind"):
+        return known["apiVersion"], known["kind"]
+    _, group_version, kind = urn.split("::")[2].split("$")[-1].split(":")
+    return group_version.removeprefix("core/"), kind
+
+
+def conceal(outputs: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Hide what the program marked as secret, and what is secret by its kind."""
+    paths = set(wire.secret_paths(inputs))
+    for key in _HIDDEN.get((str(outputs.get("apiVersion")), str(outputs.get("kind"))), ()):
+        if outputs.get(key) is not None:
+            paths = {p for p in paths if p[0] != key} | {(key,)}
+    return wire.conceal(wire.reveal(outputs), paths)
+
+
+def outputs_of(live: Object, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The live object without the bookkeeping that changes all the time."""
+    trimmed = copy.deepcopy(from_server(live))
+    trimmed.get("metadata", {}).pop("managedFields", None)
+    return conceal(trimmed, inputs)
+
+
+def live_inputs(live: Object, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The program's fields with their live values, so that a refresh shows drift in them and nothing else."""
+
+    def follow(wanted: Any, actual: Any) -> Any:
+        wanted = wanted.value if isinstance(wanted, Secret) else wanted
+        if isinstance(wanted, dict) and isinstance(actual, dict):
+            return {k: follow(v, actual.get(k)) for k, v in wanted.items() if actual.get(k) is not None or v is None}
+        if isinstance(wanted, list) and isinstance(actual, list) and len(wanted) == len(actual):
+            return [follow(w, a) for w, a in zip(wanted, actual, strict=True)]
+        return _same_quantity(wanted, actual)
+
+    result = follow(inputs, live)
+    if "stringData" in inputs:  # write-only: the server keeps it as data
+        result["stringData"] = wire.reveal(inputs["stringData"])
+    return result
+
+
+def _same_quantity(wanted: Any, actual: Any) -> Any:
+    """Keep the program's spelling of an equal quantity: "1000m" and "1" are one CPU."""
+    if isinstance(wanted, str) and isinstance(actual, str) and wanted != actual:
+        try:
+            return wanted if parse_quantity(wanted) == parse_quantity(actual) else actual
+        except ValueError:
+            return actual
+    return actual
+
+
+def importable(live: Object) -> dict[str, Any]:
+    """The inputs of an object that was not made by this program."""
+    result = {k: v for k, v in copy.deepcopy(live).items() if k not in _SERVER_SIDE}
+    result["metadata"] = {k: v for k, v in result["metadata"].items() if k not in _SERVER_SIDE}
+    return result

@@ -1,0 +1,334 @@
+"""The kubernetes provider stand-in: server-side apply of typed resources against any API server."""
+
+from __future__ import annotations
+
+import copy
+import secrets
+import time
+from typing import Any
+
+from google.protobuf import empty_pb2
+from pulumi.runtime.proto import provider_pb2
+
+from local.providers import sdk_types, wire
+from local.providers.kubernetes import diff, objects, readiness
+from local.providers.kubernetes.cluster import ApiError, Cluster, NotFound, Object, Unreachable
+from local.providers.server import InitFailed, Provider, ProviderError
+from local.providers.wire import UNKNOWN, Secret
+
+DEFAULT_TIMEOUT_S = 600.0
+POLL_S = 0.5
+MAX_NAME = 63
+_AUTONAMED = "pulumi.com/autonamed"
+_UNSUPPORTED = {
+    "helm.sh": "Helm charts need the real kubernetes provider plugin and network access to the chart",
+    "kustomize": "Kustomize needs the real kubernetes provider plugin",
+    "yaml": "YAML components need the real kubernetes provider plugin; use typed resources",
+}
+
+
+class Kubernetes(Provider):
+    """Answers to the tokens of pulumi-kubernetes."""
+
+    package = "kubernetes"
+    sdk = "pulumi-kubernetes"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cluster = Cluster(None, None, None)
+        self._cluster_unknown = False
+
+    def Configure(self, request: Any, context: Any) -> provider_pb2.ConfigureResponse:
+        """Remember which cluster; an unknown kubeconfig means that it does not exist yet."""
+        settings = wire.decode_struct(request.args)
+        self._cluster_unknown = settings.get("kubeconfig") is UNKNOWN
+        plain = {k: v for k, v in wire.reveal(settings).items() if isinstance(v, str) and v}
+        self._cluster = Cluster(plain.get("kubeconfig"), plain.get("context"), plain.get("namespace"))
+        return super().Configure(request, context)
+
+    def Invoke(self, request: Any, context: Any) -> provider_pb2.InvokeResponse:
+        """No functions: they render charts and YAML."""
+        raise ProviderError(f"{request.tok} needs the real kubernetes provider plugin")
+
+    # --- check ---------------------------------------------------------------------------------
+
+    def Check(self, request: Any, context: Any) -> provider_pb2.CheckResponse:
+        """Validate against the SDK's types, fill in names and labels."""
+        token = request.urn.split("::")[2].split("$")[-1]
+        olds, news = wire.decode_struct(request.olds), wire.decode_struct(request.news)
+        inputs = copy.deepcopy(news)
+        failures: list[tuple[str, str]] = []
+        group = token.split(":")[1].split("/")[0]
+        inputs.setdefault("metadata", {})
+        cls = sdk_types.arguments_type(token)
+        if group not in _UNSUPPORTED and cls is not None:
+            failures += sdk_types.problems(inputs, cls)
+        inputs["metadata"] = self._named(request, olds, inputs["metadata"])
+        if not failures and group not in _UNSUPPORTED and self._worth_a_dry_run(olds, inputs):
+            failures += self._server_problems(inputs)
+        return provider_pb2.CheckResponse(
+            inputs=wire.encode_struct(inputs),
+            failures=[provider_pb2.CheckFailure(property=path, reason=reason) for path, reason in failures],
+        )
+
+    @staticmethod
+    def _worth_a_dry_run(olds: dict[str, Any], news: dict[str, Any]) -> bool:
+        """What has not changed was accepted before, and what replaces an object cannot be tried on it."""
+        plain = wire.reveal(olds)
+        changes = list(diff.compare(olds, news))
+        return bool(changes) and not (olds and any(diff.forbidden(c, str(news.get("kind")), plain) for c in changes))
+
+    def _named(self, request: Any, olds: dict[str, Any], metadata: Any) -> Any:
+        """Give an object without a name one that stays the same from update to update."""
+        if metadata is UNKNOWN or isinstance(metadata, Secret):
+            return metadata
+        if metadata.get("name") or metadata.get("generateName"):
+            return metadata
+        old = olds.get("metadata") or {}
+        annotations = dict(metadata.get("annotations") or {})
+        if (old.get("annotations") or {}).get(_AUTONAMED) == "true" and old.get("name"):
+            name = old["name"]
+        elif request.HasField("autonaming") and request.autonaming.proposed_name:
+            name = request.autonaming.proposed_name
+        else:
+            suffix = request.randomSeed[:4].hex() if request.randomSeed else secrets.token_hex(4)
+            name = f"{request.urn.split('::')[-1].lower()[: MAX_NAME - 9]}-{suffix}"
+        return {**metadata, "name": name, "annotations": {**annotations, _AUTONAMED: "true"}}
+
+    def _server_problems(self, inputs: dict[str, Any]) -> list[tuple[str, str]]:
+        """What the API server says to an object whose kind it knows, by a dry run."""
+        if self._cluster_unknown or wire.has_unknown(inputs):
+            return []
+        manifest = objects.manifest_of(inputs)
+        if not manifest["metadata"].get("name"):
+            return []
+        try:
+            self._cluster.apply(manifest, dry_run=True)
+        except (NotFound, Unreachable):
+            return []  # not there yet: its namespace, its CRD or the cluster comes in the same update
+        except ApiError as error:
+            if error.status in {400, 422} and not error.immutable:
+                fields = [(c.get("field", ""), c.get("message", "")) for c in error.causes]
+                return fields or [("", error.message)]
+        return []
+
+    # --- diff ----------------------------------------------------------------------------------
+
+    def Diff(self, request: Any, context: Any) -> provider_pb2.DiffResponse:
+        """Compare inputs; say replace where Kubernetes forbids the change."""
+        old_inputs = wire.decode_struct(request.old_inputs)
+        news = wire.decode_struct(request.news)
+        kind = news.get("kind", "")
+        plain_old = wire.reveal(old_inputs)
+        changes = [c for c in diff.compare(old_inputs, news) if c.text not in set(request.ignoreChanges)]
+        replaces = {c.text for c in changes if diff.forbidden(c, kind, plain_old)}
+        if changes and not replaces:
+            replaces = self._server_refusals(news, changes)
+        detailed: dict[str, provider_pb2.PropertyDiff] = {}
+        for change in changes:
+            name = change.change.name + ("_REPLACE" if change.text in replaces else "")
+            value = getattr(provider_pb2.PropertyDiff, name)
+            detailed[change.text] = provider_pb2.PropertyDiff(kind=value, inputDiff=True)
+        response = provider_pb2.DiffResponse
+        same_name = (plain_old.get("metadata") or {}).get("name") == (wire.reveal(news).get("metadata") or {}).get(
+            "name"
+        )
+        return response(
+            changes=response.DIFF_SOME if changes else response.DIFF_NONE,
+            replaces=sorted(replaces),
+            diffs=sorted({str(c.path[0]) for c in changes}),
+            detailedDiff=detailed,
+            hasDetailedDiff=True,
+            deleteBeforeReplace=bool(replaces) and same_name,
+        )
+
+    def _server_refusals(self, news: dict[str, Any], changes: list[diff.FieldChange]) -> set[str]:
+        """Changes that only the API server knows to be forbidden (webhooks, CRD rules)."""
+        if self._cluster_unknown or wire.has_unknown(news):
+            return set()
+        try:
+            self._cluster.apply(objects.manifest_of(news), dry_run=True)
+        except ApiError as error:
+            if error.immutable:
+                named = {str(c.get("field", "")) for c in error.causes}
+                hit = {
+                    c.text for c in changes if any(f and (c.text.startswith(f) or f.startswith(c.text)) for f in named)
+                }
+                return hit or {c.text for c in changes}
+        except Unreachable:
+            pass
+        return set()
+
+    # --- create, update, read, delete ------------------------------------------------------------
+
+    def Create(self, request: Any, context: Any) -> provider_pb2.CreateResponse:
+        """Create the object and wait until it is ready."""
+        inputs = wire.decode_struct(request.properties)
+        self._refuse_unsupported(request.urn, request.preview)
+        if request.preview:
+            outputs = self._preview(inputs)
+            return provider_pb2.CreateResponse(id="", properties=wire.encode_struct(outputs))
+        manifest = objects.manifest_of(inputs)
+        try:
+            if not objects.adopts(manifest) and self._exists(manifest):
+                raise ProviderError(self._taken(manifest))
+            # Applied, not created: with a second manager from a POST, fields that the
+            # program drops later would stay, since that manager would still own them.
+            live = self._cluster.apply(manifest)
+        except ApiError as error:
+            raise ProviderError(self._explain("create", manifest, error)) from None
+        identifier = objects.identifier_of(live)
+        live = self._await(request.urn, identifier, live, inputs, request.timeout)
+        return provider_pb2.CreateResponse(
+            id=identifier, properties=wire.encode_struct(objects.outputs_of(live, inputs))
+        )
+
+    def _exists(self, manifest: Object) -> bool:
+        meta = manifest["metadata"]
+        try:
+            self._cluster.get(manifest["apiVersion"], manifest["kind"], meta.get("namespace"), meta["name"])
+        except NotFound:
+            return False
+        return True
+
+    def _refuse_unsupported(self, urn: str, preview: bool) -> None:
+        group = urn.split("::")[2].split("$")[-1].split(":")[1].split("/")[0]
+        if group in _UNSUPPORTED and not preview:
+            raise ProviderError(_UNSUPPORTED[group])
+
+    def _preview(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """What is known before the object exists: its inputs; the server adds the rest."""
+        if "kind" not in inputs:  # a chart's release is no Kubernetes object
+            return {**inputs, "status": UNKNOWN}
+        outputs = {**inputs, "status": UNKNOWN}
+        metadata = inputs.get("metadata")
+        if isinstance(metadata, dict):
+            outputs["metadata"] = {**metadata, "uid": UNKNOWN, "resourceVersion": UNKNOWN}
+            namespaced_default = self._cluster.default_namespace
+            if "namespace" not in metadata and not self._cluster_unknown:
+                try:
+                    if self._cluster.namespaced(inputs["apiVersion"], inputs["kind"]):
+                        outputs["metadata"]["namespace"] = namespaced_default
+                except (ApiError, Unreachable, TypeError):
+                    outputs["metadata"]["namespace"] = UNKNOWN
+        return objects.conceal(outputs, inputs)
+
+    def Update(self, request: Any, context: Any) -> provider_pb2.UpdateResponse:
+        """Apply the new definition and wait until it is ready."""
+        inputs = wire.decode_struct(request.news)
+        if request.preview:
+            olds = wire.decode_struct(request.olds)
+            outputs = {**self._preview(inputs), "status": olds.get("status", UNKNOWN)}
+            return provider_pb2.UpdateResponse(properties=wire.encode_struct(outputs))
+        manifest = objects.manifest_of(inputs)
+        try:
+            live = self._cluster.apply(manifest)
+        except ApiError as error:
+            raise ProviderError(self._explain("update", manifest, error)) from None
+        live = self._await(request.urn, request.id, live, inputs, request.timeout)
+        return provider_pb2.UpdateResponse(properties=wire.encode_struct(objects.outputs_of(live, inputs)))
+
+    def Read(self, request: Any, context: Any) -> provider_pb2.ReadResponse:
+        """The live object, for refresh and import."""
+        inputs = wire.decode_struct(request.inputs)
+        state = wire.decode_struct(request.properties)
+        known = wire.reveal(inputs or state)
+        api_version, kind = objects.kind_of(request.urn, known)
+        namespace, _, name = request.id.rpartition("/")
+        try:
+            live = self._cluster.get(api_version, kind, namespace or None, name)
+            if live["metadata"].get("deletionTimestamp"):  # an interrupted destroy: it is as good as gone
+                self._await_gone(request, api_version, kind, namespace or None, name)
+                return provider_pb2.ReadResponse()
+        except NotFound:
+            return provider_pb2.ReadResponse()  # no id: it is gone
+        except ApiError as error:
+            raise ProviderError(f"reading {kind} {request.id}: {error.message}") from None
+        named = objects.from_server(live)
+        adopted = objects.live_inputs(named, inputs) if inputs else objects.importable(named)
+        return provider_pb2.ReadResponse(
+            id=objects.identifier_of(live),
+            properties=wire.encode_struct(objects.outputs_of(live, inputs)),
+            inputs=wire.encode_struct(objects.conceal(adopted, inputs)),
+        )
+
+    def Delete(self, request: Any, context: Any) -> empty_pb2.Empty:
+        """Delete the object and wait until it is gone."""
+        state = wire.reveal(wire.decode_struct(request.properties))
+        api_version, kind = objects.kind_of(request.urn, state)
+        namespace, _, name = request.id.rpartition("/")
+        annotations = (state.get("metadata") or {}).get("annotations") or {}
+        propagation = {"orphan": "Orphan", "background": "Background"}.get(
+            annotations.get(readiness.DELETION_PROPAGATION, "foreground").lower(), "Foreground"
+        )
+        try:
+            self._cluster.delete(api_version, kind, namespace or None, name, propagation)
+        except NotFound:
+            return empty_pb2.Empty()
+        except ApiError as error:
+            raise ProviderError(f"deleting {kind} {request.id}: {error.message}") from None
+        if annotations.get(readiness.SKIP_AWAIT) != "true":
+            self._await_gone(request, api_version, kind, namespace or None, name)
+        return empty_pb2.Empty()
+
+    def _await_gone(self, request: Any, api_version: str, kind: str, namespace: str | None, name: str) -> None:
+        uid = None
+        deadline = time.monotonic() + (request.timeout or DEFAULT_TIMEOUT_S)
+        while time.monotonic() < deadline and not self.cancelled.is_set():
+            try:
+                live = self._cluster.get(api_version, kind, namespace, name)
+            except NotFound:
+                return
+            uid = uid or live["metadata"]["uid"]
+            if live["metadata"]["uid"] != uid:
+                return  # another object took the name
+            holders = ", ".join(live["metadata"].get("finalizers") or []) or "its dependents"
+            self.log.status(request.urn, f"waiting for {holders} to let go")
+            self.cancelled.wait(POLL_S)
+        raise ProviderError(f"{kind} {request.id} is still there: finalizers or dependents hold it; try again later")
+
+    # --- waiting -------------------------------------------------------------------------------
+
+    def _await(self, urn: str, identifier: str, live: Object, inputs: dict[str, Any], timeout_s: float) -> Object:
+        """Wait until the object is ready; raises InitFailed with the reasons when it is not."""
+        if readiness.skipped(live):
+            return live
+        limit = (live["metadata"].get("annotations") or {}).get(readiness.TIMEOUT)
+        seconds = float(limit) if limit else (timeout_s or DEFAULT_TIMEOUT_S)
+        deadline = time.monotonic() + seconds
+        meta = live["metadata"]
+        said: set[str] = set()
+        shown = ""
+        state = readiness.State(False)
+        while True:
+            try:
+                live = self._cluster.get(live["apiVersion"], live["kind"], meta.get("namespace"), meta["name"])
+                state = readiness.look(self._cluster, live)
+            except (ApiError, Unreachable) as error:
+                state = readiness.State(False, f"cannot read it: {error}")
+            if state.ready:
+                return live
+            for problem in (p for p in state.problems if p not in said):
+                said.add(problem)
+                self.log.warning(urn, problem)
+            if state.progress != shown:
+                shown = state.progress
+                self.log.status(urn, shown)
+            if state.failed or time.monotonic() > deadline or self.cancelled.is_set():
+                break
+            self.cancelled.wait(POLL_S)
+        cause = state.failed or ("interrupted" if self.cancelled.is_set() else f"not ready after {seconds:.0f} s")
+        reasons = [f"{live['kind']} {identifier}: {cause}" + (f" ({state.progress})" if state.progress else "")]
+        reasons += state.problems + readiness.warning_events(self._cluster, live)
+        raise InitFailed(identifier, objects.outputs_of(live, inputs), inputs, reasons)
+
+    @staticmethod
+    def _taken(manifest: Object) -> str:
+        return (
+            f"{objects.label(manifest)} exists already and is not managed by this stack. Import it "
+            f'(`pulumi import`), or adopt it with the annotation pulumi.com/patchForce: "true"'
+        )
+
+    @staticmethod
+    def _explain(verb: str, manifest: Object, error: ApiError) -> str:
+        return f"cannot {verb} {objects.label(manifest)}: {error.message}"

@@ -1,0 +1,251 @@
+"""When an object counts as ready, and what stands in its way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from local.providers.kubernetes.cluster import ApiError, Cluster, Object, Unreachable
+
+WAIT_FOR = "pulumi.com/waitFor"
+SKIP_AWAIT = "pulumi.com/skipAwait"
+TIMEOUT = "pulumi.com/timeoutSeconds"
+DELETION_PROPAGATION = "pulumi.com/deletionPropagationPolicy"
+
+_WAITING_PROBLEMS = {
+    "CrashLoopBackOff",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "ErrImageNeverPull",
+}
+
+
+@dataclass
+class State:
+    """One look at an object."""
+
+    ready: bool
+    progress: str = ""
+    failed: str = ""
+    """Set when waiting longer is useless."""
+    problems: list[str] = field(default_factory=list[str])
+    """What is wrong now, but may mend itself."""
+
+
+def _condition(obj: Object, kind: str) -> Object:
+    conditions = (obj.get("status") or {}).get("conditions") or []
+    return next((c for c in conditions if c.get("type") == kind), {})
+
+
+def _observed(obj: Object) -> bool:
+    return (obj.get("status") or {}).get("observedGeneration", 0) >= obj["metadata"].get("generation", 0)
+
+
+def _selected_pods(cluster: Cluster, obj: Object) -> list[Object]:
+    labels = ((obj.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+    if not labels:
+        return []
+    selector = ",".join(f"{k}={v}" for k, v in labels.items())
+    return cluster.list("v1", "Pod", obj["metadata"].get("namespace"), labelSelector=selector)
+
+
+def pod_problems(cluster: Cluster, pod: Object) -> list[str]:
+    """Why a pod is not ready: scheduling, images, crashes with the last log lines, failing probes."""
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    found: list[str] = []
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        found.append(f"pod {name} cannot be scheduled: {scheduled.get('message', scheduled.get('reason'))}")
+    status = pod.get("status") or {}
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        state, last = container.get("state") or {}, container.get("lastState") or {}
+        waiting, ended = state.get("waiting") or {}, state.get("terminated") or last.get("terminated") or {}
+        label = f"container {container['name']} of pod {name}"
+        if waiting.get("reason") in _WAITING_PROBLEMS:
+            found.append(f"{label}: {waiting['reason']}: {waiting.get('message', '')}".rstrip(": "))
+        if ended and ended.get("exitCode"):
+            cause = f"{label} exited with code {ended['exitCode']} ({ended.get('reason', 'Error')})"
+            lines = cluster.logs(namespace, name, container["name"], previous="running" not in state and bool(last))
+            lines = lines or cluster.logs(namespace, name, container["name"], previous=False)
+            found.append(cause + (f"; its last lines:\n{_indent(lines)}" if lines else ""))
+    return found
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"    | {line}" for line in text.strip().splitlines()[-10:])
+
+
+def warning_events(cluster: Cluster, obj: Object) -> list[str]:
+    """The object's Warning events, newest last."""
+    meta = obj["metadata"]
+    selector = f"involvedObject.name={meta['name']},involvedObject.kind={obj['kind']},type=Warning"
+    try:
+        events = cluster.list("v1", "Event", meta.get("namespace") or "default", fieldSelector=selector)
+    except (ApiError, Unreachable):
+        return []
+    return [f"{e.get('reason')}: {e.get('message')}" for e in events[-5:]]
+
+
+def _workload_problems(cluster: Cluster, obj: Object) -> list[str]:
+    found: list[str] = []
+    for pod in _selected_pods(cluster, obj):
+        if _condition(pod, "Ready").get("status") != "True" and not pod["metadata"].get("deletionTimestamp"):
+            found += pod_problems(cluster, pod) or warning_events(cluster, {**pod, "kind": "Pod"})
+    return found
+
+
+def _deployment(cluster: Cluster, obj: Object) -> State:
+    wanted = obj["spec"].get("replicas", 1)
+    status = obj.get("status") or {}
+    updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
+    total = status.get("replicas", 0)
+    progressing, failure = _condition(obj, "Progressing"), _condition(obj, "ReplicaFailure")
+    ready = _observed(obj) and updated >= wanted and available >= wanted and total == updated
+    if ready:
+        return State(True)
+    problems = _workload_problems(cluster, obj)
+    if failure.get("status") == "True":
+        problems.append(f"{failure.get('reason')}: {failure.get('message')}")
+    failed = ""
+    if _observed(obj) and progressing.get("reason") == "ProgressDeadlineExceeded":
+        failed = f"made no progress for {obj['spec'].get('progressDeadlineSeconds', 600)} s"
+    return State(False, f"{min(updated, available)} of {wanted} updated replicas available", failed, problems)
+
+
+def _stateful_set(cluster: Cluster, obj: Object) -> State:
+    wanted = obj["spec"].get("replicas", 1)
+    status = obj.get("status") or {}
+    ready_replicas = status.get("readyReplicas", 0)
+    on_delete = (obj["spec"].get("updateStrategy") or {}).get("type") == "OnDelete"
+    current = on_delete or status.get("currentRevision") == status.get("updateRevision")
+    if _observed(obj) and ready_replicas >= wanted and current:
+        return State(True)
+    return State(False, f"{ready_replicas} of {wanted} replicas ready", problems=_workload_problems(cluster, obj))
+
+
+def _daemon_set(cluster: Cluster, obj: Object) -> State:
+    status = obj.get("status") or {}
+    wanted, available = status.get("desiredNumberScheduled", 0), status.get("numberAvailable", 0)
+    if _observed(obj) and available >= wanted and status.get("updatedNumberScheduled", 0) >= wanted:
+        return State(True)
+    return State(False, f"{available} of {wanted} nodes available", problems=_workload_problems(cluster, obj))
+
+
+def _job(cluster: Cluster, obj: Object) -> State:
+    if obj["spec"].get("suspend"):
+        return State(True)
+    if _condition(obj, "Complete").get("status") == "True":
+        return State(True)
+    selector = f"batch.kubernetes.io/job-name={obj['metadata']['name']}"
+    pods = cluster.list("v1", "Pod", obj["metadata"].get("namespace"), labelSelector=selector)
+    problems = [line for pod in pods for line in pod_problems(cluster, pod)]
+    failure = _condition(obj, "Failed")
+    failed = f"{failure.get('reason')}: {failure.get('message')}" if failure.get("status") == "True" else ""
+    done = (obj.get("status") or {}).get("succeeded", 0)
+    return State(False, f"{done} of {obj['spec'].get('completions', 1)} completions", failed, problems)
+
+
+def _pod(cluster: Cluster, obj: Object) -> State:
+    phase = (obj.get("status") or {}).get("phase")
+    if phase == "Succeeded" or _condition(obj, "Ready").get("status") == "True":
+        return State(True)
+    failed = "the pod failed" if phase == "Failed" else ""
+    return State(False, f"phase {phase}", failed, pod_problems(cluster, obj))
+
+
+def _claim(cluster: Cluster, obj: Object) -> State:
+    phase = (obj.get("status") or {}).get("phase")
+    if phase == "Bound":
+        return State(True)
+    name = obj["spec"].get("storageClassName")
+    if name and phase == "Pending":
+        storage_class = cluster.get("storage.k8s.io/v1", "StorageClass", None, name)
+        if storage_class.get("volumeBindingMode") == "WaitForFirstConsumer":
+            return State(True)  # it binds when its first pod comes
+    failed = "the volume behind the claim was lost" if phase == "Lost" else ""
+    return State(False, f"phase {phase}", failed, warning_events(cluster, obj))
+
+
+def _service(cluster: Cluster, obj: Object) -> State:
+    spec = obj["spec"]
+    if spec.get("type") == "LoadBalancer" and not ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress"):
+        return State(False, "waiting for an address", problems=warning_events(cluster, obj))
+    return State(True)
+
+
+def _crd(cluster: Cluster, obj: Object) -> State:
+    names = _condition(obj, "NamesAccepted")
+    if _condition(obj, "Established").get("status") == "True":
+        return State(True)
+    failed = names.get("message", "") if names.get("status") == "False" else ""
+    return State(False, "waiting to be established", failed)
+
+
+_CHECKS: dict[tuple[str, str], Callable[[Cluster, Object], State]] = {
+    ("apps", "Deployment"): _deployment,
+    ("apps", "StatefulSet"): _stateful_set,
+    ("apps", "DaemonSet"): _daemon_set,
+    ("batch", "Job"): _job,
+    ("", "Pod"): _pod,
+    ("", "PersistentVolumeClaim"): _claim,
+    ("", "Service"): _service,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): _crd,
+}
+
+
+def _lookup(obj: Any, expression: str) -> list[Any]:
+    """The values at a simple JSONPath such as `{.status.conditions[0].status}`."""
+    values = [obj]
+    for part in expression.strip("{}").strip(".").replace("[", ".[").split("."):
+        following: list[Any] = []
+        for value in values:
+            if part.startswith("["):
+                index = part.strip("[]")
+                if isinstance(value, list):
+                    following += value if index == "*" else value[int(index) : int(index) + 1]
+            elif isinstance(value, dict) and part in value:
+                following.append(value[part])
+        values = following
+    return values
+
+
+def _custom(obj: Object, rule: str) -> State:
+    """`condition=Ready`, `condition=Ready=False`, `jsonpath={.status.phase}=Running`, or a JSON list of these."""
+    rules = json.loads(rule) if rule.startswith("[") else [rule]
+    for one in rules:
+        kind, _, rest = one.partition("=")
+        if kind == "condition":
+            name, _, wanted = rest.partition("=")
+            ready = _condition(obj, name).get("status", "").lower() == (wanted or "True").lower()
+        elif kind == "jsonpath":
+            path, _, wanted = rest.partition("=")
+            values = _lookup(obj, path)
+            ready = any(str(v) == wanted for v in values) if wanted else bool(values)
+        else:
+            return State(
+                False,
+                failed=f'{WAIT_FOR}: cannot read "{one}"; use condition=TYPE or jsonpath={{PATH}}=VALUE',
+            )
+        if ready:
+            return State(True)
+    return State(False, f"waiting for {rule}")
+
+
+def look(cluster: Cluster, obj: Object) -> State:
+    """How ready an object is now. Kinds without a rule are ready once they exist."""
+    if rule := (obj["metadata"].get("annotations") or {}).get(WAIT_FOR):
+        return _custom(obj, rule)
+    group = obj["apiVersion"].rpartition("/")[0]
+    check = _CHECKS.get((group, obj["kind"]))
+    return check(cluster, obj) if check else State(True)
+
+
+def skipped(obj: Object) -> bool:
+    """Whether the author asked not to wait."""
+    return (obj["metadata"].get("annotations") or {}).get(SKIP_AWAIT) == "true"

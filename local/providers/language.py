@@ -1,0 +1,96 @@
+"""Stand-in for Pulumi's Python language host, so that plain `pulumi up` runs `__main__.py`.
+
+It builds on the SDK's own server for inline programs (`pulumi.automation._server`, a private
+module: the SDK is pinned and a test guards it), adding what the CLI asks of a real language host.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+from concurrent import futures
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf import empty_pb2
+from pulumi.automation._server import LanguageServer
+from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
+
+_MAX_MESSAGE = 400 * 1024 * 1024
+
+
+class Host(LanguageServer):
+    """Runs the program of a project folder in this process."""
+
+    def __init__(self, engine_address: str) -> None:
+        super().__init__(lambda: None)
+        self._engine_address = engine_address
+
+    def Handshake(self, request: Any, context: Any) -> language_pb2.LanguageHandshakeResponse:
+        """Keep the engine's address; programs log through it."""
+        self._engine_address = request.engine_address or self._engine_address
+        return language_pb2.LanguageHandshakeResponse()
+
+    def GetPluginInfo(self, request: Any, context: Any) -> plugin_pb2.PluginInfo:
+        """The SDK's version."""
+        return plugin_pb2.PluginInfo(version=metadata.version("pulumi"))
+
+    def GetProgramDependencies(self, request: Any, context: Any) -> language_pb2.GetProgramDependenciesResponse:
+        """The installed Pulumi distributions, for `pulumi about`."""
+        found = [d for d in metadata.distributions() if d.name.lower().startswith("pulumi")]
+        dependencies = [language_pb2.DependencyInfo(name=d.name, version=d.version) for d in found]
+        return language_pb2.GetProgramDependenciesResponse(dependencies=dependencies)
+
+    def InstallDependencies(self, request: Any, context: Any) -> Any:
+        """Nothing to do: `make setup` installs from the lock file."""
+        yield language_pb2.InstallDependenciesResponse(stdout=b"dependencies are installed by `make setup`\n")
+
+    def RuntimeOptionsPrompts(self, request: Any, context: Any) -> language_pb2.RuntimeOptionsResponse:
+        """No questions to ask."""
+        return language_pb2.RuntimeOptionsResponse()
+
+    def Cancel(self, request: Any, context: Any) -> empty_pb2.Empty:
+        """The engine stops its own work; the program ends with it."""
+        return empty_pb2.Empty()
+
+    def Run(self, request: Any, context: Any) -> language_pb2.RunResponse:
+        """Run the project's `__main__.py` (or the entry point that it names)."""
+        folder = Path(request.info.program_directory or request.pwd)
+        entry = folder / (request.info.entry_point or ".")
+        script = entry / "__main__.py" if entry.is_dir() else entry
+        del request.args[:]
+        request.args.append(self._engine_address)
+
+        def program() -> None:
+            os.chdir(folder)
+            sys.path.insert(0, str(script.parent))
+            sys.argv = [str(script)]
+            runpy.run_path(str(script), run_name="__main__")
+
+        self.program = program
+        return super().Run(request, context)
+
+
+def main() -> None:
+    """Serve until the CLI ends this process."""
+    address = next((arg for arg in reversed(sys.argv[1:]) if ":" in arg and not arg.startswith("-")), "")
+    options = [
+        ("grpc.max_receive_message_length", _MAX_MESSAGE),
+        ("grpc.max_send_message_length", _MAX_MESSAGE),
+    ]
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), options=options)
+    language_pb2_grpc.add_LanguageRuntimeServicer_to_server(Host(address), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    print(port, flush=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: server.stop(0))
+    server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    main()

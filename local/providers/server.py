@@ -1,0 +1,181 @@
+"""The part of a provider plugin that every stand-in shares: gRPC server, handshake, error mapping."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2, empty_pb2
+from google.rpc import code_pb2, status_pb2
+from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provider_pb2, provider_pb2_grpc
+
+from local.providers import wire
+
+ORPHAN_CHECK_S = 2.0
+_MAX_MESSAGE = 400 * 1024 * 1024
+_OPTIONS = [("grpc.max_receive_message_length", _MAX_MESSAGE), ("grpc.max_send_message_length", _MAX_MESSAGE)]
+
+
+class ProviderError(Exception):
+    """A failure that the engine shows to the user as it is."""
+
+
+class InitFailed(Exception):
+    """The object exists, but did not become ready: the engine records it and says why."""
+
+    def __init__(self, identifier: str, properties: dict[str, Any], inputs: dict[str, Any], reasons: list[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.identifier, self.properties, self.inputs, self.reasons = identifier, properties, inputs, reasons
+
+
+class Log:
+    """Messages to the engine, which shows them beside the resource."""
+
+    def __init__(self, address: str | None) -> None:
+        self._stub = None
+        if address:
+            self._stub = engine_pb2_grpc.EngineStub(grpc.insecure_channel(address, options=_OPTIONS))
+
+    def _send(self, severity: int, urn: str, message: str, ephemeral: bool) -> None:
+        if self._stub is not None:
+            self._stub.Log(engine_pb2.LogRequest(severity=severity, message=message, urn=urn, ephemeral=ephemeral))
+
+    def status(self, urn: str, message: str) -> None:
+        """Progress, shown in place of the last status."""
+        self._send(engine_pb2.INFO, urn, message, True)
+
+    def warning(self, urn: str, message: str) -> None:
+        """A message that stays."""
+        self._send(engine_pb2.WARNING, urn, message, False)
+
+
+def _mapped(
+    method: Callable[[Any, Any, grpc.ServicerContext], Any],
+) -> Callable[[Any, Any, grpc.ServicerContext], Any]:
+    """Turn a ProviderError into a gRPC status, so that no traceback reaches the user."""
+
+    @functools.wraps(method)
+    def call(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return method(self, request, context)
+        except InitFailed as failure:
+            return _abort_init(context, failure)
+        except ProviderError as error:
+            return context.abort(grpc.StatusCode.UNKNOWN, str(error))
+
+    return call
+
+
+@dataclass
+class _Status(grpc.Status):
+    """A gRPC status that carries a detail message, as grpcio's `abort_with_status` wants it."""
+
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, bytes], ...]
+
+
+def _abort_init(context: grpc.ServicerContext, failure: InitFailed) -> None:
+    detail = any_pb2.Any()
+    detail.Pack(
+        provider_pb2.ErrorResourceInitFailed(
+            id=failure.identifier,
+            properties=wire.encode_struct(failure.properties),
+            inputs=wire.encode_struct(failure.inputs),
+            reasons=failure.reasons,
+        )
+    )
+    status = status_pb2.Status(code=code_pb2.UNKNOWN, message=str(failure), details=[detail])
+    trailer = (("grpc-status-details-bin", status.SerializeToString()),)
+    context.abort_with_status(_Status(grpc.StatusCode.UNKNOWN, str(failure), trailer))
+
+
+class Provider(provider_pb2_grpc.ResourceProviderServicer):
+    """Base of the stand-ins: what does not depend on the resources."""
+
+    package: str
+    """The plugin's name, such as "kubernetes"."""
+    sdk: str
+    """The Python distribution whose version it answers with, such as "pulumi-kubernetes"."""
+
+    def __init__(self) -> None:
+        self.log = Log(sys.argv[1] if len(sys.argv) > 1 else None)
+        self.cancelled = threading.Event()
+
+    def Handshake(self, request: Any, context: Any) -> provider_pb2.ProviderHandshakeResponse:
+        """Tell the engine what this provider understands."""
+        if request.engine_address:
+            self.log = Log(request.engine_address)
+        return provider_pb2.ProviderHandshakeResponse(
+            accept_secrets=True,
+            accept_resources=False,
+            accept_outputs=False,
+            supports_autonaming_configuration=True,
+        )
+
+    def GetPluginInfo(self, request: Any, context: Any) -> plugin_pb2.PluginInfo:
+        """The SDK's version: program and plugin belong together."""
+        return plugin_pb2.PluginInfo(version=metadata.version(self.sdk))
+
+    def Attach(self, request: Any, context: Any) -> empty_pb2.Empty:
+        """Join an engine that is being debugged."""
+        self.log = Log(request.address)
+        return empty_pb2.Empty()
+
+    def GetSchema(self, request: Any, context: Any) -> provider_pb2.GetSchemaResponse:
+        """Just the name: the SDK's own types are the schema here."""
+        return provider_pb2.GetSchemaResponse(
+            schema=json.dumps({"name": self.package, "version": metadata.version(self.sdk)})
+        )
+
+    def CheckConfig(self, request: Any, context: Any) -> provider_pb2.CheckResponse:
+        """Accept the provider's own configuration."""
+        return provider_pb2.CheckResponse(inputs=request.news)
+
+    def DiffConfig(self, request: Any, context: Any) -> provider_pb2.DiffResponse:
+        """A changed configuration never replaces resources."""
+        return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_UNKNOWN)
+
+    def Configure(self, request: Any, context: Any) -> provider_pb2.ConfigureResponse:
+        """Say that secrets and previews are understood."""
+        return provider_pb2.ConfigureResponse(
+            acceptSecrets=True,
+            supportsPreview=True,
+            acceptResources=False,
+            supports_autonaming_configuration=True,
+        )
+
+    def Cancel(self, request: Any, context: Any) -> empty_pb2.Empty:
+        """The user interrupted: stop waiting."""
+        self.cancelled.set()
+        return empty_pb2.Empty()
+
+
+def serve(provider: Provider) -> None:
+    """Run a provider until the engine ends it."""
+    for name in ("Check", "Diff", "Create", "Read", "Update", "Delete", "Invoke", "Configure"):
+        if (method := getattr(type(provider), name, None)) is not None:
+            setattr(type(provider), name, _mapped(method))
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=64), options=_OPTIONS)
+    provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    print(port, flush=True)
+    # The engine ends a plugin with SIGINT; the user's own Ctrl-C arrives as a Cancel call instead,
+    # because plugins run in a process group of their own.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: server.stop(None))
+    engine = os.getppid()
+    while server.wait_for_termination(timeout=ORPHAN_CHECK_S):  # True: the time is up and it still serves
+        if os.getppid() != engine:
+            server.stop(None)  # the engine was killed and can no longer say goodbye

@@ -1,0 +1,6 @@
+"""`pulumi-resource-tls`."""
+
+from local.providers.server import serve
+from local.providers.tls.provider import Tls
+
+serve(Tls())

@@ -1,0 +1,202 @@
+"""Resolves each tool: at its pinned version on PATH, else from the cache, else built from its pins."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from local import paths
+from local.errors import LocalError
+from local.toolchain.tools import BUILD_TAGS, TOOLS, Tool, ToolName
+
+BUILD_DISK_BYTES = 6 * 1024**3
+"""Free space that a cold build of every tool needs (Go build cache 4.4 GiB + binaries, measured 2026-11)."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report of a build under way."""
+
+    tool: Tool
+    packages_done: int
+    packages_total: int
+    elapsed_s: float
+    note: str = ""
+
+
+Report = Callable[[Progress], None]
+
+
+def _ignore(_: Progress) -> None:
+    return None
+
+
+def cached_path(tool: Tool) -> Path:
+    """Where the cache keeps this tool at this pin."""
+    return paths.cache() / "tools" / f"{tool.name}-{tool.key()}" / tool.name
+
+
+def on_path(tool: Tool) -> Path | None:
+    """The user's own copy, if it is the pinned version. The project's `pulumi` shim is not one."""
+    if not tool.version_command:
+        return None
+    shims = Path(os.environ.get("VIRTUAL_ENV", "/nonexistent")) / "bin"
+    folders = [f for f in os.environ.get("PATH", "").split(os.pathsep) if f]
+    own = {str(shims), str(paths.PROJECT / ".venv" / "bin")}
+    found = shutil.which(tool.name, path=os.pathsep.join(f for f in folders if f not in own))
+    if found is None:
+        return None
+    try:
+        result = subprocess.run([found, *tool.version_command], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    words = (result.stdout + result.stderr).split()
+    return Path(found) if {tool.version, tool.version.removeprefix("v")} & set(words) else None
+
+
+def resolve(name: ToolName, report: Report = _ignore) -> Path:
+    """The path of a tool that runs, building it if need be.
+
+    Raises LocalError with the tool, the reason and what to do when it cannot be had.
+    """
+    tool = TOOLS[name]
+    if found := on_path(tool):
+        return found
+    target = cached_path(tool)
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _exclusive(tool, target, report):
+        if not target.exists():  # another run may have finished it meanwhile
+            _build(tool, target, report)
+    return target
+
+
+def resolve_all(names: Iterable[ToolName] | None = None, report: Report = _ignore) -> dict[ToolName, Path]:
+    """Every tool of `names` (default: all), in build order."""
+    return {name: resolve(name, report) for name in (TOOLS if names is None else names)}
+
+
+@contextlib.contextmanager
+def _exclusive(tool: Tool, target: Path, report: Report):
+    """One build of a tool at a time; the second run waits and then finds it done."""
+    lock = FileLock(target.parent.with_suffix(".lock"))
+    started = time.monotonic()
+    while True:
+        try:
+            lock.acquire(timeout=2)
+            break
+        except Timeout:
+            report(Progress(tool, 0, 0, time.monotonic() - started, "another run is building it: waiting"))
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _environment() -> dict[str, str]:
+    env = dict(os.environ)
+    env.update(CGO_ENABLED="0", GOFLAGS="-mod=readonly -trimpath")
+    return env
+
+
+def _check_disk(target: Path) -> None:
+    free = shutil.disk_usage(target.parent).free
+    if free < BUILD_DISK_BYTES:
+        raise LocalError(
+            f"the disk of {target.parent} is nearly full",
+            reason=f"{free / 1024**3:.1f} GiB free, {BUILD_DISK_BYTES / 1024**3:.0f} GiB needed to build the tools",
+            fix="free some space, or set COGNIFORGE_CACHE and GOCACHE to folders on a larger disk",
+        )
+
+
+def _build(tool: Tool, target: Path, report: Report) -> None:
+    _check_disk(target)
+    env = _environment()
+    report(Progress(tool, 0, 0, 0.0, "fetching modules"))
+    listing = subprocess.run(
+        ["go", "list", "-deps", f"-tags={BUILD_TAGS}", tool.package],
+        cwd=tool.folder,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    if listing.returncode != 0:
+        raise _failure(tool, listing.stderr)
+    total = len(listing.stdout.splitlines())
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        output = Path(scratch) / tool.name
+        command = ["go", "build", "-v", f"-tags={BUILD_TAGS}", f"-ldflags={tool.ldflags}", "-o", str(output)]
+        _run_build(tool, [*command, tool.package], env, total, report)
+        output.replace(target)  # atomic: an interrupted build leaves no half-written tool
+
+
+def _run_build(tool: Tool, command: list[str], env: dict[str, str], total: int, report: Report) -> None:
+    started = time.monotonic()
+    process = subprocess.Popen(command, cwd=tool.folder, env=env, stderr=subprocess.PIPE, text=True)
+    lines: list[str] = []
+    assert process.stderr is not None
+    reader = threading.Thread(target=lambda: lines.extend(iter(process.stderr.readline, "")), daemon=True)
+    reader.start()
+    try:
+        while process.poll() is None:
+            report(Progress(tool, len(lines), total, time.monotonic() - started))
+            time.sleep(0.5)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    reader.join()
+    if process.returncode != 0:
+        raise _failure(tool, "".join(line for line in lines if not _is_package_name(line)))
+    report(Progress(tool, total, total, time.monotonic() - started, "done"))
+
+
+def _is_package_name(line: str) -> bool:
+    """`go build -v` prints one import path a line; everything else is a message."""
+    return " " not in line.strip() and not line.startswith("#")
+
+
+_CAUSES = (
+    (("no space left",), "free some space on the disk, then run the same command again"),
+    (
+        ("signal: killed", "cannot allocate memory"),
+        "the build needs about 3 GiB of free memory: close something",
+    ),
+    (
+        (
+            "dial tcp",
+            "connection refused",
+            "no such host",
+            "i/o timeout",
+            "TLS handshake",
+            "Forbidden",
+            "module lookup disabled",
+        ),
+        "no Go module registry answered: check the network and `go env GOPROXY`, then run the same command again",
+    ),
+    (
+        ("checksum mismatch",),
+        "a module differs from go.sum: clear it with `go clean -modcache` and try again",
+    ),
+)
+
+
+def _failure(tool: Tool, output: str) -> LocalError:
+    reason = "\n       ".join(output.strip().splitlines()[-12:])
+    fix = next((fix for marks, fix in _CAUSES if any(mark in output for mark in marks)), "")
+    return LocalError(
+        f"{tool.title} {tool.version} did not build",
+        reason=reason or "the Go compiler gave no reason",
+        fix=fix or f"see the message above; to try by hand: cd {tool.folder} && go build {tool.package}",
+    )

@@ -1,0 +1,79 @@
+"""The Debian packages of the local environment: which are missing, and installing them by name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from local.errors import LocalError
+
+PACKAGES: dict[str, str] = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "containernetworking-plugins": "/usr/lib/cni/ptp",
+    "nftables": "nft",
+    "iproute2": "ip",
+    "conntrack": "conntrack",
+    "ethtool": "ethtool",
+    "socat": "socat",
+    "buildah": "buildah",
+    "mmdebstrap": "mmdebstrap",
+    "docker-registry": "docker-registry",
+}
+"""Each package and the program that shows it is there."""
+
+
+def _present(program: str) -> bool:
+    path = "/usr/sbin:/sbin:" + os.environ.get("PATH", "")
+    return Path(program).exists() if program.startswith("/") else shutil.which(program, path=path) is not None
+
+
+def missing() -> list[str]:
+    """The packages whose programs are not on this machine."""
+    return [package for package, program in PACKAGES.items() if not _present(program)]
+
+
+def is_debian() -> bool:
+    """Whether apt can install packages here (Debian and its derivatives)."""
+    return shutil.which("apt-get") is not None
+
+
+def require_root() -> None:
+    """Refuse to go on without root, and say why it is needed."""
+    if os.geteuid() != 0:
+        raise LocalError(
+            "the local environment needs root",
+            reason="it runs containerd and the kubelet, and makes network links and mounts",
+            fix="run the same command as root: sudo -E make up",
+        )
+
+
+def install() -> list[str]:
+    """Install what is missing; returns the names. Raises LocalError where that cannot be done."""
+    names = missing()
+    if not names:
+        return []
+    command = f"apt-get install -y {' '.join(names)}"
+    if not is_debian():
+        programs = ", ".join(PACKAGES[name] for name in names)
+        raise LocalError(
+            f"these programs are missing: {programs}",
+            reason="this is not Debian or a derivative, so the setup cannot install them by name",
+            fix=f"install them with your package manager (Debian calls the packages {', '.join(names)})",
+        )
+    require_root()
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    for step in (
+        ["apt-get", "update", "-qq"],
+        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *names],
+    ):
+        result = subprocess.run(step, env=env, capture_output=True, text=True)
+        if result.returncode != 0 and step[1] == "install":
+            raise LocalError(
+                f"these packages could not be installed: {', '.join(names)}",
+                reason="\n       ".join(result.stderr.strip().splitlines()[-6:]),
+                fix=f"check the network and the package sources in /etc/apt, then run: {command}",
+            )
+    return names

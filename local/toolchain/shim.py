@@ -1,0 +1,155 @@
+"""`pulumi` in the project's virtual environment: the real CLI, with this machine's back end and plugins.
+
+Everything is a default: a variable that the user has set, a `pulumi login` of the user's, and real
+plugins on PATH or under ~/.pulumi/plugins win over what is set here.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from local import paths
+from local.errors import LocalError
+from local.toolchain import builder
+from local.toolchain.tools import TOOLS, ToolName
+
+STAND_INS = paths.PROJECT / "local" / "providers" / "bin"
+_PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
+
+
+def passphrase_file() -> Path:
+    """The file with the passphrase that encrypts the local stack's secrets."""
+    return paths.state() / "pulumi" / "passphrase"
+
+
+def backend_folder() -> Path:
+    """The folder that holds the local stack's state."""
+    return paths.state() / "pulumi" / "state"
+
+
+def ensure_backend() -> None:
+    """Make the state folder and, the first time, a random passphrase.
+
+    Raises LocalError where stacks exist whose passphrase is gone: a new one could not read them.
+    """
+    folder = paths.private_folder(backend_folder())
+    file = passphrase_file()
+    if file.exists():
+        return
+    if any(folder.glob(".pulumi/stacks/**/*.json*")):
+        raise LocalError(
+            "the passphrase of the local Pulumi state is lost",
+            reason=f"{folder} holds stacks, but {file} does not exist; their secrets cannot be read without it",
+            fix=f"put the file back (from a backup), or start over with `forge reset`, which deletes {paths.state()}",
+        )
+    paths.write_private(file, secrets.token_urlsafe(32))
+
+
+def real_plugins() -> set[str]:
+    """Names of the executables that the user's own installation provides."""
+    home = Path(os.environ.get("PULUMI_HOME", str(Path.home() / ".pulumi")))
+    cached = {p.name.rsplit("-v", 1)[0] for p in (home / "plugins").glob("resource-*") if p.is_dir()}
+    names: set[str] = set()
+    for program in STAND_INS.glob("pulumi-*"):
+        found = shutil.which(program.name, path=_user_path())
+        if found or program.name.removeprefix("pulumi-") in cached:
+            names.add(program.name)
+    return names
+
+
+def _user_path() -> str:
+    own = {str(STAND_INS), str(_links())}
+    return os.pathsep.join(f for f in os.environ.get("PATH", "").split(os.pathsep) if f not in own)
+
+
+def _links() -> Path:
+    return paths.state() / "pulumi" / "plugins"
+
+
+def _link_stand_ins() -> Path:
+    """A folder with links to just the stand-ins that no real plugin replaces."""
+    folder = _links()
+    folder.mkdir(parents=True, exist_ok=True)
+    real = real_plugins()
+    for program in STAND_INS.glob("pulumi-*"):
+        link = folder / program.name
+        if program.name in real:
+            link.unlink(missing_ok=True)
+        elif not link.is_symlink() or link.readlink() != program:
+            link.unlink(missing_ok=True)
+            link.symlink_to(program)
+    return folder
+
+
+def environment(base: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment in which the Pulumi CLI finds this machine's back end and plugins."""
+    env = dict(os.environ if base is None else base)
+    env.setdefault("PULUMI_SKIP_UPDATE_CHECK", "true")
+    env.setdefault("PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION", "true")
+    env.setdefault("PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER", "true")
+    env.setdefault("PULUMI_IGNORE_AMBIENT_PLUGINS", "false")
+    env.setdefault("COGNIFORGE_PYTHON", sys.executable)
+    credentials = Path(env.get("PULUMI_HOME", str(Path.home() / ".pulumi"))) / "credentials.json"
+    if "PULUMI_BACKEND_URL" not in env and not credentials.exists():
+        ensure_backend()
+        env["PULUMI_BACKEND_URL"] = f"file://{backend_folder()}"
+    if not any(name in env for name in _PASSPHRASE) and passphrase_file().exists():
+        env["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(passphrase_file())
+    # How the program finds what `forge up` made on this machine.
+    env.setdefault("COGNIFORGE_KUBECONFIG", str(paths.state() / "node" / "kubeconfig"))
+    env.setdefault("COGNIFORGE_IMAGES", str(paths.state() / "images" / "index.json"))
+    env.setdefault("COGNIFORGE_IMAGE_KEY", str(paths.state() / "keys" / "cosign.pub"))
+    env.setdefault("COGNIFORGE_COSIGN", str(builder.cached_path(TOOLS[ToolName.COSIGN])))
+    env["PATH"] = os.pathsep.join([_user_path(), str(_link_stand_ins())])
+    return env
+
+
+def forget_salt(folder: Path = paths.PROJECT / "stacks") -> None:
+    """Take the encryption salt that Pulumi writes into a stack's file out again.
+
+    The salt belongs to this machine's passphrase and is in the state as well, from where Pulumi
+    reads it (PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER); in the file it would only dirty the checkout.
+    It stays where the file holds encrypted values, which need it.
+    """
+    if any(name in os.environ for name in _PASSPHRASE):
+        return  # the user's own passphrase, perhaps shared with a team
+    for file in folder.glob("Pulumi.*.yaml"):
+        text = file.read_text()
+        kept = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("encryptionsalt:"))
+        if kept != text and "secure:" not in text:
+            temporary = file.with_suffix(f".{os.getpid()}")
+            temporary.write_text(kept)
+            temporary.replace(file)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the real CLI to its end; returns its exit status."""
+    program = builder.resolve(ToolName.PULUMI)
+    process = subprocess.Popen([program, *arguments], env=environment())
+    try:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue  # the terminal has told the CLI as well: let it finish in order
+    finally:
+        forget_salt()
+
+
+def main() -> None:
+    """Run the real CLI with the caller's arguments."""
+    try:
+        status = run(sys.argv[1:])
+    except LocalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 1
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""The Go programs of the local environment, each pinned by the go.mod and go.sum of its module."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import platform
+import re
+import subprocess
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from local.errors import LocalError
+
+MODULES = Path(__file__).resolve().parent
+GO_MINIMUM = (1, 26)
+BUILD_TAGS = "grpcnotrace,osusergo,netgo"
+"""grpcnotrace lets the linker drop unused code; the others keep the binaries static."""
+
+
+class ToolName(StrEnum):
+    """Every tool that the builder can resolve."""
+
+    NODE = "node"
+    PULUMI = "pulumi"
+    COSIGN = "cosign"
+    INFERENCE_SIM = "inference-sim"
+    METRICS_SERVER = "metrics-server"
+    PAUSE = "pause"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One program: where its source is pinned, how it is built and how its version is read."""
+
+    name: ToolName
+    title: str
+    module: str
+    """Folder under local/toolchain that holds go.mod."""
+    package: str
+    """What `go build` is given."""
+    pin: str
+    """The module path in go.mod whose version is the tool's version; empty for our own code."""
+    version_flags: tuple[str, ...] = ()
+    """-X flags; `{v}` is the pinned version."""
+    version_command: tuple[str, ...] = ()
+    """Arguments that make the program print its version; empty where PATH is not consulted."""
+    expected_s: int = 60
+    """Seconds of a cold build on two cores, in the order of `TOOLS`; measured 2026-11."""
+
+    @property
+    def folder(self) -> Path:
+        """The module's folder."""
+        return MODULES / self.module
+
+    @functools.cached_property
+    def version(self) -> str:
+        """The pinned version, such as "v1.34.10", read from go.mod."""
+        if not self.pin:
+            return "v0.1.0"
+        text = (self.folder / "go.mod").read_text()
+        match = re.search(rf"^\s*(?:require )?{re.escape(self.pin)} (v\S+)", text, re.MULTILINE)
+        if match is None:
+            raise LocalError(f"{self.folder}/go.mod does not pin {self.pin}", fix="restore the file from git")
+        return match[1]
+
+    @property
+    def ldflags(self) -> str:
+        """Linker flags: no debug tables, and the version that the program reports."""
+        return " ".join(["-s -w", *(f"-X {flag.format(v=self.version)}" for flag in self.version_flags)])
+
+    def key(self) -> str:
+        """A hash of everything that decides the binary's content: pins, our source, flags, Go, machine."""
+        digest = hashlib.sha256()
+        sources = [self.folder / "go.mod", self.folder / "go.sum"]
+        own = self.folder / self.package if self.package.startswith("./") else self.folder
+        if self.package.startswith("."):
+            sources += sorted(own.glob("*.go"))
+        for path in sources:
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        for part in (self.package, self.ldflags, BUILD_TAGS, go_version(), platform.machine()):
+            digest.update(part.encode() + b"\0")
+        return digest.hexdigest()[:16]
+
+
+_K8S = "k8s.io/component-base/version"
+TOOLS: dict[ToolName, Tool] = {
+    tool.name: tool
+    for tool in (
+        Tool(ToolName.PAUSE, "pause (pod sandbox)", "tools", "./pause", "", expected_s=5),
+        Tool(
+            ToolName.NODE,
+            "Kubernetes, etcd and CoreDNS in one binary",
+            "node",
+            ".",
+            "k8s.io/kubernetes",
+            (
+                f"{_K8S}.gitVersion={{v}}",
+                f"{_K8S}.gitMajor=1",
+                f"{_K8S}.gitMinor=34",
+                f"{_K8S}.gitTreeState=clean",
+                f"{_K8S}.gitCommit=unknown",
+                f"{_K8S}.buildDate=1970-01-01T00:00:00Z",
+                "k8s.io/client-go/pkg/version.gitVersion={v}",
+            ),
+            expected_s=540,
+        ),
+        Tool(
+            ToolName.PULUMI,
+            "Pulumi CLI and engine",
+            "tools",
+            "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
+            "github.com/pulumi/pulumi/pkg/v3",
+            ("github.com/pulumi/pulumi/sdk/v3/go/common/version.Version={v}",),
+            ("version",),
+            expected_s=240,
+        ),
+        Tool(
+            ToolName.COSIGN,
+            "cosign",
+            "tools",
+            "./cosign",
+            "github.com/sigstore/cosign/v3",
+            ("sigs.k8s.io/release-utils/version.gitVersion={v}",),
+            ("version",),
+            expected_s=150,
+        ),
+        Tool(
+            ToolName.INFERENCE_SIM,
+            "vLLM simulator",
+            "tools",
+            "./inference-sim",
+            "github.com/llm-d/llm-d-inference-sim",
+            expected_s=120,
+        ),
+        Tool(
+            ToolName.METRICS_SERVER,
+            "metrics-server",
+            "tools",
+            "sigs.k8s.io/metrics-server/cmd/metrics-server",
+            "sigs.k8s.io/metrics-server",
+            ("k8s.io/client-go/pkg/version.gitVersion={v}",),
+            expected_s=60,
+        ),
+    )
+}
+
+
+@functools.cache
+def go_version() -> str:
+    """The Go toolchain's version, such as "go1.26.8". Raises LocalError where there is none or it is too old."""
+    fix = f"install Go {GO_MINIMUM[0]}.{GO_MINIMUM[1]} or newer (https://go.dev/dl) and put it on PATH"
+    try:
+        output = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout
+    except FileNotFoundError:
+        raise LocalError("Go is not installed", reason="no `go` on PATH", fix=fix) from None
+    except subprocess.CalledProcessError as error:
+        raise LocalError("Go does not run", reason=error.stderr, fix=fix) from None
+    version = output.strip()
+    match = re.match(r"go(\d+)\.(\d+)", version)
+    if match is None or (int(match[1]), int(match[2])) < GO_MINIMUM:
+        raise LocalError(f"Go is too old: {version}", fix=fix)
+    return version
