@@ -1,0 +1,114 @@
+"""A service's application: its routes plus health, metrics, errors and request context."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+import structlog
+from opentelemetry import propagate, trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kit import errors, logs, telemetry
+
+Check = Callable[[], Awaitable[str | None]]
+"""A readiness check: None when fine, else what is missing."""
+
+log = logs.get("kit.access")
+_REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+_QUIET = {"/healthz", "/readyz", "/metrics"}
+
+
+class RequestContext:
+    """Gives each request an id, a span, metrics and one log line. Pure ASGI, so streams pass untouched."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._tracer = trace.get_tracer("kit")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection event."""
+        if scope["type"] != "http" or scope["path"] in _QUIET:
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.match(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        started = time.perf_counter()
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        telemetry.IN_FLIGHT.inc()
+        parent = propagate.extract(dict(request.headers))
+        route = _route_of(scope)
+        name = f"{request.method} {route}"
+        with self._tracer.start_as_current_span(name, context=parent, kind=SpanKind.SERVER) as span:
+            try:
+                await self._app(scope, receive, send_with_id)
+            finally:
+                seconds = time.perf_counter() - started
+                span.set_attributes({"http.request.method": request.method, "http.route": route})
+                span.set_attribute("http.response.status_code", status)
+                if status >= 500:
+                    span.set_status(Status(StatusCode.ERROR))
+                telemetry.IN_FLIGHT.dec()
+                telemetry.REQUESTS.labels(request.method, route, str(status)).inc()
+                telemetry.DURATION.labels(request.method, route).observe(seconds)
+                log.info("request", method=request.method, route=route, status=status, duration_s=round(seconds, 4))
+
+
+def _route_of(scope: Scope) -> str:
+    """The route's template, never the raw path: metrics must not grow with what clients send."""
+    application = scope.get("app")
+    for route in application.routes if application else ():
+        if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE:
+            return route.path
+    return "(unknown)"
+
+
+def _health(checks: dict[str, Check]) -> list[BaseRoute]:
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        failing = {name: reason for name, check in checks.items() if (reason := await check())}
+        return JSONResponse({"status": "not ready" if failing else "ok", "failing": failing}, 503 if failing else 200)
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", telemetry.metrics)]
+
+
+def create(
+    routes: Sequence[BaseRoute],
+    checks: dict[str, Check],
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
+) -> Starlette:
+    """The application of a service with its own `routes` and readiness `checks`."""
+    return Starlette(
+        routes=[*_health(checks), *routes],
+        middleware=[Middleware(RequestContext)],
+        exception_handlers={
+            errors.ApiError: errors.on_api_error,
+            HTTPException: errors.on_http_exception,
+            Exception: errors.on_unexpected,
+        },
+        lifespan=lifespan,
+    )

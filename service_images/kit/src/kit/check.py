@@ -1,0 +1,50 @@
+"""`python3 -m kit.check`: asks a URL until it answers as expected; the platform's end-to-end check.
+
+The request comes from the environment: CHECK_URL, CHECK_BODY (JSON; POST if set), CHECK_KEY (bearer),
+CHECK_CA (PEM file), CHECK_EXPECT (a field that the JSON answer must have), CHECK_TIMEOUT_SECONDS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+
+def ask(url: str, body: str, key: str, authority: str) -> Any:
+    """One request; returns the decoded answer."""
+    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+    request = urllib.request.Request(url, data=body.encode() or None, headers=headers)
+    context = ssl.create_default_context(cafile=authority or None)
+    with urllib.request.urlopen(request, timeout=10, context=context if url.startswith("https") else None) as answer:
+        return json.load(answer)
+
+
+def main() -> int:
+    """Exit status 0 as soon as the answer is right, 1 after the time is up."""
+    env = os.environ
+    deadline = time.monotonic() + float(env.get("CHECK_TIMEOUT_SECONDS", "45"))
+    expected, reason = env.get("CHECK_EXPECT", ""), ""
+    while time.monotonic() < deadline:
+        try:
+            answer = ask(env["CHECK_URL"], env.get("CHECK_BODY", ""), env.get("CHECK_KEY", ""), env.get("CHECK_CA", ""))
+            if not expected or answer.get(expected):
+                print(f"{env['CHECK_URL']} answers", flush=True)
+                return 0
+            reason = f'no "{expected}" in {str(answer)[:300]}'
+        except urllib.error.HTTPError as error:
+            reason = f"HTTP {error.code}: {error.read().decode(errors='replace')[:300]}"
+        except (OSError, ValueError) as error:
+            reason = str(error)
+        time.sleep(0.5)
+    print(f"{env['CHECK_URL']} does not answer as expected: {reason}", file=sys.stderr, flush=True)
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,80 @@
+"""The error envelope of every REST answer, which is OpenAI's: `{"error": {message, type, param, code}}`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from kit import logs
+
+log = logs.get("kit.errors")
+
+
+class ErrorType(StrEnum):
+    """OpenAI's error types."""
+
+    INVALID_REQUEST = "invalid_request_error"
+    AUTHENTICATION = "authentication_error"
+    PERMISSION = "permission_error"
+    NOT_FOUND = "not_found_error"
+    RATE_LIMIT = "rate_limit_error"
+    SERVER = "server_error"
+    UPSTREAM = "upstream_error"
+
+
+class ApiError(Exception):
+    """An answer that is an error."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        kind: ErrorType = ErrorType.INVALID_REQUEST,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.kind, self.param, self.code = status, message, kind, param, code
+
+    def envelope(self) -> dict[str, Any]:
+        """The body of the answer."""
+        body = {"message": self.message, "type": self.kind.value, "param": self.param, "code": self.code}
+        return {"error": body}
+
+    def response(self) -> JSONResponse:
+        """The whole answer."""
+        return JSONResponse(self.envelope(), status_code=self.status)
+
+
+_KINDS = {
+    401: ErrorType.AUTHENTICATION,
+    403: ErrorType.PERMISSION,
+    404: ErrorType.NOT_FOUND,
+    429: ErrorType.RATE_LIMIT,
+}
+
+
+async def on_api_error(_: Request, error: Exception) -> Response:
+    """Handler for `ApiError`."""
+    assert isinstance(error, ApiError)
+    return error.response()
+
+
+async def on_http_exception(_: Request, error: Exception) -> Response:
+    """Handler for the framework's own errors, such as an unknown path or method."""
+    assert isinstance(error, HTTPException)
+    kind = _KINDS.get(error.status_code, ErrorType.INVALID_REQUEST)
+    answer = ApiError(error.status_code, error.detail, kind).response()
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def on_unexpected(request: Request, error: Exception) -> Response:
+    """Handler for everything else: logged in full, answered without details."""
+    log.error("unexpected error", path=request.url.path, exc_info=error)
+    return ApiError(500, "The server had an error while processing your request.", ErrorType.SERVER).response()

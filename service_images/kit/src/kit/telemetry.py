@@ -1,0 +1,46 @@
+"""Metrics in Prometheus' base units and traces over OTLP."""
+
+from __future__ import annotations
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kit.settings import ServiceSettings
+
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+
+REQUESTS = Counter("http_server_requests_total", "Requests answered.", ["method", "route", "status"], registry=REGISTRY)
+IN_FLIGHT = Gauge("http_server_requests_in_flight", "Requests being answered now.", registry=REGISTRY)
+DURATION = Histogram(
+    "http_server_request_duration_seconds",
+    "Time from the request's first byte to the answer's last.",
+    ["method", "route"],
+    # Answers of a cache take a millisecond; streams take a minute.
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+    registry=REGISTRY,
+)
+
+
+def configure_tracing(settings: ServiceSettings) -> TracerProvider:
+    """Set the process's tracer up. Spans are made always, so that logs carry ids, and sent if told where."""
+    resource = Resource.create({"service.name": settings.name, "service.version": settings.version})
+    sampler = ParentBased(TraceIdRatioBased(settings.trace_sample_ratio))
+    provider = TracerProvider(resource=resource, sampler=sampler)
+    if settings.otlp_endpoint:
+        exporter = OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint.rstrip('/')}/v1/traces")
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+async def metrics(_: Request) -> Response:
+    """`/metrics`."""
+    return Response(generate_latest(REGISTRY), media_type="text/plain; version=0.0.4; charset=utf-8")

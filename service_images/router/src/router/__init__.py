@@ -1,0 +1,1 @@
+"""The AI Router: one OpenAI API in front of every model."""
