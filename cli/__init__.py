@@ -1,0 +1,1 @@
+"""`forge`: the command line of the platform. Thin: it calls `local` and Pulumi."""

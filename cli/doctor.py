@@ -1,0 +1,98 @@
+"""`forge doctor`: what this machine has, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+
+import psutil
+
+from local import paths
+from local.errors import LocalError
+from local.images import engine
+from local.node import preflight, settings
+from local.node.node import Node
+from local.toolchain import builder, packages, tools
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One checked thing."""
+
+    what: str
+    ok: bool
+    found: str
+    fix: str = ""
+    required: bool = True
+
+
+def _go() -> Finding:
+    try:
+        return Finding("Go", True, tools.go_version())
+    except LocalError as error:
+        return Finding("Go", False, error.reason or error.problem, error.fix)
+
+
+def _disk() -> Finding:
+    folder = next(p for p in (paths.state(), *paths.state().parents) if p.exists())
+    free = shutil.disk_usage(folder).free
+    ok = free >= builder.BUILD_DISK_BYTES
+    return Finding(
+        "disk", ok, f"{free / 2**30:.0f} GiB free", "free space, or set COGNIFORGE_HOME and COGNIFORGE_CACHE"
+    )
+
+
+def _tools() -> list[Finding]:
+    found: list[Finding] = []
+    for tool in tools.TOOLS.values():
+        if own := builder.on_path(tool):
+            where = f"{tool.version}, yours at {own}"
+        elif builder.cached_path(tool).exists():
+            where = f"{tool.version}, cached"
+        else:
+            where = f"{tool.version}, will be built (about {tool.expected_s} s)"
+        found.append(Finding(tool.title, True, where, required=False))
+    return found
+
+
+def _ports() -> list[Finding]:
+    running = any(p.running() for p in Node().processes())
+    if running:
+        return [Finding("ports", True, "in use by the running node")]
+    ports = {**settings.LOOPBACK_PORTS, settings.GATEWAY_PORT: "the gateway"}
+    lines = preflight.taken_ports(ports)
+    return [Finding("ports", not lines, "; ".join(lines) or "free", "stop those programs")]
+
+
+def findings() -> list[Finding]:
+    """Everything that `forge up` needs, checked without changing anything."""
+    missing = packages.missing()
+    install = f"`forge up` installs them (apt-get install {' '.join(missing)})"
+    memory = psutil.virtual_memory().available
+    result = [
+        Finding("Python", sys.version_info >= (3, 11), platform.python_version(), "install Python 3.11 or newer"),
+        _go(),
+        Finding("root", os.geteuid() == 0, f"uid {os.geteuid()}", "run as root: sudo -E make up"),
+        Finding(
+            "Debian packages",
+            not missing,
+            "all there" if not missing else f"missing: {', '.join(missing)}",
+            install,
+        ),
+        _disk(),
+        Finding(
+            "memory",
+            memory >= settings.MEMORY_FLOOR_BYTES,
+            f"{memory / 2**30:.1f} GiB available",
+            "use a larger machine",
+        ),
+        Finding("image builder", True, engine.choose().name, required=False),
+    ]
+    try:
+        result += [*_ports(), *_tools()]
+    except LocalError as error:
+        result.append(Finding("tools", False, error.problem, error.fix))
+    return result

@@ -1,0 +1,15 @@
+"""The entry point of `forge`: quiet even when it is interrupted while it is still loading."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Load the commands and run them."""
+    try:
+        from cli.main import main as run
+    except KeyboardInterrupt:
+        print("interrupted: nothing was started", file=sys.stderr)
+        raise SystemExit(130) from None
+    run()

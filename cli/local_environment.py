@@ -1,0 +1,151 @@
+"""`forge up`, `down` and `reset` on this machine: tools, node, images, platform, first answer."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cli import output, stack
+from components.config import ClusterKind, PlatformConfig
+from local import paths
+from local.errors import LocalError
+from local.images import pipeline
+from local.images.catalogue import ImageName
+from local.images.engine import Buildah
+from local.node import preflight, settings
+from local.node.node import Node
+from local.toolchain import builder, packages
+
+ANSWER_TIMEOUT_S = 30.0
+
+
+def authority_file() -> Path:
+    """The local authority's certificate, for `curl --cacert`."""
+    return paths.state() / "ca.pem"
+
+
+def key_file() -> Path:
+    """The API key of the local gateway, mode 0600."""
+    return paths.state() / "api-key"
+
+
+def up(name: str, *, show_pulumi: bool = False) -> None:
+    """Bring the environment up and ask it a question."""
+    config = stack.read_config(name)
+    if config.cluster.kind is not ClusterKind.LOCAL:
+        stack.ensure(name)
+        stack.run(name, "up")
+        return
+    packages.require_root()
+    stages = output.Stages(5)
+    with stages.stage("Debian packages and Go tools"):
+        preflight.check_disk(paths.state())
+        if installed := packages.install():
+            output.say(f"installed {', '.join(installed)}")
+        builder.resolve_all(report=output.BuildReport())
+    node = Node(say=output.say)
+    with stages.stage("Kubernetes node"):
+        _check_gateway_port(node, config)
+        node.up(_pause_image)
+    with stages.stage("Images: build, SBOM, sign"):
+        pipeline.build(say=output.say)
+    with stages.stage("pulumi up"):
+        stack.ensure(name)
+        # The refresh makes it resume from whatever an interrupted run left behind.
+        stack.run(name, "up", "--skip-preview", "--refresh", quiet=not show_pulumi)
+    with stages.stage("First answer"):
+        outputs = stack.outputs(name)
+        _write_access(outputs)
+        answer = ask(outputs, config)
+    _farewell(outputs, config, answer, stages.total)
+
+
+def _pause_image() -> str:
+    return pipeline.build([ImageName.PAUSE], output.say)[ImageName.PAUSE].reference
+
+
+def _check_gateway_port(node: Node, config: PlatformConfig) -> None:
+    balancer = next((p for p in node.processes() if p.name == "load-balancer"), None)
+    if balancer is None or balancer.running() is None:
+        preflight.check_ports({config.gateway.port: "the gateway"})
+
+
+def _write_access(outputs: dict[str, Any]) -> None:
+    paths.write_private(authority_file(), outputs["authority"])
+    paths.write_private(key_file(), outputs["apiKey"])
+
+
+def ask(outputs: dict[str, Any], config: PlatformConfig) -> str:
+    """One chat completion through the gateway, as a client would. Raises LocalError without an answer."""
+    question = {
+        "model": config.models[0].name,
+        "messages": [{"role": "user", "content": "Hello, CogniForge!"}],
+        "max_tokens": 16,
+    }
+    context = ssl.create_default_context(cadata=outputs["authority"])
+    deadline, reason = time.monotonic() + ANSWER_TIMEOUT_S, ""
+    with httpx.Client(
+        verify=context, headers={"authorization": f"Bearer {outputs['apiKey']}"}, trust_env=False
+    ) as client:
+        while time.monotonic() < deadline:
+            try:
+                answer = client.post(f"{outputs['url']}/chat/completions", json=question, timeout=10)
+                if answer.status_code == 200:
+                    return str(answer.json()["choices"][0]["message"]["content"])
+                reason = f"HTTP {answer.status_code}: {answer.text[:300]}"
+            except httpx.HTTPError as error:
+                reason = str(error)
+            time.sleep(0.5)
+    raise LocalError(
+        "the gateway does not answer from this machine",
+        reason=reason,
+        fix="see `forge status` and `forge logs gateway`",
+    )
+
+
+def curl_command(outputs: dict[str, Any], config: PlatformConfig) -> str:
+    """A command to paste: it reads the key from its file, so that the key is not in the shell's history."""
+    body = f'{{"model": "{config.models[0].name}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    return (
+        f'curl --cacert {authority_file()} -H "Authorization: Bearer $(cat {key_file()})" \\\n'
+        f"  -H 'Content-Type: application/json' {outputs['url']}/chat/completions \\\n  -d '{body}'"
+    )
+
+
+def _farewell(outputs: dict[str, Any], config: PlatformConfig, answer: str, total_s: float) -> None:
+    console = output.console
+    console.print(f"\n[bold green]The platform is up[/] after {output.duration(total_s)}.\n")
+    console.print(f"  URL     {outputs['url']}")
+    console.print(f"  answer  {answer.strip()}\n")
+    console.print("Try it:\n")
+    print(curl_command(outputs, config))  # plain: rich would wrap the lines
+    console.print("\nThen: [bold]forge status[/], [bold]forge logs router[/], [bold]forge down[/].")
+
+
+def down() -> None:
+    """Stop the node; all data stays for the next `forge up`."""
+    packages.require_root()
+    stopped = Node(say=output.say).down()
+    output.console.print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+def reset() -> None:
+    """Delete the local environment: cluster, images, keys and Pulumi state. Built tools stay cached."""
+    packages.require_root()
+    Node(say=output.say).reset()
+    folder = paths.state()
+    if (folder / "images" / "storage").exists():
+        Buildah().clean()
+    if folder.exists():
+        shutil.rmtree(folder)
+    output.console.print(f"removed {folder}")
+
+
+def node_kubeconfig() -> Path:
+    """The administrator's kubeconfig of the local node."""
+    return settings.NodePaths().kubeconfig

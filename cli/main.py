@@ -1,0 +1,165 @@
+"""The commands of `forge`."""
+
+from __future__ import annotations
+
+import subprocess
+import traceback
+from typing import Annotated
+
+import typer
+
+from cli import doctor as doctor_checks
+from cli import local_environment, output, stack
+from cli import status as status_view
+from components.config import ClusterKind
+from local import paths
+from local.errors import LocalError
+from local.images import pipeline
+from local.images.catalogue import ImageName
+from local.node.node import Node
+from local.node.process import tail
+from local.toolchain import builder
+from local.toolchain.tools import ToolName
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="CogniForge: an AI platform from one config file.")
+Stack = Annotated[str, typer.Option("--stack", "-s", help="Environment: local, dev, staging or prod.")]
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: what is missing and how to get it."""
+    found = doctor_checks.findings()
+    for finding in found:
+        mark = "[green]ok[/]  " if finding.ok else "[red]miss[/]"
+        output.console.print(f"{mark} {finding.what}: {finding.found}")
+        if not finding.ok:
+            output.console.print(f"       fix: {finding.fix}")
+    if any(not f.ok and f.required for f in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def up(
+    stack_name: Stack = "local",
+    show_pulumi: Annotated[bool, typer.Option(help="Show Pulumi's own output.")] = False,
+) -> None:
+    """Bring the environment up; ends with the URL and a first answer."""
+    local_environment.up(stack_name, show_pulumi=show_pulumi)
+
+
+@app.command()
+def preview(stack_name: Stack = "local") -> None:
+    """Show what would change; needs no cluster."""
+    stack.read_config(stack_name)
+    stack.ensure(stack_name)
+    stack.run(stack_name, "preview")
+
+
+@app.command()
+def destroy(stack_name: Stack = "local") -> None:
+    """Delete the platform from its cluster; the local node itself stays."""
+    stack.ensure(stack_name)
+    stack.run(stack_name, "destroy")
+
+
+@app.command()
+def status(stack_name: Stack = "local") -> None:
+    """Show each part's version, health, image, CPU and memory. Exit status 1 if one is not healthy."""
+    config = stack.read_config(stack_name)
+    local = config.cluster.kind is ClusterKind.LOCAL
+    kubeconfig = local_environment.node_kubeconfig() if local else None
+    namespaces = [config.cluster.namespace, *(["kube-system"] if local else [])]
+    processes = status_view.node_processes(Node()) if local else []
+    if processes:
+        output.console.print(status_view.table("Node", processes))
+    rows = status_view.parts(kubeconfig, config.cluster.context or None, namespaces)
+    output.console.print(status_view.table("Parts", rows))
+    for row in rows:
+        for detail in row.details:
+            output.console.print(f"[red]{row.name}[/]: {detail}")
+    output.console.print(f"Pulumi plugins: {status_view.plugins()}")
+    if not all(row.healthy for row in [*processes, *rows]):
+        raise typer.Exit(1)
+
+
+@app.command()
+def logs(
+    part: Annotated[str, typer.Argument(help="A part such as router, or a node process with --node.")],
+    node: Annotated[bool, typer.Option("--node", help="A process of the node itself.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=10_000)] = 50,
+    stack_name: Stack = "local",
+) -> None:
+    """Show the logs of a part."""
+    if node:
+        known = {p.name: p for p in Node().processes()}
+        if part not in known:
+            raise LocalError(f'the node has no process "{part}"', fix=f"use one of: {', '.join(known)}")
+        print("\n".join(tail(known[part].log_file, lines)))
+        return
+    config = stack.read_config(stack_name)
+    command = [*kubectl(config.cluster.kind is ClusterKind.LOCAL, config.cluster.context), "logs"]
+    command += ["--namespace", config.cluster.namespace, "--selector", f"app.kubernetes.io/name={part}"]
+    command += ["--tail", str(lines), "--prefix", *(["--follow"] if follow else [])]
+    result = subprocess.run(command)
+    if result.returncode != 0:
+        raise LocalError(f'no logs of "{part}"', fix="see `forge status` for the parts")
+
+
+def kubectl(local: bool, context: str) -> list[str]:
+    """The kubectl of the node's binary, pointed at the environment's cluster."""
+    base = [str(builder.resolve(ToolName.NODE)), "kubectl"]
+    if local:
+        return [*base, "--kubeconfig", str(local_environment.node_kubeconfig())]
+    return [*base, *(["--context", context] if context else [])]
+
+
+@app.command(
+    name="kubectl",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def kubectl_command(context: typer.Context) -> None:
+    """Run kubectl against the local node."""
+    raise typer.Exit(subprocess.run([*kubectl(True, ""), *context.args]).returncode)
+
+
+@app.command()
+def images(
+    rebuild: Annotated[bool, typer.Option(help="Build all again, whatever the record says.")] = False,
+) -> None:
+    """Build and sign the images; lists their digests."""
+    if rebuild:
+        pipeline.index_file().unlink(missing_ok=True)
+    for built in pipeline.build(list(ImageName), output.say).values():
+        print(f"{built.name:15} {built.digest} {'signed' if built.signed else ''}")
+
+
+@app.command()
+def down() -> None:
+    """Stop the local node; data stays."""
+    local_environment.down()
+
+
+@app.command()
+def reset() -> None:
+    """Delete the local environment and all its data; built tools stay cached."""
+    local_environment.reset()
+
+
+def main() -> None:
+    """Entry point: errors that the user can mend are shown without a traceback."""
+    try:
+        app(standalone_mode=True)
+    except LocalError as error:
+        output.show_error(error)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        output.errors.print("\ninterrupted: nothing is lost, the same command goes on from here")
+        raise SystemExit(130) from None
+    except Exception as error:  # a fault of ours: keep the details for a report, show one line
+        log = paths.state() / "crash.log"
+        paths.write_private(log, traceback.format_exc())
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        fix = f"run the same command again; if it happens again, report it with {log}"
+        output.show_error(LocalError("forge met something that it does not know", reason=reason, fix=fix))
+        raise SystemExit(1) from None

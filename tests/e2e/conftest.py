@@ -1,0 +1,71 @@
+"""The environment that `forge up` made, as its users see it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client, config
+from openai import OpenAI
+
+from cli import local_environment, stack
+from local import paths
+from local.node.settings import NodePaths
+from local.toolchain import builder
+from local.toolchain.tools import ToolName
+
+FORGE = Path(sys.executable).with_name("forge")
+
+
+def forge(*arguments: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does."""
+    result = subprocess.run(
+        [str(FORGE), *arguments], capture_output=True, text=True, cwd=paths.PROJECT, env={**os.environ, **env}
+    )
+    if check:
+        assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment() -> None:
+    if not NodePaths().kubeconfig.exists():
+        pytest.fail("the local environment is not up; run `make up` (or `make test`, which does)")
+
+
+@pytest.fixture(scope="session")
+def outputs() -> dict[str, Any]:
+    found = stack.outputs("local")
+    assert found, "the stack has outputs after `forge up`"
+    return found
+
+
+@pytest.fixture(scope="session")
+def openai_client(outputs: dict[str, Any]) -> OpenAI:
+    import httpx
+
+    http = httpx.Client(verify=str(local_environment.authority_file()), trust_env=False)
+    return OpenAI(base_url=outputs["url"], api_key=outputs["apiKey"], http_client=http, max_retries=0)
+
+
+@pytest.fixture(scope="session")
+def api() -> client.ApiClient:
+    return config.new_client_from_config(str(NodePaths().kubeconfig))
+
+
+@pytest.fixture(scope="session")
+def kubectl_on_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `kubectl` for testinfra: the node's own binary answers to that name."""
+    folder = tmp_path_factory.mktemp("bin")
+    (folder / "kubectl").symlink_to(builder.resolve(ToolName.NODE))
+    os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
+    return folder
+
+
+def read_json(text: str) -> Any:
+    return json.loads(text)

@@ -1,0 +1,190 @@
+"""The platform as its operator sees it: status, updates, tampering, destroy."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+
+from cli import stack
+from local import paths
+from local.images import cosign, pipeline
+from local.node.settings import NodePaths
+from local.toolchain import shim
+from tests.e2e.conftest import forge
+
+pytestmark = pytest.mark.e2e
+STACK_FILE = paths.PROJECT / "stacks" / "Pulumi.local.yaml"
+
+
+@pytest.fixture
+def edited_stack() -> Iterator[Path]:
+    """The local stack's file, put back afterwards."""
+    before = STACK_FILE.read_text()
+    yield STACK_FILE
+    STACK_FILE.write_text(before)
+
+
+def test_status_shows_every_part_healthy() -> None:
+    text = forge("status").stdout
+    for part in ("router", "gateway", "model-demo", "coredns", "kube-apiserver", "etcd"):
+        assert part in text
+    assert "not ready" not in text
+    assert "not running" not in text
+
+
+def test_doctor_is_content() -> None:
+    assert "miss" not in forge("doctor").stdout
+
+
+def test_logs_show_requests_as_json() -> None:
+    lines = [
+        line for line in forge("logs", "router", "-n", "200").stdout.splitlines() if '"message": "request"' in line
+    ]
+    assert lines, "the router has answered requests"
+    record = json.loads(lines[-1][lines[-1].index("{") :])
+    assert len(record["trace_id"]) == 32
+
+
+def test_logs_of_an_unknown_process_name_the_known_ones() -> None:
+    result = forge("logs", "nothing", "--node", check=False)
+    assert result.returncode == 1
+    assert "kube-apiserver" in result.stderr
+
+
+def test_an_update_without_changes_changes_nothing() -> None:
+    result = shim_run("up", "--yes", "--skip-preview", "--stack", "local")
+    assert "unchanged" in result
+    assert "created" not in result
+    assert "updated" not in result.replace("updated:", "")
+
+
+def shim_run(*arguments: str, check: bool = True) -> str:
+    result = stack._capture(*arguments)
+    if check:
+        assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def test_plain_pulumi_leaves_the_checkout_as_it_was() -> None:
+    before = STACK_FILE.read_text()
+    shim_run("preview", "--stack", "local")
+    assert STACK_FILE.read_text() == before
+
+
+def test_a_typo_in_the_stack_file_is_explained(edited_stack: Path) -> None:
+    edited_stack.write_text(edited_stack.read_text().replace("gateway:", "gatway:"))
+    result = forge("up", check=False)
+    assert result.returncode == 1
+    assert 'did you mean "gateway"' in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_plain_pulumi_explains_the_same_typo(edited_stack: Path) -> None:
+    edited_stack.write_text(edited_stack.read_text().replace("gateway:", "gatway:"))
+    text = shim_run("preview", "--stack", "local", check=False)
+    assert 'did you mean "gateway"' in text
+    assert "Traceback" not in text
+
+
+def test_a_model_is_added_and_removed(edited_stack: Path, openai_client) -> None:
+    content = yaml.safe_load(edited_stack.read_text())
+    content["config"]["cogniforge:platform"]["models"].append({"name": "second"})
+    edited_stack.write_text(yaml.safe_dump(content))
+    forge("up")
+    assert {model.id for model in openai_client.models.list()} == {"demo", "second"}
+    content["config"]["cogniforge:platform"]["models"].pop()
+    edited_stack.write_text(yaml.safe_dump(content))
+    forge("up")
+    assert {model.id for model in openai_client.models.list()} == {"demo"}
+
+
+@pytest.fixture
+def image_index() -> Iterator[dict]:
+    file = pipeline.index_file()
+    before = file.read_text()
+    yield json.loads(before)
+    file.write_text(before)
+
+
+def test_an_unsigned_image_stops_the_update(image_index: dict) -> None:
+    image_index["router"]["digest"] = image_index["kit"]["digest"]
+    image_index["router"]["repository"] = image_index["kit"]["repository"]
+    pipeline.index_file().write_text(json.dumps(image_index))
+    text = shim_run("up", "--yes", "--skip-preview", "--stack", "local", check=False)
+    assert "is not what was signed" in text
+    assert "Nothing was changed" in text
+
+
+def test_a_manifest_changed_in_the_registry_stops_the_update(image_index: dict) -> None:
+    digest = image_index["router"]["digest"].removeprefix("sha256:")
+    blob = NodePaths().root / f"registry/docker/registry/v2/blobs/sha256/{digest[:2]}/{digest}/data"
+    original = blob.read_bytes()
+    blob.write_bytes(original.replace(b"application/vnd.oci.image.config", b"application/vnd.oci.image.c0nfig"))
+    try:
+        text = shim_run("up", "--yes", "--skip-preview", "--stack", "local", check=False)
+    finally:
+        blob.write_bytes(original)
+    assert "is not what was signed" in text
+
+
+def test_every_running_image_has_signature_sbom_and_provenance() -> None:
+    for name, built in pipeline.read_index().items():
+        if name in {"base", "kit"}:
+            continue
+        assert cosign.verify(built.reference, cosign.public_key()) is None, name
+        assert cosign.attestation(built.reference, "cyclonedx", cosign.public_key())
+        assert cosign.attestation(built.reference, "slsaprovenance1", cosign.public_key())
+
+
+def test_an_image_that_does_not_start_is_explained_within_a_minute(edited_stack: Path, api: client.ApiClient) -> None:
+    """The router is told to listen on a port of a type that it refuses: its own words must come out."""
+    apps = client.AppsV1Api(api)
+    patch = {"spec": {"template": {"spec": {"containers": [{"name": "router", "command": ["/no-such-program"]}]}}}}
+    apps.patch_namespaced_deployment("router", "cogniforge", patch)
+    content = edited_stack.read_text().replace("owner: you", "owner: you\n    observability: {logLevel: debug}")
+    edited_stack.write_text(content)
+    started = time.monotonic()
+    text = shim_run("up", "--yes", "--skip-preview", "--stack", "local", check=False)
+    seconds = time.monotonic() - started
+    undo = [{"op": "remove", "path": "/spec/template/spec/containers/0/command"}]
+    apps.patch_namespaced_deployment("router", "cogniforge", undo, _content_type="application/json-patch+json")
+    assert "no-such-program" in text
+    assert seconds < 75
+
+
+def test_the_environment_recovers_afterwards() -> None:
+    assert "The platform is up" in forge("up").stdout
+
+
+def test_a_lost_passphrase_is_explained() -> None:
+    file = shim.passphrase_file()
+    hidden = file.with_name("hidden")
+    file.rename(hidden)
+    try:
+        result = forge("up", check=False)
+    finally:
+        hidden.rename(file)
+    assert result.returncode == 1
+    assert "passphrase of the local Pulumi state is lost" in result.stderr
+
+
+def test_destroy_leaves_nothing_and_up_brings_it_back(api: client.ApiClient) -> None:
+    core = client.CoreV1Api(api)
+    volumes = {v.metadata.name for v in core.list_persistent_volume().items}
+    forge("destroy")
+    with pytest.raises(ApiException) as error:
+        core.read_namespace("cogniforge")
+    assert error.value.status == 404
+    assert {v.metadata.name for v in core.list_persistent_volume().items} <= volumes
+    names = {s.metadata.name for s in client.RbacAuthorizationV1Api(api).list_cluster_role().items}
+    assert not [n for n in names if "gateway" in n or "router" in n]
+    state = json.loads(shim_run("stack", "export", "--stack", "local"))
+    assert not state["deployment"].get("resources")
+    assert "The platform is up" in forge("up").stdout

@@ -1,0 +1,182 @@
+"""The node: killing its parts, stopping it, and removing it without a trace. Runs last: it ends with a reset."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from kubernetes import client, config
+
+from local import paths
+from local.images.pipeline import read_index
+from local.node import network, settings
+from local.node.node import Node
+from local.node.settings import NodePaths
+from tests.e2e.conftest import forge
+
+pytestmark = pytest.mark.node
+PROCESSES = [p.name for p in Node().processes()]
+
+
+def _api() -> client.CoreV1Api:
+    return client.CoreV1Api(config.new_client_from_config(str(NodePaths().kubeconfig)))
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_killed_part_is_healed_without_loss(name: str) -> None:
+    marker = f"written-before-{name}"
+    body = client.V1ConfigMap(metadata=client.V1ObjectMeta(name=marker), data={"k": "v"})
+    _api().create_namespaced_config_map("default", body)
+    process = next(p for p in Node().processes() if p.name == name)
+    victim = process.running()
+    assert victim is not None
+    victim.send_signal(signal.SIGKILL)
+    victim.wait(10)
+    Node().up(lambda: read_index()["pause"].reference)  # the stage of `forge up` that brings the node up
+    assert _api().read_namespaced_config_map(marker, "default").data == {"k": "v"}
+    _api().delete_namespaced_config_map(marker, "default")
+    assert process.running() is not None
+
+
+def test_up_without_changes_restarts_nothing() -> None:
+    before = {p.name: p.running().pid for p in Node().processes()}
+    forge("up")
+    assert {p.name: p.running().pid for p in Node().processes()} == before
+
+
+def test_secrets_are_sealed_in_etcd() -> None:
+    body = client.V1Secret(metadata=client.V1ObjectMeta(name="sealed"), string_data={"k": "swordfish-in-etcd"})
+    _api().create_namespaced_secret("default", body)
+    stored = b"".join(p.read_bytes() for p in (NodePaths().root / "etcd").rglob("*") if p.is_file())
+    _api().delete_namespaced_secret("sealed", "default")
+    assert b"swordfish-in-etcd" not in stored
+    assert b"k8s:enc:secretbox:v1:key1" in stored
+
+
+def test_the_audit_log_records_writes_without_secrets() -> None:
+    body = client.V1Secret(metadata=client.V1ObjectMeta(name="audited"), string_data={"k": "swordfish-in-audit"})
+    _api().create_namespaced_secret("default", body)
+    _api().delete_namespaced_secret("audited", "default")
+    log = NodePaths().logs / "audit.log"
+    deadline = time.monotonic() + 40  # the log is written in batches
+    while time.monotonic() < deadline and b'"name":"audited"' not in log.read_bytes():
+        time.sleep(0.5)
+    content = log.read_text()
+    assert '"name":"audited"' in content
+    assert "swordfish-in-audit" not in content
+
+
+def test_keys_are_private() -> None:
+    loose = [p for p in NodePaths().pki.iterdir() if p.stat().st_mode & 0o077]
+    assert loose == []
+
+
+def test_servers_listen_on_loopback_or_the_nodes_own_address() -> None:
+    import psutil
+
+    allowed = {"127.0.0.1", "::1", str(settings.NODE_ADDRESS)}
+    open_to_others = [
+        (p.name, c.laddr)
+        for p in Node().processes()
+        for c in psutil.Process(p.running().pid).net_connections("inet")
+        if c.status == psutil.CONN_LISTEN and c.laddr.ip not in allowed
+    ]
+    assert open_to_others == []
+
+
+def test_an_anonymous_caller_is_refused() -> None:
+    import httpx
+
+    url = f"https://{settings.NODE_ADDRESS}:{settings.API_PORT}/api/v1/secrets"
+    answer = httpx.get(url, verify=str(NodePaths().pki / "cluster-ca.crt"), trust_env=False)
+    assert answer.status_code == 401
+
+
+def test_down_and_up_keep_the_data() -> None:
+    body = client.V1ConfigMap(metadata=client.V1ObjectMeta(name="kept"), data={"k": "v"})
+    _api().create_namespaced_config_map("default", body)
+    forge("down")
+    assert not any(p.running() for p in Node().processes())
+    assert "The platform is up" in forge("up").stdout
+    assert _api().read_namespaced_config_map("kept", "default").data == {"k": "v"}
+
+
+def _snapshot() -> dict[str, list[str]]:
+    """What a node could leave on a machine."""
+    run = network.run
+    rules = json.loads(run("nft", "--json", "list", "tables"))["nftables"]
+    tables = [f"{r['table']['family']} {r['table']['name']}" for r in rules if "table" in r]
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    links = [p.name for p in Path("/sys/class/net").iterdir()]
+    groups = [str(p) for p in Path("/sys/fs/cgroup").rglob("*kubepods*")]
+    processes = [
+        Path(p, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        for p in map(str, Path("/proc").glob("[0-9]*"))
+        if Path(p, "cmdline").exists()
+    ]
+    ours = [
+        c
+        for c in processes
+        if any(m in c for m in ("kube-", "kubelet", "etcd", "containerd", "docker-registry", "/pause"))
+    ]
+    files = [str(p) for folder in network.SHARED_FOLDERS for p in folder.rglob("*")]
+    return {
+        "tables": sorted(tables),
+        "mounts": sorted(mounts),
+        "links": sorted(links),
+        "cgroups": sorted(groups),
+        "processes": sorted(c for c in ours if "pytest" not in c),
+        "files": sorted(files),
+        "forward": [Path("/proc/sys/net/ipv4/ip_forward").read_text().strip()],
+    }
+
+
+def test_reset_leaves_nothing_and_a_new_node_leaves_nothing_either() -> None:
+    forge("reset")
+    assert not paths.state().exists()
+    before = _snapshot()
+    assert before["processes"] == []
+    assert before["cgroups"] == []
+    assert not [link for link in before["links"] if link.startswith(("veth", "cogniforge"))]
+    forge("up")
+    assert _snapshot() != before
+    forge("reset")
+    assert _snapshot() == before
+
+
+def test_a_taken_port_is_explained() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", settings.ETCD_PORT))
+        holder.listen()
+        result = forge("up", check=False)
+    assert result.returncode == 1
+    assert f"127.0.0.1:{settings.ETCD_PORT}" in result.stderr
+    assert f"pid {os.getpid()}" in result.stderr
+
+
+@pytest.mark.parametrize("after_s", [1, 4, 12, 30])
+def test_an_interrupted_up_is_resumed(after_s: int) -> None:
+    from tests.e2e.conftest import FORGE
+
+    process = subprocess.Popen(
+        [str(FORGE), "up"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=paths.PROJECT,
+        # A background job is born with SIGINT ignored; a user's shell would not do that to `forge`.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+    )
+    try:
+        process.wait(after_s)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=120)
+        assert b"Traceback" not in message
+    if after_s == 30:
+        assert "The platform is up" in forge("up").stdout

@@ -1,0 +1,137 @@
+"""The real Pulumi engine with the project's plugins, against the node that `forge up` made."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi.automation as auto
+import pytest
+from kubernetes import client, config
+
+from local.node.settings import NodePaths
+from local.toolchain import builder, shim
+from local.toolchain.tools import ToolName
+
+Program = Callable[[], None]
+
+
+class Engine:
+    """One stack with an inline program that may change from call to call."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        env = shim.environment()
+        env |= {
+            "PULUMI_BACKEND_URL": f"file://{folder}",
+            "PULUMI_CONFIG_PASSPHRASE": "only for this test",
+            "KUBECONFIG": str(NodePaths().kubeconfig),
+        }
+        env.pop("PULUMI_CONFIG_PASSPHRASE_FILE", None)
+        env["PATH"] = f"{builder.resolve(ToolName.PULUMI).parent}:{env['PATH']}"
+        os.environ["PATH"] = env["PATH"]
+        self.stack = auto.create_stack(
+            "test",
+            "conformance",
+            program=lambda: None,
+            opts=auto.LocalWorkspaceOptions(
+                work_dir=str(folder),
+                env_vars=env,
+                project_settings=auto.ProjectSettings(name="conformance", runtime="python"),
+            ),
+        )
+
+    def _run(self, operation: str, program: Program | None, **options: Any) -> Any:
+        if program is not None:
+            self.stack.workspace.program = program
+        return getattr(self.stack, operation)(**options)
+
+    def up(self, program: Program | None = None, **options: Any) -> auto.UpResult:
+        """Update; `outputs` of the result holds the exports."""
+        return self._run("up", program, **options)
+
+    def failing_up(self, program: Program, **options: Any) -> str:
+        """An update that must fail; returns what the user sees."""
+        with pytest.raises(auto.errors.CommandError) as failure:
+            self.up(program, **options)
+        return str(failure.value)
+
+    def preview(self, program: Program | None = None, **options: Any) -> dict[str, str]:
+        """What an update would do: operation by resource name."""
+        operations: dict[str, str] = {}
+
+        def on_event(event: Any) -> None:
+            if event.resource_pre_event:
+                step = event.resource_pre_event.metadata
+                operations.setdefault(step.urn.split("::")[-1], step.op.value)
+
+        self._run("preview", program, on_event=on_event, **options)
+        return operations
+
+    def refresh(self, program: Program | None = None) -> Counter[str]:
+        """Read everything; counts the changes."""
+        result = self._run("refresh", program)
+        return Counter(result.summary.resource_changes or {})
+
+    def destroy(self) -> None:
+        """Delete everything."""
+        self.stack.destroy()
+
+    def state(self, name: str) -> dict[str, Any]:
+        """A resource's entry in the state, as it is on disk."""
+        file = self.folder / ".pulumi" / "stacks" / "conformance" / "test.json"
+        resources = json.loads(file.read_text())["checkpoint"]["latest"]["resources"]
+        return next(r for r in resources if r["urn"].endswith(f"::{name}"))
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    running = Engine(tmp_path)
+    yield running
+    running.destroy()
+
+
+@pytest.fixture(scope="session")
+def api() -> client.ApiClient:
+    kubeconfig = NodePaths().kubeconfig
+    if not kubeconfig.exists():
+        pytest.fail("the local node is not up; run `make up` (or `make test`, which does)")
+    return config.new_client_from_config(str(kubeconfig))
+
+
+@pytest.fixture(scope="session")
+def core(api: client.ApiClient) -> client.CoreV1Api:
+    return client.CoreV1Api(api)
+
+
+@pytest.fixture(scope="session")
+def namespace(core: client.CoreV1Api) -> Iterator[str]:
+    """A namespace of this test run."""
+    name = f"conformance-{uuid.uuid4().hex[:8]}"
+    core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))
+    yield name
+    core.delete_namespace(name, propagation_policy="Background")
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """An image that the node has and that runs until it is stopped."""
+    from local.images.pipeline import read_index
+
+    return read_index()["pause"].reference
+
+
+@pytest.fixture
+def unique() -> str:
+    return f"t{uuid.uuid4().hex[:8]}"
+
+
+def export(**values: Any) -> None:
+    for name, value in values.items():
+        pulumi.export(name, value)

@@ -1,0 +1,59 @@
+"""The documentation: generated pages are current, links lead somewhere, commands exist."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+
+from cli.main import app
+from components.config_parse import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MAKE_TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def commands() -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for page in PAGES:
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL):
+            found += [(page.name, line) for line in block.splitlines() if line.strip()]
+    return found
+
+
+@pytest.mark.parametrize("page", ["configuration", "commands"])
+def test_the_reference_is_current(page: str) -> None:
+    generator = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+    assert (ROOT / "docs" / "reference" / f"{page}.md").read_text() == generator[page]()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if not link.startswith("http")]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_every_command_in_the_docs_exists(page: str, line: str) -> None:
+    words = shlex.split(line)
+    if words[0] == "make":
+        assert set(words[1:]) <= MAKE_TARGETS
+    elif words[0] == "forge":
+        command = typer.main.get_command(app).commands[words[1]]
+        arguments = words[2:] if words[1] != "kubectl" else []
+        command.make_context(words[1], arguments, resilient_parsing=False).close()
+    else:
+        assert words[0] == "."
+
+
+def test_the_tutorials_configuration_is_valid() -> None:
+    text = (ROOT / "docs/tutorial/first-ten-minutes.md").read_text()
+    models = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])["models"]
+    data = yaml.safe_load((ROOT / "stacks/Pulumi.local.yaml").read_text())["config"]["cogniforge:platform"]
+    assert len(parse({**data, "models": models}).models) == 2

@@ -1,0 +1,140 @@
+"""The component tree under Pulumi's mocks: what each environment registers."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+
+STACKS = Path(__file__).resolve().parents[2] / "stacks"
+ENVIRONMENTS = ["local", "dev", "staging", "prod"]
+
+
+class Mocks(pulumi.runtime.Mocks):
+    """Records every resource; outputs are the inputs."""
+
+    def __init__(self) -> None:
+        self.resources: list[pulumi.runtime.MockResourceArgs] = []
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        self.resources.append(args)
+        extra = {"result": "x" * 40, "privateKeyPem": "key", "privateKeyPemPkcs8": "key", "certPem": "cert"}
+        inputs = {**args.inputs}
+        if args.typ.startswith("kubernetes:"):
+            metadata = {"name": args.name, **(args.inputs.get("metadata") or {})}
+            inputs |= {"metadata": metadata, "status": {}}
+        return f"{args.name}-id", {**inputs, **extra, "certRequestPem": "request"}
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+        return {}
+
+
+@functools.cache
+def registered(environment: str) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
+    from components.config_parse import parse
+    from components.platform import Platform
+
+    data = yaml.safe_load((STACKS / f"Pulumi.{environment}.yaml").read_text())["config"]["cogniforge:platform"]
+    mocks = Mocks()
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    pulumi.runtime.set_mocks(mocks, preview=True)
+
+    async def run() -> None:
+        Platform(parse(data))
+        from pulumi.runtime.stack import wait_for_rpcs
+
+        await wait_for_rpcs()
+
+    loop.run_until_complete(run())
+    loop.close()
+    return tuple(mocks.resources)
+
+
+def of_kind(environment: str, suffix: str) -> list[pulumi.runtime.MockResourceArgs]:
+    return [r for r in registered(environment) if r.typ.endswith(suffix)]
+
+
+def pods(environment: str) -> dict[str, dict[str, Any]]:
+    kinds = (":Deployment", ":Job")
+    return {r.name: r.inputs["spec"]["template"]["spec"] for k in kinds for r in of_kind(environment, k)}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_environment_has_gateway_router_and_a_model(environment: str) -> None:
+    names = {r.inputs["metadata"]["name"] for r in of_kind(environment, ":Deployment")}
+    assert names == {"gateway", "router", "model-demo"}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_names_of_resources_start_with_the_environment(environment: str) -> None:
+    own = [r for r in registered(environment) if not r.typ.startswith("pulumi:")]
+    assert [r.name for r in own if not r.name.startswith(f"{environment}-")] == []
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_containers_are_restricted(environment: str) -> None:
+    for name, pod in pods(environment).items():
+        for container in pod["containers"]:
+            security = container["securityContext"]
+            assert security["runAsNonRoot"], name
+            assert security["readOnlyRootFilesystem"], name
+            assert security["allowPrivilegeEscalation"] is False, name
+            assert security["capabilities"]["drop"] == ["ALL"], name
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_containers_have_requests_and_a_memory_limit(environment: str) -> None:
+    for name, pod in pods(environment).items():
+        resources = pod["containers"][0]["resources"]
+        assert resources["requests"]["memory"] == resources["limits"]["memory"] or name.endswith("end-to-end")
+        assert resources["requests"]["cpu"], name
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_pods_get_no_token_of_the_api_server(environment: str) -> None:
+    assert all(pod["automountServiceAccountToken"] is False for pod in pods(environment).values())
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_servers_have_all_three_probes(environment: str) -> None:
+    for deployment in of_kind(environment, ":Deployment"):
+        container = deployment.inputs["spec"]["template"]["spec"]["containers"][0]
+        assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container), deployment.name
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_server_has_a_network_policy(environment: str) -> None:
+    policies = {r.inputs["metadata"]["name"] for r in of_kind(environment, ":NetworkPolicy")}
+    assert policies == {"default-deny", "gateway", "router", "model-demo"}
+
+
+def test_the_router_may_be_called_by_the_gateway_alone() -> None:
+    policy = next(r for r in of_kind("prod", ":NetworkPolicy") if r.inputs["metadata"]["name"] == "router")
+    callers = policy.inputs["spec"]["ingress"][0]["from"]
+    assert [c["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for c in callers] == ["gateway"]
+
+
+def test_production_survives_the_loss_of_a_node() -> None:
+    budgets = {r.inputs["metadata"]["name"] for r in of_kind("prod", ":PodDisruptionBudget")}
+    assert budgets == {"gateway", "router", "model-demo"}
+
+
+def test_one_replica_needs_no_disruption_budget() -> None:
+    assert of_kind("local", ":PodDisruptionBudget") == []
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_the_namespace_enforces_the_restricted_standard(environment: str) -> None:
+    namespace = of_kind(environment, ":Namespace")[0]
+    assert namespace.inputs["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_a_full_stack_stays_small(environment: str) -> None:
+    assert len(registered(environment)) <= 500
