@@ -1,0 +1,180 @@
+"""MIG layouts: how GPUs are cut into slices, and whether a cut fits.
+
+A layout is written as a name that mig-parted knows (`all-1g.10gb`, `all-balanced`, `all-disabled`), as counts by
+profile (`{"1g.10gb": 4, "3g.40gb": 1}`), or as a list with one of either for each GPU of a node.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from components.cluster.gpu_models import GPUS, Gpu, GpuModel, Profile
+
+Layout = tuple[tuple[str, int], ...]
+"""Instances of one GPU by profile, sorted; empty: MIG is off."""
+LayoutSpec = str | Mapping[str, int] | Sequence[str | Mapping[str, int]]
+"""A layout as written in the configuration."""
+GPU_RESOURCE = "nvidia.com/gpu"
+_DISABLED = "all-disabled"
+_BALANCED = "all-balanced"
+
+
+class MigStrategy(StrEnum):
+    """How slices are offered to pods."""
+
+    SINGLE = "single"
+    """As `nvidia.com/gpu`: all slices of a node must be of one kind."""
+    MIXED = "mixed"
+    """As `nvidia.com/mig-<profile>`: slices of several kinds on a node."""
+
+
+class MigError(ValueError):
+    """A layout that the GPU cannot hold; says the limit and the fix."""
+
+    def __init__(self, limit: str, fix: str) -> None:
+        super().__init__(f"{limit}; {fix}")
+        self.limit = limit
+        self.fix = fix
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one instance lies on its GPU."""
+
+    profile: str
+    start: int
+    span: int
+
+
+def parse(model: GpuModel, gpus: int, spec: LayoutSpec) -> tuple[Layout, ...]:
+    """The layout of each of a node's GPUs. Raises MigError."""
+    if isinstance(spec, str) or isinstance(spec, Mapping):
+        return (_one(model, spec),) * gpus
+    if len(spec) != gpus:
+        raise MigError(f"one entry for each of the node's {gpus} GPUs; there are {len(spec)}", "add or remove entries")
+    return tuple(_one(model, entry) for entry in spec)
+
+
+def _one(model: GpuModel, spec: str | Mapping[str, int]) -> Layout:
+    gpu = GPUS[model]
+    counts = named_layout(gpu, spec) if isinstance(spec, str) else dict(spec)
+    if not counts:
+        return ()
+    if not gpu.profiles:
+        able = ", ".join(g.model for g in GPUS.values() if g.profiles)
+        raise MigError(f"{model} has no MIG", f"remove mig, or choose one of {able}")
+    for name, count in counts.items():
+        profile = gpu.profile(name)
+        if profile is None:
+            raise MigError(f'{model} has no MIG profile "{name}"', f"use one of {_names(gpu)}")
+        if not 1 <= count <= profile.limit:
+            raise MigError(f"{model} holds 1 to {profile.limit} of {name}, not {count}", f"ask for {profile.limit}")
+    layout = tuple(sorted(counts.items()))
+    if place(model, layout) is None:
+        compute = sum(_profile(gpu, n).compute * c for n, c in layout)
+        memory = sum(_profile(gpu, n).span * c for n, c in layout)
+        raise MigError(
+            f"{describe(layout)} takes {compute} compute and {memory} memory slices; {model} has "
+            f"{gpu.compute_slices} and {gpu.memory_slices}, and slices start at fixed places",
+            f"use fewer or smaller slices, such as {describe(tuple(named_layout(gpu, _BALANCED).items()))}",
+        )
+    return layout
+
+
+def named_layout(gpu: Gpu, name: str) -> dict[str, int]:
+    """Counts by profile of a layout that mig-parted knows by name. Raises MigError."""
+    if name == _DISABLED:
+        return {}
+    if name == _BALANCED and gpu.profiles:
+        one, *rest = [p for p in gpu.profiles if not p.name.endswith("+me") and p.span == p.compute or p.compute == 3]
+        two = next(p for p in rest if p.compute == 2)
+        three = next((p for p in rest if p.compute == 3), None)
+        return {one.name: 2, two.name: 1, **({three.name: 1} if three else {})}
+    profile = gpu.profile(name.removeprefix("all-").replace(".me", "+me")) if name.startswith("all-") else None
+    if profile is None:
+        names = ", ".join((_DISABLED, _BALANCED, *(layout_name(p) for p in gpu.profiles)))
+        raise MigError(f'{gpu.model} has no layout "{name}"', f"use counts by profile, or one of {names}")
+    return {profile.name: profile.limit}
+
+
+def layout_name(profile: Profile) -> str:
+    """mig-parted's name for a GPU cut into as many of one profile as it holds."""
+    return f"all-{profile.name.replace('+', '.')}"
+
+
+@functools.cache
+def place(model: GpuModel, layout: Layout) -> tuple[Placement, ...] | None:
+    """Places for every instance of a layout, or none if there are none. Exact: it tries all."""
+    gpu = GPUS[model]
+    wanted = sorted((_profile(gpu, n) for n, c in layout for _ in range(c)), key=lambda p: (-p.span, p.name))
+    if sum(p.compute for p in wanted) > gpu.compute_slices:
+        return None
+    if sum(p.name.endswith("+me") for p in wanted) > 1:  # there is one set of media engines
+        return None
+
+    def search(index: int, used: int) -> tuple[Placement, ...] | None:
+        if index == len(wanted):
+            return ()
+        profile = wanted[index]
+        for start in profile.starts:
+            mask = ((1 << profile.span) - 1) << start
+            if used & mask:
+                continue
+            rest = search(index + 1, used | mask)
+            if rest is not None:
+                return (Placement(profile.name, start, profile.span), *rest)
+        return None
+
+    return search(0, 0)
+
+
+def resources(strategy: MigStrategy, layouts: Sequence[Layout]) -> dict[str, int]:
+    """What a node offers to pods: counts by extended resource. Raises MigError where `single` cannot say it."""
+    kinds = {name for layout in layouts for name, _ in layout}
+    if strategy is MigStrategy.SINGLE:
+        if len(kinds) > 1 or (kinds and any(not layout for layout in layouts)):
+            raise MigError("strategy single needs one kind of slice on the whole node", "set strategy: mixed")
+        return {GPU_RESOURCE: sum(sum(c for _, c in layout) or 1 for layout in layouts)}
+    totals: dict[str, int] = {}
+    for layout in layouts:
+        for name, count in layout or ((None, 1),):
+            key = resource_name(name) if name else GPU_RESOURCE
+            totals[key] = totals.get(key, 0) + count
+    return dict(sorted(totals.items()))
+
+
+def resource_name(profile: str) -> str:
+    """The extended resource of a slice: `nvidia.com/mig-1g.10gb`, `nvidia.com/mig-1g.10gb.me`."""
+    return f"nvidia.com/mig-{profile.replace('+', '.')}"
+
+
+def parted_config(layouts: Sequence[Layout]) -> list[dict[str, Any]]:
+    """The layouts as a mig-parted configuration: one entry for each group of equal GPUs."""
+    entries: list[dict[str, Any]] = []
+    for layout in dict.fromkeys(layouts):
+        devices = [i for i, other in enumerate(layouts) if other == layout]
+        entry: dict[str, Any] = {"devices": "all" if len(devices) == len(layouts) else devices}
+        entry["mig-enabled"] = bool(layout)
+        if layout:
+            entry["mig-devices"] = dict(layout)
+        entries.append(entry)
+    return entries
+
+
+def describe(layout: Layout) -> str:
+    """A layout in words: "4 x 1g.10gb + 1 x 3g.40gb"."""
+    return " + ".join(f"{count} x {name}" for name, count in layout) or "MIG off"
+
+
+def _profile(gpu: Gpu, name: str) -> Profile:
+    profile = gpu.profile(name)
+    assert profile is not None  # parse() has looked
+    return profile
+
+
+def _names(gpu: Gpu) -> str:
+    return ", ".join(p.name for p in gpu.profiles)
