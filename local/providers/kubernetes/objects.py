@@ -92,7 +92,7 @@ def live_inputs(live: Object, inputs: dict[str, Any]) -> dict[str, Any]:
     def follow(wanted: Any, actual: Any) -> Any:
         wanted = wanted.value if isinstance(wanted, Secret) else wanted
         if isinstance(wanted, dict) and isinstance(actual, dict):
-            return {k: follow(v, actual.get(k)) for k, v in wanted.items() if actual.get(k) is not None or v is None}
+            return {k: follow(v, actual.get(k, _unsaid(v))) for k, v in wanted.items() if k in actual or not _said(v)}
         if isinstance(wanted, list) and isinstance(actual, list) and len(wanted) == len(actual):
             return [follow(w, a) for w, a in zip(wanted, actual, strict=True)]
         return _same_quantity(wanted, actual)
@@ -101,6 +101,16 @@ def live_inputs(live: Object, inputs: dict[str, Any]) -> dict[str, Any]:
     if "stringData" in inputs:  # write-only: the server keeps it as data
         result["stringData"] = wire.reveal(inputs["stringData"])
     return result
+
+
+def _said(value: Any) -> bool:
+    """Whether the server would write a field with this value: it leaves out what is zero or empty."""
+    return bool(value.value if isinstance(value, Secret) else value)
+
+
+def _unsaid(value: Any) -> Any:
+    """What stands for a field that the server left out."""
+    return value.value if isinstance(value, Secret) else value
 
 
 def _same_quantity(wanted: Any, actual: Any) -> Any:
