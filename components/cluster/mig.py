@@ -52,7 +52,7 @@ class Placement:
 
 def parse(model: GpuModel, gpus: int, spec: LayoutSpec) -> tuple[Layout, ...]:
     """The layout of each of a node's GPUs. Raises MigError."""
-    if isinstance(spec, str) or isinstance(spec, Mapping):
+    if isinstance(spec, str | Mapping):
         return (_one(model, spec),) * gpus
     if len(spec) != gpus:
         raise MigError(f"one entry for each of the node's {gpus} GPUs; there are {len(spec)}", "add or remove entries")
@@ -90,7 +90,8 @@ def named_layout(gpu: Gpu, name: str) -> dict[str, int]:
     if name == _DISABLED:
         return {}
     if name == _BALANCED and gpu.profiles:
-        one, *rest = [p for p in gpu.profiles if not p.name.endswith("+me") and p.span == p.compute or p.compute == 3]
+        # Slices with as much of the memory as of the compute; 3g, whose memory share is larger, is the exception.
+        one, *rest = [p for p in gpu.profiles if "+" not in p.name and (p.span == p.compute or p.compute == 3)]
         two = next(p for p in rest if p.compute == 2)
         three = next((p for p in rest if p.compute == 3), None)
         return {one.name: 2, two.name: 1, **({three.name: 1} if three else {})}
