@@ -130,3 +130,30 @@ def version(part: str) -> str:
         return str(_lock()["parts"][part])
     except KeyError:
         raise LockError(f'{LOCK_FILE} has no part "{part}"') from None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """An upstream Helm chart."""
+
+    name: str
+    repository: str
+    """An https or oci address."""
+    version: str
+
+
+def chart(name: str) -> Chart:
+    """The pin of a chart. Raises LockError for a name that the lock does not have."""
+    try:
+        entry = _lock()["charts"][name]
+    except KeyError:
+        raise LockError(f'{LOCK_FILE} has no chart "{name}"') from None
+    return Chart(str(entry.get("chart", name)), str(entry["repository"]), str(entry["version"]))
+
+
+def addon(name: str, kubernetes: str) -> str:
+    """The pinned version of an EKS add-on for a Kubernetes version."""
+    try:
+        return str(_lock()["addons"][name][kubernetes])
+    except KeyError:
+        raise LockError(f'{LOCK_FILE} has no add-on "{name}" for Kubernetes {kubernetes}') from None

@@ -1,29 +1,28 @@
-"""The typed configuration of an environment: one file, all mistakes reported at once.
-
-Every field says what happens when it changes: `immutable` (the environment must be made anew),
-`disruptive` (requests may fail while it is applied) or `safe`.
-"""
+"""The typed configuration of an environment: one file, all mistakes reported at once."""
 
 from __future__ import annotations
 
 import json
-import re
-from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import model_validator
 
+from components.config_base import (
+    BodySize,
+    Change,
+    DnsLabel,
+    Hostname,
+    ModelName,
+    Resources,
+    Section,
+    first_duplicate,
+    matching,
+    setting,
+)
+from components.config_eks import Eks
+from components.config_gpu import GpuPool
 from components.config_problems import violation
-
-
-class Change(StrEnum):
-    """What changing a field does to a running environment."""
-
-    SAFE = "safe"
-    DISRUPTIVE = "disruptive"
-    IMMUTABLE = "immutable"
 
 
 class Environment(StrEnum):
@@ -42,6 +41,8 @@ class ClusterKind(StrEnum):
     """The Kubernetes node that `forge up` starts on this machine."""
     EXISTING = "existing"
     """A cluster that a kubeconfig context names."""
+    EKS = "eks"
+    """A cluster on AWS that the platform makes."""
 
 
 class ImageSource(StrEnum):
@@ -69,104 +70,28 @@ class ModelEngine(StrEnum):
     """llm-d's vLLM simulator: the API and the metrics without a model or a GPU."""
 
 
-_DECIMAL_UNITS = {"": 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_UNITS = {**_DECIMAL_UNITS, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-_QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti|)$")
-
-
-def quantity(text: str) -> Decimal:
-    """The number that a Kubernetes quantity such as "250m" or "1Gi" stands for. Raises ValueError."""
-    match = _QUANTITY.match(text)
-    if match is None:
-        raise ValueError(text)
-    return Decimal(match[1]) * _UNITS[match[2]]
-
-
-def _quantity_between(low: str, high: str, example: str) -> AfterValidator:
-    def check(text: str) -> str:
-        try:
-            number = quantity(text)
-        except ValueError:
-            raise violation("a Kubernetes quantity", f'write it like "{example}"') from None
-        if not quantity(low) <= number <= quantity(high):
-            raise violation(f"between {low} and {high}", f'choose a value in that range, such as "{example}"')
-        return text
-
-    return AfterValidator(check)
-
-
-def _matching(pattern: str, limit: str, fix: str) -> AfterValidator:
-    compiled = re.compile(pattern)
-
-    def check(text: str) -> str:
-        if not compiled.fullmatch(text):
-            raise violation(limit, fix)
-        return text
-
-    return AfterValidator(check)
-
-
-Cpu = Annotated[str, _quantity_between("10m", "64", "250m")]
-"""CPU as a Kubernetes quantity, "10m" to "64"."""
-Memory = Annotated[str, _quantity_between("16Mi", "1Ti", "256Mi")]
-"""Memory as a Kubernetes quantity, "16Mi" to "1Ti"."""
-BodySize = Annotated[str, _quantity_between("1Ki", "1Gi", "16Mi")]
-_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-DnsLabel = Annotated[
-    str,
-    Field(max_length=40),
-    _matching(_LABEL, "lower-case letters, digits and hyphens (RFC 1123)", 'write it like "my-name"'),
-]
-Hostname = Annotated[
-    str,
-    Field(max_length=253),
-    _matching(rf"(\*\.)?{_LABEL}(\.{_LABEL})*", "a DNS host name", 'write it like "api.example.com"'),
-]
-ModelName = Annotated[
-    str,
-    Field(max_length=200),
-    _matching(r"[A-Za-z0-9][A-Za-z0-9._:/-]*", "letters, digits and . _ : / -", 'write it like "org/model-7b"'),
-]
-
-
-def setting(change: Change, description: str, **options: Any) -> Any:
-    """A field with its upgrade mark. `description` is shown by editors through the JSON Schema."""
-    return Field(description=description, json_schema_extra={"x-change": change.value}, **options)
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown fields are mistakes; names are camelCase in YAML."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-    )
-
-
-class Resources(Section):
-    """What a container may use. Memory is both request and limit; CPU is a request, never a limit."""
-
-    cpu: Cpu = setting(Change.SAFE, "CPU request, such as 250m", default="50m")
-    memory: Memory = setting(Change.SAFE, "Memory request and limit, such as 256Mi", default="256Mi")
-
-
 class Cluster(Section):
     """Where the platform runs."""
 
-    kind: ClusterKind = setting(Change.IMMUTABLE, "local or existing", strict=False)
+    kind: ClusterKind = setting(Change.IMMUTABLE, "local, existing or eks", strict=False)
     context: str = setting(Change.IMMUTABLE, "kubeconfig context of an existing cluster", default="", max_length=253)
     namespace: DnsLabel = setting(Change.IMMUTABLE, "Namespace of the platform", default="cogniforge")
+    eks: Eks | None = setting(Change.IMMUTABLE, "The AWS cluster; with kind: eks only", default=None)
+    gpu_pools: tuple[GpuPool, ...] = setting(
+        Change.DISRUPTIVE, "Nodes with GPUs", default=(), max_length=20, strict=False
+    )
 
     @model_validator(mode="after")
     def _context_fits(self) -> Self:
         if self.kind is ClusterKind.EXISTING and not self.context:
             raise violation("context is required when kind is existing", "name a context of your kubeconfig")
-        if self.kind is ClusterKind.LOCAL and self.context:
-            raise violation("context has no meaning when kind is local", "remove context, or set kind: existing")
+        if self.kind is not ClusterKind.EXISTING and self.context:
+            raise violation(f"context has no meaning when kind is {self.kind}", "remove context, or set kind: existing")
+        if (self.kind is ClusterKind.EKS) != (self.eks is not None):
+            fix = "add eks with region and accountId" if self.eks is None else "remove eks, or set kind: eks"
+            raise violation("eks belongs to kind: eks, and to no other", fix)
+        if duplicate := first_duplicate(tuple(pool.name for pool in self.gpu_pools)):
+            raise violation(f'names of gpuPools must be unique; "{duplicate}" is there twice', "rename one")
         return self
 
 
@@ -176,7 +101,7 @@ class Images(Section):
     source: ImageSource = setting(Change.DISRUPTIVE, "local-build or registry", strict=False)
     registry: Annotated[
         str,
-        _matching(r"|[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*", "a registry host and path", 'write it like "ghcr.io/acme"'),
+        matching(r"|[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*", "a registry host and path", 'write it like "ghcr.io/acme"'),
     ] = setting(Change.DISRUPTIVE, "Registry host and path that hold the released images", default="")
 
     @model_validator(mode="after")
@@ -261,7 +186,7 @@ class Observability(Section):
     log_level: LogLevel = setting(Change.SAFE, "How much is logged", default=LogLevel.INFO, strict=False)
     otlp_endpoint: Annotated[
         str,
-        _matching(r"|https?://[^\s/]+(:\d+)?", "an http(s) URL without a path", 'write "http://collector:4318"'),
+        matching(r"|https?://[^\s/]+(:\d+)?", "an http(s) URL without a path", 'write "http://collector:4318"'),
     ] = setting(Change.SAFE, "Where traces go; empty: nowhere", default="")
     trace_sample_ratio: float = setting(Change.SAFE, "Share of requests traced", default=1.0, ge=0, le=1)
 
@@ -279,11 +204,6 @@ class PlatformConfig(Section):
     )
     services: Services = setting(Change.SAFE, "The bundled AI services", default=Services())
     observability: Observability = setting(Change.SAFE, "Logs and traces", default=Observability())
-
-
-def first_duplicate(values: tuple[str, ...]) -> str | None:
-    """The first value that is there twice."""
-    return next((v for i, v in enumerate(values) if v in values[:i]), None)
 
 
 def json_schema() -> str:

@@ -9,7 +9,10 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from components.config import ClusterKind, Environment, ImageSource, LogLevel, PlatformConfig, first_duplicate
+from components.cluster.gpu_models import INSTANCES
+from components.config import Cluster, ClusterKind, Environment, ImageSource, LogLevel, PlatformConfig
+from components.config_base import first_duplicate
+from components.config_eks import Capacity, Eks, Nat
 from components.config_problems import ConfigError, Location, Problem, describe, format_location
 
 
@@ -29,9 +32,10 @@ def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
         yield _Conflict(("models",), duplicate, "model names must be unique", f'rename or remove one "{duplicate}"')
     local = config.environment is Environment.LOCAL
     if local != (config.cluster.kind is ClusterKind.LOCAL):
-        kind, limit = config.cluster.kind.value, "local" if local else "existing"
+        kind, limit = config.cluster.kind.value, "local" if local else "eks or existing"
         text = f"must be {limit} in {config.environment}"
-        yield _Conflict(("cluster", "kind"), kind, text, f"set kind: {limit}", ("environment",))
+        fix = f"set kind: {'local' if local else 'eks'}"
+        yield _Conflict(("cluster", "kind"), kind, text, fix, ("environment",))
     if not local and config.images.source is ImageSource.LOCAL_BUILD:
         text = f"local-build images exist on one machine only, not in {config.environment}"
         fix = "set source: registry and a registry"
@@ -41,6 +45,8 @@ def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
         yield _Conflict(("gateway", "port"), config.gateway.port, text, "set it to 8443", ("environment",))
     if config.environment is Environment.PROD:
         yield from _production_checks(config)
+    if config.cluster.eks:
+        yield from _gpu_checks(config.cluster, config.cluster.eks)
     timeout_s = config.gateway.request_timeout_seconds
     for index, model in enumerate(config.models):
         if model.timeout_seconds > timeout_s:
@@ -48,6 +54,30 @@ def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
             text = f"at most gateway.requestTimeoutSeconds ({timeout_s})"
             fix = "lower it, or raise the gateway's timeout"
             yield _Conflict(location, model.timeout_seconds, text, fix, ("gateway.requestTimeoutSeconds",))
+
+
+def _gpu_checks(cluster: Cluster, eks: Eks) -> Iterator[_Conflict]:
+    """GPU pools against the region and the quota of the AWS account."""
+    needed = 0
+    for index, pool in enumerate(cluster.gpu_pools):
+        location = ("cluster", "gpuPools", index, "instanceType")
+        if pool.instance is None:
+            fitting = ", ".join(i.name for i in INSTANCES.values() if i.gpu is pool.gpu)
+            text = "an EC2 instance type is required on eks"
+            fix = f"use one of {fitting}" if fitting else f"AWS has no instances with {pool.gpu}; choose another GPU"
+            yield _Conflict(location, pool.instance_type or "(missing)", text, fix)
+            continue
+        if eks.region not in pool.instance.regions:
+            text = f"{pool.instance.name} is not sold in {eks.region}"
+            fix = f"use one of {', '.join(sorted(pool.instance.regions))}, or another GPU"
+            yield _Conflict(location, pool.instance_type, text, fix, ("cluster.eks.region",))
+        if pool.capacity is Capacity.ON_DEMAND:
+            needed += pool.instance.vcpus * pool.max_nodes
+    if eks.gpu_vcpu_quota is not None and needed > eks.gpu_vcpu_quota:
+        codes = sorted({pool.instance.quota.value for pool in cluster.gpu_pools if pool.instance})
+        text = f"gpuPools may run {needed} vCPUs; the account may run {eks.gpu_vcpu_quota}"
+        fix = f"lower maxNodes, or ask AWS to raise quota {' and '.join(codes)} to {needed}"
+        yield _Conflict(("cluster", "eks", "gpuVcpuQuota"), eks.gpu_vcpu_quota, text, fix, ("cluster.gpuPools",))
 
 
 def _production_checks(config: PlatformConfig) -> Iterator[_Conflict]:
@@ -60,6 +90,14 @@ def _production_checks(config: PlatformConfig) -> Iterator[_Conflict]:
         if replicas < 2:
             text = "at least 2 in prod, so that a node may fail"
             yield _Conflict(location, replicas, text, "set it to 2 or more", ("environment",))
+    eks = config.cluster.eks
+    if eks and eks.nat is Nat.SINGLE:
+        text = "per-zone in prod: with one NAT gateway a zone's failure cuts off all"
+        yield _Conflict(("cluster", "eks", "nat"), "single", text, "set it to per-zone", ("environment",))
+    if eks and eks.public_api_cidrs:
+        text = "empty in prod: the API is private"
+        shown = ", ".join(eks.public_api_cidrs)
+        yield _Conflict(("cluster", "eks", "publicApiCidrs"), shown, text, "remove them", ("environment",))
     if config.observability.log_level is LogLevel.DEBUG:
         text = "not debug in prod: prompts would be logged"
         yield _Conflict(("observability", "logLevel"), "debug", text, "set it to info", ("environment",))

@@ -11,9 +11,11 @@ from components import catalogue
 from components.ai import model_server, router
 from components.ai.service import AiService
 from components.base import PlatformComponent
+from components.cluster.aws_foundation import AwsFoundation
 from components.cluster.connection import connect
 from components.cluster.namespace import PlatformNamespace
-from components.config import Model, PlatformConfig, quantity
+from components.config import Model, PlatformConfig
+from components.config_base import quantity
 from components.delivery.images import ImageResolver
 from components.mesh.gateway import Gateway
 from components.mesh.routes import Backend, GatewayIntent, Route
@@ -35,7 +37,7 @@ class Platform(PlatformComponent):
         self._images = ImageResolver(config.images)
         # Every image is verified before the first resource is registered: a bad one changes nothing.
         images = {name: self._images.reference(name) for name in ("router", "gateway", "inference-sim")}
-        self._cluster: k8s.Provider = connect(f"{env}-cluster", config.cluster, self.child())
+        self._cluster, foundation = self._connect()
         space = PlatformNamespace(
             f"{env}-namespace",
             {"namespace": config.cluster.namespace, "owner": config.owner},
@@ -49,6 +51,7 @@ class Platform(PlatformComponent):
         self.gateway = self._gateway(images["gateway"])
         check = self._end_to_end(images)
         parts: dict[str, PlatformComponent] = {
+            **foundation,
             "namespace": space,
             **{model_server.part_name(m): s for m, (_, s) in zip(config.models, models, strict=True)},
             "router": self._router,
@@ -68,6 +71,14 @@ class Platform(PlatformComponent):
             },
             url=self.url,
         )
+
+    def _connect(self) -> tuple[k8s.Provider, dict[str, PlatformComponent]]:
+        """The cluster, and the parts that were made for it."""
+        cluster = self._config.cluster
+        if cluster.eks is None:
+            return connect(f"{self._env}-cluster", cluster, self.child()), {}
+        foundation = AwsFoundation(f"{self._env}-foundation", self._config, self.child())
+        return foundation.provider, foundation.parts
 
     def _options(self, depends_on: list[pulumi.Resource] | None = None) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(parent=self, providers={"kubernetes": self._cluster}, depends_on=depends_on or [])

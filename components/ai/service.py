@@ -10,7 +10,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.base import PlatformComponent, labels, selector
-from components.config import Resources
+from components.config_base import Resources
 
 PROGRESS_DEADLINE_S = 55
 """A rollout without progress for so long has failed; the reason is then shown within a minute."""

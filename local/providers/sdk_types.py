@@ -18,16 +18,26 @@ from local.providers.wire import UNKNOWN, Path, Secret, format_path
 
 
 @functools.cache
-def arguments_type(token: str) -> type | None:
-    """The SDK's argument class of a resource token such as "kubernetes:apps/v1:Deployment"."""
+def resource_type(token: str) -> type | None:
+    """The SDK's resource class of a token such as "kubernetes:apps/v1:Deployment"."""
     package, module, name = token.split(":")
     groups = [] if module.startswith("index") else module.split("/")
-    path = f"pulumi_{package}" + "".join(f".{_module(part)}" for part in groups)
-    try:
-        resource = getattr(importlib.import_module(path), name, None)
-        arguments = importlib.import_module(resource.__module__) if resource else None
-    except ImportError:
-        return None
+    for depth in range(len(groups), -1, -1):  # "aws:ec2/launchTemplate:LaunchTemplate" lives in pulumi_aws.ec2
+        path = f"pulumi_{package}" + "".join(f".{_module(part)}" for part in groups[:depth])
+        try:
+            found = getattr(importlib.import_module(path), name, None)
+        except ImportError:
+            continue
+        return found if isinstance(found, type) else None
+    return None
+
+
+@functools.cache
+def arguments_type(token: str) -> type | None:
+    """The SDK's argument class of a resource token such as "kubernetes:apps/v1:Deployment"."""
+    resource = resource_type(token)
+    arguments = importlib.import_module(resource.__module__) if resource else None
+    name = token.split(":")[2]
     for suffix in ("InitArgs", "Args"):
         found = getattr(arguments, f"{name}{suffix}", None)
         if isinstance(found, type) and pulumi_types.is_input_type(found):

@@ -152,6 +152,8 @@ def test_reset_leaves_nothing_and_a_new_node_leaves_nothing_either() -> None:
 
 def test_a_taken_port_is_explained() -> None:
     with socket.socket() as holder:
+        # Connections of the node that ran a moment ago may still be fading out there.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", settings.ETCD_PORT))
         holder.listen()
         result = forge("up", check=False)

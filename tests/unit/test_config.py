@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components import config
-from components.config import quantity
+from components.config_base import quantity
 from components.config_parse import parse
 from components.config_problems import ConfigError
 

@@ -1,0 +1,105 @@
+"""Everything on AWS that an environment stands on: account, keys, network, cluster, nodes."""
+
+from __future__ import annotations
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_kubernetes as k8s
+
+from components.base import PART_OF, PlatformComponent
+from components.cluster.eks_cluster import EksCluster
+from components.cluster.encryption_key import EncryptionKey
+from components.cluster.gpu_node_pool import GpuNodePool
+from components.cluster.gpu_operator import GpuOperator
+from components.cluster.karpenter import Karpenter
+from components.cluster.network import Network
+from components.config import Environment, PlatformConfig
+from components.config_eks import Autoscaler
+
+
+class AwsFoundation(PlatformComponent):
+    """Network, keys, EKS cluster, autoscaling and GPU pools of an environment."""
+
+    provider: k8s.Provider
+    """Talks to the new cluster."""
+    parts: dict[str, PlatformComponent]
+
+    def __init__(self, name: str, config: PlatformConfig, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("cluster", name, {}, opts)
+        eks, env = config.cluster.eks, config.environment.value
+        assert eks is not None  # the configuration has one where kind is eks
+        protect = config.environment in (Environment.STAGING, Environment.PROD)
+        account = aws.Provider(
+            f"{env}-aws",
+            region=eks.region,
+            # Credentials of another account are refused before anything is made.
+            allowed_account_ids=[eks.account_id],
+            default_tags={
+                "tags": {
+                    "cogniforge.dev/environment": env,
+                    "cogniforge.dev/owner": config.owner,
+                    "cogniforge.dev/part-of": PART_OF,
+                }
+            },
+            opts=self.child(),
+        )
+        on_aws = pulumi.ResourceOptions(parent=self, providers={"aws": account})
+        cluster_name = f"{PART_OF}-{env}"
+        key = EncryptionKey(
+            f"{env}-key",
+            {
+                "purpose": f"secrets, volumes and logs of {cluster_name}",
+                "account_id": eks.account_id,
+                "services": [f"logs.{eks.region}.amazonaws.com", "autoscaling.amazonaws.com"],
+            },
+            on_aws,
+        )
+        network = Network(f"{env}-network", eks, {"cluster_name": cluster_name, "key_arn": key.arn}, on_aws)
+        cluster = EksCluster(
+            f"{env}-eks",
+            eks,
+            {
+                "cluster_name": cluster_name,
+                "subnet_ids": network.private_subnet_ids,
+                "key_arn": key.arn,
+                "protect": protect,
+            },
+            on_aws,
+        )
+        self.provider = cluster.provider
+        self.parts = {"key": key, "network": network, "cluster": cluster}
+        pools = config.cluster.gpu_pools
+        both = pulumi.ResourceOptions(parent=self, providers={"aws": account, "kubernetes": cluster.provider})
+        made: list[pulumi.Resource] = []
+        if eks.autoscaler is Autoscaler.KARPENTER:
+            karpenter = Karpenter(
+                f"{env}-karpenter",
+                eks,
+                {
+                    "cluster": cluster,
+                    "account_id": eks.account_id,
+                    "key_arn": key.arn,
+                    "node_overlays": any(any(pool.layouts) for pool in pools),
+                },
+                both,
+            )
+            self.parts["karpenter"] = karpenter
+            made.append(karpenter)
+        if pools:
+            operator = GpuOperator(f"{env}-gpu-operator", pools, True, both)
+            self.parts["gpu-operator"] = operator
+            made.append(operator)
+        for pool in pools:
+            self.parts[f"gpu-{pool.name}"] = GpuNodePool(
+                f"{env}-gpu-{pool.name}",
+                pool,
+                eks,
+                {"cluster": cluster, "subnet_ids": network.private_subnet_ids, "key_arn": key.arn},
+                pulumi.ResourceOptions(
+                    parent=self, providers={"aws": account, "kubernetes": cluster.provider}, depends_on=made
+                ),
+            )
+        self.finish(
+            {"kind": "", "namespace": "", "name": cluster_name, "probe": "all its parts are healthy"},
+            cluster_name=cluster.cluster_name,
+        )

@@ -1,0 +1,69 @@
+"""A KMS key with rotation: one a purpose, so that access to one says nothing about another."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+import pulumi
+import pulumi_aws as aws
+
+from components.base import PlatformComponent
+from components.cluster import iam
+
+
+class EncryptionKeyArgs(TypedDict):
+    """Inputs of a key."""
+
+    purpose: pulumi.Input[str]
+    """What it encrypts, in words."""
+    account_id: pulumi.Input[str]
+    """Account that administers it."""
+    services: NotRequired[list[str]]
+    """AWS services that may use it, such as "logs.eu-central-1.amazonaws.com"."""
+
+
+class EncryptionKey(PlatformComponent):
+    """A customer-managed key: rotated yearly, deleted only after 30 days."""
+
+    arn: pulumi.Output[str]
+
+    def __init__(self, name: str, args: EncryptionKeyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("cluster", name, args, opts)
+        services = args.get("services", [])
+        key = aws.kms.Key(
+            name,
+            description=args["purpose"],
+            enable_key_rotation=True,
+            deletion_window_in_days=30,
+            policy=pulumi.Output.from_input(args["account_id"]).apply(lambda a: _policy(a, services)),
+            opts=self.child(),
+        )
+        aws.kms.Alias(name, name=f"alias/cogniforge/{name}", target_key_id=key.key_id, opts=self.child())
+        self.arn = key.arn
+        self.finish({"kind": "", "namespace": "", "name": name, "probe": "the key is enabled"}, arn=self.arn)
+
+
+def _policy(account: str, services: list[str]) -> str:
+    # In a key's policy "*" means this key.
+    allowed = [
+        {
+            "Effect": "Allow",
+            "Principal": {"AWS": f"arn:aws:iam::{account}:root"},
+            "Action": "kms:*",
+            "Resource": "*",
+        }
+    ]
+    use = ["kms:Encrypt*", "kms:Decrypt*", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"]
+    allowed += [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": service},
+            "Action": use,
+            "Resource": "*",
+            "Condition": {"StringEquals": {"aws:SourceAccount": account}}
+            if not service.startswith("logs.")
+            else {"ArnLike": {"kms:EncryptionContext:aws:logs:arn": f"arn:aws:logs:*:{account}:*"}},
+        }
+        for service in services
+    ]
+    return iam.document(allowed)

@@ -1,0 +1,210 @@
+"""A pool of GPU nodes. How its GPUs are cut into MIG slices is part of its definition."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_kubernetes as k8s
+
+from components.base import PlatformComponent, labels
+from components.cluster import karpenter, mig
+from components.cluster.eks_cluster import EksCluster, launch_template
+from components.cluster.gpu_operator import config_name
+from components.config import GpuPool
+from components.config_eks import Autoscaler, Capacity, Eks
+from components.config_gpu import NodeOs
+
+DRIVER = "gpu.nvidia.com"
+"""The DRA driver of NVIDIA's GPUs; its device classes are DRIVER and mig.nvidia.com."""
+_DISK_GIB = 500
+_IMAGES = {NodeOs.AL2023: "AL2023_x86_64_NVIDIA", NodeOs.BOTTLEROCKET: "BOTTLEROCKET_x86_64_NVIDIA"}
+_ALIASES = {NodeOs.AL2023: "al2023@latest", NodeOs.BOTTLEROCKET: "bottlerocket@latest"}
+
+
+class GpuNodePoolArgs(TypedDict):
+    """Inputs of a pool on AWS."""
+
+    cluster: EksCluster
+    """Cluster that the nodes join."""
+    subnet_ids: list[pulumi.Output[str]]
+    """Private subnets."""
+    key_arn: pulumi.Input[str]
+    """KMS key for the nodes' disks."""
+
+
+class GpuNodePool(PlatformComponent):
+    """Nodes, labels, taint, device classes and the tenants' quotas of one pool."""
+
+    resources: dict[str, int]
+    """What each node offers to pods, by extended resource."""
+    slice_usd: dict[str, str]
+    """USD an hour of one slice, by extended resource; empty where no price is known."""
+
+    def __init__(
+        self,
+        name: str,
+        pool: GpuPool,
+        eks: Eks | None = None,
+        args: GpuNodePoolArgs | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Without `eks` and `args` the nodes exist already and carry the label cogniforge.dev/gpu-pool."""
+        super().__init__("cluster", name, {"gpu": pool.gpu.value, "layouts": pool.mig}, opts)
+        self._pool = pool
+        self.resources = pool.resources
+        self.slice_usd = {resource: str(usd) for resource, usd in pool.slice_usd().items()}
+        if eks is not None and args is not None:
+            if eks.autoscaler is Autoscaler.KARPENTER:
+                self._karpenter_pool(args)
+            else:
+                self._managed_group(eks, args)
+        self._device_classes()
+        self._quotas()
+        if self.slice_usd and pulumi.runtime.is_dry_run():
+            prices = ", ".join(f"{resource} {usd}" for resource, usd in self.slice_usd.items())
+            pulumi.log.info(f"GPU pool {pool.name}: USD an hour for each slice: {prices}", self)
+        self.finish(
+            {
+                "kind": "",
+                "namespace": "",
+                "name": pool.name,
+                "probe": f"its nodes carry nvidia.com/mig.config.state=success and offer {self.resources}",
+            },
+            resources=self.resources,
+            slice_usd=self.slice_usd,
+        )
+
+    @property
+    def node_labels(self) -> dict[str, str]:
+        """Labels of the pool's nodes; the MIG manager acts on nvidia.com/mig.config."""
+        return {
+            "cogniforge.dev/gpu-pool": self._pool.name,
+            "nvidia.com/mig.config": config_name(self._pool),
+            "nvidia.com/gpu.deploy.mig-manager": "true",
+        }
+
+    def _karpenter_pool(self, args: GpuNodePoolArgs) -> None:
+        pool, cluster = self._pool, args["cluster"]
+        provider = self.child(provider=cluster.provider)
+        node_class = k8s.apiextensions.CustomResource(
+            f"{self.name}-class",
+            api_version=karpenter.CLASS_API_VERSION,
+            kind="EC2NodeClass",
+            metadata={"name": pool.name},
+            spec=karpenter.node_class_spec(cluster.cluster_name, cluster.node_role.name, _DISK_GIB, _ALIASES[pool.os]),
+            opts=provider,
+        )
+        k8s.apiextensions.CustomResource(
+            self.name,
+            api_version=karpenter.API_VERSION,
+            kind="NodePool",
+            metadata={"name": pool.name},
+            spec=karpenter.node_pool_spec(
+                pool.name,
+                [pool.instance_type],
+                pool.capacity.value,
+                {"nodes": str(pool.max_nodes), mig.GPU_RESOURCE: str(pool.max_nodes * pool.gpus)},
+                self.node_labels,
+                [{"key": mig.GPU_RESOURCE, "value": "present", "effect": "NoSchedule"}],
+                consolidate="WhenEmpty",
+            ),
+            opts=self.child(provider=cluster.provider, depends_on=[node_class]),
+        )
+        if any(pool.layouts):
+            k8s.apiextensions.CustomResource(
+                f"{self.name}-overlay",
+                api_version="karpenter.sh/v1alpha1",
+                kind="NodeOverlay",
+                metadata={"name": pool.name},
+                spec=overlay_spec(pool),
+                opts=provider,
+            )
+
+    def _managed_group(self, eks: Eks, args: GpuNodePoolArgs) -> None:
+        pool = self._pool
+        template = launch_template(self.name, _DISK_GIB, args["key_arn"], self.child())
+        aws.eks.NodeGroup(
+            self.name,
+            cluster_name=args["cluster"].cluster_name,
+            node_role_arn=args["cluster"].node_role.arn,
+            subnet_ids=args["subnet_ids"],
+            version=eks.version,
+            ami_type=_IMAGES[pool.os],
+            capacity_type="SPOT" if pool.capacity is Capacity.SPOT else "ON_DEMAND",
+            instance_types=[pool.instance_type],
+            scaling_config={
+                "min_size": pool.min_nodes,
+                "max_size": pool.max_nodes,
+                "desired_size": pool.min_nodes,
+            },
+            update_config={"max_unavailable": 1},
+            launch_template={"id": template.id, "version": template.latest_version.apply(str)},
+            labels={"cogniforge.dev/pool": pool.name, **self.node_labels},
+            taints=[{"key": mig.GPU_RESOURCE, "value": "present", "effect": "NO_SCHEDULE"}],
+            opts=self.child(ignore_changes=["scalingConfig.desiredSize"]),
+        )
+
+    def _device_classes(self) -> None:
+        """A DRA class for each kind of slice in the pool, so that claims can ask for it by name."""
+        profiles = sorted({name for layout in self._pool.layouts for name, _ in layout})
+        for profile in profiles:
+            suffix = profile.replace(".", "-").replace("+", "-")
+            k8s.resource.v1.DeviceClass(
+                f"{self.name}-{suffix}",
+                metadata={
+                    "name": f"{self._pool.name}-mig-{suffix}",
+                    "labels": labels("gpu-node-pool", "cluster"),
+                },
+                spec={"selectors": [{"cel": {"expression": device_expression(profile)}}]},
+                opts=self.child(),
+            )
+
+    def _quotas(self) -> None:
+        for tenant in self._pool.tenants:
+            hard: dict[str, str] = dict.fromkeys((f"requests.{r}" for r in self.resources), "0")
+            hard.update({f"requests.{r}": str(n) for r, n in self._pool.tenant_resources(tenant).items()})
+            space = k8s.core.v1.Namespace(
+                f"{self.name}-{tenant.namespace}",
+                metadata={
+                    "name": tenant.namespace,
+                    "labels": {
+                        **labels("tenant", "cluster"),
+                        "pod-security.kubernetes.io/enforce": "restricted",
+                    },
+                },
+                opts=self.child(),
+            )
+            k8s.core.v1.ResourceQuota(
+                f"{self.name}-{tenant.namespace}",
+                metadata={
+                    "name": f"gpu-{self._pool.name}",
+                    "namespace": space.metadata["name"],
+                    "labels": labels("tenant", "cluster"),
+                },
+                spec={"hard": hard},
+                opts=self.child(),
+            )
+
+
+def overlay_spec(pool: GpuPool) -> dict[str, Any]:
+    """A NodeOverlay: before a node exists, Karpenter cannot know which slices its GPUs will be cut into."""
+    capacity = {name: str(count) for name, count in pool.resources.items() if name != mig.GPU_RESOURCE}
+    return {
+        "requirements": [
+            {"key": "node.kubernetes.io/instance-type", "operator": "In", "values": [pool.instance_type]},
+            {"key": "cogniforge.dev/gpu-pool", "operator": "In", "values": [pool.name]},
+        ],
+        "weight": 10,
+        **({"capacity": capacity} if capacity else {}),
+        **({"price": str(pool.node_usd)} if pool.hourly_usd is not None else {}),
+    }
+
+
+def device_expression(profile: str) -> str:
+    """A CEL expression that picks MIG devices of a profile."""
+    return (
+        f'device.driver == "{DRIVER}" && device.attributes["{DRIVER}"].type == "mig" && '
+        f'device.attributes["{DRIVER}"].profile == "{profile}"'
+    )

@@ -1,0 +1,88 @@
+"""NVIDIA's GPU operator: device plugin, MIG manager, metrics; driver and toolkit come with the node image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+import yaml
+
+from components.base import PlatformComponent, labels
+from components.cluster import mig
+from components.cluster.mig import MigStrategy
+from components.config import GpuPool
+from components.delivery.chart import Operator
+
+NAMESPACE = "gpu-operator"
+LAYOUTS = "mig-layouts"
+_BUILT_IN_DISABLED = "all-disabled"
+
+
+class GpuOperator(PlatformComponent):
+    """The operator, with the layouts of all pools as its MIG configuration."""
+
+    def __init__(
+        self, name: str, pools: Sequence[GpuPool], preinstalled: bool, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        """`preinstalled`: the nodes' image brings driver and container toolkit, as EKS's accelerated images do."""
+        super().__init__("cluster", name, {"pools": [pool.name for pool in pools]}, opts)
+        operator = Operator(
+            "cluster",
+            f"{name}-release",
+            {
+                "chart": "gpu-operator",
+                "namespace": NAMESPACE,
+                "deployment": "gpu-operator",
+                "values": values(pools, preinstalled),
+                "privileged": True,
+            },
+            self.child(),
+        )
+        k8s.core.v1.ConfigMap(
+            f"{name}-layouts",
+            metadata={"name": LAYOUTS, "namespace": NAMESPACE, "labels": labels("gpu-operator", "cluster")},
+            data={"config.yaml": parted_file(pools)},
+            opts=self.child(depends_on=[operator]),
+        )
+        self.finish(
+            {
+                "kind": "Deployment",
+                "namespace": NAMESPACE,
+                "name": "gpu-operator",
+                "probe": "ClusterPolicy is ready and every node reports mig.config.state success",
+            }
+        )
+
+
+def values(pools: Sequence[GpuPool], preinstalled: bool) -> dict[str, Any]:
+    """The chart's values. The strategy is one for the cluster: mixed as soon as one pool wants it."""
+    cut = [pool for pool in pools if any(pool.layouts)]
+    mixed = any(pool.strategy is MigStrategy.MIXED for pool in cut)
+    return {
+        "driver": {"enabled": not preinstalled},
+        "toolkit": {"enabled": not preinstalled},
+        "mig": {"strategy": (MigStrategy.MIXED if mixed else MigStrategy.SINGLE).value},
+        "migManager": {
+            "enabled": bool(cut),
+            "config": {"name": LAYOUTS, "create": False, "default": _BUILT_IN_DISABLED},
+            "env": [{"name": "WITH_REBOOT", "value": "false"}],
+        },
+        "devicePlugin": {"enabled": True, "env": [{"name": "FAIL_ON_INIT_ERROR", "value": "true"}]},
+        "dcgmExporter": {"enabled": True, "serviceMonitor": {"enabled": False}},
+        "nodeStatusExporter": {"enabled": True},
+        "daemonsets": {"tolerations": [{"key": mig.GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}]},
+    }
+
+
+def config_name(pool: GpuPool) -> str:
+    """The name of a pool's layout, which nodes carry as the label nvidia.com/mig.config."""
+    return f"pool-{pool.name}" if any(pool.layouts) else _BUILT_IN_DISABLED
+
+
+def parted_file(pools: Sequence[GpuPool]) -> str:
+    """The mig-parted configuration of all pools."""
+    layouts: dict[str, Any] = {_BUILT_IN_DISABLED: mig.parted_config(((),))}
+    layouts.update({config_name(pool): mig.parted_config(pool.layouts) for pool in pools if any(pool.layouts)})
+    return yaml.safe_dump({"version": "v1", "mig-configs": layouts}, sort_keys=False)

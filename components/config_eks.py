@@ -1,0 +1,161 @@
+"""The AWS part of the configuration: network, control plane, node pools."""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import StrEnum
+from itertools import combinations
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, model_validator
+
+from components.config_base import Change, DnsLabel, Section, first_duplicate, matching, setting
+from components.config_problems import violation
+
+SUPPORTED_VERSIONS = ("1.32", "1.33", "1.34")
+"""Kubernetes versions in EKS standard support that the platform is tested with, oldest first."""
+
+
+class WorkloadIdentity(StrEnum):
+    """How pods get AWS permissions."""
+
+    POD_IDENTITY = "pod-identity"
+    """EKS Pod Identity: an agent on the node; no OIDC provider to trust."""
+    IRSA = "irsa"
+    """IAM roles for service accounts: tokens of the cluster's OIDC issuer."""
+
+
+class Autoscaler(StrEnum):
+    """What adds and removes nodes."""
+
+    KARPENTER = "karpenter"
+    """Karpenter picks instances for pending pods; one small managed group runs Karpenter itself."""
+    MANAGED = "managed"
+    """Managed node groups between their limits."""
+
+
+class Capacity(StrEnum):
+    """How instances are bought."""
+
+    ON_DEMAND = "on-demand"
+    SPOT = "spot"
+    """Cheaper; may be taken back with two minutes' notice."""
+
+
+class Nat(StrEnum):
+    """How private subnets reach the internet."""
+
+    PER_ZONE = "per-zone"
+    """A NAT gateway in each zone: no zone depends on another."""
+    SINGLE = "single"
+    """One NAT gateway: cheaper, and a single point of failure."""
+
+
+def _network(low: int, high: int) -> AfterValidator:
+    def check(text: str) -> str:
+        try:
+            network = ipaddress.IPv4Network(text)
+        except ValueError:
+            raise violation("an IPv4 network without host bits", 'write it like "10.20.0.0/16"') from None
+        if not low <= network.prefixlen <= high:
+            raise violation(f"a prefix of /{low} to /{high}", f'choose one, such as "{network.network_address}/{low}"')
+        return text
+
+    return AfterValidator(check)
+
+
+def _private(text: str) -> str:
+    if not ipaddress.IPv4Network(text).is_private and not text.startswith("100."):
+        raise violation("a private network (RFC 1918 or 100.64.0.0/10)", 'use one such as "10.20.0.0/16"')
+    return text
+
+
+VpcCidr = Annotated[str, _network(16, 20), AfterValidator(_private)]
+ServiceCidr = Annotated[str, _network(12, 24), AfterValidator(_private)]
+AnyCidr = Annotated[str, _network(0, 32)]
+_Arn = matching(r"arn:aws[a-z-]*:iam::\d{12}:(role|user)/.+", "the ARN of an IAM role or user", "copy it from IAM")
+Principal = Annotated[str, _Arn]
+
+
+class NodePool(Section):
+    """Nodes without GPUs."""
+
+    name: DnsLabel = setting(Change.IMMUTABLE, "Name of the pool")
+    instance_types: tuple[
+        Annotated[str, matching(r"[a-z][a-z0-9-]*\.[a-z0-9]+", "an EC2 instance type", 'write it like "m7i.xlarge"')],
+        ...,
+    ] = setting(Change.DISRUPTIVE, "EC2 instance types, best first", min_length=1, max_length=20, strict=False)
+    capacity: Capacity = setting(Change.DISRUPTIVE, "on-demand or spot", default=Capacity.ON_DEMAND, strict=False)
+    min_nodes: int = setting(Change.SAFE, "Fewest nodes", default=2, ge=0, le=1000)
+    max_nodes: int = setting(Change.SAFE, "Most nodes", default=10, ge=1, le=1000)
+    disk_gib: int = setting(Change.DISRUPTIVE, "Root volume in GiB", default=100, ge=20, le=16384)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_nodes > self.max_nodes:
+            raise violation("minNodes must not exceed maxNodes", f"lower minNodes to {self.max_nodes} or less")
+        return self
+
+
+class Eks(Section):
+    """A Kubernetes cluster on AWS, with a network of its own."""
+
+    region: Annotated[str, matching(r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region", 'write it like "eu-central-1"')] = (
+        setting(Change.IMMUTABLE, "AWS region")
+    )
+    account_id: Annotated[str, matching(r"\d{12}", "twelve digits in quotes", "copy it from the AWS console")] = (
+        setting(Change.IMMUTABLE, "AWS account; credentials of another account are refused")
+    )
+    version: Annotated[
+        str,
+        matching("|".join(SUPPORTED_VERSIONS), f"one of {', '.join(SUPPORTED_VERSIONS)}", "choose one, in quotes"),
+    ] = setting(Change.DISRUPTIVE, "Kubernetes version; upgrades go one minor version at a time", default="1.34")
+    vpc_cidr: VpcCidr = setting(Change.IMMUTABLE, "Network of nodes and pods", default="10.20.0.0/16")
+    service_cidr: ServiceCidr = setting(Change.IMMUTABLE, "Network of Services", default="172.20.0.0/16")
+    peered_cidrs: tuple[AnyCidr, ...] = setting(
+        Change.SAFE, "Networks that will be connected to this one; checked for overlap", default=(), strict=False
+    )
+    zones: tuple[Annotated[str, matching("[a-f]", "a zone letter, a to f", "use [a, b, c]")], ...] = setting(
+        Change.IMMUTABLE, "Letters of three zones", default=("a", "b", "c"), min_length=3, max_length=3, strict=False
+    )
+    nat: Nat = setting(Change.DISRUPTIVE, "per-zone or single", default=Nat.PER_ZONE, strict=False)
+    public_api_cidrs: tuple[AnyCidr, ...] = setting(
+        Change.SAFE, "Networks that may reach the API from outside; none: a private API", default=(), strict=False
+    )
+    admins: tuple[Principal, ...] = setting(
+        Change.SAFE, "IAM principals with cluster administration", min_length=1, max_length=20, strict=False
+    )
+    viewers: tuple[Principal, ...] = setting(Change.SAFE, "IAM principals that may look", default=(), strict=False)
+    identity: WorkloadIdentity = setting(
+        Change.DISRUPTIVE, "pod-identity or irsa", default=WorkloadIdentity.POD_IDENTITY, strict=False
+    )
+    autoscaler: Autoscaler = setting(
+        Change.DISRUPTIVE, "karpenter or managed", default=Autoscaler.KARPENTER, strict=False
+    )
+    node_pools: tuple[NodePool, ...] = setting(
+        Change.DISRUPTIVE, "Nodes without GPUs", min_length=1, max_length=10, strict=False
+    )
+    log_days: int = setting(Change.SAFE, "Days that control plane and flow logs are kept", default=90, ge=1, le=3653)
+    gpu_vcpu_quota: int | None = setting(
+        Change.SAFE, "vCPUs that the account may run of P and G instances; checked against gpuPools", default=None, ge=0
+    )
+
+    @model_validator(mode="after")
+    def _networks_apart(self) -> Self:
+        named = [("vpcCidr", self.vpc_cidr), ("serviceCidr", self.service_cidr)]
+        named += [(f"peeredCidrs[{i}]", c) for i, c in enumerate(self.peered_cidrs)]
+        for (one, a), (two, b) in combinations(named, 2):
+            if one.startswith("peered"):
+                continue
+            if ipaddress.IPv4Network(a).overlaps(ipaddress.IPv4Network(b)):
+                raise violation(f"{one} {a} and {two} {b} must not overlap", f"move {one} to a free network")
+        if "0.0.0.0/0" in self.public_api_cidrs:
+            raise violation(
+                "publicApiCidrs must not hold 0.0.0.0/0: the API would be open to the world", "name your networks"
+            )
+        for label, values in (("zones", self.zones), ("nodePools", tuple(p.name for p in self.node_pools))):
+            if duplicate := first_duplicate(values):
+                raise violation(f'{label} must be unique; "{duplicate}" is there twice', "remove one")
+        if not any(p.capacity is Capacity.ON_DEMAND for p in self.node_pools):
+            raise violation("at least one of nodePools must be on-demand: controllers run there", "add one")
+        return self

@@ -1,0 +1,137 @@
+"""A simulated AWS account in a folder: what exists, what fails next, which quotas hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from components.cluster.gpu_models import INSTANCES
+from local.providers.server import ProviderError
+
+Values = dict[str, Any]
+_DEFAULT_QUOTAS = {"vpcs": 5, "eips": 5, "clusters": 100, "L-417A185B": 0, "L-DB2E81BA": 0}
+"""What a new account may have in a region. Source: the Service Quotas console of a new account."""
+_LOOSE = {"ec2/routeTableAssociation:RouteTableAssociation"}
+
+
+class Throttled(Exception):
+    """AWS asks to come back later."""
+
+
+class Account:
+    """The account's content. Each resource is a file, so that a test can read it and let it drift."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / "lock")
+
+    def _file(self, kind: str, identity: str) -> Path:
+        digest = hashlib.sha256(f"{kind}\n{identity}".encode()).hexdigest()[:16]
+        return self.folder / f"{kind.rpartition(':')[2]}-{digest}.json"
+
+    def everything(self) -> Iterator[Values]:
+        """All resources: {"kind", "id", "properties", "unseen"}."""
+        for file in sorted(self.folder.glob("*-*.json")):
+            yield json.loads(file.read_text())
+
+    def put(self, kind: str, identity: str, properties: Values, *, new: bool = False) -> None:
+        """Create or change a resource. Raises ProviderError where the name is taken or a quota is used up."""
+        with self._lock:
+            file = self._file(kind, identity)
+            if new and file.exists():
+                raise ProviderError(f"ResourceInUseException: {kind} {identity} exists already")
+            # Reads lag behind a create: the first ones do not see it yet.
+            unseen = int(self._settings("lag.json").get(kind, 0)) if new else 0
+            record = {"kind": kind, "id": identity, "properties": properties, "unseen": unseen}
+            file.write_text(json.dumps(record, indent=1))
+
+    def get(self, kind: str, identity: str) -> Values | None:
+        """A resource's properties, or none."""
+        with self._lock:
+            file = self._file(kind, identity)
+            if not file.exists():
+                return None
+            record = json.loads(file.read_text())
+            if record["unseen"] > 0:
+                record["unseen"] -= 1
+                file.write_text(json.dumps(record, indent=1))
+                return None
+            return record["properties"]
+
+    def remove(self, kind: str, identity: str) -> None:
+        """Delete a resource. Raises ProviderError while others use it."""
+        with self._lock:
+            file = self._file(kind, identity)
+            if not file.exists():
+                return
+            users = [r for r in self.everything() if r["id"] != identity and _uses(r, kind, identity)]
+            if users:
+                named = ", ".join(sorted(f"{r['kind'].rpartition(':')[2]} {r['id']}" for r in users))
+                raise ProviderError(f"DependencyViolation: {identity} cannot be deleted while it is used by {named}")
+            if json.loads(file.read_text())["properties"].get("deletionProtection"):
+                raise ProviderError(f"InvalidRequestException: deletion protection is on for {identity}")
+            file.unlink()
+
+    def refuse_over_quota(self, kind: str, quota: str, properties: Values) -> None:
+        """Raise ProviderError where a new resource would go over a quota."""
+        quotas = {**_DEFAULT_QUOTAS, **self._settings("quotas.json")}
+        if quota:
+            used = sum(1 for r in self.everything() if r["kind"] == kind)
+            if used >= quotas[quota]:
+                raise ProviderError(f"LimitExceeded: the account has {used} of {quotas[quota]} {quota} in this region")
+        if kind.endswith(":NodeGroup"):
+            self._refuse_vcpus(quotas, properties)
+
+    def _refuse_vcpus(self, quotas: Values, properties: Values) -> None:
+        wanted: dict[str, int] = {}
+        groups = [r["properties"] for r in self.everything() if r["kind"].endswith(":NodeGroup")]
+        for group in [*groups, properties]:
+            instance = INSTANCES.get((group.get("instanceTypes") or [""])[0])
+            if instance and group.get("capacityType") != "SPOT":
+                size = int(group["scalingConfig"]["desiredSize"])
+                wanted[instance.quota.value] = wanted.get(instance.quota.value, 0) + size * instance.vcpus
+        for code, vcpus in wanted.items():
+            if vcpus > quotas[code]:
+                raise ProviderError(
+                    f"VcpuLimitExceeded: {vcpus} vCPUs wanted, quota {code} allows {quotas[code]}; "
+                    "lower the pool's nodes, or ask AWS for more"
+                )
+
+    def failure(self, verb: str, kind: str, name: str) -> str | None:
+        """Take the next injected failure that fits, if any: "throttle", "partial", "denied"."""
+        with self._lock:
+            file = self.folder / "failures.json"
+            failures: list[Values] = json.loads(file.read_text()) if file.exists() else []
+            for entry in failures:
+                fits = entry["verb"] == verb and entry["kind"] in kind and entry.get("name", "") in name
+                if fits and entry["times"] > 0:
+                    entry["times"] -= 1
+                    file.write_text(json.dumps(failures))
+                    return str(entry["failure"])
+        return None
+
+    def _settings(self, name: str) -> Values:
+        file = self.folder / name
+        return json.loads(file.read_text()) if file.exists() else {}
+
+
+def _uses(record: Values, kind: str, identity: str) -> bool:
+    """Whether AWS would refuse to delete `identity` because of this record."""
+    if record["kind"] in _LOOSE:
+        return False
+    owners = {
+        "ec2/vpc:Vpc": ("vpcId",),
+        "ec2/subnet:Subnet": ("subnetId", "subnetIds"),
+        "iam/role:Role": ("role",),
+        "eks/cluster:Cluster": ("clusterName",) if record["kind"] == "eks/nodeGroup:NodeGroup" else (),
+    }.get(kind, ())
+    properties = record["properties"]
+    return any(
+        identity == properties.get(o) or identity in (properties.get(o) or []) for o in owners if o in properties
+    )
