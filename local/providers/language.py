@@ -7,9 +7,13 @@ module: the SDK is pinned and a test guards it), adding what the CLI asks of a r
 from __future__ import annotations
 
 import os
+import queue
 import runpy
 import signal
+import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from concurrent import futures
 from importlib import metadata
 from pathlib import Path
@@ -57,6 +61,28 @@ class Host(LanguageServer):
         """The engine stops its own work; the program ends with it."""
         return empty_pb2.Empty()
 
+    def RunPlugin(self, request: Any, context: grpc.ServicerContext) -> Iterator[language_pb2.RunPluginResponse]:
+        """Run a Python plugin, such as a policy pack, and pass on what it writes until it ends."""
+        folder = Path(request.info.program_directory)
+        # The interpreter that has the project's dependencies; a plugin with its own brings its own language host.
+        process = subprocess.Popen(
+            [sys.executable, str(folder / "__main__.py"), *request.args],
+            cwd=request.pwd or folder,
+            env=dict(entry.split("=", 1) for entry in request.env) or None,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        context.add_callback(process.terminate)  # the engine is done with it
+        written: queue.SimpleQueue[language_pb2.RunPluginResponse | None] = queue.SimpleQueue()
+        streams = ("stdout", process.stdout), ("stderr", process.stderr)
+        for name, stream in streams:
+            threading.Thread(target=_pass_on, args=(name, stream, written), daemon=True).start()
+        for _ in streams:
+            while (response := written.get()) is not None:
+                yield response
+        yield language_pb2.RunPluginResponse(exitcode=process.wait())
+
     def Run(self, request: Any, context: Any) -> language_pb2.RunResponse:
         """Run the project's `__main__.py` (or the entry point that it names)."""
         folder = Path(request.info.program_directory or request.pwd)
@@ -75,6 +101,12 @@ class Host(LanguageServer):
         return super().Run(request, context)
 
 
+def _pass_on(name: str, stream: Any, written: queue.SimpleQueue[language_pb2.RunPluginResponse | None]) -> None:
+    while data := stream.read1(65536):
+        written.put(language_pb2.RunPluginResponse(**{name: data}))
+    written.put(None)
+
+
 def main() -> None:
     """Serve until the CLI ends this process."""
     address = next((arg for arg in reversed(sys.argv[1:]) if ":" in arg and not arg.startswith("-")), "")
@@ -82,7 +114,7 @@ def main() -> None:
         ("grpc.max_receive_message_length", _MAX_MESSAGE),
         ("grpc.max_send_message_length", _MAX_MESSAGE),
     ]
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), options=options)
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=options)
     language_pb2_grpc.add_LanguageRuntimeServicer_to_server(Host(address), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -25,8 +25,8 @@ Program = Callable[[], None]
 class Engine:
     """One stack with an inline program that may change from call to call."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, name: str = "test", **variables: str) -> None:
+        self.folder, self.name = folder, name
         env = shim.environment()
         env |= {
             "PULUMI_BACKEND_URL": f"file://{folder}",
@@ -36,8 +36,9 @@ class Engine:
         env.pop("PULUMI_CONFIG_PASSPHRASE_FILE", None)
         env["PATH"] = f"{builder.resolve(ToolName.PULUMI).parent}:{env['PATH']}"
         os.environ["PATH"] = env["PATH"]
+        env |= variables
         self.stack = auto.create_stack(
-            "test",
+            name,
             "conformance",
             program=lambda: None,
             opts=auto.LocalWorkspaceOptions(
@@ -85,7 +86,7 @@ class Engine:
 
     def state(self, name: str) -> dict[str, Any]:
         """A resource's entry in the state, as it is on disk."""
-        file = self.folder / ".pulumi" / "stacks" / "conformance" / "test.json"
+        file = self.folder / ".pulumi" / "stacks" / "conformance" / f"{self.name}.json"
         resources = json.loads(file.read_text())["checkpoint"]["latest"]["resources"]
         return next(r for r in resources if r["urn"].endswith(f"::{name}"))
 

@@ -95,12 +95,12 @@ class Aws(Provider):
 
     def Create(self, request: Any, context: Any) -> provider_pb2.CreateResponse:
         """Make it in the simulated account."""
-        inputs, kind = wire.decode_struct(request.properties), self._kind(request.urn)
-        token = _token(request.urn)
+        inputs, token = wire.decode_struct(request.properties), _token(request.urn)
         if request.preview:
             unknown = dict.fromkeys(_computed(token), UNKNOWN)
             return provider_pb2.CreateResponse(properties=wire.encode_struct({**unknown, **inputs}))
-        account, plain, name = self._account(), wire.reveal(inputs), request.urn.split("::")[-1]
+        account, kind = self._account(), self._kind(request.urn)
+        plain, name = wire.reveal(inputs), request.urn.split("::")[-1]
         slug = token.removeprefix("aws:")
         failure = self._call(account, "create", slug, name)
         account.refuse_over_quota(slug, kind.quota, plain)

@@ -1,0 +1,1 @@
+"""Policies on what the platform deploys."""

@@ -1,0 +1,5 @@
+"""The policy pack that Pulumi starts."""
+
+from policies.crossguard.pack import start
+
+start()
