@@ -32,16 +32,16 @@ test-unit: setup
 	$(VENV)/bin/pytest -q -n 2 -m "not e2e and not engine and not node" tests service_images
 
 test-engine: setup
-	$(VENV)/bin/pytest -q -n 2 --dist loadfile -m engine tests
+	$(VENV)/bin/pytest -q -n 4 --dist loadgroup -m engine tests
 
 test-e2e: setup
 	$(VENV)/bin/pytest -q -m "e2e or node" tests
 
-# Everything: starts the environment if it is not up, and leaves it as it found it.
+# Everything. It starts the environment if it is not up, kills and resets it in the end, and leaves nothing.
 test: lint test-unit
 	$(VENV)/bin/forge up
-	$(VENV)/bin/pytest -v -n 2 --dist loadfile -m engine tests
-	$(VENV)/bin/pytest -v -m "e2e or node" tests
+	$(VENV)/bin/pytest -v -n 4 --dist loadgroup -m "engine or (e2e and not node)" tests
+	$(VENV)/bin/pytest -v -m node tests
 
 schema: setup
 	$(VENV)/bin/python -m components.schema

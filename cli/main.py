@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import traceback
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli import doctor as doctor_checks
 from cli import local_environment, output, stack
+from cli import preview as previews
 from cli import status as status_view
 from components.config import ClusterKind
 from local import paths
@@ -48,11 +50,24 @@ def up(
 
 
 @app.command()
-def preview(stack_name: Stack = "local") -> None:
-    """Show what would change; needs no cluster."""
+def preview(
+    stack_name: Stack = "local",
+    comment: Annotated[bool, typer.Option("--comment", help="Write Markdown for a change request.")] = False,
+    sarif: Annotated[Path | None, typer.Option(help="Write what policies say to this file, as SARIF.")] = None,
+) -> None:
+    """Show what would change and what the policies say; needs no cluster. Exit status 1 where `up` would be refused."""
     stack.read_config(stack_name)
     stack.ensure(stack_name)
-    stack.run(stack_name, "preview")
+    if not comment and sarif is None:
+        stack.run(stack_name, "preview", *previews.policy_flags(stack_name))
+        return
+    found = previews.collect(stack_name)
+    if sarif is not None:
+        sarif.write_text(previews.sarif(found))
+    if comment:
+        print(previews.markdown(found), end="")
+    if found.refused:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -137,20 +137,23 @@ def _snapshot() -> dict[str, list[str]]:
     }
 
 
-def test_reset_leaves_nothing_and_a_new_node_leaves_nothing_either() -> None:
+@pytest.fixture(scope="module")
+def machine_after_reset() -> dict[str, list[str]]:
     forge("reset")
+    return _snapshot()
+
+
+def test_reset_leaves_no_state(machine_after_reset: dict[str, list[str]]) -> None:
     assert not paths.state().exists()
-    before = _snapshot()
-    assert before["processes"] == []
-    assert before["cgroups"] == []
-    assert not [link for link in before["links"] if link.startswith(("veth", "cogniforge"))]
-    forge("up")
-    assert _snapshot() != before
-    forge("reset")
-    assert _snapshot() == before
+    assert machine_after_reset["processes"] == []
+    assert machine_after_reset["cgroups"] == []
 
 
-def test_a_taken_port_is_explained() -> None:
+def test_reset_leaves_no_network_link(machine_after_reset: dict[str, list[str]]) -> None:
+    assert not [link for link in machine_after_reset["links"] if link.startswith(("veth", "cogniforge"))]
+
+
+def test_a_taken_port_is_explained(machine_after_reset: dict[str, list[str]]) -> None:
     with socket.socket() as holder:
         # Connections of the node that ran a moment ago may still be fading out there.
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -182,3 +185,9 @@ def test_an_interrupted_up_is_resumed(after_s: int) -> None:
         assert b"Traceback" not in message
     if after_s == 30:
         assert "The platform is up" in forge("up").stdout
+
+
+def test_reset_after_interruptions_leaves_the_machine_as_it_was(machine_after_reset: dict[str, list[str]]) -> None:
+    assert _snapshot() != machine_after_reset
+    forge("reset")
+    assert _snapshot() == machine_after_reset

@@ -1,0 +1,229 @@
+"""A preview as data: what would change, which policies object. Rendered as Markdown or SARIF."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cli import stack
+from local import paths
+from local.errors import LocalError
+from local.toolchain import builder, shim
+from local.toolchain.tools import ToolName
+from policies.crossguard import pack
+from policies.crossguard.rule import Level
+
+PACK = paths.PROJECT / "policies" / "crossguard"
+_QUIET = {"same", "read", "refresh"}
+_REPLACING = {"replace", "create-replacement", "delete-replaced"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One resource that would change."""
+
+    operation: str
+    type: str
+    name: str
+    part: str
+    """The component that it belongs to."""
+    fields: tuple[str, ...] = ()
+    """Changed fields."""
+    replacing: tuple[str, ...] = ()
+    """Fields whose change forces the replacement."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One policy that objects."""
+
+    rule: str
+    level: Level
+    urn: str
+    message: str
+
+    @property
+    def resource(self) -> str:
+        """Type and name."""
+        parts = self.urn.split("::")
+        return f"{parts[2].split('$')[-1]} {parts[-1]}" if len(parts) > 3 else self.urn
+
+
+@dataclass
+class Preview:
+    """Everything that a preview tells."""
+
+    stack: str
+    steps: list[Step] = field(default_factory=list[Step])
+    unchanged: int = 0
+    violations: list[Violation] = field(default_factory=list[Violation])
+    notes: list[str] = field(default_factory=list[str])
+    errors: list[str] = field(default_factory=list[str])
+
+    @property
+    def refused(self) -> bool:
+        """Whether an update would be refused."""
+        return bool(self.errors) or any(v.level is Level.MANDATORY for v in self.violations)
+
+
+def collect(name: str) -> Preview:
+    """Preview a stack with its policies. Raises LocalError where the engine cannot even start."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "events.json")
+        command = [str(builder.resolve(ToolName.PULUMI)), "preview", "--stack", name, "--non-interactive"]
+        command += [*policy_flags(name), "--event-log", str(log)]
+        env = {**shim.environment(), "PULUMI_EXPERIMENTAL": "true", "PULUMI_DEBUG_COMMANDS": "true"}
+        result = subprocess.run(command, cwd=paths.PROJECT, env=env, capture_output=True, text=True)
+        shim.forget_salt()
+        events = list(_events(log))
+    preview = Preview(name)
+    for event in events:
+        _add(preview, event)
+    if result.returncode != 0 and not preview.refused:
+        raise LocalError("the preview failed", reason=(result.stderr or result.stdout)[-2000:])
+    preview.steps.sort(key=lambda s: (s.operation not in _REPLACING, s.part, s.operation, s.name))
+    return preview
+
+
+def policy_flags(name: str) -> list[str]:
+    """What makes Pulumi check the policies, at the environment's levels."""
+    levels = paths.state() / "pulumi" / f"levels-{name}.json"
+    paths.write_private(levels, json.dumps(pack.levels(name.split("-")[0])))
+    return ["--policy-pack", str(PACK), "--policy-pack-config", str(levels)]
+
+
+def _events(log: Path) -> Iterator[dict[str, Any]]:
+    if log.exists():
+        for line in log.read_text().splitlines():
+            if line.strip():
+                yield json.loads(line)
+
+
+def _add(preview: Preview, event: dict[str, Any]) -> None:
+    if found := event.get("resourcePreEvent"):
+        _add_step(preview, found["metadata"])
+    elif found := event.get("policyEvent"):
+        level = Level.MANDATORY if found["enforcementLevel"] == "mandatory" else Level.ADVISORY
+        # The engine puts the rule's description before what the rule said.
+        message = _plain(found["message"]).strip().splitlines()[-1]
+        preview.violations.append(Violation(found["policyName"], level, found.get("resourceUrn", ""), message))
+    elif found := event.get("diagnosticEvent"):
+        text = _plain(found["message"]).strip()
+        if found["severity"] == "error" and "preview failed" not in text:
+            preview.errors.append(text)
+        elif found["severity"] == "info" and "USD an hour" in text:
+            preview.notes.append(text)
+
+
+def _add_step(preview: Preview, metadata: dict[str, Any]) -> None:
+    urn, operation = metadata["urn"], metadata["op"]
+    if operation in _QUIET:
+        preview.unchanged += operation == "same"
+        return
+    chain = urn.split("::")[2].split("$")
+    if chain[-1].startswith(("cogniforge:", "pulumi:pulumi:")):
+        return  # components have nothing of their own
+    owners = [t.split(":")[2] for t in chain[:-1] if t.startswith("cogniforge:")]
+    preview.steps.append(
+        Step(
+            operation,
+            chain[-1],
+            urn.split("::")[-1],
+            owners[-1] if owners else "(no part)",
+            tuple(metadata.get("diffs") or ()),
+            tuple(metadata.get("keys") or ()),
+        )
+    )
+
+
+def _plain(text: str) -> str:
+    """A message without the engine's colour marks."""
+    for mark in ("<{%reset%}>", "<{%fg 1%}>", "<{%fg 3%}>", "<{%fg 8%}>", "<{%bold%}>", "<{%underline%}>"):
+        text = text.replace(mark, "")
+    return text
+
+
+def markdown(preview: Preview) -> str:
+    """A comment for a change request: verdict, replacements first, changes by part, policies, cost."""
+    verdict = "would be refused" if preview.refused else "can go ahead"
+    lines = [f"## Preview of `{preview.stack}`: {verdict}", ""]
+    counts: dict[str, int] = {}
+    for step in preview.steps:
+        counts[step.operation] = counts.get(step.operation, 0) + 1
+    summary = ", ".join(f"{count} {operation}" for operation, count in sorted(counts.items())) or "no changes"
+    lines += [f"{summary}; {preview.unchanged} unchanged.", ""]
+    lines += [f"- **Error:** {error}" for error in preview.errors]
+    replaced = [s for s in preview.steps if s.operation in _REPLACING]
+    if replaced:
+        lines += ["### Replaced: made anew, what they hold is lost", ""]
+        lines += [f"- `{s.type}` **{s.name}**: {', '.join(s.replacing) or 'forced'}" for s in replaced] + [""]
+    if preview.violations:
+        lines += ["### Policies", "", "| Level | Rule | Resource | What and how to mend it |", "|---|---|---|---|"]
+        ordered = sorted(preview.violations, key=lambda v: (v.level is Level.ADVISORY, v.rule, v.urn))
+        lines += [f"| {v.level} | {v.rule} | `{v.resource}` | {_cell(v.message)} |" for v in ordered] + [""]
+    lines += _by_part([s for s in preview.steps if s.operation not in _REPLACING])
+    if preview.notes:
+        lines += ["### Cost", ""] + [f"- {note}" for note in preview.notes] + [""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _by_part(steps: list[Step]) -> list[str]:
+    lines: list[str] = []
+    for part in sorted({s.part for s in steps}):
+        mine = [s for s in steps if s.part == part]
+        lines += [f"<details><summary>{part}: {len(mine)}</summary>", ""]
+        for step in mine:
+            fields = f" ({', '.join(step.fields)})" if step.fields else ""
+            lines.append(f"- {step.operation} `{step.type}` {step.name}{fields}")
+        lines += ["", "</details>", ""]
+    return lines
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def sarif(preview: Preview) -> str:
+    """The violations in SARIF 2.1.0, which code scanners show beside the change."""
+    rules = [*pack.RULES, *pack.STACK_RULES]
+    index = {rule.name: i for i, rule in enumerate(rules)}
+    file = f"stacks/{stack.config_file(preview.stack).name}"
+    results = [
+        {
+            "ruleId": v.rule,
+            "ruleIndex": index[v.rule],
+            "level": "error" if v.level is Level.MANDATORY else "warning",
+            "message": {"text": f"{v.resource}: {v.message}"},
+            "locations": [
+                {
+                    "physicalLocation": {"artifactLocation": {"uri": file}, "region": {"startLine": 1}},
+                    "logicalLocations": [{"fullyQualifiedName": v.urn, "kind": "resource"}],
+                }
+            ],
+            "partialFingerprints": {"resource/v1": f"{v.rule}:{v.urn}"},
+        }
+        for v in preview.violations
+        if v.rule in index
+    ]
+    described = [
+        {
+            "id": rule.name,
+            "shortDescription": {"text": rule.description},
+            "help": {"text": f"Fix: {rule.fix}."},
+            "properties": {"tags": [rule.area.value]},
+        }
+        for rule in rules
+    ]
+    driver = {"name": "cogniforge-policies", "informationUri": "https://www.pulumi.com/crossguard", "rules": described}
+    report = {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{"tool": {"driver": driver}, "results": results}],
+    }
+    return json.dumps(report, indent=2) + os.linesep
