@@ -22,7 +22,9 @@ from components.config_base import (
 )
 from components.config_eks import Eks
 from components.config_gpu import GpuPool
+from components.config_mesh import Mesh
 from components.config_problems import violation
+from components.config_serving import Serving
 
 
 class Environment(StrEnum):
@@ -68,6 +70,10 @@ class ModelEngine(StrEnum):
 
     SIMULATOR = "simulator"
     """llm-d's vLLM simulator: the API and the metrics without a model or a GPU."""
+    VLLM = "vllm"
+    """vLLM on GPUs, through KServe."""
+    TGI = "tgi"
+    """Hugging Face's Text Generation Inference on GPUs, through KServe."""
 
 
 class Cluster(Section):
@@ -161,10 +167,18 @@ class Model(Section):
     resources: Resources = setting(Change.SAFE, "Per replica", default=Resources(cpu="50m", memory="128Mi"))
     context_tokens: int = setting(Change.DISRUPTIVE, "Longest context in tokens", default=8192, ge=256, le=2_000_000)
     timeout_seconds: int = setting(Change.SAFE, "Limit of one answer", default=120, ge=1, le=3600)
+    serving: Serving | None = setting(Change.SAFE, "With vllm and tgi: weights, GPUs, scaling", default=None)
     first_token_milliseconds: int = setting(
         Change.SAFE, "Simulated time to the first token", default=0, ge=0, le=60_000
     )
     token_milliseconds: int = setting(Change.SAFE, "Simulated time between tokens", default=0, ge=0, le=10_000)
+
+    @model_validator(mode="after")
+    def _served(self) -> Self:
+        if (self.engine is ModelEngine.SIMULATOR) == (self.serving is not None):
+            fix = "remove serving, or set engine: vllm" if self.serving else "add serving with weights and gpuPool"
+            raise violation("serving belongs to the engines vllm and tgi", fix)
+        return self
 
 
 class Router(Section):
@@ -199,6 +213,7 @@ class PlatformConfig(Section):
     cluster: Cluster = setting(Change.IMMUTABLE, "Where the platform runs")
     images: Images = setting(Change.DISRUPTIVE, "Where the platform's own images come from")
     gateway: Gateway = setting(Change.DISRUPTIVE, "The entrance")
+    mesh: Mesh = setting(Change.DISRUPTIVE, "Mutual TLS between services", default=Mesh())
     models: tuple[Model, ...] = setting(
         Change.SAFE, "Models that clients can ask", min_length=1, max_length=100, strict=False
     )

@@ -13,6 +13,7 @@ from components.cluster.gpu_models import INSTANCES
 from components.config import Cluster, ClusterKind, Environment, ImageSource, LogLevel, PlatformConfig
 from components.config_base import first_duplicate
 from components.config_eks import Capacity, Eks, Nat
+from components.config_mesh import MeshMode
 from components.config_problems import ConfigError, Location, Problem, describe, format_location
 
 
@@ -47,6 +48,10 @@ def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
         yield from _production_checks(config)
     if config.cluster.eks:
         yield from _gpu_checks(config.cluster, config.cluster.eks)
+    if local and config.mesh.mode is not MeshMode.OFF:
+        text = "off on a developer's machine: Istio is not to be had as a package"
+        yield _Conflict(("mesh", "mode"), config.mesh.mode.value, text, "remove mesh", ("environment",))
+    yield from _serving_checks(config)
     timeout_s = config.gateway.request_timeout_seconds
     for index, model in enumerate(config.models):
         if model.timeout_seconds > timeout_s:
@@ -78,6 +83,30 @@ def _gpu_checks(cluster: Cluster, eks: Eks) -> Iterator[_Conflict]:
         text = f"gpuPools may run {needed} vCPUs; the account may run {eks.gpu_vcpu_quota}"
         fix = f"lower maxNodes, or ask AWS to raise quota {' and '.join(codes)} to {needed}"
         yield _Conflict(("cluster", "eks", "gpuVcpuQuota"), eks.gpu_vcpu_quota, text, fix, ("cluster.gpuPools",))
+
+
+def _serving_checks(config: PlatformConfig) -> Iterator[_Conflict]:
+    """Models against the GPU pools that they name."""
+    pools = {pool.name: pool for pool in config.cluster.gpu_pools}
+    for index, model in enumerate(config.models):
+        if model.serving is None:
+            continue
+        location = ("models", index, "serving")
+        pool = pools.get(model.serving.gpu_pool)
+        if pool is None:
+            text = f"one of cluster.gpuPools: {', '.join(pools) or 'there are none'}"
+            fix = "name a pool, or add it"
+            yield _Conflict((*location, "gpuPool"), model.serving.gpu_pool, text, fix, ("cluster.gpuPools",))
+            continue
+        profiles = sorted({name for layout in pool.layouts for name, _ in layout})
+        offered = [*profiles, *(["gpu"] if not all(pool.layouts) else [])]
+        if model.serving.slice not in offered:
+            text = f"a slice that pool {pool.name} has: {', '.join(offered)}"
+            fix = "choose one of them, or cut the pool otherwise"
+            yield _Conflict((*location, "slice"), model.serving.slice, text, fix, ("cluster.gpuPools",))
+        elif model.serving.slice == "gpu" and model.serving.gpus > pool.gpus:
+            text = f"at most the {pool.gpus} GPUs of a node in pool {pool.name}"
+            yield _Conflict((*location, "gpus"), model.serving.gpus, text, "use nodes for more", ("cluster.gpuPools",))
 
 
 def _production_checks(config: PlatformConfig) -> Iterator[_Conflict]:

@@ -9,14 +9,18 @@ import pulumi_kubernetes as k8s
 
 from components import catalogue
 from components.ai import model_server, router
+from components.ai.model_serving import ModelServing, ModelServingArgs
 from components.ai.service import AiService
 from components.base import PlatformComponent
 from components.cluster.aws_foundation import AwsFoundation
 from components.cluster.connection import connect
 from components.cluster.namespace import PlatformNamespace
-from components.config import Model, PlatformConfig
+from components.config import Environment, Model, PlatformConfig
 from components.config_base import quantity
+from components.config_mesh import MeshMode
+from components.delivery.chart import Operator
 from components.delivery.images import ImageResolver
+from components.mesh import istio
 from components.mesh.gateway import Gateway
 from components.mesh.routes import Backend, GatewayIntent, Route
 from components.observability.end_to_end import EndToEndCheck
@@ -25,6 +29,7 @@ from components.security.certificate import Certificate
 
 CERTIFICATE_SECRET = "gateway-tls"
 KEY_SECRET = "gateway-key-default"
+PROMETHEUS = "http://prometheus.observability:9090"
 
 
 class Platform(PlatformComponent):
@@ -40,11 +45,17 @@ class Platform(PlatformComponent):
         self._cluster, foundation = self._connect()
         space = PlatformNamespace(
             f"{env}-namespace",
-            {"namespace": config.cluster.namespace, "owner": config.owner},
+            {
+                "namespace": config.cluster.namespace,
+                "owner": config.owner,
+                "labels": istio.namespace_labels(config.mesh.mode),
+            },
             self._options(),
         )
         self._namespace = space.namespace
-        models = [self._model(model, images["inference-sim"]) for model in config.models]
+        mesh = self._mesh()
+        serving = self._serving_operators()
+        models = [self._model(model, images["inference-sim"], [*serving.values()]) for model in config.models]
         self._router = self._ai_router(images["router"], models)
         self.key = ApiKey(f"{env}-api-key", {"namespace": self._namespace, "secret_name": KEY_SECRET}, self._options())
         self.certificate = self._certificate()
@@ -52,6 +63,8 @@ class Platform(PlatformComponent):
         check = self._end_to_end(images)
         parts: dict[str, PlatformComponent] = {
             **foundation,
+            **mesh,
+            **serving,
             "namespace": space,
             **{model_server.part_name(m): s for m, (_, s) in zip(config.models, models, strict=True)},
             "router": self._router,
@@ -80,15 +93,89 @@ class Platform(PlatformComponent):
         foundation = AwsFoundation(f"{self._env}-foundation", self._config, self.child())
         return foundation.provider, foundation.parts
 
+    def _mesh(self) -> dict[str, PlatformComponent]:
+        """Istio and its policies, where the configuration wants a mesh."""
+        mode = self._config.mesh.mode
+        if mode is MeshMode.OFF:
+            return {}
+        platform = "eks" if self._config.cluster.eks else ""
+        available = self._config.environment in (Environment.STAGING, Environment.PROD)
+        mesh = istio.Istio(
+            f"{self._env}-istio",
+            {"mode": mode, "highly_available": available, "platform": platform},
+            self._options(),
+        )
+        callers = {"router": router.intent(self._config).callers}
+        callers |= {model_server.part_name(m): ("router",) for m in self._config.models}
+        policy = istio.MeshPolicy(
+            f"{self._env}-mesh-policy",
+            {
+                "namespace": self._namespace,
+                "callers": callers,
+                "entrance": ("gateway", self._config.gateway.port),
+                "cluster_domain": "cluster.local",
+            },
+            self._options([*mesh.ready]),
+        )
+        return {"istio": mesh, "mesh-policy": policy}
+
     def _options(self, depends_on: list[pulumi.Resource] | None = None) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(parent=self, providers={"kubernetes": self._cluster}, depends_on=depends_on or [])
 
-    def _model(self, model: Model, image: pulumi.Input[str]) -> tuple[Model, AiService]:
-        intent = model_server.simulator(model)
-        name = f"{self._env}-{model_server.part_name(model)}"
-        return model, AiService(name, intent, {"namespace": self._namespace, "image": image}, self._options())
+    def _serving_operators(self) -> dict[str, PlatformComponent]:
+        """KServe, KEDA and what they need, where a model is served on GPUs."""
+        if not any(model.serving for model in self._config.models):
+            return {}
+        certificates = Operator(
+            "ai",
+            f"{self._env}-cert-manager",
+            {
+                "chart": "cert-manager",
+                "namespace": "cert-manager",
+                "deployment": "cert-manager-webhook",
+                "values": {"crds": {"enabled": True}, "replicaCount": 2},
+            },
+            self._options(),
+        )
+        scaling = Operator(
+            "ai",
+            f"{self._env}-keda",
+            {"chart": "keda", "namespace": "keda", "deployment": "keda-operator"},
+            self._options(),
+        )
+        definitions = Operator(
+            "ai",
+            f"{self._env}-kserve-crd",
+            {"chart": "kserve-crd", "namespace": "kserve", "deployment": "kserve-controller-manager"},
+            self._options([certificates]),
+        )
+        controller = Operator(
+            "ai",
+            f"{self._env}-kserve",
+            {
+                "chart": "kserve",
+                "namespace": "kserve",
+                "deployment": "kserve-controller-manager",
+                "shared": True,
+                "values": {"kserve": {"controller": {"deploymentMode": "RawDeployment"}}},
+            },
+            self._options([definitions]),
+        )
+        return {"cert-manager": certificates, "keda": scaling, "kserve": controller}
 
-    def _ai_router(self, image: pulumi.Input[str], models: list[tuple[Model, AiService]]) -> AiService:
+    def _model(
+        self, model: Model, simulator: pulumi.Input[str], operators: list[pulumi.Resource]
+    ) -> tuple[Model, AiService | ModelServing]:
+        name = f"{self._env}-{model_server.part_name(model)}"
+        if model.serving is None:
+            intent = model_server.simulator(model)
+            return model, AiService(name, intent, {"namespace": self._namespace, "image": simulator}, self._options())
+        pool = next(p for p in self._config.cluster.gpu_pools if p.name == model.serving.gpu_pool)
+        image = self._images.reference(model.engine.value)
+        args: ModelServingArgs = {"namespace": self._namespace, "image": image, "prometheus": PROMETHEUS}
+        return model, ModelServing(name, model, model.serving, pool, args, self._options(operators))
+
+    def _ai_router(self, image: pulumi.Input[str], models: list[tuple[Model, AiService | ModelServing]]) -> AiService:
         urls = pulumi.Output.all(**{model.name: service.url for model, service in models})
         by_name = {model.name: model for model, _ in models}
         table = urls.apply(lambda found: router.route_table({n: (by_name[n], url) for n, url in found.items()}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -19,6 +19,8 @@ class PlatformNamespaceArgs(TypedDict):
     """Its name in Kubernetes."""
     owner: pulumi.Input[str]
     """Who answers for it; kept as an annotation."""
+    labels: NotRequired[dict[str, str]]
+    """Further labels, such as the mesh's."""
 
 
 class PlatformNamespace(PlatformComponent):
@@ -33,7 +35,7 @@ class PlatformNamespace(PlatformComponent):
             name,
             metadata={
                 "name": args["namespace"],
-                "labels": {**labels("namespace", "cluster"), **standard},
+                "labels": {**labels("namespace", "cluster"), **standard, **args.get("labels", {})},
                 "annotations": {"cogniforge.dev/owner": args["owner"]},
             },
             opts=self.child(),

@@ -131,7 +131,7 @@ def test_one_replica_needs_no_disruption_budget() -> None:
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_the_namespace_enforces_the_restricted_standard(environment: str) -> None:
-    namespace = of_kind(environment, ":Namespace")[0]
+    namespace = next(r for r in of_kind(environment, ":Namespace") if r.inputs["metadata"]["name"] == "cogniforge")
     assert namespace.inputs["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 

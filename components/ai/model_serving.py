@@ -1,0 +1,294 @@
+"""A model on GPUs: KServe InferenceService with vLLM or TGI, scaled by KEDA on queue and tokens."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.ai.model_server import part_name
+from components.ai.service import restricted
+from components.base import PlatformComponent, labels
+from components.cluster import mig
+from components.config import GpuPool, Model, ModelEngine
+from components.config_serving import DataType, Quantization, Serving
+
+PORT = 8080
+_SERVING_V1 = "serving.kserve.io/v1beta1"
+_RUNTIME = "serving.kserve.io/v1alpha1"
+_METRICS = {
+    ModelEngine.VLLM: ("vllm:num_requests_waiting", "vllm:generation_tokens_total"),
+    ModelEngine.TGI: ("tgi_queue_size", "tgi_request_generated_tokens_sum"),
+}
+"""(waiting requests, generated tokens) by engine. Sources: vLLM's and TGI's metrics reference."""
+
+
+class ModelServingArgs(TypedDict):
+    """Inputs of a served model."""
+
+    namespace: pulumi.Input[str]
+    image: pulumi.Input[str]
+    """The engine, by digest."""
+    prometheus: str
+    """Where KEDA asks for the metrics, such as "http://prometheus.observability:9090"."""
+
+
+class ModelServing(PlatformComponent):
+    """One model: its runtime, its InferenceService in raw deployment mode, cache and scaling."""
+
+    url: pulumi.Output[str]
+    """Base URL inside the cluster."""
+
+    def __init__(
+        self,
+        name: str,
+        model: Model,
+        serving: Serving,
+        pool: GpuPool,
+        args: ModelServingArgs,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("ai", name, {"model": model.name}, opts)
+        self._model, self._serving, self._pool, self._args = model, serving, pool, args
+        self._part = part_name(model)
+        runtime = self._custom("runtime", _RUNTIME, "ServingRuntime", self._part, runtime_spec(model, args["image"]))
+        depends_on: list[pulumi.Resource] = [runtime]
+        if serving.cache_gib:
+            depends_on.append(self._cache())
+        service = self._custom(
+            "service", _SERVING_V1, "InferenceService", self._part, service_spec(model, serving, pool), depends_on
+        )
+        self._custom(
+            "scaling",
+            "keda.sh/v1alpha1",
+            "ScaledObject",
+            self._part,
+            scaling_spec(model, serving, args["prometheus"]),
+            [service],
+        )
+        self.url = pulumi.Output.from_input(args["namespace"]).apply(
+            lambda namespace: f"http://{self._part}-predictor.{namespace}"
+        )
+        self.finish(
+            {
+                "kind": "InferenceService",
+                "namespace": args["namespace"],
+                "name": self._part,
+                "probe": "GET /v1/models names the model",
+            },
+            url=self.url,
+        )
+
+    def _custom(
+        self,
+        suffix: str,
+        version: str,
+        kind: str,
+        name: str,
+        spec: Any,
+        depends_on: list[pulumi.Resource] | None = None,
+    ) -> k8s.apiextensions.CustomResource:
+        metadata: dict[str, Any] = {
+            "name": name,
+            "namespace": self._args["namespace"],
+            "labels": labels(self._part, "ai"),
+        }
+        if kind == "InferenceService":
+            # Plain Deployments: no Knative; KEDA scales, not KServe's own autoscaler.
+            modes = {
+                "serving.kserve.io/deploymentMode": "RawDeployment",
+                "serving.kserve.io/autoscalerClass": "external",
+            }
+            metadata["annotations"] = modes
+        return k8s.apiextensions.CustomResource(
+            f"{self.name}-{suffix}",
+            api_version=version,
+            kind=kind,
+            metadata=metadata,
+            spec=spec,
+            opts=self.child(depends_on=depends_on or []),
+        )
+
+    def _cache(self) -> k8s.apiextensions.CustomResource:
+        size = f"{self._serving.cache_gib}Gi"
+        volume = {"accessModes": ["ReadWriteOnce"], "storageClassName": "local-models"}
+        group = k8s.apiextensions.CustomResource(
+            f"{self.name}-cache-nodes",
+            api_version=_RUNTIME,
+            kind="LocalModelNodeGroup",
+            metadata={"name": self._part, "labels": labels(self._part, "ai")},
+            spec={
+                "storageLimit": size,
+                "persistentVolumeClaimSpec": {**volume, "resources": {"requests": {"storage": size}}},
+                "persistentVolumeSpec": {
+                    **volume,
+                    "capacity": {"storage": size},
+                    "hostPath": {"path": f"/var/lib/models/{self._part}"},
+                    "nodeAffinity": {
+                        "required": {
+                            "nodeSelectorTerms": [
+                                {
+                                    "matchExpressions": [
+                                        {
+                                            "key": "cogniforge.dev/gpu-pool",
+                                            "operator": "In",
+                                            "values": [self._pool.name],
+                                        }
+                                    ]
+                                }
+                            ]
+                        }
+                    },
+                },
+            },
+            opts=self.child(),
+        )
+        return k8s.apiextensions.CustomResource(
+            f"{self.name}-cache",
+            api_version=_RUNTIME,
+            kind="LocalModelCache",
+            metadata={"name": self._part, "labels": labels(self._part, "ai")},
+            spec={"sourceModelUri": self._serving.weights, "modelSize": size, "nodeGroups": [self._part]},
+            opts=self.child(depends_on=[group]),
+        )
+
+
+def engine_arguments(model: Model, serving: Serving) -> list[str]:
+    """The engine's command line."""
+    if model.engine is ModelEngine.TGI:
+        arguments = [
+            "--model-id=/mnt/models",
+            f"--port={PORT}",
+            f"--max-total-tokens={model.context_tokens}",
+            f"--max-input-tokens={model.context_tokens - 1}",
+            f"--max-concurrent-requests={serving.max_sequences}",
+            f"--cuda-memory-fraction={serving.memory_fraction}",
+            f"--num-shard={serving.gpus}",
+        ]
+        if serving.data_type is not DataType.AUTO:
+            arguments.append(f"--dtype={serving.data_type}")
+    else:
+        arguments = [
+            "--model=/mnt/models",
+            f"--served-model-name={model.name}",
+            f"--port={PORT}",
+            f"--max-model-len={model.context_tokens}",
+            f"--max-num-seqs={serving.max_sequences}",
+            f"--gpu-memory-utilization={serving.memory_fraction}",
+            f"--tensor-parallel-size={serving.gpus}",
+            f"--dtype={serving.data_type}",
+            "--enable-prefix-caching" if serving.prefix_caching else "--no-enable-prefix-caching",
+        ]
+        if serving.nodes > 1:
+            arguments.append(f"--pipeline-parallel-size={serving.nodes}")
+    if serving.quantization is not Quantization.NONE:
+        arguments.append(
+            f"{'--quantize' if model.engine is ModelEngine.TGI else '--quantization'}={serving.quantization}"
+        )
+    return arguments
+
+
+def gpu_resource(serving: Serving, pool: GpuPool) -> str:
+    """The extended resource that a server asks for."""
+    if serving.slice == "gpu" or pool.strategy is mig.MigStrategy.SINGLE:
+        return mig.GPU_RESOURCE
+    return mig.resource_name(serving.slice)
+
+
+def runtime_spec(model: Model, image: pulumi.Input[str]) -> dict[str, Any]:
+    """A ServingRuntime for one model: the engine, how it is probed, what it speaks."""
+    health = {"path": "/health", "port": PORT}
+    return {
+        "supportedModelFormats": [{"name": model.engine.value, "version": "1", "autoSelect": False}],
+        "protocolVersions": ["openai"],
+        "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": str(PORT)},
+        "containers": [
+            {
+                "name": "kserve-container",
+                "image": image,
+                "ports": [{"containerPort": PORT, "name": "http", "protocol": "TCP"}],
+                "securityContext": _camel(restricted()),
+                # Loading weights takes minutes; a hung engine is found within half a minute.
+                "startupProbe": {"httpGet": health, "periodSeconds": 5, "failureThreshold": 240},
+                "readinessProbe": {"httpGet": health, "periodSeconds": 5, "failureThreshold": 2},
+                "livenessProbe": {"httpGet": health, "periodSeconds": 10, "failureThreshold": 3},
+                "env": [{"name": "HF_HUB_OFFLINE", "value": "1"}, {"name": "VLLM_NO_USAGE_STATS", "value": "1"}],
+                "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "tmp", "mountPath": "/tmp"}],
+            }
+        ],
+        "volumes": [
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": "8Gi"}},
+        ],
+    }
+
+
+def service_spec(model: Model, serving: Serving, pool: GpuPool) -> dict[str, Any]:
+    """An InferenceService: where the weights are, which GPUs, how many servers, who gets the canary."""
+    gpu = {gpu_resource(serving, pool): str(serving.gpus)}
+    resources = {
+        "requests": {"cpu": model.resources.cpu, "memory": model.resources.memory, **gpu},
+        "limits": {"memory": model.resources.memory, **gpu},
+    }
+    predictor: dict[str, Any] = {
+        "minReplicas": 0 if serving.scaling.to_zero else model.replicas,
+        "maxReplicas": max(serving.scaling.max_replicas, model.replicas),
+        "timeout": model.timeout_seconds,
+        "automountServiceAccountToken": False,
+        "nodeSelector": {"cogniforge.dev/gpu-pool": pool.name},
+        "tolerations": [{"key": mig.GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}],
+        "model": {
+            "modelFormat": {"name": model.engine.value},
+            "runtime": part_name(model),
+            "storageUri": serving.canary.weights if serving.canary else serving.weights,
+            "args": engine_arguments(model, serving),
+            "resources": resources,
+        },
+    }
+    if serving.canary:
+        predictor["canaryTrafficPercent"] = serving.canary.percent
+    if serving.nodes > 1:
+        predictor["workerSpec"] = {
+            "pipelineParallelSize": serving.nodes,
+            "tensorParallelSize": serving.gpus,
+            "containers": [{"name": "worker-container", "resources": resources}],
+        }
+    return {"predictor": predictor}
+
+
+def scaling_spec(model: Model, serving: Serving, prometheus: str) -> dict[str, Any]:
+    """A ScaledObject: more servers when requests wait or tokens flow, fewer when it is quiet."""
+    waiting, tokens = _METRICS[model.engine]
+    part, scaling = part_name(model), serving.scaling
+    selector = f'{{app="isvc.{part}-predictor"}}'
+
+    def trigger(name: str, query: str, threshold: int) -> dict[str, Any]:
+        metadata = {"serverAddress": prometheus, "query": query, "threshold": str(threshold)}
+        return {"type": "prometheus", "name": name, "metricType": "AverageValue", "metadata": metadata}
+
+    return {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": f"{part}-predictor"},
+        "minReplicaCount": 0 if scaling.to_zero else model.replicas,
+        "maxReplicaCount": max(scaling.max_replicas, model.replicas),
+        "pollingInterval": 15,
+        "cooldownPeriod": scaling.idle_seconds,
+        # Without metrics it stays at what it has, instead of guessing.
+        "fallback": {"failureThreshold": 4, "replicas": max(model.replicas, 1), "behavior": "currentReplicasIfHigher"},
+        "triggers": [
+            trigger("queue", f"sum({waiting}{selector})", scaling.queue_depth),
+            trigger("tokens", f"sum(rate({tokens}{selector}[1m]))", scaling.tokens_per_second),
+        ],
+    }
+
+
+def _camel(value: Any) -> Any:
+    """Typed inputs are written in snake_case; custom resources take Kubernetes' own names."""
+    if isinstance(value, dict):
+        return {_camel_name(str(k)): _camel(v) for k, v in value.items()}  # pyright: ignore
+    return value
+
+
+def _camel_name(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
