@@ -32,7 +32,7 @@ test-unit: setup
 	$(VENV)/bin/pytest -q -n 2 -m "not e2e and not engine and not node" tests service_images
 
 test-engine: setup
-	$(VENV)/bin/pytest -q -n 4 --dist loadgroup -m engine tests
+	$(VENV)/bin/pytest -q -n 2 --dist loadfile -m engine tests
 
 test-e2e: setup
 	$(VENV)/bin/pytest -q -m "e2e or node" tests
@@ -40,8 +40,8 @@ test-e2e: setup
 # Everything. It starts the environment if it is not up, kills and resets it in the end, and leaves nothing.
 test: lint test-unit
 	$(VENV)/bin/forge up
-	$(VENV)/bin/pytest -v -n 4 --dist loadgroup -m "engine or (e2e and not node)" tests
-	$(VENV)/bin/pytest -v -m node tests
+	$(VENV)/bin/pytest -v -n 2 --dist loadfile -m engine tests
+	$(VENV)/bin/pytest -v -m "e2e or node" tests
 
 schema: setup
 	$(VENV)/bin/python -m components.schema
