@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: setup up down reset test test-unit test-engine test-e2e lint lock schema
+.PHONY: setup up down reset test test-unit test-start test-checks test-engine test-e2e test-node lint lock schema
 
 setup: $(STAMP)
 
@@ -29,19 +29,28 @@ lint: setup
 	$(VENV)/bin/pyright
 
 test-unit: setup
-	$(VENV)/bin/pytest -q -n 2 -m "not e2e and not engine and not node" tests service_images
+	$(VENV)/bin/pytest -q -n 2 -m "not (e2e or engine or node or start)" tests service_images
+
+test-start: setup
+	$(VENV)/bin/pytest -v --durations 5 -m start tests
 
 test-engine: setup
-	$(VENV)/bin/pytest -q -n 2 --dist loadfile -m engine tests
+	$(VENV)/bin/pytest -v -n 2 --dist loadfile --durations 10 -m engine tests
 
 test-e2e: setup
-	$(VENV)/bin/pytest -q -m "e2e or node" tests
+	$(VENV)/bin/pytest -v --durations 10 -m e2e tests
 
-# Everything. It starts the environment if it is not up, kills and resets it in the end, and leaves nothing.
-test: lint test-unit
-	$(VENV)/bin/forge up
-	$(VENV)/bin/pytest -v -n 2 --dist loadfile -m engine tests
-	$(VENV)/bin/pytest -v -m "e2e or node" tests
+test-node: setup
+	$(VENV)/bin/pytest -v --durations 10 -m node tests
+
+test-checks: lint test-unit
+
+# Everything. Two at a time where they do not disturb each other; in the end the environment is killed and reset,
+# and nothing of it is left.
+test: setup
+	$(MAKE) -j2 --output-sync=line test-start test-checks
+	$(MAKE) -j2 --output-sync=line test-e2e test-engine
+	$(MAKE) test-node
 
 schema: setup
 	$(VENV)/bin/python -m components.schema

@@ -2,6 +2,7 @@
 
 import pulumi
 
+from components.catalogue import versions
 from components.config_parse import parse
 from components.config_problems import ConfigError
 from components.delivery.images import ImageError
@@ -23,3 +24,5 @@ pulumi.export("apiKey", platform.key.key)
 pulumi.export("authority", platform.certificate.authority)
 pulumi.export("namespace", config.cluster.namespace)
 pulumi.export("parts", platform.parts)
+# What `forge upgrade-check` compares the next definition with; nothing in it is secret.
+pulumi.export("definition", {"config": config.model_dump(mode="json", by_alias=True), "versions": versions()})

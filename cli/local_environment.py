@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 
-from cli import output, stack
+from cli import output, stack, upgrade
+from cli import preview as previews
 from components.config import ClusterKind, PlatformConfig
 from local import paths
 from local.errors import LocalError
@@ -39,6 +40,11 @@ def up(name: str, *, show_pulumi: bool = False) -> None:
     config = stack.read_config(name)
     if config.cluster.kind is not ClusterKind.LOCAL:
         stack.ensure(name)
+        found = previews.collect(name)
+        if found.refused:
+            print(previews.markdown(found), end="")
+            raise LocalError("the policies or the engine refuse this update", fix="mend what is listed above")
+        _refuse_blocked(upgrade.check(name, found))
         stack.run(name, "up")
         return
     packages.require_root()
@@ -56,6 +62,7 @@ def up(name: str, *, show_pulumi: bool = False) -> None:
         pipeline.build(say=output.say)
     with stages.stage("pulumi up"):
         stack.ensure(name)
+        _refuse_blocked(upgrade.check(name))
         # The refresh makes it resume from whatever an interrupted run left behind.
         stack.run(name, "up", "--skip-preview", "--refresh", quiet=not show_pulumi)
     with stages.stage("First answer"):
@@ -63,6 +70,15 @@ def up(name: str, *, show_pulumi: bool = False) -> None:
         _write_access(outputs)
         answer = ask(outputs, config)
     _farewell(outputs, config, answer, stages.total)
+
+
+def _refuse_blocked(verdict: upgrade.Verdict) -> None:
+    if verdict.blocked:
+        print(upgrade.markdown(verdict), end="")
+        raise LocalError(
+            f"this update of {verdict.stack} is blocked: it would lose data or cannot be applied",
+            fix="follow the table above; nothing was changed",
+        )
 
 
 def _pause_image() -> str:

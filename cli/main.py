@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from cli import doctor as doctor_checks
-from cli import local_environment, output, stack
+from cli import drift as drifts
+from cli import local_environment, output, promotion, stack, upgrade
 from cli import preview as previews
 from cli import status as status_view
 from components.config import ClusterKind
@@ -45,7 +46,7 @@ def up(
     stack_name: Stack = "local",
     show_pulumi: Annotated[bool, typer.Option(help="Show Pulumi's own output.")] = False,
 ) -> None:
-    """Bring the environment up; ends with the URL and a first answer."""
+    """Bring the environment up; ends with the URL and a first answer. Refused where `upgrade-check` says blocked."""
     local_environment.up(stack_name, show_pulumi=show_pulumi)
 
 
@@ -64,10 +65,66 @@ def preview(
     found = previews.collect(stack_name)
     if sarif is not None:
         sarif.write_text(previews.sarif(found))
+    verdict = upgrade.check(stack_name, found)
     if comment:
-        print(previews.markdown(found), end="")
-    if found.refused:
+        print(previews.markdown(found))
+        print(upgrade.markdown(verdict), end="")
+    if found.refused or verdict.blocked:
         raise typer.Exit(1)
+
+
+@app.command(name="upgrade-check")
+def upgrade_check(stack_name: Stack = "local") -> None:
+    """Say per part what an update means: safe, manual steps, blocked; and the way back. Exit status 1 if blocked."""
+    stack.read_config(stack_name)
+    stack.ensure(stack_name)
+    verdict = upgrade.check(stack_name, previews.collect(stack_name))
+    print(upgrade.markdown(verdict), end="")
+    if verdict.blocked:
+        raise typer.Exit(1)
+
+
+@app.command()
+def drift(stack_name: Stack = "local") -> None:
+    """Show what was changed behind the platform's back; changes nothing. Exit status 2 if anything was."""
+    stack.read_config(stack_name)
+    stack.ensure(stack_name)
+    found = drifts.find(stack_name)
+    print(drifts.markdown(stack_name, found), end="")
+    if found:
+        raise typer.Exit(drifts.DRIFT_STATUS)
+
+
+@app.command()
+def promote(
+    source: Annotated[str, typer.Argument(help="Environment whose release goes on: dev or staging.")],
+    soak: Annotated[int, typer.Option(min=0, help="Minutes that the release must have run there.")] = 60,
+    accept_manual: Annotated[bool, typer.Option(help="The manual steps of `upgrade-check` are done.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Show the gates only.")] = False,
+) -> None:
+    """Deploy to the next environment what runs well in this one; stops at the first gate that is shut."""
+    target = promotion.next_environment(source)
+    if target is None:
+        raise LocalError(f'there is nothing after "{source}"', fix=f"use one of: {', '.join(promotion.CHAIN[:-1])}")
+    config = stack.read_config(source)
+    deployed = stack.outputs(source).get("definition") if stack.exists(source) else None
+    gates = promotion.definition_gates(source, deployed, config)
+    if deployed:
+        gates.append(promotion.soak_gate(source, promotion.history(source), soak, promotion.now()))
+        rows = status_view.parts(None, config.cluster.context or None, [config.cluster.namespace])
+        gates.append(promotion.health_gate(source, [row.name for row in rows if not row.healthy]))
+        gates.append(promotion.drift_gate(source))
+        stack.ensure(target)
+        gates.append(promotion.upgrade_gate(upgrade.check(target, previews.collect(target)), accept_manual))
+    for gate in gates:
+        mark = "[green]open[/]" if gate.passed else "[red]shut[/]"
+        output.console.print(f"{mark} {gate.name}: {gate.found}")
+        if not gate.passed:
+            output.console.print(f"     fix: {gate.fix}")
+    if not all(gate.passed for gate in gates):
+        raise LocalError(f"{source} is not promoted to {target}", fix="see the gates that are shut")
+    if not dry_run:
+        up(target)
 
 
 @app.command()

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from cli import stack
+from cli import engine, stack
 from local import paths
 from local.errors import LocalError
-from local.toolchain import builder, shim
-from local.toolchain.tools import ToolName
 from policies.crossguard import pack
 from policies.crossguard.rule import Level
 
 PACK = paths.PROJECT / "policies" / "crossguard"
 _QUIET = {"same", "read", "refresh"}
-_REPLACING = {"replace", "create-replacement", "delete-replaced"}
+REPLACING = {"replace", "create-replacement", "delete-replaced"}
 
 
 @dataclass(frozen=True)
@@ -74,20 +68,17 @@ class Preview:
 
 def collect(name: str) -> Preview:
     """Preview a stack with its policies. Raises LocalError where the engine cannot even start."""
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder, "events.json")
-        command = [str(builder.resolve(ToolName.PULUMI)), "preview", "--stack", name, "--non-interactive"]
-        command += [*policy_flags(name), "--event-log", str(log)]
-        env = {**shim.environment(), "PULUMI_EXPERIMENTAL": "true", "PULUMI_DEBUG_COMMANDS": "true"}
-        result = subprocess.run(command, cwd=paths.PROJECT, env=env, capture_output=True, text=True)
-        shim.forget_salt()
-        events = list(_events(log))
+    return read(name, engine.run(name, "preview", *policy_flags(name)))
+
+
+def read(name: str, outcome: engine.Outcome) -> Preview:
+    """A preview from the engine's events."""
     preview = Preview(name)
-    for event in events:
+    for event in outcome.events:
         _add(preview, event)
-    if result.returncode != 0 and not preview.refused:
-        raise LocalError("the preview failed", reason=(result.stderr or result.stdout)[-2000:])
-    preview.steps.sort(key=lambda s: (s.operation not in _REPLACING, s.part, s.operation, s.name))
+    if outcome.status != 0 and not preview.refused:
+        raise LocalError("the preview failed", reason=outcome.text[-2000:])
+    preview.steps.sort(key=lambda s: (s.operation not in REPLACING, s.part, s.operation, s.name))
     return preview
 
 
@@ -98,23 +89,16 @@ def policy_flags(name: str) -> list[str]:
     return ["--policy-pack", str(PACK), "--policy-pack-config", str(levels)]
 
 
-def _events(log: Path) -> Iterator[dict[str, Any]]:
-    if log.exists():
-        for line in log.read_text().splitlines():
-            if line.strip():
-                yield json.loads(line)
-
-
 def _add(preview: Preview, event: dict[str, Any]) -> None:
     if found := event.get("resourcePreEvent"):
         _add_step(preview, found["metadata"])
     elif found := event.get("policyEvent"):
         level = Level.MANDATORY if found["enforcementLevel"] == "mandatory" else Level.ADVISORY
         # The engine puts the rule's description before what the rule said.
-        message = _plain(found["message"]).strip().splitlines()[-1]
+        message = engine.plain(found["message"]).strip().splitlines()[-1]
         preview.violations.append(Violation(found["policyName"], level, found.get("resourceUrn", ""), message))
     elif found := event.get("diagnosticEvent"):
-        text = _plain(found["message"]).strip()
+        text = engine.plain(found["message"]).strip()
         if found["severity"] == "error" and "preview failed" not in text:
             preview.errors.append(text)
         elif found["severity"] == "info" and "USD an hour" in text:
@@ -126,27 +110,18 @@ def _add_step(preview: Preview, metadata: dict[str, Any]) -> None:
     if operation in _QUIET:
         preview.unchanged += operation == "same"
         return
-    chain = urn.split("::")[2].split("$")
-    if chain[-1].startswith(("cogniforge:", "pulumi:pulumi:")):
+    if engine.type_of(urn).startswith(("cogniforge:", "pulumi:pulumi:")):
         return  # components have nothing of their own
-    owners = [t.split(":")[2] for t in chain[:-1] if t.startswith("cogniforge:")]
     preview.steps.append(
         Step(
             operation,
-            chain[-1],
+            engine.type_of(urn),
             urn.split("::")[-1],
-            owners[-1] if owners else "(no part)",
+            engine.part_of(urn),
             tuple(metadata.get("diffs") or ()),
             tuple(metadata.get("keys") or ()),
         )
     )
-
-
-def _plain(text: str) -> str:
-    """A message without the engine's colour marks."""
-    for mark in ("<{%reset%}>", "<{%fg 1%}>", "<{%fg 3%}>", "<{%fg 8%}>", "<{%bold%}>", "<{%underline%}>"):
-        text = text.replace(mark, "")
-    return text
 
 
 def markdown(preview: Preview) -> str:
@@ -159,7 +134,7 @@ def markdown(preview: Preview) -> str:
     summary = ", ".join(f"{count} {operation}" for operation, count in sorted(counts.items())) or "no changes"
     lines += [f"{summary}; {preview.unchanged} unchanged.", ""]
     lines += [f"- **Error:** {error}" for error in preview.errors]
-    replaced = [s for s in preview.steps if s.operation in _REPLACING]
+    replaced = [s for s in preview.steps if s.operation in REPLACING]
     if replaced:
         lines += ["### Replaced: made anew, what they hold is lost", ""]
         lines += [f"- `{s.type}` **{s.name}**: {', '.join(s.replacing) or 'forced'}" for s in replaced] + [""]
@@ -167,7 +142,7 @@ def markdown(preview: Preview) -> str:
         lines += ["### Policies", "", "| Level | Rule | Resource | What and how to mend it |", "|---|---|---|---|"]
         ordered = sorted(preview.violations, key=lambda v: (v.level is Level.ADVISORY, v.rule, v.urn))
         lines += [f"| {v.level} | {v.rule} | `{v.resource}` | {_cell(v.message)} |" for v in ordered] + [""]
-    lines += _by_part([s for s in preview.steps if s.operation not in _REPLACING])
+    lines += _by_part([s for s in preview.steps if s.operation not in REPLACING])
     if preview.notes:
         lines += ["### Cost", ""] + [f"- {note}" for note in preview.notes] + [""]
     return "\n".join(lines).rstrip() + "\n"

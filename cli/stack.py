@@ -46,7 +46,8 @@ def read_config(stack: str) -> PlatformConfig:
         raise LocalError(f"{file.name}: {error}", fix="correct the fields named above") from None
 
 
-def _capture(*arguments: str) -> subprocess.CompletedProcess[str]:
+def capture(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `pulumi` with its output kept from the user."""
     program = builder.resolve(ToolName.PULUMI)
     result = subprocess.run(
         [str(program), *arguments], cwd=paths.PROJECT, env=shim.environment(), capture_output=True, text=True
@@ -57,7 +58,7 @@ def _capture(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def exists(stack: str) -> bool:
     """Whether the back end has the stack."""
-    listing = _capture("stack", "ls", "--json")
+    listing = capture("stack", "ls", "--json")
     if listing.returncode != 0:
         raise LocalError("the Pulumi back end cannot be read", reason=listing.stderr)
     return any(s["name"] == stack for s in json.loads(listing.stdout or "[]"))
@@ -67,12 +68,12 @@ def ensure(stack: str) -> None:
     """Create the stack the first time; clear what an interrupted update left pending."""
     shim.ensure_backend()
     if not exists(stack):
-        result = _capture("stack", "init", stack, "--no-select", "--non-interactive")
+        result = capture("stack", "init", stack, "--no-select", "--non-interactive")
         if result.returncode != 0:
             raise LocalError(f"the stack {stack} could not be created", reason=result.stderr)
         return
     # A killed update leaves a lock behind; no other update can run here, since `forge` holds its own.
-    _capture("cancel", "--yes", "--stack", stack)
+    capture("cancel", "--yes", "--stack", stack)
 
 
 def run(stack: str, operation: str, *flags: str, quiet: bool = False) -> None:
@@ -86,7 +87,7 @@ def run(stack: str, operation: str, *flags: str, quiet: bool = False) -> None:
         ).returncode
         reason = "see Pulumi's messages above"
     else:
-        result = _capture(*arguments)
+        result = capture(*arguments)
         status, reason = result.returncode, _diagnostics(result.stdout + result.stderr)
     if status != 0:
         raise LocalError(
@@ -106,5 +107,5 @@ def _diagnostics(text: str) -> str:
 
 def outputs(stack: str) -> dict[str, Any]:
     """The stack's outputs, secrets included; empty before the first update."""
-    result = _capture("stack", "output", "--json", "--show-secrets", "--stack", stack)
+    result = capture("stack", "output", "--json", "--show-secrets", "--stack", stack)
     return json.loads(result.stdout) if result.returncode == 0 and result.stdout.strip() else {}

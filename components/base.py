@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import pulumi
 
@@ -19,6 +19,14 @@ class HealthCheck(TypedDict):
     name: pulumi.Input[str]
     probe: str
     """What readiness means, in words: "GET /readyz answers 200"."""
+
+
+def formerly(name: str, *tokens: str) -> list[pulumi.Alias]:
+    """Aliases for a component that had another name; with them a new name replaces nothing.
+
+    `tokens` are its former type tokens, where name and type change in one release.
+    """
+    return [pulumi.Alias(name=name), *(pulumi.Alias(name=name, type_=token) for token in tokens)]
 
 
 def labels(part: str, component: str, **extra: str) -> dict[str, str]:
@@ -41,11 +49,15 @@ class PlatformComponent(pulumi.ComponentResource):
     """Base of all components. A subclass makes its resources with `self.child()` and ends with `finish`."""
 
     health: pulumi.Output[dict[str, Any]]
+    former_tokens: ClassVar[tuple[str, ...]] = ()
+    """Type tokens that this component had before; what they made is kept when it is renamed or moves."""
 
     def __init__(
         self, area: str, name: str, args: Mapping[str, Any], opts: pulumi.ResourceOptions | None = None
     ) -> None:
         """`area` is the folder under components/; the token is `cogniforge:<area>:<class>`."""
+        former = pulumi.ResourceOptions(aliases=[pulumi.Alias(type_=token) for token in self.former_tokens])
+        opts = pulumi.ResourceOptions.merge(former, opts)
         super().__init__(f"{PART_OF}:{area}:{type(self).__name__}", name, dict(args), opts)
         self.name = name
 

@@ -29,6 +29,7 @@ class Transition:
     to_version: str
     risk: Risk
     notes: str
+    way_back: str = "set the old version and run `forge up`"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,6 @@ class Part:
     """Name of its image in the lock; empty where it has none."""
     toggle: str = ""
     """Path in the configuration that switches it on; empty: always on."""
-    transitions: tuple[Transition, ...] = ()
 
 
 PARTS: dict[str, Part] = {
@@ -86,6 +86,22 @@ PARTS: dict[str, Part] = {
 }
 
 
+TRANSITIONS: dict[str, tuple[Transition, ...]] = {
+    "kubernetes": (
+        Transition(
+            "1.32",
+            "1.33",
+            Risk.MANUAL,
+            "1.33 has no Amazon Linux 2 images any more, and deprecates the Endpoints API",
+        ),
+        Transition(
+            "1.33", "1.34", Risk.MANUAL, "1.34 serves resource.k8s.io/v1; DRA drivers older than that stay on v1beta1"
+        ),
+    ),
+}
+"""Moves that were tried, by the part's key in `versions()`. A version may name a whole line, such as "1.33"."""
+
+
 class LockError(Exception):
     """The lock file cannot be used."""
 
@@ -113,6 +129,13 @@ def _lock() -> dict[str, Any]:
 def platform_version() -> str:
     """The platform's own version."""
     return str(_lock()["platform"])
+
+
+def versions() -> dict[str, str]:
+    """Every pinned version by part: "platform", "image router", "chart istiod"."""
+    found = {"platform": platform_version()}
+    found |= {f"image {name}": str(entry["version"]) for name, entry in _lock()["images"].items()}
+    return found | {f"chart {name}": str(entry["version"]) for name, entry in _lock()["charts"].items()}
 
 
 def image(name: str) -> LockedImage:

@@ -108,6 +108,11 @@ class GpuPool(Section):
             return Decimal(str(self.hourly_usd))
         return self.instance.hourly_usd if self.instance else None
 
+    def hourly_range_usd(self) -> tuple[Decimal, Decimal]:
+        """USD an hour with the fewest and with the most nodes; zero where no price is known."""
+        price = self.node_usd or Decimal()
+        return price * self.min_nodes, price * self.max_nodes
+
     def slice_usd(self) -> dict[str, Decimal]:
         """USD an hour of one slice by resource: each GPU's price, shared out by memory slices."""
         price = self.node_usd

@@ -66,7 +66,7 @@ def test_an_update_without_changes_changes_nothing() -> None:
 
 
 def shim_run(*arguments: str, check: bool = True) -> str:
-    result = stack._capture(*arguments)
+    result = stack.capture(*arguments)
     if check:
         assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
@@ -163,6 +163,32 @@ def test_the_environment_recovers_afterwards() -> None:
     assert "The platform is up" in forge("up").stdout
 
 
+def test_a_change_behind_its_back_is_drift_and_up_mends_it(api: client.ApiClient) -> None:
+    assert forge("drift").stdout == "## `local` is as it was deployed\n"
+    apps = client.AppsV1Api(api)
+    patch = {"spec": {"template": {"metadata": {"labels": {"app.kubernetes.io/component": "changed"}}}}}
+    apps.patch_namespaced_deployment("router", "cogniforge", patch, field_manager="somebody")
+    found = forge("drift", check=False)
+    assert found.returncode == 2
+    assert "local-router" in found.stdout
+    forge("up")
+    assert forge("drift").returncode == 0
+
+
+def test_a_new_namespace_is_blocked_before_anything_changes(edited_stack: Path) -> None:
+    edited_stack.write_text(edited_stack.read_text().replace("kind: local", "kind: local\n      namespace: elsewhere"))
+    checked = forge("upgrade-check", check=False)
+    assert checked.returncode == 1
+    assert "it holds every object and volume claim in it" in checked.stdout
+    refused = forge("up", check=False)
+    assert refused.returncode == 1
+    assert "is blocked" in refused.stderr
+
+
+def test_an_upgrade_without_changes_is_safe() -> None:
+    assert "### Upgrade of `local`: safe" in forge("upgrade-check").stdout
+
+
 def test_a_lost_passphrase_is_explained() -> None:
     file = shim.passphrase_file()
     hidden = file.with_name("hidden")
@@ -177,12 +203,12 @@ def test_a_lost_passphrase_is_explained() -> None:
 
 def test_destroy_leaves_nothing_and_up_brings_it_back(api: client.ApiClient) -> None:
     core = client.CoreV1Api(api)
-    volumes = {v.metadata.name for v in core.list_persistent_volume().items}
     forge("destroy")
     with pytest.raises(ApiException) as error:
         core.read_namespace("cogniforge")
     assert error.value.status == 404
-    assert {v.metadata.name for v in core.list_persistent_volume().items} <= volumes
+    claims = [v.spec.claim_ref for v in core.list_persistent_volume().items]
+    assert not [c for c in claims if c and c.namespace == "cogniforge"]
     names = {s.metadata.name for s in client.RbacAuthorizationV1Api(api).list_cluster_role().items}
     assert not [n for n in names if "gateway" in n or "router" in n]
     state = json.loads(shim_run("stack", "export", "--stack", "local"))

@@ -244,3 +244,29 @@ def test_wrong_inputs_are_refused_in_the_preview(
     with pytest.raises(auto.errors.CommandError) as failure:
         engine.preview(lambda: pulumi.CustomResource(kind, "wrong", properties) and None)
     assert message in str(failure.value)
+
+
+def _cluster(version: str) -> Callable[[], None]:
+    def program() -> None:
+        aws.eks.Cluster(
+            "c",
+            name="c",
+            version=version,
+            role_arn="arn:aws:iam::000000000000:role/x",
+            vpc_config={"subnet_ids": ["subnet-1", "subnet-2"]},
+        )
+
+    return program
+
+
+def test_a_kubernetes_version_cannot_be_skipped(cloud: Cloud) -> None:
+    cloud.engine.up(_cluster("1.32"))
+    with pytest.raises(auto.errors.CommandError, match=r"from 1\.32 to 1\.34: one minor version up at a time"):
+        cloud.engine.preview(_cluster("1.34"))
+
+
+def test_kubernetes_goes_up_step_by_step(cloud: Cloud) -> None:
+    for version in ("1.32", "1.33", "1.34"):
+        cloud.engine.up(_cluster(version))
+    record = next(r for r in cloud.account.everything() if r["kind"] == "eks/cluster:Cluster")
+    assert record["properties"]["version"] == "1.34"

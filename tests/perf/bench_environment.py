@@ -42,7 +42,7 @@ def _kubectl() -> None:
 
 def _pulumi(*arguments: str) -> Callable[[], None]:
     def run() -> None:
-        result = stack._capture(*arguments, "--stack", "local", "--non-interactive")
+        result = stack.capture(*arguments, "--stack", "local", "--non-interactive")
         assert result.returncode == 0, result.stdout + result.stderr
 
     return run

@@ -66,6 +66,19 @@ def problems(token: str, inputs: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _service_problems(*kind.operation, inputs)
 
 
+def version_step(token: str, before: object, after: object) -> str:
+    """Why EKS would refuse this change of a cluster's version; empty where it would not.
+
+    Source: https://docs.aws.amazon.com/eks/latest/userguide/update-cluster.html
+    """
+    if token != "aws:eks/cluster:Cluster" or not (isinstance(before, str) and isinstance(after, str)):
+        return ""
+    steps = int(after.split(".")[1]) - int(before.split(".")[1])
+    if steps in (0, 1):
+        return ""
+    return f"Unsupported Kubernetes minor version update from {before} to {after}: one minor version up at a time"
+
+
 @functools.cache
 def _input_shape(service: str, operation: str) -> Any:
     """The shape of an operation's input, or none where botocore is not installed."""

@@ -70,6 +70,8 @@ class Aws(Provider):
         failures = [
             provider_pb2.CheckFailure(property=path, reason=reason) for path, reason in checks.problems(token, inputs)
         ]
+        if reason := checks.version_step(token, olds.get("version"), inputs.get("version")):
+            failures.append(provider_pb2.CheckFailure(property="version", reason=reason))
         return provider_pb2.CheckResponse(inputs=wire.encode_struct(inputs), failures=failures)
 
     def Diff(self, request: Any, context: Any) -> provider_pb2.DiffResponse:

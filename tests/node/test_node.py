@@ -1,24 +1,22 @@
-"""The node: killing its parts, stopping it, and removing it without a trace. Runs last: it ends with a reset."""
+"""The node: killing its parts, stopping it, and removing it without a trace. It ends with a reset."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from kubernetes import client, config
 
 from local import paths
 from local.images.pipeline import read_index
-from local.node import network, settings
+from local.node import settings
 from local.node.node import Node
 from local.node.settings import NodePaths
 from tests.e2e.conftest import forge
+from tests.node import machine
 
 pytestmark = pytest.mark.node
 PROCESSES = [p.name for p in Node().processes()]
@@ -107,40 +105,10 @@ def test_down_and_up_keep_the_data() -> None:
     assert _api().read_namespaced_config_map("kept", "default").data == {"k": "v"}
 
 
-def _snapshot() -> dict[str, list[str]]:
-    """What a node could leave on a machine."""
-    run = network.run
-    rules = json.loads(run("nft", "--json", "list", "tables"))["nftables"]
-    tables = [f"{r['table']['family']} {r['table']['name']}" for r in rules if "table" in r]
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    links = [p.name for p in Path("/sys/class/net").iterdir()]
-    groups = [str(p) for p in Path("/sys/fs/cgroup").rglob("*kubepods*")]
-    processes = [
-        Path(p, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        for p in map(str, Path("/proc").glob("[0-9]*"))
-        if Path(p, "cmdline").exists()
-    ]
-    ours = [
-        c
-        for c in processes
-        if any(m in c for m in ("kube-", "kubelet", "etcd", "containerd", "docker-registry", "/pause"))
-    ]
-    files = [str(p) for folder in network.SHARED_FOLDERS for p in folder.rglob("*")]
-    return {
-        "tables": sorted(tables),
-        "mounts": sorted(mounts),
-        "links": sorted(links),
-        "cgroups": sorted(groups),
-        "processes": sorted(c for c in ours if "pytest" not in c),
-        "files": sorted(files),
-        "forward": [Path("/proc/sys/net/ipv4/ip_forward").read_text().strip()],
-    }
-
-
 @pytest.fixture(scope="module")
 def machine_after_reset() -> dict[str, list[str]]:
     forge("reset")
-    return _snapshot()
+    return machine.snapshot()
 
 
 def test_reset_leaves_no_state(machine_after_reset: dict[str, list[str]]) -> None:
@@ -153,6 +121,13 @@ def test_reset_leaves_no_network_link(machine_after_reset: dict[str, list[str]])
     assert not [link for link in machine_after_reset["links"] if link.startswith(("veth", "cogniforge"))]
 
 
+def test_reset_leaves_the_machine_as_it_was(machine_after_reset: dict[str, list[str]]) -> None:
+    before = machine.before()
+    if before is None:
+        pytest.skip("the environment was up before the tests began: there is nothing to compare with")
+    assert machine_after_reset == before
+
+
 def test_a_taken_port_is_explained(machine_after_reset: dict[str, list[str]]) -> None:
     with socket.socket() as holder:
         # Connections of the node that ran a moment ago may still be fading out there.
@@ -163,31 +138,4 @@ def test_a_taken_port_is_explained(machine_after_reset: dict[str, list[str]]) ->
     assert result.returncode == 1
     assert f"127.0.0.1:{settings.ETCD_PORT}" in result.stderr
     assert f"pid {os.getpid()}" in result.stderr
-
-
-@pytest.mark.parametrize("after_s", [1, 4, 12, 30])
-def test_an_interrupted_up_is_resumed(after_s: int) -> None:
-    from tests.e2e.conftest import FORGE
-
-    process = subprocess.Popen(
-        [str(FORGE), "up"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        cwd=paths.PROJECT,
-        # A background job is born with SIGINT ignored; a user's shell would not do that to `forge`.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
-    )
-    try:
-        process.wait(after_s)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        _, message = process.communicate(timeout=120)
-        assert b"Traceback" not in message
-    if after_s == 30:
-        assert "The platform is up" in forge("up").stdout
-
-
-def test_reset_after_interruptions_leaves_the_machine_as_it_was(machine_after_reset: dict[str, list[str]]) -> None:
-    assert _snapshot() != machine_after_reset
     forge("reset")
-    assert _snapshot() == machine_after_reset

@@ -1,0 +1,96 @@
+"""`forge promote`: what runs in one environment goes to the next, past gates."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cli import drift, stack, upgrade
+from components import catalogue
+from components.catalogue import Risk
+from components.changes import changes
+from components.config import PlatformConfig
+from components.config_parse import parse
+
+CHAIN = ("dev", "staging", "prod")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One condition of a promotion."""
+
+    name: str
+    passed: bool
+    found: str
+    fix: str = ""
+
+
+def next_environment(source: str) -> str | None:
+    """Where an environment is promoted to."""
+    index = CHAIN.index(source) if source in CHAIN else len(CHAIN)
+    return CHAIN[index + 1] if index + 1 < len(CHAIN) else None
+
+
+def definition_gates(source: str, deployed: dict[str, Any] | None, config: PlatformConfig) -> list[Gate]:
+    """Whether the source runs what this checkout would deploy to the target."""
+    if not deployed:
+        return [Gate("deployed", False, f"{source} has never been deployed", f"run `forge up -s {source}`")]
+    mine, theirs = catalogue.versions(), deployed.get("versions", {})
+    other = sorted(part for part in mine.keys() | theirs.keys() if mine.get(part) != theirs.get(part))
+    differing = [c.path for c in changes(parse(deployed["config"]), config)]
+    fix = f"run `forge up -s {source}` from this checkout, or check out what runs there"
+    return [
+        Gate("same versions", not other, f"differ: {', '.join(other)}" if other else f"{len(mine)} parts", fix),
+        Gate("same definition", not differing, f"differ: {', '.join(differing)}" if differing else "all fields", fix),
+    ]
+
+
+def soak_gate(source: str, history: list[dict[str, Any]], minutes: int, now: datetime) -> Gate:
+    """Whether the last update of the source succeeded, and long enough ago. `history` has the newest first."""
+    updates = [entry for entry in history if entry.get("kind") == "update"]
+    if not updates:
+        return Gate("soaked", False, "no update on record", f"run `forge up -s {source}`")
+    last = updates[0]
+    if last["result"] != "succeeded":
+        return Gate(
+            "soaked", False, f"the last update {last['result']}", f"run `forge up -s {source}` until it succeeds"
+        )
+    age = (now - datetime.fromisoformat(last["endTime"].replace("Z", "+00:00"))).total_seconds() / 60
+    fix = f"wait {minutes - age:.0f} more minutes, or lower --soak"
+    return Gate("soaked", age >= minutes, f"{age:.0f} of {minutes} minutes since the last update", fix)
+
+
+def health_gate(source: str, unhealthy: list[str]) -> Gate:
+    """Whether every part of the source works."""
+    found = f"not healthy: {', '.join(unhealthy)}" if unhealthy else "every part"
+    return Gate("healthy", not unhealthy, found, f"see `forge status -s {source}`")
+
+
+def drift_gate(source: str) -> Gate:
+    """Whether the source is as it was deployed."""
+    drifted = drift.find(source)
+    found = f"{len(drifted)} resources drifted" if drifted else "as deployed"
+    return Gate("no drift", not drifted, found, f"see `forge drift -s {source}`")
+
+
+def upgrade_gate(verdict: upgrade.Verdict, accept_manual: bool) -> Gate:
+    """Whether the target can take it."""
+    worst = verdict.risk
+    passed = worst is Risk.SAFE or (worst is Risk.MANUAL and accept_manual)
+    fix = f"see `forge upgrade-check -s {verdict.stack}`"
+    if worst is Risk.MANUAL:
+        fix += ", do what it says, then add --accept-manual"
+    return Gate("target can take it", passed, worst.value, fix)
+
+
+def history(name: str) -> list[dict[str, Any]]:
+    """The stack's updates, newest first; empty for a stack that is not there."""
+    result = stack.capture("stack", "history", "--stack", name, "--json", "--full-dates")
+    return json.loads(result.stdout) if result.returncode == 0 and result.stdout.strip().startswith("[") else []
+
+
+def now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)

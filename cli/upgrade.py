@@ -1,0 +1,186 @@
+"""`forge upgrade-check`: what an update would do to a running environment, part by part, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from cli import stack
+from cli.preview import REPLACING, Preview, Step
+from components import catalogue, versions
+from components.catalogue import Risk
+from components.changes import Changed, changes
+from components.config import PlatformConfig
+from components.config_base import Change
+from components.config_parse import parse
+from components.config_problems import ConfigError
+from components.data_holders import held_by
+
+_ORDER = (Risk.SAFE, Risk.MANUAL, Risk.BLOCKED)
+_MARKS = {Change.SAFE: Risk.SAFE, Change.DISRUPTIVE: Risk.MANUAL, Change.IMMUTABLE: Risk.BLOCKED}
+KUBERNETES_VERSION = "cluster.eks.version"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one part meets in this update."""
+
+    part: str
+    risk: Risk
+    what: str
+    todo: str = ""
+    way_back: str = ""
+
+
+@dataclass
+class Verdict:
+    """The whole update."""
+
+    stack: str
+    deployed: bool
+    """Whether there is anything to compare with."""
+    findings: list[Finding] = field(default_factory=list[Finding])
+    cost: str = ""
+    """What the GPU nodes cost before and after; empty where there are none."""
+
+    @property
+    def risk(self) -> Risk:
+        """The worst of all parts."""
+        return max((f.risk for f in self.findings), key=_ORDER.index, default=Risk.SAFE)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the update must not run."""
+        return self.risk is Risk.BLOCKED
+
+
+def check(name: str, preview: Preview | None = None) -> Verdict:
+    """Compare what the stack's last update deployed with the definition in this checkout.
+
+    With a preview, the resources are looked at too; without, the configuration and the versions only.
+    """
+    config = stack.read_config(name)
+    before = stack.outputs(name).get("definition") if stack.exists(name) else None
+    verdict = Verdict(name, before is not None, cost=cost_change(before, config))
+    if before is not None:
+        verdict.findings += definition_findings(before, config)
+    if preview is not None:
+        verdict.findings += step_findings(preview.steps)
+    verdict.findings.sort(key=lambda f: (-_ORDER.index(f.risk), f.part, f.what))
+    return verdict
+
+
+def definition_findings(before: dict[str, Any], config: PlatformConfig) -> list[Finding]:
+    """What the differences of configuration and versions mean."""
+    found = [_version_finding(m) for m in versions.moves(before.get("versions", {}), catalogue.versions())]
+    try:
+        old = parse(before["config"])
+    except (ConfigError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        todo = "compare the stack's output `definition` with the stack file by hand"
+        return [*found, Finding("configuration", Risk.MANUAL, f"the deployed one cannot be read: {reason}", todo)]
+    return found + [_config_finding(change) for change in changes(old, config)]
+
+
+def cost_change(before: dict[str, Any] | None, config: PlatformConfig) -> str:
+    """GPU nodes in USD an hour, from the fewest to the most nodes, and what they cost before."""
+    try:
+        old = parse(before["config"]) if before else None
+    except (ConfigError, KeyError):
+        old = None
+    now, then = _gpu_usd(config), _gpu_usd(old) if old else None
+    if now == "0.00" and then in (None, "0.00"):
+        return ""
+    if then == now:
+        return f"GPU nodes: {now} USD an hour, as before"
+    return f"GPU nodes: {now} USD an hour" + (f"; before: {then}" if then is not None else "")
+
+
+def _gpu_usd(config: PlatformConfig) -> str:
+    ranges = [pool.hourly_range_usd() for pool in config.cluster.gpu_pools]
+    low, high = sum((r[0] for r in ranges), Decimal()), sum((r[1] for r in ranges), Decimal())
+    return f"{low:.2f} to {high:.2f}" if low != high else f"{high:.2f}"
+
+
+def _version_finding(move: versions.Move) -> Finding:
+    todo = "" if move.risk is Risk.SAFE else move.notes
+    return Finding(move.part, move.risk, f"{move.before} -> {move.after}", todo, move.way_back)
+
+
+def _config_finding(change: Changed) -> Finding:
+    if change.path == KUBERNETES_VERSION:
+        return _version_finding(versions.kubernetes(str(change.before), str(change.after)))
+    part = change.path.split(".")[0].split("[")[0]
+    what = f"{change.path}: {_short(change.before)} -> {_short(change.after)}"
+    todo = {
+        Change.SAFE: "",
+        Change.DISRUPTIVE: "requests may fail while it is applied: choose a quiet hour",
+        Change.IMMUTABLE: "put it back; for another value, make a new environment and move to it",
+    }[change.mark]
+    return Finding(part, _MARKS[change.mark], what, todo, f"put {change.path} back and run `forge up`")
+
+
+def _short(value: object) -> str:
+    text = "(none)" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def step_findings(steps: Iterable[Step]) -> list[Finding]:
+    """What replacements and deletions mean; changes in place are safe."""
+    found: list[Finding] = []
+    changed: dict[str, int] = {}
+    for step in steps:
+        gone, replaced = step.operation in ("delete", "discard"), step.operation in REPLACING
+        if step.operation in ("create-replacement", "delete-replaced"):
+            continue  # halves of a "replace"
+        if not gone and not replaced:
+            changed[step.part] = changed.get(step.part, 0) + 1
+            continue
+        why = f" ({', '.join(step.replacing)})" if step.replacing else ""
+        what = f"{step.operation} {step.type} {step.name}{why}"
+        if data := held_by(step.type):
+            todo = f"it holds {data}: move the data first, then unprotect the resource and delete it by hand"
+            found.append(Finding(step.part, Risk.BLOCKED, what, todo, "only from a backup"))
+        elif replaced:
+            todo = "what it does stops in between: choose a quiet hour"
+            found.append(Finding(step.part, Risk.MANUAL, what, todo, "`git revert` and `forge up`"))
+        else:
+            found.append(Finding(step.part, Risk.SAFE, what, "", "`git revert` and `forge up` make it again"))
+    for part, count in changed.items():
+        plural = "s" if count > 1 else ""
+        what = f"{count} resource{plural} made or changed in place"
+        found.append(Finding(part, Risk.SAFE, what, "", "`git revert` and `forge up`"))
+    return found
+
+
+def markdown(verdict: Verdict) -> str:
+    """The verdict by part, and the plan for the way back."""
+    lines = [f"### Upgrade of `{verdict.stack}`: {verdict.risk.value}", ""]
+    if verdict.cost:
+        lines += [f"{verdict.cost}.", ""]
+    if not verdict.deployed:
+        return "\n".join([*lines, "Nothing is deployed yet: everything is new.", ""])
+    if not verdict.findings:
+        return "\n".join([*lines, "Nothing changes.", ""])
+    lines += ["| Part | Verdict | What | To do |", "|---|---|---|---|"]
+    lines += [f"| {f.part} | {f.risk.value} | {_cell(f.what)} | {_cell(f.todo)} |" for f in verdict.findings]
+    return "\n".join([*lines, "", *way_back(verdict)])
+
+
+def way_back(verdict: Verdict) -> list[str]:
+    """The rollback plan: what to keep before, and how to return."""
+    save = f"`pulumi stack export --stack {verdict.stack} --file before.json`: the state as it is"
+    lines = ["<details><summary>Way back</summary>", "", f"1. Before: {save}.", "2. To return, in this order:"]
+    plans: dict[str, list[str]] = {}
+    for finding in verdict.findings:
+        plans.setdefault(finding.way_back, []).append(finding.part)
+    irreversible = sorted(plans, key=lambda plan: not plan.startswith(("none", "only")))
+    for plan in irreversible:
+        lines.append(f"   - {', '.join(sorted(set(plans[plan])))}: {plan}.")
+    return [*lines, f"3. `forge upgrade-check -s {verdict.stack}` must say that nothing changes.", "", "</details>", ""]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,1 @@
+"""The node itself: started, killed, stopped, removed. Needs root; `make test` runs these around all others."""

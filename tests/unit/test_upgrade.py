@@ -1,0 +1,229 @@
+"""Upgrade verdicts: configuration, versions, resources; and the comment that shows them."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli import engine, preview, upgrade
+from components import catalogue, versions
+from components.catalogue import Risk, Transition
+from components.changes import changes
+from components.config_base import Change
+from components.config_parse import parse
+from tests.golden import assert_golden
+
+STACKS = Path(__file__).resolve().parents[2] / "stacks"
+TREE = "urn:pulumi:prod::cogniforge::cogniforge:platform:Platform"
+
+
+def stack(name: str = "prod") -> dict[str, Any]:
+    return yaml.safe_load((STACKS / f"Pulumi.{name}.yaml").read_text())["config"]["cogniforge:platform"]
+
+
+def differences(edit: Any, name: str = "prod") -> dict[str, Change]:
+    after = copy.deepcopy(stack(name))
+    edit(after)
+    return {c.path: c.mark for c in changes(parse(stack(name)), parse(after))}
+
+
+def test_no_difference_is_found_between_equal_configurations() -> None:
+    assert differences(lambda c: None) == {}
+
+
+def test_a_moved_entry_of_a_list_is_no_difference() -> None:
+    assert differences(lambda c: c["cluster"]["eks"]["nodePools"].reverse()) == {}
+
+
+def test_a_field_has_its_own_mark_not_that_of_its_section() -> None:
+    found = differences(lambda c: c["cluster"]["eks"]["nodePools"][0].update(maxNodes=9))
+    assert found == {"cluster.eks.nodePools[system].maxNodes": Change.SAFE}
+
+
+def test_an_immutable_field_is_found() -> None:
+    found = differences(lambda c: c["cluster"]["eks"].update(vpcCidr="10.99.0.0/16"))
+    assert found == {"cluster.eks.vpcCidr": Change.IMMUTABLE}
+
+
+def test_a_new_model_is_safe() -> None:
+    assert differences(lambda c: c["models"].append({"name": "new", "replicas": 2})) == {"models[new]": Change.SAFE}
+
+
+def test_a_model_taken_away_is_disruptive() -> None:
+    assert differences(lambda c: c["models"].pop()) == {"models[llama-3.1-8b]": Change.DISRUPTIVE}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "risk"),
+    [
+        ("1.2.3", "1.2.4", Risk.SAFE),
+        ("v1.2.3", "v1.3.0", Risk.MANUAL),
+        ("1.2.3", "2.0.0", Risk.BLOCKED),
+        ("1.2.3", "1.2.2", Risk.BLOCKED),
+        ("v1.3.0", "v1.2.9", Risk.BLOCKED),
+        ("nightly", "1.0.0", Risk.MANUAL),
+    ],
+)
+def test_an_untried_move_is_judged_by_its_size(before: str, after: str, risk: Risk) -> None:
+    assert versions.move("part", before, after).risk is risk
+
+
+def test_a_tried_move_is_judged_by_its_record() -> None:
+    record = Transition("1.2", "2.0", Risk.SAFE, "tried in dev")
+    assert versions.move("part", "1.2.9", "2.0.0", [record]).risk is Risk.SAFE
+    assert versions.move("part", "1.20.9", "2.0.0", [record]).risk is Risk.BLOCKED
+
+
+@given(st.integers(20, 40), st.integers(20, 40))
+def test_kubernetes_goes_up_one_minor_version_and_never_back(before: int, after: int) -> None:
+    blocked = versions.kubernetes(f"1.{before}", f"1.{after}").risk is Risk.BLOCKED
+    assert blocked == (after - before not in (0, 1))
+
+
+def test_versions_name_every_image_and_chart() -> None:
+    assert {"platform", "image router", "chart istiod", "chart kserve"} <= catalogue.versions().keys()
+
+
+def verdict(edit: Any) -> upgrade.Verdict:
+    before = {"config": copy.deepcopy(stack()), "versions": catalogue.versions()}
+    edit(before)
+    return upgrade.Verdict("prod", True, upgrade.definition_findings(before, parse(stack())))
+
+
+def test_the_same_definition_is_safe() -> None:
+    assert verdict(lambda d: None).findings == []
+
+
+def test_another_region_is_blocked() -> None:
+    found = verdict(lambda d: d["config"]["cluster"]["eks"].update(region="us-west-2"))
+    assert found.blocked
+    assert [f.what for f in found.findings] == ["cluster.eks.region: us-west-2 -> us-east-1"]
+
+
+def test_a_skipped_kubernetes_version_is_blocked_with_the_next_step() -> None:
+    found = verdict(lambda d: d["config"]["cluster"]["eks"].update(version="1.32"))
+    assert found.blocked
+    assert "go to 1.33 first" in found.findings[0].todo
+
+
+def test_a_definition_that_cannot_be_read_is_for_a_person() -> None:
+    found = verdict(lambda d: d["config"].update(unknown="field"))
+    assert found.risk is Risk.MANUAL
+
+
+def test_a_disruptive_field_wants_a_quiet_hour() -> None:
+    found = verdict(lambda d: d["config"]["gateway"].update(port=8443))
+    assert found.risk is Risk.MANUAL
+    assert "quiet hour" in found.findings[0].todo
+
+
+def test_the_cost_of_more_gpu_nodes_is_said() -> None:
+    before = {"config": copy.deepcopy(stack())}
+    before["config"]["cluster"]["gpuPools"][0]["maxNodes"] = 2
+    text = upgrade.cost_change(before, parse(stack()))
+    pools = parse(stack()).cluster.gpu_pools
+    most = [sum(p.node_usd * n for p, n in zip(pools, counts, strict=True)) for counts in ((3, 8), (2, 8))]
+    assert f"to {most[0]:.2f} USD an hour; before: " in text
+    assert text.endswith(f"to {most[1]:.2f}")
+
+
+def step(operation: str, type_: str) -> preview.Step:
+    return preview.Step(operation, type_, "it", "EksCluster", ("vpcConfig",), ("vpcConfig",))
+
+
+@pytest.mark.parametrize("operation", ["replace", "delete"])
+@pytest.mark.parametrize(
+    "type_",
+    [
+        "aws:eks/cluster:Cluster",
+        "aws:kms/key:Key",
+        "aws:rds/instance:Instance",
+        "aws:s3/bucketV2:BucketV2",
+        "kubernetes:core/v1:PersistentVolumeClaim",
+        "kubernetes:apps/v1:StatefulSet",
+        "kubernetes:core/v1:Namespace",
+    ],
+)
+def test_what_holds_data_is_neither_replaced_nor_deleted(operation: str, type_: str) -> None:
+    (found,) = upgrade.step_findings([step(operation, type_)])
+    assert found.risk is Risk.BLOCKED
+
+
+def test_another_replacement_is_for_a_quiet_hour() -> None:
+    (found,) = upgrade.step_findings([step("replace", "kubernetes:apps/v1:Deployment")])
+    assert found.risk is Risk.MANUAL
+
+
+def test_a_change_in_place_is_safe() -> None:
+    (found,) = upgrade.step_findings([step("update", "aws:eks/cluster:Cluster")])
+    assert found.risk is Risk.SAFE
+
+
+def event(operation: str, chain: str, name: str, **metadata: Any) -> dict[str, Any]:
+    return {"resourcePreEvent": {"metadata": {"op": operation, "urn": f"{TREE}${chain}::{name}", **metadata}}}
+
+
+EVENTS = (
+    event("same", "cogniforge:mesh:Gateway$kubernetes:core/v1:Service", "prod-gateway"),
+    event("create", "cogniforge:ai:AiService$kubernetes:apps/v1:Deployment", "prod-router"),
+    event("update", "cogniforge:mesh:Gateway$kubernetes:apps/v1:Deployment", "prod-gateway", diffs=["spec"]),
+    event(
+        "replace",
+        "cogniforge:cluster:EksCluster$aws:eks/cluster:Cluster",
+        "prod-eks",
+        diffs=["encryptionConfig"],
+        keys=["encryptionConfig"],
+    ),
+    event("delete", "cogniforge:cluster:GpuNodePool$aws:eks/nodeGroup:NodeGroup", "prod-gpu-small"),
+    {
+        "policyEvent": {
+            "enforcementLevel": "mandatory",
+            "policyName": "aws-cluster-deletion-protected",
+            "resourceUrn": f"{TREE}$cogniforge:cluster:EksCluster$aws:eks/cluster:Cluster::prod-eks",
+            "message": "Clusters are protected.\ndeletion protection is off | set deletionProtection to true",
+        }
+    },
+    {
+        "policyEvent": {
+            "enforcementLevel": "advisory",
+            "policyName": "k8s-spread",
+            "resourceUrn": f"{TREE}$cogniforge:ai:AiService$kubernetes:apps/v1:Deployment::prod-router",
+            "message": "<{%fg 3%}>Pods are spread.<{%reset%}>\nno topology spread constraints",
+        }
+    },
+    {"diagnosticEvent": {"severity": "info", "message": "GPU pool slices: 98.32 USD an hour a node"}},
+)
+
+
+def test_the_comment_of_a_refused_preview() -> None:
+    found = preview.read("prod", engine.Outcome(1, EVENTS, ""))
+    assert_golden("preview-refused.md", preview.markdown(found))
+
+
+def test_the_comment_of_a_preview_without_changes() -> None:
+    found = preview.read("prod", engine.Outcome(0, EVENTS[:1], ""))
+    assert_golden("preview-unchanged.md", preview.markdown(found))
+
+
+def test_the_verdict_of_an_upgrade_with_its_way_back() -> None:
+    def edit(before: dict[str, Any]) -> None:
+        before["config"]["cluster"]["eks"]["version"] = "1.33"
+        before["config"]["gateway"]["replicas"] = 2
+        before["versions"]["chart istiod"] = "1.29.0"
+
+    found = verdict(edit)
+    found.findings += upgrade.step_findings(preview.read("prod", engine.Outcome(1, EVENTS, "")).steps)
+    found.findings[:] = [f for f in found.findings if f.part != "chart istiod"] + [
+        upgrade._version_finding(versions.move("chart istiod", "1.29.0", "1.30.3"))
+    ]
+    assert_golden("upgrade-blocked.md", upgrade.markdown(found))
+
+
+def test_the_verdict_before_the_first_update() -> None:
+    assert_golden("upgrade-first.md", upgrade.markdown(upgrade.Verdict("prod", False)))
