@@ -32,13 +32,13 @@ test-unit: setup
 	$(VENV)/bin/pytest -q -n 2 -m "not (e2e or engine or node or start)" tests service_images
 
 test-start: setup
-	$(VENV)/bin/pytest -v --durations 5 -m start tests
+	$(VENV)/bin/pytest -v -n 1 --durations 5 -m start tests
 
 test-engine: setup
 	$(VENV)/bin/pytest -v -n 2 --dist loadfile --durations 10 -m engine tests
 
 test-e2e: setup
-	$(VENV)/bin/pytest -v --durations 10 -m e2e tests
+	$(VENV)/bin/pytest -v -n 1 --durations 10 -m e2e tests
 
 test-node: setup
 	$(VENV)/bin/pytest -v --durations 10 -m node tests
@@ -48,8 +48,8 @@ test-checks: lint test-unit
 # Everything. Two at a time where they do not disturb each other; in the end the environment is killed and reset,
 # and nothing of it is left.
 test: setup
-	$(MAKE) -j2 --output-sync=line test-start test-checks
-	$(MAKE) -j2 --output-sync=line test-e2e test-engine
+	$(MAKE) -j2 test-start test-checks
+	$(MAKE) -j2 test-e2e test-engine
 	$(MAKE) test-node
 
 schema: setup

@@ -1,0 +1,1 @@
+"""The component library as a Pulumi plugin."""

@@ -1,0 +1,40 @@
+"""TLS, API keys, limits and timeouts in front of a service that is there already."""
+
+import pulumi
+
+from components.mesh.gateway import Gateway
+from components.mesh.routes import Backend, GatewayIntent, Route
+from components.security.api_key import ApiKey
+from components.security.certificate import Certificate
+
+config = pulumi.Config()
+namespace = config.require("namespace")
+host = config.get("host") or "api.example.com"
+
+keys = {client: ApiKey(client, {"namespace": namespace, "secret_name": f"key-{client}"}) for client in ("web", "batch")}
+certificate = Certificate("certificate", {"namespace": namespace, "secret_name": "gateway-tls", "hosts": [host]})
+gateway = Gateway(
+    "gateway",
+    GatewayIntent(
+        hosts=(host,),
+        port=9443,
+        routes=(Route("/", Backend("echo", f"echo.{namespace}", 8080), timeout_seconds=30, idle_timeout_seconds=10),),
+        max_body_bytes=1024 * 1024,
+        requests_per_second=50,
+        burst=100,
+    ),
+    {
+        "namespace": namespace,
+        "image": config.require("image"),
+        "keys": {client: key.key for client, key in keys.items()},
+        "certificate_secret": certificate.secret_name,
+        "certificate_version": "1",
+        "replicas": 1,
+        "cpu": "50m",
+        "memory": "192Mi",
+        "local_port_offset": 0,
+    },
+)
+
+pulumi.export("address", gateway.address)
+pulumi.export("keys", pulumi.Output.secret({client: key.key for client, key in keys.items()}))
