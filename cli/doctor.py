@@ -47,7 +47,7 @@ def _disk() -> Finding:
 
 def _tools() -> list[Finding]:
     found: list[Finding] = []
-    for tool in tools.TOOLS.values():
+    for tool in (t for t in tools.TOOLS.values() if not t.for_tests):
         if own := builder.on_path(tool):
             where = f"{tool.version}, yours at {own}"
         elif builder.cached_path(tool).exists():

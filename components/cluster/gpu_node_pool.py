@@ -76,15 +76,6 @@ class GpuNodePool(PlatformComponent):
             slice_usd=self.slice_usd,
         )
 
-    @property
-    def node_labels(self) -> dict[str, str]:
-        """Labels of the pool's nodes; the MIG manager acts on nvidia.com/mig.config."""
-        return {
-            "cogniforge.dev/gpu-pool": self._pool.name,
-            "nvidia.com/mig.config": config_name(self._pool),
-            "nvidia.com/gpu.deploy.mig-manager": "true",
-        }
-
     def _karpenter_pool(self, args: GpuNodePoolArgs) -> None:
         pool, cluster = self._pool, args["cluster"]
         provider = self.child(provider=cluster.provider)
@@ -106,7 +97,7 @@ class GpuNodePool(PlatformComponent):
                 [pool.instance_type],
                 pool.capacity.value,
                 {"nodes": str(pool.max_nodes), mig.GPU_RESOURCE: str(pool.max_nodes * pool.gpus)},
-                self.node_labels,
+                node_labels(self._pool),
                 [{"key": mig.GPU_RESOURCE, "value": "present", "effect": "NoSchedule"}],
                 consolidate="WhenEmpty",
             ),
@@ -141,7 +132,7 @@ class GpuNodePool(PlatformComponent):
             },
             update_config={"max_unavailable": 1},
             launch_template={"id": template.id, "version": template.latest_version.apply(str)},
-            labels={"cogniforge.dev/pool": pool.name, **self.node_labels},
+            labels={"cogniforge.dev/pool": pool.name, **node_labels(self._pool)},
             taints=[{"key": mig.GPU_RESOURCE, "value": "present", "effect": "NO_SCHEDULE"}],
             opts=self.child(ignore_changes=["scalingConfig.desiredSize"]),
         )
@@ -186,6 +177,15 @@ class GpuNodePool(PlatformComponent):
                 spec={"hard": hard},
                 opts=self.child(),
             )
+
+
+def node_labels(pool: GpuPool) -> dict[str, str]:
+    """Labels of a pool's nodes; the MIG manager acts on nvidia.com/mig.config."""
+    return {
+        "cogniforge.dev/gpu-pool": pool.name,
+        "nvidia.com/mig.config": config_name(pool),
+        "nvidia.com/gpu.deploy.mig-manager": "true",
+    }
 
 
 def overlay_spec(pool: GpuPool) -> dict[str, Any]:

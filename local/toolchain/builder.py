@@ -83,8 +83,9 @@ def resolve(name: ToolName, report: Report = _ignore) -> Path:
 
 
 def resolve_all(names: Iterable[ToolName] | None = None, report: Report = _ignore) -> dict[ToolName, Path]:
-    """Every tool of `names` (default: all), in build order."""
-    return {name: resolve(name, report) for name in (TOOLS if names is None else names)}
+    """Every tool of `names` (default: those that `forge up` needs), in build order."""
+    wanted = [t.name for t in TOOLS.values() if not t.for_tests] if names is None else names
+    return {name: resolve(name, report) for name in wanted}
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ class ToolName(StrEnum):
     INFERENCE_SIM = "inference-sim"
     METRICS_SERVER = "metrics-server"
     PAUSE = "pause"
+    KWOK = "kwok"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Tool:
     """-X flags; `{v}` is the pinned version."""
     version_command: tuple[str, ...] = ()
     """Arguments that make the program print its version; empty where PATH is not consulted."""
+    for_tests: bool = False
+    """Whether `forge up` can do without it; it is built when it is first asked for."""
     expected_s: int = 60
     """Seconds of a cold build on two cores, in the order of `TOOLS`; measured 2026-11."""
 
@@ -142,6 +145,17 @@ TOOLS: dict[ToolName, Tool] = {
             "sigs.k8s.io/metrics-server",
             ("k8s.io/client-go/pkg/version.gitVersion={v}",),
             expected_s=60,
+        ),
+        Tool(
+            ToolName.KWOK,
+            "KWOK (fake nodes)",
+            "kwok",
+            "sigs.k8s.io/kwok/cmd/kwok",
+            "sigs.k8s.io/kwok",
+            ("sigs.k8s.io/kwok/pkg/consts.Version={v}",),
+            ("--version",),
+            for_tests=True,
+            expected_s=180,
         ),
     )
 }
