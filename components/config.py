@@ -9,10 +9,8 @@ from typing import Annotated, Self
 from pydantic import model_validator
 
 from components.config_base import (
-    BodySize,
     Change,
     DnsLabel,
-    Hostname,
     ModelName,
     Resources,
     Section,
@@ -21,6 +19,7 @@ from components.config_base import (
     setting,
 )
 from components.config_eks import Eks
+from components.config_gateway import Gateway
 from components.config_gpu import GpuPool
 from components.config_mesh import Mesh
 from components.config_problems import violation
@@ -114,47 +113,6 @@ class Images(Section):
     def _registry_fits(self) -> Self:
         if self.source is ImageSource.REGISTRY and not self.registry:
             raise violation("registry is required when source is registry", 'add it, such as "ghcr.io/acme"')
-        return self
-
-
-class RateLimit(Section):
-    """How many requests the gateway lets through."""
-
-    requests_per_second: int = setting(Change.SAFE, "Sustained rate, all clients", default=500, ge=1, le=100_000)
-    burst: int = setting(Change.SAFE, "Requests above the rate in one go", default=1000, ge=1, le=1_000_000)
-
-    @model_validator(mode="after")
-    def _burst_covers_rate(self) -> Self:
-        if self.burst < self.requests_per_second:
-            raise violation(
-                "burst must be at least requestsPerSecond", f"set burst to {self.requests_per_second} or more"
-            )
-        return self
-
-
-class Gateway(Section):
-    """The entrance: hosts, limits, timeouts."""
-
-    hosts: tuple[Hostname, ...] = setting(
-        Change.DISRUPTIVE, "Host names that the certificate covers", min_length=1, max_length=20, strict=False
-    )
-    port: int = setting(Change.DISRUPTIVE, "HTTPS port that clients use", default=443, ge=1, le=65535)
-    replicas: int = setting(Change.SAFE, "Data plane replicas", default=1, ge=1, le=50)
-    resources: Resources = setting(Change.SAFE, "Per replica", default=Resources(cpu="50m", memory="192Mi"))
-    request_timeout_seconds: int = setting(Change.SAFE, "Whole request, streams included", default=300, ge=1, le=3600)
-    idle_timeout_seconds: int = setting(Change.SAFE, "Stream without data", default=60, ge=1, le=3600)
-    max_body_size: BodySize = setting(Change.SAFE, "Largest request body", default="16Mi")
-    rate_limit: RateLimit = setting(Change.SAFE, "Requests let through", default=RateLimit())
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.idle_timeout_seconds > self.request_timeout_seconds:
-            raise violation(
-                "idleTimeoutSeconds must not exceed requestTimeoutSeconds",
-                f"lower idleTimeoutSeconds to {self.request_timeout_seconds} or less",
-            )
-        if duplicate := first_duplicate(self.hosts):
-            raise violation(f'hosts must be unique; "{duplicate}" is there twice', "remove one")
         return self
 
 

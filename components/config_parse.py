@@ -13,6 +13,7 @@ from components.cluster.gpu_models import INSTANCES
 from components.config import Cluster, ClusterKind, Environment, ImageSource, LogLevel, PlatformConfig
 from components.config_base import first_duplicate
 from components.config_eks import Capacity, Eks, Nat
+from components.config_gateway import GatewayEngine
 from components.config_mesh import MeshMode
 from components.config_problems import ConfigError, Location, Problem, describe, format_location
 
@@ -51,6 +52,9 @@ def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
     if local and config.mesh.mode is not MeshMode.OFF:
         text = "off on a developer's machine: Istio is not to be had as a package"
         yield _Conflict(("mesh", "mode"), config.mesh.mode.value, text, "remove mesh", ("environment",))
+    if local and config.gateway.engine is not GatewayEngine.ENVOY:
+        text = "envoy on a developer's machine: Kong is not to be had as a package"
+        yield _Conflict(("gateway", "engine"), config.gateway.engine.value, text, "remove engine", ("environment",))
     yield from _serving_checks(config)
     timeout_s = config.gateway.request_timeout_seconds
     for index, model in enumerate(config.models):

@@ -16,13 +16,10 @@ from components.cluster.aws_foundation import AwsFoundation
 from components.cluster.connection import connect
 from components.cluster.namespace import PlatformNamespace
 from components.config import Environment, Model, PlatformConfig
-from components.config_base import quantity
 from components.config_mesh import MeshMode
 from components.delivery.chart import Operator
 from components.delivery.images import ImageResolver
-from components.mesh import istio
-from components.mesh.gateway import Gateway
-from components.mesh.routes import Backend, GatewayIntent, Route
+from components.mesh import entrance, istio
 from components.observability.end_to_end import EndToEndCheck
 from components.security.api_key import ApiKey
 from components.security.certificate import Certificate
@@ -59,7 +56,18 @@ class Platform(PlatformComponent):
         self._router = self._ai_router(images["router"], models)
         self.key = ApiKey(f"{env}-api-key", {"namespace": self._namespace, "secret_name": KEY_SECRET}, self._options())
         self.certificate = self._certificate()
-        self.gateway = self._gateway(images["gateway"])
+        self.gateway = entrance.make(
+            f"{env}-gateway",
+            config,
+            {
+                "namespace": self._namespace,
+                "image": images["gateway"],
+                "key": self.key.key,
+                "certificate_secret": self.certificate.secret_name,
+                "certificate_version": self.certificate.authority.apply(_fingerprint),
+            },
+            self._options(),
+        )
         check = self._end_to_end(images)
         parts: dict[str, PlatformComponent] = {
             **foundation,
@@ -112,7 +120,7 @@ class Platform(PlatformComponent):
             {
                 "namespace": self._namespace,
                 "callers": callers,
-                "entrance": ("gateway", self._config.gateway.port),
+                "entrance": ("gateway", entrance.PROXY_PORT),
                 "cluster_domain": "cluster.local",
             },
             self._options([*mesh.ready]),
@@ -187,51 +195,15 @@ class Platform(PlatformComponent):
         )
 
     def _certificate(self) -> Certificate:
-        inside = f"gateway.{self._config.cluster.namespace}"
-        hosts = [*self._config.gateway.hosts, inside, f"{inside}.svc.cluster.local", "127.0.0.1"]
+        hosts = [*self._config.gateway.hosts, *entrance.inside_hosts(self._config)]
         return Certificate(
             f"{self._env}-certificate",
             {"namespace": self._namespace, "secret_name": CERTIFICATE_SECRET, "hosts": hosts},
             self._options(),
         )
 
-    def _gateway(self, image: pulumi.Input[str]) -> Gateway:
-        settings, namespace = self._config.gateway, self._config.cluster.namespace
-        backend = Backend("router", f"router.{namespace}", router.PORT)
-        route = Route("/v1/", backend, settings.request_timeout_seconds, settings.idle_timeout_seconds)
-        intent = GatewayIntent(
-            # Callers inside the cluster use the Service's name; loopback is the local load balancer's.
-            hosts=(
-                *settings.hosts,
-                f"gateway.{namespace}",
-                f"gateway.{namespace}.svc.cluster.local",
-                "127.0.0.1",
-            ),
-            port=settings.port,
-            routes=(route,),
-            max_body_bytes=int(quantity(settings.max_body_size).to_integral_value(rounding="ROUND_FLOOR")),
-            requests_per_second=settings.rate_limit.requests_per_second,
-            burst=settings.rate_limit.burst,
-        )
-        return Gateway(
-            f"{self._env}-gateway",
-            intent,
-            {
-                "namespace": self._namespace,
-                "image": image,
-                "keys": {"default": self.key.key},
-                "certificate_secret": self.certificate.secret_name,
-                "certificate_version": self.certificate.authority.apply(_fingerprint),
-                "replicas": settings.replicas,
-                "cpu": settings.resources.cpu,
-                "memory": settings.resources.memory,
-                "local_port_offset": 0,
-            },
-            self._options(),
-        )
-
     def _end_to_end(self, images: dict[str, pulumi.Output[str]]) -> EndToEndCheck:
-        inside = f"gateway.{self._config.cluster.namespace}.svc.cluster.local"
+        inside = entrance.inside_hosts(self._config)[1]
         release = pulumi.Output.all(*images.values(), self._config.model_dump_json()).apply(
             lambda values: _fingerprint("\n".join(map(str, values)))
         )

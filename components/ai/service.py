@@ -12,8 +12,8 @@ import pulumi_kubernetes as k8s
 from components.base import PlatformComponent, labels, selector
 from components.config_base import Resources
 
-PROGRESS_DEADLINE_S = 55
-"""A rollout without progress for so long has failed; the reason is then shown within a minute."""
+PROGRESS_DEADLINE_S = 600
+"""A rollout without progress for so long has failed; a node may have to be made for it first."""
 DRAIN_DELAY_S = 5
 """How long a stopping pod goes on serving while callers learn that it is leaving."""
 NOBODY = 65532

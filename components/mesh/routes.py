@@ -1,4 +1,4 @@
-"""What the gateway should do, whatever does it: hosts, routes, timeouts, limits."""
+"""What the gateway should do, whatever does it: hosts, routes, timeouts, limits, who may call."""
 
 from __future__ import annotations
 
@@ -15,6 +15,27 @@ class Backend:
 
 
 @dataclass(frozen=True)
+class ExternalModel:
+    """A model of somebody else's, asked through the gateway with a credential that clients never see."""
+
+    name: str
+    provider: str
+    """As Kong's ai-proxy names it: "openai", "anthropic", "azure", "bedrock", "gemini", "mistral"."""
+    model: str
+    """The provider's name of the model."""
+    secret_name: str
+    """Secret whose entry `authorization` is the whole header, such as "Bearer ..."."""
+
+
+@dataclass(frozen=True)
+class Oidc:
+    """Callers show a token of an OpenID Connect provider."""
+
+    issuer: str
+    audience: str
+
+
+@dataclass(frozen=True)
 class Route:
     """Requests under a path prefix go to a backend."""
 
@@ -22,6 +43,8 @@ class Route:
     backend: Backend
     timeout_seconds: int
     idle_timeout_seconds: int
+    external: ExternalModel | None = None
+    """Asked instead of the backend."""
 
 
 @dataclass(frozen=True)
@@ -34,3 +57,5 @@ class GatewayIntent:
     max_body_bytes: int
     requests_per_second: int
     burst: int
+    oidc: Oidc | None = None
+    """None: callers show an API key."""

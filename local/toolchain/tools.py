@@ -29,6 +29,8 @@ class ToolName(StrEnum):
     METRICS_SERVER = "metrics-server"
     PAUSE = "pause"
     KWOK = "kwok"
+    KONG_CONTROLLER = "kong-controller"
+    KSERVE = "kserve"
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,24 @@ TOOLS: dict[ToolName, Tool] = {
             ("--version",),
             for_tests=True,
             expected_s=180,
+        ),
+        Tool(
+            ToolName.KONG_CONTROLLER,
+            "Kong's ingress controller",
+            "kong",
+            "github.com/kong/kubernetes-ingress-controller/v3/internal/cmd",
+            "github.com/kong/kubernetes-ingress-controller/v3",
+            for_tests=True,
+            expected_s=300,
+        ),
+        Tool(
+            ToolName.KSERVE,
+            "KServe's controller",
+            "kserve",
+            "github.com/kserve/kserve/cmd/manager",
+            "github.com/kserve/kserve",
+            for_tests=True,
+            expected_s=240,
         ),
     )
 }

@@ -156,7 +156,7 @@ def test_an_image_that_does_not_start_is_explained_within_a_minute(edited_stack:
     undo = [{"op": "remove", "path": "/spec/template/spec/containers/0/command"}]
     apps.patch_namespaced_deployment("router", "cogniforge", undo, _content_type="application/json-patch+json")
     assert "no-such-program" in text
-    assert seconds < 75
+    assert seconds < 60
 
 
 def test_the_environment_recovers_afterwards() -> None:

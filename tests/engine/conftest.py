@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pulumi
@@ -22,6 +24,36 @@ from local.toolchain.tools import ToolName
 Program = Callable[[], None]
 
 
+@functools.cache
+def _command() -> auto.PulumiCommand:
+    """The CLI, asked for its version once."""
+    folder = builder.resolve(ToolName.PULUMI).parent
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    return auto.PulumiCommand()
+
+
+class _Later(Mapping[str, Any]):
+    """Outputs that are asked for when a test looks at them: that is two runs of the CLI."""
+
+    def __init__(self, stack: auto.Stack) -> None:
+        self._stack = stack
+        self._found: Mapping[str, Any] | None = None
+
+    def _outputs(self) -> Mapping[str, Any]:
+        if self._found is None:
+            self._found = auto.Stack.outputs(self._stack)
+        return self._found
+
+    def __getitem__(self, name: str) -> Any:
+        return self._outputs()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._outputs())
+
+    def __len__(self) -> int:
+        return len(self._outputs())
+
+
 class Engine:
     """One stack with an inline program that may change from call to call."""
 
@@ -34,9 +66,11 @@ class Engine:
             "KUBECONFIG": str(NodePaths().kubeconfig),
         }
         env.pop("PULUMI_CONFIG_PASSPHRASE_FILE", None)
+        command = _command()
         env["PATH"] = f"{builder.resolve(ToolName.PULUMI).parent}:{env['PATH']}"
         os.environ["PATH"] = env["PATH"]
         env |= variables
+        self._changes: dict[str, int] = {}
         self.stack = auto.create_stack(
             name,
             "conformance",
@@ -45,13 +79,25 @@ class Engine:
                 work_dir=str(folder),
                 env_vars=env,
                 project_settings=auto.ProjectSettings(name="conformance", runtime="python"),
+                pulumi_command=command,
             ),
         )
+        # Each is a run of the CLI that few tests need.
+        self.stack.outputs = lambda: _Later(self.stack)
+        self.stack.info = lambda *_: SimpleNamespace(resource_changes=self._changes)
 
     def _run(self, operation: str, program: Program | None, **options: Any) -> Any:
         if program is not None:
             self.stack.workspace.program = program
-        return getattr(self.stack, operation)(**options)
+        told = options.pop("on_event", None)
+
+        def on_event(event: Any) -> None:
+            if event.summary_event:
+                self._changes = {str(op): count for op, count in event.summary_event.resource_changes.items()}
+            if told:
+                told(event)
+
+        return getattr(self.stack, operation)(on_event=on_event, **options)
 
     def up(self, program: Program | None = None, **options: Any) -> auto.UpResult:
         """Update; `outputs` of the result holds the exports."""
@@ -82,13 +128,16 @@ class Engine:
 
     def destroy(self) -> None:
         """Delete everything."""
-        self.stack.destroy()
+        if self._resources():
+            self.stack.destroy()
+
+    def _resources(self) -> list[dict[str, Any]]:
+        file = self.folder / ".pulumi" / "stacks" / "conformance" / f"{self.name}.json"
+        return json.loads(file.read_text())["checkpoint"]["latest"].get("resources") or []
 
     def state(self, name: str) -> dict[str, Any]:
         """A resource's entry in the state, as it is on disk."""
-        file = self.folder / ".pulumi" / "stacks" / "conformance" / f"{self.name}.json"
-        resources = json.loads(file.read_text())["checkpoint"]["latest"]["resources"]
-        return next(r for r in resources if r["urn"].endswith(f"::{name}"))
+        return next(r for r in self._resources() if r["urn"].endswith(f"::{name}"))
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def _definitions() -> dict[tuple[str, str], dict[str, Any]]:
     if not SCHEMAS.exists():
         pytest.skip(f"the folder of upstream schemas is absent: {SCHEMAS} (set PLATFORM_SCHEMAS)")
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for project in ("istio", "karpenter", "keda", "kserve"):
+    for project in ("gateway-api", "istio", "karpenter", "keda", "kong-ingress-controller", "kserve"):
         for file in (SCHEMAS / project).glob("*.yaml"):
             for document in yaml.load_all(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
                 spec = (document or {}).get("spec", {})
@@ -93,7 +93,9 @@ def test_custom_resources_are_valid(environment: str) -> None:
 def test_the_environments_use_the_whole_range_of_custom_resources() -> None:
     kinds = {r["kind"] for e in ("dev", "staging", "prod") for r in _custom(e)}
     wanted = {"NodePool", "EC2NodeClass", "NodeOverlay", "InferenceService", "ServingRuntime", "ScaledObject"}
-    assert wanted | {"LocalModelCache", "LocalModelNodeGroup", "PeerAuthentication", "AuthorizationPolicy"} == kinds
+    wanted |= {"LocalModelCache", "LocalModelNodeGroup", "PeerAuthentication", "AuthorizationPolicy"}
+    wanted |= {"GatewayClass", "Gateway", "HTTPRoute", "KongPlugin", "KongClusterPlugin", "KongConsumer"}
+    assert wanted == kinds
 
 
 def _pool(**changes: Any) -> GpuPool:

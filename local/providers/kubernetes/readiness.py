@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from local.providers.kubernetes.cluster import ApiError, Cluster, Object, Unreachable
@@ -24,6 +25,11 @@ _WAITING_PROBLEMS = {
     "RunContainerError",
     "ErrImageNeverPull",
 }
+
+_CRASHES = {"CrashLoopBackOff", "RunContainerError", "CreateContainerError"}
+_CRASHES_ENOUGH = 3
+"""Restarts; the kubelet's back-off makes that about 30 s."""
+_IMAGE_PATIENCE_S = 40
 
 
 @dataclass
@@ -77,6 +83,20 @@ def pod_problems(cluster: Cluster, pod: Object) -> list[str]:
     return found
 
 
+def hopeless(pod: Object, now: datetime | None = None) -> str:
+    """Why waiting longer for a pod is useless: it crashed again and again, or its image does not come."""
+    status, name = pod.get("status") or {}, pod["metadata"]["name"]
+    born = datetime.fromisoformat(pod["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
+    age_s = ((now or datetime.now(UTC)) - born).total_seconds()
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        reason = ((container.get("state") or {}).get("waiting") or {}).get("reason", "")
+        if reason in _CRASHES and container.get("restartCount", 0) >= _CRASHES_ENOUGH:
+            return f"container {container['name']} of pod {name} did not stay up {container['restartCount'] + 1} times"
+        if reason in _WAITING_PROBLEMS - _CRASHES and age_s > _IMAGE_PATIENCE_S:
+            return f"container {container['name']} of pod {name}: {reason} for {age_s:.0f} s"
+    return ""
+
+
 def _indent(text: str) -> str:
     return "\n".join(f"    | {line}" for line in text.strip().splitlines()[-10:])
 
@@ -115,7 +135,17 @@ def _deployment(cluster: Cluster, obj: Object) -> State:
     failed = ""
     if _observed(obj) and progressing.get("reason") == "ProgressDeadlineExceeded":
         failed = f"made no progress for {obj['spec'].get('progressDeadlineSeconds', 600)} s"
+    failed = failed or next((why for pod in _newest(cluster, obj) if (why := hopeless(pod))), "")
     return State(False, f"{min(updated, available)} of {wanted} updated replicas available", failed, problems)
+
+
+def _newest(cluster: Cluster, obj: Object) -> list[Object]:
+    """The pods of a Deployment's current template."""
+    pods = [p for p in _selected_pods(cluster, obj) if not p["metadata"].get("deletionTimestamp")]
+    newest = max(pods, key=lambda p: p["metadata"]["creationTimestamp"], default=None)
+    label = "pod-template-hash"
+    wanted = newest["metadata"].get("labels", {}).get(label) if newest and _observed(obj) else None
+    return [p for p in pods if wanted and p["metadata"].get("labels", {}).get(label) == wanted]
 
 
 def _stateful_set(cluster: Cluster, obj: Object) -> State:

@@ -1,0 +1,201 @@
+"""Kong's ingress controller, built from its tag, translates our Gateway API resources: the result is the intent."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client, utils
+
+from components.mesh import kong
+from components.mesh.kong_gateway import KongGateway, KongGatewayArgs
+from components.mesh.routes import Backend, ExternalModel, GatewayIntent, Route
+from local import paths
+from local.node.settings import NodePaths
+from local.toolchain import builder
+from local.toolchain.tools import ToolName
+from tests.engine.conftest import Engine
+from tests.engine.kong_admin import Admin, admin
+
+pytestmark = pytest.mark.engine
+SCHEMAS = Path(os.environ.get("PLATFORM_SCHEMAS", str(paths.PROJECT.parent / "shared" / "schemas"))) / "crds"
+NAMESPACE = "kong-translation"
+MODEL = ExternalModel("claude", "anthropic", "claude-sonnet", "anthropic-key")
+ROUTE = Route("/v1/", Backend("router", f"router.{NAMESPACE}", 8080), 300, 60)
+INTENT = GatewayIntent(
+    hosts=("api.example.com", "*.models.example.com"),
+    port=443,
+    routes=(ROUTE, dataclasses.replace(ROUTE, prefix="/claude/", external=MODEL)),
+    max_body_bytes=1024,
+    requests_per_second=10,
+    burst=20,
+)
+
+
+@pytest.fixture(scope="module")
+def definitions(api: client.ApiClient) -> Iterator[None]:
+    """The CRDs of Gateway API and of Kong, as Kong's chart brings them."""
+    if not SCHEMAS.exists():
+        pytest.skip(f"the folder of upstream schemas is absent: {SCHEMAS} (set PLATFORM_SCHEMAS)")
+    files = sorted([*(SCHEMAS / "gateway-api").glob("*.yaml"), *(SCHEMAS / "kong-ingress-controller").glob("*.yaml")])
+    made = [
+        d for f in files for d in yaml.safe_load_all(f.read_text()) if d and d["kind"] == "CustomResourceDefinition"
+    ]
+    for definition in made:
+        utils.create_from_dict(api, definition)
+    yield
+    extensions = client.ApiextensionsV1Api(api)
+    for definition in made:
+        extensions.delete_custom_resource_definition(definition["metadata"]["name"])
+
+
+@pytest.fixture(scope="module")
+def space(core: client.CoreV1Api) -> Iterator[None]:
+    """What stands there before the gateway: its namespace, the router's Service, the provider's credential."""
+    core.create_namespace({"metadata": {"name": NAMESPACE}})
+    ports = [{"port": 8080}]
+    core.create_namespaced_service(NAMESPACE, {"metadata": {"name": "router"}, "spec": {"ports": ports}})
+    proxy = {"type": "ClusterIP", "ports": [{"name": "kong-proxy-tls", "port": 443, "targetPort": 8443}]}
+    core.create_namespaced_service(NAMESPACE, {"metadata": {"name": "gateway-proxy"}, "spec": proxy})
+    slices = {
+        "metadata": {"name": "router", "labels": {"kubernetes.io/service-name": "router"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.1.2.3"], "conditions": {"ready": True}}],
+        "ports": [{"port": 8080, "protocol": "TCP", "name": ""}],
+    }
+    client.DiscoveryV1Api(core.api_client).create_namespaced_endpoint_slice(NAMESPACE, slices)
+    secret = {"metadata": {"name": "anthropic-key"}, "stringData": {"authorization": '"Bearer their-key"'}}
+    core.create_namespaced_secret(NAMESPACE, secret)
+    yield
+    core.delete_namespace(NAMESPACE)
+
+
+@pytest.fixture(scope="module")
+def translated(definitions: None, space: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The component through the engine, then the controller until Kong would have the configuration."""
+    from components.security.certificate import Certificate
+
+    folder = tmp_path_factory.mktemp("kong")
+    # The release is recorded, not installed: charts and images of Kong are not to be had here.
+    engine = Engine(folder, COGNIFORGE_SIMULATED_AWS=str(folder / "account"))
+
+    def program() -> None:
+        issued = Certificate("c", {"namespace": NAMESPACE, "secret_name": "tls", "hosts": ["api.example.com"]})
+        args: KongGatewayArgs = {
+            "namespace": NAMESPACE,
+            "keys": {"default": "cf-secret"},
+            "certificate_secret": issued.secret_name,
+            "replicas": 2,
+            "cpu": "100m",
+            "memory": "256Mi",
+        }
+        KongGateway("gateway", INTENT, args)
+
+    engine.up(program)
+    with admin() as server, _controller(server, folder / "controller.log"):
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and len((server.config or {}).get("services", [])) < len(INTENT.routes):
+            time.sleep(0.5)
+        assert server.config, (folder / "controller.log").read_text()[-4000:]
+        # The first configuration may be from before the last object was seen.
+        settled = None
+        while settled != server.hash and time.monotonic() < deadline:
+            settled = server.hash
+            time.sleep(4)
+        yield server.config
+    engine.destroy()
+
+
+class _controller:
+    def __init__(self, server: Admin, log: Path) -> None:
+        self._log = log.open("ab")
+        command = [str(builder.resolve(ToolName.KONG_CONTROLLER)), "--kubeconfig", str(NodePaths().kubeconfig)]
+        command += ["--kong-admin-url", server.url, "--watch-namespace", NAMESPACE]
+        command += ["--publish-service", f"{NAMESPACE}/gateway-proxy", "--publish-status-address", "127.0.0.1"]
+        command += ["--anonymous-reports=false", "--election-namespace", NAMESPACE, "--proxy-sync-seconds", "1"]
+        command += ["--health-probe-bind-address", "127.0.0.1:0", "--metrics-bind-address", "127.0.0.1:0"]
+        self._command = command
+
+    def __enter__(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+
+
+def _plugins(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Plugins of the router's route by name, wherever Kong keeps them."""
+    found = [p for s in config["services"] for r in s["routes"] for p in r.get("plugins", [])]
+    return {p["name"]: p["config"] for p in [*found, *config.get("plugins", [])]}
+
+
+def test_the_translation_has_the_intents_routes(translated: dict[str, Any]) -> None:
+    wanted = {
+        (p, h)
+        for s in kong.declarative(INTENT, {})["services"]
+        for r in s["routes"]
+        for p in r["paths"]
+        for h in r["hosts"]
+    }
+    routes = [r for s in translated["services"] for r in s["routes"]]
+    found = {(p.lstrip("~").rstrip("$"), h) for r in routes for p in r["paths"] for h in r["hosts"]}
+    assert {(p if p.endswith("/") else f"{p}/", h) for p, h in found} == wanted
+
+
+def test_requests_go_to_the_routers_pods(translated: dict[str, Any]) -> None:
+    targets = {t["target"] for u in translated["upstreams"] for t in u["targets"]}
+    assert targets == {"10.1.2.3:8080"}
+
+
+def test_a_stalled_stream_is_cut_off_after_the_intents_time(translated: dict[str, Any]) -> None:
+    assert {s["read_timeout"] for s in translated["services"]} == {60_000}
+
+
+@pytest.mark.parametrize("plugin", [p.plugin for p in kong.plugins(INTENT)])
+def test_a_plugin_is_configured_as_the_intent_says(translated: dict[str, Any], plugin: str) -> None:
+    wanted = next(p.config for p in kong.plugins(INTENT) if p.plugin == plugin)
+    assert wanted.items() <= _plugins(translated)[plugin].items()
+
+
+def test_a_providers_credential_comes_from_its_secret(translated: dict[str, Any]) -> None:
+    config = _plugins(translated)["ai-proxy"]
+    assert config["model"] == {"provider": "anthropic", "name": "claude-sonnet"}
+    assert config["auth"]["header_value"] == "Bearer their-key"
+
+
+def test_clients_are_consumers_with_their_keys(translated: dict[str, Any]) -> None:
+    consumers = {c["username"]: {k["key"] for k in c["keyauth_credentials"]} for c in translated["consumers"]}
+    assert consumers == {"default": {"cf-secret", "Bearer cf-secret"}}
+
+
+def test_the_certificate_is_there(translated: dict[str, Any]) -> None:
+    assert [c for c in translated["certificates"] if "BEGIN CERTIFICATE" in c["cert"]]
+
+
+def test_metrics_are_on_for_all(translated: dict[str, Any]) -> None:
+    assert "prometheus" in {p["name"] for p in translated["plugins"]}
+
+
+def test_the_controller_accepts_the_routes(translated: dict[str, Any], api: client.ApiClient) -> None:
+    objects: Callable[..., Any] = client.CustomObjectsApi(api).list_namespaced_custom_object
+    deadline, seen = time.monotonic() + 60, {}
+    while time.monotonic() < deadline:
+        routes = objects("gateway.networking.k8s.io", "v1", NAMESPACE, "httproutes")["items"]
+        seen = {
+            r["metadata"]["name"]: {
+                c["type"]: c["status"] for p in r.get("status", {}).get("parents", []) for c in p["conditions"]
+            }
+            for r in routes
+        }
+        if seen and all(c.get("Accepted") == "True" == c.get("ResolvedRefs") for c in seen.values()):
+            return
+        time.sleep(0.5)
+    pytest.fail(str(seen))
