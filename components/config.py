@@ -125,7 +125,7 @@ class Model(Section):
     resources: Resources = setting(Change.SAFE, "Per replica", default=Resources(cpu="50m", memory="128Mi"))
     context_tokens: int = setting(Change.DISRUPTIVE, "Longest context in tokens", default=8192, ge=256, le=2_000_000)
     timeout_seconds: int = setting(Change.SAFE, "Limit of one answer", default=120, ge=1, le=3600)
-    serving: Serving | None = setting(Change.SAFE, "With vllm and tgi: weights, GPUs, scaling", default=None)
+    serving: Serving | None = setting(Change.SAFE, "Weights, GPUs, scaling; else: simulator anywhere", default=None)
     first_token_milliseconds: int = setting(
         Change.SAFE, "Simulated time to the first token", default=0, ge=0, le=60_000
     )
@@ -133,9 +133,10 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _served(self) -> Self:
-        if (self.engine is ModelEngine.SIMULATOR) == (self.serving is not None):
-            fix = "remove serving, or set engine: vllm" if self.serving else "add serving with weights and gpuPool"
-            raise violation("serving belongs to the engines vllm and tgi", fix)
+        # The simulator can be served too: a rehearsal of scheduling and routing without weights.
+        if self.engine is not ModelEngine.SIMULATOR and self.serving is None:
+            fix = "add serving with weights and gpuPool, or set engine: simulator"
+            raise violation(f"engine {self.engine.value} needs serving", fix)
         return self
 
 

@@ -9,7 +9,7 @@ import pulumi_kubernetes as k8s
 
 from components import catalogue
 from components.ai import model_server, router
-from components.ai.model_serving import ModelServing, ModelServingArgs
+from components.ai.model_serving import IMAGES, ModelServing, ModelServingArgs
 from components.ai.service import AiService
 from components.base import PlatformComponent
 from components.cluster.aws_foundation import AwsFoundation
@@ -165,7 +165,7 @@ class Platform(PlatformComponent):
                 "namespace": "kserve",
                 "deployment": "kserve-controller-manager",
                 "shared": True,
-                "values": {"kserve": {"controller": {"deploymentMode": "RawDeployment"}}},
+                "values": {"kserve": {"controller": {"deploymentMode": "Standard"}}},
             },
             self._options([definitions]),
         )
@@ -179,7 +179,7 @@ class Platform(PlatformComponent):
             intent = model_server.simulator(model)
             return model, AiService(name, intent, {"namespace": self._namespace, "image": simulator}, self._options())
         pool = next(p for p in self._config.cluster.gpu_pools if p.name == model.serving.gpu_pool)
-        image = self._images.reference(model.engine.value)
+        image = self._images.reference(IMAGES[model.engine])
         args: ModelServingArgs = {"namespace": self._namespace, "image": image, "prometheus": PROMETHEUS}
         return model, ModelServing(name, model, model.serving, pool, args, self._options(operators))
 

@@ -20,7 +20,11 @@ _RUNTIME = "serving.kserve.io/v1alpha1"
 _METRICS = {
     ModelEngine.VLLM: ("vllm:num_requests_waiting", "vllm:generation_tokens_total"),
     ModelEngine.TGI: ("tgi_queue_size", "tgi_request_generated_tokens_sum"),
+    # The simulator has vLLM's metrics.
+    ModelEngine.SIMULATOR: ("vllm:num_requests_waiting", "vllm:generation_tokens_total"),
 }
+IMAGES = {ModelEngine.VLLM: "vllm", ModelEngine.TGI: "tgi", ModelEngine.SIMULATOR: "inference-sim"}
+"""Image by engine."""
 """(waiting requests, generated tokens) by engine. Sources: vLLM's and TGI's metrics reference."""
 
 
@@ -97,8 +101,10 @@ class ModelServing(PlatformComponent):
         if kind == "InferenceService":
             # Plain Deployments: no Knative; KEDA scales, not KServe's own autoscaler.
             modes = {
-                "serving.kserve.io/deploymentMode": "RawDeployment",
+                "serving.kserve.io/deploymentMode": "Standard",
                 "serving.kserve.io/autoscalerClass": "external",
+                # How the router, which finds it by itself, offers it to clients.
+                "cogniforge.dev/model": self._model.name,
             }
             metadata["annotations"] = modes
         return k8s.apiextensions.CustomResource(
@@ -156,6 +162,15 @@ class ModelServing(PlatformComponent):
 
 def engine_arguments(model: Model, serving: Serving) -> list[str]:
     """The engine's command line."""
+    if model.engine is ModelEngine.SIMULATOR:
+        return [
+            "--model=/mnt/models",
+            f"--served-model-name={model.name}",
+            f"--port={PORT}",
+            f"--max-model-len={model.context_tokens}",
+            f"--max-num-seqs={serving.max_sequences}",
+            "--mode=random",
+        ]
     if model.engine is ModelEngine.TGI:
         arguments = [
             "--model-id=/mnt/models",

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 
 from components.ai.service import ServiceIntent
-from components.config import Model, PlatformConfig
+from components.config import Model, Observability, PlatformConfig
+from components.config_base import Resources
 
 PORT = 8080
 
@@ -14,17 +15,25 @@ PORT = 8080
 def intent(config: PlatformConfig) -> ServiceIntent:
     """The router as configured."""
     router, observability = config.services.router, config.observability
+    served = any(model.serving for model in config.models)
+    return intent_for(router.replicas, router.resources, served, observability)
+
+
+def intent_for(replicas: int, resources: Resources, discover: bool, observability: Observability) -> ServiceIntent:
+    """The router on its own; `discover`: it finds the models that KServe serves in its namespace."""
     return ServiceIntent(
         name="router",
         port=PORT,
         callers=("gateway",),
-        replicas=router.replicas,
-        resources=router.resources,
+        replicas=replicas,
+        resources=resources,
+        reads=(("serving.kserve.io", "inferenceservices"),) if discover else (),
         environment={
             "SERVICE_LOG_LEVEL": observability.log_level.value,
             "SERVICE_OTLP_ENDPOINT": observability.otlp_endpoint,
             "SERVICE_TRACE_SAMPLE_RATIO": str(observability.trace_sample_ratio),
             "SERVICE_PORT": str(PORT),
+            **({"SERVICE_DISCOVER": "true"} if discover else {}),
         },
     )
 

@@ -35,6 +35,8 @@ class ServiceIntent:
     arguments: tuple[str, ...] = ()
     metrics: bool = True
     drain_seconds: int = 20
+    reads: tuple[tuple[str, str], ...] = ()
+    """(API group, resource) that it lists and watches in its namespace; with none it has no credentials."""
 
 
 class AiServiceArgs(TypedDict):
@@ -69,6 +71,8 @@ class AiService(PlatformComponent):
         deployment = self._deployment(args["image"], mounts, volumes)
         service = self._service()
         self._network_policy()
+        if intent.reads:
+            self._reader()
         if intent.replicas > 1:
             k8s.policy.v1.PodDisruptionBudget(
                 name,
@@ -136,7 +140,7 @@ class AiService(PlatformComponent):
         }
         pod: Any = {
             "service_account_name": intent.name,
-            "automount_service_account_token": False,
+            "automount_service_account_token": bool(intent.reads),
             "enable_service_links": False,
             "containers": [container],
             "volumes": [{"name": "tmp", "empty_dir": {"size_limit": "64Mi"}}, *volumes],
@@ -185,6 +189,33 @@ class AiService(PlatformComponent):
                 "pod_selector": {"match_labels": selector(self._intent.name)},
                 "policy_types": ["Ingress"],
                 "ingress": [{"from_": callers, "ports": [{"port": "http"}]}],
+            },
+            opts=self.child(),
+        )
+
+    def _reader(self) -> None:
+        """The right to read, and the way to the API server."""
+        rules: Any = [{"api_groups": [g], "resources": [r], "verbs": ["list", "watch"]} for g, r in self._intent.reads]
+        role = k8s.rbac.v1.Role(self.name, metadata=self._meta(), rules=rules, opts=self.child())
+        k8s.rbac.v1.RoleBinding(
+            self.name,
+            metadata=self._meta(),
+            role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "Role", "name": role.metadata["name"]},
+            subjects=[{"kind": "ServiceAccount", "name": self._intent.name, "namespace": self._namespace}],
+            opts=self.child(),
+        )
+        # The API server is no pod, so that its port is all that a policy can name.
+        k8s.networking.v1.NetworkPolicy(
+            f"{self.name}-api-server",
+            metadata={
+                "name": f"{self._intent.name}-api-server",
+                "namespace": self._namespace,
+                "labels": labels(self._intent.name, "ai"),
+            },
+            spec={
+                "pod_selector": {"match_labels": selector(self._intent.name)},
+                "policy_types": ["Egress"],
+                "egress": [{"ports": [{"port": 443}, {"port": 6443}]}],
             },
             opts=self.child(),
         )

@@ -21,6 +21,7 @@ class ImageName(StrEnum):
     ROUTER = "router"
     INFERENCE_SIM = "inference-sim"
     GATEWAY = "gateway"
+    VLLM = "vllm"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Image:
     """Whether the context holds the wheels of requirements.lock."""
     sources: bool = False
     """Whether the context holds src/."""
+    gpu: bool = False
+    """Whether it is for GPU nodes: large, and not built by `forge up`."""
     runs: bool = True
     """Whether pods run it (then it is signed); base images are only built upon."""
 
@@ -56,5 +59,9 @@ IMAGES: dict[ImageName, Image] = {
         Image(ImageName.ROUTER, (ImageName.KIT,), sources=True),
         Image(ImageName.INFERENCE_SIM, tool=ToolName.INFERENCE_SIM),
         Image(ImageName.GATEWAY, (ImageName.BASE,), wheels=True),
+        Image(ImageName.VLLM, rootfs=True, wheels=True, gpu=True),
     )
 }
+
+LOCAL: tuple[ImageName, ...] = tuple(name for name, image in IMAGES.items() if not image.gpu)
+"""What `forge up` builds."""

@@ -130,7 +130,10 @@ def _wheels(lock: Path) -> Path:
 
 
 def _download_wheels(lock: Path, machine: str, target: Path) -> None:
+    # Best first; bookworm has glibc 2.36. GPU libraries are built for the rarer ones.
     platforms = [f"manylinux_2_{n}_{machine}" for n in (31, 28, 17)] + [f"manylinux2014_{machine}"]
+    platforms += [f"manylinux_2_{n}_{machine}" for n in (35, 34, 27, 26, 24, 12, 5)]
+    platforms += [f"manylinux{old}_{machine}" for old in ("2010", "1")] + [f"linux_{machine}"]
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         output = Path(scratch) / "wheels"
         command = [

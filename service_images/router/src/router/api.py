@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -52,9 +52,9 @@ async def _read(request: Request) -> bytes:
 
 
 class RouterApi:
-    """Handlers over one route table and one HTTP client."""
+    """Handlers over the route table of the moment and one HTTP client."""
 
-    def __init__(self, table: RouteTable, client: httpx.AsyncClient) -> None:
+    def __init__(self, table: Callable[[], RouteTable], client: httpx.AsyncClient) -> None:
         self._table = table
         self._client = client
 
@@ -72,10 +72,10 @@ class RouterApi:
 
     async def models(self, _: Request) -> Response:
         """List the models."""
-        return JSONResponse({"object": "list", "data": [self._describe(r) for r in self._table.routes]})
+        return JSONResponse({"object": "list", "data": [self._describe(r) for r in self._table().routes]})
 
     def _route(self, model: str) -> ModelRoute:
-        route = self._table.find(model)
+        route = self._table().find(model)
         if route is None:
             message = f"The model `{model[:256]}` does not exist."
             raise ApiError(404, message, ErrorType.NOT_FOUND, param="model", code="model_not_found")

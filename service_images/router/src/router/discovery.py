@@ -1,0 +1,109 @@
+"""Finds models that KServe serves: InferenceServices of the router's own namespace, followed as they come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+from kit import logs
+from pydantic import ValidationError
+
+from router.routes import ModelRoute, RouteTable
+
+log = logs.get("router.discovery")
+MODEL = "cogniforge.dev/model"
+"""Annotation with the name that clients use; without it, the object's own name."""
+_CREDENTIALS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_PATH = "/apis/serving.kserve.io/v1beta1/namespaces/{namespace}/inferenceservices"
+_WATCH_S = 300
+_BACKOFF_S = (0.5, 30.0)
+
+
+def route_of(service: dict[str, Any]) -> ModelRoute | None:
+    """The route of an InferenceService; None while it is not ready, or where it cannot be one."""
+    status, metadata = service.get("status") or {}, service["metadata"]
+    ready = {c["type"]: c["status"] for c in status.get("conditions", [])}.get("Ready") == "True"
+    url = (status.get("address") or {}).get("url") or status.get("url")
+    if not ready or not url:
+        return None
+    timeout = ((service.get("spec") or {}).get("predictor") or {}).get("timeout") or 60
+    name = (metadata.get("annotations") or {}).get(MODEL, metadata["name"])
+    try:
+        return ModelRoute(model=name, upstream=url, timeout_seconds=timeout, owned_by="kserve")
+    except ValidationError as error:
+        log.warning("this InferenceService is no route", service=metadata["name"], reason=str(error.errors()[0]["msg"]))
+        return None
+
+
+class Discovery:
+    """The table as it is: static routes, and those that were found. A found one takes the place of a static one."""
+
+    def __init__(self, static: RouteTable, base: str, namespace: str, folder: Path = _CREDENTIALS) -> None:
+        self._static, self._base, self._folder = static, base, folder
+        self._path = _PATH.format(namespace=namespace)
+        self._found: dict[str, ModelRoute] = {}
+        self.table = static
+
+    @classmethod
+    def in_cluster(cls, static: RouteTable, folder: Path = _CREDENTIALS) -> Discovery:
+        """With the pod's own credentials. Raises OSError where there are none."""
+        host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+        return cls(static, f"https://{host}:{port}", (folder / "namespace").read_text().strip(), folder)
+
+    async def run(self) -> None:
+        """Follow the API server for ever; while it is away, what is known is kept."""
+        low, high = _BACKOFF_S
+        pause = low
+        while True:
+            try:
+                async for event in self._events():
+                    self._take(event)
+                    pause = low
+            except (httpx.HTTPError, OSError, ValueError, KeyError) as error:
+                log.warning("the API server does not answer", reason=repr(error), again_in_s=round(pause, 1))
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, high)
+
+    async def _events(self) -> AsyncIterator[dict[str, Any]]:
+        """One list, then what changes until the server ends the watch."""
+        # The token is renewed by the kubelet: it is read anew each time.
+        headers = {"authorization": f"Bearer {(self._folder / 'token').read_text().strip()}"}
+        timeout = httpx.Timeout(10.0, read=_WATCH_S + 30.0)
+        async with httpx.AsyncClient(
+            base_url=self._base, headers=headers, verify=str(self._folder / "ca.crt"), timeout=timeout
+        ) as client:
+            answer = (await client.get(self._path)).raise_for_status().json()
+            yield {"type": "LIST", "items": answer["items"]}
+            query = {
+                "watch": "1",
+                "resourceVersion": answer["metadata"]["resourceVersion"],
+                "timeoutSeconds": str(_WATCH_S),
+            }
+            async with client.stream("GET", self._path, params=query) as stream:
+                stream.raise_for_status()
+                async for line in stream.aiter_lines():
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        return  # mostly: too old; the list is read again
+                    yield event
+
+    def _take(self, event: dict[str, Any]) -> None:
+        before = dict(self._found)
+        if event["type"] == "LIST":
+            routes = {item["metadata"]["name"]: route_of(item) for item in event["items"]}
+            self._found = {name: route for name, route in routes.items() if route}
+        else:
+            name = event["object"]["metadata"]["name"]
+            route = None if event["type"] == "DELETED" else route_of(event["object"])
+            self._found = {k: v for k, v in self._found.items() if k != name} | ({name: route} if route else {})
+        if self._found != before:
+            found = {route.model: route for route in self._found.values()}
+            kept = [route for route in self._static.routes if route.model not in found]
+            self.table = RouteTable(routes=(*kept, *found.values())) if kept or found else self._static
+            log.info("models", found=sorted(found), static=[route.model for route in kept])

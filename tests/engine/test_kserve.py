@@ -1,0 +1,217 @@
+"""KServe's controller, built from its tag, makes our InferenceServices run; the router finds them by itself."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from kubernetes import client, utils
+
+from components.ai import router
+from components.ai.model_serving import ModelServing
+from components.ai.service import AiService
+from components.config import Model, Observability
+from components.config_base import Resources
+from components.config_gpu import GpuPool
+from local import paths
+from local.images.pipeline import read_index
+from local.node.settings import NodePaths
+from local.toolchain import builder
+from local.toolchain.tools import ToolName
+from tests.engine.conftest import Engine
+
+pytestmark = pytest.mark.engine
+SCHEMAS = Path(os.environ.get("PLATFORM_SCHEMAS", str(paths.PROJECT.parent / "shared" / "schemas"))) / "crds"
+OPERATOR, NAMESPACE, POOL = "kserve", "kserve-models", "kserve-pool"
+SLICE = "nvidia.com/mig-1g.10gb"
+_SETTINGS = {
+    "deploy": {"defaultDeploymentMode": "Standard"},
+    "ingress": {"ingressGateway": "none/none", "ingressDomain": "example.com", "disableIngressCreation": True},
+    "storageInitializer": {
+        "image": "none",
+        "memoryRequest": "64Mi",
+        "memoryLimit": "64Mi",
+        "cpuRequest": "10m",
+        "cpuLimit": "10m",
+    },
+    "inferenceService": {"resource": {}},
+    "security": {"autoMountServiceAccountToken": False},
+    "localModel": {"enabled": False},
+}
+
+
+def until(what: Callable[[], Any], seconds: float, say: Callable[[], str] = lambda: "") -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := what():
+            return found
+        time.sleep(0.5)
+    pytest.fail(f"not within {seconds} s: {say()}")
+
+
+@pytest.fixture(scope="module")
+def definitions(api: client.ApiClient) -> Iterator[None]:
+    """The CRDs of KServe and KEDA, as their charts bring them."""
+    if not SCHEMAS.exists():
+        pytest.skip(f"the folder of upstream schemas is absent: {SCHEMAS} (set PLATFORM_SCHEMAS)")
+    files = [*sorted((SCHEMAS / "kserve").glob("*.yaml")), *sorted((SCHEMAS / "keda").glob("*scaledobjects.yaml"))]
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    documents = [d for f in files for d in yaml.load_all(f.read_text(), Loader=loader) if d]
+    made = [d for d in documents if d["kind"] == "CustomResourceDefinition"]
+    for definition in made:
+        # Conversion webhooks need the operator in the cluster.
+        definition["spec"].pop("conversion", None)
+        utils.create_from_dict(api, definition)
+    yield
+    extensions = client.ApiextensionsV1Api(api)
+    for definition in made:
+        extensions.delete_custom_resource_definition(definition["metadata"]["name"])
+
+
+@pytest.fixture(scope="module")
+def slices(core: client.CoreV1Api) -> Iterator[None]:
+    """The local node as one of a GPU pool: with slices that the simulator asks for, and does not use."""
+    name = core.list_node(label_selector="!cogniforge.dev/gpu-pool").items[0].metadata.name
+    core.patch_node(name, {"metadata": {"labels": {"cogniforge.dev/gpu-pool": POOL}}})
+    core.patch_node_status(name, {"status": {"capacity": {SLICE: "4"}, "allocatable": {SLICE: "4"}}})
+    yield
+    core.patch_node_status(name, {"status": {"capacity": {SLICE: None}, "allocatable": {SLICE: None}}})
+    core.patch_node(name, {"metadata": {"labels": {"cogniforge.dev/gpu-pool": None}}})
+
+
+def _certificate(folder: Path) -> None:
+    """For the controller's webhook server, which nobody calls here."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    issued = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    folder.mkdir(parents=True)
+    (folder / "tls.crt").write_bytes(issued.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    (folder / "tls.key").write_bytes(private)
+
+
+def _free_port() -> int:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        return holder.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def controller(definitions: None, core: client.CoreV1Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """KServe's controller against the local API server; gives its log."""
+    folder = tmp_path_factory.mktemp("kserve")
+    core.create_namespace({"metadata": {"name": OPERATOR}})
+    data = {key: json.dumps(value) for key, value in _SETTINGS.items()}
+    core.create_namespaced_config_map(OPERATOR, {"metadata": {"name": "inferenceservice-config"}, "data": data})
+    _certificate(folder / "k8s-webhook-server" / "serving-certs")
+    command = [str(builder.resolve(ToolName.KSERVE)), "--metrics-addr", "127.0.0.1:0"]
+    command += ["--health-probe-addr", "127.0.0.1:0", "--webhook-port", str(_free_port())]
+    env = {**os.environ, "KUBECONFIG": str(NodePaths().kubeconfig), "TMPDIR": str(folder), "POD_NAMESPACE": OPERATOR}
+    log = folder / "controller.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=env)
+    yield log
+    process.terminate()
+    process.wait(30)
+    core.delete_namespace(OPERATOR)
+
+
+def _model(name: str) -> Model:
+    serving = {"weights": "hf://none/none", "gpuPool": POOL, "slice": "1g.10gb"}
+    resources = {"cpu": "50m", "memory": "128Mi"}
+    data = {"name": name, "engine": "simulator", "resources": resources, "timeoutSeconds": 30, "serving": serving}
+    return Model.model_validate(data)
+
+
+def _program(names: list[str]) -> Callable[[], None]:
+    """The router with one model that is never there, and models that KServe serves."""
+    pool = GpuPool.model_validate({"name": POOL, "gpu": "h100-80", "gpusPerNode": 1, "mig": "all-1g.10gb"})
+    index = read_index()
+
+    def program() -> None:
+        for name in names:
+            model = _model(name)
+            assert model.serving is not None
+            image = index["inference-sim"].reference
+            args: Any = {"namespace": NAMESPACE, "image": image, "prometheus": "http://prometheus:9090"}
+            ModelServing(name.replace("/", "-").lower(), model, model.serving, pool, args)
+        static = {"absent": (Model.model_validate({"name": "absent"}), f"http://absent.{NAMESPACE}:8000")}
+        intent = router.intent_for(1, Resources(cpu="50m", memory="256Mi"), True, Observability())
+        files = {"routes.json": router.route_table(static)}
+        args: Any = {"namespace": NAMESPACE, "image": index["router"].reference, "files": files}
+        AiService("router", intent, args)
+
+    return program
+
+
+@pytest.fixture(scope="module")
+def served(
+    controller: Path, slices: None, core: client.CoreV1Api, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Engine, Path]]:
+    core.create_namespace({"metadata": {"name": NAMESPACE}})
+    engine = Engine(tmp_path_factory.mktemp("serving"))
+    core.api_client  # noqa: B018
+    # The router becomes ready with the first model that is found, so both come up together.
+    engine.up(_program(["org/Model-A"]))
+    yield engine, controller
+    engine.destroy()
+    core.delete_namespace(NAMESPACE)
+
+
+@pytest.fixture(scope="module")
+def http(served: Any, core: client.CoreV1Api) -> httpx.Client:
+    address = core.read_namespaced_service("router", NAMESPACE).spec.cluster_ip
+    return httpx.Client(base_url=f"http://{address}:{router.PORT}", trust_env=False, timeout=10)
+
+
+def models(http: httpx.Client) -> set[str]:
+    return {model["id"] for model in http.get("/v1/models").raise_for_status().json()["data"]}
+
+
+def test_the_controller_makes_a_deployment_with_our_slice(served: Any, api: client.ApiClient) -> None:
+    deployment = client.AppsV1Api(api).read_namespaced_deployment("model-org-model-a-predictor", NAMESPACE)
+    container = deployment.spec.template.spec.containers[0]
+    assert container.resources.limits[SLICE] == "1"
+    assert "--served-model-name=org/Model-A" in container.args
+    assert container.security_context.read_only_root_filesystem
+
+
+def test_the_router_finds_the_model(http: httpx.Client) -> None:
+    until(lambda: "org/Model-A" in models(http), 60)
+
+
+def test_a_found_model_answers(http: httpx.Client) -> None:
+    until(lambda: "org/Model-A" in models(http), 60)
+    question = {"model": "org/Model-A", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+    answer = http.post("/v1/chat/completions", json=question)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["choices"][0]["message"]["content"]
+
+
+def test_a_model_that_comes_and_goes_is_followed(served: tuple[Engine, Path], http: httpx.Client) -> None:
+    engine, log = served
+    engine.up(_program(["org/Model-A", "second"]))
+    until(lambda: "second" in models(http), 90, lambda: log.read_text()[-3000:])
+    engine.up(_program(["org/Model-A"]))
+    until(lambda: "second" not in models(http), 60)
+    assert models(http) == {"org/Model-A", "absent"}
