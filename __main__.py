@@ -3,6 +3,7 @@
 import pulumi
 
 from components.catalogue import versions
+from components.cluster.detection import ClusterConflict
 from components.config_parse import parse
 from components.config_problems import ConfigError
 from components.delivery.images import ImageError
@@ -16,7 +17,7 @@ try:
             "a stack is named after its environment (local, or local-<something>)"
         )
     platform = Platform(config)
-except (ConfigError, ImageError) as error:
+except (ConfigError, ImageError, ClusterConflict) as error:
     raise pulumi.RunError(str(error)) from None
 
 pulumi.export("url", platform.url)

@@ -8,16 +8,16 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components import catalogue
-from components.ai import model_server, router
+from components.ai import model_server, router, serving_operators
 from components.ai.model_serving import IMAGES, ModelServing, ModelServingArgs
 from components.ai.service import AiService
 from components.base import PlatformComponent
 from components.cluster.aws_foundation import AwsFoundation
-from components.cluster.connection import connect
+from components.cluster.existing_cluster import ExistingCluster
+from components.cluster.local_cluster import LocalCluster
 from components.cluster.namespace import PlatformNamespace
-from components.config import Environment, Model, PlatformConfig
+from components.config import ClusterKind, Environment, Model, PlatformConfig
 from components.config_mesh import MeshMode
-from components.delivery.chart import Operator
 from components.delivery.images import ImageResolver
 from components.mesh import entrance, istio
 from components.observability.end_to_end import EndToEndCheck
@@ -36,6 +36,7 @@ class Platform(PlatformComponent):
         env = config.environment.value
         super().__init__("platform", f"{env}-platform", {"version": catalogue.platform_version()}, opts)
         self._config, self._env = config, env
+        self._reused: frozenset[str] = frozenset()
         self._images = ImageResolver(config.images)
         # Every image is verified before the first resource is registered: a bad one changes nothing.
         images = {name: self._images.reference(name) for name in ("router", "gateway", "inference-sim")}
@@ -51,7 +52,8 @@ class Platform(PlatformComponent):
         )
         self._namespace = space.namespace
         mesh = self._mesh()
-        serving = self._serving_operators()
+        served = any(model.serving for model in config.models)
+        serving = serving_operators.make(env, self._reused, self._options) if served else {}
         models = [self._model(model, images["inference-sim"], [*serving.values()]) for model in config.models]
         self._router = self._ai_router(images["router"], models)
         self.key = ApiKey(f"{env}-api-key", {"namespace": self._namespace, "secret_name": KEY_SECRET}, self._options())
@@ -96,26 +98,28 @@ class Platform(PlatformComponent):
     def _connect(self) -> tuple[k8s.Provider, dict[str, PlatformComponent]]:
         """The cluster, and the parts that were made for it."""
         cluster = self._config.cluster
-        if cluster.eks is None:
-            return connect(f"{self._env}-cluster", cluster, self.child()), {}
-        foundation = AwsFoundation(f"{self._env}-foundation", self._config, self.child())
-        return foundation.provider, foundation.parts
+        if cluster.eks is not None:
+            foundation = AwsFoundation(f"{self._env}-foundation", self._config, self.child())
+            return foundation.provider, foundation.parts
+        if cluster.kind is ClusterKind.LOCAL:
+            local = LocalCluster(f"{self._env}-cluster", self.child())
+            return local.provider, {"cluster": local}
+        existing = ExistingCluster(f"{self._env}-cluster", cluster.context, self.child())
+        self._reused = frozenset(part.part.chart for part in existing.found if part.reused)
+        return existing.provider, {"cluster": existing}
 
     def _mesh(self) -> dict[str, PlatformComponent]:
         """Istio and its policies, where the configuration wants a mesh."""
         mode = self._config.mesh.mode
         if mode is MeshMode.OFF:
             return {}
-        platform = "eks" if self._config.cluster.eks else ""
-        available = self._config.environment in (Environment.STAGING, Environment.PROD)
-        mesh = istio.Istio(
-            f"{self._env}-istio",
-            {"mode": mode, "highly_available": available, "platform": platform},
-            self._options(),
-        )
         callers = {"router": router.intent(self._config).callers}
         callers |= {model_server.part_name(m): ("router",) for m in self._config.models}
-        policy = istio.MeshPolicy(
+        parts: dict[str, PlatformComponent] = {}
+        ready: list[pulumi.Resource] = []
+        if "istiod" not in self._reused:
+            parts["istio"], ready = self._istio(mode)
+        parts["mesh-policy"] = istio.MeshPolicy(
             f"{self._env}-mesh-policy",
             {
                 "namespace": self._namespace,
@@ -123,53 +127,22 @@ class Platform(PlatformComponent):
                 "entrance": ("gateway", entrance.PROXY_PORT),
                 "cluster_domain": "cluster.local",
             },
-            self._options([*mesh.ready]),
+            self._options(ready),
         )
-        return {"istio": mesh, "mesh-policy": policy}
+        return parts
+
+    def _istio(self, mode: MeshMode) -> tuple[istio.Istio, list[pulumi.Resource]]:
+        platform = "eks" if self._config.cluster.eks else ""
+        available = self._config.environment in (Environment.STAGING, Environment.PROD)
+        mesh = istio.Istio(
+            f"{self._env}-istio",
+            {"mode": mode, "highly_available": available, "platform": platform},
+            self._options(),
+        )
+        return mesh, mesh.ready
 
     def _options(self, depends_on: list[pulumi.Resource] | None = None) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(parent=self, providers={"kubernetes": self._cluster}, depends_on=depends_on or [])
-
-    def _serving_operators(self) -> dict[str, PlatformComponent]:
-        """KServe, KEDA and what they need, where a model is served on GPUs."""
-        if not any(model.serving for model in self._config.models):
-            return {}
-        certificates = Operator(
-            "ai",
-            f"{self._env}-cert-manager",
-            {
-                "chart": "cert-manager",
-                "namespace": "cert-manager",
-                "deployment": "cert-manager-webhook",
-                "values": {"crds": {"enabled": True}, "replicaCount": 2},
-            },
-            self._options(),
-        )
-        scaling = Operator(
-            "ai",
-            f"{self._env}-keda",
-            {"chart": "keda", "namespace": "keda", "deployment": "keda-operator"},
-            self._options(),
-        )
-        definitions = Operator(
-            "ai",
-            f"{self._env}-kserve-crd",
-            {"chart": "kserve-crd", "namespace": "kserve", "deployment": "kserve-controller-manager"},
-            self._options([certificates]),
-        )
-        controller = Operator(
-            "ai",
-            f"{self._env}-kserve",
-            {
-                "chart": "kserve",
-                "namespace": "kserve",
-                "deployment": "kserve-controller-manager",
-                "shared": True,
-                "values": {"kserve": {"controller": {"deploymentMode": "Standard"}}},
-            },
-            self._options([definitions]),
-        )
-        return {"cert-manager": certificates, "keda": scaling, "kserve": controller}
 
     def _model(
         self, model: Model, simulator: pulumi.Input[str], operators: list[pulumi.Resource]

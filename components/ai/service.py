@@ -144,7 +144,7 @@ class AiService(PlatformComponent):
             "enable_service_links": False,
             "containers": [container],
             "volumes": [{"name": "tmp", "empty_dir": {"size_limit": "64Mi"}}, *volumes],
-            "termination_grace_period_seconds": DRAIN_DELAY_S + intent.drain_seconds + 5,
+            "termination_grace_period_seconds": DRAIN_DELAY_S + intent.drain_seconds + 10,
             "topology_spread_constraints": spread(intent.name),
         }
         scrape = {"prometheus.io/scrape": "true", "prometheus.io/port": str(intent.port)} if intent.metrics else {}

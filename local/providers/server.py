@@ -128,7 +128,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return plugin_pb2.PluginInfo(version=metadata.version(self.sdk))
 
     def Attach(self, request: Any, context: Any) -> empty_pb2.Empty:
-        """Join an engine that is being debugged."""
+        """Join an engine that did not start this process."""
+        self.cancelled.clear()  # an earlier engine's interruption is not this one's
         self.log = Log(request.address)
         return empty_pb2.Empty()
 

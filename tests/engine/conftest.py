@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
+import subprocess
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +20,7 @@ import pulumi.automation as auto
 import pytest
 from kubernetes import client, config
 
+from local import paths
 from local.node.settings import NodePaths
 from local.toolchain import builder, shim
 from local.toolchain.tools import ToolName
@@ -30,6 +34,20 @@ def _command() -> auto.PulumiCommand:
     folder = builder.resolve(ToolName.PULUMI).parent
     os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
     return auto.PulumiCommand()
+
+
+@functools.cache
+def _resident_provider() -> str:
+    """A kubernetes stand-in that all engines of this process share: starting one takes longer than most tests.
+
+    It ends with this process, whose child it is.
+    """
+    command = [sys.executable, "-m", "local.providers.kubernetes"]
+    env = {**os.environ, "KUBECONFIG": str(NodePaths().kubeconfig)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=env, cwd=paths.PROJECT, text=True)
+    assert process.stdout is not None
+    atexit.register(process.terminate)
+    return f"kubernetes:{process.stdout.readline().strip()}"
 
 
 class _Later(Mapping[str, Any]):
@@ -69,7 +87,10 @@ class Engine:
         command = _command()
         env["PATH"] = f"{builder.resolve(ToolName.PULUMI).parent}:{env['PATH']}"
         os.environ["PATH"] = env["PATH"]
-        env |= variables
+        if variables:
+            env |= variables  # the plugins see them too, so they are this engine's own
+        else:
+            env["PULUMI_DEBUG_PROVIDERS"] = _resident_provider()
         self._changes: dict[str, int] = {}
         self.stack = auto.create_stack(
             name,

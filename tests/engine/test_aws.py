@@ -15,7 +15,7 @@ import pulumi.automation as auto
 import pulumi_aws as aws
 import pytest
 import yaml
-from kubernetes import client, utils
+from kubernetes import client
 
 from components.cluster.aws_foundation import AwsFoundation
 from components.config import PlatformConfig
@@ -24,9 +24,9 @@ from local import paths
 from local.node.settings import NodePaths
 from local.providers.aws.account import Account
 from tests.engine.conftest import Engine
+from tests.engine.definitions import installed
 
 pytestmark = pytest.mark.engine
-SCHEMAS = Path(os.environ.get("PLATFORM_SCHEMAS", str(paths.PROJECT.parent / "shared" / "schemas")))
 
 
 def _config(stack: str, **eks: Any) -> PlatformConfig:
@@ -81,16 +81,8 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
 @pytest.fixture(scope="module")
 def karpenter(api: client.ApiClient) -> Iterator[None]:
     """The CRDs of Karpenter, as its chart would bring them."""
-    folder = SCHEMAS / "crds" / "karpenter"
-    if not folder.exists():
-        pytest.skip(f"the folder of upstream schemas is absent: {SCHEMAS} (set PLATFORM_SCHEMAS)")
-    definitions = [yaml.safe_load(file.read_text()) for file in sorted(folder.glob("*.yaml"))]
-    for definition in definitions:
-        utils.create_from_dict(api, definition, apply=False)
-    extensions = client.ApiextensionsV1Api(api)
-    yield
-    for definition in definitions:
-        extensions.delete_custom_resource_definition(definition["metadata"]["name"])
+    with installed(api, "karpenter/*.yaml"):
+        yield
 
 
 def _foundation(config: PlatformConfig) -> Callable[[], None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,21 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from kubernetes import client, utils
+from kubernetes import client
 
 from components.mesh import kong
 from components.mesh.kong_gateway import KongGateway, KongGatewayArgs
 from components.mesh.routes import Backend, ExternalModel, GatewayIntent, Route
-from local import paths
 from local.node.settings import NodePaths
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
 from tests.engine.conftest import Engine
+from tests.engine.definitions import installed
 from tests.engine.kong_admin import Admin, admin
 
 pytestmark = pytest.mark.engine
-SCHEMAS = Path(os.environ.get("PLATFORM_SCHEMAS", str(paths.PROJECT.parent / "shared" / "schemas"))) / "crds"
 NAMESPACE = "kong-translation"
 MODEL = ExternalModel("claude", "anthropic", "claude-sonnet", "anthropic-key")
 ROUTE = Route("/v1/", Backend("router", f"router.{NAMESPACE}", 8080), 300, 60)
@@ -42,18 +39,8 @@ INTENT = GatewayIntent(
 @pytest.fixture(scope="module")
 def definitions(api: client.ApiClient) -> Iterator[None]:
     """The CRDs of Gateway API and of Kong, as Kong's chart brings them."""
-    if not SCHEMAS.exists():
-        pytest.skip(f"the folder of upstream schemas is absent: {SCHEMAS} (set PLATFORM_SCHEMAS)")
-    files = sorted([*(SCHEMAS / "gateway-api").glob("*.yaml"), *(SCHEMAS / "kong-ingress-controller").glob("*.yaml")])
-    made = [
-        d for f in files for d in yaml.safe_load_all(f.read_text()) if d and d["kind"] == "CustomResourceDefinition"
-    ]
-    for definition in made:
-        utils.create_from_dict(api, definition)
-    yield
-    extensions = client.ApiextensionsV1Api(api)
-    for definition in made:
-        extensions.delete_custom_resource_definition(definition["metadata"]["name"])
+    with installed(api, "gateway-api/*.yaml", "kong-ingress-controller/*.yaml"):
+        yield
 
 
 @pytest.fixture(scope="module")

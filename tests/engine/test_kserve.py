@@ -14,11 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from kubernetes import client, utils
+from kubernetes import client
 
 from components.ai import router
 from components.ai.model_serving import ModelServing
@@ -26,15 +25,14 @@ from components.ai.service import AiService
 from components.config import Model, Observability
 from components.config_base import Resources
 from components.config_gpu import GpuPool
-from local import paths
 from local.images.pipeline import read_index
 from local.node.settings import NodePaths
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
 from tests.engine.conftest import Engine
+from tests.engine.definitions import installed
 
 pytestmark = pytest.mark.engine
-SCHEMAS = Path(os.environ.get("PLATFORM_SCHEMAS", str(paths.PROJECT.parent / "shared" / "schemas"))) / "crds"
 OPERATOR, NAMESPACE, POOL = "kserve", "kserve-models", "kserve-pool"
 SLICE = "nvidia.com/mig-1g.10gb"
 _SETTINGS = {
@@ -65,20 +63,8 @@ def until(what: Callable[[], Any], seconds: float, say: Callable[[], str] = lamb
 @pytest.fixture(scope="module")
 def definitions(api: client.ApiClient) -> Iterator[None]:
     """The CRDs of KServe and KEDA, as their charts bring them."""
-    if not SCHEMAS.exists():
-        pytest.skip(f"the folder of upstream schemas is absent: {SCHEMAS} (set PLATFORM_SCHEMAS)")
-    files = [*sorted((SCHEMAS / "kserve").glob("*.yaml")), *sorted((SCHEMAS / "keda").glob("*scaledobjects.yaml"))]
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    documents = [d for f in files for d in yaml.load_all(f.read_text(), Loader=loader) if d]
-    made = [d for d in documents if d["kind"] == "CustomResourceDefinition"]
-    for definition in made:
-        # Conversion webhooks need the operator in the cluster.
-        definition["spec"].pop("conversion", None)
-        utils.create_from_dict(api, definition)
-    yield
-    extensions = client.ApiextensionsV1Api(api)
-    for definition in made:
-        extensions.delete_custom_resource_definition(definition["metadata"]["name"])
+    with installed(api, "kserve/*.yaml", "keda/*scaledobjects.yaml"):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -170,12 +156,13 @@ def served(
 ) -> Iterator[tuple[Engine, Path]]:
     core.create_namespace({"metadata": {"name": NAMESPACE}})
     engine = Engine(tmp_path_factory.mktemp("serving"))
-    core.api_client  # noqa: B018
-    # The router becomes ready with the first model that is found, so both come up together.
-    engine.up(_program(["org/Model-A"]))
-    yield engine, controller
-    engine.destroy()
-    core.delete_namespace(NAMESPACE)
+    try:
+        # The router becomes ready with the first model that is found, so both come up together.
+        engine.up(_program(["org/Model-A"]))
+        yield engine, controller
+    finally:
+        engine.destroy()  # while the controller still runs: its objects have finalizers
+        core.delete_namespace(NAMESPACE)
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,8 @@ _WAITING_PROBLEMS = {
 }
 
 _CRASHES = {"CrashLoopBackOff", "RunContainerError", "CreateContainerError"}
-_CRASHES_ENOUGH = 3
-"""Restarts; the kubelet's back-off makes that about 30 s."""
+_CRASHES_ENOUGH = 2
+"""Restarts; the kubelet's back-off (10 s, then 20 s) makes that half a minute."""
 _IMAGE_PATIENCE_S = 40
 
 

@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit import errors, logs, telemetry
+from kit.drain import DRAIN
 
 Check = Callable[[], Awaitable[str | None]]
 """A readiness check: None when fine, else what is missing."""
@@ -55,6 +56,8 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                if DRAIN.begun:
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         telemetry.IN_FLIGHT.inc()

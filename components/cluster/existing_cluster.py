@@ -1,0 +1,75 @@
+"""A cluster that is there already: adopted as it is, with what it has."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.base import PART_OF, PlatformComponent
+from components.cluster import detection
+from components.cluster.detection import ClusterConflict, Found
+
+OURS = f"app.kubernetes.io/part-of={PART_OF}"
+"""Label of the namespaces that the platform makes."""
+
+
+class ExistingCluster(PlatformComponent):
+    """The connection to a kubeconfig context, and the parts that the platform finds behind it."""
+
+    provider: k8s.Provider
+    found: tuple[Found, ...]
+    """Parts that are there; empty where the cluster cannot be reached, as in a preview from afar."""
+
+    def __init__(self, name: str, context: str, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Raises ClusterConflict, before anything is registered, where a part can be neither reused nor replaced."""
+        own = [str(n["metadata"]["name"]) for n in _list(context, "CoreV1Api", "list_namespace", OURS)]
+        found = detection.judge(_list(context, "AppsV1Api", "list_deployment_for_all_namespaces"), own)
+        conflicts = [part for part in found if part.refusal]
+        if conflicts:
+            raise ClusterConflict(conflicts)
+        super().__init__("cluster", name, {"context": context}, opts)
+        self.found = tuple(found)
+        self.provider = k8s.Provider(name, context=context, opts=self.child())
+        for part in self.found:
+            if part.reused:
+                pulumi.log.info(f"{part.part.title} {part.version} in {part.namespace} is there: reused", self)
+        self.finish(
+            {"kind": "", "namespace": "", "name": context, "probe": "the API server answers"},
+            reused={part.part.chart: part.version for part in self.found if part.reused},
+        )
+
+    def has(self, chart: str) -> bool:
+        """Whether a part is there and is reused, so that the platform must not install it."""
+        return any(part.part.chart == chart and part.reused for part in self.found)
+
+
+def _client(context: str) -> Any:
+    """The API client of a context, or None where there is no such context."""
+    config: Any = importlib.import_module("kubernetes.config")
+    try:
+        return config.new_client_from_config(os.environ.get("KUBECONFIG"), context=context)
+    except config.ConfigException:
+        return None
+
+
+def _list(context: str, api: str, operation: str, selector: str = "") -> list[dict[str, Any]]:
+    """Objects of a cluster as JSON; none where it cannot be reached."""
+    client: Any = _client(context)
+    if client is None:
+        return []
+    kubernetes: Any = importlib.import_module("kubernetes.client")
+    errors: Any = importlib.import_module("urllib3.exceptions")
+    try:
+        call = getattr(getattr(kubernetes, api)(client), operation)
+        # The plain answer: models would refuse objects that a newer API server has more to say of.
+        answer = call(label_selector=selector, _preload_content=False, _request_timeout=10)
+    except (errors.HTTPError, kubernetes.ApiException) as error:
+        pulumi.log.warn(f"what the cluster {context} has cannot be told: {error}".splitlines()[0])
+        return []
+    items: list[dict[str, Any]] = json.loads(answer.data)["items"]
+    return items

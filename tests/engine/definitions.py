@@ -1,0 +1,58 @@
+"""Upstream CRDs in the local cluster for the time of a test, as the projects' charts would bring them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client, utils
+
+from local import paths
+
+SCHEMAS = Path(os.environ.get("PLATFORM_SCHEMAS", str(paths.PROJECT.parent / "shared" / "schemas"))) / "crds"
+_LIMIT_S = 60
+
+
+@contextmanager
+def installed(api: client.ApiClient, *patterns: str) -> Iterator[None]:
+    """CRDs by path patterns such as "kserve/*.yaml"; served when this begins, gone when it ends."""
+    if not SCHEMAS.exists():
+        pytest.skip(f"the folder of upstream schemas is absent: {SCHEMAS} (set PLATFORM_SCHEMAS)")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    files = [file for pattern in patterns for file in sorted(SCHEMAS.glob(pattern))]
+    documents = [d for file in files for d in yaml.load_all(file.read_text(), Loader=loader) if d]
+    made = [d for d in documents if d["kind"] == "CustomResourceDefinition"]
+    extensions = client.ApiextensionsV1Api(api)
+    names = [d["metadata"]["name"] for d in made]
+    try:
+        for definition in made:
+            definition["spec"].pop("conversion", None)  # webhooks need the operator in the cluster
+            utils.create_from_dict(api, definition)
+        _await(lambda: all(_established(extensions, name) for name in names), f"{patterns} to be served")
+        yield
+    finally:
+        for name in names:
+            extensions.delete_custom_resource_definition(name)
+        _await(lambda: not _there(extensions) & set(names), f"{patterns} to be gone")
+
+
+def _established(extensions: Any, name: str) -> bool:
+    conditions = extensions.read_custom_resource_definition(name).status.conditions or []
+    return any(c.type == "Established" and c.status == "True" for c in conditions)
+
+
+def _there(extensions: Any) -> set[str]:
+    return {d.metadata.name for d in extensions.list_custom_resource_definition().items}
+
+
+def _await(condition: Any, what: str) -> None:
+    deadline = time.monotonic() + _LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {_LIMIT_S} s for {what}"
+        time.sleep(0.3)
