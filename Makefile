@@ -47,7 +47,9 @@ test-checks: lint test-unit
 
 # Everything. Two at a time where they do not disturb each other; in the end the environment is killed and reset,
 # and nothing of it is left.
+# Cold builds of tools come first: they take longer than a test may.
 test: setup
+	$(VENV)/bin/forge tools --tests
 	$(MAKE) -j2 test-start test-checks
 	$(MAKE) -j2 test-e2e test-engine
 	$(MAKE) test-node

@@ -22,7 +22,7 @@ from local.images.catalogue import LOCAL, ImageName
 from local.node.node import Node
 from local.node.process import tail
 from local.toolchain import builder
-from local.toolchain.tools import ToolName
+from local.toolchain.tools import TOOLS, ToolName
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="CogniForge: an AI platform from one config file.")
 Stack = Annotated[str, typer.Option("--stack", "-s", help="Environment: local, dev, staging or prod.")]
@@ -39,6 +39,16 @@ def doctor() -> None:
             output.console.print(f"       fix: {finding.fix}")
     if any(not f.ok and f.required for f in found):
         raise typer.Exit(1)
+
+
+@app.command()
+def tools(
+    tests: Annotated[bool, typer.Option("--tests", help="Those that only tests need, too.")] = False,
+) -> None:
+    """Build the Go tools that are not cached yet, so that `up` and the tests find them."""
+    wanted = [tool.name for tool in TOOLS.values() if tests or not tool.for_tests]
+    for name, path in builder.resolve_all(wanted, output.BuildReport()).items():
+        output.console.print(f"[green]ok[/]  {name}: {path}")
 
 
 @app.command()
