@@ -13,15 +13,17 @@ from cli import doctor as doctor_checks
 from cli import drift as drifts
 from cli import local_environment, output, promotion, stack, upgrade
 from cli import preview as previews
+from cli import release as releases
 from cli import status as status_view
+from components import catalogue
 from components.config import ClusterKind
 from local import paths
 from local.errors import LocalError
 from local.images import pipeline
-from local.images.catalogue import LOCAL, ImageName
+from local.images.catalogue import IMAGES, LOCAL, ImageName
 from local.node.node import Node
 from local.node.process import tail
-from local.toolchain import builder
+from local.toolchain import builder, packages
 from local.toolchain.tools import TOOLS, ToolName
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="CogniForge: an AI platform from one config file.")
@@ -45,7 +47,9 @@ def doctor() -> None:
 def tools(
     tests: Annotated[bool, typer.Option("--tests", help="Those that only tests need, too.")] = False,
 ) -> None:
-    """Build the Go tools that are not cached yet, so that `up` and the tests find them."""
+    """Install the Debian packages and build the Go tools that are missing, so that `up` and the tests find them."""
+    if installed := packages.install():
+        output.say(f"installed {', '.join(installed)}")
     wanted = [tool.name for tool in TOOLS.values() if tests or not tool.for_tests]
     for name, path in builder.resolve_all(wanted, output.BuildReport()).items():
         output.console.print(f"[green]ok[/]  {name}: {path}")
@@ -215,6 +219,22 @@ def images(
         pipeline.index_file().unlink(missing_ok=True)
     for built in pipeline.build(list(ImageName) if gpu else LOCAL, output.say).values():
         print(f"{built.name:15} {built.digest} {'signed' if built.signed else ''}")
+
+
+@app.command()
+def release(
+    registry: Annotated[str, typer.Argument(help="host[:port][/path], as images.registry of the stack files has it.")],
+    lock: Annotated[Path, typer.Option(help="The lock file that gets the digests.")] = catalogue.LOCK_FILE,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Images for GPU nodes too.")] = False,
+) -> None:
+    """Push the signed images with SBOM and provenance to a registry, and lock their digests."""
+    releases.check_registry(registry)
+    wanted = [name for name in (ImageName if gpu else LOCAL) if IMAGES[name].runs and name is not ImageName.PAUSE]
+    found = pipeline.build(wanted, output.say)
+    built = {str(name): found[name] for name in wanted}
+    releases.refuse_changed(built, lock)
+    for reference in releases.push(built, registry, lock, output.say).values():
+        print(reference)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -59,6 +60,9 @@ class Process:
         """Start it unless it runs as wanted already; returns whether it was started."""
         if self.up_to_date():
             return False
+        program = self.command[0]
+        if shutil.which(program) is None:
+            raise LocalError(f"{program} is not installed", fix="run `forge doctor` to see what is missing and get it")
         self.stop()
         self.logs.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:

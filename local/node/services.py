@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from local.errors import LocalError
 from local.node import settings
 from local.node.process import Process
 from local.node.settings import NodePaths
@@ -14,10 +13,8 @@ _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def _program(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path=_SYSTEM_PATH)
-    if found is None:
-        raise LocalError(f"{name} is not installed", fix="run `forge doctor` to see what is missing and get it")
-    return found
+    """Where a Debian program is, or will be: what runs can be told before it is installed."""
+    return shutil.which(name) or shutil.which(name, path=_SYSTEM_PATH) or f"/usr/bin/{name}"
 
 
 def _process(node: NodePaths, name: str, command: list[str], **environment: str) -> Process:

@@ -22,6 +22,7 @@ from local.errors import LocalError
 from local.images import provenance
 from local.images.catalogue import IMAGES, LOCAL, ImageName
 from local.node import pki, preflight
+from local.node.node import Node
 from local.node.process import Process
 from local.node.settings import NodePaths
 from local.toolchain import builder, packages, shim, tools
@@ -371,3 +372,12 @@ def test_provenance_names_source_context_and_parents(tmp_path: Path) -> None:
     digests = [m.get("digest") for m in definition["resolvedDependencies"]]
     assert {"sha256": "a" * 64} in digests
     assert {"sha256": "b" * 64} in digests
+
+
+def test_what_is_not_installed_yet_can_be_named_but_not_started(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(home))
+    monkeypatch.setattr("local.node.services._SYSTEM_PATH", str(home))
+    registry = next(p for p in Node(NodePaths(home)).processes() if p.name == "registry")
+    missing = Process("registry", (str(home / "docker-registry"),), registry.pids, registry.logs)
+    with pytest.raises(LocalError, match="docker-registry is not installed"):
+        missing.start()
