@@ -33,8 +33,17 @@ _VETH = "veth*"
 
 
 def run(*command: str, check: bool = True, stdin: str | None = None) -> str:
-    """Run a system command; raises LocalError with its own words when it fails."""
-    result = subprocess.run(command, input=stdin, capture_output=True, text=True)
+    """Run a system command; raises LocalError with its own words when it fails.
+
+    Without `check`, a program that is not installed is no failure: what it would remove cannot be there.
+    """
+    try:
+        result = subprocess.run(command, input=stdin, capture_output=True, text=True)
+    except FileNotFoundError:
+        if not check:
+            return ""
+        fix = "run `forge doctor` to see what is missing and get it"
+        raise LocalError(f"{command[0]} is not installed", fix=fix) from None
     if check and result.returncode != 0:
         raise LocalError(f"`{' '.join(command)}` failed", reason=result.stderr or result.stdout)
     return result.stdout

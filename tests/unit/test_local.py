@@ -21,7 +21,7 @@ from local import paths
 from local.errors import LocalError
 from local.images import provenance
 from local.images.catalogue import IMAGES, LOCAL, ImageName
-from local.node import pki, preflight
+from local.node import network, pki, preflight
 from local.node.node import Node
 from local.node.process import Process
 from local.node.settings import NodePaths
@@ -381,3 +381,12 @@ def test_what_is_not_installed_yet_can_be_named_but_not_started(home: Path, monk
     missing = Process("registry", (str(home / "docker-registry"),), registry.pids, registry.logs)
     with pytest.raises(LocalError, match="docker-registry is not installed"):
         missing.start()
+
+
+def test_removing_what_an_absent_program_made_is_no_failure() -> None:
+    assert network.run("no-such-program", "delete", check=False) == ""
+
+
+def test_an_absent_program_is_named() -> None:
+    with pytest.raises(LocalError, match="no-such-program is not installed"):
+        network.run("no-such-program", "add")
