@@ -375,12 +375,10 @@ def test_provenance_names_source_context_and_parents(tmp_path: Path) -> None:
 
 
 def test_what_is_not_installed_yet_can_be_named_but_not_started(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(home))
-    monkeypatch.setattr("local.node.services._SYSTEM_PATH", str(home))
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     registry = next(p for p in Node(NodePaths(home)).processes() if p.name == "registry")
-    missing = Process("registry", (str(home / "docker-registry"),), registry.pids, registry.logs)
     with pytest.raises(LocalError, match="docker-registry is not installed"):
-        missing.start()
+        registry.start()
 
 
 def test_removing_what_an_absent_program_made_is_no_failure() -> None:
