@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from local.errors import LocalError
 from local.images import cosign
 from local.images.pipeline import Built
 
+STATEMENTS = ("cyclonedx", "slsaprovenance1")
+"""Signed statements that go with every image: its SBOM and its provenance."""
 _REGISTRY = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*")
 _ENTRY = r"(?m)^(  {name}: \{{version: (?P<version>[^,]+), digest: )(?P<digest>[^}}]+)(\}})"
 
@@ -49,9 +54,10 @@ def push(built: Mapping[str, Built], registry: str, lock: Path, say: Callable[[s
     for name, image in built.items():
         _trusted(name, image.reference)
         version = _entry(name, text, lock)["version"]
-        say(f"pushing {name} {version}")
-        cosign.copy(image.reference, f"{registry}/{name}:{version}")
         references[name] = f"{registry}/{name}@{image.digest}"
+        say(f"pushing {name} {version}")
+        _copy(image.reference, f"{registry}/{name}:{version}")
+        _certify(image.reference, references[name])
         _trusted(name, references[name])
     for name, image in built.items():
         text = re.sub(_ENTRY.format(name=re.escape(name)), rf"\g<1>{image.digest}\g<4>", text)
@@ -61,10 +67,48 @@ def push(built: Mapping[str, Built], registry: str, lock: Path, say: Callable[[s
     return references
 
 
+def _copy(source: str, target: str) -> None:
+    """Byte for byte, so that the digest stays. Registries on this machine's loopback speak plain HTTP."""
+    plain = [
+        f"--{side}-tls-verify=false"
+        for side, reference in (("src", source), ("dest", target))
+        if reference.startswith(("127.0.0.1:", "localhost:"))
+    ]
+    command = ["skopeo", "copy", "--quiet", "--preserve-digests", *plain, f"docker://{source}", f"docker://{target}"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise LocalError("skopeo is not installed", fix="`forge up` installs it (apt-get install skopeo)") from None
+    if result.returncode != 0:
+        reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
+        fix = "log in with `skopeo login` or `docker login`, check the address, and run the same command again"
+        raise LocalError(f"{target} could not be pushed", reason=reason, fix=fix)
+
+
+def _certify(source: str, target: str) -> None:
+    """Sign where the image arrived, with the statements that it has here.
+
+    cosign's own copy leaves out what it stores as referrers of an image.
+    """
+    if cosign.verify(target, cosign.public_key()) is None and all(_has(target, kind) for kind in STATEMENTS):
+        return
+    cosign.sign(target)
+    for kind in STATEMENTS:
+        envelope = json.loads(cosign.attestation(source, kind, cosign.public_key()).splitlines()[0])
+        cosign.attest(target, kind, json.dumps(json.loads(base64.b64decode(envelope["payload"]))["predicate"]))
+
+
+def _has(reference: str, kind: str) -> bool:
+    try:
+        return bool(cosign.attestation(reference, kind, cosign.public_key()))
+    except LocalError:
+        return False
+
+
 def _trusted(name: str, reference: str) -> None:
     if (reason := cosign.verify(reference, cosign.public_key())) is not None:
         raise LocalError(f'"{name}" is not released: {reference} is not what was signed', reason=reason)
-    for kind in ("cyclonedx", "slsaprovenance1"):
+    for kind in STATEMENTS:
         cosign.attestation(reference, kind, cosign.public_key())
 
 

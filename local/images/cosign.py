@@ -70,11 +70,6 @@ def attest(reference: str, kind: str, predicate: str) -> None:
         )
 
 
-def copy(source: str, target: str) -> None:
-    """Copy an image with its signature and attestations to another repository, perhaps in another registry."""
-    _cosign("copy", "--force", source, target)
-
-
 def verify(reference: str, key: Path) -> str | None:
     """None if the image carries a valid signature of `key`, else why not."""
     result = _cosign("verify", "--key", str(key), *_OFFLINE_VERIFY, "--output", "json", reference, check=False)

@@ -47,13 +47,12 @@ def cached_path(tool: Tool) -> Path:
 
 
 def on_path(tool: Tool) -> Path | None:
-    """The user's own copy, if it is the pinned version. The project's `pulumi` shim is not one."""
+    """The user's own copy, if it is the pinned version. A checkout's `pulumi` shim is not one."""
     if not tool.version_command:
         return None
-    shims = Path(os.environ.get("VIRTUAL_ENV", "/nonexistent")) / "bin"
     folders = [f for f in os.environ.get("PATH", "").split(os.pathsep) if f]
-    own = {str(shims), str(paths.PROJECT / ".venv" / "bin")}
-    found = shutil.which(tool.name, path=os.pathsep.join(f for f in folders if f not in own))
+    candidates = (shutil.which(tool.name, path=folder) for folder in folders)
+    found = next((c for c in candidates if c and not _is_shim(Path(c))), None)
     if found is None:
         return None
     try:
@@ -62,6 +61,15 @@ def on_path(tool: Tool) -> Path | None:
         return None
     words = (result.stdout + result.stderr).split()
     return Path(found) if {tool.version, tool.version.removeprefix("v")} & set(words) else None
+
+
+def _is_shim(program: Path) -> bool:
+    """Whether it is a script that only leads back here, such as another checkout's `pulumi`: asking it would not end."""
+    try:
+        with program.open("rb") as file:
+            return b"local.toolchain.shim" in file.read(2048)
+    except OSError:
+        return False
 
 
 def resolve(name: ToolName, report: Report = _ignore) -> Path:

@@ -21,6 +21,7 @@ PACKAGES: dict[str, str] = {
     "buildah": "buildah",
     "mmdebstrap": "mmdebstrap",
     "docker-registry": "docker-registry",
+    "skopeo": "skopeo",
 }
 """Each package and the program that shows it is there."""
 
