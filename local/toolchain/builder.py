@@ -64,7 +64,7 @@ def on_path(tool: Tool) -> Path | None:
 
 
 def _is_shim(program: Path) -> bool:
-    """Whether it is a script that only leads back here, such as another checkout's `pulumi`: asking it would not end."""
+    """Whether it only leads back here, as another checkout's `pulumi` does: asking it for its version would not end."""
     try:
         with program.open("rb") as file:
             return b"local.toolchain.shim" in file.read(2048)

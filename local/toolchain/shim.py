@@ -6,11 +6,13 @@ plugins on PATH or under ~/.pulumi/plugins win over what is set here.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from local import paths
@@ -68,7 +70,8 @@ def _user_path() -> str:
 
 
 def _links() -> Path:
-    return paths.state() / "pulumi" / "plugins"
+    """This checkout's own folder: another one's plugins are not these."""
+    return paths.state() / "pulumi" / "plugins" / hashlib.sha256(str(paths.PROJECT).encode()).hexdigest()[:12]
 
 
 def _link_stand_ins() -> Path:
@@ -81,8 +84,9 @@ def _link_stand_ins() -> Path:
         if program.name in real:
             link.unlink(missing_ok=True)
         elif not link.is_symlink() or link.readlink() != program:
-            link.unlink(missing_ok=True)
-            link.symlink_to(program)
+            temporary = folder / f".{program.name}.{os.getpid()}.{threading.get_ident()}"
+            temporary.symlink_to(program)
+            temporary.replace(link)  # in one step: another command may be doing the same
     return folder
 
 
