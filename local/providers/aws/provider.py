@@ -138,6 +138,8 @@ class Aws(Provider):
         if found is None:
             return provider_pb2.ReadResponse()
         live = {k: found[k] for k in inputs if k in found} if inputs else found
+        if isinstance(network := inputs.get("vpcConfig"), dict):  # the cluster's own answers in it are no input
+            live["vpcConfig"] = {k: v for k, v in found["vpcConfig"].items() if k in network}
         paths = set(wire.secret_paths(inputs))
         return provider_pb2.ReadResponse(
             id=request.id,

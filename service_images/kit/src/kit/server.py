@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from types import FrameType
+from typing import Literal
 
 import uvicorn
 from starlette.applications import Starlette
@@ -30,14 +32,16 @@ class Server(uvicorn.Server):
         timer.start()
 
 
-def run(app: Starlette, settings: ServiceSettings) -> None:
+def run(
+    app: Starlette, settings: ServiceSettings, http: type[asyncio.Protocol] | Literal["httptools"] = "httptools"
+) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is open within `drain_seconds`."""
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=http,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,12 +11,15 @@ from pathlib import Path
 
 import httpx
 from kit import app, logs, server, telemetry
-from kit.settings import ServiceSettings
+from kit.settings import LogLevel, ServiceSettings
 from starlette.applications import Starlette
 
 from router.api import RouterApi
+from router.core import Core
 from router.discovery import Discovery
-from router.routes import RouteTable, RouteTableError, load
+from router.front import Front
+from router.measure import Measures
+from router.routes import RouteTableError, load
 
 
 class RouterSettings(ServiceSettings):
@@ -23,33 +27,14 @@ class RouterSettings(ServiceSettings):
 
     name: str = "router"
     routes_file: Path = Path("/etc/router/routes.json")
-    max_connections: int = 512
     discover: bool = False
     """Whether models that KServe serves in this namespace are found and followed."""
 
 
-def create(settings: RouterSettings, table: RouteTable, discovery: Discovery | None = None) -> Starlette:
-    """The router's application."""
-
-    def routes() -> RouteTable:
-        return discovery.table if discovery else table
-
-    limits = httpx.Limits(max_connections=settings.max_connections, max_keepalive_connections=64)
-    client = httpx.AsyncClient(limits=limits)
-    api = RouterApi(routes, client)
-
-    async def upstreams() -> str | None:
-        """Ready when at least one model's server answers; one model's failure must not take the rest down."""
-        last = "no routes"
-        for route in routes().routes:
-            try:
-                answer = await client.get(f"{str(route.upstream).rstrip('/')}/v1/models", timeout=2.0)
-                if answer.status_code < 500:
-                    return None
-                last = f"{route.model}: HTTP {answer.status_code}"
-            except httpx.HTTPError as error:
-                last = f"{route.model}: {error!r}"
-        return last
+def create(core: Core, discovery: Discovery | None = None) -> Starlette:
+    """The application beside the fast path."""
+    client = httpx.AsyncClient(limits=httpx.Limits(max_connections=16))
+    api = RouterApi(core, client)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -58,8 +43,9 @@ def create(settings: RouterSettings, table: RouteTable, discovery: Discovery | N
             yield
             if following:
                 following.cancel()
+            core.measures.flush()
 
-    return app.create(api.routes(), {"upstreams": upstreams}, lifespan)
+    return app.create(api.routes(), {"upstreams": api.upstreams}, lifespan)
 
 
 def main() -> int:
@@ -72,8 +58,18 @@ def main() -> int:
     except RouteTableError as error:
         print(error, file=sys.stderr)
         return 1
+    wanted = settings.log_level in (LogLevel.DEBUG, LogLevel.INFO)
+    measures = Measures(tracing=bool(settings.otlp_endpoint), logging=wanted)
+    measures.register()
+    core = Core(table, measures)
+    # What is loaded now stays; requests leave no garbage in circles, so that the collector need not look often.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     discovery = Discovery.in_cluster(table) if settings.discover else None
-    server.run(create(settings, table, discovery), settings)
+    if discovery is not None:
+        discovery.changed = core.reload
+    server.run(create(core, discovery), settings, Front.of(core))
     return 0
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class Discovery:
         self._path = _PATH.format(namespace=namespace)
         self._found: dict[str, ModelRoute] = {}
         self.table = static
+        self.changed: Callable[[RouteTable], None] = lambda _: None
+        """Told of each new table."""
 
     @classmethod
     def in_cluster(cls, static: RouteTable, folder: Path = _CREDENTIALS) -> Discovery:
@@ -105,5 +107,7 @@ class Discovery:
         if self._found != before:
             found = {route.model: route for route in self._found.values()}
             kept = [route for route in self._static.routes if route.model not in found]
-            self.table = RouteTable(routes=(*kept, *found.values())) if kept or found else self._static
+            table = self._static.model_copy(update={"routes": (*kept, *found.values())})
+            self.table = table if kept or found else self._static
+            self.changed(self.table)
             log.info("models", found=sorted(found), static=[route.model for route in kept])

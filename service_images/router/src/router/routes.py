@@ -1,34 +1,170 @@
-"""The route table: which upstream serves which model."""
+"""The route table: which upstreams serve which model, how one is chosen, and what each tenant may use."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError, model_validator
 
 
-class ModelRoute(BaseModel):
-    """One model and where it is served."""
-
+class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = Field(min_length=1, max_length=256)
-    """The name that clients use."""
+
+class Strategy(StrEnum):
+    """How a target is chosen among those that are healthy."""
+
+    WEIGHTED = "weighted"
+    """By weight; A/B tests, sticky for each caller where `sticky` is set."""
+    CANARY = "canary"
+    """A growing share for one target, taken back where it errs or is slow."""
+    BANDIT = "bandit"
+    """Thompson sampling on reward from feedback, latency and cost."""
+    LEAST_LATENCY = "least-latency"
+    """The lowest moving average of latency times requests in flight."""
+    CONSISTENT_HASH = "consistent-hash"
+    """The same caller to the same target; few move when targets change."""
+    PREFIX = "prefix"
+    """The same beginning of a prompt to the same target, whose cache still has it."""
+
+
+class Target(_Frozen):
+    """One server of a model."""
+
+    name: str = Field(default="", max_length=128)
+    """In metrics and feedback; empty: host and port of the upstream."""
     upstream: HttpUrl
     """Base URL of an OpenAI-compatible server, without /v1."""
     upstream_model: str = ""
     """The name that the upstream knows it by; empty: the same."""
+    weight: float = Field(default=1, ge=0, le=1_000_000)
+    input_price: float = Field(default=0, ge=0)
+    """US dollars per million tokens."""
+    output_price: float = Field(default=0, ge=0)
+    """US dollars per million tokens."""
+
+    @property
+    def label(self) -> str:
+        """The name, or where it is."""
+        return self.name or f"{self.upstream.host}:{self.upstream.port}"
+
+
+class Canary(_Frozen):
+    """A target on trial: it gets each step's share for as many requests, and none any more once it fails."""
+
+    target: str
+    steps: tuple[float, ...] = Field(default=(0.01, 0.05, 0.25, 0.5, 1.0), min_length=1)
+    """Shares of the requests, 0 to 1, growing."""
+    requests_per_step: int = Field(default=100, ge=1)
+    max_error_ratio: float = Field(default=0.05, ge=0, le=1)
+    """Of its own requests in a step."""
+    max_latency_ratio: float = Field(default=1.5, ge=1)
+    """Of its mean latency to that of the others."""
+
+
+class CachePolicy(_Frozen):
+    """Answers that are given again without asking the model."""
+
+    ttl_seconds: float = Field(default=300, gt=0, le=86_400)
+    any_temperature: bool = False
+    """Whether answers of requests that ask for variety (temperature above 0) are kept, too."""
+
+
+class ModelRoute(_Frozen):
+    """One model and where it is served."""
+
+    model: str = Field(min_length=1, max_length=256)
+    """The name that clients use."""
+    upstream: HttpUrl | None = None
+    """Short for one target."""
+    upstream_model: str = ""
+    """With `upstream`: the name that it knows the model by; empty: the same."""
+    targets: tuple[Target, ...] = ()
+    strategy: Strategy = Strategy.WEIGHTED
+    sticky: bool = False
+    """With weighted: a caller stays with its target."""
+    canary: Canary | None = None
+    fallbacks: tuple[str, ...] = ()
+    """Models that answer where no target of this one does, in order."""
+    attempts: int = Field(default=3, ge=1, le=10)
+    """Requests to upstreams for one of a client."""
     timeout_seconds: float = Field(default=60, gt=0, le=3600)
-    """Limit from the request to the end of the answer."""
+    """Limit from the request to the end of the answer, all attempts together."""
+    first_token_seconds: float = Field(default=0, ge=0, le=600)
+    """Limit to the first byte of an answer before another target is tried; 0: none."""
+    hedge_seconds: float = Field(default=0, ge=0, le=60)
+    """Without a first byte for so long, a second target is asked as well; 0: never."""
+    cache: CachePolicy | None = None
     owned_by: str = "cogniforge"
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.upstream is None) == (not self.targets):
+            raise ValueError("give either upstream or targets")
+        labels = [target.label for target in self.servers]
+        if len(set(labels)) != len(labels):
+            raise ValueError(f"two targets have the same name: {', '.join(sorted(labels))}")
+        if not any(target.weight for target in self.servers):
+            raise ValueError("every weight is 0, so that no target could be chosen")
+        if (self.strategy is Strategy.CANARY) != (self.canary is not None):
+            raise ValueError("strategy canary and the canary section go together")
+        if self.canary and (self.canary.target not in labels or len(labels) < 2):
+            raise ValueError(f'canary.target "{self.canary.target}" must be one of at least two targets')
+        return self
 
-class RouteTable(BaseModel):
-    """All routes."""
+    @property
+    def servers(self) -> tuple[Target, ...]:
+        """The targets, whichever way they were given."""
+        if self.upstream is None:
+            return self.targets
+        return (Target(upstream=self.upstream, upstream_model=self.upstream_model),)
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
+class Tenant(_Frozen):
+    """A customer: how it is known, and what it may use."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")
+    keys: tuple[str, ...] = ()
+    """SHA-256 of each API key, in hex; the keys themselves are nowhere."""
+    clients: tuple[str, ...] = ()
+    """Names under which the gateway passes its already authenticated requests on."""
+    models: tuple[str, ...] = ()
+    """Models that it may use; none: all."""
+    requests_per_minute: int = Field(default=0, ge=0)
+    """0: no limit."""
+    tokens_per_minute: int = Field(default=0, ge=0)
+    """0: no limit."""
+    budget_usd: float | None = Field(default=None, ge=0)
+    """What may be spent until the budget is set anew; none: no limit."""
+
+    @model_validator(mode="after")
+    def _hashed(self) -> Self:
+        for key in self.keys:
+            if len(key) != 64 or set(key) - set("0123456789abcdef"):
+                raise ValueError("keys: each must be the SHA-256 of a key, 64 hex digits in lower case")
+        return self
+
+
+class RouteTable(_Frozen):
+    """All routes and tenants."""
+
+    revision: int = Field(default=0, ge=0)
     routes: tuple[ModelRoute, ...] = Field(min_length=1)
+    tenants: tuple[Tenant, ...] = ()
+    """None: every caller is the same tenant, without limits."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        models = [route.model for route in self.routes]
+        owners = [key for tenant in self.tenants for key in (*tenant.keys, *tenant.clients)]
+        for what, found in (("model", models), ("tenant", [t.id for t in self.tenants]), ("key or client", owners)):
+            if twice := sorted({x for x in found if found.count(x) > 1}):
+                raise ValueError(f"the same {what} twice: {', '.join(twice)}")
+        if unknown := sorted({f for r in self.routes for f in r.fallbacks} - set(models)):
+            raise ValueError(f"fallbacks to unknown models: {', '.join(unknown)}")
+        return self
 
     def find(self, model: str) -> ModelRoute | None:
         """The route of a model."""
@@ -39,12 +175,18 @@ class RouteTableError(Exception):
     """The route table cannot be used; the text says what is wrong where."""
 
 
+def parse(content: bytes | str, source: object) -> RouteTable:
+    """Read a table from JSON. Raises RouteTableError with every mistake in it."""
+    try:
+        return RouteTable.model_validate_json(content)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'table'}: {e['msg']}" for e in error.errors()]
+        raise RouteTableError(f"route table {source}: " + "; ".join(lines)) from None
+
+
 def load(path: Path) -> RouteTable:
     """Read the table from a JSON file. Raises RouteTableError with every mistake in it."""
     try:
-        return RouteTable.model_validate_json(path.read_bytes())
+        return parse(path.read_bytes(), path)
     except OSError as error:
         raise RouteTableError(f"route table {path}: {error.strerror}") from None
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise RouteTableError(f"route table {path}: " + "; ".join(lines)) from None

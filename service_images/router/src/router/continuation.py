@@ -1,0 +1,72 @@
+"""Event streams of chat completions: what was said so far, and events that a client should not see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+_EVENT = b"\n\n"
+
+
+def _events(data: bytes) -> list[bytes]:
+    return [event for event in data.split(_EVENT) if event.strip()]
+
+
+def _content(event: bytes) -> Any:
+    line = next((line for line in event.split(b"\n") if line.startswith(b"data:")), b"")[5:].strip()
+    if not line or line == b"[DONE]":
+        return None
+    try:
+        return msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _choices(content: Any) -> list[Any]:
+    found = content.get("choices") if isinstance(content, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def said(data: bytes) -> str | None:
+    """The text of a stream so far; None where it cannot be gone on with: finished, tools, several choices."""
+    text: list[str] = []
+    for event in _events(data):
+        if b"data: [DONE]" in event:
+            return None
+        for choice in _choices(_content(event)):
+            delta = choice.get("delta") if isinstance(choice, dict) else None
+            if not isinstance(delta, dict) or choice.get("index", 0) != 0:
+                return None
+            if choice.get("finish_reason") or delta.get("tool_calls"):
+                return None
+            if isinstance(piece := delta.get("content"), str):
+                text.append(piece)
+    return "".join(text)
+
+
+def without_usage(data: bytes) -> bytes:
+    """Complete events, less those that hold nothing but usage."""
+    kept = [event for event in _events(data) if b'"usage"' not in event or not _only_usage(_content(event))]
+    return b"".join(event + _EVENT for event in kept)
+
+
+def _only_usage(content: Any) -> bool:
+    return isinstance(content, dict) and bool(content.get("usage")) and not content.get("choices")
+
+
+def without_role(data: bytes) -> bytes:
+    """Complete events, less those that only begin a message: it has begun already."""
+    return b"".join(event + _EVENT for event in _events(data) if not _only_role(_content(event)))
+
+
+def _only_role(content: Any) -> bool:
+    choices = _choices(content)
+    return bool(choices) and all(
+        isinstance(c, dict)
+        and isinstance(c.get("delta"), dict)
+        and not c["delta"].get("content")
+        and not c["delta"].get("tool_calls")
+        and not c.get("finish_reason")
+        for c in choices
+    )

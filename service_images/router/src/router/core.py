@@ -1,0 +1,101 @@
+"""The router's state: routes and tenants of the moment, cached answers, requests under way."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from kit import logs
+
+from router.cache import ResponseCache
+from router.measure import Measures
+from router.routes import RouteTable
+from router.selection import RouteState
+from router.tenancy import Accounts
+
+if TYPE_CHECKING:
+    from router.exchange import Exchange
+
+log = logs.get("router.core")
+RECENT = 4096
+"""Answers of bandits that can still be judged."""
+SWEEP_S = 0.01
+"""How often the time limits of requests under way are looked at: one timer for all of them."""
+
+
+class Core:
+    """One router."""
+
+    def __init__(self, table: RouteTable, measures: Measures | None = None) -> None:
+        self.now = time.monotonic
+        self.measures = measures or Measures()
+        self.cache = ResponseCache()
+        self.in_flight: set[Exchange] = set()
+        self._recent: OrderedDict[bytes, tuple[str, str]] = OrderedDict()
+        self._sweeping = False
+        self._prefix, self._count = secrets.token_hex(8).encode(), itertools.count()
+        self._take(table, None)
+
+    def _take(self, table: RouteTable, before: Core | None) -> None:
+        known = self.routes if before else {}
+        self.table = table
+        self.accounts = Accounts(table, self.now(), self.accounts if before else None)
+        self.routes: dict[str, RouteState] = {r.model: RouteState(r, known.get(r.model)) for r in table.routes}
+        for state in self.routes.values():
+            state.fallbacks = tuple(self.routes[name] for name in state.route.fallbacks)
+        kept = {target for state in self.routes.values() for target in state.targets}
+        for target in {t for state in known.values() for t in state.targets} - kept:
+            target.pool.close()
+
+    def reload(self, table: RouteTable) -> None:
+        """Take a new table; requests under way end as they began, and what targets and tenants did is kept."""
+        if table == self.table:
+            return
+        self._take(table, self)
+        self.cache.clear()
+        log.info("routes", revision=table.revision, models=sorted(self.routes), tenants=len(table.tenants))
+
+    def answered(self, request_id: bytes, route: RouteState, label: str) -> None:
+        """Remember which target of a bandit answered, for feedback."""
+        self._recent[request_id] = (route.route.model, label)
+        if len(self._recent) > RECENT:
+            self._recent.popitem(last=False)
+
+    def feedback(self, request_id: str, score: float) -> bool:
+        """Let a bandit learn what a user thought; False where it is not known which one."""
+        model, label = self._recent.pop(request_id.encode(), ("", ""))
+        return model in self.routes and self.routes[model].feedback(label, score)
+
+    def describe(self) -> dict[str, Any]:
+        """How everything is."""
+        now = self.now()
+        return {
+            "revision": self.table.revision,
+            "in_flight": len(self.in_flight),
+            "cache": {"hits": self.cache.hits, "misses": self.cache.misses},
+            "routes": {model: route.describe(now) for model, route in self.routes.items()},
+            "tenants": {account.id: account.describe() for account in self.accounts.all()},
+        }
+
+    def request_id(self) -> bytes:
+        """A new one, unique between replicas."""
+        return b"%s%012x" % (self._prefix, next(self._count))
+
+    def begin(self, exchange: Exchange) -> None:
+        """A request is under way."""
+        self.in_flight.add(exchange)
+        if not self._sweeping:
+            self._sweeping = True
+            asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        now = self.now()
+        for exchange in list(self.in_flight):
+            exchange.check(now)
+        self._sweeping = bool(self.in_flight)
+        if self._sweeping:
+            asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)

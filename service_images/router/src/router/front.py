@@ -1,0 +1,130 @@
+"""The fast path into the server: requests for models are answered here, all others by the application."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httptools
+from kit import logs
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from router import payload
+from router.core import Core
+from router.exchange import Exchange
+
+log = logs.get("router.front")
+
+
+class Front(HttpToolsProtocol):
+    """uvicorn's protocol, with a shorter way for POST to the paths of models.
+
+    It builds on uvicorn's private `HttpToolsProtocol` (the version is locked, the tests cover it): an `Exchange` takes
+    the place of a request cycle, so that pipelining, keep-alive and shutdown stay uvicorn's.
+    """
+
+    core: Core
+    """Set by `of`."""
+
+    @classmethod
+    def of(cls, core: Core) -> type[Front]:
+        """A protocol class for one router."""
+        return type("RouterFront", (cls,), {"core": core})
+
+    # --- httptools' callbacks ------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A new request; nothing is made for it before its path is known."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
+    def on_headers_complete(self) -> None:
+        """Choose the way."""
+        parser = self.parser
+        if self.url in payload.PATHS and parser.get_method() == b"POST" and not parser.should_upgrade():
+            version = parser.get_http_version()
+            exchange = Exchange(self, self.core, self.url, dict(self.headers))
+            if version == "1.0":
+                exchange.chunked = exchange.keep_alive = False
+            elif not parser.should_keep_alive():
+                exchange.keep_alive = False
+            before, self.cycle = self.cycle, exchange
+            if self.expect_100_continue:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if before is None or before.response_complete:
+                exchange.start()
+            else:
+                self.flow.pause_reading()
+                self.pipeline.appendleft((exchange, self.app))
+            return
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+        try:
+            super().on_headers_complete()
+        except httptools.HttpParserInvalidURLError:
+            # uvicorn lets this one pass as an unexpected error.
+            self.cycle = _Refused()
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if isinstance(cycle, Exchange):
+            cycle.start()
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a request's body."""
+        if isinstance(self.cycle, Exchange):
+            self.cycle.feed(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The end of a request."""
+        if isinstance(self.cycle, Exchange):
+            self.cycle.complete()
+        else:
+            super().on_message_complete()
+
+    # --- asyncio's callbacks -------------------------------------------------------------------
+
+    def resume_writing(self) -> None:
+        """The client has taken what was waiting for it."""
+        super().resume_writing()
+        if isinstance(self.cycle, Exchange):
+            self.cycle.writable()
+
+    # --- what an exchange calls ------------------------------------------------------------------
+
+    def finished(self, keep_alive: bool) -> None:
+        """An exchange is answered."""
+        if not keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def log_fault(self, exchange: Exchange, error: Exception) -> None:
+        """A fault of ours."""
+        log.error(
+            "unexpected error",
+            request_id=exchange.request_id.decode(),
+            trace_id=exchange.trace_id.decode(),
+            exc_info=error,
+        )
+
+    def log_upstream(self, exchange: Exchange, reason: str) -> None:
+        """No target answered."""
+        log.warning("upstream failed", model=exchange.model, reason=reason, trace_id=exchange.trace_id.decode())
+
+
+class _Refused:
+    """Stands for a request that was refused before it was one."""
+
+    response_complete = True
+
+    class _Nothing:
+        def set(self) -> None:
+            """Nobody waits."""
+
+    message_event = _Nothing()

@@ -1,0 +1,155 @@
+"""What the fast path measures: metrics, one log line a request, a span where traces are wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from kit import telemetry
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
+
+from router.tally import Count, Spread
+
+if TYPE_CHECKING:
+    from router.exchange import Exchange
+
+FLUSH_S = 0.2
+"""Log lines are written together, so often."""
+
+
+class Measures:
+    """Counts, logs and traces requests."""
+
+    def __init__(self, *, tracing: bool = False, logging: bool = True) -> None:
+        self._tracer = trace.get_tracer("router") if tracing else None
+        self._logging = logging
+        self._lines: list[bytes] = []
+        self._second, self._stamp = 0, b""
+        self.requests = Count("router_requests", "Requests for models by answer.", ("route", "model", "status"))
+        self.upstream = Count("router_upstream_requests", "Attempts by outcome.", ("model", "target", "outcome"))
+        self.tokens = Count("gen_ai_client_token_usage", "Tokens by kind.", ("gen_ai_request_model", "token_type"))
+        self.cache = Count("router_cache_requests", "Look-ups of the response cache.", ("result",))
+        self.duration = Spread(
+            "gen_ai_server_request_duration_seconds",
+            "From the request's last byte to the answer's.",
+            ("gen_ai_operation_name", "gen_ai_request_model"),
+        )
+        self.first_token = Spread(
+            "gen_ai_server_time_to_first_token_seconds",
+            "From the request's last byte to the first piece of a stream.",
+            ("gen_ai_request_model",),
+        )
+
+    def register(self, registry: CollectorRegistry = telemetry.REGISTRY) -> list[Collector]:
+        """Show the numbers at /metrics; once in a process."""
+        metrics: list[Collector] = [
+            self.requests,
+            self.upstream,
+            self.tokens,
+            self.cache,
+            self.duration,
+            self.first_token,
+        ]
+        for metric in metrics:
+            registry.register(metric)
+        return metrics
+
+    def begin(self, exchange: Exchange, traceparent: bytes) -> None:
+        """Give the request its trace: the caller's, or a new one."""
+        parent = _parse(traceparent) if traceparent else None
+        if self._tracer is not None and (parent is None or parent[2] & 1):
+            context = None
+            if parent is not None:
+                remote = SpanContext(parent[0], parent[1], is_remote=True, trace_flags=TraceFlags(parent[2]))
+                context = trace.set_span_in_context(NonRecordingSpan(remote))
+            span = self._tracer.start_span(f"POST {exchange.path_text}", context=context, kind=SpanKind.SERVER)
+            own = span.get_span_context()
+            exchange.span = span
+            exchange.trace_id = b"%032x" % own.trace_id
+            exchange.traceparent = b"00-%s-%016x-%02x" % (exchange.trace_id, own.span_id, own.trace_flags)
+            return
+        if parent is None:
+            digits = b"%048x" % random.getrandbits(192)
+            exchange.trace_id = trace_id = digits[:32]
+            exchange.traceparent = b"00-%s-%s-00" % (trace_id, digits[32:])
+        else:
+            exchange.trace_id = trace_id = b"%032x" % parent[0]
+            exchange.traceparent = b"00-%s-%016x-%02x" % (trace_id, random.getrandbits(64), parent[2] & 1)
+
+    def end(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """A request is answered."""
+        path, model = exchange.path_text, exchange.model
+        self.requests.values[path, model, str(status)] += 1
+        self.duration.observe((exchange.operation, model), seconds)
+        used = exchange.used
+        if used is not None:
+            self.tokens.values[model, "input"] += used[0]
+            self.tokens.values[model, "output"] += used[1]
+        if exchange.span is not None:
+            self._end_span(exchange, status)
+        if self._logging:
+            self._log(exchange, status, seconds)
+
+    @staticmethod
+    def _end_span(exchange: Exchange, status: int) -> None:
+        span: Any = exchange.span
+        span.set_attribute("http.request.method", "POST")
+        span.set_attribute("http.route", exchange.path_text)
+        span.set_attribute("http.response.status_code", status)
+        # https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
+        span.set_attribute("gen_ai.operation.name", exchange.operation)
+        if exchange.model:
+            span.set_attribute("gen_ai.request.model", exchange.model)
+        if exchange.used is not None:
+            span.set_attribute("gen_ai.usage.input_tokens", exchange.used[0])
+            span.set_attribute("gen_ai.usage.output_tokens", exchange.used[1])
+        if status >= 500:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end()
+
+    def _log(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """The same fields as every service's request line; none of them can hold a quote."""
+        if not self._lines:
+            asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second, self._stamp = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+        self._lines.append(
+            b'{"request_id": "%s", "method": "POST", "route": "%s", "status": %d, "duration_s": %.4f, "attempts": %d, '
+            b'"tenant": "%s", "level": "info", "timestamp": "%s.%06dZ", "trace_id": "%s", "message": "request"}\n'
+            % (
+                exchange.request_id,
+                exchange.path,
+                status,
+                seconds,
+                exchange.attempts,
+                exchange.tenant,
+                self._stamp,
+                (now - second) * 1e6,
+                exchange.trace_id,
+            )
+        )
+
+    def flush(self) -> None:
+        """Write the lines that are waiting."""
+        lines, self._lines = self._lines, []
+        sys.stdout.write(b"".join(lines).decode())
+        sys.stdout.flush()
+
+
+def _parse(traceparent: bytes) -> tuple[int, int, int] | None:
+    """(trace id, span id, flags) of a W3C traceparent; None where it is none."""
+    if len(traceparent) < 55 or traceparent[2:3] != b"-" or traceparent[35:36] != b"-" or traceparent[52:53] != b"-":
+        return None
+    try:
+        found = int(traceparent[3:35], 16), int(traceparent[36:52], 16), int(traceparent[53:55], 16)
+    except ValueError:
+        return None
+    return found if found[0] and found[1] and traceparent[:2] != b"ff" else None

@@ -1,0 +1,103 @@
+"""Reads what clients send and writes what upstreams get."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+from kit.errors import ApiError
+
+from router import usage
+
+if TYPE_CHECKING:
+    from router.exchange import Exchange
+    from router.targets import TargetState
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_TEXT = {"/v1/chat/completions": "messages", "/v1/responses": "input", "/v1/embeddings": "input"}
+PATHS = frozenset((*(path.encode() for path in _TEXT), b"/v1/completions"))
+"""What the fast path serves, with POST."""
+_ASKED = b',"stream_options":{"include_usage":true}}'
+
+
+def is_request_id(value: bytes) -> bool:
+    """Whether it may be logged and passed on as it is."""
+    return _REQUEST_ID.fullmatch(value) is not None
+
+
+def bearer(headers: dict[bytes, bytes]) -> bytes:
+    """The API key, as OpenAI's clients send it or as x-api-key."""
+    value = headers.get(b"authorization", b"")
+    return value[7:].strip() if value[:7].lower() == b"bearer " else headers.get(b"x-api-key", b"")
+
+
+def read(path: bytes, body: bytes) -> usage.Ask:
+    """What is asked for. Raises ApiError with the field that is wrong."""
+    try:
+        ask = usage.ask(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = str(error) or type(error).__name__
+        found = re.search(r"at `\$\.?([^`]*)`", text) or re.search(r"field `([^`]*)`", text)
+        param = found[1] if found and found[1] else None
+        raise ApiError(400, f"{param or 'body'}: {text}", param=param, code="invalid_value") from None
+    if not ask.model:
+        raise ApiError(400, "model: must not be empty.", param="model", code="invalid_value")
+    field = _TEXT.get(path.decode(), "prompt")
+    given = bytes(getattr(ask, field)).strip()
+    if field == "messages" and (given[:1] != b"[" or given[1:].strip() == b"]"):
+        raise ApiError(400, "messages: must be a list of at least one.", param="messages", code="invalid_value")
+    if not given or given == b"null":
+        raise ApiError(400, f"{field}: is required.", param=field, code="invalid_value")
+    return ask
+
+
+def prompt(ask: usage.Ask | None) -> bytes:
+    """The text, as it was sent."""
+    return b"" if ask is None else bytes(ask.messages or ask.input or ask.prompt)
+
+
+def wants_usage(exchange: Exchange) -> bool:
+    """Whether the client itself asked for the usage at the end of a stream."""
+    ask = exchange.ask
+    return ask is None or bool(ask.stream_options and ask.stream_options.get("include_usage"))
+
+
+def request(exchange: Exchange, state: TargetState) -> bytes:
+    """The bytes of an attempt."""
+    body = _body(exchange, state)
+    return (
+        b"POST %s%s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\nx-request-id: %s\r\n"
+        b"traceparent: %s\r\ncontent-length: %d\r\n\r\n%s"
+        % (
+            state.prefix,
+            exchange.path,
+            state.host_header,
+            exchange.request_id,
+            exchange.traceparent,
+            len(body),
+            body,
+        )
+    )
+
+
+def _body(exchange: Exchange, state: TargetState) -> bytes:
+    ask, body = exchange.ask, exchange.body
+    assert ask is not None
+    model = state.target.upstream_model or exchange.route_model
+    counts = ask.stream and exchange.path == b"/v1/chat/completions" and not wants_usage(exchange)
+    exchange.hides_usage = counts
+    if model == ask.model and not exchange.partial:
+        if not counts:
+            return body
+        if ask.stream_options is None:
+            return body.rstrip()[:-1] + _ASKED
+    content = msgspec.json.decode(body)
+    content["model"] = model
+    if counts:
+        content["stream_options"] = {**(ask.stream_options or {}), "include_usage": True}
+    if exchange.partial:
+        # The words so far become the beginning of the answer, which the next target goes on with.
+        content["messages"] = [*content["messages"], {"role": "assistant", "content": exchange.partial}]
+        content["continue_final_message"], content["add_generation_prompt"] = True, False
+    return msgspec.json.encode(content)

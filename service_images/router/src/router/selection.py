@@ -1,0 +1,249 @@
+"""Which target answers: the strategies of a route."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import random
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from router.routes import Canary, ModelRoute, Strategy
+from router.targets import TargetState
+
+FORGET = 0.999
+"""What a bandit's earlier rewards count for after one more: it follows targets that change."""
+LATENCY_SCALE_S = 2.0
+"""An answer after so long is worth half of an immediate one to a bandit."""
+COST_SCALE_USD = 0.01
+"""An answer for so much is worth half of a free one to a bandit."""
+PREFIX_BLOCK, PREFIX_BLOCKS, PREFIXES = 256, 32, 8192
+"""Bytes of a block, blocks of a prompt, and prompts' blocks remembered."""
+OVERLOADED = 2.0
+"""A target with so many times the mean of requests in flight is passed over for affinity's sake."""
+
+CERTAIN = 64.0
+"""A beta distribution with so much behind it is a normal one for our purpose, and that is drawn faster."""
+
+
+class Asker(Protocol):
+    """A request, as far as a strategy wants to know it."""
+
+    def caller(self) -> bytes:
+        """Who asks."""
+        ...
+
+    def prompt(self) -> bytes:
+        """What is asked."""
+        ...
+
+
+Picker = Callable[[Asker, Sequence[TargetState]], TargetState]
+"""(request, at least one healthy target with a weight) -> target."""
+
+
+def _weighted(_: Asker | None, among: Sequence[TargetState]) -> TargetState:
+    if len(among) == 1:
+        return among[0]
+    sums = list(itertools.accumulate(state.target.weight for state in among))
+    return among[min(bisect_right(sums, random.random() * sums[-1]), len(among) - 1)]
+
+
+def _rendezvous(caller: bytes, among: Sequence[TargetState]) -> TargetState:
+    """Highest random weight: when a target comes or goes, only its own callers move.
+
+    Source: Thaler, Ravishankar, "Using name-based mappings to increase hit rates", 1998; weights as in
+    Schindelhauer, Schomaker, "Weighted distributed hash tables", 2005.
+    """
+
+    def score(state: TargetState) -> float:
+        digest = hashlib.blake2b(caller, digest_size=8, key=state.label.encode()[:64]).digest()
+        return -state.target.weight / math.log((int.from_bytes(digest) + 1) / (2**64 + 1))
+
+    return max(among, key=score) if len(among) > 1 else among[0]
+
+
+def _by_caller(asker: Asker, among: Sequence[TargetState]) -> TargetState:
+    return _rendezvous(asker.caller(), among)
+
+
+def _least_latency(_: Asker, among: Sequence[TargetState]) -> TargetState:
+    """Two at random, the better one: the best one alone would be run over by everybody at once."""
+    one, other = random.sample(among, 2) if len(among) > 2 else (among[0], among[-1])
+    return min(one, other, key=lambda state: state.latency_s * (state.in_flight + 1))
+
+
+def _draw(state: TargetState) -> float:
+    """One draw of a target's reward."""
+    alpha, beta = state.alpha, state.beta
+    total = alpha + beta
+    if total < CERTAIN:
+        return random.betavariate(alpha, beta)
+    mean = alpha / total
+    return random.gauss(mean, math.sqrt(mean * (1 - mean) / (total + 1)))
+
+
+def _bandit(_: Asker, among: Sequence[TargetState]) -> TargetState:
+    return max(among, key=_draw) if len(among) > 1 else among[0]
+
+
+class _Prefix:
+    """Remembers which target saw which beginning of a prompt."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[int, str] = OrderedDict()
+
+    def __call__(self, asker: Asker, among: Sequence[TargetState]) -> TargetState:
+        """The target that saw the longest beginning of this prompt, unless it is overloaded."""
+        prompt = asker.prompt()
+        end = min(len(prompt) - len(prompt) % PREFIX_BLOCK, PREFIX_BLOCK * PREFIX_BLOCKS)
+        chain, link = [], 0
+        for start in range(0, end, PREFIX_BLOCK):
+            link = hash((link, prompt[start : start + PREFIX_BLOCK]))
+            chain.append(link)
+        chosen = self._known(chain, among) or _least_latency(asker, among)
+        for link in chain:
+            self._seen[link] = chosen.label
+            self._seen.move_to_end(link)
+        while len(self._seen) > PREFIXES:
+            self._seen.popitem(last=False)
+        return chosen
+
+    def _known(self, chain: list[int], among: Sequence[TargetState]) -> TargetState | None:
+        limit = OVERLOADED * (sum(state.in_flight for state in among) / len(among) + 1)
+        for link in reversed(chain):
+            label = self._seen.get(link)
+            found = next((s for s in among if s.label == label and s.in_flight <= limit), None)
+            if found is not None:
+                return found
+        return None
+
+
+class Trial:
+    """A canary's progress: which step it is at, and how it and the others did in it."""
+
+    def __init__(self, canary: Canary) -> None:
+        self.canary = canary
+        self.step = 0
+        self.failed = ""
+        """Why it was taken back; empty while it was not."""
+        self._clear()
+
+    def _clear(self) -> None:
+        self._requests = self._errors = 0
+        self._seconds = {True: 0.0, False: 0.0}
+        self._answers = {True: 0, False: 0}
+
+    @property
+    def share(self) -> float:
+        """Of the requests, 0 to 1."""
+        return 0.0 if self.failed else self.canary.steps[self.step]
+
+    def __call__(self, _: Asker, among: Sequence[TargetState]) -> TargetState:
+        """The canary in its share of the cases, else one of the others."""
+        name = self.canary.target
+        canary = next((state for state in among if state.label == name), None)
+        others = [state for state in among if state.label != name]
+        if canary is not None and (not others or random.random() < self.share):
+            return canary
+        return _weighted(None, others)
+
+    def observe(self, label: str, ok: bool, seconds: float) -> None:
+        """Take one outcome in; moves on, or takes the canary back."""
+        mine = label == self.canary.target
+        if ok:
+            self._seconds[mine] += seconds
+            self._answers[mine] += 1
+        if not mine or self.failed:
+            return
+        self._requests += 1
+        self._errors += not ok
+        # Bad enough that the rest of the step could not make up for it: not one more request.
+        allowed = self.canary.max_error_ratio * self.canary.requests_per_step
+        if self._errors > allowed:
+            self.failed = f"{self._errors} of {self._requests} requests failed"
+        elif self._requests >= self.canary.requests_per_step:
+            self._judge()
+
+    def _judge(self) -> None:
+        if self._answers[True] and self._answers[False]:
+            mean = {mine: self._seconds[mine] / self._answers[mine] for mine in (True, False)}
+            if mean[True] > mean[False] * self.canary.max_latency_ratio:
+                self.failed = f"mean latency {mean[True]:.3f} s, of the others {mean[False]:.3f} s"
+                return
+        self.step = min(self.step + 1, len(self.canary.steps) - 1)
+        self._clear()
+
+
+class RouteState:
+    """A route as it behaves."""
+
+    __slots__ = ("_pick", "_weighty", "fallbacks", "input_price", "output_price", "route", "targets", "trial")
+
+    def __init__(self, route: ModelRoute, before: RouteState | None = None) -> None:
+        self.route = route
+        known = {state.target: state for state in before.targets} if before else {}
+        self.targets = [known.get(target) or TargetState(target) for target in route.servers]
+        self._weighty = [state for state in self.targets if state.target.weight]
+        self.input_price = max(target.input_price for target in route.servers) / 1e6
+        self.output_price = max(target.output_price for target in route.servers) / 1e6
+        self.trial: Trial | None = None
+        self.fallbacks: tuple[RouteState, ...] = ()
+        if route.canary is not None:
+            same = before is not None and before.trial is not None and before.trial.canary == route.canary
+            self.trial = before.trial if same and before else Trial(route.canary)
+        self._pick = self._picker()
+
+    def _picker(self) -> Picker:
+        if self.trial is not None:
+            return self.trial
+        return {
+            Strategy.WEIGHTED: _by_caller if self.route.sticky else _weighted,
+            Strategy.BANDIT: _bandit,
+            Strategy.LEAST_LATENCY: _least_latency,
+            Strategy.CONSISTENT_HASH: _by_caller,
+            Strategy.PREFIX: _Prefix(),
+        }[self.route.strategy]
+
+    def choose(self, asker: Asker, tried: Sequence[TargetState], now: float) -> TargetState | None:
+        """A target that has not been tried and whose breaker lets a request through; None where there is none."""
+        among = [
+            state
+            for state in self._weighty
+            if (not state.breaker.open or state.breaker.allows(now)) and state not in tried
+        ]
+        return self._pick(asker, among) if among else None
+
+    def observe(self, state: TargetState, ok: bool, seconds: float, cost: float) -> None:
+        """Learn from an outcome."""
+        if self.trial is not None:
+            self.trial.observe(state.label, ok, seconds)
+        if self.route.strategy is Strategy.BANDIT:
+            reward(state, _worth(seconds, cost) if ok else 0.0)
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """How the targets are."""
+        trial = self.trial
+        found: dict[str, Any] = {state.label: state.describe(now) for state in self.targets}
+        canary = {"share": trial.share, "step": trial.step, "failed": trial.failed} if trial else None
+        return {"strategy": self.route.strategy.value, "targets": found, "canary": canary}
+
+    def feedback(self, label: str, score: float) -> bool:
+        """Learn from what a user thought, 0 to 1; False where the route has no such target."""
+        state = next((state for state in self.targets if state.label == label), None)
+        if state is not None:
+            reward(state, score, weight=5.0)
+        return state is not None
+
+
+def _worth(seconds: float, cost: float) -> float:
+    return 0.5 / (1 + seconds / LATENCY_SCALE_S) + 0.5 / (1 + cost / COST_SCALE_USD)
+
+
+def reward(state: TargetState, score: float, weight: float = 1.0) -> None:
+    """Move a bandit's belief by a reward of 0 to 1."""
+    state.alpha = 1 + (state.alpha - 1) * FORGET + weight * score
+    state.beta = 1 + (state.beta - 1) * FORGET + weight * (1 - score)

@@ -1,0 +1,135 @@
+"""A target as it behaves: its connections, its latency, and the circuit breaker in front of it."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+from router.routes import Target
+from router.upstream import Pool
+
+SMOOTHING = 0.1
+"""Weight of the newest latency in the moving average."""
+FAILURES_TO_OPEN = 5
+"""So many failures in a row open the breaker."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+"""The breaker stays open for so long; each time that the probe fails, twice as long."""
+
+
+class Breaker:
+    """Keeps requests away from a target that fails; lets one probe through after a pause."""
+
+    __slots__ = ("_failures", "_pause_s", "_probing", "_until", "open")
+
+    def __init__(self) -> None:
+        self.open = False
+        """Whether the target is thought to be broken."""
+        self._failures = 0
+        self._until = 0.0
+        self._pause_s = FIRST_PAUSE_S
+        self._probing = False
+
+    def allows(self, now: float) -> bool:
+        """Whether a request may go through now."""
+        return not self.open or (now >= self._until and not self._probing)
+
+    def begin(self) -> None:
+        """A request goes through; behind an open breaker it is the probe."""
+        if self.open:
+            self._probing = True
+
+    def success(self) -> None:
+        """It went well."""
+        if self._failures:
+            self._failures = 0
+            self._pause_s = FIRST_PAUSE_S
+            self.open = self._probing = False
+
+    def failure(self, now: float) -> None:
+        """It did not."""
+        self._failures += 1
+        if self._failures >= FAILURES_TO_OPEN:
+            if self._probing:
+                self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+            self.open, self._probing = True, False
+            self._until = now + self._pause_s
+
+    def dropped(self) -> None:
+        """Nobody waited for the end of it; it says nothing of the target."""
+        self._probing = False
+
+
+class TargetState:
+    """One target of one route."""
+
+    __slots__ = (
+        "alpha",
+        "beta",
+        "breaker",
+        "errors",
+        "host_header",
+        "in_flight",
+        "label",
+        "label_bytes",
+        "latency_s",
+        "pool",
+        "prefix",
+        "requests",
+        "target",
+    )
+
+    def __init__(self, target: Target) -> None:
+        url = target.upstream
+        assert url.host is not None and url.port is not None  # HttpUrl has both
+        tls = ssl.create_default_context() if url.scheme == "https" else None
+        self.target = target
+        self.label = target.label
+        self.label_bytes = self.label.encode()
+        self.pool = Pool(url.host, url.port, tls)
+        self.host_header = f"{url.host}:{url.port}".encode()
+        self.prefix = (url.path or "").rstrip("/").encode()
+        self.breaker = Breaker()
+        self.in_flight = 0
+        self.latency_s = 0.0
+        """Moving average from request to answer; 0 before the first."""
+        self.requests = 0
+        self.errors = 0
+        # A bandit's belief: a beta distribution of the reward, at first one that knows nothing.
+        self.alpha = 1.0
+        self.beta = 1.0
+
+    def begin(self) -> None:
+        """A request goes there."""
+        self.in_flight += 1
+        self.breaker.begin()
+
+    def end(self, ok: bool | None, seconds: float, now: float) -> None:
+        """It ended; `ok` is None where nobody waited for the end."""
+        self.in_flight -= 1
+        if ok is None:
+            self.breaker.dropped()
+            return
+        self.requests += 1
+        if ok:
+            self.breaker.success()
+            before = self.latency_s
+            self.latency_s = before + SMOOTHING * (seconds - before) if before else seconds
+        else:
+            self.errors += 1
+            self.breaker.failure(now)
+
+    def cost(self, input_tokens: int, output_tokens: int) -> float:
+        """US dollars."""
+        target = self.target
+        return (input_tokens * target.input_price + output_tokens * target.output_price) / 1e6
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """For operators."""
+        return {
+            "in_flight": self.in_flight,
+            "requests": self.requests,
+            "errors": self.errors,
+            "latency_s": round(self.latency_s, 6),
+            "breaker": "closed" if not self.breaker.open else "half-open" if self.breaker.allows(now) else "open",
+            "reward": round(self.alpha / (self.alpha + self.beta), 4),
+        }

@@ -1,0 +1,219 @@
+"""Connections to upstreams: kept open, one request at a time each, answers handed on as they arrive.
+
+Callbacks rather than coroutines: a request through the router makes no task and awaits nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from typing import Protocol
+
+import httptools
+
+CONNECT_TIMEOUT_S = 5.0
+IDLE_CONNECTIONS = 256
+"""Kept open for each upstream."""
+_FRAMING = {b"content-length", b"transfer-encoding"}
+_FRAMING_LENGTHS = {len(name) for name in _FRAMING}
+_TYPE = len("content-type")
+
+
+class Sink(Protocol):
+    """Whoever waits for an answer. Exactly one of `on_end` and `on_failure` is called, once, and last."""
+
+    def on_head(self, status: int, kind: bytes) -> None:
+        """The status line and headers have arrived; `kind` is the content type."""
+
+    def on_data(self, data: bytes) -> None:
+        """A piece of the body has arrived."""
+
+    def on_end(self) -> None:
+        """The answer is complete."""
+
+    def on_failure(self, reason: str) -> None:
+        """There will be no (more) answer."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection to an upstream."""
+
+    __slots__ = ("_framed", "_kind", "_parser", "_pool", "_sink", "_status", "transport", "used")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._parser = httptools.HttpResponseParser(self)
+        self._sink: Sink | None = None
+        self._kind = b"application/json"
+        self._status = 0
+        self._framed = False
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self.used = 0
+
+    # What the pool and the waiting party call
+
+    def send(self, request: bytes, sink: Sink) -> None:
+        """Write a request; the answer goes to `sink`."""
+        self._sink = sink
+        self._status = 0
+        self.used += 1
+        self.transport.write(request)
+
+    def abort(self) -> None:
+        """Nobody waits for this answer any more."""
+        self._sink = None
+        self.transport.abort()
+
+    def pause(self) -> None:
+        """Read no further for now."""
+        self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Go on reading."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Small writes leave at once: without this an answer may wait 40 ms for an acknowledgement."""
+        self.transport = transport  # type: ignore[assignment]
+        if (sock := transport.get_extra_info("socket")) is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; it calls back."""
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(f"not HTTP: {error}")
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end of an answer without a length, or of one that was under way."""
+        self._pool.forget(self)
+        sink, self._sink = self._sink, None
+        if sink is None:
+            return
+        if self._status and not self._framed and exc is None:
+            sink.on_end()
+        else:
+            sink.on_failure("closed" if exc is None else str(exc) or type(exc).__name__)
+
+    def _fail(self, reason: str) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.on_failure(reason)
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        """A new answer."""
+        self._kind = b"application/json"
+        self._framed = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header of it; only those that matter are looked at, told apart by their length at first."""
+        length = len(name)
+        if length == _TYPE and name.lower() == b"content-type":
+            self._kind = value
+        elif length in _FRAMING_LENGTHS and name.lower() in _FRAMING:
+            self._framed = True
+
+    def on_headers_complete(self) -> None:
+        """All headers."""
+        self._status = self._parser.get_status_code()
+        if self._sink is not None and self._status >= 200:
+            self._sink.on_head(self._status, self._kind)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of it."""
+        if self._sink is not None:
+            self._sink.on_data(body)
+
+    def on_message_complete(self) -> None:
+        """The end of it; the connection may serve again."""
+        if self._status < 200:
+            return  # 100 Continue and the like come before the answer
+        sink, self._sink = self._sink, None
+        if self._parser.should_keep_alive():
+            self._pool.give_back(self)
+        else:
+            self.transport.close()
+        if sink is not None:
+            sink.on_end()
+
+
+class Pool:
+    """Connections to one origin."""
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._host, self._port, self._tls = host, port, tls
+        self._idle: deque[Connection] = deque()
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    def send(self, request: bytes, sink: Sink) -> Ticket:
+        """Send on an idle connection or a new one; the ticket takes the request back."""
+        ticket = Ticket()
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.transport.is_closing():
+                ticket.connection = connection
+                connection.send(request, sink)
+                return ticket
+        task = asyncio.get_running_loop().create_task(self._connect(request, sink, ticket))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        return ticket
+
+    async def _connect(self, request: bytes, sink: Sink, ticket: Ticket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self), self._host, self._port, ssl=self._tls
+                )
+        except (OSError, TimeoutError, ssl.SSLError) as error:
+            if not ticket.cancelled:
+                sink.on_failure(f"unreachable: {error or type(error).__name__}")
+            return
+        if ticket.cancelled:
+            self.give_back(connection)
+            return
+        ticket.connection = connection
+        connection.send(request, sink)
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep an idle connection, unless there are many."""
+        if len(self._idle) < IDLE_CONNECTIONS and not connection.transport.is_closing():
+            self._idle.append(connection)
+        else:
+            connection.transport.close()
+
+    def forget(self, connection: Connection) -> None:
+        """Drop a closed connection."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        """Close what is idle; what is in use ends with its answer."""
+        while self._idle:
+            self._idle.pop().transport.close()
+
+
+class Ticket:
+    """A request on its way."""
+
+    __slots__ = ("cancelled", "connection")
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Nobody waits any more: the connection is closed, since the rest of an answer would come on it."""
+        self.cancelled = True
+        if self.connection is not None:
+            self.connection.abort()

@@ -1,0 +1,177 @@
+"""A release on its way: pushed, locked, deployed to dev, promoted to staging.
+
+AWS is simulated; its clusters answer at the local node, where every pod runs for real from the pushed images.
+A copy of the project is released, as a team's own checkout would be: the lock file of this one stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client
+
+from local import paths
+from local.images import cosign
+from local.node import settings
+from local.node.settings import NodePaths
+from local.toolchain import shim
+from tests.engine.definitions import installed
+
+pytestmark = pytest.mark.e2e
+REGISTRY = f"{settings.REGISTRY}/released"
+RELEASED = ("router", "inference-sim", "gateway")
+_COPIED = ("__main__.py", "Pulumi.yaml", "cli", "components", "local", "policies", "service_images", "stacks")
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.egg-info")
+
+
+class Checkout:
+    """A copy of the project whose `forge` works on simulated accounts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.lock = folder / "project", folder / "project/components/versions.lock.yaml"
+        for name in _COPIED:
+            source, target = paths.PROJECT / name, self.folder / name
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=_LEFT_OUT)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target)
+        account = folder / "account"
+        account.mkdir()
+        (account / "quotas.json").write_text(json.dumps({"vpcs": 5, "eips": 10, "L-417A185B": 1000}))
+        (folder / "backend").mkdir()
+        fakes = paths.PROJECT / "tests" / "engine" / "bin"
+        self._env = shim.environment() | {
+            "PYTHONPATH": str(self.folder),
+            "PATH": os.pathsep.join([str(fakes), str(Path(sys.executable).parent), shim.environment()["PATH"]]),
+            "KUBECONFIG": str(NodePaths().kubeconfig),
+            "PULUMI_BACKEND_URL": f"file://{folder / 'backend'}",
+            "PULUMI_CONFIG_PASSPHRASE": "only for this test",
+            "COGNIFORGE_SIMULATED_AWS": str(account),
+            "COGNIFORGE_SIMULATED_EKS": str(NodePaths().kubeconfig),
+        }
+        self._env.pop("PULUMI_CONFIG_PASSPHRASE_FILE", None)
+
+    def forge(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run this copy's command line."""
+        command = [sys.executable, "-c", "from cli.entry import main; main()", *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, env=self._env)
+        if check:
+            assert result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    def edit(self, stack: str, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change a stack's configuration."""
+        file = self.folder / "stacks" / f"Pulumi.{stack}.yaml"
+        content = yaml.safe_load(file.read_text())
+        change(content["config"]["cogniforge:platform"])
+        file.write_text(yaml.safe_dump(content))
+
+
+def _dev(config: dict[str, Any]) -> None:
+    config["images"]["registry"] = REGISTRY
+    config["cluster"]["namespace"] = "platform-dev"
+
+
+def _staging(config: dict[str, Any]) -> None:
+    """Staging in a cluster that exists: a second simulated one would be the same node, with the same objects."""
+    config["images"]["registry"] = REGISTRY
+    config["cluster"] = {"kind": "existing", "context": current_context(), "namespace": "platform-staging"}
+    config["gateway"]["engine"] = "envoy"  # Kong comes as a chart, which a simulated cluster only records
+    config["gateway"]["port"] = 8444
+    config["mesh"] = {"mode": "off"}
+    for sized in (config["gateway"], config["services"]["router"]):
+        sized["resources"] = {"cpu": "50m", "memory": "192Mi"}  # two replicas of each, beside dev, on one small node
+    config["models"] = config["models"][:1]
+
+
+def current_context() -> str:
+    """Of the local node's kubeconfig."""
+    return yaml.safe_load(NodePaths().kubeconfig.read_text())["current-context"]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> Iterator[Checkout]:
+    made = Checkout(tmp_path_factory.mktemp("release"))
+    made.edit("dev", _dev)
+    made.edit("staging", _staging)
+    with installed(api, "karpenter/*.yaml"):
+        yield made
+        for stack in ("staging", "dev"):
+            made.forge("destroy", "-s", stack, check=False)
+        core = client.CoreV1Api(api)
+        left = {n.metadata.name for n in core.list_namespace().items} & {"platform-dev", "platform-staging"}
+    for name in left:
+        core.delete_namespace(name)
+
+
+def test_an_unreleased_platform_is_not_deployed(checkout: Checkout) -> None:
+    result = checkout.forge("up", "-s", "dev", check=False)
+    assert result.returncode == 1
+    assert "is not released" in result.stdout + result.stderr
+
+
+def test_a_release_pushes_verifies_and_locks(checkout: Checkout) -> None:
+    printed = checkout.forge("release", REGISTRY).stdout.splitlines()
+    references = [line for line in printed if line.startswith(REGISTRY)]
+    assert [r.partition("@")[0] for r in references] == [f"{REGISTRY}/{n}" for n in RELEASED]
+    locked = yaml.safe_load(checkout.lock.read_text())["images"]
+    for reference in references:
+        name = reference.removeprefix(f"{REGISTRY}/").partition("@")[0]
+        assert locked[name]["digest"] == reference.partition("@")[2]
+        assert cosign.verify(reference, cosign.public_key()) is None
+        assert cosign.attestation(reference, "slsaprovenance1", cosign.public_key())
+
+
+def test_a_release_again_changes_nothing(checkout: Checkout) -> None:
+    before = checkout.lock.read_text()
+    checkout.forge("release", REGISTRY)
+    assert checkout.lock.read_text() == before
+
+
+def test_a_version_with_other_content_is_refused(checkout: Checkout) -> None:
+    before = checkout.lock.read_text()
+    digest = yaml.safe_load(before)["images"]["router"]["digest"]
+    checkout.lock.write_text(before.replace(digest, f"sha256:{'0' * 64}"))
+    result = checkout.forge("release", REGISTRY, check=False)
+    checkout.lock.write_text(before)
+    assert result.returncode == 1
+    assert '"router" 0.1.0 is released already, with other content' in result.stderr
+
+
+def test_the_release_comes_up_in_dev(checkout: Checkout, api: client.ApiClient) -> None:
+    checkout.forge("up", "-s", "dev")
+    pods = client.CoreV1Api(api).list_namespaced_pod("platform-dev").items
+    running = {c.image for p in pods for c in p.spec.containers}
+    assert all(image.startswith(f"{REGISTRY}/") and "@sha256:" in image for image in running)
+
+
+def test_a_release_that_has_not_soaked_is_not_promoted(checkout: Checkout) -> None:
+    result = checkout.forge("promote", "dev", "--soak", "600", check=False)
+    assert result.returncode == 1
+    assert "shut soaked" in result.stdout
+
+
+def test_what_runs_well_in_dev_is_promoted_to_staging(checkout: Checkout, api: client.ApiClient) -> None:
+    result = checkout.forge("promote", "dev", "--soak", "0")
+    assert "shut" not in result.stdout
+    deployments = client.AppsV1Api(api).list_namespaced_deployment("platform-staging").items
+    assert {d.metadata.name for d in deployments} >= {"router", "gateway", "model-demo"}
+    assert all(d.status.ready_replicas == d.spec.replicas for d in deployments)
+
+
+def test_an_unhealthy_environment_is_not_promoted(checkout: Checkout, api: client.ApiClient) -> None:
+    apps = client.AppsV1Api(api)
+    apps.patch_namespaced_deployment_scale("router", "platform-dev", {"spec": {"replicas": 0}})
+    result = checkout.forge("promote", "dev", "--soak", "0", check=False)
+    assert result.returncode == 1
+    assert "shut healthy" in result.stdout or "shut no drift" in result.stdout
