@@ -80,6 +80,13 @@ class Checkout:
 def _dev(config: dict[str, Any]) -> None:
     config["images"]["registry"] = REGISTRY
     config["cluster"]["namespace"] = "platform-dev"
+    _small(config)
+
+
+def _small(config: dict[str, Any]) -> None:
+    """Two environments beside the local one have to fit one small node."""
+    for sized in (config["gateway"], config["services"]["router"]):
+        sized["resources"] = {"cpu": "50m", "memory": "192Mi"}
 
 
 def _staging(config: dict[str, Any]) -> None:
@@ -89,8 +96,7 @@ def _staging(config: dict[str, Any]) -> None:
     config["gateway"]["engine"] = "envoy"  # Kong comes as a chart, which a simulated cluster only records
     config["gateway"]["port"] = 8444
     config["mesh"] = {"mode": "off"}
-    for sized in (config["gateway"], config["services"]["router"]):
-        sized["resources"] = {"cpu": "50m", "memory": "192Mi"}  # two replicas of each, beside dev, on one small node
+    _small(config)
     config["models"] = config["models"][:1]
 
 

@@ -23,7 +23,9 @@ COST_SCALE_USD = 0.01
 PREFIX_BLOCK, PREFIX_BLOCKS, PREFIXES = 256, 32, 8192
 """Bytes of a block, blocks of a prompt, and prompts' blocks remembered."""
 OVERLOADED = 2.0
-"""A target with so many times the mean of requests in flight is passed over for affinity's sake."""
+"""A target with so many times the others' mean of requests in flight loses its prefixes to them."""
+SLACK = 8
+"""Requests in flight that are no load."""
 
 CERTAIN = 64.0
 """A beta distribution with so much behind it is a normal one for our purpose, and that is drawn faster."""
@@ -113,11 +115,11 @@ class _Prefix:
         return chosen
 
     def _known(self, chain: list[int], among: Sequence[TargetState]) -> TargetState | None:
-        limit = OVERLOADED * (sum(state.in_flight for state in among) / len(among) + 1)
+        total, others = sum(state.in_flight for state in among), max(1, len(among) - 1)
         for link in reversed(chain):
             label = self._seen.get(link)
-            found = next((s for s in among if s.label == label and s.in_flight <= limit), None)
-            if found is not None:
+            found = next((state for state in among if state.label == label), None)
+            if found is not None and found.in_flight <= OVERLOADED * (total - found.in_flight) / others + SLACK:
                 return found
         return None
 
