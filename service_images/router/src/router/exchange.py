@@ -55,6 +55,8 @@ class Exchange(Answer):
     _reason = "no target is available"
     _timed_out = False
     _cache_key: bytes | None = None
+    _leads = False
+    """Whether others wait for the answer to this request."""
     _retry: asyncio.TimerHandle | None = None
 
     def __init__(self, front: Front, core: Core, path: bytes, headers: dict[bytes, bytes]) -> None:
@@ -149,8 +151,10 @@ class Exchange(Answer):
                 return
         self._reserve(account, route, ask, now)
         core.begin(self)
-        if self._cache_key is not None and not core.cache.lead(self._cache_key, self):
-            return  # an equal request is on its way: `on_shared` brings its answer
+        if self._cache_key is not None:
+            self._leads = core.cache.lead(self._cache_key, self)
+            if not self._leads:
+                return  # an equal request is on its way: `on_shared` brings its answer
         self._fallbacks = route.fallbacks
         self.attempt(now)
 
@@ -337,7 +341,7 @@ class Exchange(Answer):
         core.in_flight.discard(self)
         if self._retry is not None:
             self._retry.cancel()
-        if self._cache_key is not None and account is not None:
+        if self._leads and self._cache_key is not None:
             core.cache.settle(self._cache_key, None)
         if account is not None:
             tokens, cost = 0, 0.0

@@ -1,0 +1,156 @@
+"""A router and its upstreams on loopback, each on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+SOURCES = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(SOURCES / "kit" / "src"), str(SOURCES / "router" / "src")]
+
+from router.__main__ import create  # noqa: E402
+from router.core import Core  # noqa: E402
+from router.front import Front  # noqa: E402
+from router.routes import RouteTable  # noqa: E402
+
+
+def serve(app: Any, http: Any = "httptools") -> tuple[uvicorn.Server, threading.Thread, str]:
+    """Run an application; ends when `should_exit` of the server is set."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", http=http, loop="uvloop")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return server, thread, f"http://127.0.0.1:{port}"
+
+
+class Target:
+    """An OpenAI-compatible server that does what the test tells it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.seen: list[dict[str, Any]] = []
+        self.status = 200
+        self.delay_s = 0.0
+        self.words = ["one", "two", "three"]
+        self.break_after: int | None = None
+        """Words of a stream after which the connection is cut."""
+        routes = [
+            Route("/v1/models", lambda _: JSONResponse({"data": []})),
+            Route("/v1/chat/completions", self.chat, methods=["POST"]),
+        ]
+        self.app = Starlette(routes=routes)
+        self.server, self.thread, self.url = serve(self.app)
+
+    async def chat(self, request: Request) -> Response:
+        """Answer."""
+        body = await request.json()
+        self.seen.append(body)
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
+        if self.status != 200:
+            return JSONResponse({"error": {"message": "no"}}, self.status)
+        usage = {"prompt_tokens": 5, "completion_tokens": len(self.words), "total_tokens": 5 + len(self.words)}
+        if not body.get("stream"):
+            message = {"role": "assistant", "content": " ".join(self.words), "by": self.name}
+            return JSONResponse({"choices": [{"index": 0, "message": message}], "usage": usage})
+        return StreamingResponse(self._events(body, usage), media_type="text/event-stream")
+
+    async def _events(self, body: dict[str, Any], usage: dict[str, int]) -> Any:
+        said = body["messages"][-1]["content"].split() if body.get("continue_final_message") else []
+        yield _event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
+        for number, word in enumerate(self.words[len(said) :]):
+            if self.break_after == number:
+                raise RuntimeError("the model died")
+            yield _event({"choices": [{"index": 0, "delta": {"content": f"{word} "}}]})
+            await asyncio.sleep(0.005)
+        yield _event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        if (body.get("stream_options") or {}).get("include_usage"):
+            yield _event({"choices": [], "usage": usage})
+        yield b"data: [DONE]\n\n"
+
+    def stop(self) -> None:
+        """End it."""
+        self.server.should_exit = True
+        self.thread.join()
+
+
+def _event(content: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(content).encode() + b"\n\n"
+
+
+class Running:
+    """A router that runs."""
+
+    def __init__(self, table: dict[str, Any]) -> None:
+        self.core = Core(RouteTable.model_validate(table))
+        self.server, self.thread, self.url = serve(create(self.core), Front.of(self.core))
+        self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=20)
+
+    def ask(self, content: str = "hello", **more: Any) -> httpx.Response:
+        """One chat completion."""
+        headers = more.pop("headers", {})
+        body = {"model": "m", "messages": [{"role": "user", "content": content}], **more}
+        return self.client.post("/v1/chat/completions", json=body, headers=headers)
+
+    def stream(self, **more: Any) -> list[Any]:
+        """The events of a streamed completion, decoded; "[DONE]" stays as it is."""
+        text = self.ask(stream=True, **more).text
+        lines = [line.removeprefix("data: ") for line in text.splitlines() if line]
+        return [line if line == "[DONE]" else json.loads(line) for line in lines]
+
+    def stop(self) -> None:
+        """End it."""
+        self.client.close()
+        self.server.should_exit = True
+        self.thread.join()
+
+
+@pytest.fixture
+def targets() -> Iterator[Callable[[int], list[Target]]]:
+    """Makes targets."""
+    made: list[Target] = []
+
+    def make(count: int) -> list[Target]:
+        made.extend(Target("abcdef"[i]) for i in range(count))
+        return made
+
+    yield make
+    for target in made:
+        target.stop()
+
+
+@pytest.fixture
+def running() -> Iterator[Callable[..., Running]]:
+    """Makes a router over targets; keyword arguments are the route's, `tenants` the table's."""
+    made: list[Running] = []
+
+    def make(among: list[Target], tenants: list[dict[str, Any]] | None = None, **route: Any) -> Running:
+        listed = [{"name": t.name, "upstream": t.url, "output_price": 1_000_000} for t in among]
+        table = {"routes": [{"model": "m", "targets": listed, "timeout_seconds": 5, **route}], "tenants": tenants or []}
+        made.append(Running(table))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
