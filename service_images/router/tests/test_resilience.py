@@ -96,7 +96,7 @@ def test_the_time_limit_is_of_all_attempts_together(targets: Targets, running: R
 
 def test_a_stream_that_breaks_off_is_gone_on_with_elsewhere(targets: Targets, running: Running) -> None:
     breaking, good = targets(2)
-    breaking.words = good.words = "the quick brown fox jumps".split()
+    breaking.words = good.words = ["the", "quick", "brown", "fox", "jumps"]
     breaking.break_after = 2
     router = running([breaking, good])
     for _ in range(6):
