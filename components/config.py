@@ -23,6 +23,7 @@ from components.config_gateway import Gateway
 from components.config_gpu import GpuPool
 from components.config_mesh import Mesh
 from components.config_problems import violation
+from components.config_routing import Routing
 from components.config_serving import Serving
 
 
@@ -125,6 +126,7 @@ class Model(Section):
     resources: Resources = setting(Change.SAFE, "Per replica", default=Resources(cpu="50m", memory="128Mi"))
     context_tokens: int = setting(Change.DISRUPTIVE, "Longest context in tokens", default=8192, ge=256, le=2_000_000)
     timeout_seconds: int = setting(Change.SAFE, "Limit of one answer", default=120, ge=1, le=3600)
+    routing: Routing = setting(Change.SAFE, "Retries, time limits, fallbacks, cached answers", default=Routing())
     serving: Serving | None = setting(Change.SAFE, "Weights, GPUs, scaling; else: simulator anywhere", default=None)
     first_token_milliseconds: int = setting(
         Change.SAFE, "Simulated time to the first token", default=0, ge=0, le=60_000

@@ -56,6 +56,7 @@ def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
         text = "envoy on a developer's machine: Kong is not to be had as a package"
         yield _Conflict(("gateway", "engine"), config.gateway.engine.value, text, "remove engine", ("environment",))
     yield from _serving_checks(config)
+    yield from _routing_checks(config)
     timeout_s = config.gateway.request_timeout_seconds
     for index, model in enumerate(config.models):
         if model.timeout_seconds > timeout_s:
@@ -63,6 +64,23 @@ def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
             text = f"at most gateway.requestTimeoutSeconds ({timeout_s})"
             fix = "lower it, or raise the gateway's timeout"
             yield _Conflict(location, model.timeout_seconds, text, fix, ("gateway.requestTimeoutSeconds",))
+
+
+def _routing_checks(config: PlatformConfig) -> Iterator[_Conflict]:
+    """Fallbacks against the models that there are."""
+    names = [model.name for model in config.models]
+    for index, model in enumerate(config.models):
+        for place, fallback in enumerate(model.routing.fallbacks):
+            if fallback not in names or fallback == model.name:
+                location = ("models", index, "routing", "fallbacks", place)
+                others = ", ".join(name for name in names if name != model.name)
+                text = f"another model: {others or 'there are none'}"
+                yield _Conflict(location, fallback, text, "name one of models, or remove it", ("models",))
+        first_s = model.routing.first_token_seconds
+        if first_s > model.timeout_seconds:
+            location = ("models", index, "routing", "firstTokenSeconds")
+            text = f"at most the model's timeoutSeconds ({model.timeout_seconds})"
+            yield _Conflict(location, first_s, text, "lower it, or raise timeoutSeconds", ())
 
 
 def _gpu_checks(cluster: Cluster, eks: Eks) -> Iterator[_Conflict]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from components.ai.service import ServiceIntent
 from components.config import Model, Observability, PlatformConfig
 from components.config_base import Resources
+from components.config_routing import Routing
 
 PORT = 8080
 
@@ -38,6 +40,18 @@ def intent_for(replicas: int, resources: Resources, discover: bool, observabilit
     )
 
 
+def _treatment(routing: Routing) -> dict[str, Any]:
+    """What the router's own table calls the fields of `routing`."""
+    cache = routing.cache
+    return {
+        "fallbacks": list(routing.fallbacks),
+        "attempts": routing.attempts,
+        "first_token_seconds": routing.first_token_seconds,
+        "hedge_seconds": routing.hedge_milliseconds / 1000,
+        "cache": {"ttl_seconds": cache.ttl_seconds, "any_temperature": cache.any_temperature} if cache else None,
+    }
+
+
 def route_table(models: Mapping[str, tuple[Model, str]]) -> str:
     """The JSON that the router reads; `models` maps a name to the model and its server's base URL."""
     routes = [
@@ -46,6 +60,7 @@ def route_table(models: Mapping[str, tuple[Model, str]]) -> str:
             "upstream": url,
             "timeout_seconds": model.timeout_seconds,
             "owned_by": model.engine.value,
+            **_treatment(model.routing),
         }
         for name, (model, url) in sorted(models.items())
     ]
