@@ -183,8 +183,11 @@ def test_deleting_waits_until_the_object_is_gone(engine: Engine, namespace: str,
         config = k8s.core.v1.ConfigMap("c", metadata={"namespace": namespace}, data={})
         export(name=config.metadata["name"])
 
+    def another() -> None:  # a program that makes nothing at all may end before the engine has heard of it
+        k8s.core.v1.ConfigMap("d", metadata={"namespace": namespace}, data={})
+
     name = engine.up(program).outputs["name"].value
-    engine.up(lambda: None)
+    engine.up(another)
     with pytest.raises(ApiException) as error:
         core.read_namespaced_config_map(name, namespace)
     assert error.value.status == 404
