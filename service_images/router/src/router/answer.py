@@ -48,8 +48,12 @@ class Answer:
         extra = b""
         if error.status in (429, 503):
             extra = b"retry-after: %d\r\n" % max(1, round(self.retry_after_s + 0.5))
-        self.write(error.status, b"application/json", msgspec.json.encode(error.envelope()), extra)
+        self.write(error.status, b"application/json", self.envelope(error), extra)
         self.finish(error.status)
+
+    def envelope(self, error: ApiError) -> bytes:
+        """The body of an error."""
+        return msgspec.json.encode(error.envelope())
 
     def write(self, status: int, kind: bytes, body: bytes, extra: bytes) -> None:
         """Write head and body at once."""

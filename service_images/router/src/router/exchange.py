@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.errors import ApiError, ErrorType
 
-from router import continuation, payload, usage
+from router import anthropic, continuation, payload, usage
 from router.answer import Answer
 from router.cache import ResponseCache
 from router.leg import Leg
@@ -46,6 +46,8 @@ class Exchange(Answer):
     """Whether the usage at the end of a stream is the router's own wish."""
     partial = ""
     """What a target said before it broke off, for the next one to go on with."""
+    dialect: anthropic.Stream | None = None
+    """Where the client speaks Anthropic's API: what turns streams into it."""
     deadline = float("inf")
     _size = 0
     _turn = False
@@ -60,7 +62,7 @@ class Exchange(Answer):
     _retry: asyncio.TimerHandle | None = None
 
     def __init__(self, front: Front, core: Core, path: bytes, headers: dict[bytes, bytes]) -> None:
-        self.front, self.core, self.path = front, core, path
+        self.front, self.core, self.path, self.upstream_path = front, core, path, path
         self.path_text = _TEXTS[path]
         self.headers = headers
         self.started = core.now()
@@ -132,18 +134,22 @@ class Exchange(Answer):
             message = "The API key is missing or not known."
             raise ApiError(401, message, ErrorType.AUTHENTICATION, code="invalid_api_key")
         self.tenant = account.label
-        self.ask = ask = payload.read(self.path, self.body)
+        if self.path == anthropic.PATH:
+            self.body, self.upstream_path = anthropic.request(self.body), payload.CHAT
+        self.ask = ask = payload.read(self.upstream_path, self.body)
         route = core.routes.get(ask.model)
         if route is None or (account.models and ask.model not in account.models):
             message = f"The model `{ask.model[:256]}` does not exist."
             raise ApiError(404, message, ErrorType.NOT_FOUND, param="model", code="model_not_found")
         self.route, self.model = route, ask.model
+        if self.path == anthropic.PATH:
+            self.dialect = anthropic.Stream(self.request_id.decode(), ask.model)
         self.deadline = now + route.route.timeout_seconds
         if account.requests is not None and (wait := account.requests.wait_s(1, now)):
             self._limit("rate_limit_exceeded", "Too many requests a minute.", wait)
         policy = route.route.cache
         if policy is not None and not ask.stream and (policy.any_temperature or ask.temperature == 0):
-            self._cache_key = ResponseCache.key(account.id, self.path, self.body)
+            self._cache_key = ResponseCache.key(account.id, self.upstream_path, self.body)
             found = core.cache.get(self._cache_key, now)
             core.measures.cache.values["miss" if found is None else "hit",] += 1
             if found is not None:
@@ -249,7 +255,7 @@ class Exchange(Answer):
         self.front.log_upstream(self, reason)
         self._legs.clear()
         self.winner = None
-        words = continuation.said(sent) if sent is not None and self.path == b"/v1/chat/completions" else None
+        words = continuation.said(sent) if sent is not None and self.upstream_path == payload.CHAT else None
         if words is None:
             self.interrupt()
             return
@@ -315,14 +321,39 @@ class Exchange(Answer):
             self.used = usage.of_answer(body)
             if self._cache_key is not None:
                 self._keep(body)
-        self.write(status, kind, body, b"x-router-target: %s\r\n" % label)
-        self.finish(status)
+        self._whole(status, kind, body, b"x-router-target: %s\r\n" % label)
 
     def answer_again(self, body: bytes) -> None:
         """Answer with what a target said to somebody who asked the same."""
         self._cache_key = None
-        self.write(200, b"application/json", body, b"x-cache: hit\r\n")
-        self.finish(200)
+        self._whole(200, b"application/json", body, b"x-cache: hit\r\n")
+
+    def _whole(self, status: int, kind: bytes, body: bytes, extra: bytes) -> None:
+        if self.dialect is not None:
+            try:
+                body = self._translated(status, body)
+            except ApiError as error:
+                self.refuse(error)
+                return
+        self.write(status, kind, body, extra)
+        self.finish(status)
+
+    def _translated(self, status: int, body: bytes) -> bytes:
+        if status != 200:
+            message = anthropic.message_of(body)
+            raise ApiError(status, message, code="upstream_refused")
+        return anthropic.answer(body, self.request_id.decode())
+
+    def envelope(self, error: ApiError) -> bytes:
+        """The body of an error, in the client's dialect."""
+        return anthropic.error(error) if self.path == anthropic.PATH else super().envelope(error)
+
+    def relay(self, data: bytes) -> bool:
+        """Pass a piece of a stream on, in the client's dialect."""
+        if self.dialect is not None and data:
+            data = self.dialect.feed(data)
+            self.used = self.dialect.used or self.used
+        return super().relay(data)
 
     def _keep(self, body: bytes) -> None:
         key, self._cache_key = self._cache_key, None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from kit.errors import ApiError
 
-from router import usage
+from router import anthropic, usage
 
 if TYPE_CHECKING:
     from router.exchange import Exchange
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TEXT = {"/v1/chat/completions": "messages", "/v1/responses": "input", "/v1/embeddings": "input"}
-PATHS = frozenset((*(path.encode() for path in _TEXT), b"/v1/completions"))
+CHAT = b"/v1/chat/completions"
+PATHS = frozenset((*(path.encode() for path in _TEXT), b"/v1/completions", anthropic.PATH))
 """What the fast path serves, with POST."""
 _ASKED = b',"stream_options":{"include_usage":true}}'
 
@@ -71,7 +72,7 @@ def request(exchange: Exchange, state: TargetState) -> bytes:
         b"traceparent: %s\r\ncontent-length: %d\r\n\r\n%s"
         % (
             state.prefix,
-            exchange.path,
+            exchange.upstream_path,
             state.host_header,
             exchange.request_id,
             exchange.traceparent,
@@ -85,8 +86,8 @@ def _body(exchange: Exchange, state: TargetState) -> bytes:
     ask, body = exchange.ask, exchange.body
     assert ask is not None
     model = state.target.upstream_model or exchange.route_model
-    counts = ask.stream and exchange.path == b"/v1/chat/completions" and not wants_usage(exchange)
-    exchange.hides_usage = counts
+    counts = ask.stream and exchange.upstream_path == CHAT and not wants_usage(exchange)
+    exchange.hides_usage = counts and exchange.dialect is None
     if model == ask.model and not exchange.partial:
         if not counts:
             return body
