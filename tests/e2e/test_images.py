@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,11 @@ def test_the_root_file_system_is_the_same_when_made_again(tmp_path: Path) -> Non
     list_file = IMAGES[ImageName.BASE].folder / "packages.txt"
     names = [line for line in list_file.read_text().splitlines() if line and not line.startswith("#")]
     for number in (1, 2):
-        context._make_rootfs(names, tmp_path / f"{number}.tar")
-    assert _sha256(tmp_path / "1.tar") == _sha256(tmp_path / "2.tar")
+        (tmp_path / str(number)).mkdir()
+    files = [tmp_path / str(number) / "rootfs.tar" for number in (1, 2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda file: context._make_rootfs(names, file), files))
+    assert _sha256(files[0]) == _sha256(files[1])
 
 
 @pytest.mark.parametrize("name", LOCAL)

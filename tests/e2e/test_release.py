@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) ->
     made.edit("staging", _staging)
     with installed(api, "karpenter/*.yaml"):
         yield made
-        for stack in ("staging", "dev"):
-            made.forge("destroy", "-s", stack, check=False)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda stack: made.forge("destroy", "-s", stack, check=False), ("staging", "dev")))
         core = client.CoreV1Api(api)
         left = {n.metadata.name for n in core.list_namespace().items} & {"platform-dev", "platform-staging"}
     for name in left:
