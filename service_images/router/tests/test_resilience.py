@@ -326,3 +326,23 @@ def test_an_http_1_0_client_gets_a_stream_without_chunks(targets: Targets, runni
             received += data
     assert b"transfer-encoding" not in received
     assert received.endswith(b"data: [DONE]\n\n")
+
+
+def test_an_idle_connection_is_closed_in_the_end(
+    targets: Targets, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    monkeypatch.setattr("router.core.WATCH_S", 0.1)
+    router = running(targets(1))
+    router.server.config.timeout_keep_alive = 1
+    body = b'{"model":"m","messages":[{"role":"user","content":"x"}]}'
+    host, port = router.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+        )
+        received = b""
+        while data := connection.recv(65536):  # until it is closed
+            received += data
+    assert received.startswith(b"HTTP/1.1 200 OK")

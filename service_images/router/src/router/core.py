@@ -19,10 +19,13 @@ from router.tenancy import Accounts
 
 if TYPE_CHECKING:
     from router.exchange import Exchange
+    from router.front import Front
 
 log = logs.get("router.core")
 RECENT = 4096
 """Answers of bandits that can still be judged."""
+WATCH_S = 5.0
+"""How often idle connections are looked at."""
 SWEEP_S = 0.01
 """How often the time limits of requests under way are looked at: one timer for all of them."""
 
@@ -36,6 +39,9 @@ class Core:
         self.cache = ResponseCache()
         self.in_flight: set[Exchange] = set()
         self._recent: OrderedDict[bytes, tuple[str, str]] = OrderedDict()
+        self.idle: dict[Front, float | None] = {}
+        """Connections without a request, and when that was first seen."""
+        self._watching = False
         self._sweeping = False
         self._prefix, self._count = secrets.token_hex(8).encode(), itertools.count()
         self._take(table, None)
@@ -91,6 +97,23 @@ class Core:
         if not self._sweeping:
             self._sweeping = True
             asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    def watch(self, keep_alive_s: float) -> None:
+        """Close connections that stay idle; one timer for all of them, while there are any."""
+        if not self._watching:
+            self._watching = True
+            asyncio.get_running_loop().call_later(WATCH_S, self._close_idle, keep_alive_s)
+
+    def _close_idle(self, keep_alive_s: float) -> None:
+        now = self.now()
+        for front, since in list(self.idle.items()):
+            if since is None:
+                self.idle[front] = now
+            elif now - since >= keep_alive_s:
+                front.transport.close()
+        self._watching = False
+        if self.idle or self.in_flight:
+            self.watch(keep_alive_s)
 
     def _sweep(self) -> None:
         now = self.now()
