@@ -28,11 +28,14 @@ from typing import Any
 import psutil
 
 from local import paths
+from local.toolchain import builder
+from local.toolchain.tools import ToolName
 
 LITELLM = "litellm[proxy]==1.106.2"
 UPSTREAM, ROUTER, PEER = 9800, 9700, 9701
 KEY = "cf-bench"
 SECONDS = 5
+STREAMS, STREAM_TOKENS = 256, 800
 QUESTION = {
     "model": "demo",
     "messages": [{"role": "user", "content": "Hello, how are you today? Tell me something."}],
@@ -183,6 +186,38 @@ def script(folder: Path, name: str, key: str) -> Path:
     return file
 
 
+def streams(port: int) -> dict[str, Any]:
+    """256 streams at once, a token every 5 ms each, read from the second core."""
+    client = str(Path(__file__).with_name("stream_client.py"))
+    command = ["taskset", "-c", "1", sys.executable, client, str(port), str(STREAMS), str(STREAM_TOKENS), KEY]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def paced(folder: Path) -> dict[str, Any]:
+    """Streams through the router beside the same ones without it; the model is vLLM's simulator."""
+    simulator = str(builder.resolve(ToolName.INFERENCE_SIM))
+    pace = ("--inter-token-latency=5ms", "--time-to-first-token=5ms", f"--max-num-seqs={STREAMS}")
+    flags = ("--model=demo", f"--port={UPSTREAM}", "--mode=random", "--max-model-len=8192", *pace)
+    with running(1, UPSTREAM, simulator, *flags):
+        direct = streams(UPSTREAM)
+        with router(folder, timeout_seconds=120):
+            routed = streams(ROUTER)
+    ratio = routed["median stream, s"] / direct["median stream, s"]
+    return {"streams, direct": direct, "streams, routed": routed, "time of a routed stream to a direct one": ratio}
+
+
+def flat(folder: Path, script: Path) -> dict[str, Any]:
+    """Memory over a million requests."""
+    with router(folder) as process:
+        load(ROUTER, script, 16, 10)
+        before, sent = process.memory_info().rss, 0.0
+        while sent < 1_000_000:
+            sent += load(ROUTER, script, 16, 20).rate * 20
+        after = process.memory_info().rss
+    sizes = {"before": round(before / 2**20, 1), "after": round(after / 2**20, 1)}
+    return {"resident MiB over a million requests": {**sizes, "requests": round(sent)}}
+
+
 def main() -> None:
     """Print one JSON object."""
     for program in ("nginx", "wrk", "taskset"):
@@ -208,12 +243,14 @@ def main() -> None:
             with router(folder, cache={"any_temperature": True}):
                 load(ROUTER, ours, 16, 2)
                 found["exact cache hits/s a core"] = round(load(ROUTER, ours, 64).rate)
+            found |= flat(folder, ours)
             with litellm(folder):
                 load(PEER, theirs, 16, 5)
                 peer = load(PEER, theirs, 16, 10)
                 found["LiteLLM proxy requests/s a core"] = round(peer.rate, 1)
                 found["LiteLLM p50 at 16, ms"] = peer.p50_ms
                 found["LiteLLM failed"] = peer.failed
+        found |= paced(folder)
         found["times LiteLLM"] = round(found["governed requests/s a core"] / peer.rate)
     print(json.dumps(found, indent=2))
 
