@@ -141,3 +141,11 @@ def test_quantities_are_read_as_kubernetes_does(text: str, number: float) -> Non
 def test_a_bad_quantity_is_a_value_error(text: str) -> None:
     with contextlib.suppress(ValueError):
         assert quantity(text) >= 0
+
+
+def test_policies_and_configuration_know_the_same_kubernetes_versions() -> None:
+    """The policy pack runs in a process of its own, which does not load the configuration for one list."""
+    from components.config_eks import SUPPORTED_VERSIONS
+    from policies.crossguard import aws_rules
+
+    assert aws_rules._SUPPORTED_KUBERNETES == SUPPORTED_VERSIONS
