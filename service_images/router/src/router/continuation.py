@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from router import usage
+
 _EVENT = b"\n\n"
 
 
@@ -47,7 +49,7 @@ def said(data: bytes) -> str | None:
 
 def without_usage(data: bytes) -> bytes:
     """Complete events, less those that hold nothing but usage."""
-    kept = [event for event in _events(data) if b'"usage"' not in event or not _only_usage(_content(event))]
+    kept = [event for event in _events(data) if not usage.told(event) or not _only_usage(_content(event))]
     return b"".join(event + _EVENT for event in kept)
 
 

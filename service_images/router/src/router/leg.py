@@ -107,7 +107,7 @@ class Leg:
         self._carry, data = data[end:], data[:end]
         if exchange.partial:
             data = continuation.without_role(data)
-        if b'"usage"' not in data:
+        if not usage.told(data):
             return data
         exchange.used = usage.of_events(data) or exchange.used
         return continuation.without_usage(data) if exchange.hides_usage else data

@@ -59,13 +59,18 @@ def of_answer(body: bytes) -> tuple[int, int] | None:
     return usage.prompt_tokens or usage.input_tokens, usage.completion_tokens or usage.output_tokens
 
 
+def told(data: bytes) -> bool:
+    """Whether a piece of an event stream has a usage in it; many servers send `"usage":null` with each event."""
+    return b'"usage":{' in data or b'"usage": {' in data
+
+
 def of_events(data: bytes) -> tuple[int, int] | None:
     """The usage in a piece of an event stream, if one of its lines has it."""
-    if b'"usage"' not in data:
+    if not told(data):
         return None
     found = None
     for line in data.split(b"\n"):
-        if line.startswith(b"data:") and b'"usage"' in line:
+        if line.startswith(b"data:") and told(line):
             found = of_answer(line[5:].strip()) or found
     return found
 
