@@ -18,6 +18,7 @@ from router.api import RouterApi
 from router.core import Core
 from router.discovery import Discovery
 from router.front import Front
+from router.live import LiveTable
 from router.measure import Measures
 from router.routes import RouteTableError, load
 
@@ -27,11 +28,14 @@ class RouterSettings(ServiceSettings):
 
     name: str = "router"
     routes_file: Path = Path("/etc/router/routes.json")
+    nats_url: str = ""
+    """Where changed route tables come from, such as nats://nats:4222; empty: the file alone, until a restart."""
+    nats_credentials: Path | None = None
     discover: bool = False
     """Whether models that KServe serves in this namespace are found and followed."""
 
 
-def create(core: Core, discovery: Discovery | None = None) -> Starlette:
+def create(core: Core, *followers: Discovery | LiveTable) -> Starlette:
     """The application beside the fast path."""
     client = httpx.AsyncClient(limits=httpx.Limits(max_connections=16))
     api = RouterApi(core, client)
@@ -39,10 +43,10 @@ def create(core: Core, discovery: Discovery | None = None) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with client:
-            following = asyncio.create_task(discovery.run()) if discovery else None
+            following = [asyncio.create_task(follower.run()) for follower in followers]
             yield
-            if following:
-                following.cancel()
+            for task in following:
+                task.cancel()
             core.measures.flush()
 
     return app.create(api.routes(), {"upstreams": api.upstreams}, lifespan)
@@ -66,10 +70,16 @@ def main() -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    discovery = Discovery.in_cluster(table) if settings.discover else None
-    if discovery is not None:
+    followers: list[Discovery | LiveTable] = []
+    take = core.reload
+    if settings.discover:
+        discovery = Discovery.in_cluster(table)
         discovery.changed = core.reload
-    server.run(create(core, discovery), settings, Front.of(core))
+        take = discovery.rebase
+        followers.append(discovery)
+    if settings.nats_url:
+        followers.append(LiveTable(settings.nats_url, take, settings.nats_credentials))
+    server.run(create(core, *followers), settings, Front.of(core))
     return 0
 
 

@@ -105,9 +105,17 @@ class Discovery:
             route = None if event["type"] == "DELETED" else route_of(event["object"])
             self._found = {k: v for k, v in self._found.items() if k != name} | ({name: route} if route else {})
         if self._found != before:
-            found = {route.model: route for route in self._found.values()}
-            kept = [route for route in self._static.routes if route.model not in found]
-            table = self._static.model_copy(update={"routes": (*kept, *found.values())})
-            self.table = table if kept or found else self._static
-            self.changed(self.table)
-            log.info("models", found=sorted(found), static=[route.model for route in kept])
+            self._merge()
+
+    def rebase(self, static: RouteTable) -> None:
+        """Take new static routes; what was found stays in front of them."""
+        self._static = static
+        self._merge()
+
+    def _merge(self) -> None:
+        found = {route.model: route for route in self._found.values()}
+        kept = [route for route in self._static.routes if route.model not in found]
+        table = self._static.model_copy(update={"routes": (*kept, *found.values())})
+        self.table = table if kept or found else self._static
+        self.changed(self.table)
+        log.info("models", found=sorted(found), static=[route.model for route in kept])

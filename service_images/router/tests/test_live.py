@@ -1,0 +1,172 @@
+"""Route tables over a real NATS server: hot, and never at the cost of what works."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import nats
+import pytest
+
+SOURCES = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(SOURCES / "kit" / "src"), str(SOURCES / "router" / "src")]
+
+from router.__main__ import create  # noqa: E402
+from router.core import Core  # noqa: E402
+from router.front import Front  # noqa: E402
+from router.live import BUCKET, KEY, LiveTable  # noqa: E402
+from router.routes import RouteTable  # noqa: E402
+
+from .conftest import serve  # noqa: E402
+
+WITHIN_S = 1.0
+Targets = Callable[[int], list[Any]]
+
+
+class Server:
+    """A NATS server with JetStream."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        """Run it until it takes connections."""
+        program = str(Path(sys.executable).with_name("nats-server"))
+        command = [program, "-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", str(self._folder)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise AssertionError("nats-server does not start")
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
+
+    def put(self, content: bytes) -> None:
+        """Write the table, as a control plane would."""
+
+        async def write() -> None:
+            connection = await nats.connect(self.url)
+            stream = connection.jetstream()
+            try:
+                bucket = await stream.key_value(BUCKET)
+            except nats.js.errors.BucketNotFoundError:
+                bucket = await stream.create_key_value(bucket=BUCKET)
+            await bucket.put(KEY, content)
+            await connection.close()
+
+        asyncio.run(write())
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    yield made
+    made.kill()
+
+
+def table(url: str, *models: str, tenants: list[dict[str, Any]] | None = None) -> bytes:
+    routes = [{"model": model, "upstream": url} for model in models]
+    return json.dumps({"routes": routes, "tenants": tenants or []}).encode()
+
+
+@pytest.fixture
+def follow(targets: Targets, server: Server) -> Iterator[tuple[httpx.Client, str]]:
+    """A router that knows the model "first" from its file and follows the server; and its target's URL."""
+    (target,) = targets(1)
+    core = Core(RouteTable.model_validate_json(table(target.url, "first")))
+    running, thread, url = serve(create(core, LiveTable(server.url, core.reload)), Front.of(core))
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        yield client, target.url
+    running.should_exit = True
+    thread.join()
+
+
+def models(client: httpx.Client) -> set[str]:
+    return {model["id"] for model in client.get("/v1/models").json()["data"]}
+
+
+def becomes(client: httpx.Client, wanted: set[str], within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if models(client) == wanted:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_table_that_is_there_is_taken_at_the_start(server: Server, follow: tuple[httpx.Client, str]) -> None:
+    client, url = follow
+    server.put(table(url, "first", "second"))
+    assert becomes(client, {"first", "second"}, 5)
+
+
+def test_a_new_table_is_in_force_within_a_second(server: Server, follow: tuple[httpx.Client, str]) -> None:
+    client, url = follow
+    server.put(table(url, "one"))
+    assert becomes(client, {"one"}, 5)
+    for number in range(3):
+        server.put(table(url, f"m{number}"))
+        assert becomes(client, {f"m{number}"}, WITHIN_S)
+
+
+def test_a_revoked_key_is_refused_within_a_second(server: Server, follow: tuple[httpx.Client, str]) -> None:
+    client, url = follow
+    tenant = {"id": "t", "keys": [hashlib.sha256(b"cf-1").hexdigest()]}
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+
+    def status() -> int:
+        return client.post("/v1/chat/completions", json=body, headers={"authorization": "Bearer cf-1"}).status_code
+
+    server.put(table(url, "m", tenants=[tenant]))
+    assert becomes(client, {"m"}, 5)
+    assert status() == 200
+    server.put(table(url, "m", tenants=[{**tenant, "keys": []}]))
+    deadline = time.monotonic() + WITHIN_S
+    while status() == 200 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert status() == 401
+
+
+def test_a_table_that_is_wrong_changes_nothing(server: Server, follow: tuple[httpx.Client, str]) -> None:
+    client, url = follow
+    server.put(table(url, "good"))
+    assert becomes(client, {"good"}, 5)
+    server.put(b'{"routes": [{"model": "bad"}]}')
+    server.put(b"\xff")
+    assert not becomes(client, {"bad"}, WITHIN_S)
+    assert models(client) == {"good"}
+    server.put(table(url, "better"))
+    assert becomes(client, {"better"}, WITHIN_S)
+
+
+def test_the_router_goes_on_while_nats_is_away_and_catches_up(server: Server, follow: tuple[httpx.Client, str]) -> None:
+    client, url = follow
+    server.put(table(url, "before"))
+    assert becomes(client, {"before"}, 5)
+    server.kill()
+    body = {"model": "before", "messages": [{"role": "user", "content": "x"}]}
+    assert [client.post("/v1/chat/completions", json=body).status_code for _ in range(20)] == [200] * 20
+    server.start()
+    server.put(table(url, "after"))
+    assert becomes(client, {"after"}, 10)
