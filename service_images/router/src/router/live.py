@@ -61,7 +61,7 @@ class LiveTable:
         connection = await nats.connect(
             self._url,
             name="router",
-            allow_reconnect=False,  # a new connection reads the table anew: nothing that was written meanwhile is missed
+            allow_reconnect=False,  # a new connection reads the table anew: nothing written meanwhile is missed
             connect_timeout=2,
             disconnected_cb=on_lost,
             closed_cb=on_lost,
