@@ -23,6 +23,7 @@ from components.config_gateway import Gateway
 from components.config_gpu import GpuPool
 from components.config_mesh import Mesh
 from components.config_problems import violation
+from components.config_routes import Route
 from components.config_routing import Routing
 from components.config_serving import Serving
 
@@ -177,6 +178,9 @@ class PlatformConfig(Section):
     mesh: Mesh = setting(Change.DISRUPTIVE, "Mutual TLS between services", default=Mesh())
     models: tuple[Model, ...] = setting(
         Change.SAFE, "Models that clients can ask", min_length=1, max_length=100, strict=False
+    )
+    routes: tuple[Route, ...] = setting(
+        Change.SAFE, "Names under which several models answer", default=(), max_length=100, strict=False
     )
     services: Services = setting(Change.SAFE, "The bundled AI services", default=Services())
     observability: Observability = setting(Change.SAFE, "Logs and traces", default=Observability())

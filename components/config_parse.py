@@ -67,15 +67,27 @@ def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
 
 
 def _routing_checks(config: PlatformConfig) -> Iterator[_Conflict]:
-    """Fallbacks against the models that there are."""
-    names = [model.name for model in config.models]
+    """Fallbacks and routes against the models that there are."""
+    models = [model.name for model in config.models]
+    names = [*models, *(route.name for route in config.routes)]
+    duplicate = first_duplicate(tuple(names))
+    if duplicate and models.count(duplicate) < 2:  # two models of one name are told already
+        text = "names of routes must be unique, and none of a model's"
+        yield _Conflict(("routes",), duplicate, text, f'rename the route "{duplicate}"', ("models",))
+    for kind, entries in (("models", config.models), ("routes", config.routes)):
+        for index, entry in enumerate(entries):
+            for place, fallback in enumerate(entry.routing.fallbacks):
+                if fallback not in names or fallback == entry.name:
+                    location = (kind, index, "routing", "fallbacks", place)
+                    others = ", ".join(name for name in names if name != entry.name)
+                    text = f"another model or route: {others or 'there are none'}"
+                    yield _Conflict(location, fallback, text, "name one of them, or remove it", ("models", "routes"))
+    for index, route in enumerate(config.routes):
+        for place, target in enumerate(route.targets):
+            if target.model not in models:
+                location = ("routes", index, "targets", place, "model")
+                yield _Conflict(location, target.model, f"one of models: {', '.join(models)}", "name one", ("models",))
     for index, model in enumerate(config.models):
-        for place, fallback in enumerate(model.routing.fallbacks):
-            if fallback not in names or fallback == model.name:
-                location = ("models", index, "routing", "fallbacks", place)
-                others = ", ".join(name for name in names if name != model.name)
-                text = f"another model: {others or 'there are none'}"
-                yield _Conflict(location, fallback, text, "name one of models, or remove it", ("models",))
         first_s = model.routing.first_token_seconds
         if first_s > model.timeout_seconds:
             location = ("models", index, "routing", "firstTokenSeconds")

@@ -159,7 +159,8 @@ class Platform(PlatformComponent):
     def _ai_router(self, image: pulumi.Input[str], models: list[tuple[Model, AiService | ModelServing]]) -> AiService:
         urls = pulumi.Output.all(**{model.name: service.url for model, service in models})
         by_name = {model.name: model for model, _ in models}
-        table = urls.apply(lambda found: router.route_table({n: (by_name[n], url) for n, url in found.items()}))
+        routes = self._config.routes
+        table = urls.apply(lambda found: router.route_table({n: (by_name[n], url) for n, url in found.items()}, routes))
         return AiService(
             f"{self._env}-router",
             router.intent(self._config),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from components.ai.service import ServiceIntent
 from components.config import Model, Observability, PlatformConfig
 from components.config_base import Resources
+from components.config_routes import Route
 from components.config_routing import Routing
 
 PORT = 8080
@@ -52,9 +53,9 @@ def _treatment(routing: Routing) -> dict[str, Any]:
     }
 
 
-def route_table(models: Mapping[str, tuple[Model, str]]) -> str:
+def route_table(models: Mapping[str, tuple[Model, str]], routes: Iterable[Route] = ()) -> str:
     """The JSON that the router reads; `models` maps a name to the model and its server's base URL."""
-    routes = [
+    table = [
         {
             "model": name,
             "upstream": url,
@@ -64,4 +65,39 @@ def route_table(models: Mapping[str, tuple[Model, str]]) -> str:
         }
         for name, (model, url) in sorted(models.items())
     ]
-    return json.dumps({"routes": routes}, indent=2)
+    return json.dumps({"routes": [*table, *(_shared(route, models) for route in routes)]}, indent=2)
+
+
+def _shared(route: Route, models: Mapping[str, tuple[Model, str]]) -> dict[str, Any]:
+    """A name under which several models answer."""
+    canary = route.canary
+    trial = (
+        {
+            "target": canary.model,
+            "steps": list(canary.steps),
+            "requests_per_step": canary.requests_per_step,
+            "max_error_ratio": canary.max_error_ratio,
+            "max_latency_ratio": canary.max_latency_ratio,
+        }
+        if canary
+        else None
+    )
+    return {
+        "model": route.name,
+        "targets": [
+            {
+                "name": target.model,
+                "upstream": models[target.model][1],
+                "upstream_model": target.model,
+                "weight": target.weight,
+                "input_price": target.input_price,
+                "output_price": target.output_price,
+            }
+            for target in route.targets
+        ],
+        "strategy": route.strategy.value,
+        "sticky": route.sticky,
+        "canary": trial,
+        "timeout_seconds": max(models[target.model][0].timeout_seconds for target in route.targets),
+        **_treatment(route.routing),
+    }

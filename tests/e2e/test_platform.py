@@ -93,13 +93,19 @@ def test_plain_pulumi_explains_the_same_typo(edited_stack: Path) -> None:
     assert "Traceback" not in text
 
 
-def test_a_model_is_added_and_removed(edited_stack: Path, openai_client) -> None:
+def test_a_model_and_a_route_are_added_and_removed(edited_stack: Path, openai_client) -> None:
     content = yaml.safe_load(edited_stack.read_text())
-    content["config"]["cogniforge:platform"]["models"].append({"name": "second"})
+    platform = content["config"]["cogniforge:platform"]
+    platform["models"].append({"name": "second"})
+    platform["routes"] = [{"name": "either", "targets": [{"model": "demo"}, {"model": "second"}]}]
     edited_stack.write_text(yaml.safe_dump(content))
     forge("up")
-    assert {model.id for model in openai_client.models.list()} == {"demo", "second"}
-    content["config"]["cogniforge:platform"]["models"].pop()
+    assert {model.id for model in openai_client.models.list()} == {"demo", "second", "either"}
+    question = [{"role": "user", "content": "Who are you?"}]
+    answers = [openai_client.chat.completions.create(model="either", messages=question).model for _ in range(20)]
+    assert set(answers) == {"demo", "second"}
+    platform["models"].pop()
+    del platform["routes"]
     edited_stack.write_text(yaml.safe_dump(content))
     forge("up")
     assert {model.id for model in openai_client.models.list()} == {"demo"}

@@ -57,3 +57,13 @@ def test_the_tutorials_configuration_is_valid() -> None:
     models = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])["models"]
     data = yaml.safe_load((ROOT / "stacks/Pulumi.local.yaml").read_text())["config"]["cogniforge:platform"]
     assert len(parse({**data, "models": models}).models) == 2
+
+
+def _examples() -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/how-to/routes.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("example", _examples())
+def test_every_example_of_a_route_is_valid(example: str) -> None:
+    data = yaml.safe_load((ROOT / "stacks/Pulumi.local.yaml").read_text())["config"]["cogniforge:platform"]
+    assert parse({**data, **yaml.safe_load(example)}).routes[0].name == "chat"

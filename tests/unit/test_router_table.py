@@ -9,6 +9,7 @@ import pytest
 
 from components.ai import router as component
 from components.config import Model
+from components.config_routes import Route, Strategy
 from local import paths
 
 sys.path[:0] = [str(paths.PROJECT / "service_images" / name / "src") for name in ("kit", "router")]
@@ -42,3 +43,31 @@ def test_a_cache_is_configured_with_its_time() -> None:
     model = _model(routing={"cache": {"ttlSeconds": 7, "anyTemperature": True}})
     table = json.loads(component.route_table({"m": (model, "http://m:8000")}))
     assert RouteTable.model_validate(table).routes[0].cache.model_dump() == {"ttl_seconds": 7, "any_temperature": True}  # type: ignore[union-attr]
+
+
+def _shared(**fields: object) -> RouteTable:
+    models = {name: (_model(name=name, timeoutSeconds=n), f"http://{name}:8000") for n, name in ((10, "a"), (20, "b"))}
+    route = Route.model_validate({"name": "chat", "targets": [{"model": "a"}, {"model": "b", "weight": 9}], **fields})
+    return RouteTable.model_validate_json(component.route_table(models, [route]))
+
+
+def test_a_route_asks_each_model_by_its_own_name() -> None:
+    route = _shared().find("chat")
+    assert route is not None
+    found = [(t.name, str(t.upstream), t.upstream_model, t.weight) for t in route.targets]
+    assert found == [("a", "http://a:8000/", "a", 1), ("b", "http://b:8000/", "b", 9)]
+    assert route.timeout_seconds == 20
+
+
+@pytest.mark.parametrize("strategy", [s for s in Strategy if s is not Strategy.CANARY])
+def test_every_strategy_is_one_of_the_routers(strategy: Strategy) -> None:
+    route = _shared(strategy=strategy.value).find("chat")
+    assert route is not None
+    assert route.strategy.value == strategy.value
+
+
+def test_a_canary_reaches_the_router() -> None:
+    route = _shared(strategy="canary", canary={"model": "b", "steps": [0.1, 1], "requestsPerStep": 7}).find("chat")
+    assert route is not None
+    assert route.canary is not None
+    assert (route.canary.target, route.canary.steps, route.canary.requests_per_step) == ("b", (0.1, 1.0), 7)
