@@ -200,7 +200,7 @@ def paced(folder: Path) -> dict[str, Any]:
     flags = ("--model=demo", f"--port={UPSTREAM}", "--mode=random", "--max-model-len=8192", *pace)
     with running(1, UPSTREAM, simulator, *flags):
         direct = streams(UPSTREAM)
-        with router(folder, timeout_seconds=120):
+        with router(folder, timeout_seconds=120, targets=[{"name": "a", "upstream": f"http://127.0.0.1:{UPSTREAM}"}]):
             routed = streams(ROUTER)
     ratio = routed["median stream, s"] / direct["median stream, s"]
     return {"streams, direct": direct, "streams, routed": routed, "time of a routed stream to a direct one": ratio}
@@ -243,16 +243,24 @@ def main() -> None:
             with router(folder, cache={"any_temperature": True}):
                 load(ROUTER, ours, 16, 2)
                 found["exact cache hits/s a core"] = round(load(ROUTER, ours, 64).rate)
+            note(found)
             found |= flat(folder, ours)
+            note(found)
             with litellm(folder):
                 load(PEER, theirs, 16, 5)
                 peer = load(PEER, theirs, 16, 10)
                 found["LiteLLM proxy requests/s a core"] = round(peer.rate, 1)
                 found["LiteLLM p50 at 16, ms"] = peer.p50_ms
                 found["LiteLLM failed"] = peer.failed
+        note(found)
         found |= paced(folder)
         found["times LiteLLM"] = round(found["governed requests/s a core"] / peer.rate)
     print(json.dumps(found, indent=2))
+
+
+def note(found: dict[str, Any]) -> None:
+    """Show what is measured so far."""
+    print(json.dumps(found), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
