@@ -56,6 +56,7 @@ test: setup
 
 schema: setup
 	$(VENV)/bin/python -m components.schema
+	cd service_images/router/src && PYTHONPATH=../../kit/src ../../../$(VENV)/bin/python -m router.openapi > ../openapi.json
 
 lock:
 	uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -o requirements.lock

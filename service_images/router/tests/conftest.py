@@ -44,6 +44,9 @@ def serve(app: Any, http: Any = "httptools") -> tuple[uvicorn.Server, threading.
     return server, thread, f"http://127.0.0.1:{port}"
 
 
+OTHERS = ("completions", "embeddings", "responses")
+
+
 class Target:
     """An OpenAI-compatible server that does what the test tells it."""
 
@@ -58,6 +61,10 @@ class Target:
         routes = [
             Route("/v1/models", lambda _: JSONResponse({"data": []})),
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
+            *(
+                Route(f"/v1/{name}", self.other, methods=["POST"])
+                for name in ("completions", "embeddings", "responses")
+            ),
         ]
         self.app = Starlette(routes=routes)
         self.server, self.thread, self.url = serve(self.app)
@@ -76,8 +83,13 @@ class Target:
             return JSONResponse({"choices": [{"index": 0, "message": message}], "usage": usage})
         return StreamingResponse(self._events(body, usage), media_type="text/event-stream")
 
+    async def other(self, request: Request) -> Response:
+        """Answer what is no chat."""
+        self.seen.append(await request.json())
+        return JSONResponse({"object": "list", "data": [], "usage": {"prompt_tokens": 5, "total_tokens": 5}})
+
     async def _events(self, body: dict[str, Any], usage: dict[str, int]) -> Any:
-        said = body["messages"][-1]["content"].split() if body.get("continue_final_message") else []
+        said = str(body["messages"][-1].get("content")).split() if body.get("continue_final_message") else []
         yield _event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
         for number, word in enumerate(self.words[len(said) :]):
             if self.break_after == number:

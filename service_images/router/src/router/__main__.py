@@ -13,7 +13,11 @@ import httpx
 from kit import app, logs, server, telemetry
 from kit.settings import LogLevel, ServiceSettings
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
+from router import openapi
 from router.api import RouterApi
 from router.core import Core
 from router.discovery import Discovery
@@ -49,7 +53,13 @@ def create(core: Core, *followers: Discovery | LiveTable) -> Starlette:
                 task.cancel()
             core.measures.flush()
 
-    return app.create(api.routes(), {"upstreams": api.upstreams}, lifespan)
+    described = openapi.document()
+
+    async def describe(_: Request) -> Response:
+        return JSONResponse(described)
+
+    routes = [*api.routes(), Route("/openapi.json", describe)]
+    return app.create(routes, {"upstreams": api.upstreams}, lifespan)
 
 
 def main() -> int:

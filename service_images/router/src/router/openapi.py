@@ -1,0 +1,186 @@
+"""The router's OpenAPI document: served at /openapi.json, published as openapi.json beside the sources."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from router import anthropic
+from router.api import Feedback
+
+Json = dict[str, Any]
+API_VERSION = "1.0.0"
+_MODEL: Json = {"type": "string", "minLength": 1, "maxLength": 256}
+
+
+def _text(description: str) -> Json:
+    return {"type": "string", "description": description}
+
+
+_MESSAGE: Json = {
+    "type": "object",
+    "required": ["role"],
+    "properties": {
+        "role": _text("system, user, assistant or tool"),
+        "content": {"type": ["string", "array", "null"], "description": "Text, or parts"},
+    },
+}
+_SHARED: Json = {
+    "model": _MODEL,
+    "stream": {"type": "boolean", "default": False},
+    "temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},
+    "max_tokens": {"type": ["integer", "null"], "minimum": 0, "maximum": 1_000_000},
+    "user": {"type": ["string", "null"], "description": "Whom stickiness is about"},
+}
+
+
+def _asks(field: str, schema: Json, **more: Json) -> Json:
+    """The schema of a request; what the router does not know passes through to the model."""
+    properties = {**_SHARED, field: schema, **more}
+    return {"type": "object", "required": ["model", field], "properties": properties, "additionalProperties": True}
+
+
+def _body(schema: Json) -> Json:
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+def _error(description: str, reference: str = "Error") -> Json:
+    schema = {"$ref": f"#/components/schemas/{reference}"}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _answers(schema: Json, reference: str = "Error") -> Json:
+    """What a request for a model may be answered with."""
+    content = {"application/json": {"schema": schema}, "text/event-stream": {}}
+    return {
+        "200": {"description": "The answer; with `stream`, its events", "content": content},
+        "400": _error("The request is wrong; `param` names the field", reference),
+        "401": _error("The API key is missing or not known", reference),
+        "404": _error("There is no such model", reference),
+        "413": _error("The body is larger than 16 MiB", reference),
+        "429": _error("A rate or a budget is used up; `retry-after` says when to come back", reference),
+        "502": _error("No target gave an answer", reference),
+        "503": _error("No target may be asked now", reference),
+        "504": _error("No target answered in time", reference),
+    }
+
+
+def _ask(name: str, summary: str, request: Json, answer: Json, reference: str = "Error") -> Json:
+    return {
+        "post": {
+            "operationId": name,
+            "summary": summary,
+            "requestBody": _body(request),
+            "responses": _answers(answer, reference),
+        }
+    }
+
+
+def _schema(model: Any) -> Json:
+    """A pydantic model's schema, with its definitions inside: OpenAPI has no place for them."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/Anthropic{model}")
+    schema.pop("$defs", None)
+    return schema
+
+
+def _definitions() -> Json:
+    template = "#/components/schemas/Anthropic{model}"
+    found = anthropic.Request.model_json_schema(ref_template=template).get("$defs", {})
+    return {f"Anthropic{name}": schema for name, schema in found.items()}
+
+
+def document() -> Json:
+    """The whole document."""
+    completion: Json = {"type": "object", "properties": {"choices": {"type": "array"}, "usage": {"type": "object"}}}
+    anything: Json = {"type": "object"}
+    texts: Json = {"type": ["string", "array"], "minLength": 1, "minItems": 1}
+    listed: Json = {"type": "object", "required": ["object", "data"], "properties": {"data": {"type": "array"}}}
+    messages: Json = {"type": "array", "minItems": 1, "items": _MESSAGE}
+    missing = {"404": _error("There is no such model")}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "CogniForge AI Router",
+            "version": API_VERSION,
+            "description": "One API in front of every model. Unknown fields of a request pass through to the model.",
+        },
+        "security": [{"key": []}],
+        "paths": {
+            "/v1/chat/completions": _ask(
+                "createChatCompletion", "Answer a conversation", _asks("messages", messages), completion
+            ),
+            "/v1/completions": _ask("createCompletion", "Go on with a text", _asks("prompt", texts), completion),
+            "/v1/embeddings": _ask("createEmbedding", "Turn texts into vectors", _asks("input", texts), anything),
+            "/v1/responses": _ask("createResponse", "Answer in OpenAI's newer form", _asks("input", texts), anything),
+            "/v1/messages": _ask(
+                "createMessage",
+                "Answer in Anthropic's form",
+                _schema(anthropic.Request),
+                anything,
+                "AnthropicError",
+            ),
+            "/v1/models": {
+                "get": {
+                    "operationId": "listModels",
+                    "summary": "List the models",
+                    "responses": {"200": {"description": "All", "content": {"application/json": {"schema": listed}}}},
+                }
+            },
+            "/v1/models/{model}": {
+                "get": {
+                    "operationId": "getModel",
+                    "summary": "Describe a model",
+                    "parameters": [{"name": "model", "in": "path", "required": True, "schema": _MODEL}],
+                    "responses": {
+                        "200": {"description": "It", "content": {"application/json": {"schema": anything}}},
+                        **missing,
+                    },
+                }
+            },
+            "/v1/feedback": {
+                "post": {
+                    "operationId": "giveFeedback",
+                    "summary": "Say what an answer was worth",
+                    "requestBody": _body(_schema(Feedback)),
+                    "responses": {
+                        "204": {"description": "Taken"},
+                        "400": _error("The request is wrong"),
+                        "404": _error("No recent answer has this id"),
+                        "413": _error("The body is too large"),
+                    },
+                }
+            },
+        },
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": {"Error": _envelope(), "AnthropicError": _anthropic_envelope(), **_definitions()},
+        },
+    }
+
+
+def _envelope() -> Json:
+    error: Json = {
+        "type": "object",
+        "required": ["message", "type", "param", "code"],
+        "properties": {
+            "message": {"type": "string"},
+            "type": {"type": "string"},
+            "param": {"type": ["string", "null"]},
+            "code": {"type": ["string", "null"]},
+        },
+    }
+    return {"type": "object", "required": ["error"], "properties": {"error": error}}
+
+
+def _anthropic_envelope() -> Json:
+    error: Json = {
+        "type": "object",
+        "required": ["type", "message"],
+        "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+    }
+    properties = {"type": {"const": "error"}, "error": error}
+    return {"type": "object", "required": ["type", "error"], "properties": properties}
+
+
+if __name__ == "__main__":
+    print(json.dumps(document(), indent=2))
