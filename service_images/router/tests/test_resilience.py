@@ -252,6 +252,41 @@ def test_one_who_waits_and_leaves_takes_nobody_along(targets: Targets, running: 
     assert len(target.seen) == 1
 
 
+def test_a_repeated_request_is_done_once(targets: Targets, running: Running) -> None:
+    (target,) = targets(1)
+    router = running([target])
+    first, second, other = (router.ask(headers={"idempotency-key": key}) for key in ("k1", "k1", "k2"))
+    assert second.json() == first.json()
+    assert other.status_code == 200
+    assert len(target.seen) == 2
+
+
+def test_a_request_repeated_while_it_runs_waits_for_its_answer(targets: Targets, running: Running) -> None:
+    (target,) = targets(1)
+    target.delay_s = 0.3
+    router = running([target])
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: router.ask(headers={"idempotency-key": "k"}), range(4)))
+    assert {a.status_code for a in answers} == {200}
+    assert len(target.seen) == 1
+
+
+def test_a_key_of_another_request_is_refused(targets: Targets, running: Running) -> None:
+    router = running(targets(1))
+    router.ask("one", headers={"idempotency-key": "k"})
+    answer = router.ask("two", headers={"idempotency-key": "k"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "idempotency_key_reused")
+
+
+def test_a_failed_request_can_be_repeated(targets: Targets, running: Running) -> None:
+    (target,) = targets(1)
+    router = running([target], attempts=1)
+    target.status = 500
+    assert router.ask(headers={"idempotency-key": "k"}).status_code == 502
+    target.status = 200
+    assert router.ask(headers={"idempotency-key": "k"}).status_code == 200
+
+
 # --- feedback, reload, connections --------------------------------------------------------------
 
 

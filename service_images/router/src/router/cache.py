@@ -10,6 +10,8 @@ MAX_BYTES = 16 * 1024 * 1024
 """Of all answers together."""
 MAX_ANSWER = 256 * 1024
 """Larger answers are not kept."""
+MAX_MEANINGS = 16_384
+"""Keys of repeated requests that are remembered with what they stood for."""
 _OVERHEAD = 200
 """Bytes that an entry takes beside the answer."""
 
@@ -26,6 +28,7 @@ class ResponseCache:
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._entries: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
+        self._meanings: OrderedDict[bytes, bytes] = OrderedDict()
         self._waiting: dict[bytes, list[Waiter]] = {}
         self._max, self._size = max_bytes, 0
         self.hits = 0
@@ -50,6 +53,13 @@ class ResponseCache:
         self._entries.move_to_end(key)
         self.hits += 1
         return body
+
+    def same(self, key: bytes, content: bytes) -> bool:
+        """Whether `key` has stood for this content all the time that it is remembered; it does from now on."""
+        known = self._meanings.setdefault(key, content)
+        if len(self._meanings) > MAX_MEANINGS:
+            self._meanings.popitem(last=False)
+        return known == content
 
     def put(self, key: bytes, body: bytes, until: float) -> None:
         """Keep an answer."""

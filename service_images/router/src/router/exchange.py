@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from router.tenancy import Account
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
+IDEMPOTENT_S = 600.0
+"""A request with an Idempotency-Key is answered again for so long, as long as there is room for its answer."""
 ROUNDS = 3
 """Times that all targets are asked once more."""
 RETRY_PAUSE_S = 0.05
 """Before a target is asked again, at most so long, doubling with each time; random, so that callers spread."""
-_OPERATIONS = {"/v1/embeddings": "embeddings", "/v1/completions": "text_completion"}
-_TEXTS = {path: path.decode() for path in payload.PATHS}
 
 
 class Exchange(Answer):
@@ -57,13 +57,14 @@ class Exchange(Answer):
     _reason = "no target is available"
     _timed_out = False
     _cache_key: bytes | None = None
+    _ttl_s = 0.0
     _leads = False
     """Whether others wait for the answer to this request."""
     _retry: asyncio.TimerHandle | None = None
 
     def __init__(self, front: Front, core: Core, path: bytes, headers: dict[bytes, bytes]) -> None:
         self.front, self.core, self.path, self.upstream_path = front, core, path, path
-        self.path_text = _TEXTS[path]
+        self.path_text = payload.TEXTS[path]
         self.headers = headers
         self.started = core.now()
         given = headers.get(b"x-request-id")
@@ -77,7 +78,7 @@ class Exchange(Answer):
     @property
     def operation(self) -> str:
         """What the semantic conventions call it."""
-        return _OPERATIONS.get(self.path_text, "chat")
+        return payload.OPERATIONS.get(self.path_text, "chat")
 
     # --- what the server calls ----------------------------------------------------------------
 
@@ -147,9 +148,8 @@ class Exchange(Answer):
         self.deadline = now + route.route.timeout_seconds
         if account.requests is not None and (wait := account.requests.wait_s(1, now)):
             self._limit("rate_limit_exceeded", "Too many requests a minute.", wait)
-        policy = route.route.cache
-        if policy is not None and not ask.stream and (policy.any_temperature or ask.temperature == 0):
-            self._cache_key = ResponseCache.key(account.id, self.upstream_path, self.body)
+        self._cache_key = None if ask.stream else self._again_key(account, route, ask)
+        if self._cache_key is not None:
             found = core.cache.get(self._cache_key, now)
             core.measures.cache.values["miss" if found is None else "hit",] += 1
             if found is not None:
@@ -163,6 +163,22 @@ class Exchange(Answer):
                 return  # an equal request is on its way: `on_shared` brings its answer
         self._fallbacks = route.fallbacks
         self.attempt(now)
+
+    def _again_key(self, account: Account, route: RouteState, ask: usage.Ask) -> bytes | None:
+        """Under what the answer is kept: for a repeated request, or for all equal ones; None: not at all."""
+        policy, repeated = route.route.cache, self.headers.get(b"idempotency-key")
+        if repeated:
+            equal = ResponseCache.key(account.id, self.upstream_path, self.body)
+            key = ResponseCache.key(account.id, b"idempotency-key", repeated)
+            if not self.core.cache.same(key, equal):
+                message = "This Idempotency-Key was used for another request."
+                raise ApiError(422, message, param="Idempotency-Key", code="idempotency_key_reused")
+            self._ttl_s = IDEMPOTENT_S
+            return key
+        if policy is not None and (policy.any_temperature or ask.temperature == 0):
+            self._ttl_s = policy.ttl_seconds
+            return ResponseCache.key(account.id, self.upstream_path, self.body)
+        return None
 
     def _reserve(self, account: Account, route: RouteState, ask: usage.Ask, now: float) -> None:
         """Set tokens and money aside, so that requests under way cannot overspend together."""
@@ -357,10 +373,8 @@ class Exchange(Answer):
 
     def _keep(self, body: bytes) -> None:
         key, self._cache_key = self._cache_key, None
-        policy = self.route.route.cache if self.route is not None else None
         assert key is not None
-        if policy is not None:
-            self.core.cache.put(key, body, self.core.now() + policy.ttl_seconds)
+        self.core.cache.put(key, body, self.core.now() + self._ttl_s)
         self.core.cache.settle(key, body)
 
     def finish(self, status: int) -> None:

@@ -44,6 +44,14 @@ def _body(schema: Json) -> Json:
     return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
+_REPEATED: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Repeats of a request that is not streamed are answered with its answer, for ten minutes",
+    "schema": {"type": "string", "maxLength": 255},
+}
+
+
 def _error(description: str, reference: str = "Error") -> Json:
     schema = {"$ref": f"#/components/schemas/{reference}"}
     return {"description": description, "content": {"application/json": {"schema": schema}}}
@@ -58,6 +66,7 @@ def _answers(schema: Json, reference: str = "Error") -> Json:
         "401": _error("The API key is missing or not known", reference),
         "404": _error("There is no such model", reference),
         "413": _error("The body is larger than 16 MiB", reference),
+        "422": _error("The Idempotency-Key stood for another request", reference),
         "429": _error("A rate or a budget is used up; `retry-after` says when to come back", reference),
         "502": _error("No target gave an answer", reference),
         "503": _error("No target may be asked now", reference),
@@ -70,6 +79,7 @@ def _ask(name: str, summary: str, request: Json, answer: Json, reference: str = 
         "post": {
             "operationId": name,
             "summary": summary,
+            "parameters": [_REPEATED],
             "requestBody": _body(request),
             "responses": _answers(answer, reference),
         }

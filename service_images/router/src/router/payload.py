@@ -19,6 +19,9 @@ _TEXT = {"/v1/chat/completions": "messages", "/v1/responses": "input", "/v1/embe
 CHAT = b"/v1/chat/completions"
 PATHS = frozenset((*(path.encode() for path in _TEXT), b"/v1/completions", anthropic.PATH))
 """What the fast path serves, with POST."""
+TEXTS = {path: path.decode() for path in PATHS}
+OPERATIONS = {"/v1/embeddings": "embeddings", "/v1/completions": "text_completion"}
+"""What OpenTelemetry's conventions call them; all others are "chat"."""
 _ASKED = b',"stream_options":{"include_usage":true}}'
 
 
