@@ -236,13 +236,11 @@ def test_missing_go_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_checkouts_shim_is_not_asked_for_its_version(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would look for `pulumi` on PATH, find itself, and so on."""
-    program = home / "bin" / "pulumi"
-    program.parent.mkdir()
-    version = TOOLS[ToolName.PULUMI].version
-    program.write_text(f"#!/bin/sh\n# from local.toolchain.shim import main\necho {version}\n")
+    program = home / "pulumi"
+    text = f"#!/bin/sh\n# from local.toolchain.shim import main\necho {TOOLS[ToolName.PULUMI].version}\n"
+    program.write_text(text)
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setenv("PATH", str(home), prepend=os.pathsep)
     assert builder.on_path(TOOLS[ToolName.PULUMI]) is None
 
 

@@ -25,8 +25,7 @@ IDEMPOTENT_S = 600.0
 """A request with an Idempotency-Key is answered again for so long, as long as there is room for its answer."""
 ROUNDS = 3
 """Times that all targets are asked once more."""
-RETRY_PAUSE_S = 0.05
-"""Before a target is asked again, at most so long, doubling with each time; random, so that callers spread."""
+RETRY_PAUSE_S = 0.05  # at most, before a target is asked again; doubles, and is random, so that callers spread
 
 
 class Exchange(Answer):
@@ -58,8 +57,7 @@ class Exchange(Answer):
     _timed_out = False
     _cache_key: bytes | None = None
     _ttl_s = 0.0
-    _leads = False
-    """Whether others wait for the answer to this request."""
+    _leads = False  # whether others wait for the answer to this request
     _retry: asyncio.TimerHandle | None = None
 
     def __init__(self, front: Front, core: Core, path: bytes, headers: dict[bytes, bytes]) -> None:
