@@ -214,6 +214,14 @@ def test_tenants_do_not_share_answers(targets: Targets, running: Running) -> Non
     assert len(target.seen) == 2
 
 
+def test_clients_of_the_gateway_do_not_share_answers(targets: Targets, running: Running) -> None:
+    (target,) = targets(1)
+    router = running([target], **CACHED)
+    for name in "xyxy":
+        router.ask(headers={"x-client-id": name})
+    assert len(target.seen) == 2
+
+
 def test_many_who_ask_the_same_at_once_ask_the_model_once(targets: Targets, running: Running) -> None:
     (target,) = targets(1)
     target.delay_s = 0.3

@@ -165,9 +165,11 @@ class Exchange(Answer):
     def _again_key(self, account: Account, route: RouteState, ask: usage.Ask) -> bytes | None:
         """Under what the answer is kept: for a repeated request, or for all equal ones; None: not at all."""
         policy, repeated = route.route.cache, self.headers.get(b"idempotency-key")
+        # Without tenants all are one, but what the gateway keeps apart stays apart.
+        owner = f"{account.id}\0{self.headers.get(b'x-client-id', b'').decode('latin-1')}"
         if repeated:
-            equal = ResponseCache.key(account.id, self.upstream_path, self.body)
-            key = ResponseCache.key(account.id, b"idempotency-key", repeated)
+            equal = ResponseCache.key(owner, self.upstream_path, self.body)
+            key = ResponseCache.key(owner, b"idempotency-key", repeated)
             if not self.core.cache.same(key, equal):
                 message = "This Idempotency-Key was used for another request."
                 raise ApiError(422, message, param="Idempotency-Key", code="idempotency_key_reused")
@@ -175,7 +177,7 @@ class Exchange(Answer):
             return key
         if policy is not None and (policy.any_temperature or ask.temperature == 0):
             self._ttl_s = policy.ttl_seconds
-            return ResponseCache.key(account.id, self.upstream_path, self.body)
+            return ResponseCache.key(owner, self.upstream_path, self.body)
         return None
 
     def _reserve(self, account: Account, route: RouteState, ask: usage.Ask, now: float) -> None:
