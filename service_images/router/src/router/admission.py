@@ -1,0 +1,129 @@
+"""Whether a request may be asked at all, and whether it was answered before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kit.errors import ApiError, ErrorType
+
+from router import anthropic, payload, usage
+from router.answer import Answer
+from router.cache import ResponseCache
+
+if TYPE_CHECKING:
+    from router.selection import RouteState
+    from router.tenancy import Account
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+IDEMPOTENT_S = 600.0
+"""A request with an Idempotency-Key is answered again for so long, as long as there is room for its answer."""
+
+
+class Admission(Answer):
+    """The part of a request before a target is asked: tenant, model, limits, kept answers."""
+
+    path: bytes
+    upstream_path: bytes
+    headers: dict[bytes, bytes]
+    started: float
+    body: Any = b""
+    ask: usage.Ask | None = None
+    model = ""
+    """As the client named it."""
+    account: Account | None = None
+    tenant = b""
+    route: RouteState | None = None
+    fallbacks: tuple[RouteState, ...] = ()
+    dialect: anthropic.Stream | None = None
+    """Where the client speaks Anthropic's API: what turns streams into it."""
+    deadline = float("inf")
+    size = 0
+    """Bytes of the body that have come."""
+    estimated, held = 0, 0.0
+    """Tokens and US dollars set aside."""
+    cache_key: bytes | None = None
+    """Under what the answer will be kept."""
+    ttl_s = 0.0
+    leads = False  # whether others wait for the answer to this request
+
+    def attempt(self, now: float) -> None:
+        """Ask a target."""
+        raise NotImplementedError
+
+    def answer_again(self, body: bytes) -> None:
+        """Answer with what a target said before."""
+        raise NotImplementedError
+
+    def admit(self) -> None:
+        """Find tenant and route, take from the limits, look for a kept answer; then ask. Raises ApiError."""
+        if self.size > MAX_BODY_BYTES:
+            self.keep_alive = False
+            raise ApiError(413, f"The body is larger than {MAX_BODY_BYTES} bytes.", code="body_too_large")
+        core, now = self.core, self.started
+        account = core.accounts.find(payload.bearer(self.headers), self.headers.get(b"x-client-id", b""))
+        if account is None:
+            message = "The API key is missing or not known."
+            raise ApiError(401, message, ErrorType.AUTHENTICATION, code="invalid_api_key")
+        self.tenant = account.label
+        if self.path == anthropic.PATH:
+            self.body, self.upstream_path = anthropic.request(self.body), payload.CHAT
+        self.ask = ask = payload.read(self.upstream_path, self.body)
+        route = core.routes.get(ask.model)
+        if route is None or (account.models and ask.model not in account.models):
+            message = f"The model `{ask.model[:256]}` does not exist."
+            raise ApiError(404, message, ErrorType.NOT_FOUND, param="model", code="model_not_found")
+        self.route, self.model = route, ask.model
+        if self.path == anthropic.PATH:
+            self.dialect = anthropic.Stream(self.request_id.decode(), ask.model)
+        self.deadline = now + route.route.timeout_seconds
+        if account.requests is not None and (wait := account.requests.wait_s(1, now)):
+            self._limit("rate_limit_exceeded", "Too many requests a minute.", wait)
+        self.cache_key = None if ask.stream else self._again_key(account, route, ask)
+        if self.cache_key is not None:
+            found = core.cache.get(self.cache_key, now)
+            core.measures.cache.values["miss" if found is None else "hit",] += 1
+            if found is not None:
+                self.answer_again(found)
+                return
+        self._reserve(account, route, ask, now)
+        core.begin(self)
+        if self.cache_key is not None:
+            self.leads = core.cache.lead(self.cache_key, self)
+            if not self.leads:
+                return  # an equal request is on its way: `on_shared` brings its answer
+        self.fallbacks = route.fallbacks
+        self.attempt(now)
+
+    def _again_key(self, account: Account, route: RouteState, ask: usage.Ask) -> bytes | None:
+        """Under what the answer is kept: for a repeated request, or for all equal ones; None: not at all."""
+        policy, repeated = route.route.cache, self.headers.get(b"idempotency-key")
+        # Without tenants all are one, but what the gateway keeps apart stays apart.
+        owner = f"{account.id}\0{self.headers.get(b'x-client-id', b'').decode('latin-1')}"
+        if repeated:
+            equal = ResponseCache.key(owner, self.upstream_path, self.body)
+            key = ResponseCache.key(owner, b"idempotency-key", repeated)
+            if not self.core.cache.same(key, equal):
+                message = "This Idempotency-Key was used for another request."
+                raise ApiError(422, message, param="Idempotency-Key", code="idempotency_key_reused")
+            self.ttl_s = IDEMPOTENT_S
+            return key
+        if policy is not None and (policy.any_temperature or ask.temperature == 0):
+            self.ttl_s = policy.ttl_seconds
+            return ResponseCache.key(owner, self.upstream_path, self.body)
+        return None
+
+    def _reserve(self, account: Account, route: RouteState, ask: usage.Ask, now: float) -> None:
+        """Set tokens and money aside, so that requests under way cannot overspend together."""
+        input_tokens, output_tokens = usage.estimate(self.body), ask.output_tokens()
+        cost = 0.0
+        if account.budget is not None:
+            cost = input_tokens * route.input_price + output_tokens * route.output_price
+        refusal = account.admit(input_tokens + output_tokens, cost, now)
+        if refusal is not None:
+            self._limit(refusal.code, refusal.message, refusal.retry_after_s)
+        self.account = account
+        self.estimated, self.held = input_tokens + output_tokens, cost
+
+    def _limit(self, code: str, message: str, wait_s: float) -> None:
+        self.retry_after_s = wait_s
+        raise ApiError(429, message, ErrorType.RATE_LIMIT, code=code)
