@@ -118,6 +118,7 @@ def test_spending_outlives_a_reload() -> None:
         ({"routes": [{"model": "m"}]}, "give either upstream or targets"),
         ({"routes": [{**ROUTES[0], "strategy": "canary"}]}, "go together"),
         ({"routes": ROUTES, "tenants": [{"id": 'a"b'}]}, "tenants.0.id"),
+        ({"routes": [{"model": "m", "targets": [{"name": "a\r\nb", "upstream": "http://h:1"}]}]}, "targets.0.name"),
         ({"routes": [{"model": "m", "targets": [{"upstream": "http://h:1", "weight": 0}]}]}, "every weight is 0"),
     ],
 )

@@ -33,7 +33,7 @@ class Strategy(StrEnum):
 class Target(_Frozen):
     """One server of a model."""
 
-    name: str = Field(default="", max_length=128)
+    name: str = Field(default="", pattern=r"^[\x20-\x7e]{0,128}$")
     """In metrics and feedback; empty: host and port of the upstream."""
     upstream: HttpUrl
     """Base URL of an OpenAI-compatible server, without /v1."""
