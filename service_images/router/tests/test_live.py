@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import nats
 import pytest
 
@@ -25,6 +27,7 @@ from router.core import Core  # noqa: E402
 from router.front import Front  # noqa: E402
 from router.live import BUCKET, KEY, LiveTable  # noqa: E402
 from router.routes import RouteTable  # noqa: E402
+from router.shared import SUBJECT, SharedLimits, Told, Used  # noqa: E402
 
 from .conftest import serve  # noqa: E402
 
@@ -170,3 +173,90 @@ def test_the_router_goes_on_while_nats_is_away_and_catches_up(server: Server, fo
     server.start()
     server.put(table(url, "after"))
     assert becomes(client, {"after"}, 10)
+
+
+# --- limits of all replicas together ----------------------------------------------------------------
+
+
+@pytest.fixture
+def replicas(targets: Targets, server: Server) -> Iterator[Callable[..., list[tuple[Core, httpx.Client]]]]:
+    """Makes three routers over one target that share one tenant's limits."""
+    (target,) = targets(1)
+    made: list[Any] = []
+
+    def make(**limits: Any) -> list[tuple[Core, httpx.Client]]:
+        content = {
+            "routes": [{"model": "m", "targets": [{"name": "t", "upstream": target.url, "output_price": 10_000}]}],
+            "tenants": [{"id": "t", "clients": ["c"], **limits}],
+        }
+        for _ in range(3):
+            core = Core(RouteTable.model_validate(content))
+            running, thread, url = serve(create(core, SharedLimits(server.url, core)), Front.of(core))
+            client = httpx.Client(base_url=url, trust_env=False, headers={"x-client-id": "c"}, timeout=10)
+            made.append((running, thread, core, client))
+        time.sleep(0.5)  # connected, and each has heard of the others
+        return [(core, client) for _, _, core, client in made]
+
+    yield make
+    for running, thread, _, client in made:
+        client.close()
+        running.should_exit = True
+        thread.join()
+
+
+ASK: Any = {"model": "m", "max_tokens": 3, "messages": [{"role": "user", "content": "x"}]}
+
+
+def _until_refused(client: httpx.Client) -> None:
+    """Ask until nothing is left: near the end a replica may have to wait for what the others tell."""
+    refused = 0
+    while refused < 20:
+        if client.post("/v1/chat/completions", json=ASK).status_code == 200:
+            refused = 0
+        else:
+            refused += 1
+            time.sleep(0.1)
+
+
+def test_replicas_do_not_overspend_a_budget_together(
+    replicas: Callable[..., list[tuple[Core, httpx.Client]]],
+) -> None:
+    made = replicas(budget_usd=30)  # an answer costs 0.03: a thousand of them
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(_until_refused, [client for _, client in made] * 2))
+    spent = sum(core.accounts.all()[0].spent for core, _ in made)
+    assert 30 * 0.99 <= spent <= 30 * 1.01
+
+
+def test_replicas_share_a_rate(replicas: Callable[..., list[tuple[Core, httpx.Client]]]) -> None:
+    made = replicas(requests_per_minute=300)
+    started, answered = time.monotonic(), 0
+    for number in range(600):
+        status = made[number % 3][1].post("/v1/chat/completions", json=ASK).status_code
+        answered += status == 200
+    came_in = (time.monotonic() - started) * 300 / 60
+    assert 295 <= answered <= 300 + came_in + 60, "what is not told yet may come on top"
+
+
+def test_what_a_lost_replica_held_is_free_again(
+    replicas: Callable[..., list[tuple[Core, httpx.Client]]], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.shared.GONE_S", 0.3)
+    made = replicas(budget_usd=1)
+    account = made[0][0].accounts.all()[0]
+    stranger = Told("lost", {"t": Used(spent=0.25, held=0.5, requests=0, tokens=0)})
+
+    async def tell(url: str) -> None:
+        connection = await nats.connect(url)
+        await connection.publish(SUBJECT, msgspec.json.encode(stranger))
+        await connection.flush()
+        await connection.close()
+
+    asyncio.run(tell(server.url))
+    deadline = time.monotonic() + 3
+    while account.spent_elsewhere != 0.25 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    while account.held_elsewhere and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert account.held_elsewhere == 0
+    assert account.spent_elsewhere == 0.25, "what it has spent stays spent"

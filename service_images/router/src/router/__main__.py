@@ -25,6 +25,9 @@ from router.front import Front
 from router.live import LiveTable
 from router.measure import Measures
 from router.routes import RouteTableError, load
+from router.shared import SharedLimits
+
+log = logs.get("router")
 
 
 class RouterSettings(ServiceSettings):
@@ -33,13 +36,13 @@ class RouterSettings(ServiceSettings):
     name: str = "router"
     routes_file: Path = Path("/etc/router/routes.json")
     nats_url: str = ""
-    """Where changed route tables come from, such as nats://nats:4222; empty: the file alone, until a restart."""
+    """Where route tables come from and limits are shared, such as nats://nats:4222; empty: file and replica alone."""
     nats_credentials: Path | None = None
     discover: bool = False
     """Whether models that KServe serves in this namespace are found and followed."""
 
 
-def create(core: Core, *followers: Discovery | LiveTable) -> Starlette:
+def create(core: Core, *followers: Discovery | LiveTable | SharedLimits) -> Starlette:
     """The application beside the fast path."""
     client = httpx.AsyncClient(limits=httpx.Limits(max_connections=16))
     api = RouterApi(core, client)
@@ -48,6 +51,8 @@ def create(core: Core, *followers: Discovery | LiveTable) -> Starlette:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with client:
             following = [asyncio.create_task(follower.run()) for follower in followers]
+            for task in following:
+                task.add_done_callback(_ended)
             yield
             for task in following:
                 task.cancel()
@@ -60,6 +65,12 @@ def create(core: Core, *followers: Discovery | LiveTable) -> Starlette:
 
     routes = [*api.routes(), Route("/openapi.json", describe)]
     return app.create(routes, {"upstreams": api.upstreams}, lifespan)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """A follower runs for ever: its end is a fault of ours, and not to be kept quiet."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a follower has ended", exc_info=error)
 
 
 def main() -> int:
@@ -80,7 +91,7 @@ def main() -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    followers: list[Discovery | LiveTable] = []
+    followers: list[Discovery | LiveTable | SharedLimits] = []
     take = core.reload
     if settings.discover:
         discovery = Discovery.in_cluster(table)
@@ -89,6 +100,7 @@ def main() -> int:
         followers.append(discovery)
     if settings.nats_url:
         followers.append(LiveTable(settings.nats_url, take, settings.nats_credentials))
+        followers.append(SharedLimits(settings.nats_url, core, settings.nats_credentials))
     server.run(create(core, *followers), settings, Front.of(core))
     return 0
 

@@ -76,7 +76,7 @@ class Admission(Answer):
         if self.path == anthropic.PATH:
             self.dialect = anthropic.Stream(self.request_id.decode(), ask.model)
         self.deadline = now + route.route.timeout_seconds
-        if account.requests is not None and (wait := account.requests.wait_s(1, now)):
+        if wait := account.ask(now):
             self._limit("rate_limit_exceeded", "Too many requests a minute.", wait)
         self.cache_key = None if ask.stream else self._again_key(account, route, ask)
         if self.cache_key is not None:

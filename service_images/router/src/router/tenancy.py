@@ -56,7 +56,20 @@ class Refusal:
 class Account:
     """A tenant's state in this process."""
 
-    __slots__ = ("budget", "held", "id", "label", "models", "requests", "spent", "tokens")
+    __slots__ = (
+        "budget",
+        "held",
+        "held_elsewhere",
+        "id",
+        "label",
+        "models",
+        "requests",
+        "spent",
+        "spent_elsewhere",
+        "tokens",
+        "took_requests",
+        "took_tokens",
+    )
 
     def __init__(self, tenant: Tenant, now: float) -> None:
         self.id = tenant.id
@@ -69,20 +82,35 @@ class Account:
         """US dollars."""
         self.held = 0.0
         """US dollars set aside for requests under way, so that together they cannot overspend."""
+        self.spent_elsewhere = self.held_elsewhere = 0.0
+        """The same, in other replicas, as far as they have told."""
+        self.took_requests = self.took_tokens = 0
+        """Since the start, to tell other replicas."""
 
     def admit(self, tokens: int, cost: float, now: float) -> Refusal | None:
         """Take about `tokens` and `cost` from the limits, or say which is in the way. Requests are counted before."""
-        if self.budget is not None and self.spent + self.held + cost > self.budget:
+        if self.budget is not None and self._committed() + cost > self.budget:
             return Refusal("insufficient_quota", f"The budget of {self.budget:g} USD is used up.")
         if self.tokens is not None and (wait := self.tokens.wait_s(tokens, now)):
             return Refusal("rate_limit_exceeded", "Too many tokens a minute.", wait)
         self.held += cost
+        self.took_tokens += tokens
         return None
+
+    def _committed(self) -> float:
+        return self.spent + self.held + self.spent_elsewhere + self.held_elsewhere
+
+    def ask(self, now: float) -> float:
+        """Take one request from the rate: 0, or the seconds until there is one."""
+        wait = self.requests.wait_s(1, now) if self.requests is not None else 0.0
+        self.took_requests += not wait
+        return wait
 
     def describe(self) -> dict[str, Any]:
         """For operators."""
         return {
             "spent_usd": round(self.spent, 9),
+            "spent_elsewhere_usd": round(self.spent_elsewhere, 9),
             "budget_usd": self.budget,
             "requests_left": self.requests.limits()[1] if self.requests else None,
             "tokens_left": self.tokens.limits()[1] if self.tokens else None,
@@ -92,6 +120,7 @@ class Account:
         """What a request took in the end."""
         self.held -= held
         self.spent += cost
+        self.took_tokens += used - estimated
         if self.tokens is not None:
             self.tokens.settle(estimated - used)
 
