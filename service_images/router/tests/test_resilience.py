@@ -371,8 +371,9 @@ def test_an_http_1_0_client_gets_a_stream_without_chunks(targets: Targets, runni
     assert received.endswith(b"data: [DONE]\n\n")
 
 
+@pytest.mark.parametrize("silent_s", [0, 0.3])
 def test_an_idle_connection_is_closed_in_the_end(
-    targets: Targets, running: Running, monkeypatch: pytest.MonkeyPatch
+    targets: Targets, running: Running, monkeypatch: pytest.MonkeyPatch, silent_s: float
 ) -> None:
     import socket
 
@@ -382,6 +383,7 @@ def test_an_idle_connection_is_closed_in_the_end(
     body = b'{"model":"m","messages":[{"role":"user","content":"x"}]}'
     host, port = router.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
+        time.sleep(silent_s)  # a client that connects before it has something to ask
         connection.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n" % len(body) + body
         )

@@ -44,13 +44,13 @@ class Core:
         self._watching = False
         self._sweeping = False
         self._prefix, self._count = secrets.token_hex(8).encode(), itertools.count()
-        self._take(table, None)
+        self.routes: dict[str, RouteState] = {}
+        self._take(table, Accounts(table, self.now()))
 
-    def _take(self, table: RouteTable, before: Core | None) -> None:
-        known = self.routes if before else {}
-        self.table = table
-        self.accounts = Accounts(table, self.now(), self.accounts if before else None)
-        self.routes: dict[str, RouteState] = {r.model: RouteState(r, known.get(r.model)) for r in table.routes}
+    def _take(self, table: RouteTable, accounts: Accounts) -> None:
+        known = self.routes
+        self.table, self.accounts = table, accounts
+        self.routes = {r.model: RouteState(r, known.get(r.model)) for r in table.routes}
         for state in self.routes.values():
             state.fallbacks = tuple(self.routes[name] for name in state.route.fallbacks)
         kept = {target for state in self.routes.values() for target in state.targets}
@@ -61,7 +61,7 @@ class Core:
         """Take a new table; requests under way end as they began, and what targets and tenants did is kept."""
         if table == self.table:
             return
-        self._take(table, self)
+        self._take(table, Accounts(table, self.now(), self.accounts))
         self.cache.clear()
         log.info("routes", revision=table.revision, models=sorted(self.routes), tenants=len(table.tenants))
 
@@ -98,22 +98,23 @@ class Core:
             self._sweeping = True
             asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
-    def watch(self, keep_alive_s: float) -> None:
-        """Close connections that stay idle; one timer for all of them, while there are any."""
+    def rest(self, front: Front) -> None:
+        """A connection is idle, and closed if it stays so; one timer for all of them, while there are any."""
+        self.idle[front] = None
         if not self._watching:
             self._watching = True
-            asyncio.get_running_loop().call_later(WATCH_S, self._close_idle, keep_alive_s)
+            asyncio.get_running_loop().call_later(WATCH_S, self._close_idle)
 
-    def _close_idle(self, keep_alive_s: float) -> None:
+    def _close_idle(self) -> None:
         now = self.now()
         for front, since in list(self.idle.items()):
             if since is None:
                 self.idle[front] = now
-            elif now - since >= keep_alive_s:
+            elif now - since >= front.timeout_keep_alive:
                 front.transport.close()
-        self._watching = False
-        if self.idle or self.in_flight:
-            self.watch(keep_alive_s)
+        self._watching = bool(self.idle)
+        if self._watching:
+            asyncio.get_running_loop().call_later(WATCH_S, self._close_idle)
 
     def _sweep(self) -> None:
         now = self.now()

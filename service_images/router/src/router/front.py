@@ -106,17 +106,12 @@ class Front(HttpToolsProtocol):
             self.on_response_complete()
             return
         self.server_state.total_requests += 1
-        self.core.idle[self] = None
+        self.core.rest(self)
 
     def data_received(self, data: bytes) -> None:
         """The connection is not idle any more."""
         self.core.idle.pop(self, None)
         super().data_received(data)
-
-    def connection_made(self, transport: Any) -> None:
-        """A new connection."""
-        super().connection_made(transport)
-        self.core.watch(self.timeout_keep_alive)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
