@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sys
 import threading
 import time
@@ -30,6 +29,8 @@ from router.__main__ import create  # noqa: E402
 from router.core import Core  # noqa: E402
 from router.front import Front  # noqa: E402
 from router.routes import RouteTable, RouteTableError, load  # noqa: E402
+
+from .conftest import serve  # noqa: E402
 
 REGISTERED: list[Any] = []
 """Collectors of the router that was made last: a process has one router, but tests have several."""
@@ -74,26 +75,13 @@ def _router(table: RouteTable) -> tuple[uvicorn.Server, threading.Thread, str]:
     for collector in REGISTERED:
         telemetry.REGISTRY.unregister(collector)
     REGISTERED[:] = core.measures.register()
-    return _serve(create(core), Front.of(core))
-
-
-def _serve(app: Any, http: Any = "httptools") -> tuple[uvicorn.Server, threading.Thread, str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", http=http))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return server, thread, f"http://127.0.0.1:{port}"
+    return serve(create(core), Front.of(core))
 
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[tuple[Upstream, str]]:
     model = Upstream()
-    server, thread, url = _serve(model.app)
+    server, thread, url = serve(model.app)
     yield model, url
     server.should_exit = True
     thread.join()

@@ -10,13 +10,12 @@ import asyncio
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import nats
 from kit import logs
 from nats.errors import Error as NatsError
 from nats.js.errors import BucketNotFoundError, KeyNotFoundError
 
+from router import bus
 from router.routes import RouteTable, RouteTableError, parse
 
 log = logs.get("router.live")
@@ -54,21 +53,15 @@ class LiveTable:
         async def on_lost() -> None:
             lost.set()
 
-        async def on_error(error: Exception) -> None:
-            log.debug("NATS", reason=repr(error))
-
-        options: dict[str, Any] = {"user_credentials": str(self._credentials)} if self._credentials else {}
-        connection = await nats.connect(
+        connection = await bus.connect(
             self._url,
-            name="router",
+            self._credentials,
             allow_reconnect=False,  # a new connection reads the table anew: nothing written meanwhile is missed
             connect_timeout=2,
             disconnected_cb=on_lost,
             closed_cb=on_lost,
-            error_cb=on_error,
             ping_interval=10,
             max_outstanding_pings=2,
-            **options,
         )
         try:
             bucket = await connection.jetstream().key_value(BUCKET)

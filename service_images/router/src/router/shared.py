@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import nats
 from kit import logs
 from nats.errors import Error as NatsError
 
+from router import bus
 from router.core import Core
 from router.tenancy import Account
 
@@ -72,15 +72,10 @@ class SharedLimits:
 
     async def run(self) -> None:
         """For ever."""
-        options: dict[str, Any] = {"user_credentials": str(self._credentials)} if self._credentials else {}
-
-        async def on_error(error: Exception) -> None:
-            log.debug("NATS", reason=repr(error))
-
-        options |= {"name": "router", "max_reconnect_attempts": -1, "reconnect_time_wait": 0.5, "error_cb": on_error}
+        again = {"max_reconnect_attempts": -1, "reconnect_time_wait": 0.5}
         while True:
             try:
-                connection = await nats.connect(self._url, **options)
+                connection = await bus.connect(self._url, self._credentials, **again)
                 break
             except (NatsError, OSError, TimeoutError) as error:
                 log.warning("limits are this replica's own for now", reason=repr(error))

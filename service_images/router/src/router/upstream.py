@@ -40,7 +40,7 @@ class Sink(Protocol):
 class Connection(asyncio.Protocol):
     """One connection to an upstream."""
 
-    __slots__ = ("_framed", "_kind", "_parser", "_pool", "_sink", "_status", "transport", "used")
+    __slots__ = ("_framed", "_kind", "_parser", "_pool", "_sink", "_status", "transport")
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -50,7 +50,6 @@ class Connection(asyncio.Protocol):
         self._status = 0
         self._framed = False
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
-        self.used = 0
 
     # What the pool and the waiting party call
 
@@ -58,7 +57,6 @@ class Connection(asyncio.Protocol):
         """Write a request; the answer goes to `sink`."""
         self._sink = sink
         self._status = 0
-        self.used += 1
         self.transport.write(request)
 
     def abort(self) -> None:
