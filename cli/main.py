@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from kubernetes import client
 
 from cli import doctor as doctor_checks
 from cli import drift as drifts
-from cli import local_environment, output, promotion, stack, upgrade
+from cli import gpu_state, local_environment, output, promotion, stack, upgrade
 from cli import preview as previews
 from cli import release as releases
+from cli import repartition as repartitions
 from cli import status as status_view
 from components import catalogue
 from components.config import ClusterKind
@@ -139,6 +142,30 @@ def promote(
         raise LocalError(f"{source} is not promoted to {target}", fix="see the gates that are shut")
     if not dry_run:
         up(target)
+
+
+@app.command()
+def repartition(
+    pool_name: Annotated[str, typer.Argument(metavar="POOL", help="A name under cluster.gpuPools.")],
+    apply: Annotated[bool, typer.Option("--apply", help="Do it, one node at a time; else the plan is shown.")] = False,
+    stack_name: Stack = "prod",
+    limit: Annotated[int, typer.Option(min=1, help="Seconds that one pod or node may take.")] = 600,
+) -> None:
+    """Cut a pool's GPUs as the configuration says; pods on GPUs that keep their layout go on running."""
+    config = stack.read_config(stack_name)
+    pool = next((p for p in config.cluster.gpu_pools if p.name == pool_name), None)
+    if pool is None:
+        known = ", ".join(p.name for p in config.cluster.gpu_pools) or "there are none"
+        raise LocalError(f'{stack_name} has no GPU pool "{pool_name}"', fix=f"use one of: {known}")
+    core = client.CoreV1Api(status_view.connect(None, config.cluster.context or None))
+    steps = repartitions.plan(core, pool, partial(gpu_state.metrics_of, core))
+    for step in steps.steps:
+        output.console.print(str(step))
+    print(
+        f"{len(steps.steps)} GPUs to cut, {len(steps.evicted)} pods to evict; {steps.untouched} GPUs stay as they are"
+    )
+    if apply:
+        repartitions.carry_out(core, pool, steps, output.say, limit)
 
 
 @app.command()

@@ -96,10 +96,19 @@ def _jobs(api: client.ApiClient, namespace: str) -> list[PartStatus]:
     return found
 
 
+def connect(kubeconfig: Path | None, context: str | None) -> client.ApiClient:
+    """A client of the environment's cluster. Raises LocalError where there is no usable kubeconfig."""
+    try:
+        return config.new_client_from_config(str(kubeconfig) if kubeconfig else None, context=context)
+    except (config.ConfigException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise LocalError("the cluster is not known", reason=reason, fix="set KUBECONFIG, or run `forge up`") from None
+
+
 def parts(kubeconfig: Path | None, context: str | None, namespaces: list[str]) -> list[PartStatus]:
     """Every workload of the namespaces. Raises LocalError where the cluster does not answer."""
+    api = connect(kubeconfig, context)
     try:
-        api = config.new_client_from_config(str(kubeconfig) if kubeconfig else None, context=context)
         found: list[PartStatus] = []
         for namespace in namespaces:
             usage = _usage(api, namespace)
@@ -108,7 +117,7 @@ def parts(kubeconfig: Path | None, context: str | None, namespaces: list[str]) -
             found += [_deployment(api, item, usage, pods) for item in deployments]
             found += _jobs(api, namespace)
         return found
-    except (urllib3.exceptions.HTTPError, config.ConfigException, OSError) as error:
+    except (urllib3.exceptions.HTTPError, OSError) as error:
         raise LocalError(
             "the cluster does not answer", reason=str(error).splitlines()[0], fix="start it with `forge up`"
         ) from None

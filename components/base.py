@@ -8,6 +8,8 @@ from typing import Any, ClassVar, TypedDict
 import pulumi
 
 PART_OF = "cogniforge"
+SCRAPER = ("observability", "prometheus")
+"""Namespace and service account (and name) of what reads the parts' metrics."""
 
 
 class HealthCheck(TypedDict):

@@ -8,10 +8,10 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components import catalogue
-from components.ai import model_server, router, serving_operators
+from components.ai import model_server, model_serving, router, serving_operators
 from components.ai.model_serving import IMAGES, ModelServing, ModelServingArgs
 from components.ai.service import AiService
-from components.base import PlatformComponent
+from components.base import SCRAPER, PlatformComponent
 from components.cluster.aws_foundation import AwsFoundation
 from components.cluster.existing_cluster import ExistingCluster
 from components.cluster.local_cluster import LocalCluster
@@ -124,6 +124,12 @@ class Platform(PlatformComponent):
             {
                 "namespace": self._namespace,
                 "callers": callers,
+                "metrics": {
+                    "router": router.PORT,
+                    **{model_server.part_name(m): model_server.PORT for m in self._config.models if not m.serving},
+                    **{model_server.part_name(m): model_serving.PORT for m in self._config.models if m.serving},
+                },
+                "scraper": SCRAPER,
                 "entrance": ("gateway", entrance.PROXY_PORT),
                 "cluster_domain": "cluster.local",
             },

@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.base import PlatformComponent, labels, selector
+from components.base import SCRAPER, PlatformComponent, labels, selector
 from components.config_base import Resources
 
 PROGRESS_DEADLINE_S = 600
@@ -188,7 +188,10 @@ class AiService(PlatformComponent):
             spec={
                 "pod_selector": {"match_labels": selector(self._intent.name)},
                 "policy_types": ["Ingress"],
-                "ingress": [{"from_": callers, "ports": [{"port": "http"}]}],
+                "ingress": [
+                    {"from_": callers, "ports": [{"port": "http"}]},
+                    *([{"from_": [scraper()], "ports": [{"port": "http"}]}] if self._intent.metrics else []),
+                ],
             },
             opts=self.child(),
         )
@@ -219,6 +222,15 @@ class AiService(PlatformComponent):
             },
             opts=self.child(),
         )
+
+
+def scraper() -> Any:
+    """The peer of a network policy that stands for what reads metrics."""
+    namespace, name = SCRAPER
+    return {
+        "namespace_selector": {"match_labels": {"kubernetes.io/metadata.name": namespace}},
+        "pod_selector": {"match_labels": {"app.kubernetes.io/name": name}},
+    }
 
 
 def restricted() -> Any:

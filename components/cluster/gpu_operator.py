@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,8 +82,20 @@ def config_name(pool: GpuPool) -> str:
     return f"pool-{pool.name}" if any(pool.layouts) else _BUILT_IN_DISABLED
 
 
+def layout_name(pool: GpuPool) -> str:
+    """A name that changes with the layout. The MIG manager acts when a node's label changes, not when the layout does.
+
+    New nodes come with `config_name`; `forge repartition` puts this name on those that run, one after the other.
+    """
+    if not any(pool.layouts):
+        return _BUILT_IN_DISABLED
+    return f"{config_name(pool)}-{hashlib.sha256(repr(pool.layouts).encode()).hexdigest()[:8]}"
+
+
 def parted_file(pools: Sequence[GpuPool]) -> str:
     """The mig-parted configuration of all pools."""
     layouts: dict[str, Any] = {_BUILT_IN_DISABLED: mig.parted_config(((),))}
-    layouts.update({config_name(pool): mig.parted_config(pool.layouts) for pool in pools if any(pool.layouts)})
+    for pool in pools:
+        if any(pool.layouts):
+            layouts |= {name: mig.parted_config(pool.layouts) for name in (config_name(pool), layout_name(pool))}
     return yaml.safe_dump({"version": "v1", "mig-configs": layouts}, sort_keys=False)

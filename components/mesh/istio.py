@@ -97,6 +97,10 @@ class MeshPolicyArgs(TypedDict):
     namespace: pulumi.Input[str]
     callers: Mapping[str, tuple[str, ...]]
     """Who may call each service, by name; nobody else may."""
+    metrics: Mapping[str, int]
+    """Port of each service that offers /metrics, by name."""
+    scraper: tuple[str, str]
+    """(namespace, service account) that may connect to these ports."""
     entrance: tuple[str, int]
     """(service, port) that clients outside the mesh reach; it checks their keys itself."""
     cluster_domain: str
@@ -123,6 +127,9 @@ class MeshPolicy(PlatformComponent):
                 )
             )
             self._resource(f"allow-{service}", "AuthorizationPolicy", args["namespace"], spec)
+        for service, port in args["metrics"].items():
+            spec = scrape(service, port, args["scraper"], args["cluster_domain"])
+            self._resource(f"scrape-{service}", "AuthorizationPolicy", args["namespace"], spec)
         self.finish(
             {"kind": "", "namespace": args["namespace"], "name": name, "probe": "a caller without a right gets 403"}
         )
@@ -146,6 +153,24 @@ def allow(service: str, callers: Iterable[str], namespace: str, domain: str) -> 
         "action": "ALLOW",
         # A policy without rules allows nobody.
         "rules": [{"from": [{"source": {"principals": principals}}]}] if principals else [],
+    }
+
+
+def scrape(service: str, port: int, scraper: tuple[str, str], domain: str) -> dict[str, Any]:
+    """An AuthorizationPolicy: the scraper may connect to the port of a service that offers metrics.
+
+    Only ports are told apart: in ambient mode no proxy on the way reads paths, and a rule with one would match nothing.
+    """
+    namespace, account = scraper
+    return {
+        "selector": {"matchLabels": selector(service)},
+        "action": "ALLOW",
+        "rules": [
+            {
+                "from": [{"source": {"principals": [f"{domain}/ns/{namespace}/sa/{account}"]}}],
+                "to": [{"operation": {"ports": [str(port)]}}],
+            }
+        ],
     }
 
 

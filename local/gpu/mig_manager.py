@@ -1,8 +1,8 @@
 """A simulator of what NVIDIA's device plugin and MIG manager do on a node, as far as pods can tell.
 
-It hands slices of particular GPUs to pods, and carries out a new layout as `components.cluster.mig_plan` says: one GPU
-at a time, emptied first, while pods on the other GPUs go on. It looks at the same things as the real ones: the label
-nvidia.com/mig.config, the mig-parted configuration, and the pods' extended resources.
+It hands slices of particular GPUs to pods, cuts GPUs anew when the label nvidia.com/mig.config of their node changes,
+and tells what DCGM's exporter would. Like the real one it moves no pod: a GPU in use cannot be cut, and the state is
+"failed".
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from typing import Any
 
 import yaml
 from kubernetes import client
-from kubernetes.client.exceptions import ApiException
 
-from components.cluster import mig, mig_plan
+from components.cluster import mig
 from components.cluster.mig import Layout, MigStrategy
 from components.config_gpu import GpuPool
 from local.gpu.fake_nodes import MANAGED
@@ -26,7 +25,8 @@ STATE = "nvidia.com/mig.config.state"
 LAYOUT = "cogniforge.dev/mig-layout"
 DEVICES = "cogniforge.dev/mig-devices"
 """Annotation of a pod: its slices, as `<GPU>/<profile or "gpu">/<number>`, separated by commas."""
-_TOO_MANY_REQUESTS = 429
+APPLIED = "cogniforge.dev/mig-applied"
+"""Annotation of a node: the layout's name that was dealt with last."""
 
 
 def layouts_of(config: str, name: str, gpus: int) -> list[Layout]:
@@ -44,7 +44,6 @@ class MigManager:
 
     def __init__(self, core: client.CoreV1Api, pool: GpuPool, config: str) -> None:
         self._core, self._pool, self.config = core, pool, config
-        self.evicted: list[str] = []
 
     def run(self, stop: threading.Event) -> None:
         """Reconcile until told to stop."""
@@ -68,19 +67,10 @@ class MigManager:
         text = (node.metadata.annotations or {}).get(LAYOUT)
         return [tuple((n, c) for n, c in g) for g in json.loads(text)] if text else [()] * self._pool.gpus
 
-    def _wanted(self, node: Any) -> list[Layout]:
-        """What the node's label says; the current layout where the configuration does not know it."""
-        try:
-            return layouts_of(self.config, node.metadata.labels[CONFIG], self._pool.gpus)
-        except KeyError:
-            return self._current(node)
-
     def _hand_out(self, node: Any, pods: list[Any]) -> None:
         """What the kubelet's device manager does: every container gets free slices of the kind that it asks for."""
         current = self._current(node)
-        changing = {g for g, (now, then) in enumerate(zip(current, self._wanted(node), strict=True)) if now != then}
-        # A GPU that is about to be cut anew takes nobody in.
-        free = {s for s in _slices(current) if int(s.split("/")[0]) not in changing}
+        free = _slices(current)
         for pod in pods:
             for taken in _devices(pod):
                 free.discard(taken)
@@ -100,55 +90,49 @@ class MigManager:
             self._core.patch_namespaced_pod(pod.metadata.name, pod.metadata.namespace, patch)
 
     def _cut(self, node: Any, pods: list[Any]) -> None:
-        """What the MIG manager does after the label or its configuration changed."""
+        """What the MIG manager does after the node's label changed."""
         current, name = self._current(node), node.metadata.name
+        label = node.metadata.labels[CONFIG]
+        if (node.metadata.annotations or {}).get(APPLIED) == label and node.metadata.labels.get(STATE) != "pending":
+            return
         try:
-            wanted = layouts_of(self.config, node.metadata.labels[CONFIG], self._pool.gpus)
+            wanted = layouts_of(self.config, label, self._pool.gpus)
         except KeyError:
-            self._mark(name, "failed")
+            self._mark(name, "failed", label)
             return
-        if current == wanted and (node.metadata.labels or {}).get(STATE) == "success":
+        used = {int(device.split("/")[0]) for pod in pods for device in _devices(pod)}
+        changing = {gpu for gpu, (now, then) in enumerate(zip(current, wanted, strict=True)) if now != then}
+        if changing & used:
+            self._mark(name, "failed", label)
             return
-        self._mark(name, "pending")
-        users: dict[tuple[str, int], list[str]] = {}
-        for pod in pods:
-            for gpu in {int(d.split("/")[0]) for d in _devices(pod)}:
-                users.setdefault((name, gpu), []).append(f"{pod.metadata.namespace}/{pod.metadata.name}")
-        for step in mig_plan.repartition({name: current}, wanted, users).steps:
-            for pod in step.evict:
-                self._evict(pod)
-            if step.evict:
-                return  # the next look finds the GPU empty, or a pod that may not be moved yet
-            current[step.gpu] = step.after
-            self._offer(name, current)
-        self._offer(name, current)
-        self._mark(name, "success")
+        self._offer(name, wanted)
+        self._mark(name, "success", label)
 
-    def _evict(self, pod: str) -> None:
-        """Ask for an eviction; a disruption budget may refuse it."""
-        namespace, name = pod.split("/")
-        body = client.V1Eviction(metadata=client.V1ObjectMeta(name=name, namespace=namespace))
-        try:
-            self._core.create_namespaced_pod_eviction(name, namespace, body)
-        except ApiException as error:
-            if error.status != _TOO_MANY_REQUESTS:
-                raise
-        else:
-            self.evicted.append(pod)
+    def metrics(self, node: str) -> str:
+        """What DCGM's exporter says of a node: a series for each slice, with the pod that uses it."""
+        found, pods = self._core.read_node(node), self._pods(node)
+        users = {device: pod for pod in pods for device in _devices(pod)}
+        lines = ["# TYPE DCGM_FI_DEV_FB_USED gauge"]
+        for number, device in enumerate(sorted(_slices(self._current(found)))):
+            gpu, profile, _ = device.split("/")
+            labels = {"gpu": gpu, "device": f"nvidia{gpu}", "Hostname": node}
+            if profile != "gpu":
+                labels |= {"GPU_I_PROFILE": profile, "GPU_I_ID": str(number)}
+            if pod := users.get(device):
+                labels |= {"pod": pod.metadata.name, "namespace": pod.metadata.namespace, "container": "main"}
+            lines.append(f"DCGM_FI_DEV_FB_USED{{{','.join(f'{k}={json.dumps(v)}' for k, v in labels.items())}}} 0")
+        return "\n".join(lines) + "\n"
 
     def _offer(self, node: str, layouts: list[Layout]) -> None:
-        try:
-            offered = mig.resources(self._pool.strategy, layouts)
-        except mig.MigError:  # on the way to the new layout; the real plugin offers nothing then, either
-            offered = {}
+        offered = mig.resources(self._pool.strategy, layouts)
         before = self._core.read_node(node).status.capacity
         gone = {k: None for k in before if k.startswith("nvidia.com/") and k not in offered}
         capacity: Mapping[str, Any] = {**gone, **{k: str(v) for k, v in offered.items()}}
         self._core.patch_node_status(node, {"status": {"capacity": capacity, "allocatable": capacity}})
         self._core.patch_node(node, {"metadata": {"annotations": {LAYOUT: json.dumps(layouts)}}})
 
-    def _mark(self, node: str, state: str) -> None:
-        self._core.patch_node(node, {"metadata": {"labels": {STATE: state}}})
+    def _mark(self, node: str, state: str, label: str) -> None:
+        self._core.patch_node(node, {"metadata": {"labels": {STATE: state}, "annotations": {APPLIED: label}}})
 
 
 def _slices(layouts: list[Layout]) -> set[str]:

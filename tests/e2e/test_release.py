@@ -1,4 +1,4 @@
-"""A release on its way: pushed, locked, deployed to dev, promoted to staging.
+"""A release on its way: pushed, locked, deployed to dev, promoted to staging and to prod.
 
 AWS is simulated; its clusters answer at the local node, where every pod runs for real from the pushed images.
 A copy of the project is released, as a team's own checkout would be: the lock file of this one stays as it is.
@@ -90,15 +90,20 @@ def _small(config: dict[str, Any]) -> None:
         sized["resources"] = {"cpu": "50m", "memory": "192Mi"}
 
 
-def _staging(config: dict[str, Any]) -> None:
-    """Staging in a cluster that exists: a second simulated one would be the same node, with the same objects."""
-    config["images"]["registry"] = REGISTRY
-    config["cluster"] = {"kind": "existing", "context": current_context(), "namespace": "platform-staging"}
-    config["gateway"]["engine"] = "envoy"  # Kong comes as a chart, which a simulated cluster only records
-    config["gateway"]["port"] = 8444
-    config["mesh"] = {"mode": "off"}
-    _small(config)
-    config["models"] = config["models"][:1]
+def _adopted(environment: str, port: int) -> Callable[[dict[str, Any]], None]:
+    """In a cluster that exists: a second simulated one would be the same node, with the same objects."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["images"]["registry"] = REGISTRY
+        config["cluster"] = {"kind": "existing", "context": current_context(), "namespace": f"platform-{environment}"}
+        # Kong comes as a chart, which a simulated cluster only records.
+        config["gateway"] |= {"engine": "envoy", "port": port, "replicas": 2}
+        config["gateway"].pop("externalModels", None)
+        config["mesh"] = {"mode": "off"}
+        _small(config)
+        config["models"] = config["models"][:1]
+
+    return change
 
 
 def current_context() -> str:
@@ -110,13 +115,16 @@ def current_context() -> str:
 def checkout(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> Iterator[Checkout]:
     made = Checkout(tmp_path_factory.mktemp("release"))
     made.edit("dev", _dev)
-    made.edit("staging", _staging)
+    made.edit("staging", _adopted("staging", 8444))
+    made.edit("prod", _adopted("prod", 8445))
     with installed(api, "karpenter/*.yaml"):
         yield made
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda stack: made.forge("destroy", "-s", stack, check=False), ("staging", "dev")))
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda stack: made.forge("destroy", "-s", stack, check=False), ("prod", "staging", "dev")))
         core = client.CoreV1Api(api)
-        left = {n.metadata.name for n in core.list_namespace().items} & {"platform-dev", "platform-staging"}
+        left = {n.metadata.name for n in core.list_namespace().items} & {
+            f"platform-{e}" for e in ("dev", "staging", "prod")
+        }
     for name in left:
         core.delete_namespace(name)
 
@@ -174,6 +182,14 @@ def test_what_runs_well_in_dev_is_promoted_to_staging(checkout: Checkout, api: c
     deployments = client.AppsV1Api(api).list_namespaced_deployment("platform-staging").items
     assert {d.metadata.name for d in deployments} >= {"router", "gateway", "model-demo"}
     assert all(d.status.ready_replicas == d.spec.replicas for d in deployments)
+
+
+def test_what_runs_well_in_staging_is_promoted_to_prod(checkout: Checkout, api: client.ApiClient) -> None:
+    result = checkout.forge("promote", "staging", "--soak", "0")
+    assert "shut" not in result.stdout
+    deployments = {d.metadata.name: d for d in client.AppsV1Api(api).list_namespaced_deployment("platform-prod").items}
+    assert {"router", "gateway", "model-demo"} <= deployments.keys()
+    assert all(d.status.ready_replicas == d.spec.replicas >= 2 for d in deployments.values())
 
 
 def test_an_unhealthy_environment_is_not_promoted(checkout: Checkout, api: client.ApiClient) -> None:

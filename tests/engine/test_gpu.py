@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +12,12 @@ import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
+from cli import repartition
 from components.cluster.gpu_node_pool import GpuNodePool
 from components.cluster.gpu_operator import parted_file
+from components.cluster.mig_plan import Repartition, Step
 from components.config_gpu import GpuPool
+from local.errors import LocalError
 from local.gpu import fake_nodes
 from local.gpu.mig_manager import DEVICES, STATE, MigManager
 from local.node.settings import NodePaths
@@ -55,16 +59,23 @@ class Pool:
         self._stop.set()
         self._thread.join(30)
 
-    def cut(self, pool: GpuPool) -> None:
-        """A new layout, as the GPU operator gets it from the definition."""
+    def deploy(self, pool: GpuPool) -> Repartition:
+        """A new layout, as the GPU operator gets it from the definition; returns the plan that it takes."""
         self.manager.config = parted_file([pool])
+        return repartition.plan(self.core, pool, self.manager.metrics)
+
+    def cut(self, pool: GpuPool, limit_s: float = 60) -> Repartition:
+        """What `forge repartition --apply` does."""
+        steps = self.deploy(pool)
+        repartition.carry_out(self.core, pool, steps, print, limit_s)
+        return steps
 
     def ask(self, name: str, resource: str, count: int = 1, **labels: str) -> None:
         """A pod that wants slices."""
         body = {
             "metadata": {"name": name, "labels": {"app": "gpu", **labels}},
             "spec": {
-                "tolerations": [{"operator": "Exists"}],
+                "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
                 "nodeSelector": {"cogniforge.dev/gpu-pool": self.pool.name},
                 "containers": [
                     {
@@ -195,9 +206,9 @@ def test_a_new_layout_keeps_the_neighbours_running(pool: Callable[..., Pool], un
     before = {name: p.metadata.uid for name, p in made.pods().items()}
     on_gpu_0 = {name for name, held in made.devices().items() if held[0].startswith("0/")}
     after = gpus(unique, ["all-2g.20gb", "all-3g.40gb", "all-3g.40gb", "all-1g.10gb"])
-    made.cut(after)
-    until(made.settled({k: str(v) for k, v in after.resources.items()}))
-    assert {n.split("/")[1] for n in made.manager.evicted} == on_gpu_0
+    steps = made.cut(after)
+    assert made.settled({k: str(v) for k, v in after.resources.items()})()
+    assert {n.split("/")[1] for n in steps.evicted} == on_gpu_0
     left = {name: p for name, p in made.pods().items() if p.status.phase == "Running"}
     assert {name: p.metadata.uid for name, p in left.items()} == {n: u for n, u in before.items() if n not in on_gpu_0}
 
@@ -205,10 +216,28 @@ def test_a_new_layout_keeps_the_neighbours_running(pool: Callable[..., Pool], un
 def test_new_slices_take_new_pods(pool: Callable[..., Pool], unique: str) -> None:
     made = pool("all-1g.10gb")
     made.ask("waiting", "nvidia.com/mig-7g.80gb")
-    after = gpus(unique, ["all-7g.80gb", "all-1g.10gb", "all-1g.10gb", "all-1g.10gb"])
-    made.cut(after)
+    made.cut(gpus(unique, ["all-7g.80gb", "all-1g.10gb", "all-1g.10gb", "all-1g.10gb"]))
     until(made.running(1))
     assert made.devices()["waiting"] == ["0/7g.80gb/0"]
+
+
+def test_a_plan_changes_nothing(pool: Callable[..., Pool], unique: str) -> None:
+    made = pool("all-1g.10gb", nodes=2)
+    made.ask("pod", "nvidia.com/mig-1g.10gb")
+    until(made.running(1))
+    node, held = made.pods()["pod"].spec.node_name, int(made.devices()["pod"][0].split("/")[0])
+    offered = made.offered()
+    steps = made.deploy(gpus(unique, "all-3g.40gb"))
+    assert [step.node for step in steps.steps[4:]] == [node] * 4, "the busy node comes last"
+    assert {(step.node, step.gpu): step.evict for step in steps.steps if step.evict} == {
+        (node, held): (f"{unique}/pod",)
+    }
+    assert made.offered() == offered
+
+
+def test_a_pool_cut_as_wanted_needs_no_step(pool: Callable[..., Pool], unique: str) -> None:
+    made = pool(MIXED)
+    assert made.deploy(gpus(unique, MIXED)).steps == ()
 
 
 def test_a_pod_that_must_not_be_disrupted_holds_its_gpu(pool: Callable[..., Pool], unique: str, api: Any) -> None:
@@ -225,13 +254,24 @@ def test_a_pod_that_must_not_be_disrupted_holds_its_gpu(pool: Callable[..., Pool
     held = int(made.devices()["kept"][0].split("/")[0])
     layouts = ["all-1g.10gb"] * 4
     layouts[held] = "all-3g.40gb"
-    made.cut(gpus(unique, layouts))
-    node = f"{unique}-0"
-    until(lambda: made.core.read_node(node).metadata.labels[STATE] == "pending")
+    with pytest.raises(LocalError, match="did not leave its GPU") as refused:
+        made.cut(gpus(unique, layouts), limit_s=3)
+    assert "a disruption budget refuses it" in refused.value.reason
     assert made.pods()["kept"].status.phase == "Running"
+    assert not made.core.read_node(f"{unique}-0").spec.unschedulable, "the node is open again"
     policy.delete_namespaced_pod_disruption_budget("keep", unique)
-    until(lambda: made.core.read_node(node).metadata.labels[STATE] == "success")
-    assert made.manager.evicted == [f"{unique}/kept"]
+    assert made.cut(gpus(unique, layouts)).evicted == (f"{unique}/kept",)
+
+
+def test_a_gpu_in_use_is_not_cut_under_its_pod(pool: Callable[..., Pool], unique: str) -> None:
+    made = pool("all-1g.10gb")
+    made.ask("pod", "nvidia.com/mig-1g.10gb")
+    until(made.running(1))
+    after = gpus(unique, "all-3g.40gb")
+    plan = dataclasses.replace(made.deploy(after), steps=(Step(f"{unique}-0", 0, (), (), ()),))
+    with pytest.raises(LocalError, match="was not cut as"):
+        repartition.carry_out(made.core, after, plan, print, 60)
+    assert made.pods()["pod"].status.phase == "Running"
 
 
 def test_an_unknown_layout_fails_and_changes_nothing(pool: Callable[..., Pool], unique: str) -> None:
