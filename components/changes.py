@@ -51,7 +51,9 @@ def _values(path: str, old: object, new: object, mark: Change) -> Iterator[Chang
             else:
                 yield from _sections(f"{where}.", one, other)
     else:
-        yield Changed(path, _plain(old), _plain(new), mark)
+        # A section that was not there takes nothing away.
+        added = old is None and isinstance(new, Section)
+        yield Changed(path, _plain(old), _plain(new), Change.SAFE if added else mark)
 
 
 def _named(value: object) -> dict[str, Section] | None:

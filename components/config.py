@@ -18,6 +18,7 @@ from components.config_base import (
     matching,
     setting,
 )
+from components.config_data import Data
 from components.config_eks import Eks
 from components.config_gateway import Gateway
 from components.config_gpu import GpuPool
@@ -183,6 +184,7 @@ class PlatformConfig(Section):
         Change.SAFE, "Names under which several models answer", default=(), max_length=100, strict=False
     )
     services: Services = setting(Change.SAFE, "The bundled AI services", default=Services())
+    data: Data = setting(Change.SAFE, "Databases, messaging, cache, objects", default=Data())
     observability: Observability = setting(Change.SAFE, "Logs and traces", default=Observability())
 
 

@@ -38,7 +38,9 @@ def quantity(text: str) -> Decimal:
     return Decimal(match[1]) * _UNITS[match[2]]
 
 
-def _quantity_between(low: str, high: str, example: str) -> AfterValidator:
+def quantity_between(low: str, high: str, example: str) -> AfterValidator:
+    """A Kubernetes quantity within limits, both included."""
+
     def check(text: str) -> str:
         try:
             number = quantity(text)
@@ -63,11 +65,11 @@ def matching(pattern: str, limit: str, fix: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Cpu = Annotated[str, _quantity_between("10m", "64", "250m")]
+Cpu = Annotated[str, quantity_between("10m", "64", "250m")]
 """CPU as a Kubernetes quantity, "10m" to "64"."""
-Memory = Annotated[str, _quantity_between("16Mi", "1Ti", "256Mi")]
+Memory = Annotated[str, quantity_between("16Mi", "1Ti", "256Mi")]
 """Memory as a Kubernetes quantity, "16Mi" to "1Ti"."""
-BodySize = Annotated[str, _quantity_between("1Ki", "1Gi", "16Mi")]
+BodySize = Annotated[str, quantity_between("1Ki", "1Gi", "16Mi")]
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 DnsLabel = Annotated[
     str,

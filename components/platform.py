@@ -18,6 +18,8 @@ from components.cluster.local_cluster import LocalCluster
 from components.cluster.namespace import PlatformNamespace
 from components.config import ClusterKind, Environment, Model, PlatformConfig
 from components.config_mesh import MeshMode
+from components.data import layer as data_layer
+from components.data.layer import DataLayer
 from components.delivery.images import ImageResolver
 from components.mesh import entrance, istio
 from components.observability.end_to_end import EndToEndCheck
@@ -40,6 +42,7 @@ class Platform(PlatformComponent):
         self._images = ImageResolver(config.images)
         # Every image is verified before the first resource is registered: a bad one changes nothing.
         images = {name: self._images.reference(name) for name in ("router", "gateway", "inference-sim")}
+        stored = {name: self._images.reference(name) for name in data_layer.images(config.data)}
         self._cluster, foundation = self._connect()
         space = PlatformNamespace(
             f"{env}-namespace",
@@ -52,6 +55,7 @@ class Platform(PlatformComponent):
         )
         self._namespace = space.namespace
         mesh = self._mesh()
+        self.data = DataLayer(env, config.data, config.cluster.namespace, stored.__getitem__, self._options([space]))
         served = any(model.serving for model in config.models)
         serving = serving_operators.make(env, self._reused, self._options) if served else {}
         models = [self._model(model, images["inference-sim"], [*serving.values()]) for model in config.models]
@@ -75,6 +79,7 @@ class Platform(PlatformComponent):
             **foundation,
             **mesh,
             **serving,
+            **self.data.parts,
             "namespace": space,
             **{model_server.part_name(m): s for m, (_, s) in zip(config.models, models, strict=True)},
             "router": self._router,

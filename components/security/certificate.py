@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -25,6 +25,8 @@ class CertificateArgs(TypedDict):
     """Kubernetes Secret that gets tls.crt, tls.key and ca.crt."""
     hosts: Sequence[str]
     """DNS names and IP addresses."""
+    client: NotRequired[bool]
+    """Whether its holder may show it to others too, as peers of one cluster do. Default false."""
 
 
 def _is_address(host: str) -> bool:
@@ -63,13 +65,14 @@ class Certificate(PlatformComponent):
             ip_addresses=[host for host in args["hosts"] if _is_address(host)],
             opts=self.child(),
         )
+        client = ["client_auth"] if args.get("client") else []
         certificate = tls.LocallySignedCert(
             name,
             cert_request_pem=request.cert_request_pem,
             ca_private_key_pem=ca_key.private_key_pem,
             ca_cert_pem=ca.cert_pem,
             validity_period_hours=CERTIFICATE_HOURS,
-            allowed_uses=["digital_signature", "key_encipherment", "server_auth"],
+            allowed_uses=["digital_signature", "key_encipherment", "server_auth", *client],
             opts=self.child(),
         )
         chain = pulumi.Output.concat(certificate.cert_pem, ca.cert_pem)

@@ -21,6 +21,14 @@ class ImageName(StrEnum):
     ROUTER = "router"
     INFERENCE_SIM = "inference-sim"
     GATEWAY = "gateway"
+    POSTGRES = "postgres"
+    NATS = "nats"
+    CACHE = "cache"
+    OBJECT_STORE = "object-store"
+    JAVA = "java"
+    KAFKA = "kafka"
+    SCHEMA_REGISTRY = "schema-registry"
+    DATA_TASKS = "data-tasks"
     VLLM = "vllm"
 
 
@@ -37,6 +45,8 @@ class Image:
     """Whether the context holds a Debian root file system."""
     wheels: bool = False
     """Whether the context holds the wheels of requirements.lock."""
+    jars: bool = False
+    """Whether the context holds the files of jars.lock."""
     sources: bool = False
     """Whether the context holds src/."""
     gpu: bool = False
@@ -59,6 +69,14 @@ IMAGES: dict[ImageName, Image] = {
         Image(ImageName.ROUTER, (ImageName.KIT,), sources=True),
         Image(ImageName.INFERENCE_SIM, tool=ToolName.INFERENCE_SIM),
         Image(ImageName.GATEWAY, (ImageName.BASE,), wheels=True),
+        Image(ImageName.POSTGRES, rootfs=True, wheels=True, sources=True),
+        Image(ImageName.NATS, (ImageName.BASE,), wheels=True),
+        Image(ImageName.CACHE, rootfs=True),
+        Image(ImageName.OBJECT_STORE, (ImageName.BASE,), tool=ToolName.OBJECT_STORE),
+        Image(ImageName.JAVA, (ImageName.BASE,), wheels=True, runs=False),
+        Image(ImageName.KAFKA, (ImageName.JAVA,), jars=True, sources=True),
+        Image(ImageName.SCHEMA_REGISTRY, (ImageName.JAVA,), jars=True),
+        Image(ImageName.DATA_TASKS, (ImageName.KIT,), sources=True),
         Image(ImageName.VLLM, rootfs=True, wheels=True, gpu=True),
     )
 }

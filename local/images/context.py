@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from local import paths
 from local.errors import LocalError
+from local.images import maven
 from local.images.catalogue import Image
 from local.toolchain import builder
 
@@ -40,6 +41,9 @@ def assemble(image: Image, folder: Path) -> str:
     if image.wheels:
         shutil.copy(image.folder / "requirements.lock", folder)
         shutil.copytree(_wheels(image.folder / "requirements.lock"), folder / "wheels", copy_function=os.link)
+    if image.jars:
+        shutil.copy(image.folder / maven.LOCK, folder)
+        shutil.copytree(maven.jars(image.folder), folder / "jars", copy_function=os.link)
     if image.sources:
         ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.pyc")
         shutil.copytree(image.folder / "src", folder / "src", ignore=ignore)

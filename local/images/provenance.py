@@ -39,7 +39,7 @@ def predicate(
     materials += [
         {"uri": f"oci://{ref}", "digest": {"sha256": d.removeprefix("sha256:")}} for ref, d in parents.items()
     ]
-    for lock in sorted(context.glob("requirements.lock")):
+    for lock in sorted(context.glob("*.lock")):
         materials.append({"name": lock.name, "digest": {"sha256": hashlib.sha256(lock.read_bytes()).hexdigest()}})
     return json.dumps(
         {

@@ -11,11 +11,13 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from cyclonedx.model import HashAlgorithm, HashType
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from local.images import maven
 from local.images.catalogue import IMAGES, Image, ImageName
 from local.images.context import SUITE
 
@@ -61,11 +63,27 @@ def _go(binary: Path) -> Iterator[Component]:
             yield Component(name=fields[2], version=fields[3], type=ComponentType.LIBRARY, purl=purl, bom_ref=str(purl))
 
 
+def _java(folder: Path) -> Iterator[Component]:
+    for artifact in maven.read_lock(folder):
+        purl = PackageURL("maven", artifact.group, artifact.name, artifact.version)
+        yield Component(
+            name=artifact.name,
+            group=artifact.group,
+            version=artifact.version,
+            type=ComponentType.LIBRARY,
+            purl=purl,
+            bom_ref=str(purl),
+            hashes=[HashType(alg=HashAlgorithm.SHA_256, content=artifact.sha256)],
+        )
+
+
 def _own_components(image: Image, context: Path) -> Iterator[Component]:
     if image.rootfs:
         yield from _debian(context / "rootfs.tar")
     if image.wheels:
         yield from _python(context / "wheels")
+    if image.jars:
+        yield from _java(context)
     if image.tool:
         yield from _go(context / image.tool)
 

@@ -22,6 +22,7 @@ PACKAGES: dict[str, str] = {
     "mmdebstrap": "mmdebstrap",
     "docker-registry": "docker-registry",
     "skopeo": "skopeo",
+    "maven": "mvn",
 }
 """Each package and the program that shows it is there."""
 

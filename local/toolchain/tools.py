@@ -27,6 +27,7 @@ class ToolName(StrEnum):
     COSIGN = "cosign"
     INFERENCE_SIM = "inference-sim"
     METRICS_SERVER = "metrics-server"
+    OBJECT_STORE = "object-store"
     PAUSE = "pause"
     KWOK = "kwok"
     KONG_CONTROLLER = "kong-controller"
@@ -147,6 +148,15 @@ TOOLS: dict[ToolName, Tool] = {
             "sigs.k8s.io/metrics-server",
             ("k8s.io/client-go/pkg/version.gitVersion={v}",),
             expected_s=60,
+        ),
+        Tool(
+            ToolName.OBJECT_STORE,
+            "S3 gateway",
+            "objectstore",
+            "github.com/versity/versitygw/cmd/versitygw",
+            "github.com/versity/versitygw",
+            ("main.Version={v}",),
+            expected_s=90,
         ),
         Tool(
             ToolName.KWOK,

@@ -156,7 +156,13 @@ def _stateful_set(cluster: Cluster, obj: Object) -> State:
     current = on_delete or status.get("currentRevision") == status.get("updateRevision")
     if _observed(obj) and ready_replicas >= wanted and current:
         return State(True)
-    return State(False, f"{ready_replicas} of {wanted} replicas ready", problems=_workload_problems(cluster, obj))
+    newest = [
+        pod
+        for pod in _selected_pods(cluster, obj)
+        if pod["metadata"].get("labels", {}).get("controller-revision-hash") == status.get("updateRevision")
+    ]
+    failed = next((why for pod in newest if _observed(obj) and (why := hopeless(pod))), "")
+    return State(False, f"{ready_replicas} of {wanted} replicas ready", failed, _workload_problems(cluster, obj))
 
 
 def _daemon_set(cluster: Cluster, obj: Object) -> State:

@@ -1,0 +1,131 @@
+"""Redis or Valkey: a cache in which each service sees its own keys only."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TypedDict
+
+import pulumi
+
+from components.base import PlatformComponent
+from components.config_base import quantity
+from components.config_data import Cache as CacheConfig
+from components.config_data import Persistence
+from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent
+from components.data.task import DataTask, TaskInputs, task_name
+from components.intents import SERVICES
+from components.security.logins import Logins
+
+PART = "cache"
+PORT = 6379
+OWNER = "cache"
+"""The login that may look at the server; only probes and tasks use it."""
+
+
+class CacheArgs(TypedDict):
+    """Inputs of a cache."""
+
+    namespace: pulumi.Input[str]
+    image: pulumi.Input[str]
+    tasks_image: pulumi.Input[str]
+    """An image with the kit in it."""
+    logins: Logins
+    destroy_data: bool
+
+
+class Cache(PlatformComponent):
+    """A server, its users, and the proof that a key can be written and read, and no other service's."""
+
+    url: pulumi.Output[str]
+    """URL without a login, known once the check has passed."""
+
+    def __init__(
+        self, name: str, config: CacheConfig, args: CacheArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("data", name, {"eviction": config.eviction.value}, opts)
+        logins = args["logins"]
+        users = [s.service for s in SERVICES.values() if s.cache]
+        known = pulumi.Output.all(**{user: logins.password(user, "cache") for user in (OWNER, *users)})
+        server = DataServer(
+            name,
+            ServerIntent(
+                name=PART,
+                title="Redis",
+                processes=(
+                    Process(
+                        PART,
+                        args["image"],
+                        config.resources,
+                        (f"/etc/{PART}/redis.conf",),
+                        {"redis": PORT},
+                        ready={"tcp_socket": {"port": "redis"}},
+                    ),
+                ),
+                callers=(*users, task_name(PART)),
+                port="redis",
+                storage=config.storage if config.persistence is Persistence.AOF else "",
+            ),
+            ServerInputs(
+                namespace=args["namespace"],
+                destroy_data=args["destroy_data"],
+                files={"redis.conf": settings(config)},
+                secret_files={"users.acl": pulumi.Output.secret(known.apply(access_list))},
+            ),
+            self.child(),
+        )
+        url = server.host.apply(lambda host: f"redis://{host}:{PORT}")
+        check = DataTask(
+            f"{name}-check",
+            TaskInputs(
+                namespace=args["namespace"],
+                image=args["tasks_image"],
+                arguments=("cache",),
+                part=PART,
+                environment={"ENDPOINT": url, "CHECK_LOGINS": " ".join(users)},
+                mounts={f"/etc/credentials/{user}": logins.secret(user) for user in users},
+                versions=tuple(logins.versions[user] for user in users),
+            ),
+            self.child(),
+        )
+        self.url = pulumi.Output.all(url, check.done).apply(lambda found: found[0])
+        self.finish(
+            {
+                "kind": "StatefulSet",
+                "namespace": args["namespace"],
+                "name": PART,
+                "probe": "a key is written and read by its owner, and refused to others",
+            },
+            url=self.url,
+        )
+
+
+def settings(config: CacheConfig) -> str:
+    """redis.conf. A quarter of the memory is left for buffers and for copies while a log is rewritten."""
+    lasting = config.persistence is Persistence.AOF
+    lines = {
+        "port": PORT,
+        "bind": "* -::*",
+        "protected-mode": "no",
+        "aclfile": f"/etc/{PART}-secret/users.acl",
+        "maxmemory": int(quantity(config.resources.memory)) * 3 // 4,
+        "maxmemory-policy": config.eviction.value,
+        "maxmemory-samples": 10,
+        "appendonly": "yes" if lasting else "no",
+        "appendfsync": "everysec",
+        "save": '""',
+        "dir": DATA_MOUNT if lasting else "/tmp",
+        "tcp-keepalive": 60,
+        "timeout": 0,
+        "lazyfree-lazy-eviction": "yes",
+    }
+    return "".join(f"{key} {value}\n" for key, value in lines.items())
+
+
+def access_list(passwords: dict[str, str]) -> str:
+    """users.acl: hashes of passwords; a service has the keys below its own name, and no command that looks beyond."""
+    lines = ["user default off"]
+    for user, password in sorted(passwords.items()):
+        digest = hashlib.sha256(password.encode()).hexdigest()
+        keys = "+ping +info" if user == OWNER else f"~{user}:* &{user}:* +@all -@admin -@dangerous"
+        lines.append(f"user {user} on #{digest} resetkeys resetchannels {keys}")
+    return "\n".join(lines) + "\n"

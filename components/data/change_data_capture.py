@@ -1,0 +1,208 @@
+"""Debezium on Kafka Connect: what a service puts into its outbox, with its change, becomes an event."""
+
+from __future__ import annotations
+
+import json
+from typing import TypedDict
+
+import pulumi
+
+from components.base import PlatformComponent
+from components.config_data import ChangeDataCapture as ChangeDataCaptureConfig
+from components.data.kafka_cluster import CAPTURE, CONNECT_PREFIX, LOGGING
+from components.data.postgres_cluster import DIRECT_PORT
+from components.data.server import DataServer, Process, ServerInputs, ServerIntent
+from components.data.task import DataTask, TaskInputs, task_name
+from components.intents import with_database
+from components.security.logins import Logins
+
+PART = "change-data-capture"
+PORT, METRICS_PORT = 8083, 9404
+
+
+class ChangeDataCaptureArgs(TypedDict):
+    """Inputs of change data capture."""
+
+    namespace: pulumi.Input[str]
+    image: pulumi.Input[str]
+    """Kafka's own, with Debezium's connector."""
+    tasks_image: pulumi.Input[str]
+    logins: Logins
+    postgres_host: pulumi.Input[str]
+    bootstrap: pulumi.Input[str]
+    """host:port of Kafka."""
+    authority: pulumi.Input[str]
+    """The certificate (PEM) that Kafka's are signed with."""
+    brokers: int
+
+
+class ChangeDataCapture(PlatformComponent):
+    """Workers, and a connector for the outbox of each service that has one."""
+
+    def __init__(
+        self,
+        name: str,
+        config: ChangeDataCaptureConfig,
+        args: ChangeDataCaptureArgs,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("data", name, {"replicas": config.replicas}, opts)
+        logins = args["logins"]
+        copies = min(3, args["brokers"])
+        server = DataServer(
+            name,
+            ServerIntent(
+                name=PART,
+                title="Kafka Connect",
+                processes=(
+                    Process(
+                        PART,
+                        args["image"],
+                        config.resources,
+                        ("connect",),
+                        {"http": PORT, "metrics": METRICS_PORT},
+                        {"CONFIG": f"/etc/{PART}", "HEAP_PERCENT": "45"},
+                        fields={"POD_NAME": "metadata.name"},
+                        ready={"http_get": {"path": "/connectors", "port": "http"}},
+                        alive={"tcp_socket": {"port": "http"}},
+                        start_s=240,
+                    ),
+                ),
+                callers=(task_name(PART),),
+                port="http",
+                replicas=config.replicas,
+                metrics_port=METRICS_PORT,
+            ),
+            ServerInputs(
+                namespace=args["namespace"],
+                destroy_data=True,
+                files={
+                    "connect.properties": pulumi.Output.from_input(args["bootstrap"]).apply(
+                        lambda bootstrap: worker(bootstrap, copies)
+                    ),
+                    "log4j2.yaml": LOGGING,
+                    "metrics.yaml": METRICS,
+                    "ca.crt": args["authority"],
+                },
+                mounts={f"/etc/credentials/{CAPTURE}": logins.secret(CAPTURE)},
+                versions=[logins.versions[CAPTURE]],
+            ),
+            self.child(),
+        )
+        url = server.host.apply(lambda host: f"http://{host}:{PORT}")
+        wanted = pulumi.Output.from_input(args["postgres_host"]).apply(
+            lambda host: json.dumps({"connectors": connectors(host)})
+        )
+        DataTask(
+            f"{name}-provision",
+            TaskInputs(
+                namespace=args["namespace"],
+                image=args["tasks_image"],
+                arguments=("capture",),
+                part=PART,
+                environment={"ENDPOINT": url, "PROVISION": wanted},
+                versions=(logins.versions[CAPTURE],),
+            ),
+            self.child(),
+        )
+        self.finish(
+            {
+                "kind": "StatefulSet",
+                "namespace": args["namespace"],
+                "name": PART,
+                "probe": "every outbox's connector and its task run",
+            }
+        )
+
+
+def worker(bootstrap: str, copies: int) -> str:
+    """A Connect worker's configuration. What it keeps lies in topics, so that workers come and go."""
+    login = "org.apache.kafka.common.security.scram.ScramLoginModule required"
+    password = f"${{dir:/etc/credentials/{CAPTURE}:kafka}}"
+    access = {
+        "bootstrap.servers": bootstrap,
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.jaas.config": f'{login} username="{CAPTURE}" password="{password}";',
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": f"/etc/{PART}/ca.crt",
+    }
+    lines = {
+        "config.providers": "dir,env",
+        "config.providers.dir.class": "org.apache.kafka.common.config.provider.DirectoryConfigProvider",
+        "config.providers.env.class": "org.apache.kafka.common.config.provider.EnvVarConfigProvider",
+        **access,
+        **{f"{side}.{key}": value for side in ("producer", "consumer", "admin") for key, value in access.items()},
+        "producer.acks": "all",
+        # One event at a time that may be tried again: none overtakes another.
+        "producer.max.in.flight.requests.per.connection": "1",
+        "producer.linger.ms": "5",
+        "group.id": f"{CONNECT_PREFIX}workers",
+        **{f"{what}.storage.topic": f"{CONNECT_PREFIX}{what}" for what in ("config", "offset", "status")},
+        **{f"{what}.storage.replication.factor": str(copies) for what in ("config", "offset", "status")},
+        "offset.storage.partitions": "5",
+        "offset.flush.interval.ms": "5000",
+        "key.converter": "org.apache.kafka.connect.storage.StringConverter",
+        "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "value.converter.schemas.enable": "false",
+        "listeners": f"http://:{PORT}",
+        "rest.advertised.host.name": f"${{env:POD_NAME}}.{PART}-nodes",
+        # A worker that is gone is replaced at once: its pod comes back under the same name.
+        "scheduled.rebalance.max.delay.ms": "5000",
+        "plugin.discovery": "only_scan",
+    }
+    return "".join(f"{key}={value}\n" for key, value in lines.items())
+
+
+def connectors(postgres_host: str) -> dict[str, dict[str, str]]:
+    """A connector for each outbox. An event's topic is the row's aggregatetype, its key the row's aggregateid."""
+    return {
+        f"outbox-{intent.service}": {
+            "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+            "tasks.max": "1",
+            "database.hostname": postgres_host,
+            "database.port": str(DIRECT_PORT),
+            "database.user": CAPTURE,
+            "database.password": f"${{dir:/etc/credentials/{CAPTURE}:postgres}}",
+            "database.dbname": intent.service,
+            "topic.prefix": f"{CONNECT_PREFIX}{intent.service}",
+            "topic.heartbeat.prefix": f"{CONNECT_PREFIX}heartbeat",
+            "topic.creation.default.partitions": "1",
+            "topic.creation.default.replication.factor": "-1",
+            "heartbeat.interval.ms": "10000",
+            "plugin.name": "pgoutput",
+            "publication.name": "outbox",
+            "publication.autocreate.mode": "disabled",
+            "slot.name": f"outbox_{intent.service}",
+            "table.include.list": "events.outbox",
+            # Rows from before the connector are sent once; after that the log alone tells.
+            "snapshot.mode": "initial",
+            "tombstones.on.delete": "false",
+            "errors.retry.timeout": "-1",
+            "retriable.restart.connector.wait.ms": "2000",
+            "transforms": "outbox",
+            "transforms.outbox.type": "io.debezium.transforms.outbox.EventRouter",
+            "transforms.outbox.route.topic.replacement": "${routedByValue}",
+            "transforms.outbox.table.expand.json.payload": "true",
+            "transforms.outbox.table.op.invalid.behavior": "warn",
+        }
+        for intent in with_database()
+        if intent.outbox
+    }
+
+
+_DEBEZIUM = "debezium.postgres<type=connector-metrics, context=streaming, server=(.+)>"
+METRICS = f"""\
+lowercaseOutputName: true
+includeObjectNames:
+  - "debezium.postgres:type=connector-metrics,context=streaming,*"
+  - "kafka.connect:type=connector-task-metrics,*"
+rules:
+  - pattern: "{_DEBEZIUM}<>(MilliSecondsBehindSource|TotalNumberOfEventsSeen)"
+    name: debezium_$2
+    labels: {{server: "$1"}}
+  - pattern: "kafka.connect<type=connector-task-metrics, connector=(.+), task=(.+)><>status: (.+)"
+    name: connect_task_status
+    value: 1
+    labels: {{connector: "$1", status: "$3"}}
+"""

@@ -1,0 +1,301 @@
+"""Kafka in KRaft mode: brokers with TLS and SCRAM; topics, users and rights follow from the services' intents."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any, TypedDict
+
+import pulumi
+
+from components.base import PlatformComponent
+from components.config_data import Kafka
+from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent
+from components.data.task import DataTask, TaskInputs, task_name
+from components.intents import SERVICES, topics
+from components.security.certificate import Certificate
+from components.security.logins import Logins
+
+PART = "kafka"
+CLIENT_PORT, CONTROLLER_PORT, PEER_PORT, METRICS_PORT = 9092, 9093, 9094, 9404
+CAPTURE = "capture"
+"""The login of change data capture, beside the services'."""
+TLS_SECRET = "kafka-tls"
+"""The brokers' certificate. Whoever holds it may do everything: brokers to each other, and tasks."""
+CONNECT_PREFIX = "connect-"
+"""Topics and group of Kafka Connect begin with this."""
+
+
+class KafkaClusterArgs(TypedDict):
+    """Inputs of a Kafka cluster."""
+
+    namespace: str
+    image: pulumi.Input[str]
+    tasks_image: pulumi.Input[str]
+    """An image with the kit in it."""
+    logins: Logins
+    capture: bool
+    """Whether change data capture writes to it."""
+    destroy_data: bool
+
+
+class KafkaCluster(PlatformComponent):
+    """Brokers, their certificate, and the proof that an event is written and read."""
+
+    bootstrap: pulumi.Output[str]
+    """host:port for clients, known once topics and rights are there and the check has passed."""
+    authority: pulumi.Output[str]
+    """The certificate (PEM) that clients trust."""
+
+    def __init__(
+        self, name: str, config: Kafka, args: KafkaClusterArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("data", name, {"replicas": config.replicas}, opts)
+        logins, namespace = args["logins"], args["namespace"]
+        certificate = Certificate(
+            f"{name}-certificate",
+            {"namespace": namespace, "secret_name": TLS_SECRET, "hosts": hosts(namespace), "client": True},
+            self.child(),
+        )
+        users = [s.service for s in SERVICES.values() if s.produces or s.consumes]
+        users += [CAPTURE] if args["capture"] else []
+        server = DataServer(
+            name,
+            ServerIntent(
+                name=PART,
+                title="Kafka",
+                processes=(
+                    Process(
+                        PART,
+                        args["image"],
+                        config.resources,
+                        ("broker",),
+                        {
+                            "kafka": CLIENT_PORT,
+                            "controller": CONTROLLER_PORT,
+                            "peers": PEER_PORT,
+                            "metrics": METRICS_PORT,
+                        },
+                        {"CLUSTER_ID": cluster_id(namespace), "CONFIG": f"/etc/{PART}"},
+                        fields={"ZONE": "metadata.labels['topology.kubernetes.io/zone']"},
+                        # It counts as started once it has caught up with the leaders of its partitions, so that a
+                        # rolling restart takes the next broker only then.
+                        started=asking("started"),
+                        ready=asking("ready"),
+                        alive={"tcp_socket": {"port": "kafka"}},
+                        start_s=180,
+                    ),
+                ),
+                callers=(*users, "change-data-capture", task_name(PART)),
+                port="kafka",
+                replicas=config.replicas,
+                storage=config.storage,
+                metrics_port=METRICS_PORT,
+                stop_seconds=120,
+            ),
+            ServerInputs(
+                namespace=namespace,
+                destroy_data=args["destroy_data"],
+                files={
+                    "broker.properties": properties(config, namespace),
+                    "log4j2.yaml": LOGGING,
+                    "metrics.yaml": METRICS,
+                },
+                mounts={"/etc/tls": certificate.secret_name},
+                versions=[certificate.authority.apply(_fingerprint)],
+            ),
+            self.child(),
+        )
+        bootstrap = server.host.apply(lambda host: f"{host}:{CLIENT_PORT}")
+        peers = server.host.apply(lambda host: f"{host}:{PEER_PORT}")
+        check = DataTask(
+            f"{name}-provision",
+            TaskInputs(
+                namespace=namespace,
+                image=args["tasks_image"],
+                arguments=("kafka",),
+                part=PART,
+                environment={
+                    "ENDPOINT": peers,
+                    "CLIENTS": bootstrap,
+                    "PROVISION": json.dumps(wanted(config, args["capture"])),
+                },
+                mounts={
+                    **{f"/etc/credentials/{user}": logins.secret(user) for user in users},
+                    "/etc/tls": certificate.secret_name,
+                },
+                versions=tuple(logins.versions[user] for user in users),
+            ),
+            self.child(),
+        )
+        self.bootstrap = pulumi.Output.all(bootstrap, check.done).apply(lambda known: known[0])
+        self.authority = certificate.authority
+        self.finish(
+            {
+                "kind": "StatefulSet",
+                "namespace": namespace,
+                "name": PART,
+                "probe": "an event is written with all replicas' word for it, and read",
+            },
+            bootstrap=self.bootstrap,
+        )
+
+
+def asking(question: str) -> Any:
+    """A probe's action that asks the broker's own metrics."""
+    return {"exec_": {"command": ["python3", "/opt/kafka/bin/probe.py", question, str(METRICS_PORT)]}}
+
+
+def hosts(namespace: str) -> list[str]:
+    """Names in the brokers' certificate; the first is their own name to each other."""
+    return [PART, f"{PART}.{namespace}.svc", f"*.{PART}-nodes.{namespace}.svc"]
+
+
+def _fingerprint(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def cluster_id(namespace: str) -> str:
+    """A Kafka cluster id: 16 bytes in base64. It tells volumes of other clusters apart, and is no secret."""
+    return base64.urlsafe_b64encode(hashlib.sha256(f"{PART}.{namespace}".encode()).digest()[:16]).decode().rstrip("=")
+
+
+def properties(config: Kafka, namespace: str) -> str:
+    """A broker's configuration; ${env:...} and ${dir:...} are filled in by Kafka itself when it starts."""
+    voters = ",".join(f"{n}@{PART}-{n}.{PART}-nodes.{namespace}.svc:{CONTROLLER_PORT}" for n in range(config.replicas))
+    copies = min(3, config.replicas)
+    own = f"{PART}-${{env:NODE_ID}}.{PART}-nodes.{namespace}.svc"
+    lines = {
+        "config.providers": "env,dir",
+        "config.providers.env.class": "org.apache.kafka.common.config.provider.EnvVarConfigProvider",
+        "config.providers.dir.class": "org.apache.kafka.common.config.provider.DirectoryConfigProvider",
+        "process.roles": "broker,controller",
+        "node.id": "${env:NODE_ID}",
+        "controller.quorum.voters": voters,
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"CLIENT://:{CLIENT_PORT},CONTROLLER://:{CONTROLLER_PORT},PEERS://:{PEER_PORT}",
+        "advertised.listeners": f"CLIENT://{own}:{CLIENT_PORT},PEERS://{own}:{PEER_PORT}",
+        "listener.security.protocol.map": "CLIENT:SASL_SSL,CONTROLLER:SSL,PEERS:SSL",
+        "inter.broker.listener.name": "PEERS",
+        "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.client.scram-sha-512.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
+        "listener.name.peers.ssl.client.auth": "required",
+        "listener.name.controller.ssl.client.auth": "required",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.key": "${dir:/etc/tls:tls.key}",
+        "ssl.keystore.certificate.chain": "${dir:/etc/tls:tls.crt}",
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.certificates": "${dir:/etc/tls:ca.crt}",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        # Peers show each other their certificate; the order of a name's parts is the library's affair.
+        "super.users": f"User:CN={PART},O=CogniForge;User:O=CogniForge,CN={PART}",
+        "allow.everyone.if.no.acl.found": "false",
+        "auto.create.topics.enable": "false",
+        "log.dirs": f"{DATA_MOUNT}/log",
+        "num.partitions": str(config.partitions),
+        "default.replication.factor": str(copies),
+        "min.insync.replicas": str(max(1, copies - 1)),
+        "offsets.topic.replication.factor": str(copies),
+        "offsets.topic.num.partitions": "10",
+        "transaction.state.log.replication.factor": str(copies),
+        "transaction.state.log.min.isr": str(max(1, copies - 1)),
+        "transaction.state.log.num.partitions": "10",
+        "share.coordinator.state.topic.replication.factor": str(copies),
+        "share.coordinator.state.topic.min.isr": str(max(1, copies - 1)),
+        "unclean.leader.election.enable": "false",
+        "log.retention.hours": str(config.retention_hours),
+        "log.segment.bytes": str(128 * 2**20),
+        "broker.rack": "${env:RACK}",
+        "controlled.shutdown.enable": "true",
+        "group.initial.rebalance.delay.ms": "500",
+    }
+    return "".join(f"{key}={value}\n" for key, value in lines.items())
+
+
+def wanted(config: Kafka, capture: bool) -> dict[str, Any]:
+    """Topics, users and rights, as the intents say."""
+    copies = min(3, config.replicas)
+    users = [s.service for s in SERVICES.values() if s.produces or s.consumes] + ([CAPTURE] if capture else [])
+    rights: list[dict[str, str]] = []
+
+    def allow(user: str, kind: str, name: str, operations: tuple[str, ...], pattern: str = "LITERAL") -> None:
+        rights.extend(
+            {"user": user, "kind": kind, "name": name, "pattern": pattern, "operation": operation}
+            for operation in operations
+        )
+
+    for intent in SERVICES.values():
+        for topic in intent.produces:
+            allow(intent.service, "TOPIC", topic, ("WRITE", "DESCRIBE"))
+        for topic in intent.consumes:
+            allow(intent.service, "TOPIC", topic, ("READ", "DESCRIBE"))
+        if intent.consumes:
+            allow(intent.service, "GROUP", intent.service, ("READ",), "PREFIXED")
+        if capture:
+            for topic in intent.outbox:
+                allow(CAPTURE, "TOPIC", topic, ("WRITE", "DESCRIBE"))
+    if capture:
+        allow(CAPTURE, "TOPIC", CONNECT_PREFIX, ("ALL",), "PREFIXED")
+        allow(CAPTURE, "GROUP", CONNECT_PREFIX, ("ALL",), "PREFIXED")
+    settings = {
+        "retention.ms": str(config.retention_hours * 3_600_000),
+        "min.insync.replicas": str(max(1, copies - 1)),
+    }
+    return {
+        "topics": [{"name": t, "partitions": config.partitions, "copies": copies, **settings} for t in topics()],
+        "users": users,
+        "rights": rights,
+    }
+
+
+LOGGING = """\
+Configuration:
+  status: warn
+  Appenders:
+    Console:
+      name: console
+      PatternLayout: {pattern: "%d{ISO8601} %-5p %c{1}: %m%n"}
+  Loggers:
+    Root: {level: warn, AppenderRef: [{ref: console}]}
+    Logger:
+      - {name: kafka.server.KafkaRaftServer, level: info}
+      - {name: org.apache.kafka.connect.runtime.distributed.DistributedHerder, level: info}
+      - {name: io.debezium.connector.postgresql, level: info}
+"""
+
+METRICS = """\
+lowercaseOutputName: true
+includeObjectNames:
+  - "kafka.server:type=KafkaServer,name=BrokerState"
+  - "kafka.server:type=ReplicaManager,name=*"
+  - "kafka.server:type=ReplicaFetcherManager,name=MaxLag,clientId=*"
+  - "kafka.server:type=BrokerTopicMetrics,name=*"
+  - "kafka.controller:type=KafkaController,name=*"
+  - "kafka.network:type=RequestMetrics,name=TotalTimeMs,request=*"
+  - "kafka.log:type=Log,name=Size,*"
+  - "java.lang:type=Memory"
+rules:
+  - pattern: "kafka.server<type=KafkaServer, name=BrokerState><>Value"
+    name: kafka_broker_state
+  - pattern: "kafka.server<type=ReplicaManager, name=(.+)><>(Value|Count)"
+    name: kafka_replica_manager_$1
+  - pattern: "kafka.server<type=ReplicaFetcherManager, name=MaxLag, clientId=(.+)><>Value"
+    name: kafka_replica_fetcher_max_lag
+    labels: {client: "$1"}
+  - pattern: "kafka.server<type=BrokerTopicMetrics, name=(.+), topic=(.+)><>Count"
+    name: kafka_topic_$1_total
+    labels: {topic: "$2"}
+  - pattern: "kafka.controller<type=KafkaController, name=(.+)><>Value"
+    name: kafka_controller_$1
+  - pattern: "kafka.network<type=RequestMetrics, name=TotalTimeMs, request=(.+)><>99thPercentile"
+    name: kafka_request_p99_milliseconds
+    labels: {request: "$1"}
+  - pattern: "kafka.log<type=Log, name=Size, topic=(.+), partition=(.+)><>Value"
+    name: kafka_log_size_bytes
+    labels: {topic: "$1", partition: "$2"}
+  - pattern: "java.lang<type=Memory><HeapMemoryUsage>used"
+    name: jvm_heap_used_bytes
+"""

@@ -1,0 +1,170 @@
+"""The data layer of an environment: which of its parts there are, and what each takes from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pulumi
+
+from components.base import PlatformComponent
+from components.config_data import Data
+from components.data.cache import OWNER as CACHE_OWNER
+from components.data.cache import Cache
+from components.data.change_data_capture import ChangeDataCapture
+from components.data.kafka_cluster import CAPTURE, KafkaCluster
+from components.data.nats import OWNER as NATS_OWNER
+from components.data.nats import Nats
+from components.data.object_store import OWNER as OBJECTS_OWNER
+from components.data.object_store import ObjectStore
+from components.data.postgres_cluster import BUCKET, REGISTRY, SUPERUSER, PostgresCluster
+from components.data.schema_registry import SchemaRegistry
+from components.data.vector_database import VectorDatabase
+from components.intents import SERVICES
+from components.security.logins import Logins
+
+IMAGES = {
+    "postgres": ("postgres",),
+    "object_store": ("object-store", "data-tasks"),
+    "nats": ("nats", "data-tasks"),
+    "kafka": ("kafka", "data-tasks"),
+    "cache": ("cache", "data-tasks"),
+    "schema_registry": ("schema-registry", "data-tasks"),
+    "change_data_capture": ("kafka", "data-tasks"),
+}
+"""Images of each part, by the field that switches it on."""
+
+
+class DataLayer(PlatformComponent):
+    """Databases, messaging, cache and objects, with the logins that all of them share."""
+
+    parts: dict[str, PlatformComponent]
+    """The parts that there are, by name."""
+    nats: Nats | None
+    postgres: PostgresCluster | None
+    kafka: KafkaCluster | None
+    cache: Cache | None
+    objects: ObjectStore | None
+    logins: Logins | None
+
+    def __init__(
+        self,
+        env: str,
+        config: Data,
+        namespace: str,
+        image: Callable[[str], pulumi.Input[str]],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """`image` finds an image by its name in the lock."""
+        super().__init__("data", f"{env}-data", {}, opts)
+        self._env, self._config, self._namespace, self._image = env, config, namespace, image
+        self.parts = {}
+        systems = login_systems(config)
+        self.logins = None
+        self.postgres = self.nats = self.kafka = self.cache = self.objects = None
+        if systems:
+            generation = config.credentials_generation
+            args: Any = {"namespace": namespace, "logins": systems, "generation": generation}
+            self.logins = Logins(f"{env}-logins", args, self.child())
+            self._make(self.logins)
+        self.finish({"kind": "", "namespace": namespace, "name": "data", "probe": "the check of every part has passed"})
+
+    def _common(self, logins: Logins) -> Any:
+        return {
+            "namespace": self._namespace,
+            "logins": logins,
+            "tasks_image": self._image("data-tasks"),
+            "destroy_data": self._config.destroy_data,
+        }
+
+    def _make(self, logins: Logins) -> None:
+        config, common = self._config, self._common(logins)
+        capture = config.change_data_capture is not None
+        if config.object_store:
+            owners = {BUCKET: SUPERUSER} if config.postgres else {}
+            args: Any = {**common, "image": self._image("object-store"), "owners": owners}
+            self.objects = ObjectStore(f"{self._env}-object-store", config.object_store, args, self.child())
+            self.parts["object-store"] = self.objects
+        if config.nats:
+            args = {**common, "image": self._image("nats")}
+            self.nats = self.parts["nats"] = Nats(f"{self._env}-nats", config.nats, args, self.child())
+        if config.cache:
+            args = {**common, "image": self._image("cache")}
+            self.cache = self.parts["cache"] = Cache(f"{self._env}-cache", config.cache, args, self.child())
+        if config.kafka:
+            args = {**common, "image": self._image("kafka"), "capture": capture}
+            self.kafka = KafkaCluster(f"{self._env}-kafka", config.kafka, args, self.child())
+            self.parts["kafka"] = self.kafka
+        if config.postgres:
+            self._databases(config, logins, common)
+
+    def _databases(self, config: Data, logins: Logins, common: Any) -> None:
+        assert config.postgres is not None
+        capture = config.change_data_capture is not None
+        args: Any = {
+            "namespace": self._namespace,
+            "image": self._image("postgres"),
+            "logins": logins,
+            "backup_endpoint": self.objects.endpoint if self.objects else "",
+            "callers": ("schema-registry", "change-data-capture"),
+            "capture": capture,
+            "destroy_data": config.destroy_data,
+        }
+        self.postgres = PostgresCluster(f"{self._env}-postgres", config.postgres, args, self.child())
+        self.parts["postgres"] = self.postgres
+        reached = {**common, "postgres_host": self.postgres.host}
+        if config.vector_database:
+            args = {**reached, "image": self._image("postgres")}
+            self.parts["vector-database"] = VectorDatabase(
+                f"{self._env}-vector-database", config.vector_database, args, self.child()
+            )
+        if config.schema_registry:
+            args = {**reached, "image": self._image("schema-registry")}
+            self.parts["schema-registry"] = SchemaRegistry(
+                f"{self._env}-schema-registry", config.schema_registry, args, self.child()
+            )
+        if config.change_data_capture and config.kafka and self.kafka:
+            args = {
+                **reached,
+                "image": self._image("kafka"),
+                "bootstrap": self.kafka.bootstrap,
+                "authority": self.kafka.authority,
+                "brokers": config.kafka.replicas,
+            }
+            self.parts["change-data-capture"] = ChangeDataCapture(
+                f"{self._env}-change-data-capture", config.change_data_capture, args, self.child()
+            )
+
+
+def login_systems(config: Data) -> dict[str, list[str]]:
+    """Which systems each login has a password for, as far as the configuration has them."""
+    wanted: dict[str, list[str]] = {
+        SUPERUSER: ["postgres", "objects"],
+        REGISTRY: ["postgres"],
+        CAPTURE: ["postgres", "kafka"] if config.change_data_capture else [],
+        NATS_OWNER: ["nats"],
+        CACHE_OWNER: ["cache"],
+        OBJECTS_OWNER: ["objects"],
+    }
+    for intent in SERVICES.values():
+        wanted[intent.service] = [
+            "nats",
+            *(["postgres"] if intent.database else []),
+            *(["kafka"] if intent.produces or intent.consumes else []),
+            *(["cache"] if intent.cache else []),
+            *(["objects"] if intent.buckets else []),
+        ]
+    there = {
+        "postgres": config.postgres,
+        "objects": config.object_store,
+        "nats": config.nats,
+        "cache": config.cache,
+        "kafka": config.kafka,
+    }
+    found = {login: [s for s in systems if there[s] is not None] for login, systems in wanted.items()}
+    return {login: systems for login, systems in found.items() if systems}
+
+
+def images(config: Data) -> list[str]:
+    """Names of the images that the configured parts run."""
+    return sorted({image for field, names in IMAGES.items() if getattr(config, field) is not None for image in names})

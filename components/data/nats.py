@@ -1,0 +1,165 @@
+"""NATS with JetStream: subject-based messaging between services, each within its own subjects."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypedDict
+
+import pulumi
+
+from components.base import PlatformComponent
+from components.config_base import quantity
+from components.config_data import Nats as NatsConfig
+from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent
+from components.data.task import DataTask, TaskInputs, task_name
+from components.intents import SERVICES, DataIntent, key_buckets
+from components.security.logins import Logins
+
+PART = "nats"
+CLIENT_PORT, ROUTE_PORT, MONITOR_PORT = 4222, 6222, 8222
+OWNER = "nats"
+"""The login that makes streams; only tasks use it."""
+
+
+class NatsArgs(TypedDict):
+    """Inputs of a NATS cluster."""
+
+    namespace: pulumi.Input[str]
+    image: pulumi.Input[str]
+    tasks_image: pulumi.Input[str]
+    """An image with the kit in it."""
+    logins: Logins
+    destroy_data: bool
+
+
+class Nats(PlatformComponent):
+    """Servers, a user with permissions for each service, and the proof that a message is kept and delivered."""
+
+    url: pulumi.Output[str]
+    """URL without a login, known once streams are there and the check has passed."""
+
+    def __init__(
+        self, name: str, config: NatsConfig, args: NatsArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("data", name, {"replicas": config.replicas}, opts)
+        logins = args["logins"]
+        users = {service.service: logins.password(service.service, "nats") for service in SERVICES.values()}
+        rendered = pulumi.Output.all(namespace=args["namespace"], owner=logins.password(OWNER, "nats"), **users)
+        server = DataServer(
+            name,
+            ServerIntent(
+                name=PART,
+                title="NATS",
+                processes=(
+                    Process(
+                        PART,
+                        args["image"],
+                        config.resources,
+                        ("--config", f"/etc/{PART}-secret/nats.conf"),
+                        {"client": CLIENT_PORT, "route": ROUTE_PORT, "monitor": MONITOR_PORT},
+                        ready={"http_get": {"path": "/healthz?js-enabled-only=true", "port": "monitor"}},
+                        alive={"http_get": {"path": "/healthz?js-server-only=true", "port": "monitor"}},
+                    ),
+                ),
+                callers=(*SERVICES, task_name(PART)),
+                port="client",
+                replicas=config.replicas,
+                storage=config.storage,
+            ),
+            ServerInputs(
+                namespace=args["namespace"],
+                destroy_data=args["destroy_data"],
+                secret_files={
+                    "nats.conf": pulumi.Output.secret(
+                        rendered.apply(
+                            lambda known: configuration(
+                                config, known["namespace"], {**{s: known[s] for s in SERVICES}, OWNER: known["owner"]}
+                            )
+                        )
+                    )
+                },
+            ),
+            self.child(),
+        )
+        url = server.host.apply(lambda host: f"nats://{host}:{CLIENT_PORT}")
+        check = DataTask(
+            f"{name}-provision",
+            TaskInputs(
+                namespace=args["namespace"],
+                image=args["tasks_image"],
+                arguments=("nats",),
+                part=PART,
+                environment={
+                    "ENDPOINT": url,
+                    "PROVISION": json.dumps({"replicas": config.replicas, "buckets": key_buckets()}),
+                },
+                mounts={f"/etc/credentials/{OWNER}": logins.secret(OWNER)},
+                versions=(logins.versions[OWNER],),
+            ),
+            self.child(),
+        )
+        self.url = pulumi.Output.all(url, check.done).apply(lambda known: known[0])
+        self.finish(
+            {
+                "kind": "StatefulSet",
+                "namespace": args["namespace"],
+                "name": PART,
+                "probe": "a message is kept by JetStream and delivered",
+            },
+            url=self.url,
+        )
+
+
+def configuration(config: NatsConfig, namespace: str, passwords: dict[str, str]) -> str:
+    """nats.conf, as JSON, which NATS reads. It holds passwords."""
+    peers = [f"nats://{PART}-{n}.{PART}-nodes.{namespace}.svc:{ROUTE_PORT}" for n in range(config.replicas)]
+    users: list[Any] = [{"user": OWNER, "password": passwords[OWNER]}]
+    users += [
+        {"user": intent.service, "password": passwords[intent.service], "permissions": permissions(intent)}
+        for intent in SERVICES.values()
+    ]
+    settings: dict[str, object] = {
+        "port": CLIENT_PORT,
+        "http_port": MONITOR_PORT,
+        "jetstream": {
+            "store_dir": DATA_MOUNT,
+            "max_memory_store": int(quantity(config.resources.memory)) // 4,
+            # The rest of the volume is for what a stream needs while it is compacted.
+            "max_file_store": int(quantity(config.storage)) * 9 // 10,
+        },
+        "accounts": {"PLATFORM": {"jetstream": "enabled", "users": users}},
+        "max_payload": 1024 * 1024,
+        "write_deadline": "10s",
+        "lame_duck_duration": "30s",
+    }
+    if config.replicas > 1:
+        settings["server_name"] = "$HOSTNAME"
+        settings["cluster"] = {"name": "platform", "port": ROUTE_PORT, "routes": peers}
+    # A reference to the environment is one only without quotes.
+    return json.dumps(settings, indent=2).replace('"$HOSTNAME"', "$HOSTNAME") + "\n"
+
+
+def permissions(intent: DataIntent) -> dict[str, object]:
+    """What a service may publish and hear: its intent, its own inbox, and the streams behind its key-value buckets."""
+    streams = [f"KV_{bucket}" for bucket in (*intent.keeps, *intent.follows)]
+    api = [f"$JS.API.{verb.format(stream)}" for stream in streams for verb in _READING]
+    written = [f"$KV.{bucket}.>" for bucket in intent.keeps]
+    acknowledged = ["$JS.ACK.>", "$JS.FC.>"] if streams else []
+    return {
+        "publish": {"allow": [*intent.sends, *written, *api, *acknowledged, f"_INBOX.{intent.service}.>"]},
+        "subscribe": {"allow": [*intent.hears, f"_INBOX.{intent.service}.>"]},
+    }
+
+
+_READING = (
+    "STREAM.INFO.{}",
+    "STREAM.MSG.GET.{}",
+    "DIRECT.GET.{}",
+    "DIRECT.GET.{}.>",
+    "CONSUMER.CREATE.{}",
+    "CONSUMER.CREATE.{}.>",
+    "CONSUMER.INFO.{}.*",
+    "CONSUMER.DELETE.{}.*",
+    "CONSUMER.MSG.NEXT.{}.*",
+)
+"""JetStream's API for who reads a stream. Source: NATS, JetStream wire API reference."""

@@ -1,0 +1,110 @@
+"""Apicurio Registry: the schema of every event, with Confluent's API; it keeps them in PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from typing import TypedDict
+
+import pulumi
+
+from components.base import PlatformComponent
+from components.config_data import SchemaRegistry as SchemaRegistryConfig
+from components.data.postgres_cluster import DIRECT_PORT, REGISTRY
+from components.data.server import DataServer, Process, ServerInputs, ServerIntent
+from components.data.task import DataTask, TaskInputs, task_name
+from components.intents import SERVICES
+from components.security.logins import Logins
+
+PART = "schema-registry"
+PORT, MANAGEMENT_PORT = 8080, 9000
+
+
+class SchemaRegistryArgs(TypedDict):
+    """Inputs of a schema registry."""
+
+    namespace: pulumi.Input[str]
+    image: pulumi.Input[str]
+    tasks_image: pulumi.Input[str]
+    """An image with the kit, and so with the schemas, in it."""
+    logins: Logins
+    postgres_host: pulumi.Input[str]
+
+
+class SchemaRegistry(PlatformComponent):
+    """Replicas over one database, and every event's schema in it."""
+
+    url: pulumi.Output[str]
+    """URL of Confluent's API, known once all schemas are registered."""
+
+    def __init__(
+        self,
+        name: str,
+        config: SchemaRegistryConfig,
+        args: SchemaRegistryArgs,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("data", name, {"compatibility": config.compatibility.value}, opts)
+        logins = args["logins"]
+        database = pulumi.Output.concat("jdbc:postgresql://", args["postgres_host"], f":{DIRECT_PORT}/{REGISTRY}")
+        server = DataServer(
+            name,
+            ServerIntent(
+                name=PART,
+                title="Apicurio Registry",
+                processes=(
+                    Process(
+                        PART,
+                        args["image"],
+                        config.resources,
+                        (),
+                        {"http": PORT, "management": MANAGEMENT_PORT},
+                        {
+                            "APICURIO_STORAGE_KIND": "sql",
+                            "APICURIO_STORAGE_SQL_KIND": "postgresql",
+                            "APICURIO_DATASOURCE_URL": database,
+                            "APICURIO_DATASOURCE_USERNAME": REGISTRY,
+                            "APICURIO_DATASOURCE_JDBC_MAX_SIZE": "10",
+                            "APICURIO_DATASOURCE_JDBC_INITIAL_SIZE": "1",
+                            "APICURIO_DATASOURCE_JDBC_MIN_SIZE": "1",
+                            "QUARKUS_LOG_LEVEL": "WARN",
+                            "QUARKUS_HTTP_PORT": str(PORT),
+                        },
+                        {"APICURIO_DATASOURCE_PASSWORD": (logins.secret(REGISTRY), "postgres")},
+                        ready={"http_get": {"path": "/health/ready", "port": "management"}},
+                        alive={"http_get": {"path": "/health/live", "port": "management"}},
+                        start_s=180,
+                    ),
+                ),
+                callers=(*(s.service for s in SERVICES.values() if s.produces or s.consumes), task_name(PART)),
+                port="http",
+                replicas=config.replicas,
+                metrics_port=MANAGEMENT_PORT,
+            ),
+            ServerInputs(namespace=args["namespace"], destroy_data=True, versions=[logins.versions[REGISTRY]]),
+            self.child(),
+        )
+        url = server.host.apply(lambda host: f"http://{host}:{PORT}")
+        check = DataTask(
+            f"{name}-provision",
+            TaskInputs(
+                namespace=args["namespace"],
+                image=args["tasks_image"],
+                arguments=("registry",),
+                part=PART,
+                environment={
+                    "ENDPOINT": url,
+                    "PROVISION": json.dumps({"compatibility": config.compatibility.value}),
+                },
+            ),
+            self.child(),
+        )
+        self.url = pulumi.Output.all(url, check.done).apply(lambda known: f"{known[0]}/apis/ccompat/v7")
+        self.finish(
+            {
+                "kind": "StatefulSet",
+                "namespace": args["namespace"],
+                "name": PART,
+                "probe": "every event's schema is registered and read back",
+            },
+            url=self.url,
+        )

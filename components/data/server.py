@@ -1,0 +1,282 @@
+"""A server that keeps data, as its authors think of it, and all that Kubernetes needs for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.ai.service import NOBODY, PROGRESS_DEADLINE_S, restricted, scraper, spread
+from components.base import PlatformComponent, labels, selector
+from components.config_base import Resources
+
+DATA_MOUNT = "/data"
+_ROLL = "cogniforge.dev/config"
+"""Annotation of a pod; changes with its files and passwords, so that a change rolls the pods."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One container of the pod."""
+
+    name: str
+    image: pulumi.Input[str]
+    resources: Resources
+    arguments: tuple[str, ...] = ()
+    ports: Mapping[str, int] = field(default_factory=dict[str, int])
+    environment: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    secrets: Mapping[str, tuple[pulumi.Input[str], str]] = field(
+        default_factory=dict[str, tuple[pulumi.Input[str], str]]
+    )
+    """Environment variables from (Secret, key)."""
+    fields: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Environment variables from the pod's own fields, such as "metadata.name"."""
+    ready: Any = None
+    """A readiness probe's action, such as {"tcp_socket": {"port": "kafka"}}; started and alive by the same."""
+    started: Any = None
+    """A startup probe's action, where being started is more than being ready."""
+    start_s: int = 120
+    """How long it may take to be ready for the first time."""
+    alive: Any = None
+    """A liveness probe's action, where it is another one; by default none is used beside readiness."""
+
+
+@dataclass(frozen=True)
+class ServerIntent:
+    """What a server is and who may connect to it."""
+
+    name: str
+    title: str
+    processes: tuple[Process, ...]
+    callers: tuple[str, ...]
+    """Parts whose pods may connect to its ports."""
+    port: str
+    """The port by which clients know it; others are for its own pods and for those that are told."""
+    replicas: int = 1
+    storage: str = ""
+    """Volume of each replica at /data; empty: none."""
+    metrics_port: int = 0
+    stop_seconds: int = 60
+    """How long it may take to write down what it has."""
+
+
+@dataclass(frozen=True)
+class ServerInputs:
+    """What a server is given."""
+
+    namespace: pulumi.Input[str]
+    destroy_data: bool
+    files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    """Files at /etc/<name>, which hold no secret."""
+    secret_files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    """Files at /etc/<name>-secret, held in a Secret."""
+    mounts: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    """Secrets, by the folder where all their keys are files."""
+    versions: Sequence[pulumi.Input[str]] = ()
+    """Changes with the passwords that are mounted."""
+    scratch: tuple[str, ...] = ()
+    """Folders that are empty when the pod starts, shared by its containers."""
+
+
+class DataServer(PlatformComponent):
+    """StatefulSet, Services, account, network policy and disruption budget of a server."""
+
+    host: pulumi.Output[str]
+    """DNS name inside the cluster, known once all its pods are ready."""
+
+    def __init__(
+        self, name: str, intent: ServerIntent, inputs: ServerInputs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("data", name, {"replicas": intent.replicas, "storage": intent.storage}, opts)
+        self._intent, self._inputs = intent, inputs
+        k8s.core.v1.ServiceAccount(
+            name, metadata=self._meta(), automount_service_account_token=False, opts=self.child()
+        )
+        self._services()
+        self._network_policy()
+        if intent.replicas > 1:
+            k8s.policy.v1.PodDisruptionBudget(
+                name,
+                metadata=self._meta(),
+                spec={"max_unavailable": 1, "selector": {"match_labels": selector(intent.name)}},
+                opts=self.child(),
+            )
+        workload = self._workload()
+        ready = pulumi.Output.all(inputs.namespace, workload.metadata["name"])
+        self.host = ready.apply(lambda known: f"{known[1]}.{known[0]}.svc")
+        self.finish(
+            {
+                "kind": "StatefulSet",
+                "namespace": inputs.namespace,
+                "name": intent.name,
+                "probe": f"{intent.title}: every pod is ready",
+            },
+            host=self.host,
+        )
+
+    def _meta(self, name: str = "") -> Any:
+        return {
+            "name": name or self._intent.name,
+            "namespace": self._inputs.namespace,
+            "labels": labels(self._intent.name, "data"),
+        }
+
+    def _ports(self) -> dict[str, int]:
+        return {name: port for process in self._intent.processes for name, port in process.ports.items()}
+
+    def _services(self) -> None:
+        """One name for whoever is ready, and one for each pod, known before it is ready: its peers need it."""
+        ports = [{"name": n, "port": p, "target_port": n} for n, p in self._ports().items()]
+        chosen: Any = {"selector": selector(self._intent.name), "ports": ports}
+        k8s.core.v1.Service(self.name, metadata=self._meta(), spec=chosen, opts=self.child())
+        nodes: Any = {**chosen, "cluster_ip": "None", "publish_not_ready_addresses": True}
+        k8s.core.v1.Service(
+            f"{self.name}-nodes",
+            metadata=self._meta(f"{self._intent.name}-nodes"),
+            spec=nodes,
+            opts=self.child(),
+        )
+
+    def _network_policy(self) -> None:
+        intent = self._intent
+        own: Any = {"pod_selector": {"match_labels": selector(intent.name)}}
+        callers: Any = [{"pod_selector": {"match_labels": selector(caller)}} for caller in intent.callers]
+        offered = [{"port": name} for name in self._ports()]
+        scrape: Any = [{"from_": [scraper()], "ports": [{"port": intent.metrics_port}]}] if intent.metrics_port else []
+        spec: Any = {
+            "pod_selector": {"match_labels": selector(intent.name)},
+            "policy_types": ["Ingress"],
+            "ingress": [{"from_": [own]}, {"from_": callers, "ports": offered}, *scrape],
+        }
+        k8s.networking.v1.NetworkPolicy(self.name, metadata=self._meta(), spec=spec, opts=self.child())
+
+    def _volumes(self) -> tuple[list[Any], list[Any], list[pulumi.Input[str]]]:
+        """Mounts, volumes, and what their content is known by."""
+        intent, inputs = self._intent, self._inputs
+        mounts: list[Any] = [{"name": "tmp", "mount_path": "/tmp"}]
+        volumes: list[Any] = [{"name": "tmp", "empty_dir": {"size_limit": "256Mi"}}]
+        known: list[pulumi.Input[str]] = [*inputs.versions]
+        for number, folder in enumerate(inputs.scratch):
+            mounts.append({"name": f"scratch-{number}", "mount_path": folder})
+            volumes.append({"name": f"scratch-{number}", "empty_dir": {"size_limit": "64Mi"}})
+        if inputs.files:
+            # Auto-named: a new content is a new object, and a new name in the pods' definition rolls them.
+            files = k8s.core.v1.ConfigMap(
+                f"{self.name}-files",
+                metadata={"namespace": inputs.namespace, "labels": labels(intent.name, "data")},
+                data=inputs.files,
+                immutable=True,
+                opts=self.child(),
+            )
+            mounts.append({"name": "files", "mount_path": f"/etc/{intent.name}", "read_only": True})
+            volumes.append({"name": "files", "config_map": {"name": files.metadata["name"]}})
+        if inputs.secret_files:
+            secret = k8s.core.v1.Secret(
+                f"{self.name}-files",
+                metadata={"namespace": inputs.namespace, "labels": labels(intent.name, "data")},
+                string_data=inputs.secret_files,
+                immutable=True,
+                opts=self.child(),
+            )
+            mounts.append({"name": "secret-files", "mount_path": f"/etc/{intent.name}-secret", "read_only": True})
+            volumes.append({"name": "secret-files", "secret": {"secret_name": secret.metadata["name"]}})
+        for number, (folder, secret_name) in enumerate(inputs.mounts.items()):
+            mounts.append({"name": f"secret-{number}", "mount_path": folder, "read_only": True})
+            volumes.append({"name": f"secret-{number}", "secret": {"secret_name": secret_name}})
+        if intent.storage:
+            mounts.append({"name": "data", "mount_path": DATA_MOUNT})
+        return mounts, volumes, known
+
+    def _container(self, process: Process, mounts: list[Any]) -> Any:
+        secrets = [
+            {"name": name, "value_from": {"secret_key_ref": {"name": secret, "key": key}}}
+            for name, (secret, key) in sorted(process.secrets.items())
+        ]
+        plain = [{"name": name, "value": value} for name, value in sorted(process.environment.items())]
+        own = [{"name": n, "value_from": {"field_ref": {"field_path": f}}} for n, f in sorted(process.fields.items())]
+        probes: dict[str, Any] = {}
+        if process.ready:
+            timing = {"timeout_seconds": 5}
+            starts = max(1, process.start_s // 2)
+            probes = {
+                "startup_probe": {
+                    **(process.started or process.ready),
+                    **timing,
+                    "period_seconds": 2,
+                    "failure_threshold": starts,
+                },
+                "readiness_probe": {**process.ready, **timing, "period_seconds": 5, "failure_threshold": 2},
+                "liveness_probe": {
+                    **(process.alive or process.ready),
+                    **timing,
+                    "period_seconds": 15,
+                    "failure_threshold": 6,
+                },
+            }
+        return {
+            "name": process.name,
+            "image": process.image,
+            "args": list(process.arguments),
+            "env": [*plain, *own, *secrets],
+            "ports": [{"name": name, "container_port": port} for name, port in process.ports.items()],
+            "resources": {
+                "requests": {"cpu": process.resources.cpu, "memory": process.resources.memory},
+                "limits": {"memory": process.resources.memory},
+            },
+            "security_context": restricted(),
+            "volume_mounts": mounts,
+            **probes,
+        }
+
+    def _workload(self) -> k8s.apps.v1.StatefulSet:
+        intent, inputs = self._intent, self._inputs
+        mounts, volumes, known = self._volumes()
+        rolled: dict[str, pulumi.Input[str]] = {_ROLL: pulumi.Output.all(*known).apply("-".join)} if known else {}
+        scrape = {"prometheus.io/scrape": "true", "prometheus.io/port": str(intent.metrics_port)}
+        pod: Any = {
+            "service_account_name": intent.name,
+            "automount_service_account_token": False,
+            "enable_service_links": False,
+            "containers": [self._container(process, mounts) for process in intent.processes],
+            "volumes": volumes,
+            "security_context": {"fs_group": NOBODY, "fs_group_change_policy": "OnRootMismatch"},
+            "termination_grace_period_seconds": intent.stop_seconds,
+            "topology_spread_constraints": spread(intent.name),
+        }
+        claim: Any = {
+            "metadata": {"name": "data", "labels": labels(intent.name, "data")},
+            "spec": {"access_modes": ["ReadWriteOnce"], "resources": {"requests": {"storage": intent.storage}}},
+        }
+        spec: Any = {
+            "replicas": intent.replicas,
+            "service_name": f"{intent.name}-nodes",
+            # In order, a pod that cannot start would stand in the way of the update that mends it.
+            "pod_management_policy": "Parallel",
+            "revision_history_limit": 3,
+            "selector": {"match_labels": selector(intent.name)},
+            "template": {
+                "metadata": {
+                    "labels": labels(intent.name, "data"),
+                    "annotations": {**(scrape if intent.metrics_port else {}), **rolled},
+                },
+                "spec": pod,
+            },
+            # A claim outlives the StatefulSet unless the configuration says that data may go with it.
+            "persistent_volume_claim_retention_policy": {
+                "when_deleted": "Delete" if inputs.destroy_data else "Retain",
+                "when_scaled": "Retain",
+            },
+            **({"volume_claim_templates": [claim]} if intent.storage else {}),
+        }
+        return k8s.apps.v1.StatefulSet(
+            self.name,
+            metadata=self._meta(),
+            spec=spec,
+            opts=self.child(
+                protect=bool(intent.storage) and not inputs.destroy_data,
+                custom_timeouts={"create": f"{PROGRESS_DEADLINE_S}s", "update": f"{PROGRESS_DEADLINE_S}s"},
+            ),
+        )

@@ -1,0 +1,67 @@
+"""The vector database: collections with dimension, metric and index; in PostgreSQL with pgvector."""
+
+from __future__ import annotations
+
+import json
+from typing import TypedDict
+
+import pulumi
+
+from components.base import PlatformComponent
+from components.config_data import VectorDatabase as VectorDatabaseConfig
+from components.data import postgres_cluster
+from components.data.task import DataTask, TaskInputs
+from components.security.logins import Logins
+
+OWNER = "retriever"
+"""The service that owns the collections, and the database that holds them."""
+
+
+class VectorDatabaseArgs(TypedDict):
+    """Inputs of a vector database."""
+
+    namespace: pulumi.Input[str]
+    image: pulumi.Input[str]
+    """PostgreSQL's image, whose tasks make the collections."""
+    logins: Logins
+    postgres_host: pulumi.Input[str]
+
+
+class VectorDatabase(PlatformComponent):
+    """The configured collections, and the proof that a near vector is found in each."""
+
+    collections: dict[str, int]
+    """Dimension of each collection."""
+
+    def __init__(
+        self,
+        name: str,
+        config: VectorDatabaseConfig,
+        args: VectorDatabaseArgs,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("data", name, {"engine": config.engine.value}, opts)
+        self.collections = {collection.name: collection.dimension for collection in config.collections}
+        wanted = [collection.model_dump(mode="json") for collection in config.collections]
+        task = DataTask(
+            f"{name}-collections",
+            TaskInputs(
+                namespace=args["namespace"],
+                image=args["image"],
+                arguments=("collections",),
+                part=postgres_cluster.PART,
+                environment={"PGHOST": args["postgres_host"], "PROVISION": json.dumps(wanted), "PGUSER": OWNER},
+                mounts={f"/etc/credentials/{OWNER}": args["logins"].secret(OWNER)},
+                versions=(args["logins"].versions[OWNER],),
+            ),
+            self.child(),
+        )
+        self.finish(
+            {
+                "kind": "Job",
+                "namespace": args["namespace"],
+                "name": task.done,
+                "probe": "a vector is written to each collection and found by a near one",
+            },
+            collections=self.collections,
+        )

@@ -1,0 +1,99 @@
+"""What each service owns and exchanges. Databases, topics, ACLs, subjects, cache users and buckets follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataIntent:
+    """One service's share of the data layer."""
+
+    service: str
+    database: bool = False
+    """It owns a PostgreSQL database of its own name."""
+    extensions: tuple[str, ...] = ()
+    """PostgreSQL extensions in it."""
+    outbox: tuple[str, ...] = ()
+    """Topics that its outbox fills, through change data capture."""
+    produces: tuple[str, ...] = ()
+    """Topics that it writes itself."""
+    consumes: tuple[str, ...] = ()
+    """Topics that it reads, in a consumer group of its own name."""
+    sends: tuple[str, ...] = ()
+    """NATS subjects that it publishes to."""
+    hears: tuple[str, ...] = ()
+    """NATS subjects that it subscribes to."""
+    keeps: tuple[str, ...] = ()
+    """Key-value buckets of NATS that it writes; each has one writer."""
+    follows: tuple[str, ...] = ()
+    """Key-value buckets of NATS that it reads, and is told of each change in."""
+    cache: bool = False
+    """It has a user in the cache that sees keys below `<service>:`."""
+    buckets: tuple[str, ...] = ()
+    """Buckets of the object store."""
+
+
+SERVICES: dict[str, DataIntent] = {
+    intent.service: intent
+    for intent in (
+        DataIntent(
+            "router",
+            produces=("usage.recorded.v1",),
+            sends=("router.used",),
+            hears=("router.used",),
+            follows=("router", "tenants", "budgets", "labels"),
+        ),
+        DataIntent("embeddings", cache=True),
+        DataIntent("guardrails", follows=("policies",)),
+        DataIntent(
+            "prompt",
+            database=True,
+            outbox=("prompt.changed.v1",),
+            keeps=("labels",),
+            cache=True,
+        ),
+        DataIntent(
+            "retriever",
+            database=True,
+            extensions=("vector",),
+            outbox=("document.changed.v1",),
+            cache=True,
+            buckets=("documents",),
+        ),
+        DataIntent("user", database=True, outbox=("user.changed.v1",), keeps=("tenants", "policies")),
+        DataIntent(
+            "billing",
+            database=True,
+            consumes=("usage.recorded.v1",),
+            outbox=("invoice.issued.v1",),
+            keeps=("budgets",),
+        ),
+        DataIntent(
+            "audit",
+            database=True,
+            consumes=(
+                "usage.recorded.v1",
+                "prompt.changed.v1",
+                "document.changed.v1",
+                "user.changed.v1",
+                "invoice.issued.v1",
+            ),
+        ),
+    )
+}
+
+
+def topics() -> tuple[str, ...]:
+    """Every topic that some service writes."""
+    return tuple(sorted({topic for intent in SERVICES.values() for topic in (*intent.produces, *intent.outbox)}))
+
+
+def with_database() -> tuple[DataIntent, ...]:
+    """The services that own a database."""
+    return tuple(intent for intent in SERVICES.values() if intent.database)
+
+
+def key_buckets() -> tuple[str, ...]:
+    """Every key-value bucket; "router" is written by the platform itself."""
+    return tuple(sorted({b for intent in SERVICES.values() for b in (*intent.keeps, *intent.follows)}))

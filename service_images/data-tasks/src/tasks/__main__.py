@@ -1,0 +1,28 @@
+"""`python3 -m tasks <system>`: what PROVISION asks for, at ENDPOINT."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from tasks.common import Problem
+
+SYSTEMS = ("cache", "capture", "kafka", "nats", "objects", "registry")
+
+
+def main(arguments: list[str]) -> int:
+    """Run one system's task; exit status 1 where it fails, 2 for an unknown one."""
+    if len(arguments) != 1 or arguments[0] not in SYSTEMS:
+        print(f"usage: tasks {'|'.join(SYSTEMS)}", file=sys.stderr)
+        return 2
+    try:
+        importlib.import_module(f"tasks.{arguments[0]}").main()
+    except Problem as problem:
+        print(f"{arguments[0]}: {problem}", file=sys.stderr, flush=True)
+        return 1
+    print(f"{arguments[0]}: as wanted, and it works", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

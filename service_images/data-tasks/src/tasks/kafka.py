@@ -1,0 +1,177 @@
+"""Kafka: topics, users and rights; then an event is written and read by a login with rights, and refused to others."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+
+from tasks.common import Problem, endpoint, password, patiently, wanted
+
+TLS = "/etc/tls"
+CHECK = "platform.check.v1"
+ITERATIONS = 4096
+"""The least that Kafka takes; the passwords are random, not guessable."""
+_SETTINGS = ("retention.ms", "min.insync.replicas")
+
+
+def main() -> None:
+    """Bring it about."""
+    admin = AdminClient(_as_owner())
+    patiently("the brokers do not answer", lambda: admin.list_topics(timeout=10), KafkaException)
+    asked = wanted()
+    copies = asked["topics"][0]["copies"]
+    check = {"name": CHECK, "partitions": 1, "copies": copies, "retention.ms": "3600000"}
+    _topics(admin, [*asked["topics"], check])
+    _users(admin, asked["users"])
+    _rights(admin, asked["users"], asked["rights"])
+    _check()
+
+
+def _as_owner() -> dict[str, Any]:
+    return {
+        "bootstrap.servers": endpoint(),
+        "security.protocol": "ssl",
+        "ssl.ca.location": f"{TLS}/ca.crt",
+        "ssl.certificate.location": f"{TLS}/tls.crt",
+        "ssl.key.location": f"{TLS}/tls.key",
+        "log_level": 2,
+    }
+
+
+def _done(futures: dict[Any, Any], passing: str = "") -> None:
+    for name, future in futures.items():
+        try:
+            future.result(60)
+        except KafkaException as error:
+            if not passing or error.args[0].name() != passing:
+                raise Problem(f"{name}: {error.args[0].str()}") from None
+
+
+def _topics(admin: AdminClient, topics: list[dict[str, Any]]) -> None:
+    there = admin.list_topics(timeout=10).topics
+    new = [
+        NewTopic(t["name"], num_partitions=t["partitions"], replication_factor=t["copies"])
+        for t in topics
+        if t["name"] not in there
+    ]
+    if new:
+        _done(admin.create_topics(new), "TOPIC_ALREADY_EXISTS")
+    grown = [
+        NewPartitions(t["name"], t["partitions"])
+        for t in topics
+        if t["name"] in there and t["partitions"] > len(there[t["name"]].partitions)
+    ]
+    if grown:
+        _done(admin.create_partitions(grown))
+    resources = [
+        ConfigResource(
+            ConfigResource.Type.TOPIC,
+            t["name"],
+            incremental_configs=[
+                ConfigEntry(key, t[key], incremental_operation=AlterConfigOpType.SET) for key in _SETTINGS if key in t
+            ],
+        )
+        for t in topics
+    ]
+    _done(admin.incremental_alter_configs(resources))
+
+
+def _users(admin: AdminClient, users: list[str]) -> None:
+    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, ITERATIONS)
+    changes = [UserScramCredentialUpsertion(user, info, password(user, "kafka").encode()) for user in users]
+    _done(admin.alter_user_scram_credentials(changes))
+
+
+def _binding(right: dict[str, str]) -> AclBinding:
+    return AclBinding(
+        ResourceType[right["kind"]],
+        right["name"],
+        ResourcePatternType[right["pattern"]],
+        f"User:{right['user']}",
+        "*",
+        AclOperation[right["operation"]],
+        AclPermissionType.ALLOW,
+    )
+
+
+def _rights(admin: AdminClient, users: list[str], rights: list[dict[str, str]]) -> None:
+    """Give what is wanted, and take away what these users have besides."""
+    asked = {_binding(right) for right in rights}
+    anything = AclBindingFilter(
+        ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
+    )
+    there = set(admin.describe_acls(anything).result(60))
+    if missing := list(asked - there):
+        _done(admin.create_acls(missing))
+    principals = {f"User:{user}" for user in users}
+    stale = [binding for binding in there - asked if binding.principal in principals]
+    if stale:
+        filters = [
+            AclBindingFilter(
+                b.restype, b.name, b.resource_pattern_type, b.principal, b.host, b.operation, b.permission_type
+            )
+            for b in stale
+        ]
+        _done(admin.delete_acls(filters))
+
+
+def _check() -> None:
+    """An event goes round by way of the listener that clients use."""
+    token, failed = uuid.uuid4().hex, []
+    producer = Producer({**_as_owner(), "acks": "all", "message.timeout.ms": 60_000})
+    producer.produce(CHECK, token.encode(), on_delivery=lambda error, _: failed.append(error) if error else None)
+    if producer.flush(60) or failed:
+        raise Problem(f"an event was not taken: {failed}")
+    consumer = Consumer({**_as_owner(), "group.id": "platform-check", "enable.auto.commit": False})
+    low, high = consumer.get_watermark_offsets(TopicPartition(CHECK, 0), timeout=30)
+    consumer.assign([TopicPartition(CHECK, 0, max(low, high - 5))])
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        message = consumer.poll(1)
+        if message is not None and not message.error() and message.value() == token.encode():
+            break
+    else:
+        raise Problem("an event that was written was not read")
+    consumer.close()
+    _refused()
+
+
+def _refused() -> None:
+    """A user with a password sees no topic that its rights do not name."""
+    users = wanted()["users"]
+    if not users:
+        return
+    user = users[0]
+    login = {
+        "bootstrap.servers": os.environ["CLIENTS"],
+        "security.protocol": "sasl_ssl",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": user,
+        "sasl.password": password(user, "kafka"),
+        "ssl.ca.location": f"{TLS}/ca.crt",
+        "log_level": 2,
+    }
+    seen = patiently(f"{user} cannot log in", lambda: AdminClient(login).list_topics(timeout=10), KafkaException).topics
+    if CHECK in seen:
+        raise Problem(f"{user} sees {CHECK}, to which it has no right")

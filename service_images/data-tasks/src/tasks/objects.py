@@ -1,0 +1,100 @@
+"""The object store: accounts and buckets, each bucket its owner's alone; then an object is written and read."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import urllib.parse
+import uuid
+from datetime import UTC, datetime
+from xml.sax.saxutils import escape
+
+import urllib3
+from minio import Minio
+from minio.credentials import Credentials
+from minio.error import S3Error
+from minio.signer import sign_v4_s3
+
+from tasks.common import Problem, endpoint, password, patiently, wanted
+
+OWNER, REGION = "objects", "us-east-1"
+
+
+def main() -> None:
+    """Bring it about."""
+    asked: dict[str, str] = wanted()["buckets"]
+    root = _client(OWNER)
+    patiently("the server does not answer", root.list_buckets, urllib3.exceptions.HTTPError, S3Error)
+    for user in sorted(set(asked.values())):
+        _account(user)
+    for bucket, owner in asked.items():
+        if not root.bucket_exists(bucket):
+            root.make_bucket(bucket)
+        _admin("change-bucket-owner", f"bucket={bucket}&owner={owner}", "")
+    for bucket, owner in asked.items():
+        _check(bucket, owner)
+        for other in set(asked.values()) - {owner}:
+            _refused(bucket, other)
+
+
+def _client(login: str) -> Minio:
+    parts = urllib.parse.urlsplit(endpoint())
+    pool = urllib3.PoolManager(timeout=urllib3.Timeout(10), retries=False)
+    return Minio(
+        parts.netloc,
+        access_key=login,
+        secret_key=password(login, "objects"),
+        secure=parts.scheme == "https",
+        region=REGION,
+        http_client=pool,
+    )
+
+
+def _admin(call: str, query: str, body: str) -> tuple[int, str]:
+    """A call of Versity's administration API, signed as any S3 request."""
+    url = urllib.parse.urlsplit(f"{endpoint()}/{call}" + (f"?{query}" if query else ""))
+    now, digest = datetime.now(UTC), hashlib.sha256(body.encode()).hexdigest()
+    headers = {"Host": url.netloc, "X-Amz-Date": now.strftime("%Y%m%dT%H%M%SZ"), "X-Amz-Content-Sha256": digest}
+    signed = sign_v4_s3(
+        method="PATCH",
+        url=url,
+        region=REGION,
+        headers=headers,
+        credentials=Credentials(OWNER, password(OWNER, "objects")),
+        content_sha256=digest,
+        date=now,
+    )
+    answer = urllib3.PoolManager().request("PATCH", url.geturl(), headers=signed, body=body.encode(), timeout=10)
+    text = answer.data.decode(errors="replace")
+    if answer.status >= 400 and "already exist" not in text.lower() and "UserExists" not in text:
+        raise Problem(f"{call}: {answer.status} {text[:300]}")
+    return answer.status, text
+
+
+def _account(user: str) -> None:
+    secret = escape(password(user, "objects"))
+    fields = f"<Access>{escape(user)}</Access><Secret>{secret}</Secret><Role>user</Role>"
+    _, text = _admin("create-user", "", f"<Account>{fields}</Account>")
+    if text:  # it is there already: its password may have changed
+        changed = f"<MutableProps><Secret>{secret}</Secret></MutableProps>"
+        _admin("update-user", f"access={user}", changed)
+
+
+def _check(bucket: str, owner: str) -> None:
+    client, name, content = _client(owner), f".check/{uuid.uuid4().hex}", uuid.uuid4().bytes
+    client.put_object(bucket, name, io.BytesIO(content), len(content))
+    answer = client.get_object(bucket, name)
+    if answer.read() != content:
+        raise Problem("what was written is not what was read")
+    answer.close()
+    client.remove_object(bucket, name)
+
+
+def _refused(bucket: str, other: str) -> None:
+    try:
+        list(_client(other).list_objects(bucket))
+    except S3Error as error:
+        if error.code == "AccessDenied":
+            return
+        raise Problem(f"{other} at {bucket}: {error}") from None
+    raise Problem(f"{other} may list {bucket}")

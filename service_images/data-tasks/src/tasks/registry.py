@@ -1,0 +1,48 @@
+"""The schema registry: every event's schema, under the compatibility that the configuration asks for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+from kit import events
+
+from tasks.common import Problem, endpoint, patiently, wanted
+
+TYPE = {"content-type": "application/vnd.schemaregistry.v1+json"}
+
+
+def main() -> None:
+    """Bring it about."""
+    with httpx.Client(base_url=f"{endpoint()}/apis/ccompat/v7", headers=TYPE, timeout=15, trust_env=False) as client:
+        patiently("the registry does not answer", lambda: _get(client, "/subjects"), httpx.HTTPError)
+        level = wanted()["compatibility"]
+        _put(client, "/config", {"compatibility": level})
+        for topic in events.topics():
+            _register(client, f"{topic}-value", events.schema(topic), level)
+
+
+def _get(client: httpx.Client, path: str) -> Any:
+    return client.get(path).raise_for_status().json()
+
+
+def _put(client: httpx.Client, path: str, body: Any) -> None:
+    answer = client.put(path, json=body)
+    if answer.status_code >= 400:
+        raise Problem(f"{path}: {answer.status_code} {answer.text[:300]}")
+
+
+def _register(client: httpx.Client, subject: str, schema: dict[str, Any], level: str) -> None:
+    body = {"schemaType": "JSON", "schema": json.dumps(schema, sort_keys=True)}
+    answer = client.post(f"/subjects/{subject}/versions", json=body)
+    if answer.status_code == 409:
+        raise Problem(
+            f"{subject}: the new schema is not {level.lower()} compatible with the one in force: {answer.text[:300]}; "
+            "give the event a new version, with a topic of its own"
+        )
+    if answer.status_code >= 400:
+        raise Problem(f"{subject}: {answer.status_code} {answer.text[:300]}")
+    kept = _get(client, f"/subjects/{subject}/versions/latest")["schema"]
+    if json.loads(kept) != schema:
+        raise Problem(f"{subject}: what is kept is not what was registered")

@@ -1,0 +1,62 @@
+"""Takes base backups on schedule and drops those that are too old; the server archives its log by itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+from pgnode import restore
+from pgnode.settings import SOCKETS, SUPERUSER, Problem, archive, connect, session
+
+LOOK_EVERY_S = 10
+
+
+def main() -> int:
+    """Run until stopped. What fails is reported and tried again."""
+    every = timedelta(hours=float(os.environ.get("BACKUP_EVERY_HOURS", "24")))
+    keep_days = int(os.environ.get("BACKUP_KEEP_DAYS", "7"))
+    done_timeline = 0
+    while True:
+        try:
+            timeline = _timeline()
+            newest = max((restore.finished(b) for b in restore.complete_backups()), default=None)
+            # After a restore the old backups lead to the old timeline; a new one makes the way back short.
+            if newest is None or datetime.now(UTC) - newest >= every or (done_timeline and timeline != done_timeline):
+                _take()
+                _drop(keep_days)
+            done_timeline = timeline
+        except Problem as problem:
+            print(f"backups: {problem}", file=sys.stderr, flush=True)
+        time.sleep(LOOK_EVERY_S)
+
+
+def _timeline() -> int:
+    try:
+        with session(connect()) as cursor:
+            cursor.execute("SELECT timeline_id, pg_is_in_recovery() FROM pg_control_checkpoint()")
+            timeline, recovering = cursor.fetchone()
+    except Exception as error:
+        raise Problem(f"the server does not answer: {error}") from None
+    if recovering:
+        raise Problem("the server still replays its log")
+    return timeline
+
+
+def _run(program: str, *arguments: str) -> None:
+    options, url = archive()
+    command = ["python3", "-m", f"barman.clients.{program}", *options, *arguments, url, restore.SERVER]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise Problem(f"{program}: {result.stderr.strip()}")
+
+
+def _take() -> None:
+    _run("cloud_backup", "--gzip", "--immediate-checkpoint", "-h", SOCKETS, "-U", SUPERUSER, "-d", "postgres")
+    print("took a backup", flush=True)
+
+
+def _drop(keep_days: int) -> None:
+    _run("cloud_backup_delete", "--retention-policy", f"RECOVERY WINDOW OF {keep_days} DAYS")

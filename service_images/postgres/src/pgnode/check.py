@@ -1,0 +1,26 @@
+"""Proves that the server works: a row is written and read through the pool, by a login that owns a database."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+from pgnode.settings import POOL_PORT, Problem, password, patiently
+
+
+def main() -> int:
+    """CHECK_DATABASE and CHECK_LOGIN say where."""
+    database, login = os.environ["CHECK_DATABASE"], os.environ["CHECK_LOGIN"]
+    reached = {"host": os.environ["PGHOST"], "port": POOL_PORT, "user": login, "password": password(login)}
+    token = uuid.uuid4().hex
+    with patiently(60, database=database, **reached) as connection:
+        connection.autocommit = False
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TEMPORARY TABLE health (token text) ON COMMIT DROP")
+            cursor.execute("INSERT INTO health VALUES (%s)", (token,))
+            cursor.execute("SELECT token FROM health")
+            if cursor.fetchone() != (token,):
+                raise Problem("what was written was not read")
+        connection.commit()
+    print("a row was written and read")
+    return 0

@@ -1,0 +1,104 @@
+"""Collections of vectors: a table and an HNSW index each. Then a vector is written and found by a near one."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from psycopg2 import sql
+
+from pgnode.settings import Problem, password, patiently, session
+
+OPERATORS = {"cosine": ("vector_cosine_ops", "<=>"), "l2": ("vector_l2_ops", "<->"), "dot": ("vector_ip_ops", "<#>")}
+TABLE = """
+CREATE TABLE IF NOT EXISTS vectors.{table} (
+    id text PRIMARY KEY,
+    tenant text NOT NULL,
+    document text NOT NULL,
+    readers text[] NOT NULL DEFAULT '{{}}',
+    content text NOT NULL,
+    attributes jsonb NOT NULL DEFAULT '{{}}',
+    embedding vector({dimension}) NOT NULL,
+    words tsvector GENERATED ALWAYS AS (to_tsvector('simple', content)) STORED
+);
+CREATE INDEX IF NOT EXISTS {words} ON vectors.{table} USING gin (words);
+CREATE INDEX IF NOT EXISTS {documents} ON vectors.{table} (tenant, document);
+"""
+
+
+def main() -> int:
+    """PROVISION holds [{"name", "dimension", "metric", "links", "build_effort"}]."""
+    login = os.environ["PGUSER"]
+    reached = {"host": os.environ["PGHOST"], "user": login, "password": password(login)}
+    with session(patiently(120, database=login, **reached)) as cursor:
+        cursor.execute("CREATE SCHEMA IF NOT EXISTS vectors")
+        for collection in json.loads(os.environ["PROVISION"]):
+            _make(cursor, collection)
+            _check(cursor, collection)
+    print("every collection takes vectors and finds them")
+    return 0
+
+
+def _dimension(cursor: Any, name: str) -> int | None:
+    cursor.execute(
+        "SELECT atttypmod FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'embedding'",
+        (f'vectors."{name}"',),
+    )
+    row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def _make(cursor: Any, collection: dict[str, Any]) -> None:
+    name, dimension = collection["name"], collection["dimension"]
+    there = _dimension(cursor, name)
+    if there is not None and there != dimension:
+        raise Problem(
+            f'collection "{name}" holds vectors of {there} numbers, not {dimension}; nothing was changed: '
+            "make a collection of another name and fill it anew"
+        )
+    parts = {
+        "table": sql.Identifier(name),
+        "dimension": sql.Literal(dimension),
+        "words": sql.Identifier(f"{name}_words"),
+        "documents": sql.Identifier(f"{name}_documents"),
+    }
+    cursor.execute(sql.SQL(TABLE).format(**parts))
+    operators, _ = OPERATORS[collection["metric"]]
+    wanted = f"m='{collection['links']}', ef_construction='{collection['build_effort']}'"
+    cursor.execute("SELECT indexdef FROM pg_indexes WHERE schemaname = 'vectors' AND indexname = %s", (f"{name}_near",))
+    row = cursor.fetchone()
+    if row and operators in row[0] and wanted in row[0]:
+        return
+    # Built beside the old one, which answers until the new one is there.
+    index = "CREATE INDEX CONCURRENTLY {} ON vectors.{} USING hnsw (embedding {}) WITH (m = {}, ef_construction = {})"
+    fresh = f"{name}_near_new"
+    cursor.execute(sql.SQL("DROP INDEX IF EXISTS vectors.{}").format(sql.Identifier(fresh)))
+    cursor.execute(
+        sql.SQL(index).format(
+            sql.Identifier(fresh),
+            parts["table"],
+            sql.SQL(operators),
+            sql.Literal(collection["links"]),
+            sql.Literal(collection["build_effort"]),
+        )
+    )
+    cursor.execute(sql.SQL("DROP INDEX IF EXISTS vectors.{}").format(sql.Identifier(f"{name}_near")))
+    cursor.execute(
+        sql.SQL("ALTER INDEX vectors.{} RENAME TO {}").format(sql.Identifier(fresh), sql.Identifier(f"{name}_near"))
+    )
+
+
+def _check(cursor: Any, collection: dict[str, Any]) -> None:
+    table = sql.Identifier(collection["name"])
+    near = [1.0] + [0.0] * (collection["dimension"] - 1)
+    _, operator = OPERATORS[collection["metric"]]
+    insert = "INSERT INTO vectors.{} (id, tenant, document, content, embedding) VALUES (%s, %s, '', '', %s)"
+    find = "SELECT id FROM vectors.{} WHERE tenant = '.check' ORDER BY embedding {} %s::vector LIMIT 1"
+    delete = "DELETE FROM vectors.{} WHERE tenant = '.check'"
+    cursor.execute(sql.SQL(delete).format(table))
+    cursor.execute(sql.SQL(insert).format(table), (".check", ".check", str(near)))
+    cursor.execute(sql.SQL(find).format(table, sql.SQL(operator)), (str(near),))
+    if cursor.fetchone() != (".check",):
+        raise Problem(f'collection "{collection["name"]}" does not find what was written')
+    cursor.execute(sql.SQL(delete).format(table))
