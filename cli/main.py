@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import traceback
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from cli import gpu_state, local_environment, output, promotion, stack, upgrade
 from cli import preview as previews
 from cli import release as releases
 from cli import repartition as repartitions
+from cli import restore as restores
 from cli import status as status_view
 from components import catalogue
 from components.config import ClusterKind
@@ -233,7 +235,24 @@ def kubectl(local: bool, context: str) -> list[str]:
 )
 def kubectl_command(context: typer.Context) -> None:
     """Run kubectl against the local node."""
-    raise typer.Exit(subprocess.run([*kubectl(True, ""), *context.args]).returncode)
+    # As they were typed: the parser takes away the "--" that tells kubectl's options from a command's.
+    typed = sys.argv[sys.argv.index("kubectl") + 1 :] if "kubectl" in sys.argv else context.args
+    raise typer.Exit(subprocess.run([*kubectl(True, ""), *typed]).returncode)
+
+
+@app.command()
+def restore(
+    until: Annotated[str, typer.Argument(help="The moment to go back to, with its zone: 2026-11-24T18:00:00Z.")],
+    stack_name: Stack = "local",
+    limit: Annotated[int, typer.Option(min=1, help="Seconds that it may take.")] = 900,
+) -> None:
+    """Take PostgreSQL back to a moment. What was there before is kept on its volume."""
+    config = stack.read_config(stack_name)
+    if config.data.postgres is None or config.data.object_store is None:
+        raise LocalError(f"{stack_name} has no PostgreSQL with backups", fix="add data.postgres and data.objectStore")
+    command = kubectl(config.cluster.kind is ClusterKind.LOCAL, config.cluster.context)
+    restores.restore(command, config.cluster.namespace, until, output.say, limit)
+    print(f"PostgreSQL is as it was at {until}")
 
 
 @app.command()

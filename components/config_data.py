@@ -23,15 +23,6 @@ def _quorum(replicas: int, what: str) -> None:
         )
 
 
-class PostgresEngine(StrEnum):
-    """What serves PostgreSQL."""
-
-    SERVER = "server"
-    """A StatefulSet with PgBouncer and continuous backup."""
-    RDS = "rds"
-    """Amazon RDS in the environment's VPC, over two zones."""
-
-
 class Backup(Section):
     """Base backups to the object store; the write-ahead log is archived continuously beside them."""
 
@@ -42,14 +33,10 @@ class Backup(Section):
 class Postgres(Section):
     """PostgreSQL: a database and a login for each service that owns tables."""
 
-    engine: PostgresEngine = setting(
-        Change.IMMUTABLE, "server, or rds on eks", default=PostgresEngine.SERVER, strict=False
-    )
     storage: Storage = setting(Change.SAFE, "Volume of the server", default="10Gi")
     resources: Resources = setting(Change.DISRUPTIVE, "Of the server", default=Resources(cpu="250m", memory="1Gi"))
     max_connections: int = setting(Change.DISRUPTIVE, "Connections of the server", default=100, ge=20, le=5000)
     pool_size: int = setting(Change.SAFE, "Server connections of each login through the pool", default=10, ge=1, le=500)
-    instance_class: str = setting(Change.DISRUPTIVE, "With rds: the instance class", default="db.r8g.large")
     backup: Backup = setting(Change.SAFE, "Base backups", default=Backup())
 
     @model_validator(mode="after")
@@ -63,25 +50,14 @@ class Postgres(Section):
         return self
 
 
-class KafkaEngine(StrEnum):
-    """What serves Kafka."""
-
-    SERVER = "server"
-    """A StatefulSet of brokers that are their own controllers (KRaft)."""
-    MSK = "msk"
-    """Amazon MSK in the environment's VPC."""
-
-
 class Kafka(Section):
     """Kafka: the events of all services."""
 
-    engine: KafkaEngine = setting(Change.IMMUTABLE, "server, or msk on eks", default=KafkaEngine.SERVER, strict=False)
     replicas: int = setting(Change.DISRUPTIVE, "Brokers: 1, 3 or 5", default=3, ge=1, le=5)
     storage: Storage = setting(Change.SAFE, "Volume of each broker", default="20Gi")
     resources: Resources = setting(Change.SAFE, "Of each broker", default=Resources(cpu="250m", memory="1Gi"))
     retention_hours: int = setting(Change.SAFE, "How long events are kept", default=168, ge=1, le=87_600)
     partitions: int = setting(Change.SAFE, "Partitions of each topic; can only grow", default=6, ge=1, le=1000)
-    instance_type: str = setting(Change.DISRUPTIVE, "With msk: the broker type", default="kafka.m7g.large")
 
     @model_validator(mode="after")
     def _odd(self) -> Self:
@@ -163,21 +139,9 @@ class Cache(Section):
     persistence: Persistence = setting(Change.DISRUPTIVE, "none or aof", default=Persistence.NONE, strict=False)
 
 
-class ObjectStoreEngine(StrEnum):
-    """What serves S3's API."""
-
-    SERVER = "server"
-    """Versity's S3 gateway over a volume."""
-    S3 = "s3"
-    """Amazon S3, in the environment's account."""
-
-
 class ObjectStore(Section):
     """Buckets: backups and uploaded documents."""
 
-    engine: ObjectStoreEngine = setting(
-        Change.IMMUTABLE, "server, or s3 on eks", default=ObjectStoreEngine.SERVER, strict=False
-    )
     storage: Storage = setting(Change.SAFE, "Volume of the server", default="20Gi")
     resources: Resources = setting(Change.SAFE, "Of the server", default=Resources(cpu="100m", memory="256Mi"))
 

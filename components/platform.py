@@ -54,8 +54,10 @@ class Platform(PlatformComponent):
             self._options(),
         )
         self._namespace = space.namespace
-        mesh = self._mesh()
-        self.data = DataLayer(env, config.data, config.cluster.namespace, stored.__getitem__, self._options([space]))
+        istio_parts, ready = self._istio()
+        after: list[pulumi.Resource] = [space, *ready]
+        self.data = DataLayer(env, config.data, config.cluster.namespace, stored.__getitem__, self._options(after))
+        mesh = {**istio_parts, **self._mesh_policy(ready)}
         served = any(model.serving for model in config.models)
         serving = serving_operators.make(env, self._reused, self._options) if served else {}
         models = [self._model(model, images["inference-sim"], [*serving.values()]) for model in config.models]
@@ -113,36 +115,11 @@ class Platform(PlatformComponent):
         self._reused = frozenset(part.part.chart for part in existing.found if part.reused)
         return existing.provider, {"cluster": existing}
 
-    def _mesh(self) -> dict[str, PlatformComponent]:
-        """Istio and its policies, where the configuration wants a mesh."""
+    def _istio(self) -> tuple[dict[str, PlatformComponent], list[pulumi.Resource]]:
+        """Istio, where the configuration wants a mesh and the cluster has none; and what has to be ready of it."""
         mode = self._config.mesh.mode
-        if mode is MeshMode.OFF:
-            return {}
-        callers = {"router": router.intent(self._config).callers}
-        callers |= {model_server.part_name(m): ("router",) for m in self._config.models}
-        parts: dict[str, PlatformComponent] = {}
-        ready: list[pulumi.Resource] = []
-        if "istiod" not in self._reused:
-            parts["istio"], ready = self._istio(mode)
-        parts["mesh-policy"] = istio.MeshPolicy(
-            f"{self._env}-mesh-policy",
-            {
-                "namespace": self._namespace,
-                "callers": callers,
-                "metrics": {
-                    "router": router.PORT,
-                    **{model_server.part_name(m): model_server.PORT for m in self._config.models if not m.serving},
-                    **{model_server.part_name(m): model_serving.PORT for m in self._config.models if m.serving},
-                },
-                "scraper": SCRAPER,
-                "entrance": ("gateway", entrance.PROXY_PORT),
-                "cluster_domain": "cluster.local",
-            },
-            self._options(ready),
-        )
-        return parts
-
-    def _istio(self, mode: MeshMode) -> tuple[istio.Istio, list[pulumi.Resource]]:
+        if mode is MeshMode.OFF or "istiod" in self._reused:
+            return {}, []
         platform = "eks" if self._config.cluster.eks else ""
         available = self._config.environment in (Environment.STAGING, Environment.PROD)
         mesh = istio.Istio(
@@ -150,7 +127,35 @@ class Platform(PlatformComponent):
             {"mode": mode, "highly_available": available, "platform": platform},
             self._options(),
         )
-        return mesh, mesh.ready
+        return {"istio": mesh}, mesh.ready
+
+    def _mesh_policy(self, ready: list[pulumi.Resource]) -> dict[str, PlatformComponent]:
+        """Who may call whom, where there is a mesh."""
+        if self._config.mesh.mode is MeshMode.OFF:
+            return {}
+        models = self._config.models
+        policy = istio.MeshPolicy(
+            f"{self._env}-mesh-policy",
+            {
+                "namespace": self._namespace,
+                "callers": {
+                    "router": router.intent(self._config).callers,
+                    **{model_server.part_name(m): ("router",) for m in models},
+                    **{name: server.callers for name, server in self.data.servers.items()},
+                },
+                "metrics": {
+                    "router": router.PORT,
+                    **{model_server.part_name(m): model_server.PORT for m in models if not m.serving},
+                    **{model_server.part_name(m): model_serving.PORT for m in models if m.serving},
+                    **{name: server.metrics_port for name, server in self.data.servers.items() if server.metrics_port},
+                },
+                "scraper": SCRAPER,
+                "entrance": ("gateway", entrance.PROXY_PORT),
+                "cluster_domain": "cluster.local",
+            },
+            self._options(ready),
+        )
+        return {"mesh-policy": policy}
 
     def _options(self, depends_on: list[pulumi.Resource] | None = None) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(parent=self, providers={"kubernetes": self._cluster}, depends_on=depends_on or [])

@@ -11,8 +11,8 @@ from components.base import PlatformComponent
 from components.config_base import quantity
 from components.config_data import Cache as CacheConfig
 from components.config_data import Persistence
-from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent
-from components.data.task import DataTask, TaskInputs, task_name
+from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
+from components.data.task import DataTask, TaskInputs
 from components.intents import SERVICES
 from components.security.logins import Logins
 
@@ -46,7 +46,7 @@ class Cache(PlatformComponent):
         logins = args["logins"]
         users = [s.service for s in SERVICES.values() if s.cache]
         known = pulumi.Output.all(**{user: logins.password(user, "cache") for user in (OWNER, *users)})
-        server = DataServer(
+        self.server = server = DataServer(
             name,
             ServerIntent(
                 name=PART,

@@ -11,8 +11,8 @@ from components.base import PlatformComponent
 from components.config_data import ChangeDataCapture as ChangeDataCaptureConfig
 from components.data.kafka_cluster import CAPTURE, CONNECT_PREFIX, LOGGING
 from components.data.postgres_cluster import DIRECT_PORT
-from components.data.server import DataServer, Process, ServerInputs, ServerIntent
-from components.data.task import DataTask, TaskInputs, task_name
+from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
+from components.data.task import DataTask, TaskInputs
 from components.intents import with_database
 from components.security.logins import Logins
 
@@ -49,7 +49,7 @@ class ChangeDataCapture(PlatformComponent):
         super().__init__("data", name, {"replicas": config.replicas}, opts)
         logins = args["logins"]
         copies = min(3, args["brokers"])
-        server = DataServer(
+        self.server = server = DataServer(
             name,
             ServerIntent(
                 name=PART,

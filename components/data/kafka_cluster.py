@@ -11,8 +11,8 @@ import pulumi
 
 from components.base import PlatformComponent
 from components.config_data import Kafka
-from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent
-from components.data.task import DataTask, TaskInputs, task_name
+from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
+from components.data.task import DataTask, TaskInputs
 from components.intents import SERVICES, topics
 from components.security.certificate import Certificate
 from components.security.logins import Logins
@@ -60,7 +60,7 @@ class KafkaCluster(PlatformComponent):
         )
         users = [s.service for s in SERVICES.values() if s.produces or s.consumes]
         users += [CAPTURE] if args["capture"] else []
-        server = DataServer(
+        self.server = server = DataServer(
             name,
             ServerIntent(
                 name=PART,

@@ -19,6 +19,7 @@ from components.data.object_store import OWNER as OBJECTS_OWNER
 from components.data.object_store import ObjectStore
 from components.data.postgres_cluster import BUCKET, REGISTRY, SUPERUSER, PostgresCluster
 from components.data.schema_registry import SchemaRegistry
+from components.data.server import DataServer
 from components.data.vector_database import VectorDatabase
 from components.intents import SERVICES
 from components.security.logins import Logins
@@ -46,6 +47,8 @@ class DataLayer(PlatformComponent):
     cache: Cache | None
     objects: ObjectStore | None
     logins: Logins | None
+    servers: dict[str, DataServer]
+    """The servers of the parts, by name."""
 
     def __init__(
         self,
@@ -67,6 +70,8 @@ class DataLayer(PlatformComponent):
             args: Any = {"namespace": namespace, "logins": systems, "generation": generation}
             self.logins = Logins(f"{env}-logins", args, self.child())
             self._make(self.logins)
+        found = {name: getattr(part, "server", None) for name, part in self.parts.items()}
+        self.servers = {name: server for name, server in found.items() if isinstance(server, DataServer)}
         self.finish({"kind": "", "namespace": namespace, "name": "data", "probe": "the check of every part has passed"})
 
     def _common(self, logins: Logins) -> Any:

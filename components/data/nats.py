@@ -10,8 +10,8 @@ import pulumi
 from components.base import PlatformComponent
 from components.config_base import quantity
 from components.config_data import Nats as NatsConfig
-from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent
-from components.data.task import DataTask, TaskInputs, task_name
+from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
+from components.data.task import DataTask, TaskInputs
 from components.intents import SERVICES, DataIntent, key_buckets
 from components.security.logins import Logins
 
@@ -45,7 +45,7 @@ class Nats(PlatformComponent):
         logins = args["logins"]
         users = {service.service: logins.password(service.service, "nats") for service in SERVICES.values()}
         rendered = pulumi.Output.all(namespace=args["namespace"], owner=logins.password(OWNER, "nats"), **users)
-        server = DataServer(
+        self.server = server = DataServer(
             name,
             ServerIntent(
                 name=PART,

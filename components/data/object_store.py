@@ -9,8 +9,8 @@ import pulumi
 
 from components.base import PlatformComponent
 from components.config_data import ObjectStore as ObjectStoreConfig
-from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent
-from components.data.task import DataTask, TaskInputs, task_name
+from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
+from components.data.task import DataTask, TaskInputs
 from components.intents import SERVICES
 from components.security.logins import Logins
 
@@ -49,7 +49,7 @@ class ObjectStore(PlatformComponent):
         super().__init__("data", name, {"storage": config.storage}, opts)
         logins, owners = args["logins"], buckets(args["owners"])
         users = sorted(set(owners.values()))
-        server = DataServer(
+        self.server = server = DataServer(
             name,
             ServerIntent(
                 name=PART,

@@ -10,8 +10,8 @@ import pulumi
 from components.base import PlatformComponent
 from components.config_base import Resources, quantity
 from components.config_data import Postgres
-from components.data.server import DataServer, Process, ServerInputs, ServerIntent
-from components.data.task import DataTask, TaskInputs, task_name
+from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
+from components.data.task import DataTask, TaskInputs
 from components.intents import SERVICES, with_database
 from components.security.logins import Logins
 
@@ -50,7 +50,7 @@ class PostgresCluster(PlatformComponent):
         super().__init__("data", name, {"storage": config.storage}, opts)
         logins = args["logins"]
         backed_up = bool(args["backup_endpoint"])
-        server = DataServer(
+        self.server = server = DataServer(
             name,
             intent(config, args, backed_up),
             ServerInputs(

@@ -10,8 +10,8 @@ import pulumi
 from components.base import PlatformComponent
 from components.config_data import SchemaRegistry as SchemaRegistryConfig
 from components.data.postgres_cluster import DIRECT_PORT, REGISTRY
-from components.data.server import DataServer, Process, ServerInputs, ServerIntent
-from components.data.task import DataTask, TaskInputs, task_name
+from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
+from components.data.task import DataTask, TaskInputs
 from components.intents import SERVICES
 from components.security.logins import Logins
 
@@ -46,7 +46,7 @@ class SchemaRegistry(PlatformComponent):
         super().__init__("data", name, {"compatibility": config.compatibility.value}, opts)
         logins = args["logins"]
         database = pulumi.Output.concat("jdbc:postgresql://", args["postgres_host"], f":{DIRECT_PORT}/{REGISTRY}")
-        server = DataServer(
+        self.server = server = DataServer(
             name,
             ServerIntent(
                 name=PART,

@@ -81,20 +81,34 @@ class ServerInputs:
     """Folders that are empty when the pod starts, shared by its containers."""
 
 
+def task_name(part: str) -> str:
+    """How the tasks of a part are called; they have an account and rights of their own."""
+    return f"{part}-task"
+
+
 class DataServer(PlatformComponent):
     """StatefulSet, Services, account, network policy and disruption budget of a server."""
 
     host: pulumi.Output[str]
     """DNS name inside the cluster, known once all its pods are ready."""
+    callers: tuple[str, ...]
+    """Who may connect: its own pods to each other, and those that the intent names."""
+    metrics_port: int
+    """Where its metrics are; 0: nowhere."""
 
     def __init__(
         self, name: str, intent: ServerIntent, inputs: ServerInputs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("data", name, {"replicas": intent.replicas, "storage": intent.storage}, opts)
         self._intent, self._inputs = intent, inputs
-        k8s.core.v1.ServiceAccount(
-            name, metadata=self._meta(), automount_service_account_token=False, opts=self.child()
-        )
+        self.callers, self.metrics_port = (intent.name, *intent.callers), intent.metrics_port
+        for account in (intent.name, task_name(intent.name)):
+            k8s.core.v1.ServiceAccount(
+                f"{name}{account.removeprefix(intent.name)}",
+                metadata=self._meta(account),
+                automount_service_account_token=False,
+                opts=self.child(),
+            )
         self._services()
         self._network_policy()
         if intent.replicas > 1:
@@ -250,6 +264,9 @@ class DataServer(PlatformComponent):
             "metadata": {"name": "data", "labels": labels(intent.name, "data")},
             "spec": {"access_modes": ["ReadWriteOnce"], "resources": {"requests": {"storage": intent.storage}}},
         }
+        # A claim outlives the StatefulSet unless the configuration says that data may go with it.
+        policy = {"when_deleted": "Delete" if inputs.destroy_data else "Retain", "when_scaled": "Retain"}
+        kept = {"persistent_volume_claim_retention_policy": policy}
         spec: Any = {
             "replicas": intent.replicas,
             "service_name": f"{intent.name}-nodes",
@@ -264,12 +281,7 @@ class DataServer(PlatformComponent):
                 },
                 "spec": pod,
             },
-            # A claim outlives the StatefulSet unless the configuration says that data may go with it.
-            "persistent_volume_claim_retention_policy": {
-                "when_deleted": "Delete" if inputs.destroy_data else "Retain",
-                "when_scaled": "Retain",
-            },
-            **({"volume_claim_templates": [claim]} if intent.storage else {}),
+            **({"volume_claim_templates": [claim], **kept} if intent.storage else {}),
         }
         return k8s.apps.v1.StatefulSet(
             self.name,

@@ -10,7 +10,8 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.ai.service import restricted
-from components.base import PlatformComponent, labels, selector
+from components.base import PlatformComponent, labels
+from components.data.server import task_name
 
 DEADLINE_S = 240
 """How long a task may take, with its tries; a server that has just started may still be electing a leader."""
@@ -58,6 +59,7 @@ class DataTask(PlatformComponent):
         }
         pod: Any = {
             "restart_policy": "Never",
+            "service_account_name": task_name(inputs.part),
             "automount_service_account_token": False,
             "enable_service_links": False,
             "containers": [container],
@@ -86,13 +88,3 @@ class DataTask(PlatformComponent):
                 "probe": f"{' '.join(inputs.arguments)} ends with success",
             }
         )
-
-
-def task_name(part: str) -> str:
-    """How the pods of a part's tasks are called."""
-    return f"{part}-task"
-
-
-def pods_of(part: str) -> Any:
-    """The peer of a network policy that stands for a part's tasks."""
-    return {"pod_selector": {"match_labels": selector(task_name(part))}}

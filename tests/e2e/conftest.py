@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kubernetes import client, config
 from openai import OpenAI
 
 from cli import local_environment, stack
+from components.config import PlatformConfig
 from local import paths
 from local.node.settings import NodePaths
 from local.toolchain import builder
@@ -65,6 +67,17 @@ def kubectl_on_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "kubectl").symlink_to(builder.resolve(ToolName.NODE))
     os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
     return folder
+
+
+@pytest.fixture
+def unique_name() -> str:
+    """A name that no other test uses."""
+    return f"t{uuid.uuid4().hex[:10]}"
+
+
+def local_config() -> PlatformConfig:
+    """What the local environment is made of."""
+    return stack.read_config("local")
 
 
 def read_json(text: str) -> Any:

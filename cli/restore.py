@@ -1,0 +1,44 @@
+"""`forge restore`: PostgreSQL goes back to a moment; what was there before is kept on its volume."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+
+from local.errors import LocalError
+
+POD, STATEFUL_SET = "postgres-0", "postgres"
+_LEFT_RECOVERY = "SELECT NOT pg_is_in_recovery()"
+
+
+def restore(kubectl: Sequence[str], namespace: str, until: str, say: Callable[[str], None], limit_s: float) -> None:
+    """Ask for it in the pod, start the pod anew, and wait until the log was replayed. Raises LocalError."""
+    base = [*kubectl, "--namespace", namespace]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*base, *arguments], capture_output=True, text=True)
+
+    asked = run("exec", POD, "-c", "backups", "--", "python3", "-m", "pgnode", "request-restore", until)
+    if asked.returncode != 0:
+        lines = asked.stderr.strip().splitlines()
+        raise LocalError(
+            "PostgreSQL is not restored; nothing was changed",
+            reason=next((line for line in lines if line.startswith("request-restore")), "\n".join(lines[-3:])),
+            fix="name a moment after the first backup and before now, such as 2026-11-24T18:00:00Z",
+        )
+    say(asked.stdout.strip())
+    before = run("get", "pod", POD, "-o", "jsonpath={.metadata.uid}").stdout
+    run("delete", "pod", POD, "--wait=false")
+    say("the server stops; the backup is fetched and the log replayed")
+    deadline = time.monotonic() + limit_s
+    query = ("exec", POD, "-c", STATEFUL_SET, "--", "psql", "-h", "/run/postgres", "-U", "postgres", "-Atc")
+    while time.monotonic() < deadline:
+        uid = run("get", "pod", POD, "-o", "jsonpath={.metadata.uid}").stdout
+        if uid not in ("", before) and run(*query, _LEFT_RECOVERY).stdout.strip() == "t":
+            return
+        time.sleep(1)
+    raise LocalError(
+        f"PostgreSQL does not answer {limit_s:.0f} s after its restore began",
+        fix=f"see `kubectl logs -n {namespace} {POD} -c postgres`; the data from before is kept at /data",
+    )

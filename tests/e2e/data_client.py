@@ -1,0 +1,138 @@
+"""A pod with every login and client library of the data layer; tests run Python in it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+from cli.main import kubectl
+from components.ai.service import NOBODY
+from local.images import pipeline
+from local.node.settings import NodePaths
+
+NAME, NAMESPACE = "data-client", "cogniforge"
+PRELUDE = """
+import json, os, sys, time, uuid
+def secret(login, system): return open(f"/etc/credentials/{login}/{system}").read().strip()
+def postgres(login, database=None, port=6432):
+    import psycopg
+    return psycopg.connect(host="postgres", port=port, user=login, password=secret(login, "postgres"),
+                           dbname=database or login, autocommit=True, prepare_threshold=None, connect_timeout=5)
+def kafka(login, **more):
+    return {"bootstrap.servers": "kafka.cogniforge.svc:9092", "security.protocol": "sasl_ssl",
+            "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": login, "sasl.password": secret(login, "kafka"),
+            "ssl.ca.location": "/etc/tls/ca.crt", "log_level": 2, **more}
+def until(what, seconds=60, passing=()):
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            found = what()
+            if found: return found
+        except passing as error:
+            found = error
+        if time.monotonic() > deadline: raise TimeoutError(f"not within {seconds} s: {found!r}")
+        time.sleep(0.2)
+"""
+
+
+class DataClient:
+    """Runs scripts in the pod; a script prints one JSON value on its last line."""
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """The node's kubectl, in the platform's namespace."""
+        command = [*kubectl(True, ""), "--namespace", NAMESPACE, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, input=stdin)
+
+    def container(self, pod: str, name: str = "") -> dict[str, Any]:
+        """The status of one of a pod's containers, by default the first."""
+        statuses = json.loads(self.kubectl("get", "pod", pod, "-o", "json").stdout)["status"]["containerStatuses"]
+        return next(s for s in statuses if s["name"] == (name or pod.rsplit("-", 1)[0]))
+
+    def pod_ready(self, pod: str) -> bool:
+        """Whether all of a pod's containers are ready."""
+        shown = self.kubectl("get", "pod", pod, "-o", 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')
+        return shown.stdout == "True"
+
+    def process(self, container_id: str) -> int:
+        """The pid, on this machine, of a container's main process."""
+        command = ["ctr", "--address", str(NodePaths().containerd_socket), "--namespace", "k8s.io", "tasks", "list"]
+        for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
+            task, pid, *_ = line.split()
+            if task == container_id:
+                return int(pid)
+        raise LookupError(container_id)
+
+    def start(self, script: str, **variables: Any) -> subprocess.Popen[str]:
+        """Begin a script; `variables` are values that it finds as globals."""
+        lines = "".join(f"{name} = json.loads({json.dumps(json.dumps(v))})\n" for name, v in variables.items())
+        command = [*kubectl(True, ""), "--namespace", NAMESPACE, "exec", "-i", NAME, "--", "python3", "-"]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdin is not None
+        process.stdin.write(PRELUDE + lines + script)
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def finish(self, process: subprocess.Popen[str], seconds: float = 120) -> Any:
+        """What a script printed. Fails with its words where it failed."""
+        printed, errors = process.communicate(timeout=seconds)
+        assert process.returncode == 0, errors[-3000:]
+        return json.loads(printed.strip().splitlines()[-1])
+
+    def run(self, script: str, seconds: float = 120, **variables: Any) -> Any:
+        """Both."""
+        return self.finish(self.start(script, **variables), seconds)
+
+
+def _definition(image: str, logins: list[str]) -> dict[str, Any]:
+    mounts = [{"name": f"login-{login}", "mountPath": f"/etc/credentials/{login}"} for login in logins]
+    volumes: list[dict[str, Any]] = [
+        {"name": f"login-{login}", "secret": {"secretName": f"login-{login}"}} for login in logins
+    ]
+    only_authority = {"secretName": "kafka-tls", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {"app.kubernetes.io/part-of": "cogniforge"}},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": False,
+            "containers": [
+                {
+                    "name": "client",
+                    "image": image,
+                    "command": ["python3", "-c", "import signal; signal.pause()"],
+                    "volumeMounts": [*mounts, {"name": "tls", "mountPath": "/etc/tls"}],
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "runAsNonRoot": True,
+                        "runAsUser": NOBODY,
+                        "capabilities": {"drop": ["ALL"]},
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                }
+            ],
+            "volumes": [*volumes, {"name": "tls", "secret": only_authority}],
+        },
+    }
+
+
+@contextlib.contextmanager
+def data_client(logins: list[str]) -> Iterator[DataClient]:
+    """The pod, ready; it is gone afterwards."""
+    made = DataClient()
+    definition = _definition(pipeline.read_index()["data-tasks"].reference, logins)
+    made.kubectl("delete", "pod", NAME, "--ignore-not-found")
+    result = made.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
+    assert result.returncode == 0, result.stderr
+    try:
+        waited = made.kubectl("wait", "--for=condition=Ready", f"pod/{NAME}", "--timeout=60s")
+        assert waited.returncode == 0, waited.stderr
+        yield made
+    finally:
+        made.kubectl("delete", "pod", NAME, "--ignore-not-found", "--wait=false")
