@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from local.errors import LocalError
 
-POD, STATEFUL_SET = "postgres-0", "postgres"
+POD, STATEFUL_SET, CAPTURE = "postgres-0", "postgres", "change-data-capture"
 _LEFT_RECOVERY = "SELECT NOT pg_is_in_recovery()"
 
 
@@ -36,6 +36,8 @@ def restore(kubectl: Sequence[str], namespace: str, until: str, say: Callable[[s
     while time.monotonic() < deadline:
         uid = run("get", "pod", POD, "-o", "jsonpath={.metadata.uid}").stdout
         if uid not in ("", before) and run(*query, _LEFT_RECOVERY).stdout.strip() == "t":
+            # Its place in the log is gone with the server's future; it looks for a new one when it starts.
+            run("delete", "pod", "--selector", f"app.kubernetes.io/name={CAPTURE}", "--wait=false")
             return
         time.sleep(1)
     raise LocalError(

@@ -151,10 +151,19 @@ class Router(Section):
     resources: Resources = setting(Change.SAFE, "Per replica", default=Resources(cpu="100m", memory="256Mi"))
 
 
+class Bundled(Section):
+    """A bundled service."""
+
+    replicas: int = setting(Change.SAFE, "Replicas", default=1, ge=1, le=100)
+    resources: Resources = setting(Change.SAFE, "Per replica", default=Resources(cpu="50m", memory="256Mi"))
+
+
 class Services(Section):
-    """The bundled AI services."""
+    """The bundled AI services. One that is not named is not made."""
 
     router: Router = setting(Change.SAFE, "One API in front of every model", default=Router())
+    billing: Bundled | None = setting(Change.DISRUPTIVE, "Meters, budgets, invoices", default=None)
+    audit: Bundled | None = setting(Change.DISRUPTIVE, "A log of all events that only grows", default=None)
 
 
 class Observability(Section):

@@ -8,9 +8,11 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components import catalogue
-from components.ai import model_server, model_serving, router, serving_operators
+from components.ai import bundled, model_server, model_serving, router, serving_operators
+from components.ai.audit import Audit
+from components.ai.bindings import bindings
 from components.ai.model_serving import IMAGES, ModelServing, ModelServingArgs
-from components.ai.service import AiService
+from components.ai.service import AiService, AiServiceArgs
 from components.base import SCRAPER, PlatformComponent
 from components.cluster.aws_foundation import AwsFoundation
 from components.cluster.existing_cluster import ExistingCluster
@@ -42,7 +44,8 @@ class Platform(PlatformComponent):
         self._images = ImageResolver(config.images)
         # Every image is verified before the first resource is registered: a bad one changes nothing.
         images = {name: self._images.reference(name) for name in ("router", "gateway", "inference-sim")}
-        stored = {name: self._images.reference(name) for name in data_layer.images(config.data)}
+        bundled_names = [name for name in ("billing", "audit") if getattr(config.services, name) is not None]
+        stored = {name: self._images.reference(name) for name in (*data_layer.images(config.data), *bundled_names)}
         self._cluster, foundation = self._connect()
         space = PlatformNamespace(
             f"{env}-namespace",
@@ -62,6 +65,7 @@ class Platform(PlatformComponent):
         serving = serving_operators.make(env, self._reused, self._options) if served else {}
         models = [self._model(model, images["inference-sim"], [*serving.values()]) for model in config.models]
         self._router = self._ai_router(images["router"], models)
+        services = self._bundled(stored)
         self.key = ApiKey(f"{env}-api-key", {"namespace": self._namespace, "secret_name": KEY_SECRET}, self._options())
         self.certificate = self._certificate()
         self.gateway = entrance.make(
@@ -85,6 +89,7 @@ class Platform(PlatformComponent):
             "namespace": space,
             **{model_server.part_name(m): s for m, (_, s) in zip(config.models, models, strict=True)},
             "router": self._router,
+            **services,
             "api-key": self.key,
             "certificate": self.certificate,
             "gateway": self.gateway,
@@ -141,6 +146,7 @@ class Platform(PlatformComponent):
                 "callers": {
                     "router": router.intent(self._config).callers,
                     **{model_server.part_name(m): ("router",) for m in models},
+                    **{name: () for name in ("billing", "audit") if getattr(self._config.services, name) is not None},
                     **{name: server.callers for name, server in self.data.servers.items()},
                 },
                 "metrics": {
@@ -175,14 +181,37 @@ class Platform(PlatformComponent):
     def _ai_router(self, image: pulumi.Input[str], models: list[tuple[Model, AiService | ModelServing]]) -> AiService:
         urls = pulumi.Output.all(**{model.name: service.url for model, service in models})
         by_name = {model.name: model for model, _ in models}
-        routes = self._config.routes
+        routes, bound = self._config.routes, bindings(self.data, "router")
         table = urls.apply(lambda found: router.route_table({n: (by_name[n], url) for n, url in found.items()}, routes))
         return AiService(
             f"{self._env}-router",
             router.intent(self._config),
-            {"namespace": self._namespace, "image": image, "files": {"routes.json": table}},
+            {
+                "namespace": self._namespace,
+                "image": image,
+                "files": {"routes.json": table, **bound.files},
+                "environment": bound.environment,
+                "secrets": bound.secrets,
+                "versions": bound.versions,
+            },
             self._options(),
         )
+
+    def _bundled(self, images: dict[str, pulumi.Output[str]]) -> dict[str, PlatformComponent]:
+        """The services beside the router that the configuration names."""
+        services, observability = self._config.services, self._config.observability
+        found: dict[str, PlatformComponent] = {}
+        if services.billing is not None:
+            args: AiServiceArgs = {"namespace": self._namespace, "image": images["billing"]}
+            found["billing"] = bundled.make(
+                f"{self._env}-billing", "billing", services.billing, observability, args, self.data, self._options()
+            )
+        if services.audit is not None:
+            args = {"namespace": self._namespace, "image": images["audit"]}
+            found["audit"] = Audit(
+                f"{self._env}-audit", services.audit, observability, args, self.data, self._options()
+            )
+        return found
 
     def _certificate(self) -> Certificate:
         hosts = [*self._config.gateway.hosts, *entrance.inside_hosts(self._config)]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from components.ai.bundled import environment
 from components.ai.service import ServiceIntent
 from components.config import Model, Observability, PlatformConfig
 from components.config_base import Resources
@@ -31,13 +32,7 @@ def intent_for(replicas: int, resources: Resources, discover: bool, observabilit
         replicas=replicas,
         resources=resources,
         reads=(("serving.kserve.io", "inferenceservices"),) if discover else (),
-        environment={
-            "SERVICE_LOG_LEVEL": observability.log_level.value,
-            "SERVICE_OTLP_ENDPOINT": observability.otlp_endpoint,
-            "SERVICE_TRACE_SAMPLE_RATIO": str(observability.trace_sample_ratio),
-            "SERVICE_PORT": str(PORT),
-            **({"SERVICE_DISCOVER": "true"} if discover else {}),
-        },
+        environment={**environment(observability, PORT), **({"SERVICE_DISCOVER": "true"} if discover else {})},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict
 
@@ -35,6 +35,8 @@ class ServiceIntent:
     arguments: tuple[str, ...] = ()
     metrics: bool = True
     drain_seconds: int = 20
+    tables: bool = False
+    """Whether it owns tables, which are brought up to date before it starts."""
     reads: tuple[tuple[str, str], ...] = ()
     """(API group, resource) that it lists and watches in its namespace; with none it has no credentials."""
 
@@ -47,6 +49,12 @@ class AiServiceArgs(TypedDict):
     """Reference by digest."""
     files: NotRequired[Mapping[str, pulumi.Input[str]]]
     """Files mounted read-only at /etc/<name>; a change of content rolls the pods."""
+    environment: NotRequired[Mapping[str, pulumi.Input[str]]]
+    """Variables besides the intent's own: where the parts are that it uses."""
+    secrets: NotRequired[Mapping[str, tuple[pulumi.Input[str], str]]]
+    """Variables from (Secret, key)."""
+    versions: NotRequired[Sequence[pulumi.Input[str]]]
+    """Changes with the secrets, and so rolls the pods."""
 
 
 class AiService(PlatformComponent):
@@ -63,7 +71,7 @@ class AiService(PlatformComponent):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("ai", name, args, opts)
-        self._intent, self._namespace = intent, args["namespace"]
+        self._intent, self._namespace, self._args = intent, args["namespace"], args
         k8s.core.v1.ServiceAccount(
             name, metadata=self._meta(), automount_service_account_token=False, opts=self.child()
         )
@@ -111,6 +119,17 @@ class AiService(PlatformComponent):
         mount = {"name": "files", "mount_path": f"/etc/{self._intent.name}", "read_only": True}
         return [mount], [{"name": "files", "config_map": {"name": config.metadata["name"]}}]
 
+    def _environment(self) -> list[Any]:
+        plain = {**self._intent.environment, **self._args.get("environment", {})}
+        held = self._args.get("secrets", {})
+        return [
+            *({"name": name, "value": value} for name, value in sorted(plain.items())),
+            *(
+                {"name": name, "value_from": {"secret_key_ref": {"name": secret, "key": key}}}
+                for name, (secret, key) in sorted(held.items())
+            ),
+        ]
+
     def _probe(self, path: str, period_s: int, failures: int) -> Any:
         return {
             "http_get": {"path": path, "port": "http"},
@@ -125,7 +144,7 @@ class AiService(PlatformComponent):
             "name": intent.name,
             "image": image,
             "args": list(intent.arguments),
-            "env": [{"name": k, "value": v} for k, v in sorted(intent.environment.items())],
+            "env": self._environment(),
             "ports": [{"name": "http", "container_port": intent.port}],
             "startup_probe": self._probe(intent.live_path, 1, 40),
             "readiness_probe": self._probe(intent.ready_path, 2, 2),
@@ -138,7 +157,14 @@ class AiService(PlatformComponent):
             "security_context": restricted(),
             "volume_mounts": [{"name": "tmp", "mount_path": "/tmp"}, *mounts],
         }
+        first: Any = {
+            "name": "tables",
+            "image": image,
+            "command": ["python3", "-m", "kit.migrate", intent.name],
+            **{key: container[key] for key in ("env", "resources", "security_context", "volume_mounts")},
+        }
         pod: Any = {
+            **({"init_containers": [first]} if intent.tables else {}),
             "service_account_name": intent.name,
             "automount_service_account_token": bool(intent.reads),
             "enable_service_links": False,
@@ -147,7 +173,11 @@ class AiService(PlatformComponent):
             "termination_grace_period_seconds": DRAIN_DELAY_S + intent.drain_seconds + 10,
             "topology_spread_constraints": spread(intent.name),
         }
-        scrape = {"prometheus.io/scrape": "true", "prometheus.io/port": str(intent.port)} if intent.metrics else {}
+        notes: dict[str, pulumi.Input[str]] = {}
+        if intent.metrics:
+            notes |= {"prometheus.io/scrape": "true", "prometheus.io/port": str(intent.port)}
+        if versions := self._args.get("versions"):
+            notes["cogniforge.dev/secrets"] = pulumi.Output.all(*versions).apply("-".join)
         return k8s.apps.v1.Deployment(
             self.name,
             metadata=self._meta(),
@@ -161,7 +191,7 @@ class AiService(PlatformComponent):
                     "rolling_update": {"max_unavailable": 0, "max_surge": 1},
                 },
                 "template": {
-                    "metadata": {"labels": labels(intent.name, "ai"), "annotations": scrape},
+                    "metadata": {"labels": labels(intent.name, "ai"), "annotations": notes},
                     "spec": pod,
                 },
             },

@@ -175,8 +175,9 @@ def connectors(postgres_host: str) -> dict[str, dict[str, str]]:
             "publication.autocreate.mode": "disabled",
             "slot.name": f"outbox_{intent.service}",
             "table.include.list": "events.outbox",
-            # Rows from before the connector are sent once; after that the log alone tells.
-            "snapshot.mode": "initial",
+            # Rows from before the connector are sent once; after that the log alone tells. A server that was restored
+            # knows nothing of the place that was reached: then the connector begins anew.
+            "snapshot.mode": "when_needed",
             "tombstones.on.delete": "false",
             "errors.retry.timeout": "-1",
             "retriable.restart.connector.wait.ms": "2000",

@@ -49,6 +49,8 @@ class DataLayer(PlatformComponent):
     logins: Logins | None
     servers: dict[str, DataServer]
     """The servers of the parts, by name."""
+    keeps: bool
+    """Whether data is protected from `destroy`."""
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class DataLayer(PlatformComponent):
         """`image` finds an image by its name in the lock."""
         super().__init__("data", f"{env}-data", {}, opts)
         self._env, self._config, self._namespace, self._image = env, config, namespace, image
-        self.parts = {}
+        self.parts, self.keeps = {}, not config.destroy_data
         systems = login_systems(config)
         self.logins = None
         self.postgres = self.nats = self.kafka = self.cache = self.objects = None

@@ -29,6 +29,8 @@ class ImageName(StrEnum):
     KAFKA = "kafka"
     SCHEMA_REGISTRY = "schema-registry"
     DATA_TASKS = "data-tasks"
+    BILLING = "billing"
+    AUDIT = "audit"
     VLLM = "vllm"
 
 
@@ -77,6 +79,8 @@ IMAGES: dict[ImageName, Image] = {
         Image(ImageName.KAFKA, (ImageName.JAVA,), jars=True, sources=True),
         Image(ImageName.SCHEMA_REGISTRY, (ImageName.JAVA,), jars=True),
         Image(ImageName.DATA_TASKS, (ImageName.KIT,), sources=True),
+        Image(ImageName.BILLING, (ImageName.KIT,), sources=True),
+        Image(ImageName.AUDIT, (ImageName.KIT,), sources=True),
         Image(ImageName.VLLM, rootfs=True, wheels=True, gpu=True),
     )
 }

@@ -211,6 +211,13 @@ def kill(data: DataClient, pod: str, container: str = "") -> float:
     pytest.fail(f"{pod} is not ready again: {now}")
 
 
+def until_ready(data: DataClient, pod: str, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not data.pod_ready(pod):
+        assert time.monotonic() < deadline, f"{pod} is not ready"
+        time.sleep(0.5)
+
+
 def test_no_acknowledged_row_is_lost_when_postgres_is_killed(data: DataClient, unique_name: str) -> None:
     writing = data.start(
         """
@@ -427,6 +434,10 @@ print(json.dumps([found, later]))
     )
     assert _checksum(after) == _checksum(before)
     assert later is None
+    # And events flow again, from where the server now is.
+    script = OUTBOX + READ + "with postgres('prompt') as c: put(c, 'after', 1)\nprint(json.dumps(read(run, 1, 120)))"
+    until_ready(data, "change-data-capture-0")
+    assert data.run(script, 180, run=unique_name) == {"after": [1]}
 
 
 def test_a_moment_before_the_first_backup_is_refused_and_changes_nothing(api: client.ApiClient) -> None:

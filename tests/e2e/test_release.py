@@ -81,8 +81,15 @@ class Checkout:
 def _dev(config: dict[str, Any]) -> None:
     config["images"]["registry"] = REGISTRY
     config["cluster"]["namespace"] = "platform-dev"
-    config.pop("data")  # its tests are beside this one; a second layer would not fit the node
+    without_data(config)
     _small(config)
+
+
+def without_data(config: dict[str, Any]) -> None:
+    """Its tests are beside this one; a second data layer would not fit the node."""
+    config.pop("data")
+    for name in ("billing", "audit"):
+        config["services"].pop(name)
 
 
 def _small(config: dict[str, Any]) -> None:
@@ -101,7 +108,7 @@ def _adopted(environment: str, port: int) -> Callable[[dict[str, Any]], None]:
         config["gateway"] |= {"engine": "envoy", "port": port, "replicas": 2}
         config["gateway"].pop("externalModels", None)
         config["mesh"] = {"mode": "off"}
-        config.pop("data")
+        without_data(config)
         _small(config)
         config["models"] = config["models"][:1]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -31,5 +32,24 @@ class ServiceSettings(BaseSettings):
     otlp_endpoint: str = ""
     """Where traces go, such as http://collector:4318; empty: nowhere."""
     trace_sample_ratio: float = Field(default=1.0, ge=0, le=1)
+    postgres_host: str = ""
+    """Where the service's database is; its name and login are the service's own."""
+    postgres_password: SecretStr = SecretStr("")
+    postgres_pool_port: int = 6432
+    postgres_port: int = 5432
+    kafka_bootstrap: str = ""
+    """host:port of Kafka; empty: there is none."""
+    kafka_password: SecretStr = SecretStr("")
+    kafka_authority: Path | None = None
+    """The certificate that Kafka's are signed with; without it, neither TLS nor a login is used."""
+    nats_url: str = ""
+    """Where NATS is, such as nats://nats:4222; empty: there is none."""
+    nats_password: SecretStr = SecretStr("")
     drain_seconds: int = Field(default=20, ge=0, le=600)
     """How long open requests may take after the service was told to stop."""
+
+    def database(self, *, pooled: bool) -> str:
+        """How to reach the service's database: through the pool, or the server itself."""
+        port = self.postgres_pool_port if pooled else self.postgres_port
+        password = self.postgres_password.get_secret_value()
+        return f"postgresql://{self.name}:{password}@{self.postgres_host}:{port}/{self.name}"

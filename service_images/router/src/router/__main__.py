@@ -8,9 +8,10 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 import httpx
-from kit import app, logs, server, telemetry
+from kit import app, bus, logs, server, telemetry
 from kit.settings import LogLevel, ServiceSettings
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -35,14 +36,19 @@ class RouterSettings(ServiceSettings):
 
     name: str = "router"
     routes_file: Path = Path("/etc/router/routes.json")
-    nats_url: str = ""
-    """Where route tables come from and limits are shared, such as nats://nats:4222; empty: file and replica alone."""
-    nats_credentials: Path | None = None
     discover: bool = False
     """Whether models that KServe serves in this namespace are found and followed."""
 
 
-def create(core: Core, *followers: Discovery | LiveTable | SharedLimits) -> Starlette:
+class Follower(Protocol):
+    """What runs beside the requests."""
+
+    async def run(self) -> None:
+        """For ever."""
+        ...
+
+
+def create(core: Core, *followers: Follower) -> Starlette:
     """The application beside the fast path."""
     client = httpx.AsyncClient(limits=httpx.Limits(max_connections=16))
     api = RouterApi(core, client)
@@ -56,6 +62,8 @@ def create(core: Core, *followers: Discovery | LiveTable | SharedLimits) -> Star
             yield
             for task in following:
                 task.cancel()
+            # What has to be told before the end is told.
+            await asyncio.gather(*following, return_exceptions=True)
             core.measures.flush()
 
     described = openapi.document()
@@ -91,7 +99,7 @@ def main() -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    followers: list[Discovery | LiveTable | SharedLimits] = []
+    followers: list[Follower] = []
     take = core.reload
     if settings.discover:
         discovery = Discovery.in_cluster(table)
@@ -99,8 +107,17 @@ def main() -> int:
         take = discovery.rebase
         followers.append(discovery)
     if settings.nats_url:
-        followers.append(LiveTable(settings.nats_url, take, settings.nats_credentials))
-        followers.append(SharedLimits(settings.nats_url, core, settings.nats_credentials))
+        # Where route tables come from and limits are shared; without it, file and replica alone count.
+        login = bus.options(settings)
+        followers.append(LiveTable(settings.nats_url, take, login))
+        followers.append(SharedLimits(settings.nats_url, core, login))
+    if settings.kafka_bootstrap:
+        from kit import kafka
+
+        from router.metering import Metering  # its library takes memory that a router without Kafka need not have
+
+        core.metering = Metering(kafka.client(settings))
+        followers.append(core.metering)
     server.run(create(core, *followers), settings, Front.of(core))
     return 0
 

@@ -20,6 +20,7 @@ from router.tenancy import Accounts
 if TYPE_CHECKING:
     from router.exchange import Exchange
     from router.front import Front
+    from router.metering import Metering
 
 log = logs.get("router.core")
 RECENT = 4096
@@ -36,6 +37,8 @@ class Core:
     def __init__(self, table: RouteTable, measures: Measures | None = None) -> None:
         self.now = time.monotonic
         self.measures = measures or Measures()
+        self.metering: Metering | None = None
+        """Where usage is told; none: nowhere."""
         self.cache = ResponseCache()
         self.in_flight: set[Exchange] = set()
         self._recent: OrderedDict[bytes, tuple[str, str]] = OrderedDict()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from router.front import Front
     from router.targets import TargetState
 
+HTTP_OK = 200
 ROUNDS = 3
 """Times that all targets are asked once more."""
 RETRY_PAUSE_S = 0.05  # at most, before a target is asked again; doubles, and is random, so that callers spread
@@ -293,12 +294,15 @@ class Exchange(Admission):
             self._retry.cancel()
         if self.leads and self.cache_key is not None:
             core.cache.settle(self.cache_key, None)
+        tokens, cost = 0, 0.0
+        if self.used is not None and winner is not None:
+            tokens, cost = sum(self.used), winner.state.cost(*self.used)
         if account is not None:
-            tokens, cost = 0, 0.0
-            if self.used is not None and winner is not None:
-                tokens, cost = sum(self.used), winner.state.cost(*self.used)
             account.settle(self.estimated, tokens, self.held, cost)
-        core.measures.end(self, status, core.now() - self.started)
+        seconds = core.now() - self.started
+        core.measures.end(self, status, seconds)
+        if core.metering is not None and (self.used is not None or status == HTTP_OK):
+            core.metering.record(self, status, seconds, winner.state.label if winner is not None else "", cost)
         # Nothing may hold the legs in a circle: such garbage waits for the collector.
         self.winner, self._legs = None, []
         if not self.disconnected:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
-from kit import logs
+from kit import bus, logs
 from nats.errors import Error as NatsError
 from nats.js.errors import BucketNotFoundError, KeyNotFoundError
 
-from router import bus
 from router.routes import RouteTable, RouteTableError, parse
 
 log = logs.get("router.live")
@@ -27,8 +27,10 @@ _RECONNECT_S = 0.5
 class LiveTable:
     """The table as NATS has it, handed to `changed` each time that it is another one."""
 
-    def __init__(self, url: str, changed: Callable[[RouteTable], None], credentials: Path | None = None) -> None:
-        self._url, self._changed, self._credentials = url, changed, credentials
+    def __init__(
+        self, url: str, changed: Callable[[RouteTable], None], login: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        self._url, self._changed, self._login = url, changed, login
         self._revision = 0
 
     async def run(self) -> None:
@@ -55,7 +57,7 @@ class LiveTable:
 
         connection = await bus.connect(
             self._url,
-            self._credentials,
+            self._login,
             allow_reconnect=False,  # a new connection reads the table anew: nothing written meanwhile is missed
             connect_timeout=2,
             disconnected_cb=on_lost,

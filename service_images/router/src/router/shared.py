@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
-from kit import logs
+from kit import bus, logs
 from nats.errors import Error as NatsError
 
-from router import bus
 from router.core import Core
 from router.tenancy import Account
 
@@ -63,8 +63,8 @@ class _Peer:
 class SharedLimits:
     """Tells and is told."""
 
-    def __init__(self, url: str, core: Core, credentials: Path | None = None) -> None:
-        self._url, self._core, self._credentials = url, core, credentials
+    def __init__(self, url: str, core: Core, login: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self._url, self._core, self._login = url, core, login
         self._replica = secrets.token_hex(8)
         self._peers: dict[str, _Peer] = {}
         self._told: dict[str, Used] = {}
@@ -75,7 +75,7 @@ class SharedLimits:
         again = {"max_reconnect_attempts": -1, "reconnect_time_wait": 0.5}
         while True:
             try:
-                connection = await bus.connect(self._url, self._credentials, **again)
+                connection = await bus.connect(self._url, self._login, **again)
                 break
             except (NatsError, OSError, TimeoutError) as error:
                 log.warning("limits are this replica's own for now", reason=repr(error))

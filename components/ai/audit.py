@@ -1,0 +1,68 @@
+"""Audit: its intent, and the secrets that never change."""
+
+from __future__ import annotations
+
+import pulumi
+
+from components.ai import bundled
+from components.ai.bindings import bindings
+from components.ai.service import AiService, AiServiceArgs
+from components.base import PlatformComponent
+from components.config import Bundled, Observability
+from components.data.layer import DataLayer
+from components.security.logins import Logins
+
+NAME = "audit"
+_KEYS = "audit-keys"
+
+
+class Audit(PlatformComponent):
+    """The service, and the secrets that its log is signed and sealed with.
+
+    These outlive rotations: with other ones, old checkpoints could not be verified, nor old entries read.
+    """
+
+    url: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        config: Bundled,
+        observability: Observability,
+        args: AiServiceArgs,
+        data: DataLayer,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("ai", f"{name}-part", {}, opts)
+        keys = Logins(
+            f"{name}-keys",
+            {"namespace": args["namespace"], "logins": {_KEYS: ["signing", "sealing"]}, "generation": 1},
+            self.child(protect=True) if data.keeps else self.child(),
+        )
+        bound = bindings(data, NAME)
+        service = AiService(
+            name,
+            bundled.intent(NAME, config, observability),
+            {
+                **args,
+                "environment": bound.environment,
+                "secrets": {
+                    **bound.secrets,
+                    "SERVICE_SIGNING_SECRET": (keys.secret(_KEYS), "signing"),
+                    "SERVICE_SEALING_SECRET": (keys.secret(_KEYS), "sealing"),
+                },
+                "files": bound.files,
+                "versions": bound.versions,
+            },
+            self.child(),
+        )
+        self.url = service.url
+        self.finish(
+            {
+                "kind": "Deployment",
+                "namespace": args["namespace"],
+                "name": NAME,
+                "probe": "its log can be read and events are taken",
+            },
+            url=self.url,
+        )

@@ -1,0 +1,49 @@
+"""What a service is told of the data layer: where its database, Kafka and NATS are, and its passwords for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pulumi
+
+from components.data.layer import DataLayer
+from components.intents import SERVICES
+
+_AUTHORITY = "kafka-ca.crt"
+
+
+@dataclass(frozen=True)
+class Bindings:
+    """Inputs of an `AiService`, by kind."""
+
+    environment: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    secrets: Mapping[str, tuple[pulumi.Input[str], str]] = field(
+        default_factory=dict[str, tuple[pulumi.Input[str], str]]
+    )
+    files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    versions: tuple[pulumi.Input[str], ...] = ()
+
+
+def bindings(data: DataLayer, service: str) -> Bindings:
+    """As the service's intent says, as far as the environment has the parts; a value is known once its part works."""
+    intent, logins = SERVICES[service], data.logins
+    if logins is None:
+        return Bindings()
+    environment: dict[str, pulumi.Input[str]] = {}
+    secrets: dict[str, tuple[pulumi.Input[str], str]] = {}
+    files: dict[str, pulumi.Input[str]] = {}
+    if intent.database and data.postgres:
+        environment["SERVICE_POSTGRES_HOST"] = data.postgres.host
+        secrets["SERVICE_POSTGRES_PASSWORD"] = (logins.secret(service), "postgres")
+    if (intent.produces or intent.consumes) and data.kafka:
+        environment["SERVICE_KAFKA_BOOTSTRAP"] = data.kafka.bootstrap
+        environment["SERVICE_KAFKA_AUTHORITY"] = f"/etc/{service}/{_AUTHORITY}"
+        secrets["SERVICE_KAFKA_PASSWORD"] = (logins.secret(service), "kafka")
+        files[_AUTHORITY] = data.kafka.authority
+    if (intent.sends or intent.hears or intent.keeps or intent.follows) and data.nats:
+        environment["SERVICE_NATS_URL"] = data.nats.url
+        secrets["SERVICE_NATS_PASSWORD"] = (logins.secret(service), "nats")
+    if not secrets:
+        return Bindings()
+    return Bindings(environment, secrets, files, (logins.versions[service],))

@@ -1,0 +1,57 @@
+"""The bundled services beside the router: what they have in common."""
+
+from __future__ import annotations
+
+import pulumi
+
+from components.ai.bindings import bindings
+from components.ai.service import AiService, AiServiceArgs, ServiceIntent
+from components.config import Bundled, Observability
+from components.data.layer import DataLayer
+from components.intents import SERVICES
+
+PORT = 8080
+
+
+def intent(name: str, config: Bundled, observability: Observability) -> ServiceIntent:
+    """A service as configured. Nobody calls it over HTTP but its operators."""
+    return ServiceIntent(
+        name=name,
+        port=PORT,
+        callers=(),
+        replicas=config.replicas,
+        resources=config.resources,
+        tables=SERVICES[name].database,
+        environment=environment(observability, PORT),
+    )
+
+
+def environment(observability: Observability, port: int) -> dict[str, str]:
+    """What every service is told."""
+    return {
+        "SERVICE_LOG_LEVEL": observability.log_level.value,
+        "SERVICE_OTLP_ENDPOINT": observability.otlp_endpoint,
+        "SERVICE_TRACE_SAMPLE_RATIO": str(observability.trace_sample_ratio),
+        "SERVICE_PORT": str(port),
+    }
+
+
+def make(
+    name: str,
+    service: str,
+    config: Bundled,
+    observability: Observability,
+    args: AiServiceArgs,
+    data: DataLayer,
+    opts: pulumi.ResourceOptions | None = None,
+) -> AiService:
+    """A service with what its intent says of the data layer."""
+    bound = bindings(data, service)
+    found: AiServiceArgs = {
+        **args,
+        "environment": bound.environment,
+        "secrets": bound.secrets,
+        "files": bound.files,
+        "versions": bound.versions,
+    }
+    return AiService(name, intent(service, config, observability), found, opts)

@@ -1,0 +1,78 @@
+"""Starts Audit; or, with `verify` or `download`, checks or copies a log."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from kit import app, events, logs, rest, server, telemetry
+from kit.database import Database
+from kit.kafka import Events
+from kit.settings import ServiceSettings
+from pydantic import SecretStr
+from starlette.applications import Starlette
+
+from audit import note, verify
+from audit.api import Api
+from audit.ledger import Ledger
+from audit.sealing import Keys
+
+
+class AuditSettings(ServiceSettings):
+    """Audit's settings."""
+
+    name: str = "audit"
+    origin: str = "cogniforge/audit"
+    """The log's name in its checkpoints; it never changes."""
+    signing_secret: SecretStr
+    """From which the key is made that signs checkpoints; it never changes."""
+    sealing_secret: SecretStr
+    """From which the key is made that seals tenants' keys; it never changes."""
+
+
+def create(settings: AuditSettings) -> Starlette:
+    """The application."""
+    database = Database(settings)
+    keys = Keys(settings.sealing_secret.get_secret_value())
+    seed = hashlib.sha256(settings.signing_secret.get_secret_value().encode()).digest()
+    signer = Ed25519PrivateKey.from_private_bytes(seed)
+    ledger = Ledger(database, keys, signer, settings.origin)
+    api = Api(database, ledger, keys, note.verifier(settings.origin, signer.public_key()))
+
+    async def take(batch: object) -> None:
+        await ledger.append(batch)  # pyright: ignore[reportArgumentType]
+
+    follower = Events(settings, events.topics(), take) if settings.kafka_bootstrap else None
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await database.open()
+        following = asyncio.create_task(follower.run()) if follower else None
+        yield
+        if following:
+            following.cancel()
+        await database.close()
+
+    checks: dict[str, app.Check] = {"postgres": database.check}
+    if follower:
+        checks["kafka"] = follower.check
+    return app.create(rest.routes("Audit", api.operations()), checks, lifespan)
+
+
+def main() -> int:
+    """Serve, or do what the arguments say."""
+    if len(sys.argv) > 1:
+        return verify.main(sys.argv[1:])
+    settings = AuditSettings()  # pyright: ignore[reportCallIssue]
+    logs.configure(settings)
+    telemetry.configure_tracing(settings)
+    server.run(create(settings), settings)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

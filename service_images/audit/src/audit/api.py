@@ -1,0 +1,238 @@
+"""Audit's REST operations."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, cast
+
+from kit import rest
+from kit.database import Database
+from kit.errors import ApiError, ErrorType
+from kit.rest import Call, Model, Operation
+from pydantic import AwareDatetime, Field
+from starlette.responses import PlainTextResponse, Response
+
+from audit import merkle, reading, tiles
+from audit.ledger import Ledger, TooLarge
+from audit.sealing import Keys
+
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
+_TENANT = (("tenant", r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}", "A tenant's name"),)
+_NUMBER = (("number", r"\d{1,18}", "An entry's number"),)
+
+
+class Event(Model):
+    """A CloudEvent 1.0, structured."""
+
+    specversion: Annotated[str, Field(pattern=r"^1\.0$")]
+    id: Name
+    source: Name
+    type: Name
+    time: AwareDatetime
+    subject: Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")] = ""
+    datacontenttype: Annotated[str, Field(pattern=r"^application/json$")] = "application/json"
+    traceparent: Annotated[str, Field(max_length=55, pattern=r"^[0-9a-f-]*$")] = ""
+    data: dict[str, Any]
+
+
+class Search(Model):
+    """Which entries."""
+
+    tenant: Name
+    subject: Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")] = ""
+    type: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] = ""
+    after: Annotated[int, Field(ge=-1, lt=2**62)] = -1
+    limit: Annotated[int, Field(ge=1, le=reading.LIMIT)] = 100
+
+
+class AsOf(Model):
+    """What was when."""
+
+    tenant: Name
+    subject: Name
+    at: AwareDatetime | None = None
+
+
+class Sizes(Model):
+    """Two sizes of the log."""
+
+    old: Annotated[int, Field(ge=0, lt=2**62)]
+    new: Annotated[int, Field(ge=1, lt=2**62)]
+
+
+class AtSize(Model):
+    """A size of the log; by default the newest."""
+
+    size: Annotated[int | None, Field(ge=1, lt=2**62)] = None
+
+
+class Written(Model):
+    """Where events are in the log."""
+
+    numbers: list[int]
+
+
+class Found(Model):
+    """Entries, and where to go on."""
+
+    entries: list[dict[str, Any]]
+    next: int | None
+
+
+class State(Model):
+    """How a subject was."""
+
+    state: dict[str, Any] | None
+    events: int
+    last: int
+
+
+class Proof(Model):
+    """Hashes, in hexadecimal, and the checkpoint that they lead to."""
+
+    hashes: list[str]
+    checkpoint: str
+
+
+class Shredded(Model):
+    """A tenant whose key is gone."""
+
+    shredded: bool
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document."""
+    return rest.document("Audit", Api.operations(cast("Api", Api)))
+
+
+class Api:
+    """The operations over one ledger."""
+
+    def __init__(self, database: Database, ledger: Ledger, keys: Keys, public_key: str) -> None:
+        self._database, self._ledger, self._keys, self._public_key = database, ledger, keys, public_key
+
+    def operations(self) -> list[Operation]:
+        """All of them; asked of the class itself they are described, and cannot be called."""
+        text, raw = "text/plain", "application/octet-stream"
+        place = (("place", r"[0-9a-z/.]{1,80}", "Level and number of a tile, as tlog-tiles writes them"),)
+        tile = {"query": Model, "media": raw, "failures": (404,), "parameters": place}
+        return [
+            Operation("POST", "/v1/events", "Write events down.", self.write, Written, body=list[Event], status=201),
+            Operation("GET", "/v1/events", "A tenant's entries, in order.", self.find, Found, query=Search),
+            Operation("GET", "/v1/state", "How something was at a time.", self.state, State, query=AsOf),
+            Operation(
+                "GET", "/v1/events/{number}/proof", "That an entry is in the log.", self.inclusion, Proof,
+                query=AtSize, parameters=_NUMBER, failures=(404,),
+            ),
+            Operation(
+                "GET", "/v1/consistency", "That the log was only added to.", self.consistency, Proof,
+                query=Sizes, failures=(404,),
+            ),
+            Operation(
+                "GET", "/v1/tenants/{tenant}/export", "All of a tenant's entries with proofs, a line each.",
+                self.export, parameters=_TENANT, media="application/x-ndjson",
+            ),
+            Operation(
+                "POST", "/v1/tenants/{tenant}/shred", "Destroy a tenant's key: what its entries tell is lost.",
+                self.shred, Shredded, parameters=_TENANT, failures=(404,),
+            ),
+            Operation("GET", "/checkpoint", "The newest checkpoint.", self.checkpoint, media=text, failures=(404,)),
+            Operation("GET", "/key", "The public key that checkpoints are signed with.", self.key, media=text),
+            Operation("GET", "/tile/{place:path}", "A tile, or a bundle of entries (C2SP tlog-tiles).",
+                      self.tile, **{k: v for k, v in tile.items() if k != "query"}),
+        ]  # fmt: skip
+
+    async def write(self, call: Call[Any, list[Event]]) -> Written:
+        """Answered when they are on disk."""
+        if not 1 <= len(call.body) <= reading.LIMIT:
+            raise ApiError(400, f"1 to {reading.LIMIT} events; there are {len(call.body)}")
+        events = [event.model_dump(mode="json") for event in call.body]
+        try:
+            numbers = await self._ledger.append(events)
+        except TooLarge as error:
+            raise ApiError(400, str(error)) from None
+        return Written(numbers=[numbers[event["source"], event["id"]] for event in events])
+
+    async def find(self, call: Call[Search, None]) -> Found:
+        """A page."""
+        query = call.query
+        async with self._database.transaction() as connection:
+            entries = await reading.find(
+                self._ledger, connection, query.tenant, query.subject, query.type, query.after, query.limit
+            )
+        return Found(entries=entries, next=entries[-1]["number"] if len(entries) == query.limit else None)
+
+    async def state(self, call: Call[AsOf, None]) -> State:
+        """Folded from its events."""
+        query, at = call.query, call.query.at or datetime.now(UTC)
+        async with self._database.transaction() as connection:
+            found, events, last = await reading.state(self._ledger, connection, query.tenant, query.subject, at)
+        return State(state=found, events=events, last=last)
+
+    async def inclusion(self, call: Call[AtSize, None]) -> Proof:
+        """From the entry up."""
+        number = int(call.path["number"])
+        async with self._database.transaction() as connection:
+            size, _, text = await self._checkpoint(connection, call.query.size)
+            if number >= size:
+                raise ApiError(404, f"The log of that checkpoint has {size} entries.", ErrorType.NOT_FOUND)
+            read = await reading.tiles_for(connection, size, number)
+        return Proof(hashes=[h.hex() for h in merkle.inclusion(read, number, size)], checkpoint=text)
+
+    async def consistency(self, call: Call[Sizes, None]) -> Proof:
+        """From one checkpoint to a later one."""
+        old, new = call.query.old, call.query.new
+        if old > new:
+            raise ApiError(400, "old must not exceed new", param="old")
+        async with self._database.transaction() as connection:
+            size, _, text = await self._checkpoint(connection, new)
+            read = await reading.tiles_for(connection, size, max(0, old - 1))
+        return Proof(hashes=[h.hex() for h in merkle.consistency(read, old, size)], checkpoint=text)
+
+    @staticmethod
+    async def _checkpoint(connection: Any, size: int | None) -> tuple[int, bytes, str]:
+        found = await reading.checkpoint(connection, size)
+        if found is None:
+            raise ApiError(404, "There is no checkpoint of that size.", ErrorType.NOT_FOUND)
+        return found
+
+    async def export(self, call: Call[Any, None]) -> Response:
+        """For `audit verify`."""
+        async with self._database.transaction() as connection:
+            content = await reading.export(self._ledger, connection, call.path["tenant"])
+        return Response(content, media_type="application/x-ndjson")
+
+    async def shred(self, call: Call[Any, None]) -> Shredded:
+        """For ever."""
+        async with self._database.transaction() as connection:
+            done = await self._keys.shred(connection, call.path["tenant"])
+        if not done:
+            raise ApiError(404, "The tenant has no key.", ErrorType.NOT_FOUND)
+        return Shredded(shredded=True)
+
+    async def checkpoint(self, _: Call[Any, None]) -> Response:
+        """As a signed note."""
+        async with self._database.transaction() as connection:
+            _, _, text = await self._checkpoint(connection, None)
+        return PlainTextResponse(text)
+
+    async def key(self, _: Call[Any, None]) -> Response:
+        """As `verify` takes it."""
+        return PlainTextResponse(f"{self._public_key}\n")
+
+    async def tile(self, call: Call[Any, None]) -> Response:
+        """/tile/<level or "entries">/<number>[.p/<width>]."""
+        match = re.fullmatch(r"(\d{1,2}|entries)/((?:x\d{3}/)*\d{3})(?:\.p/(\d{1,3}))?", call.path["place"])
+        number = tiles.number_of(match[2]) if match else None
+        width = int(match[3]) if match and match[3] else merkle.WIDTH
+        if match is None or number is None or not 1 <= width <= merkle.WIDTH:
+            raise ApiError(404, "There is no such tile.", ErrorType.NOT_FOUND)
+        async with self._database.transaction() as connection:
+            if match[1] == "entries":
+                content = await reading.bundle(connection, number, width)
+            else:
+                content = await reading.tile(connection, int(match[1]), number, width)
+        if content is None:
+            raise ApiError(404, "There is no such tile.", ErrorType.NOT_FOUND)
+        return Response(content, media_type="application/octet-stream")

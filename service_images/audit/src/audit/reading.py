@@ -1,0 +1,132 @@
+"""What can be asked of the log: entries, proofs, tiles, how something was at a time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from kit.database import Connection
+
+from audit import ledger, merkle, tiles
+from audit.ledger import Ledger
+from audit.merkle import HASH_BYTES, WIDTH
+
+LIMIT = 1000
+
+
+async def tiles_for(connection: Connection, size: int, *numbers: int) -> merkle.ReadTile:
+    """The tiles on the way from these entries, and from the edge, to the root: all that their proofs are made of."""
+    wanted: set[tuple[int, int]] = set()
+    level = 0
+    while True:
+        wanted |= {(level, (number >> (8 * level)) // WIDTH) for number in (*numbers, size - 1)}
+        level += 1
+        if (size - 1) >> (8 * level) == 0:
+            break
+    cursor = await connection.execute(
+        "SELECT t.level, t.number, t.hashes FROM unnest(%s::int[], %s::bigint[]) AS w (level, number) "
+        "JOIN tiles t USING (level, number)",
+        ([level for level, _ in wanted], [number for _, number in wanted]),
+    )
+    found = {(level, number): hashes for level, number, hashes in await cursor.fetchall()}
+    return lambda level, number: found[level, number]
+
+
+async def checkpoint(connection: Connection, size: int | None = None) -> tuple[int, bytes, str] | None:
+    """(size, root, note) of the newest checkpoint, or of the one at exactly `size` entries."""
+    which = "WHERE size = %s" if size is not None else "ORDER BY size DESC LIMIT 1"
+    cursor = await connection.execute(
+        f"SELECT size, root, note FROM checkpoints {which}", (size,) if size is not None else ()
+    )
+    return await cursor.fetchone()
+
+
+async def entry(connection: Connection, number: int) -> bytes | None:
+    """The bytes of an entry."""
+    cursor = await connection.execute("SELECT leaf FROM entries WHERE number = %s", (number,))
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+async def bundle(connection: Connection, number: int, width: int) -> bytes | None:
+    """Entries in tlog-tiles' format; None where there are not so many."""
+    cursor = await connection.execute(
+        "SELECT leaf FROM entries WHERE number >= %s AND number < %s ORDER BY number",
+        (number * WIDTH, number * WIDTH + width),
+    )
+    leaves = [row[0] for row in await cursor.fetchall()]
+    return tiles.bundle(leaves) if len(leaves) == width else None
+
+
+async def tile(connection: Connection, level: int, number: int, width: int) -> bytes | None:
+    """The first `width` hashes of a tile; None where there are not so many."""
+    try:
+        hashes = await ledger.tile(connection, level, number)
+    except KeyError:
+        return None
+    wanted = width * HASH_BYTES
+    return hashes[:wanted] if len(hashes) >= wanted else None
+
+
+async def find(
+    log: Ledger, connection: Connection, tenant: str, subject: str, kind: str, after: int, limit: int
+) -> list[dict[str, Any]]:
+    """Entries of a tenant in order, those about a subject or of a type only where these are given."""
+    conditions, values = ["tenant = %s", "number > %s"], [tenant, after]
+    if subject:
+        conditions.append("subject = %s")
+        values.append(subject)
+    if kind:
+        conditions.append("type = %s")
+        values.append(kind)
+    cursor = await connection.execute(
+        f"SELECT number, leaf FROM entries WHERE {' AND '.join(conditions)} ORDER BY number LIMIT %s",
+        (*values, min(limit, LIMIT)),
+    )
+    return [{"number": n, **await log.opened(connection, leaf)} for n, leaf in await cursor.fetchall()]
+
+
+async def state(
+    log: Ledger, connection: Connection, tenant: str, subject: str, at: datetime
+) -> tuple[dict[str, Any] | None, int, int]:
+    """(what a subject was at a time, how many events that follows from, the number of the last one).
+
+    Each event tells what it changes; `after` replaces fields, and "deleted" ends it.
+    """
+    cursor = await connection.execute(
+        "SELECT number, leaf FROM entries WHERE tenant = %s AND subject = %s AND time <= %s ORDER BY number",
+        (tenant, subject, at),
+    )
+    found: dict[str, Any] | None = None
+    count, last = 0, -1
+    for number, leaf in await cursor.fetchall():
+        event = await log.opened(connection, leaf)
+        count, last = count + 1, number
+        if event.get("shredded"):
+            continue
+        data = event["data"]
+        if data.get("change") in ("deleted", "revoked"):
+            found = None
+            continue
+        told = data["after"] if isinstance(data.get("after"), dict) else data
+        found = {**(found or {}), **{k: v for k, v in told.items() if k not in ("change", "actor")}}
+    return found, count, last
+
+
+async def export(log: Ledger, connection: Connection, tenant: str) -> bytes:
+    """All of a tenant's entries with their proofs, a line each, after the checkpoint that they lead to."""
+    newest = await checkpoint(connection)
+    if newest is None:
+        return b""
+    size, _, text = newest
+    lines = [msgspec.json.encode({"checkpoint": text})]
+    cursor = await connection.execute(
+        "SELECT number, leaf FROM entries WHERE tenant = %s AND number < %s ORDER BY number", (tenant, size)
+    )
+    for number, leaf in await cursor.fetchall():
+        read = await tiles_for(connection, size, number)
+        proof = [hash_.hex() for hash_ in merkle.inclusion(read, number, size)]
+        event = await log.opened(connection, leaf)
+        lines.append(msgspec.json.encode({"number": number, "entry": leaf.decode(), "proof": proof, "event": event}))
+    return b"\n".join(lines) + b"\n"

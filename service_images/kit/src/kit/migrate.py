@@ -1,0 +1,79 @@
+"""`python3 -m kit.migrate <service> upgrade|downgrade [revision]`: brings a service's tables to a revision.
+
+A service keeps its revisions, made with Alembic, in `<package>/migrations/versions`. Replicas that start together wait
+for one another; a revision is applied whole or not at all.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from pathlib import Path
+
+import sqlalchemy
+from alembic import command, context
+from alembic.config import Config
+from sqlalchemy.pool import NullPool
+
+from kit.settings import ServiceSettings
+
+_LOCK = 0x6B6974
+"""Key of the advisory lock that one migration at a time holds."""
+_PATIENCE_S = 120.0
+
+
+def configuration(package: str, url: str) -> Config:
+    """Alembic's settings for a service's package."""
+    found = importlib.import_module(package).__file__
+    assert found is not None, "services are packages with an __init__.py"
+    config = Config()
+    config.set_main_option("script_location", str(Path(found).with_name("migrations")))
+    config.attributes["url"] = url
+    return config
+
+
+def run() -> None:
+    """What each service's migrations/env.py calls."""
+    url = sqlalchemy.make_url(context.config.attributes["url"]).set(drivername="postgresql+psycopg")
+    engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_LOCK})"))
+        connection.commit()
+        context.configure(connection=connection, transaction_per_migration=True)
+        with context.begin_transaction():
+            context.run_migrations()
+        connection.commit()
+
+
+def migrate(package: str, url: str, direction: str = "upgrade", revision: str = "") -> None:
+    """Bring the tables to a revision: by default the newest, or one step back."""
+    config = configuration(package, url)
+    if direction == "upgrade":
+        command.upgrade(config, revision or "head")
+    else:
+        command.downgrade(config, revision or "-1")
+
+
+def main(arguments: list[str]) -> int:
+    """Wait for the server, then migrate; exit status 1 with one line where it fails."""
+    if not arguments or (len(arguments) > 1 and arguments[1] not in ("upgrade", "downgrade")):
+        print("usage: kit.migrate <service> [upgrade|downgrade [revision]]", file=sys.stderr)
+        return 2
+    url = ServiceSettings(name=arguments[0]).database(pooled=False)
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            migrate(arguments[0], url, *arguments[1:3])
+        except sqlalchemy.exc.OperationalError as error:
+            if time.monotonic() > deadline:
+                print(f"the database does not answer: {error.orig}", file=sys.stderr)
+                return 1
+            time.sleep(1)
+            continue
+        print(f"{arguments[0]}: tables are as wanted")
+        return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,200 @@
+"""REST operations, declared once: from them come routes, checks of what clients send, and the OpenAPI document."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from kit.errors import ApiError
+
+MAX_BODY_BYTES = 8 * 2**20
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+_NAMES = {400: "What was sent is wrong.", 404: "There is no such thing.", 409: "It is in another state.", 503: "Later."}
+
+
+class Model(BaseModel):
+    """Base of bodies and queries: unknown fields are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Nothing(Model):
+    """No body, or no query."""
+
+
+Query = TypeVar("Query", bound=Model)
+Body = TypeVar("Body")
+Handler = Callable[["Call[Any, Any]"], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Call(Generic[Query, Body]):
+    """One request, checked."""
+
+    request: Request
+    path: dict[str, Any]
+    query: Query
+    body: Body
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of a service."""
+
+    method: str
+    path: str
+    """With parameters in braces, as OpenAPI writes them."""
+    summary: str
+    handler: Handler
+    answer: Any = dict[str, Any]
+    """Type of the answer; what a handler returns is written as JSON, a Response as it is."""
+    query: type[Model] = Nothing
+    body: Any = None
+    """Type of the body; None: there is none."""
+    parameters: tuple[tuple[str, str, str], ...] = ()
+    """(name, pattern, meaning) of each path parameter."""
+    status: int = 200
+    failures: tuple[int, ...] = ()
+    """Statuses besides 400 and 503 that it may answer with."""
+    media: str = "application/json"
+
+
+def _problem(error: ValidationError, where: str) -> ApiError:
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return ApiError(400, f"{where}{f' {path}' if path else ''}: {first['msg']}{more}", param=path or None)
+
+
+async def _body(request: Request, adapter: TypeAdapter[Any] | None) -> Any:
+    if adapter is None:
+        return None
+    if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
+        raise ApiError(413, f"A body has at most {MAX_BODY_BYTES} bytes.")
+    content = bytearray()
+    async for piece in request.stream():
+        content += piece
+        if len(content) > MAX_BODY_BYTES:
+            raise ApiError(413, f"A body has at most {MAX_BODY_BYTES} bytes.")
+    try:
+        return adapter.validate_json(bytes(content))
+    except ValidationError as error:
+        raise _problem(error, "body") from None
+    except ValueError as error:  # bytes that are no text
+        raise ApiError(400, f"body: {error}") from None
+
+
+def _query(request: Request, model: type[Model]) -> Model:
+    given: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        if name in given:
+            raise ApiError(400, f"query {name}: it is there twice", param=name)
+        given[name] = value
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise _problem(error, "query") from None
+
+
+def routes(title: str, operations: Sequence[Operation]) -> list[Route]:
+    """The routes of all operations, and /openapi.json."""
+    described = document(title, operations)
+
+    async def describe(_: Request) -> Response:
+        return JSONResponse(described)
+
+    by_path: dict[str, dict[str, Operation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, {})[operation.method] = operation
+    found = [Route(path, _endpoint(own), methods=list(own)) for path, own in by_path.items()]
+    return [*found, Route("/openapi.json", describe)]
+
+
+def _endpoint(operations: dict[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
+    adapters = {m: TypeAdapter(o.body) if o.body is not None else None for m, o in operations.items()}
+    answers = {m: TypeAdapter(o.answer) for m, o in operations.items()}
+
+    async def endpoint(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        operation = operations[method]
+        for name, pattern, _ in operation.parameters:
+            if not re.fullmatch(pattern, str(request.path_params[name])):
+                raise ApiError(400, f"{name}: it must match {pattern}", param=name)
+        body = await _body(request, adapters[method])
+        call = Call(request, dict(request.path_params), _query(request, operation.query), body)
+        result = await operation.handler(call)
+        if isinstance(result, Response):
+            return result
+        content = answers[method].dump_json(result, by_alias=True)
+        return Response(content, operation.status, media_type="application/json")
+
+    return endpoint
+
+
+def document(title: str, operations: Sequence[Operation]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document."""
+    schemas: dict[str, Any] = {"Error": _ERROR}
+    paths: dict[str, Any] = {}
+    for operation in operations:
+        path = operation.path.replace(":path}", "}")
+        paths.setdefault(path, {})[operation.method.lower()] = _described(operation, schemas)
+    info = {"title": title, "version": "1.0.0"}
+    return {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
+
+
+def _schema(kind: Any, schemas: dict[str, Any], mode: Any) -> dict[str, Any]:
+    found = TypeAdapter(kind).json_schema(ref_template="#/components/schemas/{model}", mode=mode)
+    schemas.update(found.pop("$defs", {}))
+    return found
+
+
+def _described(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+    text = {
+        name: _NAMES.get(status, "Refused.") for status in (*operation.failures, 400, 503) for name in [str(status)]
+    }
+    failure = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    answers: dict[str, Any] = {s: {"description": d, "content": failure} for s, d in sorted(text.items())}
+    json_answer = operation.media == "application/json"
+    schema = _schema(operation.answer, schemas, "serialization") if json_answer else {"type": "string"}
+    answers[str(operation.status)] = {"description": "Done.", "content": {operation.media: {"schema": schema}}}
+    parameters: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": meaning,
+            "schema": {"type": "string", "pattern": f"^{pattern}$"},
+        }
+        for name, pattern, meaning in operation.parameters
+    ]
+    query = _schema(operation.query, schemas, "validation")
+    for name, described in query.get("properties", {}).items():
+        required = name in query.get("required", [])
+        parameters.append({"name": name, "in": "query", "required": required, "schema": described})
+    found: dict[str, Any] = {"summary": operation.summary, "parameters": parameters, "responses": answers}
+    if operation.body is not None:
+        content = {"application/json": {"schema": _schema(operation.body, schemas, "validation")}}
+        found["requestBody"] = {"required": True, "content": content}
+    return found
