@@ -2,6 +2,7 @@
 
 import pulumi
 
+from components import event_schemas
 from components.catalogue import versions
 from components.cluster.detection import ClusterConflict
 from components.config_parse import parse
@@ -26,4 +27,5 @@ pulumi.export("authority", platform.certificate.authority)
 pulumi.export("namespace", config.cluster.namespace)
 pulumi.export("parts", platform.parts)
 # What `forge upgrade-check` compares the next definition with; nothing in it is secret.
-pulumi.export("definition", {"config": config.model_dump(mode="json", by_alias=True), "versions": versions()})
+definition = {"config": config.model_dump(mode="json", by_alias=True), "versions": versions()}
+pulumi.export("definition", {**definition, "schemas": event_schemas.current()})

@@ -9,11 +9,12 @@ from typing import Any
 
 from cli import stack
 from cli.preview import REPLACING, Preview, Step
-from components import catalogue, versions
+from components import catalogue, event_schemas, versions
 from components.catalogue import Risk
 from components.changes import Changed, changes
 from components.config import PlatformConfig
 from components.config_base import Change
+from components.config_data import shrunk
 from components.config_parse import parse
 from components.config_problems import ConfigError
 from components.data_holders import held_by
@@ -81,7 +82,19 @@ def definition_findings(before: dict[str, Any], config: PlatformConfig) -> list[
         reason = str(error).splitlines()[0]
         todo = "compare the stack's output `definition` with the stack file by hand"
         return [*found, Finding("configuration", Risk.MANUAL, f"the deployed one cannot be read: {reason}", todo)]
-    return found + [_config_finding(change) for change in changes(old, config)]
+    found += [_config_finding(change, old, config) for change in changes(old, config)]
+    if old.data.schema_registry and "schemas" in before:
+        found += [
+            Finding(
+                "schema-registry",
+                Risk.BLOCKED,
+                f"{topic}: {reason}",
+                "undo it, or give the event a new version with a topic of its own",
+                f"put the schema of {topic} back and run `forge up`",
+            )
+            for topic, reason in event_schemas.findings(before["schemas"], event_schemas.current())
+        ]
+    return found
 
 
 def cost_change(before: dict[str, Any] | None, config: PlatformConfig) -> str:
@@ -109,9 +122,11 @@ def _version_finding(move: versions.Move) -> Finding:
     return Finding(move.part, move.risk, f"{move.before} -> {move.after}", todo, move.way_back)
 
 
-def _config_finding(change: Changed) -> Finding:
+def _config_finding(change: Changed, old: PlatformConfig, new: PlatformConfig) -> Finding:
     if change.path == KUBERNETES_VERSION:
         return _version_finding(versions.kubernetes(str(change.before), str(change.after)))
+    if change.path.startswith("data.") and change.path.endswith(".storage"):
+        return _volume_finding(change, shrinks=change.path in shrunk(old.data, new.data))
     part = change.path.split(".")[0].split("[")[0]
     what = f"{change.path}: {_short(change.before)} -> {_short(change.after)}"
     todo = {
@@ -120,6 +135,16 @@ def _config_finding(change: Changed) -> Finding:
         Change.IMMUTABLE: "put it back; for another value, make a new environment and move to it",
     }[change.mark]
     return Finding(part, _MARKS[change.mark], what, todo, f"put {change.path} back and run `forge up`")
+
+
+def _volume_finding(change: Changed, *, shrinks: bool) -> Finding:
+    """A volume that is to grow is asked to by hand; none can shrink."""
+    what = f"{change.path}: {change.before} -> {change.after}"
+    if shrinks:
+        return Finding("data", Risk.BLOCKED, what, f"a volume cannot shrink: put {change.before} back")
+    size = f'{{"spec":{{"resources":{{"requests":{{"storage":"{change.after}"}}}}}}}}'
+    todo = f"after the update, for each replica: `kubectl patch pvc data-<part>-<n> -p '{size}'`"
+    return Finding("data", Risk.MANUAL, what, todo, "a volume stays as large as it is")
 
 
 def _short(value: object) -> str:

@@ -235,11 +235,11 @@ _FIELDS = {
 }
 
 
-def shrunk(before: Data, after: Data) -> list[tuple[str, str, str]]:
-    """Volumes that would become smaller: (path, from, to). No file system can do that."""
-    found: list[tuple[str, str, str]] = []
+def shrunk(before: Data, after: Data) -> list[str]:
+    """Paths of volumes that would become smaller. No file system can do that."""
+    found: list[str] = []
     for name, path in _FIELDS.items():
         old, new = getattr(getattr(before, name), "storage", None), getattr(getattr(after, name), "storage", None)
         if old and new and quantity(new) < quantity(old):
-            found.append((f"data.{path}.storage", old, new))
+            found.append(f"data.{path}.storage")
     return found

@@ -289,6 +289,8 @@ class DataServer(PlatformComponent):
             spec=spec,
             opts=self.child(
                 protect=bool(intent.storage) and not inputs.destroy_data,
+                # A claim's template cannot change; a volume grows by its claim.
+                ignore_changes=["spec.volumeClaimTemplates"],
                 custom_timeouts={"create": f"{PROGRESS_DEADLINE_S}s", "update": f"{PROGRESS_DEADLINE_S}s"},
             ),
         )

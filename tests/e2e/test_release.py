@@ -22,6 +22,7 @@ from kubernetes import client
 
 from local import paths
 from local.images import cosign
+from local.images.catalogue import IMAGES, LOCAL, ImageName
 from local.node import settings
 from local.node.settings import NodePaths
 from local.toolchain import shim
@@ -29,7 +30,7 @@ from tests.engine.definitions import installed
 
 pytestmark = pytest.mark.e2e
 REGISTRY = f"{settings.REGISTRY}/released"
-RELEASED = ("router", "inference-sim", "gateway")
+RELEASED = [name for name in LOCAL if IMAGES[name].runs and name is not ImageName.PAUSE]
 _COPIED = ("__main__.py", "Pulumi.yaml", "cli", "components", "local", "policies", "service_images", "stacks")
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.egg-info")
 

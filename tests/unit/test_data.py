@@ -1,0 +1,214 @@
+"""What follows from the services' intents, and what the data layer's configuration becomes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components import event_schemas
+from components.config_data import Cache, Data, Kafka, Nats, Postgres, shrunk
+from components.config_parse import parse
+from components.data import cache, change_data_capture, kafka_cluster, nats, object_store, postgres_cluster
+from components.data.layer import login_systems
+from components.intents import SERVICES, key_buckets, topics
+from tests.unit.test_platform import of_kind, registered
+
+STACKS = Path(__file__).resolve().parents[2] / "stacks"
+
+
+def data(environment: str) -> Data:
+    text = (STACKS / f"Pulumi.{environment}.yaml").read_text()
+    return parse(yaml.safe_load(text)["config"]["cogniforge:platform"]).data
+
+
+def test_every_topic_that_is_read_is_written_by_somebody() -> None:
+    assert {topic for intent in SERVICES.values() for topic in intent.consumes} <= set(topics())
+
+
+def test_every_topic_has_a_schema() -> None:
+    assert set(event_schemas.current()) == set(topics())
+
+
+def test_a_topic_has_one_writer() -> None:
+    written = [topic for intent in SERVICES.values() for topic in (*intent.produces, *intent.outbox)]
+    assert len(written) == len(set(written))
+
+
+def test_a_key_bucket_has_one_writer() -> None:
+    written = [bucket for intent in SERVICES.values() for bucket in intent.keeps]
+    assert len(written) == len(set(written))
+    assert set(key_buckets()) - set(written) == {"router"}
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_a_service_may_write_its_own_key_buckets_alone(service: str) -> None:
+    allowed: Any = nats.permissions(SERVICES[service])
+    written = {s for s in allowed["publish"]["allow"] if s.startswith("$KV.")}
+    assert written == {f"$KV.{bucket}.>" for bucket in SERVICES[service].keeps}
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_a_service_listens_to_no_inbox_but_its_own(service: str) -> None:
+    allowed: Any = nats.permissions(SERVICES[service])
+    inboxes = [s for s in allowed["subscribe"]["allow"] if s.startswith("_INBOX")]
+    assert inboxes == [f"_INBOX.{service}.>"]
+    assert ">" not in allowed["subscribe"]["allow"]
+
+
+def test_servers_of_nats_know_one_another() -> None:
+    passwords = dict.fromkeys([*SERVICES, nats.OWNER], "x")
+    text = nats.configuration(Nats(replicas=3), "space", passwords)
+    routes = json.loads(text.replace("$HOSTNAME", '"name"'))["cluster"]["routes"]
+    assert routes == [f"nats://nats-{n}.nats-nodes.space.svc:6222" for n in range(3)]
+
+
+def test_rights_in_kafka_follow_from_the_intents() -> None:
+    wanted = kafka_cluster.wanted(Kafka(), capture=True)
+    writes = {(r["user"], r["name"]) for r in wanted["rights"] if r["operation"] == "WRITE"}
+    own = {(s.service, topic) for s in SERVICES.values() for topic in s.produces}
+    captured = {("capture", topic) for s in SERVICES.values() for topic in s.outbox}
+    assert writes == own | captured
+
+
+@pytest.mark.parametrize(("brokers", "copies", "least"), [(1, 1, "1"), (3, 3, "2"), (5, 3, "2")])
+def test_an_event_is_kept_by_more_than_one_broker_where_there_are_some(brokers: int, copies: int, least: str) -> None:
+    wanted = kafka_cluster.wanted(Kafka(replicas=brokers), capture=False)
+    assert {(t["copies"], t["min.insync.replicas"]) for t in wanted["topics"]} == {(copies, least)}
+    text = kafka_cluster.properties(Kafka(replicas=brokers), "space")
+    assert f"default.replication.factor={copies}\n" in text
+    assert "unclean.leader.election.enable=false" in text
+    assert "auto.create.topics.enable=false" in text
+
+
+def test_a_user_of_the_cache_has_its_own_keys_and_nothing_dangerous() -> None:
+    lines = cache.access_list({"prompt": "secret", cache.OWNER: "other"}).splitlines()
+    user = next(line for line in lines if line.startswith("user prompt"))
+    assert f"#{hashlib.sha256(b'secret').hexdigest()}" in user
+    assert "~prompt:*" in user
+    assert "-@dangerous" in user
+    assert "secret" not in user
+    assert "user default off" in lines
+
+
+def test_the_cache_keeps_room_for_its_buffers() -> None:
+    text = cache.settings(Cache.model_validate({"resources": {"memory": "400Mi"}}))
+    assert f"maxmemory {300 * 2**20}\n" in text
+
+
+@given(st.integers(256, 65_536))
+def test_postgres_takes_a_quarter_of_the_memory_for_itself(megabytes: int) -> None:
+    config = Postgres.model_validate({"resources": {"memory": f"{megabytes}Mi"}})
+    assert f"shared_buffers = '{megabytes // 4}MB'" in postgres_cluster.settings(config, True)
+
+
+def test_without_an_object_store_no_log_is_archived() -> None:
+    assert "archive_mode = 'off'" in postgres_cluster.settings(Postgres(), False)
+
+
+def test_each_service_with_tables_has_a_database_of_its_own() -> None:
+    wanted: Any = postgres_cluster.wanted(capture=True)
+    own = {(d["name"], d["login"]) for d in wanted["databases"]}
+    assert {(s.service, s.service) for s in SERVICES.values() if s.database} <= own
+    assert all(name == login for name, login in own)
+
+
+def test_each_outbox_has_a_connector() -> None:
+    found = change_data_capture.connectors("postgres")
+    assert set(found) == {f"outbox-{s.service}" for s in SERVICES.values() if s.outbox}
+    assert all("password" not in key or "${dir:" in value for c in found.values() for key, value in c.items())
+
+
+def test_a_bucket_has_one_owner() -> None:
+    assert object_store.buckets({"backup": "postgres"}) == {"backup": "postgres", "documents": "retriever"}
+
+
+def test_a_login_has_passwords_for_what_is_there_only() -> None:
+    found = login_systems(Data.model_validate({"nats": {}}))
+    assert all(systems == ["nats"] for systems in found.values())
+    assert "capture" not in found
+
+
+def test_nothing_is_made_where_nothing_is_configured() -> None:
+    assert login_systems(Data()) == {}
+
+
+@pytest.mark.parametrize("environment", ["local", "dev", "staging", "prod"])
+def test_no_password_is_in_a_config_map(environment: str) -> None:
+    for resource in of_kind(environment, ":ConfigMap"):
+        assert "x" * 40 not in json.dumps(resource.inputs.get("data"), default=str)
+
+
+@pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
+def test_volumes_outlive_their_servers(environment: str) -> None:
+    sets = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind(environment, ":StatefulSet")}
+    kept = {n: s["persistentVolumeClaimRetentionPolicy"] for n, s in sets.items() if "volumeClaimTemplates" in s}
+    assert set(kept) >= {"postgres", "kafka", "nats", "object-store"}
+    assert all(policy["whenDeleted"] == "Retain" for policy in kept.values())
+
+
+@pytest.mark.parametrize("environment", ["staging", "prod"])
+def test_brokers_are_spread_and_go_one_at_a_time(environment: str) -> None:
+    budgets = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind(environment, ":PodDisruptionBudget")}
+    assert budgets["kafka"]["maxUnavailable"] == 1
+    sets = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind(environment, ":StatefulSet")}
+    assert sets["kafka"]["template"]["spec"]["topologySpreadConstraints"]
+
+
+def test_every_data_server_is_in_the_mesh_policy() -> None:
+    policies = {r.inputs["metadata"]["name"] for r in registered("prod") if r.typ.endswith(":AuthorizationPolicy")}
+    assert {f"allow-{part}" for part in ("postgres", "kafka", "nats", "cache", "object-store")} <= policies
+
+
+def test_a_smaller_volume_is_told() -> None:
+    before, after = (Data.model_validate({"kafka": {"storage": size}}) for size in ("20Gi", "10Gi"))
+    assert shrunk(before, after) == ["data.kafka.storage"]
+    assert shrunk(after, before) == []
+
+
+BASE = {
+    "type": "object",
+    "required": ["a"],
+    "properties": {"a": {"type": "string"}, "b": {"enum": ["x", "y"]}, "n": {"type": "integer", "minimum": 0}},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"required": ["a", "b"]}, "b was optional"),
+        ({"type": "array"}, "of type object, and is array"),
+        ({"properties": {"a": {"type": "integer"}}}, "data.a was of type string"),
+        ({"properties": {"b": {"enum": ["x"]}}}, "may no longer be y"),
+        ({"properties": {"n": {"type": "integer", "minimum": 1}}}, "minimum 1"),
+        ({"properties": {"a": {"type": "string", "pattern": "^x"}}}, "another pattern"),
+        ({"properties": {"a": {"type": "string", "enum": ["q"]}}}, "was free"),
+    ],
+)
+def test_a_schema_that_refuses_old_events_is_incompatible(change: dict[str, Any], reason: str) -> None:
+    found = list(event_schemas.broken(BASE, {**BASE, **change}))
+    assert any(reason in text for text in found), found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"required": []},
+        {"properties": {**BASE["properties"], "new": {"type": "string"}}},  # type: ignore[dict-item]
+        {"properties": {"b": {"enum": ["x", "y", "z"]}}},
+        {"properties": {"n": {"type": "integer"}}},
+    ],
+)
+def test_a_schema_that_takes_old_events_is_compatible(change: dict[str, Any]) -> None:
+    assert list(event_schemas.broken(BASE, {**BASE, **change})) == []
+
+
+def test_a_topic_that_is_gone_is_told() -> None:
+    assert event_schemas.findings({"t": BASE}, {}) == [("t", "the topic is gone")]
