@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from openai import OpenAI
 
 from cli import local_environment, stack
 from components.config import PlatformConfig
+from components.data.layer import login_systems
 from local import paths
 from local.node.settings import NodePaths
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
+from tests.e2e.data_client import DataClient, data_client
 
 FORGE = Path(sys.executable).with_name("forge")
 
@@ -67,6 +70,13 @@ def kubectl_on_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "kubectl").symlink_to(builder.resolve(ToolName.NODE))
     os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
     return folder
+
+
+@pytest.fixture(scope="module")
+def data() -> Iterator[DataClient]:
+    """A pod inside the platform that has every login."""
+    with data_client(sorted(login_systems(local_config().data))) as made:
+        yield made
 
 
 @pytest.fixture

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 from cli.main import kubectl
 from components.ai.service import NOBODY
@@ -35,6 +40,30 @@ def until(what, seconds=60, passing=()):
             found = error
         if time.monotonic() > deadline: raise TimeoutError(f"not within {seconds} s: {found!r}")
         time.sleep(0.2)
+"""
+
+
+OUTBOX = """
+def put(connection, key, number):
+    event = {"specversion": "1.0", "id": uuid.uuid4().hex, "type": "dev.cogniforge.prompt.changed.v1",
+             "source": "/services/prompt", "time": "2026-01-01T00:00:00Z",
+             "data": {"tenant": run, "name": key, "change": "version-created", "version": number}}
+    connection.execute("INSERT INTO events.outbox (aggregatetype, aggregateid, type, payload) VALUES (%s, %s, %s, %s)",
+                       ("prompt.changed.v1", key, event["type"], json.dumps(event)))
+"""
+READ = """
+from confluent_kafka import Consumer
+def read(run, count, seconds):
+    consumer = Consumer(kafka("audit", **{"group.id": f"audit.{run}", "auto.offset.reset": "earliest"}))
+    consumer.subscribe(["prompt.changed.v1"])
+    found, deadline = {}, time.monotonic() + seconds
+    while sum(len(set(numbers)) for numbers in found.values()) < count and time.monotonic() < deadline:
+        for message in consumer.consume(500, timeout=1):
+            if message.error(): continue
+            event = json.loads(message.value())["data"]
+            if event["tenant"] == run: found.setdefault(message.key().decode(), []).append(event["version"])
+    consumer.close()
+    return found
 """
 
 
@@ -136,3 +165,23 @@ def data_client(logins: list[str]) -> Iterator[DataClient]:
         yield made
     finally:
         made.kubectl("delete", "pod", NAME, "--ignore-not-found", "--wait=false")
+
+
+def kill(data: DataClient, pod: str, container: str = "") -> float:
+    """kill -9 of a pod's main process, as the container runtime knows it; returns the seconds until all is ready."""
+    before = data.container(pod, container)
+    os.kill(data.process(before["containerID"].removeprefix("containerd://")), signal.SIGKILL)
+    started = time.monotonic()
+    while time.monotonic() - started < 90:
+        now = data.container(pod, container)
+        if now["restartCount"] > before["restartCount"] and data.pod_ready(pod):
+            return time.monotonic() - started
+        time.sleep(0.2)
+    pytest.fail(f"{pod} is not ready again: {now}")
+
+
+def until_ready(data: DataClient, pod: str, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not data.pod_ready(pod):
+        assert time.monotonic() < deadline, f"{pod} is not ready"
+        time.sleep(0.5)

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from kubernetes import client
 
-from components.data.layer import login_systems
 from components.intents import SERVICES, with_database
-from tests.e2e.conftest import forge, local_config
-from tests.e2e.data_client import DataClient, data_client
+from tests.e2e.conftest import forge
+from tests.e2e.data_client import OUTBOX, READ, DataClient, kill, until_ready
 
 pytestmark = pytest.mark.e2e
 OWNERS = [intent.service for intent in with_database()]
-
-
-@pytest.fixture(scope="module")
-def data() -> Iterator[DataClient]:
-    with data_client(sorted(login_systems(local_config().data))) as made:
-        yield made
 
 
 @pytest.mark.parametrize("service", OWNERS)
@@ -128,30 +118,6 @@ except S3Error as error: print(json.dumps(error.code))
     assert code == "AccessDenied"
 
 
-OUTBOX = """
-def put(connection, key, number):
-    event = {"specversion": "1.0", "id": uuid.uuid4().hex, "type": "dev.cogniforge.prompt.changed.v1",
-             "source": "/services/prompt", "time": "2026-01-01T00:00:00Z",
-             "data": {"tenant": run, "name": key, "change": "version-created", "version": number}}
-    connection.execute("INSERT INTO events.outbox (aggregatetype, aggregateid, type, payload) VALUES (%s, %s, %s, %s)",
-                       ("prompt.changed.v1", key, event["type"], json.dumps(event)))
-"""
-READ = """
-from confluent_kafka import Consumer
-def read(run, count, seconds):
-    consumer = Consumer(kafka("audit", **{"group.id": f"audit.{run}", "auto.offset.reset": "earliest"}))
-    consumer.subscribe(["prompt.changed.v1"])
-    found, deadline = {}, time.monotonic() + seconds
-    while sum(len(set(numbers)) for numbers in found.values()) < count and time.monotonic() < deadline:
-        for message in consumer.consume(500, timeout=1):
-            if message.error(): continue
-            event = json.loads(message.value())["data"]
-            if event["tenant"] == run: found.setdefault(message.key().decode(), []).append(event["version"])
-    consumer.close()
-    return found
-"""
-
-
 def test_what_a_service_puts_into_its_outbox_becomes_an_event(data: DataClient, unique_name: str) -> None:
     script = OUTBOX + READ + "with postgres('prompt') as c: put(c, 'greeting', 1)\nprint(json.dumps(read(run, 1, 60)))"
     assert data.run(script, run=unique_name) == {"greeting": [1]}
@@ -196,196 +162,6 @@ print(json.dumps(True))
         # Seen for the first time, they come in order; a crash repeats from an earlier place, in order again.
         first = list(dict.fromkeys(found[key]))
         assert first == sorted(first)
-
-
-def kill(data: DataClient, pod: str, container: str = "") -> float:
-    """kill -9 of a pod's main process, as the container runtime knows it; returns the seconds until all is ready."""
-    before = data.container(pod, container)
-    os.kill(data.process(before["containerID"].removeprefix("containerd://")), signal.SIGKILL)
-    started = time.monotonic()
-    while time.monotonic() - started < 90:
-        now = data.container(pod, container)
-        if now["restartCount"] > before["restartCount"] and data.pod_ready(pod):
-            return time.monotonic() - started
-        time.sleep(0.2)
-    pytest.fail(f"{pod} is not ready again: {now}")
-
-
-def until_ready(data: DataClient, pod: str, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not data.pod_ready(pod):
-        assert time.monotonic() < deadline, f"{pod} is not ready"
-        time.sleep(0.5)
-
-
-def test_no_acknowledged_row_is_lost_when_postgres_is_killed(data: DataClient, unique_name: str) -> None:
-    writing = data.start(
-        """
-import psycopg
-taken, number, connection = [], 0, None
-deadline = time.monotonic() + 25
-while time.monotonic() < deadline:
-    try:
-        if connection is None:
-            connection = postgres("audit")
-            connection.execute(f'CREATE TABLE IF NOT EXISTS "{run}" (n int PRIMARY KEY)')
-        connection.execute(f'INSERT INTO "{run}" VALUES (%s)', (number,))
-        taken.append(number)
-    except psycopg.OperationalError:
-        connection = None
-        time.sleep(0.2)
-    number += 1
-print(json.dumps(taken))
-""",
-        run=unique_name,
-    )
-    time.sleep(5)
-    assert kill(data, "postgres-0") <= 60
-    taken = data.finish(writing)
-    there = data.run(
-        """
-with postgres("audit") as connection:
-    print(json.dumps([row[0] for row in connection.execute(f'SELECT n FROM "{run}"')]))
-    connection.execute(f'DROP TABLE "{run}"')
-""",
-        run=unique_name,
-    )
-    assert len(taken) > 100
-    assert set(taken) <= set(there)
-
-
-def test_no_acknowledged_event_is_lost_when_kafka_is_killed(data: DataClient, unique_name: str) -> None:
-    writing = data.start(
-        """
-from confluent_kafka import Producer
-taken = []
-producer = Producer(kafka("router", **{"acks": "all", "enable.idempotence": True, "message.timeout.ms": 90000}))
-number, deadline = 0, time.monotonic() + 20
-while time.monotonic() < deadline:
-    note = lambda error, message: taken.append(json.loads(message.value())["n"]) if error is None else None
-    try: producer.produce("usage.recorded.v1", json.dumps({"run": run, "n": number}), key=run, on_delivery=note)
-    except BufferError: pass
-    else: number += 1
-    producer.poll(0.005)
-producer.flush(90)
-print(json.dumps(taken))
-""",
-        run=unique_name,
-    )
-    time.sleep(5)
-    assert kill(data, "kafka-0") <= 60
-    taken = data.finish(writing, 180)
-    there = data.run(
-        """
-from confluent_kafka import Consumer
-consumer = Consumer(kafka("billing", **{"group.id": f"billing.{run}", "auto.offset.reset": "earliest"}))
-consumer.subscribe(["usage.recorded.v1"])
-found, deadline = set(), time.monotonic() + 90
-while len(found) < count and time.monotonic() < deadline:
-    for message in consumer.consume(1000, timeout=1):
-        value = {} if message.error() else json.loads(message.value())
-        if value.get("run") == run: found.add(value["n"])
-consumer.close()
-print(json.dumps(sorted(found)))
-""",
-        run=unique_name,
-        count=len(taken),
-        seconds=150,
-    )
-    assert len(taken) > 100
-    assert set(taken) <= set(there)
-
-
-def test_no_acknowledged_value_is_lost_when_nats_is_killed(data: DataClient, unique_name: str) -> None:
-    keep = """
-import asyncio, nats
-async def connected():
-    async def quiet(_): pass
-    return await nats.connect("nats://nats:4222", user="nats", password=secret("nats", "nats"), error_cb=quiet,
-                              max_reconnect_attempts=-1, reconnect_time_wait=0.2)
-"""
-    writing = data.start(
-        keep
-        + """
-async def main():
-    connection = await connected()
-    bucket = await connection.jetstream(timeout=2).key_value("check")
-    taken, number, deadline = [], 0, time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            await bucket.put(f"{run}.{number}", str(number).encode())
-            taken.append(number)
-        except Exception: await asyncio.sleep(0.1)
-        number += 1
-        await asyncio.sleep(0.005)
-    await connection.close()
-    return taken
-print(json.dumps(asyncio.run(main())))
-""",
-        run=unique_name,
-    )
-    time.sleep(4)
-    assert kill(data, "nats-0") <= 60
-    taken = data.finish(writing)
-    missing = data.run(
-        keep
-        + """
-async def main():
-    connection = await connected()
-    bucket, missing = await connection.jetstream().key_value("check"), []
-    for number in taken:
-        try: assert (await bucket.get(f"{run}.{number}")).value == str(number).encode()
-        except Exception: missing.append(number)
-    await connection.close()
-    return missing
-print(json.dumps(asyncio.run(main())))
-""",
-        run=unique_name,
-        taken=taken,
-    )
-    assert len(taken) > 100
-    assert missing == []
-
-
-def test_no_acknowledged_object_is_lost_when_the_object_store_is_killed(data: DataClient, unique_name: str) -> None:
-    bucket = """
-import io, urllib3
-from minio import Minio
-client = Minio("object-store:7070", access_key="retriever", secret_key=secret("retriever", "objects"), secure=False,
-               region="us-east-1", http_client=urllib3.PoolManager(timeout=3, retries=False))
-"""
-    writing = data.start(
-        bucket
-        + """
-taken, number, deadline = [], 0, time.monotonic() + 15
-while time.monotonic() < deadline:
-    content = str(number).encode() * 100
-    try:
-        client.put_object("documents", f"{run}/{number}", io.BytesIO(content), len(content))
-        taken.append(number)
-    except Exception: time.sleep(0.1)
-    number += 1
-print(json.dumps(taken))
-""",
-        run=unique_name,
-    )
-    time.sleep(4)
-    assert kill(data, "object-store-0") <= 60
-    taken = data.finish(writing)
-    missing = data.run(
-        bucket
-        + """
-missing = []
-for number in taken:
-    if client.get_object("documents", f"{run}/{number}").read() != str(number).encode() * 100: missing.append(number)
-    client.remove_object("documents", f"{run}/{number}")
-print(json.dumps(missing))
-""",
-        run=unique_name,
-        taken=taken,
-    )
-    assert len(taken) > 50
-    assert missing == []
 
 
 ROWS = """

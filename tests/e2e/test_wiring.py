@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from openai import OpenAI
 
-from components.data.layer import login_systems
-from tests.e2e.conftest import local_config
-from tests.e2e.data_client import DataClient, data_client
+from tests.e2e.data_client import DataClient
 
 pytestmark = pytest.mark.e2e
 ASK = """
@@ -20,12 +17,6 @@ http = httpx.Client(trust_env=False, timeout=10)
 def get(service, path, **query):
     return http.get(f"http://{service}:8080{path}", params=query).raise_for_status().json()
 """
-
-
-@pytest.fixture(scope="module")
-def data() -> Iterator[DataClient]:
-    with data_client(sorted(login_systems(local_config().data))) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

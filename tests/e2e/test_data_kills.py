@@ -1,0 +1,181 @@
+"""Every server of the data layer killed with -9 while it is written to: what was acknowledged is there afterwards."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.e2e.data_client import DataClient, kill
+
+pytestmark = pytest.mark.e2e
+
+
+def test_no_acknowledged_row_is_lost_when_postgres_is_killed(data: DataClient, unique_name: str) -> None:
+    writing = data.start(
+        """
+import psycopg
+taken, number, connection = [], 0, None
+deadline = time.monotonic() + 25
+while time.monotonic() < deadline:
+    try:
+        if connection is None:
+            connection = postgres("audit")
+            connection.execute(f'CREATE TABLE IF NOT EXISTS "{run}" (n int PRIMARY KEY)')
+        connection.execute(f'INSERT INTO "{run}" VALUES (%s)', (number,))
+        taken.append(number)
+    except psycopg.OperationalError:
+        connection = None
+        time.sleep(0.2)
+    number += 1
+print(json.dumps(taken))
+""",
+        run=unique_name,
+    )
+    time.sleep(5)
+    assert kill(data, "postgres-0") <= 60
+    taken = data.finish(writing)
+    there = data.run(
+        """
+with postgres("audit") as connection:
+    print(json.dumps([row[0] for row in connection.execute(f'SELECT n FROM "{run}"')]))
+    connection.execute(f'DROP TABLE "{run}"')
+""",
+        run=unique_name,
+    )
+    assert len(taken) > 100
+    assert set(taken) <= set(there)
+
+
+def test_no_acknowledged_event_is_lost_when_kafka_is_killed(data: DataClient, unique_name: str) -> None:
+    writing = data.start(
+        """
+from confluent_kafka import Producer
+taken = []
+producer = Producer(kafka("router", **{"acks": "all", "enable.idempotence": True, "message.timeout.ms": 90000}))
+number, deadline = 0, time.monotonic() + 20
+while time.monotonic() < deadline:
+    note = lambda error, message: taken.append(json.loads(message.value())["n"]) if error is None else None
+    try: producer.produce("usage.recorded.v1", json.dumps({"run": run, "n": number}), key=run, on_delivery=note)
+    except BufferError: pass
+    else: number += 1
+    producer.poll(0.005)
+producer.flush(90)
+print(json.dumps(taken))
+""",
+        run=unique_name,
+    )
+    time.sleep(5)
+    assert kill(data, "kafka-0") <= 60
+    taken = data.finish(writing, 180)
+    there = data.run(
+        """
+from confluent_kafka import Consumer
+consumer = Consumer(kafka("billing", **{"group.id": f"billing.{run}", "auto.offset.reset": "earliest"}))
+consumer.subscribe(["usage.recorded.v1"])
+found, deadline = set(), time.monotonic() + 90
+while len(found) < count and time.monotonic() < deadline:
+    for message in consumer.consume(1000, timeout=1):
+        value = {} if message.error() else json.loads(message.value())
+        if value.get("run") == run: found.add(value["n"])
+consumer.close()
+print(json.dumps(sorted(found)))
+""",
+        run=unique_name,
+        count=len(taken),
+        seconds=150,
+    )
+    assert len(taken) > 100
+    assert set(taken) <= set(there)
+
+
+def test_no_acknowledged_value_is_lost_when_nats_is_killed(data: DataClient, unique_name: str) -> None:
+    keep = """
+import asyncio, nats
+async def connected():
+    async def quiet(_): pass
+    return await nats.connect("nats://nats:4222", user="nats", password=secret("nats", "nats"), error_cb=quiet,
+                              max_reconnect_attempts=-1, reconnect_time_wait=0.2)
+"""
+    writing = data.start(
+        keep
+        + """
+async def main():
+    connection = await connected()
+    bucket = await connection.jetstream(timeout=2).key_value("check")
+    taken, number, deadline = [], 0, time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            await bucket.put(f"{run}.{number}", str(number).encode())
+            taken.append(number)
+        except Exception: await asyncio.sleep(0.1)
+        number += 1
+        await asyncio.sleep(0.005)
+    await connection.close()
+    return taken
+print(json.dumps(asyncio.run(main())))
+""",
+        run=unique_name,
+    )
+    time.sleep(4)
+    assert kill(data, "nats-0") <= 60
+    taken = data.finish(writing)
+    missing = data.run(
+        keep
+        + """
+async def main():
+    connection = await connected()
+    bucket, missing = await connection.jetstream().key_value("check"), []
+    for number in taken:
+        try: assert (await bucket.get(f"{run}.{number}")).value == str(number).encode()
+        except Exception: missing.append(number)
+    await connection.close()
+    return missing
+print(json.dumps(asyncio.run(main())))
+""",
+        run=unique_name,
+        taken=taken,
+    )
+    assert len(taken) > 100
+    assert missing == []
+
+
+def test_no_acknowledged_object_is_lost_when_the_object_store_is_killed(data: DataClient, unique_name: str) -> None:
+    bucket = """
+import io, urllib3
+from minio import Minio
+client = Minio("object-store:7070", access_key="retriever", secret_key=secret("retriever", "objects"), secure=False,
+               region="us-east-1", http_client=urllib3.PoolManager(timeout=3, retries=False))
+"""
+    writing = data.start(
+        bucket
+        + """
+taken, number, deadline = [], 0, time.monotonic() + 15
+while time.monotonic() < deadline:
+    content = str(number).encode() * 100
+    try:
+        client.put_object("documents", f"{run}/{number}", io.BytesIO(content), len(content))
+        taken.append(number)
+    except Exception: time.sleep(0.1)
+    number += 1
+print(json.dumps(taken))
+""",
+        run=unique_name,
+    )
+    time.sleep(4)
+    assert kill(data, "object-store-0") <= 60
+    taken = data.finish(writing)
+    missing = data.run(
+        bucket
+        + """
+missing = []
+for number in taken:
+    if client.get_object("documents", f"{run}/{number}").read() != str(number).encode() * 100: missing.append(number)
+    client.remove_object("documents", f"{run}/{number}")
+print(json.dumps(missing))
+""",
+        run=unique_name,
+        taken=taken,
+    )
+    assert len(taken) > 50
+    assert missing == []
