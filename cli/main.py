@@ -172,8 +172,9 @@ def repartition(
 
 @app.command()
 def destroy(stack_name: Stack = "local") -> None:
-    """Delete the platform from its cluster; the local node itself stays."""
+    """Delete the platform from its cluster; the local node itself stays. Refused while anything is protected."""
     stack.ensure(stack_name)
+    stack.refuse_protected(stack_name)
     stack.run(stack_name, "destroy")
 
 

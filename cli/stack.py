@@ -105,6 +105,27 @@ def _diagnostics(text: str) -> str:
     return "\n       ".join(kept[:end])
 
 
+def protected(deployment: dict[str, Any]) -> list[str]:
+    """What an exported stack protects from deletion, as "Kind name"."""
+    resources = deployment.get("deployment", {}).get("resources") or []
+    kept = [resource["urn"] for resource in resources if resource.get("protect")]
+    parts = [(urn.split("::")[2].split("$")[-1], urn.split("::")[3]) for urn in kept]
+    return sorted(f"{token.rsplit(':', 1)[-1]} {name}" for token, name in parts)
+
+
+def refuse_protected(stack: str) -> None:
+    """Raise LocalError with the list where the stack protects anything: a destroy would stop half-way."""
+    result = capture("stack", "export", "--stack", stack)
+    if result.returncode != 0:
+        raise LocalError(f"the state of {stack} cannot be read", reason=result.stderr)
+    if kept := protected(json.loads(result.stdout)):
+        raise LocalError(
+            f"{stack} holds data that is protected; nothing was deleted",
+            reason="\n     ".join(kept),
+            fix="if the data may go: set data.destroyData to true, run `forge up`, then destroy again",
+        )
+
+
 def outputs(stack: str) -> dict[str, Any]:
     """The stack's outputs, secrets included; empty before the first update."""
     result = capture("stack", "output", "--json", "--show-secrets", "--stack", stack)

@@ -57,9 +57,11 @@ def _usage(api: client.ApiClient, namespace: str) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _deployment(api: client.ApiClient, item: Any, usage: dict[str, tuple[int, int]], pods: list[Any]) -> PartStatus:
+def _workload(item: Any, usage: dict[str, tuple[int, int]], pods: list[Any]) -> PartStatus:
     name = item.metadata.name
     wanted, available = item.spec.replicas or 0, item.status.available_replicas or 0
+    if item.status.observed_generation != item.metadata.generation:
+        available = 0  # what it reports is of the definition before
     part = name if name in catalogue.PARTS else ("inference-sim" if name.startswith("model-") else name)
     try:
         version = catalogue.image(catalogue.PARTS[part].image).version if part in catalogue.PARTS else ""
@@ -114,7 +116,8 @@ def parts(kubeconfig: Path | None, context: str | None, namespaces: list[str]) -
             usage = _usage(api, namespace)
             pods = client.CoreV1Api(api).list_namespaced_pod(namespace, _request_timeout=5).items
             deployments = client.AppsV1Api(api).list_namespaced_deployment(namespace, _request_timeout=5).items
-            found += [_deployment(api, item, usage, pods) for item in deployments]
+            sets = client.AppsV1Api(api).list_namespaced_stateful_set(namespace, _request_timeout=5).items
+            found += [_workload(item, usage, pods) for item in (*deployments, *sets)]
             found += _jobs(api, namespace)
         return found
     except (urllib3.exceptions.HTTPError, OSError) as error:

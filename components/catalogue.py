@@ -73,6 +73,48 @@ PARTS: dict[str, Part] = {
             image="inference-sim",
             toggle="models[].engine",
         ),
+        *(
+            Part(name, title, f"cogniforge:data:{kind}", health, image=image, toggle=f"data.{toggle}")
+            for name, title, kind, health, image, toggle in (
+                (
+                    "postgres",
+                    "PostgreSQL with PgBouncer and Barman",
+                    "PostgresCluster",
+                    "a row is written and read through the pool",
+                    "postgres",
+                    "postgres",
+                ),
+                ("kafka", "Kafka (KRaft)", "KafkaCluster", "an event is written and read", "kafka", "kafka"),
+                ("nats", "NATS with JetStream", "Nats", "a value is kept and read", "nats", "nats"),
+                ("cache", "Redis", "Cache", "a key is written by its owner, and refused to others", "cache", "cache"),
+                (
+                    "object-store",
+                    "S3 gateway",
+                    "ObjectStore",
+                    "an object is written and read",
+                    "object-store",
+                    "objectStore",
+                ),
+                (
+                    "schema-registry",
+                    "Apicurio Registry",
+                    "SchemaRegistry",
+                    "every event's schema is read back",
+                    "schema-registry",
+                    "schemaRegistry",
+                ),
+                (
+                    "change-data-capture",
+                    "Debezium on Kafka Connect",
+                    "ChangeDataCapture",
+                    "every connector and its task run",
+                    "kafka",
+                    "changeDataCapture",
+                ),
+            )
+        ),
+        Part("billing", "Billing", "cogniforge:ai:AiService", "GET /readyz answers 200", "billing", "services.billing"),
+        Part("audit", "Audit", "cogniforge:ai:Audit", "GET /readyz answers 200", "audit", "services.audit"),
         Part("api-key", "API key of the gateway", "cogniforge:security:ApiKey", "the Secret exists"),
         Part("certificate", "Gateway certificate", "cogniforge:security:Certificate", "the Secret exists"),
         Part(

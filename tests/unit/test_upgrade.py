@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli import engine, preview, upgrade
-from components import catalogue, versions
+from cli import stack as stacks
+from components import catalogue, event_schemas, versions
 from components.catalogue import Risk, Transition
 from components.changes import changes
 from components.config_base import Change
@@ -227,3 +228,54 @@ def test_the_verdict_of_an_upgrade_with_its_way_back() -> None:
 
 def test_the_verdict_before_the_first_update() -> None:
     assert_golden("upgrade-first.md", upgrade.markdown(upgrade.Verdict("prod", False)))
+
+
+def _found(edit: Any, **definition: Any) -> list[upgrade.Finding]:
+    """Findings for a change of prod's configuration, or of what was deployed besides."""
+    after = copy.deepcopy(stack())
+    edit(after)
+    before = {"config": parse(stack()).model_dump(mode="json", by_alias=True), "versions": catalogue.versions()}
+    return upgrade.definition_findings({**before, **definition}, parse(after))
+
+
+def test_a_smaller_volume_is_blocked() -> None:
+    found = _found(lambda c: c["data"]["kafka"].update(storage="100Gi"))
+    assert [(f.risk, f.what) for f in found] == [(Risk.BLOCKED, "data.kafka.storage: 500Gi -> 100Gi")]
+    assert "cannot shrink" in found[0].todo
+
+
+def test_a_larger_volume_comes_with_the_command_for_it() -> None:
+    found = _found(lambda c: c["data"]["kafka"].update(storage="1Ti"))
+    assert [f.risk for f in found] == [Risk.MANUAL]
+    assert "kubectl patch pvc" in found[0].todo
+
+
+def test_a_data_part_more_is_safe_and_one_less_is_blocked() -> None:
+    assert {f.risk for f in _found(lambda c: c["data"].pop("postgres") and _needing(c))} >= {Risk.BLOCKED}
+    bare = copy.deepcopy(stack())
+    bare["data"].pop("cache")
+    before = {"config": parse(bare).model_dump(mode="json", by_alias=True), "versions": catalogue.versions()}
+    assert {f.risk for f in upgrade.definition_findings(before, parse(stack()))} == {Risk.SAFE}
+
+
+def _needing(config: dict[str, Any]) -> None:
+    """Take away what cannot be without PostgreSQL."""
+    for part in ("schemaRegistry", "changeDataCapture", "vectorDatabase"):
+        config["data"].pop(part)
+    for service in ("billing", "audit"):
+        config["services"].pop(service)
+
+
+def test_an_event_that_old_ones_do_not_fit_is_blocked() -> None:
+    old = event_schemas.current()
+    old["prompt.changed.v1"]["required"].remove("change")
+    found = _found(lambda c: None, schemas=old)
+    assert [(f.part, f.risk) for f in found] == [("schema-registry", Risk.BLOCKED)]
+    assert "prompt.changed.v1: data.change was optional" in found[0].what
+
+
+def test_what_a_stack_protects_is_listed_by_kind_and_name() -> None:
+    urn = "urn:pulumi:prod::cogniforge::cogniforge:data:DataServer$kubernetes:apps/v1:StatefulSet::prod-kafka"
+    resources = [{"urn": urn, "protect": True}, {"urn": urn.replace("kafka", "x")}]
+    assert stacks.protected({"deployment": {"resources": resources}}) == ["StatefulSet prod-kafka"]
+    assert stacks.protected({"deployment": {}}) == []
