@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ LOOK_EVERY_S = 10
 
 def main() -> int:
     """Run until stopped. What fails is reported and tried again."""
+    # The first process of a container is stopped by what it asks for only; half a backup is no backup, and left out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     every = timedelta(hours=float(os.environ.get("BACKUP_EVERY_HOURS", "24")))
     keep_days = int(os.environ.get("BACKUP_KEEP_DAYS", "7"))
     done_timeline = 0
