@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from kubernetes import client, config
 from openai import OpenAI
@@ -50,12 +51,15 @@ def outputs() -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="session")
-def openai_client(outputs: dict[str, Any]) -> OpenAI:
-    import httpx
-
+def connected(outputs: dict[str, Any]) -> OpenAI:
+    """A client of the environment as its outputs tell; a destroyed one comes back with another key and authority."""
     http = httpx.Client(verify=str(local_environment.authority_file()), trust_env=False)
     return OpenAI(base_url=outputs["url"], api_key=outputs["apiKey"], http_client=http, max_retries=0)
+
+
+@pytest.fixture(scope="session")
+def openai_client(outputs: dict[str, Any]) -> OpenAI:
+    return connected(outputs)
 
 
 @pytest.fixture(scope="session")

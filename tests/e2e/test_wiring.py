@@ -6,8 +6,9 @@ import secrets
 from typing import Any
 
 import pytest
-from openai import OpenAI
 
+from cli import stack
+from tests.e2e.conftest import connected
 from tests.e2e.data_client import DataClient
 
 pytestmark = pytest.mark.e2e
@@ -20,8 +21,9 @@ def get(service, path, **query):
 
 
 @pytest.fixture(scope="module")
-def asked(openai_client: OpenAI) -> tuple[str, str, Any]:
+def asked() -> tuple[str, str, Any]:
     """A question that was answered: its trace, the user that it names, and what it took."""
+    openai_client = connected(stack.outputs("local"))
     trace, user = secrets.token_hex(16), f"user-{secrets.token_hex(4)}"
     answer = openai_client.chat.completions.create(
         model="demo",
