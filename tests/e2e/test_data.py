@@ -214,6 +214,8 @@ print(json.dumps([found, later]))
     script = OUTBOX + READ + "with postgres('prompt') as c: put(c, 'after', 1)\nprint(json.dumps(read(run, 1, 120)))"
     until_ready(data, "change-data-capture-0")
     assert data.run(script, 180, run=unique_name) == {"after": [1]}
+    # Whoever was connected before connects again.
+    assert data.kubectl("wait", "--for=condition=Available", "deployment", "--all", "--timeout=120s").returncode == 0
 
 
 def test_a_moment_before_the_first_backup_is_refused_and_changes_nothing(api: client.ApiClient) -> None:
