@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import socket
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -78,10 +80,17 @@ class PostgresServer:
         pytest.fail((self.folder / "log").read_text()[-2000:])
 
     def kill(self) -> None:
-        """kill -9, the server's helpers included: they end when their parent is gone."""
+        """kill -9, the server's helpers included; a new server must not meet one of them."""
         assert self.process is not None
-        self.process.kill()
+        main = psutil.Process(self.process.pid)
+        main.suspend()  # so that it starts no further helper
+        helpers = main.children(recursive=True)
+        for process in (main, *helpers):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self.process.wait(10)
+        _, alive = psutil.wait_procs(helpers, timeout=10)
+        assert not alive, alive
         (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
 
     def url(self, database: str, user: str = "postgres") -> str:
