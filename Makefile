@@ -57,9 +57,14 @@ test: setup
 schema: setup
 	$(VENV)/bin/python -m components.schema
 	cd service_images/router/src && PYTHONPATH=../../kit/src ../../../$(VENV)/bin/python -m router.openapi > ../openapi.json
+	for service in billing audit; do PYTHONPATH=service_images/kit/src:service_images/$$service/src $(VENV)/bin/python -m kit.describe $$service > service_images/$$service/openapi.json; done
 
 lock:
 	uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -o requirements.lock
 	uv pip compile service_images/kit/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/kit/requirements.lock
 	uv pip compile service_images/gateway/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/gateway/requirements.lock
 	uv pip compile service_images/vllm/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_35 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/vllm/requirements.lock
+	uv pip compile service_images/java/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/java/requirements.lock
+	uv pip compile service_images/nats/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/nats/requirements.lock
+	uv pip compile service_images/postgres/requirements.in --override service_images/postgres/overrides.txt --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/postgres/requirements.lock
+	$(VENV)/bin/python -m local.images.maven

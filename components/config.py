@@ -165,6 +165,12 @@ class Services(Section):
     billing: Bundled | None = setting(Change.DISRUPTIVE, "Meters, budgets, invoices", default=None)
     audit: Bundled | None = setting(Change.DISRUPTIVE, "A log of all events that only grows", default=None)
 
+    @property
+    def bundled(self) -> dict[str, Bundled]:
+        """The services beside the router that there are, by name."""
+        found = {"billing": self.billing, "audit": self.audit}
+        return {name: service for name, service in found.items() if service is not None}
+
 
 class Observability(Section):
     """Logs and traces."""

@@ -55,8 +55,8 @@ def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
     if local and config.gateway.engine is not GatewayEngine.ENVOY:
         text = "envoy on a developer's machine: Kong is not to be had as a package"
         yield _Conflict(("gateway", "engine"), config.gateway.engine.value, text, "remove engine", ("environment",))
-    for name in ("billing", "audit"):
-        if getattr(config.services, name) is not None and config.data.postgres is None:
+    for name in config.services.bundled:
+        if config.data.postgres is None:
             text = f"{name} keeps its tables in PostgreSQL"
             fix = f"add data.postgres, or remove services.{name}"
             yield _Conflict(("services", name), "(an object)", text, fix, ("data",))
@@ -153,11 +153,7 @@ def _production_checks(config: PlatformConfig) -> Iterator[_Conflict]:
         (("gateway", "replicas"), config.gateway.replicas),
         (("services", "router", "replicas"), config.services.router.replicas),
         *((("models", i, "replicas"), m.replicas) for i, m in enumerate(config.models)),
-        *(
-            (("services", name, "replicas"), bundled.replicas)
-            for name, bundled in (("billing", config.services.billing), ("audit", config.services.audit))
-            if bundled
-        ),
+        *((("services", name, "replicas"), bundled.replicas) for name, bundled in config.services.bundled.items()),
     ]
     for location, replicas in counted:
         if replicas < 2:

@@ -44,8 +44,8 @@ class Platform(PlatformComponent):
         self._images = ImageResolver(config.images)
         # Every image is verified before the first resource is registered: a bad one changes nothing.
         images = {name: self._images.reference(name) for name in ("router", "gateway", "inference-sim")}
-        bundled_names = [name for name in ("billing", "audit") if getattr(config.services, name) is not None]
-        stored = {name: self._images.reference(name) for name in (*data_layer.images(config.data), *bundled_names)}
+        stored_names = (*data_layer.images(config.data), *config.services.bundled)
+        stored = {name: self._images.reference(name) for name in stored_names}
         self._cluster, foundation = self._connect()
         space = PlatformNamespace(
             f"{env}-namespace",
@@ -146,7 +146,7 @@ class Platform(PlatformComponent):
                 "callers": {
                     "router": router.intent(self._config).callers,
                     **{model_server.part_name(m): ("router",) for m in models},
-                    **{name: () for name in ("billing", "audit") if getattr(self._config.services, name) is not None},
+                    **dict.fromkeys(self._config.services.bundled, ()),
                     **{name: server.callers for name, server in self.data.servers.items()},
                 },
                 "metrics": {

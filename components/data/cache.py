@@ -62,7 +62,6 @@ class Cache(PlatformComponent):
                     ),
                 ),
                 callers=(*users, task_name(PART)),
-                port="redis",
                 storage=config.storage if config.persistence is Persistence.AOF else "",
             ),
             ServerInputs(

@@ -69,7 +69,6 @@ class ChangeDataCapture(PlatformComponent):
                     ),
                 ),
                 callers=(task_name(PART),),
-                port="http",
                 replicas=config.replicas,
                 metrics_port=METRICS_PORT,
             ),

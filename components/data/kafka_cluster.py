@@ -88,7 +88,6 @@ class KafkaCluster(PlatformComponent):
                     ),
                 ),
                 callers=(*users, "change-data-capture", task_name(PART)),
-                port="kafka",
                 replicas=config.replicas,
                 storage=config.storage,
                 metrics_port=METRICS_PORT,

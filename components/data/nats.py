@@ -62,7 +62,6 @@ class Nats(PlatformComponent):
                     ),
                 ),
                 callers=(*SERVICES, task_name(PART)),
-                port="client",
                 replicas=config.replicas,
                 storage=config.storage,
             ),

@@ -77,7 +77,6 @@ class ObjectStore(PlatformComponent):
                     ),
                 ),
                 callers=(*users, task_name(PART)),
-                port="s3",
                 storage=config.storage,
             ),
             ServerInputs(

@@ -155,7 +155,6 @@ def intent(config: Postgres, args: PostgresClusterArgs, backed_up: bool) -> Serv
         title="PostgreSQL",
         processes=(server, pool, *([backups] if backed_up else [])),
         callers=(*services, *args["callers"], task_name(PART)),
-        port="pool",
         storage=config.storage,
         stop_seconds=90,
     )

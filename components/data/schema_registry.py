@@ -76,7 +76,6 @@ class SchemaRegistry(PlatformComponent):
                     ),
                 ),
                 callers=(*(s.service for s in SERVICES.values() if s.produces or s.consumes), task_name(PART)),
-                port="http",
                 replicas=config.replicas,
                 metrics_port=MANAGEMENT_PORT,
             ),

@@ -53,8 +53,6 @@ class ServerIntent:
     processes: tuple[Process, ...]
     callers: tuple[str, ...]
     """Parts whose pods may connect to its ports."""
-    port: str
-    """The port by which clients know it; others are for its own pods and for those that are told."""
     replicas: int = 1
     storage: str = ""
     """Volume of each replica at /data; empty: none."""
