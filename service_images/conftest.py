@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import os
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import nats
 import psutil
 import psycopg
 import pytest
@@ -136,6 +138,56 @@ def service_database(postgres_server: PostgresServer) -> Iterator[Callable[[str]
     with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
         for service in made:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(service)))
+
+
+class NatsServer:
+    """A NATS server with JetStream."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        """Run it until it takes connections."""
+        program = str(Path(sys.executable).with_name("nats-server"))
+        command = [program, "-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", str(self._folder)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise AssertionError("nats-server does not start")
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
+
+    def make_buckets(self, *names: str) -> None:
+        """Key-value buckets, as the platform provisions them."""
+
+        async def make() -> None:
+            connection = await nats.connect(self.url)
+            for name in names:
+                await connection.jetstream().create_key_value(bucket=name)
+            await connection.close()
+
+        asyncio.run(make())
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A server of the test's own."""
+    made = NatsServer(tmp_path / "nats")
+    yield made
+    made.kill()
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from kit import app, events, logs, rest, server, telemetry
+from kit import events, service
 from kit.database import Database
 from kit.kafka import Events
 from kit.settings import ServiceSettings
@@ -43,24 +42,17 @@ def create(settings: AuditSettings) -> Starlette:
     ledger = Ledger(database, keys, signer, settings.origin)
     api = Api(database, ledger, keys, note.verifier(settings.origin, signer.public_key()))
 
-    async def take(batch: object) -> None:
-        await ledger.append(batch)  # pyright: ignore[reportArgumentType]
+    async def take(batch: Sequence[dict[str, Any]]) -> None:
+        await ledger.append(batch)
 
     follower = Events(settings, events.topics(), take) if settings.kafka_bootstrap else None
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await database.open()
-        following = asyncio.create_task(follower.run()) if follower else None
-        yield
-        if following:
-            following.cancel()
-        await database.close()
-
-    checks: dict[str, app.Check] = {"postgres": database.check}
-    if follower:
-        checks["kafka"] = follower.check
-    return app.create(rest.routes("Audit", api.operations()), checks, lifespan)
+    return service.create(
+        "Audit",
+        api.operations(),
+        database=database,
+        beside=[follower] if follower else [],
+        checks={"kafka": follower.check} if follower else {},
+    )
 
 
 def main() -> int:
@@ -68,10 +60,8 @@ def main() -> int:
     if len(sys.argv) > 1:
         return verify.main(sys.argv[1:])
     settings = AuditSettings()  # pyright: ignore[reportCallIssue]
-    logs.configure(settings)
-    telemetry.configure_tracing(settings)
-    server.run(create(settings), settings)
-    return 0
+    service.prepare(settings)
+    return service.run(create(settings), settings)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from typing import Any
 
-from kit import app, logs, rest, server, telemetry
+from kit import service
 from kit.bus import Bus
 from kit.database import Database
 from kit.kafka import Events
@@ -31,36 +30,25 @@ def create(settings: BillingSettings) -> Starlette:
     database = Database(settings)
     bus = Bus(settings) if settings.nats_url else None
 
-    async def take(batch: object) -> None:
-        await intake.take(database, batch)  # pyright: ignore[reportArgumentType]
+    async def take(batch: Sequence[dict[str, Any]]) -> None:
+        await intake.take(database, batch)
 
     follower = Events(settings, [TOPIC], take) if settings.kafka_bootstrap else None
-    budgets = Budgets(database, bus) if bus else None
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await database.open()
-        tasks = [asyncio.create_task(part.run()) for part in (follower, budgets) if part is not None]
-        yield
-        for task in tasks:
-            task.cancel()
-        if bus:
-            await bus.close()
-        await database.close()
-
-    checks: dict[str, app.Check] = {"postgres": database.check}
-    if follower:
-        checks["kafka"] = follower.check
-    return app.create(rest.routes("Billing", Api(database).operations()), checks, lifespan)
+    return service.create(
+        "Billing",
+        Api(database).operations(),
+        database=database,
+        beside=[part for part in (follower, Budgets(database, bus) if bus else None) if part],
+        close=[bus.close] if bus else [],
+        checks={"kafka": follower.check} if follower else {},
+    )
 
 
 def main() -> int:
     """Serve."""
     settings = BillingSettings()
-    logs.configure(settings)
-    telemetry.configure_tracing(settings)
-    server.run(create(settings), settings)
-    return 0
+    service.prepare(settings)
+    return service.run(create(settings), settings)
 
 
 if __name__ == "__main__":

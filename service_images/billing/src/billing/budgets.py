@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 from kit import logs
-from kit.bus import Bus
+from kit.bus import Bus, key
 from kit.database import Database
 from nats.errors import Error as NatsError
 
@@ -47,5 +47,5 @@ class Budgets:
             found = {"budget_usd": float(limit), "spent_usd": float(spent[tenant]), "period": f"{period:%Y-%m}"}
             content = msgspec.json.encode(found)
             if self._told.get(tenant) != content:
-                await self._bus.put(BUCKET, tenant, content)
+                await self._bus.put(BUCKET, key(tenant), content)
                 self._told[tenant] = content

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import nats
 from nats.aio.client import Client
+from nats.js.errors import NoKeysError
 
 from kit import logs
 from kit.settings import ServiceSettings
 
 log = logs.get("kit.bus")
+
+
+_PLAIN = re.compile(r"[^A-Za-z0-9_-]")
+_QUOTED = re.compile(r"=([0-9A-F]{2})")
+
+
+def key(*parts: str) -> str:
+    """A key of a bucket from parts of any text, joined by dots; each character that NATS does not take is `=XX`."""
+    return ".".join(
+        _PLAIN.sub(lambda found: "".join(f"={byte:02X}" for byte in found[0].encode()), part) for part in parts
+    )
+
+
+def parts(key: str) -> list[str]:
+    """What `key` was made of."""
+    return [
+        _QUOTED.sub(lambda found: chr(int(found[1], 16)), part).encode("latin-1").decode(errors="replace")
+        for part in key.split(".")
+    ]
 
 
 def options(settings: ServiceSettings) -> dict[str, Any]:
@@ -48,6 +69,21 @@ class Bus:
         client = await self._connected()
         store = await client.jetstream(timeout=5).key_value(bucket)
         await store.put(key, value)
+
+    async def delete(self, bucket: str, key: str) -> None:
+        """Take a key away; who follows is told."""
+        client = await self._connected()
+        store = await client.jetstream(timeout=5).key_value(bucket)
+        await store.delete(key)
+
+    async def keys(self, bucket: str) -> list[str]:
+        """All keys that have a value."""
+        client = await self._connected()
+        store = await client.jetstream(timeout=5).key_value(bucket)
+        try:
+            return await store.keys()
+        except NoKeysError:
+            return []
 
     async def close(self) -> None:
         """Send what is waiting, and go."""

@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from kit.errors import ApiError
+from kit.directory import ADMIN, Grant, bearer
+from kit.errors import ApiError, ErrorType
 
 MAX_BODY_BYTES = 8 * 2**20
 _ERROR = {
@@ -31,7 +32,16 @@ _ERROR = {
         }
     },
 }
-_NAMES = {400: "What was sent is wrong.", 404: "There is no such thing.", 409: "It is in another state.", 503: "Later."}
+ANYBODY = Grant("default", scopes=(ADMIN,))
+"""Who calls where nobody is asked for a key: whoever the gateway let in."""
+_NAMES = {
+    401: "No key that is known.",
+    403: "The key may not do this.",
+    400: "What was sent is wrong.",
+    404: "There is no such thing.",
+    409: "It is in another state.",
+    503: "Later.",
+}
 
 
 class Model(BaseModel):
@@ -47,6 +57,8 @@ class Nothing(Model):
 Query = TypeVar("Query", bound=Model)
 Body = TypeVar("Body")
 Handler = Callable[["Call[Any, Any]"], Awaitable[Any]]
+Authenticate = Callable[[str], Awaitable[Grant]]
+"""What the holder of an API key may do. Raises ApiError(401)."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,7 @@ class Call(Generic[Query, Body]):
     path: dict[str, Any]
     query: Query
     body: Body
+    caller: Grant = ANYBODY
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,10 @@ class Operation:
     failures: tuple[int, ...] = ()
     """Statuses besides 400 and 503 that it may answer with."""
     media: str = "application/json"
+    scope: str | None = None
+    """What a caller's key must allow; None: no key is asked for."""
+    raw: bool = False
+    """The handler reads the body itself."""
 
 
 def _problem(error: ValidationError, where: str) -> ApiError:
@@ -118,8 +135,8 @@ def _query(request: Request, model: type[Model]) -> Model:
         raise _problem(error, "query") from None
 
 
-def routes(title: str, operations: Sequence[Operation]) -> list[Route]:
-    """The routes of all operations, and /openapi.json."""
+def routes(title: str, operations: Sequence[Operation], authenticate: Authenticate | None = None) -> list[Route]:
+    """The routes of all operations, and /openapi.json. Without `authenticate` every caller is `ANYBODY`."""
     described = document(title, operations)
 
     async def describe(_: Request) -> Response:
@@ -128,25 +145,39 @@ def routes(title: str, operations: Sequence[Operation]) -> list[Route]:
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, {})[operation.method] = operation
-    found = [Route(path, _endpoint(own), methods=list(own)) for path, own in by_path.items()]
+    found = [Route(path, _endpoint(own, authenticate), methods=list(own)) for path, own in by_path.items()]
     return [*found, Route("/openapi.json", describe)]
 
 
-def _endpoint(operations: dict[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
-    adapters = {m: TypeAdapter(o.body) if o.body is not None else None for m, o in operations.items()}
+async def _caller(request: Request, scope: str | None, authenticate: Authenticate | None) -> Grant:
+    if scope is None or authenticate is None:
+        return ANYBODY
+    caller = await authenticate(bearer(request.headers))
+    if not caller.allows(scope):
+        raise ApiError(403, f'The API key lacks the scope "{scope}".', ErrorType.PERMISSION, code="missing_scope")
+    return caller
+
+
+def _endpoint(
+    operations: dict[str, Operation], authenticate: Authenticate | None
+) -> Callable[[Request], Awaitable[Response]]:
+    adapters = {m: TypeAdapter(o.body) if o.body is not None and not o.raw else None for m, o in operations.items()}
     answers = {m: TypeAdapter(o.answer) for m, o in operations.items()}
 
     async def endpoint(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
         operation = operations[method]
+        caller = await _caller(request, operation.scope, authenticate)
         for name, pattern, _ in operation.parameters:
             if not re.fullmatch(pattern, str(request.path_params[name])):
                 raise ApiError(400, f"{name}: it must match {pattern}", param=name)
         body = await _body(request, adapters[method])
-        call = Call(request, dict(request.path_params), _query(request, operation.query), body)
+        call = Call(request, dict(request.path_params), _query(request, operation.query), body, caller)
         result = await operation.handler(call)
         if isinstance(result, Response):
             return result
+        if operation.status == 204:
+            return Response(status_code=204)
         content = answers[method].dump_json(result, by_alias=True)
         return Response(content, operation.status, media_type="application/json")
 
@@ -161,7 +192,10 @@ def document(title: str, operations: Sequence[Operation]) -> dict[str, Any]:
         path = operation.path.replace(":path}", "}")
         paths.setdefault(path, {})[operation.method.lower()] = _described(operation, schemas)
     info = {"title": title, "version": "1.0.0"}
-    return {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
+    parts: dict[str, Any] = {"schemas": schemas}
+    if any(operation.scope is not None for operation in operations):
+        parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    return {"openapi": "3.1.0", "info": info, "paths": paths, "components": parts}
 
 
 def _schema(kind: Any, schemas: dict[str, Any], mode: Any) -> dict[str, Any]:
@@ -171,14 +205,15 @@ def _schema(kind: Any, schemas: dict[str, Any], mode: Any) -> dict[str, Any]:
 
 
 def _described(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
-    text = {
-        name: _NAMES.get(status, "Refused.") for status in (*operation.failures, 400, 503) for name in [str(status)]
-    }
+    refusals = (401, 403) if operation.scope is not None else ()
+    statuses = (*operation.failures, *refusals, 400, 503)
+    text = {str(status): _NAMES.get(status, "Refused.") for status in statuses}
     failure = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     answers: dict[str, Any] = {s: {"description": d, "content": failure} for s, d in sorted(text.items())}
     json_answer = operation.media == "application/json"
     schema = _schema(operation.answer, schemas, "serialization") if json_answer else {"type": "string"}
-    answers[str(operation.status)] = {"description": "Done.", "content": {operation.media: {"schema": schema}}}
+    content = {} if operation.status == 204 else {"content": {operation.media: {"schema": schema}}}
+    answers[str(operation.status)] = {"description": "Done.", **content}
     parameters: list[dict[str, Any]] = [
         {
             "name": name,
@@ -193,8 +228,10 @@ def _described(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     for name, described in query.get("properties", {}).items():
         required = name in query.get("required", [])
         parameters.append({"name": name, "in": "query", "required": required, "schema": described})
-    found: dict[str, Any] = {"summary": operation.summary, "parameters": parameters, "responses": answers}
+    security = {"security": [{"key": []}]} if operation.scope is not None else {}
+    found: dict[str, Any] = {"summary": operation.summary, **security, "parameters": parameters, "responses": answers}
     if operation.body is not None:
-        content = {"application/json": {"schema": _schema(operation.body, schemas, "validation")}}
-        found["requestBody"] = {"required": True, "content": content}
+        kind = "multipart/form-data" if operation.raw else "application/json"
+        sent = {kind: {"schema": _schema(operation.body, schemas, "validation")}}
+        found["requestBody"] = {"required": True, "content": sent}
     return found

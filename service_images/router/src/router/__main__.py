@@ -27,6 +27,7 @@ from router.live import LiveTable
 from router.measure import Measures
 from router.routes import RouteTableError, load
 from router.shared import SharedLimits
+from router.tenants import Tenants
 
 log = logs.get("router")
 
@@ -107,10 +108,12 @@ def main() -> int:
         take = discovery.rebase
         followers.append(discovery)
     if settings.nats_url:
-        # Where route tables come from and limits are shared; without it, file and replica alone count.
+        # Where route tables, tenants and budgets come from and limits are shared; without it, the file and what this
+        # replica counts itself hold.
         login = bus.options(settings)
         followers.append(LiveTable(settings.nats_url, take, login))
         followers.append(SharedLimits(settings.nats_url, core, login))
+        followers.append(Tenants(settings.nats_url, core, login))
     if settings.kafka_bootstrap:
         from kit import kafka
 

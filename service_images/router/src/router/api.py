@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+from kit.directory import bearer, unknown
 from kit.errors import ApiError, ErrorType
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from starlette.routing import Route
 
 from router.core import Core
 from router.routes import ModelRoute
+from router.tenancy import Account
 
 CREATED = 1_767_225_600
 """`created` of every model: the API wants a time, and a route has none."""
@@ -59,21 +61,31 @@ class RouterApi:
     def _describe(route: ModelRoute) -> dict[str, Any]:
         return {"id": route.model, "object": "model", "created": CREATED, "owned_by": route.owned_by}
 
-    async def models(self, _: Request) -> Response:
-        """List the models."""
-        return JSONResponse({"object": "list", "data": [self._describe(r) for r in self._core.table.routes]})
+    def _account(self, request: Request) -> Account:
+        key = bearer(request.headers).encode()
+        account = self._core.accounts.find(key, request.headers.get("x-client-id", "").encode())
+        if account is None:
+            raise unknown()
+        return account
+
+    async def models(self, request: Request) -> Response:
+        """List the models that the caller may use."""
+        allowed = self._account(request).models
+        routes = [route for route in self._core.table.routes if not allowed or route.model in allowed]
+        return JSONResponse({"object": "list", "data": [self._describe(route) for route in routes]})
 
     async def model(self, request: Request) -> Response:
         """Describe one model."""
-        name = request.path_params["model"]
+        name, allowed = request.path_params["model"], self._account(request).models
         route = self._core.table.find(name)
-        if route is None:
+        if route is None or (allowed and name not in allowed):
             message = f"The model `{name[:256]}` does not exist."
             raise ApiError(404, message, ErrorType.NOT_FOUND, param="model", code="model_not_found")
         return JSONResponse(self._describe(route))
 
     async def feedback(self, request: Request) -> Response:
         """Let a bandit learn from a user."""
+        self._account(request)
         try:
             given = Feedback.model_validate_json(await _body(request))
         except ValidationError as error:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from typing import Any
+
+from kit.directory import Grant
 
 from router.routes import RouteTable, Tenant
 
 ANONYMOUS = "default"
 """The tenant of everybody where the table has none."""
+INFERENCE = "inference"
+"""Scope of a key that may ask models."""
 
 
 class Bucket:
@@ -57,6 +62,7 @@ class Account:
     """A tenant's state in this process."""
 
     __slots__ = (
+        "billed",
         "budget",
         "held",
         "held_elsewhere",
@@ -67,6 +73,7 @@ class Account:
         "spent",
         "spent_elsewhere",
         "tokens",
+        "told",
         "took_requests",
         "took_tokens",
     )
@@ -86,6 +93,10 @@ class Account:
         """The same, in other replicas, as far as they have told."""
         self.took_requests = self.took_tokens = 0
         """Since the start, to tell other replicas."""
+        self.billed = 0.0
+        """US dollars that Billing knows of and this replica does not; negative where it is the other way round."""
+        self.told: tuple[float, str] = (0.0, "")
+        """What Billing said last: US dollars, and of which month."""
 
     def admit(self, tokens: int, cost: float, now: float) -> Refusal | None:
         """Take about `tokens` and `cost` from the limits, or say which is in the way. Requests are counted before."""
@@ -98,7 +109,18 @@ class Account:
         return None
 
     def _committed(self) -> float:
-        return self.spent + self.held + self.spent_elsewhere + self.held_elsewhere
+        return self.billed + self.spent + self.held + self.spent_elsewhere + self.held_elsewhere
+
+    def bill(self, budget: float, spent: float, period: str) -> None:
+        """What Billing says. It learns late of what routers count at once, so that the larger of both holds.
+
+        Within a month less is believed only if Billing takes back what it said, as when a credit is granted.
+        """
+        before, month = self.told
+        missing = spent - self.spent - self.spent_elsewhere
+        again = period != month or spent < before
+        self.billed = missing if again else max(self.billed, missing)
+        self.budget, self.told = budget, (spent, period)
 
     def ask(self, now: float) -> float:
         """Take one request from the rate: 0, or the seconds until there is one."""
@@ -126,40 +148,93 @@ class Account:
 
 
 class Accounts:
-    """All tenants of a table. State outlives a reload as long as a tenant's limits stay as they are."""
+    """All tenants: a table's, and over these the User service's, which come and go one by one.
+
+    State outlives a reload as long as a tenant's limits stay as they are.
+    """
 
     def __init__(self, table: RouteTable, now: float, before: Accounts | None = None) -> None:
         self._kept: dict[str, tuple[Tenant, Account]] = {}
+        self._table = {tenant.id: tenant for tenant in table.tenants or (Tenant(id=ANONYMOUS),)}
         self._by_key: dict[bytes, Account] = {}
         self._by_client: dict[bytes, Account] = {}
-        for tenant in table.tenants or (Tenant(id=ANONYMOUS),):
-            account = self._account(tenant, now, before)
-            self._kept[tenant.id] = (tenant, account)
+        self._live: dict[str, Tenant] = before._live if before else {}
+        self._grants: dict[bytes, Grant] = before._grants if before else {}
+        self._budgets: dict[str, tuple[float, float, str]] = before._budgets if before else {}
+        for tenant in self._table.values():
+            account = self._account(self._live.get(tenant.id, tenant), now, before)
             self._by_key |= {bytes.fromhex(key): account for key in tenant.keys}
             self._by_client |= {name.encode(): account for name in tenant.clients}
+        for tenant in self._live.values():
+            if tenant.id not in self._table:
+                self._account(tenant, now, before)
         self._anybody = None if table.tenants else self._kept[ANONYMOUS][1]
 
-    @staticmethod
-    def _account(tenant: Tenant, now: float, before: Accounts | None) -> Account:
+    def _account(self, tenant: Tenant, now: float, before: Accounts | None) -> Account:
         fresh = Account(tenant, now)
         known = before._kept.get(tenant.id) if before else None
-        if known is None:
-            return fresh
-        earlier, account = known  # the same object: requests under way settle with it
-        account.models, account.budget = fresh.models, fresh.budget
-        if earlier.requests_per_minute != tenant.requests_per_minute:
-            account.requests = fresh.requests
-        if earlier.tokens_per_minute != tenant.tokens_per_minute:
-            account.tokens = fresh.tokens
-        return account
+        if known is not None:
+            earlier, account = known  # the same object: requests under way settle with it
+            account.models, account.budget = fresh.models, fresh.budget
+            if earlier.requests_per_minute != tenant.requests_per_minute:
+                account.requests = fresh.requests
+            if earlier.tokens_per_minute != tenant.tokens_per_minute:
+                account.tokens = fresh.tokens
+            fresh = account
+        if (said := self._budgets.get(tenant.id)) is not None:
+            fresh.bill(*said)
+        self._kept[tenant.id] = (tenant, fresh)
+        return fresh
+
+    # --- what is told while the router runs -------------------------------------------------------
+
+    def keep(self, tenant: Tenant, now: float) -> None:
+        """A tenant is there, or has other limits."""
+        self._live[tenant.id] = tenant
+        self._account(tenant, now, self)
+
+    def drop(self, name: str) -> None:
+        """A tenant is gone; keys that still name it lead nowhere."""
+        self._live.pop(name, None)
+        if name not in self._table:
+            self._kept.pop(name, None)
+
+    def grant(self, digest: bytes, grant: Grant | None) -> None:
+        """What a key may do from now on; None: nothing."""
+        if grant is None:
+            self._grants.pop(digest, None)
+        else:
+            self._grants[digest] = grant
+
+    def budget(self, name: str, said: tuple[float, float, str] | None) -> None:
+        """What Billing says of a tenant: budget, spent, month; None: it has no budget any more."""
+        if said is None:
+            self._budgets.pop(name, None)
+        else:
+            self._budgets[name] = said
+        if (known := self._kept.get(name)) is not None:
+            tenant, account = known
+            if said is not None:
+                account.bill(*said)
+            else:
+                account.budget, account.billed = tenant.budget_usd, 0.0
+
+    # --- who calls --------------------------------------------------------------------------------
 
     def find(self, key: bytes, client: bytes) -> Account | None:
         """The account of an API key, or of a client that the gateway has authenticated."""
         if self._anybody is not None:
             return self._anybody
-        if key:
-            return self._by_key.get(hashlib.sha256(key).digest())
-        return self._by_client.get(client)
+        if not key:
+            return self._by_client.get(client)
+        digest = hashlib.sha256(key).digest()
+        grant = self._grants.get(digest)
+        if grant is None:
+            return self._by_key.get(digest)
+        if not grant.allows(INFERENCE) or (grant.expires is not None and grant.expires <= time.time()):
+            return None
+        known = self._kept.get(grant.tenant)
+        return known[1] if known is not None else None
 
     def all(self) -> list[Account]:
         """Every account."""

@@ -1,0 +1,117 @@
+"""Who may call: tenants and hashed API keys as the User service tells them through NATS, in the memory of each replica.
+
+Two kinds of entries in the bucket `tenants`: `t.<tenant>` with the tenant's limits, and `k.<SHA-256 of the key>` with
+what the key may do. A key that is revoked is an entry that is gone, which every replica is told within milliseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from kit import bus
+from kit.errors import ApiError, ErrorType
+from kit.following import Following
+
+BUCKET = "tenants"
+TENANT, KEY = "t", "k"
+ADMIN = "admin"
+"""Scope of an operator's key: it may do everything, for every tenant."""
+
+
+class TenantEntry(msgspec.Struct, frozen=True):
+    """A tenant, and what it may use; 0 and none: no limit."""
+
+    id: str
+    models: tuple[str, ...] = ()
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What the holder of an API key may do."""
+
+    tenant: str
+    id: str = ""
+    user: str = ""
+    scopes: tuple[str, ...] = ()
+    """None: everything of the tenant's, but what needs `admin`."""
+    expires: float | None = None
+    """Seconds since 1970."""
+
+    def allows(self, scope: str) -> bool:
+        """Whether it may do this; what is called "" every key may do."""
+        return not scope or ADMIN in self.scopes or (scope != ADMIN and (not self.scopes or scope in self.scopes))
+
+    @property
+    def operator(self) -> bool:
+        """Whether it is a key of those who run the platform."""
+        return ADMIN in self.scopes
+
+    def fresh(self) -> bool:
+        """Whether it has not expired."""
+        return self.expires is None or self.expires > time.time()
+
+
+_tenant = msgspec.json.Decoder(TenantEntry)
+_grant = msgspec.json.Decoder(Grant)
+
+
+def digest(key: str) -> str:
+    """What is kept of a key."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def bearer(headers: Mapping[str, str]) -> str:
+    """The API key of a request, as OpenAI's clients send it or as x-api-key; empty: there is none."""
+    value = headers.get("authorization", "")
+    return value[7:].strip() if value[:7].lower() == "bearer " else headers.get("x-api-key", "")
+
+
+def unknown() -> ApiError:
+    """The answer to who shows no key, or one that is not known, expired or revoked."""
+    message = "The API key is missing or not known."
+    return ApiError(401, message, ErrorType.AUTHENTICATION, code="invalid_api_key")
+
+
+class Directory:
+    """Follows the bucket for ever; answers from memory."""
+
+    def __init__(self, url: str, login: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self.tenants: dict[str, TenantEntry] = {}
+        self.grants: dict[bytes, Grant] = {}
+        """By the digest of the key."""
+        self.changed: Callable[[str, str], None] = lambda _kind, _name: None
+        """Told which entry is another one or gone: its kind, and the tenant's id or the key's digest in hex."""
+        self._following = Following(url, BUCKET, self.take, login)
+
+    async def run(self) -> None:
+        """For ever."""
+        await self._following.run()
+
+    def take(self, key: str, value: bytes | None) -> None:
+        """One entry, or that it is gone."""
+        kind, name = bus.parts(key)
+        if kind == TENANT:
+            if value is None:
+                self.tenants.pop(name, None)
+            else:
+                self.tenants[name] = _tenant.decode(value)
+        elif kind == KEY:
+            if value is None:
+                self.grants.pop(bytes.fromhex(name), None)
+            else:
+                self.grants[bytes.fromhex(name)] = _grant.decode(value)
+        self.changed(kind, name)
+
+    def find(self, key: str) -> Grant:
+        """What the holder of a key may do. Raises ApiError(401) for a key that is not known any more, or not yet."""
+        grant = self.grants.get(hashlib.sha256(key.encode()).digest()) if key else None
+        if grant is None or not grant.fresh():
+            raise unknown()
+        return grant

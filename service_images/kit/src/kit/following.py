@@ -1,0 +1,116 @@
+"""Follows key-value buckets of NATS: every value that is there, then each change, within milliseconds.
+
+A lost connection is made anew and the bucket read again, so that nothing written meanwhile is missed; keys that are
+gone by then are told as such. While NATS is away, whoever follows goes on with what it knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js.errors import BucketNotFoundError
+
+from kit import bus, logs
+
+log = logs.get("kit.following")
+Take = Callable[[str, bytes | None], None]
+"""Is given a key and its value; None: it is gone. What it raises is logged, and changes nothing else."""
+_BACKOFF_S = (0.2, 5.0)
+_WAIT_S = 0.5
+_ALL = ">"
+
+
+class Following:
+    """Hands what a bucket holds to `take`."""
+
+    def __init__(
+        self, url: str, bucket: str, take: Take, login: Mapping[str, Any] = MappingProxyType({}), keys: str = _ALL
+    ) -> None:
+        self._url, self._bucket, self._take, self._login, self._keys = url, bucket, take, login, keys
+        self._known: dict[str, int] = {}
+        self.complete = False
+        """Whether all that was there at first has been told."""
+
+    async def run(self) -> None:
+        """For ever."""
+        low, high = _BACKOFF_S
+        pause = low
+        while True:
+            try:
+                await self._follow()
+                pause = low
+            except BucketNotFoundError:
+                pause = low  # nobody has written to it yet
+            except (NatsError, OSError, TimeoutError) as error:
+                log.warning("NATS does not answer", bucket=self._bucket, reason=repr(error), again_in_s=round(pause, 1))
+                pause = min(pause * 2, high)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+
+    async def _follow(self) -> None:
+        lost = asyncio.Event()
+
+        async def on_lost() -> None:
+            lost.set()
+
+        connection = await bus.connect(
+            self._url,
+            self._login,
+            allow_reconnect=False,  # a new connection reads everything anew
+            connect_timeout=2,
+            disconnected_cb=on_lost,
+            closed_cb=on_lost,
+            ping_interval=10,
+            max_outstanding_pings=2,
+        )
+        try:
+            store = await connection.jetstream().key_value(self._bucket)
+            watcher = await store.watch(self._keys)
+            ended = asyncio.create_task(lost.wait())
+            seen: set[str] = set()
+            try:
+                while not ended.done():
+                    update = asyncio.create_task(watcher.updates(timeout=_WAIT_S))
+                    await asyncio.wait({update, ended}, return_when=asyncio.FIRST_COMPLETED)
+                    if not update.done():
+                        update.cancel()
+                        return
+                    if update.exception() is not None:
+                        if not isinstance(update.exception(), NatsTimeout):
+                            return
+                        continue
+                    entry = update.result()
+                    if entry is None:
+                        self._forget(seen)
+                        continue
+                    seen.add(entry.key)
+                    gone = entry.operation in ("DEL", "PURGE")
+                    self._tell(entry.key, None if gone else entry.value or b"", entry.revision or 0)
+            finally:
+                ended.cancel()
+        finally:
+            await connection.close()
+
+    def _forget(self, seen: set[str]) -> None:
+        """All that is there has been told: what was there before and is no more has gone meanwhile."""
+        self.complete = True
+        for key in self._known.keys() - seen:
+            self._tell(key, None, 0)
+
+    def _tell(self, key: str, value: bytes | None, revision: int) -> None:
+        if value is None:
+            if self._known.pop(key, None) is None:
+                return
+        elif self._known.get(key) == revision:
+            return
+        else:
+            self._known[key] = revision
+        try:
+            self._take(key, value)
+        except Exception as error:
+            log.error("a value is not taken", bucket=self._bucket, key=key, reason=str(error))

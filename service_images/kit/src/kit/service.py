@@ -1,0 +1,73 @@
+"""A service put together: its operations, what runs beside them, and what has to be open meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Protocol
+
+from starlette.applications import Starlette
+
+from kit import app, logs, rest, server, telemetry
+from kit.database import Database
+from kit.rest import Authenticate, Operation
+from kit.settings import ServiceSettings
+
+log = logs.get("kit.service")
+
+
+class Runs(Protocol):
+    """What goes on beside the requests."""
+
+    async def run(self) -> None:
+        """For ever."""
+        ...
+
+
+def create(
+    title: str,
+    operations: Sequence[Operation],
+    *,
+    database: Database | None = None,
+    beside: Sequence[Runs] = (),
+    close: Sequence[Callable[[], Awaitable[None]]] = (),
+    checks: dict[str, app.Check] | None = None,
+    authenticate: Authenticate | None = None,
+) -> Starlette:
+    """The application. Opened: the database, then what runs beside; closed the other way round."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            if database is not None:
+                await database.open()
+                stack.push_async_callback(database.close)
+            for closing in close:
+                stack.push_async_callback(closing)
+            tasks = [asyncio.create_task(part.run()) for part in beside]
+            for task in tasks:
+                task.add_done_callback(_ended)
+                stack.callback(task.cancel)
+            yield
+
+    found: dict[str, app.Check] = {"postgres": database.check} if database is not None else {}
+    return app.create(rest.routes(title, operations, authenticate), found | (checks or {}), lifespan)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """What runs for ever has ended: a fault of ours, and not to be kept quiet."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a part of the service has ended", exc_info=error)
+
+
+def run(application: Starlette, settings: ServiceSettings) -> int:
+    """Serve until the process is told to stop."""
+    server.run(application, settings)
+    return 0
+
+
+def prepare(settings: ServiceSettings) -> None:
+    """Logs and traces, before anything else."""
+    logs.configure(settings)
+    telemetry.configure_tracing(settings)

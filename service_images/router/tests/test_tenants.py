@@ -1,0 +1,137 @@
+"""Tenants, keys and budgets as User and Billing tell them, over a real NATS server."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import msgspec
+import nats
+import pytest
+from kit import bus
+from router.__main__ import create
+from router.core import Core
+from router.front import Front
+from router.routes import RouteTable
+from router.tenants import Tenants
+
+from .conftest import serve
+
+WITHIN_S = 1.0
+KEY = "cf-a-key"
+DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
+
+
+class Governed:
+    """A router that follows NATS, and who writes there."""
+
+    def __init__(self, server: Any, upstream: str) -> None:
+        server.make_buckets("tenants", "budgets")
+        self._server = server
+        target = {"upstream": upstream, "output_price": 1_000_000}
+        operator = {"id": "default", "keys": [hashlib.sha256(b"cf-operator").hexdigest()]}
+        table = {"routes": [{"model": "m", "targets": [target]}], "tenants": [operator]}
+        self.core = Core(RouteTable.model_validate(table))
+        followers = [Tenants(server.url, self.core, {})]
+        self._running, self._thread, url = serve(create(self.core, *followers), Front.of(self.core))
+        self.client = httpx.Client(base_url=url, trust_env=False)
+
+    def write(self, bucket: str, *key: str, **value: Any) -> None:
+        """One entry; without a value it goes."""
+
+        async def put() -> None:
+            connection = await nats.connect(self._server.url)
+            store = await connection.jetstream().key_value(bucket)
+            if value:
+                await store.put(bus.key(*key), msgspec.json.encode(value))
+            else:
+                await store.delete(bus.key(*key))
+            await connection.close()
+
+        asyncio.run(put())
+
+    def status(self, key: str = KEY) -> int:
+        """Of one question."""
+        body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+        headers = {"authorization": f"Bearer {key}"}
+        return self.client.post("/v1/chat/completions", json=body, headers=headers).status_code
+
+    def becomes(self, status: int, within_s: float = WITHIN_S) -> bool:
+        """Whether it answers so within the time."""
+        deadline = time.monotonic() + within_s
+        while (found := self.status()) != status and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return found == status
+
+    def stop(self) -> None:
+        """End it."""
+        self.client.close()
+        self._running.should_exit = True
+        self._thread.join()
+
+
+@pytest.fixture
+def governed(targets: Callable[[int], list[Any]], nats_server: Any) -> Iterator[Governed]:
+    (target,) = targets(1)
+    made = Governed(nats_server, target.url)
+    made.write("tenants", "t", "acme", id="acme")
+    made.write("tenants", "k", DIGEST, tenant="acme", id="1", scopes=["inference"])
+    assert made.becomes(200, 10)
+    yield made
+    made.stop()
+
+
+def test_a_revoked_key_is_refused_within_a_second(governed: Governed) -> None:
+    governed.write("tenants", "k", DIGEST)
+    assert governed.becomes(401)
+
+
+def test_a_key_that_lacks_the_scope_is_refused(governed: Governed) -> None:
+    governed.write("tenants", "k", DIGEST, tenant="acme", id="1", scopes=["prompts"])
+    assert governed.becomes(401)
+
+
+def test_a_key_ends_when_it_expires(governed: Governed) -> None:
+    governed.write("tenants", "k", DIGEST, tenant="acme", id="1", expires=time.time() + 0.5)
+    assert governed.becomes(401, 2)
+
+
+def test_a_tenant_that_is_gone_has_no_keys(governed: Governed) -> None:
+    governed.write("tenants", "t", "acme")
+    assert governed.becomes(401)
+
+
+def test_a_tenants_limits_hold_within_a_second(governed: Governed) -> None:
+    governed.write("tenants", "t", "acme", id="acme", requests_per_minute=1)
+    assert governed.becomes(429)
+
+
+def test_a_budget_that_is_used_up_holds_within_a_second(governed: Governed) -> None:
+    governed.write("budgets", "acme", budget_usd=1.0, spent_usd=2.0, period="2026-11")
+    assert governed.becomes(429)
+    governed.write("budgets", "acme", budget_usd=1000.0, spent_usd=2.0, period="2026-11")
+    assert governed.becomes(200)
+
+
+def test_what_billing_does_not_know_yet_counts(governed: Governed) -> None:
+    """Three US dollars an answer, counted by the router at once; Billing says zero for ever."""
+    governed.write("budgets", "acme", budget_usd=2000.0, spent_usd=0.0, period="2026-11")
+    deadline = time.monotonic() + WITHIN_S
+    while governed.core.accounts.find(KEY.encode(), b"").budget != 2000.0 and time.monotonic() < deadline:  # type: ignore[union-attr]
+        time.sleep(0.01)
+    account = governed.core.accounts.find(KEY.encode(), b"")
+    assert account is not None
+    account.spent += 1999.0
+    governed.write("budgets", "acme", budget_usd=2000.0, spent_usd=0.0, period="2026-11")
+    assert governed.status() == 429
+
+
+def test_a_key_of_the_table_works_without_anything_from_nats(governed: Governed, nats_server: Any) -> None:
+    nats_server.kill()
+    assert governed.status("cf-operator") == 200
+    assert governed.status() == 200, "what was told before still holds"
+    nats_server.start()

@@ -1,0 +1,93 @@
+"""Starts User."""
+
+from __future__ import annotations
+
+import asyncio
+
+from kit import service
+from kit.bus import Bus
+from kit.database import Database
+from kit.errors import ApiError
+from kit.settings import ServiceSettings
+from pydantic import SecretStr
+from starlette.applications import Starlette
+
+from user import keys
+from user.api import Api
+from user.keys import Told
+from user.login import Logins
+
+
+class UserSettings(ServiceSettings):
+    """User's settings."""
+
+    name: str = "user"
+    installation_tenant: str = "default"
+    installation_key: SecretStr = SecretStr("")
+    """The operator's key, which may do everything; another one here revokes the one before."""
+    oidc_issuer: str = ""
+    """Of the identity provider, such as https://keycloak/realms/platform; empty: no logins."""
+    oidc_client: str = "cogniforge"
+    oidc_secret: SecretStr = SecretStr("")
+    oidc_redirect: str = ""
+    """This service's /v1/callback, as browsers reach it."""
+
+
+class Installing:
+    """Has the operator's key be the one that the settings say, as soon as the database answers."""
+
+    def __init__(self, database: Database, tenant: str, key: str, told: Told | None) -> None:
+        self._database, self._tenant, self._key, self._told = database, tenant, key, told
+        self.done = False
+
+    async def run(self) -> None:
+        """Until it is done."""
+        while not self.done:
+            try:
+                async with self._database.transaction() as connection:
+                    await keys.install(connection, self._tenant, self._key)
+                self.done = True
+            except ApiError:
+                await asyncio.sleep(1)
+        if self._told is not None:
+            self._told.wake()
+
+    async def check(self) -> str | None:
+        """Readiness."""
+        return None if self.done else "the operator's key is not installed yet"
+
+
+def create(settings: UserSettings) -> Starlette:
+    """The application."""
+    database = Database(settings)
+    nats = Bus(settings) if settings.nats_url else None
+    told = Told(database, nats) if nats else None
+    secret = settings.oidc_secret.get_secret_value()
+    logins = (
+        Logins(settings.oidc_issuer, settings.oidc_client, secret, settings.oidc_redirect)
+        if settings.oidc_issuer
+        else None
+    )
+    api = Api(database, told, logins)
+    key = settings.installation_key.get_secret_value()
+    installing = Installing(database, settings.installation_tenant, key, told) if key else None
+    return service.create(
+        "User",
+        api.operations(),
+        database=database,
+        beside=[part for part in (told, installing) if part],
+        close=[part.close for part in (nats, logins) if part],
+        checks={"key": installing.check} if installing else {},
+        authenticate=api.authenticate,
+    )
+
+
+def main() -> int:
+    """Serve."""
+    settings = UserSettings()
+    service.prepare(settings)
+    return service.run(create(settings), settings)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,370 @@
+"""User's REST operations."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, cast
+
+from kit import bus, directory, rest, telling
+from kit.database import Database
+from kit.directory import Grant
+from kit.errors import ApiError, ErrorType
+from kit.rest import Call, Nothing, Operation
+from psycopg.errors import UniqueViolation
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from user import keys, relations, tables
+from user.login import Logins
+from user.models import (
+    Answer,
+    IssuedKey,
+    Key,
+    Limits,
+    Listing,
+    Login,
+    NewKey,
+    NewTeam,
+    NewTenant,
+    NewUser,
+    Objects,
+    Policy,
+    Question,
+    Relation,
+    Relations,
+    Scope,
+    Tenant,
+    Tuple,
+    User,
+)
+
+_TENANT = ("tenant", r"[a-z0-9][a-z0-9-]{0,62}", "A tenant's id")
+_USER = ("user", r"[0-9a-f]{32}", "A user's id")
+_TEAM = ("team", r"[a-z0-9][a-z0-9-]{0,62}", "A team's id")
+_KEY = ("key", r"[0-9a-f]{32}", "A key's id")
+_ROLE = ("role", "owner|admin|editor|viewer|member", "What the user is to the tenant")
+ADMIN, MANAGE, ANY = Scope.ADMIN.value, Scope.MANAGE.value, ""
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document."""
+    return rest.document("User", Api.operations(cast("Api", Api)))
+
+
+class Api:
+    """The operations over one database."""
+
+    def __init__(self, database: Database, told: telling.Telling | None, logins: Logins | None) -> None:
+        self._database, self._told, self._logins = database, told, logins
+
+    def operations(self) -> list[Operation]:
+        """All of them; asked of the class itself they are described, and cannot be called."""
+        one, tenants = (_TENANT,), "/v1/tenants/{tenant}"
+        gone: dict[str, Any] = {"status": 204, "failures": (404,), "answer": Nothing}
+        new: dict[str, Any] = {"status": 201, "failures": (404, 409)}
+        return [
+            Operation("POST", "/v1/tenants", "Make a tenant.", self.make_tenant, Tenant, body=NewTenant,
+                      scope=ADMIN, status=201, failures=(409,)),
+            Operation("GET", "/v1/tenants", "All tenants.", self.tenants, list[Tenant], scope=ADMIN),
+            Operation("GET", tenants, "A tenant.", self.tenant, Tenant, parameters=one, scope=ANY, failures=(404,)),
+            Operation("PUT", tenants, "Set a tenant's limits.", self.limit, Tenant, body=Limits, parameters=one,
+                      scope=ADMIN, failures=(404,)),
+            Operation("DELETE", tenants, "Take a tenant away, with all that it has.", self.drop_tenant,
+                      parameters=one, scope=ADMIN, **gone),
+            Operation("PUT", f"{tenants}/policy", "Set a tenant's guardrails.", self.policy, Policy, body=Policy,
+                      parameters=one, scope=MANAGE, failures=(404,)),
+            Operation("POST", f"{tenants}/users", "Invite a user.", self.make_user, User, body=NewUser,
+                      parameters=one, scope=MANAGE, **new),
+            Operation("GET", f"{tenants}/users", "A tenant's users.", self.users, list[User], parameters=one,
+                      scope=MANAGE, failures=(404,)),
+            Operation("DELETE", tenants + "/users/{user}", "Take a user away, with their keys and rights.",
+                      self.drop_user, parameters=(_TENANT, _USER), scope=MANAGE, **gone),
+            Operation("PUT", tenants + "/users/{user}/roles/{role}", "Give a user a role.", self.give_role,
+                      parameters=(_TENANT, _USER, _ROLE), scope=MANAGE, **gone),
+            Operation("DELETE", tenants + "/users/{user}/roles/{role}", "Take a role back.", self.take_role,
+                      parameters=(_TENANT, _USER, _ROLE), scope=MANAGE, **gone),
+            Operation("POST", f"{tenants}/teams", "Make a team.", self.make_team, NewTeam, body=NewTeam,
+                      parameters=one, scope=MANAGE, **new),
+            Operation("GET", f"{tenants}/teams", "A tenant's teams.", self.teams, list[NewTeam], parameters=one,
+                      scope=MANAGE, failures=(404,)),
+            Operation("PUT", tenants + "/teams/{team}/members/{user}", "Add a member.", self.add_member,
+                      parameters=(_TENANT, _TEAM, _USER), scope=MANAGE, **gone),
+            Operation("DELETE", tenants + "/teams/{team}/members/{user}", "Take a member out.", self.drop_member,
+                      parameters=(_TENANT, _TEAM, _USER), scope=MANAGE, **gone),
+            Operation("POST", f"{tenants}/keys", "Make an API key; it is shown now and never again.", self.make_key,
+                      IssuedKey, body=NewKey, parameters=one, scope=MANAGE, **new),
+            Operation("GET", f"{tenants}/keys", "A tenant's keys, the newest first.", self.keys, list[Key],
+                      parameters=one, scope=MANAGE, failures=(404,)),
+            Operation("DELETE", tenants + "/keys/{key}", "Revoke a key, everywhere within a second.", self.revoke,
+                      parameters=(_TENANT, _KEY), scope=MANAGE, **gone),
+            Operation("POST", f"{tenants}/relations", "Change relations, all or none.", self.relate, Relations,
+                      body=Relations, parameters=one, scope=MANAGE, failures=(404,)),
+            Operation("GET", "/v1/self", "What the caller's key may do.", self.myself, scope=ANY),
+            Operation("POST", "/v1/check", "Whether a subject has a relation to an object.", self.check, Answer,
+                      body=Question, scope=ANY, failures=(404,)),
+            Operation("POST", "/v1/list-objects", "To which objects a subject has a relation.", self.list_objects,
+                      Objects, body=Listing, scope=ANY, failures=(404,)),
+            Operation("GET", "/v1/login", "To the identity provider.", self.login, status=302, failures=(404,)),
+            Operation("GET", "/v1/callback", "Back from the identity provider: a key for some hours.", self.callback,
+                      IssuedKey, query=Login, failures=(401, 403, 404)),
+        ]  # fmt: skip
+
+    async def authenticate(self, key: str) -> Grant:
+        """By the tables: a key that was made this moment is known."""
+        async with self._database.transaction() as connection:
+            return await keys.find(connection, key)
+
+    def _wake(self) -> None:
+        if self._told is not None:
+            self._told.wake()
+
+    # --- tenants ----------------------------------------------------------------------------------
+
+    async def make_tenant(self, call: Call[Any, NewTenant]) -> Tenant:
+        """Told to routers at once."""
+        async with self._database.transaction() as connection:
+            try:
+                await connection.execute("INSERT INTO tenants (id) VALUES (%s)", (call.body.id,))
+            except UniqueViolation:
+                raise ApiError(409, "There is a tenant with this id.", param="id") from None
+            made = await tables.limit(connection, call.body.id, call.body)
+            await tables.note(connection, call, call.body.id, "tenant", call.body.id, "created", call.body)
+        self._wake()
+        return made
+
+    async def tenants(self, _: Call[Any, None]) -> list[Tenant]:
+        """In order of their ids."""
+        async with self._database.transaction() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(f"SELECT {tables.COLUMNS} FROM tenants ORDER BY id")
+            return [Tenant(**row) for row in await cursor.fetchall()]
+
+    async def tenant(self, call: Call[Any, None]) -> Tenant:
+        """The caller's own, or any for an operator."""
+        async with self._database.transaction() as connection:
+            return await tables.found_tenant(connection, tables.own(call))
+
+    async def limit(self, call: Call[Any, Limits]) -> Tenant:
+        """In force everywhere within a second."""
+        async with self._database.transaction() as connection:
+            found = await tables.limit(connection, call.path["tenant"], call.body)
+            await tables.note(connection, call, found.id, "tenant", found.id, "updated", call.body)
+        self._wake()
+        return found
+
+    async def drop_tenant(self, call: Call[Any, None]) -> None:
+        """Its keys are good for nothing from now on."""
+        tenant = call.path["tenant"]
+        if tenant == call.caller.tenant:
+            raise ApiError(409, "This is the tenant of the key that you call with.")
+        async with self._database.transaction() as connection:
+            await keys.revoke(connection, tenant)
+            cursor = await connection.execute("DELETE FROM tenants WHERE id = %s", (tenant,))
+            if not cursor.rowcount:
+                raise tables.missing("tenant")
+            await telling.changed(connection, directory.BUCKET, bus.key(directory.TENANT, tenant))
+            await telling.changed(connection, keys.POLICIES, bus.key(tenant))
+            await tables.note(connection, call, tenant, "tenant", tenant, "deleted")
+        self._wake()
+
+    async def policy(self, call: Call[Any, Policy]) -> Policy:
+        """Guardrails are told within a second."""
+        tenant = tables.own(call)
+        async with self._database.transaction() as connection:
+            cursor = await connection.execute(
+                "UPDATE tenants SET policy = %s WHERE id = %s", (Jsonb(call.body.policy), tenant)
+            )
+            if not cursor.rowcount:
+                raise tables.missing("tenant")
+            await telling.changed(connection, keys.POLICIES, bus.key(tenant))
+            await tables.note(connection, call, tenant, "policy", tenant, "updated", call.body)
+        self._wake()
+        return call.body
+
+    # --- users, roles, teams ----------------------------------------------------------------------
+
+    async def make_user(self, call: Call[Any, NewUser]) -> User:
+        """Theirs is the first login with a verified address that is this one."""
+        tenant, wanted = tables.own(call), call.body
+        async with self._database.transaction() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            await tables.found_tenant(connection, tenant)
+            try:
+                await cursor.execute(
+                    "INSERT INTO users (id, tenant, email, name) VALUES (%s, %s, lower(%s), %s) "
+                    "RETURNING id, tenant, email, name, created",
+                    (uuid.uuid4().hex, tenant, wanted.email, wanted.name),
+                )
+            except UniqueViolation:
+                raise ApiError(409, "The tenant has a user with this address.", param="email") from None
+            row = await cursor.fetchone()
+            assert row is not None, "an insert returns its row"
+            made = User(**row)
+            await tables.note(connection, call, tenant, "user", made.id, "created", made)
+        return made
+
+    async def users(self, call: Call[Any, None]) -> list[User]:
+        """In order of their addresses."""
+        tenant = tables.own(call)
+        async with self._database.transaction() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            await tables.found_tenant(connection, tenant)
+            await cursor.execute(
+                "SELECT id, tenant, email, name, created FROM users WHERE tenant = %s ORDER BY email", (tenant,)
+            )
+            return [User(**row) for row in await cursor.fetchall()]
+
+    async def drop_user(self, call: Call[Any, None]) -> None:
+        """Keys are revoked everywhere within a second."""
+        tenant, user = tables.own(call), call.path["user"]
+        async with self._database.transaction() as connection:
+            await tables.found_user(connection, tenant, user)
+            await keys.revoke(connection, tenant, user=user)
+            await connection.execute(
+                "DELETE FROM relations WHERE tenant = %s AND subject = %s", (tenant, f"user:{user}")
+            )
+            await connection.execute("DELETE FROM users WHERE id = %s", (user,))
+            await tables.note(connection, call, tenant, "user", user, "deleted")
+        self._wake()
+
+    async def give_role(self, call: Call[Any, None]) -> None:
+        """A role is a relation to the tenant."""
+        await self._member(call, f"tenant:{call.path['tenant']}", Relation(call.path["role"]), "role")
+
+    async def take_role(self, call: Call[Any, None]) -> None:
+        """Not there: nothing to do."""
+        await self._member(call, f"tenant:{call.path['tenant']}", Relation(call.path["role"]), "role", away=True)
+
+    async def make_team(self, call: Call[Any, NewTeam]) -> NewTeam:
+        """Rights are given to `team:<id>#member`."""
+        tenant, team = tables.own(call), call.body
+        async with self._database.transaction() as connection:
+            await tables.found_tenant(connection, tenant)
+            try:
+                await connection.execute("INSERT INTO teams VALUES (%s, %s, %s)", (tenant, team.id, team.name))
+            except UniqueViolation:
+                raise ApiError(409, "The tenant has a team with this id.", param="id") from None
+            await tables.note(connection, call, tenant, "team", team.id, "created", team)
+        return team
+
+    async def teams(self, call: Call[Any, None]) -> list[NewTeam]:
+        """In order of their ids."""
+        tenant = tables.own(call)
+        async with self._database.transaction() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            await tables.found_tenant(connection, tenant)
+            await cursor.execute("SELECT id, name FROM teams WHERE tenant = %s ORDER BY id", (tenant,))
+            return [NewTeam(**row) for row in await cursor.fetchall()]
+
+    async def add_member(self, call: Call[Any, None]) -> None:
+        """There already: nothing to do."""
+        await self._member(call, f"team:{call.path['team']}", Relation.MEMBER, "relation")
+
+    async def drop_member(self, call: Call[Any, None]) -> None:
+        """Not there: nothing to do."""
+        await self._member(call, f"team:{call.path['team']}", Relation.MEMBER, "relation", away=True)
+
+    async def _member(
+        self, call: Call[Any, None], object_: str, relation: Relation, kind: str, *, away: bool = False
+    ) -> None:
+        tenant, user = tables.own(call), call.path["user"]
+        tuple_ = Tuple(object=object_, relation=relation, subject=f"user:{user}")
+        async with self._database.transaction() as connection:
+            await tables.found_user(connection, tenant, user)
+            if "team" in call.path:
+                cursor = await connection.execute(
+                    "SELECT 1 FROM teams WHERE tenant = %s AND id = %s", (tenant, call.path["team"])
+                )
+                if await cursor.fetchone() is None:
+                    raise tables.missing("team")
+            change = relations.delete if away else relations.write
+            if await change(connection, tenant, [tuple_]):
+                await tables.note(connection, call, tenant, kind, user, "deleted" if away else "created", tuple_)
+
+    # --- keys -------------------------------------------------------------------------------------
+
+    async def make_key(self, call: Call[Any, NewKey]) -> IssuedKey:
+        """Known to every replica within a second. Nobody gives away more than they have."""
+        tenant, wanted, caller = tables.own(call), call.body, call.caller
+        given = {scope.value for scope in wanted.scopes}
+        beyond = not given <= set(caller.scopes) if caller.scopes else ADMIN in given
+        if not caller.operator and (beyond or (caller.scopes and not given)):
+            raise ApiError(403, "The key would allow more than yours does.", ErrorType.PERMISSION, param="scopes")
+        async with self._database.transaction() as connection:
+            await tables.found_tenant(connection, tenant)
+            if wanted.user:
+                await tables.found_user(connection, tenant, wanted.user)
+            made = await keys.issue(connection, tenant, wanted)
+            await tables.note(
+                connection, call, tenant, "key", made.id, "created", Key(**made.model_dump(exclude={"key"}))
+            )
+        self._wake()
+        return made
+
+    async def keys(self, call: Call[Any, None]) -> list[Key]:
+        """Without what they are."""
+        tenant = tables.own(call)
+        async with self._database.transaction() as connection:
+            await tables.found_tenant(connection, tenant)
+            return await keys.listed(connection, tenant)
+
+    async def revoke(self, call: Call[Any, None]) -> None:
+        """For ever."""
+        tenant, key = tables.own(call), call.path["key"]
+        async with self._database.transaction() as connection:
+            cursor = await connection.execute("SELECT 1 FROM keys WHERE tenant = %s AND id = %s", (tenant, key))
+            if await cursor.fetchone() is None:
+                raise tables.missing("key")
+            for name in await keys.revoke(connection, tenant, id=key):
+                await tables.note(connection, call, tenant, "key", name, "revoked")
+        self._wake()
+
+    # --- relations --------------------------------------------------------------------------------
+
+    async def relate(self, call: Call[Any, Relations]) -> Relations:
+        """Returns what was not so before."""
+        tenant, wanted = tables.own(call), call.body
+        async with self._database.transaction() as connection:
+            await tables.found_tenant(connection, tenant)
+            written = await relations.write(connection, tenant, wanted.writes)
+            deleted = await relations.delete(connection, tenant, wanted.deletes)
+            for change, tuples in (("created", written), ("deleted", deleted)):
+                for tuple_ in tuples:
+                    await tables.note(connection, call, tenant, "relation", tuple_.object, change, tuple_)
+        return Relations(writes=written, deletes=deleted)
+
+    async def myself(self, call: Call[Any, None]) -> dict[str, Any]:
+        """For clients that wonder."""
+        caller = call.caller
+        return {"tenant": caller.tenant, "key": caller.id, "user": caller.user, "scopes": list(caller.scopes)}
+
+    async def check(self, call: Call[Any, Question]) -> Answer:
+        """Through teams, stronger relations and parents."""
+        tables.tenant_of(call.caller, call.body.tenant)
+        async with self._database.transaction() as connection:
+            return Answer(allowed=await relations.check(connection, call.body))
+
+    async def list_objects(self, call: Call[Any, Listing]) -> Objects:
+        """The same answer as asking for each."""
+        tables.tenant_of(call.caller, call.body.tenant)
+        async with self._database.transaction() as connection:
+            return Objects(objects=await relations.objects(connection, call.body))
+
+    # --- logins -----------------------------------------------------------------------------------
+
+    async def login(self, _: Call[Any, None]) -> Any:
+        """Authorization code flow with PKCE."""
+        if self._logins is None:
+            raise ApiError(404, "There is no identity provider.", ErrorType.NOT_FOUND)
+        return await self._logins.begin()
+
+    async def callback(self, call: Call[Login, None]) -> IssuedKey:
+        """A key for the user of whoever has logged in."""
+        if self._logins is None:
+            raise ApiError(404, "There is no identity provider.", ErrorType.NOT_FOUND)
+        identity = await self._logins.identity(call.query, call.request.cookies)
+        async with self._database.transaction() as connection:
+            user, tenant = await tables.recognized(connection, identity.issuer, identity.subject, identity.email)
+            wanted = NewKey(name="login", user=user, expires=self._logins.expiry())
+            made = await keys.issue(connection, tenant, wanted)
+            await tables.note(
+                connection, call, tenant, "key", made.id, "created", Key(**made.model_dump(exclude={"key"}))
+            )
+        self._wake()
+        return made

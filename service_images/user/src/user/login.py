@@ -1,0 +1,168 @@
+"""Logins with an OpenID Connect provider, such as Keycloak: authorization code flow with PKCE (RFC 7636).
+
+What has to be remembered between going and coming back is in an encrypted cookie of the browser, so that any replica
+can take the answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import msgspec
+from cryptography.fernet import Fernet, InvalidToken
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+from kit import logs
+from kit.errors import ApiError, ErrorType
+from starlette.responses import RedirectResponse, Response
+
+from user.models import Login
+
+log = logs.get("user.login")
+COOKIE = "cf-login"
+PATIENCE_S = 600
+"""From going to the provider to coming back."""
+SESSION = timedelta(hours=8)
+_TIMEOUT_S = 5.0
+_KNOWN_S = 300.0
+_ALGORITHMS = ["RS256", "PS256", "ES256", "EdDSA"]
+
+
+class _Waiting(msgspec.Struct):
+    state: str
+    nonce: str
+    verifier: str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who has logged in."""
+
+    issuer: str
+    subject: str
+    email: str
+    """Empty where the provider has not verified it."""
+
+
+def _refused(reason: str) -> ApiError:
+    return ApiError(401, f"The login has failed: {reason}.", ErrorType.AUTHENTICATION, code="login_failed")
+
+
+class Logins:
+    """One provider."""
+
+    def __init__(self, issuer: str, client: str, secret: str, redirect: str) -> None:
+        self._issuer, self._client, self._secret, self._redirect = issuer.rstrip("/"), client, secret, redirect
+        self._cipher = Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"cookie\0" + secret.encode()).digest()))
+        self._http = httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False)
+        self._described: tuple[float, dict[str, Any], KeySet] | None = None
+
+    async def close(self) -> None:
+        """Give connections back."""
+        await self._http.aclose()
+
+    @staticmethod
+    def expiry() -> datetime:
+        """When a login's key ends."""
+        return datetime.now(UTC) + SESSION
+
+    async def begin(self) -> Response:
+        """Send the browser to the provider."""
+        described, _ = await self._provider()
+        waiting = _Waiting(secrets.token_urlsafe(24), secrets.token_urlsafe(24), secrets.token_urlsafe(48))
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(waiting.verifier.encode()).digest()).rstrip(b"=")
+        query = {
+            "response_type": "code",
+            "client_id": self._client,
+            "redirect_uri": self._redirect,
+            "scope": "openid email",
+            "state": waiting.state,
+            "nonce": waiting.nonce,
+            "code_challenge": challenge.decode(),
+            "code_challenge_method": "S256",
+        }
+        answer = RedirectResponse(f"{described['authorization_endpoint']}?{urlencode(query)}", 302)
+        content = self._cipher.encrypt(msgspec.json.encode(waiting)).decode()
+        answer.set_cookie(
+            COOKIE, content, max_age=PATIENCE_S, path="/v1/callback", secure=True, httponly=True, samesite="lax"
+        )
+        return answer
+
+    async def identity(self, login: Login, cookies: Mapping[str, str]) -> Identity:
+        """Who has come back. Raises ApiError(401)."""
+        try:
+            plain = self._cipher.decrypt(cookies.get(COOKIE, "").encode(), ttl=PATIENCE_S)
+            waiting = msgspec.json.decode(plain, type=_Waiting)
+        except (InvalidToken, msgspec.DecodeError):
+            raise _refused("it did not begin in this browser, or too long ago") from None
+        if login.error:
+            raise _refused(f"the provider says {login.error[:100]}")
+        if not login.code or not secrets.compare_digest(login.state.encode(), waiting.state.encode()):
+            raise _refused("the answer belongs to another login")
+        described, keys = await self._provider()
+        token = await self._token(described["token_endpoint"], login.code, waiting.verifier)
+        claims = self._claims(token, keys, waiting.nonce)
+        verified = claims.get("email_verified") is True
+        return Identity(self._issuer, str(claims["sub"]), str(claims.get("email", "")) if verified else "")
+
+    async def _token(self, endpoint: str, code: str, verifier: str) -> str:
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self._redirect,
+            "code_verifier": verifier,
+        }
+        try:
+            answer = await self._http.post(endpoint, data=form, auth=(self._client, self._secret))
+            found = answer.json() if answer.status_code == 200 else {}
+        except (httpx.HTTPError, ValueError) as error:
+            log.warning("the identity provider does not answer", reason=repr(error))
+            raise ApiError(503, "The identity provider does not answer now.", ErrorType.SERVER) from None
+        if not isinstance(found, dict) or not isinstance(found.get("id_token"), str):
+            raise _refused("the provider does not know this code")
+        return found["id_token"]
+
+    def _claims(self, token: str, keys: KeySet, nonce: str) -> dict[str, Any]:
+        try:
+            claims = jwt.decode(token, keys, algorithms=_ALGORITHMS).claims
+            required: Any = {"essential": True}
+            jwt.JWTClaimsRegistry(
+                leeway=30,
+                iss={**required, "value": self._issuer},
+                aud={**required, "value": self._client},
+                exp=required,
+                sub=required,
+                nonce={**required, "value": nonce},
+            ).validate(claims)
+        except (JoseError, ValueError) as error:
+            raise _refused(f"the provider's token is not valid ({type(error).__name__})") from None
+        return claims
+
+    async def _provider(self) -> tuple[dict[str, Any], KeySet]:
+        """What the provider says of itself, and its keys; asked again every few minutes."""
+        known = self._described
+        if known is not None and time.monotonic() - known[0] < _KNOWN_S:
+            return known[1], known[2]
+        try:
+            found = await self._http.get(f"{self._issuer}/.well-known/openid-configuration")
+            described = found.raise_for_status().json()
+            if str(described["issuer"]).rstrip("/") != self._issuer:
+                raise ValueError(f"it calls itself {described['issuer']}")
+            keys = KeySet.import_key_set((await self._http.get(described["jwks_uri"])).raise_for_status().json())
+        except (httpx.HTTPError, ValueError, KeyError, JoseError) as error:
+            log.warning("the identity provider does not answer", reason=repr(error))
+            if known is not None:
+                return known[1], known[2]
+            raise ApiError(503, "The identity provider does not answer now.", ErrorType.SERVER) from None
+        self._described = (time.monotonic(), described, keys)
+        return described, keys

@@ -1,0 +1,179 @@
+"""What User's operations take and give."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from kit.rest import Model
+from pydantic import AwareDatetime, Field
+
+Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
+ModelName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00]+$")]
+Limit = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Object = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}:[A-Za-z0-9._@-]{1,128}$")]
+Subject = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}:[A-Za-z0-9._@-]{1,128}(#[a-z]{1,32})?$")]
+
+
+class Relation(StrEnum):
+    """What somebody, or something, is to an object. A stronger one holds all weaker ones."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    EDITOR = "editor"
+    VIEWER = "viewer"
+    MEMBER = "member"
+    PARENT = "parent"
+    """The subject is an object that this one is in: who has a right to that one has it to this one."""
+
+
+class Scope(StrEnum):
+    """What a key may be good for."""
+
+    INFERENCE = "inference"
+    EMBEDDINGS = "embeddings"
+    GUARDRAILS = "guardrails"
+    PROMPTS = "prompts"
+    RETRIEVAL = "retrieval"
+    MANAGE = "manage"
+    """Users, teams, keys and relations of its tenant."""
+    ADMIN = "admin"
+    """Everything, for every tenant; only such a key gives it."""
+
+
+class Limits(Model):
+    """What a tenant may use; 0 and none: no limit."""
+
+    name: Text = ""
+    models: Annotated[tuple[ModelName, ...], Field(max_length=200)] = ()
+    requests_per_minute: Limit = 0
+    tokens_per_minute: Limit = 0
+
+
+class NewTenant(Limits):
+    """A tenant to be."""
+
+    id: Id
+
+
+class Tenant(NewTenant):
+    """A tenant."""
+
+    created: datetime
+
+
+class NewUser(Model):
+    """A user to be; the first login with this address, if the provider has verified it, is theirs."""
+
+    email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$")]
+    name: Text = ""
+
+
+class User(NewUser):
+    """A user."""
+
+    id: str
+    tenant: str
+    created: datetime
+
+
+class NewTeam(Model):
+    """A team to be."""
+
+    id: Id
+    name: Text = ""
+
+
+class NewKey(Model):
+    """A key to be."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
+    scopes: Annotated[tuple[Scope, ...], Field(max_length=20)] = ()
+    user: Annotated[str, Field(max_length=64, pattern=r"^[^\x00]*$")] = ""
+    expires: AwareDatetime | None = None
+
+
+class Key(Model):
+    """A key, without what it is."""
+
+    id: str
+    tenant: str
+    name: str
+    user: str
+    hint: str
+    """Its first letters."""
+    scopes: tuple[Scope, ...]
+    created: datetime
+    expires: datetime | None
+    revoked: datetime | None
+
+
+class IssuedKey(Key):
+    """A key that was just made."""
+
+    key: str
+    """What it is; shown once, kept nowhere."""
+
+
+class Tuple(Model):
+    """One relation."""
+
+    object: Object
+    relation: Relation
+    subject: Subject
+
+
+class Relations(Model):
+    """Changes that are made together."""
+
+    writes: Annotated[tuple[Tuple, ...], Field(max_length=500)] = ()
+    deletes: Annotated[tuple[Tuple, ...], Field(max_length=500)] = ()
+
+
+class Question(Model):
+    """Whether a subject has a relation to an object."""
+
+    tenant: Id
+    subject: Subject
+    relation: Relation
+    object: Object
+
+
+class Answer(Model):
+    """It has, or has not."""
+
+    allowed: bool
+
+
+class Listing(Model):
+    """To which objects of a type a subject has a relation."""
+
+    tenant: Id
+    subject: Subject
+    relation: Relation
+    type: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+
+
+class Objects(Model):
+    """In order of their names."""
+
+    objects: list[str]
+
+
+class Policy(Model):
+    """A tenant's guardrails, as the Guardrails service reads them."""
+
+    policy: dict[str, Any]
+
+
+class Login(Model):
+    """What a provider sends back."""
+
+    code: Annotated[str, Field(max_length=4096)] = ""
+    state: Annotated[str, Field(max_length=4096)] = ""
+    session_state: Annotated[str, Field(max_length=4096)] = ""
+    iss: Annotated[str, Field(max_length=4096)] = ""
+    error: Annotated[str, Field(max_length=4096)] = ""
+    error_description: Annotated[str, Field(max_length=4096)] = ""

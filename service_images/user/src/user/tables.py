@@ -1,0 +1,95 @@
+"""What several of User's operations read, check and note down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kit import bus, directory, outbox, telling
+from kit.database import Connection
+from kit.directory import Grant
+from kit.errors import ApiError, ErrorType
+from kit.rest import Call
+from psycopg.rows import dict_row
+
+from user.models import Limits, Tenant
+
+TOPIC = "user.changed.v1"
+COLUMNS = "id, name, models, requests_per_minute, tokens_per_minute, created"
+
+
+def own(call: Call[Any, Any]) -> str:
+    """The tenant of the path. Raises ApiError(404) where it is not the caller's."""
+    tenant = call.path["tenant"]
+    tenant_of(call.caller, tenant)
+    return tenant
+
+
+def tenant_of(caller: Grant, tenant: str) -> None:
+    """What other tenants there are is nobody's business."""
+    if not caller.operator and caller.tenant != tenant:
+        raise missing("tenant")
+
+
+def missing(what: str) -> ApiError:
+    """The answer to who names what is not there."""
+    return ApiError(404, f"There is no such {what}.", ErrorType.NOT_FOUND, param=what)
+
+
+async def found_tenant(connection: Connection, tenant: str) -> Tenant:
+    """A tenant. Raises ApiError(404)."""
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(f"SELECT {COLUMNS} FROM tenants WHERE id = %s", (tenant,))
+        row = await cursor.fetchone()
+    if row is None:
+        raise missing("tenant")
+    return Tenant(**row)
+
+
+async def found_user(connection: Connection, tenant: str, user: str) -> None:
+    """Raises ApiError(404) where the tenant has no such user."""
+    cursor = await connection.execute("SELECT 1 FROM users WHERE tenant = %s AND id = %s", (tenant, user))
+    if await cursor.fetchone() is None:
+        raise missing("user")
+
+
+async def limit(connection: Connection, tenant: str, wanted: Limits) -> Tenant:
+    """Set what a tenant may use. Raises ApiError(404)."""
+    values = (wanted.name, list(wanted.models), wanted.requests_per_minute, wanted.tokens_per_minute, tenant)
+    cursor = await connection.execute(
+        "UPDATE tenants SET name = %s, models = %s, requests_per_minute = %s, tokens_per_minute = %s WHERE id = %s",
+        values,
+    )
+    if not cursor.rowcount:
+        raise missing("tenant")
+    await telling.changed(connection, directory.BUCKET, bus.key(directory.TENANT, tenant))
+    return await found_tenant(connection, tenant)
+
+
+async def recognized(connection: Connection, issuer: str, subject: str, email: str) -> tuple[str, str]:
+    """The user of an identity: who it was before, or who was invited under its address and has none yet."""
+    cursor = await connection.execute(
+        "SELECT id, tenant FROM users WHERE issuer = %s AND subject = %s", (issuer, subject)
+    )
+    row = await cursor.fetchone()
+    if row is None and email:
+        cursor = await connection.execute(
+            "UPDATE users SET issuer = %s, subject = %s WHERE id = (SELECT id FROM users WHERE email = lower(%s) AND "
+            "subject IS NULL ORDER BY created LIMIT 1 FOR UPDATE) RETURNING id, tenant",
+            (issuer, subject, email),
+        )
+        row = await cursor.fetchone()
+    if row is None:
+        raise ApiError(403, "Nobody has invited you.", ErrorType.PERMISSION, code="not_invited")
+    return row[0], row[1]
+
+
+async def note(
+    connection: Connection, call: Call[Any, Any], tenant: str, kind: str, name: str, change: str, after: Any = None
+) -> None:
+    """Into the outbox, for the audit log."""
+    caller = call.caller
+    data: dict[str, Any] = {"tenant": tenant, "kind": kind, "id": name, "change": change}
+    data["actor"] = f"user:{caller.user}" if caller.user else f"key:{caller.id or caller.tenant}"
+    if after is not None:
+        data["after"] = after.model_dump(mode="json")
+    await outbox.put(connection, TOPIC, "user", tenant, data)

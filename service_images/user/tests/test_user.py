@@ -1,0 +1,250 @@
+"""User as its callers see it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import nats
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from kit import bus, directory, migrate
+from starlette.testclient import TestClient
+from user.__main__ import UserSettings, create
+from user.api import document
+
+KEYS = "/v1/tenants/acme/keys"
+
+
+def key(client: httpx.Client, **more: Any) -> dict[str, Any]:
+    answer = client.post(KEYS, json={"name": "k", **more})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def as_(client: httpx.Client, secret: str) -> dict[str, Any]:
+    return {"headers": {"authorization": f"Bearer {secret}"}}
+
+
+def invite(client: httpx.Client, email: str = "ann@example.com") -> str:
+    answer = client.post("/v1/tenants/acme/users", json={"email": email})
+    assert answer.status_code == 201, answer.text
+    return answer.json()["id"]
+
+
+def test_without_a_key_nobody_gets_in(user: httpx.Client) -> None:
+    assert user.get("/v1/tenants", headers={"authorization": ""}).status_code == 401
+
+
+def test_a_key_is_shown_once_and_never_kept(acme: httpx.Client, settings: UserSettings) -> None:
+    made = key(acme)
+    assert "key" not in acme.get(KEYS).json()[0]
+    with psycopg.connect(settings.database(pooled=False)) as connection:
+        rows = connection.execute("SELECT k::text FROM keys k").fetchall()
+    assert made["key"] not in str(rows)
+
+
+def test_a_tenants_key_sees_no_other_tenant(acme: httpx.Client) -> None:
+    acme.post("/v1/tenants", json={"id": "other"})
+    mine = as_(acme, key(acme)["key"])
+    assert acme.get("/v1/tenants/acme/users", **mine).status_code == 200
+    assert acme.get("/v1/tenants/other/users", **mine).status_code == 404
+    assert acme.get("/v1/tenants", **mine).status_code == 403
+
+
+def test_a_revoked_key_is_refused(acme: httpx.Client) -> None:
+    made = key(acme)
+    assert acme.delete(f"{KEYS}/{made['id']}").status_code == 204
+    assert acme.get("/v1/self", **as_(acme, made["key"])).status_code == 401
+
+
+def test_an_expired_key_is_refused(acme: httpx.Client) -> None:
+    made = key(acme, expires=(datetime.now(UTC) - timedelta(seconds=1)).isoformat())
+    assert acme.get("/v1/self", **as_(acme, made["key"])).status_code == 401
+
+
+@pytest.mark.parametrize("scopes", [["admin"], ["inference"], []])
+def test_nobody_gives_away_more_than_they_have(acme: httpx.Client, scopes: list[str]) -> None:
+    mine = as_(acme, key(acme, scopes=["manage", "prompts"])["key"])
+    assert acme.post(KEYS, json={"name": "k", "scopes": scopes}, **mine).status_code == 403
+    assert acme.post(KEYS, json={"name": "k", "scopes": ["prompts"]}, **mine).status_code == 201
+
+
+def test_another_operators_key_revokes_the_one_before(settings: UserSettings, user: httpx.Client) -> None:
+    other = settings.model_copy(update={"installation_key": type(settings.installation_key)("cf-another")})
+    with TestClient(create(other)) as client:
+        while client.get("/readyz").status_code != 200:
+            pass
+        assert client.get("/v1/tenants", **as_(client, "cf-another")).status_code == 200
+    assert user.get("/v1/tenants").status_code == 401
+
+
+def test_a_user_who_goes_takes_keys_and_rights_along(acme: httpx.Client) -> None:
+    ann = invite(acme)
+    made = key(acme, user=ann)
+    acme.put(f"/v1/tenants/acme/users/{ann}/roles/editor")
+    assert acme.delete(f"/v1/tenants/acme/users/{ann}").status_code == 204
+    assert acme.get("/v1/self", **as_(acme, made["key"])).status_code == 401
+    assert not allowed(acme, f"user:{ann}", "editor", "tenant:acme")
+
+
+def test_every_change_is_in_the_outbox_under_its_actor(acme: httpx.Client, settings: UserSettings) -> None:
+    with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
+        # What goes through the outbox is gone at once: a trigger sees it.
+        connection.execute("CREATE TABLE seen (event jsonb)")
+        connection.execute(
+            "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN INSERT INTO seen VALUES (NEW.payload); RETURN NEW; END $$"
+        )
+        connection.execute("CREATE TRIGGER see AFTER INSERT ON events.outbox FOR EACH ROW EXECUTE FUNCTION see()")
+        made = key(acme)
+        acme.delete(f"{KEYS}/{made['id']}")
+        found = [row[0]["data"] for row in connection.execute("SELECT event FROM seen")]
+    assert [(data["kind"], data["change"]) for data in found] == [("key", "created"), ("key", "revoked")]
+    assert made["key"] not in json.dumps(found)
+    assert all(data["actor"].startswith("key:") for data in found)
+
+
+# --- relations ------------------------------------------------------------------------------------
+
+
+def relate(client: httpx.Client, *tuples: tuple[str, str, str], tenant: str = "acme") -> None:
+    writes = [{"object": o, "relation": r, "subject": s} for o, r, s in tuples]
+    answer = client.post(f"/v1/tenants/{tenant}/relations", json={"writes": writes})
+    assert answer.status_code == 200, answer.text
+
+
+def allowed(client: httpx.Client, subject: str, relation: str, object_: str, tenant: str = "acme") -> bool:
+    question = {"tenant": tenant, "subject": subject, "relation": relation, "object": object_}
+    answer = client.post("/v1/check", json=question)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["allowed"]
+
+
+def test_a_right_comes_through_a_team_a_stronger_right_and_a_parent(acme: httpx.Client) -> None:
+    relate(
+        acme,
+        ("team:red", "member", "user:ann"),
+        ("store:s", "editor", "team:red#member"),
+        ("document:d", "parent", "store:s"),
+    )
+    assert allowed(acme, "user:ann", "viewer", "document:d")
+    assert not allowed(acme, "user:ann", "owner", "document:d")
+    assert not allowed(acme, "user:bob", "viewer", "document:d")
+
+
+def test_circles_end(acme: httpx.Client) -> None:
+    relate(acme, ("team:a", "member", "team:b#member"), ("team:b", "member", "team:a#member"))
+    assert not allowed(acme, "user:ann", "member", "team:a")
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+OBJECTS = st.builds(lambda kind, name: f"{kind}:{name}", st.sampled_from(["team", "doc", "box"]), NAMES)
+SUBJECTS = st.one_of(
+    st.builds("user:{}".format, NAMES),
+    st.builds(lambda o, r: f"{o}#{r}", OBJECTS, st.sampled_from(["member", "viewer", "owner"])),
+)
+DIRECT = st.tuples(OBJECTS, st.sampled_from(["owner", "editor", "viewer", "member"]), SUBJECTS)
+PARENTS = st.tuples(OBJECTS, st.just("parent"), OBJECTS)
+
+
+@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.one_of(DIRECT, PARENTS), max_size=12))
+def test_a_listing_holds_exactly_what_the_check_allows(acme: httpx.Client, tuples: list[tuple[str, str, str]]) -> None:
+    acme.delete("/v1/tenants/graph")
+    assert acme.post("/v1/tenants", json={"id": "graph"}).status_code == 201
+    relate(acme, *tuples, tenant="graph")
+    for relation in ("viewer", "member"):
+        asked = {"tenant": "graph", "subject": "user:a", "relation": relation, "type": "doc"}
+        listed = acme.post("/v1/list-objects", json=asked).json()["objects"]
+        checked = [o for o in ("doc:a", "doc:b", "doc:c") if allowed(acme, "user:a", relation, o, "graph")]
+        assert listed == checked
+
+
+# --- what others are told -------------------------------------------------------------------------
+
+
+def test_keys_are_known_and_unknown_everywhere_within_a_second(settings: UserSettings, nats_server: Any) -> None:
+    nats_server.make_buckets("tenants", "policies")
+    known = directory.Directory(nats_server.url)
+
+    async def becomes(wanted: bool, secret: str) -> float:
+        began = time.monotonic()
+        while (bytes.fromhex(directory.digest(secret)) in known.grants) is not wanted:
+            assert time.monotonic() - began < 1, "not within a second"
+            await asyncio.sleep(0.005)
+        return time.monotonic() - began
+
+    async def follow(client: httpx.Client) -> None:
+        following = asyncio.create_task(known.run())
+        await asyncio.to_thread(client.post, "/v1/tenants", json={"id": "acme"})
+        made = await asyncio.to_thread(key, client)
+        began = time.monotonic()
+        while made["tenant"] not in known.tenants and time.monotonic() - began < 10:
+            await asyncio.sleep(0.01)  # the first connection may take longer
+        await becomes(True, made["key"])
+        await asyncio.to_thread(client.delete, f"{KEYS}/{made['id']}")
+        await becomes(False, made["key"])
+        other = await asyncio.to_thread(key, client)
+        await becomes(True, other["key"])
+        await asyncio.to_thread(client.delete, "/v1/tenants/acme")
+        await becomes(False, other["key"])
+        following.cancel()
+
+    told = settings.model_copy(update={"nats_url": nats_server.url})
+    with TestClient(create(told)) as client:
+        client.headers["authorization"] = f"Bearer {settings.installation_key.get_secret_value()}"
+        while client.get("/readyz").status_code != 200:
+            pass
+        asyncio.run(follow(client))
+
+
+def test_a_bucket_that_was_lost_is_filled_again(settings: UserSettings, nats_server: Any) -> None:
+    with TestClient(create(settings)) as client:
+        while client.get("/readyz").status_code != 200:
+            pass
+        client.headers["authorization"] = f"Bearer {settings.installation_key.get_secret_value()}"
+        client.post("/v1/tenants", json={"id": "acme"})
+    with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
+        connection.execute("DELETE FROM changes")  # as if they had been told to what is lost
+    nats_server.make_buckets("tenants", "policies")
+
+    async def found() -> bool:
+        connection = await nats.connect(nats_server.url)
+        store = await connection.jetstream().key_value("tenants")
+        try:
+            return bool((await store.get(bus.key("t", "acme"))).value)
+        except nats.js.errors.KeyNotFoundError:
+            return False
+        finally:
+            await connection.close()
+
+    with TestClient(create(settings.model_copy(update={"nats_url": nats_server.url}))):
+        deadline = time.monotonic() + 10
+        while not asyncio.run(found()):
+            assert time.monotonic() < deadline
+
+
+# --- contracts ------------------------------------------------------------------------------------
+
+
+def test_migrations_go_back_and_forth(settings: UserSettings) -> None:
+    url = settings.database(pooled=False)
+    migrate.migrate("user", url, "downgrade", "base")
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()
+    assert rows == (1,)  # Alembic's own
+    migrate.migrate("user", url)
+
+
+def test_the_openapi_document_is_current() -> None:
+    kept = json.loads((Path(__file__).parents[1] / "openapi.json").read_text())
+    assert document() == kept
