@@ -14,7 +14,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import nats
 import psutil
 import psycopg
@@ -23,6 +25,8 @@ from psycopg import sql
 
 SOURCES = Path(__file__).resolve().parent
 sys.path.insert(0, str(SOURCES / "kit" / "src"))
+from kit import bus  # noqa: E402
+
 NOBODY = 65534
 OUTBOX = """
 CREATE SCHEMA events AUTHORIZATION {owner};
@@ -180,6 +184,39 @@ class NatsServer:
             await connection.close()
 
         asyncio.run(make())
+
+    def put(self, bucket: str, entries: dict[tuple[str, ...], Any]) -> None:
+        """Write entries, each under the key that its parts make."""
+
+        async def write() -> None:
+            connection = await nats.connect(self.url)
+            store = await connection.jetstream().key_value(bucket)
+            for parts, value in entries.items():
+                await store.put(bus.key(*parts), msgspec.json.encode(value))
+            await connection.close()
+
+        asyncio.run(write())
+
+
+@pytest.fixture
+def cache_server(tmp_path: Path) -> Iterator[str]:
+    """A Redis of the test's own; its URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = str(Path(sys.executable).with_name("redis-server"))
+    command = [program, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            break
+        except OSError:
+            time.sleep(0.02)
+    yield f"redis://127.0.0.1:{port}"
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture

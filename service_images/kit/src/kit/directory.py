@@ -6,6 +6,8 @@ what the key may do. A key that is revoked is an entry that is gone, which every
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Mapping
@@ -68,8 +70,11 @@ def digest(key: str) -> str:
 
 
 def bearer(headers: Mapping[str, str]) -> str:
-    """The API key of a request, as OpenAI's clients send it or as x-api-key; empty: there is none."""
+    """The API key of a request: as OpenAI's clients send it, as Langfuse's do (basic), or as x-api-key."""
     value = headers.get("authorization", "")
+    if value[:6].lower() == "basic ":
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(value[6:], validate=True).decode().partition(":")[2]
     return value[7:].strip() if value[:7].lower() == "bearer " else headers.get("x-api-key", "")
 
 
@@ -89,6 +94,10 @@ class Directory:
         self.changed: Callable[[str, str], None] = lambda _kind, _name: None
         """Told which entry is another one or gone: its kind, and the tenant's id or the key's digest in hex."""
         self._following = Following(url, BUCKET, self.take, login)
+
+    async def authenticate(self, key: str) -> Grant:
+        """For `rest.routes`."""
+        return self.find(key)
 
     async def run(self) -> None:
         """For ever."""

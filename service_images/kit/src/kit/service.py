@@ -9,8 +9,9 @@ from typing import Protocol
 
 from starlette.applications import Starlette
 
-from kit import app, logs, rest, server, telemetry
+from kit import app, bus, logs, rest, server, telemetry
 from kit.database import Database
+from kit.directory import Directory
 from kit.rest import Authenticate, Operation
 from kit.settings import ServiceSettings
 
@@ -59,6 +60,11 @@ def _ended(task: asyncio.Task[None]) -> None:
     """What runs for ever has ended: a fault of ours, and not to be kept quiet."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("a part of the service has ended", exc_info=error)
+
+
+def callers(settings: ServiceSettings) -> Directory | None:
+    """Who may call, where callers show keys."""
+    return Directory(settings.nats_url, bus.options(settings)) if settings.tenants else None
 
 
 def run(application: Starlette, settings: ServiceSettings) -> int:

@@ -45,6 +45,14 @@ class ServiceSettings(BaseSettings):
     nats_url: str = ""
     """Where NATS is, such as nats://nats:4222; empty: there is none."""
     nats_password: SecretStr = SecretStr("")
+    cache_url: str = ""
+    """Where the cache is, such as redis://cache:6379; empty: there is none."""
+    cache_password: SecretStr = SecretStr("")
+    objects_endpoint: str = ""
+    """URL of the object store; empty: there is none."""
+    objects_password: SecretStr = SecretStr("")
+    tenants: bool = False
+    """Whether callers show keys that the User service knows; else whoever the gateway let in may do everything."""
     drain_seconds: int = Field(default=20, ge=0, le=600)
     """How long open requests may take after the service was told to stop."""
 

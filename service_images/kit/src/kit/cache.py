@@ -1,0 +1,73 @@
+"""The cache for services: each sees its own keys only. It may lose everything at any time, and be away."""
+
+from __future__ import annotations
+
+import time
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from kit import logs
+from kit.settings import ServiceSettings
+
+log = logs.get("kit.cache")
+_TIMEOUT_S = 0.25
+_AWAY_S = 2.0
+"""After a failure nobody asks for so long: without a cache one should be slow, not slower."""
+
+
+class Cache:
+    """Bytes by key. A failure is a miss."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._prefix = f"{settings.name}:"
+        self._until = 0.0
+        self._client = (
+            redis.Redis.from_url(
+                settings.cache_url,
+                username=settings.name if settings.cache_password.get_secret_value() else None,
+                password=settings.cache_password.get_secret_value() or None,
+                socket_timeout=_TIMEOUT_S,
+                socket_connect_timeout=_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
+            )
+            if settings.cache_url
+            else None
+        )
+
+    async def close(self) -> None:
+        """Give connections back."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    def _away(self, error: Exception | None = None) -> bool:
+        if error is not None:
+            self._until = time.monotonic() + _AWAY_S
+            log.warning("the cache does not answer", reason=repr(error))
+        return self._client is None or time.monotonic() < self._until
+
+    async def get(self, *keys: str) -> list[bytes | None]:
+        """What there is."""
+        if not keys or self._away():
+            return [None] * len(keys)
+        assert self._client is not None, "else it is away"
+        try:
+            return await self._client.mget([self._prefix + key for key in keys])
+        except (RedisError, OSError, TimeoutError) as error:
+            self._away(error)
+            return [None] * len(keys)
+
+    async def put(self, values: dict[str, bytes], seconds: int) -> None:
+        """Keep for so long, or not."""
+        if not values or self._away():
+            return
+        assert self._client is not None, "else it is away"
+        try:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for key, value in values.items():
+                    pipeline.set(self._prefix + key, value, ex=seconds)
+                await pipeline.execute()
+        except (RedisError, OSError, TimeoutError) as error:
+            self._away(error)

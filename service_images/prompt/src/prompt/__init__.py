@@ -1,0 +1,1 @@
+"""Prompt: versions that never change, labels that move, rendered in a sandbox."""

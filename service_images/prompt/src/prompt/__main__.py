@@ -1,0 +1,47 @@
+"""Starts Prompt."""
+
+from __future__ import annotations
+
+from kit import service
+from kit.bus import Bus
+from kit.cache import Cache
+from kit.database import Database
+from kit.settings import ServiceSettings
+from starlette.applications import Starlette
+
+from prompt.api import Api
+from prompt.rendering import Renderer
+from prompt.store import Told
+
+
+class PromptSettings(ServiceSettings):
+    """Prompt's settings."""
+
+    name: str = "prompt"
+
+
+def create(settings: PromptSettings) -> Starlette:
+    """The application."""
+    database, cache = Database(settings), Cache(settings)
+    nats = Bus(settings) if settings.nats_url else None
+    told = Told(database, nats) if nats else None
+    callers = service.callers(settings)
+    return service.create(
+        "Prompt",
+        Api(database, told, Renderer(cache)).operations(),
+        database=database,
+        beside=[part for part in (told, callers) if part],
+        close=[cache.close, *([nats.close] if nats else [])],
+        authenticate=callers.authenticate if callers else None,
+    )
+
+
+def main() -> int:
+    """Serve."""
+    settings = PromptSettings()
+    service.prepare(settings)
+    return service.run(create(settings), settings)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

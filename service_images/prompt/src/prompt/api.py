@@ -1,0 +1,258 @@
+"""Prompt's REST operations."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import Any, cast
+
+from kit import bus, rest, telling
+from kit.database import Connection, Database
+from kit.directory import Grant
+from kit.errors import ApiError
+from kit.rest import Call, Nothing, Operation
+from psycopg.types.json import Jsonb
+
+from prompt import rendering, store
+from prompt.models import (
+    LATEST,
+    PRODUCTION,
+    Asked,
+    Compared,
+    Difference,
+    Listed,
+    NewVersion,
+    Page,
+    Place,
+    Placed,
+    Promotion,
+    Rendered,
+    Split,
+    Version,
+    Which,
+)
+from prompt.rendering import Renderer
+
+SCOPE, MANAGE = "prompts", "manage"
+_NAME = ("name", r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(?:/[A-Za-z0-9._-]{1,127}){0,8}", "A prompt's name")
+_LABEL = ("label", r"[a-z0-9][a-z0-9._-]{0,62}", "A label, such as production")
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document."""
+    return rest.document("Prompt", Api.operations(cast("Api", Api)))
+
+
+class Api:
+    """The operations over one database."""
+
+    def __init__(self, database: Database, told: telling.Telling | None, renderer: Renderer) -> None:
+        self._database, self._told, self._renderer = database, told, renderer
+
+    def operations(self) -> list[Operation]:
+        """All of them; asked of the class itself they are described, and cannot be called."""
+        one: dict[str, Any] = {"parameters": (_NAME,), "scope": SCOPE, "failures": (404,)}
+        label: dict[str, Any] = {"parameters": (_NAME, _LABEL), "scope": SCOPE, "failures": (403, 404, 409)}
+        path = "/v1/prompts/{name:path}"
+        return [
+            Operation("POST", "/v1/prompts", "Make a version; it never changes.", self.add, Version, body=NewVersion,
+                      scope=SCOPE, status=201, failures=(403, 409)),
+            Operation("GET", "/v1/prompts", "All prompts.", self.listed, list[Listed], query=Page, scope=SCOPE),
+            Operation("GET", path + "/versions", "A prompt's versions, the newest first.", self.versions,
+                      list[Version], **one),
+            Operation("GET", path + "/diff", "What is another between two versions.", self.diff, Difference,
+                      query=Compared, **one),
+            Operation("PUT", path + "/labels/{label}", "Move a label; routers know within a second.", self.place,
+                      Placed, body=Place, **label),
+            Operation("DELETE", path + "/labels/{label}", "Take a label away.", self.unplace, Nothing, status=204,
+                      **label),
+            Operation("POST", path + "/promote", "Move a label to where another one is.", self.promote, Placed,
+                      body=Promotion, parameters=(_NAME,), scope=SCOPE, failures=(403, 404, 409)),
+            Operation("PUT", path + "/splits/{label}", "Divide callers between labels.", self.split, Split,
+                      body=Split, **label),
+            Operation("POST", path + "/render", "Render a version with variables.", self.render, Rendered,
+                      body=Asked, **one),
+            Operation("GET", path, "A version: by number, by label, or the one in production.", self.read, Version,
+                      query=Which, **one),
+            Operation("DELETE", path, "Take a prompt away, with all its versions.", self.drop, Nothing, status=204,
+                      parameters=(_NAME,), scope=SCOPE, failures=(403, 404, 409)),
+            Operation("GET", "/api/public/v2/prompts/{name:path}", "A version, as Langfuse's clients read it.",
+                      self.langfuse, query=Which, **one),
+        ]  # fmt: skip
+
+    def _wake(self) -> None:
+        if self._told is not None:
+            self._told.wake()
+
+    async def add(self, call: Call[Any, NewVersion]) -> Version:
+        """Checked before it is taken: what could never be rendered is refused."""
+        wanted, tenant = call.body, call.caller.tenant
+        includes = rendering.check(wanted)
+        async with self._database.transaction() as connection:
+            made, _ = await store.add(connection, tenant, wanted, includes, actor(call.caller))
+            await rendering.closure(connection, tenant, made, includes)
+            for label in wanted.labels:
+                await store.place(connection, tenant, made.name, label, made.version, None, manages(call.caller))
+                await store.note(
+                    connection, tenant, made.name, "label-moved", actor(call.caller), version=made.version, label=label
+                )
+            made, _ = await store.read(connection, tenant, made.name, version=made.version)
+        self._wake()
+        return made
+
+    async def listed(self, call: Call[Page, None]) -> list[Listed]:
+        """A page."""
+        async with self._database.transaction() as connection:
+            return await store.listed(connection, call.caller.tenant, call.query.after, call.query.limit)
+
+    async def versions(self, call: Call[Any, None]) -> list[Version]:
+        """With the labels that are at each."""
+        async with self._database.transaction() as connection:
+            return await store.versions(connection, call.caller.tenant, call.path["name"])
+
+    async def _one(self, call: Call[Any, Any], which: Which) -> tuple[Version, list[str]]:
+        if which.version is not None and which.label is not None:
+            raise ApiError(400, "version or label, not both", param="label")
+        tenant, name = call.caller.tenant, call.path["name"]
+        async with self._database.transaction() as connection:
+            if which.version is not None:
+                return await store.read(connection, tenant, name, version=which.version)
+            return await store.read(connection, tenant, name, label=which.label or PRODUCTION)
+
+    async def read(self, call: Call[Which, None]) -> Version:
+        """As it was made."""
+        return (await self._one(call, call.query))[0]
+
+    async def langfuse(self, call: Call[Which, None]) -> dict[str, Any]:
+        """Source of the shape: Langfuse, API reference, GET /api/public/v2/prompts/{promptName}."""
+        found, _ = await self._one(call, call.query)
+        prompt = found.prompt if isinstance(found.prompt, str) else [m.model_dump() for m in found.prompt]
+        shared = {"name": found.name, "version": found.version, "config": found.config, "labels": found.labels}
+        more = {"type": found.type.value, "tags": [], "resolutionGraph": None}
+        return {**shared, **more, "prompt": prompt, "commitMessage": found.message or None}
+
+    async def diff(self, call: Call[Compared, None]) -> Difference:
+        """Of both written out as JSON, texts by line."""
+        tenant, name, wanted = call.caller.tenant, call.path["name"], call.query
+        async with self._database.transaction() as connection:
+            a, _ = await store.read(connection, tenant, name, version=wanted.a)
+            b, _ = await store.read(connection, tenant, name, version=wanted.b)
+        lines = difflib.unified_diff(
+            _written(a), _written(b), f"{name}@{a.version}", f"{name}@{b.version}", lineterm=""
+        )
+        return Difference(a=a.version, b=b.version, diff="\n".join(lines))
+
+    async def place(self, call: Call[Any, Place]) -> Placed:
+        """Routers know within a second."""
+        async with self._database.transaction() as connection:
+            found = await self._move(connection, call, call.path["label"], call.body.version, call.body.protected)
+        self._wake()
+        return found
+
+    async def promote(self, call: Call[Any, Promotion]) -> Placed:
+        """Only if the label is where the caller thinks."""
+        wanted, tenant, name = call.body, call.caller.tenant, call.path["name"]
+        async with self._database.transaction() as connection:
+            source, _ = await store.read(connection, tenant, name, label=wanted.source)
+            before = await store.placed(connection, tenant, name, wanted.target)
+            at = before.version if before else 0
+            if wanted.expected is not None and wanted.expected != at:
+                raise ApiError(409, f'Label "{wanted.target}" is at version {at}.', param="expected")
+            found = await self._move(connection, call, wanted.target, source.version, None)
+        self._wake()
+        return found
+
+    @staticmethod
+    async def _move(
+        connection: Connection, call: Call[Any, Any], label: str, version: int, protected: bool | None
+    ) -> Placed:
+        tenant, name, who = call.caller.tenant, call.path["name"], actor(call.caller)
+        found = await store.place(connection, tenant, name, label, version, protected, manages(call.caller))
+        await store.note(connection, tenant, name, "label-moved", who, version=version, label=label)
+        if protected:
+            await store.note(connection, tenant, name, "label-protected", who, version=version, label=label)
+        return found
+
+    async def unplace(self, call: Call[Any, None]) -> None:
+        """Whoever asks for it finds nothing then."""
+        tenant, name, label = call.caller.tenant, call.path["name"], call.path["label"]
+        async with self._database.transaction() as connection:
+            found = await store.placed(connection, tenant, name, label)
+            if found is None:
+                raise store.missing("label")
+            if found.protected and not manages(call.caller):
+                raise ApiError(403, f'Label "{label}" is protected: the scope "manage" is needed.')
+            await connection.execute(
+                "DELETE FROM labels WHERE tenant = %s AND name = %s AND label = %s", (tenant, name, label)
+            )
+            await telling.changed(connection, store.BUCKET, bus.key(tenant, name, label))
+            await store.note(connection, tenant, name, "label-moved", actor(call.caller), version=0, label=label)
+        self._wake()
+
+    async def split(self, call: Call[Any, Split]) -> Split:
+        """Every label must be there."""
+        tenant, name = call.caller.tenant, call.path["name"]
+        async with self._database.transaction() as connection:
+            for label in call.body.weights:
+                await store.read(connection, tenant, name, label=label)
+            await connection.execute(
+                "INSERT INTO splits VALUES (%s, %s, %s, %s) "
+                "ON CONFLICT (tenant, name, split) DO UPDATE SET weights = excluded.weights",
+                (tenant, name, call.path["label"], Jsonb(call.body.weights)),
+            )
+        return call.body
+
+    async def render(self, call: Call[Any, Asked]) -> Rendered:
+        """By number, label or split; the one in production where nothing is said."""
+        wanted, tenant, name = call.body, call.caller.tenant, call.path["name"]
+        if sum(which is not None for which in (wanted.version, wanted.label, wanted.split)) > 1:
+            raise ApiError(400, "one of version, label and split", param="label")
+        async with self._database.transaction() as connection:
+            label = wanted.label or PRODUCTION
+            if wanted.split is not None:
+                cursor = await connection.execute(
+                    "SELECT weights FROM splits WHERE tenant = %s AND name = %s AND split = %s",
+                    (tenant, name, wanted.split),
+                )
+                row = await cursor.fetchone()
+                if row is None:
+                    raise store.missing("split")
+                label = rendering.chosen(row[0], wanted.split, name, wanted.user)
+            which: dict[str, Any] = {"label": label} if wanted.version is None else {"version": wanted.version}
+            version, includes = await store.read(connection, tenant, name, **which)
+            shown = label if wanted.version is None else ""
+            return await self._renderer.render(connection, tenant, version, includes, shown, dict(wanted.variables))
+
+    async def drop(self, call: Call[Any, None]) -> None:
+        """Not while a protected label is on it."""
+        tenant, name = call.caller.tenant, call.path["name"]
+        async with self._database.transaction() as connection:
+            cursor = await connection.execute(
+                "SELECT label, protected FROM labels WHERE tenant = %s AND name = %s FOR UPDATE", (tenant, name)
+            )
+            labels = await cursor.fetchall()
+            if kept := [label for label, protected in labels if protected]:
+                raise ApiError(409, f"Protected labels are on it: {', '.join(sorted(kept))}. Take them away first.")
+            cursor = await connection.execute("DELETE FROM prompts WHERE tenant = %s AND name = %s", (tenant, name))
+            if not cursor.rowcount:
+                raise store.missing("prompt")
+            for label in (*(label for label, _ in labels), LATEST):
+                await telling.changed(connection, store.BUCKET, bus.key(tenant, name, label))
+            await store.note(connection, tenant, name, "deleted", actor(call.caller))
+        self._wake()
+
+
+def manages(caller: Grant) -> bool:
+    """Whether protected labels can be moved."""
+    return caller.allows(MANAGE)
+
+
+def actor(caller: Grant) -> str:
+    """Who it was, for the audit log."""
+    return f"user:{caller.user}" if caller.user else f"key:{caller.id or caller.tenant}"
+
+
+def _written(version: Version) -> list[str]:
+    content = version.model_dump(mode="json", include={"prompt", "variables", "config"})
+    text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True)
+    return [line for part in text.split("\n") for line in part.split("\\n")]

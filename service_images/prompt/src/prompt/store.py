@@ -1,0 +1,185 @@
+"""Prompts in the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from kit import bus, outbox, telling
+from kit.bus import Bus
+from kit.database import Connection, Database
+from kit.errors import ApiError, ErrorType
+from kit.telling import Telling
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from prompt.models import LATEST, Kind, Listed, Message, NewVersion, Placed, Version
+
+TOPIC = "prompt.changed.v1"
+BUCKET = "labels"
+_VERSION = """
+SELECT v.name, p.type, v.number AS version, v.content AS prompt, v.variables, v.config, v.message, v.actor, v.created,
+    v.includes,
+    array(SELECT label FROM labels l WHERE (l.tenant, l.name, l.version) = (v.tenant, v.name, v.number) ORDER BY 1)
+        || CASE WHEN v.number = p.last THEN ARRAY['latest'] ELSE ARRAY[]::text[] END AS labels
+FROM versions v JOIN prompts p ON (p.tenant, p.name) = (v.tenant, v.name)
+WHERE v.tenant = %(tenant)s AND v.name = %(name)s
+"""
+
+
+def missing(what: str) -> ApiError:
+    """The answer to who names what is not there."""
+    return ApiError(404, f"There is no such {what}.", ErrorType.NOT_FOUND, param=what)
+
+
+async def add(
+    connection: Connection, tenant: str, wanted: NewVersion, includes: list[str], actor: str
+) -> tuple[Version, bool]:
+    """A new version; and whether the prompt is new."""
+    cursor = await connection.execute(
+        "INSERT INTO prompts (tenant, name, type, last) VALUES (%s, %s, %s, 1) "
+        "ON CONFLICT (tenant, name) DO UPDATE SET last = prompts.last + 1 RETURNING type, last",
+        (tenant, wanted.name, wanted.type.value),
+    )
+    row = await cursor.fetchone()
+    assert row is not None, "an insert returns its row"
+    kind, number = row
+    if kind != wanted.type.value:
+        raise ApiError(409, f"The prompt is a {kind}; its type never changes.", param="type")
+    content = wanted.prompt if isinstance(wanted.prompt, str) else [m.model_dump(mode="json") for m in wanted.prompt]
+    await connection.execute(
+        "INSERT INTO versions (tenant, name, number, content, variables, config, includes, message, actor) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            tenant,
+            wanted.name,
+            number,
+            Jsonb(content),
+            Jsonb(wanted.variables),
+            Jsonb(wanted.config),
+            Jsonb(includes),
+            wanted.message,
+            actor,
+        ),
+    )
+    await note(connection, tenant, wanted.name, "version-created", actor, version=number)
+    await telling.changed(connection, BUCKET, bus.key(tenant, wanted.name, LATEST))
+    found, _ = await read(connection, tenant, wanted.name, version=number)
+    return found, number == 1
+
+
+async def read(
+    connection: Connection, tenant: str, name: str, *, version: int | None = None, label: str | None = None
+) -> tuple[Version, list[str]]:
+    """A version by its number or label, and what it includes. Raises ApiError(404)."""
+    if version is not None:
+        which, value = " AND v.number = %(value)s", version
+    elif label in (None, LATEST):
+        which, value = " AND v.number = p.last", 0
+    else:
+        which = " AND v.number = (SELECT version FROM labels WHERE tenant = %(tenant)s AND name = %(name)s AND label = %(value)s)"  # noqa: E501
+        value = label
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_VERSION + which, {"tenant": tenant, "name": name, "value": value})
+        row = await cursor.fetchone()
+    if row is None:
+        raise missing("prompt" if version is None and label in (None, LATEST) else "version")
+    includes = row.pop("includes")
+    return _version(row), includes
+
+
+def _version(row: dict[str, Any]) -> Version:
+    if row["type"] == Kind.CHAT:
+        row["prompt"] = [Message(**message) for message in row["prompt"]]
+    return Version(**row)
+
+
+async def versions(connection: Connection, tenant: str, name: str) -> list[Version]:
+    """All of a prompt's, the newest first."""
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_VERSION + " ORDER BY v.number DESC LIMIT 500", {"tenant": tenant, "name": name})
+        rows = await cursor.fetchall()
+    if not rows:
+        raise missing("prompt")
+    for row in rows:
+        del row["includes"]
+    return [_version(row) for row in rows]
+
+
+async def listed(connection: Connection, tenant: str, after: str, limit: int) -> list[Listed]:
+    """Prompts in order of their names."""
+    cursor = await connection.execute(
+        "SELECT p.name, p.type, p.last, coalesce((SELECT jsonb_object_agg(l.label, l.version) FROM labels l "
+        "WHERE (l.tenant, l.name) = (p.tenant, p.name)), '{}') FROM prompts p "
+        "WHERE p.tenant = %s AND p.name > %s ORDER BY p.name LIMIT %s",
+        (tenant, after, limit),
+    )
+    return [Listed(name=n, type=t, versions=v, labels=m | {LATEST: v}) for n, t, v, m in await cursor.fetchall()]
+
+
+async def place(
+    connection: Connection, tenant: str, name: str, label: str, version: int, protected: bool | None, manages: bool
+) -> Placed:
+    """Move a label. Raises ApiError where it may not be, or there is no such version."""
+    if label == LATEST:
+        raise ApiError(409, f'"{LATEST}" is always at the newest version.', param="label")
+    cursor = await connection.execute(
+        "SELECT 1 FROM versions WHERE tenant = %s AND name = %s AND number = %s", (tenant, name, version)
+    )
+    if await cursor.fetchone() is None:
+        raise missing("version")
+    before = await placed(connection, tenant, name, label)
+    if not manages and ((before and before.protected) or protected is not None):
+        raise ApiError(403, f'Label "{label}" is protected: the scope "manage" is needed.', ErrorType.PERMISSION)
+    keeps = protected if protected is not None else bool(before and before.protected)
+    await connection.execute(
+        "INSERT INTO labels VALUES (%s, %s, %s, %s, %s) ON CONFLICT (tenant, name, label) "
+        "DO UPDATE SET version = excluded.version, protected = excluded.protected",
+        (tenant, name, label, version, keeps),
+    )
+    await telling.changed(connection, BUCKET, bus.key(tenant, name, label))
+    return Placed(label=label, version=version, protected=keeps)
+
+
+async def placed(connection: Connection, tenant: str, name: str, label: str) -> Placed | None:
+    """Where a label is; it stays there until the transaction ends."""
+    cursor = await connection.execute(
+        "SELECT version, protected FROM labels WHERE tenant = %s AND name = %s AND label = %s FOR UPDATE",
+        (tenant, name, label),
+    )
+    row = await cursor.fetchone()
+    return Placed(label=label, version=row[0], protected=row[1]) if row else None
+
+
+async def note(connection: Connection, tenant: str, name: str, change: str, actor: str, **more: Any) -> None:
+    """Into the outbox, for the audit log."""
+    data = {"tenant": tenant, "name": name, "change": change, "actor": actor, **more}
+    await outbox.put(connection, TOPIC, "prompt", tenant, data)
+
+
+class Told(Telling):
+    """What routers are told: where each label is."""
+
+    def __init__(self, database: Database, nats: Bus) -> None:
+        super().__init__(database, nats, BUCKET)
+
+    async def value(self, connection: Connection, bucket: str, key: str) -> bytes | None:
+        """The version, as a number."""
+        tenant, name, label = bus.parts(key)
+        if label == LATEST:
+            cursor = await connection.execute(
+                "SELECT last FROM prompts WHERE tenant = %s AND name = %s", (tenant, name)
+            )
+        else:
+            cursor = await connection.execute(
+                "SELECT version FROM labels WHERE tenant = %s AND name = %s AND label = %s", (tenant, name, label)
+            )
+        row = await cursor.fetchone()
+        return msgspec.json.encode({"version": row[0]}) if row else None
+
+    async def keys(self, connection: Connection, bucket: str) -> set[str]:
+        """All labels, and "latest" of each prompt."""
+        cursor = await connection.execute(
+            f"SELECT tenant, name, label FROM labels UNION ALL SELECT tenant, name, '{LATEST}' FROM prompts"
+        )
+        return {bus.key(*row) for row in await cursor.fetchall()}
