@@ -28,6 +28,8 @@ class ServiceSettings(BaseSettings):
     version: str = "0.1.0"
     host: str = "0.0.0.0"
     port: int = Field(default=8080, ge=1, le=65535)
+    rpc_port: int = Field(default=9090, ge=0, le=65535)
+    """Where gRPC is served, by services that do."""
     log_level: LogLevel = LogLevel.INFO
     otlp_endpoint: str = ""
     """Where traces go, such as http://collector:4318; empty: nowhere."""

@@ -1,0 +1,44 @@
+"""Starts Guardrails."""
+
+from __future__ import annotations
+
+from kit import bus, rpc, service
+from kit.following import Following
+from kit.settings import ServiceSettings
+from starlette.applications import Starlette
+
+from guardrails.api import Api
+from guardrails.calls import Calls
+from guardrails.guard import Guard
+from guardrails.policies import BUCKET, Policies
+
+
+class GuardrailsSettings(ServiceSettings):
+    """Guardrails' settings."""
+
+    name: str = "guardrails"
+
+
+def create(settings: GuardrailsSettings) -> Starlette:
+    """The application."""
+    guard, policies = Guard(), Policies()
+    callers = service.callers(settings)
+    followed = Following(settings.nats_url, BUCKET, policies.take, bus.options(settings)) if settings.nats_url else None
+    calls = rpc.Server(settings.rpc_port, Calls(guard, policies).add, host=settings.host)
+    return service.create(
+        "Guardrails",
+        Api(guard, policies).operations(),
+        beside=[part for part in (calls, followed, callers) if part],
+        authenticate=callers.authenticate if callers else None,
+    )
+
+
+def main() -> int:
+    """Serve."""
+    settings = GuardrailsSettings()
+    service.prepare(settings)
+    return service.run(create(settings), settings)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,138 @@
+"""Guardrails' REST operations."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any, cast
+
+from kit import rest
+from kit.errors import ApiError
+from kit.rest import Call, Model, Operation
+from pydantic import Field
+
+from guardrails.detectors import KINDS, Category
+from guardrails.guard import Guard, Verdict
+from guardrails.policies import Policies
+from guardrails.policy import Action, Compiled, Direction, Policy
+
+SCOPE = "guardrails"
+MAX_TEXTS = 256
+Text = Annotated[str, Field(max_length=1_000_000)]
+
+
+class Asked(Model):
+    """Texts to look at."""
+
+    text: Text | None = None
+    texts: Annotated[tuple[Text, ...], Field(max_length=MAX_TEXTS)] = ()
+    direction: Direction = Direction.INPUT
+    policy: Policy | None = None
+    """Instead of the tenant's own, to try one out."""
+
+
+class Told(Model):
+    """One thing that was found."""
+
+    text: int
+    start: int
+    end: int
+    kind: str
+    category: Category
+    action: str
+
+
+class Answer(Model):
+    """What is done about the texts."""
+
+    action: str
+    texts: list[str]
+    """As they may go on."""
+    findings: list[Told]
+
+
+class Part(Model):
+    """A part of an input."""
+
+    type: Annotated[str, Field(pattern="^text$")]
+    text: Text
+
+
+class Moderation(Model):
+    """As OpenAI's clients ask."""
+
+    input: (
+        Text
+        | Annotated[tuple[Text, ...], Field(max_length=MAX_TEXTS)]
+        | Annotated[tuple[Part, ...], Field(max_length=MAX_TEXTS)]
+    )
+    model: Annotated[str, Field(max_length=256)] = "cogniforge-guardrails"
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document."""
+    return rest.document("Guardrails", Api.operations(cast("Api", Api)))
+
+
+class Api:
+    """The operations."""
+
+    def __init__(self, guard: Guard, policies: Policies) -> None:
+        self._guard, self._policies = guard, policies
+
+    def operations(self) -> list[Operation]:
+        """All of them; asked of the class itself they are described, and cannot be called."""
+        return [
+            Operation("POST", "/v1/guard/check", "What a policy does about texts.", self.check, Answer, body=Asked,
+                      scope=SCOPE),
+            Operation("POST", "/v1/moderations", "Whether texts are harmful, as OpenAI's clients ask.", self.moderate,
+                      body=Moderation, scope=SCOPE),
+            Operation("GET", "/v1/guard/policy", "The caller's policy.", self.policy, Policy, scope=SCOPE),
+            Operation("GET", "/v1/guard/kinds", "What is looked for.", self.kinds, dict[str, Category], scope=SCOPE),
+        ]  # fmt: skip
+
+    async def check(self, call: Call[Any, Asked]) -> Answer:
+        """All texts are looked at, whatever is found in the first ones."""
+        asked = call.body
+        if (asked.text is None) == (not asked.texts):
+            raise ApiError(400, "text or texts: one of them", param="text")
+        policy = Compiled(asked.policy) if asked.policy is not None else self._policies.of(call.caller.tenant)
+        texts = asked.texts or (asked.text or "",)
+        return answer([self._guard.check(text, policy, asked.direction) for text in texts])
+
+    async def moderate(self, call: Call[Any, Moderation]) -> dict[str, Any]:
+        """Every category that there is, whatever the tenant's policy does about it."""
+        given = call.body.input
+        texts = [given] if isinstance(given, str) else [t if isinstance(t, str) else t.text for t in given]
+        everything = self._policies.everything
+        results = [_moderated(self._guard.check(text, everything, Direction.INPUT)) for text in texts]
+        return {"id": f"modr-{uuid.uuid4().hex}", "model": call.body.model, "results": results}
+
+    async def policy(self, call: Call[Any, None]) -> Policy:
+        """Set with the User service; the platform's own where the tenant has none."""
+        return self._policies.of(call.caller.tenant).policy
+
+    async def kinds(self, _: Call[Any, None]) -> dict[str, Category]:
+        """With their categories."""
+        return dict(sorted(KINDS.items()))
+
+
+def answer(verdicts: list[Verdict]) -> Answer:
+    """Of several texts."""
+    action = max((verdict.action for verdict in verdicts), default=Action.ALLOW)
+    findings = [
+        Told(text=number, start=f.start, end=f.end, kind=f.kind, category=f.category, action=f.action.word)
+        for number, verdict in enumerate(verdicts)
+        for f in verdict.findings
+    ]
+    return Answer(action=action.word, texts=[verdict.text for verdict in verdicts], findings=findings)
+
+
+def _moderated(verdict: Verdict) -> dict[str, Any]:
+    found = {finding.category for finding in verdict.findings}
+    shown = (Category.PII, Category.SECRET, Category.INJECTION)
+    return {
+        "flagged": bool(found),
+        "categories": {category.value: category in found for category in shown},
+        "category_scores": {category.value: float(category in found) for category in shown},
+        "category_applied_input_types": {category.value: ["text"] for category in shown},
+    }

@@ -1,0 +1,68 @@
+"""Guardrails' gRPC methods."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from cogniforge.guardrails.v1 import guardrails_pb2 as messages
+from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
+from kit import rpc
+
+from guardrails.guard import Finding, Guard
+from guardrails.policies import Policies
+from guardrails.policy import Action, Direction
+from guardrails.stream import Stream
+
+
+class Calls(service.GuardrailsServiceServicer):
+    """For services; the tenant is the caller's word, whom the mesh has let in."""
+
+    def __init__(self, guard: Guard, policies: Policies) -> None:
+        self._guard, self._policies = guard, policies
+
+    def add(self, server: Any) -> None:
+        """To a server."""
+        service.add_GuardrailsServiceServicer_to_server(self, server)  # pyright: ignore[reportUnknownMemberType]
+
+    @rpc.answers
+    async def Check(self, request: messages.CheckRequest) -> messages.CheckResponse:
+        """Whole texts."""
+        policy, direction = self._policies.of(request.tenant), _direction(request.direction)
+        verdicts = [self._guard.check(text, policy, direction) for text in request.texts]
+        found = [_finding(finding, number) for number, verdict in enumerate(verdicts) for finding in verdict.findings]
+        action = max((verdict.action for verdict in verdicts), default=Action.ALLOW)
+        return messages.CheckResponse(action=_action(action), texts=[v.text for v in verdicts], findings=found)
+
+    @rpc.streams
+    async def Stream(self, requests: AsyncIterator[messages.StreamRequest]) -> AsyncIterator[messages.StreamResponse]:
+        """A text in pieces: an answer for each."""
+        stream: Stream | None = None
+        async for request in requests:
+            if stream is None:
+                policy = self._policies.of(request.tenant)
+                stream = Stream(self._guard, policy, _direction(request.direction))
+            text, findings = stream.feed(request.text, last=request.last)
+            found = [_finding(finding, 0) for finding in findings]
+            yield messages.StreamResponse(action=_action(stream.action), text=text, findings=found)
+            if request.last or stream.action is Action.BLOCK:
+                return
+
+
+def _direction(value: int) -> Direction:
+    return Direction.OUTPUT if value == messages.DIRECTION_OUTPUT else Direction.INPUT
+
+
+def _action(action: Action) -> Any:
+    return messages.Action.Value(f"ACTION_{action.name}")
+
+
+def _finding(finding: Finding, number: int) -> messages.Finding:
+    return messages.Finding(
+        text=number,
+        start=finding.start,
+        end=finding.end,
+        kind=finding.kind,
+        category=finding.category.value,
+        action=_action(finding.action),
+    )

@@ -1,0 +1,77 @@
+"""A text against a policy: what is found, what is done about it, and what may go on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from guardrails.detectors import Category
+from guardrails.policy import Action, Compiled, Direction
+from guardrails.scanner import Found, Scanner
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found, and what is done about it."""
+
+    start: int
+    end: int
+    kind: str
+    category: Category
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Of one text."""
+
+    action: Action
+    text: str
+    findings: tuple[Finding, ...]
+
+
+class Guard:
+    """Looks at whole texts; used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._scanner = Scanner()
+
+    def check(self, text: str, policy: Compiled, direction: Direction) -> Verdict:
+        """What may go on of a whole text; of one that is blocked, nothing."""
+        findings = self.find(text, policy, direction)
+        if policy.shape is not None and direction is Direction.OUTPUT and not _fits(text, policy):
+            findings.append(Finding(0, len(text), "shape", Category.SCHEMA, Action.BLOCK))
+        action = max((finding.action for finding in findings), default=Action.ALLOW)
+        going_on = "" if action is Action.BLOCK else redacted(text, findings)
+        return Verdict(action, going_on, tuple(findings))
+
+    def find(self, text: str, policy: Compiled, direction: Direction) -> list[Finding]:
+        """What the policy wants something done about, in order."""
+        actions = policy.actions[direction]
+        found = [(one, actions[one.kind]) for one in self._scanner.scan(text) if actions.get(one.kind, Action.ALLOW) > Action.ALLOW]  # fmt: skip # noqa: E501
+        for topic, matches, action in policy.topics:
+            found += [
+                (Found(match.start(), match.end(), topic.name, Category.TOPIC), action) for match in matches(text)
+            ]
+        found.sort(key=lambda pair: pair[0].start)
+        return [Finding(one.start, one.end, one.kind, one.category, action) for one, action in found]
+
+
+def redacted(text: str, findings: list[Finding], offset: int = 0) -> str:
+    """With the name of its kind in place of each thing that has to go; `offset`: where the text begins."""
+    pieces: list[str] = []
+    last = 0
+    for finding in findings:
+        start, end = finding.start - offset, finding.end - offset
+        if finding.action is Action.REDACT and start >= last:
+            pieces += [text[last:start], f"<{finding.kind.upper()}>"]
+            last = end
+    return "".join((*pieces, text[last:])) if pieces else text
+
+
+def _fits(text: str, policy: Compiled) -> bool:
+    assert policy.shape is not None, "asked for only then"
+    try:
+        return policy.shape.is_valid(json.loads(text))
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,99 @@
+"""Finds what detectors describe: Hyperscan looks for all hints at once, RE2 and checks then say what it really is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import hyperscan
+import re2
+
+from guardrails.detectors import DETECTORS, INJECTED, Category, Detector
+
+CONTEXT = 60
+"""Characters before a finding in which words may say what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A thing in a text, by the places of its characters."""
+
+    start: int
+    end: int
+    kind: str
+    category: Category
+    weight: float = 1.0
+
+
+class Scanner:
+    """Made once; used by one thread at a time."""
+
+    def __init__(self, detectors: Sequence[Detector] = DETECTORS) -> None:
+        self._detectors = detectors
+        self._exact = [re2.compile(d.exact) for d in detectors]
+        self._value = [exact.groupindex.get("v", 0) for exact in self._exact]
+        self._context = [re2.compile(d.context) if d.context else None for d in detectors]
+        self._hints = Hints([d.hint or d.exact for d in detectors])
+
+    def scan(self, text: str) -> list[Found]:
+        """What is in a text, in order, without overlaps."""
+        # What words say it is goes before what only its form says.
+        hits = sorted(self._hints.hits(text), key=lambda number: (self._context[number] is None, number))
+        if not hits:
+            return []
+        found: list[Found] = []
+        for number in hits:
+            detector = self._detectors[number]
+            for match in self._exact[number].finditer(text):
+                start, end = match.span(self._value[number])
+                if detector.check is not None:
+                    end = detector.check(text, start, end)
+                    if not end:
+                        continue
+                around = self._context[number]
+                if around is not None and not around.search(text[max(0, start - CONTEXT) : start]):
+                    continue
+                found.append(Found(start, end, detector.kind, detector.category, detector.weight))
+        return _settled(found)
+
+
+def _settled(found: list[Found]) -> list[Found]:
+    """The longest of those that overlap; injections only if together they are sure enough."""
+    injected = {f for f in found if f.category is Category.INJECTION}
+    if sum({f.kind: f.weight for f in injected}.values()) < INJECTED:
+        found = [f for f in found if f not in injected]
+    kept: list[Found] = []
+    for one in sorted(found, key=lambda f: (f.start - f.end, f.start)):
+        if all(one.end <= other.start or one.start >= other.end for other in kept):
+            kept.append(one)
+    return sorted(kept, key=lambda f: f.start)
+
+
+class Hints:
+    """Which of many expressions are somewhere in a text."""
+
+    def __init__(self, expressions: Sequence[str]) -> None:
+        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+        self._database.compile(
+            expressions=[_plain(expression).encode() for expression in expressions],
+            ids=list(range(len(expressions))),
+            elements=len(expressions),
+            flags=[hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_ALLOWEMPTY] * len(expressions),
+        )
+        self._scratch = hyperscan.Scratch(self._database)
+        self._hits: list[int] = []
+
+    def hits(self, text: str) -> list[int]:
+        """Their numbers."""
+        self._hits = []
+        self._database.scan(text.encode("utf-8", "surrogatepass"), match_event_handler=self._hit, scratch=self._scratch)
+        return self._hits
+
+    def _hit(self, number: int, *_: Any) -> None:
+        self._hits.append(number)
+
+
+def _plain(expression: str) -> str:
+    """Hyperscan knows no named groups."""
+    return expression.replace("(?P<v>", "(")

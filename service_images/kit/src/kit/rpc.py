@@ -1,0 +1,123 @@
+"""gRPC between services: a server beside the REST one, and channels that follow the pods behind a name.
+
+The messages are made from kit/protos by `make protos`. Between services the mesh encrypts and says who calls; errors
+are gRPC's own codes, made from the same `ApiError` as those of REST.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+from opentelemetry import propagate, trace
+from opentelemetry.trace import SpanKind
+
+from kit import logs
+from kit.errors import ApiError
+
+log = logs.get("kit.rpc")
+_MAX_BYTES = 16 * 2**20
+_CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    409: grpc.StatusCode.FAILED_PRECONDITION,
+    413: grpc.StatusCode.OUT_OF_RANGE,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    503: grpc.StatusCode.UNAVAILABLE,
+}
+_OPTIONS = [
+    ("grpc.max_receive_message_length", _MAX_BYTES),
+    ("grpc.max_send_message_length", _MAX_BYTES),
+]
+
+
+class Server:
+    """Runs beside the REST operations; drains when it is told to stop."""
+
+    def __init__(self, port: int, *add: Callable[[Any], None], host: str = "0.0.0.0") -> None:
+        self._add, self._wanted, self._host = add, port, host
+        self.port = 0
+        """Where it listens, once it does."""
+
+    async def run(self) -> None:
+        """Until it is cancelled; then calls under way have a few seconds."""
+        server = grpc.aio.server(options=_OPTIONS)
+        for add in self._add:
+            add(server)
+        self.port = server.add_insecure_port(f"{self._host}:{self._wanted}")
+        await server.start()
+        try:
+            await server.wait_for_termination()
+        finally:
+            await server.stop(5)
+
+
+def answers(handler: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any, Any], Awaitable[Any]]:
+    """A method of one question and one answer: within a span, with errors that say what is wrong."""
+
+    @functools.wraps(handler)
+    async def method(self: Any, request: Any, context: Any) -> Any:
+        with _span(handler.__qualname__, context):
+            try:
+                return await handler(self, request)
+            except ApiError as error:
+                await context.abort(_CODES.get(error.status, grpc.StatusCode.UNKNOWN), error.message)
+            except Exception as error:
+                log.error("unexpected error", method=handler.__qualname__, exc_info=error)
+                await context.abort(grpc.StatusCode.INTERNAL, "The server had an error.")
+
+    return method
+
+
+def streams(handler: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any, Any, Any], AsyncIterator[Any]]:
+    """A method of many questions and many answers."""
+
+    @functools.wraps(handler)
+    async def method(self: Any, requests: Any, context: Any) -> AsyncIterator[Any]:
+        with _span(handler.__qualname__, context):
+            try:
+                async for answer in handler(self, requests):
+                    yield answer
+            except ApiError as error:
+                await context.abort(_CODES.get(error.status, grpc.StatusCode.UNKNOWN), error.message)
+            except Exception as error:
+                log.error("unexpected error", method=handler.__qualname__, exc_info=error)
+                await context.abort(grpc.StatusCode.INTERNAL, "The server had an error.")
+
+    return method
+
+
+def _span(name: str, context: Any) -> Any:
+    carried = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
+    parent = propagate.extract(carried)
+    return trace.get_tracer("kit").start_as_current_span(name, context=parent, kind=SpanKind.SERVER)
+
+
+def channel(target: str) -> Any:
+    """To all pods behind a name, in turn; what a pod that is gone has not taken is sent to another."""
+    retry = {
+        "maxAttempts": 3,
+        "initialBackoff": "0.05s",
+        "maxBackoff": "0.5s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    config = {"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [{"name": [{}], "retryPolicy": retry}]}
+    return grpc.aio.insecure_channel(
+        f"dns:///{target}", options=[*_OPTIONS, ("grpc.service_config", json.dumps(config))]
+    )
+
+
+def carried(traceparent: str = "") -> tuple[tuple[str, str], ...]:
+    """Metadata that goes with a call: the trace that it belongs to."""
+    if traceparent:
+        return (("traceparent", traceparent),)
+    found: dict[str, str] = {}
+    propagate.inject(found)
+    return tuple(found.items())
