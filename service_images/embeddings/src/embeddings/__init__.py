@@ -1,0 +1,1 @@
+"""Embeddings: texts become vectors, batched, cached, asked for once however many wait."""

@@ -1,0 +1,54 @@
+"""Starts Embeddings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kit import rpc, service
+from kit.cache import Cache
+from kit.settings import ServiceSettings
+from pydantic import Field
+from starlette.applications import Starlette
+
+from embeddings.api import Api
+from embeddings.batching import Batcher
+from embeddings.calls import Calls
+from embeddings.engine import Engine
+from embeddings.vectors import Vectors
+
+
+class EmbeddingsSettings(ServiceSettings):
+    """Embeddings' settings."""
+
+    name: str = "embeddings"
+    model_folder: Path = Path("/opt/model")
+    threads: int = Field(default=0, ge=0, le=256)
+    """Of the model; 0: as many as there are cores for this process."""
+
+
+def create(settings: EmbeddingsSettings) -> Starlette:
+    """The application."""
+    engine = Engine(settings.model_folder, settings.threads or len(os.sched_getaffinity(0)))
+    batcher, cache = Batcher(engine.run), Cache(settings)
+    vectors = Vectors(engine, batcher, cache)
+    callers = service.callers(settings)
+    calls = rpc.Server(settings.rpc_port, Calls(vectors).add, host=settings.host)
+    return service.create(
+        "Embeddings",
+        Api(vectors).operations(),
+        beside=[part for part in (batcher, calls, callers) if part],
+        close=[cache.close],
+        authenticate=callers.authenticate if callers else None,
+    )
+
+
+def main() -> int:
+    """Serve."""
+    settings = EmbeddingsSettings()
+    service.prepare(settings)
+    return service.run(create(settings), settings)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

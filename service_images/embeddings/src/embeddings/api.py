@@ -1,0 +1,168 @@
+"""Embeddings' REST operations: OpenAI's, and those of Hugging Face's Text Embeddings Inference (TEI)."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any, Literal, cast
+
+import numpy as np
+from kit import rest
+from kit.errors import ApiError, ErrorType
+from kit.rest import Call, Model, Operation
+from pydantic import Field
+
+from embeddings.engine import DIMENSION, MAX_TOKENS, MODEL, Vector
+from embeddings.vectors import Vectors
+
+SCOPE = "embeddings"
+MAX_TEXTS = 2048
+Text = Annotated[str, Field(min_length=1, max_length=100_000)]
+Texts = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_TEXTS)]
+
+
+class Asked(Model):
+    """As OpenAI's clients ask."""
+
+    input: Text | Texts
+    model: Annotated[str, Field(max_length=256)] = MODEL
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, Field(ge=1, le=DIMENSION)] = DIMENSION
+    """The first so many numbers, made to length one again."""
+    user: Annotated[str, Field(max_length=1000)] = ""
+
+
+class Embed(Model):
+    """As TEI's clients ask."""
+
+    inputs: Text | Texts
+    normalize: bool = True
+    truncate: bool = False
+    dimensions: Annotated[int, Field(ge=1, le=DIMENSION)] = DIMENSION
+
+
+class Rerank(Model):
+    """Texts to be put in order."""
+
+    query: Text
+    texts: Texts
+    truncate: bool = False
+    raw_scores: bool = False
+    return_text: bool = False
+
+
+class Pair(Model):
+    """A sentence and others."""
+
+    source_sentence: Text
+    sentences: Texts
+
+
+class Similarity(Model):
+    """What TEI's clients ask."""
+
+    inputs: Pair
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document."""
+    return rest.document("Embeddings", Api.operations(cast("Api", Api)))
+
+
+class Api:
+    """The operations."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        self._vectors = vectors
+
+    def operations(self) -> list[Operation]:
+        """All of them; asked of the class itself they are described, and cannot be called."""
+        more: dict[str, Any] = {"scope": SCOPE, "failures": (413, 429)}
+        return [
+            Operation("POST", "/v1/embeddings", "Vectors, as OpenAI's clients ask.", self.openai, body=Asked,
+                      scope=SCOPE, failures=(404, 429)),
+            Operation("GET", "/v1/models", "The model.", self.models),
+            Operation("POST", "/embed", "Vectors, as TEI's clients ask.", self.embed, list[list[float]], body=Embed,
+                      **more),
+            Operation("POST", "/rerank", "Texts by how near they are to a query.", self.rerank, list[dict[str, Any]],
+                      body=Rerank, **more),
+            Operation("POST", "/similarity", "How near sentences are to one.", self.similarity, list[float],
+                      body=Similarity, **more),
+            Operation("GET", "/info", "What is served.", self.info),
+        ]  # fmt: skip
+
+    async def openai(self, call: Call[Any, Asked]) -> dict[str, Any]:
+        """Longer texts are cut at the model's limit."""
+        asked = call.body
+        if asked.model not in (MODEL, f"sentence-transformers/{MODEL}"):
+            message = f"The model `{asked.model}` does not exist."
+            raise ApiError(404, message, ErrorType.NOT_FOUND, param="model", code="model_not_found")
+        texts = [asked.input] if isinstance(asked.input, str) else asked.input
+        vectors, tokens = await self._vectors.of(texts)
+        data = [
+            {
+                "object": "embedding",
+                "index": number,
+                "embedding": _written(_short(v, asked.dimensions), asked.encoding_format),
+            }  # noqa: E501
+            for number, v in enumerate(vectors)
+        ]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return {"object": "list", "data": data, "model": MODEL, "usage": usage}
+
+    async def models(self, _: Call[Any, None]) -> dict[str, Any]:
+        """One."""
+        return {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "cogniforge"}]}
+
+    async def embed(self, call: Call[Any, Embed]) -> list[list[float]]:
+        """A list for each text."""
+        asked = call.body
+        texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
+        vectors, _ = await self._vectors.of(texts, truncate=asked.truncate)
+        return [_short(vector, asked.dimensions).tolist() for vector in vectors]
+
+    async def rerank(self, call: Call[Any, Rerank]) -> list[dict[str, Any]]:
+        """The nearest first. MiniLM is no cross-encoder: the score is the cosine, between 0 and 1 unless raw."""
+        asked = call.body
+        vectors, _ = await self._vectors.of((asked.query, *asked.texts), truncate=asked.truncate)
+        scores = _cosines(vectors)
+        order = sorted(range(len(scores)), key=lambda place: -scores[place])
+        return [
+            {
+                "index": place,
+                "score": scores[place] if asked.raw_scores else (scores[place] + 1) / 2,
+                **({"text": asked.texts[place]} if asked.return_text else {}),
+            }
+            for place in order
+        ]
+
+    async def similarity(self, call: Call[Any, Similarity]) -> list[float]:
+        """Cosines."""
+        pair = call.body.inputs
+        vectors, _ = await self._vectors.of((pair.source_sentence, *pair.sentences))
+        return _cosines(vectors)
+
+    async def info(self, _: Call[Any, None]) -> dict[str, Any]:
+        """As TEI tells it."""
+        return {
+            "model_id": f"sentence-transformers/{MODEL}",
+            "model_dtype": "float32",
+            "model_type": {"embedding": {"pooling": "mean"}},
+            "max_input_length": MAX_TOKENS,
+            "max_client_batch_size": MAX_TEXTS,
+        }
+
+
+def _short(vector: Vector, dimensions: int) -> Vector:
+    if dimensions == DIMENSION:
+        return vector
+    first = vector[:dimensions]
+    length = float(np.linalg.norm(first))
+    return first / length if length else first
+
+
+def _written(vector: Vector, form: str) -> Any:
+    return vector.tolist() if form == "float" else base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def _cosines(vectors: list[Vector]) -> list[float]:
+    return [float(score) for score in np.clip(np.stack(vectors[1:]) @ vectors[0], -1, 1)]

@@ -1,0 +1,32 @@
+"""Embeddings' gRPC method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cogniforge.embeddings.v1 import embeddings_pb2 as messages
+from cogniforge.embeddings.v1 import embeddings_pb2_grpc as service
+from kit import rpc
+from kit.errors import ApiError
+
+from embeddings.api import MAX_TEXTS
+from embeddings.vectors import Vectors
+
+
+class Calls(service.EmbeddingsServiceServicer):
+    """For services."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        self._vectors = vectors
+
+    def add(self, server: Any) -> None:
+        """To a server."""
+        service.add_EmbeddingsServiceServicer_to_server(self, server)  # pyright: ignore[reportUnknownMemberType]
+
+    @rpc.answers
+    async def Embed(self, request: messages.EmbedRequest) -> messages.EmbedResponse:
+        """Longer texts are cut at the model's limit."""
+        if not 1 <= len(request.texts) <= MAX_TEXTS:
+            raise ApiError(400, f"1 to {MAX_TEXTS} texts; there are {len(request.texts)}")
+        vectors, tokens = await self._vectors.of(request.texts)
+        return messages.EmbedResponse(vectors=[v.astype("<f4").tobytes() for v in vectors], tokens=tokens)

@@ -1,0 +1,238 @@
+"""Embeddings as its callers see it, with the real model."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from cogniforge.embeddings.v1 import embeddings_pb2 as messages
+from cogniforge.embeddings.v1 import embeddings_pb2_grpc as service
+from embeddings import export
+from embeddings.__main__ import EmbeddingsSettings, create
+from embeddings.api import document
+from embeddings.batching import MAX_BATCH_TOKENS, Batcher
+from embeddings.calls import Calls
+from embeddings.engine import DIMENSION, MAX_TOKENS, Engine, shortened
+from embeddings.vectors import Vectors
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kit import rpc
+from kit.cache import Cache
+from openai import OpenAI
+from starlette.testclient import TestClient
+
+TEXTS = ["A man is eating food.", "Someone eats a meal.", "The sky is blue.", "naïve façade — 東京", "x", "the " * 300]
+
+
+def reference(tokens: Sequence[int]) -> np.ndarray[Any, Any]:
+    """BERT by hand, in 64 bits, from the same weights: nothing of it is shared with the graph."""
+    w = {k: v.astype(np.float64) for k, v in export.weights(export.source() / "model.safetensors").items()}
+
+    def normal(x: Any, key: str) -> Any:
+        mean, var = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+        return (x - mean) / np.sqrt(var + 1e-12) * w[f"{key}.weight"] + w[f"{key}.bias"]
+
+    def dense(x: Any, key: str) -> Any:
+        return x @ w[f"{key}.weight"].T + w[f"{key}.bias"]
+
+    e = "embeddings."
+    x = w[f"{e}word_embeddings.weight"][list(tokens)] + w[f"{e}position_embeddings.weight"][: len(tokens)]
+    x = normal(x + w[f"{e}token_type_embeddings.weight"][0], f"{e}LayerNorm")
+    for layer in range(6):
+        a = f"encoder.layer.{layer}."
+        q, k, v = (
+            dense(x, f"{a}attention.self.{n}").reshape(len(tokens), 12, 32).transpose(1, 0, 2)
+            for n in ("query", "key", "value")
+        )
+        scores = q @ k.transpose(0, 2, 1) / math.sqrt(32)
+        scores = np.exp(scores - scores.max(-1, keepdims=True))
+        mixed = (scores / scores.sum(-1, keepdims=True) @ v).transpose(1, 0, 2).reshape(len(tokens), 384)
+        x = normal(dense(mixed, f"{a}attention.output.dense") + x, f"{a}attention.output.LayerNorm")
+        h = dense(x, f"{a}intermediate.dense")
+        h = h * 0.5 * (1 + np.vectorize(math.erf)(h / math.sqrt(2)))
+        x = normal(dense(h, f"{a}output.dense") + x, f"{a}output.LayerNorm")
+    pooled = x.mean(0)
+    return pooled / np.linalg.norm(pooled)
+
+
+def test_vectors_are_the_references(engine: Engine) -> None:
+    tokens = [shortened(ids) for ids in engine.tokens(TEXTS)]
+    for ids, vector in zip(tokens, engine.run(tokens), strict=True):
+        assert float(vector @ reference(ids)) >= 0.9999
+
+
+def test_padding_changes_nothing(engine: Engine) -> None:
+    tokens = [shortened(ids) for ids in engine.tokens(TEXTS)]
+    together = engine.run(tokens)
+    alone = np.concatenate([engine.run([ids]) for ids in tokens])
+    assert np.abs(together - alone).max() < 1e-4
+
+
+def test_openais_client_gets_vectors(embeddings: httpx.Client) -> None:
+    client = OpenAI(api_key="x", base_url="http://testserver/v1", http_client=embeddings)
+    answer = client.embeddings.create(model="all-minilm-l6-v2", input=TEXTS[:3])  # asks for base64 by itself
+    first, second, third = (np.array(entry.embedding) for entry in answer.data)
+    assert first @ second > 0.6 > 0.3 > first @ third
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens > 0
+
+
+def test_fewer_dimensions_are_of_length_one_again(embeddings: httpx.Client) -> None:
+    answer = embeddings.post("/v1/embeddings", json={"input": "x", "dimensions": 64}).json()
+    vector = np.array(answer["data"][0]["embedding"])
+    assert vector.shape == (64,) and abs(np.linalg.norm(vector) - 1) < 1e-5
+
+
+def test_base64_is_the_same_numbers(embeddings: httpx.Client) -> None:
+    plain, coded = (
+        embeddings.post("/v1/embeddings", json={"input": "x", "encoding_format": form}).json()["data"][0]["embedding"]
+        for form in ("float", "base64")
+    )
+    assert np.allclose(np.frombuffer(base64.b64decode(coded), "<f4"), plain)
+
+
+def test_teis_paths_answer_as_tei_does(embeddings: httpx.Client) -> None:
+    assert len(embeddings.post("/embed", json={"inputs": TEXTS[:2]}).json()[1]) == DIMENSION
+    ranked = embeddings.post("/rerank", json={"query": TEXTS[0], "texts": [TEXTS[2], TEXTS[1]], "return_text": True})
+    assert [entry["index"] for entry in ranked.json()] == [1, 0] and ranked.json()[0]["text"] == TEXTS[1]
+    pair = {"source_sentence": TEXTS[0], "sentences": [TEXTS[0], TEXTS[2]]}
+    same, other = embeddings.post("/similarity", json={"inputs": pair}).json()
+    assert same > 0.999 > other
+    assert embeddings.get("/info").json()["max_input_length"] == MAX_TOKENS
+
+
+def test_a_text_that_is_too_long_is_refused_unless_it_may_be_cut(embeddings: httpx.Client) -> None:
+    long = "word " * 400
+    assert embeddings.post("/embed", json={"inputs": long}).status_code == 413
+    assert embeddings.post("/embed", json={"inputs": long, "truncate": True}).status_code == 200
+
+
+# --- batching -------------------------------------------------------------------------------------
+
+
+class Counting:
+    """Stands before the engine, and counts."""
+
+    def __init__(self) -> None:
+        self.runs: list[list[int]] = []
+
+    def __call__(self, batch: Sequence[Sequence[int]]) -> Any:
+        self.runs.append([len(tokens) for tokens in batch])
+        return np.array([[sum(tokens), len(tokens)] for tokens in batch], float)
+
+
+async def through(batcher: Batcher, texts: list[tuple[int, ...]]) -> list[Any]:
+    running = asyncio.create_task(batcher.run())
+    try:
+        return await asyncio.gather(*(batcher.embed([text]) for text in texts))
+    finally:
+        running.cancel()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=256).map(tuple), min_size=1, max_size=60))
+def test_everyone_gets_their_own_and_no_run_is_too_large(texts: list[tuple[int, ...]]) -> None:
+    counting = Counting()
+    found = asyncio.run(through(Batcher(counting), texts))
+    assert [list(vector) for (vector,) in found] == [[sum(text), len(text)] for text in texts]
+    assert all(max(run) * len(run) <= MAX_BATCH_TOKENS for run in counting.runs)
+    assert sum(map(len, counting.runs)) == len(set(texts)), "the same text is run once"
+
+
+def test_who_gives_up_takes_nobody_along() -> None:
+    async def talk() -> list[Any]:
+        batcher = Batcher(Counting())
+        gone = asyncio.create_task(batcher.embed([(1, 2)]))
+        stays = asyncio.create_task(batcher.embed([(1, 2)]))
+        await asyncio.sleep(0)
+        gone.cancel()
+        running = asyncio.create_task(batcher.run())
+        found = await stays
+        running.cancel()
+        return found
+
+    assert list(asyncio.run(talk())[0]) == [3, 2]
+
+
+def test_a_model_that_fails_is_an_error_for_those_and_nobody_else() -> None:
+    async def talk() -> None:
+        def run(batch: Sequence[Sequence[int]]) -> Any:
+            if batch[0][0] == 0:
+                raise ValueError("no")
+            return np.ones((len(batch), 1))
+
+        batcher = Batcher(run)
+        running = asyncio.create_task(batcher.run())
+        with pytest.raises(RuntimeError):
+            await batcher.embed([(0,)])
+        assert await batcher.embed([(1,)])
+        running.cancel()
+
+    asyncio.run(talk())
+
+
+# --- caches ---------------------------------------------------------------------------------------
+
+
+def test_what_one_replica_has_made_another_finds(
+    settings: EmbeddingsSettings, engine: Engine, cache_server: str
+) -> None:
+    shared = settings.model_copy(update={"cache_url": cache_server})
+
+    async def talk() -> list[int]:
+        counts: list[int] = []
+        for _ in range(2):
+            counting: list[int] = []
+
+            def run(batch: Any, counted: list[int] = counting) -> Any:
+                counted.append(len(batch))
+                return engine.run(batch)
+
+            batcher, cache = Batcher(run), Cache(shared)
+            vectors = Vectors(engine, batcher, cache)
+            running = asyncio.create_task(batcher.run())
+            (a,), _ = await vectors.of(["shared"])
+            (b,), _ = await vectors.of(["shared"])
+            assert np.array_equal(a, b)
+            counts.append(sum(counting))
+            running.cancel()
+            await cache.close()
+        return counts
+
+    assert asyncio.run(talk()) == [1, 0]
+
+
+def test_grpc_gives_the_same_vectors(engine: Engine, settings: EmbeddingsSettings) -> None:
+    async def talk() -> None:
+        batcher = Batcher(engine.run)
+        vectors = Vectors(engine, batcher, Cache(settings))
+        server = rpc.Server(0, Calls(vectors).add, host="127.0.0.1")
+        running = [asyncio.create_task(part.run()) for part in (batcher, server)]
+        while not server.port:
+            await asyncio.sleep(0.01)
+        async with rpc.channel(f"127.0.0.1:{server.port}") as channel:
+            stub: Any = service.EmbeddingsServiceStub(channel)
+            answer = await stub.Embed(messages.EmbedRequest(texts=["x", "y"]))
+        (expected, _), _ = await vectors.of(["x", "y"])
+        assert np.array_equal(np.frombuffer(answer.vectors[0], "<f4"), expected)
+        for task in running:
+            task.cancel()
+
+    asyncio.run(asyncio.wait_for(talk(), 30))
+
+
+def test_the_service_starts_and_is_ready(settings: EmbeddingsSettings) -> None:
+    with TestClient(create(settings)) as client:
+        assert client.get("/readyz").status_code == 200
+
+
+def test_the_openapi_document_is_current() -> None:
+    kept = json.loads((Path(__file__).parents[1] / "openapi.json").read_text())
+    assert document() == kept
