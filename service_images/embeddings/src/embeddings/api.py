@@ -103,7 +103,7 @@ class Api:
                 "object": "embedding",
                 "index": number,
                 "embedding": _written(_short(v, asked.dimensions), asked.encoding_format),
-            }  # noqa: E501
+            }
             for number, v in enumerate(vectors)
         ]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}

@@ -107,13 +107,13 @@ class Batcher:
                 begin > 0
                 and length * (end - begin + 1) <= MAX_BATCH_TOKENS
                 and self._sorted[begin - 1].length * 2 > length
-            ):  # noqa: E501
+            ):
                 begin -= 1
             elif (
                 end < len(self._sorted)
                 and self._sorted[end].length * (end - begin + 1) <= MAX_BATCH_TOKENS
                 and self._sorted[end].length < 2 * self._sorted[begin].length
-            ):  # noqa: E501
+            ):
                 end += 1
             else:
                 break

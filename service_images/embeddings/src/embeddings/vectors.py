@@ -59,7 +59,7 @@ class Vectors:
             except Overloaded:
                 raise ApiError(
                     429, "Too much waits already; come later.", ErrorType.RATE_LIMIT, code="overloaded"
-                ) from None  # noqa: E501
+                ) from None
             fresh = dict(zip(made, vectors, strict=True))
             _FOUND.labels("model").inc(len(fresh))
             await self._cache.put({f"{MODEL}:{k}": v.astype("<f4").tobytes() for k, v in fresh.items()}, KEPT_S)

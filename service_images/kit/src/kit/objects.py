@@ -1,0 +1,112 @@
+"""Objects of a service: in its own bucket of the object store, or in a folder of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import urllib.parse
+from pathlib import Path
+from typing import Protocol
+
+import urllib3
+from minio import Minio
+from minio.error import S3Error
+
+from kit.errors import ApiError, ErrorType
+from kit.settings import ServiceSettings
+
+_TIMEOUT_S = 10
+_REGION = "us-east-1"
+
+
+class Objects(Protocol):
+    """By name."""
+
+    async def put(self, name: str, content: bytes) -> None:
+        """Write; returns once it is kept. Raises ApiError(503)."""
+        ...
+
+    async def get(self, name: str) -> bytes:
+        """Read. Raises ApiError(404) or ApiError(503)."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Not there: nothing to do. Raises ApiError(503)."""
+        ...
+
+
+def objects(settings: ServiceSettings, bucket: str) -> Objects:
+    """Where the settings say: an S3 endpoint, or a file:// folder."""
+    parts = urllib.parse.urlsplit(settings.objects_endpoint)
+    return _Folder(Path(parts.path)) if parts.scheme == "file" else _S3(settings, parts, bucket)
+
+
+def _away(error: Exception) -> ApiError:
+    return ApiError(503, f"The object store does not answer now ({type(error).__name__}).", ErrorType.SERVER)
+
+
+def _missing() -> ApiError:
+    return ApiError(404, "There is no such object.", ErrorType.NOT_FOUND)
+
+
+class _S3:
+    def __init__(self, settings: ServiceSettings, parts: urllib.parse.SplitResult, bucket: str) -> None:
+        pool = urllib3.PoolManager(timeout=urllib3.Timeout(_TIMEOUT_S), retries=urllib3.Retry(2, backoff_factor=0.1))
+        self._bucket = bucket
+        self._client = Minio(
+            parts.netloc,
+            access_key=settings.name,
+            secret_key=settings.objects_password.get_secret_value(),
+            secure=parts.scheme == "https",
+            region=_REGION,
+            http_client=pool,
+        )
+
+    async def put(self, name: str, content: bytes) -> None:
+        try:
+            await asyncio.to_thread(self._client.put_object, self._bucket, name, io.BytesIO(content), len(content))
+        except (S3Error, urllib3.exceptions.HTTPError) as error:
+            raise _away(error) from None
+
+    async def get(self, name: str) -> bytes:
+        def read() -> bytes:
+            answer = self._client.get_object(self._bucket, name)
+            try:
+                return answer.read()
+            finally:
+                answer.close()
+                answer.release_conn()
+
+        try:
+            return await asyncio.to_thread(read)
+        except S3Error as error:
+            raise (_missing() if error.code == "NoSuchKey" else _away(error)) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise _away(error) from None
+
+    async def delete(self, name: str) -> None:
+        try:
+            await asyncio.to_thread(self._client.remove_object, self._bucket, name)
+        except (S3Error, urllib3.exceptions.HTTPError) as error:
+            raise _away(error) from None
+
+
+class _Folder:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / urllib.parse.quote(name, safe="")
+
+    async def put(self, name: str, content: bytes) -> None:
+        await asyncio.to_thread(self._path(name).write_bytes, content)
+
+    async def get(self, name: str) -> bytes:
+        try:
+            return await asyncio.to_thread(self._path(name).read_bytes)
+        except FileNotFoundError:
+            raise _missing() from None
+
+    async def delete(self, name: str) -> None:
+        await asyncio.to_thread(self._path(name).unlink, True)

@@ -1,0 +1,1 @@
+"""Retriever: documents in, passages with their sources out."""

@@ -1,0 +1,65 @@
+"""Starts Retriever."""
+
+from __future__ import annotations
+
+from kit import service
+from kit.database import Database
+from kit.objects import objects
+from kit.settings import ServiceSettings
+from starlette.applications import Starlette
+
+from retriever.answering import Answering
+from retriever.api import Api
+from retriever.embedding import Embedder, Embeddings
+from retriever.engines import Engine
+from retriever.engines.pgvector import PgVector
+from retriever.ingest import Ingest
+from retriever.searching import Readers, Searching
+
+BUCKET = "documents"
+
+
+class RetrieverSettings(ServiceSettings):
+    """Retriever's settings."""
+
+    name: str = "retriever"
+    embeddings: str = "embeddings-rpc:9090"
+    """Where the Embeddings service's gRPC is."""
+    router_url: str = ""
+    """Where answers are asked for; empty: nowhere."""
+    user_url: str = ""
+    """Where teams are asked for; empty: there are none."""
+    collection: str = "documents"
+
+
+def create(settings: RetrieverSettings, embedder: Embedder | None = None, engine: Engine | None = None) -> Starlette:
+    """The application; `embedder` and `engine` instead of the configured ones."""
+    database = Database(settings)
+    remote = Embeddings(settings.embeddings) if embedder is None else None
+    vectors = embedder or remote
+    assert vectors is not None, "one of the two"
+    index = engine or PgVector(database, settings.collection)
+    kept = objects(settings, BUCKET)
+    ingest = Ingest(database, kept, vectors, index)
+    readers, answering = Readers(settings.user_url), Answering(settings.router_url)
+    callers = service.callers(settings)
+    api = Api(database, kept, index, ingest, Searching(index, vectors), readers, answering)
+    return service.create(
+        "Retriever",
+        api.operations(),
+        database=database,
+        beside=[part for part in (ingest, callers) if part],
+        close=[part.close for part in (index, readers, answering, remote) if part],
+        authenticate=callers.authenticate if callers else None,
+    )
+
+
+def main() -> int:
+    """Serve."""
+    settings = RetrieverSettings()
+    service.prepare(settings)
+    return service.run(create(settings), settings)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

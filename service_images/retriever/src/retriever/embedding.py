@@ -1,0 +1,45 @@
+"""Vectors of texts, from the Embeddings service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import grpc
+import numpy as np
+from cogniforge.embeddings.v1 import embeddings_pb2 as messages
+from cogniforge.embeddings.v1 import embeddings_pb2_grpc as service
+from kit import rpc
+from kit.errors import ApiError, ErrorType
+
+_TIMEOUT_S = 60.0
+
+
+class Embedder(Protocol):
+    """Whoever makes vectors."""
+
+    async def embed(self, texts: Sequence[str]) -> list[Any]:
+        """A vector of length one for each. Raises ApiError(503)."""
+        ...
+
+
+class Embeddings:
+    """The service, by gRPC."""
+
+    def __init__(self, target: str) -> None:
+        self._channel = rpc.channel(target)
+        self._stub: Any = service.EmbeddingsServiceStub(self._channel)
+
+    async def embed(self, texts: Sequence[str]) -> list[Any]:
+        """In order."""
+        request = messages.EmbedRequest(texts=list(texts))
+        try:
+            answer = await self._stub.Embed(request, timeout=_TIMEOUT_S, metadata=rpc.carried())
+        except grpc.aio.AioRpcError as error:
+            message = f"Embeddings does not answer now ({error.code().name})."
+            raise ApiError(503, message, ErrorType.SERVER, code="unavailable") from None
+        return [np.frombuffer(vector, "<f4") for vector in answer.vectors]
+
+    async def close(self) -> None:
+        """Give connections back."""
+        await self._channel.close()

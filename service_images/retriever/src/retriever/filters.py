@@ -1,0 +1,64 @@
+"""Filters over attributes, as OpenAI's clients write them; each engine says them in its own language."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from kit.rest import Model
+from pydantic import Field
+
+Value = Annotated[str, Field(max_length=512, pattern=r"^[^\x00]*$")] | float | bool
+Key = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
+
+
+class Comparison(Model):
+    """One attribute, compared."""
+
+    type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
+    key: Key
+    value: Value | Annotated[tuple[Value, ...], Field(min_length=1, max_length=100)]
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """One or more."""
+        return self.value if isinstance(self.value, tuple) else (self.value,)
+
+
+class Compound(Model):
+    """Several filters together."""
+
+    type: Literal["and", "or"]
+    filters: Annotated[tuple[Filter, ...], Field(min_length=1, max_length=20)]
+
+
+Filter = Annotated[Comparison | Compound, Field(discriminator="type")]
+Compound.model_rebuild()
+
+
+def matches(wanted: Comparison | Compound | None, attributes: dict[str, Value]) -> bool:
+    """Whether attributes pass; what all engines have to agree with. What is not there is equal to nothing."""
+    if wanted is None:
+        return True
+    if isinstance(wanted, Compound):
+        results = (matches(one, attributes) for one in wanted.filters)
+        return all(results) if wanted.type == "and" else any(results)
+    there = attributes.get(wanted.key)
+    same = there is not None and any(_same(there, value) for value in wanted.values)
+    if wanted.type in ("eq", "in"):
+        return same
+    if wanted.type in ("ne", "nin"):
+        return not same
+    value = wanted.values[0]
+    if (
+        isinstance(there, bool)
+        or isinstance(value, bool)
+        or isinstance(there, str)
+        or isinstance(value, str)
+        or there is None
+    ):
+        return False
+    return {"gt": there > value, "gte": there >= value, "lt": there < value, "lte": there <= value}[wanted.type]
+
+
+def _same(there: Value, value: Value) -> bool:
+    return isinstance(there, bool) == isinstance(value, bool) and there == value

@@ -1,0 +1,99 @@
+"""A search: by meaning, by words, or both, within what the caller may see."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import httpx
+from kit.directory import Grant
+from kit.errors import ApiError, ErrorType
+
+from retriever.embedding import Embedder
+from retriever.engines import EVERYBODY, Engine, Hit, Scope
+
+RRF_K = 60
+"""Of reciprocal rank fusion. Source: Cormack, Clarke, Buettcher, SIGIR 2009."""
+WIDTH = 4
+"""Candidates of each list, for one that is wanted."""
+_KNOWN_S = 1.0
+_TIMEOUT_S = 3.0
+
+
+def fuse(*lists: Sequence[Hit], limit: int) -> list[Hit]:
+    """One list of several, by their places in each; a score of 1 is the first place in all."""
+    scores: dict[str, float] = {}
+    hits: dict[str, Hit] = {}
+    for found in lists:
+        for place, hit in enumerate(found):
+            scores[hit.id] = scores.get(hit.id, 0.0) + 1 / (RRF_K + place + 1)
+            hits.setdefault(hit.id, hit)
+    best = max(1, len(lists)) / (RRF_K + 1)
+    order = sorted(scores, key=lambda name: (-scores[name], name))[:limit]
+    return [replace(hits[name], score=min(1.0, scores[name] / best)) for name in order]
+
+
+class Readers:
+    """In whose names a caller reads: their own, their teams', and everybody's."""
+
+    def __init__(self, user_url: str) -> None:
+        self._url = user_url
+        self._http = httpx.AsyncClient(timeout=_TIMEOUT_S)
+        self._known: dict[tuple[str, str], tuple[float, tuple[str, ...]]] = {}
+
+    async def close(self) -> None:
+        """Give connections back."""
+        await self._http.aclose()
+
+    async def of(self, caller: Grant, key: str) -> tuple[str, ...] | None:
+        """None: everything of the tenant. Raises ApiError(503) where it cannot be found out."""
+        if caller.operator or (not caller.user and caller.allows("manage")):
+            return None
+        if not caller.user:
+            return (EVERYBODY,)
+        known = self._known.get((caller.tenant, caller.user))
+        if known is not None and time.monotonic() - known[0] < _KNOWN_S:
+            return known[1]
+        teams = await self._teams(caller, key) if self._url else []
+        found = (EVERYBODY, f"user:{caller.user}", *teams)
+        if len(self._known) > 10_000:
+            self._known.clear()
+        self._known[caller.tenant, caller.user] = (time.monotonic(), found)
+        return found
+
+    async def _teams(self, caller: Grant, key: str) -> list[str]:
+        asked = {"tenant": caller.tenant, "subject": f"user:{caller.user}", "relation": "member", "type": "team"}
+        try:
+            headers = {"authorization": f"Bearer {key}"}
+            answer = await self._http.post(f"{self._url}/v1/list-objects", json=asked, headers=headers)
+            answer.raise_for_status()
+        except httpx.HTTPError:
+            # Whoever cannot be asked has not said yes.
+            raise ApiError(503, "User does not answer now.", ErrorType.SERVER, code="unavailable") from None
+        return [str(name) for name in answer.json()["objects"]]
+
+
+class Searching:
+    """Over one engine."""
+
+    def __init__(self, engine: Engine, embedder: Embedder) -> None:
+        self._engine, self._embedder = engine, embedder
+
+    async def search(self, scope: Scope, query: str, limit: int, ranker: str, threshold: float) -> list[Hit]:
+        """The best first, scores between 0 and 1."""
+        wide = limit * WIDTH
+        if ranker == "words":
+            found = fuse(await self._engine.worded(scope, query, limit), limit=limit)
+        else:
+            (vector,) = await self._embedder.embed([query])
+            if ranker == "dense":
+                near = await self._engine.near(scope, vector, limit)
+                found = [replace(hit, score=max(0.0, min(1.0, hit.score))) for hit in near]
+            else:
+                lists = await asyncio.gather(
+                    self._engine.near(scope, vector, wide), self._engine.worded(scope, query, wide)
+                )
+                found = fuse(*[one for one in lists if one], limit=limit)
+        return [hit for hit in found if hit.score >= threshold]

@@ -1,0 +1,119 @@
+"""Retriever over a real PostgreSQL with pgvector, and the real embedding model."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+SOURCES = Path(__file__).resolve().parents[2]
+for part in ("kit", "embeddings", "retriever"):
+    sys.path.insert(0, str(SOURCES / part / "src"))
+
+from embeddings.engine import Engine, shortened  # noqa: E402
+from embeddings.export import export  # noqa: E402
+from kit import migrate  # noqa: E402
+from retriever.__main__ import RetrieverSettings, create  # noqa: E402
+from starlette.testclient import TestClient  # noqa: E402
+
+# As the platform makes it: service_images/postgres/src/pgnode/collections.py.
+COLLECTION = """
+CREATE SCHEMA vectors AUTHORIZATION retriever;
+CREATE TABLE vectors.documents (
+    id text PRIMARY KEY, tenant text NOT NULL, document text NOT NULL, readers text[] NOT NULL DEFAULT '{}',
+    content text NOT NULL, attributes jsonb NOT NULL DEFAULT '{}', embedding vector(384) NOT NULL,
+    words tsvector GENERATED ALWAYS AS (to_tsvector('simple', content)) STORED);
+ALTER TABLE vectors.documents OWNER TO retriever;
+CREATE INDEX ON vectors.documents USING gin (words);
+CREATE INDEX ON vectors.documents (tenant, document);
+CREATE INDEX ON vectors.documents USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 128);
+"""
+
+
+class Model:
+    """The model itself, without a service around it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.fails = False
+
+    async def embed(self, texts: Sequence[str]) -> list[Any]:
+        """As the service would."""
+        from kit.errors import ApiError
+
+        if self.fails:
+            raise ApiError(503, "Embeddings does not answer now.")
+        tokens = [shortened(ids) for ids in self._engine.tokens(texts)]
+        return list(await asyncio.to_thread(self._engine.run, tokens))
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    folder = tmp_path_factory.mktemp("model")
+    export(folder)
+    return Engine(folder, 1)
+
+
+@pytest.fixture
+def model(engine: Engine) -> Model:
+    return Model(engine)
+
+
+@pytest.fixture
+def settings(
+    service_database: Callable[[str], dict[str, Any]], postgres_server: Any, tmp_path: Path
+) -> RetrieverSettings:
+    made = RetrieverSettings(**service_database("retriever"), objects_endpoint=f"file://{tmp_path}/objects")
+    with psycopg.connect(postgres_server.url("retriever"), autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION vector")
+        connection.execute(COLLECTION)
+    migrate.migrate("retriever", made.database(pooled=False))
+    return made
+
+
+@pytest.fixture
+def retriever(settings: RetrieverSettings, model: Model) -> Iterator[httpx.Client]:
+    with TestClient(create(settings, model), raise_server_exceptions=False) as client:
+        yield client
+
+
+def upload(client: httpx.Client, text: str | bytes, name: str = "note.txt", **more: Any) -> str:
+    """A file's id."""
+    answer = client.post("/v1/files", files={"file": (name, text)}, data={"purpose": "assistants"}, **more)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["id"]
+
+
+def make_store(client: httpx.Client, **more: Any) -> str:
+    """A store's id."""
+    answer = client.post("/v1/vector_stores", json={"name": "s"}, **more)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["id"]
+
+
+def add(client: httpx.Client, store: str, file: str, wait: str = "completed", **more: Any) -> dict[str, Any]:
+    """Put a file into a store, and wait for what becomes of it."""
+    headers = more.pop("headers", {})
+    body = {"file_id": file, **more}
+    answer = client.post(f"/v1/vector_stores/{store}/files", json=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    deadline = time.monotonic() + 30
+    while (shown := client.get(f"/v1/vector_stores/{store}/files/{file}", headers=headers).json())["status"] != wait:
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.02)
+    return shown
+
+
+def found(client: httpx.Client, store: str, query: str, **more: Any) -> list[str]:
+    """Names of the files that a search finds, the best first."""
+    headers = more.pop("headers", {})
+    answer = client.post(f"/v1/vector_stores/{store}/search", json={"query": query, **more}, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return [hit["filename"] for hit in answer.json()["data"]]
