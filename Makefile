@@ -3,14 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: setup up down reset test test-unit test-start test-checks test-engine test-e2e test-node lint lock schema
+.PHONY: setup up down reset test test-unit test-start test-checks test-engine test-e2e test-node lint lock schema protos
 
 setup: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --require-hashes -r requirements.lock
+	# The lock is whole; with --no-deps, what it overrides is not missed.
+	$(VENV)/bin/pip install --quiet --no-deps --require-hashes -r requirements.lock
 	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $(STAMP)
 
@@ -57,11 +58,12 @@ test: setup
 schema: setup
 	$(VENV)/bin/python -m components.schema
 	cd service_images/router/src && PYTHONPATH=../../kit/src ../../../$(VENV)/bin/python -m router.openapi > ../openapi.json
-	for service in billing audit; do PYTHONPATH=service_images/kit/src:service_images/$$service/src $(VENV)/bin/python -m kit.describe $$service > service_images/$$service/openapi.json; done
+	for service in audit billing embeddings guardrails prompt retriever user; do PYTHONPATH=service_images/kit/src:service_images/$$service/src $(VENV)/bin/python -m kit.describe $$service > service_images/$$service/openapi.json; done
 
 lock:
-	uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -o requirements.lock
+	uv pip compile pyproject.toml --all-extras --override requirements-overrides.txt --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -o requirements.lock
 	uv pip compile service_images/kit/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/kit/requirements.lock
+	uv pip compile service_images/embeddings/requirements.in --override requirements-overrides.txt --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/embeddings/requirements.lock
 	uv pip compile service_images/gateway/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/gateway/requirements.lock
 	uv pip compile service_images/vllm/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_35 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/vllm/requirements.lock
 	uv pip compile service_images/java/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/java/requirements.lock

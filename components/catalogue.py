@@ -113,6 +113,16 @@ PARTS: dict[str, Part] = {
                 ),
             )
         ),
+        *(
+            Part(name, title, "cogniforge:ai:AiService", "GET /readyz answers 200", name, f"services.{name}")
+            for name, title in (
+                ("user", "User"),
+                ("prompt", "Prompt"),
+                ("guardrails", "Guardrails"),
+                ("embeddings", "Embeddings"),
+                ("retriever", "Retriever"),
+            )
+        ),
         Part("billing", "Billing", "cogniforge:ai:AiService", "GET /readyz answers 200", "billing", "services.billing"),
         Part("audit", "Audit", "cogniforge:ai:Audit", "GET /readyz answers 200", "audit", "services.audit"),
         Part("api-key", "API key of the gateway", "cogniforge:security:ApiKey", "the Secret exists"),

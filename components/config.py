@@ -158,17 +158,42 @@ class Bundled(Section):
     resources: Resources = setting(Change.SAFE, "Per replica", default=Resources(cpu="50m", memory="256Mi"))
 
 
+class Login(Section):
+    """Logins of people with an OpenID Connect provider, such as Keycloak."""
+
+    issuer: Annotated[str, matching(r"https://[^\s]+", "an https URL", 'write it like "https://login.example.com"')] = (
+        setting(Change.SAFE, "The provider's issuer")
+    )
+    client_id: str = setting(Change.SAFE, "The platform's name there", min_length=1, max_length=200)
+    secret_name: DnsLabel = setting(
+        Change.SAFE, "Secret in the platform's namespace; its entry \"secret\" is the client's"
+    )
+
+
+class User(Bundled):
+    """Tenants, teams, users and their API keys."""
+
+    login: Login | None = setting(Change.SAFE, "Where people log in", default=None)
+
+
 class Services(Section):
     """The bundled AI services. One that is not named is not made."""
 
     router: Router = setting(Change.SAFE, "One API in front of every model", default=Router())
+    user: User | None = setting(Change.DISRUPTIVE, "Tenants and keys; services then ask for keys", default=None)
+    prompt: Bundled | None = setting(Change.DISRUPTIVE, "Prompts with versions and labels", default=None)
+    guardrails: Bundled | None = setting(
+        Change.DISRUPTIVE, "What must not go to a model, or come from it", default=None
+    )
+    embeddings: Bundled | None = setting(Change.DISRUPTIVE, "Vectors of texts", default=None)
+    retriever: Bundled | None = setting(Change.DISRUPTIVE, "Documents, search, cited answers", default=None)
     billing: Bundled | None = setting(Change.DISRUPTIVE, "Meters, budgets, invoices", default=None)
     audit: Bundled | None = setting(Change.DISRUPTIVE, "A log of all events that only grows", default=None)
 
     @property
     def bundled(self) -> dict[str, Bundled]:
         """The services beside the router that there are, by name."""
-        found = {"billing": self.billing, "audit": self.audit}
+        found = {name: getattr(self, name) for name in type(self).model_fields if name != "router"}
         return {name: service for name, service in found.items() if service is not None}
 
 

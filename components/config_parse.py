@@ -16,6 +16,7 @@ from components.config_eks import Capacity, Eks, Nat
 from components.config_gateway import GatewayEngine
 from components.config_mesh import MeshMode
 from components.config_problems import ConfigError, Location, Problem, describe, format_location
+from components.intents import SERVICES, VECTOR
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,7 @@ def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
     if local and config.gateway.engine is not GatewayEngine.ENVOY:
         text = "envoy on a developer's machine: Kong is not to be had as a package"
         yield _Conflict(("gateway", "engine"), config.gateway.engine.value, text, "remove engine", ("environment",))
-    for name in config.services.bundled:
-        if config.data.postgres is None:
-            text = f"{name} keeps its tables in PostgreSQL"
-            fix = f"add data.postgres, or remove services.{name}"
-            yield _Conflict(("services", name), "(an object)", text, fix, ("data",))
+    yield from _service_checks(config)
     yield from _serving_checks(config)
     yield from _routing_checks(config)
     timeout_s = config.gateway.request_timeout_seconds
@@ -69,6 +66,34 @@ def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
             text = f"at most gateway.requestTimeoutSeconds ({timeout_s})"
             fix = "lower it, or raise the gateway's timeout"
             yield _Conflict(location, model.timeout_seconds, text, fix, ("gateway.requestTimeoutSeconds",))
+
+
+def _service_checks(config: PlatformConfig) -> Iterator[_Conflict]:
+    """Bundled services against the parts that they stand on."""
+    data, services = config.data, config.services
+    for name in services.bundled:
+        intent = SERVICES[name]
+        needs = (
+            (intent.database and data.postgres is None, "keeps its tables in PostgreSQL", "data.postgres"),
+            (bool(intent.buckets) and data.object_store is None, "keeps documents in buckets", "data.objectStore"),
+            (name == "user" and data.nats is None, "tells keys to all services through NATS", "data.nats"),
+            (name == "retriever" and data.vector_database is None, "keeps its passages there", "data.vectorDatabase"),
+            (name == "retriever" and services.embeddings is None, "asks it for vectors", "services.embeddings"),
+        )
+        for lacks, why, path in needs:
+            if lacks:
+                fix = f"add {path}, or remove services.{name}"
+                yield _Conflict(("services", name), "(an object)", f"{name} {why}", fix, (path.split(".")[0],))
+    collections = data.vector_database.collections if data.vector_database else ()
+    if services.retriever and data.vector_database and not any(c.dimension == VECTOR for c in collections):
+        text = f"a collection of dimension {VECTOR}, which the Embeddings service makes"
+        fix = f"add {{name: documents, dimension: {VECTOR}}}"
+        shown = ", ".join(c.name for c in collections) or "(none)"
+        yield _Conflict(("data", "vectorDatabase", "collections"), shown, text, fix, ("services.retriever",))
+    if config.gateway.oidc and services.user:
+        text = "none with services.user, which knows who calls by keys"
+        fix = "remove gateway.oidc, and set services.user.login"
+        yield _Conflict(("gateway", "oidc"), config.gateway.oidc.issuer, text, fix, ("services.user",))
 
 
 def _routing_checks(config: PlatformConfig) -> Iterator[_Conflict]:

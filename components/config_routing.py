@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from components.config_base import Change, ModelName, Section, setting
 
 
@@ -12,6 +14,16 @@ class AnswerCache(Section):
     any_temperature: bool = setting(
         Change.SAFE, "Keep answers of requests that ask for variety (temperature above 0), too", default=False
     )
+
+
+class Guarding(StrEnum):
+    """Whether Guardrails looks at what goes to a model and comes from it; where the service is on."""
+
+    OFF = "off"
+    ON = "on"
+    """It does; requests go on where it does not answer."""
+    REQUIRED = "required"
+    """It does; no request goes on where it does not answer."""
 
 
 class Routing(Section):
@@ -38,5 +50,8 @@ class Routing(Section):
         default=0,
         ge=0,
         le=60_000,
+    )
+    guardrails: Guarding = setting(
+        Change.SAFE, "With services.guardrails: off, on or required", default=Guarding.ON, strict=False
     )
     cache: AnswerCache | None = setting(Change.SAFE, "Keep answers; else: always ask", default=None)

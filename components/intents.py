@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+VECTOR = 384
+"""Numbers in a vector of the Embeddings service. Source: sentence-transformers/all-MiniLM-L6-v2."""
+
 
 @dataclass(frozen=True)
 class DataIntent:
@@ -45,12 +48,13 @@ SERVICES: dict[str, DataIntent] = {
             follows=("router", "tenants", "budgets", "labels"),
         ),
         DataIntent("embeddings", cache=True),
-        DataIntent("guardrails", follows=("policies",)),
+        DataIntent("guardrails", produces=("guard.decided.v1",), follows=("policies", "tenants")),
         DataIntent(
             "prompt",
             database=True,
             outbox=("prompt.changed.v1",),
             keeps=("labels",),
+            follows=("tenants",),
             cache=True,
         ),
         DataIntent(
@@ -58,7 +62,7 @@ SERVICES: dict[str, DataIntent] = {
             database=True,
             extensions=("vector",),
             outbox=("document.changed.v1",),
-            cache=True,
+            follows=("tenants",),
             buckets=("documents",),
         ),
         DataIntent("user", database=True, outbox=("user.changed.v1",), keeps=("tenants", "policies")),
@@ -74,6 +78,7 @@ SERVICES: dict[str, DataIntent] = {
             database=True,
             consumes=(
                 "usage.recorded.v1",
+                "guard.decided.v1",
                 "prompt.changed.v1",
                 "document.changed.v1",
                 "user.changed.v1",

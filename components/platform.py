@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 import pulumi
@@ -23,6 +24,7 @@ from components.config_mesh import MeshMode
 from components.data import layer as data_layer
 from components.data.layer import DataLayer
 from components.delivery.images import ImageResolver
+from components.intents import VECTOR
 from components.mesh import entrance, istio
 from components.observability.end_to_end import EndToEndCheck
 from components.security.api_key import ApiKey
@@ -64,9 +66,9 @@ class Platform(PlatformComponent):
         served = any(model.serving for model in config.models)
         serving = serving_operators.make(env, self._reused, self._options) if served else {}
         models = [self._model(model, images["inference-sim"], [*serving.values()]) for model in config.models]
+        self.key = ApiKey(f"{env}-api-key", {"namespace": self._namespace, "secret_name": KEY_SECRET}, self._options())
         self._router = self._ai_router(images["router"], models)
         services = self._bundled(stored)
-        self.key = ApiKey(f"{env}-api-key", {"namespace": self._namespace, "secret_name": KEY_SECRET}, self._options())
         self.certificate = self._certificate()
         self.gateway = entrance.make(
             f"{env}-gateway",
@@ -80,7 +82,7 @@ class Platform(PlatformComponent):
             },
             self._options(),
         )
-        check = self._end_to_end(images)
+        check = self._end_to_end(images, [*services.values()])
         parts: dict[str, PlatformComponent] = {
             **foundation,
             **mesh,
@@ -146,7 +148,7 @@ class Platform(PlatformComponent):
                 "callers": {
                     "router": router.intent(self._config).callers,
                     **{model_server.part_name(m): ("router",) for m in models},
-                    **dict.fromkeys(self._config.services.bundled, ()),
+                    **{name: bundled.CALLERS[name] for name in self._config.services.bundled},
                     **{name: server.callers for name, server in self.data.servers.items()},
                 },
                 "metrics": {
@@ -182,7 +184,19 @@ class Platform(PlatformComponent):
         urls = pulumi.Output.all(**{model.name: service.url for model, service in models})
         by_name = {model.name: model for model, _ in models}
         routes, bound = self._config.routes, bindings(self.data, "router")
-        table = urls.apply(lambda found: router.route_table({n: (by_name[n], url) for n, url in found.items()}, routes))
+        services = self._config.services
+        embeddings = self._inside("embeddings", bundled.PORT) if services.embeddings else ""
+        # Only what is made of the key is in the table, and that tells nothing of it.
+        key = pulumi.Output.unsecret(self.key.key) if services.user else ""
+        table = pulumi.Output.all(urls, key).apply(
+            lambda found: router.route_table(
+                {n: (by_name[n], url) for n, url in found[0].items()},
+                routes,
+                embeddings,
+                found[1],
+                services.guardrails is not None,
+            )
+        )
         return AiService(
             f"{self._env}-router",
             router.intent(self._config),
@@ -199,19 +213,46 @@ class Platform(PlatformComponent):
 
     def _bundled(self, images: dict[str, pulumi.Output[str]]) -> dict[str, PlatformComponent]:
         """The services beside the router that the configuration names."""
-        services, observability = self._config.services, self._config.observability
-        found: dict[str, PlatformComponent] = {}
-        if services.billing is not None:
-            args: AiServiceArgs = {"namespace": self._namespace, "image": images["billing"]}
-            found["billing"] = bundled.make(
-                f"{self._env}-billing", "billing", services.billing, observability, args, self.data, self._options()
-            )
-        if services.audit is not None:
-            args = {"namespace": self._namespace, "image": images["audit"]}
-            found["audit"] = Audit(
-                f"{self._env}-audit", services.audit, observability, args, self.data, self._options()
+        observability, found = self._config.observability, dict[str, PlatformComponent]()
+        after = [self.data.parts["vector-database"]] if "vector-database" in self.data.parts else []
+        for name, service in self._config.services.bundled.items():
+            make = Audit if name == "audit" else functools.partial(bundled.make, service=name)
+            found[name] = make(
+                f"{self._env}-{name}",
+                config=service,
+                observability=observability,
+                args=self._service_args(name, images[name]),
+                data=self.data,
+                opts=self._options([*after] if name == "retriever" else None),
             )
         return found
+
+    def _service_args(self, name: str, image: pulumi.Input[str]) -> AiServiceArgs:
+        """What a bundled service takes from the others."""
+        services = self._config.services
+        environment: dict[str, pulumi.Input[str]] = {}
+        secrets: dict[str, tuple[pulumi.Input[str], str]] = {}
+        if services.user and name in bundled.ASKS_FOR_KEYS:
+            environment["SERVICE_TENANTS"] = "true"
+        if name == "retriever":
+            vectors = self._config.data.vector_database
+            fitting = [c.name for c in vectors.collections if c.dimension == VECTOR] if vectors else []
+            environment["SERVICE_COLLECTION"] = fitting[0]
+            environment["SERVICE_EMBEDDINGS"] = f"embeddings-rpc.{self._config.cluster.namespace}:{bundled.RPC_PORT}"
+            environment["SERVICE_ROUTER_URL"] = self._inside("router", router.PORT)
+            environment["SERVICE_USER_URL"] = self._inside("user", bundled.PORT) if services.user else ""
+        if name == "user":
+            secrets["SERVICE_INSTALLATION_KEY"] = (self.key.secret_name, "key")
+            if services.user and (login := services.user.login):
+                hosts = self._config.gateway
+                environment["SERVICE_OIDC_ISSUER"] = login.issuer
+                environment["SERVICE_OIDC_CLIENT"] = login.client_id
+                environment["SERVICE_OIDC_REDIRECT"] = f"https://{hosts.hosts[0]}:{hosts.port}/v1/callback"
+                secrets["SERVICE_OIDC_SECRET"] = (login.secret_name, "secret")
+        return {"namespace": self._namespace, "image": image, "environment": environment, "secrets": secrets}
+
+    def _inside(self, name: str, port: int) -> str:
+        return f"http://{name}.{self._config.cluster.namespace}:{port}"
 
     def _certificate(self) -> Certificate:
         hosts = [*self._config.gateway.hosts, *entrance.inside_hosts(self._config)]
@@ -221,7 +262,7 @@ class Platform(PlatformComponent):
             self._options(),
         )
 
-    def _end_to_end(self, images: dict[str, pulumi.Output[str]]) -> EndToEndCheck:
+    def _end_to_end(self, images: dict[str, pulumi.Output[str]], after: list[PlatformComponent]) -> EndToEndCheck:
         inside = entrance.inside_hosts(self._config)[1]
         release = pulumi.Output.all(*images.values(), self._config.model_dump_json()).apply(
             lambda values: _fingerprint("\n".join(map(str, values)))
@@ -237,7 +278,7 @@ class Platform(PlatformComponent):
                 "certificate_secret": self.certificate.secret_name,
                 "release": release,
             },
-            self._options([self.gateway, self._router]),
+            self._options([self.gateway, self._router, *after]),
         )
 
     def _public_address(self) -> pulumi.Output[str]:

@@ -103,6 +103,18 @@ class PostgresServer:
         """How to reach a database."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
+    def make_database(self, service: str) -> dict[str, object]:
+        """A service's database anew, as the platform provisions it; returns the settings that lead to it."""
+        name = sql.Identifier(service)
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+            connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(name))
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
+            connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
+        with psycopg.connect(self.url(service), autocommit=True) as connection:
+            connection.execute(sql.SQL(OUTBOX).format(owner=name))
+        return {"postgres_host": "127.0.0.1", "postgres_port": self.port, "postgres_pool_port": self.port}
+
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
@@ -126,17 +138,8 @@ def service_database(postgres_server: PostgresServer) -> Iterator[Callable[[str]
     made: list[str] = []
 
     def make(service: str) -> dict[str, object]:
-        name = sql.Identifier(service)
-        with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
-            connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(name))
-            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
-            connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
-        with psycopg.connect(postgres_server.url(service), autocommit=True) as connection:
-            connection.execute(sql.SQL(OUTBOX).format(owner=name))
         made.append(service)
-        port = postgres_server.port
-        return {"postgres_host": "127.0.0.1", "postgres_port": port, "postgres_pool_port": port}
+        return postgres_server.make_database(service)
 
     yield make
     with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:

@@ -45,7 +45,7 @@ class Audit(PlatformComponent):
             bundled.intent(NAME, config, observability),
             {
                 **args,
-                "environment": bound.environment,
+                "environment": {**bound.environment, **args.get("environment", {})},
                 "secrets": {
                     **bound.secrets,
                     "SERVICE_SIGNING_SECRET": (keys.secret(_KEYS), "signing"),

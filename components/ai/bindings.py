@@ -1,4 +1,4 @@
-"""What a service is told of the data layer: where its database, Kafka and NATS are, and its passwords for them."""
+"""What a service is told of the data layer: where the parts are that it uses, and its passwords for them."""
 
 from __future__ import annotations
 
@@ -41,6 +41,12 @@ def bindings(data: DataLayer, service: str) -> Bindings:
         environment["SERVICE_KAFKA_AUTHORITY"] = f"/etc/{service}/{_AUTHORITY}"
         secrets["SERVICE_KAFKA_PASSWORD"] = (logins.secret(service), "kafka")
         files[_AUTHORITY] = data.kafka.authority
+    if intent.cache and data.cache:
+        environment["SERVICE_CACHE_URL"] = data.cache.url
+        secrets["SERVICE_CACHE_PASSWORD"] = (logins.secret(service), "cache")
+    if intent.buckets and data.objects:
+        environment["SERVICE_OBJECTS_ENDPOINT"] = data.objects.endpoint
+        secrets["SERVICE_OBJECTS_PASSWORD"] = (logins.secret(service), "objects")
     if (intent.sends or intent.hears or intent.keeps or intent.follows) and data.nats:
         environment["SERVICE_NATS_URL"] = data.nats.url
         secrets["SERVICE_NATS_PASSWORD"] = (logins.secret(service), "nats")

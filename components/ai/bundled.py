@@ -11,14 +11,29 @@ from components.data.layer import DataLayer
 from components.intents import SERVICES
 
 PORT = 8080
+RPC_PORT = 9090
+CALLERS: dict[str, tuple[str, ...]] = {
+    "user": ("gateway", "retriever"),
+    "prompt": ("gateway", "router"),
+    "guardrails": ("gateway", "router"),
+    "embeddings": ("router", "retriever"),
+    "retriever": ("gateway",),
+    "billing": (),
+    "audit": (),
+}
+"""Who may call each. Billing and Audit live from events; operators reach them with `forge kubectl`."""
+SERVES_RPC = frozenset(("guardrails", "embeddings"))
+ASKS_FOR_KEYS = frozenset(("prompt", "guardrails", "retriever"))
+"""Services behind the gateway that know callers by their keys, where there is the User service to tell them."""
 
 
 def intent(name: str, config: Bundled, observability: Observability) -> ServiceIntent:
-    """A service as configured. Nobody calls it over HTTP but its operators."""
+    """A service as configured."""
     return ServiceIntent(
         name=name,
         port=PORT,
-        callers=(),
+        callers=CALLERS[name],
+        rpc_port=RPC_PORT if name in SERVES_RPC else 0,
         replicas=config.replicas,
         resources=config.resources,
         tables=SERVICES[name].database,
@@ -45,12 +60,12 @@ def make(
     data: DataLayer,
     opts: pulumi.ResourceOptions | None = None,
 ) -> AiService:
-    """A service with what its intent says of the data layer."""
+    """A service with what its intent says of the data layer, and what `args` say besides."""
     bound = bindings(data, service)
     found: AiServiceArgs = {
         **args,
-        "environment": bound.environment,
-        "secrets": bound.secrets,
+        "environment": {**bound.environment, **args.get("environment", {})},
+        "secrets": {**bound.secrets, **args.get("secrets", {})},
         "files": bound.files,
         "versions": bound.versions,
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from components.ai.bundled import environment
+from components.ai.bundled import RPC_PORT, environment
 from components.ai.service import ServiceIntent
 from components.config import Model, Observability, PlatformConfig
 from components.config_base import Resources
@@ -14,32 +16,49 @@ from components.config_routes import Route
 from components.config_routing import Routing
 
 PORT = 8080
+EMBEDDINGS = "all-minilm-l6-v2"
+"""Name of the Embeddings service's model."""
 
 
 def intent(config: PlatformConfig) -> ServiceIntent:
     """The router as configured."""
     router, observability = config.services.router, config.observability
     served = any(model.serving for model in config.models)
-    return intent_for(router.replicas, router.resources, served, observability)
+    callers = ("gateway", *(["retriever"] if config.services.retriever else []))
+    guard = f"guardrails-rpc.{config.cluster.namespace}:{RPC_PORT}" if config.services.guardrails else ""
+    more = {"SERVICE_GUARDRAILS": guard} if guard else {}
+    return intent_for(router.replicas, router.resources, served, observability, callers, more)
 
 
-def intent_for(replicas: int, resources: Resources, discover: bool, observability: Observability) -> ServiceIntent:
-    """The router on its own; `discover`: it finds the models that KServe serves in its namespace."""
+def intent_for(
+    replicas: int,
+    resources: Resources,
+    discover: bool,
+    observability: Observability,
+    callers: tuple[str, ...] = ("gateway",),
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> ServiceIntent:
+    """The router on its own; `discover`: it finds the models that KServe serves in its namespace; `more`: variables."""
     return ServiceIntent(
         name="router",
         port=PORT,
-        callers=("gateway",),
+        callers=callers,
         replicas=replicas,
         resources=resources,
         reads=(("serving.kserve.io", "inferenceservices"),) if discover else (),
-        environment={**environment(observability, PORT), **({"SERVICE_DISCOVER": "true"} if discover else {})},
+        environment={
+            **environment(observability, PORT),
+            **({"SERVICE_DISCOVER": "true"} if discover else {}),
+            **more,
+        },
     )
 
 
-def _treatment(routing: Routing) -> dict[str, Any]:
+def _treatment(routing: Routing, guarded: bool) -> dict[str, Any]:
     """What the router's own table calls the fields of `routing`."""
     cache = routing.cache
     return {
+        **({"guardrails": routing.guardrails.value} if guarded else {}),
         "fallbacks": list(routing.fallbacks),
         "attempts": routing.attempts,
         "first_token_seconds": routing.first_token_seconds,
@@ -48,22 +67,37 @@ def _treatment(routing: Routing) -> dict[str, Any]:
     }
 
 
-def route_table(models: Mapping[str, tuple[Model, str]], routes: Iterable[Route] = ()) -> str:
-    """The JSON that the router reads; `models` maps a name to the model and its server's base URL."""
+def route_table(
+    models: Mapping[str, tuple[Model, str]],
+    routes: Iterable[Route] = (),
+    embeddings: str = "",
+    key: str = "",
+    guarded: bool = False,
+) -> str:
+    """The JSON that the router reads; `models` maps a name to the model and its server's base URL.
+
+    `embeddings` is where the Embeddings service is; `guarded`: there is Guardrails to ask. With `key`, callers have to
+    show one: this one, the operator's, or one that the User service tells of.
+    """
     table = [
         {
             "model": name,
             "upstream": url,
             "timeout_seconds": model.timeout_seconds,
             "owned_by": model.engine.value,
-            **_treatment(model.routing),
+            **_treatment(model.routing, guarded),
         }
         for name, (model, url) in sorted(models.items())
     ]
-    return json.dumps({"routes": [*table, *(_shared(route, models) for route in routes)]}, indent=2)
+    if embeddings:
+        table.append({"model": EMBEDDINGS, "upstream": embeddings, "owned_by": "embeddings"})
+    content: dict[str, Any] = {"routes": [*table, *(_shared(route, models, guarded) for route in routes)]}
+    if key:
+        content["tenants"] = [{"id": "default", "keys": [hashlib.sha256(key.encode()).hexdigest()]}]
+    return json.dumps(content, indent=2)
 
 
-def _shared(route: Route, models: Mapping[str, tuple[Model, str]]) -> dict[str, Any]:
+def _shared(route: Route, models: Mapping[str, tuple[Model, str]], guarded: bool) -> dict[str, Any]:
     """A name under which several models answer."""
     canary = route.canary
     trial = (
@@ -94,5 +128,5 @@ def _shared(route: Route, models: Mapping[str, tuple[Model, str]]) -> dict[str, 
         "sticky": route.sticky,
         "canary": trial,
         "timeout_seconds": max(models[target.model][0].timeout_seconds for target in route.targets),
-        **_treatment(route.routing),
+        **_treatment(route.routing, guarded),
     }

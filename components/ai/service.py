@@ -35,6 +35,8 @@ class ServiceIntent:
     arguments: tuple[str, ...] = ()
     metrics: bool = True
     drain_seconds: int = 20
+    rpc_port: int = 0
+    """Where it serves gRPC; 0: nowhere. Callers reach each pod by itself, under `<name>-rpc`."""
     tables: bool = False
     """Whether it owns tables, which are brought up to date before it starts."""
     reads: tuple[tuple[str, str], ...] = ()
@@ -138,6 +140,10 @@ class AiService(PlatformComponent):
             "timeout_seconds": 3,
         }
 
+    def _ports(self) -> list[tuple[str, int]]:
+        rpc = self._intent.rpc_port
+        return [("http", self._intent.port), *([("grpc", rpc)] if rpc else [])]
+
     def _deployment(self, image: pulumi.Input[str], mounts: Any, volumes: Any) -> k8s.apps.v1.Deployment:
         intent = self._intent
         container: Any = {
@@ -145,7 +151,7 @@ class AiService(PlatformComponent):
             "image": image,
             "args": list(intent.arguments),
             "env": self._environment(),
-            "ports": [{"name": "http", "container_port": intent.port}],
+            "ports": [{"name": name, "container_port": port} for name, port in self._ports()],
             "startup_probe": self._probe(intent.live_path, 1, 40),
             "readiness_probe": self._probe(intent.ready_path, 2, 2),
             "liveness_probe": self._probe(intent.live_path, 10, 3),
@@ -200,6 +206,12 @@ class AiService(PlatformComponent):
 
     def _service(self) -> k8s.core.v1.Service:
         intent = self._intent
+        if intent.rpc_port:
+            # Without an address of its own: a connection of HTTP/2 stays, so that callers have to know all pods.
+            port = {"name": "grpc", "port": intent.rpc_port, "target_port": "grpc", "app_protocol": "grpc"}
+            spec: Any = {"cluster_ip": "None", "selector": selector(intent.name), "ports": [port]}
+            meta: Any = {**self._meta(), "name": f"{intent.name}-rpc"}
+            k8s.core.v1.Service(f"{self.name}-rpc", metadata=meta, spec=spec, opts=self.child())
         return k8s.core.v1.Service(
             self.name,
             metadata=self._meta(),
@@ -219,7 +231,7 @@ class AiService(PlatformComponent):
                 "pod_selector": {"match_labels": selector(self._intent.name)},
                 "policy_types": ["Ingress"],
                 "ingress": [
-                    {"from_": callers, "ports": [{"port": "http"}]},
+                    {"from_": callers, "ports": [{"port": name} for name, _ in self._ports()]},
                     *([{"from_": [scraper()], "ports": [{"port": "http"}]}] if self._intent.metrics else []),
                 ],
             },

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 import pulumi
 
-from components.ai import router
+from components.ai import bundled, router
 from components.config import PlatformConfig
 from components.config_base import quantity
 from components.config_gateway import GatewayEngine
@@ -39,6 +39,15 @@ def inside_hosts(config: PlatformConfig) -> list[str]:
     return [inside, f"{inside}.svc.cluster.local", "127.0.0.1"]
 
 
+PREFIXES: dict[str, tuple[str, ...]] = {
+    "user": ("/v1/tenants", "/v1/self", "/v1/check", "/v1/list-objects", "/v1/login", "/v1/callback"),
+    "prompt": ("/v1/prompts", "/api/public/v2/prompts"),
+    "guardrails": ("/v1/moderations", "/v1/guard/"),
+    "retriever": ("/v1/files", "/v1/vector_stores"),
+}
+"""Paths of the services beside the router."""
+
+
 def intent(config: PlatformConfig) -> GatewayIntent:
     """What the gateway should do."""
     settings, namespace = config.gateway, config.cluster.namespace
@@ -51,12 +60,18 @@ def intent(config: PlatformConfig) -> GatewayIntent:
         port=settings.port,
         routes=(
             Route("/v1/", backend, *timeouts),
+            *(
+                Route(prefix, Backend(name, f"{name}.{namespace}", bundled.PORT), *timeouts)
+                for name in config.services.bundled
+                for prefix in PREFIXES.get(name, ())
+            ),
             *(Route(f"/{model.name}/", backend, *timeouts, model) for model in external),
         ),
         max_body_bytes=int(quantity(settings.max_body_size).to_integral_value(rounding="ROUND_FLOOR")),
         requests_per_second=settings.rate_limit.requests_per_second,
         burst=settings.rate_limit.burst,
         oidc=Oidc(oidc.issuer, oidc.audience) if oidc else None,
+        services_ask=config.services.user is not None,
     )
 
 
@@ -71,7 +86,7 @@ def make(
             intent(config),
             {
                 "namespace": args["namespace"],
-                "keys": {"default": args["key"]},
+                "keys": {} if config.services.user else {"default": args["key"]},
                 "certificate_secret": args["certificate_secret"],
                 "replicas": settings.replicas,
                 "cpu": settings.resources.cpu,
@@ -85,7 +100,7 @@ def make(
         {
             "namespace": args["namespace"],
             "image": args["image"],
-            "keys": {"default": args["key"]},
+            "keys": {} if config.services.user else {"default": args["key"]},
             "certificate_secret": args["certificate_secret"],
             "certificate_version": args["certificate_version"],
             "replicas": settings.replicas,

@@ -138,10 +138,12 @@ def _connection_manager(intent: GatewayIntent, keys: dict[str, str]) -> Json:
         "name": "platform",
         "domains": [domain for host in intent.hosts for domain in (host, f"{host}:*")],
         "routes": [_route(route) for route in sorted(intent.routes, key=lambda r: -len(r.prefix))],
+        # Who calls is what is found out here or behind, never what the caller says.
+        **({"request_headers_to_remove": ["x-client-id"]} if intent.services_ask else {}),
     }
     filters = [
         _rate_limit(intent),
-        _api_key(keys),
+        *([] if intent.services_ask else [_api_key(keys)]),
         _filter("buffer", "buffer.v3.Buffer", max_request_bytes=intent.max_body_bytes),
         _filter("router", "router.v3.Router"),
     ]

@@ -31,7 +31,7 @@ class Plugin:
 def plugins(intent: GatewayIntent) -> tuple[Plugin, ...]:
     """What every route gets, in no order: Kong runs plugins by their own priorities."""
     return (
-        _authentication(intent),
+        *([] if intent.services_ask else [_authentication(intent)]),
         Plugin("correlation-id", {"header_name": "x-request-id", "generator": "uuid", "echo_downstream": True}),
         # Kong counts in fixed windows: the minute holds the sustained rate, the second holds the burst.
         Plugin(
@@ -53,7 +53,11 @@ def plugins(intent: GatewayIntent) -> tuple[Plugin, ...]:
             "request-transformer",
             {
                 "remove": {"headers": [CLIENT_HEADER]},
-                "add": {"headers": [f'{CLIENT_HEADER}:$(headers["x-consumer-username"])']},
+                **(
+                    {}
+                    if intent.services_ask
+                    else {"add": {"headers": [f'{CLIENT_HEADER}:$(headers["x-consumer-username"])']}}
+                ),
             },
         ),
     )
@@ -119,7 +123,7 @@ def declarative(intent: GatewayIntent, keys: dict[str, str]) -> Json:
     ]
     everywhere = [{"name": "prometheus", "config": {"status_code_metrics": True, "latency_metrics": True}}]
     found: Json = {"_format_version": FORMAT, "services": services, "plugins": everywhere}
-    return found if intent.oidc else {**found, "consumers": consumers}
+    return found if intent.oidc or intent.services_ask else {**found, "consumers": consumers}
 
 
 def _service(index: int, route: Route, intent: GatewayIntent, common: list[Json]) -> Json:

@@ -51,7 +51,7 @@ class KongGateway(PlatformComponent):
         shared = [self._plugin(plugin.name, plugin.plugin, plugin.config) for plugin in kong.plugins(intent)]
         metrics = {"plugin": "prometheus", "config": {"status_code_metrics": True, "latency_metrics": True}}
         self._make("prometheus", _KONG, "KongClusterPlugin", f"{name}-prometheus", metrics)
-        if intent.oidc is None:
+        if intent.oidc is None and not intent.services_ask:
             for client, key in args["keys"].items():
                 self._consumer(client, key)
         gateway = self._gateway()

@@ -59,3 +59,5 @@ class GatewayIntent:
     burst: int
     oidc: Oidc | None = None
     """None: callers show an API key."""
+    services_ask: bool = False
+    """Whether the services themselves look at the keys, which are passed on; else the gateway does, and keeps them."""

@@ -29,6 +29,11 @@ class ImageName(StrEnum):
     KAFKA = "kafka"
     SCHEMA_REGISTRY = "schema-registry"
     DATA_TASKS = "data-tasks"
+    USER = "user"
+    PROMPT = "prompt"
+    GUARDRAILS = "guardrails"
+    EMBEDDINGS = "embeddings"
+    RETRIEVER = "retriever"
     BILLING = "billing"
     AUDIT = "audit"
     VLLM = "vllm"
@@ -79,6 +84,11 @@ IMAGES: dict[ImageName, Image] = {
         Image(ImageName.KAFKA, (ImageName.JAVA,), jars=True, sources=True),
         Image(ImageName.SCHEMA_REGISTRY, (ImageName.JAVA,), jars=True),
         Image(ImageName.DATA_TASKS, (ImageName.KIT,), sources=True),
+        Image(ImageName.USER, (ImageName.KIT,), sources=True),
+        Image(ImageName.PROMPT, (ImageName.KIT,), sources=True),
+        Image(ImageName.GUARDRAILS, (ImageName.KIT,), sources=True),
+        Image(ImageName.EMBEDDINGS, (ImageName.KIT,), wheels=True, sources=True),
+        Image(ImageName.RETRIEVER, (ImageName.KIT,), sources=True),
         Image(ImageName.BILLING, (ImageName.KIT,), sources=True),
         Image(ImageName.AUDIT, (ImageName.KIT,), sources=True),
         Image(ImageName.VLLM, rootfs=True, wheels=True, gpu=True),

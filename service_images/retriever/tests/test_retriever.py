@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import time
 from pathlib import Path
@@ -232,7 +233,7 @@ def test_passages_hold_the_whole_text(text: str, tokens: int, overlap: int) -> N
     covered = {place for piece in pieces for place in range(piece.start, piece.end)}
     assert {place for place, letter in enumerate(text) if not letter.isspace()} <= covered
     assert all(0 < piece.end - piece.start <= tokens * chunking.CHARACTERS for piece in pieces)
-    for before, after in zip(pieces, pieces[1:], strict=False):
+    for before, after in itertools.pairwise(pieces):
         assert before.start < after.start and before.end - after.start <= overlap * chunking.CHARACTERS
 
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, cast
 from kit import rest
 from kit.database import Database
 from kit.errors import ApiError, ErrorType
-from kit.rest import Call, Model, Operation
-from pydantic import AwareDatetime, Field
+from kit.rest import Call, Model, Moment, Operation
+from pydantic import Field
 from starlette.responses import PlainTextResponse, Response
 
 from audit import merkle, reading, tiles
@@ -29,7 +29,7 @@ class Event(Model):
     id: Name
     source: Name
     type: Name
-    time: AwareDatetime
+    time: Moment
     subject: Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")] = ""
     datacontenttype: Annotated[str, Field(pattern=r"^application/json$")] = "application/json"
     traceparent: Annotated[str, Field(max_length=55, pattern=r"^[0-9a-f-]*$")] = ""
@@ -51,7 +51,7 @@ class AsOf(Model):
 
     tenant: Name
     subject: Name
-    at: AwareDatetime | None = None
+    at: Moment | None = None
 
 
 class Sizes(Model):

@@ -9,10 +9,10 @@ from typing import Annotated, Any, cast
 from kit import outbox, rest
 from kit.database import Connection, Database
 from kit.errors import ApiError, ErrorType
-from kit.rest import Call, Model, Operation
+from kit.rest import Call, Model, Moment, Operation
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from billing import intake, meters, rating
 
@@ -29,7 +29,7 @@ class UsageEvent(Model):
     id: Name
     source: Name
     type: Annotated[str, Field(pattern=r"^dev\.cogniforge\.usage\.recorded\.v1$")]
-    time: AwareDatetime
+    time: Moment
     subject: Annotated[str, Field(max_length=500)] = ""
     datacontenttype: str = "application/json"
     traceparent: Annotated[str, Field(max_length=55, pattern=r"^[0-9a-f-]*$")] = ""
@@ -64,7 +64,7 @@ class Price(Model):
     kind: Annotated[str, Field(pattern=r"^(input|output|request)$")]
     usd: Usd
     per: Annotated[int, Field(ge=1, le=10**9)] = 1_000_000
-    begins: AwareDatetime
+    begins: Moment
 
 
 class Credit(Model):
@@ -95,8 +95,8 @@ class Metered(Model):
     tenant: Name
     aggregation: meters.Aggregation
     field: meters.Field
-    begin: AwareDatetime
-    end: AwareDatetime
+    begin: Moment
+    end: Moment
     group: meters.Group = meters.Group.NONE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kit import bus, rpc, service
 from kit.following import Following
+from kit.kafka import Sender
 from kit.settings import ServiceSettings
 from starlette.applications import Starlette
 
@@ -11,6 +12,7 @@ from guardrails.api import Api
 from guardrails.calls import Calls
 from guardrails.guard import Guard
 from guardrails.policies import BUCKET, Policies
+from guardrails.telling import Decisions
 
 
 class GuardrailsSettings(ServiceSettings):
@@ -22,13 +24,15 @@ class GuardrailsSettings(ServiceSettings):
 def create(settings: GuardrailsSettings) -> Starlette:
     """The application."""
     guard, policies = Guard(), Policies()
+    sender = Sender(settings) if settings.kafka_bootstrap else None
+    decisions = Decisions(sender.send if sender else None)
     callers = service.callers(settings)
     followed = Following(settings.nats_url, BUCKET, policies.take, bus.options(settings)) if settings.nats_url else None
-    calls = rpc.Server(settings.rpc_port, Calls(guard, policies).add, host=settings.host)
+    calls = rpc.Server(settings.rpc_port, Calls(guard, policies, decisions).add, host=settings.host)
     return service.create(
         "Guardrails",
-        Api(guard, policies).operations(),
-        beside=[part for part in (calls, followed, callers) if part],
+        Api(guard, policies, decisions).operations(),
+        beside=[part for part in (calls, followed, callers, sender) if part],
         authenticate=callers.authenticate if callers else None,
     )
 

@@ -14,6 +14,7 @@ from guardrails.detectors import KINDS, Category
 from guardrails.guard import Guard, Verdict
 from guardrails.policies import Policies
 from guardrails.policy import Action, Compiled, Direction, Policy
+from guardrails.telling import Decisions
 
 SCOPE = "guardrails"
 MAX_TEXTS = 256
@@ -76,8 +77,8 @@ def document() -> dict[str, Any]:
 class Api:
     """The operations."""
 
-    def __init__(self, guard: Guard, policies: Policies) -> None:
-        self._guard, self._policies = guard, policies
+    def __init__(self, guard: Guard, policies: Policies, decisions: Decisions) -> None:
+        self._guard, self._policies, self._decisions = guard, policies, decisions
 
     def operations(self) -> list[Operation]:
         """All of them; asked of the class itself they are described, and cannot be called."""
@@ -97,7 +98,12 @@ class Api:
             raise ApiError(400, "text or texts: one of them", param="text")
         policy = Compiled(asked.policy) if asked.policy is not None else self._policies.of(call.caller.tenant)
         texts = asked.texts or (asked.text or "",)
-        return answer([self._guard.check(text, policy, asked.direction) for text in texts])
+        verdicts = [self._guard.check(text, policy, asked.direction) for text in texts]
+        if asked.policy is None:
+            action = max(verdict.action for verdict in verdicts)
+            told = (finding for verdict in verdicts for finding in verdict.findings)
+            self._decisions.tell(call.caller.tenant, asked.direction, action, told)
+        return answer(verdicts)
 
     async def moderate(self, call: Call[Any, Moderation]) -> dict[str, Any]:
         """Every category that there is, whatever the tenant's policy does about it."""

@@ -13,13 +13,14 @@ from guardrails.guard import Finding, Guard
 from guardrails.policies import Policies
 from guardrails.policy import Action, Direction
 from guardrails.stream import Stream
+from guardrails.telling import Decisions
 
 
 class Calls(service.GuardrailsServiceServicer):
     """For services; the tenant is the caller's word, whom the mesh has let in."""
 
-    def __init__(self, guard: Guard, policies: Policies) -> None:
-        self._guard, self._policies = guard, policies
+    def __init__(self, guard: Guard, policies: Policies, decisions: Decisions | None = None) -> None:
+        self._guard, self._policies, self._decisions = guard, policies, decisions or Decisions(None)
 
     def add(self, server: Any) -> None:
         """To a server."""
@@ -32,21 +33,28 @@ class Calls(service.GuardrailsServiceServicer):
         verdicts = [self._guard.check(text, policy, direction) for text in request.texts]
         found = [_finding(finding, number) for number, verdict in enumerate(verdicts) for finding in verdict.findings]
         action = max((verdict.action for verdict in verdicts), default=Action.ALLOW)
+        told = (finding for verdict in verdicts for finding in verdict.findings)
+        self._decisions.tell(request.tenant, direction, action, told)
         return messages.CheckResponse(action=_action(action), texts=[v.text for v in verdicts], findings=found)
 
     @rpc.streams
     async def Stream(self, requests: AsyncIterator[messages.StreamRequest]) -> AsyncIterator[messages.StreamResponse]:
         """A text in pieces: an answer for each."""
         stream: Stream | None = None
+        first: messages.StreamRequest | None = None
+        told: list[Finding] = []
         async for request in requests:
-            if stream is None:
-                policy = self._policies.of(request.tenant)
+            if stream is None or first is None:
+                first, policy = request, self._policies.of(request.tenant)
                 stream = Stream(self._guard, policy, _direction(request.direction))
             text, findings = stream.feed(request.text, last=request.last)
+            told += findings
             found = [_finding(finding, 0) for finding in findings]
             yield messages.StreamResponse(action=_action(stream.action), text=text, findings=found)
             if request.last or stream.action is Action.BLOCK:
-                return
+                break
+        if stream is not None and first is not None:
+            self._decisions.tell(first.tenant, _direction(first.direction), stream.action, told)
 
 
 def _direction(value: int) -> Direction:

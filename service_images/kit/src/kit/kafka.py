@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message
+from confluent_kafka import Consumer, KafkaException, Message, Producer
 
 from kit import logs
 from kit.settings import ServiceSettings
@@ -16,6 +16,7 @@ log = logs.get("kit.kafka")
 BATCH = 5000
 _WAIT_S = 0.5
 _PAUSE_S = 1.0
+_FLUSH_S = 10.0
 Handler = Callable[[Sequence[dict[str, Any]]], Awaitable[None]]
 """Takes a batch of events. What it raises is tried again: it must be able to see an event twice."""
 
@@ -32,6 +33,43 @@ def client(settings: ServiceSettings, **more: Any) -> dict[str, Any]:
             "ssl.ca.location": str(settings.kafka_authority),
         }
     return access | more
+
+
+class Sender:
+    """Tells Kafka: remembered at once, sent in batches; what waits for a broker that is away is kept in memory."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        more = {
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 50,
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": 100_000,
+            "message.timeout.ms": 0,
+            "on_delivery": self._told,
+        }
+        self._producer = Producer(client(settings, **more))
+
+    @staticmethod
+    def _told(error: Any, message: Message) -> None:
+        if error is not None:
+            log.error("an event was not taken", topic=message.topic(), reason=str(error))
+
+    def send(self, topic: str, key: str, event: dict[str, Any]) -> None:
+        """An event; one that does not fit into memory any more is lost, and that is told."""
+        try:
+            self._producer.produce(topic, json.dumps(event).encode(), key=key)
+        except (BufferError, KafkaException) as error:
+            log.error("an event is lost", topic=topic, reason=str(error))
+
+    async def run(self) -> None:
+        """For ever; at the end what is left is sent."""
+        try:
+            while True:
+                await asyncio.sleep(_WAIT_S)
+                self._producer.poll(0)
+        finally:
+            self._producer.flush(_FLUSH_S)
 
 
 class Events:

@@ -11,13 +11,18 @@ from kit import events
 from kit.database import Connection
 
 
+def traceparent() -> str:
+    """Of the request that is being answered; empty outside of one."""
+    span = trace.get_current_span().get_span_context()
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}" if span.is_valid else ""
+
+
 async def put(connection: Connection, topic: str, service: str, key: str, data: dict[str, Any]) -> dict[str, Any]:
     """Write an event of a topic within the transaction of `connection`; `key` is what order is kept for.
 
     The row goes again at once: change data capture reads the database's log, and the table stays small.
     """
-    span = trace.get_current_span().get_span_context()
-    parent = f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}" if span.is_valid else ""
+    parent = traceparent()
     event = events.event(topic, service, key, data, parent)
     cursor = await connection.execute(
         "INSERT INTO events.outbox (aggregatetype, aggregateid, type, payload, tracingspancontext) "

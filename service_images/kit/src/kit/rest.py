@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -40,6 +41,7 @@ _NAMES = {
     400: "What was sent is wrong.",
     404: "There is no such thing.",
     409: "It is in another state.",
+    413: "It is too large.",
     503: "Later.",
 }
 
@@ -53,6 +55,17 @@ class Model(BaseModel):
 class Nothing(Model):
     """No body, or no query."""
 
+
+def _in_utc(time: datetime) -> datetime:
+    """Databases know fewer time zones than RFC 3339 writes."""
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("it is before or after all years") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A point in time, in UTC."""
 
 Query = TypeVar("Query", bound=Model)
 Body = TypeVar("Body")
@@ -206,7 +219,7 @@ def _schema(kind: Any, schemas: dict[str, Any], mode: Any) -> dict[str, Any]:
 
 def _described(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     refusals = (401, 403) if operation.scope is not None else ()
-    statuses = (*operation.failures, *refusals, 400, 503)
+    statuses = (*operation.failures, *refusals, 400, *([413] if operation.body is not None else []), 503)
     text = {str(status): _NAMES.get(status, "Refused.") for status in statuses}
     failure = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     answers: dict[str, Any] = {s: {"description": d, "content": failure} for s, d in sorted(text.items())}

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import grpc
-import numpy as np
 from cogniforge.embeddings.v1 import embeddings_pb2 as messages
 from cogniforge.embeddings.v1 import embeddings_pb2_grpc as service
 from kit import rpc
@@ -38,7 +37,7 @@ class Embeddings:
         except grpc.aio.AioRpcError as error:
             message = f"Embeddings does not answer now ({error.code().name})."
             raise ApiError(503, message, ErrorType.SERVER, code="unavailable") from None
-        return [np.frombuffer(vector, "<f4") for vector in answer.vectors]
+        return [memoryview(vector).cast("f") for vector in answer.vectors]
 
     async def close(self) -> None:
         """Give connections back."""

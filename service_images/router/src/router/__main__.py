@@ -37,6 +37,8 @@ class RouterSettings(ServiceSettings):
 
     name: str = "router"
     routes_file: Path = Path("/etc/router/routes.json")
+    guardrails: str = ""
+    """host:port of Guardrails' gRPC; empty: nobody looks at what goes to models."""
     discover: bool = False
     """Whether models that KServe serves in this namespace are found and followed."""
 
@@ -114,6 +116,10 @@ def main() -> int:
         followers.append(LiveTable(settings.nats_url, take, login))
         followers.append(SharedLimits(settings.nats_url, core, login))
         followers.append(Tenants(settings.nats_url, core, login))
+    if settings.guardrails:
+        from router.guard import Guard  # so has this one's
+
+        core.guard = Guard(settings.guardrails)
     if settings.kafka_bootstrap:
         from kit import kafka
 

@@ -9,6 +9,7 @@ from kit.errors import ApiError, ErrorType
 from router import anthropic, payload, usage
 from router.answer import Answer
 from router.cache import ResponseCache
+from router.routes import Guardrails
 
 if TYPE_CHECKING:
     from router.selection import RouteState
@@ -45,6 +46,9 @@ class Admission(Answer):
     """Under what the answer will be kept."""
     ttl_s = 0.0
     leads = False  # whether others wait for the answer to this request
+    guard_required = False
+    guarded_action = ""
+    """What Guardrails has done about the request."""
 
     def attempt(self, now: float) -> None:
         """Ask a target."""
@@ -78,6 +82,48 @@ class Admission(Answer):
         self.deadline = now + route.route.timeout_seconds
         if wait := account.ask(now):
             self._limit("rate_limit_exceeded", "Too many requests a minute.", wait)
+        if route.route.guardrails is not Guardrails.OFF and core.guard is not None:
+            self._look_at_input(account, route)
+            return
+        self._admitted(account, route, ask)
+
+    def _look_at_input(self, account: Account, route: RouteState) -> None:
+        """Go on once Guardrails has said that it may."""
+        if self.ask is not None and self.ask.stream and self.upstream_path == b"/v1/responses":
+            message = "stream: with guardrails, this API gives whole answers only."
+            raise ApiError(400, message, param="stream", code="unsupported_with_guardrails")
+        guard = self.core.guard
+        assert guard is not None, "asked for only then"
+        self.guard_required = route.route.guardrails is Guardrails.REQUIRED
+        self.core.begin(self)
+        guard.start(self._looked(account, route))
+
+    async def _looked(self, account: Account, route: RouteState) -> None:
+        from router import guard as looking
+
+        assert self.core.guard is not None, "asked for only then"
+        try:
+            content = looking.decode(self.body)
+            self.guarded_action = await self.core.guard.look(self, looking.messages.DIRECTION_INPUT, content)
+            if self.response_complete or self.disconnected:
+                return
+            if self.guarded_action == "block":
+                raise looking.blocked()
+            if self.guarded_action == "redact":
+                self.body = looking.encode(content)
+                self.ask = payload.read(self.upstream_path, self.body)
+            assert self.ask is not None, "it was read before"
+            self._admitted(account, route, self.ask)
+        except ApiError as error:
+            if not self.response_complete:
+                self.refuse(error)
+        except Exception as error:  # a fault of ours must not leave the client without an answer
+            self.front.log_fault(self, error)
+            self.refuse(ApiError(500, "The server had an error while processing your request.", ErrorType.SERVER))
+
+    def _admitted(self, account: Account, route: RouteState, ask: usage.Ask) -> None:
+        """Look for a kept answer, take from the limits, ask."""
+        core, now = self.core, self.core.now()
         self.cache_key = None if ask.stream else self._again_key(account, route, ask)
         if self.cache_key is not None:
             found = core.cache.get(self.cache_key, now)

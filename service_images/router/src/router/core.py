@@ -20,6 +20,7 @@ from router.tenancy import Accounts
 if TYPE_CHECKING:
     from router.exchange import Exchange
     from router.front import Front
+    from router.guard import Guard
     from router.metering import Metering
 
 log = logs.get("router.core")
@@ -39,6 +40,8 @@ class Core:
         self.measures = measures or Measures()
         self.metering: Metering | None = None
         """Where usage is told; none: nowhere."""
+        self.guard: Guard | None = None
+        """Who looks at what goes to models and comes from them; none: nobody."""
         self.cache = ResponseCache()
         self.in_flight: set[Exchange] = set()
         self._recent: OrderedDict[bytes, tuple[str, str]] = OrderedDict()

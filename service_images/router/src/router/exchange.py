@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
 from kit.errors import ApiError, ErrorType
 
 from router import anthropic, continuation, payload, usage
@@ -15,6 +17,7 @@ from router.leg import Leg
 if TYPE_CHECKING:
     from router.core import Core
     from router.front import Front
+    from router.guarded import Guarded
     from router.targets import TargetState
 
 HTTP_OK = 200
@@ -39,6 +42,8 @@ class Exchange(Admission):
     _reason = "no target is available"
     _timed_out = False
     _retry: asyncio.TimerHandle | None = None
+    stream_guard: Guarded | None = None
+    """Whom a stream passes on its way."""
 
     def __init__(self, front: Front, core: Core, path: bytes, headers: dict[bytes, bytes]) -> None:
         self.front, self.core, self.path, self.upstream_path = front, core, path, path
@@ -99,6 +104,57 @@ class Exchange(Admission):
         except ApiError as error:
             self.refuse(error)
         except Exception as error:  # a fault of ours must not leave the client without an answer
+            self.front.log_fault(self, error)
+            self.refuse(ApiError(500, "The server had an error while processing your request.", ErrorType.SERVER))
+
+    # --- guardrails -----------------------------------------------------------------------------
+
+    def begin_stream(self, label: bytes) -> None:
+        """The head of a stream, which may have to pass Guardrails."""
+        super().begin_stream(label)
+        if self.guarded_action and self.stream_guard is None:
+            from router.guarded import Guarded
+
+            assert self.core.guard is not None, "it has looked at the request"
+            self.stream_guard = Guarded(self.core.guard, self)
+
+    def guarded(self, data: bytes) -> None:
+        """A piece of a stream that may go on."""
+        if not self.response_complete:
+            self._relay(data)
+
+    def guarded_end(self, status: int) -> None:
+        """All of a stream has gone on."""
+        if not self.response_complete:
+            self._end_stream(b"", status)
+
+    def guarded_break(self, error: ApiError) -> None:
+        """A stream must not go on, since nobody looks at it."""
+        self.guarded(b"data: " + msgspec.json.encode(error.envelope()) + b"\n\n")
+        self.guarded_stop(error.status)
+
+    def guarded_stop(self, status: int = HTTP_OK) -> None:
+        """The target may stop: nothing of it goes on any more."""
+        for leg in list(self._legs):
+            leg.drop()
+        self.guarded_end(status)
+
+    async def _look_at_output(self, body: bytes, rest: Callable[[bytes], None]) -> None:
+        from router import guard as looking
+
+        assert self.core.guard is not None, "it has looked at the request"
+        try:
+            content = looking.decode(body)
+            action = await self.core.guard.look(self, looking.messages.DIRECTION_OUTPUT, content)
+            if action == "block":
+                looking.filtered(content)
+            changed = looking.encode(content) if action in ("block", "redact") else body
+            if not self.response_complete and not self.disconnected:
+                rest(changed)
+        except ApiError as error:
+            if not self.response_complete:
+                self.refuse(error)
+        except Exception as error:
             self.front.log_fault(self, error)
             self.refuse(ApiError(500, "The server had an error while processing your request.", ErrorType.SERVER))
 
@@ -241,9 +297,19 @@ class Exchange(Admission):
         """Answer with what a target said."""
         if status == 200:
             self.used = usage.of_answer(body)
+            if self.guarded_action and self.upstream_path != payload.EMBEDDINGS:
+                assert self.core.guard is not None, "it has looked at the request"
+                self.core.guard.start(self._look_at_output(body, lambda seen: self._answered(kind, seen, label)))
+                return
             if self.cache_key is not None:
                 self._keep(body)
         self._whole(status, kind, body, b"x-router-target: %s\r\n" % label)
+
+    def _answered(self, kind: bytes, body: bytes, label: bytes) -> None:
+        """With an answer that Guardrails has let go on; it is that which is kept."""
+        if self.cache_key is not None:
+            self._keep(body)
+        self._whole(200, kind, body, b"x-router-target: %s\r\n" % label)
 
     def answer_again(self, body: bytes) -> None:
         """Answer with what a target said to somebody who asked the same."""
@@ -271,7 +337,27 @@ class Exchange(Admission):
         return anthropic.error(error) if self.path == anthropic.PATH else super().envelope(error)
 
     def relay(self, data: bytes) -> bool:
-        """Pass a piece of a stream on, in the client's dialect."""
+        """Pass a piece of a stream on, through Guardrails if it looks at this one."""
+        if self.stream_guard is not None:
+            self.stream_guard.feed(data)
+            return not self.front.flow.write_paused
+        return self._relay(data)
+
+    def end_stream(self, data: bytes = b"", status: int = HTTP_OK) -> None:
+        """The end of a stream, once all of it has gone on."""
+        if self.stream_guard is not None and not self.stream_guard.ended:
+            self.stream_guard.end(data, status)
+        elif self.stream_guard is None:
+            self._end_stream(data, status)
+
+    def _end_stream(self, data: bytes, status: int) -> None:
+        self._relay(data)
+        if self.chunked:
+            self.front.transport.write(b"0\r\n\r\n")
+        self.finish(status)
+
+    def _relay(self, data: bytes) -> bool:
+        """In the client's dialect."""
         if self.dialect is not None and data:
             data = self.dialect.feed(data)
             self.used = self.dialect.used or self.used
@@ -288,6 +374,10 @@ class Exchange(Admission):
         if self.response_complete:
             return
         self.response_complete = True
+        if self.stream_guard is not None:
+            if not self.stream_guard.ended:
+                self.stream_guard.cancel()
+            self.stream_guard = None
         core, account, winner = self.core, self.account, self.winner
         core.in_flight.discard(self)
         if self._retry is not None:

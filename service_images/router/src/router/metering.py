@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 log = logs.get("router.metering")
 TOPIC = "usage.recorded.v1"
 TYPE = events.TYPE_PREFIX + TOPIC
+_OPERATIONS = {
+    "/v1/embeddings": "embedding",
+    "/v1/completions": "completion",
+    "/v1/responses": "response",
+    "/v1/messages": "message",
+}
 EVERY_S = 0.25
 WAITING = 500_000
 _FLUSH_S = 15.0
@@ -105,7 +111,7 @@ class Metering:
                 user=(ask.user or "") if ask is not None else "",
                 model=exchange.model,
                 target=target,
-                operation=exchange.operation,
+                operation=_OPERATIONS.get(exchange.path_text, "chat"),
                 input_tokens=used[0],
                 output_tokens=used[1],
                 cached=not target,

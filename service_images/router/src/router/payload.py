@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TEXT = {"/v1/chat/completions": "messages", "/v1/responses": "input", "/v1/embeddings": "input"}
-CHAT = b"/v1/chat/completions"
+CHAT, EMBEDDINGS = b"/v1/chat/completions", b"/v1/embeddings"
 PATHS = frozenset((*(path.encode() for path in _TEXT), b"/v1/completions", anthropic.PATH))
 """What the fast path serves, with POST."""
 TEXTS = {path: path.decode() for path in PATHS}

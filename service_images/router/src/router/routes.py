@@ -30,6 +30,16 @@ class Strategy(StrEnum):
     """The same beginning of a prompt to the same target, whose cache still has it."""
 
 
+class Guardrails(StrEnum):
+    """Whether Guardrails looks at requests and answers."""
+
+    OFF = "off"
+    ON = "on"
+    """It does; where it does not answer, requests go on."""
+    REQUIRED = "required"
+    """It does; where it does not answer, no request goes on."""
+
+
 class Target(_Frozen):
     """One server of a model."""
 
@@ -97,6 +107,7 @@ class ModelRoute(_Frozen):
     hedge_seconds: float = Field(default=0, ge=0, le=60)
     """Without a first byte for so long, a second target is asked as well; 0: never."""
     cache: CachePolicy | None = None
+    guardrails: Guardrails = Guardrails.OFF
     owned_by: str = "cogniforge"
 
     @model_validator(mode="after")

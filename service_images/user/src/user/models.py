@@ -6,8 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from kit.rest import Model
-from pydantic import AwareDatetime, Field
+from kit.rest import Model, Moment
+from pydantic import Field
 
 Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
@@ -92,7 +92,7 @@ class NewKey(Model):
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
     scopes: Annotated[tuple[Scope, ...], Field(max_length=20)] = ()
     user: Annotated[str, Field(max_length=64, pattern=r"^[^\x00]*$")] = ""
-    expires: AwareDatetime | None = None
+    expires: Moment | None = None
 
 
 class Key(Model):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import numpy as np
 from kit.database import Database
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -114,7 +113,7 @@ def _range(store: str) -> tuple[str, str]:
 
 
 def _text(vector: Any) -> str:
-    return "[" + ",".join(f"{number:.8g}" for number in np.asarray(vector, np.float32)) + "]"
+    return "[" + ",".join(f"{number:.8g}" for number in vector) + "]"
 
 
 def _hit(row: Any) -> Hit:
@@ -125,7 +124,7 @@ def _hit(row: Any) -> Hit:
 def _point(row: Any) -> Point:
     name, tenant, document, readers, content, attributes, embedding = row
     store, _, own = document.partition(":")
-    vector = np.fromstring(embedding[1:-1], np.float32, sep=",")
+    vector = [float(number) for number in embedding[1:-1].split(",")]
     return Point(name, tenant, store, own, attributes["position"], content, vector, tuple(readers), attributes["given"])
 
 

@@ -1,0 +1,29 @@
+"""Tells the audit log what was done about a text: never the text itself, nor what was found in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from kit import events, outbox
+
+from guardrails.guard import Finding
+from guardrails.policy import Action, Direction
+
+TOPIC = "guard.decided.v1"
+Send = Callable[[str, str, dict[str, object]], None]
+
+
+class Decisions:
+    """Everything but "allow" is an event, under the trace of its request."""
+
+    def __init__(self, send: Send | None) -> None:
+        self._send = send
+
+    def tell(self, tenant: str, direction: Direction, action: Action, findings: Iterable[Finding]) -> None:
+        """One decision."""
+        if self._send is None or action is Action.ALLOW:
+            return
+        data: dict[str, object] = {"tenant": tenant or "default", "direction": direction.value, "action": action.word}
+        data["kinds"] = dict(Counter(finding.kind for finding in findings))
+        self._send(TOPIC, tenant, events.event(TOPIC, "guardrails", tenant or "default", data, outbox.traceparent()))
