@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from components.cluster.gpu_operator import NAMESPACE
@@ -37,7 +38,7 @@ def parse(metrics: str, gpus: int) -> NodeGpus:
     instances: list[dict[str, str]] = [{} for _ in range(gpus)]
     users: dict[int, set[str]] = {}
     seen: set[int] = set()
-    for family in text_string_to_metric_families(metrics):
+    for family in _families(metrics):
         for sample in family.samples:
             if "gpu" not in sample.labels:
                 continue
@@ -52,6 +53,13 @@ def parse(metrics: str, gpus: int) -> NodeGpus:
     if missing := sorted(set(range(gpus)) - seen):
         raise ValueError(f"it does not report GPU {missing[0]}")
     return NodeGpus([_layout(found.values()) for found in instances], {g: tuple(sorted(p)) for g, p in users.items()})
+
+
+def _families(metrics: str) -> list[Metric]:
+    try:
+        return list(text_string_to_metric_families(metrics))
+    except ValueError as error:
+        raise ValueError(f"it is not Prometheus' text format{f': {error}' if str(error) else ''}") from None
 
 
 def _layout(profiles: Iterable[str]) -> Layout:

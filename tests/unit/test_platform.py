@@ -125,10 +125,10 @@ def test_every_server_has_a_network_policy(environment: str) -> None:
     assert "gateway" in policies
 
 
-def test_the_router_may_be_called_by_the_gateway_alone() -> None:
+def test_the_router_may_be_called_by_the_gateway_and_by_who_answers_from_documents() -> None:
     policy = next(r for r in of_kind("prod", ":NetworkPolicy") if r.inputs["metadata"]["name"] == "router")
     callers = policy.inputs["spec"]["ingress"][0]["from"]
-    assert [c["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for c in callers] == ["gateway"]
+    assert [c["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for c in callers] == ["gateway", "retriever"]
 
 
 def test_production_survives_the_loss_of_a_node() -> None:

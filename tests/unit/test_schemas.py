@@ -94,7 +94,7 @@ def test_the_environments_use_the_whole_range_of_custom_resources() -> None:
     kinds = {r["kind"] for e in ("dev", "staging", "prod") for r in _custom(e)}
     wanted = {"NodePool", "EC2NodeClass", "NodeOverlay", "InferenceService", "ServingRuntime", "ScaledObject"}
     wanted |= {"LocalModelCache", "LocalModelNodeGroup", "PeerAuthentication", "AuthorizationPolicy"}
-    wanted |= {"GatewayClass", "Gateway", "HTTPRoute", "KongPlugin", "KongClusterPlugin", "KongConsumer"}
+    wanted |= {"GatewayClass", "Gateway", "HTTPRoute", "KongPlugin", "KongClusterPlugin"}
     assert wanted == kinds
 
 

@@ -262,7 +262,7 @@ def _needing(config: dict[str, Any]) -> None:
     """Take away what cannot be without PostgreSQL."""
     for part in ("schemaRegistry", "changeDataCapture", "vectorDatabase"):
         config["data"].pop(part)
-    for service in ("billing", "audit"):
+    for service in ("user", "prompt", "retriever", "billing", "audit"):
         config["services"].pop(service)
 
 
