@@ -14,6 +14,13 @@ class AnswerCache(Section):
     any_temperature: bool = setting(
         Change.SAFE, "Keep answers of requests that ask for variety (temperature above 0), too", default=False
     )
+    similarity: float = setting(
+        Change.SAFE,
+        "With services.embeddings: cosine from which on questions are the same; 0: never",
+        default=0.0,
+        ge=0,
+        le=1,
+    )
 
 
 class Guarding(StrEnum):

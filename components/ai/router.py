@@ -26,7 +26,8 @@ def intent(config: PlatformConfig) -> ServiceIntent:
     served = any(model.serving for model in config.models)
     callers = ("gateway", *(["retriever"] if config.services.retriever else []))
     guard = f"guardrails-rpc.{config.cluster.namespace}:{RPC_PORT}" if config.services.guardrails else ""
-    more = {"SERVICE_GUARDRAILS": guard} if guard else {}
+    vectors = f"embeddings-rpc.{config.cluster.namespace}:{RPC_PORT}" if config.services.embeddings else ""
+    more = {"SERVICE_GUARDRAILS": guard, "SERVICE_EMBEDDINGS": vectors}
     return intent_for(router.replicas, router.resources, served, observability, callers, more)
 
 
@@ -63,7 +64,13 @@ def _treatment(routing: Routing, guarded: bool) -> dict[str, Any]:
         "attempts": routing.attempts,
         "first_token_seconds": routing.first_token_seconds,
         "hedge_seconds": routing.hedge_milliseconds / 1000,
-        "cache": {"ttl_seconds": cache.ttl_seconds, "any_temperature": cache.any_temperature} if cache else None,
+        "cache": {
+            "ttl_seconds": cache.ttl_seconds,
+            "any_temperature": cache.any_temperature,
+            "similarity": cache.similarity,
+        }
+        if cache
+        else None,
     }
 
 

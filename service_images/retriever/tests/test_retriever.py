@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -144,6 +146,27 @@ def test_files_wait_while_the_model_is_away(settings: RetrieverSettings, model: 
         while client.get(f"/v1/vector_stores/{store}").json()["file_counts"]["completed"] != 1:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        assert found(client, store, "cats") == ["cats.txt"]
+
+
+def test_vectors_come_from_the_service_by_grpc(settings: RetrieverSettings, model: Model) -> None:
+    """Its channel is made when the application is, and used when it runs: another loop."""
+    from embeddings.calls import Calls
+    from kit import rpc
+
+    class Vectors:
+        async def of(self, texts: Any) -> tuple[list[Any], int]:
+            return await model.embed(list(texts)), 1
+
+    server = rpc.Server(0, Calls(Vectors()).add, host="127.0.0.1")  # type: ignore[arg-type]
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(server.run()), daemon=True)
+    thread.start()
+    while not server.port:
+        time.sleep(0.01)
+    with TestClient(create(settings.model_copy(update={"embeddings": f"127.0.0.1:{server.port}"}))) as client:
+        store = make_store(client)
+        add(client, store, upload(client, TEXTS["cats.txt"], "cats.txt"))
         assert found(client, store, "cats") == ["cats.txt"]
 
 

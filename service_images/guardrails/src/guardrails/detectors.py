@@ -86,7 +86,7 @@ DETECTORS: tuple[Detector, ...] = (
     _pii("mac_address", r"(?i)\b(?:[0-9a-f]{2}[:\-]){5}[0-9a-f]{2}\b", checks.separate),
     _pii("crypto", r"\b[13][1-9A-HJ-NP-Za-km-z]{25,34}\b", checks.bitcoin),
     _pii("crypto", r"\bbc1[02-9ac-hj-np-z]{11,71}\b|\b0x[0-9a-fA-F]{40}\b", checks.separate),
-    _pii("es_nif", r"(?i)\b[XYZ]?\d{7,8}-?[A-Z]\b", checks.spanish, hint=r"\d{7}-?[A-Za-z0-9]"),
+    _pii("es_nif", r"(?i)\b[XYZ]?\d{7,8}-?[A-Z]\b", checks.spanish, hint=r"\d{7}-?[A-Za-z]"),
     _pii("it_fiscal_code", r"(?i)\b[A-Z]{6}\d{2}[A-EHLMPR-T]\d{2}[A-Z]\d{3}[A-Z]\b", checks.italian),
     _pii("uk_nino", r"(?i)\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b", checks.separate),
     _pii("uk_nhs", r"\b\d{3}[ \-]?\d{3}[ \-]?\d{4}\b", checks.british_health, r"(?i)\bnhs\b"),

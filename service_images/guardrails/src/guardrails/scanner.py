@@ -32,20 +32,31 @@ class Scanner:
     def __init__(self, detectors: Sequence[Detector] = DETECTORS) -> None:
         self._detectors = detectors
         self._exact = [re2.compile(d.exact) for d in detectors]
+        # Of bytes, whose places need not be translated; in ASCII they are the characters'.
+        self._plain = [re2.compile(d.exact.encode()) for d in detectors]
         self._value = [exact.groupindex.get("v", 0) for exact in self._exact]
         self._context = [re2.compile(d.context) if d.context else None for d in detectors]
-        self._hints = Hints([d.hint or d.exact for d in detectors])
+        # Words that have to be there are looked for with the rest: without them nothing else needs to be done.
+        said = [d.context for d in detectors if d.context]
+        self._hints = Hints([*(d.hint or d.exact for d in detectors), *said])
+        numbers = iter(range(len(detectors), len(detectors) + len(said)))
+        self._said = [next(numbers) if d.context else None for d in detectors]
 
     def scan(self, text: str) -> list[Found]:
         """What is in a text, in order, without overlaps."""
         # What words say it is goes before what only its form says.
-        hits = sorted(self._hints.hits(text), key=lambda number: (self._context[number] is None, number))
-        if not hits:
+        content = text.encode("utf-8", "surrogatepass")
+        there = self._hints.hits(content)
+        if not there:
             return []
+        count = len(self._detectors)
+        hits = [n for n in there if n < count and ((said := self._said[n]) is None or said in there)]
+        hits.sort(key=lambda number: (self._context[number] is None, number))
         found: list[Found] = []
+        exact, where = (self._plain, content) if len(content) == len(text) else (self._exact, text)
         for number in hits:
             detector = self._detectors[number]
-            for match in self._exact[number].finditer(text):
+            for match in exact[number].finditer(where):
                 start, end = match.span(self._value[number])
                 if detector.check is not None:
                     end = detector.check(text, start, end)
@@ -84,10 +95,10 @@ class Hints:
         self._scratch = hyperscan.Scratch(self._database)
         self._hits: list[int] = []
 
-    def hits(self, text: str) -> list[int]:
+    def hits(self, content: bytes) -> list[int]:
         """Their numbers."""
         self._hits = []
-        self._database.scan(text.encode("utf-8", "surrogatepass"), match_event_handler=self._hit, scratch=self._scratch)
+        self._database.scan(content, match_event_handler=self._hit, scratch=self._scratch)
         return self._hits
 
     def _hit(self, number: int, *_: Any) -> None:

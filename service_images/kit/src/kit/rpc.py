@@ -114,6 +114,28 @@ def channel(target: str) -> Any:
     )
 
 
+class Client:
+    """A service's stub; its channel belongs to the loop in which it is first used."""
+
+    def __init__(self, target: str, make: Callable[[Any], Any]) -> None:
+        self._target, self._make = target, make
+        self._channel: Any = None
+        self._stub: Any = None
+
+    @property
+    def stub(self) -> Any:
+        """To be asked for within the loop."""
+        if self._stub is None:
+            self._channel = channel(self._target)
+            self._stub = self._make(self._channel)
+        return self._stub
+
+    async def close(self) -> None:
+        """Give connections back."""
+        if self._channel is not None:
+            await self._channel.close()
+
+
 def carried(traceparent: str = "") -> tuple[tuple[str, str], ...]:
     """Metadata that goes with a call: the trace that it belongs to."""
     if traceparent:

@@ -26,14 +26,13 @@ class Embeddings:
     """The service, by gRPC."""
 
     def __init__(self, target: str) -> None:
-        self._channel = rpc.channel(target)
-        self._stub: Any = service.EmbeddingsServiceStub(self._channel)
+        self._client = rpc.Client(target, service.EmbeddingsServiceStub)
 
     async def embed(self, texts: Sequence[str]) -> list[Any]:
         """In order."""
         request = messages.EmbedRequest(texts=list(texts))
         try:
-            answer = await self._stub.Embed(request, timeout=_TIMEOUT_S, metadata=rpc.carried())
+            answer = await self._client.stub.Embed(request, timeout=_TIMEOUT_S, metadata=rpc.carried())
         except grpc.aio.AioRpcError as error:
             message = f"Embeddings does not answer now ({error.code().name})."
             raise ApiError(503, message, ErrorType.SERVER, code="unavailable") from None
@@ -41,4 +40,4 @@ class Embeddings:
 
     async def close(self) -> None:
         """Give connections back."""
-        await self._channel.close()
+        await self._client.close()

@@ -39,6 +39,8 @@ class RouterSettings(ServiceSettings):
     routes_file: Path = Path("/etc/router/routes.json")
     guardrails: str = ""
     """host:port of Guardrails' gRPC; empty: nobody looks at what goes to models."""
+    embeddings: str = ""
+    """host:port of the Embeddings service's gRPC; empty: nobody says what texts mean."""
     discover: bool = False
     """Whether models that KServe serves in this namespace are found and followed."""
 
@@ -120,6 +122,10 @@ def main() -> int:
         from router.guard import Guard  # so has this one's
 
         core.guard = Guard(settings.guardrails)
+    if settings.embeddings:
+        from router.semantic import SemanticCache
+
+        core.semantic = SemanticCache(settings.embeddings)
     if settings.kafka_bootstrap:
         from kit import kafka
 

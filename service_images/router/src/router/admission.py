@@ -46,6 +46,8 @@ class Admission(Answer):
     """Under what the answer will be kept."""
     ttl_s = 0.0
     leads = False  # whether others wait for the answer to this request
+    meaning: tuple[bytes, Any] | None = None
+    """What was asked, as a vector, and all that has to be equal."""
     guard_required = False
     guarded_action = ""
     """What Guardrails has done about the request."""
@@ -131,6 +133,40 @@ class Admission(Answer):
             if found is not None:
                 self.answer_again(found)
                 return
+            policy = route.route.cache
+            if core.semantic is not None and policy is not None and policy.similarity and self.meaning is None:
+                core.begin(self)
+                core.semantic.start(self._meant(account, route, ask, policy.similarity))
+                return
+        self._proceed(account, route, ask, now)
+
+    async def _meant(self, account: Account, route: RouteState, ask: usage.Ask, similarity: float) -> None:
+        """Whether something that means the same was answered; else go on."""
+        from router import semantic
+
+        cache = self.core.semantic
+        assert cache is not None, "asked for only then"
+        try:
+            asked = semantic.question(self._owner(account), self.body) if self.upstream_path == payload.CHAT else None
+            vector = await cache.vector(asked[1], self.traceparent) if asked else None
+            if self.response_complete or self.disconnected:
+                return
+            if asked is not None and vector is not None:
+                found = cache.get(asked[0], vector, similarity, self.core.now())
+                if found is not None:
+                    self.answer_again(found)
+                    return
+                self.meaning = (asked[0], vector)
+            self._proceed(account, route, ask, self.core.now())
+        except ApiError as error:
+            self.refuse(error)
+        except Exception as error:  # a fault of ours must not leave the client without an answer
+            self.front.log_fault(self, error)
+            self.refuse(ApiError(500, "The server had an error while processing your request.", ErrorType.SERVER))
+
+    def _proceed(self, account: Account, route: RouteState, ask: usage.Ask, now: float) -> None:
+        """Take from the limits, and ask, unless somebody asks the same already."""
+        core = self.core
         self._reserve(account, route, ask, now)
         core.begin(self)
         if self.cache_key is not None:
@@ -140,11 +176,25 @@ class Admission(Answer):
         self.fallbacks = route.fallbacks
         self.attempt(now)
 
+    def _owner(self, account: Account) -> str:
+        """Whose answers these are."""
+        return f"{account.id}\0{self.headers.get(b'x-client-id', b'').decode('latin-1')}"
+
+    def _keep(self, body: bytes) -> None:
+        """An answer, for who asks the same, or means it."""
+        key, self.cache_key = self.cache_key, None
+        assert key is not None
+        until = self.core.now() + self.ttl_s
+        self.core.cache.put(key, body, until)
+        self.core.cache.settle(key, body)
+        if self.meaning is not None and self.core.semantic is not None:
+            self.core.semantic.put(*self.meaning, body, until)
+
     def _again_key(self, account: Account, route: RouteState, ask: usage.Ask) -> bytes | None:
         """Under what the answer is kept: for a repeated request, or for all equal ones; None: not at all."""
         policy, repeated = route.route.cache, self.headers.get(b"idempotency-key")
         # Without tenants all are one, but what the gateway keeps apart stays apart.
-        owner = f"{account.id}\0{self.headers.get(b'x-client-id', b'').decode('latin-1')}"
+        owner = self._owner(account)
         if repeated:
             equal = ResponseCache.key(owner, self.upstream_path, self.body)
             key = ResponseCache.key(owner, b"idempotency-key", repeated)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from router.front import Front
     from router.guard import Guard
     from router.metering import Metering
+    from router.semantic import SemanticCache
 
 log = logs.get("router.core")
 RECENT = 4096
@@ -43,6 +44,8 @@ class Core:
         self.guard: Guard | None = None
         """Who looks at what goes to models and comes from them; none: nobody."""
         self.cache = ResponseCache()
+        self.semantic: SemanticCache | None = None
+        """Answers by what was meant; none: nobody says what texts mean."""
         self.in_flight: set[Exchange] = set()
         self._recent: OrderedDict[bytes, tuple[str, str]] = OrderedDict()
         self.idle: dict[Front, float | None] = {}
@@ -69,6 +72,8 @@ class Core:
             return
         self._take(table, Accounts(table, self.now(), self.accounts))
         self.cache.clear()
+        if self.semantic is not None:
+            self.semantic.clear()
         log.info("routes", revision=table.revision, models=sorted(self.routes), tenants=len(table.tenants))
 
     def answered(self, request_id: bytes, route: RouteState, label: str) -> None:
@@ -89,6 +94,7 @@ class Core:
             "revision": self.table.revision,
             "in_flight": len(self.in_flight),
             "cache": {"hits": self.cache.hits, "misses": self.cache.misses},
+            "semantic": {"hits": self.semantic.hits, "misses": self.semantic.misses} if self.semantic else None,
             "routes": {model: route.describe(now) for model, route in self.routes.items()},
             "tenants": {account.id: account.describe() for account in self.accounts.all()},
         }

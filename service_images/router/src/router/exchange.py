@@ -363,12 +363,6 @@ class Exchange(Admission):
             self.used = self.dialect.used or self.used
         return super().relay(data)
 
-    def _keep(self, body: bytes) -> None:
-        key, self.cache_key = self.cache_key, None
-        assert key is not None
-        self.core.cache.put(key, body, self.core.now() + self.ttl_s)
-        self.core.cache.settle(key, body)
-
     def finish(self, status: int) -> None:
         """All of it is written: account for it."""
         if self.response_complete:

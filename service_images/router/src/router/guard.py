@@ -38,16 +38,13 @@ class Guard:
     """In front of the service."""
 
     def __init__(self, target: str) -> None:
-        self._target = target
-        self._stub: Any = None
+        self._client = rpc.Client(target, service.GuardrailsServiceStub)
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def stub(self) -> Any:
-        """Made within the loop that uses it."""
-        if self._stub is None:
-            self._stub = service.GuardrailsServiceStub(rpc.channel(self._target))
-        return self._stub
+        """The service."""
+        return self._client.stub
 
     def start(self, work: Any) -> asyncio.Task[None]:
         """Do something beside."""

@@ -80,6 +80,8 @@ class CachePolicy(_Frozen):
     ttl_seconds: float = Field(default=300, gt=0, le=86_400)
     any_temperature: bool = False
     """Whether answers of requests that ask for variety (temperature above 0) are kept, too."""
+    similarity: float = Field(default=0, ge=0, le=1)
+    """Cosine from which on questions mean the same; 0: only equal requests are the same."""
 
 
 class ModelRoute(_Frozen):

@@ -1,0 +1,94 @@
+"""Answers to questions that mean the same: kept by the vector of what is asked, apart by tenant and by all else.
+
+Only the last message may be another one: whoever asks, the model, its settings, and what was said before must be equal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from operator import mul
+from typing import Any
+
+import grpc
+import msgspec
+from cogniforge.embeddings.v1 import embeddings_pb2 as messages
+from cogniforge.embeddings.v1 import embeddings_pb2_grpc as service
+from kit import logs, rpc
+
+log = logs.get("router.semantic")
+PATIENCE_S = 0.5
+"""For a vector; without it the model is asked."""
+CONTEXTS = 2000
+KEPT = 64
+"""Answers of a context that are compared: 15 microseconds each."""
+Vector = Sequence[float]
+
+
+class SemanticCache:
+    """In front of the Embeddings service."""
+
+    def __init__(self, target: str) -> None:
+        self._client = rpc.Client(target, service.EmbeddingsServiceStub)
+        self._contexts: OrderedDict[bytes, list[tuple[float, Vector, bytes]]] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.hits = self.misses = 0
+
+    def start(self, work: Any) -> None:
+        """Do something beside."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def vector(self, text: str, traceparent: bytes) -> Vector | None:
+        """What a text means; None: it cannot be found out now."""
+        request = messages.EmbedRequest(texts=[text])
+        try:
+            answer = await self._client.stub.Embed(
+                request, timeout=PATIENCE_S, metadata=rpc.carried(traceparent.decode())
+            )
+        except grpc.aio.AioRpcError as error:
+            log.warning("Embeddings does not answer", reason=error.code().name)
+            return None
+        return memoryview(answer.vectors[0]).cast("f")
+
+    def get(self, context: bytes, vector: Vector, threshold: float, now: float) -> bytes | None:
+        """The answer to what is nearest, if it is near enough and fresh."""
+        entries = self._contexts.get(context, [])
+        best, found = threshold, None
+        for until, known, body in entries:
+            if now < until and (near := sum(map(mul, known, vector))) >= best:
+                best, found = near, body
+        self.hits, self.misses = self.hits + (found is not None), self.misses + (found is None)
+        return found
+
+    def put(self, context: bytes, vector: Vector, body: bytes, until: float) -> None:
+        """Keep an answer; the oldest goes first."""
+        entries = self._contexts.setdefault(context, [])
+        self._contexts.move_to_end(context)
+        entries.append((until, vector, body))
+        del entries[:-KEPT]
+        while len(self._contexts) > CONTEXTS:
+            self._contexts.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget all answers."""
+        self._contexts.clear()
+
+
+def question(owner: str, body: bytes) -> tuple[bytes, str] | None:
+    """What has to be equal, and what may mean the same: None where the last message is no text of a user's."""
+    content = msgspec.json.decode(body)
+    said = content.get("messages")
+    if not isinstance(said, list) or not said or not isinstance(said[-1], dict):
+        return None
+    last = said[-1]
+    text = last.get("content")
+    if last.get("role") != "user" or not isinstance(text, str) or not text.strip():
+        return None
+    rest = msgspec.json.Encoder(order="deterministic").encode(
+        {**content, "messages": [*said[:-1], {**last, "content": ""}]}
+    )
+    return hashlib.blake2b(owner.encode() + b"\0" + rest, digest_size=16).digest(), text

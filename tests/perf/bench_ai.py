@@ -1,0 +1,199 @@
+"""`python tests/perf/bench_ai.py [guardrails|embeddings|retriever]...`: each beside a peer, on one machine in one run.
+
+Guardrails: its deterministic tier on texts of 2 KB beside Presidio's recognizers of the same kinds. Embeddings: many
+clients of the batching service beside the engine alone on the same texts in ideal batches. Retriever: 100,000 passages
+of 384 numbers in pgvector under HNSW beside the exact search over the same rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+
+SOURCES = Path(__file__).resolve().parents[2] / "service_images"
+SERVICES = ("kit", "guardrails", "embeddings", "retriever")
+sys.path[:0] = [str(SOURCES.parent), *(str(SOURCES / name / "src") for name in SERVICES)]
+
+from kit import migrate  # noqa: E402
+from kit.database import Database  # noqa: E402
+
+from service_images.conftest import PostgresServer  # noqa: E402
+
+SENTENCE = "The delivery of order 20251124 was late again, and nobody at the desk could say why it took so long. "
+ROWS, QUERIES, WANTED = 100_000, 200, 10
+
+
+def each_us(work: Callable[[], Any], rounds: int) -> float:
+    """Microseconds of one round."""
+    work()
+    started = time.perf_counter()
+    for _ in range(rounds):
+        work()
+    return (time.perf_counter() - started) / rounds * 1e6
+
+
+def guardrails() -> None:
+    """Texts of 2 KB: without anything in them, and with three things."""
+    import tldextract
+    from guardrails.scanner import Scanner
+    from presidio_analyzer import predefined_recognizers as theirs
+
+    tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+    scanner = Scanner()
+    peers = [theirs.EmailRecognizer(), theirs.CreditCardRecognizer(), theirs.IbanRecognizer(), theirs.UsSsnRecognizer(),
+             theirs.PhoneRecognizer(), theirs.IpRecognizer()]  # fmt: skip
+    clean = (SENTENCE * 30)[:2048]
+    things = " ann@example.com 4111 1111 1111 1111 536-22-1234 "
+    for title, text in (("clean", clean), ("with three findings", clean[:1000] + things + clean[1000 + len(things) :])):
+        ours = each_us(lambda text=text: scanner.scan(text), 3000)
+        peer = each_us(lambda text=text: [p.analyze(text, p.supported_entities, None) for p in peers], 50)  # type: ignore[misc]
+        print(f"guardrails, 2 KB {title:25} {ours:8.1f} us   Presidio {peer:9.1f} us   ratio {peer / ours:6.0f}")
+
+
+async def _clients(vectors: Any, texts: list[list[str]]) -> float:
+    started = time.perf_counter()
+    await asyncio.gather(*(vectors.of(some) for some in texts))
+    return time.perf_counter() - started
+
+
+def embeddings() -> None:
+    """2,048 texts of 8 to 60 words from 512 clients, against the same in ideal batches."""
+    from embeddings.batching import MAX_BATCH_TOKENS, Batcher
+    from embeddings.engine import Engine, shortened
+    from embeddings.export import export
+    from embeddings.vectors import Vectors
+    from kit.cache import Cache
+    from kit.settings import ServiceSettings
+
+    rng = np.random.default_rng(1)
+    words = SENTENCE.split()
+    texts = [" ".join(rng.choice(words, rng.integers(8, 60))) + f" {n}" for n in range(2048)]
+    with tempfile.TemporaryDirectory() as folder:
+        export(Path(folder))
+        engine = Engine(Path(folder), 2)
+    tokens = sorted((shortened(ids) for ids in engine.tokens(texts)), key=len)
+    batches: list[list[list[int]]] = [[]]
+    for ids in tokens:
+        if (len(batches[-1]) + 1) * len(ids) > MAX_BATCH_TOKENS:
+            batches.append([])
+        batches[-1].append(ids)
+    engine.run(batches[0])
+
+    async def through() -> float:
+        batcher = Batcher(engine.run)
+        running = asyncio.create_task(batcher.run())
+        vectors = Vectors(engine, batcher, Cache(ServiceSettings()))
+        seconds = await _clients(vectors, [texts[i : i + 4] for i in range(0, len(texts), 4)])
+        running.cancel()
+        return seconds
+
+    total = sum(map(len, tokens))
+    offline, served = [], []
+    for _ in range(3):  # in turn, so that both meet the same machine
+        started = time.perf_counter()
+        for batch in batches:
+            engine.run(batch)
+        offline.append(total / (time.perf_counter() - started))
+        served.append(total / asyncio.run(through()))
+    best, ours = statistics.median(offline), statistics.median(served)
+    print(f"embeddings, 512 clients {ours:10,.0f} tokens/s   engine alone {best:10,.0f}   share {ours / best:5.2f}")
+
+
+def retriever() -> None:
+    """Passages as a model makes them: in clusters, since texts have topics."""
+    from retriever.engines import Point, Scope
+    from retriever.engines.pgvector import PgVector
+
+    rng = np.random.default_rng(2)
+    topics = rng.normal(size=(2000, 384))
+    rows = topics[rng.integers(0, 2000, ROWS)] + rng.normal(scale=0.6, size=(ROWS, 384))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    asked = topics[rng.integers(0, 2000, QUERIES)] + rng.normal(scale=0.6, size=(QUERIES, 384))
+    asked = (asked / np.linalg.norm(asked, axis=1, keepdims=True)).astype(np.float32)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        server = PostgresServer(Path(folder) / "data", 5599)
+        server.folder.mkdir()
+        server.start()
+        try:
+            _retrieve(server, rows, asked, PgVector, Point, Scope)
+        finally:
+            server.kill()
+
+
+def _retrieve(server: PostgresServer, rows: Any, asked: Any, engine: Any, point: Any, scope: Any) -> None:
+    from retriever.__main__ import RetrieverSettings
+
+    settings = RetrieverSettings(**server.make_database("retriever"))  # type: ignore[arg-type]
+    with psycopg.connect(server.url("retriever"), autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION vector")
+        connection.execute("CREATE SCHEMA vectors AUTHORIZATION retriever")
+        connection.execute(
+            "CREATE TABLE vectors.documents (id text PRIMARY KEY, tenant text NOT NULL, document text NOT NULL, "
+            "readers text[] NOT NULL, content text NOT NULL, attributes jsonb NOT NULL, "
+            "embedding vector(384) NOT NULL, "
+            "words tsvector GENERATED ALWAYS AS (to_tsvector('simple', content)) STORED)"
+        )
+        connection.execute("ALTER TABLE vectors.documents OWNER TO retriever")
+        started = time.perf_counter()
+        with connection.cursor().copy(
+            "COPY vectors.documents (id, tenant, document, readers, content, attributes, embedding) FROM STDIN"
+        ) as copy:
+            for number, row in enumerate(rows):
+                vector = "[" + ",".join(f"{x:.6g}" for x in row) + "]"
+                copy.write_row((str(number), "acme", f"vs_1:{number // 50}", ["*"], f"passage {number}",
+                                '{"position": 0, "given": {}}', vector))  # fmt: skip
+        connection.execute("SET maintenance_work_mem = '1GB'")
+        connection.execute("SET max_parallel_maintenance_workers = 1")
+        connection.execute(
+            "CREATE INDEX ON vectors.documents USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 128)"  # noqa: E501
+        )
+        connection.execute("CREATE INDEX ON vectors.documents (tenant, document)")
+        connection.execute("ANALYZE vectors.documents")
+        print(f"retriever: {ROWS:,} passages written and indexed in {time.perf_counter() - started:.0f} s")
+    migrate.migrate("retriever", settings.database(pooled=False))
+    exact = np.argsort(-(asked @ rows.T), axis=1)[:, :WANTED]
+
+    async def search() -> tuple[list[float], list[float]]:
+        database = Database(settings)
+        await database.open()
+        found, times, recalls = engine(database, "documents"), [], []
+        where = scope("acme", "vs_1", ("*",))
+        for query, wanted in zip(asked, exact, strict=True):
+            started = time.perf_counter()
+            hits = await found.near(where, query, WANTED)
+            times.append((time.perf_counter() - started) * 1000)
+            recalls.append(len({int(hit.id) for hit in hits} & set(wanted.tolist())) / WANTED)
+        await database.close()
+        return times, recalls
+
+    asyncio.run(search())  # so that the index is in memory
+    times, recalls = asyncio.run(search())
+    with psycopg.connect(server.url("retriever")) as connection:
+        connection.execute("SET enable_indexscan = off")
+        started = time.perf_counter()
+        for query in asked[:5]:
+            text = "[" + ",".join(f"{x:.6g}" for x in query) + "]"
+            connection.execute(
+                "SELECT id FROM vectors.documents ORDER BY embedding <=> %s::vector LIMIT 10", (text,)
+            ).fetchall()
+        scan = (time.perf_counter() - started) / 5 * 1000
+    p50, p99 = statistics.median(times), sorted(times)[int(len(times) * 0.99)]
+    print(
+        f"retriever, {ROWS:,} x 384: recall@10 {statistics.mean(recalls):.3f}, p50 {p50:.2f} ms, p99 {p99:.2f} ms; "
+        f"exact search {scan:.0f} ms, ratio {scan / p50:.0f}"
+    )
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ("guardrails", "embeddings", "retriever"):
+        {"guardrails": guardrails, "embeddings": embeddings, "retriever": retriever}[name]()
