@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import model_validator
 
-from components.config_base import Change, DnsLabel, Resources, Section, first_duplicate, quantity, setting
+from components.config_base import Change, DnsLabel, Resources, Section, first_duplicate, matching, quantity, setting
 from components.config_base import quantity_between as between
 from components.config_problems import violation
 
@@ -177,12 +177,30 @@ class VectorEngine(StrEnum):
 
     PGVECTOR = "pgvector"
     """In PostgreSQL, with HNSW indexes."""
+    WEAVIATE = "weaviate"
+    """A Weaviate of yours, by its URL."""
+    MILVUS = "milvus"
+    """A Milvus of yours, by its URL."""
+    PINECONE = "pinecone"
+    """An index at Pinecone, by its host."""
+
+
+class VectorServer(Section):
+    """An engine that the platform does not run itself."""
+
+    url: Annotated[
+        str, matching(r"https?://[^\s]+", "an http(s) URL", 'write it like "https://weaviate.example.com"')
+    ] = setting(Change.DISRUPTIVE, "Where it is")
+    secret_name: DnsLabel = setting(Change.SAFE, 'Secret in the platform\'s namespace; its entry "key" is the API key')
 
 
 class VectorDatabase(Section):
     """The vector database, and its collections."""
 
-    engine: VectorEngine = setting(Change.IMMUTABLE, "pgvector", default=VectorEngine.PGVECTOR, strict=False)
+    engine: VectorEngine = setting(
+        Change.IMMUTABLE, "pgvector, weaviate, milvus or pinecone", default=VectorEngine.PGVECTOR, strict=False
+    )
+    server: VectorServer | None = setting(Change.DISRUPTIVE, "With any engine but pgvector", default=None)
     collections: tuple[Collection, ...] = setting(
         Change.SAFE, "Sets of vectors", default=(), max_length=100, strict=False
     )
@@ -191,6 +209,9 @@ class VectorDatabase(Section):
     def _unique(self) -> Self:
         if duplicate := first_duplicate(tuple(c.name for c in self.collections)):
             raise violation(f'names of collections must be unique; "{duplicate}" is there twice', "rename one")
+        if (self.engine is VectorEngine.PGVECTOR) != (self.server is None):
+            fix = "add server with url and secretName" if self.server is None else "remove server"
+            raise violation("server belongs to every engine but pgvector", fix)
         return self
 
 

@@ -238,6 +238,10 @@ class Platform(PlatformComponent):
             vectors = self._config.data.vector_database
             fitting = [c.name for c in vectors.collections if c.dimension == VECTOR] if vectors else []
             environment["SERVICE_COLLECTION"] = fitting[0]
+            if vectors and vectors.server:
+                environment["SERVICE_ENGINE"] = vectors.engine.value
+                environment["SERVICE_ENGINE_URL"] = vectors.server.url
+                secrets["SERVICE_ENGINE_KEY"] = (vectors.server.secret_name, "key")
             environment["SERVICE_EMBEDDINGS"] = f"embeddings-rpc.{self._config.cluster.namespace}:{bundled.RPC_PORT}"
             environment["SERVICE_ROUTER_URL"] = self._inside("router", router.PORT)
             environment["SERVICE_USER_URL"] = self._inside("user", bundled.PORT) if services.user else ""

@@ -1,4 +1,4 @@
-"""The vector database: collections with dimension, metric and index; in PostgreSQL with pgvector."""
+"""The vector database: collections with dimension, metric and index; in PostgreSQL with pgvector, or elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pulumi
 
 from components.base import PlatformComponent
 from components.config_data import VectorDatabase as VectorDatabaseConfig
+from components.config_data import VectorEngine
 from components.data import postgres_cluster
 from components.data.task import DataTask, TaskInputs
 from components.security.logins import Logins
@@ -42,6 +43,18 @@ class VectorDatabase(PlatformComponent):
     ) -> None:
         super().__init__("data", name, {"engine": config.engine.value}, opts)
         self.collections = {collection.name: collection.dimension for collection in config.collections}
+        if config.engine is not VectorEngine.PGVECTOR:
+            # Somebody else's: the Retriever makes its collection there, and is ready once that is done.
+            self.finish(
+                {
+                    "kind": "Deployment",
+                    "namespace": args["namespace"],
+                    "name": OWNER,
+                    "probe": "the Retriever is ready",
+                },
+                collections=self.collections,
+            )
+            return
         wanted = [collection.model_dump(mode="json") for collection in config.collections]
         task = DataTask(
             f"{name}-collections",

@@ -201,7 +201,7 @@ print(json.dumps(True))
             break
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert data.run(script, tenant=tenant.name, usd="1000000000")
+    assert data.run(script, tenant=tenant.name, usd="999999999")
     deadline = time.monotonic() + 10
     while True:
         try:

@@ -12,8 +12,8 @@ from psycopg.types.json import Jsonb
 from retriever.engines import Hit, Point, Scope, Where
 from retriever.filters import Comparison, Compound
 
-EF_SEARCH = 100
-"""Candidates of a search in HNSW."""
+EF_SEARCH = 40
+"""Candidates of a search in HNSW, at least; pgvector's own default. See docs/reference/figures.md for what it finds."""
 _BATCH = 1000
 _COMPARE = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
@@ -54,16 +54,16 @@ class PgVector:
         """By cosine; a filter makes HNSW look on until there are enough."""
         condition, values = _condition(scope)
         statement = sql.SQL(
-            "SELECT id, document, content, attributes, 1 - (embedding <=> %s::vector) FROM {} WHERE {} "
-            "ORDER BY embedding <=> %s::vector LIMIT %s"
+            "SELECT id, document, content, attributes, 1 - far FROM (SELECT *, embedding <=> %s::vector AS far FROM {} "
+            "WHERE {} ORDER BY far LIMIT %s) AS found ORDER BY far"
         ).format(self._table, condition)
-        text = _text(vector)
         async with self._database.transaction() as connection:
-            await connection.execute(
-                f"SELECT set_config('hnsw.ef_search', '{max(EF_SEARCH, min(limit, 1000))}', true), "
-                "set_config('hnsw.iterative_scan', 'strict_order', true)"
-            )
-            cursor = await connection.execute(statement, (text, *values, text, limit))
+            async with connection.pipeline():  # both at once: the way there and back is a large part of a search
+                await connection.execute(
+                    f"SELECT set_config('hnsw.ef_search', '{max(EF_SEARCH, min(limit * 2, 1000))}', true), "
+                    "set_config('hnsw.iterative_scan', 'strict_order', true)"
+                )
+                cursor = await connection.execute(statement, (_text(vector), *values, limit))
             return [_hit(row) for row in await cursor.fetchall()]
 
     async def worded(self, scope: Scope, query: str, limit: int) -> list[Hit]:

@@ -1,0 +1,43 @@
+"""Calls to engines that speak JSON over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+from kit import logs
+from kit.errors import ApiError, ErrorType
+
+log = logs.get("retriever.engines")
+_TIMEOUT_S = 30.0
+_MISSING = 404
+
+
+class Api:
+    """One server."""
+
+    def __init__(self, url: str, headers: dict[str, str], http: httpx.AsyncClient | None = None) -> None:
+        self._http = http or httpx.AsyncClient(timeout=_TIMEOUT_S)
+        self._url, self._headers = url.rstrip("/"), headers
+
+    async def call(self, method: str, path: str, body: Any = None, *, missing: bool = False) -> Any:
+        """The answer, decoded; None for what is not there, where `missing` lets it. Raises ApiError(503)."""
+        try:
+            answer = await self._http.request(method, f"{self._url}{path}", json=body, headers=self._headers)
+        except httpx.HTTPError as error:
+            raise self.refused(repr(error)) from None
+        if missing and answer.status_code == _MISSING:
+            return None
+        if answer.status_code >= 300:
+            raise self.refused(f"HTTP {answer.status_code}: {answer.text[:300]}")
+        return answer.json() if answer.content else {}
+
+    @staticmethod
+    def refused(reason: str) -> ApiError:
+        """What clients are told; the reason is for operators."""
+        log.warning("the vector database does not do it", reason=reason)
+        return ApiError(503, "The vector database does not answer now.", ErrorType.SERVER, code="unavailable")
+
+    async def close(self) -> None:
+        """Give connections back."""
+        await self._http.aclose()

@@ -1,0 +1,177 @@
+"""Passages in Milvus, by its REST API; it is asked by meaning only, so that `worded` finds none.
+
+Source of the wire: Milvus 2.6, RESTful API v2, `/v2/vectordb/collections/*`, `/v2/vectordb/entities/*`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import httpx
+
+from retriever.engines import Hit, Point, Scope, Where
+from retriever.engines.http import Api
+from retriever.filters import Comparison, Compound
+
+_OUTPUT = ["id", "document", "position", "content", "attributes"]
+_COMPARE = {"eq": "==", "ne": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_PAGE = 500
+
+
+class Milvus:
+    """One collection, read with strong consistency: what was written is found."""
+
+    def __init__(self, url: str, key: str, collection: str, http: httpx.AsyncClient | None = None) -> None:
+        self._api = Api(url, {"authorization": f"Bearer {key}"} if key else {}, http)
+        self._collection = collection.replace("-", "_")
+
+    async def _call(self, path: str, body: dict[str, Any]) -> Any:
+        """Milvus answers 200 to what it refuses, and says so inside."""
+        answer = await self._api.call("POST", f"/v2/vectordb/{path}", {"collectionName": self._collection, **body})
+        if answer.get("code") != 0:
+            raise self._api.refused(f"{answer.get('code')}: {answer.get('message')}")
+        return answer.get("data")
+
+    async def prepare(self, dimension: int) -> None:
+        """Make the collection with its index, if it is not there."""
+        if (await self._call("collections/has", {}))["has"]:
+            return
+        text = {"max_length": 65_535}
+        fields: list[dict[str, Any]] = [
+            {"fieldName": "id", "dataType": "VarChar", "isPrimary": True, "elementTypeParams": {"max_length": 512}},
+            *(
+                {"fieldName": n, "dataType": "VarChar", "elementTypeParams": {"max_length": 512}}
+                for n in ("tenant", "store", "document")
+            ),
+            {"fieldName": "position", "dataType": "Int64"},
+            {"fieldName": "content", "dataType": "VarChar", "elementTypeParams": text},
+            {
+                "fieldName": "readers",
+                "dataType": "Array",
+                "elementDataType": "VarChar",
+                "elementTypeParams": {"max_capacity": 100, "max_length": 256},
+            },
+            {"fieldName": "attributes", "dataType": "JSON"},
+            {"fieldName": "vector", "dataType": "FloatVector", "elementTypeParams": {"dim": dimension}},
+        ]
+        index = {
+            "fieldName": "vector",
+            "indexName": "near",
+            "metricType": "COSINE",
+            "params": {"index_type": "HNSW", "M": 16, "efConstruction": 128},
+        }
+        await self._call("collections/create", {"schema": {"fields": fields}, "indexParams": [index]})
+
+    async def upsert(self, points: Sequence[Point]) -> None:
+        """All in one call."""
+        data = [
+            {
+                "id": point.id,
+                "tenant": point.tenant,
+                "store": point.store,
+                "document": point.document,
+                "position": point.position,
+                "content": point.content,
+                "readers": list(point.readers),
+                "attributes": point.attributes,
+                "vector": [float(number) for number in point.vector],
+            }
+            for point in points
+        ]
+        await self._call("entities/upsert", {"data": data})
+
+    async def delete(self, tenant: str, store: str, document: str = "") -> None:
+        """By what they belong to."""
+        await self._call("entities/delete", {"filter": _belongs(tenant, store, document)})
+
+    async def near(self, scope: Scope, vector: Any, limit: int) -> list[Hit]:
+        """By cosine."""
+        asked = {
+            "data": [[float(number) for number in vector]],
+            "annsField": "vector",
+            "limit": limit,
+            "filter": _filter_of(scope),
+            "outputFields": _OUTPUT,
+            "consistencyLevel": "Strong",
+        }
+        return [_hit(row) for row in await self._call("entities/search", asked)]
+
+    async def worded(self, scope: Scope, query: str, limit: int) -> list[Hit]:
+        """None."""
+        return []
+
+    async def points(self) -> AsyncIterator[list[Point]]:
+        """In order of their ids."""
+        after = ""
+        while True:
+            asked = {
+                "filter": f"id > {json.dumps(after)}",
+                "outputFields": [*_OUTPUT, "tenant", "store", "readers", "vector"],
+                "limit": _PAGE,
+                "consistencyLevel": "Strong",
+            }
+            rows = sorted(await self._call("entities/query", asked), key=lambda row: row["id"])
+            if not rows:
+                return
+            yield [_point(row) for row in rows]
+            after = rows[-1]["id"]
+
+    async def count(self) -> int:
+        """Exactly."""
+        rows = await self._call("entities/query", {"outputFields": ["count(*)"], "consistencyLevel": "Strong"})
+        return int(rows[0]["count(*)"])
+
+    async def close(self) -> None:
+        """Give connections back."""
+        await self._api.close()
+
+
+def _belongs(tenant: str, store: str, document: str = "") -> str:
+    parts = [("tenant", tenant), ("store", store), *([("document", document)] if document else [])]
+    return " and ".join(f"{name} == {json.dumps(value)}" for name, value in parts)
+
+
+def _filter_of(scope: Scope) -> str:
+    parts = [_belongs(scope.tenant, scope.store)]
+    if scope.readers is not None:
+        parts.append(f"array_contains_any(readers, {json.dumps(list(scope.readers))})")
+    if scope.where is not None:
+        parts.append(_filter(scope.where))
+    return " and ".join(parts)
+
+
+def _filter(wanted: Where) -> str:
+    if isinstance(wanted, Compound):
+        return "(" + f" {wanted.type} ".join(_filter(one) for one in wanted.filters) + ")"
+    assert isinstance(wanted, Comparison), "there are two kinds"
+    path = f"attributes[{json.dumps(wanted.key)}]"
+    if wanted.type in ("in", "nin"):
+        listed = f"{path} in {json.dumps(list(wanted.values))}"
+        return listed if wanted.type == "in" else f"not ({listed})"
+    return f"{path} {_COMPARE[wanted.type]} {json.dumps(wanted.values[0])}"
+
+
+def _attributes(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _hit(row: Any) -> Hit:
+    return Hit(
+        row["id"], row["document"], row["position"], row["content"], _attributes(row["attributes"]), row["distance"]
+    )
+
+
+def _point(row: Any) -> Point:
+    return Point(
+        row["id"],
+        row["tenant"],
+        row["store"],
+        row["document"],
+        row["position"],
+        row["content"],
+        row["vector"],
+        tuple(row["readers"]),
+        _attributes(row["attributes"]),
+    )
