@@ -25,11 +25,12 @@ from billing import intake  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: E402
 from kit import migrate  # noqa: E402
 from kit.database import Database  # noqa: E402
+from kit.errors import ApiError  # noqa: E402
 from kit.settings import ServiceSettings  # noqa: E402
 
 from service_images.conftest import OUTBOX, PostgresServer  # noqa: E402
 
-BATCH, BATCHES = 5000, 40
+BATCH, BATCHES, REPLAY = 5000, 40, 1_000_000
 
 
 def events(number: int) -> list[dict[str, Any]]:
@@ -91,6 +92,33 @@ async def peer(server: PostgresServer) -> float:
     return rate
 
 
+async def replay(server: PostgresServer, billing: Database) -> None:
+    """A million events through ten kills of the database: every batch is sent until it is taken, some again then."""
+    began, kills = time.perf_counter(), 0
+    for number in range(REPLAY // BATCH):
+        batch = [{**event, "id": f"replay-{number}-{place}"} for place, event in enumerate(events(number))]
+        taking = asyncio.create_task(intake.take(billing, batch))
+        if number % (REPLAY // BATCH // 10) == 5:
+            await asyncio.sleep(0.02)
+            server.kill()  # in the middle of a batch
+            kills += 1
+            server.start()
+        while True:
+            try:
+                await taking
+                break
+            except ApiError:
+                taking = asyncio.create_task(intake.take(billing, batch))
+        if number % 7 == 0:
+            assert await intake.take(billing, batch) == 0, "what is taken is taken once"
+    async with billing.transaction() as connection:
+        cursor = await connection.execute("SELECT count(*), sum(input_tokens) FROM usage WHERE id LIKE 'replay-%'")
+        found = await cursor.fetchone()
+    assert found == (REPLAY, REPLAY * 900), found
+    seconds = time.perf_counter() - began
+    print(f"Billing: {REPLAY:,} events through {kills} kills of the database: 0 lost, 0 doubled, {seconds:.0f} s")
+
+
 async def run(server: PostgresServer) -> None:
     """All of it."""
     base = await peer(server)
@@ -104,6 +132,7 @@ async def run(server: PostgresServer) -> None:
     await billing.open()
     rate = await measure("Billing: each event once, on disk", lambda batch: intake.take(billing, batch))
     print(f"{'':60} {rate / base:10.2f} of the peer")
+    await replay(server, billing)
     await billing.close()
 
 
