@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
+pytestmark = pytest.mark.contract
 SOURCES = Path(__file__).resolve().parents[1]
 SERVICES = ("audit", "billing", "embeddings", "guardrails", "prompt", "retriever", "user")
 for service in ("kit", *SERVICES):

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from pact import Pact, Verifier, match
 
+pytestmark = pytest.mark.contract
 SOURCES = Path(__file__).resolve().parents[1]
 for service in ("kit", "user", "retriever", "router"):
     sys.path.insert(0, str(SOURCES / service / "src"))
