@@ -60,10 +60,10 @@ def test_a_bad_request_is_explained(openai_client: OpenAI) -> None:
         openai_client.chat.completions.create(model="demo", messages=[])
 
 
-def test_without_a_key_the_gateway_refuses(http: httpx.Client) -> None:
+def test_without_a_key_nobody_gets_in(http: httpx.Client) -> None:
     answer = http.get("/v1/models")
     assert answer.status_code == 401
-    assert answer.json()["error"]["type"] == "gateway_error"
+    assert answer.json()["error"]["type"] == "authentication_error"
 
 
 def test_a_wrong_key_is_refused(http: httpx.Client) -> None:
