@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import secrets
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +21,7 @@ from tests.e2e.data_client import DataClient
 
 pytestmark = pytest.mark.e2e
 WITHIN_S = 1.0
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "tenants.md"
 SECRET = "AKIAIOSFODNN7EXAMPLE"
 
 
@@ -150,6 +153,32 @@ def test_an_uploaded_file_is_cited_in_an_answer(tenant: Tenant) -> None:
     assert b"E4711" in client.files.content(file.id).read()
     client.files.delete(file.id)
     assert client.vector_stores.search(store.id, query="pump").data == []
+
+
+def test_the_guide_to_tenants_works_as_it_is_written(tmp_path: Path) -> None:
+    base = connected(stack.outputs("local"))
+    manual = tmp_path / "manual.md"
+    manual.write_text("Turn it off and on again.")
+    known: dict[str, Any] = {
+        "url": str(base.base_url).removesuffix("/v1/"),
+        "key": base.api_key,
+        "ca": str(local_environment.authority_file()),
+        "manual": str(manual),
+    }
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    assert len(blocks) == 5
+    with client_of(known["url"], known["key"]) as operator:
+        operator.delete("/v1/tenants/search-team")
+        exec(blocks[0], known)
+        deadline = time.monotonic() + WITHIN_S
+        while (
+            operator.get("/v1/models", headers={"authorization": f"Bearer {known['made']['key']}"}).status_code != 200
+        ):
+            assert time.monotonic() < deadline
+        for block in blocks[1:]:
+            exec(block, known)
+        assert known["answer"]["citations"][0]["filename"] == "manual.md"
+        assert operator.get("/v1/tenants/search-team").status_code == 404
 
 
 AUDITED = """
