@@ -42,7 +42,11 @@ def test_what_is_configured_reaches_the_router(routing: dict[str, object], field
 def test_a_cache_is_configured_with_its_time() -> None:
     model = _model(routing={"cache": {"ttlSeconds": 7, "anyTemperature": True}})
     table = json.loads(component.route_table({"m": (model, "http://m:8000")}))
-    assert RouteTable.model_validate(table).routes[0].cache.model_dump() == {"ttl_seconds": 7, "any_temperature": True}  # type: ignore[union-attr]
+    assert RouteTable.model_validate(table).routes[0].cache.model_dump() == {
+        "ttl_seconds": 7,
+        "any_temperature": True,
+        "similarity": 0.0,
+    }  # type: ignore[union-attr]
 
 
 def _shared(**fields: object) -> RouteTable:
