@@ -223,7 +223,12 @@ def test_refresh_sees_drift_and_up_repairs_it(
 
 def test_refresh_without_drift_changes_nothing(engine: Engine, namespace: str, image: str, unique: str) -> None:
     def program() -> None:
-        _deployment(unique, namespace, image, resources={"requests": {"cpu": "1000m", "memory": "1024Ki"}})
+        _deployment(
+            unique,
+            namespace,
+            image,
+            resources={"requests": {"cpu": "10m", "memory": "1024Ki"}, "limits": {"cpu": "1000m"}},
+        )
         k8s.core.v1.Service("s", metadata={"namespace": namespace}, spec={"ports": [{"port": 80}]})
         k8s.core.v1.Secret("secret", metadata={"namespace": namespace}, string_data={"k": "v"})
 
