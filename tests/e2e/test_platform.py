@@ -13,6 +13,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from cli import stack
+from components.ai.router import EMBEDDINGS
 from local import paths
 from local.images import cosign, pipeline
 from local.images.catalogue import IMAGES, ImageName
@@ -101,7 +102,7 @@ def test_a_model_and_a_route_are_added_and_removed(edited_stack: Path, openai_cl
     platform["routes"] = [{"name": "either", "targets": [{"model": "demo"}, {"model": "second"}]}]
     edited_stack.write_text(yaml.safe_dump(content))
     forge("up")
-    assert {model.id for model in openai_client.models.list()} == {"demo", "second", "either"}
+    assert {model.id for model in openai_client.models.list()} == {"demo", "second", "either", EMBEDDINGS}
     question = [{"role": "user", "content": "Who are you?"}]
     answers = [openai_client.chat.completions.create(model="either", messages=question).model for _ in range(20)]
     assert set(answers) == {"demo", "second"}
@@ -109,7 +110,7 @@ def test_a_model_and_a_route_are_added_and_removed(edited_stack: Path, openai_cl
     del platform["routes"]
     edited_stack.write_text(yaml.safe_dump(content))
     forge("up")
-    assert {model.id for model in openai_client.models.list()} == {"demo"}
+    assert {model.id for model in openai_client.models.list()} == {"demo", EMBEDDINGS}
 
 
 @pytest.fixture
