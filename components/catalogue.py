@@ -125,6 +125,13 @@ PARTS: dict[str, Part] = {
         ),
         Part("billing", "Billing", "cogniforge:ai:AiService", "GET /readyz answers 200", "billing", "services.billing"),
         Part("audit", "Audit", "cogniforge:ai:Audit", "GET /readyz answers 200", "audit", "services.audit"),
+        Part(
+            "monitoring",
+            "Metrics, alerts, dashboard",
+            "cogniforge:observability:Monitoring",
+            "the operator has taken the rules",
+            toggle="observability.prometheusOperator",
+        ),
         Part("api-key", "API key of the gateway", "cogniforge:security:ApiKey", "the Secret exists"),
         Part("certificate", "Gateway certificate", "cogniforge:security:Certificate", "the Secret exists"),
         Part(

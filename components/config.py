@@ -206,6 +206,9 @@ class Observability(Section):
         matching(r"|https?://[^\s/]+(:\d+)?", "an http(s) URL without a path", 'write "http://collector:4318"'),
     ] = setting(Change.SAFE, "Where traces go; empty: nowhere", default="")
     trace_sample_ratio: float = setting(Change.SAFE, "Share of requests traced", default=1.0, ge=0, le=1)
+    prometheus_operator: bool = setting(
+        Change.SAFE, "The cluster has the Prometheus operator: metrics, alerts and a dashboard for it", default=False
+    )
 
 
 class PlatformConfig(Section):

@@ -27,6 +27,7 @@ from components.delivery.images import ImageResolver
 from components.intents import VECTOR
 from components.mesh import entrance, istio
 from components.observability.end_to_end import EndToEndCheck
+from components.observability.monitoring import Monitoring, MonitoringArgs
 from components.security.api_key import ApiKey
 from components.security.certificate import Certificate
 
@@ -83,6 +84,7 @@ class Platform(PlatformComponent):
             self._options(),
         )
         check = self._end_to_end(images, [*services.values()])
+        monitored = self._monitoring([*self.data.parts, *services])
         parts: dict[str, PlatformComponent] = {
             **foundation,
             **mesh,
@@ -92,6 +94,7 @@ class Platform(PlatformComponent):
             **{model_server.part_name(m): s for m, (_, s) in zip(config.models, models, strict=True)},
             "router": self._router,
             **services,
+            **monitored,
             "api-key": self.key,
             "certificate": self.certificate,
             "gateway": self.gateway,
@@ -284,6 +287,13 @@ class Platform(PlatformComponent):
             },
             self._options([self.gateway, self._router, *after]),
         )
+
+    def _monitoring(self, parts: list[str]) -> dict[str, PlatformComponent]:
+        if not self._config.observability.prometheus_operator:
+            return {}
+        names = frozenset(parts + (["data"] if self.data.servers else []))
+        args: MonitoringArgs = {"namespace": self._config.cluster.namespace, "parts": names}
+        return {"monitoring": Monitoring(f"{self._env}-monitoring", args, self._options())}
 
     def _public_address(self) -> pulumi.Output[str]:
         """The configured host if it is a plain name, else what the load balancer was given."""

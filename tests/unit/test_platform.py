@@ -34,12 +34,19 @@ class Mocks(pulumi.runtime.Mocks):
         return {}
 
 
+def stack_file(environment: str) -> dict[str, Any]:
+    return yaml.safe_load((STACKS / f"Pulumi.{environment}.yaml").read_text())["config"]["cogniforge:platform"]
+
+
 @functools.cache
 def registered(environment: str) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
+    return registered_of(stack_file(environment))
+
+
+def registered_of(data: dict[str, Any]) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
     from components.config_parse import parse
     from components.platform import Platform
 
-    data = yaml.safe_load((STACKS / f"Pulumi.{environment}.yaml").read_text())["config"]["cogniforge:platform"]
     mocks = Mocks()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -30,7 +30,15 @@ def _definitions() -> dict[tuple[str, str], dict[str, Any]]:
     if not SCHEMAS.exists():
         pytest.skip(f"the folder of upstream schemas is absent: {SCHEMAS} (set PLATFORM_SCHEMAS)")
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for project in ("gateway-api", "istio", "karpenter", "keda", "kong-ingress-controller", "kserve"):
+    for project in (
+        "gateway-api",
+        "istio",
+        "karpenter",
+        "keda",
+        "kong-ingress-controller",
+        "kserve",
+        "prometheus-operator",
+    ):
         for file in (SCHEMAS / project).glob("*.yaml"):
             for document in yaml.load_all(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
                 spec = (document or {}).get("spec", {})

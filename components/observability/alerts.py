@@ -1,0 +1,131 @@
+"""What operators are told, and what they look at: alerts and dashboard panels over the metrics that parts give.
+
+Pure data. Error ratios burn a budget of 0.1 % in 30 days: 14.4 times as fast for an hour is 2 % of it, 6 times for six
+hours 5 %. Source: Google, The Site Reliability Workbook, chapter 5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+BUDGET = 0.001
+"""Of all requests in 30 days."""
+_ERRORS = 'sum by (job) (rate(http_server_requests_total{{status=~"5.."}}[{0}])) / sum by (job) (rate(http_server_requests_total[{0}]))'
+_ROUTER = 'sum(rate(router_requests_total{{status=~"5.."}}[{0}])) / sum(rate(router_requests_total[{0}]))'
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One alert."""
+
+    name: str
+    expression: str
+    lasts: str
+    """How long it has to be so."""
+    severity: str
+    """page or ticket."""
+    summary: str
+    part: str
+    """Whose it is; empty: every environment's."""
+
+
+def _burn(expression: str, fast: float, long: str, short: str) -> str:
+    over = f" > {fast * BUDGET:g}"
+    return f"({expression.format(long)}{over}) and ({expression.format(short)}{over})"
+
+
+ALERTS: tuple[Alert, ...] = (
+    Alert("RouterErrorBudgetFast", _burn(_ROUTER, 14.4, "1h", "5m"), "2m", "page",
+          "Requests for models fail: 2 % of the month's budget is gone within an hour.", ""),
+    Alert("RouterErrorBudgetSlow", _burn(_ROUTER, 6, "6h", "30m"), "15m", "ticket",
+          "Requests for models fail: 5 % of the month's budget is gone within six hours.", ""),
+    Alert("ServiceErrorBudgetFast", _burn(_ERRORS, 14.4, "1h", "5m"), "2m", "page",
+          "{{ $labels.job }} fails: 2 % of the month's budget is gone within an hour.", ""),
+    Alert("UsageIsLost", "increase(router_usage_events_dropped_total[10m]) > 0", "0m", "page",
+          "Usage was dropped: what it costs will not be billed. See Kafka, and the router's log.", "kafka"),
+    Alert("NobodyLooksAtRequests", 'sum(rate(router_guardrails_total{action="unanswered"}[5m])) > 0', "5m", "page",
+          "Guardrails does not answer: requests go on unlooked at, or are refused where it is required.", "guardrails"),
+    Alert("UpstreamFails", 'sum by (target) (rate(router_upstream_requests_total{outcome="failed"}[10m])) / '
+          "sum by (target) (rate(router_upstream_requests_total[10m])) > 0.1", "10m", "ticket",
+          "A tenth of what {{ $labels.target }} is asked fails.", ""),
+    Alert("EmbeddingsFallBehind", 'histogram_quantile(0.95, sum by (le) (rate(http_server_request_duration_seconds_bucket{'
+          'route="/v1/embeddings"}[10m]))) > 5', "10m", "ticket",
+          "One in twenty requests for vectors takes more than five seconds: more replicas are needed.", "embeddings"),
+    Alert("PodRestarts", 'increase(kube_pod_container_status_restarts_total{namespace="$namespace"}[30m]) > 3', "0m",
+          "ticket", "{{ $labels.pod }} was started again more than three times in half an hour.", ""),
+    Alert("VolumeFills", 'kubelet_volume_stats_available_bytes{namespace="$namespace"} / '
+          'kubelet_volume_stats_capacity_bytes{namespace="$namespace"} < 0.15', "10m", "page",
+          "{{ $labels.persistentvolumeclaim }} has less than 15 % left; a full one stops writes.", "data"),
+    Alert("VolumeWillFill", 'predict_linear(kubelet_volume_stats_available_bytes{namespace="$namespace"}[6h], 259200) < 0',
+          "1h", "ticket", "{{ $labels.persistentvolumeclaim }} will be full within three days.", "data"),
+    Alert("BackupOrTaskFailed", 'kube_job_status_failed{namespace="$namespace"} > 0', "5m", "ticket",
+          "{{ $labels.job_name }} has failed; `kubectl logs` tells why.", "data"),
+)  # fmt: skip
+PANELS: tuple[tuple[str, str, str], ...] = (
+    (
+        "Requests for models a second, by status",
+        "sum by (status) (rate(router_requests_total[$__rate_interval]))",
+        "reqps",
+    ),
+    (
+        "Attempts at targets that fail",
+        'sum by (target) (rate(router_upstream_requests_total{outcome="failed"}[$__rate_interval]))',
+        "reqps",
+    ),
+    ("Answers from the cache", "sum by (result) (rate(router_cache_requests_total[$__rate_interval]))", "reqps"),
+    ("What Guardrails does", "sum by (direction, action) (rate(router_guardrails_total[$__rate_interval]))", "reqps"),
+    (
+        "Services: requests a second",
+        "sum by (job, status) (rate(http_server_requests_total[$__rate_interval]))",
+        "reqps",
+    ),
+    (
+        "Services: 95th percentile",
+        "histogram_quantile(0.95, sum by (job, le) (rate(http_server_request_duration_seconds_bucket[$__rate_interval])))",
+        "s",
+    ),
+    ("Vectors, by where they came from", "sum by (source) (rate(embeddings_vectors_total[$__rate_interval]))", "reqps"),
+    ("Tokens read, and padding", "sum by (kind) (rate(embeddings_tokens_total[$__rate_interval]))", "short"),
+    ("Volumes: what is left", 'kubelet_volume_stats_available_bytes{namespace="$namespace"}', "bytes"),
+)
+"""Title, query, unit."""
+
+
+def rules(namespace: str, parts: frozenset[str]) -> dict[str, Any]:
+    """The spec of a PrometheusRule with the alerts of the parts that there are."""
+    wanted = [alert for alert in ALERTS if not alert.part or alert.part in parts]
+    return {
+        "groups": [
+            {
+                "name": "cogniforge",
+                "rules": [
+                    {
+                        "alert": alert.name,
+                        "expr": alert.expression.replace("$namespace", namespace),
+                        "for": alert.lasts,
+                        "labels": {"severity": alert.severity},
+                        "annotations": {"summary": alert.summary},
+                    }
+                    for alert in wanted
+                ],
+            }
+        ]
+    }
+
+
+def dashboard(namespace: str) -> dict[str, Any]:
+    """A dashboard of Grafana's, two panels a row."""
+    panels: list[dict[str, Any]] = [
+        {
+            "id": number + 1,
+            "title": title,
+            "type": "timeseries",
+            "gridPos": {"h": 8, "w": 12, "x": 12 * (number % 2), "y": 8 * (number // 2)},
+            "fieldConfig": {"defaults": {"unit": unit}, "overrides": []},
+            "targets": [{"refId": "A", "expr": query.replace("$namespace", namespace)}],
+        }
+        for number, (title, query, unit) in enumerate(PANELS)
+    ]
+    return {"title": "CogniForge", "uid": "cogniforge", "schemaVersion": 39, "time": {"from": "now-6h", "to": "now"},
+            "panels": panels}  # fmt: skip

@@ -1,0 +1,90 @@
+"""Monitoring through the Prometheus operator of the cluster: which pods give metrics, alerts, and a dashboard."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypedDict
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.base import PlatformComponent, labels
+from components.observability import alerts
+
+
+class MonitoringArgs(TypedDict):
+    """Inputs of monitoring."""
+
+    namespace: str
+    parts: frozenset[str]
+    """Names of the parts that there are; "data" stands for any with a volume."""
+
+
+class Monitoring(PlatformComponent):
+    """A PodMonitor for pods that say that they have metrics, a PrometheusRule, a dashboard for Grafana's sidecar."""
+
+    def __init__(self, name: str, args: MonitoringArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("observability", name, {"parts": sorted(args["parts"])}, opts)
+        self._namespace = args["namespace"]
+        self._make("PodMonitor", "metrics", pod_monitor())
+        self._make("PrometheusRule", "alerts", alerts.rules(args["namespace"], args["parts"]))
+        board = json.dumps(alerts.dashboard(args["namespace"]), indent=1)
+        k8s.core.v1.ConfigMap(
+            f"{name}-dashboard",
+            metadata={
+                "name": "cogniforge-dashboard",
+                "namespace": args["namespace"],
+                "labels": {**labels("monitoring", "observability"), "grafana_dashboard": "1"},
+            },
+            data={"cogniforge.json": board},
+            opts=self.child(),
+        )
+        self.finish(
+            {
+                "kind": "PrometheusRule",
+                "namespace": args["namespace"],
+                "name": "cogniforge-alerts",
+                "probe": "the operator has taken the rules",
+            }
+        )
+
+    def _make(self, kind: str, slug: str, spec: dict[str, Any]) -> None:
+        k8s.apiextensions.CustomResource(
+            f"{self.name}-{slug}",
+            api_version="monitoring.coreos.com/v1",
+            kind=kind,
+            metadata={
+                "name": f"cogniforge-{slug}",
+                "namespace": self._namespace,
+                "labels": labels("monitoring", "observability"),
+            },
+            spec=spec,
+            opts=self.child(),
+        )
+
+
+def pod_monitor() -> dict[str, Any]:
+    """Pods that carry Prometheus' annotations, at the port that they name; a part's name is its job."""
+    annotation = "__meta_kubernetes_pod_annotation_prometheus_io"
+    return {
+        "selector": {"matchLabels": {"app.kubernetes.io/managed-by": "pulumi"}},
+        "podMetricsEndpoints": [
+            {
+                "interval": "30s",
+                "relabelings": [
+                    {"action": "keep", "sourceLabels": [f"{annotation}_scrape"], "regex": "true"},
+                    {
+                        "action": "replace",
+                        "sourceLabels": ["__meta_kubernetes_pod_ip", f"{annotation}_port"],
+                        "separator": ":",
+                        "targetLabel": "__address__",
+                    },
+                    {
+                        "action": "replace",
+                        "sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_name"],
+                        "targetLabel": "job",
+                    },
+                ],
+            }
+        ],
+    }
