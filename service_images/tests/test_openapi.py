@@ -23,6 +23,7 @@ for service in ("kit", *SERVICES):
     sys.path.insert(0, str(SOURCES / service / "src"))
 
 from kit import migrate  # noqa: E402
+from starlette import testclient  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
 # A form with a file is not something that a JSON Schema describes well: uploads are tested by hand.
@@ -100,7 +101,10 @@ def _check(name: str, case: schemathesis.Case, client: httpx.Client) -> None:
     arguments = case.as_transport_kwargs(base_url="http://testserver")
     arguments.pop("cookies", None)
     headers = dict(arguments.pop("headers", None) or {})
-    answer = client.request(**{**arguments, "headers": {**headers, "authorization": f"Bearer {KEY}"}})
+    try:
+        answer = client.request(**{**arguments, "headers": {**headers, "authorization": f"Bearer {KEY}"}})
+    except testclient.httpx.InvalidURL:
+        return  # no client of HTTP could send it
     _ = answer.request.content if hasattr(answer.request, "_content") else answer.request.read()
     response = schemathesis.Response.from_any(answer)  # type: ignore[attr-defined]
     case.validate_response(response, checks=CHECKS)
