@@ -62,9 +62,8 @@ def using(settings: RetrieverSettings, postgres_server: Any) -> Callable[[Any, A
             engines = [made[name]() for name in names]
             try:
                 for engine in engines:
-                    if hasattr(engine, "prepare"):
-                        await engine.prepare(4)
-                        await engine.prepare(4)  # again: nothing changes
+                    await engine.prepare(4)
+                    await engine.prepare(4)  # again: nothing changes
                 return await work(*engines)
             finally:
                 for engine in engines:

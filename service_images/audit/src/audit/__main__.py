@@ -59,9 +59,7 @@ def main() -> int:
     """Serve, or do what the arguments say."""
     if len(sys.argv) > 1:
         return verify.main(sys.argv[1:])
-    settings = AuditSettings()  # pyright: ignore[reportCallIssue]
-    service.prepare(settings)
-    return service.run(create(settings), settings)
+    return service.main(AuditSettings(), create)  # pyright: ignore[reportCallIssue]
 
 
 if __name__ == "__main__":

@@ -46,9 +46,7 @@ def create(settings: BillingSettings) -> Starlette:
 
 def main() -> int:
     """Serve."""
-    settings = BillingSettings()
-    service.prepare(settings)
-    return service.run(create(settings), settings)
+    return service.main(BillingSettings(), create)
 
 
 if __name__ == "__main__":

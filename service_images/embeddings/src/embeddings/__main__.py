@@ -45,9 +45,7 @@ def create(settings: EmbeddingsSettings) -> Starlette:
 
 def main() -> int:
     """Serve."""
-    settings = EmbeddingsSettings()
-    service.prepare(settings)
-    return service.run(create(settings), settings)
+    return service.main(EmbeddingsSettings(), create)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from kit import rest
+from kit.directory import Scope
 from kit.errors import ApiError, ErrorType
 from kit.rest import Call, Model, Operation
 from pydantic import Field
@@ -14,7 +15,7 @@ from pydantic import Field
 from embeddings.engine import DIMENSION, MAX_TOKENS, MODEL, Vector
 from embeddings.vectors import Vectors
 
-SCOPE = "embeddings"
+SCOPE = Scope.EMBEDDINGS
 MAX_TEXTS = 2048
 Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 Texts = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_TEXTS)]

@@ -39,9 +39,7 @@ def create(settings: GuardrailsSettings) -> Starlette:
 
 def main() -> int:
     """Serve."""
-    settings = GuardrailsSettings()
-    service.prepare(settings)
-    return service.run(create(settings), settings)
+    return service.main(GuardrailsSettings(), create)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import uuid
 from typing import Annotated, Any, cast
 
 from kit import rest
+from kit.directory import Scope
 from kit.errors import ApiError
 from kit.rest import Call, Model, Operation
 from pydantic import Field
@@ -16,7 +17,7 @@ from guardrails.policies import Policies
 from guardrails.policy import Action, Compiled, Direction, Policy
 from guardrails.telling import Decisions
 
-SCOPE = "guardrails"
+SCOPE = Scope.GUARDRAILS
 MAX_TEXTS = 256
 Text = Annotated[str, Field(max_length=1_000_000)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from kit import events, outbox
+from kit import events, telemetry
 
 from guardrails.guard import Finding
 from guardrails.policy import Action, Direction
@@ -26,4 +26,4 @@ class Decisions:
             return
         data: dict[str, object] = {"tenant": tenant or "default", "direction": direction.value, "action": action.word}
         data["kinds"] = dict(Counter(finding.kind for finding in findings))
-        self._send(TOPIC, tenant, events.event(TOPIC, "guardrails", tenant or "default", data, outbox.traceparent()))
+        self._send(TOPIC, tenant, events.event(TOPIC, "guardrails", tenant or "default", data, telemetry.traceparent()))

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
@@ -22,8 +23,20 @@ from kit.following import Following
 
 BUCKET = "tenants"
 TENANT, KEY = "t", "k"
-ADMIN = "admin"
-"""Scope of an operator's key: it may do everything, for every tenant."""
+
+
+class Scope(StrEnum):
+    """What a key may be good for."""
+
+    INFERENCE = "inference"
+    EMBEDDINGS = "embeddings"
+    GUARDRAILS = "guardrails"
+    PROMPTS = "prompts"
+    RETRIEVAL = "retrieval"
+    MANAGE = "manage"
+    """Users, teams, keys and relations of its tenant."""
+    ADMIN = "admin"
+    """Everything, for every tenant; only such a key gives it."""
 
 
 class TenantEntry(msgspec.Struct, frozen=True):
@@ -48,12 +61,19 @@ class Grant(msgspec.Struct, frozen=True):
 
     def allows(self, scope: str) -> bool:
         """Whether it may do this; what is called "" every key may do."""
-        return not scope or ADMIN in self.scopes or (scope != ADMIN and (not self.scopes or scope in self.scopes))
+        if not scope or self.operator:
+            return True
+        return scope != Scope.ADMIN and (not self.scopes or scope in self.scopes)
 
     @property
     def operator(self) -> bool:
         """Whether it is a key of those who run the platform."""
-        return ADMIN in self.scopes
+        return Scope.ADMIN in self.scopes
+
+    @property
+    def actor(self) -> str:
+        """Who it is, for the audit log."""
+        return f"user:{self.user}" if self.user else f"key:{self.id or self.tenant}"
 
     def fresh(self) -> bool:
         """Whether it has not expired."""

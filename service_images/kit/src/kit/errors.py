@@ -51,6 +51,11 @@ class ApiError(Exception):
         return JSONResponse(self.envelope(), status_code=self.status)
 
 
+def missing(what: str) -> ApiError:
+    """The answer to who names what is not there, or is not theirs."""
+    return ApiError(404, f"There is no such {what}.", ErrorType.NOT_FOUND, param=what)
+
+
 _KINDS = {
     401: ErrorType.AUTHENTICATION,
     403: ErrorType.PERMISSION,

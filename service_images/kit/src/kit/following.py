@@ -34,8 +34,6 @@ class Following:
     ) -> None:
         self._url, self._bucket, self._take, self._login, self._keys = url, bucket, take, login, keys
         self._known: dict[str, int] = {}
-        self.complete = False
-        """Whether all that was there at first has been told."""
 
     async def run(self) -> None:
         """For ever."""
@@ -98,7 +96,6 @@ class Following:
 
     def _forget(self, seen: set[str]) -> None:
         """All that is there has been told: what was there before and is no more has gone meanwhile."""
-        self.complete = True
         for key in self._known.keys() - seen:
             self._tell(key, None, 0)
 

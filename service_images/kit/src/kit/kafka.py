@@ -17,6 +17,7 @@ BATCH = 5000
 _WAIT_S = 0.5
 _PAUSE_S = 1.0
 _FLUSH_S = 10.0
+_WAITING = 100_000
 Handler = Callable[[Sequence[dict[str, Any]]], Awaitable[None]]
 """Takes a batch of events. What it raises is tried again: it must be able to see an event twice."""
 
@@ -35,20 +36,30 @@ def client(settings: ServiceSettings, **more: Any) -> dict[str, Any]:
     return access | more
 
 
-class Sender:
-    """Tells Kafka: remembered at once, sent in batches; what waits for a broker that is away is kept in memory."""
+def producer(access: dict[str, Any], waiting: int, told: Callable[[Any, Message], None]) -> Producer:
+    """With an access that `client` gave: nothing is lost or doubled while it waits, however long a broker is away.
 
-    def __init__(self, settings: ServiceSettings) -> None:
-        more = {
+    `waiting`: events that are kept in memory; `told` is given what became of each.
+    """
+    return Producer(
+        {
+            **access,
             "acks": "all",
             "enable.idempotence": True,
             "linger.ms": 50,
             "compression.type": "lz4",
-            "queue.buffering.max.messages": 100_000,
-            "message.timeout.ms": 0,
-            "on_delivery": self._told,
+            "queue.buffering.max.messages": waiting,
+            "message.timeout.ms": 0,  # for ever
+            "on_delivery": told,
         }
-        self._producer = Producer(client(settings, **more))
+    )
+
+
+class Sender:
+    """Tells Kafka: remembered at once, sent in batches; what waits for a broker that is away is kept in memory."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._producer = producer(client(settings), _WAITING, self._told)
 
     @staticmethod
     def _told(error: Any, message: Message) -> None:

@@ -5,16 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from opentelemetry import trace
-
-from kit import events
+from kit import events, telemetry
 from kit.database import Connection
-
-
-def traceparent() -> str:
-    """Of the request that is being answered; empty outside of one."""
-    span = trace.get_current_span().get_span_context()
-    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}" if span.is_valid else ""
 
 
 async def put(connection: Connection, topic: str, service: str, key: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -22,7 +14,7 @@ async def put(connection: Connection, topic: str, service: str, key: str, data: 
 
     The row goes again at once: change data capture reads the database's log, and the table stays small.
     """
-    parent = traceparent()
+    parent = telemetry.traceparent()
     event = events.event(topic, service, key, data, parent)
     cursor = await connection.execute(
         "INSERT INTO events.outbox (aggregatetype, aggregateid, type, payload, tracingspancontext) "

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from kit.directory import ADMIN, Grant, bearer
+from kit.directory import Grant, Scope, bearer
 from kit.errors import ApiError, ErrorType
 
 MAX_BODY_BYTES = 8 * 2**20
@@ -33,7 +33,7 @@ _ERROR = {
         }
     },
 }
-ANYBODY = Grant("default", scopes=(ADMIN,))
+ANYBODY = Grant("default", scopes=(Scope.ADMIN,))
 """Who calls where nobody is asked for a key: whoever the gateway let in."""
 _NAMES = {
     401: "No key that is known.",

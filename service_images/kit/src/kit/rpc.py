@@ -66,11 +66,8 @@ def answers(handler: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any
         with _span(handler.__qualname__, context):
             try:
                 return await handler(self, request)
-            except ApiError as error:
-                await context.abort(_CODES.get(error.status, grpc.StatusCode.UNKNOWN), error.message)
             except Exception as error:
-                log.error("unexpected error", method=handler.__qualname__, exc_info=error)
-                await context.abort(grpc.StatusCode.INTERNAL, "The server had an error.")
+                await _refuse(context, handler.__qualname__, error)
 
     return method
 
@@ -84,13 +81,18 @@ def streams(handler: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any,
             try:
                 async for answer in handler(self, requests):
                     yield answer
-            except ApiError as error:
-                await context.abort(_CODES.get(error.status, grpc.StatusCode.UNKNOWN), error.message)
             except Exception as error:
-                log.error("unexpected error", method=handler.__qualname__, exc_info=error)
-                await context.abort(grpc.StatusCode.INTERNAL, "The server had an error.")
+                await _refuse(context, handler.__qualname__, error)
 
     return method
+
+
+async def _refuse(context: Any, method: str, error: Exception) -> None:
+    """What is wrong with the call; of a fault of ours, no more than that there was one."""
+    if isinstance(error, ApiError):
+        await context.abort(_CODES.get(error.status, grpc.StatusCode.UNKNOWN), error.message)
+    log.error("unexpected error", method=method, exc_info=error)
+    await context.abort(grpc.StatusCode.INTERNAL, "The server had an error.")
 
 
 def _span(name: str, context: Any) -> Any:

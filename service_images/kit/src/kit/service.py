@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from starlette.applications import Starlette
 
 from kit import app, bus, logs, rest, server, telemetry
 from kit.database import Database
 from kit.directory import Directory
+from kit.errors import ApiError
 from kit.rest import Authenticate, Operation
 from kit.settings import ServiceSettings
 
 log = logs.get("kit.service")
+_AGAIN_S = 1.0
+Settings = TypeVar("Settings", bound=ServiceSettings)
 
 
 class Runs(Protocol):
@@ -56,6 +59,27 @@ def create(
     return app.create(rest.routes(title, operations, authenticate), found | (checks or {}), lifespan)
 
 
+class Once:
+    """What has to be done before a service is ready: tried again as long as something that it needs is away."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]], reason: str) -> None:
+        self._work, self._reason = work, reason
+        self._done = False
+
+    async def run(self) -> None:
+        """Until it is done."""
+        while not self._done:
+            try:
+                await self._work()
+                self._done = True
+            except ApiError:
+                await asyncio.sleep(_AGAIN_S)
+
+    async def check(self) -> str | None:
+        """Readiness: the reason, as long as it is not done."""
+        return None if self._done else self._reason
+
+
 def _ended(task: asyncio.Task[None]) -> None:
     """What runs for ever has ended: a fault of ours, and not to be kept quiet."""
     if not task.cancelled() and (error := task.exception()) is not None:
@@ -67,13 +91,9 @@ def callers(settings: ServiceSettings) -> Directory | None:
     return Directory(settings.nats_url, bus.options(settings)) if settings.tenants else None
 
 
-def run(application: Starlette, settings: ServiceSettings) -> int:
-    """Serve until the process is told to stop."""
-    server.run(application, settings)
-    return 0
-
-
-def prepare(settings: ServiceSettings) -> None:
-    """Logs and traces, before anything else."""
+def main(settings: Settings, application: Callable[[Settings], Starlette]) -> int:
+    """Logs and traces before anything else; then serve until the process is told to stop."""
     logs.configure(settings)
     telemetry.configure_tracing(settings)
+    server.run(application(settings), settings)
+    return 0

@@ -41,6 +41,12 @@ def configure_tracing(settings: ServiceSettings) -> TracerProvider:
     return provider
 
 
+def traceparent() -> str:
+    """Of the request that is being answered; empty outside of one."""
+    span = trace.get_current_span().get_span_context()
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}" if span.is_valid else ""
+
+
 async def metrics(_: Request) -> Response:
     """`/metrics`."""
     return Response(generate_latest(REGISTRY), media_type="text/plain; version=0.0.4; charset=utf-8")

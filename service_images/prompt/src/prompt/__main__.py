@@ -38,9 +38,7 @@ def create(settings: PromptSettings) -> Starlette:
 
 def main() -> int:
     """Serve."""
-    settings = PromptSettings()
-    service.prepare(settings)
-    return service.run(create(settings), settings)
+    return service.main(PromptSettings(), create)
 
 
 if __name__ == "__main__":

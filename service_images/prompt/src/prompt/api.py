@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from kit import bus, rest, telling
 from kit.database import Connection, Database
-from kit.directory import Grant
-from kit.errors import ApiError
+from kit.directory import Grant, Scope
+from kit.errors import ApiError, missing
 from kit.rest import Call, Nothing, Operation
 from psycopg.types.json import Jsonb
 
@@ -33,7 +33,7 @@ from prompt.models import (
 )
 from prompt.rendering import Renderer
 
-SCOPE, MANAGE = "prompts", "manage"
+SCOPE = Scope.PROMPTS
 _NAME = ("name", r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(?:/[A-Za-z0-9._-]{1,127}){0,8}", "A prompt's name")
 _LABEL = ("label", r"[a-z0-9][a-z0-9._-]{0,62}", "A label, such as production")
 
@@ -89,12 +89,12 @@ class Api:
         wanted, tenant = call.body, call.caller.tenant
         includes = rendering.check(wanted)
         async with self._database.transaction() as connection:
-            made, _ = await store.add(connection, tenant, wanted, includes, actor(call.caller))
+            made, _ = await store.add(connection, tenant, wanted, includes, call.caller.actor)
             await rendering.closure(connection, tenant, made, includes)
             for label in wanted.labels:
                 await store.place(connection, tenant, made.name, label, made.version, None, manages(call.caller))
                 await store.note(
-                    connection, tenant, made.name, "label-moved", actor(call.caller), version=made.version, label=label
+                    connection, tenant, made.name, "label-moved", call.caller.actor, version=made.version, label=label
                 )
             made, _ = await store.read(connection, tenant, made.name, version=made.version)
         self._wake()
@@ -166,7 +166,7 @@ class Api:
     async def _move(
         connection: Connection, call: Call[Any, Any], label: str, version: int, protected: bool | None
     ) -> Placed:
-        tenant, name, who = call.caller.tenant, call.path["name"], actor(call.caller)
+        tenant, name, who = call.caller.tenant, call.path["name"], call.caller.actor
         found = await store.place(connection, tenant, name, label, version, protected, manages(call.caller))
         await store.note(connection, tenant, name, "label-moved", who, version=version, label=label)
         if protected:
@@ -179,14 +179,14 @@ class Api:
         async with self._database.transaction() as connection:
             found = await store.placed(connection, tenant, name, label)
             if found is None:
-                raise store.missing("label")
+                raise missing("label")
             if found.protected and not manages(call.caller):
                 raise ApiError(403, f'Label "{label}" is protected: the scope "manage" is needed.')
             await connection.execute(
                 "DELETE FROM labels WHERE tenant = %s AND name = %s AND label = %s", (tenant, name, label)
             )
             await telling.changed(connection, store.BUCKET, bus.key(tenant, name, label))
-            await store.note(connection, tenant, name, "label-moved", actor(call.caller), version=0, label=label)
+            await store.note(connection, tenant, name, "label-moved", call.caller.actor, version=0, label=label)
         self._wake()
 
     async def split(self, call: Call[Any, Split]) -> Split:
@@ -216,7 +216,7 @@ class Api:
                 )
                 row = await cursor.fetchone()
                 if row is None:
-                    raise store.missing("split")
+                    raise missing("split")
                 label = rendering.chosen(row[0], wanted.split, name, wanted.user)
             which: dict[str, Any] = {"label": label} if wanted.version is None else {"version": wanted.version}
             version, includes = await store.read(connection, tenant, name, **which)
@@ -235,21 +235,16 @@ class Api:
                 raise ApiError(409, f"Protected labels are on it: {', '.join(sorted(kept))}. Take them away first.")
             cursor = await connection.execute("DELETE FROM prompts WHERE tenant = %s AND name = %s", (tenant, name))
             if not cursor.rowcount:
-                raise store.missing("prompt")
+                raise missing("prompt")
             for label in (*(label for label, _ in labels), LATEST):
                 await telling.changed(connection, store.BUCKET, bus.key(tenant, name, label))
-            await store.note(connection, tenant, name, "deleted", actor(call.caller))
+            await store.note(connection, tenant, name, "deleted", call.caller.actor)
         self._wake()
 
 
 def manages(caller: Grant) -> bool:
     """Whether protected labels can be moved."""
-    return caller.allows(MANAGE)
-
-
-def actor(caller: Grant) -> str:
-    """Who it was, for the audit log."""
-    return f"user:{caller.user}" if caller.user else f"key:{caller.id or caller.tenant}"
+    return caller.allows(Scope.MANAGE)
 
 
 def _written(version: Version) -> list[str]:

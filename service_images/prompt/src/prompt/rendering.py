@@ -131,7 +131,6 @@ class Renderer:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self.hits = self.misses = 0
 
     async def render(
         self,
@@ -148,9 +147,7 @@ class Renderer:
         (kept,) = await self._cache.get(digest)
         answer = {"name": version.name, "version": version.version, "label": label, "type": version.type}
         if kept is not None:
-            self.hits += 1
             return Rendered(**answer, prompt=_decoded(kept), config=version.config, cached=True)
-        self.misses += 1
         validate(version, variables)
         try:
             texts = await asyncio.to_thread(_render, sources(version.prompt), parts, variables)

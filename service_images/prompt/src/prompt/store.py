@@ -8,7 +8,7 @@ import msgspec
 from kit import bus, outbox, telling
 from kit.bus import Bus
 from kit.database import Connection, Database
-from kit.errors import ApiError, ErrorType
+from kit.errors import ApiError, ErrorType, missing
 from kit.telling import Telling
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
@@ -25,11 +25,6 @@ SELECT v.name, p.type, v.number AS version, v.content AS prompt, v.variables, v.
 FROM versions v JOIN prompts p ON (p.tenant, p.name) = (v.tenant, v.name)
 WHERE v.tenant = %(tenant)s AND v.name = %(name)s
 """
-
-
-def missing(what: str) -> ApiError:
-    """The answer to who names what is not there."""
-    return ApiError(404, f"There is no such {what}.", ErrorType.NOT_FOUND, param=what)
 
 
 async def add(

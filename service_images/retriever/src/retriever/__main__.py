@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from kit import service
 from kit.database import Database
-from kit.errors import ApiError
 from kit.objects import objects
 from kit.settings import ServiceSettings
 from pydantic import SecretStr
@@ -41,28 +38,6 @@ class RetrieverSettings(ServiceSettings):
     engine_key: SecretStr = SecretStr("")
 
 
-class Preparing:
-    """Has an engine that is somebody else's make what it needs."""
-
-    def __init__(self, engine: Engine, dimension: int) -> None:
-        self._prepare = getattr(engine, "prepare", None)
-        self._dimension = dimension
-        self.done = self._prepare is None
-
-    async def run(self) -> None:
-        """Until it is done."""
-        while not self.done and self._prepare is not None:
-            try:
-                await self._prepare(self._dimension)
-                self.done = True
-            except ApiError:
-                await asyncio.sleep(2)
-
-    async def check(self) -> str | None:
-        """Readiness."""
-        return None if self.done else "the vector database is not prepared yet"
-
-
 def create(settings: RetrieverSettings, embedder: Embedder | None = None, engine: Engine | None = None) -> Starlette:
     """The application; `embedder` and `engine` instead of the configured ones."""
     database = Database(settings)
@@ -74,7 +49,7 @@ def create(settings: RetrieverSettings, embedder: Embedder | None = None, engine
     ingest = Ingest(database, kept, vectors, index)
     readers, answering = Readers(settings.user_url), Answering(settings.router_url)
     callers = service.callers(settings)
-    preparing = Preparing(index, settings.dimension)
+    preparing = service.Once(lambda: index.prepare(settings.dimension), "the vector database is not prepared yet")
     api = Api(database, kept, index, ingest, Searching(index, vectors), readers, answering)
     return service.create(
         "Retriever",
@@ -89,9 +64,7 @@ def create(settings: RetrieverSettings, embedder: Embedder | None = None, engine
 
 def main() -> int:
     """Serve."""
-    settings = RetrieverSettings()
-    service.prepare(settings)
-    return service.run(create(settings), settings)
+    return service.main(RetrieverSettings(), create)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ import uuid
 from pathlib import PurePosixPath
 from typing import Any, cast
 
-from kit import rest
+from kit import directory, rest
 from kit.database import Connection, Database
 from kit.directory import bearer
-from kit.errors import ApiError
+from kit.errors import ApiError, missing
 from kit.objects import Objects
 from kit.rest import Call, Operation
 from psycopg.types.json import Jsonb
@@ -25,7 +25,7 @@ from retriever.ingest import Ingest
 from retriever.models import Answered, Ask, NewStore, NewStoreFile, Page, Ranking, Search, Upload
 from retriever.searching import Readers, Searching
 
-SCOPE = "retrieval"
+SCOPE = directory.Scope.RETRIEVAL
 MAX_FILE = 32 * 2**20
 _FILE = ("file", r"file-[0-9a-f]{32}", "A file's id")
 _STORE = ("store", r"vs_[0-9a-f]{32}", "A store's id")
@@ -126,7 +126,7 @@ class Api:
     async def content(self, call: Call[Any, None]) -> Response:
         """Its bytes; for who sees everything of the tenant, as readers are of passages."""
         if await self._readers.of(call.caller, bearer(call.request.headers)) is not None:
-            raise tables.missing("file")
+            raise missing("file")
         async with self._database.transaction() as connection:
             found = await tables.file(connection, call.caller.tenant, call.path["file"])
         content = await self._objects.get(f"{call.caller.tenant}/{found['id']}")
@@ -140,7 +140,7 @@ class Api:
             cursor = await connection.execute("SELECT store FROM store_files WHERE file = %s FOR UPDATE", (file,))
             for (store,) in await cursor.fetchall():
                 await self._engine.delete(tenant, store, file)
-                await tables.note(connection, tenant, store, file, "deleted", tables.actor(call.caller))
+                await tables.note(connection, tenant, store, file, "deleted", call.caller.actor)
             await connection.execute("DELETE FROM files WHERE id = %s", (file,))
         await self._objects.delete(f"{tenant}/{file}")
         return {"id": file, "object": "file", "deleted": True}
@@ -179,7 +179,7 @@ class Api:
             await self._store(connection, call)
             cursor = await connection.execute("SELECT file FROM store_files WHERE store = %s FOR UPDATE", (store,))
             for (file,) in await cursor.fetchall():
-                await tables.note(connection, tenant, store, file, "deleted", tables.actor(call.caller))
+                await tables.note(connection, tenant, store, file, "deleted", call.caller.actor)
             await self._engine.delete(tenant, store)
             await connection.execute("DELETE FROM stores WHERE id = %s", (store,))
         return {"id": store, "object": "vector_store.deleted", "deleted": True}
@@ -208,7 +208,7 @@ class Api:
                     list(wanted.readers),
                     static.max_chunk_size_tokens,
                     static.chunk_overlap_tokens,
-                    tables.actor(call.caller),
+                    call.caller.actor,
                 ),
             )
             # What is there may be for other readers: it is gone until it is read anew.
@@ -237,9 +237,9 @@ class Api:
             await self._store(connection, call)
             cursor = await connection.execute("DELETE FROM store_files WHERE store = %s AND file = %s", (store, file))
             if not cursor.rowcount:
-                raise tables.missing("file")
+                raise missing("file")
             await self._engine.delete(tenant, store, file)
-            await tables.note(connection, tenant, store, file, "deleted", tables.actor(call.caller))
+            await tables.note(connection, tenant, store, file, "deleted", call.caller.actor)
         return {"id": file, "object": "vector_store.file.deleted", "deleted": True}
 
     # --- questions --------------------------------------------------------------------------------

@@ -71,8 +71,7 @@ async def run(source: str, target: str) -> int:
     await database.open()
     parts = [engine(settings.model_copy(update={"engine": name}), database) for name in (source, target)]
     try:
-        if prepare := getattr(parts[1], "prepare", None):
-            await prepare(settings.dimension)
+        await parts[1].prepare(settings.dimension)
         print(f"{await migrate(*parts)} passages are in {target} as they are in {source}")
     except NotWhole as error:
         print(f"the copy is not whole: {error}", file=sys.stderr)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import httpx
+from kit import directory
 from kit.directory import Grant
 from kit.errors import ApiError, ErrorType
 
@@ -49,7 +50,7 @@ class Readers:
 
     async def of(self, caller: Grant, key: str) -> tuple[str, ...] | None:
         """None: everything of the tenant. Raises ApiError(503) where it cannot be found out."""
-        if caller.operator or (not caller.user and caller.allows("manage")):
+        if caller.operator or (not caller.user and caller.allows(directory.Scope.MANAGE)):
             return None
         if not caller.user:
             return (EVERYBODY,)

@@ -6,8 +6,7 @@ from typing import Any
 
 from kit import outbox
 from kit.database import Connection
-from kit.directory import Grant
-from kit.errors import ApiError, ErrorType
+from kit.errors import missing
 from psycopg.rows import dict_row
 
 TOPIC = "document.changed.v1"
@@ -16,11 +15,6 @@ _STORE_FILE = (
     "file, store, status, error, attributes, readers, chunk_tokens, overlap_tokens, passages, "
     "extract(epoch FROM created)::bigint AS created"
 )
-
-
-def missing(what: str) -> ApiError:
-    """The answer to who names what is not there, or is not theirs."""
-    return ApiError(404, f"There is no such {what}.", ErrorType.NOT_FOUND, param=what)
 
 
 async def _one(connection: Connection, statement: str, values: tuple[Any, ...]) -> dict[str, Any] | None:
@@ -147,8 +141,3 @@ async def note(
     """Into the outbox, for the audit log."""
     data = {"tenant": tenant, "store": store_id, "document": document, "change": change, "actor": actor}
     await outbox.put(connection, TOPIC, "retriever", tenant, {**data, "chunks": chunks})
-
-
-def actor(caller: Grant) -> str:
-    """Who it was."""
-    return f"user:{caller.user}" if caller.user else f"key:{caller.id or caller.tenant}"

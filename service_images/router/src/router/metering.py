@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from confluent_kafka import KafkaException, Producer
-from kit import events, logs, telemetry
+from confluent_kafka import KafkaException
+from kit import events, kafka, logs, telemetry
 from prometheus_client import Counter
 
 if TYPE_CHECKING:
@@ -69,19 +69,7 @@ class Metering:
     """Collects and sends."""
 
     def __init__(self, client: dict[str, Any]) -> None:
-        self._producer = Producer(
-            {
-                **client,
-                "acks": "all",
-                "enable.idempotence": True,
-                "linger.ms": 50,
-                "compression.type": "lz4",
-                "queue.buffering.max.messages": WAITING,
-                # For ever: usage is money.
-                "message.timeout.ms": 0,
-                "on_delivery": self._told,
-            }
-        )
+        self._producer = kafka.producer(client, WAITING, self._told)  # usage is money: it waits for ever
         self._waiting: list[tuple[bytes, bytes]] = []
         self._second, self._stamp = 0, ""
 

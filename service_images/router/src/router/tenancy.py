@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
 from typing import Any
 
-from kit.directory import Grant
+from kit.directory import Grant, Scope
 
 from router.routes import RouteTable, Tenant
 
 ANONYMOUS = "default"
 """The tenant of everybody where the table has none."""
-INFERENCE = "inference"
-"""Scope of a key that may ask models."""
 
 
 class Bucket:
@@ -231,7 +228,7 @@ class Accounts:
         grant = self._grants.get(digest)
         if grant is None:
             return self._by_key.get(digest)
-        if not grant.allows(INFERENCE) or (grant.expires is not None and grant.expires <= time.time()):
+        if not grant.allows(Scope.INFERENCE) or not grant.fresh():
             return None
         known = self._kept.get(grant.tenant)
         return known[1] if known is not None else None

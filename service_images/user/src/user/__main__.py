@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from kit import service
 from kit.bus import Bus
 from kit.database import Database
-from kit.errors import ApiError
 from kit.settings import ServiceSettings
 from pydantic import SecretStr
 from starlette.applications import Starlette
@@ -33,30 +30,6 @@ class UserSettings(ServiceSettings):
     """This service's /v1/callback, as browsers reach it."""
 
 
-class Installing:
-    """Has the operator's key be the one that the settings say, as soon as the database answers."""
-
-    def __init__(self, database: Database, tenant: str, key: str, told: Told | None) -> None:
-        self._database, self._tenant, self._key, self._told = database, tenant, key, told
-        self.done = False
-
-    async def run(self) -> None:
-        """Until it is done."""
-        while not self.done:
-            try:
-                async with self._database.transaction() as connection:
-                    await keys.install(connection, self._tenant, self._key)
-                self.done = True
-            except ApiError:
-                await asyncio.sleep(1)
-        if self._told is not None:
-            self._told.wake()
-
-    async def check(self) -> str | None:
-        """Readiness."""
-        return None if self.done else "the operator's key is not installed yet"
-
-
 def create(settings: UserSettings) -> Starlette:
     """The application."""
     database = Database(settings)
@@ -70,7 +43,14 @@ def create(settings: UserSettings) -> Starlette:
     )
     api = Api(database, told, logins)
     key = settings.installation_key.get_secret_value()
-    installing = Installing(database, settings.installation_tenant, key, told) if key else None
+
+    async def install() -> None:
+        async with database.transaction() as connection:
+            await keys.install(connection, settings.installation_tenant, key)
+        if told is not None:
+            told.wake()
+
+    installing = service.Once(install, "the operator's key is not installed yet") if key else None
     return service.create(
         "User",
         api.operations(),
@@ -84,9 +64,7 @@ def create(settings: UserSettings) -> Starlette:
 
 def main() -> int:
     """Serve."""
-    settings = UserSettings()
-    service.prepare(settings)
-    return service.run(create(settings), settings)
+    return service.main(UserSettings(), create)
 
 
 if __name__ == "__main__":

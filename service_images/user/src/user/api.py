@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from kit import bus, directory, rest, telling
 from kit.database import Database
-from kit.directory import Grant
-from kit.errors import ApiError, ErrorType
+from kit.directory import Grant, Scope
+from kit.errors import ApiError, ErrorType, missing
 from kit.rest import Call, Nothing, Operation
 from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
@@ -32,7 +32,6 @@ from user.models import (
     Question,
     Relation,
     Relations,
-    Scope,
     Tenant,
     Tuple,
     User,
@@ -43,7 +42,7 @@ _USER = ("user", r"[0-9a-f]{32}", "A user's id")
 _TEAM = ("team", r"[a-z0-9][a-z0-9-]{0,62}", "A team's id")
 _KEY = ("key", r"[0-9a-f]{32}", "A key's id")
 _ROLE = ("role", "owner|admin|editor|viewer|member", "What the user is to the tenant")
-ADMIN, MANAGE, ANY = Scope.ADMIN.value, Scope.MANAGE.value, ""
+ADMIN, MANAGE, ANY = Scope.ADMIN, Scope.MANAGE, ""
 
 
 def document() -> dict[str, Any]:
@@ -160,7 +159,7 @@ class Api:
             await keys.revoke(connection, tenant)
             cursor = await connection.execute("DELETE FROM tenants WHERE id = %s", (tenant,))
             if not cursor.rowcount:
-                raise tables.missing("tenant")
+                raise missing("tenant")
             await telling.changed(connection, directory.BUCKET, bus.key(directory.TENANT, tenant))
             await telling.changed(connection, keys.POLICIES, bus.key(tenant))
             await tables.note(connection, call, tenant, "tenant", tenant, "deleted")
@@ -174,7 +173,7 @@ class Api:
                 "UPDATE tenants SET policy = %s WHERE id = %s", (Jsonb(call.body.policy), tenant)
             )
             if not cursor.rowcount:
-                raise tables.missing("tenant")
+                raise missing("tenant")
             await telling.changed(connection, keys.POLICIES, bus.key(tenant))
             await tables.note(connection, call, tenant, "policy", tenant, "updated", call.body)
         self._wake()
@@ -272,7 +271,7 @@ class Api:
                     "SELECT 1 FROM teams WHERE tenant = %s AND id = %s", (tenant, call.path["team"])
                 )
                 if await cursor.fetchone() is None:
-                    raise tables.missing("team")
+                    raise missing("team")
             change = relations.delete if away else relations.write
             if await change(connection, tenant, [tuple_]):
                 await tables.note(connection, call, tenant, kind, user, "deleted" if away else "created", tuple_)
@@ -310,7 +309,7 @@ class Api:
         async with self._database.transaction() as connection:
             cursor = await connection.execute("SELECT 1 FROM keys WHERE tenant = %s AND id = %s", (tenant, key))
             if await cursor.fetchone() is None:
-                raise tables.missing("key")
+                raise missing("key")
             for name in await keys.revoke(connection, tenant, id=key):
                 await tables.note(connection, call, tenant, "key", name, "revoked")
         self._wake()

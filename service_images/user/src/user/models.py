@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
+from kit.directory import Scope
 from kit.rest import Model, Moment
 from pydantic import Field
 
@@ -27,20 +28,6 @@ class Relation(StrEnum):
     MEMBER = "member"
     PARENT = "parent"
     """The subject is an object that this one is in: who has a right to that one has it to this one."""
-
-
-class Scope(StrEnum):
-    """What a key may be good for."""
-
-    INFERENCE = "inference"
-    EMBEDDINGS = "embeddings"
-    GUARDRAILS = "guardrails"
-    PROMPTS = "prompts"
-    RETRIEVAL = "retrieval"
-    MANAGE = "manage"
-    """Users, teams, keys and relations of its tenant."""
-    ADMIN = "admin"
-    """Everything, for every tenant; only such a key gives it."""
 
 
 class Limits(Model):

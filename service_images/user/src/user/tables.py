@@ -7,7 +7,7 @@ from typing import Any
 from kit import bus, directory, outbox, telling
 from kit.database import Connection
 from kit.directory import Grant
-from kit.errors import ApiError, ErrorType
+from kit.errors import ApiError, ErrorType, missing
 from kit.rest import Call
 from psycopg.rows import dict_row
 
@@ -28,11 +28,6 @@ def tenant_of(caller: Grant, tenant: str) -> None:
     """What other tenants there are is nobody's business."""
     if not caller.operator and caller.tenant != tenant:
         raise missing("tenant")
-
-
-def missing(what: str) -> ApiError:
-    """The answer to who names what is not there."""
-    return ApiError(404, f"There is no such {what}.", ErrorType.NOT_FOUND, param=what)
 
 
 async def found_tenant(connection: Connection, tenant: str) -> Tenant:
@@ -87,9 +82,8 @@ async def note(
     connection: Connection, call: Call[Any, Any], tenant: str, kind: str, name: str, change: str, after: Any = None
 ) -> None:
     """Into the outbox, for the audit log."""
-    caller = call.caller
     data: dict[str, Any] = {"tenant": tenant, "kind": kind, "id": name, "change": change}
-    data["actor"] = f"user:{caller.user}" if caller.user else f"key:{caller.id or caller.tenant}"
+    data["actor"] = call.caller.actor
     if after is not None:
         data["after"] = after.model_dump(mode="json")
     await outbox.put(connection, TOPIC, "user", tenant, data)

@@ -56,6 +56,10 @@ class Scope:
 class Engine(Protocol):
     """An engine."""
 
+    async def prepare(self, dimension: int) -> None:
+        """Make what is needed, if it is not there; nothing where the platform has made it. Raises ApiError(503)."""
+        ...
+
     async def upsert(self, points: Sequence[Point]) -> None:
         """Write passages; they are found once this returns."""
         ...

@@ -25,6 +25,9 @@ class PgVector:
         self._database = database
         self._table = sql.SQL("vectors.{}").format(sql.Identifier(collection))
 
+    async def prepare(self, dimension: int) -> None:
+        """The platform makes the collection."""
+
     async def upsert(self, points: Sequence[Point]) -> None:
         """All of them or none."""
         statement = sql.SQL(
