@@ -9,8 +9,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
@@ -162,6 +164,42 @@ def test_a_stream_goes_on_when_guardrails_goes_away(running: Any, targets: Any) 
     assert router.ask().status_code == 200
     service.stop()
     assert said(router.stream()) == "one two three "
+
+
+@pytest.mark.parametrize("end", ["end of the stream", "ended"])
+def test_where_it_is_required_no_stream_goes_on_unlooked_at(
+    running: Any, targets: Any, service: Service, end: str
+) -> None:
+    (target,) = targets(1)
+    router = running([target], guardrails="required")
+    router.core.guard = guard = Guard(service.target)
+
+    class Ended:
+        """A call that the service has ended without an answer."""
+
+        async def write(self, _: Any) -> None:
+            if end == "ended":
+                raise asyncio.InvalidStateError("the call is over")
+
+        async def read(self) -> Any:
+            return grpc.aio.EOF
+
+        def cancel(self) -> None: ...
+
+    class Ends:
+        """Guardrails, but for streams, which it ends."""
+
+        def __init__(self, client: Any) -> None:
+            self._client = client
+
+        @property
+        def stub(self) -> Any:
+            return SimpleNamespace(Check=self._client.stub.Check, Stream=lambda **_: Ended())
+
+    guard._client = Ends(guard._client)  # type: ignore[assignment]
+    events = router.stream()
+    assert said(events) == ""
+    assert events[-1]["error"]["code"] == "unavailable"
 
 
 def test_anthropics_clients_are_told_in_their_own_words(guarded: tuple[Any, Any]) -> None:

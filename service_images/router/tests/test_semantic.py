@@ -63,6 +63,14 @@ def test_tenants_do_not_share_answers(running: Any, targets: Any, asked: tuple[A
     assert "x-cache" not in first.headers and "x-cache" not in second.headers
 
 
+def test_a_repeated_request_is_an_equal_one_whatever_it_means(asked: tuple[Any, Any]) -> None:
+    router, target = asked
+    for number, question in enumerate(("How do I reset my password?", "How can I reset my password?")):
+        answer = router.ask(question, headers={"idempotency-key": str(number)})
+        assert "x-cache" not in answer.headers
+    assert len(target.seen) == 2
+
+
 def test_without_embeddings_the_model_is_asked(running: Any, targets: Any) -> None:
     (target,) = targets(1)
     router = running([target], cache={"any_temperature": True, "similarity": 0.8})

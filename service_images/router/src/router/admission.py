@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import ApiError, ErrorType
@@ -89,39 +90,50 @@ class Admission(Answer):
             return
         self._admitted(account, route, ask)
 
+    def failed(self, error: Exception) -> None:
+        """Answer with what is wrong; a fault of ours must not leave the client without an answer."""
+        if self.response_complete:
+            return
+        if not isinstance(error, ApiError):
+            self.front.log_fault(self, error)  # type: ignore[arg-type]
+            error = ApiError(500, "The server had an error while processing your request.", ErrorType.SERVER)
+        self.refuse(error)
+
+    def beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with this request once something else has answered."""
+
+        async def safely() -> None:
+            try:
+                await work
+            except Exception as error:
+                self.failed(error)
+
+        self.core.start(safely())
+
     def _look_at_input(self, account: Account, route: RouteState) -> None:
         """Go on once Guardrails has said that it may."""
         if self.ask is not None and self.ask.stream and self.upstream_path == b"/v1/responses":
             message = "stream: with guardrails, this API gives whole answers only."
             raise ApiError(400, message, param="stream", code="unsupported_with_guardrails")
-        guard = self.core.guard
-        assert guard is not None, "asked for only then"
         self.guard_required = route.route.guardrails is Guardrails.REQUIRED
         self.core.begin(self)
-        guard.start(self._looked(account, route))
+        self.beside(self._looked(account, route))
 
     async def _looked(self, account: Account, route: RouteState) -> None:
         from router import guard as looking
 
         assert self.core.guard is not None, "asked for only then"
-        try:
-            content = looking.decode(self.body)
-            self.guarded_action = await self.core.guard.look(self, looking.messages.DIRECTION_INPUT, content)
-            if self.response_complete or self.disconnected:
-                return
-            if self.guarded_action == "block":
-                raise looking.blocked()
-            if self.guarded_action == "redact":
-                self.body = looking.encode(content)
-                self.ask = payload.read(self.upstream_path, self.body)
-            assert self.ask is not None, "it was read before"
-            self._admitted(account, route, self.ask)
-        except ApiError as error:
-            if not self.response_complete:
-                self.refuse(error)
-        except Exception as error:  # a fault of ours must not leave the client without an answer
-            self.front.log_fault(self, error)
-            self.refuse(ApiError(500, "The server had an error while processing your request.", ErrorType.SERVER))
+        content = looking.decode(self.body)
+        self.guarded_action = await self.core.guard.look(self, looking.messages.DIRECTION_INPUT, content)
+        if self.response_complete or self.disconnected:
+            return
+        if self.guarded_action == "block":
+            raise looking.blocked()
+        if self.guarded_action == "redact":
+            self.body = looking.encode(content)
+            self.ask = payload.read(self.upstream_path, self.body)
+        assert self.ask is not None, "it was read before"
+        self._admitted(account, route, self.ask)
 
     def _admitted(self, account: Account, route: RouteState, ask: usage.Ask) -> None:
         """Look for a kept answer, take from the limits, ask."""
@@ -134,9 +146,11 @@ class Admission(Answer):
                 self.answer_again(found)
                 return
             policy = route.route.cache
-            if core.semantic is not None and policy is not None and policy.similarity and self.meaning is None:
+            # A repeated request is one that is equal, whatever its key stands for.
+            by_meaning = policy is not None and policy.similarity and b"idempotency-key" not in self.headers
+            if by_meaning and core.semantic is not None:
                 core.begin(self)
-                core.semantic.start(self._meant(account, route, ask, policy.similarity))
+                self.beside(self._meant(account, route, ask, policy.similarity))
                 return
         self._proceed(account, route, ask, now)
 
@@ -146,23 +160,17 @@ class Admission(Answer):
 
         cache = self.core.semantic
         assert cache is not None, "asked for only then"
-        try:
-            asked = semantic.question(self._owner(account), self.body) if self.upstream_path == payload.CHAT else None
-            vector = await cache.vector(asked[1], self.traceparent) if asked else None
-            if self.response_complete or self.disconnected:
+        asked = semantic.question(self._owner(account), self.body) if self.upstream_path == payload.CHAT else None
+        vector = await cache.vector(asked[1], self.traceparent) if asked else None
+        if self.response_complete or self.disconnected:
+            return
+        if asked is not None and vector is not None:
+            found = cache.get(asked[0], vector, similarity, self.core.now())
+            if found is not None:
+                self.answer_again(found)
                 return
-            if asked is not None and vector is not None:
-                found = cache.get(asked[0], vector, similarity, self.core.now())
-                if found is not None:
-                    self.answer_again(found)
-                    return
-                self.meaning = (asked[0], vector)
-            self._proceed(account, route, ask, self.core.now())
-        except ApiError as error:
-            self.refuse(error)
-        except Exception as error:  # a fault of ours must not leave the client without an answer
-            self.front.log_fault(self, error)
-            self.refuse(ApiError(500, "The server had an error while processing your request.", ErrorType.SERVER))
+            self.meaning = (asked[0], vector)
+        self._proceed(account, route, ask, self.core.now())
 
     def _proceed(self, account: Account, route: RouteState, ask: usage.Ask, now: float) -> None:
         """Take from the limits, and ask, unless somebody asks the same already."""

@@ -7,6 +7,7 @@ import itertools
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from kit import logs
@@ -47,6 +48,7 @@ class Core:
         self.semantic: SemanticCache | None = None
         """Answers by what was meant; none: nobody says what texts mean."""
         self.in_flight: set[Exchange] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._recent: OrderedDict[bytes, tuple[str, str]] = OrderedDict()
         self.idle: dict[Front, float | None] = {}
         """Connections without a request, and when that was first seen."""
@@ -102,6 +104,13 @@ class Core:
     def request_id(self) -> bytes:
         """A new one, unique between replicas."""
         return b"%s%012x" % (self._prefix, next(self._count))
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something beside; it is kept until it has ended."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def begin(self, exchange: Exchange) -> None:
         """A request is under way."""

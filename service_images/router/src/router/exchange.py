@@ -101,11 +101,8 @@ class Exchange(Admission):
         self.started = self.core.now()
         try:
             self.admit()
-        except ApiError as error:
-            self.refuse(error)
-        except Exception as error:  # a fault of ours must not leave the client without an answer
-            self.front.log_fault(self, error)
-            self.refuse(ApiError(500, "The server had an error while processing your request.", ErrorType.SERVER))
+        except Exception as error:
+            self.failed(error)
 
     # --- guardrails -----------------------------------------------------------------------------
 
@@ -143,20 +140,13 @@ class Exchange(Admission):
         from router import guard as looking
 
         assert self.core.guard is not None, "it has looked at the request"
-        try:
-            content = looking.decode(body)
-            action = await self.core.guard.look(self, looking.messages.DIRECTION_OUTPUT, content)
-            if action == "block":
-                looking.filtered(content)
-            changed = looking.encode(content) if action in ("block", "redact") else body
-            if not self.response_complete and not self.disconnected:
-                rest(changed)
-        except ApiError as error:
-            if not self.response_complete:
-                self.refuse(error)
-        except Exception as error:
-            self.front.log_fault(self, error)
-            self.refuse(ApiError(500, "The server had an error while processing your request.", ErrorType.SERVER))
+        content = looking.decode(body)
+        action = await self.core.guard.look(self, looking.messages.DIRECTION_OUTPUT, content)
+        if action == "block":
+            looking.filtered(content)
+        changed = looking.encode(content) if action in ("block", "redact") else body
+        if not self.response_complete and not self.disconnected:
+            rest(changed)
 
     def on_shared(self, body: bytes | None) -> None:
         """The answer to an equal request, or None: it failed, so this one asks for itself."""
@@ -298,18 +288,15 @@ class Exchange(Admission):
         if status == 200:
             self.used = usage.of_answer(body)
             if self.guarded_action and self.upstream_path != payload.EMBEDDINGS:
-                assert self.core.guard is not None, "it has looked at the request"
-                self.core.guard.start(self._look_at_output(body, lambda seen: self._answered(kind, seen, label)))
+                self.beside(self._look_at_output(body, lambda seen: self._answered(status, kind, seen, label)))
                 return
-            if self.cache_key is not None:
-                self._keep(body)
-        self._whole(status, kind, body, b"x-router-target: %s\r\n" % label)
+        self._answered(status, kind, body, label)
 
-    def _answered(self, kind: bytes, body: bytes, label: bytes) -> None:
-        """With an answer that Guardrails has let go on; it is that which is kept."""
-        if self.cache_key is not None:
+    def _answered(self, status: int, kind: bytes, body: bytes, label: bytes) -> None:
+        """Where Guardrails has looked, what it lets go on is what is kept."""
+        if status == HTTP_OK and self.cache_key is not None:
             self._keep(body)
-        self._whole(200, kind, body, b"x-router-target: %s\r\n" % label)
+        self._whole(status, kind, body, b"x-router-target: %s\r\n" % label)
 
     def answer_again(self, body: bytes) -> None:
         """Answer with what a target said to somebody who asked the same."""

@@ -5,8 +5,6 @@ Where Guardrails does not answer, requests go on unlooked at, unless their route
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -31,7 +29,6 @@ _WORDS = {
     messages.ACTION_REDACT: "redact",
     messages.ACTION_BLOCK: "block",
 }
-Put = Callable[[str], None]
 
 
 class Guard:
@@ -39,19 +36,11 @@ class Guard:
 
     def __init__(self, target: str) -> None:
         self._client = rpc.Client(target, service.GuardrailsServiceStub)
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def stub(self) -> Any:
         """The service."""
         return self._client.stub
-
-    def start(self, work: Any) -> asyncio.Task[None]:
-        """Do something beside."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     async def look(self, exchange: Exchange, direction: Any, content: Any) -> str:
         """Look at a request or an answer, and redact it in place; returns what is done. Raises ApiError(503)."""
@@ -64,7 +53,7 @@ class Guard:
                 asked, timeout=PATIENCE_S, metadata=rpc.carried(exchange.traceparent.decode())
             )
         except grpc.aio.AioRpcError as error:
-            return self.unanswered(exchange, direction, error)
+            return self.unanswered(exchange, direction, error.code().name)
         action = _WORDS.get(answer.action, "allow")
         _LOOKED.labels(_word(direction), action).inc()
         if action == "redact":
@@ -74,10 +63,10 @@ class Guard:
         return action
 
     @staticmethod
-    def unanswered(exchange: Exchange, direction: Any, error: grpc.aio.AioRpcError) -> str:
+    def unanswered(exchange: Exchange, direction: Any, reason: str) -> str:
         """What happens where nobody looks. Raises ApiError(503)."""
         _LOOKED.labels(_word(direction), "unanswered").inc()
-        log.warning("Guardrails does not answer", reason=error.code().name, trace_id=exchange.trace_id.decode())
+        log.warning("Guardrails does not answer", reason=reason, trace_id=exchange.trace_id.decode())
         if exchange.guard_required:
             raise ApiError(503, "Guardrails does not answer now.", ErrorType.SERVER, code="unavailable") from None
         return "unanswered"

@@ -30,7 +30,7 @@ class Guarded:
         self._last: dict[int, Any] = {}
         self._status = 200
         self.ended = False
-        self._task = guard.start(self._run())
+        self._task = exchange.core.start(self._run())
 
     # --- what the exchange calls ------------------------------------------------------------------
 
@@ -127,14 +127,12 @@ class Guarded:
                 messages.StreamRequest(tenant=tenant, direction=messages.DIRECTION_OUTPUT, text=text, last=last)
             )
             answer = await call.read()
+            reason = "ended" if answer is grpc.aio.EOF else ""
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            failure = error if isinstance(error, grpc.aio.AioRpcError) else None
-            if failure is not None:
-                self._guard.unanswered(exchange, messages.DIRECTION_OUTPUT, failure)
-            self._calls[number] = None
-            return text, messages.ACTION_ALLOW
-        if answer is grpc.aio.EOF:
-            self._calls[number] = None
+            answer, reason = None, error.code().name if isinstance(error, grpc.aio.AioRpcError) else "ended"
+        if reason:
+            self._calls[number] = None  # nobody looks at the rest either, if it may go on at all
+            self._guard.unanswered(exchange, messages.DIRECTION_OUTPUT, reason)
             return text, messages.ACTION_ALLOW
         return answer.text, answer.action
 
@@ -143,7 +141,7 @@ class Guarded:
         if self._calls.get(number) is None:
             return True
         text, action = await self._look(number, "", last=True)
-        self._calls[number] = None
+        del self._calls[number]  # what may still come is looked at anew
         if action == messages.ACTION_BLOCK:
             return False
         if text:

@@ -5,12 +5,10 @@ Only the last message may be another one: whoever asks, the model, its settings,
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from operator import mul
-from typing import Any
 
 import grpc
 import msgspec
@@ -33,14 +31,7 @@ class SemanticCache:
     def __init__(self, target: str) -> None:
         self._client = rpc.Client(target, service.EmbeddingsServiceStub)
         self._contexts: OrderedDict[bytes, list[tuple[float, Vector, bytes]]] = OrderedDict()
-        self._tasks: set[asyncio.Task[None]] = set()
         self.hits = self.misses = 0
-
-    def start(self, work: Any) -> None:
-        """Do something beside."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def vector(self, text: str, traceparent: bytes) -> Vector | None:
         """What a text means; None: it cannot be found out now."""
