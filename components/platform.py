@@ -245,16 +245,15 @@ class Platform(PlatformComponent):
                 environment["SERVICE_ENGINE"] = vectors.engine.value
                 environment["SERVICE_ENGINE_URL"] = vectors.server.url
                 secrets["SERVICE_ENGINE_KEY"] = (vectors.server.secret_name, "key")
-            environment["SERVICE_EMBEDDINGS"] = f"embeddings-rpc.{self._config.cluster.namespace}:{bundled.RPC_PORT}"
+            environment["SERVICE_EMBEDDINGS"] = bundled.rpc_address(self._config, "embeddings")
             environment["SERVICE_ROUTER_URL"] = self._inside("router", router.PORT)
             environment["SERVICE_USER_URL"] = self._inside("user", bundled.PORT) if services.user else ""
         if name == "user":
             secrets["SERVICE_INSTALLATION_KEY"] = (self.key.secret_name, "key")
             if services.user and (login := services.user.login):
-                hosts = self._config.gateway
                 environment["SERVICE_OIDC_ISSUER"] = login.issuer
                 environment["SERVICE_OIDC_CLIENT"] = login.client_id
-                environment["SERVICE_OIDC_REDIRECT"] = f"https://{hosts.hosts[0]}:{hosts.port}/v1/callback"
+                environment["SERVICE_OIDC_REDIRECT"] = f"https://{self._host()}/v1/callback"
                 secrets["SERVICE_OIDC_SECRET"] = (login.secret_name, "secret")
         return {"namespace": self._namespace, "image": image, "environment": environment, "secrets": secrets}
 
@@ -297,10 +296,14 @@ class Platform(PlatformComponent):
 
     def _public_address(self) -> pulumi.Output[str]:
         """The configured host if it is a plain name, else what the load balancer was given."""
-        host, port = self._config.gateway.hosts[0], self._config.gateway.port
-        if host.startswith("*"):
+        if self._config.gateway.hosts[0].startswith("*"):
             return self.gateway.address
-        return self.gateway.address.apply(lambda _: host if port == 443 else f"{host}:{port}")
+        return self.gateway.address.apply(lambda _: self._host())
+
+    def _host(self) -> str:
+        """The first of the configured hosts, as it stands in a URL."""
+        host, port = self._config.gateway.hosts[0], self._config.gateway.port
+        return host if port == 443 else f"{host}:{port}"
 
 
 def _fingerprint(text: str) -> str:

@@ -24,8 +24,9 @@ import pytest
 from psycopg import sql
 
 SOURCES = Path(__file__).resolve().parent
-sys.path.insert(0, str(SOURCES / "kit" / "src"))
+sys.path[:0] = [str(SOURCES / "kit" / "src"), str(SOURCES / "postgres" / "src")]
 from kit import bus  # noqa: E402
+from pgnode import layout  # noqa: E402
 
 NOBODY = 65534
 OUTBOX = """
@@ -114,6 +115,27 @@ class PostgresServer:
         with psycopg.connect(self.url(service), autocommit=True) as connection:
             connection.execute(sql.SQL(OUTBOX).format(owner=name))
         return {"postgres_host": "127.0.0.1", "postgres_port": self.port, "postgres_pool_port": self.port}
+
+    def make_collection(self, dimension: int = 384) -> None:
+        """The Retriever's collection "documents", as the platform provisions it; without rows, its index is cheap."""
+        with psycopg.connect(self.url("retriever"), autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION vector")
+        names = {"words": "documents_words", "documents": "documents_documents"}
+        table = {"table": sql.Identifier("documents"), **{key: sql.Identifier(name) for key, name in names.items()}}
+        with psycopg.connect(self.url("retriever", "retriever"), autocommit=True) as connection:
+            connection.execute(layout.SCHEMA)
+            connection.execute(sql.SQL(layout.TABLE).format(**table, dimension=sql.Literal(dimension)))
+
+    def index_collection(self, memory: str = "64MB") -> None:
+        """The collection's index; its making may take so much memory."""
+        parts = {"concurrently": sql.SQL(""), "operators": sql.SQL("vector_cosine_ops")}
+        names = {"name": sql.Identifier("documents_near"), "table": sql.Identifier("documents")}
+        near = sql.SQL(layout.NEAR).format(**parts, **names, links=sql.Literal(16), effort=sql.Literal(128))
+        with psycopg.connect(self.url("retriever", "retriever"), autocommit=True) as connection:
+            connection.execute("SELECT set_config('maintenance_work_mem', %s, false)", (memory,))
+            connection.execute("SET max_parallel_maintenance_workers = 1")
+            connection.execute(near)
+            connection.execute("ANALYZE vectors.documents")
 
 
 @pytest.fixture(scope="session")

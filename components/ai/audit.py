@@ -5,8 +5,7 @@ from __future__ import annotations
 import pulumi
 
 from components.ai import bundled
-from components.ai.bindings import bindings
-from components.ai.service import AiService, AiServiceArgs
+from components.ai.service import AiServiceArgs
 from components.base import PlatformComponent
 from components.config import Bundled, Observability
 from components.data.layer import DataLayer
@@ -39,23 +38,11 @@ class Audit(PlatformComponent):
             {"namespace": args["namespace"], "logins": {_KEYS: ["signing", "sealing"]}, "generation": 1},
             self.child(protect=True) if data.keeps else self.child(),
         )
-        bound = bindings(data, NAME)
-        service = AiService(
-            name,
-            bundled.intent(NAME, config, observability),
-            {
-                **args,
-                "environment": {**bound.environment, **args.get("environment", {})},
-                "secrets": {
-                    **bound.secrets,
-                    "SERVICE_SIGNING_SECRET": (keys.secret(_KEYS), "signing"),
-                    "SERVICE_SEALING_SECRET": (keys.secret(_KEYS), "sealing"),
-                },
-                "files": bound.files,
-                "versions": bound.versions,
-            },
-            self.child(),
-        )
+        secrets: dict[str, tuple[pulumi.Input[str], str]] = {
+            "SERVICE_SIGNING_SECRET": (keys.secret(_KEYS), "signing"),
+            "SERVICE_SEALING_SECRET": (keys.secret(_KEYS), "sealing"),
+        }
+        service = bundled.make(name, NAME, config, observability, {**args, "secrets": secrets}, data, self.child())
         self.url = service.url
         self.finish(
             {

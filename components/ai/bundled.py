@@ -6,7 +6,7 @@ import pulumi
 
 from components.ai.bindings import bindings
 from components.ai.service import AiService, AiServiceArgs, ServiceIntent
-from components.config import Bundled, Observability
+from components.config import Bundled, Observability, PlatformConfig
 from components.data.layer import DataLayer
 from components.intents import SERVICES
 
@@ -25,6 +25,11 @@ CALLERS: dict[str, tuple[str, ...]] = {
 SERVES_RPC = frozenset(("guardrails", "embeddings"))
 ASKS_FOR_KEYS = frozenset(("prompt", "guardrails", "retriever"))
 """Services behind the gateway that know callers by their keys, where there is the User service to tell them."""
+
+
+def rpc_address(config: PlatformConfig, name: str) -> str:
+    """host:port of a service's gRPC; empty where the environment does not have the service."""
+    return f"{name}-rpc.{config.cluster.namespace}:{RPC_PORT}" if name in config.services.bundled else ""
 
 
 def intent(name: str, config: Bundled, observability: Observability) -> ServiceIntent:

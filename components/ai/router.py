@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from components.ai.bundled import RPC_PORT, environment
+from components.ai.bundled import environment, rpc_address
 from components.ai.service import ServiceIntent
 from components.config import Model, Observability, PlatformConfig
 from components.config_base import Resources
@@ -25,9 +25,8 @@ def intent(config: PlatformConfig) -> ServiceIntent:
     router, observability = config.services.router, config.observability
     served = any(model.serving for model in config.models)
     callers = ("gateway", *(["retriever"] if config.services.retriever else []))
-    guard = f"guardrails-rpc.{config.cluster.namespace}:{RPC_PORT}" if config.services.guardrails else ""
-    vectors = f"embeddings-rpc.{config.cluster.namespace}:{RPC_PORT}" if config.services.embeddings else ""
-    more = {"SERVICE_GUARDRAILS": guard, "SERVICE_EMBEDDINGS": vectors}
+    asked = ("guardrails", "embeddings")
+    more = {f"SERVICE_{name.upper()}": rpc_address(config, name) for name in asked}
     return intent_for(router.replicas, router.resources, served, observability, callers, more)
 
 

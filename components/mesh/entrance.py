@@ -86,7 +86,7 @@ def make(
             intent(config),
             {
                 "namespace": args["namespace"],
-                "keys": {} if config.services.user else {"default": args["key"]},
+                "keys": {"default": args["key"]},
                 "certificate_secret": args["certificate_secret"],
                 "replicas": settings.replicas,
                 "cpu": settings.resources.cpu,
@@ -100,7 +100,7 @@ def make(
         {
             "namespace": args["namespace"],
             "image": args["image"],
-            "keys": {} if config.services.user else {"default": args["key"]},
+            "keys": {"default": args["key"]},
             "certificate_secret": args["certificate_secret"],
             "certificate_version": args["certificate_version"],
             "replicas": settings.replicas,

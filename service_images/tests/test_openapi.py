@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
@@ -32,15 +31,6 @@ CHECKS = (not_a_server_error, status_code_conformance, response_schema_conforman
 SCHEMAS = {name: schemathesis.openapi.from_dict(importlib.import_module(f"{name}.api").document()) for name in SERVICES}
 SCHEMAS["retriever"] = SCHEMAS["retriever"].exclude(**UPLOAD)
 KEY = "cf-the-operators-key-of-this-test"
-COLLECTION = """
-CREATE EXTENSION vector;
-CREATE SCHEMA vectors AUTHORIZATION retriever;
-CREATE TABLE vectors.documents (
-    id text PRIMARY KEY, tenant text NOT NULL, document text NOT NULL, readers text[] NOT NULL, content text NOT NULL,
-    attributes jsonb NOT NULL, embedding vector(384) NOT NULL,
-    words tsvector GENERATED ALWAYS AS (to_tsvector('simple', content)) STORED);
-ALTER TABLE vectors.documents OWNER TO retriever;
-"""
 
 
 class Flat:
@@ -82,8 +72,7 @@ def clients(postgres_server: Any, tmp_path_factory: pytest.TempPathFactory) -> I
             if (SOURCES / name / "src" / name / "migrations").exists():
                 more = postgres_server.make_database(name)
                 if name == "retriever":
-                    with psycopg.connect(postgres_server.url(name), autocommit=True) as connection:
-                        connection.execute(COLLECTION)
+                    postgres_server.make_collection()
                 url = f"postgresql://{name}@127.0.0.1:{postgres_server.port}/{name}"
                 migrate.migrate(name, url)
             app = _application(name, more, tmp_path_factory.mktemp(name))

@@ -134,16 +134,8 @@ def _retrieve(server: PostgresServer, rows: Any, asked: Any, engine: Any, point:
     from retriever.__main__ import RetrieverSettings
 
     settings = RetrieverSettings(**server.make_database("retriever"))  # type: ignore[arg-type]
+    server.make_collection()
     with psycopg.connect(server.url("retriever"), autocommit=True) as connection:
-        connection.execute("CREATE EXTENSION vector")
-        connection.execute("CREATE SCHEMA vectors AUTHORIZATION retriever")
-        connection.execute(
-            "CREATE TABLE vectors.documents (id text PRIMARY KEY, tenant text NOT NULL, document text NOT NULL, "
-            "readers text[] NOT NULL, content text NOT NULL, attributes jsonb NOT NULL, "
-            "embedding vector(384) NOT NULL, "
-            "words tsvector GENERATED ALWAYS AS (to_tsvector('simple', content)) STORED)"
-        )
-        connection.execute("ALTER TABLE vectors.documents OWNER TO retriever")
         started = time.perf_counter()
         with connection.cursor().copy(
             "COPY vectors.documents (id, tenant, document, readers, content, attributes, embedding) FROM STDIN"
@@ -152,14 +144,8 @@ def _retrieve(server: PostgresServer, rows: Any, asked: Any, engine: Any, point:
                 vector = "[" + ",".join(f"{x:.6g}" for x in row) + "]"
                 copy.write_row((str(number), "acme", f"vs_1:{number // 50}", ["*"], f"passage {number}",
                                 '{"position": 0, "given": {}}', vector))  # fmt: skip
-        connection.execute("SET maintenance_work_mem = '1GB'")
-        connection.execute("SET max_parallel_maintenance_workers = 1")
-        connection.execute(
-            "CREATE INDEX ON vectors.documents USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 128)"  # noqa: E501
-        )
-        connection.execute("CREATE INDEX ON vectors.documents (tenant, document)")
-        connection.execute("ANALYZE vectors.documents")
-        print(f"retriever: {ROWS:,} passages written and indexed in {time.perf_counter() - started:.0f} s")
+    server.index_collection("1GB")
+    print(f"retriever: {ROWS:,} passages written and indexed in {time.perf_counter() - started:.0f} s")
     migrate.migrate("retriever", settings.database(pooled=False))
     exact = np.argsort(-(asked @ rows.T), axis=1)[:, :WANTED]
 

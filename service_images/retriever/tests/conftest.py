@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 
 SOURCES = Path(__file__).resolve().parents[2]
@@ -22,19 +21,6 @@ from embeddings.export import export  # noqa: E402
 from kit import migrate  # noqa: E402
 from retriever.__main__ import RetrieverSettings, create  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
-
-# As the platform makes it: service_images/postgres/src/pgnode/collections.py.
-COLLECTION = """
-CREATE SCHEMA vectors AUTHORIZATION retriever;
-CREATE TABLE vectors.documents (
-    id text PRIMARY KEY, tenant text NOT NULL, document text NOT NULL, readers text[] NOT NULL DEFAULT '{}',
-    content text NOT NULL, attributes jsonb NOT NULL DEFAULT '{}', embedding vector(384) NOT NULL,
-    words tsvector GENERATED ALWAYS AS (to_tsvector('simple', content)) STORED);
-ALTER TABLE vectors.documents OWNER TO retriever;
-CREATE INDEX ON vectors.documents USING gin (words);
-CREATE INDEX ON vectors.documents (tenant, document);
-CREATE INDEX ON vectors.documents USING hnsw (embedding vector_cosine_ops) WITH (m = 16, ef_construction = 128);
-"""
 
 
 class Model:
@@ -71,9 +57,8 @@ def settings(
     service_database: Callable[[str], dict[str, Any]], postgres_server: Any, tmp_path: Path
 ) -> RetrieverSettings:
     made = RetrieverSettings(**service_database("retriever"), objects_endpoint=f"file://{tmp_path}/objects")
-    with psycopg.connect(postgres_server.url("retriever"), autocommit=True) as connection:
-        connection.execute("CREATE EXTENSION vector")
-        connection.execute(COLLECTION)
+    postgres_server.make_collection()
+    postgres_server.index_collection()
     migrate.migrate("retriever", made.database(pooled=False))
     return made
 

@@ -42,7 +42,7 @@ POINTS = [
 def using(settings: RetrieverSettings, postgres_server: Any) -> Callable[[Any, Any], Any]:
     """Runs work over new engines, by their names."""
     with psycopg.connect(postgres_server.url("retriever"), autocommit=True) as connection:
-        connection.execute("DROP INDEX vectors.documents_embedding_idx")
+        connection.execute("DROP INDEX vectors.documents_near")
         connection.execute("ALTER TABLE vectors.documents ALTER COLUMN embedding TYPE vector(4)")
 
     def run(names: Sequence[str], work: Any) -> Any:

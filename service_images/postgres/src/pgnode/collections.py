@@ -8,23 +8,10 @@ from typing import Any
 
 from psycopg2 import sql
 
+from pgnode import layout
 from pgnode.settings import Problem, password, patiently, session
 
 OPERATORS = {"cosine": ("vector_cosine_ops", "<=>"), "l2": ("vector_l2_ops", "<->"), "dot": ("vector_ip_ops", "<#>")}
-TABLE = """
-CREATE TABLE IF NOT EXISTS vectors.{table} (
-    id text PRIMARY KEY,
-    tenant text NOT NULL,
-    document text NOT NULL,
-    readers text[] NOT NULL DEFAULT '{{}}',
-    content text NOT NULL,
-    attributes jsonb NOT NULL DEFAULT '{{}}',
-    embedding vector({dimension}) NOT NULL,
-    words tsvector GENERATED ALWAYS AS (to_tsvector('simple', content)) STORED
-);
-CREATE INDEX IF NOT EXISTS {words} ON vectors.{table} USING gin (words);
-CREATE INDEX IF NOT EXISTS {documents} ON vectors.{table} (tenant, document);
-"""
 
 
 def main() -> int:
@@ -32,7 +19,7 @@ def main() -> int:
     login = os.environ["PGUSER"]
     reached = {"host": os.environ["PGHOST"], "user": login, "password": password(login)}
     with session(patiently(120, database=login, **reached)) as cursor:
-        cursor.execute("CREATE SCHEMA IF NOT EXISTS vectors")
+        cursor.execute(layout.SCHEMA)
         for collection in json.loads(os.environ["PROVISION"]):
             _make(cursor, collection)
             _check(cursor, collection)
@@ -63,7 +50,7 @@ def _make(cursor: Any, collection: dict[str, Any]) -> None:
         "words": sql.Identifier(f"{name}_words"),
         "documents": sql.Identifier(f"{name}_documents"),
     }
-    cursor.execute(sql.SQL(TABLE).format(**parts))
+    cursor.execute(sql.SQL(layout.TABLE).format(**parts))
     operators, _ = OPERATORS[collection["metric"]]
     wanted = f"m='{collection['links']}', ef_construction='{collection['build_effort']}'"
     cursor.execute("SELECT indexdef FROM pg_indexes WHERE schemaname = 'vectors' AND indexname = %s", (f"{name}_near",))
@@ -71,16 +58,16 @@ def _make(cursor: Any, collection: dict[str, Any]) -> None:
     if row and operators in row[0] and wanted in row[0]:
         return
     # Built beside the old one, which answers until the new one is there.
-    index = "CREATE INDEX CONCURRENTLY {} ON vectors.{} USING hnsw (embedding {}) WITH (m = {}, ef_construction = {})"
     fresh = f"{name}_near_new"
     cursor.execute(sql.SQL("DROP INDEX IF EXISTS vectors.{}").format(sql.Identifier(fresh)))
     cursor.execute(
-        sql.SQL(index).format(
-            sql.Identifier(fresh),
-            parts["table"],
-            sql.SQL(operators),
-            sql.Literal(collection["links"]),
-            sql.Literal(collection["build_effort"]),
+        sql.SQL(layout.NEAR).format(
+            concurrently=sql.SQL("CONCURRENTLY"),
+            name=sql.Identifier(fresh),
+            table=parts["table"],
+            operators=sql.SQL(operators),
+            links=sql.Literal(collection["links"]),
+            effort=sql.Literal(collection["build_effort"]),
         )
     )
     cursor.execute(sql.SQL("DROP INDEX IF EXISTS vectors.{}").format(sql.Identifier(f"{name}_near")))
