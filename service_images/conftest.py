@@ -211,13 +211,16 @@ class NatsServer:
         asyncio.run(make())
 
     def put(self, bucket: str, entries: dict[tuple[str, ...], Any]) -> None:
-        """Write entries, each under the key that its parts make."""
+        """Write entries, each under the key that its parts make; None takes one away."""
 
         async def write() -> None:
             connection = await nats.connect(self.url)
             store = await connection.jetstream().key_value(bucket)
             for parts, value in entries.items():
-                await store.put(bus.key(*parts), msgspec.json.encode(value))
+                if value is None:
+                    await store.delete(bus.key(*parts))
+                else:
+                    await store.put(bus.key(*parts), msgspec.json.encode(value))
             await connection.close()
 
         asyncio.run(write())
@@ -250,6 +253,17 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     made = NatsServer(tmp_path / "nats")
     yield made
     made.kill()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedding model with its graph, as the image has it; made once for all tests of a worker."""
+    sys.path.insert(0, str(SOURCES / "embeddings" / "src"))
+    from embeddings.export import export
+
+    folder = tmp_path_factory.mktemp("model")
+    export(folder)
+    return folder
 
 
 @pytest.fixture

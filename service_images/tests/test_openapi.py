@@ -51,10 +51,7 @@ def _application(name: str, more: dict[str, Any], tmp_path: Path) -> Any:
     if name in ("embeddings", "guardrails"):
         more |= {"rpc_port": 0, "host": "127.0.0.1"}
     if name == "embeddings":
-        from embeddings.export import export
-
-        export(tmp_path / "model")
-        more |= {"model_folder": tmp_path / "model", "threads": 1}
+        more["threads"] = 1
     if name == "retriever":
         more["objects_endpoint"] = f"file://{tmp_path}/objects"
         return main.create(made(**more), Flat())
@@ -62,13 +59,15 @@ def _application(name: str, more: dict[str, Any], tmp_path: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def clients(postgres_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], httpx.Client]]:
+def clients(
+    postgres_server: Any, model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], httpx.Client]]:
     """Each service over its own database, once for the module."""
     running: dict[str, Any] = {}
 
     def get(name: str) -> httpx.Client:
         if name not in running:
-            more: dict[str, Any] = {}
+            more: dict[str, Any] = {"model_folder": model_folder} if name == "embeddings" else {}
             if (SOURCES / name / "src" / name / "migrations").exists():
                 more = postgres_server.make_database(name)
                 if name == "retriever":

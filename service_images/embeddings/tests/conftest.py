@@ -14,25 +14,17 @@ sys.path[:0] = [str(SOURCES / "kit" / "src"), str(SOURCES / "embeddings" / "src"
 
 from embeddings.__main__ import EmbeddingsSettings, create  # noqa: E402
 from embeddings.engine import Engine  # noqa: E402
-from embeddings.export import export  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    export(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def engine(model: Path) -> Engine:
-    return Engine(model, 1)
+def engine(model_folder: Path) -> Engine:
+    return Engine(model_folder, 1)
 
 
 @pytest.fixture
-def settings(model: Path) -> EmbeddingsSettings:
-    return EmbeddingsSettings(model_folder=model, threads=1, rpc_port=0, host="127.0.0.1")
+def settings(model_folder: Path) -> EmbeddingsSettings:
+    return EmbeddingsSettings(model_folder=model_folder, threads=1, rpc_port=0, host="127.0.0.1")
 
 
 @pytest.fixture

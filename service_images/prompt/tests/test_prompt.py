@@ -86,6 +86,13 @@ def test_every_variable_that_is_wrong_is_named(prompts: httpx.Client) -> None:
     assert "age" in message and "mail" in message and "name: it is missing" in message
 
 
+@pytest.mark.parametrize("value", ['{"a": "\\u0000"}', '{"\\u0000": 1}', '{"a": [1e999]}'])
+@pytest.mark.parametrize("field", ["config", "variables"])
+def test_what_the_database_cannot_keep_is_refused(prompts: httpx.Client, field: str, value: str) -> None:
+    body = f'{{"name": "p", "prompt": "x", "{field}": {{"x": {value}}}}}'
+    assert prompts.post("/v1/prompts", content=body).status_code == 400
+
+
 def test_a_pattern_that_could_take_for_ever_is_refused(prompts: httpx.Client) -> None:
     schemas = {"x": {"type": "string", "pattern": r"(a+)\1+$"}}
     assert prompts.post("/v1/prompts", json={"name": "p", "prompt": "x", "variables": schemas}).status_code == 400

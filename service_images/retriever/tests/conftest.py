@@ -17,7 +17,6 @@ for part in ("kit", "embeddings", "retriever"):
     sys.path.insert(0, str(SOURCES / part / "src"))
 
 from embeddings.engine import Engine, shortened  # noqa: E402
-from embeddings.export import export  # noqa: E402
 from kit import migrate  # noqa: E402
 from retriever.__main__ import RetrieverSettings, create  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
@@ -41,10 +40,8 @@ class Model:
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    folder = tmp_path_factory.mktemp("model")
-    export(folder)
-    return Engine(folder, 1)
+def engine(model_folder: Path) -> Engine:
+    return Engine(model_folder, 1)
 
 
 @pytest.fixture

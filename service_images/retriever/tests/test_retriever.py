@@ -123,6 +123,13 @@ def test_a_file_that_cannot_be_read_is_said_to_have_failed(
     assert reason in shown["last_error"]["message"]
 
 
+@pytest.mark.parametrize("value", ["1e999", '"\\u0000"'])
+def test_attributes_that_the_database_cannot_keep_are_refused(retriever: httpx.Client, value: str) -> None:
+    store, file = make_store(retriever), upload(retriever, "x")
+    body = f'{{"file_id": "{file}", "attributes": {{"a": {value}}}}}'
+    assert retriever.post(f"/v1/vector_stores/{store}/files", content=body).status_code == 400
+
+
 def test_a_kind_that_is_not_read_is_refused_at_once(retriever: httpx.Client) -> None:
     assert retriever.post("/v1/files", files={"file": ("a.exe", b"MZ")}).status_code == 400
 

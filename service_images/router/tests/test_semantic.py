@@ -13,15 +13,12 @@ SOURCES = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(SOURCES / "embeddings" / "src"))
 
 from embeddings.engine import Engine  # noqa: E402
-from embeddings.export import export  # noqa: E402
 from router.semantic import SemanticCache  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    folder = tmp_path_factory.mktemp("model")
-    export(folder)
-    return Engine(folder, 1)
+def engine(model_folder: Path) -> Engine:
+    return Engine(model_folder, 1)
 
 
 @pytest.fixture

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
-import msgspec
-import nats
 import pytest
-from kit import bus
 from router.__main__ import create
 from router.core import Core
 from router.front import Front
@@ -42,17 +38,7 @@ class Governed:
 
     def write(self, bucket: str, *key: str, **value: Any) -> None:
         """One entry; without a value it goes."""
-
-        async def put() -> None:
-            connection = await nats.connect(self._server.url)
-            store = await connection.jetstream().key_value(bucket)
-            if value:
-                await store.put(bus.key(*key), msgspec.json.encode(value))
-            else:
-                await store.delete(bus.key(*key))
-            await connection.close()
-
-        asyncio.run(put())
+        self._server.put(bucket, {key: value or None})
 
     def status(self, key: str = KEY) -> int:
         """Of one question."""

@@ -113,6 +113,11 @@ def test_every_change_is_in_the_outbox_under_its_actor(acme: httpx.Client, setti
     assert all(data["actor"].startswith("key:") for data in found)
 
 
+def test_a_policy_that_the_database_cannot_keep_is_refused(acme: httpx.Client) -> None:
+    answer = acme.put("/v1/tenants/acme/policy", content='{"policy": {"a": "\\u0000"}}')
+    assert answer.status_code == 400
+
+
 # --- relations ------------------------------------------------------------------------------------
 
 

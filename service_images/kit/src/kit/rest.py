@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,26 @@ def _in_utc(time: datetime) -> datetime:
 
 Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 """A point in time, in UTC."""
+
+
+def _storable(content: dict[str, Any]) -> dict[str, Any]:
+    """JSON that PostgreSQL keeps as it is: it knows no NUL in texts, and no numbers beyond all numbers."""
+    waiting: list[Any] = [content]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting += [*item.keys(), *item.values()]
+        elif isinstance(item, list):
+            waiting += item
+        elif isinstance(item, str) and "\0" in item:
+            raise ValueError("a text holds the character U+0000")
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise ValueError("a number is too large")
+    return content
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_storable)]
+"""Any JSON object, for a column of the type jsonb."""
 
 Query = TypeVar("Query", bound=Model)
 Body = TypeVar("Body")

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from kit.rest import Model
+from kit.rest import JsonObject, Model
 from pydantic import Field
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
@@ -38,9 +38,9 @@ class NewVersion(Model):
     type: Kind = Kind.TEXT
     prompt: Text | Annotated[tuple[Message, ...], Field(min_length=1, max_length=50)]
     """A text, or the messages of a chat; Jinja2 templates, which may include others as "name@label" or "name@3"."""
-    variables: dict[str, Any] = Field(default_factory=dict)
+    variables: JsonObject = Field(default_factory=dict)
     """JSON Schema of each variable; one that is not named is not looked at."""
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: JsonObject = Field(default_factory=dict)
     """Whatever clients want to find beside it: model, temperature."""
     labels: Annotated[tuple[Label, ...], Field(max_length=20)] = ()
     message: Note = ""

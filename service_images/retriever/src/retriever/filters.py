@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from kit.rest import Model
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
-Value = Annotated[str, Field(max_length=512, pattern=r"^[^\x00]*$")] | float | bool
+Value = Annotated[str, Field(max_length=512, pattern=r"^[^\x00]*$")] | FiniteFloat | bool
 Key = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from kit.directory import Scope
-from kit.rest import Model, Moment
+from kit.rest import JsonObject, Model, Moment
 from pydantic import Field
 
 Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -152,7 +152,7 @@ class Objects(Model):
 class Policy(Model):
     """A tenant's guardrails, as the Guardrails service reads them."""
 
-    policy: dict[str, Any]
+    policy: JsonObject
 
 
 class Login(Model):
