@@ -9,10 +9,17 @@ from pydantic import model_validator
 
 from components.config_base import Change, DnsLabel, Resources, Section, first_duplicate, matching, quantity, setting
 from components.config_base import quantity_between as between
+from components.config_managed import S3, Msk, Rds
 from components.config_problems import violation
 
 Storage = Annotated[str, between("64Mi", "64Ti", "10Gi")]
 """The size of a volume as a Kubernetes quantity. It can grow, never shrink."""
+
+
+RDS_KEEP_DAYS, RDS_LEAST = 35, "20Gi"
+"""Limits of RDS with gp3 volumes. Source: Amazon RDS user guide, "Backup retention period", "DB instance storage"."""
+MSK_BROKERS = 3
+"""MSK wants as many brokers in each zone, and a network of the platform's has three zones."""
 
 
 def _quorum(replicas: int, what: str) -> None:
@@ -38,6 +45,15 @@ class Postgres(Section):
     max_connections: int = setting(Change.DISRUPTIVE, "Connections of the server", default=100, ge=20, le=5000)
     pool_size: int = setting(Change.SAFE, "Server connections of each login through the pool", default=10, ge=1, le=500)
     backup: Backup = setting(Change.SAFE, "Base backups", default=Backup())
+    rds: Rds | None = setting(Change.IMMUTABLE, "On Amazon RDS in place of a pod", default=None)
+
+    @model_validator(mode="after")
+    def _rds_takes_it(self) -> Self:
+        if self.rds and self.backup.keep_days > RDS_KEEP_DAYS:
+            raise violation(f"with rds, keepDays at most {RDS_KEEP_DAYS}", f"lower keepDays to {RDS_KEEP_DAYS} or less")
+        if self.rds and quantity(self.storage) < quantity(RDS_LEAST):
+            raise violation(f"with rds, storage at least {RDS_LEAST}", f"set storage to {RDS_LEAST} or more")
+        return self
 
     @model_validator(mode="after")
     def _pool_fits(self) -> Self:
@@ -58,6 +74,13 @@ class Kafka(Section):
     resources: Resources = setting(Change.SAFE, "Of each broker", default=Resources(cpu="250m", memory="1Gi"))
     retention_hours: int = setting(Change.SAFE, "How long events are kept", default=168, ge=1, le=87_600)
     partitions: int = setting(Change.SAFE, "Partitions of each topic; can only grow", default=6, ge=1, le=1000)
+    msk: Msk | None = setting(Change.IMMUTABLE, "On Amazon MSK in place of pods", default=None)
+
+    @model_validator(mode="after")
+    def _msk_takes_it(self) -> Self:
+        if self.msk and self.replicas != MSK_BROKERS:
+            raise violation(f"with msk, {MSK_BROKERS} brokers: one in each zone", f"set replicas to {MSK_BROKERS}")
+        return self
 
     @model_validator(mode="after")
     def _odd(self) -> Self:
@@ -144,6 +167,7 @@ class ObjectStore(Section):
 
     storage: Storage = setting(Change.SAFE, "Volume of the server", default="20Gi")
     resources: Resources = setting(Change.SAFE, "Of the server", default=Resources(cpu="100m", memory="256Mi"))
+    s3: S3 | None = setting(Change.IMMUTABLE, "In Amazon S3 in place of a pod", default=None)
 
 
 class Metric(StrEnum):

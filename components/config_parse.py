@@ -56,6 +56,7 @@ def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
     if local and config.gateway.engine is not GatewayEngine.ENVOY:
         text = "envoy on a developer's machine: Kong is not to be had as a package"
         yield _Conflict(("gateway", "engine"), config.gateway.engine.value, text, "remove engine", ("environment",))
+    yield from _managed_checks(config)
     yield from _service_checks(config)
     yield from _serving_checks(config)
     yield from _routing_checks(config)
@@ -66,6 +67,21 @@ def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
             text = f"at most gateway.requestTimeoutSeconds ({timeout_s})"
             fix = "lower it, or raise the gateway's timeout"
             yield _Conflict(location, model.timeout_seconds, text, fix, ("gateway.requestTimeoutSeconds",))
+
+
+def _managed_checks(config: PlatformConfig) -> Iterator[_Conflict]:
+    """What AWS runs needs a cluster on AWS."""
+    data = config.data
+    asked = (
+        ("postgres", "rds", data.postgres and data.postgres.rds),
+        ("kafka", "msk", data.kafka and data.kafka.msk),
+        ("objectStore", "s3", data.object_store and data.object_store.s3),
+    )
+    for part, field, chosen in asked:
+        if chosen and config.cluster.eks is None:
+            text = "with cluster.kind: eks only, whose pods can reach it"
+            fix = f"remove {field}: the part then runs in pods"
+            yield _Conflict(("data", part, field), "(an object)", text, fix, ("cluster.kind",))
 
 
 def _service_checks(config: PlatformConfig) -> Iterator[_Conflict]:

@@ -16,6 +16,7 @@ from components.ai.model_serving import IMAGES, ModelServing, ModelServingArgs
 from components.ai.service import AiService, AiServiceArgs
 from components.base import SCRAPER, PlatformComponent
 from components.cluster.aws_foundation import AwsFoundation
+from components.cluster.aws_site import AwsSite
 from components.cluster.existing_cluster import ExistingCluster
 from components.cluster.local_cluster import LocalCluster
 from components.cluster.namespace import PlatformNamespace
@@ -49,6 +50,7 @@ class Platform(PlatformComponent):
         images = {name: self._images.reference(name) for name in ("router", "gateway", "inference-sim")}
         stored_names = (*data_layer.images(config.data), *config.services.bundled)
         stored = {name: self._images.reference(name) for name in stored_names}
+        self._site: AwsSite | None = None
         self._cluster, foundation = self._connect()
         space = PlatformNamespace(
             f"{env}-namespace",
@@ -62,7 +64,9 @@ class Platform(PlatformComponent):
         self._namespace = space.namespace
         istio_parts, ready = self._istio()
         after: list[pulumi.Resource] = [space, *ready]
-        self.data = DataLayer(env, config.data, config.cluster.namespace, stored.__getitem__, self._options(after))
+        self.data = DataLayer(
+            env, config.data, config.cluster.namespace, stored.__getitem__, self._site, self._options(after)
+        )
         mesh = {**istio_parts, **self._mesh_policy(ready)}
         served = any(model.serving for model in config.models)
         serving = serving_operators.make(env, self._reused, self._options) if served else {}
@@ -117,6 +121,7 @@ class Platform(PlatformComponent):
         cluster = self._config.cluster
         if cluster.eks is not None:
             foundation = AwsFoundation(f"{self._env}-foundation", self._config, self.child())
+            self._site = foundation.site
             return foundation.provider, foundation.parts
         if cluster.kind is ClusterKind.LOCAL:
             local = LocalCluster(f"{self._env}-cluster", self.child())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pulumi
 
+from components.data.kafka_cluster import SYSTEM_AUTHORITIES
 from components.data.layer import DataLayer
 from components.intents import SERVICES
 
@@ -23,6 +24,7 @@ class Bindings:
     )
     files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
     versions: tuple[pulumi.Input[str], ...] = ()
+    annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
 
 
 def bindings(data: DataLayer, service: str) -> Bindings:
@@ -33,23 +35,30 @@ def bindings(data: DataLayer, service: str) -> Bindings:
     environment: dict[str, pulumi.Input[str]] = {}
     secrets: dict[str, tuple[pulumi.Input[str], str]] = {}
     files: dict[str, pulumi.Input[str]] = {}
+    annotations: Mapping[str, pulumi.Input[str]] = {}
     if intent.database and data.postgres:
         environment["SERVICE_POSTGRES_HOST"] = data.postgres.host
+        environment["SERVICE_POSTGRES_DIRECT_HOST"] = data.postgres.direct
         secrets["SERVICE_POSTGRES_PASSWORD"] = (logins.secret(service), "postgres")
     if (intent.produces or intent.consumes) and data.kafka:
         environment["SERVICE_KAFKA_BOOTSTRAP"] = data.kafka.bootstrap
-        environment["SERVICE_KAFKA_AUTHORITY"] = f"/etc/{service}/{_AUTHORITY}"
         secrets["SERVICE_KAFKA_PASSWORD"] = (logins.secret(service), "kafka")
-        files[_AUTHORITY] = data.kafka.authority
+        environment["SERVICE_KAFKA_AUTHORITY"] = SYSTEM_AUTHORITIES
+        if data.kafka.authority is not None:
+            environment["SERVICE_KAFKA_AUTHORITY"] = f"/etc/{service}/{_AUTHORITY}"
+            files[_AUTHORITY] = data.kafka.authority
     if intent.cache and data.cache:
         environment["SERVICE_CACHE_URL"] = data.cache.url
         secrets["SERVICE_CACHE_PASSWORD"] = (logins.secret(service), "cache")
     if intent.buckets and data.objects:
         environment["SERVICE_OBJECTS_ENDPOINT"] = data.objects.endpoint
-        secrets["SERVICE_OBJECTS_PASSWORD"] = (logins.secret(service), "objects")
+        environment |= {f"SERVICE_OBJECTS_{key}": value for key, value in data.objects.place.items()}
+        annotations = data.objects.annotations.get(service, {})
+        if not data.objects.by_role:
+            secrets["SERVICE_OBJECTS_PASSWORD"] = (logins.secret(service), "objects")
     if (intent.sends or intent.hears or intent.keeps or intent.follows) and data.nats:
         environment["SERVICE_NATS_URL"] = data.nats.url
         secrets["SERVICE_NATS_PASSWORD"] = (logins.secret(service), "nats")
     if not secrets:
         return Bindings()
-    return Bindings(environment, secrets, files, (logins.versions[service],))
+    return Bindings(environment, secrets, files, (logins.versions[service],), annotations)

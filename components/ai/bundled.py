@@ -73,5 +73,6 @@ def make(
         "secrets": {**bound.secrets, **args.get("secrets", {})},
         "files": bound.files,
         "versions": bound.versions,
+        "annotations": bound.annotations,
     }
     return AiService(name, intent(service, config, observability), found, opts)

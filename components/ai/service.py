@@ -57,6 +57,8 @@ class AiServiceArgs(TypedDict):
     """Variables from (Secret, key)."""
     versions: NotRequired[Sequence[pulumi.Input[str]]]
     """Changes with the secrets, and so rolls the pods."""
+    annotations: NotRequired[Mapping[str, pulumi.Input[str]]]
+    """What its account carries, such as the AWS role of its pods."""
 
 
 class AiService(PlatformComponent):
@@ -75,7 +77,10 @@ class AiService(PlatformComponent):
         super().__init__("ai", name, args, opts)
         self._intent, self._namespace, self._args = intent, args["namespace"], args
         k8s.core.v1.ServiceAccount(
-            name, metadata=self._meta(), automount_service_account_token=False, opts=self.child()
+            name,
+            metadata=self._meta(**args.get("annotations", {})),
+            automount_service_account_token=False,
+            opts=self.child(),
         )
         mounts, volumes = self._files(args.get("files", {}))
         deployment = self._deployment(args["image"], mounts, volumes)
@@ -99,7 +104,7 @@ class AiService(PlatformComponent):
             url=self.url,
         )
 
-    def _meta(self, **annotations: str) -> Any:
+    def _meta(self, **annotations: pulumi.Input[str]) -> Any:
         meta: dict[str, Any] = {
             "name": self._intent.name,
             "namespace": self._namespace,

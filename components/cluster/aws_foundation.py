@@ -7,6 +7,7 @@ import pulumi_aws as aws
 import pulumi_kubernetes as k8s
 
 from components.base import PART_OF, PlatformComponent
+from components.cluster.aws_site import AwsSite
 from components.cluster.eks_cluster import EksCluster
 from components.cluster.encryption_key import EncryptionKey
 from components.cluster.gpu_node_pool import GpuNodePool
@@ -23,6 +24,8 @@ class AwsFoundation(PlatformComponent):
     provider: k8s.Provider
     """Talks to the new cluster."""
     parts: dict[str, PlatformComponent]
+    site: AwsSite
+    """What parts need that AWS runs beside the cluster."""
 
     def __init__(self, name: str, config: PlatformConfig, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("cluster", name, {}, opts)
@@ -67,6 +70,16 @@ class AwsFoundation(PlatformComponent):
             on_aws,
         )
         self.provider = cluster.provider
+        self.site = AwsSite(
+            account,
+            eks.account_id,
+            eks.region,
+            network.vpc_id,
+            eks.vpc_cidr,
+            network.private_subnet_ids,
+            key.arn,
+            cluster,
+        )
         self.parts = {"key": key, "network": network, "cluster": cluster}
         pools = config.cluster.gpu_pools
         both = pulumi.ResourceOptions(parent=self, providers={"aws": account, "kubernetes": cluster.provider})

@@ -11,6 +11,7 @@ from components.base import PlatformComponent
 from components.config_base import quantity
 from components.config_data import Cache as CacheConfig
 from components.config_data import Persistence
+from components.data import exporter
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
 from components.intents import SERVICES
@@ -19,7 +20,8 @@ from components.security.logins import Logins
 PART = "cache"
 PORT = 6379
 OWNER = "cache"
-"""The login that may look at the server; only probes and tasks use it."""
+"""The login that may look at the server; only its exporter uses it."""
+_LOOKING = "+ping +info +latency|latest +slowlog|len +slowlog|get"
 
 
 class CacheArgs(TypedDict):
@@ -29,6 +31,7 @@ class CacheArgs(TypedDict):
     image: pulumi.Input[str]
     tasks_image: pulumi.Input[str]
     """An image with the kit in it."""
+    exporters_image: pulumi.Input[str]
     logins: Logins
     destroy_data: bool
 
@@ -60,14 +63,17 @@ class Cache(PlatformComponent):
                         {"redis": PORT},
                         ready={"tcp_socket": {"port": "redis"}},
                     ),
+                    exporter.cache(args["exporters_image"], PORT, OWNER, logins.secret(OWNER)),
                 ),
                 callers=(*users, task_name(PART)),
                 storage=config.storage if config.persistence is Persistence.AOF else "",
+                metrics_port=exporter.CACHE_PORT,
             ),
             ServerInputs(
                 namespace=args["namespace"],
                 destroy_data=args["destroy_data"],
                 files={"redis.conf": settings(config)},
+                versions=[logins.versions[OWNER]],
                 secret_files={"users.acl": pulumi.Output.secret(known.apply(access_list))},
             ),
             self.child(),
@@ -125,6 +131,10 @@ def access_list(passwords: dict[str, str]) -> str:
     lines = ["user default off"]
     for user, password in sorted(passwords.items()):
         digest = hashlib.sha256(password.encode()).hexdigest()
-        keys = "+ping +info" if user == OWNER else f"~{user}:* &{user}:* +@all -@admin -@dangerous"
+        keys = (
+            "+ping +info +latency|latest +slowlog|len +slowlog|get"
+            if user == OWNER
+            else f"~{user}:* &{user}:* +@all -@admin -@dangerous"
+        )
         lines.append(f"user {user} on #{digest} resetkeys resetchannels {keys}")
     return "\n".join(lines) + "\n"

@@ -9,7 +9,7 @@ import pulumi
 
 from components.base import PlatformComponent
 from components.config_data import ChangeDataCapture as ChangeDataCaptureConfig
-from components.data.kafka_cluster import CAPTURE, CONNECT_PREFIX, LOGGING
+from components.data.kafka_cluster import CAPTURE, CONNECT_PREFIX, LOGGING, SYSTEM_AUTHORITIES
 from components.data.postgres_cluster import DIRECT_PORT
 from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
@@ -31,8 +31,8 @@ class ChangeDataCaptureArgs(TypedDict):
     postgres_host: pulumi.Input[str]
     bootstrap: pulumi.Input[str]
     """host:port of Kafka."""
-    authority: pulumi.Input[str]
-    """The certificate (PEM) that Kafka's are signed with."""
+    authority: pulumi.Input[str] | None
+    """The certificate (PEM) that Kafka's are signed with; none: one that everybody knows."""
     brokers: int
 
 
@@ -49,6 +49,7 @@ class ChangeDataCapture(PlatformComponent):
         super().__init__("data", name, {"replicas": config.replicas}, opts)
         logins = args["logins"]
         copies = min(3, args["brokers"])
+        trusted = SYSTEM_AUTHORITIES if args["authority"] is None else f"/etc/{PART}/ca.crt"
         self.server = server = DataServer(
             name,
             ServerIntent(
@@ -77,11 +78,11 @@ class ChangeDataCapture(PlatformComponent):
                 destroy_data=True,
                 files={
                     "connect.properties": pulumi.Output.from_input(args["bootstrap"]).apply(
-                        lambda bootstrap: worker(bootstrap, copies)
+                        lambda bootstrap: worker(bootstrap, copies, trusted)
                     ),
                     "log4j2.yaml": LOGGING,
                     "metrics.yaml": METRICS,
-                    "ca.crt": args["authority"],
+                    **({} if args["authority"] is None else {"ca.crt": args["authority"]}),
                 },
                 mounts={f"/etc/credentials/{CAPTURE}": logins.secret(CAPTURE)},
                 versions=[logins.versions[CAPTURE]],
@@ -114,7 +115,7 @@ class ChangeDataCapture(PlatformComponent):
         )
 
 
-def worker(bootstrap: str, copies: int) -> str:
+def worker(bootstrap: str, copies: int, trusted: str) -> str:
     """A Connect worker's configuration. What it keeps lies in topics, so that workers come and go."""
     login = "org.apache.kafka.common.security.scram.ScramLoginModule required"
     password = f"${{dir:/etc/credentials/{CAPTURE}:kafka}}"
@@ -124,7 +125,7 @@ def worker(bootstrap: str, copies: int) -> str:
         "sasl.mechanism": "SCRAM-SHA-512",
         "sasl.jaas.config": f'{login} username="{CAPTURE}" password="{password}";',
         "ssl.truststore.type": "PEM",
-        "ssl.truststore.location": f"/etc/{PART}/ca.crt",
+        "ssl.truststore.location": trusted,
     }
     lines = {
         "config.providers": "dir,env",
@@ -169,6 +170,10 @@ def connectors(postgres_host: str) -> dict[str, dict[str, str]]:
             "topic.creation.default.partitions": "1",
             "topic.creation.default.replication.factor": "-1",
             "heartbeat.interval.ms": "10000",
+            # A database in which nothing happens writes a word into the log by itself; else its slot would hold on to
+            # all that others write, until there is too much of it. The word itself is no event.
+            "heartbeat.action.query": "SELECT pg_logical_emit_message(true, 'heartbeat', '')",
+            "message.prefix.exclude.list": "heartbeat",
             "plugin.name": "pgoutput",
             "publication.name": "outbox",
             "publication.autocreate.mode": "disabled",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 from typing import Any, TypedDict
@@ -10,8 +11,19 @@ from typing import Any, TypedDict
 import pulumi
 
 from components.base import PlatformComponent
+from components.cluster.aws_site import AwsSite, outlet
 from components.config_data import Kafka
-from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
+from components.data.msk import PORT as MSK_PORT
+from components.data.msk import Msk
+from components.data.server import (
+    DATA_MOUNT,
+    DataServer,
+    Process,
+    ServerInputs,
+    ServerIntent,
+    service_account,
+    task_name,
+)
 from components.data.task import DataTask, TaskInputs
 from components.intents import SERVICES, topics
 from components.security.certificate import Certificate
@@ -25,6 +37,10 @@ TLS_SECRET = "kafka-tls"
 """The brokers' certificate. Whoever holds it may do everything: brokers to each other, and tasks."""
 CONNECT_PREFIX = "connect-"
 """Topics and group of Kafka Connect begin with this."""
+OWNER = "brokers"
+"""The login that may do everything at MSK, where brokers show no certificate of ours; only tasks use it."""
+SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+"""Certificates that the images trust; MSK's are signed by one of them."""
 
 
 class KafkaClusterArgs(TypedDict):
@@ -37,6 +53,8 @@ class KafkaClusterArgs(TypedDict):
     logins: Logins
     capture: bool
     """Whether change data capture writes to it."""
+    site: AwsSite | None
+    """Where MSK is, if the configuration asks for it."""
     destroy_data: bool
 
 
@@ -45,48 +63,98 @@ class KafkaCluster(PlatformComponent):
 
     bootstrap: pulumi.Output[str]
     """host:port for clients, known once topics and rights are there and the check has passed."""
-    authority: pulumi.Output[str]
-    """The certificate (PEM) that clients trust."""
+    authority: pulumi.Output[str] | None
+    """The certificate (PEM) that clients trust; none: one that everybody knows."""
+    server: DataServer | None
 
     def __init__(
         self, name: str, config: Kafka, args: KafkaClusterArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("data", name, {"replicas": config.replicas}, opts)
-        logins, namespace = args["logins"], args["namespace"]
+        self.authority, self.server = None, None
+        users = [s.service for s in SERVICES.values() if s.produces or s.consumes]
+        users += [CAPTURE] if args["capture"] else []
+        if config.msk:
+            bootstrap, task = self._at_msk(config, args, users)
+        else:
+            bootstrap, task = self._in_pods(config, args, users)
+        check = DataTask(f"{name}-provision", task, self.child())
+        self.bootstrap = pulumi.Output.all(bootstrap, check.done).apply(lambda known: known[0])
+        self.finish(
+            {
+                "kind": "Job" if config.msk else "StatefulSet",
+                "namespace": args["namespace"],
+                "name": check.done if config.msk else PART,
+                "probe": "an event is written with all replicas' word for it, and read",
+            },
+            bootstrap=self.bootstrap,
+        )
+
+    def _at_msk(self, config: Kafka, args: KafkaClusterArgs, users: list[str]) -> tuple[pulumi.Output[str], TaskInputs]:
+        """MSK runs the brokers and knows the users; topics and rights are the task's."""
+        site, logins, task = args["site"], args["logins"], task_name(PART)
+        assert site is not None  # the configuration takes msk with a cluster on AWS only
+        msk = Msk(
+            self.name,
+            config,
+            {
+                "site": site,
+                "users": {user: logins.password(user, "kafka") for user in (OWNER, *users)},
+                "destroy_data": args["destroy_data"],
+            },
+            self.child(providers={"aws": site.provider}),
+        )
+        service_account(f"{self.name}-task", args["namespace"], task, self.child())
+        pods = (task, "change-data-capture", *users)
+        outlet(
+            f"{self.name}-outlet", (args["namespace"], f"{PART}-outlet"), pods, (site.network, MSK_PORT), self.child()
+        )
+        inputs = self._task(config, args, users, msk.bootstrap, msk.bootstrap)
+        mounts = {**inputs.mounts, f"/etc/credentials/{OWNER}": logins.secret(OWNER)}
+        environment = {**inputs.environment, "OWNER": OWNER, "AUTHORITY": SYSTEM_AUTHORITIES}
+        return msk.bootstrap, dataclasses.replace(inputs, mounts=mounts, environment=environment)
+
+    def _task(
+        self,
+        config: Kafka,
+        args: KafkaClusterArgs,
+        users: list[str],
+        endpoint: pulumi.Input[str],
+        clients: pulumi.Input[str],
+    ) -> TaskInputs:
+        """Topics, users and rights, as far as they are made in the same way everywhere."""
+        logins = args["logins"]
+        return TaskInputs(
+            namespace=args["namespace"],
+            image=args["tasks_image"],
+            arguments=("kafka",),
+            part=PART,
+            environment={
+                "ENDPOINT": endpoint,
+                "CLIENTS": clients,
+                "PROVISION": json.dumps(wanted(config, args["capture"])),
+            },
+            mounts={f"/etc/credentials/{user}": logins.secret(user) for user in users},
+            versions=tuple(logins.versions[user] for user in users),
+        )
+
+    def _in_pods(
+        self, config: Kafka, args: KafkaClusterArgs, users: list[str]
+    ) -> tuple[pulumi.Output[str], TaskInputs]:
+        """Brokers with volumes, and a certificate of ours."""
+        namespace = args["namespace"]
         certificate = Certificate(
-            f"{name}-certificate",
+            f"{self.name}-certificate",
             {"namespace": namespace, "secret_name": TLS_SECRET, "hosts": hosts(namespace), "client": True},
             self.child(),
         )
-        users = [s.service for s in SERVICES.values() if s.produces or s.consumes]
-        users += [CAPTURE] if args["capture"] else []
-        self.server = server = DataServer(
-            name,
+        self.authority = certificate.authority
+        self.server = DataServer(
+            self.name,
             ServerIntent(
                 name=PART,
                 title="Kafka",
-                processes=(
-                    Process(
-                        PART,
-                        args["image"],
-                        config.resources,
-                        ("broker",),
-                        {
-                            "kafka": CLIENT_PORT,
-                            "controller": CONTROLLER_PORT,
-                            "peers": PEER_PORT,
-                            "metrics": METRICS_PORT,
-                        },
-                        {"CLUSTER_ID": cluster_id(namespace), "CONFIG": f"/etc/{PART}"},
-                        fields={"ZONE": "metadata.labels['topology.kubernetes.io/zone']"},
-                        # It counts as started once it has caught up with the leaders of its partitions, so that a
-                        # rolling restart takes the next broker only then.
-                        started=asking("started"),
-                        ready=asking("ready"),
-                        alive={"tcp_socket": {"port": "kafka"}},
-                        start_s=180,
-                    ),
-                ),
+                processes=(_broker(config, args),),
                 callers=(*users, "change-data-capture", task_name(PART)),
                 replicas=config.replicas,
                 storage=config.storage,
@@ -106,39 +174,30 @@ class KafkaCluster(PlatformComponent):
             ),
             self.child(),
         )
-        bootstrap = server.host.apply(lambda host: f"{host}:{CLIENT_PORT}")
-        peers = server.host.apply(lambda host: f"{host}:{PEER_PORT}")
-        check = DataTask(
-            f"{name}-provision",
-            TaskInputs(
-                namespace=namespace,
-                image=args["tasks_image"],
-                arguments=("kafka",),
-                part=PART,
-                environment={
-                    "ENDPOINT": peers,
-                    "CLIENTS": bootstrap,
-                    "PROVISION": json.dumps(wanted(config, args["capture"])),
-                },
-                mounts={
-                    **{f"/etc/credentials/{user}": logins.secret(user) for user in users},
-                    "/etc/tls": certificate.secret_name,
-                },
-                versions=tuple(logins.versions[user] for user in users),
-            ),
-            self.child(),
-        )
-        self.bootstrap = pulumi.Output.all(bootstrap, check.done).apply(lambda known: known[0])
-        self.authority = certificate.authority
-        self.finish(
-            {
-                "kind": "StatefulSet",
-                "namespace": namespace,
-                "name": PART,
-                "probe": "an event is written with all replicas' word for it, and read",
-            },
-            bootstrap=self.bootstrap,
-        )
+        bootstrap = self.server.host.apply(lambda host: f"{host}:{CLIENT_PORT}")
+        peers = self.server.host.apply(lambda host: f"{host}:{PEER_PORT}")
+        inputs = self._task(config, args, users, peers, bootstrap)
+        mounts = {**inputs.mounts, "/etc/tls": certificate.secret_name}
+        return bootstrap, dataclasses.replace(inputs, mounts=mounts)
+
+
+def _broker(config: Kafka, args: KafkaClusterArgs) -> Process:
+    ports = {"kafka": CLIENT_PORT, "controller": CONTROLLER_PORT, "peers": PEER_PORT, "metrics": METRICS_PORT}
+    return Process(
+        PART,
+        args["image"],
+        config.resources,
+        ("broker",),
+        ports,
+        {"CLUSTER_ID": cluster_id(args["namespace"]), "CONFIG": f"/etc/{PART}"},
+        fields={"ZONE": "metadata.labels['topology.kubernetes.io/zone']"},
+        # It counts as started once it has caught up with the leaders of its partitions, so that a
+        # rolling restart takes the next broker only then.
+        started=asking("started"),
+        ready=asking("ready"),
+        alive={"tcp_socket": {"port": "kafka"}},
+        start_s=180,
+    )
 
 
 def asking(question: str) -> Any:

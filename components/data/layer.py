@@ -7,12 +7,15 @@ from typing import Any
 
 import pulumi
 
-from components.base import PlatformComponent
+from components.base import PART_OF, PlatformComponent
+from components.cluster.aws_site import AwsSite
 from components.config_data import Data
 from components.data.cache import OWNER as CACHE_OWNER
 from components.data.cache import Cache
 from components.data.change_data_capture import ChangeDataCapture
+from components.data.exporter import IMAGE as EXPORTERS
 from components.data.kafka_cluster import CAPTURE, KafkaCluster
+from components.data.kafka_cluster import OWNER as BROKERS_OWNER
 from components.data.nats import OWNER as NATS_OWNER
 from components.data.nats import Nats
 from components.data.object_store import OWNER as OBJECTS_OWNER
@@ -25,11 +28,11 @@ from components.intents import SERVICES
 from components.security.logins import Logins
 
 IMAGES = {
-    "postgres": ("postgres",),
-    "object_store": ("object-store", "data-tasks"),
-    "nats": ("nats", "data-tasks"),
+    "postgres": ("postgres", EXPORTERS),
+    "object_store": ("object-store", "data-tasks", EXPORTERS),
+    "nats": ("nats", "data-tasks", EXPORTERS),
     "kafka": ("kafka", "data-tasks"),
-    "cache": ("cache", "data-tasks"),
+    "cache": ("cache", "data-tasks", EXPORTERS),
     "schema_registry": ("schema-registry", "data-tasks"),
     "change_data_capture": ("kafka", "data-tasks"),
 }
@@ -58,11 +61,13 @@ class DataLayer(PlatformComponent):
         config: Data,
         namespace: str,
         image: Callable[[str], pulumi.Input[str]],
+        site: AwsSite | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """`image` finds an image by its name in the lock."""
+        """`image` finds an image by its name in the lock; `site` is where AWS runs what it is asked to."""
         super().__init__("data", f"{env}-data", {}, opts)
-        self._env, self._config, self._namespace, self._image = env, config, namespace, image
+        self._env, self._config, self._namespace, self._site = env, config, namespace, site
+        self._images = {name: image(name) for name in images(config)}
         self.parts, self.keeps = {}, not config.destroy_data
         systems = login_systems(config)
         self.logins = None
@@ -76,11 +81,16 @@ class DataLayer(PlatformComponent):
         self.servers = {name: server for name, server in found.items() if isinstance(server, DataServer)}
         self.finish({"kind": "", "namespace": namespace, "name": "data", "probe": "the check of every part has passed"})
 
+    def _image(self, name: str) -> pulumi.Input[str]:
+        """An image; none where AWS runs what would be in it."""
+        return self._images.get(name, "")
+
     def _common(self, logins: Logins) -> Any:
         return {
             "namespace": self._namespace,
             "logins": logins,
             "tasks_image": self._image("data-tasks"),
+            "site": self._site,
             "destroy_data": self._config.destroy_data,
         }
 
@@ -88,15 +98,22 @@ class DataLayer(PlatformComponent):
         config, common = self._config, self._common(logins)
         capture = config.change_data_capture is not None
         if config.object_store:
-            owners = {BUCKET: SUPERUSER} if config.postgres else {}
-            args: Any = {**common, "image": self._image("object-store"), "owners": owners}
+            # RDS keeps its backups itself.
+            owners = {BUCKET: SUPERUSER} if config.postgres and not config.postgres.rds else {}
+            args: Any = {
+                **common,
+                "image": self._image("object-store"),
+                "exporters_image": self._image(EXPORTERS),
+                "owners": owners,
+                "prefix": f"{PART_OF}-{self._env}-{self._site.account_id}-" if self._site else "",
+            }
             self.objects = ObjectStore(f"{self._env}-object-store", config.object_store, args, self.child())
             self.parts["object-store"] = self.objects
         if config.nats:
-            args = {**common, "image": self._image("nats")}
+            args = {**common, "image": self._image("nats"), "exporters_image": self._image(EXPORTERS)}
             self.nats = self.parts["nats"] = Nats(f"{self._env}-nats", config.nats, args, self.child())
         if config.cache:
-            args = {**common, "image": self._image("cache")}
+            args = {**common, "image": self._image("cache"), "exporters_image": self._image(EXPORTERS)}
             self.cache = self.parts["cache"] = Cache(f"{self._env}-cache", config.cache, args, self.child())
         if config.kafka:
             args = {**common, "image": self._image("kafka"), "capture": capture}
@@ -111,15 +128,17 @@ class DataLayer(PlatformComponent):
         args: Any = {
             "namespace": self._namespace,
             "image": self._image("postgres"),
+            "exporters_image": self._image(EXPORTERS),
             "logins": logins,
-            "backup_endpoint": self.objects.endpoint if self.objects else "",
+            "objects": self.objects,
+            "site": self._site,
             "callers": ("schema-registry", "change-data-capture"),
             "capture": capture,
             "destroy_data": config.destroy_data,
         }
         self.postgres = PostgresCluster(f"{self._env}-postgres", config.postgres, args, self.child())
         self.parts["postgres"] = self.postgres
-        reached = {**common, "postgres_host": self.postgres.host}
+        reached = {**common, "postgres_host": self.postgres.direct}
         if config.vector_database:
             args = {**reached, "image": self._image("postgres")}
             self.parts["vector-database"] = VectorDatabase(
@@ -146,7 +165,8 @@ class DataLayer(PlatformComponent):
 def login_systems(config: Data) -> dict[str, list[str]]:
     """Which systems each login has a password for, as far as the configuration has them."""
     wanted: dict[str, list[str]] = {
-        SUPERUSER: ["postgres", "objects"],
+        SUPERUSER: ["postgres"] if config.postgres and config.postgres.rds else ["postgres", "objects"],
+        BROKERS_OWNER: ["kafka"] if config.kafka and config.kafka.msk else [],
         REGISTRY: ["postgres"],
         CAPTURE: ["postgres", "kafka"] if config.change_data_capture else [],
         NATS_OWNER: ["nats"],
@@ -163,7 +183,8 @@ def login_systems(config: Data) -> dict[str, list[str]]:
         ]
     there = {
         "postgres": config.postgres,
-        "objects": config.object_store,
+        # Pods come to S3 with a role in place of a password.
+        "objects": None if config.object_store and config.object_store.s3 else config.object_store,
         "nats": config.nats,
         "cache": config.cache,
         "kafka": config.kafka,
@@ -174,4 +195,14 @@ def login_systems(config: Data) -> dict[str, list[str]]:
 
 def images(config: Data) -> list[str]:
     """Names of the images that the configured parts run."""
-    return sorted({image for field, names in IMAGES.items() if getattr(config, field) is not None for image in names})
+    return sorted({name for field in IMAGES if getattr(config, field) is not None for name in _run(config, field)})
+
+
+def _run(config: Data, field: str) -> tuple[str, ...]:
+    """What is left of a part in pods."""
+    elsewhere = {
+        "postgres": config.postgres and config.postgres.rds and ("postgres",),
+        "object_store": config.object_store and config.object_store.s3 and ("data-tasks",),
+        "kafka": config.kafka and config.kafka.msk and ("data-tasks",),
+    }
+    return elsewhere.get(field) or IMAGES[field]

@@ -10,6 +10,7 @@ import pulumi
 from components.base import PlatformComponent
 from components.config_base import quantity
 from components.config_data import Nats as NatsConfig
+from components.data import exporter
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
 from components.intents import SERVICES, DataIntent, key_buckets
@@ -28,6 +29,7 @@ class NatsArgs(TypedDict):
     image: pulumi.Input[str]
     tasks_image: pulumi.Input[str]
     """An image with the kit in it."""
+    exporters_image: pulumi.Input[str]
     logins: Logins
     destroy_data: bool
 
@@ -60,10 +62,12 @@ class Nats(PlatformComponent):
                         ready={"http_get": {"path": "/healthz?js-enabled-only=true", "port": "monitor"}},
                         alive={"http_get": {"path": "/healthz?js-server-only=true", "port": "monitor"}},
                     ),
+                    exporter.nats(args["exporters_image"], MONITOR_PORT),
                 ),
                 callers=(*SERVICES, task_name(PART)),
                 replicas=config.replicas,
                 storage=config.storage,
+                metrics_port=exporter.NATS_PORT,
             ),
             ServerInputs(
                 namespace=args["namespace"],

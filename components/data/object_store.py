@@ -1,15 +1,28 @@
-"""An S3-compatible object store: Versity's gateway over a volume. Backups and uploaded documents."""
+"""Buckets for backups and uploaded documents: Versity's S3 gateway over a volume, or Amazon S3."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TypedDict
 
 import pulumi
 
 from components.base import PlatformComponent
+from components.cluster.aws_site import ANYWHERE, AwsSite, outlet
 from components.config_data import ObjectStore as ObjectStoreConfig
-from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
+from components.config_managed import S3 as S3Config
+from components.data import exporter
+from components.data.s3 import S3
+from components.data.server import (
+    DATA_MOUNT,
+    DataServer,
+    Process,
+    ServerInputs,
+    ServerIntent,
+    service_account,
+    task_name,
+)
 from components.data.task import DataTask, TaskInputs
 from components.intents import SERVICES
 from components.security.logins import Logins
@@ -23,21 +36,33 @@ OWNER = "objects"
 class ObjectStoreArgs(TypedDict):
     """Inputs of an object store."""
 
-    namespace: pulumi.Input[str]
+    namespace: str
     image: pulumi.Input[str]
     tasks_image: pulumi.Input[str]
     """An image with the kit in it."""
+    exporters_image: pulumi.Input[str]
     logins: Logins
     owners: dict[str, str]
     """Buckets beside the services', each with the login that owns it."""
+    site: AwsSite | None
+    """Where S3 is, if the configuration asks for it."""
+    prefix: str
+    """What the names of buckets in S3 begin with."""
     destroy_data: bool
 
 
 class ObjectStore(PlatformComponent):
-    """A server, its buckets, each with its owner, and the proof that an object can be written and read."""
+    """Buckets, each with its owner, and the proof that an object can be written and read."""
 
     endpoint: pulumi.Output[str]
-    """URL inside the cluster, known once the buckets are there."""
+    """URL, known once the buckets are there."""
+    by_role: bool
+    """Whether pods come with a role of AWS' in place of a password."""
+    annotations: Mapping[str, Mapping[str, pulumi.Input[str]]]
+    """What the account of each owner must carry."""
+    place: Mapping[str, str]
+    """PREFIX of the buckets' names and REGION, where they are not the usual."""
+    server: DataServer | None
 
     def __init__(
         self,
@@ -47,10 +72,69 @@ class ObjectStore(PlatformComponent):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("data", name, {"storage": config.storage}, opts)
-        logins, owners = args["logins"], buckets(args["owners"])
-        users = sorted(set(owners.values()))
-        self.server = server = DataServer(
-            name,
+        self.by_role, self.annotations, self.place, self.server = config.s3 is not None, {}, {}, None
+        owners = buckets(args["owners"])
+        endpoint = self._in_s3(config.s3, args, owners) if config.s3 else self._in_pod(config, args, owners)
+        users = [] if self.by_role else [OWNER, *sorted(set(owners.values()))]
+        logins = args["logins"]
+        provisioned = DataTask(
+            f"{name}-provision",
+            TaskInputs(
+                namespace=args["namespace"],
+                image=args["tasks_image"],
+                arguments=("objects",),
+                part=PART,
+                environment={
+                    "ENDPOINT": endpoint,
+                    "PROVISION": json.dumps({"buckets": owners, "by_role": self.by_role, **self.place}),
+                },
+                mounts={f"/etc/credentials/{user}": logins.secret(user) for user in users},
+                versions=tuple(logins.versions[user] for user in users),
+            ),
+            self.child(),
+        )
+        self.endpoint = pulumi.Output.all(endpoint, provisioned.done).apply(lambda known: known[0])
+        self.finish(
+            {
+                "kind": "Job" if self.by_role else "StatefulSet",
+                "namespace": args["namespace"],
+                "name": provisioned.done if self.by_role else PART,
+                "probe": "an object is written and read",
+            },
+            endpoint=self.endpoint,
+        )
+
+    def _in_s3(self, config: S3Config, args: ObjectStoreArgs, owners: dict[str, str]) -> pulumi.Output[str]:
+        """Buckets in S3, roles for who owns them, and a way out to S3 for their pods."""
+        site = args["site"]
+        assert site is not None  # the configuration takes s3 with a cluster on AWS only
+        task = task_name(PART)
+        made = S3(
+            self.name,
+            config,
+            {
+                "site": site,
+                "namespace": args["namespace"],
+                "prefix": args["prefix"],
+                "owners": owners,
+                "prover": task,
+                "destroy_data": args["destroy_data"],
+            },
+            self.child(providers={"aws": site.provider}),
+        )
+        self.annotations, self.place = made.annotations, {"PREFIX": args["prefix"], "REGION": site.region}
+        service_account(f"{self.name}-task", args["namespace"], task, self.child(), made.annotations[task])
+        pods = (task, *owners.values())
+        outlet(f"{self.name}-outlet", (args["namespace"], f"{PART}-outlet"), pods, (ANYWHERE, 443), self.child())
+        return pulumi.Output.all(*made.ready).apply(lambda _: f"https://s3.{site.region}.amazonaws.com")
+
+    def _in_pod(self, config: ObjectStoreConfig, args: ObjectStoreArgs, owners: dict[str, str]) -> pulumi.Output[str]:
+        """A server with a volume."""
+        logins = args["logins"]
+        flags = ("--port", f":{PORT}", "--health", "/healthz", "--quiet", "--iam-dir", f"{DATA_MOUNT}/accounts")
+        told = ("--metrics-service-name", PART, "--metrics-statsd-servers", f"127.0.0.1:{exporter.STATSD}")
+        self.server = DataServer(
+            self.name,
             ServerIntent(
                 name=PART,
                 title="S3 gateway",
@@ -59,55 +143,24 @@ class ObjectStore(PlatformComponent):
                         PART,
                         args["image"],
                         config.resources,
-                        (
-                            "--port",
-                            f":{PORT}",
-                            "--health",
-                            "/healthz",
-                            "--quiet",
-                            "--iam-dir",
-                            f"{DATA_MOUNT}/accounts",
-                            "posix",
-                            f"{DATA_MOUNT}/buckets",
-                        ),
+                        (*flags, *told, "posix", f"{DATA_MOUNT}/buckets"),
                         {"s3": PORT},
                         {"ROOT_ACCESS_KEY_ID": OWNER},
                         {"ROOT_SECRET_ACCESS_KEY": (logins.secret(OWNER), "objects")},
                         ready={"http_get": {"path": "/healthz", "port": "s3"}},
                     ),
+                    exporter.statsd(args["exporters_image"]),
                 ),
-                callers=(*users, task_name(PART)),
+                callers=(*sorted(set(owners.values())), task_name(PART)),
                 storage=config.storage,
+                metrics_port=exporter.STATSD_PORT,
             ),
             ServerInputs(
                 namespace=args["namespace"], destroy_data=args["destroy_data"], versions=[logins.versions[OWNER]]
             ),
             self.child(),
         )
-        endpoint = server.host.apply(lambda host: f"http://{host}:{PORT}")
-        provisioned = DataTask(
-            f"{name}-provision",
-            TaskInputs(
-                namespace=args["namespace"],
-                image=args["tasks_image"],
-                arguments=("objects",),
-                part=PART,
-                environment={"ENDPOINT": endpoint, "PROVISION": json.dumps({"buckets": owners})},
-                mounts={f"/etc/credentials/{user}": logins.secret(user) for user in (OWNER, *users)},
-                versions=tuple(logins.versions[user] for user in (OWNER, *users)),
-            ),
-            self.child(),
-        )
-        self.endpoint = pulumi.Output.all(endpoint, provisioned.done).apply(lambda known: known[0])
-        self.finish(
-            {
-                "kind": "StatefulSet",
-                "namespace": args["namespace"],
-                "name": PART,
-                "probe": "an object is written and read",
-            },
-            endpoint=self.endpoint,
-        )
+        return self.server.host.apply(lambda host: f"http://{host}:{PORT}")
 
 
 def buckets(more: dict[str, str]) -> dict[str, str]:

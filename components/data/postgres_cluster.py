@@ -8,8 +8,12 @@ from typing import TypedDict
 import pulumi
 
 from components.base import PlatformComponent
+from components.cluster.aws_site import AwsSite, outlet
 from components.config_base import Resources, quantity
 from components.config_data import Postgres
+from components.data import exporter
+from components.data.object_store import ObjectStore
+from components.data.rds import Rds
 from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
 from components.intents import SERVICES, with_database
@@ -19,8 +23,11 @@ PART = "postgres"
 DIRECT_PORT, POOL_PORT = 5432, 6432
 SUPERUSER, CAPTURE, REGISTRY = "postgres", "capture", "registry"
 """Logins beside the services': the server's own, change data capture's, the schema registry's."""
+SOCKETS = "/run/postgres"
 BUCKET = "postgres-backup"
 _CHECKED = "registry"
+_POOLS = 2
+"""Pods of the pool where the server is elsewhere: one may go."""
 
 
 class PostgresClusterArgs(TypedDict):
@@ -28,9 +35,12 @@ class PostgresClusterArgs(TypedDict):
 
     namespace: pulumi.Input[str]
     image: pulumi.Input[str]
+    exporters_image: pulumi.Input[str]
     logins: Logins
-    backup_endpoint: pulumi.Input[str]
-    """URL of the object store that gets backups and the write-ahead log; empty: no backup."""
+    objects: ObjectStore | None
+    """Where backups and the write-ahead log go; without one there is no backup."""
+    site: AwsSite | None
+    """Where RDS is, if the configuration asks for it."""
     callers: tuple[str, ...]
     """Parts besides the services with a database that may connect."""
     capture: bool
@@ -42,28 +52,21 @@ class PostgresCluster(PlatformComponent):
     """A server, the databases in it, and the proof that a row can be written and read."""
 
     host: pulumi.Output[str]
-    """DNS name, known once databases and logins are there and the check has passed."""
+    """DNS name of the pool, known once databases and logins are there and the check has passed."""
+    direct: pulumi.Output[str]
+    """DNS name of the server itself, known as soon."""
 
     def __init__(
         self, name: str, config: Postgres, args: PostgresClusterArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("data", name, {"storage": config.storage}, opts)
         logins = args["logins"]
-        backed_up = bool(args["backup_endpoint"])
-        self.server = server = DataServer(
-            name,
-            intent(config, args, backed_up),
-            ServerInputs(
-                namespace=args["namespace"],
-                destroy_data=args["destroy_data"],
-                files={"postgresql.conf": settings(config, backed_up)},
-                mounts={f"/etc/credentials/{SUPERUSER}": logins.secret(SUPERUSER)},
-                versions=[logins.versions[SUPERUSER]],
-                scratch=("/run/postgres",),
-            ),
-            self.child(),
-        )
-        users = [SUPERUSER, REGISTRY, *(s.service for s in with_database()), *([CAPTURE] if args["capture"] else [])]
+        if config.rds:
+            self.server, address = self._at_rds(name, config, args)
+        else:
+            self.server = self._in_pod(name, config, args)
+            address = self.server.host
+        users = [SUPERUSER, *pooled(), *([CAPTURE] if args["capture"] else [])]
         mounts = {f"/etc/credentials/{user}": logins.secret(user) for user in users}
         versions = tuple(logins.versions[user] for user in users)
         provisioned = DataTask(
@@ -73,7 +76,10 @@ class PostgresCluster(PlatformComponent):
                 image=args["image"],
                 arguments=("provision",),
                 part=PART,
-                environment={"PGHOST": server.host, "PROVISION": json.dumps(wanted(args["capture"]))},
+                environment={
+                    "PGHOST": address,
+                    "PROVISION": json.dumps(wanted(args["capture"]) | {"managed": config.rds is not None}),
+                },
                 mounts=mounts,
                 versions=versions,
             ),
@@ -87,7 +93,7 @@ class PostgresCluster(PlatformComponent):
                 arguments=("check",),
                 part=PART,
                 environment={
-                    "PGHOST": server.host,
+                    "PGHOST": self.server.host,
                     "CHECK_DATABASE": _CHECKED,
                     "CHECK_LOGIN": _CHECKED,
                     "CHECK_AFTER": provisioned.done,
@@ -96,7 +102,8 @@ class PostgresCluster(PlatformComponent):
             ),
             self.child(),
         )
-        self.host = pulumi.Output.all(server.host, check.done).apply(lambda known: known[0])
+        self.host = pulumi.Output.all(self.server.host, check.done).apply(lambda known: known[0])
+        self.direct = pulumi.Output.all(address, check.done).apply(lambda known: known[0])
         self.finish(
             {
                 "kind": "StatefulSet",
@@ -107,40 +114,116 @@ class PostgresCluster(PlatformComponent):
             host=self.host,
         )
 
+    def _in_pod(self, name: str, config: Postgres, args: PostgresClusterArgs) -> DataServer:
+        """The server, its pool and who takes backups, in one pod with a volume."""
+        logins, backed_up = args["logins"], args["objects"] is not None
+        return DataServer(
+            name,
+            intent(config, args),
+            ServerInputs(
+                namespace=args["namespace"],
+                destroy_data=args["destroy_data"],
+                files={"postgresql.conf": settings(config, backed_up)},
+                mounts={f"/etc/credentials/{SUPERUSER}": logins.secret(SUPERUSER)},
+                versions=[logins.versions[SUPERUSER]],
+                scratch=(SOCKETS,),
+                annotations=args["objects"].annotations.get(PART, {}) if args["objects"] else {},
+            ),
+            self.child(),
+        )
 
-def intent(config: Postgres, args: PostgresClusterArgs, backed_up: bool) -> ServerIntent:
+    def _at_rds(self, name: str, config: Postgres, args: PostgresClusterArgs) -> tuple[DataServer, pulumi.Output[str]]:
+        """RDS keeps the data; the pool runs in pods, under the name that all know."""
+        site, logins = args["site"], args["logins"]
+        assert site is not None  # the configuration takes rds with a cluster on AWS only
+        rds = Rds(
+            name,
+            config,
+            {
+                "site": site,
+                "user": SUPERUSER,
+                "password": logins.password(SUPERUSER, "postgres"),
+                "destroy_data": args["destroy_data"],
+            },
+            self.child(providers={"aws": site.provider}),
+        )
+        direct = (PART, task_name(PART), *(s.service for s in with_database()), *args["callers"])
+        outlet(
+            f"{name}-outlet", (args["namespace"], f"{PART}-outlet"), direct, (site.network, DIRECT_PORT), self.child()
+        )
+        pool = DataServer(
+            name,
+            ServerIntent(
+                name=PART,
+                title="PgBouncer",
+                processes=(_pool(config, args["image"], pulumi.Output.concat(rds.address, f":{DIRECT_PORT}")),),
+                callers=_callers(args),
+                replicas=_POOLS,
+            ),
+            ServerInputs(
+                namespace=args["namespace"],
+                destroy_data=True,
+                mounts={f"/etc/credentials/{user}": logins.secret(user) for user in pooled()},
+                versions=[logins.versions[user] for user in pooled()],
+            ),
+            self.child(),
+        )
+        return pool, rds.address
+
+
+def pooled() -> list[str]:
+    """The logins that use the pool."""
+    return [REGISTRY, *(service.service for service in with_database())]
+
+
+def _callers(args: PostgresClusterArgs) -> tuple[str, ...]:
+    return (*(service.service for service in with_database()), *args["callers"], task_name(PART))
+
+
+def _pool(config: Postgres, image: pulumi.Input[str], server: pulumi.Input[str] = "") -> Process:
+    """PgBouncer; `server` is host:port, or empty for the one in the same pod."""
+    environment: dict[str, pulumi.Input[str]] = {"POOL_SIZE": str(config.pool_size)}
+    if server:
+        environment |= {"POOL_SERVER": server}
+    return Process(
+        "pool",
+        image,
+        Resources(cpu="50m", memory="64Mi"),
+        ("pool",),
+        {"pool": POOL_PORT},
+        environment,
+        ready={"tcp_socket": {"port": "pool"}},
+        start_s=600,
+    )
+
+
+def intent(config: Postgres, args: PostgresClusterArgs) -> ServerIntent:
     """The server's pod: PostgreSQL, the pool, and who takes base backups."""
-    image, logins = args["image"], args["logins"]
-    bucket: dict[str, pulumi.Input[str]] = {
-        "BACKUP_URL": f"s3://{BUCKET}",
-        "BACKUP_ENDPOINT": args["backup_endpoint"],
-        "AWS_ACCESS_KEY_ID": SUPERUSER,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        # Older S3 gateways do not know the newer checksums that the SDK adds by itself.
-        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
-        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
-    }
-    key = {"AWS_SECRET_ACCESS_KEY": (logins.secret(SUPERUSER), "objects")}
+    image, logins, objects = args["image"], args["logins"], args["objects"]
+    bucket: dict[str, pulumi.Input[str]] = {}
+    key: dict[str, tuple[pulumi.Input[str], str]] = {}
+    if objects:
+        bucket = {
+            "BACKUP_URL": f"s3://{objects.place.get('PREFIX', '')}{BUCKET}",
+            "AWS_DEFAULT_REGION": objects.place.get("REGION", "us-east-1"),
+            # Older S3 gateways do not know the newer checksums that the SDK adds by itself.
+            "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+            "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+            "BACKUP_ENDPOINT": objects.endpoint,
+        }
+    if objects and not objects.by_role:
+        bucket |= {"AWS_ACCESS_KEY_ID": SUPERUSER}
+        key = {"AWS_SECRET_ACCESS_KEY": (logins.secret(SUPERUSER), "objects")}
     server = Process(
         PART,
         image,
         config.resources,
         ("serve",),
         {"postgres": DIRECT_PORT},
-        bucket if backed_up else {},
-        key if backed_up else {},
+        bucket,
+        key,
         # Ready even while the log is replayed would be too early: the pool's probe asks the server itself.
-        ready={"exec_": {"command": ["pg_isready", "-q", "-h", "/run/postgres", "-U", SUPERUSER]}},
-        start_s=600,
-    )
-    pool = Process(
-        "pool",
-        image,
-        Resources(cpu="50m", memory="64Mi"),
-        ("pool",),
-        {"pool": POOL_PORT},
-        {"POOL_SIZE": str(config.pool_size)},
-        ready={"tcp_socket": {"port": "pool"}},
+        ready={"exec_": {"command": ["pg_isready", "-q", "-h", SOCKETS, "-U", SUPERUSER]}},
         start_s=600,
     )
     schedule: dict[str, pulumi.Input[str]] = {
@@ -149,13 +232,18 @@ def intent(config: Postgres, args: PostgresClusterArgs, backed_up: bool) -> Serv
         "BACKUP_KEEP_DAYS": str(config.backup.keep_days),
     }
     backups = Process("backups", image, Resources(cpu="20m", memory="192Mi"), ("backups",), {}, schedule, key)
-    services = tuple(service.service for service in with_database())
     return ServerIntent(
         name=PART,
         title="PostgreSQL",
-        processes=(server, pool, *([backups] if backed_up else [])),
-        callers=(*services, *args["callers"], task_name(PART)),
+        processes=(
+            server,
+            _pool(config, image),
+            *([backups] if objects else []),
+            exporter.postgres(args["exporters_image"], SOCKETS, SUPERUSER),
+        ),
+        callers=_callers(args),
         storage=config.storage,
+        metrics_port=exporter.POSTGRES_PORT,
         stop_seconds=90,
     )
 

@@ -77,6 +77,30 @@ class ServerInputs:
     """Changes with the passwords that are mounted."""
     scratch: tuple[str, ...] = ()
     """Folders that are empty when the pod starts, shared by its containers."""
+    annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    """What its account carries, such as the AWS role of its pods."""
+
+
+def service_account(
+    resource: str,
+    namespace: pulumi.Input[str],
+    name: str,
+    opts: pulumi.ResourceOptions,
+    annotations: Mapping[str, pulumi.Input[str]] | None = None,
+) -> None:
+    """An account for pods of the data layer; none of them speaks to Kubernetes."""
+    meta: Any = {"name": name, "namespace": namespace, "labels": labels(name, "data")}
+    k8s.core.v1.ServiceAccount(
+        resource,
+        metadata=meta | ({"annotations": annotations} if annotations else {}),
+        automount_service_account_token=False,
+        opts=opts,
+    )
+
+
+def claim_spec(storage: str) -> Any:
+    """The spec of a claim of a replica."""
+    return {"access_modes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage}}}
 
 
 def task_name(part: str) -> str:
@@ -100,23 +124,19 @@ class DataServer(PlatformComponent):
         super().__init__("data", name, {"replicas": intent.replicas, "storage": intent.storage}, opts)
         self._intent, self._inputs = intent, inputs
         self.callers, self.metrics_port = (intent.name, *intent.callers), intent.metrics_port
-        for account in (intent.name, task_name(intent.name)):
-            k8s.core.v1.ServiceAccount(
-                f"{name}{account.removeprefix(intent.name)}",
-                metadata=self._meta(account),
-                automount_service_account_token=False,
-                opts=self.child(),
-            )
+        service_account(name, inputs.namespace, intent.name, self.child(), inputs.annotations)
+        service_account(f"{name}-task", inputs.namespace, task_name(intent.name), self.child())
         self._services()
         self._network_policy()
-        if intent.replicas > 1:
-            k8s.policy.v1.PodDisruptionBudget(
-                name,
-                metadata=self._meta(),
-                spec={"max_unavailable": 1, "selector": {"match_labels": selector(intent.name)}},
-                opts=self.child(),
-            )
+        k8s.policy.v1.PodDisruptionBudget(
+            name,
+            metadata=self._meta(),
+            spec={"max_unavailable": 1, "selector": {"match_labels": selector(intent.name)}},
+            opts=self.child(),
+        )
         workload = self._workload()
+        if intent.storage:
+            self._volumes_grow(workload)
         ready = pulumi.Output.all(inputs.namespace, workload.metadata["name"])
         self.host = ready.apply(lambda known: f"{known[1]}.{known[0]}.svc")
         self.finish(
@@ -128,6 +148,20 @@ class DataServer(PlatformComponent):
             },
             host=self.host,
         )
+
+    def _volumes_grow(self, workload: k8s.apps.v1.StatefulSet) -> None:
+        """A StatefulSet's template of claims cannot change: each claim is told its size by itself."""
+        for number in range(self._intent.replicas):
+            claim = f"data-{self._intent.name}-{number}"
+            meta: Any = self._meta(claim) | {"annotations": {"pulumi.com/patchForce": "true"}}
+            spec: Any = claim_spec(self._intent.storage)
+            k8s.core.v1.PersistentVolumeClaimPatch(
+                f"{self.name}-{number}",
+                metadata=meta,
+                spec=spec,
+                # The claim is the StatefulSet's: when the patch goes, it stays as it is.
+                opts=self.child(depends_on=[workload], retain_on_delete=True),
+            )
 
     def _meta(self, name: str = "") -> Any:
         return {
@@ -260,7 +294,7 @@ class DataServer(PlatformComponent):
         }
         claim: Any = {
             "metadata": {"name": "data", "labels": labels(intent.name, "data")},
-            "spec": {"access_modes": ["ReadWriteOnce"], "resources": {"requests": {"storage": intent.storage}}},
+            "spec": claim_spec(intent.storage),
         }
         # A claim outlives the StatefulSet unless the configuration says that data may go with it.
         policy = {"when_deleted": "Delete" if inputs.destroy_data else "Retain", "when_scaled": "Retain"}
@@ -287,7 +321,7 @@ class DataServer(PlatformComponent):
             spec=spec,
             opts=self.child(
                 protect=bool(intent.storage) and not inputs.destroy_data,
-                # A claim's template cannot change; a volume grows by its claim.
+                # The template cannot change; see `_volumes_grow`.
                 ignore_changes=["spec.volumeClaimTemplates"],
                 custom_timeouts={"create": f"{PROGRESS_DEADLINE_S}s", "update": f"{PROGRESS_DEADLINE_S}s"},
             ),

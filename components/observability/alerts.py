@@ -6,28 +6,15 @@ hours 5 %. Source: Google, The Site Reliability Workbook, chapter 5.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from components.observability import alerts_data
+from components.observability.alert import Alert, Panel
 
 BUDGET = 0.001
 """Of all requests in 30 days."""
 _ERRORS = 'sum by (job) (rate(http_server_requests_total{{status=~"5.."}}[{0}])) / sum by (job) (rate(http_server_requests_total[{0}]))'
 _ROUTER = 'sum(rate(router_requests_total{{status=~"5.."}}[{0}])) / sum(rate(router_requests_total[{0}]))'
-
-
-@dataclass(frozen=True)
-class Alert:
-    """One alert."""
-
-    name: str
-    expression: str
-    lasts: str
-    """How long it has to be so."""
-    severity: str
-    """page or ticket."""
-    summary: str
-    part: str
-    """Whose it is; empty: every environment's."""
 
 
 def _burn(expression: str, fast: float, long: str, short: str) -> str:
@@ -62,39 +49,44 @@ ALERTS: tuple[Alert, ...] = (
     Alert("BackupOrTaskFailed", 'kube_job_status_failed{namespace="$namespace"} > 0', "5m", "ticket",
           "{{ $labels.job_name }} has failed; `kubectl logs` tells why.", "data"),
 )  # fmt: skip
-PANELS: tuple[tuple[str, str, str], ...] = (
-    (
+PANELS: tuple[Panel, ...] = (
+    Panel(
         "Requests for models a second, by status",
         "sum by (status) (rate(router_requests_total[$__rate_interval]))",
         "reqps",
     ),
-    (
+    Panel(
         "Attempts at targets that fail",
         'sum by (target) (rate(router_upstream_requests_total{outcome="failed"}[$__rate_interval]))',
         "reqps",
     ),
-    ("Answers from the cache", "sum by (result) (rate(router_cache_requests_total[$__rate_interval]))", "reqps"),
-    ("What Guardrails does", "sum by (direction, action) (rate(router_guardrails_total[$__rate_interval]))", "reqps"),
-    (
+    Panel("Answers from the cache", "sum by (result) (rate(router_cache_requests_total[$__rate_interval]))", "reqps"),
+    Panel(
+        "What Guardrails does", "sum by (direction, action) (rate(router_guardrails_total[$__rate_interval]))", "reqps"
+    ),
+    Panel(
         "Services: requests a second",
         "sum by (job, status) (rate(http_server_requests_total[$__rate_interval]))",
         "reqps",
     ),
-    (
+    Panel(
         "Services: 95th percentile",
         "histogram_quantile(0.95, sum by (job, le) (rate(http_server_request_duration_seconds_bucket[$__rate_interval])))",
         "s",
     ),
-    ("Vectors, by where they came from", "sum by (source) (rate(embeddings_vectors_total[$__rate_interval]))", "reqps"),
-    ("Tokens read, and padding", "sum by (kind) (rate(embeddings_tokens_total[$__rate_interval]))", "short"),
-    ("Volumes: what is left", 'kubelet_volume_stats_available_bytes{namespace="$namespace"}', "bytes"),
+    Panel(
+        "Vectors, by where they came from",
+        "sum by (source) (rate(embeddings_vectors_total[$__rate_interval]))",
+        "reqps",
+    ),
+    Panel("Tokens read, and padding", "sum by (kind) (rate(embeddings_tokens_total[$__rate_interval]))", "short"),
+    Panel("Volumes: what is left", 'kubelet_volume_stats_available_bytes{namespace="$namespace"}', "bytes", "data"),
 )
-"""Title, query, unit."""
 
 
 def rules(namespace: str, parts: frozenset[str]) -> dict[str, Any]:
     """The spec of a PrometheusRule with the alerts of the parts that there are."""
-    wanted = [alert for alert in ALERTS if not alert.part or alert.part in parts]
+    wanted = [alert for alert in (*ALERTS, *alerts_data.ALERTS) if not alert.part or alert.part in parts]
     return {
         "groups": [
             {
@@ -114,18 +106,27 @@ def rules(namespace: str, parts: frozenset[str]) -> dict[str, Any]:
     }
 
 
-def dashboard(namespace: str) -> dict[str, Any]:
-    """A dashboard of Grafana's, two panels a row."""
-    panels: list[dict[str, Any]] = [
+def dashboards(namespace: str, parts: frozenset[str]) -> dict[str, dict[str, Any]]:
+    """Dashboards of Grafana's by their names: the services, and the data layer where there is one."""
+    found = {"cogniforge": _dashboard("cogniforge", "CogniForge", PANELS, namespace, parts)}
+    data = _dashboard("cogniforge-data", "CogniForge: data", alerts_data.PANELS, namespace, parts)
+    return found | ({"cogniforge-data": data} if data["panels"] else {})
+
+
+def _dashboard(
+    uid: str, title: str, panels: tuple[Panel, ...], namespace: str, parts: frozenset[str]
+) -> dict[str, Any]:
+    """Two panels a row."""
+    wanted = [panel for panel in panels if not panel.part or panel.part in parts]
+    drawn: list[dict[str, Any]] = [
         {
             "id": number + 1,
-            "title": title,
+            "title": panel.title,
             "type": "timeseries",
             "gridPos": {"h": 8, "w": 12, "x": 12 * (number % 2), "y": 8 * (number // 2)},
-            "fieldConfig": {"defaults": {"unit": unit}, "overrides": []},
-            "targets": [{"refId": "A", "expr": query.replace("$namespace", namespace)}],
+            "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
+            "targets": [{"refId": "A", "expr": panel.query.replace("$namespace", namespace)}],
         }
-        for number, (title, query, unit) in enumerate(PANELS)
+        for number, panel in enumerate(wanted)
     ]
-    return {"title": "CogniForge", "uid": "cogniforge", "schemaVersion": 39, "time": {"from": "now-6h", "to": "now"},
-            "panels": panels}  # fmt: skip
+    return {"title": title, "uid": uid, "schemaVersion": 39, "time": {"from": "now-6h", "to": "now"}, "panels": drawn}

@@ -28,7 +28,7 @@ class Monitoring(PlatformComponent):
         self._namespace = args["namespace"]
         self._make("PodMonitor", "metrics", pod_monitor())
         self._make("PrometheusRule", "alerts", alerts.rules(args["namespace"], args["parts"]))
-        board = json.dumps(alerts.dashboard(args["namespace"]), indent=1)
+        boards = alerts.dashboards(args["namespace"], args["parts"])
         k8s.core.v1.ConfigMap(
             f"{name}-dashboard",
             metadata={
@@ -36,7 +36,7 @@ class Monitoring(PlatformComponent):
                 "namespace": args["namespace"],
                 "labels": {**labels("monitoring", "observability"), "grafana_dashboard": "1"},
             },
-            data={"cogniforge.json": board},
+            data={f"{board}.json": json.dumps(content, indent=1) for board, content in boards.items()},
             opts=self.child(),
         )
         self.finish(

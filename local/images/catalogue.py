@@ -25,6 +25,7 @@ class ImageName(StrEnum):
     NATS = "nats"
     CACHE = "cache"
     OBJECT_STORE = "object-store"
+    EXPORTERS = "exporters"
     JAVA = "java"
     KAFKA = "kafka"
     SCHEMA_REGISTRY = "schema-registry"
@@ -46,8 +47,8 @@ class Image:
     name: ImageName
     parents: tuple[ImageName, ...] = ()
     """Images named by build arguments (BASE, KIT) in the Containerfile."""
-    tool: ToolName | None = None
-    """A Go program copied into the context."""
+    tools: tuple[ToolName, ...] = ()
+    """Go programs copied into the context."""
     rootfs: bool = False
     """Whether the context holds a Debian root file system."""
     wheels: bool = False
@@ -70,16 +71,17 @@ class Image:
 IMAGES: dict[ImageName, Image] = {
     image.name: image
     for image in (
-        Image(ImageName.PAUSE, tool=ToolName.PAUSE),
+        Image(ImageName.PAUSE, tools=(ToolName.PAUSE,)),
         Image(ImageName.BASE, rootfs=True, runs=False),
         Image(ImageName.KIT, (ImageName.BASE,), wheels=True, sources=True, runs=False),
         Image(ImageName.ROUTER, (ImageName.KIT,), sources=True),
-        Image(ImageName.INFERENCE_SIM, tool=ToolName.INFERENCE_SIM),
+        Image(ImageName.INFERENCE_SIM, tools=(ToolName.INFERENCE_SIM,)),
         Image(ImageName.GATEWAY, (ImageName.BASE,), wheels=True),
         Image(ImageName.POSTGRES, rootfs=True, wheels=True, sources=True),
         Image(ImageName.NATS, (ImageName.BASE,), wheels=True),
         Image(ImageName.CACHE, rootfs=True),
-        Image(ImageName.OBJECT_STORE, (ImageName.BASE,), tool=ToolName.OBJECT_STORE),
+        Image(ImageName.OBJECT_STORE, (ImageName.BASE,), tools=(ToolName.OBJECT_STORE,)),
+        Image(ImageName.EXPORTERS, rootfs=True, tools=(ToolName.NATS_EXPORTER, ToolName.STATSD_EXPORTER)),
         Image(ImageName.JAVA, (ImageName.BASE,), wheels=True, runs=False),
         Image(ImageName.KAFKA, (ImageName.JAVA,), jars=True, sources=True),
         Image(ImageName.SCHEMA_REGISTRY, (ImageName.JAVA,), jars=True),

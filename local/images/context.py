@@ -34,8 +34,8 @@ def assemble(image: Image, folder: Path) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copy(image.folder / "Containerfile", folder)
-    if image.tool:
-        _place(builder.resolve(image.tool), folder / image.tool)
+    for tool in image.tools:
+        _place(builder.resolve(tool), folder / tool)
     if image.rootfs:
         _place(_rootfs(image.folder / "packages.txt"), folder / "rootfs.tar")
     if image.wheels:

@@ -84,8 +84,8 @@ def _own_components(image: Image, context: Path) -> Iterator[Component]:
         yield from _python(context / "wheels")
     if image.jars:
         yield from _java(context)
-    if image.tool:
-        yield from _go(context / image.tool)
+    for tool in image.tools:
+        yield from _go(context / tool)
 
 
 def describe(name: ImageName, digest: str, contexts: dict[ImageName, Path]) -> str:

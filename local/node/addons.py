@@ -64,6 +64,7 @@ def rights() -> list[Manifest]:
             "cogniforge:volume-provisioner",
             ([""], ["persistentvolumes"], [*_READ, "create", "delete", "patch", "update"]),
             ([""], ["persistentvolumeclaims"], [*_READ, "update"]),
+            ([""], ["persistentvolumeclaims/status"], ["patch"]),
             ([""], ["nodes"], _READ),
             ([""], ["events"], ["create", "patch", "update"]),
             (["storage.k8s.io"], ["storageclasses"], _READ),
@@ -87,6 +88,7 @@ def _storage_class() -> Manifest:
         "metadata": meta,
         "provisioner": "cogniforge.dev/local-path",
         "reclaimPolicy": "Delete",
+        "allowVolumeExpansion": True,
         # The volume is made where its first pod is scheduled.
         "volumeBindingMode": "WaitForFirstConsumer",
     }

@@ -28,6 +28,8 @@ class ToolName(StrEnum):
     INFERENCE_SIM = "inference-sim"
     METRICS_SERVER = "metrics-server"
     OBJECT_STORE = "object-store"
+    NATS_EXPORTER = "nats-exporter"
+    STATSD_EXPORTER = "statsd-exporter"
     PAUSE = "pause"
     KWOK = "kwok"
     KONG_CONTROLLER = "kong-controller"
@@ -157,6 +159,22 @@ TOOLS: dict[ToolName, Tool] = {
             "github.com/versity/versitygw",
             ("main.Version={v}",),
             expected_s=90,
+        ),
+        Tool(
+            ToolName.NATS_EXPORTER,
+            "NATS' metrics",
+            "exporters",
+            "github.com/nats-io/prometheus-nats-exporter",
+            "github.com/nats-io/prometheus-nats-exporter",
+            expected_s=55,
+        ),
+        Tool(
+            ToolName.STATSD_EXPORTER,
+            "statsd's metrics",
+            "exporters",
+            "github.com/prometheus/statsd_exporter",
+            "github.com/prometheus/statsd_exporter",
+            expected_s=10,
         ),
         Tool(
             ToolName.KWOK,

@@ -145,7 +145,7 @@ def test_no_password_is_in_a_config_map(environment: str) -> None:
         assert "x" * 40 not in json.dumps(resource.inputs.get("data"), default=str)
 
 
-@pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
+@pytest.mark.parametrize("environment", ["dev", "staging"])
 def test_volumes_outlive_their_servers(environment: str) -> None:
     sets = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind(environment, ":StatefulSet")}
     kept = {n: s["persistentVolumeClaimRetentionPolicy"] for n, s in sets.items() if "volumeClaimTemplates" in s}
@@ -153,17 +153,37 @@ def test_volumes_outlive_their_servers(environment: str) -> None:
     assert all(policy["whenDeleted"] == "Retain" for policy in kept.values())
 
 
-@pytest.mark.parametrize("environment", ["staging", "prod"])
-def test_brokers_are_spread_and_go_one_at_a_time(environment: str) -> None:
-    budgets = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind(environment, ":PodDisruptionBudget")}
+def test_brokers_are_spread_and_go_one_at_a_time() -> None:
+    budgets = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind("staging", ":PodDisruptionBudget")}
     assert budgets["kafka"]["maxUnavailable"] == 1
-    sets = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind(environment, ":StatefulSet")}
+    sets = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind("staging", ":StatefulSet")}
     assert sets["kafka"]["template"]["spec"]["topologySpreadConstraints"]
 
 
 def test_every_data_server_is_in_the_mesh_policy() -> None:
-    policies = {r.inputs["metadata"]["name"] for r in registered("prod") if r.typ.endswith(":AuthorizationPolicy")}
+    policies = {r.inputs["metadata"]["name"] for r in registered("staging") if r.typ.endswith(":AuthorizationPolicy")}
     assert {f"allow-{part}" for part in ("postgres", "kafka", "nats", "cache", "object-store")} <= policies
+
+
+@pytest.mark.parametrize("environment", ["local", "dev", "staging"])
+def test_each_replicas_claim_is_told_its_size(environment: str) -> None:
+    sets = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind(environment, ":StatefulSet")}
+    wanted = {
+        f"data-{name}-{number}": spec["volumeClaimTemplates"][0]["spec"]
+        for name, spec in sets.items()
+        if "volumeClaimTemplates" in spec
+        for number in range(int(spec["replicas"]))
+    }
+    told = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind(environment, ":PersistentVolumeClaimPatch")}
+    assert told == wanted
+
+
+def test_every_data_server_gives_metrics() -> None:
+    for resource in of_kind("local", ":StatefulSet"):
+        pod = resource.inputs["spec"]["template"]
+        port = int(pod["metadata"]["annotations"]["prometheus.io/port"])
+        offered = [p["containerPort"] for c in pod["spec"]["containers"] for p in c["ports"]]
+        assert port in offered, resource.name
 
 
 def test_a_smaller_volume_is_told() -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from components.observability import alerts, monitoring
+from components.observability import alerts, alerts_data, monitoring
+from components.observability.alert import Alert, Panel, metrics
 from tests.unit.test_platform import registered_of, stack_file
 from tests.unit.test_schemas import mistakes
 
 SOURCES = Path(__file__).resolve().parents[2] / "service_images"
-PARTS = frozenset(("kafka", "guardrails", "embeddings", "data"))
+DATA_PARTS = frozenset(("postgres", "kafka", "nats", "cache", "object-store", "schema-registry", "change-data-capture"))
+PARTS = DATA_PARTS | {"guardrails", "embeddings", "data"}
 FOREIGN = {
     "kube_pod_container_status_restarts_total",
     "kubelet_volume_stats_available_bytes",
@@ -20,7 +22,6 @@ FOREIGN = {
     "kube_job_status_failed",
 }
 """Of kube-state-metrics and the kubelet."""
-FUNCTIONS = {"sum", "rate", "increase", "by", "and", "histogram_quantile", "predict_linear"}
 
 
 def ours() -> set[str]:
@@ -33,21 +34,29 @@ def ours() -> set[str]:
     return found
 
 
-def metrics(expression: str) -> set[str]:
-    plain = re.sub(r'"[^"]*"', "", re.sub(r"\[[^]]*\]", "", expression))
-    plain = re.sub(r"\b(by) \([^)]*\)", "", re.sub(r"\{[^}]*\}", "", plain))
-    return set(re.findall(r"[a-z_]{3,}", plain)) - FUNCTIONS
+def asked(alert_list: tuple[Alert, ...], panels: tuple[Panel, ...]) -> dict[str, str]:
+    return {**{a.name: a.expression for a in alert_list}, **{p.title: p.query for p in panels}}
 
 
-EXPRESSIONS = {**{a.name: a.expression for a in alerts.ALERTS}, **{title: query for title, query, _ in alerts.PANELS}}
+SERVICES = asked(alerts.ALERTS, alerts.PANELS)
+DATA = asked(alerts_data.ALERTS, alerts_data.PANELS)
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS.values(), ids=EXPRESSIONS)
+@pytest.mark.parametrize("expression", SERVICES.values(), ids=SERVICES)
 def test_it_asks_for_metrics_that_there_are(expression: str) -> None:
-    asked = metrics(expression)
-    assert asked
-    assert asked <= ours() | FOREIGN
+    found = metrics(expression)
+    assert found
+    assert found <= ours() | FOREIGN
+
+
+@pytest.mark.parametrize("expression", (SERVICES | DATA).values(), ids=SERVICES | DATA)
+def test_brackets_are_closed(expression: str) -> None:
     assert expression.count("(") == expression.count(")") and expression.count("{") == expression.count("}")
+
+
+@pytest.mark.parametrize("part", sorted(DATA_PARTS))
+def test_every_data_part_has_an_alert_and_a_panel(part: str) -> None:
+    assert {part} <= {a.part for a in alerts_data.ALERTS} & {p.part for p in alerts_data.PANELS}
 
 
 def test_alerts_of_parts_that_are_not_there_are_left_out() -> None:
@@ -65,8 +74,13 @@ def test_it_fits_the_operators_schema(kind: str, spec: dict[str, object]) -> Non
 
 
 def test_panels_lie_side_by_side() -> None:
-    places = [(p["gridPos"]["x"], p["gridPos"]["y"]) for p in alerts.dashboard("n")["panels"]]
-    assert len(set(places)) == len(places)
+    for board in alerts.dashboards("n", PARTS).values():
+        places = [(p["gridPos"]["x"], p["gridPos"]["y"]) for p in board["panels"]]
+        assert len(set(places)) == len(places)
+
+
+def test_an_environment_without_data_has_no_board_for_it() -> None:
+    assert set(alerts.dashboards("n", frozenset())) == {"cogniforge"}
 
 
 def test_an_environment_has_them_where_the_operator_is() -> None:

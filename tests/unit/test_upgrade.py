@@ -244,10 +244,16 @@ def test_a_smaller_volume_is_blocked() -> None:
     assert "cannot shrink" in found[0].todo
 
 
-def test_a_larger_volume_comes_with_the_command_for_it() -> None:
+def test_a_larger_volume_grows_with_the_update() -> None:
     found = _found(lambda c: c["data"]["kafka"].update(storage="1Ti"))
-    assert [f.risk for f in found] == [Risk.MANUAL]
-    assert "kubectl patch pvc" in found[0].todo
+    assert [(f.risk, f.todo) for f in found] == [(Risk.SAFE, "")]
+    assert "stays as large" in found[0].way_back
+
+
+@pytest.mark.parametrize(("part", "field"), [("postgres", "rds"), ("kafka", "msk"), ("objectStore", "s3")])
+def test_data_never_moves_to_another_engine_by_the_way(part: str, field: str) -> None:
+    found = _found(lambda c: c["data"][part].pop(field))
+    assert {f.risk for f in found if f.what.startswith(f"data.{part}.{field}")} == {Risk.BLOCKED}
 
 
 def test_a_data_part_more_is_safe_and_one_less_is_blocked() -> None:

@@ -197,6 +197,74 @@ KINDS: dict[str, Kind] = {
         operation=("eks", "AssociateAccessPolicy"),
         replaces=("clusterName", "principalArn", "policyArn", "accessScope"),
     ),
+    "ec2/securityGroup:SecurityGroup": _ec2("security-group", "sg-", "CreateSecurityGroup", "vpcId", "description"),
+    "vpc/securityGroupIngressRule:SecurityGroupIngressRule": _ec2("security-group-rule", "sgr-", "", "securityGroupId"),
+    "rds/subnetGroup:SubnetGroup": Kind(
+        "arn:aws:rds:{region}:{account}:subgrp:{id}",
+        named="name",
+        operation=("rds", "CreateDBSubnetGroup"),
+        replaces=("name",),
+    ),
+    "rds/parameterGroup:ParameterGroup": Kind(
+        "arn:aws:rds:{region}:{account}:pg:{id}",
+        named="name",
+        operation=("rds", "CreateDBParameterGroup"),
+        replaces=("name", "family"),
+    ),
+    "rds/instance:Instance": Kind(
+        "arn:aws:rds:{region}:{account}:db:{id}",
+        named="identifier",
+        operation=("rds", "CreateDBInstance"),
+        replaces=("engine", "username", "storageEncrypted", "kmsKeyId", "dbSubnetGroupName"),
+        outputs=lambda identity, _, region: {
+            "address": f"{identity}.c{_hex(11)}.{region}.rds.amazonaws.com",
+            "status": "available",
+        },
+    ),
+    "msk/configuration:Configuration": Kind(
+        "arn:aws:kafka:{region}:{account}:configuration/{id}",
+        named="name",
+        operation=("kafka", "CreateConfiguration"),
+        replaces=("name", "kafkaVersions"),
+        outputs=lambda *_: {"latestRevision": 1},
+    ),
+    "msk/cluster:Cluster": Kind(
+        "arn:aws:kafka:{region}:{account}:cluster/{id}",
+        named="clusterName",
+        operation=("kafka", "CreateCluster"),
+        replaces=("clusterName", "brokerNodeGroupInfo.clientSubnets", "encryptionInfo.encryptionAtRestKmsKeyArn"),
+        outputs=lambda identity, inputs, region: {
+            "bootstrapBrokersSaslScram": ",".join(
+                f"b-{n + 1}.{identity}.c2.kafka.{region}.amazonaws.com:9096"
+                for n in range(int(inputs.get("numberOfBrokerNodes", 3)))
+            )
+        },
+    ),
+    "msk/scramSecretAssociation:ScramSecretAssociation": Kind(joined=("clusterArn",), replaces=("clusterArn",)),
+    "secretsmanager/secret:Secret": Kind(
+        "arn:aws:secretsmanager:{region}:{account}:secret:{id}",
+        named="name",
+        operation=("secretsmanager", "CreateSecret"),
+        replaces=("name",),
+    ),
+    "secretsmanager/secretVersion:SecretVersion": Kind(
+        joined=("secretId",), operation=("secretsmanager", "PutSecretValue"), replaces=("secretId",)
+    ),
+    "secretsmanager/secretPolicy:SecretPolicy": Kind(joined=("secretArn",), replaces=("secretArn",)),
+    "s3/bucket:Bucket": Kind(
+        "arn:aws:s3:::{id}", named="bucket", operation=("s3", "CreateBucket"), replaces=("bucket",)
+    ),
+    **{
+        f"s3/bucket{part}:Bucket{part[0].upper()}{part[1:]}": Kind(joined=("bucket",), replaces=("bucket",))
+        for part in (
+            "PublicAccessBlock",
+            "OwnershipControls",
+            "ServerSideEncryptionConfiguration",
+            "Versioning",
+            "LifecycleConfiguration",
+            "Policy",
+        )
+    },
     "eks/podIdentityAssociation:PodIdentityAssociation": Kind(
         prefix="a-",
         operation=("eks", "CreatePodIdentityAssociation"),

@@ -88,6 +88,7 @@ func runProvisioner() int {
 	}
 	ctx := server.SetupSignalContext()
 	client := kubernetes.NewForConfigOrDie(config)
+	growClaims(ctx, client)
 	provisioner := controller.NewProvisionController(
 		ctx, client, provisionerName, &localPath{root: *root},
 		controller.LeaderElection(false),

@@ -32,6 +32,10 @@ TLS = "/etc/tls"
 CHECK = "platform.check.v1"
 ITERATIONS = 4096
 """The least that Kafka takes; the passwords are random, not guessable."""
+_EVERYTHING = tuple(
+    {"kind": kind, "name": name, "pattern": "LITERAL", "operation": "ALL"}
+    for kind, name in (("TOPIC", "*"), ("GROUP", "*"), ("BROKER", "kafka-cluster"), ("TRANSACTIONAL_ID", "*"))
+)
 _SETTINGS = ("retention.ms", "min.insync.replicas")
 
 
@@ -42,19 +46,39 @@ def main() -> None:
     asked = wanted()
     copies = asked["topics"][0]["copies"]
     check = {"name": CHECK, "partitions": 1, "copies": copies, "retention.ms": "3600000"}
+    owner = os.environ.get("OWNER", "")
+    if owner:
+        # Where no rule matches, MSK lets every login do everything: one that matches all comes first.
+        _rights(admin, [owner], [{"user": owner, **anything} for anything in _EVERYTHING])
     _topics(admin, [*asked["topics"], check])
-    _users(admin, asked["users"])
+    if not owner:  # MSK has its users from Secrets Manager
+        _users(admin, asked["users"])
     _rights(admin, asked["users"], asked["rights"])
     _check()
 
 
 def _as_owner() -> dict[str, Any]:
+    """By certificate at brokers of ours; by a login at MSK."""
+    if owner := os.environ.get("OWNER"):
+        return _as_user(endpoint(), owner)
     return {
         "bootstrap.servers": endpoint(),
         "security.protocol": "ssl",
         "ssl.ca.location": f"{TLS}/ca.crt",
         "ssl.certificate.location": f"{TLS}/tls.crt",
         "ssl.key.location": f"{TLS}/tls.key",
+        "log_level": 2,
+    }
+
+
+def _as_user(servers: str, user: str) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": servers,
+        "security.protocol": "sasl_ssl",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": user,
+        "sasl.password": password(user, "kafka"),
+        "ssl.ca.location": os.environ.get("AUTHORITY", f"{TLS}/ca.crt"),
         "log_level": 2,
     }
 
@@ -163,15 +187,7 @@ def _refused() -> None:
     if not users:
         return
     user = users[0]
-    login = {
-        "bootstrap.servers": os.environ["CLIENTS"],
-        "security.protocol": "sasl_ssl",
-        "sasl.mechanism": "SCRAM-SHA-512",
-        "sasl.username": user,
-        "sasl.password": password(user, "kafka"),
-        "ssl.ca.location": f"{TLS}/ca.crt",
-        "log_level": 2,
-    }
+    login = _as_user(os.environ["CLIENTS"], user)
     seen = patiently(f"{user} cannot log in", lambda: AdminClient(login).list_topics(timeout=10), KafkaException).topics
     if CHECK in seen:
         raise Problem(f"{user} sees {CHECK}, to which it has no right")

@@ -10,13 +10,15 @@ from typing import Protocol
 
 import urllib3
 from minio import Minio
+from minio.credentials import IamAwsProvider, StaticProvider
 from minio.error import S3Error
 
 from kit.errors import ApiError, ErrorType
 from kit.settings import ServiceSettings
 
 _TIMEOUT_S = 10
-_REGION = "us-east-1"
+_FAILURES = (urllib3.exceptions.HTTPError, ValueError, OSError)
+"""Of the store's connection, and of who hands out a role's credentials."""
 
 
 class Objects(Protocol):
@@ -52,20 +54,21 @@ def _missing() -> ApiError:
 class _S3:
     def __init__(self, settings: ServiceSettings, parts: urllib.parse.SplitResult, bucket: str) -> None:
         pool = urllib3.PoolManager(timeout=urllib3.Timeout(_TIMEOUT_S), retries=urllib3.Retry(2, backoff_factor=0.1))
-        self._bucket = bucket
+        self._bucket = f"{settings.objects_prefix}{bucket}"
+        password = settings.objects_password.get_secret_value()
+        who = StaticProvider(settings.name, password) if password else IamAwsProvider()
         self._client = Minio(
             parts.netloc,
-            access_key=settings.name,
-            secret_key=settings.objects_password.get_secret_value(),
+            credentials=who,
             secure=parts.scheme == "https",
-            region=_REGION,
+            region=settings.objects_region,
             http_client=pool,
         )
 
     async def put(self, name: str, content: bytes) -> None:
         try:
             await asyncio.to_thread(self._client.put_object, self._bucket, name, io.BytesIO(content), len(content))
-        except (S3Error, urllib3.exceptions.HTTPError) as error:
+        except (S3Error, *_FAILURES) as error:
             raise _away(error) from None
 
     async def get(self, name: str) -> bytes:
@@ -81,13 +84,13 @@ class _S3:
             return await asyncio.to_thread(read)
         except S3Error as error:
             raise (_missing() if error.code == "NoSuchKey" else _away(error)) from None
-        except urllib3.exceptions.HTTPError as error:
+        except _FAILURES as error:
             raise _away(error) from None
 
     async def delete(self, name: str) -> None:
         try:
             await asyncio.to_thread(self._client.remove_object, self._bucket, name)
-        except (S3Error, urllib3.exceptions.HTTPError) as error:
+        except (S3Error, *_FAILURES) as error:
             raise _away(error) from None
 
 

@@ -36,6 +36,8 @@ class ServiceSettings(BaseSettings):
     trace_sample_ratio: float = Field(default=1.0, ge=0, le=1)
     postgres_host: str = ""
     """Where the service's database is; its name and login are the service's own."""
+    postgres_direct_host: str = ""
+    """Where the server itself is, if it is not where its pool is."""
     postgres_password: SecretStr = SecretStr("")
     postgres_pool_port: int = 6432
     postgres_port: int = 5432
@@ -53,6 +55,10 @@ class ServiceSettings(BaseSettings):
     objects_endpoint: str = ""
     """URL of the object store; empty: there is none."""
     objects_password: SecretStr = SecretStr("")
+    """Without one, the pod's own AWS role is used."""
+    objects_region: str = "us-east-1"
+    objects_prefix: str = ""
+    """What the names of buckets begin with."""
     tenants: bool = False
     """Whether callers show keys that the User service knows; else whoever the gateway let in may do everything."""
     drain_seconds: int = Field(default=20, ge=0, le=600)
@@ -62,4 +68,5 @@ class ServiceSettings(BaseSettings):
         """How to reach the service's database: through the pool, or the server itself."""
         port = self.postgres_pool_port if pooled else self.postgres_port
         password = self.postgres_password.get_secret_value()
-        return f"postgresql://{self.name}:{password}@{self.postgres_host}:{port}/{self.name}"
+        host = self.postgres_host if pooled else self.postgres_direct_host or self.postgres_host
+        return f"postgresql://{self.name}:{password}@{host}:{port}/{self.name}"

@@ -1,22 +1,24 @@
-"""PgBouncer in front of the server: many clients, few connections. It knows logins by asking the server."""
+"""PgBouncer in front of the server: many clients, few connections.
+
+It knows logins by asking the server in its own pod. One elsewhere does not tell passwords: then they are mounted.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from pgnode.settings import POOL_PORT, PORT, SOCKETS, SUPERUSER, patiently
+from pgnode.settings import CREDENTIALS, POOL_PORT, PORT, SOCKETS, SUPERUSER, password, patiently
 
 CONFIG = """\
 [databases]
-* = host={sockets} port={port}
+* = host={host} port={port}
 [pgbouncer]
 listen_addr = *
 listen_port = {pool_port}
 unix_socket_dir =
 auth_type = scram-sha-256
-auth_user = {user}
-auth_query = SELECT usename, passwd FROM pg_shadow WHERE usename = $1 AND NOT usesuper AND NOT userepl
+{logins}
 pool_mode = transaction
 max_client_conn = {clients}
 default_pool_size = {size}
@@ -27,12 +29,35 @@ log_disconnections = 0
 """
 
 
+ASKING = f"""\
+auth_user = {SUPERUSER}
+auth_query = SELECT usename, passwd FROM pg_shadow WHERE usename = $1 AND NOT usesuper AND NOT userepl"""
+LISTED = """\
+auth_file = {file}
+server_tls_sslmode = require"""
+
+
 def main() -> int:
-    """Never returns when all is well: the process becomes PgBouncer."""
-    patiently(120).close()
+    """Never returns when all is well: the process becomes PgBouncer. POOL_SERVER is host:port of one elsewhere."""
     size, clients = os.environ.get("POOL_SIZE", "10"), os.environ.get("POOL_CLIENTS", "500")
-    file = Path("/tmp/pgbouncer.ini")
+    port = os.environ.get("POOL_PORT", str(POOL_PORT))
+    folder = Path(os.environ.get("POOL_FOLDER", "/tmp"))
+    host, server_port, logins = SOCKETS, str(PORT), ASKING
+    if server := os.environ.get("POOL_SERVER"):
+        host, _, server_port = server.rpartition(":")
+        logins = LISTED.format(file=_listed(folder / "logins"))
+    else:
+        patiently(120).close()
+    file = folder / "pgbouncer.ini"
     file.write_text(
-        CONFIG.format(sockets=SOCKETS, port=PORT, pool_port=POOL_PORT, user=SUPERUSER, clients=clients, size=size)
+        CONFIG.format(host=host, port=server_port, pool_port=port, logins=logins, clients=clients, size=size)
     )
     os.execv("/usr/sbin/pgbouncer", ["/usr/sbin/pgbouncer", str(file)])
+
+
+def _listed(file: Path) -> Path:
+    """Every mounted login and its password, for PgBouncer alone to read."""
+    file.touch(mode=0o600)
+    users = sorted(path.name for path in CREDENTIALS.iterdir())
+    file.write_text("".join(f'"{user}" "{password(user)}"\n' for user in users))
+    return file

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg2 import sql
 
-from pgnode.settings import SUPERUSER, connect, password, patiently, session
+from pgnode.settings import PORT, SUPERUSER, connect, password, patiently, session
 
 OUTBOX = """
 CREATE SCHEMA IF NOT EXISTS events AUTHORIZATION {owner};
@@ -27,32 +27,59 @@ GRANT SELECT ON events.outbox TO {capture};
 """
 
 
+LOST = """
+SELECT slot_name FROM pg_replication_slots
+WHERE slot_name LIKE 'outbox\\_%' AND wal_status = 'lost' AND NOT active
+"""
+"""Slots whose part of the log is gone: nothing can be read by them, and they stand in their connector's way."""
+REPLICATION = "rds_replication"
+"""What a login must be granted at RDS to read the log. Source: Amazon RDS user guide, "Logical replication"."""
+
+
 def main() -> int:
-    """PROVISION holds {"databases": [{"name", "login", "extensions", "outbox"}], "capture": login or ""}."""
-    wanted = json.loads(os.environ["PROVISION"])
-    host = {"host": os.environ["PGHOST"], "password": password(SUPERUSER)}
-    capture = wanted["capture"]
+    """PROVISION holds {"databases": [{"name", "login", "extensions", "outbox"}], "capture": login or "", "managed"}.
+
+    `managed`: nobody is superuser at the server; whoever makes logins and databases may do no more than that.
+    """
+    asked = json.loads(os.environ["PROVISION"])
+    managed, capture = asked.get("managed", False), asked["capture"]
+    user = os.environ.get("PGUSER", SUPERUSER)
+    host = {"host": os.environ["PGHOST"], "port": os.environ.get("PGPORT", PORT), "user": user}
+    host["password"] = password(user)
     with session(patiently(120, **host)) as cursor:
         if capture:
-            _login(cursor, capture, "REPLICATION")
-        for database in wanted["databases"]:
-            _login(cursor, database["login"], "NOREPLICATION")
+            _login(cursor, capture, replication=True, managed=managed)
+            _drop_lost_slots(cursor)
+        for database in asked["databases"]:
+            _login(cursor, database["login"], replication=False, managed=managed)
             _database(cursor, database, capture)
-    for database in wanted["databases"]:
+    for database in asked["databases"]:
         with session(connect(database["name"], **host)) as cursor:
             _inside(cursor, database, capture)
     return 0
 
 
-def _login(cursor: Any, name: str, replication: str) -> None:
+def _drop_lost_slots(cursor: Any) -> None:
+    cursor.execute(LOST)
+    for (name,) in cursor.fetchall():
+        cursor.execute("SELECT pg_drop_replication_slot(%s)", (name,))
+        print(f"{name} was lost and is dropped: its connector begins anew; events between are not told", flush=True)
+
+
+def _login(cursor: Any, name: str, *, replication: bool, managed: bool) -> None:
     cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))
     verb = "ALTER" if cursor.fetchone() else "CREATE"
-    statement = "{} ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE {} PASSWORD {}"
+    # What only a superuser may say is not said where there is none; a new login has none of it anyway.
+    marks = "" if managed else f"NOSUPERUSER NOCREATEDB NOCREATEROLE {'' if replication else 'NO'}REPLICATION"
+    statement = "{} ROLE {} LOGIN {} PASSWORD {}"
     cursor.execute(
-        sql.SQL(statement).format(
-            sql.SQL(verb), sql.Identifier(name), sql.SQL(replication), sql.Literal(password(name))
-        )
+        sql.SQL(statement).format(sql.SQL(verb), sql.Identifier(name), sql.SQL(marks), sql.Literal(password(name)))
     )
+    if managed:
+        # To make what belongs to a login, one has to be able to act as it.
+        cursor.execute(sql.SQL("GRANT {} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE").format(sql.Identifier(name)))
+    if managed and replication:
+        cursor.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(REPLICATION), sql.Identifier(name)))
 
 
 def _database(cursor: Any, database: dict[str, Any], capture: str) -> None:

@@ -18,7 +18,7 @@ REQUEST = DATA / "restore.json"
 """A restore that was asked for: {"until": "<ISO 8601 time>"}."""
 BIN = Path("/opt/postgres/bin")
 SOCKETS = "/run/postgres"
-CREDENTIALS = Path("/etc/credentials")
+CREDENTIALS = Path(os.environ.get("CREDENTIALS", "/etc/credentials"))
 PORT, POOL_PORT = 5432, 6432
 SUPERUSER = "postgres"
 

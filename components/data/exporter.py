@@ -1,0 +1,64 @@
+"""Sidecars that turn a data server's own figures into Prometheus' metrics.
+
+They have no probes: a server must not stop answering because nobody can count how much it does. That one is missing is
+seen by its metrics being away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pulumi
+
+from components.config_base import Resources
+from components.data.server import Process
+
+IMAGE = "exporters"
+NAME = "metrics"
+POSTGRES_PORT, CACHE_PORT, NATS_PORT, STATSD_PORT = 9187, 9121, 7777, 9102
+STATSD = 9125
+"""Where statsd's lines are taken, inside the pod."""
+_RESOURCES = Resources(cpu="10m", memory="48Mi")
+
+
+def postgres(image: pulumi.Input[str], sockets: str, user: str) -> Process:
+    """By the server's socket, as its own user."""
+    return _process(
+        image,
+        ("/usr/bin/prometheus-postgres-exporter", f"--web.listen-address=:{POSTGRES_PORT}"),
+        POSTGRES_PORT,
+        {"DATA_SOURCE_NAME": f"host={sockets} user={user} dbname=postgres sslmode=disable"},
+    )
+
+
+def cache(image: pulumi.Input[str], port: int, user: str, secret: pulumi.Input[str]) -> Process:
+    """As the login that may look at the server, and at no key."""
+    return _process(
+        image,
+        ("/usr/bin/prometheus-redis-exporter", f"-web.listen-address=:{CACHE_PORT}", "-config-command=-"),
+        CACHE_PORT,
+        {"REDIS_ADDR": f"redis://127.0.0.1:{port}", "REDIS_USER": user},
+        {"REDIS_PASSWORD": (secret, "cache")},
+    )
+
+
+def nats(image: pulumi.Input[str], monitor_port: int) -> Process:
+    """By the server's monitoring port."""
+    flags = ("-varz", "-connz", "-jsz=all", "-healthz", "-addr=0.0.0.0", f"-port={NATS_PORT}")
+    return _process(image, ("nats-exporter", *flags, f"http://127.0.0.1:{monitor_port}"), NATS_PORT)
+
+
+def statsd(image: pulumi.Input[str]) -> Process:
+    """For a server that tells statsd."""
+    flags = (f"--statsd.listen-udp=127.0.0.1:{STATSD}", "--statsd.listen-tcp=", f"--web.listen-address=:{STATSD_PORT}")
+    return _process(image, ("statsd-exporter", *flags), STATSD_PORT)
+
+
+def _process(
+    image: pulumi.Input[str],
+    arguments: tuple[str, ...],
+    port: int,
+    environment: Mapping[str, pulumi.Input[str]] | None = None,
+    secrets: Mapping[str, tuple[pulumi.Input[str], str]] | None = None,
+) -> Process:
+    return Process(NAME, image, _RESOURCES, arguments, {"metrics": port}, environment or {}, secrets or {})

@@ -1,0 +1,105 @@
+"""PostgreSQL on Amazon RDS: a server with a standby, backups and encryption, which only the cluster can reach."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import pulumi
+import pulumi_aws as aws
+
+from components.base import PlatformComponent
+from components.cluster.aws_site import AwsSite
+from components.config_base import quantity
+from components.config_data import Postgres
+
+PORT = 5432
+VERSION = "16.10"
+"""Of PostgreSQL; AWS applies newer minor ones. Source: Amazon RDS for PostgreSQL release notes, 2025-09."""
+FAMILY = "postgres16"
+_GIB = 2**30
+
+
+class RdsArgs(TypedDict):
+    """Inputs of a server at RDS."""
+
+    site: AwsSite
+    user: str
+    """Login that makes databases and logins."""
+    password: pulumi.Output[str]
+    destroy_data: bool
+
+
+class Rds(PlatformComponent):
+    """The server, its parameters, subnets and security group."""
+
+    address: pulumi.Output[str]
+    """DNS name; port 5432."""
+
+    def __init__(self, name: str, config: Postgres, args: RdsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("data", name, {"storage": config.storage}, opts)
+        assert config.rds is not None  # only made where the configuration has it
+        site, keeps = args["site"], not args["destroy_data"]
+        group = site.entrance(name, PORT, f"PostgreSQL of {name}", self.child())
+        subnets = aws.rds.SubnetGroup(name, subnet_ids=site.subnet_ids, opts=self.child())
+        parameters = aws.rds.ParameterGroup(
+            name,
+            family=FAMILY,
+            parameters=[
+                {"name": key, "value": value, "apply_method": "pending-reboot"}
+                for key, value in settings(config).items()
+            ],
+            opts=self.child(),
+        )
+        size = -(-int(quantity(config.storage)) // _GIB)
+        instance = aws.rds.Instance(
+            name,
+            identifier=name,
+            engine="postgres",
+            engine_version=VERSION,
+            instance_class=config.rds.instance_class,
+            multi_az=config.rds.standby,
+            storage_type="gp3",
+            allocated_storage=size,
+            storage_encrypted=True,
+            kms_key_id=site.key_arn,
+            username=args["user"],
+            password=args["password"],
+            db_subnet_group_name=subnets.name,
+            vpc_security_group_ids=[group.id],
+            publicly_accessible=False,
+            parameter_group_name=parameters.name,
+            backup_retention_period=config.backup.keep_days,
+            copy_tags_to_snapshot=True,
+            performance_insights_enabled=True,
+            performance_insights_kms_key_id=site.key_arn,
+            enabled_cloudwatch_logs_exports=["postgresql", "upgrade"],
+            auto_minor_version_upgrade=True,
+            allow_major_version_upgrade=False,
+            deletion_protection=keeps,
+            skip_final_snapshot=not keeps,
+            final_snapshot_identifier=f"{name}-final" if keeps else None,
+            delete_automated_backups=not keeps,
+            # A larger volume and another class are wanted now, not in the next window.
+            apply_immediately=True,
+            opts=self.child(protect=keeps, ignore_changes=["engineVersion"]),
+        )
+        self.address = instance.address
+        self.finish(
+            {"kind": "", "namespace": "", "name": name, "probe": "a row is written and read through the pool"},
+            address=self.address,
+        )
+
+
+def settings(config: Postgres) -> dict[str, str]:
+    """Parameters. Memory is left to RDS, which knows the instance class."""
+    return {
+        "max_connections": str(config.max_connections),
+        # Change data capture reads the log; a slot that nobody reads must not fill the volume.
+        "rds.logical_replication": "1",
+        "max_replication_slots": "20",
+        "max_wal_senders": "20",
+        "max_slot_wal_keep_size": str(max(1024, int(quantity(config.storage)) // 2**20 // 4)),
+        "rds.force_ssl": "1",
+        "password_encryption": "scram-sha-256",
+        "log_min_duration_statement": "1000",
+    }

@@ -1,0 +1,218 @@
+"""Alerts and dashboard rows of the data layer, over the metrics that its servers and their exporters give.
+
+Pure data. Where a figure is one of a server's own limits, the alert asks the server for it.
+"""
+
+from __future__ import annotations
+
+from components.observability.alert import Alert, Panel
+
+ALERTS: tuple[Alert, ...] = (
+    Alert("PostgresDown", "pg_up == 0", "1m", "page", "PostgreSQL does not answer its exporter.", "postgres"),
+    Alert(
+        "PostgresConnectionsRunOut",
+        "sum(pg_stat_activity_count) / max(pg_settings_max_connections) > 0.85",
+        "5m",
+        "ticket",
+        "More than 85 % of PostgreSQL's connections are taken: raise maxConnections, or lower poolSize.",
+        "postgres",
+    ),
+    Alert(
+        "PostgresArchivingFails",
+        "increase(pg_stat_archiver_failed_count[15m]) > 0",
+        "15m",
+        "page",
+        "The write-ahead log is not archived: a restore could not go further than to where it stopped.",
+        "postgres",
+    ),
+    Alert(
+        "PostgresSlotFallsBehind",
+        "max by (slot_name) (pg_replication_slots_pg_wal_lsn_diff) > "
+        "scalar(max(pg_settings_max_slot_wal_keep_size_bytes)) / 2",
+        "10m",
+        "page",
+        "{{ $labels.slot_name }} holds on to half of the log that it may: beyond all of it, events are lost. "
+        "See change data capture.",
+        "postgres",
+    ),
+    Alert(
+        "PostgresDeadlocks",
+        "sum by (datname) (increase(pg_stat_database_deadlocks[15m])) > 5",
+        "0m",
+        "ticket",
+        "Transactions in {{ $labels.datname }} wait for one another.",
+        "postgres",
+    ),
+    Alert(
+        "PostgresDataIsDamaged",
+        "sum by (datname) (increase(pg_stat_database_checksum_failures[1h])) > 0",
+        "0m",
+        "page",
+        "A page of {{ $labels.datname }} is not what was written: `forge restore` to before, on a good disk.",
+        "postgres",
+    ),
+    Alert(
+        "KafkaPartitionsOffline",
+        "sum(kafka_controller_offlinepartitionscount) > 0",
+        "1m",
+        "page",
+        "Partitions have no leader: their events are neither taken nor read.",
+        "kafka",
+    ),
+    Alert(
+        "KafkaUnderReplicated",
+        "sum(kafka_replica_manager_underreplicatedpartitions) > 0",
+        "10m",
+        "ticket",
+        "Some events have fewer copies than they should: a broker is away or slow.",
+        "kafka",
+    ),
+    Alert(
+        "KafkaWithoutController",
+        "sum(kafka_controller_activecontrollercount) != 1",
+        "2m",
+        "page",
+        "Kafka has no controller, or two.",
+        "kafka",
+    ),
+    Alert(
+        "CaptureTaskFailed",
+        'sum by (connector) (connect_task_status{status="failed"}) > 0',
+        "2m",
+        "page",
+        "{{ $labels.connector }} has stopped: changes become no events, and the log grows.",
+        "change-data-capture",
+    ),
+    Alert(
+        "CaptureFallsBehind",
+        "max by (server) (debezium_millisecondsbehindsource) > 60000",
+        "10m",
+        "ticket",
+        "Events of {{ $labels.server }} come more than a minute late.",
+        "change-data-capture",
+    ),
+    Alert(
+        "RegistryIsSlow",
+        "histogram_quantile(0.95, sum by (le) (rate(rest_requests_seconds_bucket[10m]))) > 1",
+        "10m",
+        "ticket",
+        "One in twenty questions for a schema takes more than a second.",
+        "schema-registry",
+    ),
+    Alert(
+        "NatsSlowConsumers",
+        "increase(gnatsd_varz_slow_consumers[10m]) > 0",
+        "0m",
+        "ticket",
+        "A service does not take its messages fast enough, and was cut off.",
+        "nats",
+    ),
+    Alert(
+        "NatsStorageRunsOut",
+        "max(gnatsd_varz_jetstream_stats_storage) / max(gnatsd_varz_jetstream_config_max_storage) > 0.85",
+        "10m",
+        "page",
+        "JetStream has less than 15 % of its volume left: raise data.nats.storage.",
+        "nats",
+    ),
+    Alert("CacheDown", "redis_up == 0", "2m", "page", "The cache does not answer its exporter.", "cache"),
+    Alert(
+        "CacheIsTooSmall",
+        "increase(redis_evicted_keys_total[1h]) > 0.5 * sum(redis_db_keys)",
+        "1h",
+        "ticket",
+        "Half of what the cache holds is dropped within an hour: raise data.cache.resources.memory.",
+        "cache",
+    ),
+    Alert(
+        "CacheRefusesConnections",
+        "increase(redis_rejected_connections_total[10m]) > 0",
+        "0m",
+        "ticket",
+        "The cache has no connection left.",
+        "cache",
+    ),
+    Alert(
+        "ObjectStoreFails",
+        'sum(rate(versitygw_failed_count{status=~"5.."}[10m])) > 0.1',
+        "10m",
+        "page",
+        "The object store answers with errors: see its log and its volume.",
+        "object-store",
+    ),
+)
+PANELS: tuple[Panel, ...] = (
+    Panel(
+        "PostgreSQL: transactions a second",
+        "sum by (datname) (rate(pg_stat_database_xact_commit[$__rate_interval]))",
+        "ops",
+        "postgres",
+    ),
+    Panel("PostgreSQL: connections", "sum by (state) (pg_stat_activity_count)", "short", "postgres"),
+    Panel("PostgreSQL: size", "sum by (datname) (pg_database_size_bytes)", "bytes", "postgres"),
+    Panel(
+        "PostgreSQL: log that slots hold on to",
+        "max by (slot_name) (pg_replication_slots_pg_wal_lsn_diff)",
+        "bytes",
+        "postgres",
+    ),
+    Panel(
+        "PostgreSQL: found in memory",
+        "sum by (datname) (rate(pg_stat_database_blks_hit[$__rate_interval])) / "
+        "(sum by (datname) (rate(pg_stat_database_blks_hit[$__rate_interval])) + "
+        "sum by (datname) (rate(pg_stat_database_blks_read[$__rate_interval])))",
+        "percentunit",
+        "postgres",
+    ),
+    Panel("PostgreSQL: age of the archived log", "max(pg_stat_archiver_last_archive_age)", "s", "postgres"),
+    Panel("Kafka: size of topics", "sum by (topic) (kafka_log_size_bytes)", "bytes", "kafka"),
+    Panel(
+        "Kafka: 99th percentile of requests",
+        'max by (request) (kafka_request_p99_milliseconds{request=~"Produce|FetchConsumer"})',
+        "ms",
+        "kafka",
+    ),
+    Panel(
+        "Kafka: partitions that are not as they should be",
+        "sum(kafka_replica_manager_underreplicatedpartitions) + sum(kafka_controller_offlinepartitionscount)",
+        "short",
+        "kafka",
+    ),
+    Panel(
+        "Change data capture: events a second",
+        "sum by (server) (rate(debezium_totalnumberofeventsseen[$__rate_interval]))",
+        "ops",
+        "change-data-capture",
+    ),
+    Panel(
+        "Change data capture: lateness",
+        "max by (server) (debezium_millisecondsbehindsource)",
+        "ms",
+        "change-data-capture",
+    ),
+    Panel(
+        "Schema registry: 95th percentile",
+        "histogram_quantile(0.95, sum by (le) (rate(rest_requests_seconds_bucket[$__rate_interval])))",
+        "s",
+        "schema-registry",
+    ),
+    Panel("NATS: messages a second", "sum(rate(gnatsd_varz_in_msgs[$__rate_interval]))", "ops", "nats"),
+    Panel("NATS: JetStream's volume", "max(gnatsd_varz_jetstream_stats_storage)", "bytes", "nats"),
+    Panel("NATS: values kept", "sum by (stream_name) (jetstream_stream_total_messages)", "short", "nats"),
+    Panel(
+        "Cache: hits",
+        "rate(redis_keyspace_hits_total[$__rate_interval]) / (rate(redis_keyspace_hits_total"
+        "[$__rate_interval]) + rate(redis_keyspace_misses_total[$__rate_interval]))",
+        "percentunit",
+        "cache",
+    ),
+    Panel("Cache: memory", "redis_memory_used_bytes", "bytes", "cache"),
+    Panel("Cache: dropped a second", "rate(redis_evicted_keys_total[$__rate_interval])", "ops", "cache"),
+    Panel(
+        "Object store: calls a second",
+        "sum by (action) (rate(versitygw_success_count[$__rate_interval]))",
+        "ops",
+        "object-store",
+    ),
+    Panel("Object store: read a second", "sum(rate(versitygw_bytes_read[$__rate_interval]))", "Bps", "object-store"),
+)

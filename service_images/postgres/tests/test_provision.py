@@ -1,0 +1,98 @@
+"""Logins, databases and outboxes, made by a superuser and by one who is none, as at RDS."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+SOURCES = Path(__file__).resolve().parents[1] / "src"
+MASTER, CAPTURE, OWNER, OTHER = "master", "capturing", "shop", "diary"
+Provision = Callable[..., None]
+
+
+@pytest.fixture(params=["superuser", "managed"])
+def provision(request: pytest.FixtureRequest, postgres_server: Any, tmp_path: Path) -> Iterator[Provision]:
+    """Runs the task, as a superuser or as somebody who may make logins and databases, and no more."""
+    managed = request.param == "managed"
+    user = MASTER if managed else "postgres"
+    with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as root:
+        if managed:
+            root.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE").format(sql.Identifier(MASTER)))
+            root.execute("CREATE ROLE rds_replication REPLICATION")
+            root.execute(sql.SQL("GRANT rds_replication TO {} WITH ADMIN OPTION").format(sql.Identifier(MASTER)))
+    for login in (user, CAPTURE, OWNER, OTHER):
+        (tmp_path / login).mkdir()
+        (tmp_path / login / "postgres").write_text(f"secret of {login}")
+
+    def run() -> None:
+        # RDS lets its administrators add pgvector; a plain server lets superusers only.
+        extension = "plpgsql" if managed else "vector"
+        databases = [
+            {"name": OWNER, "login": OWNER, "extensions": [extension], "outbox": True},
+            {"name": OTHER, "login": OTHER, "extensions": [], "outbox": False},
+        ]
+        asked = {"databases": databases, "capture": CAPTURE, "managed": managed}
+        variables = {"PGHOST": "127.0.0.1", "PGPORT": str(postgres_server.port), "PGUSER": user}
+        variables |= {"PROVISION": json.dumps(asked), "CREDENTIALS": str(tmp_path), "PYTHONPATH": str(SOURCES)}
+        command = [sys.executable, "-m", "pgnode", "provision"]
+        result = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 0, result.stderr
+
+    yield run
+    with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as root:
+        for database in (OWNER, OTHER):
+            root.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
+        for role in (CAPTURE, OWNER, OTHER, *((MASTER, "rds_replication") if managed else ())):
+            root.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
+
+
+def test_it_can_be_run_again(provision: Provision) -> None:
+    provision()
+    provision()
+
+
+def test_an_owner_writes_its_outbox_and_who_captures_reads_it(provision: Provision, postgres_server: Any) -> None:
+    provision()
+    with psycopg.connect(postgres_server.url(OWNER, OWNER), autocommit=True) as owner:
+        owner.execute("INSERT INTO events.outbox (aggregatetype, aggregateid, type, payload) VALUES ('t','1','x','{}')")
+    with psycopg.connect(postgres_server.url(OWNER, CAPTURE), autocommit=True) as capture:
+        assert capture.execute("SELECT aggregateid FROM events.outbox").fetchall() == [("1",)]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            capture.execute("DELETE FROM events.outbox")
+
+
+def test_nobody_connects_to_anothers_database(provision: Provision, postgres_server: Any) -> None:
+    provision()
+    for database, login in ((OTHER, OWNER), (OWNER, OTHER), (OTHER, CAPTURE)):
+        with pytest.raises(psycopg.OperationalError, match="permission denied"):
+            psycopg.connect(postgres_server.url(database, login))
+
+
+def test_who_captures_may_read_the_log_and_owners_may_not(provision: Provision, postgres_server: Any) -> None:
+    provision()
+    with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as root:
+        found = root.execute(
+            "SELECT rolname, rolreplication OR EXISTS (SELECT 1 FROM pg_auth_members m JOIN pg_roles g"
+            " ON g.oid = m.roleid WHERE m.member = r.oid AND g.rolname = 'rds_replication')"
+            " FROM pg_roles r WHERE rolname = ANY(%s)",
+            ([CAPTURE, OWNER, OTHER],),
+        ).fetchall()
+    assert dict(found) == {CAPTURE: True, OWNER: False, OTHER: False}
+
+
+def test_an_owner_makes_tables_and_nothing_beyond(provision: Provision, postgres_server: Any) -> None:
+    provision()
+    with psycopg.connect(postgres_server.url(OTHER, OTHER), autocommit=True) as owner:
+        owner.execute("CREATE TABLE notes (id int)")
+        for forbidden in ("CREATE ROLE thief", "CREATE DATABASE loot"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                owner.execute(forbidden)

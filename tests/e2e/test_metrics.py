@@ -1,0 +1,32 @@
+"""What alerts and dashboards of the data layer ask for is what its servers give."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+
+import httpx
+import pytest
+from kubernetes import client
+
+from components.observability import alerts_data
+from components.observability.alert import metrics
+
+pytestmark = pytest.mark.e2e
+ASKED: dict[str, set[str]] = {}
+for _alert in alerts_data.ALERTS:
+    ASKED.setdefault(_alert.part, set()).update(metrics(_alert.expression))
+for _panel in alerts_data.PANELS:
+    ASKED.setdefault(_panel.part, set()).update(metrics(_panel.query))
+
+
+@pytest.mark.parametrize("part", sorted(ASKED))
+def test_a_server_gives_what_is_asked_of_it(api: client.ApiClient, part: str) -> None:
+    pod = client.CoreV1Api(api).read_namespaced_pod(f"{part}-0", "cogniforge")
+    port, address = pod.metadata.annotations["prometheus.io/port"], pod.status.pod_ip
+    if part == "object-store":  # what never failed is not counted
+        with contextlib.suppress(httpx.HTTPError):
+            httpx.get(f"http://{address}:7070/no-such-bucket/x", trust_env=False)
+    text = httpx.get(f"http://{address}:{port}/metrics", trust_env=False, timeout=30).text
+    given = set(re.findall(r"^([a-zA-Z_][a-zA-Z0-9_]*)[ {]", text, re.MULTILINE))
+    assert ASKED[part] - given == set()
