@@ -146,6 +146,14 @@ PARTS: dict[str, Part] = {
 
 
 TRANSITIONS: dict[str, tuple[Transition, ...]] = {
+    "image nats": (
+        Transition(
+            "2.14", "2.15", Risk.SAFE, "JetStream's files are read by both; drilled in tests/e2e with values kept"
+        ),
+        Transition(
+            "2.15", "2.14", Risk.MANUAL, "JetStream's files are read by both; newer settings of streams are lost"
+        ),
+    ),
     "kubernetes": (
         Transition(
             "1.32",

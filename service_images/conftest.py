@@ -139,6 +139,12 @@ class PostgresServer:
 
 
 @pytest.fixture(scope="session")
+def postgres_class() -> type[PostgresServer]:
+    """For tests that need a server of their own."""
+    return PostgresServer
+
+
+@pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """A server for all tests of a worker."""
     with socket.socket() as probe:

@@ -25,7 +25,7 @@ def intent(config: PlatformConfig) -> ServiceIntent:
     router, observability = config.services.router, config.observability
     served = any(model.serving for model in config.models)
     callers = ("gateway", *(["retriever"] if config.services.retriever else []))
-    asked = ("guardrails", "embeddings")
+    asked = ("guardrails", "embeddings", "prompt")
     more = {f"SERVICE_{name.upper()}": rpc_address(config, name) for name in asked}
     return intent_for(router.replicas, router.resources, served, observability, callers, more)
 

@@ -14,7 +14,7 @@ from components.config_data import Postgres
 from components.data import exporter
 from components.data.object_store import ObjectStore
 from components.data.rds import Rds
-from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
+from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
 from components.intents import SERVICES, with_database
 from components.security.logins import Logins
@@ -225,6 +225,8 @@ def intent(config: Postgres, args: PostgresClusterArgs) -> ServerIntent:
         # Ready even while the log is replayed would be too early: the pool's probe asks the server itself.
         ready={"exec_": {"command": ["pg_isready", "-q", "-h", SOCKETS, "-U", SUPERUSER]}},
         start_s=600,
+        # Asked to end, a server waits for its clients; "fast" ends their transactions and writes everything down.
+        stop=("/opt/postgres/bin/pg_ctl", "-D", f"{DATA_MOUNT}/cluster", "-m", "fast", "-t", "80", "stop"),
     )
     schedule: dict[str, pulumi.Input[str]] = {
         **bucket,

@@ -40,6 +40,8 @@ class Process:
     """A startup probe's action, where being started is more than being ready."""
     start_s: int = 120
     """How long it may take to be ready for the first time."""
+    stop: tuple[str, ...] = ()
+    """What stops it, where being asked to end (SIGTERM) means to wait for every client."""
     alive: Any = None
     """A liveness probe's action, where it is another one; by default none is used beside readiness."""
 
@@ -262,6 +264,7 @@ class DataServer(PlatformComponent):
                     "failure_threshold": 6,
                 },
             }
+        stopping = {"lifecycle": {"pre_stop": {"exec_": {"command": list(process.stop)}}}} if process.stop else {}
         return {
             "name": process.name,
             "image": process.image,
@@ -275,6 +278,7 @@ class DataServer(PlatformComponent):
             "security_context": restricted(),
             "volume_mounts": mounts,
             **probes,
+            **stopping,
         }
 
     def _workload(self) -> k8s.apps.v1.StatefulSet:

@@ -42,10 +42,16 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """One transaction: committed at the end, rolled back on an error. Raises ApiError(503) without a database."""
+        """One transaction: committed at the end, rolled back on an error.
+
+        Raises ApiError(503) without a database, and ApiError(507) where its volume is full.
+        """
         try:
             async with self._pool.connection() as connection:
                 yield connection
+        except psycopg.errors.DiskFull:
+            message = "The database's volume is full; nothing was changed. A larger one is data.postgres.storage."
+            raise ApiError(507, message, ErrorType.SERVER, code="storage_full") from None
         except (PoolTimeout, psycopg.OperationalError):
             message = "The database does not answer now; nothing was changed."
             raise ApiError(503, message, ErrorType.SERVER, code="unavailable") from None

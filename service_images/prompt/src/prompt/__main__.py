@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kit import service
+from kit import rpc, service
 from kit.bus import Bus
 from kit.cache import Cache
 from kit.database import Database
@@ -10,6 +10,7 @@ from kit.settings import ServiceSettings
 from starlette.applications import Starlette
 
 from prompt.api import Api
+from prompt.calls import Calls
 from prompt.rendering import Renderer
 from prompt.store import Told
 
@@ -26,11 +27,13 @@ def create(settings: PromptSettings) -> Starlette:
     nats = Bus(settings) if settings.nats_url else None
     told = Told(database, nats) if nats else None
     callers = service.callers(settings)
+    api = Api(database, told, Renderer(cache))
+    calls = rpc.Server(settings.rpc_port, Calls(api).add, host=settings.host)
     return service.create(
         "Prompt",
-        Api(database, told, Renderer(cache)).operations(),
+        api.operations(),
         database=database,
-        beside=[part for part in (told, callers) if part],
+        beside=[part for part in (told, callers, calls) if part],
         close=[cache.close, *([nats.close] if nats else [])],
         authenticate=callers.authenticate if callers else None,
     )

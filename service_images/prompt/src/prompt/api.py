@@ -204,7 +204,10 @@ class Api:
 
     async def render(self, call: Call[Any, Asked]) -> Rendered:
         """By number, label or split; the one in production where nothing is said."""
-        wanted, tenant, name = call.body, call.caller.tenant, call.path["name"]
+        return await self.rendered(call.caller.tenant, call.path["name"], call.body)
+
+    async def rendered(self, tenant: str, name: str, wanted: Asked) -> Rendered:
+        """For whoever may see the tenant's prompts. Raises ApiError."""
         if sum(which is not None for which in (wanted.version, wanted.label, wanted.split)) > 1:
             raise ApiError(400, "one of version, label and split", param="label")
         async with self._database.transaction() as connection:

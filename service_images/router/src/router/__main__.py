@@ -41,6 +41,8 @@ class RouterSettings(ServiceSettings):
     """host:port of Guardrails' gRPC; empty: nobody looks at what goes to models."""
     embeddings: str = ""
     """host:port of the Embeddings service's gRPC; empty: nobody says what texts mean."""
+    prompt: str = ""
+    """host:port of Prompt's gRPC; empty: requests cannot name stored prompts."""
     discover: bool = False
     """Whether models that KServe serves in this namespace are found and followed."""
 
@@ -126,6 +128,12 @@ def main() -> int:
         from router.semantic import SemanticCache
 
         core.semantic = SemanticCache(settings.embeddings)
+    if settings.prompt:
+        from router.prompts import Prompts
+
+        core.prompts = Prompts(settings.prompt)
+        if settings.nats_url:
+            followers.append(core.prompts.labels(settings.nats_url, bus.options(settings)))
     if settings.kafka_bootstrap:
         from kit import kafka
 

@@ -49,6 +49,8 @@ class Admission(Answer):
     leads = False  # whether others wait for the answer to this request
     meaning: tuple[bytes, Any] | None = None
     """What was asked, as a vector, and all that has to be equal."""
+    prompt_version = ""
+    """The stored prompt that is in it, as "name@version"."""
     guard_required = False
     guarded_action = ""
     """What Guardrails has done about the request."""
@@ -85,7 +87,31 @@ class Admission(Answer):
         self.deadline = now + route.route.timeout_seconds
         if wait := account.ask(now):
             self._limit("rate_limit_exceeded", "Too many requests a minute.", wait)
-        if route.route.guardrails is not Guardrails.OFF and core.guard is not None:
+        if ask.prompt and self.upstream_path in payload.STORED:
+            core.begin(self)
+            self.beside(self._fill(account, route))
+            return
+        self._looked_at(account, route, ask)
+
+    async def _fill(self, account: Account, route: RouteState) -> None:
+        """Put a stored prompt in front of what was sent."""
+        from router import prompts
+
+        if self.core.prompts is None:
+            message = "prompt: stored prompts are not available here."
+            raise ApiError(400, message, param="prompt", code="unsupported")
+        content = prompts.decode(self.body)
+        found = await self.core.prompts.render(self, content)
+        if self.response_complete or self.disconnected:
+            return
+        self.prompt_version = found.version
+        self.body = prompts.encode(prompts.filled(self.upstream_path, content, found))
+        self.ask = ask = payload.read(self.upstream_path, self.body)
+        self._looked_at(account, route, ask)
+
+    def _looked_at(self, account: Account, route: RouteState, ask: usage.Ask) -> None:
+        """By Guardrails, where the route wants it."""
+        if route.route.guardrails is not Guardrails.OFF and self.core.guard is not None:
             self._look_at_input(account, route)
             return
         self._admitted(account, route, ask)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from router.front import Front
     from router.guard import Guard
     from router.metering import Metering
+    from router.prompts import Prompts
     from router.semantic import SemanticCache
 
 log = logs.get("router.core")
@@ -47,6 +48,8 @@ class Core:
         self.cache = ResponseCache()
         self.semantic: SemanticCache | None = None
         """Answers by what was meant; none: nobody says what texts mean."""
+        self.prompts: Prompts | None = None
+        """Who renders stored prompts; none: nobody."""
         self.in_flight: set[Exchange] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._recent: OrderedDict[bytes, tuple[str, str]] = OrderedDict()

@@ -106,6 +106,8 @@ class Measures:
         span.set_attribute("gen_ai.operation.name", exchange.operation)
         if exchange.model:
             span.set_attribute("gen_ai.request.model", exchange.model)
+        if exchange.prompt_version:
+            span.set_attribute("gen_ai.prompt.name", exchange.prompt_version)
         if exchange.used is not None:
             span.set_attribute("gen_ai.usage.input_tokens", exchange.used[0])
             span.set_attribute("gen_ai.usage.output_tokens", exchange.used[1])

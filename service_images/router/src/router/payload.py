@@ -22,6 +22,8 @@ PATHS = frozenset((*(path.encode() for path in _TEXT), b"/v1/completions", anthr
 TEXTS = {path: path.decode() for path in PATHS}
 OPERATIONS = {"/v1/embeddings": "embeddings", "/v1/completions": "text_completion"}
 """What OpenTelemetry's conventions call them; all others are "chat"."""
+STORED = frozenset((CHAT, b"/v1/responses"))
+"""Where a request may name a stored prompt."""
 _ASKED = b',"stream_options":{"include_usage":true}}'
 
 
@@ -47,6 +49,8 @@ def read(path: bytes, body: bytes) -> usage.Ask:
         raise ApiError(400, f"{param or 'body'}: {text}", param=param, code="invalid_value") from None
     if not ask.model:
         raise ApiError(400, "model: must not be empty.", param="model", code="invalid_value")
+    if path in STORED and bytes(ask.prompt).lstrip()[:1] == b"{" and not (ask.messages or ask.input):
+        return ask  # the stored prompt is all there is
     field = _TEXT.get(path.decode(), "prompt")
     given = bytes(getattr(ask, field)).strip()
     if field == "messages" and (given[:1] != b"[" or given[1:].strip() == b"]"):

@@ -1,0 +1,49 @@
+"""Prompt's gRPC method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from cogniforge.prompt.v1 import prompt_pb2 as messages
+from cogniforge.prompt.v1 import prompt_pb2_grpc as service
+from kit import rpc
+from kit.errors import ApiError
+from pydantic import ValidationError
+
+from prompt.api import Api
+from prompt.models import Asked
+
+
+class Calls(service.PromptServiceServicer):
+    """For services."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def add(self, server: Any) -> None:
+        """To a server."""
+        service.add_PromptServiceServicer_to_server(self, server)  # pyright: ignore[reportUnknownMemberType]
+
+    @rpc.answers
+    async def Render(self, request: messages.RenderRequest) -> messages.RenderResponse:
+        """As the REST operation does."""
+        which = request.WhichOneof("which")
+        chosen = {which: getattr(request, which)} if which else {}
+        try:
+            variables = msgspec.json.decode(request.variables) if request.variables else {}
+            asked = Asked.model_validate({**chosen, "user": request.user, "variables": variables})
+        except msgspec.DecodeError as error:
+            raise ApiError(400, f"variables: {error}", param="variables") from None
+        except ValidationError as error:
+            raise ApiError(400, "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())[:500]) from None
+        found = await self._api.rendered(request.tenant, request.name, asked)
+        said = (
+            [("system", found.prompt)] if isinstance(found.prompt, str) else [(m.role, m.content) for m in found.prompt]
+        )
+        return messages.RenderResponse(
+            version=found.version,
+            label=found.label,
+            messages=[messages.Message(role=role, content=content) for role, content in said],
+            config=msgspec.json.encode(found.config),
+        )

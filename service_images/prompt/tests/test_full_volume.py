@@ -1,0 +1,73 @@
+"""A database whose volume is full: a clear error, nothing acknowledged is lost, and it goes on with more room."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from kit import migrate
+from prompt.__main__ import PromptSettings, create
+from starlette.testclient import TestClient
+
+SMALL, LARGE = "110m", "400m"
+"""An empty server takes 56 MB."""
+
+
+@pytest.fixture
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file system of its own, in memory."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a file system of a given size")
+    folder = tmp_path_factory.mktemp("volume")
+    for parent in folder.parents:  # the server's user has to reach it
+        if str(parent).startswith("/tmp/") and parent.stat().st_uid == os.geteuid():
+            parent.chmod(parent.stat().st_mode | 0o011)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def server(volume: Path, postgres_class: Any) -> Iterator[Any]:
+    """A server on it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        made = postgres_class(volume, probe.getsockname()[1])
+    made.start()
+    yield made
+    made.kill()
+
+
+def fill(server: Any) -> None:
+    """Write as somebody else until there is no room."""
+    with psycopg.connect(server.url("prompt"), autocommit=True) as other:
+        other.execute("CREATE TABLE filler (content bytea)")
+        with pytest.raises((psycopg.errors.DiskFull, psycopg.OperationalError)):
+            while True:
+                other.execute("INSERT INTO filler VALUES (%s)", (os.urandom(500_000),))
+
+
+def test_a_full_volume_is_told_and_loses_nothing(server: Any, volume: Path) -> None:
+    settings = PromptSettings(**server.make_database("prompt"))
+    migrate.migrate("prompt", settings.database(pooled=False))
+    texts = [os.urandom(2000).hex() for _ in range(21)]
+    with TestClient(create(settings), raise_server_exceptions=False) as client:
+        for number, text in enumerate(texts[:-1]):
+            assert client.post("/v1/prompts", json={"name": f"p{number}", "prompt": text}).status_code == 201
+        fill(server)
+        refused = [client.post("/v1/prompts", json={"name": f"no{n}", "prompt": "x" * 100_000}) for n in range(20)][-1]
+        assert refused.status_code in (503, 507)
+        assert refused.json()["error"]["code"] in ("unavailable", "storage_full")
+        subprocess.run(["mount", "-o", f"remount,size={LARGE}", str(volume)], check=True)
+        # Without room for its log a server stops itself; Kubernetes starts it again, as this does.
+        if server.process.poll() is not None:
+            server.start()
+        for number, text in enumerate(texts[:-1]):
+            assert client.get(f"/v1/prompts/p{number}", params={"version": 1}).json()["prompt"] == text
+        assert client.post("/v1/prompts", json={"name": "after", "prompt": texts[-1]}).status_code == 201
