@@ -25,7 +25,7 @@ from tests.e2e.test_release import Checkout
 
 pytestmark = pytest.mark.e2e
 OLDER, NEWER = "2.14.6", "2.15.1"
-NAMESPACE, STACK, BUCKET = "drill", "drill", "check"
+NAMESPACE, STACK, BUCKET = "drill", "local-drill", "check"
 Found = TypeVar("Found")
 
 

@@ -8,13 +8,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
+from kit import telemetry
 from kit.cache import Cache
 from kit.errors import ApiError, ErrorType
 from kit.telemetry import REGISTRY
 from prometheus_client import Counter
 
 from embeddings.batching import Batcher, Overloaded
-from embeddings.engine import MAX_TOKENS, MODEL, Engine, Vector, shortened
+from embeddings.engine import DIMENSION, MAX_TOKENS, MODEL, Engine, Vector, shortened
 
 KEPT = 20_000
 """Vectors in memory: 30 MB."""
@@ -32,6 +33,13 @@ class Vectors:
 
     async def of(self, texts: Sequence[str], *, truncate: bool = True) -> tuple[list[Vector], int]:
         """A vector of length one for each text, and how many tokens they have. Raises ApiError."""
+        wanted = {"gen_ai__request__model": MODEL, "gen_ai__embeddings__dimension__count": DIMENSION}
+        with telemetry.genai("embeddings", MODEL, **wanted) as span:
+            vectors, count = await self._of(texts, truncate)
+            span.set_attribute("gen_ai.usage.input_tokens", count)
+            return vectors, count
+
+    async def _of(self, texts: Sequence[str], truncate: bool) -> tuple[list[Vector], int]:
         tokens = await asyncio.to_thread(self._engine.tokens, texts) if len(texts) > 8 else self._engine.tokens(texts)
         if not truncate and (longest := max(map(len, tokens))) > MAX_TOKENS:
             raise ApiError(413, f"A text has {longest} tokens; the model takes {MAX_TOKENS}.", code="text_too_long")

@@ -7,11 +7,11 @@ from typing import Any
 
 from cogniforge.guardrails.v1 import guardrails_pb2 as messages
 from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
-from kit import rpc
+from kit import rpc, telemetry
 
 from guardrails.guard import Finding, Guard
 from guardrails.policies import Policies
-from guardrails.policy import Action, Direction
+from guardrails.policy import Action, Compiled, Direction
 from guardrails.stream import Stream
 from guardrails.telling import Decisions
 
@@ -30,6 +30,14 @@ class Calls(service.GuardrailsServiceServicer):
     async def Check(self, request: messages.CheckRequest) -> messages.CheckResponse:
         """Whole texts."""
         policy, direction = self._policies.of(request.tenant), _direction(request.direction)
+        with telemetry.genai("guard", direction.value) as span:
+            answer = self._checked(request, policy, direction)
+            span.set_attribute("gen_ai.evaluation.score.label", messages.Action.Name(answer.action).lower())
+            return answer
+
+    def _checked(
+        self, request: messages.CheckRequest, policy: Compiled, direction: Direction
+    ) -> messages.CheckResponse:
         verdicts = [self._guard.check(text, policy, direction) for text in request.texts]
         found = [_finding(finding, number) for number, verdict in enumerate(verdicts) for finding in verdict.findings]
         action = max((verdict.action for verdict in verdicts), default=Action.ALLOW)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import Span, SpanKind
+from opentelemetry.util.types import AttributeValue
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
@@ -39,6 +44,28 @@ def configure_tracing(settings: ServiceSettings) -> TracerProvider:
         provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     return provider
+
+
+PROVIDER = "cogniforge"
+
+
+@contextmanager
+def genai(
+    operation: str, target: str, kind: SpanKind = SpanKind.INTERNAL, **attributes: AttributeValue
+) -> Iterator[Span]:
+    """A span of OpenTelemetry's conventions for generative AI: "embeddings all-minilm-l6-v2".
+
+    In names of attributes "__" stands for a dot: `gen_ai__usage__input_tokens`. What went wrong is recorded.
+    Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
+    """
+    known = {key.replace("__", "."): value for key, value in attributes.items()}
+    known |= {"gen_ai.operation.name": operation, "gen_ai.provider.name": PROVIDER}
+    with trace.get_tracer("kit").start_as_current_span(f"{operation} {target}", kind=kind, attributes=known) as span:
+        try:
+            yield span
+        except Exception as error:
+            span.set_attribute("error.type", type(error).__name__)
+            raise
 
 
 def traceparent() -> str:

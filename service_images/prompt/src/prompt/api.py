@@ -6,7 +6,7 @@ import difflib
 import json
 from typing import Any, cast
 
-from kit import bus, rest, telling
+from kit import bus, rest, telemetry, telling
 from kit.database import Connection, Database
 from kit.directory import Grant, Scope
 from kit.errors import ApiError, missing
@@ -208,6 +208,12 @@ class Api:
 
     async def rendered(self, tenant: str, name: str, wanted: Asked) -> Rendered:
         """For whoever may see the tenant's prompts. Raises ApiError."""
+        with telemetry.genai("render_prompt", name, gen_ai__prompt__name=name) as span:
+            found = await self._rendered(tenant, name, wanted)
+            span.set_attribute("cogniforge.prompt.version", found.version)
+            return found
+
+    async def _rendered(self, tenant: str, name: str, wanted: Asked) -> Rendered:
         if sum(which is not None for which in (wanted.version, wanted.label, wanted.split)) > 1:
             raise ApiError(400, "one of version, label and split", param="label")
         async with self._database.transaction() as connection:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import httpx
-from kit import rpc
+from kit import rpc, telemetry
 from kit.errors import ApiError, ErrorType
+from opentelemetry.trace import SpanKind
 
 from retriever.engines import Hit
 from retriever.models import Answered, Ask, Cited
@@ -37,6 +38,16 @@ class Answering:
         """Raises ApiError with what the router says."""
         if not self._url:
             raise ApiError(404, "There is no router to ask.", ErrorType.NOT_FOUND)
+        wanted = {"gen_ai__request__model": asked.model, "gen_ai__request__max_tokens": asked.max_tokens}
+        with telemetry.genai("chat", asked.model, SpanKind.CLIENT, **wanted) as span:
+            found = await self._answer(asked, hits, names, headers)
+            for side, key in (("input", "prompt_tokens"), ("output", "completion_tokens")):
+                span.set_attribute(f"gen_ai.usage.{side}_tokens", found.usage.get(key) or 0)
+            return found
+
+    async def _answer(
+        self, asked: Ask, hits: Sequence[Hit], names: dict[str, str], headers: dict[str, str]
+    ) -> Answered:
         body = {
             "model": asked.model,
             "messages": messages(asked.question, hits),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import httpx
-from kit import directory
+from kit import directory, telemetry
 from kit.directory import Grant
 from kit.errors import ApiError, ErrorType
 
@@ -84,6 +84,11 @@ class Searching:
 
     async def search(self, scope: Scope, query: str, limit: int, ranker: str, threshold: float) -> list[Hit]:
         """The best first, scores between 0 and 1."""
+        source = {"gen_ai__data_source__id": scope.store, "gen_ai__request__top_k": limit}
+        with telemetry.genai("retrieval", ranker, **source):
+            return await self._search(scope, query, limit, ranker, threshold)
+
+    async def _search(self, scope: Scope, query: str, limit: int, ranker: str, threshold: float) -> list[Hit]:
         wide = limit * WIDTH
         if ranker == "words":
             found = fuse(await self._engine.worded(scope, query, limit), limit=limit)

@@ -1,0 +1,232 @@
+"""What Billing and Audit rely on in events, written down by them and kept by whoever tells (Pact, messages)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import psycopg
+import pytest
+from pact import Pact, Verifier, match
+
+pytestmark = pytest.mark.contract
+SOURCES = Path(__file__).resolve().parents[1]
+for name in ("kit", "user", "router", "guardrails", "prompt", "retriever", "billing", "audit"):
+    sys.path.insert(0, str(SOURCES / name / "src"))
+
+from audit.__main__ import AuditSettings  # noqa: E402
+from audit.__main__ import create as create_audit  # noqa: E402
+from billing.__main__ import BillingSettings  # noqa: E402
+from billing.__main__ import create as create_billing  # noqa: E402
+from guardrails.guard import Guard  # noqa: E402
+from guardrails.policies import Policies  # noqa: E402
+from guardrails.policy import Direction  # noqa: E402
+from guardrails.telling import Decisions  # noqa: E402
+from kit import events, migrate  # noqa: E402
+from prompt.__main__ import PromptSettings  # noqa: E402
+from prompt.__main__ import create as create_prompt  # noqa: E402
+from router.metering import Metering  # noqa: E402
+from starlette.testclient import TestClient  # noqa: E402
+from user.__main__ import UserSettings  # noqa: E402
+from user.__main__ import create as create_user  # noqa: E402
+
+from .test_pacts import _shared  # noqa: E402
+
+KEPT = """
+CREATE TABLE public.kept (payload jsonb);
+CREATE FUNCTION public.keep() RETURNS trigger SECURITY DEFINER LANGUAGE plpgsql AS
+  'BEGIN INSERT INTO public.kept VALUES (NEW.payload); RETURN NEW; END';
+CREATE TRIGGER keep AFTER INSERT ON events.outbox FOR EACH ROW EXECUTE FUNCTION public.keep();
+"""
+"""An outbox is empty again at once: what goes through it is kept for the test."""
+SHARED: dict[str, Any] = {
+    "specversion": "1.0",
+    "id": match.regex("a1", regex=r"\S{1,200}"),
+    "time": match.regex(
+        "2026-10-05T10:00:00.000001Z", regex=r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"
+    ),
+}
+EVENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "usage of an answer": (
+        "router",
+        {
+            "source": "/services/router",
+            "type": "dev.cogniforge.usage.recorded.v1",
+            "data": {
+                "tenant": match.str("acme"),
+                "model": match.str("m"),
+                "operation": match.str("chat"),
+                "input_tokens": match.int(3),
+                "output_tokens": match.int(3),
+                "cached": match.bool(False),
+            },
+        },
+    ),
+    "a text that was redacted": (
+        "guardrails",
+        {
+            "source": "/services/guardrails",
+            "type": "dev.cogniforge.guard.decided.v1",
+            "data": {"tenant": match.str("acme"), "direction": match.str("input"), "action": match.str("redact")},
+        },
+    ),
+    "a new version of a prompt": (
+        "prompt",
+        {
+            "source": "/services/prompt",
+            "type": "dev.cogniforge.prompt.changed.v1",
+            "data": {"tenant": match.str("default"), "name": match.str("p"), "change": match.str("version-created")},
+        },
+    ),
+    "a new tenant": (
+        "user",
+        {
+            "source": "/services/user",
+            "type": "dev.cogniforge.user.changed.v1",
+            "data": {"tenant": match.str("acme"), "kind": match.str("tenant"), "change": match.str("created")},
+        },
+    ),
+}
+READERS = {"billing": ("usage of an answer",), "audit": tuple(EVENTS)}
+
+
+class Rooms:
+    """Services over databases of their own."""
+
+    def __init__(self, service_database: Callable[[str], dict[str, Any]], server: Any) -> None:
+        self._database, self._server = service_database, server
+
+    def client(self, name: str, settings: type[Any], create: Callable[[Any], Any], **more: Any) -> TestClient:
+        """A service, whose outbox is kept if it has one."""
+        made = settings(**self._database(name), **more)
+        migrate.migrate(name, made.database(pooled=False))
+        with psycopg.connect(self._server.url(name), autocommit=True) as root:
+            root.execute(KEPT)
+        return TestClient(create(made), raise_server_exceptions=False)
+
+    def told(self, name: str, kind: str) -> dict[str, Any]:
+        """The first event of a kind that it has told."""
+        with psycopg.connect(self._server.url(name)) as root:
+            rows = root.execute("SELECT payload FROM public.kept").fetchall()
+        return next(row[0] for row in rows if row[0]["type"].endswith(kind))
+
+
+@pytest.fixture
+def rooms(service_database: Callable[[str], dict[str, Any]], postgres_server: Any) -> Rooms:
+    return Rooms(service_database, postgres_server)
+
+
+def take(rooms: Rooms, reader: str) -> Iterator[Callable[[str | bytes | None, Any], None]]:
+    """The reader itself takes each event, as it does from Kafka."""
+    if reader == "billing":
+        client, path, done = rooms.client("billing", BillingSettings, create_billing), "/v1/usage", 200
+    else:
+        secrets = {"signing_secret": "sign", "sealing_secret": "seal"}
+        client, path, done = rooms.client("audit", AuditSettings, create_audit, **secrets), "/v1/events", 201
+    with client:
+
+        def handler(body: str | bytes | None, _: Any) -> None:
+            answer = client.post(path, json=[json.loads(body or b"")])
+            assert answer.status_code == done, answer.text
+            assert answer.json() in ({"taken": 1, "known": 0}, {"numbers": answer.json().get("numbers")})
+
+        yield handler
+
+
+def written(rooms: Rooms, reader: str, folder: Path) -> list[Path]:
+    """A pact with each that tells the reader something."""
+    tellers = dict.fromkeys(EVENTS[name][0] for name in READERS[reader])
+    for handler in take(rooms, reader):
+        for teller in tellers:
+            pact = Pact(reader, teller).with_specification("V4")
+            for name in READERS[reader]:
+                if EVENTS[name][0] == teller:
+                    pact.upon_receiving(name, "Async").with_body(SHARED | EVENTS[name][1], "application/json")
+            pact.verify(handler, "Async")
+            pact.write_file(folder)
+    return [folder / f"{reader}-{teller}.json" for teller in tellers]
+
+
+def tell_usage(_: Rooms) -> dict[str, Any]:
+    """The router answers somebody."""
+    helpers = _shared()
+    target = helpers.Target("a")
+    router = helpers.Running({"routes": [{"model": "m", "targets": [{"upstream": target.url}]}]})
+    router.core.metering = metering = Metering({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
+    try:
+        assert router.ask().status_code == 200
+        return json.loads(metering._waiting[0][1])
+    finally:
+        router.stop()
+        target.stop()
+
+
+def tell_decision(_: Rooms) -> dict[str, Any]:
+    """Guardrails redacts something."""
+    told: list[dict[str, Any]] = []
+    policies = Policies()
+    policies.take("acme", json.dumps({"packs": ["gdpr"]}).encode())
+    verdict = Guard().check("mail ann@example.com", policies.of("acme"), Direction.INPUT)
+    Decisions(lambda _topic, _key, event: told.append(event)).tell(
+        "acme", Direction.INPUT, verdict.action, verdict.findings
+    )
+    return told[0]
+
+
+def tell_prompt(rooms: Rooms) -> dict[str, Any]:
+    """Somebody makes a version."""
+    with rooms.client("prompt", PromptSettings, create_prompt) as client:
+        assert client.post("/v1/prompts", json={"name": "p", "prompt": "x"}).status_code == 201
+    return rooms.told("prompt", "prompt.changed.v1")
+
+
+def tell_tenant(rooms: Rooms) -> dict[str, Any]:
+    """The operator makes a tenant."""
+    key = "cf-operator"
+    with rooms.client("user", UserSettings, create_user, installation_key=key) as client:
+        while client.get("/readyz").status_code != httpx.codes.OK:
+            pass
+        answer = client.post("/v1/tenants", json={"id": "acme"}, headers={"authorization": f"Bearer {key}"})
+        assert answer.status_code == 201, answer.text
+    return rooms.told("user", "user.changed.v1")
+
+
+TELLERS: dict[str, Callable[[Rooms], dict[str, Any]]] = {
+    "usage of an answer": tell_usage,
+    "a text that was redacted": tell_decision,
+    "a new version of a prompt": tell_prompt,
+    "a new tenant": tell_tenant,
+}
+
+
+@pytest.mark.parametrize("reader", sorted(READERS))
+def test_who_tells_keeps_what_a_reader_relies_on(rooms: Rooms, reader: str, tmp_path: Path) -> None:
+    for file in written(rooms, reader, tmp_path):
+        teller = file.stem.partition("-")[2]
+        told = {name: TELLERS[name](rooms) for name in READERS[reader] if EVENTS[name][0] == teller}
+        handlers: Any = {
+            name: {"contents": json.dumps(event).encode(), "content_type": "application/json", "metadata": None}
+            for name, event in told.items()
+        }
+        Verifier(teller).add_source(str(file)).message_handler(handlers).verify()
+
+
+@pytest.mark.parametrize("name", sorted(TELLERS))
+def test_what_is_told_fits_its_schema(rooms: Rooms, name: str) -> None:
+    event = TELLERS[name](rooms)
+    jsonschema.validate(event, events.schema(event["type"].removeprefix(events.TYPE_PREFIX)))
+
+
+def test_a_teller_that_changes_is_found(rooms: Rooms, tmp_path: Path) -> None:
+    (file,) = written(rooms, "billing", tmp_path)
+    event = tell_usage(rooms)
+    event["data"]["input_tokens"] = str(event["data"]["input_tokens"])
+    changed: Any = {"contents": json.dumps(event).encode(), "content_type": "application/json", "metadata": None}
+    verifier = Verifier("router").add_source(str(file)).message_handler({"usage of an answer": changed})
+    with pytest.raises(RuntimeError):
+        verifier.verify()
