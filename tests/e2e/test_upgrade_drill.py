@@ -157,7 +157,7 @@ def test_a_server_goes_up_a_version_and_back_and_keeps_its_data(
 
 def test_what_the_move_means_is_said_before(older: Release, newer: Release) -> None:
     said = newer.forge("upgrade-check", "-s", STACK).stdout
-    assert f"{OLDER} -> {NEWER}" in said and "JetStream" in said
+    assert f"| image nats | safe | {OLDER} -> {NEWER} |" in said
 
 
 def test_a_volume_grows_with_the_update_and_nothing_is_lost(older: Release, api: client.ApiClient) -> None:

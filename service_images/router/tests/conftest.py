@@ -58,6 +58,8 @@ class Target:
         self.words = ["one", "two", "three"]
         self.break_after: int | None = None
         """Words of a stream after which the connection is cut."""
+        self.arguments: list[str] = []
+        """Pieces of the arguments of a tool that it wants to be called."""
         routes = [
             Route("/v1/models", lambda _: JSONResponse({"data": []})),
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
@@ -85,8 +87,34 @@ class Target:
 
     async def other(self, request: Request) -> Response:
         """Answer what is no chat."""
-        self.seen.append(await request.json())
+        body = await request.json()
+        self.seen.append(body)
+        if body.get("stream") and request.url.path == "/v1/responses":
+            return StreamingResponse(self._response(), media_type="text/event-stream")
         return JSONResponse({"object": "list", "data": [], "usage": {"prompt_tokens": 5, "total_tokens": 5}})
+
+    async def _response(self) -> Any:
+        """Events of the Responses API."""
+        text = "".join(f"{word} " for word in self.words)
+        part = {"type": "output_text", "text": text, "annotations": []}
+        item = {"type": "message", "id": "i", "role": "assistant", "content": [part]}
+        places = {"item_id": "i", "output_index": 0, "content_index": 0}
+        whole = {"id": "r", "object": "response", "status": "completed", "model": "m", "output": [item]}
+        usage = {"input_tokens": 5, "output_tokens": len(self.words), "total_tokens": 5 + len(self.words)}
+        events: list[tuple[str, dict[str, Any]]] = [
+            ("created", {"response": {**whole, "status": "in_progress", "output": []}}),
+            ("output_item.added", {"output_index": 0, "item": {**item, "content": []}}),
+            ("content_part.added", {**places, "part": {**part, "text": ""}}),
+            *(("output_text.delta", {**places, "delta": f"{word} "}) for word in self.words),
+            ("output_text.done", {**places, "text": text}),
+            ("content_part.done", {**places, "part": part}),
+            ("output_item.done", {"output_index": 0, "item": item}),
+            ("completed", {"response": {**whole, "usage": usage}}),
+        ]
+        for number, (kind, content) in enumerate(events):
+            told = {"type": f"response.{kind}", "sequence_number": number, **content}
+            yield b"event: " + told["type"].encode() + b"\n" + _event(told)
+            await asyncio.sleep(0.002)
 
     async def _events(self, body: dict[str, Any], usage: dict[str, int]) -> Any:
         said = str(body["messages"][-1].get("content")).split() if body.get("continue_final_message") else []
@@ -96,6 +124,10 @@ class Target:
                 raise RuntimeError("the model died")
             yield _event({"choices": [{"index": 0, "delta": {"content": f"{word} "}}]})
             await asyncio.sleep(0.005)
+        for number, piece in enumerate(self.arguments):
+            call = {"index": 0, "function": {"arguments": piece}}
+            named = {"id": "c", "type": "function", "function": {"name": "f", "arguments": piece}}
+            yield _event({"choices": [{"index": 0, "delta": {"tool_calls": [call | named if number == 0 else call]}}]})
         yield _event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         if (body.get("stream_options") or {}).get("include_usage"):
             yield _event({"choices": [], "usage": usage})

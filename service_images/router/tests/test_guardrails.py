@@ -135,6 +135,90 @@ def test_a_stream_that_is_blocked_ends_by_the_filter(guarded: tuple[Any, Any]) -
     assert router.core.in_flight == set()
 
 
+def arguments(events: list[Any]) -> str:
+    calls = [
+        call["function"]["arguments"]
+        for e in events
+        if isinstance(e, dict)
+        for c in e.get("choices", [])
+        for call in c["delta"].get("tool_calls") or ()
+    ]
+    return "".join(calls)
+
+
+def test_arguments_of_tools_are_looked_at_in_streams(guarded: tuple[Any, Any]) -> None:
+    router, target = guarded
+    target.arguments = ['{"to": "ann@', 'example.com", ', '"why": "x"}']
+    events = router.stream()
+    assert json.loads(arguments(events)) == {"to": "<EMAIL>", "why": "x"}
+    assert said(events) == "one two three "
+
+
+def test_arguments_that_are_blocked_end_the_stream(guarded: tuple[Any, Any]) -> None:
+    router, target = guarded
+    target.arguments = ['{"token": "', TOKEN, '", "more": 1}']
+    events = router.stream()
+    assert events[-2]["choices"][0]["finish_reason"] == "content_filter" and "eyJ" not in arguments(events)
+
+
+class GoesAway:
+    """Guardrails, until a stream's fourth piece."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    @property
+    def stub(self) -> Any:
+        return SimpleNamespace(Check=self._client.stub.Check, Stream=self._stream)
+
+    def _stream(self, **more: Any) -> Any:
+        call, pieces = self._client.stub.Stream(**more), iter(range(3))
+
+        async def write(request: Any) -> None:
+            if next(pieces, None) is None:
+                call.cancel()
+                raise asyncio.InvalidStateError("it has gone")
+            await type(call).write(call, request)
+
+        return SimpleNamespace(write=write, read=call.read, cancel=call.cancel)
+
+
+def test_what_is_held_back_is_not_lost_when_guardrails_goes_away(guarded: tuple[Any, Any]) -> None:
+    router, target = guarded
+    target.words = ["my", "password", "is", "hidden", "under", "stones"]
+    router.core.guard._client = GoesAway(router.core.guard._client)
+    assert said(router.stream()) == "my password is hidden under stones "
+
+
+def responses(router: Any) -> list[dict[str, Any]]:
+    """The events of a streamed response."""
+    text = router.client.post("/v1/responses", json={"model": "m", "input": "x", "stream": True}).text
+    return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+
+
+def test_a_streamed_response_tells_the_same_in_pieces_and_as_a_whole(guarded: tuple[Any, Any]) -> None:
+    router, target = guarded
+    target.words = ["write", "to", "ann@example.com", "now"]
+    events = responses(router)
+    wanted = "write to <EMAIL> now "
+    assert "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta") == wanted
+    by_kind = {e["type"]: e for e in events}
+    assert by_kind["response.output_text.done"]["text"] == wanted
+    assert by_kind["response.content_part.done"]["part"]["text"] == wanted
+    assert by_kind["response.output_item.done"]["item"]["content"][0]["text"] == wanted
+    assert by_kind["response.completed"]["response"]["output"][0]["content"][0]["text"] == wanted
+    assert [e["sequence_number"] for e in events] == list(range(len(events)))
+
+
+def test_a_streamed_response_that_is_blocked_is_incomplete(guarded: tuple[Any, Any]) -> None:
+    router, target = guarded
+    target.words = ["here", "it", "is", TOKEN, *["more"] * 50]
+    events = responses(router)
+    assert events[-1]["type"] == "response.incomplete"
+    assert events[-1]["response"]["incomplete_details"] == {"reason": "content_filter"}
+    assert "eyJ" not in json.dumps(events) and "more" not in json.dumps(events)
+
+
 def test_a_kept_answer_is_the_one_that_was_looked_at(running: Any, targets: Any, service: Service) -> None:
     (target,) = targets(1)
     target.words = ["ann@example.com"]

@@ -138,9 +138,6 @@ class Admission(Answer):
 
     def _look_at_input(self, account: Account, route: RouteState) -> None:
         """Go on once Guardrails has said that it may."""
-        if self.ask is not None and self.ask.stream and self.upstream_path == b"/v1/responses":
-            message = "stream: with guardrails, this API gives whole answers only."
-            raise ApiError(400, message, param="stream", code="unsupported_with_guardrails")
         self.guard_required = route.route.guardrails is Guardrails.REQUIRED
         self.core.begin(self)
         self.beside(self._looked(account, route))

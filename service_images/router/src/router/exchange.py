@@ -110,10 +110,12 @@ class Exchange(Admission):
         """The head of a stream, which may have to pass Guardrails."""
         super().begin_stream(label)
         if self.guarded_action and self.stream_guard is None:
-            from router.guarded import Guarded
+            from router.guarded import GuardedChat
+            from router.guarded_responses import GuardedResponses
 
             assert self.core.guard is not None, "it has looked at the request"
-            self.stream_guard = Guarded(self.core.guard, self)
+            guarding = GuardedResponses if self.upstream_path == b"/v1/responses" else GuardedChat
+            self.stream_guard = guarding(self.core.guard, self)
 
     def guarded(self, data: bytes) -> None:
         """A piece of a stream that may go on."""
