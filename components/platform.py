@@ -252,7 +252,7 @@ class Platform(PlatformComponent):
                 secrets["SERVICE_ENGINE_KEY"] = (vectors.server.secret_name, "key")
             environment["SERVICE_EMBEDDINGS"] = bundled.rpc_address(self._config, "embeddings")
             environment["SERVICE_ROUTER_URL"] = self._inside("router", router.PORT)
-            environment["SERVICE_USER_URL"] = self._inside("user", bundled.PORT) if services.user else ""
+            environment["SERVICE_USER"] = bundled.rpc_address(self._config, "user")
         if name == "user":
             secrets["SERVICE_INSTALLATION_KEY"] = (self.key.secret_name, "key")
             if services.user and (login := services.user.login):

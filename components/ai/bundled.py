@@ -22,7 +22,7 @@ CALLERS: dict[str, tuple[str, ...]] = {
     "audit": (),
 }
 """Who may call each. Billing and Audit live from events; operators reach them with `forge kubectl`."""
-SERVES_RPC = frozenset(("guardrails", "embeddings", "prompt"))
+SERVES_RPC = frozenset(("guardrails", "embeddings", "prompt", "user"))
 ASKS_FOR_KEYS = frozenset(("prompt", "guardrails", "retriever"))
 """Services behind the gateway that know callers by their keys, where there is the User service to tell them."""
 

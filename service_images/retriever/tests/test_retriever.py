@@ -200,10 +200,10 @@ def shared(
     async def teams(_: Readers, caller: Grant, __: str) -> list[str]:
         return list(TEAMS[caller.user])
 
-    monkeypatch.setattr(Readers, "_teams", teams)
+    monkeypatch.setattr(Readers, "teams", teams)
     nats_server.make_buckets("tenants")
     nats_server.put("tenants", {("k", directory.digest(key)): grant for key, grant in grants.items()})
-    told = settings.model_copy(update={"nats_url": nats_server.url, "tenants": True, "user_url": "http://user"})
+    told = settings.model_copy(update={"nats_url": nats_server.url, "tenants": True})
     with TestClient(create(told, model)) as client:
         deadline = time.monotonic() + 10
         while client.get("/v1/vector_stores", headers=as_("a-service")).status_code != 200:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -20,6 +21,7 @@ from kit import logs
 from kit.errors import ApiError
 
 log = logs.get("kit.rpc")
+_KEY: ContextVar[str] = ContextVar("authorization", default="")
 _MAX_BYTES = 16 * 2**20
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -63,6 +65,7 @@ def answers(handler: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any
 
     @functools.wraps(handler)
     async def method(self: Any, request: Any, context: Any) -> Any:
+        _KEY.set(next((str(v) for k, v in context.invocation_metadata() or () if k == "authorization"), ""))
         with _span(handler.__qualname__, context):
             try:
                 return await handler(self, request)
@@ -136,6 +139,12 @@ class Client:
         """Give connections back."""
         if self._channel is not None:
             await self._channel.close()
+
+
+def key() -> str:
+    """The API key of whom the call is made for that is being answered; empty: it came without."""
+    value = _KEY.get()
+    return value[7:].strip() if value[:7].lower() == "bearer " else ""
 
 
 def carried(traceparent: str = "") -> tuple[tuple[str, str], ...]:

@@ -28,8 +28,8 @@ class RetrieverSettings(ServiceSettings):
     """Where the Embeddings service's gRPC is."""
     router_url: str = ""
     """Where answers are asked for; empty: nowhere."""
-    user_url: str = ""
-    """Where teams are asked for; empty: there are none."""
+    user: str = ""
+    """host:port of User's gRPC, where teams are asked for; empty: there are none."""
     collection: str = "documents"
     dimension: int = 384
     engine: EngineName = EngineName.PGVECTOR
@@ -47,7 +47,7 @@ def create(settings: RetrieverSettings, embedder: Embedder | None = None, engine
     index = engine or choice.engine(settings, database)
     kept = objects(settings, BUCKET)
     ingest = Ingest(database, kept, vectors, index)
-    readers, answering = Readers(settings.user_url), Answering(settings.router_url)
+    readers, answering = Readers(settings.user), Answering(settings.router_url)
     callers = service.callers(settings)
     preparing = service.Once(lambda: index.prepare(settings.dimension), "the vector database is not prepared yet")
     api = Api(database, kept, index, ingest, Searching(index, vectors), readers, answering)

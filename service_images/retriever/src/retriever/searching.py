@@ -7,8 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-import httpx
-from kit import directory, telemetry
+import grpc
+from cogniforge.user.v1 import user_pb2 as messages
+from cogniforge.user.v1 import user_pb2_grpc as service
+from kit import directory, rpc, telemetry
 from kit.directory import Grant
 from kit.errors import ApiError, ErrorType
 
@@ -39,14 +41,15 @@ def fuse(*lists: Sequence[Hit], limit: int) -> list[Hit]:
 class Readers:
     """In whose names a caller reads: their own, their teams', and everybody's."""
 
-    def __init__(self, user_url: str) -> None:
-        self._url = user_url
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT_S)
+    def __init__(self, user: str) -> None:
+        """`user` is host:port of the User service; empty: nobody is in a team."""
+        self._client = rpc.Client(user, service.UserServiceStub) if user else None
         self._known: dict[tuple[str, str], tuple[float, tuple[str, ...]]] = {}
 
     async def close(self) -> None:
         """Give connections back."""
-        await self._http.aclose()
+        if self._client is not None:
+            await self._client.close()
 
     async def of(self, caller: Grant, key: str) -> tuple[str, ...] | None:
         """None: everything of the tenant. Raises ApiError(503) where it cannot be found out."""
@@ -57,23 +60,27 @@ class Readers:
         known = self._known.get((caller.tenant, caller.user))
         if known is not None and time.monotonic() - known[0] < _KNOWN_S:
             return known[1]
-        teams = await self._teams(caller, key) if self._url else []
+        teams = await self.teams(caller, key)
         found = (EVERYBODY, f"user:{caller.user}", *teams)
         if len(self._known) > 10_000:
             self._known.clear()
         self._known[caller.tenant, caller.user] = (time.monotonic(), found)
         return found
 
-    async def _teams(self, caller: Grant, key: str) -> list[str]:
-        asked = {"tenant": caller.tenant, "subject": f"user:{caller.user}", "relation": "member", "type": "team"}
+    async def teams(self, caller: Grant, key: str) -> list[str]:
+        """The caller's, asked for with the caller's own key. Raises ApiError(503)."""
+        if self._client is None:
+            return []
+        asked = messages.ListObjectsRequest(
+            tenant=caller.tenant, subject=f"user:{caller.user}", relation="member", type="team"
+        )
+        metadata = (*rpc.carried(), ("authorization", f"Bearer {key}"))
         try:
-            headers = {"authorization": f"Bearer {key}"}
-            answer = await self._http.post(f"{self._url}/v1/list-objects", json=asked, headers=headers)
-            answer.raise_for_status()
-        except httpx.HTTPError:
+            answer = await self._client.stub.ListObjects(asked, timeout=_TIMEOUT_S, metadata=metadata)
+        except grpc.aio.AioRpcError:
             # Whoever cannot be asked has not said yes.
             raise ApiError(503, "User does not answer now.", ErrorType.SERVER, code="unavailable") from None
-        return [str(name) for name in answer.json()["objects"]]
+        return list(answer.objects)
 
 
 class Searching:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kit import service
+from kit import rpc, service
 from kit.bus import Bus
 from kit.database import Database
 from kit.settings import ServiceSettings
@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 
 from user import keys
 from user.api import Api
+from user.calls import Calls
 from user.keys import Told
 from user.login import Logins
 
@@ -42,6 +43,7 @@ def create(settings: UserSettings) -> Starlette:
         else None
     )
     api = Api(database, told, logins)
+    calls = rpc.Server(settings.rpc_port, Calls(api).add, host=settings.host)
     key = settings.installation_key.get_secret_value()
 
     async def install() -> None:
@@ -55,7 +57,7 @@ def create(settings: UserSettings) -> Starlette:
         "User",
         api.operations(),
         database=database,
-        beside=[part for part in (told, installing) if part],
+        beside=[part for part in (told, installing, calls) if part],
         close=[part.close for part in (nats, logins) if part],
         checks={"key": installing.check} if installing else {},
         authenticate=api.authenticate,

@@ -335,15 +335,23 @@ class Api:
 
     async def check(self, call: Call[Any, Question]) -> Answer:
         """Through teams, stronger relations and parents."""
-        tables.tenant_of(call.caller, call.body.tenant)
+        return await self.checked(call.caller, call.body)
+
+    async def checked(self, caller: Grant, question: Question) -> Answer:
+        """For whom `caller` is. Raises ApiError(404) where the tenant is another's."""
+        tables.tenant_of(caller, question.tenant)
         async with self._database.transaction() as connection:
-            return Answer(allowed=await relations.check(connection, call.body))
+            return Answer(allowed=await relations.check(connection, question))
 
     async def list_objects(self, call: Call[Any, Listing]) -> Objects:
         """The same answer as asking for each."""
-        tables.tenant_of(call.caller, call.body.tenant)
+        return await self.listed(call.caller, call.body)
+
+    async def listed(self, caller: Grant, listing: Listing) -> Objects:
+        """For whom `caller` is. Raises ApiError(404) where the tenant is another's."""
+        tables.tenant_of(caller, listing.tenant)
         async with self._database.transaction() as connection:
-            return Objects(objects=await relations.objects(connection, call.body))
+            return Objects(objects=await relations.objects(connection, listing))
 
     # --- logins -----------------------------------------------------------------------------------
 
