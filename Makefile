@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: setup up down reset test test-unit test-contract test-start test-checks test-engine test-e2e test-node lint lock schema protos
+.PHONY: setup up down reset test test-unit test-integration test-contract test-start test-checks test-engine test-e2e test-node lint lock schema protos
 
 setup: $(STAMP)
 
@@ -30,7 +30,10 @@ lint: setup
 	$(VENV)/bin/pyright
 
 test-unit: setup
-	$(VENV)/bin/pytest -q -n 2 -m "not (contract or e2e or engine or node or start)" tests service_images
+	$(VENV)/bin/pytest -q -n 2 --dist loadgroup -m "not (integration or contract or e2e or engine or node or start)" tests service_images
+
+test-integration: setup
+	$(VENV)/bin/pytest -q -n 2 -m "integration and not contract" service_images
 
 test-contract: setup
 	$(VENV)/bin/pytest -q -n 2 -m contract service_images
@@ -47,7 +50,7 @@ test-e2e: setup
 test-node: setup
 	$(VENV)/bin/pytest -v --durations 10 -m node tests
 
-test-checks: lint test-unit test-contract
+test-checks: lint test-unit test-integration test-contract
 
 # Everything. Two at a time where they do not disturb each other; in the end the environment is killed and reset,
 # and nothing of it is left.

@@ -41,6 +41,17 @@ ALTER TABLE events.outbox OWNER TO {owner};
 """
 
 
+SERVERS = {"postgres_server", "postgres_class", "service_database", "nats_server", "cache_server", "model_folder"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs real servers is an integration test."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("integration")
+
+
 @dataclass
 class PostgresServer:
     """A server of its own, as the image runs it."""

@@ -20,6 +20,8 @@ from components.data.layer import login_systems
 from components.intents import SERVICES, key_buckets, topics
 from tests.unit.test_platform import of_kind, registered
 
+pytestmark = pytest.mark.xdist_group("tree")
+
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
 
 

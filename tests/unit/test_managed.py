@@ -13,6 +13,8 @@ from components.data.kafka_cluster import SYSTEM_AUTHORITIES
 from components.data.layer import images, login_systems
 from tests.unit.test_platform import of_kind, registered_of, stack_file
 
+pytestmark = pytest.mark.xdist_group("tree")
+
 
 def one(suffix: str) -> dict[str, Any]:
     (found,) = of_kind("prod", suffix)

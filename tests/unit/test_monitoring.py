@@ -12,6 +12,8 @@ from components.observability.alert import Alert, Panel, metrics
 from tests.unit.test_platform import registered_of, stack_file
 from tests.unit.test_schemas import mistakes
 
+pytestmark = pytest.mark.xdist_group("tree")
+
 SOURCES = Path(__file__).resolve().parents[2] / "service_images"
 DATA_PARTS = frozenset(("postgres", "kafka", "nats", "cache", "object-store", "schema-registry", "change-data-capture"))
 PARTS = DATA_PARTS | {"guardrails", "embeddings", "data"}

@@ -11,6 +11,8 @@ import pulumi
 import pytest
 import yaml
 
+pytestmark = pytest.mark.xdist_group("tree")
+
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
 ENVIRONMENTS = ["local", "dev", "staging", "prod"]
 

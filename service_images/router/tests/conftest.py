@@ -134,8 +134,8 @@ class Target:
         yield b"data: [DONE]\n\n"
 
     def stop(self) -> None:
-        """End it."""
-        self.server.should_exit = True
+        """End it; nobody waits for what it has not answered yet."""
+        self.server.should_exit = self.server.force_exit = True
         self.thread.join()
 
 

@@ -75,11 +75,9 @@ def test_a_target_without_a_first_token_in_time_is_passed_over(targets: Targets,
 
 def test_a_slow_target_is_hedged(targets: Targets, running: Running) -> None:
     slow, fast = targets(2)
-    slow.delay_s = 2
+    slow.delay_s = 4  # less than the time limit: unhedged, its answer would come
     router = running([slow, fast], hedge_seconds=0.1)
-    started = time.monotonic()
     assert {router.ask().json()["choices"][0]["message"]["by"] for _ in range(6)} == {"b"}
-    assert time.monotonic() - started < 1.9
     assert slow.seen, "both were asked"
 
 
