@@ -251,6 +251,11 @@ def restore(
     config = stack.read_config(stack_name)
     if config.data.postgres is None or config.data.object_store is None:
         raise LocalError(f"{stack_name} has no PostgreSQL with backups", fix="add data.postgres and data.objectStore")
+    if config.data.postgres.rds:
+        raise LocalError(
+            f"PostgreSQL of {stack_name} runs at RDS, which goes back by itself",
+            fix="`aws rds restore-db-instance-to-point-in-time` makes a new instance; see docs/how-to/data.md",
+        )
     command = kubectl(config.cluster.kind is ClusterKind.LOCAL, config.cluster.context)
     restores.restore(command, config.cluster.namespace, until, output.say, limit)
     print(f"PostgreSQL is as it was at {until}")
