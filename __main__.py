@@ -17,8 +17,9 @@ try:
             f'the stack is "{pulumi.get_stack()}", but its configuration says environment: {config.environment}; '
             "a stack is named after its environment (local, or local-<something>)"
         )
+    event_schemas.refuse()
     platform = Platform(config)
-except (ConfigError, ImageError, ClusterConflict) as error:
+except (ConfigError, ImageError, ClusterConflict, event_schemas.IncompatibleSchema) as error:
     raise pulumi.RunError(str(error)) from None
 
 pulumi.export("url", platform.url)

@@ -1,4 +1,8 @@
-"""The schemas of events: what they are in this checkout, and what a change of one means for who reads old events."""
+"""The schemas of events: what they are in this checkout, and what a change of one means for who reads old events.
+
+`python -m components.event_schemas` writes down what is released; an incompatible schema is refused there, and in every
+preview.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,13 @@ from pathlib import Path
 from typing import Any, cast
 
 FOLDER = Path(__file__).resolve().parents[1] / "service_images" / "kit" / "src" / "kit" / "events"
+RELEASED = Path(__file__).with_name("released_schemas.json")
+"""The schemas that readers may have seen events of."""
 Schema = dict[str, Any]
+
+
+class IncompatibleSchema(Exception):
+    """Events that are kept, or still come, would be refused by who reads them."""
 
 
 def current() -> dict[str, Schema]:
@@ -46,3 +56,22 @@ def findings(before: dict[str, Schema], after: dict[str, Schema]) -> list[tuple[
     """(topic, reason) for each change that old events would not survive. A new topic breaks nothing."""
     found = [(t, reason) for t in sorted(before.keys() & after.keys()) for reason in broken(before[t], after[t])]
     return found + [(topic, "the topic is gone") for topic in sorted(before.keys() - after.keys())]
+
+
+def refuse() -> None:
+    """Raises IncompatibleSchema with every topic whose schema in this checkout breaks what is released."""
+    broken_ones = findings(json.loads(RELEASED.read_text()), current())
+    if broken_ones:
+        told = "\n".join(f"  {topic}: {reason}" for topic, reason in broken_ones)
+        fix = "undo it, or give the event a new version with a topic of its own"
+        raise IncompatibleSchema(f"schemas of events are not compatible with those released:\n{told}\n  fix: {fix}")
+
+
+def release() -> None:
+    """Write down the schemas of this checkout as released. Raises IncompatibleSchema."""
+    refuse()
+    RELEASED.write_text(json.dumps(current(), indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    release()

@@ -179,3 +179,24 @@ print(json.dumps(missing))
     )
     assert len(taken) > 50
     assert missing == []
+
+
+CACHE = """
+import redis
+client = redis.Redis("cache", username="prompt", password=secret("prompt", "cache"))
+client.set(f"prompt:{run}", "1", ex=60)
+print(json.dumps(client.get(f"prompt:{run}") == b"1"))
+"""
+REGISTRY = """
+import urllib.request
+subjects = urllib.request.urlopen("http://schema-registry:8080/apis/ccompat/v7/subjects", timeout=10)
+print(json.dumps(len(json.load(subjects)) >= 6))
+"""
+
+
+@pytest.mark.parametrize(("pod", "ask"), [("cache-0", CACHE), ("schema-registry-0", REGISTRY)])
+def test_a_server_that_keeps_nothing_itself_is_back_within_a_minute(
+    data: DataClient, unique_name: str, pod: str, ask: str
+) -> None:
+    assert kill(data, pod) <= 60
+    assert data.run(ask, run=unique_name) is True

@@ -138,6 +138,19 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) ->
         core.delete_namespace(name)
 
 
+def test_an_incompatible_event_fails_the_preview(checkout: Checkout) -> None:
+    file = checkout.folder / "service_images/kit/src/kit/events/prompt.changed.v1.json"
+    before = file.read_text()
+    schema = json.loads(before)
+    schema["required"].append("colour")
+    file.write_text(json.dumps(schema))
+    result = checkout.forge("preview", "-s", "dev", check=False)
+    file.write_text(before)
+    assert result.returncode == 1
+    said = result.stdout + result.stderr
+    assert "data.colour was optional or unknown, and is required" in " ".join(said.split()) and "Traceback" not in said
+
+
 def test_an_unreleased_platform_is_not_deployed(checkout: Checkout) -> None:
     result = checkout.forge("up", "-s", "dev", check=False)
     assert result.returncode == 1

@@ -232,5 +232,25 @@ def test_a_schema_that_takes_old_events_is_compatible(change: dict[str, Any]) ->
     assert list(event_schemas.broken(BASE, {**BASE, **change})) == []
 
 
+def test_what_is_released_holds_every_topic() -> None:
+    released = json.loads(event_schemas.RELEASED.read_text())
+    assert set(released) == set(topics()) and event_schemas.findings(released, event_schemas.current()) == []
+
+
+@pytest.mark.parametrize("refused", [event_schemas.refuse, event_schemas.release])
+def test_a_schema_that_breaks_what_is_released_is_refused(
+    refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = event_schemas.current()
+    changed["usage.recorded.v1"]["required"] = [*changed["usage.recorded.v1"]["required"], "colour"]
+    for topic, schema in changed.items():
+        (tmp_path / f"{topic}.json").write_text(json.dumps(schema))
+    before = event_schemas.RELEASED.read_text()
+    monkeypatch.setattr(event_schemas, "FOLDER", tmp_path)
+    with pytest.raises(event_schemas.IncompatibleSchema, match=r"usage\.recorded\.v1: data\.colour was optional"):
+        refused()
+    assert event_schemas.RELEASED.read_text() == before
+
+
 def test_a_topic_that_is_gone_is_told() -> None:
     assert event_schemas.findings({"t": BASE}, {}) == [("t", "the topic is gone")]
