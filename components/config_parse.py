@@ -106,6 +106,10 @@ def _service_checks(config: PlatformConfig) -> Iterator[_Conflict]:
         fix = f"add {{name: documents, dimension: {VECTOR}}}"
         shown = ", ".join(c.name for c in collections) or "(none)"
         yield _Conflict(("data", "vectorDatabase", "collections"), shown, text, fix, ("services.retriever",))
+    if services.user and services.user.login and config.gateway.hosts[0].startswith("*"):
+        text = "a plain name first, with services.user.login: people come back to it from the provider"
+        fix = 'put a name such as "api.example.com" before it'
+        yield _Conflict(("gateway", "hosts", 0), config.gateway.hosts[0], text, fix, ("services.user",))
     if config.gateway.oidc and services.user:
         text = "none with services.user, which knows who calls by keys"
         fix = "remove gateway.oidc, and set services.user.login"
