@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import msgspec
 import nats
 import psutil
@@ -30,6 +31,9 @@ from pgnode import layout  # noqa: E402
 
 # Pact's own library tells its makers of each run, if it may.
 os.environ["PACT_DO_NOT_TRACK"] = "true"
+# How fast a machine is, is no property of the code.
+hypothesis.settings.register_profile("any-machine", deadline=None)
+hypothesis.settings.load_profile("any-machine")
 NOBODY = 65534
 OUTBOX = """
 CREATE SCHEMA events AUTHORIZATION {owner};
