@@ -1,7 +1,7 @@
 """Sidecars that turn a data server's own figures into Prometheus' metrics.
 
-They have no probes: a server must not stop answering because nobody can count how much it does. That one is missing is
-seen by its metrics being away.
+They are started again when they hang, but nobody asks whether they are ready: a server must not stop answering because
+nobody can count how much it does.
 """
 
 from __future__ import annotations
@@ -61,4 +61,6 @@ def _process(
     environment: Mapping[str, pulumi.Input[str]] | None = None,
     secrets: Mapping[str, tuple[pulumi.Input[str], str]] | None = None,
 ) -> Process:
-    return Process(NAME, image, _RESOURCES, arguments, {"metrics": port}, environment or {}, secrets or {})
+    alive = {"tcp_socket": {"port": "metrics"}}
+    ports = {"metrics": port}
+    return Process(NAME, image, _RESOURCES, arguments, ports, environment or {}, secrets or {}, alive=alive)

@@ -40,7 +40,7 @@ class Rds(PlatformComponent):
         assert config.rds is not None  # only made where the configuration has it
         site, keeps = args["site"], not args["destroy_data"]
         group = site.entrance(name, PORT, f"PostgreSQL of {name}", self.child())
-        subnets = aws.rds.SubnetGroup(name, subnet_ids=site.subnet_ids, opts=self.child())
+        subnets = aws.rds.SubnetGroup(name, subnet_ids=site.subnet_ids, opts=self.child(protect=keeps))
         parameters = aws.rds.ParameterGroup(
             name,
             family=FAMILY,
@@ -48,7 +48,7 @@ class Rds(PlatformComponent):
                 {"name": key, "value": value, "apply_method": "pending-reboot"}
                 for key, value in settings(config).items()
             ],
-            opts=self.child(),
+            opts=self.child(protect=keeps),
         )
         size = -(-int(quantity(config.storage)) // _GIB)
         instance = aws.rds.Instance(

@@ -43,7 +43,7 @@ class Process:
     stop: tuple[str, ...] = ()
     """What stops it, where being asked to end (SIGTERM) means to wait for every client."""
     alive: Any = None
-    """A liveness probe's action, where it is another one; by default none is used beside readiness."""
+    """A liveness probe's action, where it is another one than `ready`, or there is no `ready`."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,9 @@ class DataServer(PlatformComponent):
         plain = [{"name": name, "value": value} for name, value in sorted(process.environment.items())]
         own = [{"name": n, "value_from": {"field_ref": {"field_path": f}}} for n, f in sorted(process.fields.items())]
         probes: dict[str, Any] = {}
-        if process.ready:
+        if process.alive and not process.ready:
+            probes = {"liveness_probe": {**process.alive, "timeout_seconds": 5, "period_seconds": 30}}
+        elif process.ready:
             timing = {"timeout_seconds": 5}
             starts = max(1, process.start_s // 2)
             probes = {

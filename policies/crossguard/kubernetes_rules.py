@@ -66,10 +66,13 @@ def _non_root(resource: Resource) -> Iterator[str]:
             yield f"{container.get('name')}: may run as root"
 
 
-def _probe(name: str) -> Any:
+def _probe(name: str, *excused: str) -> Any:
+    """`excused`: names of ports for whose sake alone nobody has to be asked."""
+
     def check(resource: Resource) -> Iterator[str]:
         for container in pod(resource).get("containers") or []:
-            if container.get("ports") and not container.get(name):
+            ports = {port.get("name") for port in container.get("ports") or []} - {*excused}
+            if ports and not container.get(name):
                 yield f"{container.get('name')}: has ports and no {name}"
 
     return check
@@ -167,7 +170,8 @@ RULES = (
     ),
     Rule(
         "k8s-readiness-probe", Area.WORKLOAD, "Servers say when they are ready.", "add a readinessProbe", _SERVING,
-        _probe("readinessProbe"),
+        # Who only counts for a server is not what the server's clients wait for.
+        _probe("readinessProbe", "metrics"),
     ),
     Rule(
         "k8s-liveness-probe", Area.WORKLOAD, "Servers say when they hang.", "add a livenessProbe", _SERVING,
