@@ -244,8 +244,8 @@ def values(intent: GatewayIntent, args: KongGatewayArgs) -> dict[str, Any]:
                 "env": {
                     "gateway_api_controller_name": CONTROLLER,
                     "anonymous_reports": "false",
-                    "kong_admin_svc": f"{args['namespace']}/gateway-admin",
-                    "publish_service": f"{args['namespace']}/gateway-proxy",
+                    "kong_admin_svc": pulumi.Output.concat(args["namespace"], "/gateway-admin"),
+                    "publish_service": pulumi.Output.concat(args["namespace"], "/gateway-proxy"),
                 },
                 "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}},
             },

@@ -89,6 +89,11 @@ def test_names_of_resources_start_with_the_environment(environment: str) -> None
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_nothing_that_is_known_later_is_written_as_text(environment: str) -> None:
+    assert [r.name for r in registered(environment) if "Calling __str__" in repr(r.inputs)] == []
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_containers_are_restricted(environment: str) -> None:
     for name, pod in pods(environment).items():
         for container in pod["containers"]:
