@@ -58,6 +58,8 @@ class Target:
         self.words = ["one", "two", "three"]
         self.break_after: int | None = None
         """Words of a stream after which the connection is cut."""
+        self.in_pieces = True
+        """Whether texts of the Responses API come in pieces before they come as a whole."""
         self.arguments: list[str] = []
         """Pieces of the arguments of a tool that it wants to be called."""
         routes = [
@@ -105,7 +107,7 @@ class Target:
             ("created", {"response": {**whole, "status": "in_progress", "output": []}}),
             ("output_item.added", {"output_index": 0, "item": {**item, "content": []}}),
             ("content_part.added", {**places, "part": {**part, "text": ""}}),
-            *(("output_text.delta", {**places, "delta": f"{word} "}) for word in self.words),
+            *(("output_text.delta", {**places, "delta": f"{word} "}) for word in self.words if self.in_pieces),
             ("output_text.done", {**places, "text": text}),
             ("content_part.done", {**places, "part": part}),
             ("output_item.done", {"output_index": 0, "item": item}),

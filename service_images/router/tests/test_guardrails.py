@@ -210,6 +210,16 @@ def test_a_streamed_response_tells_the_same_in_pieces_and_as_a_whole(guarded: tu
     assert [e["sequence_number"] for e in events] == list(range(len(events)))
 
 
+def test_a_response_that_comes_in_no_pieces_is_looked_at_too(guarded: tuple[Any, Any]) -> None:
+    router, target = guarded
+    target.words, target.in_pieces = ["write", "to", "ann@example.com", "now"], False
+    done = next(e for e in responses(router) if e["type"] == "response.output_text.done")
+    assert done["text"] == "write to <EMAIL> now "
+    target.words = [TOKEN]
+    events = responses(router)
+    assert events[-1]["type"] == "response.incomplete" and "eyJ" not in json.dumps(events)
+
+
 def test_a_streamed_response_that_is_blocked_is_incomplete(guarded: tuple[Any, Any]) -> None:
     router, target = guarded
     target.words = ["here", "it", "is", TOKEN, *["more"] * 50]

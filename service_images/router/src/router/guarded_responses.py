@@ -45,9 +45,8 @@ class GuardedResponses(Guarded):
         if kind in _PIECES and isinstance(content.get("delta"), str):
             return await self._piece(key, content)
         if kind in _WHOLES:
-            if not await self.flush(key):
+            if not await self._whole(key, content, _WHOLES[kind]):
                 return False
-            content[_WHOLES[kind]] = self._passed.get(key, "")
         elif kind in _ENDS and not await self.rest():
             return False
         self._rewrite(key, content)
@@ -64,6 +63,18 @@ class GuardedResponses(Guarded):
             self._passed[key] = self._passed.get(key, "") + passed
             self._tell({**content, "delta": passed})
         return True
+
+    async def _whole(self, key: Any, content: dict[str, Any], field: str) -> bool:
+        """What went on of the pieces; a text that came in none is looked at now."""
+        if key in self._last:
+            going_on = await self.flush(key)
+        else:
+            self._passed[key], going_on = await self.look(key, str(content.get(field) or ""), last=True)
+            self.forget(key)
+            if not going_on:
+                self._block()
+        content[field] = self._passed.get(key, "")
+        return going_on
 
     async def flush(self, key: Any) -> bool:
         """As a piece of its own."""
@@ -101,7 +112,6 @@ class GuardedResponses(Guarded):
     def _part(self, key: Any, part: dict[str, Any]) -> None:
         for field in ("text", "refusal"):
             if isinstance(part.get(field), str) and part[field]:
-                # What never came in pieces was never looked at.
                 part[field] = self._passed.get(key, "")
 
     def _tell(self, content: dict[str, Any]) -> None:
