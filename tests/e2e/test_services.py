@@ -176,7 +176,7 @@ def test_the_guide_to_tenants_works_as_it_is_written(tmp_path: Path) -> None:
         "manual": str(manual),
     }
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     with client_of(known["url"], known["key"]) as operator:
         operator.delete("/v1/tenants/search-team")
         exec(blocks[0], known)
