@@ -6,6 +6,7 @@ Every field says what happens when it changes: `immutable` (the environment must
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
 from enum import StrEnum
@@ -36,6 +37,11 @@ def quantity(text: str) -> Decimal:
     if match is None:
         raise ValueError(text)
     return Decimal(match[1]) * _UNITS[match[2]]
+
+
+def gibibytes(text: str) -> int:
+    """The same in GiB, rounded up, as AWS counts volumes."""
+    return math.ceil(quantity(text) / 2**30)
 
 
 def quantity_between(low: str, high: str, example: str) -> AfterValidator:

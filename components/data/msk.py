@@ -15,14 +15,13 @@ from components.cluster import iam
 from components.cluster.aws_site import AwsSite
 from components.cluster.encryption_key import EncryptionKey
 from components.cluster.network import nearest_retention
-from components.config_base import quantity
+from components.config_base import gibibytes
 from components.config_data import Kafka
 
 PORT = 9096
 """Of SCRAM over TLS. Source: Amazon MSK developer guide, "Port information"."""
 VERSION = "3.9.x.kraft"
 """Source: Amazon MSK developer guide, "Supported Apache Kafka versions"."""
-_GIB = 2**30
 _LOG_DAYS = 30
 
 
@@ -69,7 +68,7 @@ class Msk(PlatformComponent):
                 "instance_type": config.msk.instance_type,
                 "client_subnets": site.subnet_ids,
                 "security_groups": [group.id],
-                "storage_info": {"ebs_storage_info": {"volume_size": -(-int(quantity(config.storage)) // _GIB)}},
+                "storage_info": {"ebs_storage_info": {"volume_size": gibibytes(config.storage)}},
                 "connectivity_info": {"public_access": {"type": "DISABLED"}},
             },
             configuration_info={"arn": chosen.arn, "revision": chosen.latest_revision},

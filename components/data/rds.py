@@ -9,14 +9,13 @@ import pulumi_aws as aws
 
 from components.base import PlatformComponent
 from components.cluster.aws_site import AwsSite
-from components.config_base import quantity
+from components.config_base import gibibytes, quantity
 from components.config_data import Postgres
 
 PORT = 5432
 VERSION = "16.10"
 """Of PostgreSQL; AWS applies newer minor ones. Source: Amazon RDS for PostgreSQL release notes, 2025-09."""
 FAMILY = "postgres16"
-_GIB = 2**30
 
 
 class RdsArgs(TypedDict):
@@ -50,7 +49,6 @@ class Rds(PlatformComponent):
             ],
             opts=self.child(protect=keeps),
         )
-        size = -(-int(quantity(config.storage)) // _GIB)
         instance = aws.rds.Instance(
             name,
             identifier=name,
@@ -59,7 +57,7 @@ class Rds(PlatformComponent):
             instance_class=config.rds.instance_class,
             multi_az=config.rds.standby,
             storage_type="gp3",
-            allocated_storage=size,
+            allocated_storage=gibibytes(config.storage),
             storage_encrypted=True,
             kms_key_id=site.key_arn,
             username=args["user"],

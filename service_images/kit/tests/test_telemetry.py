@@ -26,7 +26,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
 
 
 def test_a_span_says_what_is_done_and_by_what(spans: InMemorySpanExporter) -> None:
-    with telemetry.genai("embeddings", "m", gen_ai__request__model="m") as span:
+    with telemetry.genai("embeddings", "m", {"gen_ai.request.model": "m"}) as span:
         span.set_attribute("gen_ai.usage.input_tokens", 3)
     (found,) = spans.get_finished_spans()
     assert found.name == "embeddings m"
@@ -39,7 +39,7 @@ def test_a_span_says_what_is_done_and_by_what(spans: InMemorySpanExporter) -> No
 
 
 def test_what_went_wrong_is_in_it(spans: InMemorySpanExporter) -> None:
-    with pytest.raises(KeyError), telemetry.genai("chat", "m"):
+    with pytest.raises(KeyError), telemetry.genai("chat", "m", {}):
         raise KeyError("x")
     (found,) = spans.get_finished_spans()
     assert (found.attributes or {})["error.type"] == "KeyError"

@@ -33,8 +33,8 @@ class Vectors:
 
     async def of(self, texts: Sequence[str], *, truncate: bool = True) -> tuple[list[Vector], int]:
         """A vector of length one for each text, and how many tokens they have. Raises ApiError."""
-        wanted = {"gen_ai__request__model": MODEL, "gen_ai__embeddings__dimension__count": DIMENSION}
-        with telemetry.genai("embeddings", MODEL, **wanted) as span:
+        wanted = {"gen_ai.request.model": MODEL, "gen_ai.embeddings.dimension.count": DIMENSION}
+        with telemetry.genai("embeddings", MODEL, wanted) as span:
             vectors, count = await self._of(texts, truncate)
             span.set_attribute("gen_ai.usage.input_tokens", count)
             return vectors, count

@@ -30,7 +30,7 @@ class Calls(service.GuardrailsServiceServicer):
     async def Check(self, request: messages.CheckRequest) -> messages.CheckResponse:
         """Whole texts."""
         policy, direction = self._policies.of(request.tenant), _direction(request.direction)
-        with telemetry.genai("guard", direction.value) as span:
+        with telemetry.genai("guard", direction.value, {}) as span:
             answer = self._checked(request, policy, direction)
             span.set_attribute("gen_ai.evaluation.score.label", messages.Action.Name(answer.action).lower())
             return answer

@@ -56,6 +56,11 @@ def missing(what: str) -> ApiError:
     return ApiError(404, f"There is no such {what}.", ErrorType.NOT_FOUND, param=what)
 
 
+def unavailable(who: str) -> ApiError:
+    """The answer where somebody is needed who is away: "User", "The router"."""
+    return ApiError(503, f"{who} does not answer now.", ErrorType.SERVER, code="unavailable")
+
+
 _KINDS = {
     401: ErrorType.AUTHENTICATION,
     403: ErrorType.PERMISSION,

@@ -132,7 +132,8 @@ class Operation:
     """The handler reads the body itself."""
 
 
-def _problem(error: ValidationError, where: str) -> ApiError:
+def problem(error: ValidationError, where: str) -> ApiError:
+    """The answer to who sends something that does not fit; `where` it was."""
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -152,7 +153,7 @@ async def _body(request: Request, adapter: TypeAdapter[Any] | None) -> Any:
     try:
         return adapter.validate_json(bytes(content))
     except ValidationError as error:
-        raise _problem(error, "body") from None
+        raise problem(error, "body") from None
     except ValueError as error:  # bytes that are no text
         raise ApiError(400, f"body: {error}") from None
 
@@ -166,7 +167,7 @@ def _query(request: Request, model: type[Model]) -> Model:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise _problem(error, "query") from None
+        raise problem(error, "query") from None
 
 
 def routes(title: str, operations: Sequence[Operation], authenticate: Authenticate | None = None) -> list[Route]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from opentelemetry import trace
@@ -51,15 +51,14 @@ PROVIDER = "cogniforge"
 
 @contextmanager
 def genai(
-    operation: str, target: str, kind: SpanKind = SpanKind.INTERNAL, **attributes: AttributeValue
+    operation: str, target: str, attributes: Mapping[str, AttributeValue], kind: SpanKind = SpanKind.INTERNAL
 ) -> Iterator[Span]:
     """A span of OpenTelemetry's conventions for generative AI: "embeddings all-minilm-l6-v2".
 
-    In names of attributes "__" stands for a dot: `gen_ai__usage__input_tokens`. What went wrong is recorded.
+    What went wrong is recorded.
     Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
     """
-    known = {key.replace("__", "."): value for key, value in attributes.items()}
-    known |= {"gen_ai.operation.name": operation, "gen_ai.provider.name": PROVIDER}
+    known = {**attributes, "gen_ai.operation.name": operation, "gen_ai.provider.name": PROVIDER}
     with trace.get_tracer("kit").start_as_current_span(f"{operation} {target}", kind=kind, attributes=known) as span:
         try:
             yield span

@@ -40,17 +40,15 @@ server_tls_sslmode = require"""
 def main() -> int:
     """Never returns when all is well: the process becomes PgBouncer. POOL_SERVER is host:port of one elsewhere."""
     size, clients = os.environ.get("POOL_SIZE", "10"), os.environ.get("POOL_CLIENTS", "500")
-    port = os.environ.get("POOL_PORT", str(POOL_PORT))
-    folder = Path(os.environ.get("POOL_FOLDER", "/tmp"))
     host, server_port, logins = SOCKETS, str(PORT), ASKING
     if server := os.environ.get("POOL_SERVER"):
         host, _, server_port = server.rpartition(":")
-        logins = LISTED.format(file=_listed(folder / "logins"))
+        logins = LISTED.format(file=_listed(Path("/tmp/logins")))
     else:
         patiently(120).close()
-    file = folder / "pgbouncer.ini"
+    file = Path("/tmp/pgbouncer.ini")
     file.write_text(
-        CONFIG.format(host=host, port=server_port, pool_port=port, logins=logins, clients=clients, size=size)
+        CONFIG.format(host=host, port=server_port, pool_port=POOL_PORT, logins=logins, clients=clients, size=size)
     )
     os.execv("/usr/sbin/pgbouncer", ["/usr/sbin/pgbouncer", str(file)])
 

@@ -208,7 +208,7 @@ class Api:
 
     async def rendered(self, tenant: str, name: str, wanted: Asked) -> Rendered:
         """For whoever may see the tenant's prompts. Raises ApiError."""
-        with telemetry.genai("render_prompt", name, gen_ai__prompt__name=name) as span:
+        with telemetry.genai("render_prompt", name, {"gen_ai.prompt.name": name}) as span:
             found = await self._rendered(tenant, name, wanted)
             span.set_attribute("cogniforge.prompt.version", found.version)
             return found

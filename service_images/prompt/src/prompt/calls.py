@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from cogniforge.prompt.v1 import prompt_pb2 as messages
 from cogniforge.prompt.v1 import prompt_pb2_grpc as service
-from kit import rpc
+from kit import rest, rpc
 from kit.errors import ApiError
 from pydantic import ValidationError
 
@@ -36,7 +36,7 @@ class Calls(service.PromptServiceServicer):
         except msgspec.DecodeError as error:
             raise ApiError(400, f"variables: {error}", param="variables") from None
         except ValidationError as error:
-            raise ApiError(400, "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())[:500]) from None
+            raise rest.problem(error, "request") from None
         found = await self._api.rendered(request.tenant, request.name, asked)
         said = (
             [("system", found.prompt)] if isinstance(found.prompt, str) else [(m.role, m.content) for m in found.prompt]

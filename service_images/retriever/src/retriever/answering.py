@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 from kit import rpc, telemetry
-from kit.errors import ApiError, ErrorType
+from kit.errors import ApiError, ErrorType, unavailable
 from opentelemetry.trace import SpanKind
 
 from retriever.engines import Hit
@@ -38,8 +38,8 @@ class Answering:
         """Raises ApiError with what the router says."""
         if not self._url:
             raise ApiError(404, "There is no router to ask.", ErrorType.NOT_FOUND)
-        wanted = {"gen_ai__request__model": asked.model, "gen_ai__request__max_tokens": asked.max_tokens}
-        with telemetry.genai("chat", asked.model, SpanKind.CLIENT, **wanted) as span:
+        wanted = {"gen_ai.request.model": asked.model, "gen_ai.request.max_tokens": asked.max_tokens}
+        with telemetry.genai("chat", asked.model, wanted, SpanKind.CLIENT) as span:
             found = await self._answer(asked, hits, names, headers)
             for side, key in (("input", "prompt_tokens"), ("output", "completion_tokens")):
                 span.set_attribute(f"gen_ai.usage.{side}_tokens", found.usage.get(key) or 0)
@@ -60,7 +60,7 @@ class Answering:
             )
             content: Any = reply.json()
         except (httpx.HTTPError, ValueError):
-            raise ApiError(503, "The router does not answer now.", ErrorType.SERVER, code="unavailable") from None
+            raise unavailable("The router") from None
         if reply.status_code != 200:
             error = content.get("error", {}) if isinstance(content, dict) else {}
             message = str(error.get("message", "The router has refused."))

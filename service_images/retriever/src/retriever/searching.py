@@ -12,7 +12,7 @@ from cogniforge.user.v1 import user_pb2 as messages
 from cogniforge.user.v1 import user_pb2_grpc as service
 from kit import directory, rpc, telemetry
 from kit.directory import Grant
-from kit.errors import ApiError, ErrorType
+from kit.errors import unavailable
 
 from retriever.embedding import Embedder
 from retriever.engines import EVERYBODY, Engine, Hit, Scope
@@ -79,7 +79,7 @@ class Readers:
             answer = await self._client.stub.ListObjects(asked, timeout=_TIMEOUT_S, metadata=metadata)
         except grpc.aio.AioRpcError:
             # Whoever cannot be asked has not said yes.
-            raise ApiError(503, "User does not answer now.", ErrorType.SERVER, code="unavailable") from None
+            raise unavailable("User") from None
         return list(answer.objects)
 
 
@@ -91,8 +91,8 @@ class Searching:
 
     async def search(self, scope: Scope, query: str, limit: int, ranker: str, threshold: float) -> list[Hit]:
         """The best first, scores between 0 and 1."""
-        source = {"gen_ai__data_source__id": scope.store, "gen_ai__request__top_k": limit}
-        with telemetry.genai("retrieval", ranker, **source):
+        source = {"gen_ai.data_source.id": scope.store, "gen_ai.request.top_k": limit}
+        with telemetry.genai("retrieval", ranker, source):
             return await self._search(scope, query, limit, ranker, threshold)
 
     async def _search(self, scope: Scope, query: str, limit: int, ranker: str, threshold: float) -> list[Hit]:

@@ -12,7 +12,7 @@ import msgspec
 from cogniforge.guardrails.v1 import guardrails_pb2 as messages
 from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
 from kit import logs, rpc, telemetry
-from kit.errors import ApiError, ErrorType
+from kit.errors import ApiError, unavailable
 from prometheus_client import Counter
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Guard:
         _LOOKED.labels(_word(direction), "unanswered").inc()
         log.warning("Guardrails does not answer", reason=reason, trace_id=exchange.trace_id.decode())
         if exchange.guard_required:
-            raise ApiError(503, "Guardrails does not answer now.", ErrorType.SERVER, code="unavailable") from None
+            raise unavailable("Guardrails") from None
         return "unanswered"
 
 

@@ -151,7 +151,7 @@ class GuardedChat(Guarded):
 
     async def one(self, event: bytes) -> bool:
         """A chunk."""
-        line = next((part for part in event.split(b"\n") if part.startswith(b"data:")), b"")[5:].strip()
+        line = data_of(event)
         if line == b"[DONE]":
             if await self.rest():
                 self.send(_DONE)
@@ -208,6 +208,11 @@ class GuardedChat(Guarded):
         """As OpenAI's clients know it."""
         empty = {"index": number, "delta": {}, "finish_reason": FILTERED}
         self.stop(b"data: ", encode({**content, "choices": [empty]}), END, _DONE)
+
+
+def data_of(event: bytes) -> bytes:
+    """What a server-sent event tells; empty: nothing."""
+    return next((line for line in event.split(b"\n") if line.startswith(b"data:")), b"")[5:].strip()
 
 
 def _texts(choice: Any) -> list[tuple[tuple[int, int | None], Any, str]]:

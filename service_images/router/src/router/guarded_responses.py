@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from router.guard import FILTERED, decode, encode
-from router.guarded import END, Guarded
+from router.guarded import END, Guarded, data_of
 
 _PIECES = {"response.output_text.delta", "response.function_call_arguments.delta", "response.refusal.delta"}
 _WHOLES = {
@@ -32,9 +32,8 @@ class GuardedResponses(Guarded):
 
     async def one(self, event: bytes) -> bool:
         """An event."""
-        line = next((part for part in event.split(b"\n") if part.startswith(b"data:")), b"")[5:].strip()
         try:
-            content = decode(line)
+            content = decode(data_of(event))
             kind = str(content["type"])
         except (ValueError, KeyError, TypeError):
             self.send(event, END)

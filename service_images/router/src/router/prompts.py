@@ -15,7 +15,7 @@ import msgspec
 from cogniforge.prompt.v1 import prompt_pb2 as messages
 from cogniforge.prompt.v1 import prompt_pb2_grpc as service
 from kit import bus, logs, rpc, telemetry
-from kit.errors import ApiError, ErrorType
+from kit.errors import ApiError, ErrorType, unavailable
 from kit.following import Following
 from prometheus_client import Counter
 
@@ -114,7 +114,7 @@ class Prompts:
                     status, f"prompt: {error.details()}", kind, param="prompt", code="invalid_prompt"
                 ) from None
             log.warning("Prompt does not answer", reason=error.code().name)
-            raise ApiError(503, "Prompt does not answer now.", ErrorType.SERVER, code="unavailable") from None
+            raise unavailable("Prompt") from None
         said = [{"role": message.role, "content": message.content} for message in answer.messages]
         return Stored(f"{asked.name}@{answer.version}", said, decode(answer.config or b"{}"))
 

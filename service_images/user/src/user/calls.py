@@ -6,8 +6,7 @@ from typing import Any, TypeVar
 
 from cogniforge.user.v1 import user_pb2 as messages
 from cogniforge.user.v1 import user_pb2_grpc as service
-from kit import rpc
-from kit.errors import ApiError
+from kit import rest, rpc
 from pydantic import BaseModel, ValidationError
 
 from user.api import Api
@@ -45,4 +44,4 @@ def _asked(model: type[Asked], request: Any, fields: tuple[str, ...]) -> Asked:
     try:
         return model.model_validate({field: getattr(request, field) for field in fields})
     except ValidationError as error:
-        raise ApiError(400, "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())[:500]) from None
+        raise rest.problem(error, "request") from None

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 from kit import logs
-from kit.errors import ApiError, ErrorType
+from kit.errors import ApiError, unavailable
 
 log = logs.get("retriever.engines")
 _TIMEOUT_S = 30.0
@@ -36,7 +36,7 @@ class Api:
     def refused(reason: str) -> ApiError:
         """What clients are told; the reason is for operators."""
         log.warning("the vector database does not do it", reason=reason)
-        return ApiError(503, "The vector database does not answer now.", ErrorType.SERVER, code="unavailable")
+        return unavailable("The vector database")
 
     async def close(self) -> None:
         """Give connections back."""
