@@ -74,6 +74,7 @@ lock:
 	uv pip compile service_images/gateway/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/gateway/requirements.lock
 	uv pip compile service_images/vllm/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_35 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/vllm/requirements.lock
 	uv pip compile service_images/java/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/java/requirements.lock
+	uv pip compile service_images/kafka/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/kafka/requirements.lock
 	uv pip compile service_images/nats/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/nats/requirements.lock
 	uv pip compile service_images/postgres/requirements.in --override service_images/postgres/overrides.txt --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/postgres/requirements.lock
 	$(VENV)/bin/python -m local.images.maven

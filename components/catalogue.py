@@ -146,6 +146,17 @@ PARTS: dict[str, Part] = {
 
 
 TRANSITIONS: dict[str, tuple[Transition, ...]] = {
+    "image kafka": (
+        Transition(
+            "4.2",
+            "4.3",
+            Risk.SAFE,
+            "broker by broker; the metadata keeps its version; drilled in tests/e2e under writes",
+        ),
+        Transition(
+            "4.3", "4.2", Risk.MANUAL, "broker by broker, unless kafka-features has raised the version of the metadata"
+        ),
+    ),
     "image nats": (
         Transition(
             "2.14", "2.15", Risk.SAFE, "JetStream's files are read by both; drilled in tests/e2e with values kept"

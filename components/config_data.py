@@ -149,6 +149,8 @@ class Persistence(StrEnum):
     """Nothing."""
     AOF = "aof"
     """All but the last second: every write is logged."""
+    ALWAYS = "always"
+    """All that was acknowledged: every write is on the disk before its answer. Slower by a flush a write."""
 
 
 class Cache(Section):
@@ -159,7 +161,7 @@ class Cache(Section):
         Change.DISRUPTIVE, "Three quarters of the memory hold data", default=Resources(cpu="100m", memory="256Mi")
     )
     eviction: Eviction = setting(Change.SAFE, "What a full cache does", default=Eviction.ALLKEYS_LRU, strict=False)
-    persistence: Persistence = setting(Change.DISRUPTIVE, "none or aof", default=Persistence.NONE, strict=False)
+    persistence: Persistence = setting(Change.DISRUPTIVE, "none, aof or always", default=Persistence.NONE, strict=False)
 
 
 class ObjectStore(Section):

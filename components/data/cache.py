@@ -66,7 +66,7 @@ class Cache(PlatformComponent):
                     exporter.cache(args["exporters_image"], PORT, OWNER, logins.secret(OWNER)),
                 ),
                 callers=(*users, task_name(PART)),
-                storage=config.storage if config.persistence is Persistence.AOF else "",
+                storage="" if config.persistence is Persistence.NONE else config.storage,
                 metrics_port=exporter.CACHE_PORT,
             ),
             ServerInputs(
@@ -106,7 +106,7 @@ class Cache(PlatformComponent):
 
 def settings(config: CacheConfig) -> str:
     """redis.conf. A quarter of the memory is left for buffers and for copies while a log is rewritten."""
-    lasting = config.persistence is Persistence.AOF
+    lasting = config.persistence is not Persistence.NONE
     lines = {
         "port": PORT,
         "bind": "* -::*",
@@ -116,7 +116,7 @@ def settings(config: CacheConfig) -> str:
         "maxmemory-policy": config.eviction.value,
         "maxmemory-samples": 10,
         "appendonly": "yes" if lasting else "no",
-        "appendfsync": "everysec",
+        "appendfsync": "always" if config.persistence is Persistence.ALWAYS else "everysec",
         "save": '""',
         "dir": DATA_MOUNT if lasting else "/tmp",
         "tcp-keepalive": 60,
@@ -131,10 +131,6 @@ def access_list(passwords: dict[str, str]) -> str:
     lines = ["user default off"]
     for user, password in sorted(passwords.items()):
         digest = hashlib.sha256(password.encode()).hexdigest()
-        keys = (
-            "+ping +info +latency|latest +slowlog|len +slowlog|get"
-            if user == OWNER
-            else f"~{user}:* &{user}:* +@all -@admin -@dangerous"
-        )
+        keys = _LOOKING if user == OWNER else f"~{user}:* &{user}:* +@all -@admin -@dangerous"
         lines.append(f"user {user} on #{digest} resetkeys resetchannels {keys}")
     return "\n".join(lines) + "\n"

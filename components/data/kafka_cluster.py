@@ -159,7 +159,8 @@ class KafkaCluster(PlatformComponent):
                 replicas=config.replicas,
                 storage=config.storage,
                 metrics_port=METRICS_PORT,
-                stop_seconds=120,
+                # Who stops last, when all of them do, finds nobody to hand over to and waits for its end.
+                stop_seconds=60,
             ),
             ServerInputs(
                 namespace=namespace,
@@ -189,10 +190,14 @@ def _broker(config: Kafka, args: KafkaClusterArgs) -> Process:
         config.resources,
         ("broker",),
         ports,
-        {"CLUSTER_ID": cluster_id(args["namespace"]), "CONFIG": f"/etc/{PART}"},
+        {
+            "CLUSTER_ID": cluster_id(args["namespace"]),
+            "CONFIG": f"/etc/{PART}",
+            "NODES": f"{PART}-nodes.{args['namespace']}.svc:{PEER_PORT}",
+        },
         fields={"ZONE": "metadata.labels['topology.kubernetes.io/zone']"},
-        # It counts as started once it has caught up with the leaders of its partitions, so that a
-        # rolling restart takes the next broker only then.
+        # Ready is who is in sync, so that a rolling restart takes the next broker only then; catching up may take
+        # long, and is no reason to be started anew.
         started=asking("started"),
         ready=asking("ready"),
         alive={"tcp_socket": {"port": "kafka"}},

@@ -156,7 +156,7 @@ class PostgresCluster(PlatformComponent):
             ServerIntent(
                 name=PART,
                 title="PgBouncer",
-                processes=(_pool(config, args["image"], pulumi.Output.concat(rds.address, f":{DIRECT_PORT}")),),
+                processes=(pool_process(config, args["image"], pulumi.Output.concat(rds.address, f":{DIRECT_PORT}")),),
                 callers=_callers(args),
                 replicas=_POOLS,
             ),
@@ -180,7 +180,7 @@ def _callers(args: PostgresClusterArgs) -> tuple[str, ...]:
     return (*(service.service for service in with_database()), *args["callers"], task_name(PART))
 
 
-def _pool(config: Postgres, image: pulumi.Input[str], server: pulumi.Input[str] = "") -> Process:
+def pool_process(config: Postgres, image: pulumi.Input[str], server: pulumi.Input[str] = "") -> Process:
     """PgBouncer; `server` is host:port, or empty for the one in the same pod."""
     environment: dict[str, pulumi.Input[str]] = {"POOL_SIZE": str(config.pool_size)}
     if server:
@@ -239,7 +239,7 @@ def intent(config: Postgres, args: PostgresClusterArgs) -> ServerIntent:
         title="PostgreSQL",
         processes=(
             server,
-            _pool(config, image),
+            pool_process(config, image),
             *([backups] if objects else []),
             exporter.postgres(args["exporters_image"], SOCKETS, SUPERUSER),
         ),

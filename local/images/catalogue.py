@@ -83,7 +83,7 @@ IMAGES: dict[ImageName, Image] = {
         Image(ImageName.OBJECT_STORE, (ImageName.BASE,), tools=(ToolName.OBJECT_STORE,)),
         Image(ImageName.EXPORTERS, rootfs=True, tools=(ToolName.NATS_EXPORTER, ToolName.STATSD_EXPORTER)),
         Image(ImageName.JAVA, (ImageName.BASE,), wheels=True, runs=False),
-        Image(ImageName.KAFKA, (ImageName.JAVA,), jars=True, sources=True),
+        Image(ImageName.KAFKA, (ImageName.JAVA,), wheels=True, jars=True, sources=True),
         Image(ImageName.SCHEMA_REGISTRY, (ImageName.JAVA,), jars=True),
         Image(ImageName.DATA_TASKS, (ImageName.KIT,), sources=True),
         Image(ImageName.USER, (ImageName.KIT,), sources=True),

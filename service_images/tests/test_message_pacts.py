@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import jsonschema
+import numpy as np
 import psycopg
 import pytest
 from pact import Pact, Verifier, match
@@ -30,6 +34,8 @@ from guardrails.telling import Decisions  # noqa: E402
 from kit import events, migrate  # noqa: E402
 from prompt.__main__ import PromptSettings  # noqa: E402
 from prompt.__main__ import create as create_prompt  # noqa: E402
+from retriever.__main__ import RetrieverSettings  # noqa: E402
+from retriever.__main__ import create as create_retriever  # noqa: E402
 from router.metering import Metering  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 from user.__main__ import UserSettings  # noqa: E402
@@ -91,6 +97,32 @@ EVENTS: dict[str, tuple[str, dict[str, Any]]] = {
             "data": {"tenant": match.str("acme"), "kind": match.str("tenant"), "change": match.str("created")},
         },
     ),
+    "a document in a store": (
+        "retriever",
+        {
+            "source": "/services/retriever",
+            "type": "dev.cogniforge.document.changed.v1",
+            "data": {
+                "tenant": match.str("default"),
+                "store": match.str("vs-1"),
+                "document": match.str("file-1"),
+                "change": match.str("added"),
+            },
+        },
+    ),
+    "an invoice": (
+        "billing",
+        {
+            "source": "/services/billing",
+            "type": "dev.cogniforge.invoice.issued.v1",
+            "data": {
+                "tenant": match.str("acme"),
+                "invoice": match.str("1"),
+                "total_cents": match.int(100),
+                "currency": match.regex("USD", regex="[A-Z]{3}"),
+            },
+        },
+    ),
 }
 READERS = {"billing": ("usage of an answer",), "audit": tuple(EVENTS)}
 
@@ -104,6 +136,8 @@ class Rooms:
     def client(self, name: str, settings: type[Any], create: Callable[[Any], Any], **more: Any) -> TestClient:
         """A service, whose outbox is kept if it has one."""
         made = settings(**self._database(name), **more)
+        if name == "retriever":
+            self._server.make_collection()
         migrate.migrate(name, made.database(pooled=False))
         with psycopg.connect(self._server.url(name), autocommit=True) as root:
             root.execute(KEPT)
@@ -196,11 +230,47 @@ def tell_tenant(rooms: Rooms) -> dict[str, Any]:
     return rooms.told("user", "user.changed.v1")
 
 
+def tell_document(rooms: Rooms) -> dict[str, Any]:
+    """Somebody puts a file into a store."""
+    with tempfile.TemporaryDirectory() as objects:
+        settings = {"objects_endpoint": f"file://{objects}"}
+        with rooms.client("retriever", RetrieverSettings, partial(create_retriever, embedder=Even()), **settings) as c:
+            file = c.post("/v1/files", files={"file": ("a.txt", "Cats sleep.")}, data={"purpose": "assistants"})
+            store = c.post("/v1/vector_stores", json={"name": "s"}).json()["id"]
+            path = f"/v1/vector_stores/{store}/files"
+            assert c.post(path, json={"file_id": file.json()["id"]}).status_code == httpx.codes.OK
+            deadline = time.monotonic() + 30
+            while (shown := c.get(f"{path}/{file.json()['id']}").json())["status"] != "completed":
+                assert time.monotonic() < deadline, shown
+                time.sleep(0.02)
+    return rooms.told("retriever", "document.changed.v1")
+
+
+class Even:
+    """Vectors that are all the same: nothing is searched here."""
+
+    async def embed(self, texts: Sequence[str]) -> list[Any]:
+        """One for each text."""
+        return [np.full(384, 384**-0.5, dtype=np.float32) for _ in texts]
+
+
+def tell_invoice(rooms: Rooms) -> dict[str, Any]:
+    """The operator issues a month's invoice."""
+    with rooms.client("billing", BillingSettings, create_billing) as client:
+        price = {"tenant": "", "model": "*", "kind": "input", "usd": "2", "begins": "2026-01-01T00:00:00Z"}
+        assert client.post("/v1/prices", json=price).status_code == 201
+        answer = client.post("/v1/tenants/acme/invoices/2026-01")
+        assert answer.status_code == httpx.codes.CREATED, answer.text
+    return rooms.told("billing", "invoice.issued.v1")
+
+
 TELLERS: dict[str, Callable[[Rooms], dict[str, Any]]] = {
     "usage of an answer": tell_usage,
     "a text that was redacted": tell_decision,
     "a new version of a prompt": tell_prompt,
     "a new tenant": tell_tenant,
+    "a document in a store": tell_document,
+    "an invoice": tell_invoice,
 }
 
 

@@ -27,9 +27,12 @@ def postgres(login, database=None, port=6432):
     return psycopg.connect(host="postgres", port=port, user=login, password=secret(login, "postgres"),
                            dbname=database or login, autocommit=True, prepare_threshold=None, connect_timeout=5)
 def kafka(login, **more):
-    return {"bootstrap.servers": "kafka.cogniforge.svc:9092", "security.protocol": "sasl_ssl",
+    return {"bootstrap.servers": f"kafka.{namespace}.svc:9092", "security.protocol": "sasl_ssl",
             "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": login, "sasl.password": secret(login, "kafka"),
             "ssl.ca.location": "/etc/tls/ca.crt", "log_level": 2, **more}
+begun = time.monotonic()
+def going(seconds=1500):  # until the test says stop; at most so long
+    return not os.path.exists(f"/tmp/stop-{run}") and time.monotonic() - begun < seconds
 def until(what, seconds=60, passing=()):
     deadline = time.monotonic() + seconds
     while True:
@@ -70,9 +73,12 @@ def read(run, count, seconds):
 class DataClient:
     """Runs scripts in the pod; a script prints one JSON value on its last line."""
 
+    def __init__(self, namespace: str = NAMESPACE) -> None:
+        self.namespace = namespace
+
     def kubectl(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """The node's kubectl, in the platform's namespace."""
-        command = [*kubectl(True, ""), "--namespace", NAMESPACE, *arguments]
+        """The node's kubectl, in the environment's namespace."""
+        command = [*kubectl(True, ""), "--namespace", self.namespace, *arguments]
         return subprocess.run(command, capture_output=True, text=True, input=stdin)
 
     def container(self, pod: str, name: str = "") -> dict[str, Any]:
@@ -96,8 +102,9 @@ class DataClient:
 
     def start(self, script: str, **variables: Any) -> subprocess.Popen[str]:
         """Begin a script; `variables` are values that it finds as globals."""
-        lines = "".join(f"{name} = json.loads({json.dumps(json.dumps(v))})\n" for name, v in variables.items())
-        command = [*kubectl(True, ""), "--namespace", NAMESPACE, "exec", "-i", NAME, "--", "python3", "-"]
+        known = {"namespace": self.namespace, **variables}
+        lines = "".join(f"{name} = json.loads({json.dumps(json.dumps(v))})\n" for name, v in known.items())
+        command = [*kubectl(True, ""), "--namespace", self.namespace, "exec", "-i", NAME, "--", "python3", "-"]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -113,12 +120,16 @@ class DataClient:
         assert process.returncode == 0, errors[-3000:]
         return json.loads(printed.strip().splitlines()[-1])
 
+    def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the pod."""
+        return self.kubectl("exec", NAME, "--", *command)
+
     def run(self, script: str, seconds: float = 120, **variables: Any) -> Any:
         """Both."""
         return self.finish(self.start(script, **variables), seconds)
 
 
-def _definition(image: str, logins: list[str]) -> dict[str, Any]:
+def _definition(namespace: str, image: str, logins: list[str]) -> dict[str, Any]:
     mounts = [{"name": f"login-{login}", "mountPath": f"/etc/credentials/{login}"} for login in logins]
     volumes: list[dict[str, Any]] = [
         {"name": f"login-{login}", "secret": {"secretName": f"login-{login}"}} for login in logins
@@ -127,7 +138,7 @@ def _definition(image: str, logins: list[str]) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {"app.kubernetes.io/part-of": "cogniforge"}},
+        "metadata": {"name": NAME, "namespace": namespace, "labels": {"app.kubernetes.io/part-of": "cogniforge"}},
         "spec": {
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": False,
@@ -152,10 +163,10 @@ def _definition(image: str, logins: list[str]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def data_client(logins: list[str]) -> Iterator[DataClient]:
+def data_client(logins: list[str], namespace: str = NAMESPACE) -> Iterator[DataClient]:
     """The pod, ready; it is gone afterwards."""
-    made = DataClient()
-    definition = _definition(pipeline.read_index()["data-tasks"].reference, logins)
+    made = DataClient(namespace)
+    definition = _definition(namespace, pipeline.read_index()["data-tasks"].reference, logins)
     made.kubectl("delete", "pod", NAME, "--ignore-not-found")
     result = made.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
     assert result.returncode == 0, result.stderr

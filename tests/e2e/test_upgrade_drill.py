@@ -1,4 +1,4 @@
-"""A part goes from an older pin to the present one and back, and its volume grows: what it holds is there all the time.
+"""Parts go from older pins to the present ones and back, and grow, while they are written to: nothing is lost.
 
 In an environment of its own beside the local one, from copies of the project: each is a release with its own pin.
 """
@@ -19,20 +19,25 @@ from kubernetes import client
 from nats.js.kv import KeyValue
 
 from cli import local_environment
+from components.config import PlatformConfig
+from components.data.layer import login_systems
 from local import paths
 from local.toolchain import shim
+from tests.e2e.data_client import DataClient, data_client, kill
 from tests.e2e.test_release import Checkout
+from tests.e2e.write_loads import EVENTS, EVENTS_READ, KEYS, KEYS_READ, ROWS, ROWS_READ, writing
 
 pytestmark = pytest.mark.e2e
 OLDER, NEWER = "2.14.6", "2.15.1"
+OLDER_KAFKA, NEWER_KAFKA = "4.2.0", "4.3.1"
 NAMESPACE, STACK, BUCKET = "drill", "local-drill", "check"
 Found = TypeVar("Found")
 
 
 class Release(Checkout):
-    """A copy of the project with one version of NATS, which makes the drill's environment on the local node."""
+    """A copy of the project with some parts' versions, which makes the drill's environment on the local node."""
 
-    def __init__(self, folder: Path, version: str) -> None:
+    def __init__(self, folder: Path, older: bool) -> None:
         super().__init__(folder)
         own = shim.environment()
         for name in ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PATH"):
@@ -42,20 +47,29 @@ class Release(Checkout):
         (self.folder / "stacks" / f"Pulumi.{STACK}.yaml").write_text(
             yaml.safe_dump({"config": {"cogniforge:platform": configuration()}})
         )
-        if version == OLDER:
-            pins = Path(__file__).with_name("older") / f"nats-{OLDER}.lock"
-            (self.folder / "service_images/nats/requirements.lock").write_bytes(pins.read_bytes())
-            self.lock.write_text(
-                self.lock.read_text().replace(f"nats: {{version: {NEWER}", f"nats: {{version: {OLDER}")
-            )
+        if older:
+            self._pin("nats", NEWER, OLDER, "requirements.lock")
+            self._pin("kafka", NEWER_KAFKA, OLDER_KAFKA, "jars.lock")
+            _replace(self.folder / "service_images/kafka/pom.xml", f"<kafka>{NEWER_KAFKA}<", f"<kafka>{OLDER_KAFKA}<")
+
+    def _pin(self, image: str, newer: str, older: str, lock: str) -> None:
+        pins = Path(__file__).with_name("older") / f"{image}-{older}.lock"
+        (self.folder / "service_images" / image / lock).write_bytes(pins.read_bytes())
+        _replace(self.lock, f"{image}: {{version: {newer},", f"{image}: {{version: {older},")
 
     def up(self) -> None:
         """Make it so."""
         self.forge("up", "-s", STACK)
 
 
-def configuration(storage: str = "256Mi") -> dict[str, Any]:
-    """The smallest environment with a server that keeps data."""
+def _replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1, f"{file} has {old!r} {text.count(old)} times"
+    file.write_text(text.replace(old, new))
+
+
+def configuration() -> dict[str, Any]:
+    """The smallest environment with servers that keep data, and three brokers."""
     small = {"cpu": "20m", "memory": "192Mi"}
     return {
         "environment": "local",
@@ -67,7 +81,15 @@ def configuration(storage: str = "256Mi") -> dict[str, Any]:
         "services": {"router": {"resources": small}},
         "data": {
             "destroyData": True,
-            "nats": {"replicas": 1, "storage": storage, "resources": {"cpu": "20m", "memory": "64Mi"}},
+            "nats": {"replicas": 1, "storage": "256Mi", "resources": {"cpu": "20m", "memory": "64Mi"}},
+            "kafka": {
+                "replicas": 3,
+                "storage": "512Mi",
+                "partitions": 3,
+                "resources": {"cpu": "50m", "memory": "640Mi"},
+            },
+            "postgres": {"storage": "512Mi", "resources": {"cpu": "50m", "memory": "192Mi"}},
+            "cache": {"persistence": "always", "storage": "128Mi", "resources": {"cpu": "20m", "memory": "64Mi"}},
         },
     }
 
@@ -76,7 +98,7 @@ def configuration(storage: str = "256Mi") -> dict[str, Any]:
 def older(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> Iterator[Release]:
     """The release before, running. The files that lead to the local environment are put back in the end."""
     access = {file: file.read_bytes() for file in (local_environment.authority_file(), local_environment.key_file())}
-    made = Release(tmp_path_factory.mktemp("older"), OLDER)
+    made = Release(tmp_path_factory.mktemp("older"), older=True)
     try:
         made.up()
         yield made
@@ -90,7 +112,22 @@ def older(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> It
 
 @pytest.fixture(scope="module")
 def newer(tmp_path_factory: pytest.TempPathFactory) -> Release:
-    return Release(tmp_path_factory.mktemp("newer"), NEWER)
+    return Release(tmp_path_factory.mktemp("newer"), older=False)
+
+
+@pytest.fixture(scope="module")
+def inside(older: Release) -> Iterator[DataClient]:
+    """A pod in the drill's environment that has every login."""
+    data = PlatformConfig.model_validate(configuration()).data
+    with data_client(sorted(login_systems(data)), NAMESPACE) as made:
+        yield made
+
+
+def brokers(inside: DataClient) -> set[str]:
+    """Versions of Kafka that the three brokers run."""
+    find = "echo /opt/kafka/libs/kafka_2.13-*.jar"
+    shown = [inside.kubectl("exec", f"kafka-{number}", "--", "sh", "-c", find).stdout.strip() for number in range(3)]
+    return {text.rsplit("-", 1)[1].removesuffix(".jar") for text in shown}
 
 
 class Server:
@@ -138,49 +175,81 @@ class Server:
         return self.with_bucket(look)
 
 
-def test_a_server_goes_up_a_version_and_back_and_keeps_its_data(
-    older: Release, newer: Release, api: client.ApiClient
+def test_parts_go_up_a_version_and_back_and_keep_their_data(
+    older: Release, newer: Release, api: client.ApiClient, inside: DataClient, unique_name: str
 ) -> None:
+    """NATS keeps its values; three brokers take every event, one of them away at a time."""
     first = Server(api)
-    assert first.version == OLDER
+    assert first.version == OLDER and brokers(inside) == {OLDER_KAFKA}
     first.keep("older")
-    newer.up()
-    second = Server(api)
-    assert second.version == NEWER
-    assert second.missing("older") == []
-    second.keep("newer")
-    older.up()
+    with writing(inside, EVENTS, unique_name) as load:
+        newer.up()
+        second = Server(api)
+        assert second.version == NEWER and brokers(inside) == {NEWER_KAFKA}
+        assert second.missing("older") == []
+        second.keep("newer")
+        older.up()
     third = Server(api)
-    assert third.version == OLDER
+    assert third.version == OLDER and brokers(inside) == {OLDER_KAFKA}
     assert third.missing("older") == [] and third.missing("newer") == []
+    told = load.result
+    there = inside.run(EVENTS_READ, run=unique_name, count=len(told["taken"]), seconds=150)
+    assert len(told["taken"]) > 1000
+    assert set(told["taken"]) <= set(there)
+    assert told["refused"] == []
+    assert told["fewest in sync"] == 2, "one broker at a time, and the next only when it is back in sync"
+    assert told["longest silence, s"] <= 60
 
 
 def test_what_the_move_means_is_said_before(older: Release, newer: Release) -> None:
     said = newer.forge("upgrade-check", "-s", STACK).stdout
     assert f"| image nats | safe | {OLDER} -> {NEWER} |" in said
+    assert f"| image kafka | safe | {OLDER_KAFKA} -> {NEWER_KAFKA} |" in said
 
 
-def test_a_volume_grows_with_the_update_and_nothing_is_lost(older: Release, api: client.ApiClient) -> None:
+def test_volumes_and_memory_grow_with_the_update_and_nothing_is_lost(
+    older: Release, api: client.ApiClient, inside: DataClient, unique_name: str
+) -> None:
     core: Any = client.CoreV1Api(api)
-    before = Server(api)
-    before.keep("grown")
-    older.edit(STACK, lambda config: config["data"]["nats"].update(storage="512Mi"))
-    older.up()
-    claim = core.read_namespaced_persistent_volume_claim("data-nats-0", NAMESPACE)
-    assert claim.status.capacity["storage"] == "512Mi"
+    Server(api).keep("grown")
+
+    def larger(config: dict[str, Any]) -> None:
+        config["data"]["nats"]["storage"] = config["data"]["postgres"]["storage"] = "1Gi"
+        config["data"]["postgres"]["resources"]["memory"] = "256Mi"
+
+    with writing(inside, ROWS, unique_name) as load:
+        older.edit(STACK, larger)
+        older.up()
+    for name in ("data-nats-0", "data-postgres-0"):
+        claim = core.read_namespaced_persistent_volume_claim(name, NAMESPACE)
+        assert claim.status.capacity["storage"] == "1Gi", name
     assert Server(api).missing("grown") == []
+    there = inside.run(ROWS_READ, run=unique_name)
+    assert there["shared_buffers"] == "64MB"
+    assert len(load.result["taken"]) > 100
+    assert set(load.result["taken"]) <= set(there["rows"])
+    assert load.result["longest silence, s"] <= 60
+
+
+def test_no_acknowledged_key_is_lost_when_a_cache_that_keeps_all_is_killed(
+    inside: DataClient, unique_name: str
+) -> None:
+    with writing(inside, KEYS, unique_name) as load:
+        assert kill(inside, "cache-0") <= 60
+        load.until_more()
+    missing = inside.run(KEYS_READ, run=unique_name, taken=load.result["taken"])
+    assert missing == []
 
 
 def test_a_volume_that_would_shrink_is_refused_and_nothing_changes(older: Release, api: client.ApiClient) -> None:
-    older.edit(STACK, lambda config: config["data"]["nats"].update(storage="512Mi"))
-    older.up()
     older.edit(STACK, lambda config: config["data"]["nats"].update(storage="128Mi"))
     refused = older.forge("up", "-s", STACK, check=False)
-    older.edit(STACK, lambda config: config["data"]["nats"].update(storage="512Mi"))
+    older.edit(STACK, lambda config: config["data"]["nats"].update(storage="1Gi"))
     assert refused.returncode == 1 and "cannot shrink" in refused.stdout + refused.stderr
     assert "Traceback" not in refused.stderr
     assert Server(api).version == OLDER
 
 
 def test_the_release_that_is_drilled_is_this_one() -> None:
-    assert f"nats: {{version: {NEWER}," in (paths.PROJECT / "components/versions.lock.yaml").read_text()
+    pins = (paths.PROJECT / "components/versions.lock.yaml").read_text()
+    assert f"nats: {{version: {NEWER}," in pins and f"kafka: {{version: {NEWER_KAFKA}," in pins

@@ -1,12 +1,25 @@
-"""`probe.py started|ready <metrics port>`: what a broker says of itself; the pod's probes ask this."""
+"""`probe.py started|ready <metrics port>`: what a broker says of itself; the pod's probes ask this.
+
+Ready it is once every partition that it keeps has it among those in sync, and from then on while it runs. A rolling
+restart takes the next broker only when this one is ready: never two copies of an event away at once.
+"""
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 RUNNING = 3.0
 """A broker's state once it serves. Source: org.apache.kafka.metadata.BrokerState."""
+LIBRARIES = "/opt/kafka/python"
+TLS = "/etc/tls"
+SEEN = Path("/tmp/in-sync")
+"""Which start of the broker was in sync; the folder outlives a restart of the container."""
 
 
 def values(text: str, name: str) -> list[float]:
@@ -15,21 +28,63 @@ def values(text: str, name: str) -> list[float]:
     return [float(line.rsplit(" ", 1)[1]) for line in lines]
 
 
+def running(port: str) -> bool:
+    """Whether the broker says that it serves."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=4) as answer:
+        return values(answer.read().decode(), "kafka_broker_state") == [RUNNING]
+
+
+def out_of_sync(node: int, topics: Iterable[Any]) -> list[str]:
+    """Partitions of which a node keeps a copy that is not in sync."""
+    return [
+        f"{topic.topic}-{partition.id}"
+        for topic in topics
+        for partition in topic.partitions.values()
+        if node in partition.replicas and node not in partition.isrs
+    ]
+
+
+def _topics() -> list[Any]:
+    sys.path.insert(0, LIBRARIES)
+    from confluent_kafka.admin import AdminClient
+
+    settings = {
+        "bootstrap.servers": f"{socket.gethostname()}.{os.environ['NODES']}",
+        "security.protocol": "ssl",
+        "ssl.ca.location": f"{TLS}/ca.crt",
+        "ssl.certificate.location": f"{TLS}/tls.crt",
+        "ssl.key.location": f"{TLS}/tls.key",
+        "log_level": 2,
+    }
+    return list(AdminClient(settings).list_topics(timeout=4).topics.values())
+
+
+def _start() -> str:
+    """When the container's main process began, in ticks of the kernel's clock: field 22 of its stat."""
+    return Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19]
+
+
+def in_sync() -> bool:
+    """Whether this start of the broker has once been in sync with all leaders."""
+    start = _start()
+    if SEEN.exists() and SEEN.read_text() == start:
+        return True
+    missing = out_of_sync(int(socket.gethostname().rpartition("-")[2]), _topics())
+    if missing:
+        print(f"{len(missing)} partitions are not in sync here yet: {', '.join(sorted(missing)[:5])}")
+        return False
+    SEEN.write_text(start)
+    return True
+
+
 def main(question: str, port: str) -> int:
     """Exit status 0 for yes."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=4) as answer:
-        text = answer.read().decode()
-    running = values(text, "kafka_broker_state") == [RUNNING]
-    behind = max(values(text, "kafka_replica_fetcher_max_lag"), default=0.0)
-    if question == "started" and behind > 0:
-        print(f"{behind:.0f} events behind the leaders of its partitions")
-        return 1
-    return 0 if running else 1
+    return 0 if running(port) and (question == "started" or in_sync()) else 1
 
 
 if __name__ == "__main__":
     try:
         raise SystemExit(main(*sys.argv[1:]))
-    except OSError as error:
+    except Exception as error:  # whatever it is, it is a no, and its words belong into the pod's events
         print(error)
         raise SystemExit(1) from None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kit import logs
 
 from router.cache import ResponseCache
+from router.heads import Heads
 from router.measure import Measures
 from router.routes import RouteTable
 from router.selection import RouteState
@@ -45,6 +46,8 @@ class Core:
         """Where usage is told; none: nowhere."""
         self.guard: Guard | None = None
         """Who looks at what goes to models and comes from them; none: nobody."""
+        self.heads: Heads[tuple[bytes, dict[bytes, bytes]]] = Heads()
+        """(path, headers) of requests."""
         self.cache = ResponseCache()
         self.semantic: SemanticCache | None = None
         """Answers by what was meant; none: nobody says what texts mean."""

@@ -13,6 +13,8 @@ from router.core import Core
 from router.exchange import Exchange
 
 log = logs.get("router.front")
+_UNLIKE = frozenset((b"x-request-id", b"traceparent", b"idempotency-key", b"transfer-encoding", b"expect", b"upgrade"))
+"""A head with one of these does not come again, or says more than how long a body is."""
 
 
 class Front(HttpToolsProtocol):
@@ -24,6 +26,10 @@ class Front(HttpToolsProtocol):
 
     core: Core
     """Set by `of`."""
+    _message = b""
+    """What has just been received, if a request begins with it."""
+    _between = True
+    """Whether the parser waits for a request to begin."""
 
     @classmethod
     def of(cls, core: Core) -> type[Front]:
@@ -34,6 +40,7 @@ class Front(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A new request; nothing is made for it before its path is known."""
+        self._between = False
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -43,7 +50,10 @@ class Front(HttpToolsProtocol):
         parser = self.parser
         if self.url in payload.PATHS and parser.get_method() == b"POST" and not parser.should_upgrade():
             version = parser.get_http_version()
-            exchange = Exchange(self, self.core, self.url, dict(self.headers))
+            headers = dict(self.headers)
+            exchange = Exchange(self, self.core, self.url, headers)
+            if self._message and version == "1.1" and parser.should_keep_alive():
+                self._remember(headers)
             if version == "1.0":
                 exchange.chunked = exchange.keep_alive = False
             elif not parser.should_keep_alive():
@@ -68,6 +78,25 @@ class Front(HttpToolsProtocol):
             self.cycle = _Refused()
             self.send_400_response("Invalid HTTP request received.")
 
+    def _remember(self, headers: dict[bytes, bytes]) -> None:
+        """The head of this request, which may come again, unless it has in it what no two requests share."""
+        if len(headers) == len(self.headers) and _UNLIKE.isdisjoint(headers):
+            self.core.heads.keep(self._message, headers.get(b"content-length", b""), (self.url, headers))
+
+    def _again(self, data: bytes) -> bool:
+        """Take a whole request whose head came before; False: it has to be parsed."""
+        found = self.core.heads.read(data)
+        if found is None:
+            return False
+        (url, headers), body = found
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        self.cycle = exchange = Exchange(self, self.core, url, headers)
+        exchange.feed(body)
+        exchange.complete()
+        exchange.start()
+        return True
+
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         if isinstance(cycle, Exchange):
             cycle.start()
@@ -83,6 +112,7 @@ class Front(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The end of a request."""
+        self._between = True
         if isinstance(self.cycle, Exchange):
             self.cycle.complete()
         else:
@@ -111,7 +141,14 @@ class Front(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """The connection is not idle any more."""
         self.core.idle.pop(self, None)
-        super().data_received(data)
+        if self._between and (self.cycle is None or self.cycle.response_complete):
+            if self._again(data):
+                return
+            self._message = data
+            super().data_received(data)
+            self._message = b""
+        else:
+            super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""

@@ -80,12 +80,8 @@ def _least_latency(_: Asker, among: Sequence[TargetState]) -> TargetState:
 
 def _draw(state: TargetState) -> float:
     """One draw of a target's reward."""
-    alpha, beta = state.alpha, state.beta
-    total = alpha + beta
-    if total < CERTAIN:
-        return random.betavariate(alpha, beta)
-    mean = alpha / total
-    return random.gauss(mean, math.sqrt(mean * (1 - mean) / (total + 1)))
+    normal = state.normal
+    return random.betavariate(state.alpha, state.beta) if normal is None else random.gauss(*normal)
 
 
 def _bandit(_: Asker, among: Sequence[TargetState]) -> TargetState:
@@ -249,3 +245,7 @@ def reward(state: TargetState, score: float, weight: float = 1.0) -> None:
     """Move a bandit's belief by a reward of 0 to 1."""
     state.alpha = 1 + (state.alpha - 1) * FORGET + weight * score
     state.beta = 1 + (state.beta - 1) * FORGET + weight * (1 - score)
+    total = state.alpha + state.beta
+    if total >= CERTAIN:
+        mean = state.alpha / total
+        state.normal = mean, math.sqrt(mean * (1 - mean) / (total + 1))

@@ -72,6 +72,7 @@ class TargetState:
         "label",
         "label_bytes",
         "latency_s",
+        "normal",
         "pool",
         "prefix",
         "requests",
@@ -97,6 +98,8 @@ class TargetState:
         # A bandit's belief: a beta distribution of the reward, at first one that knows nothing.
         self.alpha = 1.0
         self.beta = 1.0
+        self.normal: tuple[float, float] | None = None
+        """The same as mean and deviation, once so much is behind it that it is as good as normal."""
 
     def begin(self) -> None:
         """A request goes there."""

@@ -13,12 +13,14 @@ from typing import Protocol
 
 import httptools
 
+from router.heads import Heads
+
 CONNECT_TIMEOUT_S = 5.0
 IDLE_CONNECTIONS = 256
 """Kept open for each upstream."""
 _FRAMING = {b"content-length", b"transfer-encoding"}
 _FRAMING_LENGTHS = {len(name) for name in _FRAMING}
-_TYPE = len("content-type")
+_TYPE, _LENGTH = len("content-type"), len("content-length")
 
 
 class Sink(Protocol):
@@ -40,7 +42,18 @@ class Sink(Protocol):
 class Connection(asyncio.Protocol):
     """One connection to an upstream."""
 
-    __slots__ = ("_framed", "_kind", "_parser", "_pool", "_sink", "_status", "transport")
+    __slots__ = (
+        "_between",
+        "_framed",
+        "_kind",
+        "_length",
+        "_message",
+        "_parser",
+        "_pool",
+        "_sink",
+        "_status",
+        "transport",
+    )
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -49,6 +62,8 @@ class Connection(asyncio.Protocol):
         self._kind = b"application/json"
         self._status = 0
         self._framed = False
+        self._between = True
+        self._length = self._message = b""
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
 
     # What the pool and the waiting party call
@@ -82,12 +97,26 @@ class Connection(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; it calls back."""
+        """Feed the parser, which calls back, unless all of the answer is here and its head came before."""
+        self._message = b""
+        if self._between:
+            found = self._pool.heads.read(data)
+            if found is not None and self._sink is not None:
+                self._again(*found)
+                return
+            self._message = data
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(f"not HTTP: {error}")
             self.transport.abort()
+
+    def _again(self, known: tuple[int, bytes], body: bytes) -> None:
+        self._status, self._kind = known
+        self._framed = True
+        self.on_head()
+        self.on_body(body)
+        self._answered(True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end of an answer without a length, or of one that was under way."""
@@ -109,8 +138,10 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A new answer."""
+        self._between = False
         self._kind = b"application/json"
         self._framed = False
+        self._length = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header of it; only those that matter are looked at, told apart by their length at first."""
@@ -118,11 +149,17 @@ class Connection(asyncio.Protocol):
         if length == _TYPE and name.lower() == b"content-type":
             self._kind = value
         elif length in _FRAMING_LENGTHS and name.lower() in _FRAMING:
+            # A second one of these, or chunks, make no length.
+            self._length = value if length == _LENGTH and not self._framed else b"-"
             self._framed = True
 
     def on_headers_complete(self) -> None:
         """All headers."""
         self._status = self._parser.get_status_code()
+        self.on_head()
+
+    def on_head(self) -> None:
+        """What its status and type are."""
         if self._sink is not None and self._status >= 200:
             self._sink.on_head(self._status, self._kind)
 
@@ -133,10 +170,17 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The end of it; the connection may serve again."""
+        self._between = True
         if self._status < 200:
             return  # 100 Continue and the like come before the answer
+        keeps = self._parser.should_keep_alive()
+        if keeps and self._message:
+            self._pool.heads.keep(self._message, self._length, (self._status, self._kind))
+        self._answered(keeps)
+
+    def _answered(self, keeps: bool) -> None:
         sink, self._sink = self._sink, None
-        if self._parser.should_keep_alive():
+        if keeps:
             self._pool.give_back(self)
         else:
             self.transport.close()
@@ -149,6 +193,8 @@ class Pool:
 
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._host, self._port, self._tls = host, port, tls
+        self.heads: Heads[tuple[int, bytes]] = Heads()
+        """(status, content type) of answers."""
         self._idle: deque[Connection] = deque()
         self._connecting: set[asyncio.Task[None]] = set()
 

@@ -1,0 +1,137 @@
+"""Heads that came before are not parsed again, and nothing is read out of them that a parser would not."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from router.heads import KEPT, LONGEST, Heads
+
+from .conftest import Running, Target
+
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: r\r\ncontent-length: %d\r\n%s\r\n"
+FAKE = HEAD.decode() % (2, "") + "{}"
+texts = st.text(max_size=40) | st.sampled_from([FAKE, "\r\n\r\n", "\n\n", FAKE * 2])
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[Running, Target]]:
+    target = Target("a")
+    router = Running({"routes": [{"model": "m", "targets": [{"upstream": target.url}]}]})
+    yield router, target
+    router.stop()
+    target.stop()
+
+
+def asked(text: str, extra: bytes = b"") -> bytes:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}, ensure_ascii=False).encode()
+    return HEAD % (len(body), extra) + body
+
+
+def answers(router: Running, pieces: list[bytes], count: int) -> list[int]:
+    """Statuses of what comes back on one connection."""
+    host, _, port = router.url.removeprefix("http://").rpartition(":")
+    found: list[int] = []
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        reader = connection.makefile("rb")
+        for piece in pieces:
+            connection.sendall(piece)
+        for _ in range(count):
+            found.append(int(reader.readline().split()[1]))
+            length = 0
+            while (line := reader.readline().strip()) != b"":
+                name, _, value = line.partition(b":")
+                length = int(value) if name == b"content-length" else length
+            reader.read(length)
+    return found
+
+
+def cut(data: bytes, places: list[float]) -> list[bytes]:
+    ends = sorted({int(len(data) * place) for place in places})
+    return [data[a:b] for a, b in zip([0, *ends], [*ends, len(data)], strict=True) if a < b]
+
+
+@given(st.lists(texts, min_size=1, max_size=4), st.lists(st.floats(0, 1), max_size=4), st.booleans())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_targets_get_does_not_depend_on_how_requests_arrive(
+    running: tuple[Running, Target], said: list[str], places: list[float], whole: bool
+) -> None:
+    router, target = running
+    requests = [asked(text) for text in (*said, *said)]
+    pieces = requests if whole else cut(b"".join(requests), places)
+    target.seen.clear()
+    assert answers(router, pieces, len(requests)) == [200] * len(requests)
+    assert [body["messages"][0]["content"] for body in target.seen] == [*said, *said]
+
+
+def test_a_head_that_came_before_is_not_parsed_again(running: tuple[Running, Target]) -> None:
+    router, _ = running
+    router.core.heads = Heads()
+    request = asked("once and again", b"x-note: mine\r\n")
+    assert answers(router, [request], 1) == [200]
+    assert router.core.heads.read(request) is not None
+    assert answers(router, [request], 1) == [200]
+
+
+@pytest.mark.parametrize(
+    "extra", [b"x-request-id: 1\r\n", b"traceparent: 00-1\r\n", b"connection: close\r\n", b"x-a: 1\r\nx-a: 2\r\n"]
+)
+def test_a_head_that_will_not_come_again_or_says_more_is_not_kept(
+    running: tuple[Running, Target], extra: bytes
+) -> None:
+    router, _ = running
+    router.core.heads = Heads()
+    request = asked("hello", extra)
+    assert answers(router, [request], 1) == [200]
+    assert router.core.heads.read(request) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "length"),
+    [
+        (b"A\r\n\r\nbody", b"3"),
+        (b"A\r\n\r\nbody", b"5"),
+        (b"A\r\n\r\nbody", b"-4"),
+        (b"A\r\n\r\nbody", b""),
+        (b"A\n\nB\r\n\r\nbody", b"4"),
+        (b"A" * LONGEST + b"\r\n\r\nbody", b"4"),
+        (b"no end", b"0"),
+    ],
+)
+def test_only_a_head_whose_message_is_as_long_as_it_says_is_kept(message: bytes, length: bytes) -> None:
+    heads: Heads[str] = Heads()
+    heads.keep(message, length, "x")
+    assert heads.read(message) is None
+
+
+def test_no_more_heads_are_kept_than_there_is_room_for() -> None:
+    heads: Heads[int] = Heads()
+    messages = [b"A%d\r\n\r\n" % number for number in range(KEPT + 10)]
+    for number, message in enumerate(messages):
+        heads.keep(message, b"0", number)
+    known = [heads.read(message) for message in messages]
+    assert known[:10] == [None] * 10
+    assert known[10:] == [(number, b"") for number in range(10, KEPT + 10)]
+
+
+def test_an_answer_whose_head_came_before_is_read_by_its_length(
+    targets: Callable[[int], list[Target]],
+) -> None:
+    (target,) = targets(1)
+    router = Running({"routes": [{"model": "m", "targets": [{"upstream": target.url}]}]})
+    try:
+        found: list[Any] = []
+        for words in (["a"], ["b"], ["c" * 100], ["d"], ["e"]):
+            target.words = words
+            found.append(router.ask().json()["choices"][0]["message"]["content"])
+        assert found == ["a", "b", "c" * 100, "d", "e"]
+        target.status = 500
+        assert router.ask().status_code == 502
+    finally:
+        router.stop()

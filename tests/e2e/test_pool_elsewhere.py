@@ -1,0 +1,148 @@
+"""The pool in front of a PostgreSQL that is elsewhere, as with RDS: it knows logins from files and insists on TLS.
+
+The server in the pod has no TLS; what ends it here is a second PgBouncer, so that the protocol is PostgreSQL's own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.config_data import Postgres
+from components.data.postgres_cluster import pool_process, pooled
+from local.images import pipeline
+from local.node.pki import Authority
+from tests.e2e.data_client import DataClient
+
+pytestmark = pytest.mark.e2e
+NAME, TLS_PORT = "pool-elsewhere", 6433
+ENDS_TLS = f"""\
+[databases]
+* = host=postgres port=5432
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {TLS_PORT}
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = /etc/ends-tls/users
+client_tls_sslmode = require
+client_tls_key_file = /etc/ends-tls/tls.key
+client_tls_cert_file = /etc/ends-tls/tls.crt
+pool_mode = transaction
+ignore_startup_parameters = extra_float_digits,options
+"""
+SPEAKS = """
+import psycopg
+address = f"host={host} port=6432 connect_timeout=5"
+found = {}
+for login in logins:
+    with psycopg.connect(address, user=login, password=secret(login, "postgres"), dbname=login) as connection:
+        found[login] = connection.execute("SELECT current_user").fetchone()[0]
+print(json.dumps(found))
+"""
+WRONG = """
+import psycopg
+try: psycopg.connect(host=host, port=6432, user="audit", password="wrong", dbname="audit", connect_timeout=5)
+except psycopg.OperationalError as error: print(json.dumps(str(error)))
+"""
+
+
+def _definition(data: DataClient) -> dict[str, Any]:
+    """The component's own process, with its mounts, beside what ends TLS."""
+    image = pipeline.read_index()["postgres"].reference
+    process = pool_process(Postgres(), image, f"127.0.0.1:{TLS_PORT}")
+    environment = [{"name": name, "value": value} for name, value in process.environment.items()]
+    logins = [{"name": user, "mountPath": f"/etc/credentials/{user}", "readOnly": True} for user in pooled()]
+    secure = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    tmp = {"name": "tmp", "mountPath": "/tmp"}
+    pool: dict[str, Any] = {
+        "name": process.name,
+        "image": image,
+        "args": list(process.arguments),
+        "env": environment,
+        "readinessProbe": {"tcpSocket": {"port": process.ports["pool"]}, "periodSeconds": 1},
+        "securityContext": secure,
+        "volumeMounts": [*logins, tmp],
+    }
+    ends: dict[str, Any] = {
+        "name": "ends-tls",
+        "image": image,
+        "command": ["/usr/sbin/pgbouncer", "/etc/ends-tls/pgbouncer.ini"],
+        "securityContext": secure,
+        "volumeMounts": [{"name": "ends-tls", "mountPath": "/etc/ends-tls"}, tmp],
+    }
+    volumes: list[dict[str, Any]] = [
+        *({"name": user, "secret": {"secretName": f"login-{user}"}} for user in pooled()),
+        {"name": "ends-tls", "secret": {"secretName": NAME}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    spec = {"terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False}
+    labels = {"app.kubernetes.io/part-of": "cogniforge"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": NAME, "namespace": data.namespace, "labels": labels},
+        "spec": {**spec, "containers": [pool, ends], "volumes": volumes},
+    }
+
+
+def _secret(data: DataClient, folder: Path) -> dict[str, Any]:
+    """What ends TLS: its settings, a certificate, and who may come."""
+    Authority(folder, "authority").issue("tls", "postgres", hosts=["127.0.0.1"])
+    read = 'print(json.dumps({login: secret(login, "postgres") for login in logins}))'
+    passwords = data.run(read, logins=pooled())
+    files = {
+        "pgbouncer.ini": ENDS_TLS,
+        "users": "".join(f'"{user}" "{password}"\n' for user, password in passwords.items()),
+        "tls.crt": (folder / "tls.crt").read_text(),
+        "tls.key": (folder / "tls.key").read_text(),
+    }
+    meta = {"name": NAME, "namespace": data.namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": files}
+
+
+@pytest.fixture(scope="module")
+def address(data: DataClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of the pool's pod, ready; it is gone afterwards."""
+    made = [_secret(data, tmp_path_factory.mktemp("tls")), _definition(data)]
+    try:
+        for definition in made:
+            result = data.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
+            assert result.returncode == 0, result.stderr
+        waited = data.kubectl("wait", "--for=condition=Ready", f"pod/{NAME}", "--timeout=60s")
+        assert waited.returncode == 0, waited.stderr
+        yield data.kubectl("get", "pod", NAME, "-o", "jsonpath={.status.podIP}").stdout
+    finally:
+        data.kubectl("delete", f"pod/{NAME}", f"secret/{NAME}", "--ignore-not-found", "--wait=false")
+
+
+def test_every_login_comes_through_to_its_database(data: DataClient, address: str) -> None:
+    assert data.run(SPEAKS, host=address, logins=pooled()) == {login: login for login in pooled()}
+
+
+def test_a_wrong_password_does_not(data: DataClient, address: str) -> None:
+    assert "authentication failed" in data.run(WRONG, host=address)
+
+
+def test_what_it_came_through_takes_no_connection_without_tls(data: DataClient, address: str) -> None:
+    """So what the pool sent to it was encrypted."""
+    exec_in_pool = ["exec", "-i", NAME, "-c", "pool", "--", "python3", "-c"]
+    script = (
+        "import socket, struct\n"
+        f"server = socket.create_connection(('127.0.0.1', {TLS_PORT}), 5)\n"
+        "said = b'user\\0audit\\0database\\0audit\\0\\0'\n"
+        "server.sendall(struct.pack('!ii', len(said) + 8, 196608) + said)\n"
+        "print(server.recv(1000))"
+    )
+    assert "SSL required" in data.kubectl(*exec_in_pool, script).stdout
