@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.e2e.data_client import DataClient, kill
-from tests.e2e.write_loads import KEYS, KEYS_READ, SCHEMAS, SCHEMAS_READ, writing
+from tests.e2e.write_loads import KEYS, KEYS_READ, ROWS, ROWS_READ, SCHEMAS, SCHEMAS_READ, writing
 
 pytestmark = pytest.mark.e2e
 
@@ -46,6 +46,13 @@ with postgres("audit") as connection:
     )
     assert len(taken) > 100
     assert set(taken) <= set(there)
+
+
+def test_no_acknowledged_row_is_lost_when_the_pool_is_killed(data: DataClient, unique_name: str) -> None:
+    with writing(data, ROWS, unique_name) as load:
+        assert kill(data, "postgres-0", "pool") <= 60
+        load.until_more()
+    assert set(load.result["taken"]) <= set(data.run(ROWS_READ, run=unique_name)["rows"])
 
 
 def test_no_acknowledged_event_is_lost_when_kafka_is_killed(data: DataClient, unique_name: str) -> None:

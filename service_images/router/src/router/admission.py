@@ -207,9 +207,9 @@ class Admission(Answer):
         self.fallbacks = route.fallbacks
         self.attempt(now)
 
-    def _owner(self, account: Account) -> str:
-        """Whose answers these are."""
-        return f"{account.id}\0{self.headers.get(b'x-client-id', b'').decode('latin-1')}"
+    def _owner(self, account: Account) -> bytes:
+        """Whose answers these are. Without tenants all are one, but what the gateway keeps apart stays apart."""
+        return b"%s\0%s" % (account.label, self.headers.get(b"x-client-id", b""))
 
     def _keep(self, body: bytes) -> None:
         """An answer, for who asks the same, or means it."""
@@ -224,9 +224,8 @@ class Admission(Answer):
     def _again_key(self, account: Account, route: RouteState, ask: usage.Ask) -> bytes | None:
         """Under what the answer is kept: for a repeated request, or for all equal ones; None: not at all."""
         policy, repeated = route.route.cache, self.headers.get(b"idempotency-key")
-        # Without tenants all are one, but what the gateway keeps apart stays apart.
-        owner = self._owner(account)
         if repeated:
+            owner = self._owner(account)
             equal = ResponseCache.key(owner, self.upstream_path, self.body)
             key = ResponseCache.key(owner, b"idempotency-key", repeated)
             if not self.core.cache.same(key, equal):
@@ -236,7 +235,7 @@ class Admission(Answer):
             return key
         if policy is not None and (policy.any_temperature or ask.temperature == 0):
             self.ttl_s = policy.ttl_seconds
-            return ResponseCache.key(owner, self.upstream_path, self.body)
+            return ResponseCache.key(self._owner(account), self.upstream_path, self.body)
         return None
 
     def _reserve(self, account: Account, route: RouteState, ask: usage.Ask, now: float) -> None:

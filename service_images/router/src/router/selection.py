@@ -85,7 +85,10 @@ def _draw(state: TargetState) -> float:
 
 
 def _bandit(_: Asker, among: Sequence[TargetState]) -> TargetState:
-    return max(among, key=_draw) if len(among) > 1 else among[0]
+    if len(among) == 1:
+        return among[0]
+    draws = [_draw(state) for state in among]
+    return among[draws.index(max(draws))]
 
 
 class _Prefix:

@@ -69,7 +69,7 @@ class SemanticCache:
         self._contexts.clear()
 
 
-def question(owner: str, body: bytes) -> tuple[bytes, str] | None:
+def question(owner: bytes, body: bytes) -> tuple[bytes, str] | None:
     """What has to be equal, and what may mean the same: None where the last message is no text of a user's."""
     content = msgspec.json.decode(body)
     said = content.get("messages")
@@ -82,4 +82,4 @@ def question(owner: str, body: bytes) -> tuple[bytes, str] | None:
     rest = msgspec.json.Encoder(order="deterministic").encode(
         {**content, "messages": [*said[:-1], {**last, "content": ""}]}
     )
-    return hashlib.blake2b(owner.encode() + b"\0" + rest, digest_size=16).digest(), text
+    return hashlib.blake2b(owner + b"\0" + rest, digest_size=16).digest(), text
