@@ -12,6 +12,7 @@ import pulumi
 
 from components.base import PlatformComponent
 from components.cluster.aws_site import AwsSite, outlet
+from components.config_base import Resources
 from components.config_data import Kafka
 from components.data.msk import PORT as MSK_PORT
 from components.data.msk import Msk
@@ -25,6 +26,7 @@ from components.data.server import (
     task_name,
 )
 from components.data.task import DataTask, TaskInputs
+from components.data.zone import zone_reader
 from components.intents import SERVICES, topics
 from components.security.certificate import Certificate
 from components.security.logins import Logins
@@ -156,6 +158,7 @@ class KafkaCluster(PlatformComponent):
                 title="Kafka",
                 processes=(_broker(config, args),),
                 callers=(*users, "change-data-capture", task_name(PART)),
+                prepares=(_zone(args),) if config.replicas > 1 else (),
                 replicas=config.replicas,
                 storage=config.storage,
                 metrics_port=METRICS_PORT,
@@ -175,6 +178,8 @@ class KafkaCluster(PlatformComponent):
             ),
             self.child(),
         )
+        if config.replicas > 1:
+            zone_reader(self.name, namespace, PART, self.child())
         bootstrap = self.server.host.apply(lambda host: f"{host}:{CLIENT_PORT}")
         peers = self.server.host.apply(lambda host: f"{host}:{PEER_PORT}")
         inputs = self._task(config, args, users, peers, bootstrap)
@@ -195,13 +200,20 @@ def _broker(config: Kafka, args: KafkaClusterArgs) -> Process:
             "CONFIG": f"/etc/{PART}",
             "NODES": f"{PART}-nodes.{args['namespace']}.svc:{PEER_PORT}",
         },
-        fields={"ZONE": "metadata.labels['topology.kubernetes.io/zone']"},
         # Ready is who is in sync, so that a rolling restart takes the next broker only then; catching up may take
         # long, and is no reason to be started anew.
         started=asking("started"),
         ready=asking("ready"),
         alive={"tcp_socket": {"port": "kafka"}},
         start_s=180,
+    )
+
+
+def _zone(args: KafkaClusterArgs) -> Process:
+    """Finds out which zone the pod is in; the broker's rack."""
+    script = ("zone", "/tmp/zone")
+    return Process(
+        "zone", args["image"], Resources(cpu="20m", memory="64Mi"), script, fields={"NODE_NAME": "spec.nodeName"}
     )
 
 

@@ -12,6 +12,7 @@ import pulumi_kubernetes as k8s
 from components.ai.service import NOBODY, PROGRESS_DEADLINE_S, restricted, scraper, spread
 from components.base import PlatformComponent, labels, selector
 from components.config_base import Resources
+from components.data.zone import ACCOUNT_MOUNT, account_volume
 
 DATA_MOUNT = "/data"
 _ROLL = "cogniforge.dev/config"
@@ -55,6 +56,8 @@ class ServerIntent:
     processes: tuple[Process, ...]
     callers: tuple[str, ...]
     """Parts whose pods may connect to its ports."""
+    prepares: tuple[Process, ...] = ()
+    """What runs to its end before the others begin. It, and nobody else in the pod, may speak to Kubernetes."""
     replicas: int = 1
     storage: str = ""
     """Volume of each replica at /data; empty: none."""
@@ -287,11 +290,16 @@ class DataServer(PlatformComponent):
         intent, inputs = self._intent, self._inputs
         mounts, volumes, known = self._volumes()
         rolled: dict[str, pulumi.Input[str]] = {_ROLL: pulumi.Output.all(*known).apply("-".join)} if known else {}
+        asking = [*mounts, {"name": "account", "mount_path": ACCOUNT_MOUNT, "read_only": True}]
+        prepares = [self._container(process, asking) for process in intent.prepares]
+        if prepares:
+            volumes.append(account_volume("account"))
         scrape = {"prometheus.io/scrape": "true", "prometheus.io/port": str(intent.metrics_port)}
         pod: Any = {
             "service_account_name": intent.name,
             "automount_service_account_token": False,
             "enable_service_links": False,
+            **({"init_containers": prepares} if prepares else {}),
             "containers": [self._container(process, mounts) for process in intent.processes],
             "volumes": volumes,
             "security_context": {"fs_group": NOBODY, "fs_group_change_policy": "OnRootMismatch"},

@@ -159,7 +159,7 @@ def controllers(node: NodePaths, binary: Path) -> list[Process]:
             f"--node-ip={settings.NODE_ADDRESS}",
             f"--root-dir={node.root}/kubelet",
             f"--cert-dir={node.root}/kubelet/pki",
-            "--node-labels=cogniforge.dev/environment=local",
+            "--node-labels=cogniforge.dev/environment=local,topology.kubernetes.io/zone=local",
         ),
         go(
             "kube-proxy",

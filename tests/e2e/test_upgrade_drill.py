@@ -201,6 +201,14 @@ def test_parts_go_up_a_version_and_back_and_keep_their_data(
     assert told["longest silence, s"] <= 60
 
 
+def test_a_broker_tells_the_zone_of_its_node_as_its_rack(inside: DataClient) -> None:
+    script = """
+from confluent_kafka.admin import AdminClient
+print(json.dumps(sorted([n.id, n.rack] for n in AdminClient(kafka("router")).describe_cluster().result(30).nodes)))
+"""
+    assert inside.run(script) == [[0, "local"], [1, "local"], [2, "local"]]
+
+
 def test_what_the_move_means_is_said_before(older: Release, newer: Release) -> None:
     said = newer.forge("upgrade-check", "-s", STACK).stdout
     assert f"| image nats | safe | {OLDER} -> {NEWER} |" in said

@@ -1,4 +1,4 @@
-"""When a broker says that it is ready."""
+"""When a broker says that it is ready, and where it is."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from hypothesis import strategies as st
 from local import paths
 
 
-@pytest.fixture(scope="module")
-def probe() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("probe", paths.PROJECT / "service_images/kafka/src/probe.py")
+def script(name: str) -> ModuleType:
+    """One of the image's scripts."""
+    spec = importlib.util.spec_from_file_location(name, paths.PROJECT / f"service_images/kafka/src/{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def probe() -> ModuleType:
+    return script("probe")
 
 
 def topic(name: str, partitions: list[tuple[list[int], list[int]]]) -> Any:
@@ -55,3 +60,14 @@ def test_a_broker_that_serves_says_so_in_its_metrics(
     text = f"# TYPE kafka_broker_state gauge\nkafka_broker_state {state}\nkafka_broker_state_other 3.0\n"
     monkeypatch.setattr(probe.urllib.request, "urlopen", lambda *_, **__: io.BytesIO(text.encode()))
     assert probe.running("9404") is answer
+
+
+@pytest.mark.parametrize(
+    ("labels", "zone"), [({"topology.kubernetes.io/zone": "eu-west-1a"}, "eu-west-1a"), ({"a": "b"}, "")]
+)
+def test_a_brokers_zone_is_its_nodes(labels: dict[str, str], zone: str) -> None:
+    assert script("zone").zone({"metadata": {"name": "n", "labels": labels}}) == zone
+
+
+def test_a_node_without_labels_has_no_zone() -> None:
+    assert script("zone").zone({"metadata": {"name": "n"}}) == ""

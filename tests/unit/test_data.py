@@ -162,6 +162,15 @@ def test_brokers_are_spread_and_go_one_at_a_time() -> None:
     assert sets["kafka"]["template"]["spec"]["topologySpreadConstraints"]
 
 
+def test_only_what_asks_for_a_brokers_zone_may_speak_to_kubernetes() -> None:
+    sets = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind("staging", ":StatefulSet")}
+    pod = sets["kafka"]["template"]["spec"]
+    mounts = {c["name"]: {m["name"] for m in c["volumeMounts"]} for c in (*pod["initContainers"], *pod["containers"])}
+    assert [name for name, volumes in mounts.items() if "account" in volumes] == ["zone"]
+    rules = [r.inputs["rules"] for r in of_kind("staging", ":ClusterRole") if r.name.endswith("-kafka-zone")]
+    assert rules == [[{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]]
+
+
 def test_every_data_server_is_in_the_mesh_policy() -> None:
     policies = {r.inputs["metadata"]["name"] for r in registered("staging") if r.typ.endswith(":AuthorizationPolicy")}
     assert {f"allow-{part}" for part in ("postgres", "kafka", "nats", "cache", "object-store")} <= policies

@@ -1,6 +1,8 @@
 #!/bin/sh
-# Runs a broker (`broker`) or a Connect worker (`connect`) from the configuration in the folder $CONFIG.
+# Runs a broker (`broker`) or a Connect worker (`connect`) from the configuration in the folder $CONFIG;
+# `zone FILE` writes down for a broker which zone it is in.
 set -eu
+[ "$1" != zone ] || exec python3 /opt/kafka/bin/zone.py "$2"
 agent=$(echo /opt/kafka/libs/jmx_prometheus_javaagent-*.jar)
 # From here on a star is a star: Java itself reads the class path's.
 set -f
@@ -9,7 +11,8 @@ java="java -XX:+ExitOnOutOfMemoryError -XX:MaxRAMPercentage=${HEAP_PERCENT:-50} 
   -Dorg.apache.kafka.automatic.config.providers=env,dir -cp /opt/kafka/libs/*"
 # The pod's number in its StatefulSet is the node's id.
 NODE_ID=${HOSTNAME##*-}
-RACK=${ZONE:-default}
+RACK=$(cat /tmp/zone 2>/dev/null || true)
+RACK=${RACK:-default}
 export NODE_ID RACK
 case "$1" in
 broker)
@@ -23,7 +26,7 @@ connect)
     exec $java org.apache.kafka.connect.cli.ConnectDistributed "$CONFIG/connect.properties"
     ;;
 *)
-    echo "unknown role \"$1\"; broker or connect" >&2
+    echo "unknown role \"$1\"; broker, connect or zone" >&2
     exit 2
     ;;
 esac

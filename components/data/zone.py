@@ -1,0 +1,47 @@
+"""The right to ask in which zone a node is, for servers that spread copies over zones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.base import labels, selector
+
+ACCOUNT_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+TOKEN_SECONDS = 3600
+
+
+def zone_reader(resource: str, namespace: str, account: str, opts: pulumi.ResourceOptions) -> None:
+    """Let a service account read nodes, which belong to no namespace, and its pods reach the API server."""
+    name = f"{namespace}-{account}-zone"
+    group = "rbac.authorization.k8s.io"
+    meta: Any = {"name": name, "labels": labels(account, "data")}
+    rules: Any = [{"api_groups": [""], "resources": ["nodes"], "verbs": ["get"]}]
+    role = k8s.rbac.v1.ClusterRole(f"{resource}-zone", metadata=meta, rules=rules, opts=opts)
+    k8s.rbac.v1.ClusterRoleBinding(
+        f"{resource}-zone",
+        metadata=meta,
+        role_ref={"api_group": group, "kind": "ClusterRole", "name": role.metadata["name"]},
+        subjects=[{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+        opts=opts,
+    )
+    policy: Any = {"name": f"{account}-api-server", "namespace": namespace, "labels": labels(account, "data")}
+    # The API server is no pod, so that its port is all that a policy can name.
+    egress: Any = [{"ports": [{"port": 443}, {"port": 6443}]}]
+    chosen: Any = {"match_labels": selector(account)}
+    k8s.networking.v1.NetworkPolicy(
+        f"{resource}-api-server",
+        metadata=policy,
+        spec={"pod_selector": chosen, "policy_types": ["Egress"], "egress": egress},
+        opts=opts,
+    )
+
+
+def account_volume(name: str) -> Any:
+    """A token of the pod's account for whoever mounts it at `ACCOUNT_MOUNT`; no other container has one."""
+    authority = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    token = {"path": "token", "expiration_seconds": TOKEN_SECONDS}
+    sources = [{"service_account_token": token}, {"config_map": authority}]
+    return {"name": name, "projected": {"sources": sources}}
