@@ -1,35 +1,38 @@
-"""Logins with a real OpenID Connect provider on loopback."""
+"""Logins with a real Keycloak on loopback."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
-from oidc_provider_mock import User, run_server_in_thread
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 from user.__main__ import UserSettings, create
 
-PEOPLE = (
-    User(sub="1", claims={"email": "ann@example.com", "email_verified": True}),
-    User(sub="2", claims={"email": "ann@example.com", "email_verified": False}),
-    User(sub="3", claims={"email": "bob@example.com", "email_verified": True}),
-)
+from .keycloak import CLIENT, Keycloak, running
+
+pytestmark = pytest.mark.xdist_group("keycloak")
 HERE = "https://testserver"
+PEOPLE = (("ann", "ann@example.com", True), ("eve", "ann@example.com", False), ("bob", "bob@example.com", True))
 
 
 @pytest.fixture(scope="module")
-def issuer() -> Iterator[str]:
-    with run_server_in_thread(user_claims=PEOPLE) as provider:
-        yield f"http://127.0.0.1:{provider.server_port}"
+def provider() -> Iterator[Keycloak]:
+    with running(PEOPLE, f"{HERE}/v1/callback") as made:
+        yield made
 
 
 @pytest.fixture
-def browser(settings: UserSettings, issuer: str) -> Iterator[httpx.Client]:
+def browser(settings: UserSettings, provider: Keycloak) -> Iterator[httpx.Client]:
     """A browser before the service; ann is invited."""
-    more = {"oidc_issuer": issuer, "oidc_secret": SecretStr("of this test"), "oidc_redirect": f"{HERE}/v1/callback"}
+    more = {
+        "oidc_issuer": provider.issuer,
+        "oidc_client": CLIENT,
+        "oidc_secret": SecretStr(provider.secret),
+        "oidc_redirect": f"{HERE}/v1/callback",
+    }
     with TestClient(create(settings.model_copy(update=more)), base_url=HERE, follow_redirects=False) as client:
         while client.get("/readyz").status_code != 200:
             pass
@@ -39,47 +42,51 @@ def browser(settings: UserSettings, issuer: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def go(browser: httpx.Client, subject: str) -> str:
-    """Log in at the provider; returns where it sends the browser back to."""
-    sent = browser.get("/v1/login")
-    assert sent.status_code == 302, sent.text
-    with httpx.Client(trust_env=False) as outside:
-        answer = outside.post(sent.headers["location"], data={"sub": subject})
-    return answer.headers["location"].removeprefix(HERE)
+@pytest.fixture
+def go(browser: httpx.Client, provider: Keycloak) -> Callable[[str], str]:
+    """Logs somebody in at Keycloak; returns where it sends the browser back to."""
+
+    def log_in(name: str) -> str:
+        sent = browser.get("/v1/login")
+        assert sent.status_code == 302, sent.text
+        return provider.log_in(sent.headers["location"], name).removeprefix(HERE)
+
+    return log_in
 
 
-def test_who_was_invited_gets_a_key_that_ends(browser: httpx.Client) -> None:
-    made = browser.get(go(browser, "1")).json()
+def test_who_was_invited_gets_a_key_that_ends(browser: httpx.Client, go: Callable[[str], str]) -> None:
+    made = browser.get(go("ann")).json()
     assert made["tenant"] == "acme" and made["expires"]
     asked = browser.get("/v1/self", headers={"authorization": f"Bearer {made['key']}"})
     assert asked.json()["user"] == made["user"]
 
 
-def test_the_same_identity_is_the_same_user(browser: httpx.Client) -> None:
-    assert browser.get(go(browser, "1")).json()["user"] == browser.get(go(browser, "1")).json()["user"]
+def test_the_same_identity_is_the_same_user(browser: httpx.Client, go: Callable[[str], str]) -> None:
+    assert browser.get(go("ann")).json()["user"] == browser.get(go("ann")).json()["user"]
 
 
-@pytest.mark.parametrize("subject", ["2", "3"], ids=["address-not-verified", "not-invited"])
-def test_nobody_else_gets_in(browser: httpx.Client, subject: str) -> None:
-    assert browser.get(go(browser, subject)).status_code == 403
+@pytest.mark.parametrize("name", ["eve", "bob"], ids=["address-not-verified", "not-invited"])
+def test_nobody_else_gets_in(browser: httpx.Client, go: Callable[[str], str], name: str) -> None:
+    assert browser.get(go(name)).status_code == 403
 
 
-def test_an_address_is_bound_to_one_identity(browser: httpx.Client, issuer: str) -> None:
-    browser.get(go(browser, "1"))
-    other = httpx.put(f"{issuer}/users/4", json={"email": "ann@example.com", "email_verified": True}, trust_env=False)
-    assert other.status_code < 300
-    assert browser.get(go(browser, "4")).status_code == 403
+def test_an_address_is_bound_to_one_identity(
+    browser: httpx.Client, go: Callable[[str], str], provider: Keycloak
+) -> None:
+    browser.get(go("ann"))
+    provider.add(("dan", "ann@example.com", True))
+    assert browser.get(go("dan")).status_code == 403
 
 
-def test_an_answer_works_only_in_the_browser_that_asked(browser: httpx.Client) -> None:
-    back = go(browser, "1")
+def test_an_answer_works_only_in_the_browser_that_asked(browser: httpx.Client, go: Callable[[str], str]) -> None:
+    back = go("ann")
     browser.cookies.clear()
     assert browser.get(back).status_code == 401
 
 
-def test_an_answer_to_another_login_is_refused(browser: httpx.Client) -> None:
-    back = go(browser, "1")
-    go(browser, "1")
+def test_an_answer_to_another_login_is_refused(browser: httpx.Client, go: Callable[[str], str]) -> None:
+    back = go("ann")
+    go("ann")
     assert browser.get(back).status_code == 401
 
 

@@ -1,0 +1,143 @@
+"""A real Keycloak on loopback, with a realm of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import os
+import re
+import secrets
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from local.toolchain import keycloak
+
+REALM, CLIENT = "people", "cogniforge"
+STARTS_S = 180
+Person = tuple[str, str, bool]
+"""(name, address, whether Keycloak has verified it)."""
+
+
+@dataclass
+class Keycloak:
+    """It runs, and the people of its realm have one password."""
+
+    url: str
+    secret: str
+    """The client's."""
+    password: str
+    admin: httpx.Client
+
+    @property
+    def issuer(self) -> str:
+        """Of the realm."""
+        return f"{self.url}/realms/{REALM}"
+
+    def add(self, person: Person) -> None:
+        """Somebody is in the realm; again is no mistake."""
+        answer = self.admin.post(f"{self.url}/admin/realms/{REALM}/users", json=_user(person, self.password))
+        assert answer.status_code in (201, 409), answer.text
+
+    def log_in(self, address: str, name: str) -> str:
+        """Fill in the form to which the service has sent a browser; returns where the browser is sent back to."""
+        with httpx.Client(trust_env=False, timeout=30) as browser:
+            page = browser.get(address)
+            assert page.status_code == 200, page.text
+            action = re.search(r'action="([^"]+)"', page.text)
+            assert action is not None, page.text
+            # Its cookies are for HTTPS only; a browser takes loopback for as safe.
+            cookies = {cookie.name: str(cookie.value) for cookie in browser.cookies.jar}
+            header = "; ".join(f"{key}={value}" for key, value in cookies.items())
+            form = {"username": name, "password": self.password}
+            answer = browser.post(html.unescape(action[1]), data=form, headers={"cookie": header})
+            assert answer.status_code == 302, answer.text
+            return answer.headers["location"]
+
+
+def _user(person: Person, password: str) -> dict[str, Any]:
+    name, address, verified = person
+    credentials = [{"type": "password", "value": password, "temporary": False}]
+    names = {"firstName": name, "lastName": "Example"}  # Keycloak asks for them at the first login
+    return {
+        "username": name,
+        "email": address,
+        "emailVerified": verified,
+        "enabled": True,
+        "credentials": credentials,
+        **names,
+    }
+
+
+def _realm(secret: str, redirect: str) -> dict[str, Any]:
+    client = {
+        "clientId": CLIENT,
+        "secret": secret,
+        "redirectUris": [redirect],
+        "standardFlowEnabled": True,
+        "directAccessGrantsEnabled": False,
+        "attributes": {"pkce.code.challenge.method": "S256"},
+    }
+    addresses = {"loginWithEmailAllowed": False, "duplicateEmailsAllowed": True}
+    return {"realm": REALM, "enabled": True, "sslRequired": "none", **addresses, "clients": [client]}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(people: Sequence[Person], redirect: str) -> Iterator[Keycloak]:
+    """A Keycloak whose client may come back to `redirect`."""
+    home, port, password = keycloak.resolve(), _free_port(), secrets.token_urlsafe(24)
+    command = ["bash", str(home / "bin/kc.sh"), "start", "--optimized", "--http-enabled=true", "--cache=local"]
+    command += ["--http-host=127.0.0.1", f"--http-port={port}", "--hostname-strict=false", "--log-level=warn"]
+    own = {"KC_BOOTSTRAP_ADMIN_USERNAME": "admin", "KC_BOOTSTRAP_ADMIN_PASSWORD": password}
+    own |= {"KC_HTTP_MANAGEMENT_PORT": str(_free_port()), "JAVA_OPTS_KC_HEAP": "-Xms64m -Xmx384m"}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True)
+        try:
+            made = Keycloak(
+                f"http://127.0.0.1:{port}", secrets.token_urlsafe(24), password, httpx.Client(trust_env=False)
+            )
+            with made.admin:
+                _until_ready(made.url, process, log)
+                _log_in_admin(made)
+                answer = made.admin.post(f"{made.url}/admin/realms", json=_realm(made.secret, redirect), timeout=60)
+                assert answer.status_code == 201, answer.text
+                for person in people:
+                    made.add(person)
+                yield made
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(15)
+            process.kill()
+            process.wait()
+
+
+def _until_ready(url: str, process: subprocess.Popen[bytes], log: Any) -> None:
+    deadline = time.monotonic() + STARTS_S
+    while True:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/realms/master", trust_env=False, timeout=10).status_code == 200:
+                return
+        if process.poll() is not None or time.monotonic() > deadline:
+            log.seek(0)
+            raise AssertionError(f"Keycloak has not started: {log.read().decode()[-2000:]}")
+        time.sleep(0.2)
+
+
+def _log_in_admin(made: Keycloak) -> None:
+    form = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": made.password}
+    answer = made.admin.post(f"{made.url}/realms/master/protocol/openid-connect/token", data=form, timeout=60)
+    assert answer.status_code == 200, answer.text
+    made.admin.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
