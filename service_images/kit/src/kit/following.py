@@ -36,10 +36,10 @@ class Following:
         self._known: dict[str, int] = {}
 
     async def run(self) -> None:
-        """For ever."""
+        """Until it is cancelled."""
         low, high = _BACKOFF_S
         pause = low
-        while True:
+        while not bus.told_to_end():
             try:
                 await self._follow()
                 pause = low
@@ -48,7 +48,8 @@ class Following:
             except (NatsError, OSError, TimeoutError) as error:
                 log.warning("NATS does not answer", bucket=self._bucket, reason=repr(error), again_in_s=round(pause, 1))
                 pause = min(pause * 2, high)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            if not bus.told_to_end():
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
     async def _follow(self) -> None:
         lost = asyncio.Event()
@@ -72,7 +73,7 @@ class Following:
             ended = asyncio.create_task(lost.wait())
             seen: set[str] = set()
             try:
-                while not ended.done():
+                while not ended.done() and not bus.told_to_end():
                     update = asyncio.create_task(watcher.updates(timeout=_WAIT_S))
                     await asyncio.wait({update, ended}, return_when=asyncio.FIRST_COMPLETED)
                     if not update.done():

@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 
 from kit import logs
-from kit.bus import Bus
+from kit.bus import Bus, told_to_end
 from kit.database import Connection, Database
 
 log = logs.get("kit.telling")
@@ -52,7 +52,7 @@ class Telling(ABC):
 
     async def run(self) -> None:
         """What cannot be told now is told later."""
-        while True:
+        while not told_to_end():
             try:
                 more = await self._tell()
                 if not more and time.monotonic() - self._compared > _COMPARE_S:

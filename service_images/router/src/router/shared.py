@@ -71,18 +71,20 @@ class SharedLimits:
         self._told_all = 0.0
 
     async def run(self) -> None:
-        """For ever."""
+        """Until it is cancelled."""
         again = {"max_reconnect_attempts": -1, "reconnect_time_wait": 0.5}
-        while True:
+        while not bus.told_to_end():
             try:
                 connection = await bus.connect(self._url, self._login, **again)
                 break
             except (NatsError, OSError, TimeoutError) as error:
                 log.warning("limits are this replica's own for now", reason=repr(error))
                 await asyncio.sleep(1)
+        else:
+            return
         try:
             await connection.subscribe(SUBJECT, cb=self._take)
-            while True:
+            while not bus.told_to_end():
                 await asyncio.sleep(TELL_S)
                 self._forget()
                 if connection.is_connected and (content := self._tell()) is not None:
