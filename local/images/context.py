@@ -90,6 +90,8 @@ def _make_rootfs(names: list[str], target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         output = Path(scratch) / "rootfs.tar"
         command = [
+            # What it mounts goes with it, also where it is killed.
+            *("unshare", "--mount", "--propagation", "private"),
             "mmdebstrap",
             "--variant=essential",
             f"--include={','.join(names)}",
