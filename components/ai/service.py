@@ -254,21 +254,23 @@ class AiService(PlatformComponent):
             subjects=[{"kind": "ServiceAccount", "name": self._intent.name, "namespace": self._namespace}],
             opts=self.child(),
         )
-        # The API server is no pod, so that its port is all that a policy can name.
-        k8s.networking.v1.NetworkPolicy(
-            f"{self.name}-api-server",
-            metadata={
-                "name": f"{self._intent.name}-api-server",
-                "namespace": self._namespace,
-                "labels": labels(self._intent.name, "ai"),
-            },
-            spec={
-                "pod_selector": {"match_labels": selector(self._intent.name)},
-                "policy_types": ["Egress"],
-                "egress": [{"ports": [{"port": 443}, {"port": 6443}]}],
-            },
-            opts=self.child(),
-        )
+        meta = {**self._meta(), "name": f"{self._intent.name}-api-server"}
+        api_server_outlet(f"{self.name}-api-server", meta, self._intent.name, self.child())
+
+
+def api_server_outlet(resource: str, meta: Any, pods: str, opts: pulumi.ResourceOptions) -> None:
+    """Let pods of this name out to the API server; the namespace lets nobody out by itself."""
+    k8s.networking.v1.NetworkPolicy(
+        resource,
+        metadata=meta,
+        spec={
+            "pod_selector": {"match_labels": selector(pods)},
+            "policy_types": ["Egress"],
+            # The API server is no pod, so that its port is all that a policy can name.
+            "egress": [{"ports": [{"port": 443}, {"port": 6443}]}],
+        },
+        opts=opts,
+    )
 
 
 def scraper() -> Any:

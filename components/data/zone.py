@@ -7,7 +7,8 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.base import labels, selector
+from components.ai.service import api_server_outlet
+from components.base import labels
 
 ACCOUNT_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_SECONDS = 3600
@@ -27,16 +28,8 @@ def zone_reader(resource: str, namespace: str, account: str, opts: pulumi.Resour
         subjects=[{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
         opts=opts,
     )
-    policy: Any = {"name": f"{account}-api-server", "namespace": namespace, "labels": labels(account, "data")}
-    # The API server is no pod, so that its port is all that a policy can name.
-    egress: Any = [{"ports": [{"port": 443}, {"port": 6443}]}]
-    chosen: Any = {"match_labels": selector(account)}
-    k8s.networking.v1.NetworkPolicy(
-        f"{resource}-api-server",
-        metadata=policy,
-        spec={"pod_selector": chosen, "policy_types": ["Egress"], "egress": egress},
-        opts=opts,
-    )
+    policy = {"name": f"{account}-api-server", "namespace": namespace, "labels": labels(account, "data")}
+    api_server_outlet(f"{resource}-api-server", policy, account, opts)
 
 
 def account_volume(name: str) -> Any:

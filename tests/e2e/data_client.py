@@ -19,6 +19,14 @@ from local.images import pipeline
 from local.node.settings import NodePaths
 
 NAME, NAMESPACE = "data-client", "cogniforge"
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "runAsNonRoot": True,
+    "runAsUser": NOBODY,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""What the namespace asks of a container."""
 PRELUDE = """
 import json, os, sys, time, uuid
 def secret(login, system): return open(f"/etc/credentials/{login}/{system}").read().strip()
@@ -148,13 +156,7 @@ def _definition(namespace: str, image: str, logins: list[str]) -> dict[str, Any]
                     "image": image,
                     "command": ["python3", "-c", "import signal; signal.pause()"],
                     "volumeMounts": [*mounts, {"name": "tls", "mountPath": "/etc/tls"}],
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "runAsNonRoot": True,
-                        "runAsUser": NOBODY,
-                        "capabilities": {"drop": ["ALL"]},
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
+                    "securityContext": RESTRICTED,
                 }
             ],
             "volumes": [*volumes, {"name": "tls", "secret": only_authority}],

@@ -7,92 +7,30 @@ import time
 import pytest
 
 from tests.e2e.data_client import DataClient, kill
-from tests.e2e.write_loads import KEYS, KEYS_READ, ROWS, ROWS_READ, SCHEMAS, SCHEMAS_READ, writing
+from tests.e2e.write_loads import EVENTS, EVENTS_READ, KEYS, KEYS_READ, ROWS, ROWS_READ, SCHEMAS, SCHEMAS_READ, writing
 
 pytestmark = pytest.mark.e2e
 
 
-def test_no_acknowledged_row_is_lost_when_postgres_is_killed(data: DataClient, unique_name: str) -> None:
-    writing = data.start(
-        """
-import psycopg
-taken, number, connection = [], 0, None
-deadline = time.monotonic() + 25
-while time.monotonic() < deadline:
-    try:
-        if connection is None:
-            connection = postgres("audit")
-            connection.execute(f'CREATE TABLE IF NOT EXISTS "{run}" (n int PRIMARY KEY)')
-        connection.execute(f'INSERT INTO "{run}" VALUES (%s)', (number,))
-        taken.append(number)
-    except psycopg.OperationalError:
-        connection = None
-        time.sleep(0.2)
-    number += 1
-print(json.dumps(taken))
-""",
-        run=unique_name,
-    )
-    time.sleep(5)
-    assert kill(data, "postgres-0") <= 60
-    taken = data.finish(writing)
-    there = data.run(
-        """
-with postgres("audit") as connection:
-    print(json.dumps([row[0] for row in connection.execute(f'SELECT n FROM "{run}"')]))
-    connection.execute(f'DROP TABLE "{run}"')
-""",
-        run=unique_name,
-    )
+@pytest.mark.parametrize("container", ["", "pool"], ids=["server", "pool"])
+def test_no_acknowledged_row_is_lost_when_postgres_is_killed(
+    data: DataClient, unique_name: str, container: str
+) -> None:
+    with writing(data, ROWS, unique_name) as load:
+        assert kill(data, "postgres-0", container) <= 60
+        load.until_more()
+    taken = load.result["taken"]
+    there = data.run(ROWS_READ, run=unique_name)["rows"]
     assert len(taken) > 100
     assert set(taken) <= set(there)
 
 
-def test_no_acknowledged_row_is_lost_when_the_pool_is_killed(data: DataClient, unique_name: str) -> None:
-    with writing(data, ROWS, unique_name) as load:
-        assert kill(data, "postgres-0", "pool") <= 60
-        load.until_more()
-    assert set(load.result["taken"]) <= set(data.run(ROWS_READ, run=unique_name)["rows"])
-
-
 def test_no_acknowledged_event_is_lost_when_kafka_is_killed(data: DataClient, unique_name: str) -> None:
-    writing = data.start(
-        """
-from confluent_kafka import Producer
-taken = []
-producer = Producer(kafka("router", **{"acks": "all", "enable.idempotence": True, "message.timeout.ms": 90000}))
-number, deadline = 0, time.monotonic() + 20
-while time.monotonic() < deadline:
-    note = lambda error, message: taken.append(json.loads(message.value())["n"]) if error is None else None
-    try: producer.produce("usage.recorded.v1", json.dumps({"run": run, "n": number}), key=run, on_delivery=note)
-    except BufferError: pass
-    else: number += 1
-    producer.poll(0.005)
-producer.flush(90)
-print(json.dumps(taken))
-""",
-        run=unique_name,
-    )
-    time.sleep(5)
-    assert kill(data, "kafka-0") <= 60
-    taken = data.finish(writing, 180)
-    there = data.run(
-        """
-from confluent_kafka import Consumer
-consumer = Consumer(kafka("billing", **{"group.id": f"billing.{run}", "auto.offset.reset": "earliest"}))
-consumer.subscribe(["usage.recorded.v1"])
-found, deadline = set(), time.monotonic() + 90
-while len(found) < count and time.monotonic() < deadline:
-    for message in consumer.consume(1000, timeout=1):
-        value = {} if message.error() else json.loads(message.value())
-        if value.get("run") == run: found.add(value["n"])
-consumer.close()
-print(json.dumps(sorted(found)))
-""",
-        run=unique_name,
-        count=len(taken),
-        seconds=150,
-    )
+    with writing(data, EVENTS, unique_name) as load:
+        assert kill(data, "kafka-0") <= 60
+        load.until_more()
+    taken = load.result["taken"]
+    there = data.run(EVENTS_READ, run=unique_name, count=len(taken), seconds=150)
     assert len(taken) > 100
     assert set(taken) <= set(there)
 

@@ -16,7 +16,7 @@ from components.config_data import Postgres
 from components.data.postgres_cluster import pool_process, pooled
 from local.images import pipeline
 from local.node.pki import Authority
-from tests.e2e.data_client import DataClient
+from tests.e2e.data_client import RESTRICTED, DataClient
 
 pytestmark = pytest.mark.e2e
 NAME, TLS_PORT = "pool-elsewhere", 6433
@@ -57,14 +57,7 @@ def _definition(data: DataClient) -> dict[str, Any]:
     process = pool_process(Postgres(), image, f"127.0.0.1:{TLS_PORT}")
     environment = [{"name": name, "value": value} for name, value in process.environment.items()]
     logins = [{"name": user, "mountPath": f"/etc/credentials/{user}", "readOnly": True} for user in pooled()]
-    secure = {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "runAsNonRoot": True,
-        "runAsUser": 65532,
-        "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
+    secure = {**RESTRICTED, "readOnlyRootFilesystem": True}
     tmp = {"name": "tmp", "mountPath": "/tmp"}
     pool: dict[str, Any] = {
         "name": process.name,

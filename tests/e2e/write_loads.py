@@ -70,7 +70,7 @@ while going():
             connection.execute(f'CREATE TABLE IF NOT EXISTS "{run}" (n int PRIMARY KEY)')
         connection.execute(f'INSERT INTO "{run}" VALUES (%s)', (number,))
         told.take(number)
-    except psycopg.Error:
+    except psycopg.OperationalError:
         connection = None
         time.sleep(0.2)
     number += 1
@@ -170,7 +170,7 @@ class Load:
     result: dict[str, Any] = field(default_factory=dict[str, Any])
     """What it told in the end."""
 
-    def until_more(self, count: int = 50) -> None:
+    def until_more(self, count: int = 60) -> None:
         """Until so many more writes were acknowledged."""
         found = self.client.exec("python3", "-c", _WAIT, f"/tmp/taken-{self.run}", str(count))
         assert found.returncode == 0, f"{count} writes were not acknowledged within a minute"
@@ -178,7 +178,7 @@ class Load:
 
 @contextlib.contextmanager
 def writing(client: DataClient, script: str, run: str) -> Iterator[Load]:
-    """Writes, from when the first was acknowledged until the end of the block."""
+    """Writes, from when the first were acknowledged until the end of the block."""
     load = Load(client, run, client.start(script, run=run))
     try:
         load.until_more()

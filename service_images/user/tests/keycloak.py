@@ -7,7 +7,6 @@ import html
 import os
 import re
 import secrets
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import httpx
 
 from local.toolchain import keycloak
+from service_images.conftest import free_port
 
 REALM, CLIENT = "people", "cogniforge"
 STARTS_S = 180
@@ -88,20 +88,14 @@ def _realm(secret: str, redirect: str) -> dict[str, Any]:
     return {"realm": REALM, "enabled": True, "sslRequired": "none", **addresses, "clients": [client]}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextlib.contextmanager
 def running(people: Sequence[Person], redirect: str) -> Iterator[Keycloak]:
     """A Keycloak whose client may come back to `redirect`."""
-    home, port, password = keycloak.resolve(), _free_port(), secrets.token_urlsafe(24)
+    home, port, password = keycloak.resolve(), free_port(), secrets.token_urlsafe(24)
     command = ["bash", str(home / "bin/kc.sh"), "start", "--optimized", "--http-enabled=true", "--cache=local"]
     command += ["--http-host=127.0.0.1", f"--http-port={port}", "--hostname-strict=false", "--log-level=warn"]
     own = {"KC_BOOTSTRAP_ADMIN_USERNAME": "admin", "KC_BOOTSTRAP_ADMIN_PASSWORD": password}
-    own |= {"KC_HTTP_MANAGEMENT_PORT": str(_free_port()), "JAVA_OPTS_KC_HEAP": "-Xms64m -Xmx384m"}
+    own |= {"KC_HTTP_MANAGEMENT_PORT": str(free_port()), "JAVA_OPTS_KC_HEAP": "-Xms64m -Xmx384m"}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True)
         try:

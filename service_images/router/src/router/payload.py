@@ -49,7 +49,7 @@ def read(path: bytes, body: bytes) -> usage.Ask:
         raise ApiError(400, f"{param or 'body'}: {text}", param=param, code="invalid_value") from None
     if not ask.model:
         raise ApiError(400, "model: must not be empty.", param="model", code="invalid_value")
-    if path == CHAT and bytes(ask.messages)[:2] == b"[{":
+    if path == CHAT and memoryview(ask.messages)[:2] == b"[{":
         return ask  # as clients write it; what follows is for all others
     if path in STORED and bytes(ask.prompt).lstrip()[:1] == b"{" and not (ask.messages or ask.input):
         return ask  # the stored prompt is all there is
