@@ -22,6 +22,7 @@ from cli import local_environment
 from components.config import PlatformConfig
 from components.data.layer import login_systems
 from local import paths
+from local.images import pipeline
 from local.toolchain import shim
 from tests.e2e.data_client import DataClient, data_client, kill
 from tests.e2e.test_release import Checkout
@@ -96,8 +97,9 @@ def configuration() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def older(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> Iterator[Release]:
-    """The release before, running. The files that lead to the local environment are put back in the end."""
-    access = {file: file.read_bytes() for file in (local_environment.authority_file(), local_environment.key_file())}
+    """The release before, running. Files that lead to the local environment and its images are put back in the end."""
+    led = (local_environment.authority_file(), local_environment.key_file(), pipeline.index_file())
+    access = {file: file.read_bytes() for file in led}
     made = Release(tmp_path_factory.mktemp("older"), older=True)
     try:
         made.up()
