@@ -251,7 +251,7 @@ class Platform(PlatformComponent):
                 environment["SERVICE_ENGINE_URL"] = vectors.server.url
                 secrets["SERVICE_ENGINE_KEY"] = (vectors.server.secret_name, "key")
             environment["SERVICE_EMBEDDINGS"] = bundled.rpc_address(self._config, "embeddings")
-            environment["SERVICE_ROUTER_URL"] = self._inside("router", router.PORT)
+            environment["SERVICE_ROUTER"] = bundled.rpc_address(self._config, "router")
             environment["SERVICE_USER"] = bundled.rpc_address(self._config, "user")
         if name == "user":
             secrets["SERVICE_INSTALLATION_KEY"] = (self.key.secret_name, "key")

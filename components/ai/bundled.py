@@ -29,7 +29,8 @@ ASKS_FOR_KEYS = frozenset(("prompt", "guardrails", "retriever"))
 
 def rpc_address(config: PlatformConfig, name: str) -> str:
     """host:port of a service's gRPC; empty where the environment does not have the service."""
-    return f"{name}-rpc.{config.cluster.namespace}:{RPC_PORT}" if name in config.services.bundled else ""
+    there = name == "router" or name in config.services.bundled
+    return f"{name}-rpc.{config.cluster.namespace}:{RPC_PORT}" if there else ""
 
 
 def intent(name: str, config: Bundled, observability: Observability) -> ServiceIntent:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from components.ai.bundled import environment, rpc_address
+from components.ai.bundled import RPC_PORT, environment, rpc_address
 from components.ai.service import ServiceIntent
 from components.config import Model, Observability, PlatformConfig
 from components.config_base import Resources
@@ -24,10 +25,14 @@ def intent(config: PlatformConfig) -> ServiceIntent:
     """The router as configured."""
     router, observability = config.services.router, config.observability
     served = any(model.serving for model in config.models)
-    callers = ("gateway", *(["retriever"] if config.services.retriever else []))
+    called = config.services.retriever is not None
+    callers = ("gateway", *(["retriever"] if called else []))
     asked = ("guardrails", "embeddings", "prompt")
     more = {f"SERVICE_{name.upper()}": rpc_address(config, name) for name in asked}
-    return intent_for(router.replicas, router.resources, served, observability, callers, more)
+    found = intent_for(router.replicas, router.resources, served, observability, callers, more)
+    if not called:
+        return found
+    return replace(found, rpc_port=RPC_PORT, environment={**found.environment, "SERVICE_CALLS": "true"})
 
 
 def intent_for(

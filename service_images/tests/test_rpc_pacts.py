@@ -6,9 +6,11 @@ The messages are in kit/protos, whose breaking changes buf finds; the pacts say 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import importlib.util
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +21,7 @@ import pytest
 from cogniforge.embeddings.v1 import embeddings_pb2
 from cogniforge.guardrails.v1 import guardrails_pb2
 from cogniforge.prompt.v1 import prompt_pb2
+from cogniforge.router.v1 import router_pb2
 from cogniforge.user.v1 import user_pb2
 from google.protobuf.json_format import MessageToDict, ParseDict
 from pact import Pact, Verifier, match
@@ -45,10 +48,16 @@ from prompt.api import Api as PromptApi  # noqa: E402
 from prompt.calls import Calls as PromptCalls  # noqa: E402
 from prompt.models import NewVersion  # noqa: E402
 from prompt.rendering import Renderer  # noqa: E402
+from retriever.answering import Answering, messages  # noqa: E402
 from retriever.embedding import Embeddings  # noqa: E402
+from retriever.engines import Hit  # noqa: E402
+from retriever.models import Ask  # noqa: E402
 from retriever.searching import Readers  # noqa: E402
+from router.calls import Calls as RouterCalls  # noqa: E402
+from router.core import Core  # noqa: E402
 from router.guard import Guard  # noqa: E402
 from router.prompts import Prompts  # noqa: E402
+from router.routes import RouteTable  # noqa: E402
 from user import keys, relations  # noqa: E402
 from user.__main__ import UserSettings  # noqa: E402
 from user.api import Api as UserApi  # noqa: E402
@@ -84,6 +93,20 @@ async def embed_a_text(target: str) -> None:
 async def teams_of_a_user(target: str) -> None:
     """The Retriever asks User in whose names somebody reads."""
     assert await Readers(target).teams(Grant("acme", user="ann"), KEY) == ["team:red"]
+
+
+HIT = Hit("1", "file-1", 0, "Cats sleep.", {}, 1.0)
+QUESTION = Ask(question="Do cats sleep?", model="m")
+
+
+async def answer_a_question(target: str) -> None:
+    """The Retriever asks the router for an answer from passages."""
+    answering = Answering(target)
+    try:
+        found = await answering.answer(QUESTION, [HIT], {"file-1": "cats.txt"}, {"authorization": f"Bearer {KEY}"})
+    finally:
+        await answering.close()
+    assert (found.answer, found.usage["total_tokens"]) == ("Yes [1].", 8)
 
 
 class Pair:
@@ -133,6 +156,20 @@ PAIRS = {
         embeddings_pb2.EmbedResponse,
         {"vectors": [_ZERO], "tokens": 4},
         {"vectors": match.each_like(match.regex(_ZERO, regex="[A-Za-z0-9+/]{2048}")), "tokens": match.int(4)},
+    ),
+    "an answer from passages": Pair(
+        ("retriever", "router"),
+        "/cogniforge.router.v1.RouterService/Chat",
+        answer_a_question,
+        router_pb2.ChatRequest(
+            model="m",
+            messages=[router_pb2.Message(**message) for message in messages(QUESTION.question, [HIT])],
+            max_tokens=QUESTION.max_tokens,
+            temperature=0,
+        ),
+        router_pb2.ChatResponse,
+        {"content": "Yes [1].", "inputTokens": 5, "outputTokens": 3},
+        {"content": match.str("Yes [1]."), "inputTokens": match.int(5), "outputTokens": match.int(3)},
     ),
     "the teams of a user": Pair(
         ("retriever", "user"),
@@ -193,8 +230,13 @@ def written(name: str, folder: Path) -> Path:
 class Answers:
     """The real services, each in a loop of its own, with what the pacts need in them."""
 
-    def __init__(self, service_database: Callable[[str], dict[str, Any]], model_folder: Callable[[], Path]) -> None:
-        self._database, self._model = service_database, model_folder
+    def __init__(
+        self,
+        service_database: Callable[[str], dict[str, Any]],
+        model_folder: Callable[[], Path],
+        upstream: Callable[[], str],
+    ) -> None:
+        self._database, self._model, self._upstream = service_database, model_folder, upstream
 
     async def of(self, name: str, stack: AsyncExitStack) -> Callable[[Any], None]:
         """What is added to a server."""
@@ -208,12 +250,18 @@ class Answers:
             running = asyncio.create_task(batcher.run())
             stack.callback(running.cancel)
             return EmbeddingsCalls(Vectors(engine, batcher, Cache(ServiceSettings(name="embeddings")))).add
+        if name == "router":
+            return RouterCalls(Core(RouteTable.model_validate(self._routes()))).add
         settings = ServiceSettings(name=name, **self._database(name))
         migrate.migrate(name, settings.database(pooled=False))
         database = Database(settings)
         await database.open()
         stack.push_async_callback(database.close)
         return await (self._prompt(database) if name == "prompt" else self._user(database))
+
+    def _routes(self) -> dict[str, Any]:
+        tenant = {"id": "acme", "keys": [hashlib.sha256(KEY.encode()).hexdigest()]}
+        return {"routes": [{"model": "m", "upstream": self._upstream()}], "tenants": [tenant]}
 
     @staticmethod
     async def _prompt(database: Database) -> Callable[[Any], None]:
@@ -250,12 +298,29 @@ async def answered(answers: Answers, pair: Pair, request: Any) -> dict[str, Any]
         return MessageToDict(await call(request, metadata=(("authorization", f"Bearer {KEY}"),)))
 
 
+@pytest.fixture
+def upstream() -> Iterator[str]:
+    """A model's server for the router: the one of the router's own tests."""
+    name = "router_test_helpers"
+    spec = importlib.util.spec_from_file_location(name, SOURCES / "router" / "tests" / "conftest.py")
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    target = module.Target("a")
+    yield target.url
+    target.stop()
+
+
 @pytest.mark.parametrize("name", sorted(PAIRS))
 def test_who_answers_keeps_what_others_rely_on(
     name: str, service_database: Any, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     pair, file = PAIRS[name], written(name, tmp_path)
-    answers = Answers(service_database, lambda: request.getfixturevalue("model_folder"))
+    answers = Answers(
+        service_database,
+        lambda: request.getfixturevalue("model_folder"),
+        lambda: request.getfixturevalue("upstream"),
+    )
 
     def produce(**told: Any) -> Any:
         asked = ParseDict(told["metadata"]["request"]["contents"]["content"], type(pair.request)())

@@ -146,6 +146,24 @@ def test_the_router_may_be_called_by_the_gateway_and_by_who_answers_from_documen
     assert [c["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for c in callers] == ["gateway", "retriever"]
 
 
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_whom_services_ask_over_grpc_is_there(environment: str) -> None:
+    ports = {
+        (r.inputs["metadata"]["name"], port["port"])
+        for r in of_kind(environment, ":Service")
+        for port in r.inputs["spec"]["ports"]
+    }
+    told = {
+        variable["value"]
+        for pod in pods(environment).values()
+        for variable in pod["containers"][0].get("env", [])
+        if "-rpc." in str(variable.get("value", ""))
+    }
+    asked = {(host.partition(".")[0], int(port)) for host, _, port in (value.partition(":") for value in told)}
+    assert ("router-rpc", 9090) in asked
+    assert asked <= ports
+
+
 def test_production_survives_the_loss_of_a_node() -> None:
     budgets = {r.inputs["metadata"]["name"] for r in of_kind("prod", ":PodDisruptionBudget")}
     assert budgets >= {"gateway", "router", "model-demo", "postgres", "nats", "schema-registry", "change-data-capture"}

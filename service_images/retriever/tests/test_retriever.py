@@ -279,6 +279,18 @@ def test_an_answer_says_what_it_rests_on() -> None:
     assert [(one.number, one.cited) for one in told] == [(1, True), (2, False), (3, True)]
 
 
+@pytest.mark.parametrize("name", ["authorization", "x-api-key", "x-request-id"])
+def test_a_router_that_is_away_is_told_whatever_came_with_the_request(
+    settings: RetrieverSettings, model: Model, name: str
+) -> None:
+    away = settings.model_copy(update={"router": "127.0.0.1:1"})
+    with TestClient(create(away, model), raise_server_exceptions=False) as client:
+        store = make_store(client)
+        asked = {"question": "Do cats sleep?", "model": "m"}
+        answer = client.post(f"/v1/vector_stores/{store}/answer", json=asked, headers={name: b"Bearer \xe9\x01"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+
+
 # --- contracts ------------------------------------------------------------------------------------
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -18,10 +19,12 @@ from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind
 
 from kit import logs
-from kit.errors import ApiError
+from kit.errors import ApiError, ErrorType, unavailable
 
 log = logs.get("kit.rpc")
-_KEY: ContextVar[str] = ContextVar("authorization", default="")
+_METADATA: ContextVar[Mapping[str, str]] = ContextVar("metadata", default=MappingProxyType({}))
+_ERROR_CODE = "error-code"
+"""Metadata of a refusal: its code for programs, as in REST's envelope."""
 _MAX_BYTES = 16 * 2**20
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -32,7 +35,9 @@ _CODES = {
     413: grpc.StatusCode.OUT_OF_RANGE,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+_STATUSES = {_CODES[status]: status for status in (400, 401, 403, 404, 413, 429)}
 _OPTIONS = [
     ("grpc.max_receive_message_length", _MAX_BYTES),
     ("grpc.max_send_message_length", _MAX_BYTES),
@@ -65,7 +70,7 @@ def answers(handler: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any
 
     @functools.wraps(handler)
     async def method(self: Any, request: Any, context: Any) -> Any:
-        _KEY.set(next((str(v) for k, v in context.invocation_metadata() or () if k == "authorization"), ""))
+        _METADATA.set({str(name): str(value) for name, value in context.invocation_metadata() or ()})
         with _span(handler.__qualname__, context):
             try:
                 return await handler(self, request)
@@ -93,7 +98,8 @@ def streams(handler: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any,
 async def _refuse(context: Any, method: str, error: Exception) -> None:
     """What is wrong with the call; of a fault of ours, no more than that there was one."""
     if isinstance(error, ApiError):
-        await context.abort(_CODES.get(error.status, grpc.StatusCode.UNKNOWN), error.message)
+        told = ((_ERROR_CODE, error.code),) if error.code else ()
+        await context.abort(_CODES.get(error.status, grpc.StatusCode.UNKNOWN), error.message, told)
     log.error("unexpected error", method=method, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, "The server had an error.")
 
@@ -141,9 +147,23 @@ class Client:
             await self._channel.close()
 
 
+def metadata(name: str) -> str:
+    """What came with the call that is being answered; empty: nothing of this name."""
+    return _METADATA.get().get(name, "")
+
+
+def refused(error: grpc.aio.AioRpcError, who: str) -> ApiError:
+    """What to tell one's own caller where a service has refused what it was asked in their name."""
+    status = _STATUSES.get(error.code(), 503)
+    if status == 503:
+        return unavailable(who)
+    code = next((str(value) for name, value in error.trailing_metadata() or () if name == _ERROR_CODE), None)
+    return ApiError(status, error.details() or f"{who} has refused.", ErrorType.UPSTREAM, code=code)
+
+
 def key() -> str:
     """The API key of whom the call is made for that is being answered; empty: it came without."""
-    value = _KEY.get()
+    value = metadata("authorization")
     return value[7:].strip() if value[:7].lower() == "bearer " else ""
 
 

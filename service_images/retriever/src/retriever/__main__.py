@@ -26,8 +26,8 @@ class RetrieverSettings(ServiceSettings):
     name: str = "retriever"
     embeddings: str = "embeddings-rpc:9090"
     """Where the Embeddings service's gRPC is."""
-    router_url: str = ""
-    """Where answers are asked for; empty: nowhere."""
+    router: str = ""
+    """host:port of the router's gRPC, where answers are asked for; empty: nowhere."""
     user: str = ""
     """host:port of User's gRPC, where teams are asked for; empty: there are none."""
     collection: str = "documents"
@@ -47,7 +47,7 @@ def create(settings: RetrieverSettings, embedder: Embedder | None = None, engine
     index = engine or choice.engine(settings, database)
     kept = objects(settings, BUCKET)
     ingest = Ingest(database, kept, vectors, index)
-    readers, answering = Readers(settings.user), Answering(settings.router_url)
+    readers, answering = Readers(settings.user), Answering(settings.router)
     callers = service.callers(settings)
     preparing = service.Once(lambda: index.prepare(settings.dimension), "the vector database is not prepared yet")
     api = Api(database, kept, index, ingest, Searching(index, vectors), readers, answering)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
-import httpx
+import grpc
+from cogniforge.router.v1 import router_pb2 as protos
+from cogniforge.router.v1 import router_pb2_grpc as service
 from kit import rpc, telemetry
-from kit.errors import ApiError, ErrorType, unavailable
+from kit.errors import ApiError, ErrorType
 from opentelemetry.trace import SpanKind
 
 from retriever.engines import Hit
@@ -26,50 +27,45 @@ _RULES = (
 class Answering:
     """In front of the router."""
 
-    def __init__(self, router_url: str) -> None:
-        self._url = router_url
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT_S)
+    def __init__(self, router: str) -> None:
+        """`router` is host:port of the router's gRPC; empty: nobody answers."""
+        self._client = rpc.Client(router, service.RouterServiceStub) if router else None
 
     async def close(self) -> None:
         """Give connections back."""
-        await self._http.aclose()
+        if self._client is not None:
+            await self._client.close()
 
     async def answer(self, asked: Ask, hits: Sequence[Hit], names: dict[str, str], headers: dict[str, str]) -> Answered:
         """Raises ApiError with what the router says."""
-        if not self._url:
+        if self._client is None:
             raise ApiError(404, "There is no router to ask.", ErrorType.NOT_FOUND)
         wanted = {"gen_ai.request.model": asked.model, "gen_ai.request.max_tokens": asked.max_tokens}
         with telemetry.genai("chat", asked.model, wanted, SpanKind.CLIENT) as span:
-            found = await self._answer(asked, hits, names, headers)
-            for side, key in (("input", "prompt_tokens"), ("output", "completion_tokens")):
-                span.set_attribute(f"gen_ai.usage.{side}_tokens", found.usage.get(key) or 0)
-            return found
-
-    async def _answer(
-        self, asked: Ask, hits: Sequence[Hit], names: dict[str, str], headers: dict[str, str]
-    ) -> Answered:
-        body = {
-            "model": asked.model,
-            "messages": messages(asked.question, hits),
-            "max_tokens": asked.max_tokens,
-            "temperature": 0,
+            found = await self._ask(self._client, asked, hits, headers)
+            for side, tokens in (("input", found.input_tokens), ("output", found.output_tokens)):
+                span.set_attribute(f"gen_ai.usage.{side}_tokens", tokens)
+        usage = {
+            "prompt_tokens": found.input_tokens,
+            "completion_tokens": found.output_tokens,
+            "total_tokens": found.input_tokens + found.output_tokens,
         }
-        try:
-            reply = await self._http.post(
-                f"{self._url}/v1/chat/completions", json=body, headers={**headers, **dict(rpc.carried())}
-            )
-            content: Any = reply.json()
-        except (httpx.HTTPError, ValueError):
-            raise unavailable("The router") from None
-        if reply.status_code != 200:
-            error = content.get("error", {}) if isinstance(content, dict) else {}
-            message = str(error.get("message", "The router has refused."))
-            status = reply.status_code if reply.status_code in (400, 401, 403, 404, 429) else 503
-            raise ApiError(status, message, ErrorType.UPSTREAM, code=error.get("code"))
-        text = str(content["choices"][0]["message"].get("content") or "")
-        return Answered(
-            answer=text, citations=cited(text, hits, names), model=asked.model, usage=content.get("usage") or {}
+        citations = cited(found.content, hits, names)
+        return Answered(answer=found.content, citations=citations, model=asked.model, usage=usage)
+
+    @staticmethod
+    async def _ask(client: rpc.Client, asked: Ask, hits: Sequence[Hit], headers: dict[str, str]) -> protos.ChatResponse:
+        question = protos.ChatRequest(
+            model=asked.model,
+            messages=[protos.Message(**message) for message in messages(asked.question, hits)],
+            max_tokens=asked.max_tokens,
+            temperature=0,
         )
+        metadata = (*rpc.carried(), *headers.items())
+        try:
+            return await client.stub.Chat(question, timeout=_TIMEOUT_S, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            raise rpc.refused(error, "The router") from None
 
 
 def messages(question: str, hits: Sequence[Hit]) -> list[dict[str, str]]:

@@ -286,7 +286,11 @@ class Api:
         hits, names = await self._found(
             call, asked.question, asked.max_num_results, asked.filters, asked.ranking_options
         )
-        passed = {k: v for k, v in call.request.headers.items() if k in ("authorization", "x-api-key", "x-request-id")}
+        passed = {
+            name: value
+            for name in ("authorization", "x-api-key", "x-request-id")
+            if (value := call.request.headers.get(name, "")).isascii() and value.isprintable() and value
+        }
         return await self._answering.answer(asked, hits, names, passed)
 
 

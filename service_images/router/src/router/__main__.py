@@ -43,6 +43,8 @@ class RouterSettings(ServiceSettings):
     """host:port of the Embeddings service's gRPC; empty: nobody says what texts mean."""
     prompt: str = ""
     """host:port of Prompt's gRPC; empty: requests cannot name stored prompts."""
+    calls: bool = False
+    """Whether services ask over gRPC, at `rpc_port`."""
     discover: bool = False
     """Whether models that KServe serves in this namespace are found and followed."""
 
@@ -134,6 +136,12 @@ def main() -> int:
         core.prompts = Prompts(settings.prompt)
         if settings.nats_url:
             followers.append(core.prompts.labels(settings.nats_url, bus.options(settings)))
+    if settings.calls:
+        from kit import rpc
+
+        from router.calls import Calls
+
+        followers.append(rpc.Server(settings.rpc_port, Calls(core).add, host=settings.host))
     if settings.kafka_bootstrap:
         from kit import kafka
 

@@ -121,7 +121,7 @@ class Admission(Answer):
         if self.response_complete:
             return
         if not isinstance(error, ApiError):
-            self.front.log_fault(self, error)  # type: ignore[arg-type]
+            self.log_fault(error)
             error = ApiError(500, "The server had an error while processing your request.", ErrorType.SERVER)
         self.refuse(error)
 

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from kit import logs
 from kit.drain import DRAIN
 from kit.errors import ApiError, ErrorType
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from router.front import Front
     from router.leg import Leg
 
+log = logs.get("router")
 _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 
@@ -104,6 +106,15 @@ class Answer:
         """The client keeps up again."""
         if self.winner is not None:
             self.winner.resume()
+
+    def log_fault(self, error: Exception) -> None:
+        """A fault of ours."""
+        log.error(
+            "unexpected error",
+            request_id=self.request_id.decode(),
+            trace_id=self.trace_id.decode(),
+            exc_info=error,
+        )
 
     def finish(self, status: int) -> None:
         """All of it is written."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
+from kit import logs
 from kit.errors import ApiError, ErrorType
 
 from router import anthropic, continuation, payload, usage
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from router.guarded import Guarded
     from router.targets import TargetState
 
+log = logs.get("router.exchange")
 HTTP_OK = 200
 ROUNDS = 3
 """Times that all targets are asked once more."""
@@ -222,7 +224,7 @@ class Exchange(Admission):
 
     def broke_off(self, sent: bytes | None, reason: str) -> None:
         """A stream ended in the middle: another target goes on with it, if it can be taken over."""
-        self.front.log_upstream(self, reason)
+        self._log_upstream(reason)
         self._legs.clear()
         self.winner = None
         words = continuation.said(sent) if sent is not None and self.upstream_path == payload.CHAT else None
@@ -277,11 +279,15 @@ class Exchange(Admission):
             self.retry_after_s = 1.0
             error = ApiError(503, "The model is not available now.", ErrorType.UPSTREAM, code="unavailable")
         if self.attempts:
-            self.front.log_upstream(self, self._reason)
+            self._log_upstream(self._reason)
         if self.streaming:
             self.interrupt(error if error.status == 504 else None)
         else:
             self.refuse(error)
+
+    def _log_upstream(self, reason: str) -> None:
+        """No target answered."""
+        log.warning("upstream failed", model=self.model, reason=reason, trace_id=self.trace_id.decode())
 
     # --- ends ---------------------------------------------------------------------------------
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import httptools
-from kit import logs
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from router import payload
 from router.core import Core
 from router.exchange import Exchange
 
-log = logs.get("router.front")
 _UNLIKE = frozenset((b"x-request-id", b"traceparent", b"idempotency-key", b"transfer-encoding", b"expect", b"upgrade"))
 """A head with one of these does not come again, or says more than how long a body is."""
 
@@ -154,19 +152,6 @@ class Front(HttpToolsProtocol):
         """The connection is gone."""
         self.core.idle.pop(self, None)
         super().connection_lost(exc)
-
-    def log_fault(self, exchange: Exchange, error: Exception) -> None:
-        """A fault of ours."""
-        log.error(
-            "unexpected error",
-            request_id=exchange.request_id.decode(),
-            trace_id=exchange.trace_id.decode(),
-            exc_info=error,
-        )
-
-    def log_upstream(self, exchange: Exchange, reason: str) -> None:
-        """No target answered."""
-        log.warning("upstream failed", model=exchange.model, reason=reason, trace_id=exchange.trace_id.decode())
 
 
 class _Refused:

@@ -74,7 +74,7 @@ class Guarded:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # a fault of ours: what nobody has looked at must not go on
-            exchange.front.log_fault(exchange, error)
+            exchange.log_fault(error)
             exchange.guarded_break(ApiError(502, "The model's answer broke off."))
         finally:
             for call in self._calls.values():

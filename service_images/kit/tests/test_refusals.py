@@ -1,0 +1,36 @@
+"""What a service refuses over gRPC, as its caller tells it on."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from grpc.aio import AioRpcError, Metadata
+from kit import rpc
+
+
+def refused(code: grpc.StatusCode, details: str, *told: tuple[str, str]) -> tuple[int, str, str | None]:
+    error = rpc.refused(AioRpcError(code, Metadata(), Metadata(*told), details), "The router")
+    return error.status, error.message, error.code
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, 400),
+        (grpc.StatusCode.UNAUTHENTICATED, 401),
+        (grpc.StatusCode.PERMISSION_DENIED, 403),
+        (grpc.StatusCode.NOT_FOUND, 404),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
+    ],
+)
+def test_what_the_caller_can_mend_is_told(code: grpc.StatusCode, status: int) -> None:
+    assert refused(code, "no such model", ("error-code", "model_not_found")) == (
+        status,
+        "no such model",
+        "model_not_found",
+    )
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN])
+def test_what_the_caller_cannot_mend_is_kept(code: grpc.StatusCode) -> None:
+    assert refused(code, "10.0.0.7:9090 refused") == (503, "The router does not answer now.", "unavailable")
