@@ -65,6 +65,16 @@ LUA = """
 wrk.method = "POST"; wrk.body = '{body}'
 wrk.headers["Content-Type"] = "application/json"; wrk.headers["Authorization"] = "Bearer {key}"
 """
+OWN = """
+local n = 0
+request = function()
+  n = n + 1
+  wrk.headers["x-request-id"] = "bench-" .. n
+  wrk.headers["traceparent"] = string.format("00-%032x-%016x-00", n, n)
+  return wrk.format()
+end
+"""
+"""As a gateway sends requests: each with an id and a trace of its own."""
 
 
 @dataclass(frozen=True)
@@ -179,10 +189,10 @@ def litellm(folder: Path) -> Iterator[psutil.Process]:
         yield process
 
 
-def script(folder: Path, name: str, key: str) -> Path:
+def script(folder: Path, name: str, key: str, more: str = "") -> Path:
     """wrk's request."""
     file = folder / f"{name}.lua"
-    file.write_text(LUA.format(body=json.dumps(QUESTION), key=key))
+    file.write_text(LUA.format(body=json.dumps(QUESTION), key=key) + more)
     return file
 
 
@@ -228,6 +238,7 @@ def main() -> None:
         folder = Path(name)
         folder.chmod(0o755)
         ours, theirs = script(folder, "ours", KEY), script(folder, "theirs", f"sk-{KEY}")
+        unlike = script(folder, "unlike", KEY, OWN)
         config = folder / "nginx.conf"
         config.write_text(NGINX.format(folder=folder, port=UPSTREAM, answer=json.dumps(ANSWER)))
         with running(1, UPSTREAM, "/usr/sbin/nginx", "-c", str(config), "-e", f"{folder}/error.log"):
@@ -236,6 +247,9 @@ def main() -> None:
                 load(ROUTER, ours, 16, 2)
                 by = {c: load(ROUTER, ours, c) for c in (1, 16, 64)}
                 found["governed requests/s a core"] = round(max(by[16].rate, by[64].rate))
+                found["the same, each with its own id and trace"] = round(
+                    max(load(ROUTER, unlike, c).rate for c in (16, 64))
+                )
                 found["added p50 at 1, ms"] = round(by[1].p50_ms - direct[1].p50_ms, 3)
                 found["added p99 at 16, ms"] = round(by[16].p99_ms - direct[16].p99_ms, 3)
                 found["failed"] = sum(one.failed for one in by.values())
@@ -243,6 +257,7 @@ def main() -> None:
             with router(folder, cache={"any_temperature": True}):
                 load(ROUTER, ours, 16, 2)
                 found["exact cache hits/s a core"] = round(load(ROUTER, ours, 64).rate)
+                found["hits, each with its own id and trace"] = round(load(ROUTER, unlike, 64).rate)
             note(found)
             found |= flat(folder, ours)
             note(found)

@@ -79,12 +79,57 @@ def test_a_head_that_came_before_is_not_parsed_again(running: tuple[Running, Tar
     assert answers(router, [request], 1) == [200]
 
 
+@pytest.mark.parametrize("name", [b"x-request-id", b"traceparent", b"idempotency-key", b"X-Request-ID"])
+def test_what_is_a_requests_own_is_read_from_its_own_head(running: tuple[Running, Target], name: bytes) -> None:
+    router, _ = running
+    router.core.heads = Heads()
+    assert answers(router, [asked("hello", name + b": first\r\n")], 1) == [200]
+    other = asked("a longer hello", name + b": second.one\r\n")
+    found = router.core.heads.read(other)
+    assert found is not None and found[1] is not None
+    assert found[1] == {name.lower(): b"second.one", b"content-length": b"%d" % len(found[2])}
+    assert found[2] == other[-len(found[2]) :]
+
+
 @pytest.mark.parametrize(
-    "extra", [b"x-request-id: 1\r\n", b"traceparent: 00-1\r\n", b"connection: close\r\n", b"x-a: 1\r\nx-a: 2\r\n"]
+    "written",
+    [
+        b"x-request-id:second",
+        b"x-request-id: se cond",
+        b"x-request-id: second ",
+        b"x-request-id:  second",
+        b"x-request-id: \x01",
+        b"x-request-id: ",
+        b"x-request-id: second\r\nx-request-id: third",
+        b"x-request-id: second\r\n folded",
+        b"x-request-id: second\r\nx-more: 1",
+        b"x-other-id: second",
+    ],
 )
-def test_a_head_that_will_not_come_again_or_says_more_is_not_kept(
-    running: tuple[Running, Target], extra: bytes
-) -> None:
+def test_what_is_written_otherwise_is_parsed(running: tuple[Running, Target], written: bytes) -> None:
+    router, _ = running
+    router.core.heads = Heads()
+    assert answers(router, [asked("hello", b"x-request-id: first\r\n")], 1) == [200]
+    assert router.core.heads.read(asked("hello", written + b"\r\n")) is None
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=300)
+def test_a_length_that_is_none_is_left_to_the_parser(length: bytes) -> None:
+    heads: Heads[str] = Heads()
+    heads.keep(b"A\r\ncontent-length: 4\r\n\r\nbody", b"4", "x")
+    found = heads.read(b"A\r\ncontent-length: " + length + b"\r\n\r\nbody")
+    assert (found is not None) == (length.isdigit() and len(length) <= 9 and int(length) == 4)
+
+
+def test_the_id_that_a_request_brings_is_the_one_of_its_answer(running: tuple[Running, Target]) -> None:
+    router, _ = running
+    told = [router.ask(headers={"x-request-id": f"mine-{n}"}).headers["x-request-id"] for n in range(3)]
+    assert told == ["mine-0", "mine-1", "mine-2"]
+
+
+@pytest.mark.parametrize("extra", [b"connection: close\r\n", b"x-a: 1\r\nx-a: 2\r\n"])
+def test_a_head_that_says_more_is_not_kept(running: tuple[Running, Target], extra: bytes) -> None:
     router, _ = running
     router.core.heads = Heads()
     request = asked("hello", extra)
@@ -100,6 +145,8 @@ def test_a_head_that_will_not_come_again_or_says_more_is_not_kept(
         (b"A\r\n\r\nbody", b"-4"),
         (b"A\r\n\r\nbody", b""),
         (b"A\n\nB\r\n\r\nbody", b"4"),
+        (b"A\r\nx: 1\r\n 2\r\n\r\nbody", b"4"),
+        (b"A\r\nx: 1\r\n\t2\r\n\r\nbody", b"4"),
         (b"A" * LONGEST + b"\r\n\r\nbody", b"4"),
         (b"no end", b"0"),
     ],
@@ -117,7 +164,7 @@ def test_no_more_heads_are_kept_than_there_is_room_for() -> None:
         heads.keep(message, b"0", number)
     known = [heads.read(message) for message in messages]
     assert known[:10] == [None] * 10
-    assert known[10:] == [(number, b"") for number in range(10, KEPT + 10)]
+    assert known[10:] == [(number, None, b"") for number in range(10, KEPT + 10)]
 
 
 def test_an_answer_whose_head_came_before_is_read_by_its_length(

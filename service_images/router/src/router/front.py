@@ -11,8 +11,8 @@ from router import payload
 from router.core import Core
 from router.exchange import Exchange
 
-_UNLIKE = frozenset((b"x-request-id", b"traceparent", b"idempotency-key", b"transfer-encoding", b"expect", b"upgrade"))
-"""A head with one of these does not come again, or says more than how long a body is."""
+_MORE = frozenset((b"transfer-encoding", b"expect", b"upgrade"))
+"""A head with one of these says more than how long a body is."""
 
 
 class Front(HttpToolsProtocol):
@@ -77,8 +77,8 @@ class Front(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
 
     def _remember(self, headers: dict[bytes, bytes]) -> None:
-        """The head of this request, which may come again, unless it has in it what no two requests share."""
-        if len(headers) == len(self.headers) and _UNLIKE.isdisjoint(headers):
+        """The head of this request, which may come again."""
+        if len(headers) == len(self.headers) and _MORE.isdisjoint(headers):
             self.core.heads.keep(self._message, headers.get(b"content-length", b""), (self.url, headers))
 
     def _again(self, data: bytes) -> bool:
@@ -86,10 +86,10 @@ class Front(HttpToolsProtocol):
         found = self.core.heads.read(data)
         if found is None:
             return False
-        (url, headers), body = found
+        (url, headers), own, body = found
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        self.cycle = exchange = Exchange(self, self.core, url, headers)
+        self.cycle = exchange = Exchange(self, self.core, url, headers | own if own else headers)
         exchange.feed(body)
         exchange.complete()
         exchange.start()

@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
         if self._between:
             found = self._pool.heads.read(data)
             if found is not None and self._sink is not None:
-                self._again(*found)
+                self._again(found[0], found[2])
                 return
             self._message = data
         try:
