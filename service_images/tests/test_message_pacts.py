@@ -41,7 +41,7 @@ from starlette.testclient import TestClient  # noqa: E402
 from user.__main__ import UserSettings  # noqa: E402
 from user.__main__ import create as create_user  # noqa: E402
 
-from .test_pacts import _shared  # noqa: E402
+from service_images.router.tests.conftest import Running, Target  # noqa: E402
 
 KEPT = """
 CREATE TABLE public.kept (payload jsonb);
@@ -188,9 +188,8 @@ def written(rooms: Rooms, reader: str, folder: Path) -> list[Path]:
 
 def tell_usage(_: Rooms) -> dict[str, Any]:
     """The router answers somebody."""
-    helpers = _shared()
-    target = helpers.Target("a")
-    router = helpers.Running({"routes": [{"model": "m", "targets": [{"upstream": target.url}]}]})
+    target = Target("a")
+    router = Running({"routes": [{"model": "m", "targets": [{"upstream": target.url}]}]})
     router.core.metering = metering = Metering({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
     try:
         assert router.ask().status_code == 200

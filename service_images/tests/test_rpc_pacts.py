@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import importlib.util
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -63,6 +62,8 @@ from user.__main__ import UserSettings  # noqa: E402
 from user.api import Api as UserApi  # noqa: E402
 from user.calls import Calls as UserCalls  # noqa: E402
 from user.models import Tuple  # noqa: E402
+
+from service_images.router.tests.conftest import Target  # noqa: E402
 
 KEY = "cf-the-key-of-this-pact"
 EXCHANGE = SimpleNamespace(
@@ -301,12 +302,7 @@ async def answered(answers: Answers, pair: Pair, request: Any) -> dict[str, Any]
 @pytest.fixture
 def upstream() -> Iterator[str]:
     """A model's server for the router: the one of the router's own tests."""
-    name = "router_test_helpers"
-    spec = importlib.util.spec_from_file_location(name, SOURCES / "router" / "tests" / "conftest.py")
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    target = module.Target("a")
+    target = Target("a")
     yield target.url
     target.stop()
 
