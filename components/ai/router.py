@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -25,14 +24,13 @@ def intent(config: PlatformConfig) -> ServiceIntent:
     """The router as configured."""
     router, observability = config.services.router, config.observability
     served = any(model.serving for model in config.models)
-    called = config.services.retriever is not None
-    callers = ("gateway", *(["retriever"] if called else []))
+    inside = ["retriever"] if config.services.retriever else []
+    rpc_port = RPC_PORT if inside else 0
     asked = ("guardrails", "embeddings", "prompt")
     more = {f"SERVICE_{name.upper()}": rpc_address(config, name) for name in asked}
-    found = intent_for(router.replicas, router.resources, served, observability, callers, more)
-    if not called:
-        return found
-    return replace(found, rpc_port=RPC_PORT, environment={**found.environment, "SERVICE_CALLS": "true"})
+    return intent_for(
+        router.replicas, router.resources, served, observability, ("gateway", *inside), more, rpc_port=rpc_port
+    )
 
 
 def intent_for(
@@ -42,6 +40,7 @@ def intent_for(
     observability: Observability,
     callers: tuple[str, ...] = ("gateway",),
     more: Mapping[str, str] = MappingProxyType({}),
+    rpc_port: int = 0,
 ) -> ServiceIntent:
     """The router on its own; `discover`: it finds the models that KServe serves in its namespace; `more`: variables."""
     return ServiceIntent(
@@ -50,10 +49,12 @@ def intent_for(
         callers=callers,
         replicas=replicas,
         resources=resources,
+        rpc_port=rpc_port,
         reads=(("serving.kserve.io", "inferenceservices"),) if discover else (),
         environment={
             **environment(observability, PORT),
             **({"SERVICE_DISCOVER": "true"} if discover else {}),
+            **({"SERVICE_CALLS": "true"} if rpc_port else {}),
             **more,
         },
     )

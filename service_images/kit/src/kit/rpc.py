@@ -38,6 +38,7 @@ _CODES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 _STATUSES = {_CODES[status]: status for status in (400, 401, 403, 404, 413, 429)}
+"""Refusals that the caller's own caller can mend."""
 _OPTIONS = [
     ("grpc.max_receive_message_length", _MAX_BYTES),
     ("grpc.max_send_message_length", _MAX_BYTES),
@@ -70,8 +71,8 @@ def answers(handler: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any
 
     @functools.wraps(handler)
     async def method(self: Any, request: Any, context: Any) -> Any:
-        _METADATA.set({str(name): str(value) for name, value in context.invocation_metadata() or ()})
-        with _span(handler.__qualname__, context):
+        _METADATA.set(_told(context))
+        with _span(handler.__qualname__, _METADATA.get()):
             try:
                 return await handler(self, request)
             except Exception as error:
@@ -85,7 +86,7 @@ def streams(handler: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any,
 
     @functools.wraps(handler)
     async def method(self: Any, requests: Any, context: Any) -> AsyncIterator[Any]:
-        with _span(handler.__qualname__, context):
+        with _span(handler.__qualname__, _told(context)):
             try:
                 async for answer in handler(self, requests):
                     yield answer
@@ -104,9 +105,13 @@ async def _refuse(context: Any, method: str, error: Exception) -> None:
     await context.abort(grpc.StatusCode.INTERNAL, "The server had an error.")
 
 
-def _span(name: str, context: Any) -> Any:
-    carried = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
-    parent = propagate.extract(carried)
+def _told(context: Any) -> dict[str, str]:
+    """What came with a call."""
+    return {str(name): str(value) for name, value in context.invocation_metadata() or ()}
+
+
+def _span(name: str, told: Mapping[str, str]) -> Any:
+    parent = propagate.extract(told)
     return trace.get_tracer("kit").start_as_current_span(name, context=parent, kind=SpanKind.SERVER)
 
 
@@ -154,8 +159,8 @@ def metadata(name: str) -> str:
 
 def refused(error: grpc.aio.AioRpcError, who: str) -> ApiError:
     """What to tell one's own caller where a service has refused what it was asked in their name."""
-    status = _STATUSES.get(error.code(), 503)
-    if status == 503:
+    status = _STATUSES.get(error.code())
+    if status is None:
         return unavailable(who)
     code = next((str(value) for name, value in error.trailing_metadata() or () if name == _ERROR_CODE), None)
     return ApiError(status, error.details() or f"{who} has refused.", ErrorType.UPSTREAM, code=code)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from router.front import Front
     from router.leg import Leg
 
-log = logs.get("router")
+log = logs.get("router.answer")
 _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 
