@@ -1,9 +1,9 @@
-"""NATS with JetStream: subject-based messaging between services, each within its own subjects."""
+"""NATS with JetStream: subject-based messaging between services, each with an account and subjects of its own."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import pulumi
 
@@ -11,9 +11,10 @@ from components.base import PlatformComponent
 from components.config_base import quantity
 from components.config_data import Nats as NatsConfig
 from components.data import exporter
+from components.data.nats_accounts import accounts
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
-from components.intents import SERVICES, DataIntent, key_buckets
+from components.intents import SERVICES, key_buckets
 from components.security.logins import Logins
 
 PART = "nats"
@@ -35,7 +36,7 @@ class NatsArgs(TypedDict):
 
 
 class Nats(PlatformComponent):
-    """Servers, a user with permissions for each service, and the proof that a message is kept and delivered."""
+    """Servers, an account for each service, and the proof that a message is kept and delivered."""
 
     url: pulumi.Output[str]
     """URL without a login, known once streams are there and the check has passed."""
@@ -116,11 +117,6 @@ class Nats(PlatformComponent):
 def configuration(config: NatsConfig, namespace: str, passwords: dict[str, str]) -> str:
     """nats.conf, as JSON, which NATS reads. It holds passwords."""
     peers = [f"nats://{PART}-{n}.{PART}-nodes.{namespace}.svc:{ROUTE_PORT}" for n in range(config.replicas)]
-    users: list[Any] = [{"user": OWNER, "password": passwords[OWNER]}]
-    users += [
-        {"user": intent.service, "password": passwords[intent.service], "permissions": permissions(intent)}
-        for intent in SERVICES.values()
-    ]
     settings: dict[str, object] = {
         "port": CLIENT_PORT,
         "http_port": MONITOR_PORT,
@@ -130,7 +126,7 @@ def configuration(config: NatsConfig, namespace: str, passwords: dict[str, str])
             # The rest of the volume is for what a stream needs while it is compacted.
             "max_file_store": int(quantity(config.storage)) * 9 // 10,
         },
-        "accounts": {"PLATFORM": {"jetstream": "enabled", "users": users}},
+        "accounts": accounts(OWNER, passwords),
         "max_payload": 1024 * 1024,
         "write_deadline": "10s",
         "lame_duck_duration": "30s",
@@ -140,29 +136,3 @@ def configuration(config: NatsConfig, namespace: str, passwords: dict[str, str])
         settings["cluster"] = {"name": "platform", "port": ROUTE_PORT, "routes": peers}
     # A reference to the environment is one only without quotes.
     return json.dumps(settings, indent=2).replace('"$HOSTNAME"', "$HOSTNAME") + "\n"
-
-
-def permissions(intent: DataIntent) -> dict[str, object]:
-    """What a service may publish and hear: its intent, its own inbox, and the streams behind its key-value buckets."""
-    streams = [f"KV_{bucket}" for bucket in (*intent.keeps, *intent.follows)]
-    api = [f"$JS.API.{verb.format(stream)}" for stream in streams for verb in _READING]
-    written = [f"$KV.{bucket}.>" for bucket in intent.keeps]
-    acknowledged = ["$JS.ACK.>", "$JS.FC.>"] if streams else []
-    return {
-        "publish": {"allow": [*intent.sends, *written, *api, *acknowledged, f"_INBOX.{intent.service}.>"]},
-        "subscribe": {"allow": [*intent.hears, f"_INBOX.{intent.service}.>"]},
-    }
-
-
-_READING = (
-    "STREAM.INFO.{}",
-    "STREAM.MSG.GET.{}",
-    "DIRECT.GET.{}",
-    "DIRECT.GET.{}.>",
-    "CONSUMER.CREATE.{}",
-    "CONSUMER.CREATE.{}.>",
-    "CONSUMER.INFO.{}.*",
-    "CONSUMER.DELETE.{}.*",
-    "CONSUMER.MSG.NEXT.{}.*",
-)
-"""JetStream's API for who reads a stream. Source: NATS, JetStream wire API reference."""

@@ -49,21 +49,6 @@ def test_a_key_bucket_has_one_writer() -> None:
     assert set(key_buckets()) - set(written) == {"router"}
 
 
-@pytest.mark.parametrize("service", sorted(SERVICES))
-def test_a_service_may_write_its_own_key_buckets_alone(service: str) -> None:
-    allowed: Any = nats.permissions(SERVICES[service])
-    written = {s for s in allowed["publish"]["allow"] if s.startswith("$KV.")}
-    assert written == {f"$KV.{bucket}.>" for bucket in SERVICES[service].keeps}
-
-
-@pytest.mark.parametrize("service", sorted(SERVICES))
-def test_a_service_listens_to_no_inbox_but_its_own(service: str) -> None:
-    allowed: Any = nats.permissions(SERVICES[service])
-    inboxes = [s for s in allowed["subscribe"]["allow"] if s.startswith("_INBOX")]
-    assert inboxes == [f"_INBOX.{service}.>"]
-    assert ">" not in allowed["subscribe"]["allow"]
-
-
 def test_servers_of_nats_know_one_another() -> None:
     passwords = dict.fromkeys([*SERVICES, nats.OWNER], "x")
     text = nats.configuration(Nats(replicas=3), "space", passwords)

@@ -1,0 +1,118 @@
+"""NATS accounts: one for each service, which shares no subject with another but what the intents say.
+
+Streams are the platform's, in an account of their own. A service's account imports from there what it keeps and
+follows, and from another service's account what it hears; everything else in one account cannot be named in another.
+Inside its account a service's user has the same subjects and no more, as a second line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from components.intents import SERVICES, DataIntent
+
+PLATFORM = "PLATFORM"
+"""The account of the streams, and of tasks."""
+_READING = (
+    "$JS.API.STREAM.INFO.{0}",
+    "$JS.API.STREAM.MSG.GET.{0}",
+    "$JS.API.DIRECT.GET.{0}",
+    "$JS.API.DIRECT.GET.{0}.>",
+    "$JS.API.CONSUMER.CREATE.{0}",
+    "$JS.API.CONSUMER.CREATE.{0}.>",
+    "$JS.API.CONSUMER.INFO.{0}.*",
+    "$JS.API.CONSUMER.DELETE.{0}.*",
+    "$JS.FC.{0}.>",
+)
+"""What who reads a stream asks, and how it says that it keeps up. Source: NATS, JetStream wire API reference."""
+
+
+_API, _FOREIGN = "$JS.API.", "platform.API."
+"""Every account has streams of its own to ask for, or a word that it has none: those of the platform go by another
+name, which the server puts in place of what clients ask."""
+
+
+def account(service: str) -> str:
+    """The name of a service's account."""
+    return service.upper()
+
+
+def accounts(owner: str, passwords: Mapping[str, str], intents: Mapping[str, DataIntent] = SERVICES) -> dict[str, Any]:
+    """The accounts of nats.conf; `owner` is the platform's login. It holds passwords."""
+    found: dict[str, Any] = {
+        PLATFORM: {
+            "jetstream": "enabled",
+            "users": [{"user": owner, "password": passwords[owner]}],
+            "exports": [
+                *({"service": s, "accounts": who} for s, who in sorted(_asked(intents).items())),
+                *({"stream": _inbox(i), "accounts": [account(i.service)]} for i in intents.values() if _buckets(i)),
+            ],
+        }
+    }
+    for intent in intents.values():
+        found[account(intent.service)] = {
+            "users": [
+                {"user": intent.service, "password": passwords[intent.service], "permissions": permissions(intent)}
+            ],
+            "exports": [{"stream": s, "accounts": who} for s, who in sorted(_heard(intent, intents).items())],
+            "imports": [
+                *({"service": {"account": PLATFORM, "subject": s}, "to": _foreign(s)} for s in requests(intent)),
+                *({"stream": {"account": PLATFORM, "subject": _inbox(i)}} for i in (intent,) if _buckets(intent)),
+                *(
+                    {"stream": {"account": account(other.service), "subject": subject}}
+                    for other in intents.values()
+                    for subject, who in sorted(_heard(other, intents).items())
+                    if account(intent.service) in who
+                ),
+            ],
+            "mappings": {f"{_API}>": f"{_FOREIGN}>"},
+        }
+    return found
+
+
+def requests(intent: DataIntent) -> list[str]:
+    """What a service may ask of the platform's account: to read its buckets, and to write those that it keeps."""
+    return [
+        *(f"$KV.{bucket}.>" for bucket in intent.keeps),
+        *(subject.format(f"KV_{bucket}") for bucket in _buckets(intent) for subject in _READING),
+    ]
+
+
+def permissions(intent: DataIntent) -> dict[str, object]:
+    """What a service's user may publish and hear in its account: its intent, and its own inbox."""
+    inbox = _inbox(intent)
+    return {
+        "publish": {"allow": [*intent.sends, *map(_foreign, requests(intent)), inbox]},
+        "subscribe": {"allow": [*intent.hears, inbox]},
+    }
+
+
+def _buckets(intent: DataIntent) -> tuple[str, ...]:
+    return (*intent.keeps, *intent.follows)
+
+
+def _foreign(subject: str) -> str:
+    return subject.replace(_API, _FOREIGN)
+
+
+def _inbox(intent: DataIntent) -> str:
+    return f"_INBOX.{intent.service}.>"
+
+
+def _asked(intents: Mapping[str, DataIntent]) -> dict[str, list[str]]:
+    """Subjects of the platform's account, and who may ask them."""
+    found: dict[str, list[str]] = {}
+    for intent in intents.values():
+        for subject in requests(intent):
+            found.setdefault(subject, []).append(account(intent.service))
+    return found
+
+
+def _heard(intent: DataIntent, intents: Mapping[str, DataIntent]) -> dict[str, list[str]]:
+    """Subjects that a service sends, and the others that hear them."""
+    found = {
+        subject: [account(other.service) for other in intents.values() if subject in other.hears and other != intent]
+        for subject in intent.sends
+    }
+    return {subject: who for subject, who in found.items() if who}

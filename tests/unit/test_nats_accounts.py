@@ -1,0 +1,251 @@
+"""The accounts that NATS is configured with, at a real server, with the services' own code as clients."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+from nats.errors import Error as NatsError
+
+from components.config_data import Nats
+from components.data.nats import OWNER, configuration
+from components.data.nats_accounts import PLATFORM, accounts, permissions
+from components.intents import SERVICES, DataIntent, key_buckets
+
+SOURCES = Path(__file__).resolve().parents[2] / "service_images"
+sys.path[:0] = [str(SOURCES / "kit" / "src"), str(SOURCES / "data-tasks" / "src")]
+
+from kit.bus import Bus, options  # noqa: E402
+from kit.following import Following  # noqa: E402
+from kit.settings import ServiceSettings  # noqa: E402
+
+KEEPERS = [(service, bucket) for service, intent in SERVICES.items() for bucket in intent.keeps]
+FOLLOWERS = [(service, bucket) for service, intent in SERVICES.items() for bucket in intent.follows]
+USERS = sorted({service for service, _ in KEEPERS + FOLLOWERS})
+
+
+class Server:
+    """NATS with the platform's configuration; `permitted` says whether users have rights within their account too."""
+
+    def __init__(self, folder: Path, intents: Mapping[str, DataIntent] = SERVICES, permitted: bool = True) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"nats://127.0.0.1:{port}"
+        self.passwords = {login: f"of-{login}" for login in (*intents, OWNER)}
+        settings = json.loads(
+            configuration(Nats(replicas=1), "space", {**dict.fromkeys(SERVICES, ""), **self.passwords})
+        )
+        settings |= {"host": "127.0.0.1", "port": port, "accounts": accounts(OWNER, self.passwords, intents)}
+        settings["jetstream"]["store_dir"] = str(folder)
+        del settings["http_port"]
+        for account in settings["accounts"].values() if not permitted else ():
+            account["users"][0].pop("permissions", None)
+        (folder / "nats.conf").write_text(json.dumps(settings))
+        program = str(Path(sys.executable).with_name("nats-server"))
+        self.process = subprocess.Popen(
+            [program, "--config", folder / "nats.conf"], stdout=subprocess.DEVNULL, stderr=(folder / "log").open("w")
+        )
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                return
+            except OSError:
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                time.sleep(0.05)
+
+    def settings(self, service: str) -> ServiceSettings:
+        """What a service is told."""
+        return ServiceSettings(name=service, nats_url=self.url, nats_password=self.passwords[service])  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("nats")
+    running = Server(folder)
+    credentials = folder / "credentials" / OWNER
+    credentials.mkdir(parents=True)
+    (credentials / "nats").write_text(running.passwords[OWNER])
+    script = (
+        "import pathlib, tasks.common, tasks.nats;"
+        f"tasks.common.CREDENTIALS = pathlib.Path({str(folder / 'credentials')!r});"
+        "tasks.nats.main()"
+    )
+    asked = f'{{"replicas": 1, "buckets": {list(key_buckets())}}}'.replace("'", '"')
+    told = {"ENDPOINT": running.url, "PROVISION": asked, "PYTHONPATH": str(SOURCES / "data-tasks" / "src")}
+    subprocess.run([sys.executable, "-c", script], env={**os.environ, **told}, check=True, timeout=60)
+    yield running
+    running.process.kill()
+    running.process.wait()
+
+
+async def _quiet(_: Exception) -> None:
+    """Refusals are what is expected."""
+
+
+async def _told(server: Server, service: str, bucket: str, key: str) -> bytes | None:
+    """What a follower is told of a key, within 5 s; None: nothing."""
+    found: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+
+    def take(name: str, value: bytes | None) -> None:
+        if name == key and not found.done():
+            found.set_result(value)
+
+    task = asyncio.create_task(Following(server.url, bucket, take, options(server.settings(service))).run())
+    try:
+        return await asyncio.wait_for(found, 5)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _put(server: Server, login: str, bucket: str, key: str, value: bytes) -> None:
+    """As a service, or as the platform itself."""
+    if login != OWNER:
+        bus = Bus(server.settings(login))
+        try:
+            return await bus.put(bucket, key, value)
+        finally:
+            await bus.close()
+    connection = await nats.connect(server.url, user=OWNER, password=server.passwords[OWNER])
+    await (await connection.jetstream().key_value(bucket)).put(key, value)
+    await connection.close()
+
+
+@pytest.mark.parametrize(("service", "bucket"), FOLLOWERS)
+def test_who_follows_a_bucket_is_told_what_its_keeper_writes(server: Server, service: str, bucket: str) -> None:
+    keeper = next((keeper for keeper, kept in KEEPERS if kept == bucket), OWNER)
+
+    async def run() -> bytes | None:
+        await _put(server, keeper, bucket, f"for-{service}", b"told")
+        return await _told(server, service, bucket, f"for-{service}")
+
+    assert asyncio.run(run()) == b"told"
+
+
+@pytest.mark.parametrize(("service", "bucket"), KEEPERS)
+def test_who_keeps_a_bucket_knows_its_keys(server: Server, service: str, bucket: str) -> None:
+    async def run() -> list[str]:
+        await _put(server, service, bucket, "known", b"1")
+        bus = Bus(server.settings(service))
+        try:
+            return await bus.keys(bucket)
+        finally:
+            await bus.close()
+
+    assert "known" in asyncio.run(run())
+
+
+@pytest.mark.parametrize("service", USERS)
+def test_nobody_writes_a_bucket_that_another_keeps(server: Server, service: str) -> None:
+    others = [bucket for bucket in key_buckets() if bucket not in SERVICES[service].keeps]
+
+    async def run() -> dict[str, bytes]:
+        owner = await nats.connect(server.url, user=OWNER, password=server.passwords[OWNER])
+        client = await nats.connect(server.url, user=service, password=server.passwords[service], error_cb=_quiet)
+        kept: dict[str, bytes] = {}
+        for bucket in others:
+            store = await owner.jetstream().key_value(bucket)
+            await store.put("owned", b"before")
+            await client.publish(f"$KV.{bucket}.owned", b"changed")
+            await client.flush()
+            kept[bucket] = (await store.get("owned")).value or b""
+        await client.close()
+        await owner.close()
+        return kept
+
+    assert set(asyncio.run(run()).values()) == {b"before"}
+
+
+@pytest.fixture
+def loose(tmp_path: Path) -> Iterator[Server]:
+    """Two services that talk and one that does not, where only accounts keep them apart."""
+    intents = {
+        "one": DataIntent("one", sends=("one.said",), keeps=("bucket",)),
+        "two": DataIntent("two", hears=("one.said",), follows=("bucket",)),
+        "other": DataIntent("other"),
+    }
+    running = Server(tmp_path, intents, permitted=False)
+    yield running
+    running.process.kill()
+    running.process.wait()
+
+
+def heard(server: Server, by: str, sender: str, *subjects: str) -> list[str]:
+    """Subjects that somebody who listens to everything hears of what another says."""
+
+    async def run() -> list[str]:
+        listener = await nats.connect(server.url, user=by, password=server.passwords[by])
+        speaker = await nats.connect(server.url, user=sender, password=server.passwords[sender])
+        found = await listener.subscribe(">")
+        await listener.flush()
+        for subject in subjects:
+            await speaker.publish(subject, b"x")
+        await speaker.flush()
+        await listener.publish("the.end", b"")  # comes after whatever came before
+        told: list[str] = []
+        while (message := await found.next_msg(5)).subject != "the.end":
+            told.append(message.subject)
+        await listener.close()
+        await speaker.close()
+        return told
+
+    return asyncio.run(run())
+
+
+def test_who_hears_a_subject_of_another_account_hears_that_alone(loose: Server) -> None:
+    assert heard(loose, "two", "one", "one.said", "one.kept.to.itself") == ["one.said"]
+
+
+@pytest.mark.parametrize(("by", "sender"), [("other", "one"), ("other", OWNER), ("one", "two"), ("two", "other")])
+def test_nobody_else_hears_it_whatever_a_user_may(loose: Server, by: str, sender: str) -> None:
+    assert heard(loose, by, sender, "one.said", "$KV.bucket.key", "_INBOX.one.x", "_INBOX.two.x") == []
+
+
+def test_streams_cannot_be_named_from_an_account_without_a_bucket(loose: Server) -> None:
+    async def run() -> Any:
+        connection = await nats.connect(loose.url, user="other", password=loose.passwords["other"])
+        try:
+            return await connection.request("$JS.API.STREAM.NAMES", b"", timeout=2)
+        finally:
+            await connection.close()
+
+    with pytest.raises((NatsError, TimeoutError)):
+        asyncio.run(run())
+
+
+def test_every_service_has_an_account_and_shares_with_those_alone_that_the_intents_name() -> None:
+    made = accounts(OWNER, dict.fromkeys([*SERVICES, OWNER], "x"))
+    assert set(made) == {PLATFORM, *(service.upper() for service in SERVICES)}
+    assert [list(account) for name, account in made.items() if "jetstream" in account] == [list(made[PLATFORM])]
+    exported = list(itertools.chain.from_iterable(account.get("exports", []) for account in made.values()))
+    assert all(export["accounts"] for export in exported), "an export without accounts is everybody's"
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_a_service_may_write_its_own_key_buckets_alone(service: str) -> None:
+    allowed: Any = permissions(SERVICES[service])
+    written = {s for s in allowed["publish"]["allow"] if s.startswith("$KV.")}
+    assert written == {f"$KV.{bucket}.>" for bucket in SERVICES[service].keeps}
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_a_service_listens_to_no_inbox_but_its_own(service: str) -> None:
+    allowed: Any = permissions(SERVICES[service])
+    inboxes = [s for s in allowed["subscribe"]["allow"] if s.startswith("_INBOX")]
+    assert inboxes == [f"_INBOX.{service}.>"]
+    assert ">" not in allowed["subscribe"]["allow"]
