@@ -70,6 +70,7 @@ schema: setup
 lock:
 	uv pip compile pyproject.toml --all-extras --override requirements-overrides.txt --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -o requirements.lock
 	uv pip compile service_images/kit/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/kit/requirements.lock
+	uv pip compile service_images/guardrails/requirements.in --constraint service_images/kit/requirements.lock --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/guardrails/requirements.lock
 	uv pip compile service_images/embeddings/requirements.in --override requirements-overrides.txt --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/embeddings/requirements.lock
 	uv pip compile service_images/gateway/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/gateway/requirements.lock
 	uv pip compile service_images/vllm/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_35 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/vllm/requirements.lock

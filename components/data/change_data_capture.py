@@ -9,7 +9,8 @@ import pulumi
 
 from components.base import PlatformComponent
 from components.config_data import ChangeDataCapture as ChangeDataCaptureConfig
-from components.data.kafka_cluster import CAPTURE, CONNECT_PREFIX, LOGGING, SYSTEM_AUTHORITIES
+from components.data.kafka_access import CAPTURE, CONNECT_PREFIX
+from components.data.kafka_cluster import LOGGING, SYSTEM_AUTHORITIES
 from components.data.postgres_cluster import DIRECT_PORT
 from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs

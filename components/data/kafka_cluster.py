@@ -1,4 +1,4 @@
-"""Kafka in KRaft mode: brokers with TLS and SCRAM; topics, users and rights follow from the services' intents."""
+"""Kafka in KRaft mode: brokers with TLS and SCRAM; a resource for each topic and each login's rights."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from components.base import PlatformComponent
 from components.cluster.aws_site import AwsSite, outlet
 from components.config_base import Resources
 from components.config_data import Kafka
+from components.data import kafka_access
+from components.data.kafka_access import KafkaAccess
+from components.data.kafka_topic import KafkaTopic
 from components.data.msk import PORT as MSK_PORT
 from components.data.msk import Msk
 from components.data.server import (
@@ -27,18 +30,14 @@ from components.data.server import (
 )
 from components.data.task import DataTask, TaskInputs
 from components.data.zone import zone_reader
-from components.intents import SERVICES, topics
+from components.intents import topics
 from components.security.certificate import Certificate
 from components.security.logins import Logins
 
 PART = "kafka"
 CLIENT_PORT, CONTROLLER_PORT, PEER_PORT, METRICS_PORT = 9092, 9093, 9094, 9404
-CAPTURE = "capture"
-"""The login of change data capture, beside the services'."""
 TLS_SECRET = "kafka-tls"
 """The brokers' certificate. Whoever holds it may do everything: brokers to each other, and tasks."""
-CONNECT_PREFIX = "connect-"
-"""Topics and group of Kafka Connect begin with this."""
 OWNER = "brokers"
 """The login that may do everything at MSK, where brokers show no certificate of ours; only tasks use it."""
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
@@ -68,18 +67,30 @@ class KafkaCluster(PlatformComponent):
     authority: pulumi.Output[str] | None
     """The certificate (PEM) that clients trust; none: one that everybody knows."""
     server: DataServer | None
+    topics: dict[str, KafkaTopic]
+    """By name; they follow from what services produce."""
+    access: dict[str, KafkaAccess]
+    """By login; it follows from what services produce and consume."""
 
     def __init__(
         self, name: str, config: Kafka, args: KafkaClusterArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("data", name, {"replicas": config.replicas}, opts)
         self.authority, self.server = None, None
-        users = [s.service for s in SERVICES.values() if s.produces or s.consumes]
-        users += [CAPTURE] if args["capture"] else []
-        if config.msk:
-            bootstrap, task = self._at_msk(config, args, users)
-        else:
-            bootstrap, task = self._in_pods(config, args, users)
+        namespace, rights = args["namespace"], kafka_access.logins(args["capture"])
+        self.topics = {
+            topic: KafkaTopic(f"{name}-topic-{topic}", config, {"namespace": namespace, "topic": topic}, self.child())
+            for topic in topics()
+        }
+        self.access = {
+            login: KafkaAccess(
+                f"{name}-access-{login}",
+                {"namespace": namespace, "login": login, "rights": rights[login]},
+                self.child(),
+            )
+            for login in rights
+        }
+        bootstrap, task = self._at_msk(config, args) if config.msk else self._in_pods(config, args)
         check = DataTask(f"{name}-provision", task, self.child())
         self.bootstrap = pulumi.Output.all(bootstrap, check.done).apply(lambda known: known[0])
         self.finish(
@@ -92,7 +103,7 @@ class KafkaCluster(PlatformComponent):
             bootstrap=self.bootstrap,
         )
 
-    def _at_msk(self, config: Kafka, args: KafkaClusterArgs, users: list[str]) -> tuple[pulumi.Output[str], TaskInputs]:
+    def _at_msk(self, config: Kafka, args: KafkaClusterArgs) -> tuple[pulumi.Output[str], TaskInputs]:
         """MSK runs the brokers and knows the users; topics and rights are the task's."""
         site, logins, task = args["site"], args["logins"], task_name(PART)
         assert site is not None  # the configuration takes msk with a cluster on AWS only
@@ -101,29 +112,22 @@ class KafkaCluster(PlatformComponent):
             config,
             {
                 "site": site,
-                "users": {user: logins.password(user, "kafka") for user in (OWNER, *users)},
+                "users": {user: logins.password(user, "kafka") for user in (OWNER, *self.access)},
                 "destroy_data": args["destroy_data"],
             },
             self.child(providers={"aws": site.provider}),
         )
         service_account(f"{self.name}-task", args["namespace"], task, self.child())
-        pods = (task, "change-data-capture", *users)
+        pods = (task, "change-data-capture", *self.access)
         outlet(
             f"{self.name}-outlet", (args["namespace"], f"{PART}-outlet"), pods, (site.network, MSK_PORT), self.child()
         )
-        inputs = self._task(config, args, users, msk.bootstrap, msk.bootstrap)
+        inputs = self._task(args, msk.bootstrap, msk.bootstrap)
         mounts = {**inputs.mounts, f"/etc/credentials/{OWNER}": logins.secret(OWNER)}
         environment = {**inputs.environment, "OWNER": OWNER, "AUTHORITY": SYSTEM_AUTHORITIES}
         return msk.bootstrap, dataclasses.replace(inputs, mounts=mounts, environment=environment)
 
-    def _task(
-        self,
-        config: Kafka,
-        args: KafkaClusterArgs,
-        users: list[str],
-        endpoint: pulumi.Input[str],
-        clients: pulumi.Input[str],
-    ) -> TaskInputs:
+    def _task(self, args: KafkaClusterArgs, endpoint: pulumi.Input[str], clients: pulumi.Input[str]) -> TaskInputs:
         """Topics, users and rights, as far as they are made in the same way everywhere."""
         logins = args["logins"]
         return TaskInputs(
@@ -134,15 +138,15 @@ class KafkaCluster(PlatformComponent):
             environment={
                 "ENDPOINT": endpoint,
                 "CLIENTS": clients,
-                "PROVISION": json.dumps(wanted(config, args["capture"])),
+                # Who is not among the declared loses what it had.
+                "LOGINS": json.dumps(kafka_access.every_login()),
             },
-            mounts={f"/etc/credentials/{user}": logins.secret(user) for user in users},
-            versions=tuple(logins.versions[user] for user in users),
+            mounts={f"/etc/credentials/{user}": logins.secret(user) for user in self.access},
+            documents=tuple(one.document for one in (*self.topics.values(), *self.access.values())),
+            versions=tuple(logins.versions[user] for user in self.access),
         )
 
-    def _in_pods(
-        self, config: Kafka, args: KafkaClusterArgs, users: list[str]
-    ) -> tuple[pulumi.Output[str], TaskInputs]:
+    def _in_pods(self, config: Kafka, args: KafkaClusterArgs) -> tuple[pulumi.Output[str], TaskInputs]:
         """Brokers with volumes, and a certificate of ours."""
         namespace = args["namespace"]
         certificate = Certificate(
@@ -157,7 +161,7 @@ class KafkaCluster(PlatformComponent):
                 name=PART,
                 title="Kafka",
                 processes=(_broker(config, args),),
-                callers=(*users, "change-data-capture", task_name(PART)),
+                callers=(*self.access, "change-data-capture", task_name(PART)),
                 prepares=(_zone(args),) if config.replicas > 1 else (),
                 replicas=config.replicas,
                 storage=config.storage,
@@ -182,7 +186,7 @@ class KafkaCluster(PlatformComponent):
             zone_reader(self.name, namespace, PART, self.child())
         bootstrap = self.server.host.apply(lambda host: f"{host}:{CLIENT_PORT}")
         peers = self.server.host.apply(lambda host: f"{host}:{PEER_PORT}")
-        inputs = self._task(config, args, users, peers, bootstrap)
+        inputs = self._task(args, peers, bootstrap)
         mounts = {**inputs.mounts, "/etc/tls": certificate.secret_name}
         return bootstrap, dataclasses.replace(inputs, mounts=mounts)
 
@@ -288,42 +292,6 @@ def properties(config: Kafka, namespace: str) -> str:
         "group.initial.rebalance.delay.ms": "500",
     }
     return "".join(f"{key}={value}\n" for key, value in lines.items())
-
-
-def wanted(config: Kafka, capture: bool) -> dict[str, Any]:
-    """Topics, users and rights, as the intents say."""
-    copies = min(3, config.replicas)
-    users = [s.service for s in SERVICES.values() if s.produces or s.consumes] + ([CAPTURE] if capture else [])
-    rights: list[dict[str, str]] = []
-
-    def allow(user: str, kind: str, name: str, operations: tuple[str, ...], pattern: str = "LITERAL") -> None:
-        rights.extend(
-            {"user": user, "kind": kind, "name": name, "pattern": pattern, "operation": operation}
-            for operation in operations
-        )
-
-    for intent in SERVICES.values():
-        for topic in intent.produces:
-            allow(intent.service, "TOPIC", topic, ("WRITE", "DESCRIBE"))
-        for topic in intent.consumes:
-            allow(intent.service, "TOPIC", topic, ("READ", "DESCRIBE"))
-        if intent.consumes:
-            allow(intent.service, "GROUP", intent.service, ("READ",), "PREFIXED")
-        if capture:
-            for topic in intent.outbox:
-                allow(CAPTURE, "TOPIC", topic, ("WRITE", "DESCRIBE"))
-    if capture:
-        allow(CAPTURE, "TOPIC", CONNECT_PREFIX, ("ALL",), "PREFIXED")
-        allow(CAPTURE, "GROUP", CONNECT_PREFIX, ("ALL",), "PREFIXED")
-    settings = {
-        "retention.ms": str(config.retention_hours * 3_600_000),
-        "min.insync.replicas": str(max(1, copies - 1)),
-    }
-    return {
-        "topics": [{"name": t, "partitions": config.partitions, "copies": copies, **settings} for t in topics()],
-        "users": users,
-        "rights": rights,
-    }
 
 
 LOGGING = """\

@@ -14,8 +14,9 @@ from components.data.cache import OWNER as CACHE_OWNER
 from components.data.cache import Cache
 from components.data.change_data_capture import ChangeDataCapture
 from components.data.exporter import IMAGE as EXPORTERS
-from components.data.kafka_cluster import CAPTURE, KafkaCluster
+from components.data.kafka_access import CAPTURE
 from components.data.kafka_cluster import OWNER as BROKERS_OWNER
+from components.data.kafka_cluster import KafkaCluster
 from components.data.nats import OWNER as NATS_OWNER
 from components.data.nats import Nats
 from components.data.object_store import OWNER as OBJECTS_OWNER

@@ -88,7 +88,7 @@ IMAGES: dict[ImageName, Image] = {
         Image(ImageName.DATA_TASKS, (ImageName.KIT,), sources=True),
         Image(ImageName.USER, (ImageName.KIT,), sources=True),
         Image(ImageName.PROMPT, (ImageName.KIT,), sources=True),
-        Image(ImageName.GUARDRAILS, (ImageName.KIT,), sources=True),
+        Image(ImageName.GUARDRAILS, (ImageName.KIT,), wheels=True, sources=True),
         Image(ImageName.EMBEDDINGS, (ImageName.KIT,), wheels=True, sources=True),
         Image(ImageName.RETRIEVER, (ImageName.KIT,), sources=True),
         Image(ImageName.BILLING, (ImageName.KIT,), sources=True),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from kubernetes import client
 
+from components.data.task import digest
 from components.intents import SERVICES, with_database
 from tests.e2e.conftest import forge
 from tests.e2e.data_client import OUTBOX, READ, DataClient, kill, until_ready
@@ -67,6 +69,68 @@ print(json.dumps(outcome))
     )
     assert found["router"] == ["None"]
     assert "authorization failed" in found["billing"][0].lower()
+
+
+@pytest.fixture
+def kafka_task(data: DataClient, unique_name: str) -> Iterator[Callable[[Callable[[dict[str, Any]], None]], str]]:
+    """Runs the task that fills Kafka again, with its definition changed; what it printed, when it is done."""
+    made: list[str] = []
+    shown = data.kubectl("get", "jobs", "-l", "app.kubernetes.io/name=kafka-task", "-o", "json").stdout
+    (original,) = [json.dumps(job["spec"]["template"]) for job in json.loads(shown)["items"]]
+
+    def run(change: Callable[[dict[str, Any]], None]) -> str:
+        template = json.loads(original)
+        template["metadata"] = {"labels": {"app.kubernetes.io/name": "kafka-task"}}
+        change(template["spec"])
+        made.append(f"kafka-again-{unique_name[:8]}-{len(made)}")
+        job = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": made[-1]},
+            "spec": {"backoffLimit": 0, "template": template},
+        }
+        assert data.kubectl("create", "-f", "-", stdin=json.dumps(job)).returncode == 0
+        ended = data.kubectl("wait", f"job/{made[-1]}", "--for=condition=complete", "--timeout=120s")
+        said = data.kubectl("logs", f"job/{made[-1]}").stdout
+        assert ended.returncode == 0, said
+        return said
+
+    yield run
+    for name in made:
+        data.kubectl("delete", "job", name)
+
+
+def test_a_login_of_kafka_that_is_not_declared_any_more_has_nothing_left(
+    data: DataClient, kafka_task: Callable[[Callable[[dict[str, Any]], None]], str]
+) -> None:
+    script = """
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+def seen():
+    try:
+        told = AdminClient(kafka("guardrails", **{"socket.timeout.ms": 5000})).list_topics(timeout=8).topics
+        return "guard.decided.v1" in told
+    except KafkaException: return False
+until(lambda: seen() is wanted, 60)
+print("true")
+"""
+    data.run(script, wanted=True)
+
+    def without_guardrails(pod: dict[str, Any]) -> None:
+        (volume,) = [v for v in pod["volumes"] if v["name"] == "documents"]
+        sources = volume["projected"]["sources"]
+        sources[:] = [s for s in sources if s["configMap"]["name"] != "kafka-access-guardrails"]
+        names = [s["configMap"]["name"] for s in sources]
+        listed = json.loads(data.kubectl("get", "configmap", *names, "-o", "json").stdout)["items"]
+        told = digest({one["metadata"]["name"]: one["data"]["document.json"] for one in listed})
+        next(v for v in pod["containers"][0]["env"] if v["name"] == "DOCUMENTS")["value"] = told
+
+    try:
+        kafka_task(without_guardrails)
+        data.run(script, wanted=False)
+    finally:
+        kafka_task(lambda pod: None)
+    data.run(script, wanted=True)
 
 
 def test_an_unknown_topic_is_an_error_and_made_by_nobody(data: DataClient) -> None:

@@ -127,6 +127,12 @@ def test_what_is_against_the_policy_never_reaches_a_model(tenant: Tenant) -> Non
     assert tenant.client.moderations.create(input=f"use {SECRET}").results[0].flagged
 
 
+def test_an_identifier_that_words_tell_of_is_redacted(tenant: Tenant) -> None:
+    asked = {"text": "Her PESEL is 44051401359, his is 44051401358.", "policy": {"packs": ["gdpr"]}}
+    answer = tenant.http.post("/v1/guard/check", json=asked).json()
+    assert answer["texts"] == ["Her PESEL is <PL_PESEL>, his is 44051401358."]
+
+
 def test_a_tenants_own_policy_holds_within_a_second(tenant: Tenant) -> None:
     policy = {"policy": {"rules": [{"detect": "email", "action": "block"}]}}
     tenant.ask("mail ann@example.com")

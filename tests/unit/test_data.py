@@ -15,8 +15,18 @@ from hypothesis import strategies as st
 from components import event_schemas
 from components.config_data import Cache, Data, Kafka, Nats, Postgres, shrunk
 from components.config_parse import parse
-from components.data import cache, change_data_capture, kafka_cluster, nats, object_store, postgres_cluster
+from components.data import (
+    cache,
+    change_data_capture,
+    kafka_access,
+    kafka_cluster,
+    kafka_topic,
+    nats,
+    object_store,
+    postgres_cluster,
+)
 from components.data.layer import login_systems
+from components.data.task import digest as task_digest
 from components.intents import SERVICES, key_buckets, topics
 from tests.unit.test_platform import of_kind, registered
 
@@ -57,17 +67,38 @@ def test_servers_of_nats_know_one_another() -> None:
 
 
 def test_rights_in_kafka_follow_from_the_intents() -> None:
-    wanted = kafka_cluster.wanted(Kafka(), capture=True)
-    writes = {(r["user"], r["name"]) for r in wanted["rights"] if r["operation"] == "WRITE"}
+    found = kafka_access.logins(capture=True)
+    writes = {(user, r["name"]) for user, rights in found.items() for r in rights if r["operation"] == "WRITE"}
     own = {(s.service, topic) for s in SERVICES.values() for topic in s.produces}
     captured = {("capture", topic) for s in SERVICES.values() for topic in s.outbox}
     assert writes == own | captured
 
 
+@pytest.mark.parametrize("environment", ["local", "dev", "staging", "prod"])
+def test_each_topic_and_each_login_of_kafka_is_a_resource_that_a_preview_shows(environment: str) -> None:
+    shown = {kind: {r.name for r in of_kind(environment, kind)} for kind in (":KafkaTopic", ":KafkaAccess")}
+    assert shown[":KafkaTopic"] == {f"{environment}-kafka-topic-{topic}" for topic in topics()}
+    logins = kafka_access.logins(capture=True)
+    assert shown[":KafkaAccess"] == {f"{environment}-kafka-access-{login}" for login in logins}
+
+
+@pytest.mark.parametrize("environment", ["local", "prod"])
+def test_what_is_declared_for_kafka_is_what_its_task_is_given(environment: str) -> None:
+    maps = of_kind(environment, ":ConfigMap")
+    written = {r.inputs["metadata"].get("name", r.name): r.inputs["data"] for r in maps}
+    (task,) = [r for r in of_kind(environment, ":Job") if r.name.endswith("-kafka-provision")]
+    pod = task.inputs["spec"]["template"]["spec"]
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "documents"]
+    given = {source["configMap"]["name"] for source in volume["projected"]["sources"]}
+    assert given == {name for name in written if name.startswith(("kafka-topic-", "kafka-access-"))}
+    told = {variable["name"]: variable["value"] for variable in pod["containers"][0]["env"]}
+    assert told["DOCUMENTS"] == task_digest({name: written[name]["document.json"] for name in given})
+
+
 @pytest.mark.parametrize(("brokers", "copies", "least"), [(1, 1, "1"), (3, 3, "2"), (5, 3, "2")])
 def test_an_event_is_kept_by_more_than_one_broker_where_there_are_some(brokers: int, copies: int, least: str) -> None:
-    wanted = kafka_cluster.wanted(Kafka(replicas=brokers), capture=False)
-    assert {(t["copies"], t["min.insync.replicas"]) for t in wanted["topics"]} == {(copies, least)}
+    topic = kafka_topic.specification("any.v1", Kafka(replicas=brokers))
+    assert (topic["copies"], topic["settings"]["min.insync.replicas"]) == (copies, least)
     text = kafka_cluster.properties(Kafka(replicas=brokers), "space")
     assert f"default.replication.factor={copies}\n" in text
     assert "unclean.leader.election.enable=false" in text

@@ -152,7 +152,8 @@ def test_any_text_is_checked(text: str) -> None:
 
 THINGS = st.sampled_from(
     ["ann@example.com", "4111 1111 1111 1111", "536-22-1234", "+49 30 901820", "AKIAIOSFODNN7EXAMPLE", "203.0.113.9",
-     "word", "another", "v1.2.3.4", "\n", "12", "(212) 555-0123", "DE89 3704 0044 0532 0130 00"]
+     "word", "another", "v1.2.3.4", "\n", "12", "(212) 555-0123", "DE89 3704 0044 0532 0130 00",
+     "PESEL 44051401359", "ABN 51 824 753 556", "Medicare 1EG4-TE5-MK73", "NIN", "SIN 130 692 544"]
 )  # fmt: skip
 
 

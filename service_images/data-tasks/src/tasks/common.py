@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 CREDENTIALS = Path("/etc/credentials")
+DOCUMENTS = Path("/etc/documents")
 PATIENCE_S = 150.0
 Found = TypeVar("Found")
 
@@ -26,6 +28,23 @@ def endpoint() -> str:
 def wanted() -> dict[str, Any]:
     """What the platform's program asks for."""
     return json.loads(os.environ.get("PROVISION", "{}"))
+
+
+def documents(prefix: str) -> list[dict[str, Any]]:
+    """What is declared, of the documents whose name begins with `prefix`, as the program wrote them by now."""
+    return [json.loads(text) for name, text in sorted(_current().items()) if name.startswith(prefix)]
+
+
+def _current() -> dict[str, str]:
+    """All documents. What a node shows of a ConfigMap may be older than the task."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        found = {path.stem: path.read_text() for path in DOCUMENTS.glob("*.json")}
+        if hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest() == os.environ["DOCUMENTS"]:
+            return found
+        if time.monotonic() > deadline:
+            raise Problem("the documents are not those that the task was made for")
+        time.sleep(0.5)
 
 
 def password(login: str, system: str) -> str:

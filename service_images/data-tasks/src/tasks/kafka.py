@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -23,10 +24,11 @@ from confluent_kafka.admin import (
     ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
+    UserScramCredentialDeletion,
     UserScramCredentialUpsertion,
 )
 
-from tasks.common import Problem, endpoint, password, patiently, wanted
+from tasks.common import Problem, documents, endpoint, password, patiently
 
 TLS = "/etc/tls"
 CHECK = "platform.check.v1"
@@ -36,25 +38,26 @@ _EVERYTHING = tuple(
     {"kind": kind, "name": name, "pattern": "LITERAL", "operation": "ALL"}
     for kind, name in (("TOPIC", "*"), ("GROUP", "*"), ("BROKER", "kafka-cluster"), ("TRANSACTIONAL_ID", "*"))
 )
-_SETTINGS = ("retention.ms", "min.insync.replicas")
 
 
 def main() -> None:
     """Bring it about."""
     admin = AdminClient(_as_owner())
     patiently("the brokers do not answer", lambda: admin.list_topics(timeout=10), KafkaException)
-    asked = wanted()
-    copies = asked["topics"][0]["copies"]
-    check = {"name": CHECK, "partitions": 1, "copies": copies, "retention.ms": "3600000"}
+    topics, access = documents("kafka-topic-"), documents("kafka-access-")
+    copies = max((topic["copies"] for topic in topics), default=1)
+    check = {"name": CHECK, "partitions": 1, "copies": copies, "settings": {"retention.ms": "3600000"}}
+    users = [one["user"] for one in access]
+    gone = sorted({*json.loads(os.environ["LOGINS"])} - {*users})
     owner = os.environ.get("OWNER", "")
     if owner:
         # Where no rule matches, MSK lets every login do everything: one that matches all comes first.
         _rights(admin, [owner], [{"user": owner, **anything} for anything in _EVERYTHING])
-    _topics(admin, [*asked["topics"], check])
+    _topics(admin, [*topics, check])
     if not owner:  # MSK has its users from Secrets Manager
-        _users(admin, asked["users"])
-    _rights(admin, asked["users"], asked["rights"])
-    _check()
+        _users(admin, users, gone)
+    _rights(admin, [*users, *gone], [{"user": one["user"], **right} for one in access for right in one["rights"]])
+    _check(users)
 
 
 def _as_owner() -> dict[str, Any]:
@@ -113,7 +116,8 @@ def _topics(admin: AdminClient, topics: list[dict[str, Any]]) -> None:
             ConfigResource.Type.TOPIC,
             t["name"],
             incremental_configs=[
-                ConfigEntry(key, t[key], incremental_operation=AlterConfigOpType.SET) for key in _SETTINGS if key in t
+                ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+                for key, value in t["settings"].items()
             ],
         )
         for t in topics
@@ -121,10 +125,20 @@ def _topics(admin: AdminClient, topics: list[dict[str, Any]]) -> None:
     _done(admin.incremental_alter_configs(resources))
 
 
-def _users(admin: AdminClient, users: list[str]) -> None:
-    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, ITERATIONS)
-    changes = [UserScramCredentialUpsertion(user, info, password(user, "kafka").encode()) for user in users]
-    _done(admin.alter_user_scram_credentials(changes))
+def _users(admin: AdminClient, users: list[str], gone: list[str]) -> None:
+    """Passwords for those who are declared, none for those who are not any more."""
+    mechanism = ScramMechanism.SCRAM_SHA_512
+    info = ScramCredentialInfo(mechanism, ITERATIONS)
+    _done(
+        admin.alter_user_scram_credentials(
+            [UserScramCredentialUpsertion(user, info, password(user, "kafka").encode()) for user in users]
+        )
+    )
+    if gone:
+        _done(
+            admin.alter_user_scram_credentials([UserScramCredentialDeletion(user, mechanism) for user in gone]),
+            "RESOURCE_NOT_FOUND",
+        )
 
 
 def _binding(right: dict[str, str]) -> AclBinding:
@@ -160,7 +174,7 @@ def _rights(admin: AdminClient, users: list[str], rights: list[dict[str, str]]) 
         _done(admin.delete_acls(filters))
 
 
-def _check() -> None:
+def _check(users: list[str]) -> None:
     """An event goes round by way of the listener that clients use."""
     token, failed = uuid.uuid4().hex, []
     producer = Producer({**_as_owner(), "acks": "all", "message.timeout.ms": 60_000})
@@ -178,12 +192,11 @@ def _check() -> None:
     else:
         raise Problem("an event that was written was not read")
     consumer.close()
-    _refused()
+    _refused(users)
 
 
-def _refused() -> None:
+def _refused(users: list[str]) -> None:
     """A user with a password sees no topic that its rights do not name."""
-    users = wanted()["users"]
     if not users:
         return
     user = users[0]

@@ -1,7 +1,7 @@
 r"""What is looked for: for each kind a hint, which Hyperscan finds in all texts at once, and what it then has to be.
 
 Hints may be too wide; what they find is found again exactly by RE2, in linear time whatever is sent, and has to pass a
-check. Formats of tokens are those that their issuers publish (GitHub, AWS, Slack, Stripe, Google, OpenAI, Anthropic).
+check. Identifiers that only words give away are for Presidio's recognizers, which are asked where the words are. Formats of tokens are those that their issuers publish (GitHub, AWS, Slack, Stripe, Google, OpenAI, Anthropic).
 """
 
 from __future__ import annotations
@@ -41,10 +41,16 @@ class Detector:
     """For Hyperscan; empty: `exact`."""
     weight: float = 1.0
     """How sure it is, of 1; several injections add up."""
+    recognizer: str = ""
+    """Presidio's recognizer that says what follows `exact`, which then is words that tell of it."""
 
 
 def _pii(kind: str, exact: str, check: Check | None = None, context: str = "", hint: str = "") -> Detector:
     return Detector(kind, Category.PII, exact, check, context, hint)
+
+
+def _said(kind: str, recognizer: str, words: str) -> Detector:
+    return Detector(kind, Category.PII, f"(?i)(?:{words})", recognizer=recognizer)
 
 
 def _secret(kind: str, exact: str, check: Check | None = None, hint: str = "") -> Detector:
@@ -58,6 +64,46 @@ def _injection(kind: str, exact: str, weight: float) -> Detector:
 _SAY = r"(?:all |any |the |your |these |those |my )*(?:of )?(?:the |your |my )?(?:previous|prior|above|earlier|preceding|foregoing|existing|original|initial|system)"
 _ORDERS = r"(?:instructions?|prompts?|directions?|directives?|rules?|guidelines?|commands?|messages?|context|constraints?|programming)"
 
+_IDENTIFIERS = (
+    _said("us_mbi", "UsMbiRecognizer", r"\bmbi\b|medicare|beneficiary"),
+    _said("us_npi", "UsNpiRecognizer", r"\bnpi\b|national provider"),
+    _said("us_dea_number", "MedicalLicenseRecognizer", r"\bdea\b|medical licen[cs]e"),
+    _said("us_driver_license", "UsLicenseRecognizer", r"driver'?s? licen[cs]e"),
+    _said(
+        "us_health_insurance_id", "UsHealthInsuranceMemberIdRecognizer", r"(?:member|subscriber) id|health insurance"
+    ),
+    _said("us_routing_number", "AbaRoutingRecognizer", r"\brouting (?:no|num|transit)|\baba\b"),
+    _said("ca_sin", "CaSinRecognizer", r"\bsin\b|social insurance|assurance sociale"),
+    _said("au_medicare", "AuMedicareRecognizer", r"medicare"),
+    _said("au_abn", "AuAbnRecognizer", r"\babn\b|australian business"),
+    _said("au_acn", "AuAcnRecognizer", r"\bacn\b|australian company"),
+    _said("in_pan", "InPanRecognizer", r"\bpan\b|permanent account"),
+    _said("in_gstin", "InGstinRecognizer", r"\bgst(?:in)?\b"),
+    _said("in_voter", "InVoterRecognizer", r"\bvoter"),
+    _said("in_passport", "InPassportRecognizer", r"passport"),
+    _said("uk_passport", "UkPassportRecognizer", r"passport"),
+    _said("uk_driving_licence", "UkDrivingLicenceRecognizer", r"driving licen[cs]e|\bdvla\b"),
+    _said("sg_nric", "SgFinRecognizer", r"\bnric\b|\bfin\b"),
+    _said("de_tax_id", "DeTaxIdRecognizer", r"steuer-?id|steuernummer|\bidnr\b|steuerliche identifikation"),
+    _said("de_social_security", "DeSocialSecurityRecognizer", r"versicherungsn|\bsvnr\b|\brvnr\b|sv-nummer"),
+    _said("de_health_insurance", "DeHealthInsuranceRecognizer", r"krankenversicher|versichertenn|\bkvnr\b"),
+    _said("de_driving_licence", "DeFuehrerscheinRecognizer", r"f(?:ü|ue)hrerschein|fahrerlaubnis"),
+    _said("es_passport", "EsPassportRecognizer", r"pasaporte"),
+    _said("it_driver_license", "ItDriverLicenseRecognizer", r"\bpatente\b"),
+    _said("it_vat_code", "ItVatCodeRecognizer", r"partita iva|\bp\.? ?iva\b"),
+    _said("pl_pesel", "PlPeselRecognizer", r"\bpesel\b"),
+    _said("fi_personal_identity_code", "FiPersonalIdentityCodeRecognizer", r"\bhetu\b|henkil|personal identity code"),
+    _said("se_personnummer", "SePersonnummerRecognizer", r"personnummer|samordningsnummer|personal identity number"),
+    _said("kr_rrn", "KrRrnRecognizer", r"\brrn\b|resident registration|주민등록"),
+    _said("kr_passport", "KrPassportRecognizer", r"passport|여권"),
+    _said("tr_national_id", "TrNationalIdRecognizer", r"kimlik|\btckn\b"),
+    _said("th_tnin", "ThTninRecognizer", r"\btnin\b|thai (?:national )?id|ประชาชน"),
+    _said("ng_nin", "NgNinRecognizer", r"\bnin\b|national identi(?:ty|fication) number"),
+    _said("ph_tin", "PhTinRecognizer", r"\btin\b|taxpayer id"),
+    _said("ph_umid", "PhUmidRecognizer", r"\bumid\b|\bcrn\b"),
+    _said("za_id_number", "ZaIdNumberRecognizer", r"\b(?:sa|rsa|african|smart|national) id\b|identity number"),
+)
+"""Words that tell of an identifier, from those that Presidio's recognizers take for context."""
 DETECTORS: tuple[Detector, ...] = (
     _pii(
         "email",
@@ -98,6 +144,7 @@ DETECTORS: tuple[Detector, ...] = (
         "date_of_birth",
         r"(?i)\b(?:born(?: on)?|birth ?date|date of birth|dob)\W{1,4}(?P<v>\d{1,4}[/.\-]\d{1,2}[/.\-]\d{1,4})\b",
     ),
+    *_IDENTIFIERS,
     _secret("aws_access_key", r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z2-7]{16}\b", checks.separate),
     _secret("github_token", r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,})\b"),
     _secret("gitlab_token", r"\bglpat-[A-Za-z0-9_\-]{20,64}\b"),

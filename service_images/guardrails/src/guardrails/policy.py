@@ -55,7 +55,19 @@ _SECRETS = sorted(kind for kind, category in KINDS.items() if category is Catego
 PACKS: dict[Pack, dict[str, Action]] = {
     Pack.GDPR: dict.fromkeys(_PII, Action.REDACT),
     Pack.HIPAA: dict.fromkeys(
-        ("email", "phone", "us_ssn", "ip_address", "date_of_birth", "us_bank_number", "us_passport", "mac_address"),
+        (
+            *(
+                "email",
+                "phone",
+                "us_ssn",
+                "ip_address",
+                "date_of_birth",
+                "us_bank_number",
+                "us_passport",
+                "mac_address",
+            ),
+            *("us_mbi", "us_health_insurance_id", "us_driver_license", "us_dea_number", "us_npi", "us_routing_number"),
+        ),
         Action.REDACT,
     ),
     Pack.PCI_DSS: {"credit_card": Action.REDACT},

@@ -1,7 +1,8 @@
-"""Finds what detectors describe: Hyperscan looks for all hints at once, RE2 and checks then say what it really is."""
+"""Finds what detectors describe: Hyperscan looks for all hints at once; RE2, checks and Presidio say what it is."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import hyperscan
 import re2
 
 from guardrails.detectors import DETECTORS, INJECTED, Category, Detector
+from guardrails.recognizers import BUDGET, Recognizers
 
 CONTEXT = 60
 """Characters before a finding in which words may say what it is."""
@@ -39,6 +41,7 @@ class Scanner:
         # Words that have to be there are looked for with the rest: without them nothing else needs to be done.
         said = [d.context for d in detectors if d.context]
         self._hints = Hints([*(d.hint or d.exact for d in detectors), *said])
+        self._recognizers = Recognizers(d.recognizer for d in detectors if d.recognizer)
         numbers = iter(range(len(detectors), len(detectors) + len(said)))
         self._said = [next(numbers) if d.context else None for d in detectors]
 
@@ -52,10 +55,13 @@ class Scanner:
         count = len(self._detectors)
         hits = [n for n in there if n < count and ((said := self._said[n]) is None or said in there)]
         hits.sort(key=lambda number: (self._context[number] is None, number))
-        found: list[Found] = []
+        told = [number for number in hits if self._detectors[number].recognizer]
+        found = self._told(text, told) if told else []
         exact, where = (self._plain, content) if len(content) == len(text) else (self._exact, text)
         for number in hits:
             detector = self._detectors[number]
+            if detector.recognizer:
+                continue
             for match in exact[number].finditer(where):
                 start, end = match.span(self._value[number])
                 if detector.check is not None:
@@ -68,17 +74,36 @@ class Scanner:
                 found.append(Found(start, end, detector.kind, detector.category, detector.weight))
         return _settled(found)
 
+    def _told(self, text: str, hits: list[int]) -> list[Found]:
+        """What follows words that tell of an identifier."""
+        found: list[Found] = []
+        left = BUDGET
+        for number in hits:
+            detector = self._detectors[number]
+            afters = [match.end() for match in self._exact[number].finditer(text)]
+            spans = [s for after in afters[:left] for s in self._recognizers.spans(detector.recognizer, text, after)]
+            spans += self._recognizers.any(text, afters[left:])
+            left = max(0, left - len(afters))
+            found += [Found(start, end, detector.kind, detector.category) for start, end in spans]
+        return found
+
 
 def _settled(found: list[Found]) -> list[Found]:
     """The longest of those that overlap; injections only if together they are sure enough."""
     injected = {f for f in found if f.category is Category.INJECTION}
     if sum({f.kind: f.weight for f in injected}.values()) < INJECTED:
         found = [f for f in found if f not in injected]
-    kept: list[Found] = []
+    kept: list[Found] = []  # in order, and apart: whether something overlaps is seen at its neighbours
     for one in sorted(found, key=lambda f: (f.start - f.end, f.start)):
-        if all(one.end <= other.start or one.start >= other.end for other in kept):
-            kept.append(one)
-    return sorted(kept, key=lambda f: f.start)
+        place = bisect_left(kept, one.start, key=_start)
+        before, after = kept[place - 1 : place], kept[place : place + 1]
+        if all(one.start >= other.end for other in before) and all(one.end <= other.start for other in after):
+            kept.insert(place, one)
+    return kept
+
+
+def _start(found: Found) -> int:
+    return found.start
 
 
 class Hints:
