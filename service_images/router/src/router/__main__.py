@@ -10,18 +10,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
-import httpx
 from kit import app, bus, logs, server, telemetry
 from kit.settings import LogLevel, ServiceSettings
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from router import openapi
 from router.api import RouterApi
 from router.core import Core
-from router.discovery import Discovery
 from router.front import Front
 from router.live import LiveTable
 from router.measure import Measures
@@ -59,26 +57,22 @@ class Follower(Protocol):
 
 def create(core: Core, *followers: Follower) -> Starlette:
     """The application beside the fast path."""
-    client = httpx.AsyncClient(limits=httpx.Limits(max_connections=16))
-    api = RouterApi(core, client)
+    api = RouterApi(core)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with client:
-            following = [asyncio.create_task(follower.run()) for follower in followers]
-            for task in following:
-                task.add_done_callback(_ended)
-            yield
-            for task in following:
-                task.cancel()
-            # What has to be told before the end is told.
-            await asyncio.gather(*following, return_exceptions=True)
-            core.measures.flush()
-
-    described = openapi.document()
+        following = [asyncio.create_task(follower.run()) for follower in followers]
+        for task in following:
+            task.add_done_callback(_ended)
+        yield
+        for task in following:
+            task.cancel()
+        # What has to be told before the end is told.
+        await asyncio.gather(*following, return_exceptions=True)
+        core.measures.flush()
 
     async def describe(_: Request) -> Response:
-        return JSONResponse(described)
+        return Response(openapi.written(), media_type="application/json")
 
     routes = [*api.routes(), Route("/openapi.json", describe)]
     return app.create(routes, {"upstreams": api.upstreams}, lifespan)
@@ -111,6 +105,8 @@ def main() -> int:
     followers: list[Follower] = []
     take = core.reload
     if settings.discover:
+        from router.discovery import Discovery  # as below: its libraries take memory that others need not have
+
         discovery = Discovery.in_cluster(table)
         discovery.changed = core.reload
         take = discovery.rebase

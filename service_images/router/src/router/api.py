@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 from kit.directory import bearer, unknown
 from kit.errors import ApiError, ErrorType
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -45,8 +44,8 @@ async def _body(request: Request) -> bytes:
 class RouterApi:
     """Handlers over the router's state."""
 
-    def __init__(self, core: Core, client: httpx.AsyncClient) -> None:
-        self._core, self._client = core, client
+    def __init__(self, core: Core) -> None:
+        self._core = core
 
     def routes(self) -> list[Route]:
         """What is served."""
@@ -104,14 +103,13 @@ class RouterApi:
     async def upstreams(self) -> str | None:
         """Ready when at least one target answers; one model's failure must not take the rest down."""
         last = "no routes"
-        for route in self._core.table.routes:
-            for target in route.servers:
+        for model, route in self._core.routes.items():
+            for target in route.targets:
                 try:
-                    url = f"{str(target.upstream).rstrip('/')}/v1/models"
-                    answer = await self._client.get(url, timeout=CHECK_TIMEOUT_S)
-                    if answer.status_code < 500:
+                    status = await target.ask(CHECK_TIMEOUT_S)
+                    if status < 500:
                         return None
-                    last = f"{route.model}: HTTP {answer.status_code}"
-                except httpx.HTTPError as error:
-                    last = f"{route.model}: {error!r}"
+                    last = f"{model}: HTTP {status}"
+                except (ConnectionError, TimeoutError) as error:
+                    last = f"{model}: {error!r}"
         return last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -97,6 +98,12 @@ def _definitions() -> Json:
     template = "#/components/schemas/Anthropic{model}"
     found = anthropic.Request.model_json_schema(ref_template=template).get("$defs", {})
     return {f"Anthropic{name}": schema for name, schema in found.items()}
+
+
+@functools.cache
+def written() -> bytes:
+    """The document as it is served; made when somebody asks for it."""
+    return json.dumps(document()).encode()
 
 
 def document() -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Any
 
@@ -121,6 +122,17 @@ class TargetState:
             self.errors += 1
             self.breaker.failure(now)
 
+    async def ask(self, timeout_s: float) -> int:
+        """The status with which it says what models it has. Raises ConnectionError, TimeoutError."""
+        asking = _Asking(asyncio.get_running_loop().create_future())
+        head = b"GET %s/v1/models HTTP/1.1\r\nhost: %s\r\n\r\n" % (self.prefix, self.host_header)
+        ticket = self.pool.send(head, asking)
+        try:
+            return await asyncio.wait_for(asking.answer, timeout_s)
+        except TimeoutError:
+            ticket.cancel()
+            raise
+
     def cost(self, input_tokens: int, output_tokens: int) -> float:
         """US dollars."""
         target = self.target
@@ -136,3 +148,24 @@ class TargetState:
             "breaker": "closed" if not self.breaker.open else "half-open" if self.breaker.allows(now) else "open",
             "reward": round(self.alpha / (self.alpha + self.beta), 4),
         }
+
+
+class _Asking:
+    """Waits for a status."""
+
+    def __init__(self, answer: asyncio.Future[int]) -> None:
+        self.answer, self._status = answer, 0
+
+    def on_head(self, status: int, kind: bytes) -> None:
+        self._status = status
+
+    def on_data(self, data: bytes) -> None:
+        pass
+
+    def on_end(self) -> None:
+        if not self.answer.done():
+            self.answer.set_result(self._status)
+
+    def on_failure(self, reason: str) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(ConnectionError(reason))
