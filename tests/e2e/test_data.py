@@ -158,8 +158,9 @@ async def main():
                                     error_cb=note, inbox_prefix=b"_INBOX.billing")
     await connection.subscribe("router.used")
     await connection.publish("$KV.tenants.x", b"stolen")
-    await connection.flush()
-    await asyncio.sleep(0.3)
+    inbox = await connection.subscribe("_INBOX.billing.through")
+    await connection.publish("_INBOX.billing.through", b"")
+    await inbox.next_msg(10)  # the server has answered what was sent before
     await connection.close()
     return errors
 print(json.dumps(asyncio.run(main())))

@@ -17,6 +17,7 @@ from typing import Any
 
 import nats
 import pytest
+from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from components.config_data import Nats
@@ -96,6 +97,14 @@ async def _quiet(_: Exception) -> None:
     """Refusals are what is expected."""
 
 
+async def _through(connection: Client, inbox: str) -> None:
+    """Until the server has taken what was sent before: `flush` of nats-py asks before it has sent it all."""
+    back = await connection.subscribe(inbox)
+    await connection.publish(inbox, b"")
+    await back.next_msg(10)
+    await back.unsubscribe()
+
+
 async def _told(server: Server, service: str, bucket: str, key: str) -> bytes | None:
     """What a follower is told of a key, within 5 s; None: nothing."""
     found: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
@@ -162,7 +171,7 @@ def test_nobody_writes_a_bucket_that_another_keeps(server: Server, service: str)
             store = await owner.jetstream().key_value(bucket)
             await store.put("owned", b"before")
             await client.publish(f"$KV.{bucket}.owned", b"changed")
-            await client.flush()
+            await _through(client, f"_INBOX.{service}.through")
             kept[bucket] = (await store.get("owned")).value or b""
         await client.close()
         await owner.close()
@@ -192,13 +201,14 @@ def heard(server: Server, by: str, sender: str, *subjects: str) -> list[str]:
         listener = await nats.connect(server.url, user=by, password=server.passwords[by])
         speaker = await nats.connect(server.url, user=sender, password=server.passwords[sender])
         found = await listener.subscribe(">")
-        await listener.flush()
+        await listener.publish("begin", b"")
+        assert (await found.next_msg(10)).subject == "begin"
         for subject in subjects:
             await speaker.publish(subject, b"x")
-        await speaker.flush()
-        await listener.publish("the.end", b"")  # comes after whatever came before
+        await _through(speaker, "through")
+        await listener.publish("end", b"")  # comes after whatever came before
         told: list[str] = []
-        while (message := await found.next_msg(5)).subject != "the.end":
+        while (message := await found.next_msg(10)).subject != "end":
             told.append(message.subject)
         await listener.close()
         await speaker.close()

@@ -17,7 +17,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from router import openapi
 from router.api import RouterApi
 from router.core import Core
 from router.front import Front
@@ -72,6 +71,8 @@ def create(core: Core, *followers: Follower) -> Starlette:
         core.measures.flush()
 
     async def describe(_: Request) -> Response:
+        from router import openapi  # half a megabyte that is seldom asked for
+
         return Response(openapi.written(), media_type="application/json")
 
     routes = [*api.routes(), Route("/openapi.json", describe)]
