@@ -26,8 +26,6 @@ _READING = (
     "$JS.FC.{0}.>",
 )
 """What who reads a stream asks, and how it says that it keeps up. Source: NATS, JetStream wire API reference."""
-
-
 _API, _FOREIGN = "$JS.API.", "platform.API."
 """Every account has streams of its own to ask for, or a word that it has none: those of the platform go by another
 name, which the server puts in place of what clients ask."""
@@ -40,35 +38,32 @@ def account(service: str) -> str:
 
 def accounts(owner: str, passwords: Mapping[str, str], intents: Mapping[str, DataIntent] = SERVICES) -> dict[str, Any]:
     """The accounts of nats.conf; `owner` is the platform's login. It holds passwords."""
-    found: dict[str, Any] = {
-        PLATFORM: {
-            "jetstream": "enabled",
-            "users": [{"user": owner, "password": passwords[owner]}],
-            "exports": [
-                *({"service": s, "accounts": who} for s, who in sorted(_asked(intents).items())),
-                *({"stream": _inbox(i), "accounts": [account(i.service)]} for i in intents.values() if _buckets(i)),
-            ],
-        }
+    shared = [{"service": subject, "accounts": who} for subject, who in sorted(_asked(intents).items())]
+    shared += [{"stream": _inbox(i), "accounts": [account(i.service)]} for i in intents.values() if _buckets(i)]
+    platform = {"jetstream": "enabled", "users": [{"user": owner, "password": passwords[owner]}], "exports": shared}
+    own = {account(i.service): _own(i, passwords[i.service], intents) for i in intents.values()}
+    return {PLATFORM: platform, **own}
+
+
+def _own(intent: DataIntent, password: str, intents: Mapping[str, DataIntent]) -> dict[str, Any]:
+    """A service's account."""
+    heard = [
+        (account(other.service), subject)
+        for other in intents.values()
+        for subject, who in sorted(_heard(other, intents).items())
+        if account(intent.service) in who
+    ]
+    if _buckets(intent):
+        heard.append((PLATFORM, _inbox(intent)))  # what streams deliver
+    asked = [
+        {"service": {"account": PLATFORM, "subject": subject}, "to": _foreign(subject)} for subject in requests(intent)
+    ]
+    return {
+        "users": [{"user": intent.service, "password": password, "permissions": permissions(intent)}],
+        "exports": [{"stream": s, "accounts": who} for s, who in sorted(_heard(intent, intents).items())],
+        "imports": [*asked, *({"stream": {"account": name, "subject": subject}} for name, subject in heard)],
+        "mappings": {f"{_API}>": f"{_FOREIGN}>"},
     }
-    for intent in intents.values():
-        found[account(intent.service)] = {
-            "users": [
-                {"user": intent.service, "password": passwords[intent.service], "permissions": permissions(intent)}
-            ],
-            "exports": [{"stream": s, "accounts": who} for s, who in sorted(_heard(intent, intents).items())],
-            "imports": [
-                *({"service": {"account": PLATFORM, "subject": s}, "to": _foreign(s)} for s in requests(intent)),
-                *({"stream": {"account": PLATFORM, "subject": _inbox(i)}} for i in (intent,) if _buckets(intent)),
-                *(
-                    {"stream": {"account": account(other.service), "subject": subject}}
-                    for other in intents.values()
-                    for subject, who in sorted(_heard(other, intents).items())
-                    if account(intent.service) in who
-                ),
-            ],
-            "mappings": {f"{_API}>": f"{_FOREIGN}>"},
-        }
-    return found
 
 
 def requests(intent: DataIntent) -> list[str]:
