@@ -165,6 +165,18 @@ TRANSITIONS: dict[str, tuple[Transition, ...]] = {
             "2.15", "2.14", Risk.MANUAL, "JetStream's files are read by both; newer settings of streams are lost"
         ),
     ),
+    "image postgres": (
+        Transition(
+            "16.11",
+            "16.14",
+            Risk.SAFE,
+            "one restart; minor versions read the same files, and pgvector stays as it is in a database until somebody "
+            "runs ALTER EXTENSION vector UPDATE; drilled in tests/e2e under writes, with vectors and their index",
+        ),
+        Transition(
+            "16.14", "16.11", Risk.MANUAL, "one restart; not once ALTER EXTENSION has brought pgvector past what it has"
+        ),
+    ),
     "kubernetes": (
         Transition(
             "1.32",

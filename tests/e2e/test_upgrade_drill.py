@@ -31,6 +31,7 @@ from tests.e2e.write_loads import EVENTS, EVENTS_READ, KEYS, KEYS_READ, ROWS, RO
 pytestmark = pytest.mark.e2e
 OLDER, NEWER = "2.14.6", "2.15.1"
 OLDER_KAFKA, NEWER_KAFKA = "4.2.0", "4.3.1"
+OLDER_POSTGRES, NEWER_POSTGRES = "16.11", "16.14"
 NAMESPACE, STACK, BUCKET = "drill", "local-drill", "check"
 Found = TypeVar("Found")
 
@@ -50,6 +51,7 @@ class Release(Checkout):
         )
         if older:
             self._pin("nats", NEWER, OLDER, "requirements.lock")
+            self._pin("postgres", f"{NEWER_POSTGRES}.0", f"{OLDER_POSTGRES}.0", "requirements.lock")
             self._pin("kafka", NEWER_KAFKA, OLDER_KAFKA, "jars.lock")
             _replace(self.folder / "service_images/kafka/pom.xml", f"<kafka>{NEWER_KAFKA}<", f"<kafka>{OLDER_KAFKA}<")
 
@@ -132,6 +134,25 @@ def brokers(inside: DataClient) -> set[str]:
     return {text.rsplit("-", 1)[1].removesuffix(".jar") for text in shown}
 
 
+VECTORS = """
+with postgres("retriever") as connection:
+    connection.execute(f'CREATE TABLE IF NOT EXISTS "{run}" (id int PRIMARY KEY, place vector(3))')
+    connection.execute(f'CREATE INDEX IF NOT EXISTS "{run}-near" ON "{run}" USING hnsw (place vector_l2_ops)')
+    for number in range(100): connection.execute(
+        f'INSERT INTO "{run}" VALUES (%s, %s) ON CONFLICT DO NOTHING', (number, f"[{number},0,1]"))
+    connection.execute("SET enable_seqscan = off")
+    near = connection.execute(f'SELECT id FROM "{run}" ORDER BY place <-> \'[41.8,0,1]\' LIMIT 3').fetchall()
+    version = connection.execute("SHOW server_version").fetchone()[0]
+print(json.dumps({"version": version, "near": [row[0] for row in near]}))
+"""
+"""Vectors with an index, written when they are not there; the version that answers, and the nearest."""
+
+
+def vectors(inside: DataClient, version: str, run: str) -> None:
+    """They are found, by a server of this version."""
+    assert inside.run(VECTORS, run=run) == {"version": version, "near": [42, 41, 43]}
+
+
 class Server:
     """NATS in the drill's environment, as a client sees it."""
 
@@ -180,12 +201,15 @@ class Server:
 def test_parts_go_up_a_version_and_back_and_keep_their_data(
     older: Release, newer: Release, api: client.ApiClient, inside: DataClient, unique_name: str
 ) -> None:
-    """NATS keeps its values; three brokers take every event, one of them away at a time."""
+    """NATS and PostgreSQL keep what they have; three brokers take every event, one of them away at a time."""
+    rows, near = f"{unique_name}-rows", f"{unique_name}-near"
     first = Server(api)
     assert first.version == OLDER and brokers(inside) == {OLDER_KAFKA}
     first.keep("older")
-    with writing(inside, EVENTS, unique_name) as load:
+    vectors(inside, OLDER_POSTGRES, near)
+    with writing(inside, EVENTS, unique_name) as load, writing(inside, ROWS, rows) as written:
         newer.up()
+        vectors(inside, NEWER_POSTGRES, near)
         second = Server(api)
         assert second.version == NEWER and brokers(inside) == {NEWER_KAFKA}
         assert second.missing("older") == []
@@ -194,6 +218,10 @@ def test_parts_go_up_a_version_and_back_and_keep_their_data(
     third = Server(api)
     assert third.version == OLDER and brokers(inside) == {OLDER_KAFKA}
     assert third.missing("older") == [] and third.missing("newer") == []
+    vectors(inside, OLDER_POSTGRES, near)
+    assert len(written.result["taken"]) > 1000
+    assert set(written.result["taken"]) <= set(inside.run(ROWS_READ, run=rows)["rows"])
+    assert written.result["longest silence, s"] <= 60
     told = load.result
     there = inside.run(EVENTS_READ, run=unique_name, count=len(told["taken"]), seconds=150)
     assert len(told["taken"]) > 1000
@@ -212,6 +240,7 @@ def test_what_the_move_means_is_said_before(older: Release, newer: Release) -> N
     said = newer.forge("upgrade-check", "-s", STACK).stdout
     assert f"| image nats | safe | {OLDER} -> {NEWER} |" in said
     assert f"| image kafka | safe | {OLDER_KAFKA} -> {NEWER_KAFKA} |" in said
+    assert f"| image postgres | safe | {OLDER_POSTGRES}.0 -> {NEWER_POSTGRES}.0 |" in said
 
 
 def test_volumes_and_memory_grow_with_the_update_and_nothing_is_lost(
@@ -259,4 +288,5 @@ def test_a_volume_that_would_shrink_is_refused_and_nothing_changes(older: Releas
 
 def test_the_release_that_is_drilled_is_this_one() -> None:
     pins = (paths.PROJECT / "components/versions.lock.yaml").read_text()
-    assert f"nats: {{version: {NEWER}," in pins and f"kafka: {{version: {NEWER_KAFKA}," in pins
+    newer = {"nats": NEWER, "kafka": NEWER_KAFKA, "postgres": f"{NEWER_POSTGRES}.0"}
+    assert [name for name, version in newer.items() if f"{name}: {{version: {version}," not in pins] == []
