@@ -141,7 +141,8 @@ with postgres("retriever") as connection:
     for number in range(100): connection.execute(
         f'INSERT INTO "{run}" VALUES (%s, %s) ON CONFLICT DO NOTHING', (number, f"[{number},0,1]"))
     connection.execute("SET enable_seqscan = off")
-    near = connection.execute(f'SELECT id FROM "{run}" ORDER BY place <-> \'[41.8,0,1]\' LIMIT 3').fetchall()
+    nearest = f'SELECT id FROM "{run}" ORDER BY place <-> %s::vector LIMIT 3'
+    near = connection.execute(nearest, ("[41.8,0,1]",)).fetchall()
     version = connection.execute("SHOW server_version").fetchone()[0]
 print(json.dumps({"version": version, "near": [row[0] for row in near]}))
 """
