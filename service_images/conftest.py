@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import json
 import os
 import socket
 import subprocess
@@ -198,19 +199,26 @@ def service_database(postgres_server: PostgresServer) -> Iterator[Callable[[str]
 
 
 class NatsServer:
-    """A NATS server with JetStream."""
+    """A NATS server with JetStream; `settings` are of its configuration, besides where it is."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, settings: dict[str, Any] | None = None) -> None:
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
+        self._options = ["-a", "127.0.0.1", "-p", str(self.port)]
+        if settings is None:
+            self._options += ["-js", "-sd", str(folder)]
+        else:
+            file = folder / "nats.conf"
+            file.write_text(json.dumps(settings))
+            self._options += ["--config", str(file)]
         self.start()
 
     def start(self) -> None:
         """Run it until it takes connections."""
         program = str(Path(sys.executable).with_name("nats-server"))
-        command = [program, "-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", str(self._folder)]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [program, *self._options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             try:

@@ -17,8 +17,6 @@ from components.data.server import task_name
 
 DEADLINE_S = 240
 """How long a task may take, with its tries; a server that has just started may still be electing a leader."""
-
-
 DOCUMENTS = "/etc/documents"
 """Where a task finds its documents, `<name>.json` each."""
 _KEY = "document.json"

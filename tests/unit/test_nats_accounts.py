@@ -6,10 +6,8 @@ import asyncio
 import itertools
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -26,47 +24,32 @@ from components.data.nats_accounts import PLATFORM, accounts, permissions
 from components.intents import SERVICES, DataIntent, key_buckets
 
 SOURCES = Path(__file__).resolve().parents[2] / "service_images"
-sys.path[:0] = [str(SOURCES / "kit" / "src"), str(SOURCES / "data-tasks" / "src")]
+sys.path[:0] = [str(SOURCES.parent), str(SOURCES / "kit" / "src"), str(SOURCES / "data-tasks" / "src")]
 
 from kit.bus import Bus, options  # noqa: E402
 from kit.following import Following  # noqa: E402
 from kit.settings import ServiceSettings  # noqa: E402
+
+from service_images.conftest import NatsServer  # noqa: E402
 
 KEEPERS = [(service, bucket) for service, intent in SERVICES.items() for bucket in intent.keeps]
 FOLLOWERS = [(service, bucket) for service, intent in SERVICES.items() for bucket in intent.follows]
 USERS = sorted({service for service, _ in KEEPERS + FOLLOWERS})
 
 
-class Server:
+class Server(NatsServer):
     """NATS with the platform's configuration; `permitted` says whether users have rights within their account too."""
 
     def __init__(self, folder: Path, intents: Mapping[str, DataIntent] = SERVICES, permitted: bool = True) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"nats://127.0.0.1:{port}"
         self.passwords = {login: f"of-{login}" for login in (*intents, OWNER)}
-        settings = json.loads(
-            configuration(Nats(replicas=1), "space", {**dict.fromkeys(SERVICES, ""), **self.passwords})
-        )
-        settings |= {"host": "127.0.0.1", "port": port, "accounts": accounts(OWNER, self.passwords, intents)}
+        known = {**dict.fromkeys(SERVICES, ""), **self.passwords}
+        settings = json.loads(configuration(Nats(replicas=1), "space", known))
+        settings["accounts"] = accounts(OWNER, self.passwords, intents)
         settings["jetstream"]["store_dir"] = str(folder)
         del settings["http_port"]
         for account in settings["accounts"].values() if not permitted else ():
             account["users"][0].pop("permissions", None)
-        (folder / "nats.conf").write_text(json.dumps(settings))
-        program = str(Path(sys.executable).with_name("nats-server"))
-        self.process = subprocess.Popen(
-            [program, "--config", folder / "nats.conf"], stdout=subprocess.DEVNULL, stderr=(folder / "log").open("w")
-        )
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                return
-            except OSError:
-                assert time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.05)
+        super().__init__(folder, settings)
 
     def settings(self, service: str) -> ServiceSettings:
         """What a service is told."""
@@ -85,12 +68,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         f"tasks.common.CREDENTIALS = pathlib.Path({str(folder / 'credentials')!r});"
         "tasks.nats.main()"
     )
-    asked = f'{{"replicas": 1, "buckets": {list(key_buckets())}}}'.replace("'", '"')
+    asked = json.dumps({"replicas": 1, "buckets": key_buckets()})
     told = {"ENDPOINT": running.url, "PROVISION": asked, "PYTHONPATH": str(SOURCES / "data-tasks" / "src")}
     subprocess.run([sys.executable, "-c", script], env={**os.environ, **told}, check=True, timeout=60)
     yield running
-    running.process.kill()
-    running.process.wait()
+    running.kill()
 
 
 async def _quiet(_: Exception) -> None:
@@ -190,8 +172,7 @@ def loose(tmp_path: Path) -> Iterator[Server]:
     }
     running = Server(tmp_path, intents, permitted=False)
     yield running
-    running.process.kill()
-    running.process.wait()
+    running.kill()
 
 
 def heard(server: Server, by: str, sender: str, *subjects: str) -> list[str]:
