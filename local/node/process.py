@@ -44,11 +44,16 @@ class Process:
         try:
             record = json.loads(self._record.read_text())
             process = psutil.Process(record["pid"])
-            if abs(process.create_time() - record["started"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE:
+            if record["born"] == _born(process.pid) and process.status() != psutil.STATUS_ZOMBIE:
                 return process
         except (OSError, ValueError, KeyError, psutil.Error):
             pass
         return None
+
+    def _record_self(self) -> None:
+        """Write the record of the process that calls this."""
+        pid = os.getpid()
+        write_private(self._record, json.dumps({"pid": pid, "born": _born(pid), "command": list(self.command)}))
 
     def up_to_date(self) -> bool:
         """Whether it runs with the command that it should have."""
@@ -66,7 +71,7 @@ class Process:
         self.stop()
         self.logs.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
-            child = subprocess.Popen(
+            subprocess.Popen(
                 list(self.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -74,9 +79,10 @@ class Process:
                 start_new_session=True,
                 cwd="/",
                 env={**os.environ, **self.environment},
+                # The child writes its record before it becomes the program: were it for us to do, a `forge`
+                # that is interrupted or killed right now would leave a server that nobody finds again.
+                preexec_fn=self._record_self,
             )
-        started = psutil.Process(child.pid).create_time()
-        write_private(self._record, json.dumps({"pid": child.pid, "started": started, "command": list(self.command)}))
         return True
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> bool:
@@ -98,6 +104,16 @@ class Process:
                 reason="\n       ".join(tail(self.log_file)),
                 fix=f"the whole log is {self.log_file}; `forge up` tries again",
             )
+
+
+def _born(pid: int) -> str:
+    """When a process was started: the boot, and the clock ticks since then (proc(5), field 22).
+
+    Not by the wall clock, which may be set while the process runs.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot} {fields[19]}"
 
 
 def _gone(process: psutil.Process, timeout_s: float) -> bool:

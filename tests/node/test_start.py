@@ -30,11 +30,13 @@ def test_an_interrupted_up_ends_without_a_traceback(after_s: int) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )
     try:
-        process.wait(after_s)
+        _, message = process.communicate(timeout=after_s)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
         _, message = process.communicate(timeout=120)
         assert b"Traceback" not in message
+    else:
+        assert process.returncode == 0, message.decode()
 
 
 def test_up_goes_on_where_it_was_interrupted() -> None:
