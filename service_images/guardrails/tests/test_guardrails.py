@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ from guardrails.guard import Guard
 from guardrails.policies import Policies
 from guardrails.policy import Action, Compiled, Direction, Policy, Rule
 from guardrails.scanner import Scanner
-from guardrails.stream import HELD, Stream
+from guardrails.stream import CHUNK, Stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import rpc
@@ -157,6 +158,11 @@ THINGS = st.sampled_from(
 )  # fmt: skip
 
 
+BODY = "\n".join(hashlib.sha512(bytes([line])).hexdigest()[:64] for line in range(26))
+KEY = f"-----BEGIN RSA PRIVATE KEY-----\n{BODY}\nAB==\n-----END RSA PRIVATE KEY-----"
+LONG = [KEY, KEY.replace("\n", "\\n"), f"eyJhbGciOiJIUzI1NiJ9.eyJ{'c3ViIjo5' * 40}.{'Zm9v' * 20}"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(THINGS, max_size=12), st.data())
 def test_a_stream_says_what_the_whole_text_would(things: list[str], data: st.DataObject) -> None:
@@ -175,12 +181,45 @@ def test_a_stream_says_what_the_whole_text_would(things: list[str], data: st.Dat
 @given(st.lists(st.text(alphabet="abc d1.@-", min_size=1, max_size=60), max_size=30))
 def test_no_more_is_held_back_than_one_chunk(pieces: list[str]) -> None:
     stream = Stream(GUARD, STRICT, Direction.OUTPUT)
-    came = went = 0
     for piece in pieces:
-        came += len(piece)
-        text, findings = stream.feed(piece)
-        went += len(text) + sum(f.end - f.start - len(f"<{f.kind.upper()}>") for f in findings)
-        assert came - went <= max(HELD, len(piece)) + 64
+        stream.feed(piece)
+        assert stream.held <= max(CHUNK, len(piece))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(alphabet="abc d1.", min_size=1, max_size=200), max_size=30))
+def test_what_has_come_has_gone_on_or_is_held(pieces: list[str]) -> None:
+    stream, said = Stream(GUARD, Compiled(Policy()), Direction.OUTPUT), ""
+    for number, piece in enumerate(pieces):
+        said += stream.feed(piece)[0]
+        assert len(said) + stream.held == sum(len(one) for one in pieces[: number + 1])
+    assert said + stream.feed("", last=True)[0] == "".join(pieces)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(LONG), st.sampled_from(["", "\n", " and more.", "\n\nThat was it. ann@example.com"]), st.data())
+def test_what_is_longer_than_a_chunk_goes_whole(thing: str, after: str, data: st.DataObject) -> None:
+    text = f"Here it is:\n{thing}{after}"
+    stream, said, place = Stream(GUARD, STRICT, Direction.OUTPUT), "", 0
+    while place < len(text):
+        step = data.draw(st.integers(1, 90))
+        said += stream.feed(text[place : place + step])[0]
+        assert stream.held <= CHUNK
+        place += step
+    said += stream.feed("", last=True)[0]
+    assert said == GUARD.check(text, STRICT, Direction.OUTPUT).text
+    assert thing[-40:] not in said
+
+
+def test_a_long_thing_is_told_once() -> None:
+    stream = Stream(GUARD, STRICT, Direction.OUTPUT)
+    told = [finding for place in range(0, len(KEY), 20) for finding in stream.feed(KEY[place : place + 20])[1]]
+    assert [(f.start, f.kind) for f in (*told, *stream.feed("", last=True)[1])] == [(0, "private_key")]
+
+
+def test_a_key_whose_end_is_missing_is_found() -> None:
+    text = KEY[: len(KEY) // 2]
+    assert GUARD.check(f"{text}\n\nThat is all.", STRICT, Direction.OUTPUT).text == "<PRIVATE_KEY>\n\nThat is all."
 
 
 def test_nothing_goes_on_once_it_blocks() -> None:

@@ -64,6 +64,12 @@ def _injection(kind: str, exact: str, weight: float) -> Detector:
 _SAY = r"(?:all |any |the |your |these |those |my )*(?:of )?(?:the |your |my )?(?:previous|prior|above|earlier|preceding|foregoing|existing|original|initial|system)"
 _ORDERS = r"(?:instructions?|prompts?|directions?|directives?|rules?|guidelines?|commands?|messages?|context|constraints?|programming)"
 
+_PRIVATE = "(?:[A-Z]{2,20} )?PRIVATE KEY-----"
+_BASE64 = "[A-Za-z0-9+/=]"
+_BREAK = r"[ \t]*(?:\r?\n|\\n|\\r\\n)"
+_LINES = rf"(?:{_BREAK}(?:(?:Proc-Type|DEK-Info): [^\n]{{1,80}}(?:{_BREAK})?|{_BASE64}+)| +{_BASE64}{{40,}})*"
+"""Of a key whose end is not there (yet)."""
+
 _IDENTIFIERS = (
     _said("us_mbi", "UsMbiRecognizer", r"\bmbi\b|medicare|beneficiary"),
     _said("us_npi", "UsNpiRecognizer", r"\bnpi\b|national provider"),
@@ -156,11 +162,11 @@ DETECTORS: tuple[Detector, ...] = (
     _secret("platform_key", r"\bcf-[A-Za-z0-9_\-]{40,64}\b", checks.entropy),
     _secret("npm_token", r"\bnpm_[A-Za-z0-9]{36}\b"),
     _secret("pypi_token", r"\bpypi-[A-Za-z0-9_\-]{50,}\b"),
-    _secret("jwt", r"\beyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}"),
+    _secret("jwt", r"\beyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*)?"),
     _secret(
         "private_key",
-        r"-----BEGIN (?:[A-Z]{2,20} )?PRIVATE KEY-----(?:[A-Za-z0-9+/=\s\\:,-]*-----END (?:[A-Z]{2,20} )?PRIVATE KEY-----)?",
-        hint=r"-----BEGIN (?:[A-Z]{2,20} )?PRIVATE KEY-----",
+        rf"-----BEGIN {_PRIVATE}(?:(?:[A-Za-z0-9+/=\s\\:,]|-[A-Za-z0-9])*?-----END {_PRIVATE}|{_LINES})",
+        hint=f"-----BEGIN {_PRIVATE}",
     ),
     _secret("url_password", r"\b[a-z][a-z0-9+.\-]{1,20}://[^\s:/@]{1,}:(?P<v>[^\s:/@]{3,})@"),
     _secret(

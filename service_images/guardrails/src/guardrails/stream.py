@@ -1,24 +1,31 @@
 """A text that comes in pieces: each piece goes on once it is sure that nothing in it has to go.
 
 What may still become something, such as half an address, is held back: the last word, or group of numbers, and never
-more than `HELD` characters or the piece that has just come, whichever is longer.
+more than one chunk. What is longer than that, such as a private key, is told as soon as it is known for what it is;
+the rest of it then goes as it comes.
 """
 
 from __future__ import annotations
 
 import re
 
-from guardrails.guard import Finding, Guard, redacted
+from guardrails.guard import Finding, Guard
 from guardrails.policy import Action, Compiled, Direction
 
-HELD = 128
-"""Characters; longer than nearly all that is looked for."""
+CHUNK = 128
+"""Characters that are held back at most, or as many as have just come at once; longer than nearly all that is looked
+for. The peers look at a stream in larger ones (NeMo Guardrails, `streaming.chunk_size`: 200 tokens)."""
 SEEN = 256
 """Characters that have gone on and are still looked at: what words say of what follows."""
+LONGEST = 16_384
+"""Characters that are looked at anew while something goes on; an RSA key of 4,096 bits has 3,300."""
 _OPEN = re.compile(r"(?:[^\s]+|(?:[^\s]*[\d+(][\d\s().+\-]*))\Z")
 """What may go on in the next piece: a word, or a number written in groups."""
+_BETWEEN = re.compile(r"(?:\s|\\[nr])+")
+"""After this, what was found may go on in the next line."""
 _PHRASE = re.compile(
-    r"(?i)\b(?:ignore|disregard|forget|override|bypass|reveal|show|print|repeat|password|secret|born|-----BEGIN)\b[^\n]{0,100}\Z"
+    r"(?i)(?:\b(?:ignore|disregard|forget|override|bypass|reveal|show|print|repeat|password|secret|born)\b|-----(?:BEGIN|END)\b)"
+    r"[^\n]{0,100}\Z"
 )
 
 
@@ -27,43 +34,74 @@ class Stream:
 
     def __init__(self, guard: Guard, policy: Compiled, direction: Direction) -> None:
         self._guard, self._policy, self._direction = guard, policy, direction
-        self._held, self._before, self._place = "", "", 0
+        self._held, self._before = "", ""
+        self._place = 0
+        """Where, in the whole text, what is held begins."""
+        self._told: dict[tuple[int, str], int] = {}
+        """Findings that were told and may go on: where each begins, its kind, and where it ended."""
         self.action = Action.ALLOW
         """The strongest so far."""
+
+    @property
+    def held(self) -> int:
+        """Characters that have come and wait."""
+        return len(self._held)
 
     def feed(self, piece: str, *, last: bool = False) -> tuple[str, list[Finding]]:
         """What goes on now, and what was found in it; nothing goes on any more once something blocks."""
         if self.action is Action.BLOCK:
             return "", []
         self._held += piece
-        cut = len(self._held) if last else self._safe(len(piece))
-        window = self._before + self._held
-        begin = len(self._before)
-        found = self._guard.find(window, self._policy, self._direction)
-        for finding in found:
-            # What crosses the cut is not told yet: it comes whole with the next piece, or goes whole now.
-            if finding.start < begin + cut < finding.end:
-                cut = (
-                    max(0, finding.start - begin) if not self._too_long(finding.start - begin) else finding.end - begin
-                )
-        new = [f for f in found if begin <= f.start < begin + cut]
-        offset = self._place - begin
-        findings = [Finding(f.start + offset, f.end + offset, f.kind, f.category, f.action) for f in new]
-        self.action = max([self.action, *(f.action for f in findings)])
+        offset = self._place - len(self._before)
+        found = [
+            Finding(f.start + offset, f.end + offset, f.kind, f.category, f.action)
+            for f in self._guard.find(self._before + self._held, self._policy, self._direction)
+            if f.end + offset >= self._place
+        ]
+        cut = self._place + len(self._held) if last else self._cut(found, len(piece))
+        now = [f for f in found if f.start < cut]
+        new = [f for f in now if f.end > self._place and (f.start, f.kind) not in self._told]
+        self.action = max([self.action, *(f.action for f in new)])
         if self.action is Action.BLOCK:
             self._held = ""
-            return "", findings
-        text = redacted(self._held[:cut], new, begin)
-        self._before = (self._before + self._held[:cut])[-SEEN:]
-        self._held, self._place = self._held[cut:], self._place + cut
-        return text, findings
+            return "", new
+        text = self._redacted(now, new, cut)
+        self._go(now, cut)
+        return text, new
 
-    def _too_long(self, start: int) -> bool:
-        return len(self._held) - start > 8 * HELD
+    def _cut(self, found: list[Finding], piece: int) -> int:
+        """Up to where the text may go on. What crosses that place waits, or goes whole now: it is told once."""
+        end = self._place + len(self._held)
+        latest = max(self._place, end - max(CHUNK, piece))
+        tail = self._held[latest - self._place :]
+        starts = [match.start() for pattern in (_OPEN, _PHRASE) if (match := pattern.search(tail))]
+        cut = latest + min(starts) if starts else end
+        if found and _BETWEEN.fullmatch(self._held[found[-1].end - self._place : cut - self._place]):
+            cut = max(latest, found[-1].end)
+        for finding in found:
+            if finding.start < cut < finding.end:
+                cut = finding.start if finding.start >= latest else finding.end
+        return cut
 
-    def _safe(self, piece: int) -> int:
-        """How much of what is held may go on."""
-        limit = max(0, len(self._held) - max(HELD, piece))
-        tail = self._held[limit:]
-        starts = [found.start() for pattern in (_OPEN, _PHRASE) if (found := pattern.search(tail))]
-        return limit + min(starts) if starts else len(self._held)
+    def _redacted(self, findings: list[Finding], new: list[Finding], cut: int) -> str:
+        """What goes on, with the name of its kind in place of each new thing that has to go."""
+        pieces: list[str] = []
+        place = self._place
+        for finding in findings:
+            if finding.action is Action.REDACT and finding.end > place:
+                pieces.append(self._held[place - self._place : max(0, finding.start - self._place)])
+                if finding in new:
+                    pieces.append(f"<{finding.kind.upper()}>")
+                place = finding.end
+        return "".join((*pieces, self._held[place - self._place : cut - self._place]))
+
+    def _go(self, findings: list[Finding], cut: int) -> None:
+        """Up to here it has gone on; keep what may say something of the rest."""
+        since = cut - SEEN
+        self._told = {place: end for place, end in self._told.items() if end > since}
+        self._told |= {(f.start, f.kind): f.end for f in findings}
+        since = max(cut - LONGEST, min((since, *(start for start, _ in self._told))))
+        text = self._before + self._held
+        begin = self._place - len(self._before)
+        self._before, self._held = text[max(0, since - begin) : cut - begin], self._held[cut - self._place :]
+        self._place = cut
