@@ -34,6 +34,7 @@ class ToolName(StrEnum):
     KWOK = "kwok"
     KONG_CONTROLLER = "kong-controller"
     KSERVE = "kserve"
+    WEAVIATE = "weaviate"
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,15 @@ TOOLS: dict[ToolName, Tool] = {
             "github.com/kserve/kserve",
             for_tests=True,
             expected_s=240,
+        ),
+        Tool(
+            ToolName.WEAVIATE,
+            "Weaviate",
+            "weaviate",
+            "github.com/weaviate/weaviate/cmd/weaviate-server",
+            "github.com/weaviate/weaviate",
+            for_tests=True,
+            expected_s=300,
         ),
     )
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -23,14 +24,16 @@ from retriever.engines.pgvector import PgVector
 from retriever.engines.pinecone import Pinecone
 from retriever.engines.weaviate import Weaviate
 
-from .wire import MilvusWire, PineconeWire, WeaviateWire
+from . import weaviate_server
+from .weaviate_server import WeaviateServer
+from .wire import MilvusWire, PineconeWire
 
 NAMES = ("pgvector", "weaviate", "milvus", "pinecone")
 AXES = np.eye(4, dtype=np.float32)
 ALL = ("*",)
 POINTS = [
     Point("p0", "a", "s", "d0", 0, "red apple", AXES[0], ALL, {"k": "x", "n": 1.0}),
-    Point("p1", "a", "s", "d0", 1, "green pear", AXES[1], ALL, {"k": "x", "n": 1.0}),
+    Point("p1", "a", "s", "d0", 1, "green pear", AXES[1], ALL, {"k": "\U0001f34f", "n": 2}),
     Point("p2", "a", "s", "d1", 0, "red plum", AXES[2], ALL, {"k": "y", "b": True}),
     Point("p3", "a", "s", "d2", 0, "secret", AXES[0], ("user:ann",)),
     Point("q0", "a", "other", "d0", 0, "red apple", AXES[0]),
@@ -38,8 +41,14 @@ POINTS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def weaviate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeaviateServer]:
+    with weaviate_server.running(tmp_path_factory.mktemp("weaviate")) as server:
+        yield server
+
+
 @pytest.fixture
-def using(settings: RetrieverSettings, postgres_server: Any) -> Callable[[Any, Any], Any]:
+def using(settings: RetrieverSettings, postgres_server: Any, weaviate: WeaviateServer) -> Callable[[Any, Any], Any]:
     """Runs work over new engines, by their names."""
     with psycopg.connect(postgres_server.url("retriever"), autocommit=True) as connection:
         connection.execute("DROP INDEX vectors.documents_near")
@@ -55,7 +64,7 @@ def using(settings: RetrieverSettings, postgres_server: Any) -> Callable[[Any, A
 
             made: dict[str, Any] = {
                 "pgvector": lambda: PgVector(database, "documents"),
-                "weaviate": lambda: Weaviate("http://w", "k", "documents", http(WeaviateWire())),
+                "weaviate": lambda: Weaviate(weaviate.url, weaviate.key, f"t-{uuid.uuid4().hex}"),
                 "milvus": lambda: Milvus("http://m", "k", "documents", http(MilvusWire())),
                 "pinecone": lambda: Pinecone("http://p", "k", http(PineconeWire())),
             }
@@ -120,7 +129,24 @@ def test_what_is_deleted_or_written_over_is_found_no_more(using: Any, name: str)
     using([name], work)
 
 
-VALUES = st.one_of(st.sampled_from(["x", "y", 'a"b']), st.sampled_from([1.0, 2.5]), st.booleans())
+@pytest.mark.parametrize("name", NAMES)
+def test_passages_are_moved_whose_number_is_more_than_a_page(using: Any, name: str) -> None:
+    many = [Point(f"p{n:04}", "a", "s", f"d{n % 7}", n, f"number {n}", AXES[n % 4], ALL, {"n": n}) for n in range(1203)]
+
+    async def work(engine: Any) -> None:
+        for begin in range(0, len(many), 100):
+            await engine.upsert(many[begin : begin + 100])
+        found = [point async for page in engine.points() for point in page]
+        wanted = [(point.id, point.document, point.position, point.attributes["n"]) for point in many]
+        assert sorted((p.id, p.document, p.position, p.attributes["n"]) for p in found) == wanted
+        assert await engine.count() == len(many)
+        await engine.delete("a", "s")
+        assert await engine.count() == 0
+
+    using([name], work)
+
+
+VALUES = st.one_of(st.sampled_from(["x", "y", 'a"b', "\U0001f34f", "x "]), st.sampled_from([1.0, 2.5]), st.booleans())
 KEYS = st.sampled_from(["k", "n", "b"])
 COMPARISONS = st.one_of(
     st.builds(lambda t, k, v: {"type": t, "key": k, "value": v}, st.sampled_from(["eq", "ne"]), KEYS, VALUES),
@@ -194,6 +220,17 @@ def test_a_copy_that_is_not_whole_is_said_to_be(using: Any, fault: str) -> None:
             await migrating.migrate(old, new)
 
     using(["milvus", "pinecone"], work)
+
+
+def test_a_weaviate_that_is_too_old_is_refused() -> None:
+    def old(request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/v1/meta", "nothing else is asked"
+        return httpx.Response(200, json={"version": "1.32.9"})
+
+    engine = Weaviate("http://w", "k", "documents", httpx.AsyncClient(transport=httpx.MockTransport(old)))
+    with pytest.raises(ApiError) as told:
+        asyncio.run(engine.prepare(4))
+    assert told.value.status == 503
 
 
 @pytest.mark.parametrize("name", ["weaviate", "milvus", "pinecone"])

@@ -1,11 +1,10 @@
-"""Engines that are not to be had as packages, as far as their wire shows them: in memory, with their own filters."""
+"""Engines that cannot run here, as far as their wire shows them: in memory, with their own filters."""
 
 from __future__ import annotations
 
 import json
 import re
 import urllib.parse
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -140,128 +139,18 @@ class MilvusWire:
 
     @staticmethod
     def _passes(expression: str, row: Row) -> bool:
-        """Milvus' expressions are nearly Python's; what a JSON field lacks is equal to nothing."""
-
-        class Attributes:
-            def __getitem__(self, key: str) -> Any:
-                value = row["attributes"].get(key)
-                return _Lenient(value)
-
-        python = re.sub(r"\btrue\b", "True", re.sub(r"\bfalse\b", "False", expression)) or "True"
-        names = {name: row[name] for name in ("id", "tenant", "store", "document")}
-        contains: Callable[[Any, Any], bool] = lambda _, wanted: bool(set(row["readers"]) & set(wanted))  # noqa: E731
-        return bool(
-            eval(
-                python,
-                {"__builtins__": {}},
-                {**names, "readers": 0, "attributes": Attributes(), "array_contains_any": contains},
-            )
+        """Milvus' expressions are nearly Python's; a number that is not there compares with nothing."""
+        python = re.sub(r'numbers\[("[^"]*")\] ([<>]=?) (\S+?)(?=[) ]|$)', r"_order(numbers, \1, '\2', \3)", expression)
+        python = python.replace("array_contains_any(pairs,", "_any(pairs,").replace(
+            "array_contains_any(readers,", "_any(readers,"
         )
+        return bool(eval(python or "True", {"__builtins__": {}, "_any": _any, "_order": _order}, dict(row)))
 
 
-class _Lenient:
-    """A JSON value that is compared as Milvus does: never wrongly, and never with an error."""
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def __eq__(self, other: object) -> bool:
-        return self._value is not None and _same(self._value, other)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def _order(self, other: Any, compare: Callable[[Any, Any], bool]) -> bool:
-        return _number(self._value) and _number(other) and compare(self._value, other)
-
-    def __gt__(self, other: Any) -> bool:
-        return self._order(other, lambda a, b: a > b)
-
-    def __ge__(self, other: Any) -> bool:
-        return self._order(other, lambda a, b: a >= b)
-
-    def __lt__(self, other: Any) -> bool:
-        return self._order(other, lambda a, b: a < b)
-
-    def __le__(self, other: Any) -> bool:
-        return self._order(other, lambda a, b: a <= b)
+def _any(there: list[str], wanted: list[str]) -> bool:
+    return bool(set(there) & set(wanted))
 
 
-class WeaviateWire:
-    """Weaviate's REST and GraphQL, as far as they are used."""
-
-    def __init__(self) -> None:
-        self.there = False
-        self.objects: dict[str, Row] = {}
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        """One call."""
-        assert request.headers["authorization"] == "Bearer k"
-        body = json.loads(request.content) if request.content else {}
-        match request.method, request.url.path:
-            case "GET", "/v1/schema/Documents":
-                return httpx.Response(200 if self.there else 404, json={})
-            case "POST", "/v1/schema":
-                assert body["class"] == "Documents" and body["vectorizer"] == "none"
-                self.there = True
-                return httpx.Response(200, json=body)
-            case "POST", "/v1/batch/objects":
-                self.objects |= {entry["id"]: entry for entry in body["objects"]}
-                return httpx.Response(200, json=[{"result": {}} for _ in body["objects"]])
-            case "DELETE", "/v1/batch/objects":
-                where = body["match"]["where"]
-                for name in [n for n, o in self.objects.items() if self.passes(where, o["properties"])]:
-                    del self.objects[name]
-                return httpx.Response(200, json={})
-            case "GET", "/v1/objects":
-                query = urllib.parse.parse_qs(request.url.query.decode())
-                after, limit = query.get("after", [""])[0], int(query["limit"][0])
-                page = [self.objects[name] for name in sorted(self.objects) if name > after][:limit]
-                return httpx.Response(200, json={"objects": page})
-            case "POST", "/v1/graphql":
-                return httpx.Response(200, json=self._graphql(body["query"]))
-        return httpx.Response(404)
-
-    def _graphql(self, query: str) -> Row:
-        if query.startswith("{Aggregate"):
-            return {"data": {"Aggregate": {"Documents": [{"meta": {"count": len(self.objects)}}]}}}
-        found = re.fullmatch(
-            r"\{Get \{Documents\((nearVector|bm25): (\{.*?\}), limit: (\d+), where: (\{.*\})\) "
-            r"\{point document position content attributes _additional \{(\w+)\}\}\}\}", query
-        )  # fmt: skip
-        assert found, query
-        kind, asked, limit, where, additional = found.groups()
-        wanted, filters = _json(asked), _json(where)
-        rows = [{**o, "vector": o["vector"]} for o in self.objects.values() if self.passes(filters, o["properties"])]
-        if kind == "nearVector":
-            scored = [(row, 1 - score) for row, score in _near(rows, wanted["vector"], int(limit))]
-        else:
-            words = set(wanted["query"].lower().split())
-            counted = [(r, len(words & set(r["properties"]["content"].lower().split()))) for r in rows]
-            scored = sorted([(r, float(n)) for r, n in counted if n], key=lambda pair: -pair[1])[: int(limit)]
-        shown = [{**row["properties"], "_additional": {additional: str(score)}} for row, score in scored]
-        return {"data": {"Get": {"Documents": shown}}}
-
-    def passes(self, where: Row, own: Row) -> bool:
-        """Weaviate's where filter."""
-        operator = where["operator"]
-        if operator in ("And", "Or"):
-            results = [self.passes(one, own) for one in where["operands"]]
-            return all(results) if operator == "And" else any(results)
-        there = own.get(where["path"][0])
-        given = next(value for key, value in where.items() if key.startswith("value"))
-        if operator == "ContainsAny":
-            return bool(set(there or ()) & set(given))
-        if operator in ("Equal", "NotEqual"):
-            return (there is not None and _same(there, given)) is (operator == "Equal")
-        pairs = {"GreaterThan": "__gt__", "GreaterThanEqual": "__ge__", "LessThan": "__lt__", "LessThanEqual": "__le__"}
-        return getattr(_Lenient(there), pairs[operator])(given)
-
-
-def _json(text: str) -> Any:
-    """GraphQL's literals as JSON, where no text holds what looks like a name."""
-    named = re.sub(r"([{,]\s*)(\w+):", r'\1"\2":', text)
-    return json.loads(re.sub(r'"operator": (\w+)', r'"operator": "\1"', named))
+def _order(numbers: Row, key: str, operator: str, value: float) -> bool:
+    pairs = {">": "__gt__", ">=": "__ge__", "<": "__lt__", "<=": "__le__"}
+    return key in numbers and getattr(numbers[key], pairs[operator])(value)

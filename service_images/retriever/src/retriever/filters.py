@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated, Literal
 
 from kit.rest import Model
@@ -58,6 +60,21 @@ def matches(wanted: Comparison | Compound | None, attributes: dict[str, Value]) 
     ):
         return False
     return {"gt": there > value, "gte": there >= value, "lt": there < value, "lte": there <= value}[wanted.type]
+
+
+def exactly(key: str, value: Value) -> str:
+    """One attribute as one text, for engines in which values of different types do not compare as they do here."""
+    plain = value if isinstance(value, str | bool) else float(value)
+    return hashlib.sha256(json.dumps([key, plain]).encode()).hexdigest()[:32]
+
+
+def numbers(attributes: dict[str, Value]) -> dict[str, float]:
+    """Those that have an order."""
+    return {
+        key: float(value)
+        for key, value in attributes.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def _same(there: Value, value: Value) -> bool:

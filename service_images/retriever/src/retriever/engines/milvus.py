@@ -13,10 +13,10 @@ import httpx
 
 from retriever.engines import Hit, Point, Scope, Where
 from retriever.engines.http import Api
-from retriever.filters import Comparison, Compound
+from retriever.filters import Comparison, Compound, exactly, numbers
 
 _OUTPUT = ["id", "document", "position", "content", "attributes"]
-_COMPARE = {"eq": "==", "ne": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_ORDER = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _PAGE = 500
 
 
@@ -47,13 +47,16 @@ class Milvus:
             ),
             {"fieldName": "position", "dataType": "Int64"},
             {"fieldName": "content", "dataType": "VarChar", "elementTypeParams": text},
-            {
-                "fieldName": "readers",
-                "dataType": "Array",
-                "elementDataType": "VarChar",
-                "elementTypeParams": {"max_capacity": 100, "max_length": 256},
-            },
-            {"fieldName": "attributes", "dataType": "JSON"},
+            *(
+                {
+                    "fieldName": name,
+                    "dataType": "Array",
+                    "elementDataType": "VarChar",
+                    "elementTypeParams": {"max_capacity": 100, "max_length": 256},
+                }
+                for name in ("readers", "pairs")
+            ),
+            *({"fieldName": name, "dataType": "JSON"} for name in ("attributes", "numbers")),
             {"fieldName": "vector", "dataType": "FloatVector", "elementTypeParams": {"dim": dimension}},
         ]
         index = {
@@ -76,6 +79,8 @@ class Milvus:
                 "content": point.content,
                 "readers": list(point.readers),
                 "attributes": point.attributes,
+                "pairs": [exactly(key, value) for key, value in point.attributes.items()],
+                "numbers": numbers(point.attributes),
                 "vector": [float(number) for number in point.vector],
             }
             for point in points
@@ -146,11 +151,14 @@ def _filter(wanted: Where) -> str:
     if isinstance(wanted, Compound):
         return "(" + f" {wanted.type} ".join(_filter(one) for one in wanted.filters) + ")"
     assert isinstance(wanted, Comparison), "there are two kinds"
-    path = f"attributes[{json.dumps(wanted.key)}]"
-    if wanted.type in ("in", "nin"):
-        listed = f"{path} in {json.dumps(list(wanted.values))}"
-        return listed if wanted.type == "in" else f"not ({listed})"
-    return f"{path} {_COMPARE[wanted.type]} {json.dumps(wanted.values[0])}"
+    if wanted.type in _ORDER:
+        value = wanted.values[0]
+        if isinstance(value, str | bool):
+            return 'id == ""'  # has no order
+        return f"numbers[{json.dumps(wanted.key)}] {_ORDER[wanted.type]} {float(value)!r}"
+    pairs = json.dumps([exactly(wanted.key, value) for value in wanted.values])
+    there = f"array_contains_any(pairs, {pairs})"
+    return there if wanted.type in ("eq", "in") else f"not {there}"
 
 
 def _attributes(value: Any) -> Any:

@@ -1,48 +1,57 @@
 """Passages in Weaviate, by its REST and GraphQL APIs; meaning and words (BM25) are both its own.
 
-Source of the wire: Weaviate 1.30, REST `/v1/schema`, `/v1/batch/objects`, `/v1/graphql`.
+Source of the wire: Weaviate 1.35, REST `/v1/schema`, `/v1/batch/objects`, `/v1/graphql`. It has to know `ContainsNone`,
+which came with 1.33.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import httpx
+from kit.errors import ApiError
 
 from retriever.engines import Hit, Point, Scope, Where
 from retriever.engines.http import Api
-from retriever.filters import Comparison, Compound
+from retriever.filters import Comparison, Compound, Value, exactly, numbers
 
+_OLDEST = (1, 33)
 _SPACE = uuid.UUID("6f1d2b8e-6a4c-4d7e-9a53-5d1f0c6b7a10")
 _FIELDS = "point document position content attributes"
-_OPERATORS = {
-    "eq": "Equal",
-    "ne": "NotEqual",
-    "gt": "GreaterThan",
-    "gte": "GreaterThanEqual",
-    "lt": "LessThan",
-    "lte": "LessThanEqual",
-}
+_ORDER = {"gt": "GreaterThan", "gte": "GreaterThanEqual", "lt": "LessThan", "lte": "LessThanEqual"}
+_NOTHING: dict[str, Any] = {"path": ["tenant"], "operator": "Equal", "valueText": "*"}
+"""What no object passes."""
 
 
 class Weaviate:
-    """One class of objects. Attributes that filters name are properties `a_<key>`, made by Weaviate as they come."""
+    """One class of objects.
+
+    An attribute is a text that stands for its key and value; a number is also a property, which has an order.
+    """
 
     def __init__(self, url: str, key: str, collection: str, http: httpx.AsyncClient | None = None) -> None:
         self._api = Api(url, {"authorization": f"Bearer {key}"} if key else {}, http)
         self._class = collection.replace("-", "_").capitalize()
+        self._numbers: set[str] = set()
+        """Properties for numbers that are known to be there."""
 
     async def prepare(self, dimension: int) -> None:
         """Make the class, if it is not there."""
+        version = str((await self._api.call("GET", "/v1/meta"))["version"])
+        found = re.match(r"(\d+)\.(\d+)", version)
+        if found is None or (int(found[1]), int(found[2])) < _OLDEST:
+            raise self._api.refused(f"Weaviate is {version}; it has to be 1.33 or newer")
         if await self._api.call("GET", f"/v1/schema/{self._class}", missing=True) is not None:
             return
         exact = {"dataType": ["text"], "tokenization": "field"}
         properties = [
             *({"name": name, **exact} for name in ("point", "tenant", "store", "document")),
-            {"name": "readers", "dataType": ["text[]"], "tokenization": "field"},
+            *({"name": name, "dataType": ["text[]"], "tokenization": "field"} for name in ("readers", "pairs")),
             {"name": "position", "dataType": ["int"]},
             {"name": "content", "dataType": ["text"], "tokenization": "word"},
             {"name": "attributes", "dataType": ["text"], "indexSearchable": False, "indexFilterable": False},
@@ -53,6 +62,7 @@ class Weaviate:
 
     async def upsert(self, points: Sequence[Point]) -> None:
         """Each under an id that follows from its own."""
+        await self._with_numbers({name for point in points for name in _numbers(point.attributes)})
         objects = [
             {
                 "class": self._class,
@@ -67,7 +77,9 @@ class Weaviate:
                     "position": point.position,
                     "content": point.content,
                     "attributes": json.dumps(point.attributes),
-                    **{_property(key): value for key, value in point.attributes.items()},
+                    # A list without anything in it is as if it were not there, which filters do not see.
+                    "pairs": ["*", *(exactly(key, value) for key, value in point.attributes.items())],
+                    **_numbers(point.attributes),
                 },
             }
             for point in points
@@ -82,7 +94,12 @@ class Weaviate:
         operands = [_equal("tenant", tenant), _equal("store", store)]
         operands += [_equal("document", document)] if document else []
         match = {"class": self._class, "where": {"operator": "And", "operands": operands}}
-        await self._api.call("DELETE", "/v1/batch/objects", {"match": match})
+        while True:  # one call deletes no more than the server's QUERY_MAXIMUM_RESULTS
+            results = (await self._api.call("DELETE", "/v1/batch/objects", {"match": match}))["results"]
+            if results["failed"]:
+                raise self._api.refused(f"{results['failed']} objects could not be deleted")
+            if results["matches"] < results["limit"]:
+                return
 
     async def near(self, scope: Scope, vector: Any, limit: int) -> list[Hit]:
         """By cosine."""
@@ -92,13 +109,14 @@ class Weaviate:
 
     async def worded(self, scope: Scope, query: str, limit: int) -> list[Hit]:
         """By BM25."""
-        asked = f'bm25: {{query: {json.dumps(query)}, properties: ["content"]}}'
+        asked = f'bm25: {{query: {_graphql(query)}, properties: ["content"]}}'
         found = await self._get(scope, asked, limit, "score")
         return [_hit(row, float(row["_additional"]["score"])) for row in found]
 
     async def _get(self, scope: Scope, asked: str, limit: int, additional: str) -> list[Any]:
+        where = await self._where_of(scope)
         query = (
-            f"{{Get {{{self._class}({asked}, limit: {limit}, where: {_graphql(_where_of(scope))}) "
+            f"{{Get {{{self._class}({asked}, limit: {limit}, where: {_graphql(where)}) "
             f"{{{_FIELDS} _additional {{{additional}}}}}}}}}"
         )
         answer = await self._api.call("POST", "/v1/graphql", {"query": query})
@@ -110,8 +128,8 @@ class Weaviate:
         """In order of Weaviate's ids."""
         after = ""
         while True:
-            more = f"&after={after}" if after else ""
-            answer = await self._api.call("GET", f"/v1/objects?class={self._class}&limit=500&include=vector{more}")
+            page = f"/v1/objects?class={self._class}&limit=500&include=vector&after={after}"
+            answer = await self._api.call("GET", page)
             objects = answer.get("objects") or []
             if not objects:
                 return
@@ -128,50 +146,78 @@ class Weaviate:
         """Give connections back."""
         await self._api.close()
 
+    async def _with_numbers(self, names: set[str]) -> None:
+        """Make properties that are not there yet."""
+        for name in sorted(await self._unknown(names)):
+            try:
+                wanted = {"name": name, "dataType": ["number"]}
+                await self._api.call("POST", f"/v1/schema/{self._class}/properties", wanted)
+            except ApiError:
+                if await self._unknown({name}):  # else another replica was faster
+                    raise
+            self._numbers.add(name)
 
-def _property(key: str) -> str:
-    return "a_" + "".join(letter if letter.isalnum() else f"_{ord(letter):x}_" for letter in key)
+    async def _unknown(self, names: set[str]) -> set[str]:
+        """Which of them the class does not have."""
+        if not names <= self._numbers:
+            there = await self._api.call("GET", f"/v1/schema/{self._class}")
+            self._numbers = {one["name"] for one in there["properties"]}
+        return names - self._numbers
+
+    async def _where_of(self, scope: Scope) -> dict[str, Any]:
+        operands = [_equal("tenant", scope.tenant), _equal("store", scope.store)]
+        if scope.readers is not None:
+            operands.append({"path": ["readers"], "operator": "ContainsAny", "valueText": list(scope.readers)})
+        if scope.where is not None:
+            # Weaviate refuses to look for a property that no object ever had.
+            unknown = await self._unknown({_number(one.key) for one in _comparisons(scope.where) if one.type in _ORDER})
+            operands.append(_where(scope.where, unknown))
+        return {"operator": "And", "operands": operands}
 
 
-def _value(value: Any) -> tuple[str, Any]:
-    if isinstance(value, bool):
-        return "valueBoolean", value
-    return ("valueText", value) if isinstance(value, str) else ("valueNumber", value)
+def _number(key: str) -> str:
+    """The property of an attribute's numbers; keys are longer than Weaviate's names may be."""
+    return f"n_{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
-def _equal(path: str, value: Any, operator: str = "Equal") -> dict[str, Any]:
-    kind, content = _value(value)
-    return {"path": [path], "operator": operator, kind: content}
+def _numbers(attributes: dict[str, Value]) -> dict[str, float]:
+    return {_number(key): value for key, value in numbers(attributes).items()}
 
 
-def _where_of(scope: Scope) -> dict[str, Any]:
-    operands = [_equal("tenant", scope.tenant), _equal("store", scope.store)]
-    if scope.readers is not None:
-        operands.append({"path": ["readers"], "operator": "ContainsAny", "valueText": list(scope.readers)})
-    if scope.where is not None:
-        operands.append(_where(scope.where))
-    return {"operator": "And", "operands": operands}
+def _equal(path: str, value: str) -> dict[str, Any]:
+    return {"path": [path], "operator": "Equal", "valueText": value}
 
 
-def _where(wanted: Where) -> dict[str, Any]:
+def _comparisons(wanted: Comparison | Compound) -> Iterator[Comparison]:
+    if isinstance(wanted, Comparison):
+        yield wanted
+        return
+    for one in wanted.filters:
+        yield from _comparisons(one)
+
+
+def _where(wanted: Where, unknown: set[str]) -> dict[str, Any]:
     if isinstance(wanted, Compound):
-        return {"operator": wanted.type.capitalize(), "operands": [_where(one) for one in wanted.filters]}
+        operands = [_where(one, unknown) for one in wanted.filters]
+        return {"operator": wanted.type.capitalize(), "operands": operands}
     assert isinstance(wanted, Comparison), "there are two kinds"
-    path = _property(wanted.key)
-    if wanted.type in ("in", "nin"):
-        same = wanted.type == "in"
-        operands = [_equal(path, value, "Equal" if same else "NotEqual") for value in wanted.values]
-        return {"operator": "Or" if same else "And", "operands": operands}
-    return _equal(path, wanted.values[0], _OPERATORS[wanted.type])
+    if wanted.type in _ORDER:
+        name, value = _number(wanted.key), wanted.values[0]
+        if name in unknown or isinstance(value, str | bool):
+            return _NOTHING
+        return {"path": [name], "operator": _ORDER[wanted.type], "valueNumber": float(value)}
+    operator = "ContainsAny" if wanted.type in ("eq", "in") else "ContainsNone"
+    pairs = [exactly(wanted.key, value) for value in wanted.values]
+    return {"path": ["pairs"], "operator": operator, "valueText": pairs}
 
 
 def _graphql(where: Any, key: str = "") -> str:
-    """As GraphQL writes it: names without quotes, operators as words."""
+    """As GraphQL writes it: names without quotes, operators as words, no pairs of escapes for one character."""
     if isinstance(where, dict):
         return "{" + ", ".join(f"{name}: {_graphql(value, name)}" for name, value in where.items()) + "}"
     if isinstance(where, list):
         return "[" + ", ".join(_graphql(value) for value in where) + "]"
-    return str(where) if key == "operator" else json.dumps(where)
+    return str(where) if key == "operator" else json.dumps(where, ensure_ascii=False)
 
 
 def _hit(row: Any, score: float) -> Hit:

@@ -1,0 +1,88 @@
+"""A real Weaviate on loopback, that asks for a key."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from local.toolchain import builder
+from local.toolchain.tools import ToolName
+from service_images.conftest import free_port
+
+STARTS_S = 60
+
+
+@dataclass(frozen=True)
+class WeaviateServer:
+    """It runs, and is empty."""
+
+    url: str
+    key: str
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[WeaviateServer]:
+    """A server with its data in a folder; it ends with the block."""
+    port, key = free_port(), secrets.token_urlsafe(16)
+    own = {
+        "PERSISTENCE_DATA_PATH": str(folder / "data"),
+        "AUTHENTICATION_APIKEY_ENABLED": "true",
+        "AUTHENTICATION_APIKEY_ALLOWED_KEYS": key,
+        "AUTHENTICATION_APIKEY_USERS": "retriever",
+        "DEFAULT_VECTORIZER_MODULE": "none",
+        "DISABLE_TELEMETRY": "true",
+        "GO_PROFILING_DISABLE": "true",
+        "LOG_LEVEL": "warning",
+        "CLUSTER_HOSTNAME": "one",
+        "CLUSTER_ADVERTISE_ADDR": "127.0.0.1",
+        "RAFT_BOOTSTRAP_EXPECT": "1",
+        **{
+            name: str(free_port())
+            for name in (
+                "CLUSTER_GOSSIP_BIND_PORT",
+                "CLUSTER_DATA_BIND_PORT",
+                "RAFT_PORT",
+                "RAFT_INTERNAL_RPC_PORT",
+                "GRPC_PORT",
+            )
+        },
+    }
+    program = builder.resolve(ToolName.WEAVIATE)
+    log = folder / "log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [program, "--host", "127.0.0.1", "--port", str(port), "--scheme", "http"],
+            env={**os.environ, **own},
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        server = WeaviateServer(f"http://127.0.0.1:{port}", key)
+        deadline = time.monotonic() + STARTS_S
+        while not _ready(server):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(0.1)
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _ready(server: WeaviateServer) -> bool:
+    try:
+        return httpx.get(f"{server.url}/v1/.well-known/ready", trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
