@@ -268,7 +268,7 @@ def images(
 ) -> None:
     """Build and sign the images; lists their digests."""
     if rebuild:
-        pipeline.index_file().unlink(missing_ok=True)
+        pipeline.forget()
     for built in pipeline.build(list(ImageName) if gpu else LOCAL, output.say).values():
         print(f"{built.name:15} {built.digest} {'signed' if built.signed else ''}")
 

@@ -22,6 +22,8 @@ MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
     "application/vnd.docker.distribution.manifest.v2+json"
 )
+KEPT = 5
+"""Builds of an image that are remembered."""
 Say = Callable[[str], None]
 
 
@@ -47,15 +49,30 @@ def index_file() -> Path:
     return paths.state() / "images" / "index.json"
 
 
+def history_file() -> Path:
+    """The record of what was built before: whoever goes back to it, to an older pin for one, has it at once."""
+    return index_file().with_name("history.json")
+
+
+def forget() -> None:
+    """Make the next build do everything anew."""
+    index_file().unlink(missing_ok=True)
+    history_file().unlink(missing_ok=True)
+
+
 def read_index() -> dict[str, Built]:
     """What has been built on this machine; empty before the first build."""
+    return _read(index_file())
+
+
+def _read(file: Path) -> dict[str, Built]:
     try:
-        return {name: Built(**record) for name, record in json.loads(index_file().read_text()).items()}
+        return {name: Built(**record) for name, record in json.loads(file.read_text()).items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise LocalError(
-            f"the image record {index_file()} is damaged",
+            f"the image record {file} is damaged",
             reason=str(error),
             fix="delete it; `forge up` then builds the images again",
         ) from None
@@ -74,8 +91,23 @@ def in_registry(built: Built) -> bool:
     return response.status == 200
 
 
-def _save(index: dict[str, Built]) -> None:
-    paths.write_private(index_file(), json.dumps({k: asdict(v) for k, v in index.items()}, indent=2, sort_keys=True))
+def _save(index: dict[str, Built], file: Path) -> None:
+    paths.write_private(file, json.dumps({k: asdict(v) for k, v in index.items()}, indent=2))
+
+
+def _remember(history: dict[str, Built], built: Built) -> None:
+    """Note what was built, and drop the oldest of what there is too much of."""
+    place = _place(built.name, built.context_hash)
+    history.pop(place, None)  # the newest is the last
+    history[place] = built
+    older = [place for place, one in history.items() if one.name == built.name]
+    for place in older[:-KEPT]:
+        del history[place]
+    _save(history, history_file())
+
+
+def _place(name: str, context_hash: str) -> str:
+    return f"{name} {context_hash}"
 
 
 def build(names: Iterable[ImageName] = LOCAL, say: Say = lambda _: None, *, sign: bool = True) -> dict[str, Built]:
@@ -83,12 +115,13 @@ def build(names: Iterable[ImageName] = LOCAL, say: Say = lambda _: None, *, sign
     folder = paths.private_folder(paths.state() / "images")
     wanted = _with_parents(names)
     with FileLock(folder / "lock"):
-        index = read_index()
+        index, history = read_index(), _read(history_file())
         folders: dict[ImageName, Path] = {}
         for name in (n for n in IMAGES if n in wanted):
             folders[name] = folder / "contexts" / name
-            index[name] = _build_one(name, folders, index, say, sign)
-            _save(index)
+            index[name] = _build_one(name, folders, index, history, say, sign)
+            _save(index, index_file())
+            _remember(history, index[name])
         return index
 
 
@@ -102,7 +135,14 @@ def _with_parents(names: Iterable[ImageName]) -> set[ImageName]:
     return result
 
 
-def _build_one(name: ImageName, folders: dict[ImageName, Path], index: dict[str, Built], say: Say, sign: bool) -> Built:
+def _build_one(
+    name: ImageName,
+    folders: dict[ImageName, Path],
+    index: dict[str, Built],
+    history: dict[str, Built],
+    say: Say,
+    sign: bool,
+) -> Built:
     image = IMAGES[name]
     started = datetime.now(UTC)
     preflight.check_disk(paths.state(), engine.BUILD_DISK_BYTES)
@@ -112,8 +152,9 @@ def _build_one(name: ImageName, folders: dict[ImageName, Path], index: dict[str,
     parents = {index[p].reference: index[p].digest for p in image.parents}
     key = contexts.combine(content, parents.values())
     have = index.get(name)
-    fresh = have is not None and have.context_hash == key and in_registry(have)
-    if not fresh:
+    if have is None or have.context_hash != key:
+        have = history.get(_place(name, key))
+    if have is None or not in_registry(have):
         say(f"building {name}")
         builder = engine.choose()
         repository = f"{settings.REGISTRY}/cogniforge/{name}"
@@ -122,7 +163,6 @@ def _build_one(name: ImageName, folders: dict[ImageName, Path], index: dict[str,
         have = Built(name, repository, digest, key, builder.name)
         if isinstance(builder, engine.Buildah) and not image.parents:
             builder.clean()
-    assert have is not None
     if sign and image.runs and not have.signed:
         say(f"signing {name}: SBOM, signature, provenance")
         _certify(have, folders, content, parents, started)

