@@ -157,6 +157,16 @@ TRANSITIONS: dict[str, tuple[Transition, ...]] = {
             "4.3", "4.2", Risk.MANUAL, "broker by broker, unless kafka-features has raised the version of the metadata"
         ),
     ),
+    "image kafka: debezium": (
+        Transition(
+            "3.3.0",
+            "3.3.1",
+            Risk.SAFE,
+            "workers restart and go on from the offsets in Kafka; drilled in tests/e2e under writes, no event missing "
+            "and none before another of its key",
+        ),
+        Transition("3.3.1", "3.3.0", Risk.MANUAL, "offsets and slots are read by both"),
+    ),
     "image nats": (
         Transition(
             "2.14", "2.15", Risk.SAFE, "JetStream's files are read by both; drilled in tests/e2e with values kept"
@@ -164,6 +174,15 @@ TRANSITIONS: dict[str, tuple[Transition, ...]] = {
         Transition(
             "2.15", "2.14", Risk.MANUAL, "JetStream's files are read by both; newer settings of streams are lost"
         ),
+    ),
+    "image object-store": (
+        Transition(
+            "1.7",
+            "1.8",
+            Risk.SAFE,
+            "one restart; objects, their metadata and accounts stay where they are; drilled in tests/e2e under writes",
+        ),
+        Transition("1.8", "1.7", Risk.MANUAL, "one restart; files are read by both"),
     ),
     "image postgres": (
         Transition(
@@ -176,6 +195,15 @@ TRANSITIONS: dict[str, tuple[Transition, ...]] = {
         Transition(
             "16.14", "16.11", Risk.MANUAL, "one restart; not once ALTER EXTENSION has brought pgvector past what it has"
         ),
+    ),
+    "image schema-registry": (
+        Transition(
+            "3.3.2",
+            "3.3.3",
+            Risk.SAFE,
+            "one restart; both keep the same tables; drilled in tests/e2e under writes, schemas keep their ids",
+        ),
+        Transition("3.3.3", "3.3.2", Risk.MANUAL, "one restart; both keep the same tables"),
     ),
     "kubernetes": (
         Transition(
@@ -222,9 +250,11 @@ def platform_version() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Every pinned version by part: "platform", "image router", "chart istiod"."""
+    """Every pinned version by part: "platform", "image router", "image kafka: debezium", "chart istiod"."""
     found = {"platform": platform_version()}
     found |= {f"image {name}": str(entry["version"]) for name, entry in _lock()["images"].items()}
+    for name, parts in _lock()["within"].items():
+        found |= {f"image {name}: {part}": str(pinned) for part, pinned in parts.items()}
     return found | {f"chart {name}": str(entry["version"]) for name, entry in _lock()["charts"].items()}
 
 

@@ -9,7 +9,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +44,11 @@ def read_lock(folder: Path) -> list[Artifact]:
     return found
 
 
-def jars(folder: Path) -> Path:
-    """A folder with exactly the locked files, fetched once. Raises LocalError where one is another than was locked."""
+def jars(folder: Path, fetch: Callable[[Path, Path], dict[str, Artifact]] | None = None) -> Path:
+    """A folder with exactly the locked files, fetched once. Raises LocalError where one is another than was locked.
+
+    `fetch` puts what the image's folder asks for into another folder and says what came; by default Maven does.
+    """
     key = hashlib.sha256((folder / POM).read_bytes() + (folder / LOCK).read_bytes()).hexdigest()[:16]
     target = paths.cache() / "jars" / key
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +56,7 @@ def jars(folder: Path) -> Path:
         if not target.exists():
             with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
                 output = Path(scratch) / "jars"
-                _check(folder, _resolve(folder, output))
+                _check(folder, (fetch or _resolve)(folder, output))
                 output.replace(target)
     return target
 

@@ -7,7 +7,19 @@ import time
 import pytest
 
 from tests.e2e.data_client import DataClient, kill
-from tests.e2e.write_loads import EVENTS, EVENTS_READ, KEYS, KEYS_READ, ROWS, ROWS_READ, SCHEMAS, SCHEMAS_READ, writing
+from tests.e2e.write_loads import (
+    EVENTS,
+    EVENTS_READ,
+    KEYS,
+    KEYS_READ,
+    OBJECTS,
+    OBJECTS_READ,
+    ROWS,
+    ROWS_READ,
+    SCHEMAS,
+    SCHEMAS_READ,
+    writing,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -87,44 +99,11 @@ print(json.dumps(asyncio.run(main())))
 
 
 def test_no_acknowledged_object_is_lost_when_the_object_store_is_killed(data: DataClient, unique_name: str) -> None:
-    bucket = """
-import io, urllib3
-from minio import Minio
-client = Minio("object-store:7070", access_key="retriever", secret_key=secret("retriever", "objects"), secure=False,
-               region="us-east-1", http_client=urllib3.PoolManager(timeout=3, retries=False))
-"""
-    writing = data.start(
-        bucket
-        + """
-taken, number, deadline = [], 0, time.monotonic() + 15
-while time.monotonic() < deadline:
-    content = str(number).encode() * 100
-    try:
-        client.put_object("documents", f"{run}/{number}", io.BytesIO(content), len(content))
-        taken.append(number)
-    except Exception: time.sleep(0.1)
-    number += 1
-print(json.dumps(taken))
-""",
-        run=unique_name,
-    )
-    time.sleep(4)
-    assert kill(data, "object-store-0") <= 60
-    taken = data.finish(writing)
-    missing = data.run(
-        bucket
-        + """
-missing = []
-for number in taken:
-    if client.get_object("documents", f"{run}/{number}").read() != str(number).encode() * 100: missing.append(number)
-    client.remove_object("documents", f"{run}/{number}")
-print(json.dumps(missing))
-""",
-        run=unique_name,
-        taken=taken,
-    )
-    assert len(taken) > 50
-    assert missing == []
+    with writing(data, OBJECTS, unique_name) as load:
+        assert kill(data, "object-store-0") <= 60
+        load.until_more()
+    assert data.run(OBJECTS_READ, run=unique_name, taken=load.result["taken"]) == []
+    assert len(load.result["taken"]) > 50
 
 
 def test_no_acknowledged_schema_is_lost_when_the_registry_is_killed(data: DataClient, unique_name: str) -> None:

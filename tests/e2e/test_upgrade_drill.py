@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import dataclasses
+import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
 import nats
 import pytest
-import yaml
 from kubernetes import client
 from nats.js.kv import KeyValue
 
@@ -23,78 +23,28 @@ from components.config import PlatformConfig
 from components.data.layer import login_systems
 from local import paths
 from local.images import pipeline
-from local.toolchain import shim
 from tests.e2e.data_client import DataClient, data_client, kill
-from tests.e2e.test_release import Checkout
-from tests.e2e.write_loads import EVENTS, EVENTS_READ, KEYS, KEYS_READ, ROWS, ROWS_READ, writing
+from tests.e2e.drill_release import DEBEZIUM, MOVES, NAMESPACE, STACK, Release, configuration
+from tests.e2e.write_loads import (
+    CHANGES,
+    CHANGES_READ,
+    EVENTS,
+    EVENTS_READ,
+    KEYS,
+    KEYS_READ,
+    OBJECTS,
+    OBJECTS_READ,
+    ROWS,
+    ROWS_READ,
+    SCHEMAS,
+    SCHEMAS_READ,
+    writing,
+)
 
-pytestmark = pytest.mark.e2e
-OLDER, NEWER = "2.14.6", "2.15.1"
-OLDER_KAFKA, NEWER_KAFKA = "4.2.0", "4.3.1"
-OLDER_POSTGRES, NEWER_POSTGRES = "16.11", "16.14"
-NAMESPACE, STACK, BUCKET = "drill", "local-drill", "check"
+# The first test makes an environment, with images of its own, and moves it twice.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+BUCKET = "check"
 Found = TypeVar("Found")
-
-
-class Release(Checkout):
-    """A copy of the project with some parts' versions, which makes the drill's environment on the local node."""
-
-    def __init__(self, folder: Path, older: bool) -> None:
-        super().__init__(folder)
-        own = shim.environment()
-        for name in ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PATH"):
-            self._env.pop(name, None)
-            if name in own:
-                self._env[name] = own[name]
-        (self.folder / "stacks" / f"Pulumi.{STACK}.yaml").write_text(
-            yaml.safe_dump({"config": {"cogniforge:platform": configuration()}})
-        )
-        if older:
-            self._pin("nats", NEWER, OLDER, "requirements.lock")
-            self._pin("postgres", f"{NEWER_POSTGRES}.0", f"{OLDER_POSTGRES}.0", "requirements.lock")
-            self._pin("kafka", NEWER_KAFKA, OLDER_KAFKA, "jars.lock")
-            _replace(self.folder / "service_images/kafka/pom.xml", f"<kafka>{NEWER_KAFKA}<", f"<kafka>{OLDER_KAFKA}<")
-
-    def _pin(self, image: str, newer: str, older: str, lock: str) -> None:
-        pins = Path(__file__).with_name("older") / f"{image}-{older}.lock"
-        (self.folder / "service_images" / image / lock).write_bytes(pins.read_bytes())
-        _replace(self.lock, f"{image}: {{version: {newer},", f"{image}: {{version: {older},")
-
-    def up(self) -> None:
-        """Make it so."""
-        self.forge("up", "-s", STACK)
-
-
-def _replace(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert text.count(old) == 1, f"{file} has {old!r} {text.count(old)} times"
-    file.write_text(text.replace(old, new))
-
-
-def configuration() -> dict[str, Any]:
-    """The smallest environment with servers that keep data, and three brokers."""
-    small = {"cpu": "20m", "memory": "192Mi"}
-    return {
-        "environment": "local",
-        "owner": "the drill",
-        "cluster": {"kind": "local", "namespace": NAMESPACE},
-        "images": {"source": "local-build"},
-        "gateway": {"hosts": ["localhost"], "port": 8448, "resources": small},
-        "models": [{"name": "demo", "resources": small}],
-        "services": {"router": {"resources": small}},
-        "data": {
-            "destroyData": True,
-            "nats": {"replicas": 1, "storage": "256Mi", "resources": {"cpu": "20m", "memory": "64Mi"}},
-            "kafka": {
-                "replicas": 3,
-                "storage": "512Mi",
-                "partitions": 3,
-                "resources": {"cpu": "50m", "memory": "640Mi"},
-            },
-            "postgres": {"storage": "512Mi", "resources": {"cpu": "50m", "memory": "192Mi"}},
-            "cache": {"persistence": "always", "storage": "128Mi", "resources": {"cpu": "20m", "memory": "64Mi"}},
-        },
-    }
 
 
 @pytest.fixture(scope="module")
@@ -127,11 +77,14 @@ def inside(older: Release) -> Iterator[DataClient]:
         yield made
 
 
-def brokers(inside: DataClient) -> set[str]:
-    """Versions of Kafka that the three brokers run."""
-    find = "echo /opt/kafka/libs/kafka_2.13-*.jar"
-    shown = [inside.kubectl("exec", f"kafka-{number}", "--", "sh", "-c", find).stdout.strip() for number in range(3)]
-    return {text.rsplit("-", 1)[1].removesuffix(".jar") for text in shown}
+def brokers(inside: DataClient, program: str = "kafka_2.13") -> set[str]:
+    """Versions that the three brokers run."""
+    return {_jar(inside, f"kafka-{number}", f"/opt/kafka/libs/{program}-*.jar") for number in range(3)}
+
+
+def _jar(inside: DataClient, pod: str, files: str) -> str:
+    shown = inside.kubectl("exec", pod, "--", "sh", "-c", f"echo {files}").stdout.strip()
+    return shown.rsplit("-", 1)[1].removesuffix(".jar").removesuffix(".Final")
 
 
 VECTORS = """
@@ -162,11 +115,6 @@ class Server:
         self._address = core.read_namespaced_pod("nats-0", NAMESPACE).status.pod_ip
         secret = core.read_namespaced_secret("login-nats", NAMESPACE).data["nats"]
         self._password = base64.b64decode(secret).decode()
-
-    @property
-    def version(self) -> str:
-        """What it says of itself."""
-        return httpx.get(f"http://{self._address}:8222/varz", trust_env=False).json()["version"]
 
     def with_bucket(self, work: Callable[[KeyValue], Awaitable[Found]]) -> Found:
         """Work with the bucket that the platform's own check made."""
@@ -199,37 +147,140 @@ class Server:
         return self.with_bucket(look)
 
 
-def test_parts_go_up_a_version_and_back_and_keep_their_data(
-    older: Release, newer: Release, api: client.ApiClient, inside: DataClient, unique_name: str
-) -> None:
-    """NATS and PostgreSQL keep what they have; three brokers take every event, one of them away at a time."""
-    rows, near = f"{unique_name}-rows", f"{unique_name}-near"
-    first = Server(api)
-    assert first.version == OLDER and brokers(inside) == {OLDER_KAFKA}
-    first.keep("older")
-    vectors(inside, OLDER_POSTGRES, near)
-    with writing(inside, EVENTS, unique_name) as load, writing(inside, ROWS, rows) as written:
+LOADS = {
+    "rows": (ROWS, 0.01),
+    "events": (EVENTS, 0.0),
+    "changes": (CHANGES, 0.05),
+    "objects": (OBJECTS, 0.1),
+    "schemas": (SCHEMAS, 0.2),
+}
+"""What is written meanwhile, and the pause between two of it, s."""
+NATS_VERSION = """
+import asyncio, nats
+async def main():
+    connection = await nats.connect("nats://nats:4222", user="nats", password=secret("nats", "nats"))
+    found = connection.connected_server_version
+    await connection.close()
+    return f"{found.major}.{found.minor}.{found.patch}"
+print(json.dumps(asyncio.run(main())))
+"""
+SCHEMA_IDS = """
+import urllib.request
+def ask(path):
+    with urllib.request.urlopen(f"http://schema-registry:8080{path}", timeout=10) as answer: return json.load(answer)
+subjects = [subject for subject in ask("/apis/ccompat/v7/subjects") if not subject.startswith(run)]
+print(json.dumps({
+    "version": ask("/apis/registry/v3/system/info")["version"].removesuffix(".Final"),
+    "ids": {name: ask(f"/apis/ccompat/v7/subjects/{name}/versions/latest")["id"] for name in subjects}}))
+"""
+"""The version that answers, and the id of every event's schema: it is in what consumers keep."""
+
+
+def versions(inside: DataClient, registry: str) -> dict[str, str]:
+    """What runs, by part."""
+    gateway = inside.kubectl("exec", "object-store-0", "--", "versitygw", "--version").stdout
+    return {
+        "kafka": ",".join(sorted(brokers(inside))),
+        "debezium": _jar(inside, "change-data-capture-0", "/opt/kafka/libs/debezium-core-*.jar"),
+        "nats": inside.run(NATS_VERSION),
+        "object-store": next(word for word in gateway.split() if word.startswith("v1.")).removeprefix("v"),
+        "schema-registry": registry,
+    }
+
+
+@dataclasses.dataclass
+class Moved:
+    """What was seen while everything went to the present pins and back."""
+
+    run: str
+    versions: list[dict[str, str]]
+    """Before, after the move, and back."""
+    schemas: list[dict[str, int]]
+    """Their ids, as often."""
+    missing_values: list[list[int]]
+    """Of NATS, after the move and back."""
+    loads: dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def moved(older: Release, newer: Release, api: client.ApiClient, inside: DataClient) -> Moved:
+    """Every part is written to, and goes up a version and back."""
+    run = f"t{uuid.uuid4().hex[:10]}"
+    seen = Moved(run, [], [], [], {})
+
+    def look() -> Server:
+        vectors(inside, MOVES["postgres"][len(seen.versions) % 2].removesuffix(".0"), f"{run}-near")
+        registry = inside.run(SCHEMA_IDS, run=f"{run}-schemas")
+        seen.versions.append(versions(inside, registry["version"]))
+        seen.schemas.append(registry["ids"])
+        return Server(api)
+
+    look().keep("older")
+    with contextlib.ExitStack() as stack:
+        loads = {
+            name: stack.enter_context(writing(inside, script, f"{run}-{name}", pause))
+            for name, (script, pause) in LOADS.items()
+        }
         newer.up()
-        vectors(inside, NEWER_POSTGRES, near)
-        second = Server(api)
-        assert second.version == NEWER and brokers(inside) == {NEWER_KAFKA}
-        assert second.missing("older") == []
+        second = look()
+        seen.missing_values.append(second.missing("older"))
         second.keep("newer")
         older.up()
-    third = Server(api)
-    assert third.version == OLDER and brokers(inside) == {OLDER_KAFKA}
-    assert third.missing("older") == [] and third.missing("newer") == []
-    vectors(inside, OLDER_POSTGRES, near)
-    assert len(written.result["taken"]) > 1000
-    assert set(written.result["taken"]) <= set(inside.run(ROWS_READ, run=rows)["rows"])
-    assert written.result["longest silence, s"] <= 60
-    told = load.result
-    there = inside.run(EVENTS_READ, run=unique_name, count=len(told["taken"]), seconds=150)
+        third = look()
+        for load in loads.values():
+            load.until_more()
+    seen.missing_values.append(third.missing("older") + third.missing("newer"))
+    seen.loads = {name: load.result for name, load in loads.items()}
+    return seen
+
+
+def test_parts_go_up_a_version_and_back(moved: Moved) -> None:
+    moves = {name: move for name, move in MOVES.items() if name != "postgres"} | {"debezium": DEBEZIUM}
+    before, now = ({name: move[when] for name, move in moves.items()} for when in (0, 1))
+    assert moved.versions == [before, now, before]
+
+
+def test_nats_keeps_its_values(moved: Moved) -> None:
+    assert moved.missing_values == [[], []]
+
+
+def test_postgres_keeps_every_acknowledged_row(moved: Moved, inside: DataClient) -> None:
+    told = moved.loads["rows"]
+    assert set(told["taken"]) <= set(inside.run(ROWS_READ, run=f"{moved.run}-rows")["rows"])
     assert len(told["taken"]) > 1000
+    assert told["longest silence, s"] <= 60
+
+
+def test_three_brokers_take_every_event_with_one_of_them_away_at_a_time(moved: Moved, inside: DataClient) -> None:
+    told, run = moved.loads["events"], f"{moved.run}-events"
+    there = inside.run(EVENTS_READ, run=run, count=len(told["taken"]), seconds=150)
     assert set(told["taken"]) <= set(there)
+    assert len(told["taken"]) > 1000
     assert told["refused"] == []
     assert told["fewest in sync"] == 2, "one broker at a time, and the next only when it is back in sync"
     assert told["longest silence, s"] <= 60
+
+
+def test_no_change_is_missing_among_the_events_that_debezium_makes(moved: Moved, inside: DataClient) -> None:
+    taken = moved.loads["changes"]["taken"]
+    found = inside.run(CHANGES_READ, 200, run=f"{moved.run}-changes", taken=taken)
+    assert found == {"missing": [], "overtook": []}
+    assert len(taken) > 1000
+
+
+def test_the_object_store_keeps_every_object(moved: Moved, inside: DataClient) -> None:
+    told = moved.loads["objects"]
+    assert inside.run(OBJECTS_READ, 200, run=f"{moved.run}-objects", taken=told["taken"]) == []
+    assert len(told["taken"]) > 500
+    assert told["longest silence, s"] <= 60
+
+
+def test_the_registry_keeps_every_schema_and_its_id(moved: Moved, inside: DataClient) -> None:
+    told = moved.loads["schemas"]
+    assert inside.run(SCHEMAS_READ, 200, run=f"{moved.run}-schemas", taken=told["taken"]) == []
+    assert len(told["taken"]) > 100
+    before, now, back = moved.schemas
+    assert before and before == now == back
 
 
 def test_each_broker_has_found_the_zone_of_its_node(inside: DataClient) -> None:
@@ -239,9 +290,9 @@ def test_each_broker_has_found_the_zone_of_its_node(inside: DataClient) -> None:
 
 def test_what_the_move_means_is_said_before(older: Release, newer: Release) -> None:
     said = newer.forge("upgrade-check", "-s", STACK).stdout
-    assert f"| image nats | safe | {OLDER} -> {NEWER} |" in said
-    assert f"| image kafka | safe | {OLDER_KAFKA} -> {NEWER_KAFKA} |" in said
-    assert f"| image postgres | safe | {OLDER_POSTGRES}.0 -> {NEWER_POSTGRES}.0 |" in said
+    moves = {**MOVES, "kafka: debezium": DEBEZIUM}
+    missing = [name for name, (old, new) in moves.items() if f"| image {name} | safe | {old} -> {new} |" not in said]
+    assert missing == [], said
 
 
 def test_volumes_and_memory_grow_with_the_update_and_nothing_is_lost(
@@ -284,10 +335,10 @@ def test_a_volume_that_would_shrink_is_refused_and_nothing_changes(older: Releas
     older.edit(STACK, lambda config: config["data"]["nats"].update(storage="1Gi"))
     assert refused.returncode == 1 and "cannot shrink" in refused.stdout + refused.stderr
     assert "Traceback" not in refused.stderr
-    assert Server(api).version == OLDER
+    claim = client.CoreV1Api(api).read_namespaced_persistent_volume_claim("data-nats-0", NAMESPACE)
+    assert claim.status.capacity["storage"] == "1Gi"
 
 
 def test_the_release_that_is_drilled_is_this_one() -> None:
     pins = (paths.PROJECT / "components/versions.lock.yaml").read_text()
-    newer = {"nats": NEWER, "kafka": NEWER_KAFKA, "postgres": f"{NEWER_POSTGRES}.0"}
-    assert [name for name, version in newer.items() if f"{name}: {{version: {version}," not in pins] == []
+    assert [name for name, (_, now) in MOVES.items() if f"{name}: {{version: {now}," not in pins] == []

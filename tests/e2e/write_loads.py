@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from subprocess import Popen
 from typing import Any
 
-from tests.e2e.data_client import DataClient
+from tests.e2e.data_client import OUTBOX, DataClient
 
 _TOLD = """
 class Told:
@@ -130,7 +130,7 @@ while going():
         told.take(number)
     except OSError: time.sleep(0.2)
     number += 1
-    time.sleep(0.02)
+    time.sleep(pause)
 told.show()
 """
 )
@@ -149,6 +149,78 @@ for subject in ask("GET", "/subjects"):
 print(json.dumps(missing))
 """
 )
+_OBJECTS = """
+import io, urllib3
+from minio import Minio
+from minio.error import S3Error
+client = Minio("object-store:7070", access_key="retriever", secret_key=secret("retriever", "objects"), secure=False,
+               region="us-east-1", http_client=urllib3.PoolManager(timeout=3, retries=False))
+def content(number): return str(number).encode() * 100
+"""
+OBJECTS = (
+    _TOLD
+    + _OBJECTS
+    + """
+number = 0
+while going():
+    try:
+        client.put_object("documents", f"{run}/{number}", io.BytesIO(content(number)), len(content(number)),
+                          metadata={"number": str(number)})
+        told.take(number)
+    except (S3Error, urllib3.exceptions.HTTPError): time.sleep(0.1)
+    number += 1
+    time.sleep(pause)
+told.show()
+"""
+)
+OBJECTS_READ = (
+    _OBJECTS
+    + """
+missing = []
+for number in taken:
+    try: kept = client.get_object("documents", f"{run}/{number}")
+    except S3Error: missing.append(number); continue
+    if kept.read() != content(number) or kept.headers["x-amz-meta-number"] != str(number): missing.append(number)
+    client.remove_object("documents", f"{run}/{number}")
+print(json.dumps(missing))
+"""
+)
+CHANGES = (
+    _TOLD
+    + OUTBOX
+    + """
+import psycopg
+number, connection = 0, None
+while going():
+    try:
+        if connection is None: connection = postgres("prompt")
+        put(connection, f"key-{number % 3}", number)
+        told.take(number)
+    except psycopg.OperationalError:
+        connection = None
+        time.sleep(0.2)
+    number += 1
+    time.sleep(pause)
+told.show()
+"""
+)
+CHANGES_READ = """
+from confluent_kafka import Consumer
+consumer = Consumer(kafka("audit", **{"group.id": f"audit.{run}", "auto.offset.reset": "earliest"}))
+consumer.subscribe(["prompt.changed.v1"])
+missing, first, deadline = set(taken), {}, time.monotonic() + 120
+while missing and time.monotonic() < deadline:
+    for message in consumer.consume(500, timeout=1):
+        event = {"tenant": ""} if message.error() else json.loads(message.value())["data"]
+        if event["tenant"] != run: continue
+        seen = first.setdefault(message.key().decode(), [])
+        if event["version"] not in seen: seen.append(event["version"])
+        missing.discard(event["version"])
+consumer.close()
+overtook = [key for key, seen in first.items() if seen != sorted(seen)]
+print(json.dumps({"missing": sorted(missing), "overtook": overtook}))
+"""
+"""Which changes are no event, and of which keys one came before an earlier one (what is repeated does not count)."""
 _WAIT = """
 import os, sys, time
 file, count, deadline = sys.argv[1], int(sys.argv[2]), time.monotonic() + 60
@@ -177,9 +249,9 @@ class Load:
 
 
 @contextlib.contextmanager
-def writing(client: DataClient, script: str, run: str) -> Iterator[Load]:
-    """Writes, from when the first were acknowledged until the end of the block."""
-    load = Load(client, run, client.start(script, run=run))
+def writing(client: DataClient, script: str, run: str, pause: float = 0.02) -> Iterator[Load]:
+    """Writes, from when the first were acknowledged until the end of the block; some scripts pause between them (s)."""
+    load = Load(client, run, client.start(script, run=run, pause=pause))
     try:
         load.until_more()
         yield load

@@ -1,0 +1,115 @@
+"""Releases that the upgrade drill moves between: copies of the project, one with older pins of the data layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from local.images import maven
+from local.toolchain import shim
+from tests.e2e.test_release import Checkout
+
+NAMESPACE, STACK = "drill", "local-drill"
+MOVES = {
+    "kafka": ("4.2.0", "4.3.1"),
+    "nats": ("2.14.6", "2.15.1"),
+    "object-store": ("1.7.0", "1.8.0"),
+    "postgres": ("16.11.0", "16.14.0"),
+    "schema-registry": ("3.3.2", "3.3.3"),
+}
+"""Images, each with its version before and now."""
+DEBEZIUM = ("3.3.0", "3.3.1")
+
+
+class Release(Checkout):
+    """A copy of the project with some parts' versions, which makes the drill's environment on the local node."""
+
+    def __init__(self, folder: Path, older: bool) -> None:
+        super().__init__(folder)
+        own = shim.environment()
+        for name in ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PATH"):
+            self._env.pop(name, None)
+            if name in own:
+                self._env[name] = own[name]
+        (self.folder / "stacks" / f"Pulumi.{STACK}.yaml").write_text(
+            yaml.safe_dump({"config": {"cogniforge:platform": configuration()}})
+        )
+        if older:
+            images = self.folder / "service_images"
+            for image, (before, now) in MOVES.items():
+                _replace(self.lock, f"{image}: {{version: {now},", f"{image}: {{version: {before},")
+            for image in ("nats", "postgres"):
+                shutil.copy(_pins(image), images / image / "requirements.lock")
+            for image in ("kafka", "schema-registry"):
+                shutil.copy(_pins(image), images / image / "jars.lock")
+            _replace(images / "kafka/pom.xml", *reversed([f"<kafka>{version}<" for version in MOVES["kafka"]]))
+            _replace(images / "kafka/pom.xml", *reversed([f"<debezium>{version}.Final<" for version in DEBEZIUM]))
+            _replace(self.lock, *reversed([f"debezium: {version}" for version in DEBEZIUM]))
+            registry = images / "schema-registry"
+            _replace(registry / "pom.xml", *reversed([f"<version>{v}<" for v in MOVES["schema-registry"]]))
+            maven.jars(registry, fetch=_registry_alone)
+            module = self.folder / "local/toolchain/objectstore"
+            _replace(module / "go.mod", *reversed([f"versitygw v{version} " for version in MOVES["object-store"]]))
+            with (module / "go.sum").open("a") as sums:
+                sums.write(_pins("object-store").read_text())
+
+    def up(self) -> None:
+        """Make it so."""
+        self.forge("up", "-s", STACK)
+
+
+def _pins(image: str) -> Path:
+    return Path(__file__).with_name("older") / f"{image}-{MOVES[image][0]}.lock"
+
+
+def _registry_alone(folder: Path, output: Path) -> dict[str, maven.Artifact]:
+    """The one file of the registry, without the POMs that it came from: not every repository has this version's."""
+    (locked,) = maven.read_lock(folder)
+    what = f"-Dartifact={locked.group}:{locked.name}:{locked.version}:tar.gz:all"
+    command = ["mvn", "-q", "-B", "dependency:copy", what, f"-DoutputDirectory={output}"]
+    subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    (file,) = output.iterdir()
+    file.chmod(0o644)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return {file.name: dataclasses.replace(locked, file=file.name, sha256=digest)}
+
+
+def _replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1, f"{file} has {old!r} {text.count(old)} times"
+    file.write_text(text.replace(old, new))
+
+
+def configuration() -> dict[str, Any]:
+    """The smallest environment with servers that keep data, and three brokers."""
+    small = {"cpu": "20m", "memory": "192Mi"}
+    return {
+        "environment": "local",
+        "owner": "the drill",
+        "cluster": {"kind": "local", "namespace": NAMESPACE},
+        "images": {"source": "local-build"},
+        "gateway": {"hosts": ["localhost"], "port": 8448, "resources": small},
+        "models": [{"name": "demo", "resources": small}],
+        "services": {"router": {"resources": small}},
+        "data": {
+            "destroyData": True,
+            "nats": {"replicas": 1, "storage": "256Mi", "resources": {"cpu": "20m", "memory": "64Mi"}},
+            "kafka": {
+                "replicas": 3,
+                "storage": "512Mi",
+                "partitions": 3,
+                "resources": {"cpu": "50m", "memory": "640Mi"},
+            },
+            "postgres": {"storage": "512Mi", "resources": {"cpu": "50m", "memory": "192Mi"}},
+            "objectStore": {"storage": "512Mi", "resources": {"cpu": "20m", "memory": "128Mi"}},
+            "schemaRegistry": {"resources": {"cpu": "50m", "memory": "640Mi"}},
+            "changeDataCapture": {"resources": {"cpu": "50m", "memory": "640Mi"}},
+            "cache": {"persistence": "always", "storage": "128Mi", "resources": {"cpu": "20m", "memory": "64Mi"}},
+        },
+    }
