@@ -236,7 +236,7 @@ def rows():
 """
 
 
-def test_a_dropped_table_comes_back_by_going_back_to_the_second_before(data: DataClient, unique_name: str) -> None:
+def test_a_dropped_database_comes_back_by_going_back_to_the_second_before(data: DataClient, unique_name: str) -> None:
     made = data.run(
         ROWS
         + """
@@ -252,9 +252,10 @@ print(json.dumps([rows(), moment]))
     time.sleep(1.5)  # the moment is past, and what follows is after it
     data.run(
         """
-with postgres("audit") as connection:
-    connection.execute(f'DROP TABLE "{run}"')
-    connection.execute(f'CREATE TABLE "{run}_later" (n int)')
+with postgres("user") as connection: connection.execute(f'CREATE TABLE "{run}_later" (n int)')
+with postgres("postgres", port=5432) as connection:
+    connection.execute("DROP DATABASE audit WITH (FORCE)")
+    assert connection.execute("SELECT 1 FROM pg_database WHERE datname = 'audit'").fetchone() is None
 print(json.dumps(True))
 """,
         run=unique_name,
@@ -266,9 +267,9 @@ print(json.dumps(True))
         + """
 import psycopg
 found = until(rows, 30, (psycopg.OperationalError,))
-with postgres("audit") as connection:
+with postgres("audit") as connection: connection.execute(f'DROP TABLE "{run}"')
+with postgres("user") as connection:
     later = connection.execute("SELECT to_regclass(%s)", (f'"{run}_later"',)).fetchone()[0]
-    connection.execute(f'DROP TABLE "{run}"')
 print(json.dumps([found, later]))
 """,
         run=unique_name,

@@ -279,6 +279,7 @@ def test_the_registry_keeps_every_schema_and_its_id(moved: Moved, inside: DataCl
     told = moved.loads["schemas"]
     assert inside.run(SCHEMAS_READ, 200, run=f"{moved.run}-schemas", taken=told["taken"]) == []
     assert len(told["taken"]) > 100
+    assert told["longest silence, s"] <= 60
     before, now, back = moved.schemas
     assert before and before == now == back
 

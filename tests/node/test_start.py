@@ -39,5 +39,6 @@ def test_an_interrupted_up_ends_without_a_traceback(after_s: int) -> None:
         assert process.returncode == 0, message.decode()
 
 
+@pytest.mark.timeout(1800)  # it builds every image, beside the tests that run meanwhile
 def test_up_goes_on_where_it_was_interrupted() -> None:
     assert "The platform is up" in forge("up").stdout
