@@ -213,7 +213,7 @@ TOOLS: dict[ToolName, Tool] = {
             "github.com/weaviate/weaviate/cmd/weaviate-server",
             "github.com/weaviate/weaviate",
             for_tests=True,
-            expected_s=300,
+            expected_s=200,
         ),
     )
 }
