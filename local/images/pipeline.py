@@ -96,14 +96,13 @@ def _save(index: dict[str, Built], file: Path) -> None:
 
 
 def _remember(history: dict[str, Built], built: Built) -> None:
-    """Note what was built, and drop the oldest of what there is too much of."""
+    """Note what is in use, and drop the oldest of what there is too much of."""
     place = _place(built.name, built.context_hash)
     history.pop(place, None)  # the newest is the last
     history[place] = built
     older = [place for place, one in history.items() if one.name == built.name]
     for place in older[:-KEPT]:
         del history[place]
-    _save(history, history_file())
 
 
 def _place(name: str, context_hash: str) -> str:
@@ -115,13 +114,15 @@ def build(names: Iterable[ImageName] = LOCAL, say: Say = lambda _: None, *, sign
     folder = paths.private_folder(paths.state() / "images")
     wanted = _with_parents(names)
     with FileLock(folder / "lock"):
-        index, history = read_index(), _read(history_file())
+        index = read_index()
+        history = _read(history_file()) | {_place(one.name, one.context_hash): one for one in index.values()}
         folders: dict[ImageName, Path] = {}
         for name in (n for n in IMAGES if n in wanted):
             folders[name] = folder / "contexts" / name
             index[name] = _build_one(name, folders, index, history, say, sign)
             _save(index, index_file())
             _remember(history, index[name])
+        _save(history, history_file())
         return index
 
 
@@ -151,9 +152,7 @@ def _build_one(
     content = contexts.assemble(image, folders[name])
     parents = {index[p].reference: index[p].digest for p in image.parents}
     key = contexts.combine(content, parents.values())
-    have = index.get(name)
-    if have is None or have.context_hash != key:
-        have = history.get(_place(name, key))
+    have = history.get(_place(name, key))
     if have is None or not in_registry(have):
         say(f"building {name}")
         builder = engine.choose()

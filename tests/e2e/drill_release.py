@@ -41,23 +41,24 @@ class Release(Checkout):
             yaml.safe_dump({"config": {"cogniforge:platform": configuration()}})
         )
         if older:
-            images = self.folder / "service_images"
-            for image, (before, now) in MOVES.items():
-                _replace(self.lock, f"{image}: {{version: {now},", f"{image}: {{version: {before},")
-            for image in ("nats", "postgres"):
-                shutil.copy(_pins(image), images / image / "requirements.lock")
-            for image in ("kafka", "schema-registry"):
-                shutil.copy(_pins(image), images / image / "jars.lock")
-            _replace(images / "kafka/pom.xml", *reversed([f"<kafka>{version}<" for version in MOVES["kafka"]]))
-            _replace(images / "kafka/pom.xml", *reversed([f"<debezium>{version}.Final<" for version in DEBEZIUM]))
-            _replace(self.lock, *reversed([f"debezium: {version}" for version in DEBEZIUM]))
-            registry = images / "schema-registry"
-            _replace(registry / "pom.xml", *reversed([f"<version>{v}<" for v in MOVES["schema-registry"]]))
-            maven.jars(registry, fetch=_registry_alone)
-            module = self.folder / "local/toolchain/objectstore"
-            _replace(module / "go.mod", *reversed([f"versitygw v{version} " for version in MOVES["object-store"]]))
-            with (module / "go.sum").open("a") as sums:
-                sums.write(_pins("object-store").read_text())
+            self._pin_older()
+
+    def _pin_older(self) -> None:
+        images, module = self.folder / "service_images", self.folder / "local/toolchain/objectstore"
+        for image, move in MOVES.items():
+            _older(self.lock, f"{image}: {{version: %s,", move)
+        for image in ("nats", "postgres"):
+            shutil.copy(_pins(image), images / image / "requirements.lock")
+        for image in ("kafka", "schema-registry"):
+            shutil.copy(_pins(image), images / image / "jars.lock")
+        _older(images / "kafka/pom.xml", "<kafka>%s<", MOVES["kafka"])
+        _older(images / "kafka/pom.xml", "<debezium>%s.Final<", DEBEZIUM)
+        _older(self.lock, "debezium: %s", DEBEZIUM)
+        _older(images / "schema-registry/pom.xml", "<version>%s<", MOVES["schema-registry"])
+        maven.jars(images / "schema-registry", fetch=_registry_alone)
+        _older(module / "go.mod", "versitygw v%s ", MOVES["object-store"])
+        with (module / "go.sum").open("a") as sums:
+            sums.write(_pins("object-store").read_text())
 
     def up(self) -> None:
         """Make it so."""
@@ -80,10 +81,12 @@ def _registry_alone(folder: Path, output: Path) -> dict[str, maven.Artifact]:
     return {file.name: dataclasses.replace(locked, file=file.name, sha256=digest)}
 
 
-def _replace(file: Path, old: str, new: str) -> None:
+def _older(file: Path, words: str, move: tuple[str, str]) -> None:
+    """The version before in place of the present one, which is there once."""
+    before, now = (words % version for version in move)
     text = file.read_text()
-    assert text.count(old) == 1, f"{file} has {old!r} {text.count(old)} times"
-    file.write_text(text.replace(old, new))
+    assert text.count(now) == 1, f"{file} has {now!r} {text.count(now)} times"
+    file.write_text(text.replace(now, before))
 
 
 def configuration() -> dict[str, Any]:

@@ -130,7 +130,7 @@ def test_what_is_deleted_or_written_over_is_found_no_more(using: Any, name: str)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_passages_are_moved_whose_number_is_more_than_a_page(using: Any, name: str) -> None:
+def test_all_passages_are_read_and_deleted_however_many_there_are(using: Any, name: str) -> None:
     many = [Point(f"p{n:04}", "a", "s", f"d{n % 7}", n, f"number {n}", AXES[n % 4], ALL, {"n": n}) for n in range(1203)]
 
     async def work(engine: Any) -> None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
-import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
 from service_images.conftest import free_port
+from service_images.serving import served
 
 STARTS_S = 60
 
@@ -55,34 +51,7 @@ def running(folder: Path) -> Iterator[WeaviateServer]:
             )
         },
     }
-    program = builder.resolve(ToolName.WEAVIATE)
-    log = folder / "log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [program, "--host", "127.0.0.1", "--port", str(port), "--scheme", "http"],
-            env={**os.environ, **own},
-            cwd=folder,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        server = WeaviateServer(f"http://127.0.0.1:{port}", key)
-        deadline = time.monotonic() + STARTS_S
-        while not _ready(server):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
-            time.sleep(0.1)
+    server = WeaviateServer(f"http://127.0.0.1:{port}", key)
+    command = [builder.resolve(ToolName.WEAVIATE), "--host", "127.0.0.1", "--port", str(port), "--scheme", "http"]
+    with served(command, own, f"{server.url}/v1/.well-known/ready", STARTS_S):
         yield server
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _ready(server: WeaviateServer) -> bool:
-    try:
-        return httpx.get(f"{server.url}/v1/.well-known/ready", trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False

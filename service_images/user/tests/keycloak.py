@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import html
-import os
 import re
 import secrets
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +14,7 @@ import httpx
 
 from local.toolchain import keycloak
 from service_images.conftest import free_port
+from service_images.serving import served
 
 REALM, CLIENT = "people", "cogniforge"
 STARTS_S = 180
@@ -96,38 +93,14 @@ def running(people: Sequence[Person], redirect: str) -> Iterator[Keycloak]:
     command += ["--http-host=127.0.0.1", f"--http-port={port}", "--hostname-strict=false", "--log-level=warn"]
     own = {"KC_BOOTSTRAP_ADMIN_USERNAME": "admin", "KC_BOOTSTRAP_ADMIN_PASSWORD": password}
     own |= {"KC_HTTP_MANAGEMENT_PORT": str(free_port()), "JAVA_OPTS_KC_HEAP": "-Xms64m -Xmx384m"}
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True)
-        try:
-            made = Keycloak(
-                f"http://127.0.0.1:{port}", secrets.token_urlsafe(24), password, httpx.Client(trust_env=False)
-            )
-            with made.admin:
-                _until_ready(made.url, process, log)
-                _log_in_admin(made)
-                answer = made.admin.post(f"{made.url}/admin/realms", json=_realm(made.secret, redirect), timeout=60)
-                assert answer.status_code == 201, answer.text
-                for person in people:
-                    made.add(person)
-                yield made
-        finally:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(15)
-            process.kill()
-            process.wait()
-
-
-def _until_ready(url: str, process: subprocess.Popen[bytes], log: Any) -> None:
-    deadline = time.monotonic() + STARTS_S
-    while True:
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/realms/master", trust_env=False, timeout=10).status_code == 200:
-                return
-        if process.poll() is not None or time.monotonic() > deadline:
-            log.seek(0)
-            raise AssertionError(f"Keycloak has not started: {log.read().decode()[-2000:]}")
-        time.sleep(0.2)
+    made = Keycloak(f"http://127.0.0.1:{port}", secrets.token_urlsafe(24), password, httpx.Client(trust_env=False))
+    with made.admin, served(command, own, f"{made.url}/realms/master", STARTS_S):
+        _log_in_admin(made)
+        answer = made.admin.post(f"{made.url}/admin/realms", json=_realm(made.secret, redirect), timeout=60)
+        assert answer.status_code == 201, answer.text
+        for person in people:
+            made.add(person)
+        yield made
 
 
 def _log_in_admin(made: Keycloak) -> None:

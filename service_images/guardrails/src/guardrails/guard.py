@@ -58,11 +58,14 @@ class Guard:
 
 
 def redacted(text: str, findings: list[Finding], offset: int = 0) -> str:
-    """With the name of its kind in place of each thing that has to go; `offset`: where the text begins."""
+    """With the name of its kind in place of each thing that has to go; `offset`: where the text begins.
+
+    Of what began before the text, the rest has to go.
+    """
     pieces: list[str] = []
     last = 0
     for finding in findings:
-        start, end = finding.start - offset, finding.end - offset
+        start, end = max(0, finding.start - offset), finding.end - offset
         if finding.action is Action.REDACT and start >= last:
             pieces += [text[last:start], f"<{finding.kind.upper()}>"]
             last = end

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from guardrails.guard import Finding, Guard
+from guardrails.guard import Finding, Guard, redacted
 from guardrails.policy import Action, Compiled, Direction
 
 CHUNK = 128
@@ -84,16 +84,11 @@ class Stream:
         return cut
 
     def _redacted(self, findings: list[Finding], new: list[Finding], cut: int) -> str:
-        """What goes on, with the name of its kind in place of each new thing that has to go."""
-        pieces: list[str] = []
-        place = self._place
-        for finding in findings:
-            if finding.action is Action.REDACT and finding.end > place:
-                pieces.append(self._held[place - self._place : max(0, finding.start - self._place)])
-                if finding in new:
-                    pieces.append(f"<{finding.kind.upper()}>")
-                place = finding.end
-        return "".join((*pieces, self._held[place - self._place : cut - self._place]))
+        """What goes on. Of what was told before and goes on itself, nothing more is said."""
+        known = (f.end for f in findings if f.action is Action.REDACT and (f.start, f.kind) in self._told)
+        begin = min(cut, max((self._place, *known)))
+        text = self._held[begin - self._place : cut - self._place]
+        return redacted(text, [f for f in new if f.end > begin], begin)
 
     def _go(self, findings: list[Finding], cut: int) -> None:
         """Up to here it has gone on; keep what may say something of the rest."""

@@ -1,0 +1,45 @@
+"""Servers that tests run on loopback for a while."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import httpx
+
+
+@contextlib.contextmanager
+def served(
+    command: Sequence[str | Path], own: Mapping[str, str], ready: str, starts_s: float, ends_s: float = 15
+) -> Iterator[None]:
+    """A server with environment variables of its `own`, from when it answers 200 at `ready` until the block's end.
+
+    Fails with the end of its log where it does not within `starts_s`.
+    """
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True)
+        try:
+            deadline = time.monotonic() + starts_s
+            while not _answers(ready):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    raise AssertionError(f"{command[0]} has not started: {log.read().decode()[-2000:]}")
+                time.sleep(0.1)
+            yield
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(ends_s)
+            process.kill()
+            process.wait()
+
+
+def _answers(address: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(address, trust_env=False, timeout=10).status_code == 200
+    return False
