@@ -333,14 +333,19 @@ def test_no_acknowledged_key_is_lost_when_a_cache_that_keeps_all_is_killed(
 def test_a_volume_that_would_shrink_is_refused_and_nothing_changes(
     older: Release, api: client.ApiClient, inside: DataClient
 ) -> None:
+    core: Any = client.CoreV1Api(api)
+
+    def capacity() -> str:
+        return core.read_namespaced_persistent_volume_claim("data-nats-0", NAMESPACE).status.capacity["storage"]
+
+    before = capacity()
     older.edit(STACK, lambda config: config["data"]["nats"].update(storage="128Mi"))
     refused = older.forge("up", "-s", STACK, check=False)
     older.edit(STACK, lambda config: config["data"]["nats"].update(storage="1Gi"))
     assert refused.returncode == 1 and "cannot shrink" in refused.stdout + refused.stderr
     assert "Traceback" not in refused.stderr
     assert inside.run(NATS_VERSION) == MOVES["nats"][0]
-    claim = client.CoreV1Api(api).read_namespaced_persistent_volume_claim("data-nats-0", NAMESPACE)
-    assert claim.status.capacity["storage"] == "1Gi"
+    assert capacity() == before
 
 
 def test_the_release_that_is_drilled_is_this_one() -> None:
