@@ -42,10 +42,11 @@ SERVICES: dict[str, DataIntent] = {
     for intent in (
         DataIntent(
             "router",
-            produces=("usage.recorded.v1",),
+            produces=("usage.recorded.v1", "route.changed.v1"),
             sends=("router.used",),
             hears=("router.used",),
-            follows=("router", "tenants", "budgets", "labels"),
+            keeps=("router",),
+            follows=("tenants", "budgets", "labels"),
         ),
         DataIntent("embeddings", cache=True),
         DataIntent("guardrails", produces=("guard.decided.v1",), follows=("policies", "tenants")),
@@ -72,18 +73,21 @@ SERVICES: dict[str, DataIntent] = {
             consumes=("usage.recorded.v1",),
             outbox=("invoice.issued.v1",),
             keeps=("budgets",),
+            follows=("tenants",),
         ),
         DataIntent(
             "audit",
             database=True,
             consumes=(
                 "usage.recorded.v1",
+                "route.changed.v1",
                 "guard.decided.v1",
                 "prompt.changed.v1",
                 "document.changed.v1",
                 "user.changed.v1",
                 "invoice.issued.v1",
             ),
+            follows=("tenants",),
         ),
     )
 }
@@ -100,5 +104,5 @@ def with_database() -> tuple[DataIntent, ...]:
 
 
 def key_buckets() -> tuple[str, ...]:
-    """Every key-value bucket; "router" is written by the platform itself."""
+    """Every key-value bucket."""
     return tuple(sorted({b for intent in SERVICES.values() for b in (*intent.keeps, *intent.follows)}))

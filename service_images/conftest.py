@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from psycopg import sql
 
 SOURCES = Path(__file__).resolve().parent
 sys.path[:0] = [str(SOURCES / "kit" / "src"), str(SOURCES / "postgres" / "src")]
-from kit import bus  # noqa: E402
+from kit import bus, directory  # noqa: E402
 from pgnode import layout  # noqa: E402
 
 # Pact's own library tells its makers of each run, if it may.
@@ -170,17 +171,16 @@ def postgres_class() -> type[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A server for all tests of a worker."""
-    port = free_port()
-    folder = tmp_path_factory.mktemp("postgres")
-    for parent in folder.parents:  # nobody has to reach it
-        if str(parent).startswith("/tmp/") and parent.stat().st_uid == os.geteuid():
-            parent.chmod(parent.stat().st_mode | 0o011)
-    server = PostgresServer(folder, port)
-    server.start()
-    yield server
-    server.kill()
+def postgres_server() -> Iterator[PostgresServer]:
+    """A server for all tests of a worker.
+
+    Not below pytest's own folder: each session that starts closes that to others, and the server runs as nobody.
+    """
+    with tempfile.TemporaryDirectory(prefix="cogniforge-postgres-") as folder:
+        server = PostgresServer(Path(folder), free_port())
+        server.start()
+        yield server
+        server.kill()
 
 
 @pytest.fixture
@@ -302,3 +302,18 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def unique() -> str:
     """A name that no other test uses."""
     return uuid.uuid4().hex[:12]
+
+
+@pytest.fixture
+def known_keys(nats_server: NatsServer) -> Callable[..., dict[str, Any]]:
+    """Makes keys known, each by its scopes as the tenant "acme", as User does; returns settings that follow them."""
+
+    def make(**scopes: tuple[str, ...]) -> dict[str, Any]:
+        nats_server.make_buckets("tenants")
+        entries: dict[tuple[str, ...], Any] = {("t", "acme"): {"id": "acme"}}
+        for key, allowed in scopes.items():
+            entries["k", directory.digest(key)] = {"tenant": "acme", "id": key, "scopes": allowed}
+        nats_server.put("tenants", entries)
+        return {"nats_url": nats_server.url, "tenants": True}
+
+    return make

@@ -18,12 +18,12 @@ CALLERS: dict[str, tuple[str, ...]] = {
     "guardrails": ("gateway", "router"),
     "embeddings": ("router", "retriever"),
     "retriever": ("gateway",),
-    "billing": (),
-    "audit": (),
+    "billing": ("gateway",),
+    "audit": ("gateway",),
 }
-"""Who may call each. Billing and Audit live from events; operators reach them with `forge kubectl`."""
+"""Who may call each."""
 SERVES_RPC = frozenset(("guardrails", "embeddings", "prompt", "user"))
-ASKS_FOR_KEYS = frozenset(("prompt", "guardrails", "retriever"))
+ASKS_FOR_KEYS = frozenset(("prompt", "guardrails", "retriever", "billing", "audit"))
 """Services behind the gateway that know callers by their keys, where there is the User service to tell them."""
 
 

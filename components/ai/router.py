@@ -105,7 +105,9 @@ def route_table(
         table.append({"model": EMBEDDINGS, "upstream": embeddings, "owned_by": "embeddings"})
     content: dict[str, Any] = {"routes": [*table, *(_shared(route, models, guarded) for route in routes)]}
     if key:
-        content["tenants"] = [{"id": "default", "keys": [hashlib.sha256(key.encode()).hexdigest()]}]
+        content["tenants"] = [
+            {"id": "default", "keys": [hashlib.sha256(key.encode()).hexdigest()], "operator": True},
+        ]
     return json.dumps(content, indent=2)
 
 

@@ -44,6 +44,8 @@ PREFIXES: dict[str, tuple[str, ...]] = {
     "prompt": ("/v1/prompts", "/api/public/v2/prompts"),
     "guardrails": ("/v1/moderations", "/v1/guard/"),
     "retriever": ("/v1/files", "/v1/vector_stores"),
+    "billing": ("/v1/billing/",),
+    "audit": ("/v1/audit/",),
 }
 """Paths of the services beside the router."""
 

@@ -32,11 +32,19 @@ from guardrails.policies import Policies  # noqa: E402
 from guardrails.policy import Direction  # noqa: E402
 from guardrails.telling import Decisions  # noqa: E402
 from kit import events, migrate  # noqa: E402
+from kit.bus import Bus  # noqa: E402
+from kit.settings import ServiceSettings  # noqa: E402
 from prompt.__main__ import PromptSettings  # noqa: E402
 from prompt.__main__ import create as create_prompt  # noqa: E402
 from retriever.__main__ import RetrieverSettings  # noqa: E402
 from retriever.__main__ import create as create_retriever  # noqa: E402
+from router.__main__ import create as create_router  # noqa: E402
+from router.control import Control  # noqa: E402
+from router.core import Core  # noqa: E402
+from router.live import BUCKET, LiveRoutes  # noqa: E402
 from router.metering import Metering  # noqa: E402
+from router.overrides import Overrides  # noqa: E402
+from router.routes import RouteTable  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 from user.__main__ import UserSettings  # noqa: E402
 from user.__main__ import create as create_user  # noqa: E402
@@ -71,6 +79,14 @@ EVENTS: dict[str, tuple[str, dict[str, Any]]] = {
                 "output_tokens": match.int(3),
                 "cached": match.bool(False),
             },
+        },
+    ),
+    "a changed route": (
+        "router",
+        {
+            "source": "/services/router",
+            "type": "dev.cogniforge.route.changed.v1",
+            "data": {"tenant": match.str("default"), "model": match.str("m"), "change": match.str("set")},
         },
     ),
     "a text that was redacted": (
@@ -130,8 +146,8 @@ READERS = {"billing": ("usage of an answer",), "audit": tuple(EVENTS)}
 class Rooms:
     """Services over databases of their own."""
 
-    def __init__(self, service_database: Callable[[str], dict[str, Any]], server: Any) -> None:
-        self._database, self._server = service_database, server
+    def __init__(self, service_database: Callable[[str], dict[str, Any]], server: Any, nats: Any) -> None:
+        self._database, self._server, self.nats = service_database, server, nats
 
     def client(self, name: str, settings: type[Any], create: Callable[[Any], Any], **more: Any) -> TestClient:
         """A service, whose outbox is kept if it has one."""
@@ -151,17 +167,17 @@ class Rooms:
 
 
 @pytest.fixture
-def rooms(service_database: Callable[[str], dict[str, Any]], postgres_server: Any) -> Rooms:
-    return Rooms(service_database, postgres_server)
+def rooms(service_database: Callable[[str], dict[str, Any]], postgres_server: Any, nats_server: Any) -> Rooms:
+    return Rooms(service_database, postgres_server, nats_server)
 
 
 def take(rooms: Rooms, reader: str) -> Iterator[Callable[[str | bytes | None, Any], None]]:
     """The reader itself takes each event, as it does from Kafka."""
     if reader == "billing":
-        client, path, done = rooms.client("billing", BillingSettings, create_billing), "/v1/usage", 200
+        client, path, done = rooms.client("billing", BillingSettings, create_billing), "/v1/billing/usage", 200
     else:
         secrets = {"signing_secret": "sign", "sealing_secret": "seal"}
-        client, path, done = rooms.client("audit", AuditSettings, create_audit, **secrets), "/v1/events", 201
+        client, path, done = rooms.client("audit", AuditSettings, create_audit, **secrets), "/v1/audit/events", 201
     with client:
 
         def handler(body: str | bytes | None, _: Any) -> None:
@@ -193,10 +209,25 @@ def tell_usage(_: Rooms) -> dict[str, Any]:
     router.core.metering = metering = Metering({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
     try:
         assert router.ask().status_code == 200
-        return json.loads(metering._waiting[0][1])
+        return json.loads(metering._waiting[0][2])
     finally:
         router.stop()
         target.stop()
+
+
+def tell_route(rooms: Rooms) -> dict[str, Any]:
+    """An operator puts another route in a model's place."""
+    rooms.nats.make_buckets(BUCKET)
+    route = {"model": "m", "upstream": "http://127.0.0.1:1"}
+    core = Core(RouteTable.model_validate({"routes": [route]}))
+    core.metering = metering = Metering({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
+    overrides = Overrides(core.table, core.reload)
+    live = LiveRoutes(rooms.nats.url, core, overrides, overrides.rebase)
+    control = Control(core, overrides, live, Bus(ServiceSettings(name="router", nats_url=rooms.nats.url)))
+    with TestClient(create_router(core, live, control=control)) as client:
+        answer = client.put("/v1/admin/routes/m", json={"route": {**route, "attempts": 2}})
+        assert answer.status_code == httpx.codes.OK, answer.text
+    return json.loads(metering._waiting[0][2])
 
 
 def tell_decision(_: Rooms) -> dict[str, Any]:
@@ -257,14 +288,15 @@ def tell_invoice(rooms: Rooms) -> dict[str, Any]:
     """The operator issues a month's invoice."""
     with rooms.client("billing", BillingSettings, create_billing) as client:
         price = {"tenant": "", "model": "*", "kind": "input", "usd": "2", "begins": "2026-01-01T00:00:00Z"}
-        assert client.post("/v1/prices", json=price).status_code == 201
-        answer = client.post("/v1/tenants/acme/invoices/2026-01")
+        assert client.post("/v1/billing/prices", json=price).status_code == 201
+        answer = client.post("/v1/billing/tenants/acme/invoices/2026-01")
         assert answer.status_code == httpx.codes.CREATED, answer.text
     return rooms.told("billing", "invoice.issued.v1")
 
 
 TELLERS: dict[str, Callable[[Rooms], dict[str, Any]]] = {
     "usage of an answer": tell_usage,
+    "a changed route": tell_route,
     "a text that was redacted": tell_decision,
     "a new version of a prompt": tell_prompt,
     "a new tenant": tell_tenant,

@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -60,6 +61,33 @@ def connected(outputs: dict[str, Any]) -> OpenAI:
 @pytest.fixture(scope="session")
 def openai_client(outputs: dict[str, Any]) -> OpenAI:
     return connected(outputs)
+
+
+def client_of(url: str, key: str) -> httpx.Client:
+    """As a program with this key."""
+    authority = str(local_environment.authority_file())
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx.Client(base_url=url, verify=authority, trust_env=False, headers=headers, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def operator() -> Iterator[httpx.Client]:
+    """Who runs the environment, at its gateway."""
+    base = connected(stack.outputs("local"))
+    with client_of(str(base.base_url).removesuffix("/v1/"), base.api_key) as client:
+        yield client
+
+
+T = TypeVar("T")
+
+
+def until(found: Callable[[], T | None], seconds: float) -> T:
+    """What is found in the end. Fails where nothing is within the time."""
+    deadline = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.2)
+    return value
 
 
 @pytest.fixture(scope="session")

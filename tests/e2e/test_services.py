@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import secrets
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +18,12 @@ import openai
 import pytest
 
 from cli import local_environment, stack
-from tests.e2e.conftest import connected
-from tests.e2e.data_client import DataClient
+from tests.e2e.conftest import client_of, connected, until
 
 pytestmark = pytest.mark.e2e
 WITHIN_S = 1.0
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "tenants.md"
+GUIDES = Path(__file__).resolve().parents[2] / "docs" / "how-to"
 SECRET = "AKIAIOSFODNN7EXAMPLE"
-
-
-def client_of(url: str, key: str) -> httpx.Client:
-    """As a program with this key."""
-    authority = str(local_environment.authority_file())
-    return httpx.Client(
-        base_url=url, verify=authority, trust_env=False, headers={"authorization": f"Bearer {key}"}, timeout=60
-    )
 
 
 class Tenant:
@@ -181,7 +174,7 @@ def test_the_guide_to_tenants_works_as_it_is_written(tmp_path: Path) -> None:
         "ca": str(local_environment.authority_file()),
         "manual": str(manual),
     }
-    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (GUIDES / "tenants.md").read_text(), re.DOTALL)
     assert len(blocks) == 6
     with client_of(known["url"], known["key"]) as operator:
         operator.delete("/v1/tenants/search-team")
@@ -197,61 +190,85 @@ def test_the_guide_to_tenants_works_as_it_is_written(tmp_path: Path) -> None:
         assert operator.get("/v1/tenants/search-team").status_code == 404
 
 
-AUDITED = """
-import httpx
-http = httpx.Client(trust_env=False, timeout=10)
-def entries():
-    after, found = -1, []
-    while after is not None:
-        page = http.get("http://audit:8080/v1/events", params={"tenant": tenant, "after": after, "limit": 1000}).json()
-        found += page["entries"]
-        after = page["next"]
-    return found
-def there():
-    types = {e["type"].removeprefix("dev.cogniforge.") for e in entries() if not trace or trace in e["trace"]}
-    return sorted(types) if set(wanted) <= types else None
-print(json.dumps(until(there, 90)))
-"""
+def audited(operator: httpx.Client, tenant: str, wanted: set[str], trace: str = "") -> set[str]:
+    """The types of a tenant's entries in the audit log, once those that are wanted are there."""
+
+    def types() -> set[str] | None:
+        after, found = -1, set[str]()
+        while after is not None:
+            query = {"tenant": tenant, "after": after, "limit": 1000}
+            page = operator.get("/v1/audit/events", params=query).raise_for_status().json()
+            found |= {e["type"].removeprefix("dev.cogniforge.") for e in page["entries"] if trace in e["trace"]}
+            after = page["next"]
+        return found if wanted <= found else None
+
+    return until(types, 90)
 
 
-def test_each_step_of_a_request_is_in_the_audit_log_under_its_trace(tenant: Tenant, data: DataClient) -> None:
+def test_each_step_of_a_request_is_in_the_audit_log_under_its_trace(tenant: Tenant) -> None:
     trace = secrets.token_hex(16)
     tenant.ask(f"use {SECRET}", extra_headers={"traceparent": f"00-{trace}-{secrets.token_hex(8)}-01"})
-    wanted = ["guard.decided.v1", "usage.recorded.v1"]
-    assert data.run(AUDITED, tenant=tenant.name, trace=trace, wanted=wanted) == wanted
+    wanted = {"guard.decided.v1", "usage.recorded.v1"}
+    assert audited(tenant.operator, tenant.name, wanted, trace) == wanted
 
 
-def test_changes_of_tenants_prompts_and_documents_are_in_the_audit_log(tenant: Tenant, data: DataClient) -> None:
-    wanted = ["document.changed.v1", "prompt.changed.v1", "user.changed.v1"]
-    assert set(wanted) <= set(data.run(AUDITED, tenant=tenant.name, trace="", wanted=wanted))
+def test_changes_of_tenants_prompts_and_documents_are_in_the_audit_log(tenant: Tenant) -> None:
+    assert audited(tenant.operator, tenant.name, {"document.changed.v1", "prompt.changed.v1", "user.changed.v1"})
 
 
-def test_a_budget_that_is_used_up_stops_requests(tenant: Tenant, data: DataClient) -> None:
-    script = """
-import httpx
-http = httpx.Client(trust_env=False, timeout=10)
-for kind in ("input", "output"):
-    price = {"tenant": tenant, "model": "*", "kind": kind, "usd": "1000000", "begins": "2026-01-01T00:00:00Z"}
-    assert http.post("http://billing:8080/v1/prices", json=price).status_code in (201, 409)
-http.put(f"http://billing:8080/v1/tenants/{tenant}/budget", json={"usd": usd}).raise_for_status()
-print(json.dumps(True))
-"""
-    assert data.run(script, tenant=tenant.name, usd="0.5")
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            tenant.ask()
-        except openai.RateLimitError as error:
-            assert error.code == "insufficient_quota"
-            break
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert data.run(script, tenant=tenant.name, usd="999999999")
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            tenant.ask()
-            break
-        except openai.RateLimitError:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+def refused(tenant: Tenant) -> str | None:
+    """Why the tenant's requests are, if they are."""
+    try:
+        tenant.ask()
+    except openai.RateLimitError as error:
+        return error.code
+    return None
+
+
+def test_a_budget_that_is_used_up_stops_requests(tenant: Tenant) -> None:
+    for kind in ("input", "output"):
+        price = {"tenant": tenant.name, "model": "*", "kind": kind, "usd": "1000000", "begins": "2026-01-01T00:00:00Z"}
+        assert tenant.operator.post("/v1/billing/prices", json=price).status_code in (201, 409)
+    budget = f"/v1/billing/tenants/{tenant.name}/budget"
+    tenant.operator.put(budget, json={"usd": "0.5"}).raise_for_status()
+    assert until(lambda: refused(tenant), 30) == "insufficient_quota"
+    tenant.operator.put(budget, json={"usd": "999999999"}).raise_for_status()
+    assert until(lambda: refused(tenant) is None, 10)
+
+
+def test_a_tenant_sees_what_it_owes_and_nothing_of_others(tenant: Tenant) -> None:
+    month = datetime.now(UTC).strftime("%Y-%m")
+    invoice = "/v1/billing/tenants/{}/invoices/" + month
+    assert tenant.http.get(invoice.format(tenant.name)).json()["tenant"] == tenant.name
+    assert tenant.http.get(invoice.format("default")).status_code == 404
+    assert tenant.http.get("/v1/audit/events", params={"tenant": "default"}).status_code == 404
+
+
+def test_only_operators_change_routes(tenant: Tenant) -> None:
+    assert tenant.operator.get("/v1/admin/routes").status_code == 200
+    for method, path in (("GET", "routes"), ("DELETE", "routes/demo"), ("POST", "cache/clear")):
+        assert tenant.http.request(method, f"/v1/admin/{path}").status_code == 403
+
+
+def run_guide(name: str, **known: Any) -> dict[str, Any]:
+    """Run a page of the documentation, as it is; returns what it has made."""
+    base = connected(stack.outputs("local"))
+    url, authority = str(base.base_url).removesuffix("/v1/"), str(local_environment.authority_file())
+    known |= {"url": url, "key": base.api_key, "ca": authority}
+    blocks = re.findall(r"```python\n(.*?)```", (GUIDES / name).read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, known)
+    return known
+
+
+def test_the_guide_to_routes_works_as_it_is_written(tenant: Tenant) -> None:
+    run_guide("routes.md")
+    assert "chat" not in {route["model"] for route in tenant.operator.get("/v1/admin/routes").json()["data"]}
+    assert "route.changed.v1" in audited(tenant.operator, "default", {"route.changed.v1"})
+
+
+def test_the_guide_to_costs_works_as_it_is_written(tenant: Tenant, tmp_path: Path) -> None:
+    made = run_guide("costs.md", team=tenant.name, their_key=tenant.key, export=tmp_path / "export.jsonl")
+    assert made["invoice"]["tenant"] == tenant.name
+    assert json.loads(made["export"].read_text().splitlines()[1])["event"]["tenant"] == tenant.name

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
+from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 
-from cli import stack
-from tests.e2e.conftest import connected
-from tests.e2e.data_client import DataClient
+from cli import local_environment, stack
+from tests.e2e.conftest import FORGE, connected, until
 
 pytestmark = pytest.mark.e2e
-ASK = """
-import httpx
-http = httpx.Client(trust_env=False, timeout=10)
-def get(service, path, **query):
-    return http.get(f"http://{service}:8080{path}", params=query).raise_for_status().json()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -35,63 +31,62 @@ def asked() -> tuple[str, str, Any]:
     return trace, user, answer.usage
 
 
-def test_what_an_answer_took_is_metered(data: DataClient, asked: tuple[str, str, Any]) -> None:
+@pytest.mark.parametrize("field", ["input_tokens", "output_tokens"])
+def test_what_an_answer_took_is_metered(operator: httpx.Client, asked: tuple[str, str, Any], field: str) -> None:
     _, user, usage = asked
-    script = """
-def metered():
-    found = get("billing", "/v1/meters", tenant="default", aggregation="SUM", field=field, group="user",
-                begin="2026-01-01T00:00:00Z", end="2100-01-01T00:00:00Z")["values"]
-    return next((v["value"] for v in found if v["group"] == user), None)
-print(json.dumps(until(metered, 60)))
-"""
-    assert data.run(ASK + script, field="input_tokens", user=user) == usage.prompt_tokens
-    assert data.run(ASK + script, field="output_tokens", user=user) == usage.completion_tokens
+    span = {"begin": "2026-01-01T00:00:00Z", "end": "2100-01-01T00:00:00Z"}
+    query = {"tenant": "default", "aggregation": "SUM", "field": field, "group": "user", **span}
+
+    def metered() -> float | None:
+        values = operator.get("/v1/billing/meters", params=query).raise_for_status().json()["values"]
+        return next((v["value"] for v in values if v["group"] == user), None)
+
+    took = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
+    assert until(metered, 60) == took[field]
 
 
-def test_usage_is_a_line_of_the_invoice(data: DataClient, asked: tuple[str, str, Any]) -> None:
-    found = data.run(
-        ASK
-        + """
-from datetime import datetime, timezone
-month = datetime.now(timezone.utc).strftime("%Y-%m")
-price = {"model": "demo", "kind": "input", "usd": "3", "begins": "2026-01-01T00:00:00Z"}
-assert http.post("http://billing:8080/v1/prices", json=price).status_code in (201, 409)
-def line():
-    bill = get("billing", f"/v1/tenants/default/invoices/{month}")
-    return next((l for l in bill["lines"] if l["model"] == "demo" and l["kind"] == "input"), None)
-print(json.dumps(until(line, 30)))
-"""
-    )
+def test_usage_is_a_line_of_the_invoice(operator: httpx.Client, asked: tuple[str, str, Any]) -> None:
+    price = {"model": "demo", "kind": "input", "usd": "3", "begins": "2026-01-01T00:00:00Z"}
+    assert operator.post("/v1/billing/prices", json=price).status_code in (201, 409)
+    path = f"/v1/billing/tenants/default/invoices/{datetime.now(UTC):%Y-%m}"
+
+    def line() -> Any:
+        lines = operator.get(path).raise_for_status().json()["lines"]
+        return next((entry for entry in lines if entry["model"] == "demo" and entry["kind"] == "input"), None)
+
+    found = until(line, 30)
     assert found["quantity"] >= asked[2].prompt_tokens
     assert found["unit_usd"] == "3"
 
 
-def test_the_request_is_in_the_audit_log_under_its_trace(data: DataClient, asked: tuple[str, str, Any]) -> None:
+def test_the_request_is_in_the_audit_log_under_its_trace(operator: httpx.Client, asked: tuple[str, str, Any]) -> None:
     trace, user, _ = asked
-    entry = data.run(
-        ASK
-        + """
-def entry():
-    after = -1
-    while after is not None:
-        page = get("audit", "/v1/events", tenant="default", after=after, limit=1000)
-        for e in page["entries"]:
-            if trace in e["trace"]: return e
-        after = page["next"]
-print(json.dumps(until(entry, 60)))
-""",
-        trace=trace,
-    )
-    assert entry["type"] == "dev.cogniforge.usage.recorded.v1"
-    assert entry["data"]["user"] == user
+
+    def entry() -> Any:
+        after = -1
+        while after is not None:
+            query = {"tenant": "default", "after": after, "limit": 1000}
+            page = operator.get("/v1/audit/events", params=query).raise_for_status().json()
+            if found := next((e for e in page["entries"] if trace in e["trace"]), None):
+                return found
+            after = page["next"]
+        return None
+
+    found = until(entry, 60)
+    assert found["type"] == "dev.cogniforge.usage.recorded.v1"
+    assert found["data"]["user"] == user
 
 
-def test_a_copy_of_the_log_is_verified_offline(data: DataClient, asked: tuple[str, str, Any]) -> None:
-    script = (
-        "rm -rf /tmp/log && python3 -m audit download http://127.0.0.1:8080 /tmp/log && "
-        "python3 -c 'import urllib.request as u; "
-        'print(u.urlopen("http://127.0.0.1:8080/key").read().decode())\' > /tmp/log.key && '
-        "python3 -m audit verify /tmp/log /tmp/log.key"
-    )
-    result = data.kubectl("exec", "deployment/audit", "--", "sh", "-c", script)
-    assert "entries are as they were written" in result.stdout, result.stdout + result.stderr
+def test_a_copy_of_the_log_is_verified_offline(asked: tuple[str, str, Any]) -> None:
+    """As the page about data says."""
+
+    def audit(*arguments: str, stdin: str = "") -> str:
+        command = [str(FORGE), "kubectl", "-n", "cogniforge", "exec", "-i", "deployment/audit", "--", *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, input=stdin)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    audit("rm", "-rf", "/tmp/log")
+    key = local_environment.key_file().read_text()
+    audit("python3", "-m", "audit", "download", "http://127.0.0.1:8080/v1/audit", "/tmp/log", stdin=key)
+    assert "entries are as they were written" in audit("python3", "-m", "audit", "verify", "/tmp/log", "/tmp/log.key")

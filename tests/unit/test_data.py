@@ -56,7 +56,7 @@ def test_a_topic_has_one_writer() -> None:
 def test_a_key_bucket_has_one_writer() -> None:
     written = [bucket for intent in SERVICES.values() for bucket in intent.keeps]
     assert len(written) == len(set(written))
-    assert set(key_buckets()) - set(written) == {"router"}
+    assert set(key_buckets()) == set(written)
 
 
 def test_servers_of_nats_know_one_another() -> None:

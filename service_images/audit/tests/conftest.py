@@ -36,7 +36,7 @@ def write(audit: httpx.Client) -> Callable[..., list[int]]:
     """Writes events; returns their numbers."""
 
     def put(*events: dict[str, Any]) -> list[int]:
-        answer = audit.post("/v1/events", json=list(events))
+        answer = audit.post("/v1/audit/events", json=list(events))
         assert answer.status_code == 201, answer.text
         return answer.json()["numbers"]
 

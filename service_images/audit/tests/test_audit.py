@@ -25,7 +25,7 @@ Write = Callable[..., list[int]]
 
 def test_what_was_written_is_found_with_what_it_tells(audit: httpx.Client, write: Write) -> None:
     write(event(data={"tenant": "acme", "kind": "user", "change": "created", "after": {"name": "Ada"}}))
-    found = audit.get("/v1/events", params={"tenant": "acme"}).json()
+    found = audit.get("/v1/audit/events", params={"tenant": "acme"}).json()
     assert [e["data"]["after"] for e in found["entries"]] == [{"name": "Ada"}]
     assert found["next"] is None
 
@@ -39,14 +39,14 @@ def test_the_same_event_again_keeps_its_number(audit: httpx.Client, write: Write
 def test_an_event_twice_in_one_batch_is_written_once(audit: httpx.Client, write: Write) -> None:
     one = event()
     assert write(one, one) == [0, 0]
-    assert note.parse(audit.get("/checkpoint").text.split("\n\n")[0] + "\n").size == 1
+    assert note.parse(audit.get("/v1/audit/checkpoint").text.split("\n\n")[0] + "\n").size == 1
 
 
 def test_pages_follow_one_another(audit: httpx.Client, write: Write) -> None:
     write(*(event() for _ in range(5)))
     seen, after = [], -1
     while after is not None:
-        page = audit.get("/v1/events", params={"tenant": "acme", "after": after, "limit": 2}).json()
+        page = audit.get("/v1/audit/events", params={"tenant": "acme", "after": after, "limit": 2}).json()
         seen += [e["number"] for e in page["entries"]]
         after = page["next"]
     assert seen == [0, 1, 2, 3, 4]
@@ -54,12 +54,12 @@ def test_pages_follow_one_another(audit: httpx.Client, write: Write) -> None:
 
 def test_a_tenant_is_shown_its_own_events_only(audit: httpx.Client, write: Write) -> None:
     write(event("acme"), event("other"))
-    assert len(audit.get("/v1/events", params={"tenant": "other"}).json()["entries"]) == 1
+    assert len(audit.get("/v1/audit/events", params={"tenant": "other"}).json()["entries"]) == 1
 
 
 def test_checkpoints_are_signed(audit: httpx.Client, write: Write) -> None:
     write(event())
-    key, text = audit.get("/key").text, audit.get("/checkpoint").text
+    key, text = audit.get("/v1/audit/key").text, audit.get("/v1/audit/checkpoint").text
     assert note.verify(text, key).size == 1
     with pytest.raises(note.NoteError, match="the signature is wrong"):
         note.verify(text.replace("\n1\n", "\n2\n"), key)
@@ -68,9 +68,9 @@ def test_checkpoints_are_signed(audit: httpx.Client, write: Write) -> None:
 def test_an_entry_is_proven_by_its_checkpoint(audit: httpx.Client, write: Write) -> None:
     write(*(event() for _ in range(300)))
     write(*(event() for _ in range(300)))
-    key = audit.get("/key").text
+    key = audit.get("/v1/audit/key").text
     for number in (0, 255, 256, 299, 300, 599):
-        answer = audit.get(f"/v1/events/{number}/proof").json()
+        answer = audit.get(f"/v1/audit/events/{number}/proof").json()
         checkpoint = note.verify(answer["checkpoint"], key)
         entry = tiles.unbundle(audit.get(_bundle(number, 600)).content)[number % 256]
         proof = [bytes.fromhex(h) for h in answer["hashes"]]
@@ -79,18 +79,18 @@ def test_an_entry_is_proven_by_its_checkpoint(audit: httpx.Client, write: Write)
 
 def _bundle(number: int, size: int) -> str:
     tile, width = number // 256, min(256, size - number // 256 * 256)
-    return f"/tile/entries/{tiles.path_of(tile)}" + ("" if width == 256 else f".p/{width}")
+    return f"/v1/audit/tile/entries/{tiles.path_of(tile)}" + ("" if width == 256 else f".p/{width}")
 
 
 def test_the_log_is_proven_to_have_grown_only(audit: httpx.Client, write: Write) -> None:
-    key = audit.get("/key").text
+    key = audit.get("/v1/audit/key").text
     notes = {}
     for count in (3, 254, 300):
         write(*(event() for _ in range(count)))
-        found = note.verify(audit.get("/checkpoint").text, key)
+        found = note.verify(audit.get("/v1/audit/checkpoint").text, key)
         notes[found.size] = found.root
     for old in (3, 257):
-        answer = audit.get("/v1/consistency", params={"old": old, "new": 557}).json()
+        answer = audit.get("/v1/audit/consistency", params={"old": old, "new": 557}).json()
         proof = [bytes.fromhex(h) for h in answer["hashes"]]
         assert merkle.verify_consistency(old, 557, proof, notes[old], notes[557])
 
@@ -104,38 +104,39 @@ def test_how_something_was_at_a_time(audit: httpx.Client, write: Write) -> None:
     expected = {0: None, 2: {"name": "Ada", "role": "user"}, 4: {"name": "Ada", "role": "admin"}, 6: None}
     for hour, wanted in expected.items():
         query = {"tenant": "acme", "subject": "user/1", "at": f"2026-11-24T{hour:02d}:00:00Z"}
-        assert audit.get("/v1/state", params=query).json()["state"] == wanted
+        assert audit.get("/v1/audit/state", params=query).json()["state"] == wanted
 
 
 def test_what_a_shredded_tenant_did_is_lost_and_the_log_holds(
     audit: httpx.Client, write: Write, tmp_path: Path
 ) -> None:
     write(event("gone", data={"tenant": "gone", "secret": "unforgettable"}), event("stays"))
-    assert audit.post("/v1/tenants/gone/shred").json() == {"shredded": True}
-    shown = audit.get("/v1/events", params={"tenant": "gone"}).json()["entries"][0]
+    assert audit.post("/v1/audit/tenants/gone/shred").json() == {"shredded": True}
+    shown = audit.get("/v1/audit/events", params={"tenant": "gone"}).json()["entries"][0]
     assert shown["shredded"] is True
     assert "unforgettable" not in json.dumps(shown)
-    assert "data" in audit.get("/v1/events", params={"tenant": "stays"}).json()["entries"][0]
-    assert verify.folder(_copy(audit, tmp_path, 2), audit.get("/key").text) == 2
-    assert audit.post("/v1/tenants/gone/shred").status_code == 404
+    assert "data" in audit.get("/v1/audit/events", params={"tenant": "stays"}).json()["entries"][0]
+    assert verify.folder(_copy(audit, tmp_path, 2), audit.get("/v1/audit/key").text) == 2
+    assert audit.post("/v1/audit/tenants/gone/shred").status_code == 404
     write(event("gone", data={"tenant": "gone", "secret": "later"}))
-    assert "later" not in audit.get("/v1/events", params={"tenant": "gone"}).text
+    assert "later" not in audit.get("/v1/audit/events", params={"tenant": "gone"}).text
 
 
 def _copy(audit: httpx.Client, folder: Path, size: int) -> Path:
     for number in range(0, size, 256):
         for kind in ("entries", "0"):
             path = _bundle(number, size).replace("entries", kind)
-            (folder / path[1:]).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path[1:]).write_bytes(audit.get(path).content)
-    (folder / "checkpoint").write_text(audit.get("/checkpoint").text)
+            place = folder / path.removeprefix("/v1/audit/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(audit.get(path).content)
+    (folder / "checkpoint").write_text(audit.get("/v1/audit/checkpoint").text)
     return folder
 
 
 @pytest.mark.parametrize("place", [0, 100, 5000, -1])
 def test_one_flipped_bit_is_found(audit: httpx.Client, write: Write, tmp_path: Path, place: int) -> None:
     write(*(event() for _ in range(300)))
-    folder, key = _copy(audit, tmp_path, 300), audit.get("/key").text
+    folder, key = _copy(audit, tmp_path, 300), audit.get("/v1/audit/key").text
     assert verify.folder(folder, key) == 300
     for file in (p for p in folder.rglob("*") if p.is_file()):
         content = bytearray(file.read_bytes())
@@ -149,8 +150,8 @@ def test_one_flipped_bit_is_found(audit: httpx.Client, write: Write, tmp_path: P
 
 def test_an_export_is_verified_without_the_service(audit: httpx.Client, write: Write, tmp_path: Path) -> None:
     write(*(event("acme") for _ in range(3)), event("other"))
-    content = audit.get("/v1/tenants/acme/export").text
-    key = audit.get("/key").text
+    content = audit.get("/v1/audit/tenants/acme/export").text
+    key = audit.get("/v1/audit/key").text
     assert verify.export(content, key) == (3, 4)
     with pytest.raises(verify.Broken, match="line 2"):
         verify.export(content.replace("2026-11-24", "2026-11-25", 1), key)
@@ -185,13 +186,13 @@ def test_events_survive_a_kill_of_the_database(
 ) -> None:
     numbers = write(*(event() for _ in range(100)))
     postgres_server.kill()
-    refused = audit.post("/v1/events", json=[event()])
+    refused = audit.post("/v1/audit/events", json=[event()])
     postgres_server.start()
     assert refused.status_code == 503
     with TestClient(create(settings)) as again:
-        found = again.get("/v1/events", params={"tenant": "acme", "limit": 1000}).json()["entries"]
+        found = again.get("/v1/audit/events", params={"tenant": "acme", "limit": 1000}).json()["entries"]
         assert [e["number"] for e in found] == numbers
-        assert again.post("/v1/events", json=[event()]).json() == {"numbers": [100]}
+        assert again.post("/v1/audit/events", json=[event()]).json() == {"numbers": [100]}
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_events_survive_a_kill_of_the_database(
     ],
 )
 def test_a_wrong_body_is_refused_with_its_place(audit: httpx.Client, body: bytes, words: str) -> None:
-    answer = audit.post("/v1/events", content=body)
+    answer = audit.post("/v1/audit/events", content=body)
     assert answer.status_code == 400
     assert words in answer.json()["error"]["message"]
 
@@ -223,6 +224,6 @@ def test_the_openapi_document_is_current(audit: httpx.Client) -> None:
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(st.text(max_size=60), st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=3), st.binary())
 def test_no_input_makes_a_server_error(audit: httpx.Client, path: str, query: dict[str, str], body: bytes) -> None:
-    for where in ("/tile/", "/v1/events/", "/v1/tenants/", "/v1/"):
+    for where in ("/v1/audit/tile/", "/v1/audit/events/", "/v1/audit/tenants/", "/v1/audit/"):
         assert audit.get(where + quote(path, errors="replace"), params=query).status_code < 500
-    assert audit.post("/v1/events", content=body, params=query).status_code < 500
+    assert audit.post("/v1/audit/events", content=body, params=query).status_code < 500

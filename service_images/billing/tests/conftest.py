@@ -36,6 +36,6 @@ def priced(billing: httpx.Client) -> httpx.Client:
     """With a price for input and output of every model: 2 and 8 USD a million tokens."""
     for kind, usd in (("input", "2"), ("output", "8")):
         price = {"model": "*", "kind": kind, "usd": usd, "begins": "2026-01-01T00:00:00Z"}
-        answer = billing.post("/v1/prices", json=price)
+        answer = billing.post("/v1/billing/prices", json=price)
         assert answer.status_code == 201, answer.text
     return billing

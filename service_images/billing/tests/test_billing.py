@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from kit import migrate
 from starlette.testclient import TestClient
 
-MONTH = "/v1/tenants/acme/invoices/2026-10"
+MONTH = "/v1/billing/tenants/acme/invoices/2026-10"
 
 
 def put(client: httpx.Client, *events: dict[str, Any]) -> dict[str, int]:
-    answer = client.post("/v1/usage", json=list(events))
+    answer = client.post("/v1/billing/usage", json=list(events))
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -47,7 +47,7 @@ def test_an_event_that_comes_twice_counts_once(priced: httpx.Client) -> None:
 
 def test_the_price_of_the_time_of_use_is_paid(priced: httpx.Client) -> None:
     new = {"model": "*", "kind": "input", "usd": "4", "begins": "2026-10-10T00:00:00Z"}
-    assert priced.post("/v1/prices", json=new).status_code == 201
+    assert priced.post("/v1/billing/prices", json=new).status_code == 201
     for day in ("09T23:59:59.999Z", "10T00:00:00Z"):
         put(priced, used(time=f"2026-10-{day}", input_tokens=1_000_000, output_tokens=0))
     assert [line["usd"] for line in priced.get(MONTH).json()["lines"]] == ["2", "4"]
@@ -56,10 +56,10 @@ def test_the_price_of_the_time_of_use_is_paid(priced: httpx.Client) -> None:
 def test_a_tenants_price_goes_before_that_for_all_and_a_models_before_any(priced: httpx.Client) -> None:
     for tenant, model, usd in (("", "small", "1"), ("acme", "*", "0.5")):
         price = {"tenant": tenant, "model": model, "kind": "input", "usd": usd, "begins": "2026-01-01T00:00:00Z"}
-        assert priced.post("/v1/prices", json=price).status_code == 201
+        assert priced.post("/v1/billing/prices", json=price).status_code == 201
     put(priced, used("acme", output_tokens=0), used("other", output_tokens=0))
     assert priced.get(MONTH).json()["lines"][0]["unit_usd"] == "0.5"
-    assert priced.get("/v1/tenants/other/invoices/2026-10").json()["lines"][0]["unit_usd"] == "1"
+    assert priced.get("/v1/billing/tenants/other/invoices/2026-10").json()["lines"][0]["unit_usd"] == "1"
 
 
 def test_answers_of_the_cache_cost_nothing(priced: httpx.Client) -> None:
@@ -84,7 +84,7 @@ def test_what_comes_too_late_is_on_the_next_invoice(priced: httpx.Client) -> Non
     put(priced, used())
     priced.post(MONTH)
     put(priced, used(output_tokens=0, input_tokens=5))
-    late = priced.get("/v1/tenants/acme/invoices/2026-11").json()
+    late = priced.get("/v1/billing/tenants/acme/invoices/2026-11").json()
     assert [line["quantity"] for line in late["lines"]] == [5]
 
 
@@ -113,7 +113,7 @@ def test_issuing_puts_an_event_into_the_outbox(settings: BillingSettings, priced
 
 
 def test_a_month_that_is_not_over_is_not_invoiced(priced: httpx.Client) -> None:
-    assert priced.post("/v1/tenants/acme/invoices/2099-01").status_code == 409
+    assert priced.post("/v1/billing/tenants/acme/invoices/2099-01").status_code == 409
 
 
 def test_usage_without_a_price_is_not_given_away(billing: httpx.Client) -> None:
@@ -127,32 +127,32 @@ def test_a_price_does_not_reach_back_behind_an_invoice(priced: httpx.Client) -> 
     put(priced, used())
     priced.post(MONTH)
     price = {"model": "*", "kind": "input", "usd": "1", "begins": "2026-10-20T00:00:00Z"}
-    assert priced.post("/v1/prices", json=price).status_code == 409
+    assert priced.post("/v1/billing/prices", json=price).status_code == 409
 
 
 def test_a_credit_is_granted_once_and_taken_off(priced: httpx.Client) -> None:
     put(priced, used(input_tokens=1_000_000, output_tokens=0))
     credit = {"id": "welcome", "usd": "1.25", "period": "2026-10"}
     for _ in range(2):
-        assert priced.post("/v1/tenants/acme/credits", json=credit).status_code == 201
-    assert priced.post("/v1/tenants/acme/credits", json={**credit, "usd": "9"}).status_code == 409
+        assert priced.post("/v1/billing/tenants/acme/credits", json=credit).status_code == 201
+    assert priced.post("/v1/billing/tenants/acme/credits", json={**credit, "usd": "9"}).status_code == 409
     bill = priced.get(MONTH).json()
     assert (bill["gross_usd"], bill["credit_usd"], bill["total_cents"]) == ("2", "1.25", 75)
 
 
 def test_a_credit_never_makes_an_invoice_negative(priced: httpx.Client) -> None:
     put(priced, used(input_tokens=500_000, output_tokens=0))
-    priced.post("/v1/tenants/acme/credits", json={"id": "c", "usd": "100", "period": "2026-10"})
+    priced.post("/v1/billing/tenants/acme/credits", json={"id": "c", "usd": "100", "period": "2026-10"})
     assert priced.get(MONTH).json()["total_cents"] == 0
 
 
 def test_what_is_left_of_a_budget(priced: httpx.Client) -> None:
     from datetime import UTC, datetime
 
-    assert priced.get("/v1/tenants/acme/entitlement").status_code == 404
-    assert priced.put("/v1/tenants/acme/budget", json={"usd": "5"}).status_code == 200
+    assert priced.get("/v1/billing/tenants/acme/entitlement").status_code == 404
+    assert priced.put("/v1/billing/tenants/acme/budget", json={"usd": "5"}).status_code == 200
     put(priced, used(time=datetime.now(UTC).isoformat(), input_tokens=1_000_000, output_tokens=0))
-    found = priced.get("/v1/tenants/acme/entitlement").json()
+    found = priced.get("/v1/billing/tenants/acme/entitlement").json()
     assert {key: float(value) for key, value in found.items()} == {"budget_usd": 5, "spent_usd": 2, "left_usd": 3}
 
 
@@ -171,20 +171,20 @@ def test_what_is_left_of_a_budget(priced: httpx.Client) -> None:
 def test_a_meter(billing: httpx.Client, aggregation: str, field: str, expected: float) -> None:
     put(billing, *(used(input_tokens=n, user=f"u{n % 20}") for n in (10, 20, 30)), used("other", input_tokens=99))
     query = {"tenant": "acme", "begin": "2026-10-01T00:00:00Z", "end": "2026-11-01T00:00:00Z"}
-    found = billing.get("/v1/meters", params={**query, "aggregation": aggregation, "field": field}).json()
+    found = billing.get("/v1/billing/meters", params={**query, "aggregation": aggregation, "field": field}).json()
     assert found == {"values": [{"group": "", "value": expected}]}
 
 
 def test_a_meter_by_day(billing: httpx.Client) -> None:
     put(billing, used(time="2026-10-05T23:59:59Z"), used(time="2026-10-06T00:00:00Z"))
     query = {"tenant": "acme", "begin": "2026-10-01T00:00:00Z", "end": "2026-11-01T00:00:00Z", "group": "day"}
-    found = billing.get("/v1/meters", params={**query, "aggregation": "COUNT", "field": "model"}).json()
+    found = billing.get("/v1/billing/meters", params={**query, "aggregation": "COUNT", "field": "model"}).json()
     assert [value["group"] for value in found["values"]] == ["2026-10-05", "2026-10-06"]
 
 
 def test_words_cannot_be_summed(billing: httpx.Client) -> None:
     query = {"tenant": "a", "begin": "2026-10-01T00:00:00Z", "end": "2026-11-01T00:00:00Z"}
-    assert billing.get("/v1/meters", params={**query, "aggregation": "SUM", "field": "user"}).status_code == 400
+    assert billing.get("/v1/billing/meters", params={**query, "aggregation": "SUM", "field": "user"}).status_code == 400
 
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=15)
@@ -193,7 +193,7 @@ def test_a_total_is_right_to_the_cent(priced: httpx.Client, amounts: list[tuple[
     tenant = uuid.uuid4()
     put(priced, *(used(str(tenant), input_tokens=i, output_tokens=o) for i, o in amounts))
     exact = sum(Decimal(i) * 2 + Decimal(o) * 8 for i, o in amounts) / 1_000_000
-    bill = priced.get(f"/v1/tenants/{tenant}/invoices/2026-10").json()
+    bill = priced.get(f"/v1/billing/tenants/{tenant}/invoices/2026-10").json()
     assert bill["total_cents"] == int(exact.quantize(Decimal("0.01"), ROUND_HALF_EVEN) * 100)
 
 
@@ -206,11 +206,11 @@ def test_a_replay_through_crashes_loses_and_doubles_nothing(
         batch = events[begin : begin + 200]
         if number % 3 == 1:
             postgres_server.kill()
-            assert priced.post("/v1/usage", json=batch).status_code == 503
+            assert priced.post("/v1/billing/usage", json=batch).status_code == 503
             postgres_server.start()
-        while priced.post("/v1/usage", json=batch).status_code != 200:
+        while priced.post("/v1/billing/usage", json=batch).status_code != 200:
             pass
-        priced.post("/v1/usage", json=events[max(0, begin - 100) : begin + 100])
+        priced.post("/v1/billing/usage", json=events[max(0, begin - 100) : begin + 100])
     with TestClient(create(settings)) as again:
         assert again.get(MONTH).json()["lines"][0]["events"] == 2000
         assert again.get(MONTH).json()["total_cents"] == 2000 * 200
@@ -233,7 +233,16 @@ def test_the_openapi_document_is_current(billing: httpx.Client) -> None:
 @given(st.text(max_size=40), st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=3), st.binary())
 def test_no_input_makes_a_server_error(billing: httpx.Client, path: str, query: dict[str, str], body: bytes) -> None:
     path = quote(path, errors="replace")
-    for where in ("/v1/meters", f"/v1/tenants/{path}/entitlement", f"/v1/tenants/{path}/invoices/{path}"):
+    for where in (
+        "/v1/billing/meters",
+        f"/v1/billing/tenants/{path}/entitlement",
+        f"/v1/billing/tenants/{path}/invoices/{path}",
+    ):
         assert billing.get(where, params=query).status_code < 500
-    for where in ("/v1/usage", "/v1/prices", f"/v1/tenants/{path}/credits", f"/v1/tenants/{path}/invoices/2026-01"):
+    for where in (
+        "/v1/billing/usage",
+        "/v1/billing/prices",
+        f"/v1/billing/tenants/{path}/credits",
+        f"/v1/billing/tenants/{path}/invoices/2026-01",
+    ):
         assert billing.post(where, content=body, params=query).status_code < 500

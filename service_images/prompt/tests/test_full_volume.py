@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,15 @@ SMALL, LARGE = "110m", "400m"
 
 
 @pytest.fixture
-def volume(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A file system of its own, in memory."""
+def volume() -> Iterator[Path]:
+    """A file system of its own, in memory, where the server's user reaches it."""
     if os.geteuid() != 0:
         pytest.skip("only root can make a file system of a given size")
-    folder = tmp_path_factory.mktemp("volume")
-    for parent in folder.parents:  # the server's user has to reach it
-        if str(parent).startswith("/tmp/") and parent.stat().st_uid == os.geteuid():
-            parent.chmod(parent.stat().st_mode | 0o011)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "tmpfs", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with tempfile.TemporaryDirectory(prefix="cogniforge-volume-") as folder:
+        Path(folder).chmod(0o711)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "tmpfs", folder], check=True)
+        yield Path(folder)
+        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ sys.path[:0] = [str(SOURCES / "kit" / "src"), str(SOURCES / "router" / "src")]
 from router.__main__ import create  # noqa: E402
 from router.core import Core  # noqa: E402
 from router.front import Front  # noqa: E402
-from router.live import BUCKET, KEY, LiveTable  # noqa: E402
+from router.live import BUCKET, TABLE, LiveRoutes  # noqa: E402
+from router.overrides import Overrides  # noqa: E402
 from router.routes import RouteTable  # noqa: E402
 from router.shared import SUBJECT, SharedLimits, Told, Used  # noqa: E402
 
@@ -49,7 +50,7 @@ class Server:
                 bucket = await stream.key_value(BUCKET)
             except nats.js.errors.BucketNotFoundError:
                 bucket = await stream.create_key_value(bucket=BUCKET)
-            await bucket.put(KEY, content)
+            await bucket.put(TABLE, content)
             await connection.close()
 
         asyncio.run(write())
@@ -70,7 +71,10 @@ def follow(targets: Targets, server: Server) -> Iterator[tuple[httpx.Client, str
     """A router that knows the model "first" from its file and follows the server; and its target's URL."""
     (target,) = targets(1)
     core = Core(RouteTable.model_validate_json(table(target.url, "first")))
-    running, thread, url = serve(create(core, LiveTable(server.url, core.reload)), Front.of(core))
+    overrides = Overrides(core.table, core.reload)
+    running, thread, url = serve(
+        create(core, LiveRoutes(server.url, core, overrides, overrides.rebase)), Front.of(core)
+    )
     with httpx.Client(base_url=url, trust_env=False) as client:
         yield client, target.url
     running.should_exit = True

@@ -45,13 +45,15 @@ def create(settings: AuditSettings) -> Starlette:
     async def take(batch: Sequence[dict[str, Any]]) -> None:
         await ledger.append(batch)
 
+    callers = service.callers(settings)
     follower = Events(settings, events.topics(), take) if settings.kafka_bootstrap else None
     return service.create(
         "Audit",
         api.operations(),
         database=database,
-        beside=[follower] if follower else [],
+        beside=[part for part in (follower, callers) if part],
         checks={"kafka": follower.check} if follower else {},
+        authenticate=callers.authenticate if callers else None,
     )
 
 

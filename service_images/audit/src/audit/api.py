@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 
 from kit import rest
 from kit.database import Database
+from kit.directory import Scope
 from kit.errors import ApiError, ErrorType
 from kit.rest import Call, Model, Moment, Operation
 from pydantic import Field
@@ -17,6 +18,7 @@ from audit import merkle, reading, tiles
 from audit.ledger import Ledger, TooLarge
 from audit.sealing import Keys
 
+PREFIX = "/v1/audit"
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 _TENANT = (("tenant", r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}", "A tenant's name"),)
 _NUMBER = (("number", r"\d{1,18}", "An entry's number"),)
@@ -116,31 +118,32 @@ class Api:
         """All of them; asked of the class itself they are described, and cannot be called."""
         text, raw = "text/plain", "application/octet-stream"
         place = (("place", r"[0-9a-z/.]{1,80}", "Level and number of a tile, as tlog-tiles writes them"),)
-        tile = {"query": Model, "media": raw, "failures": (404,), "parameters": place}
+        operators: dict[str, Any] = {"scope": Scope.ADMIN}
+        tenants: dict[str, Any] = {"scope": Scope.AUDIT, "failures": (404,)}
+        # Hashes tell nothing of what they are made of: whoever has a key may check the log.
+        anybody: dict[str, Any] = {"scope": ""}
         return [
-            Operation("POST", "/v1/events", "Write events down.", self.write, Written, body=list[Event], status=201),
-            Operation("GET", "/v1/events", "A tenant's entries, in order.", self.find, Found, query=Search),
-            Operation("GET", "/v1/state", "How something was at a time.", self.state, State, query=AsOf),
-            Operation(
-                "GET", "/v1/events/{number}/proof", "That an entry is in the log.", self.inclusion, Proof,
-                query=AtSize, parameters=_NUMBER, failures=(404,),
-            ),
-            Operation(
-                "GET", "/v1/consistency", "That the log was only added to.", self.consistency, Proof,
-                query=Sizes, failures=(404,),
-            ),
-            Operation(
-                "GET", "/v1/tenants/{tenant}/export", "All of a tenant's entries with proofs, a line each.",
-                self.export, parameters=_TENANT, media="application/x-ndjson",
-            ),
-            Operation(
-                "POST", "/v1/tenants/{tenant}/shred", "Destroy a tenant's key: what its entries tell is lost.",
-                self.shred, Shredded, parameters=_TENANT, failures=(404,),
-            ),
-            Operation("GET", "/checkpoint", "The newest checkpoint.", self.checkpoint, media=text, failures=(404,)),
-            Operation("GET", "/key", "The public key that checkpoints are signed with.", self.key, media=text),
-            Operation("GET", "/tile/{place:path}", "A tile, or a bundle of entries (C2SP tlog-tiles).",
-                      self.tile, **{k: v for k, v in tile.items() if k != "query"}),
+            Operation("POST", PREFIX + "/events", "Write events down.", self.write, Written, body=list[Event],
+                      status=201, **operators),
+            Operation("GET", PREFIX + "/events", "A tenant's entries, in order.", self.find, Found, query=Search,
+                      **tenants),
+            Operation("GET", PREFIX + "/state", "How something was at a time.", self.state, State, query=AsOf,
+                      **tenants),
+            Operation("GET", PREFIX + "/events/{number}/proof", "That an entry is in the log.", self.inclusion, Proof,
+                      query=AtSize, parameters=_NUMBER, failures=(404,), **anybody),
+            Operation("GET", PREFIX + "/consistency", "That the log was only added to.", self.consistency, Proof,
+                      query=Sizes, failures=(404,), **anybody),
+            Operation("GET", PREFIX + "/tenants/{tenant}/export", "All of a tenant's entries with proofs, a line each.",
+                      self.export, parameters=_TENANT, media="application/x-ndjson", **tenants),
+            Operation("POST", PREFIX + "/tenants/{tenant}/shred",
+                      "Destroy a tenant's key: what its entries tell is lost.", self.shred, Shredded,
+                      parameters=_TENANT, failures=(404,), **operators),
+            Operation("GET", PREFIX + "/checkpoint", "The newest checkpoint.", self.checkpoint, media=text,
+                      failures=(404,), **anybody),
+            Operation("GET", PREFIX + "/key", "The public key that checkpoints are signed with.", self.key, media=text,
+                      **anybody),
+            Operation("GET", PREFIX + "/tile/{place:path}", "A tile; for operators also a bundle of entries "
+                      "(C2SP tlog-tiles).", self.tile, media=raw, failures=(404,), parameters=place, **anybody),
         ]  # fmt: skip
 
     async def write(self, call: Call[Any, list[Event]]) -> Written:
@@ -157,6 +160,7 @@ class Api:
     async def find(self, call: Call[Search, None]) -> Found:
         """A page."""
         query = call.query
+        rest.own(call.caller, query.tenant)
         async with self._database.transaction() as connection:
             entries = await reading.find(
                 self._ledger, connection, query.tenant, query.subject, query.type, query.after, query.limit
@@ -166,6 +170,7 @@ class Api:
     async def state(self, call: Call[AsOf, None]) -> State:
         """Folded from its events."""
         query, at = call.query, call.query.at or datetime.now(UTC)
+        rest.own(call.caller, query.tenant)
         async with self._database.transaction() as connection:
             found, events, last = await reading.state(self._ledger, connection, query.tenant, query.subject, at)
         return State(state=found, events=events, last=last)
@@ -199,8 +204,9 @@ class Api:
 
     async def export(self, call: Call[Any, None]) -> Response:
         """For `audit verify`."""
+        tenant = rest.own(call.caller, call.path["tenant"])
         async with self._database.transaction() as connection:
-            content = await reading.export(self._ledger, connection, call.path["tenant"])
+            content = await reading.export(self._ledger, connection, tenant)
         return Response(content, media_type="application/x-ndjson")
 
     async def shred(self, call: Call[Any, None]) -> Shredded:
@@ -228,6 +234,9 @@ class Api:
         width = int(match[3]) if match and match[3] else merkle.WIDTH
         if match is None or number is None or not 1 <= width <= merkle.WIDTH:
             raise ApiError(404, "There is no such tile.", ErrorType.NOT_FOUND)
+        if match[1] == "entries" and not call.caller.operator:
+            # They are sealed, but whose they are, and when, can be read.
+            raise ApiError(403, "Bundles hold entries of all tenants; ask for an export.", ErrorType.PERMISSION)
         async with self._database.transaction() as connection:
             if match[1] == "entries":
                 content = await reading.bundle(connection, number, width)

@@ -69,9 +69,13 @@ def folder(path: Path, key: str) -> int:
     return checkpoint.size
 
 
-def download(url: str, path: Path) -> int:
-    """Copy a log as it is now; returns its size. What is there already and cannot have changed is kept."""
-    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+def download(url: str, path: Path, key: str = "") -> int:
+    """Copy a log as it is now; returns its size. What is there already and cannot have changed is kept.
+
+    `url` is where Audit's operations begin, such as https://gateway/v1/audit; `key` an operator's API key.
+    """
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    with httpx.Client(base_url=url, timeout=60, trust_env=False, headers=headers) as client:
         text = client.get("/checkpoint").raise_for_status().text
         size = note.parse(text.partition("\n\n")[0] + "\n").size
         for number in range(-(-size // WIDTH)):
@@ -82,19 +86,23 @@ def download(url: str, path: Path) -> int:
                 if not target.exists():
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(client.get(f"/tile/{kind}/{name}").raise_for_status().content)
+        public = client.get("/key").raise_for_status().text
         (path / "checkpoint").write_text(text)
+        path.with_name(f"{path.name}.key").write_text(public)
     return size
 
 
 def main(arguments: list[str]) -> int:
     """Exit status 0 when all is right, 1 with one line when it is not."""
     if len(arguments) != 3 or arguments[0] not in ("verify", "download"):
-        print("usage: audit verify <file or folder> <key file> | audit download <url> <folder>", file=sys.stderr)
+        usage = "audit verify <file or folder> <key file> | audit download <url> <folder>  # standard input: an API key"
+        print(f"usage: {usage}", file=sys.stderr)
         return 2
     what, other = arguments[1], Path(arguments[2])
     try:
         if arguments[0] == "download":
-            print(f"{download(what, other)} entries")
+            key = "" if sys.stdin.isatty() else sys.stdin.readline().strip()
+            print(f"{download(what, other, key)} entries, and the public key beside them")
             return 0
         key, source = other.read_text(), Path(what)
         if source.is_dir():

@@ -33,14 +33,16 @@ def create(settings: BillingSettings) -> Starlette:
     async def take(batch: Sequence[dict[str, Any]]) -> None:
         await intake.take(database, batch)
 
+    callers = service.callers(settings)
     follower = Events(settings, [TOPIC], take) if settings.kafka_bootstrap else None
     return service.create(
         "Billing",
         Api(database).operations(),
         database=database,
-        beside=[part for part in (follower, Budgets(database, bus) if bus else None) if part],
+        beside=[part for part in (follower, callers, Budgets(database, bus) if bus else None) if part],
         close=[bus.close] if bus else [],
         checks={"kafka": follower.check} if follower else {},
+        authenticate=callers.authenticate if callers else None,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 
 from kit import outbox, rest
 from kit.database import Connection, Database
+from kit.directory import Scope
 from kit.errors import ApiError, ErrorType
 from kit.rest import Call, Model, Moment, Operation
 from psycopg.errors import UniqueViolation
@@ -16,6 +17,7 @@ from pydantic import Field
 
 from billing import intake, meters, rating
 
+PREFIX = "/v1/billing"
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Usd = Annotated[Decimal, Field(ge=0, lt=10**9, max_digits=19, decimal_places=10)]
 _TENANT = ("tenant", r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}", "A tenant's name")
@@ -139,22 +141,27 @@ class Api:
     def operations(self) -> list[Operation]:
         """All of them; asked of the class itself they are described, and cannot be called."""
         month = (_TENANT, _PERIOD)
+        operators: dict[str, Any] = {"scope": Scope.ADMIN}
+        tenants: dict[str, Any] = {"scope": Scope.BILLING, "failures": (404,)}
         return [
-            Operation("POST", "/v1/usage", "Count usage.", self.usage, Taken, body=list[UsageEvent]),
-            Operation("GET", "/v1/meters", "What was used.", self.meters, Values, query=Metered),
-            Operation("POST", "/v1/prices", "Set a price from a time on.", self.price, Price, body=Price,
-                      status=201, failures=(409,)),
-            Operation("GET", "/v1/prices", "The price book.", self.prices, list[Price]),
-            Operation("POST", "/v1/tenants/{tenant}/credits", "Grant a credit.", self.credit, Credit, body=Credit,
-                      status=201, failures=(409,), parameters=(_TENANT,)),
-            Operation("PUT", "/v1/tenants/{tenant}/budget", "Limit a tenant's month.", self.budget, Budget,
-                      body=Budget, parameters=(_TENANT,)),
-            Operation("GET", "/v1/tenants/{tenant}/entitlement", "How much is left.", self.entitlement, Entitlement,
-                      parameters=(_TENANT,), failures=(404,)),
-            Operation("GET", "/v1/tenants/{tenant}/invoices/{period}", "An invoice, issued or as it stands.",
-                      self.invoice, Invoice, parameters=month),
-            Operation("POST", "/v1/tenants/{tenant}/invoices/{period}", "Issue an invoice; it never changes then.",
-                      self.issue, Invoice, parameters=month, status=201, failures=(409,)),
+            Operation("POST", PREFIX + "/usage", "Count usage.", self.usage, Taken, body=list[UsageEvent],
+                      **operators),
+            Operation("GET", PREFIX + "/meters", "What was used.", self.meters, Values, query=Metered, **tenants),
+            Operation("POST", PREFIX + "/prices", "Set a price from a time on.", self.price, Price, body=Price,
+                      status=201, failures=(409,), **operators),
+            Operation("GET", PREFIX + "/prices", "The price book.", self.prices, list[Price],
+                      scope=Scope.BILLING),
+            Operation("POST", PREFIX + "/tenants/{tenant}/credits", "Grant a credit.", self.credit, Credit, body=Credit,
+                      status=201, failures=(409,), parameters=(_TENANT,), **operators),
+            Operation("PUT", PREFIX + "/tenants/{tenant}/budget", "Limit a tenant's month.", self.budget, Budget,
+                      body=Budget, parameters=(_TENANT,), **operators),
+            Operation("GET", PREFIX + "/tenants/{tenant}/entitlement", "How much is left.", self.entitlement,
+                      Entitlement, parameters=(_TENANT,), **tenants),
+            Operation("GET", PREFIX + "/tenants/{tenant}/invoices/{period}", "An invoice, issued or as it stands.",
+                      self.invoice, Invoice, parameters=month, **tenants),
+            Operation("POST", PREFIX + "/tenants/{tenant}/invoices/{period}",
+                      "Issue an invoice; it never changes then.", self.issue, Invoice, parameters=month, status=201,
+                      failures=(409,), **operators),
         ]  # fmt: skip
 
     async def usage(self, call: Call[Any, list[UsageEvent]]) -> Taken:
@@ -167,6 +174,7 @@ class Api:
     async def meters(self, call: Call[Metered, None]) -> Values:
         """Over a span of time."""
         query = call.query
+        rest.own(call.caller, query.tenant)
         if query.aggregation not in ("COUNT", "UNIQUE") and query.field not in meters.NUMERIC:
             raise ApiError(400, f"{query.aggregation} needs a field of numbers", param="field")
         async with self._database.transaction() as connection:
@@ -195,11 +203,13 @@ class Api:
                 raise ApiError(409, "There is a price that begins at this very time.") from None
         return price
 
-    async def prices(self, _: Call[Any, None]) -> list[Price]:
-        """In order of time."""
+    async def prices(self, call: Call[Any, None]) -> list[Price]:
+        """In order of time; a tenant's own, and those that are for all."""
         async with self._database.transaction() as connection:
             cursor = await connection.execute(
-                "SELECT tenant, model, kind, usd, per, begins FROM prices ORDER BY begins, number"
+                "SELECT tenant, model, kind, usd, per, begins FROM prices WHERE %s OR tenant IN ('', %s) "
+                "ORDER BY begins, number",
+                (call.caller.operator, call.caller.tenant),
             )
             names = ("tenant", "model", "kind", "usd", "per", "begins")
             return [Price(**dict(zip(names, row, strict=True))) for row in await cursor.fetchall()]
@@ -234,7 +244,7 @@ class Api:
 
     async def entitlement(self, call: Call[Any, None]) -> Entitlement:
         """Of the month that it is."""
-        tenant = call.path["tenant"]
+        tenant = rest.own(call.caller, call.path["tenant"])
         async with self._database.transaction() as connection:
             cursor = await connection.execute("SELECT usd FROM budgets WHERE tenant = %s", (tenant,))
             row = await cursor.fetchone()
@@ -246,7 +256,7 @@ class Api:
 
     async def invoice(self, call: Call[Any, None]) -> Invoice:
         """As issued, or from the events so far."""
-        tenant, period = call.path["tenant"], _month(call.path["period"])
+        tenant, period = rest.own(call.caller, call.path["tenant"]), _month(call.path["period"])
         async with self._database.transaction() as connection:
             return await _issued(connection, tenant, period) or Invoice(
                 **await rating.invoice(connection, tenant, period)

@@ -9,13 +9,13 @@ from typing import Any
 
 import nats
 from nats.aio.client import Client
-from nats.js.errors import NoKeysError
+from nats.js.errors import KeyWrongLastSequenceError, NoKeysError
 
 from kit import logs
 from kit.settings import ServiceSettings
 
 log = logs.get("kit.bus")
-
+_CONNECT_S = 4.0
 
 _PLAIN = re.compile(r"[^A-Za-z0-9_-]")
 _QUOTED = re.compile(r"=([0-9A-F]{2})")
@@ -58,8 +58,12 @@ async def connect(url: str, login: Mapping[str, Any], **more: Any) -> Client:
     return await nats.connect(url, error_cb=_note, **{**login, **more})
 
 
+class Conflict(Exception):
+    """A key has another revision than who writes it thought."""
+
+
 class Bus:
-    """Connects the first time that it is used."""
+    """Connects the first time that it is used; without a server each call raises NatsError, OSError or TimeoutError."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
@@ -68,14 +72,25 @@ class Bus:
     async def _connected(self) -> Client:
         if self._client is None or self._client.is_closed:
             again = {"max_reconnect_attempts": -1, "reconnect_time_wait": 0.5, "connect_timeout": 2}
-            self._client = await connect(self._settings.nats_url, options(self._settings), **again)
+            # Nothing waits in the client for a server that is away: who writes is told, and decides what to do.
+            again["pending_size"] = 0
+            connecting = connect(self._settings.nats_url, options(self._settings), **again)
+            self._client = await asyncio.wait_for(connecting, _CONNECT_S)
         return self._client
 
-    async def put(self, bucket: str, key: str, value: bytes) -> None:
-        """Write a key of a bucket; returns when JetStream has kept it."""
+    async def put(self, bucket: str, key: str, value: bytes, last: int | None = None) -> int:
+        """Write a key of a bucket; returns its revision when JetStream has kept it.
+
+        `last` is the revision that it must still have, 0 where it must have no value. Raises Conflict.
+        """
         client = await self._connected()
         store = await client.jetstream(timeout=5).key_value(bucket)
-        await store.put(key, value)
+        if last is None:
+            return await store.put(key, value)
+        try:
+            return await (store.update(key, value, last) if last else store.create(key, value))
+        except KeyWrongLastSequenceError:
+            raise Conflict(f"{bucket}/{key} has changed meanwhile") from None
 
     async def delete(self, bucket: str, key: str) -> None:
         """Take a key away; who follows is told."""

@@ -35,6 +35,10 @@ class Following:
         self._url, self._bucket, self._take, self._login, self._keys = url, bucket, take, login, keys
         self._known: dict[str, int] = {}
 
+    def revision(self, key: str) -> int:
+        """Of the value that was handed on last; 0: the key has none."""
+        return self._known.get(key, 0)
+
     async def run(self) -> None:
         """Until it is cancelled."""
         low, high = _BACKOFF_S

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from kit.directory import Grant, Scope, bearer
-from kit.errors import ApiError, ErrorType
+from kit.errors import ApiError, ErrorType, missing
 
 MAX_BODY_BYTES = 8 * 2**20
 _ERROR = {
@@ -130,6 +130,13 @@ class Operation:
     """What a caller's key must allow; None: no key is asked for."""
     raw: bool = False
     """The handler reads the body itself."""
+
+
+def own(caller: Grant, tenant: str) -> str:
+    """The tenant. Raises ApiError(404) where it is not the caller's: what other ones there are is nobody's business."""
+    if not caller.operator and caller.tenant != tenant:
+        raise missing("tenant")
+    return tenant
 
 
 def problem(error: ValidationError, where: str) -> ApiError:

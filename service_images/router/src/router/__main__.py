@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kit import app, bus, logs, server, telemetry
 from kit.settings import LogLevel, ServiceSettings
@@ -16,15 +16,20 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router.api import RouterApi
 from router.core import Core
 from router.front import Front
-from router.live import LiveTable
+from router.live import LiveRoutes
 from router.measure import Measures
+from router.overrides import Overrides
 from router.routes import RouteTableError, load
 from router.shared import SharedLimits
 from router.tenants import Tenants
+
+if TYPE_CHECKING:
+    from router.control import Control
 
 log = logs.get("router")
 
@@ -54,9 +59,27 @@ class Follower(Protocol):
         ...
 
 
-def create(core: Core, *followers: Follower) -> Starlette:
-    """The application beside the fast path."""
+class Admin:
+    """The operator's operations, loaded when one is asked for: most routers never need the memory."""
+
+    def __init__(self, core: Core, control: Control | None) -> None:
+        self._core, self._control = core, control
+        self._app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if self._app is None:
+            from router import admin
+
+            self._app = admin.application(self._core, self._control)
+        await self._app(scope, receive, send)
+
+
+def create(core: Core, *followers: Follower, control: Control | None = None) -> Starlette:
+    """The application beside the fast path; `control` changes routes while it runs."""
     api = RouterApi(core)
+    if control is not None:
+        followers = (*followers, control)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -75,7 +98,8 @@ def create(core: Core, *followers: Follower) -> Starlette:
 
         return Response(openapi.written(), media_type="application/json")
 
-    routes = [*api.routes(), Route("/openapi.json", describe)]
+    operator = Route("/v1/admin/{operation:path}", Admin(core, control))
+    routes = [*api.routes(), operator, Route("/openapi.json", describe)]
     return app.create(routes, {"upstreams": api.upstreams}, lifespan)
 
 
@@ -104,19 +128,24 @@ def main() -> int:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     followers: list[Follower] = []
-    take = core.reload
+    overrides = Overrides(table, core.reload)
+    take, control = overrides.rebase, None
     if settings.discover:
         from router.discovery import Discovery  # as below: its libraries take memory that others need not have
 
         discovery = Discovery.in_cluster(table)
-        discovery.changed = core.reload
+        discovery.changed = overrides.rebase
         take = discovery.rebase
         followers.append(discovery)
     if settings.nats_url:
         # Where route tables, tenants and budgets come from and limits are shared; without it, the file and what this
         # replica counts itself hold.
+        from router.control import Control
+
         login = bus.options(settings)
-        followers.append(LiveTable(settings.nats_url, take, login))
+        live = LiveRoutes(settings.nats_url, core, overrides, take, login)
+        control = Control(core, overrides, live, bus.Bus(settings))
+        followers.append(live)
         followers.append(SharedLimits(settings.nats_url, core, login))
         followers.append(Tenants(settings.nats_url, core, login))
     if settings.guardrails:
@@ -146,7 +175,7 @@ def main() -> int:
 
         core.metering = Metering(kafka.client(settings))
         followers.append(core.metering)
-    server.run(create(core, *followers), settings, Front.of(core))
+    server.run(create(core, *followers, control=control), settings, Front.of(core))
     return 0
 
 

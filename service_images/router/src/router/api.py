@@ -1,4 +1,4 @@
-"""The slower paths of the router: what models there are, what users thought, how targets are."""
+"""The slower paths of the router: what models there are, what users thought."""
 
 from __future__ import annotations
 
@@ -53,7 +53,6 @@ class RouterApi:
             Route("/v1/models", self.models),
             Route("/v1/models/{model:path}", self.model),
             Route("/v1/feedback", self.feedback, methods=["POST"]),
-            Route("/admin/state", self.state),
         ]
 
     @staticmethod
@@ -95,10 +94,6 @@ class RouterApi:
             message = "No recent answer of a bandit route has this request_id."
             raise ApiError(404, message, ErrorType.NOT_FOUND, param="request_id", code="request_not_found")
         return Response(status_code=204)
-
-    async def state(self, _: Request) -> Response:
-        """How routes, targets and tenants are; for operators, not behind the gateway."""
-        return JSONResponse(self._core.describe())
 
     async def upstreams(self) -> str | None:
         """Ready when at least one target answers; one model's failure must not take the rest down."""

@@ -15,6 +15,7 @@ from kit import logs
 from router.cache import ResponseCache
 from router.heads import Heads
 from router.measure import Measures
+from router.overrides import Verdict
 from router.routes import RouteTable
 from router.selection import RouteState
 from router.tenancy import Accounts
@@ -61,6 +62,8 @@ class Core:
         self._watching = False
         self._sweeping = False
         self._prefix, self._count = secrets.token_hex(8).encode(), itertools.count()
+        self.verdicts: dict[str, Verdict] = {}
+        """What was decided of canaries, by model."""
         self.routes: dict[str, RouteState] = {}
         self._take(table, Accounts(table, self.now()))
 
@@ -70,6 +73,8 @@ class Core:
         self.routes = {r.model: RouteState(r, known.get(r.model)) for r in table.routes}
         for state in self.routes.values():
             state.fallbacks = tuple(self.routes[name] for name in state.route.fallbacks)
+            if (verdict := self.verdicts.get(state.route.model)) is not None:
+                state.judge(verdict)
         kept = {target for state in self.routes.values() for target in state.targets}
         for target in {t for state in known.values() for t in state.targets} - kept:
             target.pool.close()
@@ -79,10 +84,23 @@ class Core:
         if table == self.table:
             return
         self._take(table, Accounts(table, self.now(), self.accounts))
+        self.forget()
+        log.info("routes", revision=table.revision, models=sorted(self.routes), tenants=len(table.tenants))
+
+    def decide(self, model: str, verdict: Verdict | None) -> None:
+        """Something was decided of a model's canary; None: what was decided is forgotten, and changes nothing."""
+        if verdict is None:
+            self.verdicts.pop(model, None)
+        else:
+            self.verdicts[model] = verdict
+            if model in self.routes:
+                self.routes[model].judge(verdict)
+
+    def forget(self) -> None:
+        """Drop every kept answer."""
         self.cache.clear()
         if self.semantic is not None:
             self.semantic.clear()
-        log.info("routes", revision=table.revision, models=sorted(self.routes), tenants=len(table.tenants))
 
     def answered(self, request_id: bytes, route: RouteState, label: str) -> None:
         """Remember which target of a bandit answered, for feedback."""

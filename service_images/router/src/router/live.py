@@ -1,41 +1,75 @@
-"""Follows the route table in NATS: a new one is in force in every replica within a second, without a restart.
+"""Follows the router's bucket of NATS: what is written there is in force in every replica within a second.
 
-The table is the value of one key in a JetStream key-value bucket, so that a router that starts later finds it too.
+Its keys: `table`, a whole table in place of the file's; `route.<model>`, an operator's override; `canary.<model>`, what
+was decided of a canary; `cache`, when all kept answers were last dropped. A replica that starts later finds them too.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from kit import logs
+from kit import bus, logs
 from kit.following import Following
 
+from router.core import Core
+from router.overrides import Override, Overrides, Verdict
 from router.routes import RouteTable, RouteTableError, parse
 
 log = logs.get("router.live")
-BUCKET, KEY = "router", "table"
+BUCKET, TABLE, ROUTE, CANARY, CACHE = "router", "table", "route", "canary", "cache"
+_REACHED_S = 2.0
 
 
-class LiveTable:
-    """The table as NATS has it, handed to `changed` each time that it is another one."""
+class LiveRoutes:
+    """What the bucket says, handed on: tables to `rebase`, the rest to who keeps it."""
 
     def __init__(
-        self, url: str, changed: Callable[[RouteTable], None], login: Mapping[str, Any] = MappingProxyType({})
+        self,
+        url: str,
+        core: Core,
+        overrides: Overrides,
+        rebase: Callable[[RouteTable], None],
+        login: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        self._changed = changed
-        self._following = Following(url, BUCKET, self._take, login, KEY)
+        self._core, self._overrides, self._rebase = core, overrides, rebase
+        self._following = Following(url, BUCKET, self._take, login)
 
     async def run(self) -> None:
         """Follow for ever."""
         await self._following.run()
 
-    def _take(self, _: str, content: bytes | None) -> None:
-        if not content:
-            return
+    def revision(self, key: str) -> int:
+        """Of what is in force here; 0: nothing is written under the key."""
+        return self._following.revision(key)
+
+    async def reached(self, key: str, revision: int) -> bool:
+        """Wait until a write holds here; 0: until there is nothing. False: not within `_REACHED_S`."""
+        deadline = time.monotonic() + _REACHED_S
+        while (now := self.revision(key)) < revision or (now and not revision):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.005)
+        return True
+
+    def _take(self, key: str, content: bytes | None) -> None:
+        kind, *names = bus.parts(key)
+        if kind == TABLE and content:
+            self._table(content)
+        elif kind == ROUTE and len(names) == 1:
+            override = Override.model_validate_json(content) if content else None
+            self._overrides.put(names[0], override)
+        elif kind == CANARY and len(names) == 1:
+            self._core.decide(names[0], Verdict.model_validate_json(content) if content else None)
+        elif kind == CACHE:
+            self._core.forget()
+
+    def _table(self, content: bytes) -> None:
         try:
-            self._changed(parse(content, f"{BUCKET}/{KEY}"))
+            self._rebase(parse(content, f"{BUCKET}/{TABLE}"))
         except RouteTableError as error:
             # What works is better than what cannot be understood.
             log.error("the new route table is not taken", reason=str(error))

@@ -1,4 +1,6 @@
-"""Tells Kafka what each answer took, for billing and audit: written down in memory at once, sent in batches.
+"""Tells Kafka what each answer took, for billing and audit, and which routes were changed.
+
+Written down in memory at once, sent in batches.
 
 A broker that is away costs nothing but memory: events wait for it, up to `WAITING` of them, and what would go beyond
 that is counted. They are lost with a router that is killed meanwhile; one that is stopped sends them first.
@@ -70,14 +72,14 @@ class Metering:
 
     def __init__(self, client: dict[str, Any]) -> None:
         self._producer = kafka.producer(client, WAITING, self._told)  # usage is money: it waits for ever
-        self._waiting: list[tuple[bytes, bytes]] = []
+        self._waiting: list[tuple[str, bytes, bytes]] = []
         self._second, self._stamp = 0, ""
 
     @staticmethod
     def _told(error: Any, _: Any) -> None:
         if error is not None:
             _DROPPED.inc()
-            log.error("usage was not taken", reason=str(error))
+            log.error("an event was not taken", reason=str(error))
 
     def record(self, exchange: Exchange, status: int, seconds: float, target: str, cost: float) -> None:
         """An answer that took something, or would have but for the cache."""
@@ -109,7 +111,11 @@ class Metering:
                 cost_usd=cost,
             ),
         )
-        self._waiting.append((exchange.tenant, _encode(event)))
+        self._waiting.append((TOPIC, exchange.tenant, _encode(event)))
+
+    def tell(self, topic: str, key: str, event: dict[str, Any]) -> None:
+        """An event that is no usage; it happens seldom, and waits beside the others."""
+        self._waiting.append((topic, key.encode(), _encode(event)))
 
     async def run(self) -> None:
         """Send, for ever; at the end what is left."""
@@ -126,9 +132,9 @@ class Metering:
 
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for number, (tenant, content) in enumerate(waiting):
+        for number, (topic, key, content) in enumerate(waiting):
             try:
-                self._producer.produce(TOPIC, content, key=tenant)
+                self._producer.produce(topic, content, key=key)
             except BufferError:
                 self._producer.poll(0)
                 kept = waiting[number:][:WAITING]
@@ -137,5 +143,5 @@ class Metering:
                 break
             except KafkaException as error:
                 _DROPPED.inc()
-                log.error("usage cannot be told", reason=str(error))
+                log.error("an event cannot be told", reason=str(error))
         self._producer.poll(0)

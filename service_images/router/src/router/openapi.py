@@ -6,7 +6,7 @@ import functools
 import json
 from typing import Any
 
-from router import anthropic
+from router import admin, anthropic
 from router.api import Feedback
 
 Json = dict[str, Any]
@@ -114,6 +114,8 @@ def document() -> Json:
     listed: Json = {"type": "object", "required": ["object", "data"], "properties": {"data": {"type": "array"}}}
     messages: Json = {"type": "array", "minItems": 1, "items": _MESSAGE}
     missing = {"404": _error("There is no such model")}
+    operator = admin.describe()
+    errors: Json = {"Error": _envelope(), "AnthropicError": _anthropic_envelope()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -170,7 +172,7 @@ def document() -> Json:
         },
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Error": _envelope(), "AnthropicError": _anthropic_envelope(), **_definitions()},
+            "schemas": {**_definitions(), **operator["components"]["schemas"], **errors},
         },
     }
 

@@ -151,6 +151,8 @@ class Tenant(_Frozen):
     """0: no limit."""
     budget_usd: float | None = Field(default=None, ge=0)
     """What may be spent until the budget is set anew; none: no limit."""
+    operator: bool = False
+    """Whether its keys may change routes, too (/v1/admin)."""
 
     @model_validator(mode="after")
     def _hashed(self) -> Self:

@@ -11,7 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from router.routes import Canary, ModelRoute, Strategy
+from router.overrides import Course, Verdict
+from router.routes import Canary, ModelRoute, Strategy, Target
 from router.targets import TargetState
 
 FORGET = 0.999
@@ -126,11 +127,37 @@ class _Prefix:
 class Trial:
     """A canary's progress: which step it is at, and how it and the others did in it."""
 
-    def __init__(self, canary: Canary) -> None:
+    def __init__(self, canary: Canary, target: Target) -> None:
         self.canary = canary
+        told = canary.model_dump_json() + target.model_dump_json(exclude={"weight"})
+        self.digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+        """Which canary it is: what was decided of another one of the same model does not count for it."""
+        self._heard: Verdict | None = None
+        self.restart()
+
+    def judge(self, verdict: Verdict) -> None:
+        """Do what was decided, once."""
+        if verdict.trial != self.digest or verdict == self._heard:
+            return
+        self._heard = verdict
+        if verdict.course is Course.ABORTED:
+            self.failed = self.failed or verdict.reason or "taken back"
+            return
+        self.restart()
+        if verdict.course is Course.PROMOTED:
+            self.step, self._promoted = len(self.canary.steps) - 1, True
+
+    @property
+    def untold(self) -> bool:
+        """Whether it has failed here, and nobody has decided so."""
+        return bool(self.failed) and (self._heard is None or self._heard.course is not Course.ABORTED)
+
+    def restart(self) -> None:
+        """From the first step."""
         self.step = 0
         self.failed = ""
         """Why it was taken back; empty while it was not."""
+        self._promoted = False
         self._clear()
 
     def _clear(self) -> None:
@@ -141,7 +168,13 @@ class Trial:
     @property
     def share(self) -> float:
         """Of the requests, 0 to 1."""
-        return 0.0 if self.failed else self.canary.steps[self.step]
+        if self.failed:
+            return 0.0
+        return 1.0 if self._promoted else self.canary.steps[self.step]
+
+    def describe(self) -> dict[str, Any]:
+        """For operators."""
+        return {"target": self.canary.target, "share": self.share, "step": self.step, "failed": self.failed}
 
     def __call__(self, _: Asker, among: Sequence[TargetState]) -> TargetState:
         """The canary in its share of the cases, else one of the others."""
@@ -194,8 +227,9 @@ class RouteState:
         self.trial: Trial | None = None
         self.fallbacks: tuple[RouteState, ...] = ()
         if route.canary is not None:
-            same = before is not None and before.trial is not None and before.trial.canary == route.canary
-            self.trial = before.trial if same and before else Trial(route.canary)
+            target = next(target for target in route.servers if target.label == route.canary.target)
+            trial, earlier = Trial(route.canary, target), before.trial if before else None
+            self.trial = earlier if earlier is not None and earlier.digest == trial.digest else trial
         self._pick = self._picker()
 
     def _picker(self) -> Picker:
@@ -227,10 +261,14 @@ class RouteState:
 
     def describe(self, now: float) -> dict[str, Any]:
         """How the targets are."""
-        trial = self.trial
         found: dict[str, Any] = {state.label: state.describe(now) for state in self.targets}
-        canary = {"share": trial.share, "step": trial.step, "failed": trial.failed} if trial else None
+        canary = self.trial.describe() if self.trial else None
         return {"strategy": self.route.strategy.value, "targets": found, "canary": canary}
+
+    def judge(self, verdict: Verdict) -> None:
+        """Something was decided of the canary."""
+        if self.trial is not None:
+            self.trial.judge(verdict)
 
     def feedback(self, label: str, score: float) -> bool:
         """Learn from what a user thought, 0 to 1; False where the route has no such target."""

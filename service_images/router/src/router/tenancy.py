@@ -233,6 +233,18 @@ class Accounts:
         known = self._kept.get(grant.tenant)
         return known[1] if known is not None else None
 
+    def grant_of(self, key: bytes) -> Grant | None:
+        """What the holder of an API key may do; None: the key is not known, or no more."""
+        if self._anybody is not None:
+            return Grant(ANONYMOUS, scopes=(Scope.ADMIN,))  # whoever the gateway let in
+        digest = hashlib.sha256(key).digest()
+        if (grant := self._grants.get(digest)) is not None:
+            return grant if grant.fresh() else None
+        account = self._by_key.get(digest)
+        if account is None:
+            return None
+        return Grant(account.id, scopes=(Scope.ADMIN,) if self._table[account.id].operator else ())
+
     def all(self) -> list[Account]:
         """Every account."""
         return [account for _, account in self._kept.values()]

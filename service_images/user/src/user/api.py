@@ -339,7 +339,7 @@ class Api:
 
     async def checked(self, caller: Grant, question: Question) -> Answer:
         """For whom `caller` is. Raises ApiError(404) where the tenant is another's."""
-        tables.tenant_of(caller, question.tenant)
+        rest.own(caller, question.tenant)
         async with self._database.transaction() as connection:
             return Answer(allowed=await relations.check(connection, question))
 
@@ -349,7 +349,7 @@ class Api:
 
     async def listed(self, caller: Grant, listing: Listing) -> Objects:
         """For whom `caller` is. Raises ApiError(404) where the tenant is another's."""
-        tables.tenant_of(caller, listing.tenant)
+        rest.own(caller, listing.tenant)
         async with self._database.transaction() as connection:
             return Objects(objects=await relations.objects(connection, listing))
 

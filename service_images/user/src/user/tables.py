@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kit import bus, directory, outbox, telling
+from kit import bus, directory, outbox, rest, telling
 from kit.database import Connection
-from kit.directory import Grant
 from kit.errors import ApiError, ErrorType, missing
 from kit.rest import Call
 from psycopg.rows import dict_row
@@ -19,15 +18,7 @@ COLUMNS = "id, name, models, requests_per_minute, tokens_per_minute, created"
 
 def own(call: Call[Any, Any]) -> str:
     """The tenant of the path. Raises ApiError(404) where it is not the caller's."""
-    tenant = call.path["tenant"]
-    tenant_of(call.caller, tenant)
-    return tenant
-
-
-def tenant_of(caller: Grant, tenant: str) -> None:
-    """What other tenants there are is nobody's business."""
-    if not caller.operator and caller.tenant != tenant:
-        raise missing("tenant")
+    return rest.own(call.caller, call.path["tenant"])
 
 
 async def found_tenant(connection: Connection, tenant: str) -> Tenant:

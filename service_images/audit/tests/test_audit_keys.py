@@ -1,0 +1,77 @@
+"""Who may do what in Audit, where callers show keys."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from audit.__main__ import AuditSettings, create
+from starlette.testclient import TestClient
+
+OPERATOR, CUSTOMER, OTHER = "operator", "customer", "other"
+EVENTS = "/v1/audit/events"
+
+
+def as_(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def event(tenant: str) -> dict[str, Any]:
+    return {
+        "specversion": "1.0",
+        "id": uuid.uuid4().hex,
+        "source": "/services/test",
+        "type": "dev.cogniforge.user.changed.v1",
+        "subject": "tenant",
+        "time": "2026-10-01T00:00:00Z",
+        "data": {"tenant": tenant, "kind": "tenant", "change": "created"},
+    }
+
+
+@pytest.fixture
+def keyed(settings: AuditSettings, known_keys: Callable[..., dict[str, Any]]) -> Iterator[httpx.Client]:
+    more = known_keys(operator=("admin",), customer=(), other=("inference",))
+    with TestClient(create(settings.model_copy(update=more)), raise_server_exceptions=False) as client:
+        deadline = time.monotonic() + 5
+        while client.get("/v1/audit/key", headers=as_(OPERATOR)).status_code == 401 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for tenant in ("acme", "rival"):
+            client.post(EVENTS, json=[event(tenant)], headers=as_(OPERATOR)).raise_for_status()
+        yield client
+
+
+@pytest.mark.parametrize("path", ["events?tenant={}", "state?tenant={}&subject=tenant", "tenants/{}/export"])
+def test_a_tenant_sees_nothing_of_another(keyed: httpx.Client, path: str) -> None:
+    assert keyed.get(f"/v1/audit/{path.format('acme')}", headers=as_(CUSTOMER)).status_code == 200
+    assert keyed.get(f"/v1/audit/{path.format('rival')}", headers=as_(CUSTOMER)).status_code == 404
+    assert keyed.get(f"/v1/audit/{path.format('acme')}", headers=as_(OTHER)).status_code == 403
+    assert keyed.get(f"/v1/audit/{path.format('acme')}").status_code == 401
+    assert keyed.get(f"/v1/audit/{path.format('rival')}", headers=as_(OPERATOR)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["events", "tenants/acme/shred"])
+def test_only_operators_write_and_shred(keyed: httpx.Client, path: str) -> None:
+    answer = keyed.post(f"/v1/audit/{path}", json=[event("acme")], headers=as_(CUSTOMER))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "missing_scope")
+
+
+@pytest.mark.parametrize("path", ["checkpoint", "key", "events/1/proof", "consistency?old=1&new=2", "tile/0/000.p/2"])
+def test_whoever_has_a_key_may_check_the_log(keyed: httpx.Client, path: str) -> None:
+    assert keyed.get(f"/v1/audit/{path}", headers=as_(OTHER)).status_code == 200
+    assert keyed.get(f"/v1/audit/{path}").status_code == 401
+
+
+def test_entries_of_all_tenants_are_for_operators(keyed: httpx.Client) -> None:
+    path = "/v1/audit/tile/entries/000.p/2"
+    assert keyed.get(path, headers=as_(CUSTOMER)).status_code == 403
+    assert keyed.get(path, headers=as_(OPERATOR)).status_code == 200
+
+
+def test_an_export_holds_no_entry_of_another_tenant(keyed: httpx.Client) -> None:
+    lines = keyed.get("/v1/audit/tenants/acme/export", headers=as_(CUSTOMER)).text.splitlines()
+    assert [json.loads(line)["event"]["tenant"] for line in lines[1:]] == ["acme"]

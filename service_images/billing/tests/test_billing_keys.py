@@ -1,0 +1,68 @@
+"""Who may do what in Billing, where callers show keys."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from billing.__main__ import BillingSettings, create
+from starlette.testclient import TestClient
+
+OPERATOR, CUSTOMER, OTHER = "operator", "customer", "other"
+PRICES = "/v1/billing/prices"
+
+
+def as_(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+@pytest.fixture
+def keyed(settings: BillingSettings, known_keys: Callable[..., dict[str, Any]]) -> Iterator[httpx.Client]:
+    more = known_keys(operator=("admin",), customer=(), other=("inference",))
+    with TestClient(create(settings.model_copy(update=more)), raise_server_exceptions=False) as client:
+        deadline = time.monotonic() + 5
+        while client.get(PRICES, headers=as_(CUSTOMER)).status_code == 401 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for tenant, usd in (("", "1"), ("acme", "2"), ("rival", "3")):
+            price = {"tenant": tenant, "model": "m", "kind": "input", "usd": usd, "begins": "2026-01-01T00:00:00Z"}
+            client.post(PRICES, json=price, headers=as_(OPERATOR)).raise_for_status()
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "prices"),
+        ("POST", "usage"),
+        ("POST", "tenants/acme/credits"),
+        ("PUT", "tenants/acme/budget"),
+        ("POST", "tenants/acme/invoices/2026-01"),
+    ],
+)
+def test_only_operators_change_what_is_owed(keyed: httpx.Client, method: str, path: str) -> None:
+    answer = keyed.request(method, f"/v1/billing/{path}", json={}, headers=as_(CUSTOMER))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "missing_scope")
+
+
+def test_a_tenant_sees_its_own_prices_and_those_for_all(keyed: httpx.Client) -> None:
+    assert {p["tenant"] for p in keyed.get(PRICES, headers=as_(CUSTOMER)).json()} == {"", "acme"}
+    assert {p["tenant"] for p in keyed.get(PRICES, headers=as_(OPERATOR)).json()} == {"", "acme", "rival"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tenants/{}/invoices/2026-01",
+        "tenants/{}/entitlement",
+        "meters?tenant={}&aggregation=COUNT&field=model&begin=2026-01-01T00:00:00Z&end=2027-01-01T00:00:00Z",
+    ],
+)
+def test_a_tenant_sees_nothing_of_another(keyed: httpx.Client, path: str) -> None:
+    keyed.put("/v1/billing/tenants/acme/budget", json={"usd": "1"}, headers=as_(OPERATOR)).raise_for_status()
+    assert keyed.get(f"/v1/billing/{path.format('acme')}", headers=as_(CUSTOMER)).status_code == 200
+    assert keyed.get(f"/v1/billing/{path.format('rival')}", headers=as_(CUSTOMER)).status_code == 404
+    assert keyed.get(f"/v1/billing/{path.format('acme')}", headers=as_(OTHER)).status_code == 403
+    assert keyed.get(f"/v1/billing/{path.format('acme')}").status_code == 401

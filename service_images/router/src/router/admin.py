@@ -1,0 +1,229 @@
+"""The operator's operations, below /v1/admin: routes, weights, canaries and kept answers while the router runs.
+
+What is changed here lies over what is configured and outlives restarts and updates, until it is taken back.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, cast
+
+from kit import rest
+from kit.directory import Grant, Scope, unknown
+from kit.errors import ApiError, missing
+from kit.rest import Call, Model, Operation
+from pydantic import Field
+from starlette.routing import Router
+
+from router.control import Control
+from router.core import Core
+from router.overrides import Course, Override
+from router.routes import ModelRoute
+
+PREFIX = "/v1/admin"
+_MODEL = (("model", r".{1,256}", "A model's name"),)
+_ROUTE = PREFIX + "/routes/{model:path}"
+Reason = Annotated[str, Field(max_length=500)]
+
+
+class Wanted(Model):
+    """A route, in place of the one that is configured."""
+
+    route: ModelRoute
+    revision: int | None = Field(default=None, ge=0)
+    """Only if the override still has this one; 0: only if there is none."""
+    reason: Reason = ""
+
+
+class Weights(Model):
+    """Shares of the requests: one for each target that is to get another one."""
+
+    weights: dict[str, Annotated[float, Field(ge=0, le=1_000_000)]] = Field(min_length=1, max_length=100)
+    reason: Reason = ""
+
+
+class Why(Model):
+    """For the audit log."""
+
+    reason: Reason = ""
+
+
+class Decision(Model):
+    """What becomes of a canary."""
+
+    course: Course
+    reason: Reason = ""
+
+
+class Shown(Model):
+    """A model's route."""
+
+    model: str
+    overridden: bool
+    """By an operator; else it is as configured, or as it was found."""
+    in_force: bool
+    problem: str = ""
+    """Why an override is not in force."""
+    revision: int = 0
+    by: str = ""
+    at: datetime | None = None
+    reason: str = ""
+    route: ModelRoute | None = None
+    """None: the model is withdrawn."""
+
+
+class Listed(Model):
+    """All of them."""
+
+    data: list[Shown]
+
+
+def operations(api: Api) -> list[Operation]:
+    """All of them."""
+    may = {"scope": Scope.ADMIN}
+    named = {**may, "parameters": _MODEL}
+    change: dict[str, Any] = {**named, "failures": (404, 409)}
+    return [
+        Operation("GET", PREFIX + "/state", "How routes, targets and tenants are, at one replica.", api.state, **may),
+        Operation("GET", PREFIX + "/routes", "Every route, and what was changed.", api.routes, Listed, **may),
+        Operation("POST", PREFIX + "/cache/clear", "Drop every kept answer.", api.clear, status=204,
+                  failures=(409,), **may),
+        Operation("PUT", _ROUTE + "/weights", "Move traffic between targets.", api.weights, Shown, body=Weights,
+                  **change),
+        Operation("POST", _ROUTE + "/withdraw", "Answer no requests for a model.", api.withdraw, Shown, body=Why,
+                  **change),
+        Operation("POST", _ROUTE + "/canary", "Promote, abort or restart a canary.", api.canary, body=Decision,
+                  **change),
+        Operation("GET", _ROUTE, "One route.", api.route, Shown, failures=(404,), **named),
+        Operation("PUT", _ROUTE, "Put another route in its place.", api.put, Shown, body=Wanted, **change),
+        Operation("DELETE", _ROUTE, "Take the change back: what is configured holds again.", api.take_back,
+                  status=204, **change),
+    ]  # fmt: skip
+
+
+def describe() -> dict[str, Any]:
+    """Their OpenAPI document."""
+    return rest.document("Router", operations(cast("Api", Api)))
+
+
+def application(core: Core, control: Control | None) -> Router:
+    """The operations as an application; without `control` nothing can be changed."""
+
+    async def authenticate(key: str) -> Grant:
+        grant = core.accounts.grant_of(key.encode())
+        if grant is None:
+            raise unknown()
+        return grant
+
+    return Router(rest.routes("Router", operations(Api(core, control)), authenticate))
+
+
+class Api:
+    """Over one router."""
+
+    def __init__(self, core: Core, control: Control | None) -> None:
+        self._core, self._control = core, control
+
+    @property
+    def _writer(self) -> Control:
+        if self._control is None:
+            message = "This router follows no NATS: its routes are what its file says."
+            raise ApiError(409, message, code="not_live")
+        return self._control
+
+    def _shown(self, model: str) -> Shown:
+        control = self._control
+        override = control.overrides.entries.get(model) if control else None
+        live = self._core.table.find(model)
+        if control is None or override is None:
+            if live is None:
+                raise missing("model")
+            return Shown(model=model, overridden=False, in_force=True, route=live)
+        problem = control.overrides.refused.get(model, "")
+        told = {"by": override.by, "at": override.at, "reason": override.reason, "route": override.route}
+        return Shown(
+            model=model,
+            overridden=True,
+            in_force=not problem,
+            problem=problem,
+            revision=control.revision(model),
+            **told,
+        )
+
+    async def state(self, _: Call[Any, None]) -> dict[str, Any]:
+        """Of the replica that is asked."""
+        return self._core.describe()
+
+    async def routes(self, _: Call[Any, None]) -> Listed:
+        """By name."""
+        names = {route.model for route in self._core.table.routes}
+        if self._control is not None:
+            names |= self._control.overrides.entries.keys()
+        return Listed(data=[self._shown(name) for name in sorted(names)])
+
+    async def route(self, call: Call[Any, None]) -> Shown:
+        """With who changed it."""
+        return self._shown(call.path["model"])
+
+    async def put(self, call: Call[Any, Wanted]) -> Shown:
+        """A new model, or another route for one."""
+        model, body = call.path["model"], call.body
+        if body.route.model != model:
+            raise ApiError(400, f"route.model: it must be {model}, as in the path", param="route.model")
+        return await self._put(call, model, body.route, body.reason, body.revision)
+
+    async def _put(
+        self, call: Call[Any, Any], model: str, route: ModelRoute | None, reason: str, last: int | None
+    ) -> Shown:
+        override = Override(by=call.caller.actor, at=datetime.now(UTC), reason=reason, route=route)
+        await self._writer.put(model, override, last, call.caller.tenant)
+        return self._shown(model)
+
+    async def weights(self, call: Call[Any, Weights]) -> Shown:
+        """The rest of the route stays as it is."""
+        model, weights = call.path["model"], call.body.weights
+        writer = self._writer
+        last, route = writer.revision(model), self._routed(model)
+        labels = [target.label for target in route.servers]
+        if unknown_ones := sorted(weights.keys() - set(labels)):
+            known = ", ".join(labels)
+            raise ApiError(400, f"weights: no target {', '.join(unknown_ones)}; there are {known}", param="weights")
+        targets = [t.model_copy(update={"weight": weights.get(t.label, t.weight)}) for t in route.servers]
+        if not any(target.weight for target in targets):
+            message = "weights: every weight would be 0; withdraw the model instead"
+            raise ApiError(400, message, param="weights")
+        wanted = route.model_copy(update={"upstream": None, "upstream_model": "", "targets": tuple(targets)})
+        return await self._put(call, model, wanted, call.body.reason, last)
+
+    def _routed(self, model: str) -> ModelRoute:
+        route = self._core.table.find(model)
+        if route is None:
+            raise missing("model")
+        return route
+
+    async def withdraw(self, call: Call[Any, Why]) -> Shown:
+        """Until it is taken back."""
+        model = call.path["model"]
+        writer = self._writer
+        last = writer.revision(model)
+        self._routed(model)
+        return await self._put(call, model, None, call.body.reason, last)
+
+    async def take_back(self, call: Call[Any, None]) -> None:
+        """What somebody else has put there meanwhile, too."""
+        await self._writer.take_back(call.path["model"], call.caller.actor, call.caller.tenant)
+
+    async def canary(self, call: Call[Any, Decision]) -> dict[str, Any]:
+        """In all replicas."""
+        model, body = call.path["model"], call.body
+        writer = self._writer
+        self._routed(model)
+        trial = self._core.routes[model].trial
+        if trial is None:
+            raise ApiError(409, f"{model} has no canary.", code="no_canary")
+        await writer.decide(model, trial, body.course, call.caller.actor, body.reason, call.caller.tenant)
+        return trial.describe()
+
+    async def clear(self, call: Call[Any, None]) -> None:
+        """In all replicas."""
+        await self._writer.clear(call.caller.actor, call.caller.tenant)

@@ -1,0 +1,118 @@
+"""Changes routes while the router runs: written to NATS, from where every replica takes them, and told to Audit.
+
+Beside that it tells all replicas of a canary that one of them has taken back, so that it stays so in all, and after a
+restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from kit import events, logs, telemetry
+from kit.bus import Bus, Conflict, key
+from kit.errors import ApiError, ErrorType, missing, unavailable
+from nats.errors import Error as NatsError
+from pydantic import BaseModel
+
+from router.core import Core
+from router.live import BUCKET, CACHE, CANARY, ROUTE, LiveRoutes
+from router.overrides import Course, Override, Overrides, Verdict, compose
+from router.selection import Trial
+
+log = logs.get("router.control")
+TOPIC = "route.changed.v1"
+ITSELF = "service:router"
+"""Who takes a failed canary back."""
+_EVERY_S = 0.5
+_Result = TypeVar("_Result")
+
+
+class Control:
+    """Writes to the bucket that `LiveRoutes` follows."""
+
+    def __init__(self, core: Core, overrides: Overrides, live: LiveRoutes, bus: Bus) -> None:
+        self.core, self.overrides, self._live, self._bus = core, overrides, live, bus
+
+    async def run(self) -> None:
+        """For ever: tell of canaries that have failed here. What cannot be told now is told later."""
+        try:
+            while True:
+                await asyncio.sleep(_EVERY_S)
+                for model, state in list(self.core.routes.items()):
+                    if state.trial is not None and state.trial.untold:
+                        await self._tell_failure(model, state.trial)
+        finally:
+            await self._bus.close()
+
+    async def _tell_failure(self, model: str, trial: Trial) -> None:
+        try:
+            await self.decide(model, trial, Course.ABORTED, ITSELF, trial.failed)
+        except ApiError as error:
+            log.warning("other replicas do not know yet that a canary failed", model=model, reason=error.message)
+
+    def revision(self, model: str) -> int:
+        """Of a model's override; 0: it has none."""
+        return self._live.revision(key(ROUTE, model))
+
+    async def put(self, model: str, override: Override, last: int | None, tenant: str) -> None:
+        """Put an override over a model's route, if its revision is `last`.
+
+        Raises ApiError: 400 where it does not fit the others, 409 for another revision, 503 without NATS.
+        """
+        _, before = compose(self.overrides.base, self.overrides.entries)
+        _, after = compose(self.overrides.base, {**self.overrides.entries, model: override})
+        if new := {name: reason for name, reason in after.items() if before.get(name) != reason}:
+            raise ApiError(400, "; ".join(f"{name}: {reason}" for name, reason in sorted(new.items())), param="route")
+        change = "set" if override.route is not None else "withdrawn"
+        await self._write(key(ROUTE, model), override, last)
+        self._told(tenant, model, change, override.by, override.reason, override.route)
+
+    async def take_back(self, model: str, by: str, tenant: str) -> None:
+        """What is configured holds again. Raises ApiError: 404 where there is no override, 503 without NATS."""
+        name = key(ROUTE, model)
+        if not self._live.revision(name):
+            raise missing("override")
+        await self._asked(self._bus.delete(BUCKET, name))
+        await self._live.reached(name, 0)
+        self._told(tenant, model, "reset", by)
+
+    async def decide(self, model: str, trial: Trial, course: Course, by: str, reason: str, tenant: str = "") -> None:
+        """Decide what becomes of a canary, in all replicas. Raises ApiError(503) without NATS."""
+        verdict = Verdict(by=by, at=datetime.now(UTC), reason=reason, trial=trial.digest, course=course)
+        await self._write(key(CANARY, model), verdict)
+        self._told(tenant, model, f"canary-{course.value}", by, reason)
+
+    async def clear(self, by: str, tenant: str) -> None:
+        """Drop every kept answer, in all replicas. Raises ApiError(503) without NATS."""
+        revision = await self._asked(self._bus.put(BUCKET, CACHE, str(time.time()).encode()))
+        await self._live.reached(CACHE, revision)
+        self._told(tenant, "", "cache-cleared", by)
+
+    async def _write(self, name: str, content: BaseModel, last: int | None = None) -> None:
+        """Returns once it holds here; in other replicas it does within a second."""
+        value = content.model_dump_json(exclude_none=True).encode()
+        await self._live.reached(name, await self._asked(self._bus.put(BUCKET, name, value, last)))
+
+    @staticmethod
+    async def _asked(asked: Awaitable[_Result]) -> _Result:
+        try:
+            return await asked
+        except Conflict:
+            message = "Somebody else has changed it meanwhile; read it again."
+            raise ApiError(409, message, ErrorType.INVALID_REQUEST, param="revision", code="conflict") from None
+        except (NatsError, OSError, TimeoutError):
+            raise unavailable("NATS") from None
+
+    def _told(self, tenant: str, model: str, change: str, by: str, reason: str = "", route: Any = None) -> None:
+        log.info("a route was changed", model=model, change=change, by=by, reason=reason)
+        if self.core.metering is None:
+            return
+        data = {"tenant": tenant or "default", "model": model, "change": change, "actor": by, "reason": reason}
+        if route is not None:
+            data["after"] = route.model_dump(mode="json", exclude_defaults=True)
+        event = events.event(TOPIC, "router", f"route/{model}", data, telemetry.traceparent())
+        self.core.metering.tell(TOPIC, data["tenant"], event)
