@@ -86,7 +86,8 @@ EVENTS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "source": "/services/router",
             "type": "dev.cogniforge.route.changed.v1",
-            "data": {"tenant": match.str("default"), "model": match.str("m"), "change": match.str("set")},
+            "subject": match.str("route/m"),
+            "data": {"tenant": match.str("default"), "change": match.str("set"), "after": {"route": match.like({})}},
         },
     ),
     "a text that was redacted": (

@@ -72,14 +72,15 @@ def tenant() -> Iterator[Tenant]:
 
 
 def test_without_a_key_nothing_is_answered(tenant: Tenant) -> None:
-    for path in ("/v1/models", "/v1/prompts", "/v1/files", "/v1/tenants", "/v1/guard/kinds"):
+    behind = ("models", "prompts", "files", "tenants", "guard/kinds", "billing/prices", "audit/checkpoint")
+    for path in (*(f"/v1/{name}" for name in behind), "/v1/admin/routes"):
         answer = tenant.operator.get(path, headers={"authorization": "", "x-client-id": "default"})
         assert answer.status_code == 401, path
 
 
 def test_a_revoked_key_is_refused_by_all_services_within_a_second(tenant: Tenant) -> None:
     name, key = tenant.make_key()
-    paths = ("/v1/models", "/v1/prompts", "/v1/files", "/v1/guard/kinds")
+    paths = ("/v1/models", "/v1/prompts", "/v1/files", "/v1/guard/kinds", "/v1/billing/prices", "/v1/audit/checkpoint")
     headers = {"authorization": f"Bearer {key}"}
 
     def becomes(status: int) -> None:

@@ -286,9 +286,10 @@ def test_every_change_is_told_with_who_made_it(replicas: list[Replica], both: li
     one, _ = replicas
     one.admin("PUT", "/routes/m", {**new("m", both[1], attempts=2), "reason": "why"}).raise_for_status()
     one.admin("DELETE", "/routes/m").raise_for_status()
-    data = [event["data"] for topic, event in one.telling.told if topic == "route.changed.v1"]
-    assert [(d["change"], d["actor"]) for d in data] == [("set", "key:default"), ("reset", "key:default")]
-    assert data[0]["after"] == {"model": "m", "upstream": f"{both[1].url}/", "attempts": 2}
+    told = [event for topic, event in one.telling.told if topic == "route.changed.v1"]
+    assert {(event["subject"], event["data"]["actor"]) for event in told} == {("route/m", "key:default")}
+    assert [event["data"]["change"] for event in told] == ["set", "deleted"]
+    assert told[0]["data"]["after"] == {"route": {"model": "m", "upstream": f"{both[1].url}/", "attempts": 2}}
 
 
 def test_without_nats_nothing_is_changed_and_requests_go_on(

@@ -69,7 +69,8 @@ class Control:
             raise ApiError(400, "; ".join(f"{name}: {reason}" for name, reason in sorted(new.items())), param="route")
         change = "set" if override.route is not None else "withdrawn"
         await self._write(key(ROUTE, model), override, last)
-        self._told(tenant, model, change, override.by, override.reason, override.route)
+        route = override.route.model_dump(mode="json", exclude_defaults=True) if override.route else None
+        self._told(tenant, f"route/{model}", change, override.by, override.reason, route=route)
 
     async def take_back(self, model: str, by: str, tenant: str) -> None:
         """What is configured holds again. Raises ApiError: 404 where there is no override, 503 without NATS."""
@@ -78,19 +79,19 @@ class Control:
             raise missing("override")
         await self._asked(self._bus.delete(BUCKET, name))
         await self._live.reached(name, 0)
-        self._told(tenant, model, "reset", by)
+        self._told(tenant, f"route/{model}", "deleted", by)
 
     async def decide(self, model: str, trial: Trial, course: Course, by: str, reason: str, tenant: str = "") -> None:
         """Decide what becomes of a canary, in all replicas. Raises ApiError(503) without NATS."""
         verdict = Verdict(by=by, at=datetime.now(UTC), reason=reason, trial=trial.digest, course=course)
         await self._write(key(CANARY, model), verdict)
-        self._told(tenant, model, f"canary-{course.value}", by, reason)
+        self._told(tenant, f"route/{model}", f"canary-{course.value}", by, reason, canary=course.value)
 
     async def clear(self, by: str, tenant: str) -> None:
         """Drop every kept answer, in all replicas. Raises ApiError(503) without NATS."""
         revision = await self._asked(self._bus.put(BUCKET, CACHE, str(time.time()).encode()))
         await self._live.reached(CACHE, revision)
-        self._told(tenant, "", "cache-cleared", by)
+        self._told(tenant, "cache", "cache-cleared", by)
 
     async def _write(self, name: str, content: BaseModel, last: int | None = None) -> None:
         """Returns once it holds here; in other replicas it does within a second."""
@@ -107,12 +108,11 @@ class Control:
         except (NatsError, OSError, TimeoutError):
             raise unavailable("NATS") from None
 
-    def _told(self, tenant: str, model: str, change: str, by: str, reason: str = "", route: Any = None) -> None:
-        log.info("a route was changed", model=model, change=change, by=by, reason=reason)
+    def _told(self, tenant: str, subject: str, change: str, by: str, reason: str = "", **after: Any) -> None:
+        """`after` is what holds now, as Audit puts a state together: field by field."""
+        log.info("a route was changed", subject=subject, change=change, by=by, reason=reason)
         if self.core.metering is None:
             return
-        data = {"tenant": tenant or "default", "model": model, "change": change, "actor": by, "reason": reason}
-        if route is not None:
-            data["after"] = route.model_dump(mode="json", exclude_defaults=True)
-        event = events.event(TOPIC, "router", f"route/{model}", data, telemetry.traceparent())
+        data = {"tenant": tenant or "default", "change": change, "actor": by, "reason": reason, "after": after}
+        event = events.event(TOPIC, "router", subject, data, telemetry.traceparent())
         self.core.metering.tell(TOPIC, data["tenant"], event)
