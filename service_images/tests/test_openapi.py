@@ -40,6 +40,10 @@ class Flat:
         """The same for all."""
         return [[1.0] + [0.0] * 383 for _ in texts]
 
+    async def rerank(self, _: str, texts: Any) -> list[float]:
+        """All alike."""
+        return [0.0 for _ in texts]
+
 
 def _application(name: str, more: dict[str, Any], tmp_path: Path) -> Any:
     main = importlib.import_module(f"{name}.__main__")

@@ -91,6 +91,11 @@ async def embed_a_text(target: str) -> None:
     assert len(vector) == 384
 
 
+async def order_texts(target: str) -> None:
+    """The Retriever asks Embeddings which text answers a query."""
+    assert len(await Embeddings(target).rerank("do cats sleep?", ["cats sleep"])) == 1
+
+
 async def teams_of_a_user(target: str) -> None:
     """The Retriever asks User in whose names somebody reads."""
     assert await Readers(target).teams(Grant("acme", user="ann"), KEY) == ["team:red"]
@@ -157,6 +162,15 @@ PAIRS = {
         embeddings_pb2.EmbedResponse,
         {"vectors": [_ZERO], "tokens": 4},
         {"vectors": match.each_like(match.regex(_ZERO, regex="[A-Za-z0-9+/]{2048}")), "tokens": match.int(4)},
+    ),
+    "an order of texts": Pair(
+        ("retriever", "embeddings"),
+        "/cogniforge.embeddings.v1.EmbeddingsService/Rerank",
+        order_texts,
+        embeddings_pb2.RerankRequest(query="do cats sleep?", texts=["cats sleep"]),
+        embeddings_pb2.RerankResponse,
+        {"scores": [0.5]},
+        {"scores": match.each_like(match.decimal(0.5))},
     ),
     "an answer from passages": Pair(
         ("retriever", "router"),

@@ -136,6 +136,20 @@ def test_langfuses_clients_find_what_they_look_for(prompts: httpx.Client) -> Non
     assert {"name", "version", "config", "type", "tags"} <= found.keys()
 
 
+def test_langfuses_clients_list_prompts_by_pages(prompts: httpx.Client) -> None:
+    for name in ("a", "b", "c"):
+        for text in ("one", "two"):
+            prompts.post("/v1/prompts", json={"name": name, "prompt": text, "config": {"n": text}}).raise_for_status()
+    prompts.put("/v1/prompts/b/labels/production", json={"version": 1}).raise_for_status()
+    found = prompts.get("/api/public/v2/prompts", params={"limit": 2, "page": 2}).json()
+    assert found["meta"] == {"page": 2, "limit": 2, "totalItems": 3, "totalPages": 2}
+    (last,) = found["data"]
+    assert (last["name"], last["versions"], last["lastConfig"]) == ("c", [1, 2], {"n": "two"})
+    (labelled,) = prompts.get("/api/public/v2/prompts", params={"label": "production"}).json()["data"]
+    assert (labelled["name"], labelled["labels"]) == ("b", ["production", "latest"])
+    assert prompts.get("/api/public/v2/prompts", params={"name": "a"}).json()["meta"]["totalItems"] == 1
+
+
 def test_a_rendered_prompt_is_kept(settings: PromptSettings, cache_server: str) -> None:
     with TestClient(create(settings.model_copy(update={"cache_url": cache_server}))) as client:
         add(client, labels=["production"])

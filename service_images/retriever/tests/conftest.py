@@ -17,6 +17,7 @@ for part in ("kit", "embeddings", "retriever"):
     sys.path.insert(0, str(SOURCES / part / "src"))
 
 from embeddings.engine import Engine, shortened  # noqa: E402
+from embeddings.reranking import Reranker  # noqa: E402
 from kit import migrate  # noqa: E402
 from retriever.__main__ import RetrieverSettings, create  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
@@ -37,6 +38,14 @@ class Model:
             raise ApiError(503, "Embeddings does not answer now.")
         tokens = [shortened(ids) for ids in self._engine.tokens(texts)]
         return list(await asyncio.to_thread(self._engine.run, tokens))
+
+    async def of(self, texts: Sequence[str], *, truncate: bool = True) -> tuple[list[Any], int]:
+        """As the service's own parts ask for vectors."""
+        return await self.embed(texts), 0
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
+        """As the service would."""
+        return await Reranker(self).scores(query, texts)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

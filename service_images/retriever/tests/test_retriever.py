@@ -55,6 +55,36 @@ def test_words_are_found_that_mean_nothing(filled: tuple[httpx.Client, str]) -> 
     assert found(client, store, "E4711", ranking_options={"ranker": "words"}) == ["codes.txt"]
 
 
+BURIED = {
+    "rules.txt": (
+        "The company was founded by two brothers in a small town near the sea. In the year of the flood most of the "
+        "papers were lost. Passwords have to be changed every ninety days. The weather in the mountains was better "
+        "than expected this year. New windows were put in, and the roof was painted red."
+    ),
+    "story.txt": (
+        "How often did she think of her secret? She renewed her promise every night and told nobody of it. "
+        "The letters lay in a drawer. Nobody must ever read them, and nobody ever did."
+    ),
+}
+
+
+def test_passages_that_are_read_once_more_are_in_the_order_in_which_they_answer(retriever: httpx.Client) -> None:
+    store, asked = make_store(retriever), "How often must I renew my login secret?"
+    for name, text in BURIED.items():
+        add(retriever, store, upload(retriever, text, name))
+    assert found(retriever, store, asked, ranking_options={"ranker": "dense"}) == ["story.txt", "rules.txt"]
+    again = {"ranker": "dense", "rerank": True}
+    assert found(retriever, store, asked, ranking_options=again) == ["rules.txt", "story.txt"]
+
+
+def test_passages_that_answer_too_little_are_left_out(retriever: httpx.Client) -> None:
+    store = make_store(retriever)
+    for name, text in BURIED.items():
+        add(retriever, store, upload(retriever, text, name))
+    ranking = {"rerank": True, "score_threshold": 0.99}
+    assert found(retriever, store, "How often must I renew my login secret?", ranking_options=ranking) == []
+
+
 def test_filters_hold_within_the_search(filled: tuple[httpx.Client, str]) -> None:
     client, store = filled
     only = {"type": "in", "key": "kind", "value": ["cats", "codes"]}
@@ -233,8 +263,9 @@ def test_nothing_leaks_to_other_tenants_or_readers(shared: httpx.Client, documen
         for user in USERS:
             names = {"*", f"user:{user}", *TEAMS[user]}
             allowed = {name for name, readers in held[tenant].items() if names & set(readers)}
-            for ranker in ("hybrid", "dense", "words"):
-                more: dict[str, Any] = {"ranking_options": {"ranker": ranker}, "headers": as_(f"{tenant}-{user}")}
+            for ranker, rerank in (("hybrid", False), ("dense", False), ("words", False), ("hybrid", True)):
+                ranking = {"ranker": ranker, "rerank": rerank}
+                more: dict[str, Any] = {"ranking_options": ranking, "headers": as_(f"{tenant}-{user}")}
                 assert set(found(shared, stores[tenant], "the secret plan", **more)) == allowed
             other = "b" if tenant == "a" else "a"
             asked = shared.post(

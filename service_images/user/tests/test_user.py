@@ -52,6 +52,13 @@ def test_a_key_is_shown_once_and_never_kept(acme: httpx.Client, settings: UserSe
     assert made["key"] not in str(rows)
 
 
+def test_a_key_whose_answer_was_lost_is_asked_for_again_and_made_once(acme: httpx.Client) -> None:
+    again = {"idempotency-key": "4f2c"}
+    first, second = (acme.post(KEYS, json={"name": "k"}, headers=again).json() for _ in range(2))
+    assert first == second
+    assert len(acme.get(KEYS).json()) == 1
+
+
 def test_a_tenants_key_sees_no_other_tenant(acme: httpx.Client) -> None:
     acme.post("/v1/tenants", json={"id": "other"})
     mine = as_(acme, key(acme)["key"])

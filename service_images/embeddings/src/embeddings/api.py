@@ -13,6 +13,7 @@ from kit.rest import Call, Model, Operation
 from pydantic import Field
 
 from embeddings.engine import DIMENSION, MAX_TOKENS, MODEL, Vector
+from embeddings.reranking import Reranker
 from embeddings.vectors import Vectors
 
 SCOPE = Scope.EMBEDDINGS
@@ -73,7 +74,7 @@ class Api:
     """The operations."""
 
     def __init__(self, vectors: Vectors) -> None:
-        self._vectors = vectors
+        self._vectors, self._reranker = vectors, Reranker(vectors)
 
     def operations(self) -> list[Operation]:
         """All of them; asked of the class itself they are described, and cannot be called."""
@@ -84,7 +85,7 @@ class Api:
             Operation("GET", "/v1/models", "The model.", self.models),
             Operation("POST", "/embed", "Vectors, as TEI's clients ask.", self.embed, list[list[float]], body=Embed,
                       **more),
-            Operation("POST", "/rerank", "Texts by how near they are to a query.", self.rerank, list[dict[str, Any]],
+            Operation("POST", "/rerank", "Texts by how well they answer a query.", self.rerank, list[dict[str, Any]],
                       body=Rerank, **more),
             Operation("POST", "/similarity", "How near sentences are to one.", self.similarity, list[float],
                       body=Similarity, **more),
@@ -122,10 +123,9 @@ class Api:
         return [_short(vector, asked.dimensions).tolist() for vector in vectors]
 
     async def rerank(self, call: Call[Any, Rerank]) -> list[dict[str, Any]]:
-        """The nearest first. MiniLM is no cross-encoder: the score is the cosine, between 0 and 1 unless raw."""
+        """The best first; scores are between 0 and 1, unless raw (`reranking.py`)."""
         asked = call.body
-        vectors, _ = await self._vectors.of((asked.query, *asked.texts), truncate=asked.truncate)
-        scores = _cosines(vectors)
+        scores = await self._reranker.scores(asked.query, asked.texts, truncate=asked.truncate)
         order = sorted(range(len(scores)), key=lambda place: -scores[place])
         return [
             {

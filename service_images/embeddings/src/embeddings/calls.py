@@ -10,6 +10,7 @@ from kit import rpc
 from kit.errors import ApiError
 
 from embeddings.api import MAX_TEXTS
+from embeddings.reranking import Reranker
 from embeddings.vectors import Vectors
 
 
@@ -17,7 +18,7 @@ class Calls(service.EmbeddingsServiceServicer):
     """For services."""
 
     def __init__(self, vectors: Vectors) -> None:
-        self._vectors = vectors
+        self._vectors, self._reranker = vectors, Reranker(vectors)
 
     def add(self, server: Any) -> None:
         """To a server."""
@@ -30,3 +31,10 @@ class Calls(service.EmbeddingsServiceServicer):
             raise ApiError(400, f"1 to {MAX_TEXTS} texts; there are {len(request.texts)}")
         vectors, tokens = await self._vectors.of(request.texts)
         return messages.EmbedResponse(vectors=[v.astype("<f4").tobytes() for v in vectors], tokens=tokens)
+
+    @rpc.answers
+    async def Rerank(self, request: messages.RerankRequest) -> messages.RerankResponse:
+        """Longer texts are cut at the model's limit as wholes, and read sentence by sentence."""
+        if not 1 <= len(request.texts) <= MAX_TEXTS or not request.query:
+            raise ApiError(400, f"a query, and 1 to {MAX_TEXTS} texts; there are {len(request.texts)}")
+        return messages.RerankResponse(scores=await self._reranker.scores(request.query, request.texts))

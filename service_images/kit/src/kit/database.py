@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import psycopg
@@ -15,6 +17,7 @@ from kit.settings import ServiceSettings
 Connection = psycopg.AsyncConnection[Any]
 _WAIT_S = 5.0
 """For a connection; a request that waits longer is answered with 503."""
+_JOINED: ContextVar[tuple[Database, asyncio.Task[Any] | None, Connection] | None] = ContextVar("joined", default=None)
 
 
 class Database:
@@ -40,12 +43,25 @@ class Database:
         """Give all connections back."""
         await self._pool.close()
 
+    @contextmanager
+    def joined(self, connection: Connection) -> Iterator[None]:
+        """Transactions of this task are parts of the one that the connection is in, until the end of the block."""
+        token = _JOINED.set((self, asyncio.current_task(), connection))
+        try:
+            yield
+        finally:
+            _JOINED.reset(token)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """One transaction: committed at the end, rolled back on an error.
 
         Raises ApiError(503) without a database, and ApiError(507) where its volume is full.
         """
+        if (joined := _JOINED.get()) is not None and joined[:2] == (self, asyncio.current_task()):
+            async with joined[2].transaction():
+                yield joined[2]
+            return
         try:
             async with self._pool.connection() as connection:
                 yield connection

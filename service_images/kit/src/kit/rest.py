@@ -7,7 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, TypeAdapter, ValidationError
 from starlette.requests import Request
@@ -16,6 +16,9 @@ from starlette.routing import Route
 
 from kit.directory import Grant, Scope, bearer
 from kit.errors import ApiError, ErrorType, missing
+
+if TYPE_CHECKING:
+    from kit.repeats import Repeats
 
 MAX_BODY_BYTES = 8 * 2**20
 _ERROR = {
@@ -34,6 +37,13 @@ _ERROR = {
         }
     },
 }
+_REPEATED = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A request that is sent again under it, within a day, does nothing twice and is answered the same.",
+    "schema": {"type": "string", "pattern": r"^[\x21-\x7e]{1,255}$"},
+}
 ANYBODY = Grant("default", scopes=(Scope.ADMIN,))
 """Who calls where nobody is asked for a key: whoever the gateway let in."""
 _NAMES = {
@@ -43,6 +53,7 @@ _NAMES = {
     404: "There is no such thing.",
     409: "It is in another state.",
     413: "It is too large.",
+    422: "The Idempotency-Key stood for another request.",
     503: "Later.",
 }
 
@@ -130,6 +141,8 @@ class Operation:
     """What a caller's key must allow; None: no key is asked for."""
     raw: bool = False
     """The handler reads the body itself."""
+    makes: bool = False
+    """It makes something: with an Idempotency-Key, once."""
 
 
 def own(caller: Grant, tenant: str) -> str:
@@ -147,9 +160,7 @@ def problem(error: ValidationError, where: str) -> ApiError:
     return ApiError(400, f"{where}{f' {path}' if path else ''}: {first['msg']}{more}", param=path or None)
 
 
-async def _body(request: Request, adapter: TypeAdapter[Any] | None) -> Any:
-    if adapter is None:
-        return None
+async def _received(request: Request) -> bytes:
     if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
         raise ApiError(413, f"A body has at most {MAX_BODY_BYTES} bytes.")
     content = bytearray()
@@ -157,8 +168,14 @@ async def _body(request: Request, adapter: TypeAdapter[Any] | None) -> Any:
         content += piece
         if len(content) > MAX_BODY_BYTES:
             raise ApiError(413, f"A body has at most {MAX_BODY_BYTES} bytes.")
+    return bytes(content)
+
+
+def _parsed(content: bytes, adapter: TypeAdapter[Any] | None) -> Any:
+    if adapter is None:
+        return None
     try:
-        return adapter.validate_json(bytes(content))
+        return adapter.validate_json(content)
     except ValidationError as error:
         raise problem(error, "body") from None
     except ValueError as error:  # bytes that are no text
@@ -177,8 +194,16 @@ def _query(request: Request, model: type[Model]) -> Model:
         raise problem(error, "query") from None
 
 
-def routes(title: str, operations: Sequence[Operation], authenticate: Authenticate | None = None) -> list[Route]:
-    """The routes of all operations, and /openapi.json. Without `authenticate` every caller is `ANYBODY`."""
+def routes(
+    title: str,
+    operations: Sequence[Operation],
+    authenticate: Authenticate | None = None,
+    repeats: Repeats | None = None,
+) -> list[Route]:
+    """The routes of all operations, and /openapi.json. Without `authenticate` every caller is `ANYBODY`.
+
+    `repeats` keeps the answers of operations that make something.
+    """
     described = document(title, operations)
 
     async def describe(_: Request) -> Response:
@@ -187,7 +212,7 @@ def routes(title: str, operations: Sequence[Operation], authenticate: Authentica
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, {})[operation.method] = operation
-    found = [Route(path, _endpoint(own, authenticate), methods=list(own)) for path, own in by_path.items()]
+    found = [Route(path, _endpoint(own, authenticate, repeats), methods=list(own)) for path, own in by_path.items()]
     return [*found, Route("/openapi.json", describe)]
 
 
@@ -201,10 +226,19 @@ async def _caller(request: Request, scope: str | None, authenticate: Authenticat
 
 
 def _endpoint(
-    operations: dict[str, Operation], authenticate: Authenticate | None
+    operations: dict[str, Operation], authenticate: Authenticate | None, repeats: Repeats | None
 ) -> Callable[[Request], Awaitable[Response]]:
     adapters = {m: TypeAdapter(o.body) if o.body is not None and not o.raw else None for m, o in operations.items()}
     answers = {m: TypeAdapter(o.answer) for m, o in operations.items()}
+
+    async def answered(operation: Operation, call: Call[Any, Any]) -> Response:
+        result = await operation.handler(call)
+        if isinstance(result, Response):
+            return result
+        if operation.status == 204:
+            return Response(status_code=204)
+        content = answers[operation.method].dump_json(result, by_alias=True)
+        return Response(content, operation.status, media_type="application/json")
 
     async def endpoint(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
@@ -213,15 +247,15 @@ def _endpoint(
         for name, pattern, _ in operation.parameters:
             if not re.fullmatch(pattern, str(request.path_params[name])):
                 raise ApiError(400, f"{name}: it must match {pattern}", param=name)
-        body = await _body(request, adapters[method])
+        adapter = adapters[method]
+        # What a handler reads itself is known by its length: a form has another boundary each time that it is sent.
+        length = request.headers.get("content-length", "").encode()
+        content = await _received(request) if adapter is not None else length
+        body = _parsed(content, adapter)
         call = Call(request, dict(request.path_params), _query(request, operation.query), body, caller)
-        result = await operation.handler(call)
-        if isinstance(result, Response):
-            return result
-        if operation.status == 204:
-            return Response(status_code=204)
-        content = answers[method].dump_json(result, by_alias=True)
-        return Response(content, operation.status, media_type="application/json")
+        if operation.makes and repeats is not None and (key := repeats.key_of(request)):
+            return await repeats.once(request, key, caller, content, lambda: answered(operation, call))
+        return await answered(operation, call)
 
     return endpoint
 
@@ -248,7 +282,8 @@ def _schema(kind: Any, schemas: dict[str, Any], mode: Any) -> dict[str, Any]:
 
 def _described(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     refusals = (401, 403) if operation.scope is not None else ()
-    statuses = (*operation.failures, *refusals, 400, *([413] if operation.body is not None else []), 503)
+    again = (409, 422) if operation.makes else ()
+    statuses = (*operation.failures, *refusals, *again, 400, *([413] if operation.body is not None else []), 503)
     text = {str(status): _NAMES.get(status, "Refused.") for status in statuses}
     failure = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     answers: dict[str, Any] = {s: {"description": d, "content": failure} for s, d in sorted(text.items())}
@@ -266,6 +301,8 @@ def _described(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         }
         for name, pattern, meaning in operation.parameters
     ]
+    if operation.makes:
+        parameters.append(_REPEATED)
     query = _schema(operation.query, schemas, "validation")
     for name, described in query.get("properties", {}).items():
         required = name in query.get("required", [])

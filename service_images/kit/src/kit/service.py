@@ -13,6 +13,7 @@ from kit import app, bus, logs, rest, server, telemetry
 from kit.database import Database
 from kit.directory import Directory
 from kit.errors import ApiError
+from kit.repeats import Repeats
 from kit.rest import Authenticate, Operation
 from kit.settings import ServiceSettings
 
@@ -56,7 +57,8 @@ def create(
             yield
 
     found: dict[str, app.Check] = {"postgres": database.check} if database is not None else {}
-    return app.create(rest.routes(title, operations, authenticate), found | (checks or {}), lifespan)
+    repeats = Repeats(database) if database is not None else None
+    return app.create(rest.routes(title, operations, authenticate, repeats), found | (checks or {}), lifespan)
 
 
 class Once:

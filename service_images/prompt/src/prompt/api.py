@@ -13,7 +13,7 @@ from kit.errors import ApiError, missing
 from kit.rest import Call, Nothing, Operation
 from psycopg.types.json import Jsonb
 
-from prompt import rendering, store
+from prompt import langfuse, rendering, store
 from prompt.models import (
     LATEST,
     PRODUCTION,
@@ -56,7 +56,7 @@ class Api:
         path = "/v1/prompts/{name:path}"
         return [
             Operation("POST", "/v1/prompts", "Make a version; it never changes.", self.add, Version, body=NewVersion,
-                      scope=SCOPE, status=201, failures=(403, 409)),
+                      scope=SCOPE, status=201, failures=(403, 409), makes=True),
             Operation("GET", "/v1/prompts", "All prompts.", self.listed, list[Listed], query=Page, scope=SCOPE),
             Operation("GET", path + "/versions", "A prompt's versions, the newest first.", self.versions,
                       list[Version], **one),
@@ -67,7 +67,7 @@ class Api:
             Operation("DELETE", path + "/labels/{label}", "Take a label away.", self.unplace, Nothing, status=204,
                       **label),
             Operation("POST", path + "/promote", "Move a label to where another one is.", self.promote, Placed,
-                      body=Promotion, parameters=(_NAME,), scope=SCOPE, failures=(403, 404, 409)),
+                      body=Promotion, parameters=(_NAME,), scope=SCOPE, failures=(403, 404, 409), makes=True),
             Operation("PUT", path + "/splits/{label}", "Divide callers between labels.", self.split, Split,
                       body=Split, **label),
             Operation("POST", path + "/render", "Render a version with variables.", self.render, Rendered,
@@ -77,7 +77,9 @@ class Api:
             Operation("DELETE", path, "Take a prompt away, with all its versions.", self.drop, Nothing, status=204,
                       parameters=(_NAME,), scope=SCOPE, failures=(403, 404, 409)),
             Operation("GET", "/api/public/v2/prompts/{name:path}", "A version, as Langfuse's clients read it.",
-                      self.langfuse, query=Which, **one),
+                      self.langfuse, query=langfuse.Which, **one),
+            Operation("GET", "/api/public/v2/prompts", "All prompts, as Langfuse's clients list them.",
+                      self.langfuses, langfuse.Listed, query=langfuse.Wanted, scope=SCOPE),
         ]  # fmt: skip
 
     def _wake(self) -> None:
@@ -123,13 +125,15 @@ class Api:
         """As it was made."""
         return (await self._one(call, call.query))[0]
 
-    async def langfuse(self, call: Call[Which, None]) -> dict[str, Any]:
-        """Source of the shape: Langfuse, API reference, GET /api/public/v2/prompts/{promptName}."""
+    async def langfuse(self, call: Call[langfuse.Which, None]) -> dict[str, Any]:
+        """One version."""
         found, _ = await self._one(call, call.query)
-        prompt = found.prompt if isinstance(found.prompt, str) else [m.model_dump() for m in found.prompt]
-        shared = {"name": found.name, "version": found.version, "config": found.config, "labels": found.labels}
-        more = {"type": found.type.value, "tags": [], "resolutionGraph": None}
-        return {**shared, **more, "prompt": prompt, "commitMessage": found.message or None}
+        return langfuse.shown(found)
+
+    async def langfuses(self, call: Call[langfuse.Wanted, None]) -> langfuse.Listed:
+        """A page."""
+        async with self._database.transaction() as connection:
+            return await langfuse.listed(connection, call.caller.tenant, call.query)
 
     async def diff(self, call: Call[Compared, None]) -> Difference:
         """Of both written out as JSON, texts by line."""

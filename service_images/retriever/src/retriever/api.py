@@ -61,17 +61,19 @@ class Api:
         both: Shown = {"parameters": (_STORE, _FILE), "scope": SCOPE, "failures": (404,)}
         return [
             Operation("POST", "/v1/files", "Upload a file.", self.upload, body=Upload, raw=True, scope=SCOPE,
-                      failures=(413,)),
+                      failures=(413,), makes=True),
             Operation("GET", "/v1/files", "All files, the newest first.", self.files, query=Page, scope=SCOPE),
             Operation("GET", "/v1/files/{file}", "A file.", self.file, **file),
             Operation("GET", "/v1/files/{file}/content", "What is in a file.", self.content,
                       media="application/octet-stream", **file),
             Operation("DELETE", "/v1/files/{file}", "Take a file away, out of all stores.", self.drop_file, **file),
-            Operation("POST", stores, "Make a store.", self.make, body=NewStore, scope=SCOPE),
+            Operation("POST", stores, "Make a store.", self.make, body=NewStore, scope=SCOPE,
+                      makes=True),
             Operation("GET", stores, "All stores, the newest first.", self.stores, query=Page, scope=SCOPE),
             Operation("GET", store, "A store.", self.store, **one),
             Operation("DELETE", store, "Take a store away, with its passages.", self.drop, **one),
-            Operation("POST", store + "/files", "Put a file into a store.", self.add, body=NewStoreFile, **one),
+            Operation("POST", store + "/files", "Put a file into a store.", self.add, body=NewStoreFile,
+                      makes=True, **one),
             Operation("GET", store + "/files", "A store's files.", self.store_files, query=Page, **one),
             Operation("GET", store + "/files/{file}", "A file in a store.", self.store_file, **both),
             Operation("DELETE", store + "/files/{file}", "Take a file out of a store.", self.remove, **both),
@@ -251,9 +253,7 @@ class Api:
         readers = await self._readers.of(call.caller, bearer(call.request.headers))
         async with self._database.transaction() as connection:
             await self._store(connection, call)
-        hits = await self._searching.search(
-            Scope(tenant, store, readers, where), query, limit, ranking.ranker, ranking.score_threshold
-        )
+        hits = await self._searching.search(Scope(tenant, store, readers, where), query, limit, ranking)
         async with self._database.transaction() as connection:
             cursor = await connection.execute(
                 "SELECT id, name FROM files WHERE tenant = %s AND id = ANY(%s)",

@@ -1,4 +1,4 @@
-"""Vectors of texts, from the Embeddings service."""
+"""Vectors of texts, and their order for a query, from the Embeddings service."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ class Embedder(Protocol):
         """A vector of length one for each. Raises ApiError(503)."""
         ...
 
+    async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
+        """How well each answers the query, from -1 to 1. Raises ApiError(503)."""
+        ...
+
 
 class Embeddings:
     """The service, by gRPC."""
@@ -30,13 +34,21 @@ class Embeddings:
 
     async def embed(self, texts: Sequence[str]) -> list[Any]:
         """In order."""
-        request = messages.EmbedRequest(texts=list(texts))
+        answer = await self._ask(self._client.stub.Embed, messages.EmbedRequest(texts=list(texts)))
+        return [memoryview(vector).cast("f") for vector in answer.vectors]
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
+        """In order."""
+        answer = await self._ask(self._client.stub.Rerank, messages.RerankRequest(query=query, texts=list(texts)))
+        return list(answer.scores)
+
+    @staticmethod
+    async def _ask(method: Any, request: Any) -> Any:
         try:
-            answer = await self._client.stub.Embed(request, timeout=_TIMEOUT_S, metadata=rpc.carried())
+            return await method(request, timeout=_TIMEOUT_S, metadata=rpc.carried())
         except grpc.aio.AioRpcError as error:
             message = f"Embeddings does not answer now ({error.code().name})."
             raise ApiError(503, message, ErrorType.SERVER, code="unavailable") from None
-        return [memoryview(vector).cast("f") for vector in answer.vectors]
 
     async def close(self) -> None:
         """Give connections back."""

@@ -66,6 +66,8 @@ class Ranking(Model):
 
     ranker: Literal["auto", "hybrid", "dense", "words"] = "auto"
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    rerank: bool = False
+    """Read the best passages once more, sentence by sentence; scores then say how well they answer."""
 
 
 class Search(Model):

@@ -16,11 +16,14 @@ from kit.errors import unavailable
 
 from retriever.embedding import Embedder
 from retriever.engines import EVERYBODY, Engine, Hit, Scope
+from retriever.models import Ranking
 
 RRF_K = 60
 """Of reciprocal rank fusion. Source: Cormack, Clarke, Buettcher, SIGIR 2009."""
 WIDTH = 4
 """Candidates of each list, for one that is wanted."""
+RERANKED = 24
+"""Passages that are read once more, at least those that are wanted: each takes as long as embedding it."""
 _KNOWN_S = 1.0
 _TIMEOUT_S = 3.0
 
@@ -89,13 +92,25 @@ class Searching:
     def __init__(self, engine: Engine, embedder: Embedder) -> None:
         self._engine, self._embedder = engine, embedder
 
-    async def search(self, scope: Scope, query: str, limit: int, ranker: str, threshold: float) -> list[Hit]:
+    async def search(self, scope: Scope, query: str, limit: int, ranking: Ranking) -> list[Hit]:
         """The best first, scores between 0 and 1."""
         source = {"gen_ai.data_source.id": scope.store, "gen_ai.request.top_k": limit}
-        with telemetry.genai("retrieval", ranker, source):
-            return await self._search(scope, query, limit, ranker, threshold)
+        with telemetry.genai("retrieval", ranking.ranker, source):
+            if ranking.rerank:
+                candidates = await self._search(scope, query, min(limit * WIDTH, max(limit, RERANKED)), ranking.ranker)
+                found = (await self._reranked(query, candidates))[:limit]
+            else:
+                found = await self._search(scope, query, limit, ranking.ranker)
+            return [hit for hit in found if hit.score >= ranking.score_threshold]
 
-    async def _search(self, scope: Scope, query: str, limit: int, ranker: str, threshold: float) -> list[Hit]:
+    async def _reranked(self, query: str, hits: Sequence[Hit]) -> list[Hit]:
+        if not hits:
+            return []
+        scores = await self._embedder.rerank(query, [hit.content for hit in hits])
+        rescored = [replace(hit, score=max(0.0, min(1.0, (s + 1) / 2))) for hit, s in zip(hits, scores, strict=True)]
+        return sorted(rescored, key=lambda hit: (-hit.score, hit.id))
+
+    async def _search(self, scope: Scope, query: str, limit: int, ranker: str) -> list[Hit]:
         wide = limit * WIDTH
         if ranker == "words":
             found = fuse(await self._engine.worded(scope, query, limit), limit=limit)
@@ -109,4 +124,4 @@ class Searching:
                     self._engine.near(scope, vector, wide), self._engine.worded(scope, query, wide)
                 )
                 found = fuse(*[one for one in lists if one], limit=limit)
-        return [hit for hit in found if hit.score >= threshold]
+        return found

@@ -60,10 +60,10 @@ class Api:
         """All of them; asked of the class itself they are described, and cannot be called."""
         one, tenants = (_TENANT,), "/v1/tenants/{tenant}"
         gone: dict[str, Any] = {"status": 204, "failures": (404,), "answer": Nothing}
-        new: dict[str, Any] = {"status": 201, "failures": (404, 409)}
+        new: dict[str, Any] = {"status": 201, "failures": (404, 409), "makes": True}
         return [
             Operation("POST", "/v1/tenants", "Make a tenant.", self.make_tenant, Tenant, body=NewTenant,
-                      scope=ADMIN, status=201, failures=(409,)),
+                      scope=ADMIN, status=201, failures=(409,), makes=True),
             Operation("GET", "/v1/tenants", "All tenants.", self.tenants, list[Tenant], scope=ADMIN),
             Operation("GET", tenants, "A tenant.", self.tenant, Tenant, parameters=one, scope=ANY, failures=(404,)),
             Operation("PUT", tenants, "Set a tenant's limits.", self.limit, Tenant, body=Limits, parameters=one,
@@ -97,7 +97,7 @@ class Api:
             Operation("DELETE", tenants + "/keys/{key}", "Revoke a key, everywhere within a second.", self.revoke,
                       parameters=(_TENANT, _KEY), scope=MANAGE, **gone),
             Operation("POST", f"{tenants}/relations", "Change relations, all or none.", self.relate, Relations,
-                      body=Relations, parameters=one, scope=MANAGE, failures=(404,)),
+                      body=Relations, parameters=one, scope=MANAGE, failures=(404,), makes=True),
             Operation("GET", "/v1/self", "What the caller's key may do.", self.myself, scope=ANY),
             Operation("POST", "/v1/check", "Whether a subject has a relation to an object.", self.check, Answer,
                       body=Question, scope=ANY, failures=(404,)),

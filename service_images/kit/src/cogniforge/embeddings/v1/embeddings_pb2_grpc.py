@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EmbeddingsServiceStub(object):
-    """Turns texts into vectors.
+    """Turns texts into vectors, and says which of them answer a query.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,26 @@ class EmbeddingsServiceStub(object):
                 request_serializer=cogniforge_dot_embeddings_dot_v1_dot_embeddings__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=cogniforge_dot_embeddings_dot_v1_dot_embeddings__pb2.EmbedResponse.FromString,
                 _registered_method=True)
+        self.Rerank = channel.unary_unary(
+                '/cogniforge.embeddings.v1.EmbeddingsService/Rerank',
+                request_serializer=cogniforge_dot_embeddings_dot_v1_dot_embeddings__pb2.RerankRequest.SerializeToString,
+                response_deserializer=cogniforge_dot_embeddings_dot_v1_dot_embeddings__pb2.RerankResponse.FromString,
+                _registered_method=True)
 
 
 class EmbeddingsServiceServicer(object):
-    """Turns texts into vectors.
+    """Turns texts into vectors, and says which of them answer a query.
     """
 
     def Embed(self, request, context):
         """Embed gives a vector of length one for each text.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rerank(self, request, context):
+        """Rerank says how well each text answers a query.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +73,11 @@ def add_EmbeddingsServiceServicer_to_server(servicer, server):
                     request_deserializer=cogniforge_dot_embeddings_dot_v1_dot_embeddings__pb2.EmbedRequest.FromString,
                     response_serializer=cogniforge_dot_embeddings_dot_v1_dot_embeddings__pb2.EmbedResponse.SerializeToString,
             ),
+            'Rerank': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rerank,
+                    request_deserializer=cogniforge_dot_embeddings_dot_v1_dot_embeddings__pb2.RerankRequest.FromString,
+                    response_serializer=cogniforge_dot_embeddings_dot_v1_dot_embeddings__pb2.RerankResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'cogniforge.embeddings.v1.EmbeddingsService', rpc_method_handlers)
@@ -70,7 +87,7 @@ def add_EmbeddingsServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingsService(object):
-    """Turns texts into vectors.
+    """Turns texts into vectors, and says which of them answer a query.
     """
 
     @staticmethod
@@ -90,6 +107,33 @@ class EmbeddingsService(object):
             '/cogniforge.embeddings.v1.EmbeddingsService/Embed',
             cogniforge_dot_embeddings_dot_v1_dot_embeddings__pb2.EmbedRequest.SerializeToString,
             cogniforge_dot_embeddings_dot_v1_dot_embeddings__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rerank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cogniforge.embeddings.v1.EmbeddingsService/Rerank',
+            cogniforge_dot_embeddings_dot_v1_dot_embeddings__pb2.RerankRequest.SerializeToString,
+            cogniforge_dot_embeddings_dot_v1_dot_embeddings__pb2.RerankResponse.FromString,
             options,
             channel_credentials,
             insecure,
