@@ -95,6 +95,14 @@ def test_a_revoked_key_is_refused_by_all_services_within_a_second(tenant: Tenant
     becomes(401)
 
 
+def test_a_key_whose_answer_was_lost_is_asked_for_again_and_made_once(tenant: Tenant) -> None:
+    path, again = f"/v1/tenants/{tenant.name}/keys", {"idempotency-key": secrets.token_hex(8)}
+    before = len(tenant.operator.get(path).json())
+    first, second = (tenant.operator.post(path, json={"name": "once"}, headers=again) for _ in range(2))
+    assert first.json()["key"] == second.json()["key"]
+    assert len(tenant.operator.get(path).json()) == before + 1
+
+
 def test_a_prompt_is_rendered_where_its_label_is(tenant: Tenant) -> None:
     for text in ("Hello {{ who }}", "Good day, {{ who }}"):
         made = tenant.http.post("/v1/prompts", json={"name": "greeting", "prompt": text, "labels": ["production"]})
@@ -155,6 +163,9 @@ def test_an_uploaded_file_is_cited_in_an_answer(tenant: Tenant) -> None:
     file = client.files.create(file=("pump.md", io.BytesIO(text)), purpose="assistants")
     assert client.vector_stores.files.create_and_poll(file.id, vector_store_id=store.id).status == "completed"
     assert client.vector_stores.search(store.id, query="what if the pump loses pressure?").data[0].filename == "pump.md"
+    again = {"query": "what if the pump loses pressure?", "ranking_options": {"rerank": True}}
+    reranked = tenant.http.post(f"/v1/vector_stores/{store.id}/search", json=again).raise_for_status().json()["data"]
+    assert [hit["filename"] for hit in reranked] == ["pump.md"]
     asked = {"question": "What does E4711 mean?", "model": "demo"}
     answer = tenant.http.post(f"/v1/vector_stores/{store.id}/answer", json=asked)
     assert answer.status_code == 200, answer.text
