@@ -305,15 +305,12 @@ def unique() -> str:
 
 
 @pytest.fixture
-def known_keys(nats_server: NatsServer) -> Callable[..., dict[str, Any]]:
-    """Makes keys known, each by its scopes as the tenant "acme", as User does; returns settings that follow them."""
+def known_keys(nats_server: NatsServer) -> Callable[[dict[str, directory.Grant]], dict[str, Any]]:
+    """Makes keys known with what each may do, as User does; returns the settings that follow them."""
 
-    def make(**scopes: tuple[str, ...]) -> dict[str, Any]:
+    def make(grants: dict[str, directory.Grant]) -> dict[str, Any]:
         nats_server.make_buckets("tenants")
-        entries: dict[tuple[str, ...], Any] = {("t", "acme"): {"id": "acme"}}
-        for key, allowed in scopes.items():
-            entries["k", directory.digest(key)] = {"tenant": "acme", "id": key, "scopes": allowed}
-        nats_server.put("tenants", entries)
+        nats_server.put("tenants", {("k", directory.digest(key)): grant for key, grant in grants.items()})
         return {"nats_url": nats_server.url, "tenants": True}
 
     return make

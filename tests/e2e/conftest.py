@@ -6,11 +6,10 @@ import json
 import os
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
@@ -78,16 +77,14 @@ def operator() -> Iterator[httpx.Client]:
         yield client
 
 
-T = TypeVar("T")
-
-
-def until(found: Callable[[], T | None], seconds: float) -> T:
-    """What is found in the end. Fails where nothing is within the time."""
-    deadline = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.2)
-    return value
+def audit_entries(operator: httpx.Client, tenant: str) -> Iterator[dict[str, Any]]:
+    """All that the audit log has of a tenant, in order."""
+    after: int | None = -1
+    while after is not None:
+        query = {"tenant": tenant, "after": after, "limit": 1000}
+        page = operator.get("/v1/audit/events", params=query).raise_for_status().json()
+        yield from page["entries"]
+        after = page["next"]
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,8 @@ import openai
 import pytest
 
 from cli import local_environment, stack
-from tests.e2e.conftest import client_of, connected, until
+from tests.e2e.conftest import audit_entries, client_of, connected
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 WITHIN_S = 1.0
@@ -60,15 +61,12 @@ class Tenant:
 
 
 @pytest.fixture(scope="module")
-def tenant() -> Iterator[Tenant]:
-    base = connected(stack.outputs("local"))
-    url = str(base.base_url).removesuffix("/v1/")
-    with client_of(url, base.api_key) as operator:
-        made = Tenant(operator, base)
-        made.until_known()
-        yield made
-        operator.delete(f"/v1/tenants/{made.name}")
-        made.http.close()
+def tenant(operator: httpx.Client) -> Iterator[Tenant]:
+    made = Tenant(operator, connected(stack.outputs("local")))
+    made.until_known()
+    yield made
+    operator.delete(f"/v1/tenants/{made.name}")
+    made.http.close()
 
 
 def test_without_a_key_nothing_is_answered(tenant: Tenant) -> None:
@@ -176,42 +174,47 @@ def test_an_uploaded_file_is_cited_in_an_answer(tenant: Tenant) -> None:
     assert client.vector_stores.search(store.id, query="pump").data == []
 
 
-def test_the_guide_to_tenants_works_as_it_is_written(tmp_path: Path) -> None:
+def guide(name: str) -> tuple[dict[str, Any], list[str]]:
+    """What a page of the documentation takes for given, and its pieces of Python."""
     base = connected(stack.outputs("local"))
+    url, authority = str(base.base_url).removesuffix("/v1/"), str(local_environment.authority_file())
+    blocks = re.findall(r"```python\n(.*?)```", (GUIDES / name).read_text(), re.DOTALL)
+    assert blocks
+    return {"url": url, "key": base.api_key, "ca": authority}, blocks
+
+
+def run_guide(name: str, **more: Any) -> dict[str, Any]:
+    """Run a page as it is; returns what it has made."""
+    known, blocks = guide(name)
+    known |= more
+    for block in blocks:
+        exec(block, known)
+    return known
+
+
+def test_the_guide_to_tenants_works_as_it_is_written(operator: httpx.Client, tmp_path: Path) -> None:
     manual = tmp_path / "manual.md"
     manual.write_text("Turn it off and on again.")
-    known: dict[str, Any] = {
-        "url": str(base.base_url).removesuffix("/v1/"),
-        "key": base.api_key,
-        "ca": str(local_environment.authority_file()),
-        "manual": str(manual),
-    }
-    blocks = re.findall(r"```python\n(.*?)```", (GUIDES / "tenants.md").read_text(), re.DOTALL)
+    known, blocks = guide("tenants.md")
+    known["manual"] = str(manual)
     assert len(blocks) == 6
-    with client_of(known["url"], known["key"]) as operator:
-        operator.delete("/v1/tenants/search-team")
-        exec(blocks[0], known)
-        deadline = time.monotonic() + WITHIN_S
-        while (
-            operator.get("/v1/models", headers={"authorization": f"Bearer {known['made']['key']}"}).status_code != 200
-        ):
-            assert time.monotonic() < deadline
-        for block in blocks[1:]:
-            exec(block, known)
-        assert known["answer"]["citations"][0]["filename"] == "manual.md"
-        assert operator.get("/v1/tenants/search-team").status_code == 404
+    operator.delete("/v1/tenants/search-team")
+    exec(blocks[0], known)
+    deadline = time.monotonic() + WITHIN_S
+    while operator.get("/v1/models", headers={"authorization": f"Bearer {known['made']['key']}"}).status_code != 200:
+        assert time.monotonic() < deadline
+    for block in blocks[1:]:
+        exec(block, known)
+    assert known["answer"]["citations"][0]["filename"] == "manual.md"
+    assert operator.get("/v1/tenants/search-team").status_code == 404
 
 
 def audited(operator: httpx.Client, tenant: str, wanted: set[str], trace: str = "") -> set[str]:
     """The types of a tenant's entries in the audit log, once those that are wanted are there."""
 
     def types() -> set[str] | None:
-        after, found = -1, set[str]()
-        while after is not None:
-            query = {"tenant": tenant, "after": after, "limit": 1000}
-            page = operator.get("/v1/audit/events", params=query).raise_for_status().json()
-            found |= {e["type"].removeprefix("dev.cogniforge.") for e in page["entries"] if trace in e["trace"]}
-            after = page["next"]
+        entries = audit_entries(operator, tenant)
+        found = {e["type"].removeprefix("dev.cogniforge.") for e in entries if trace in e["trace"]}
         return found if wanted <= found else None
 
     return until(types, 90)
@@ -260,18 +263,6 @@ def test_only_operators_change_routes(tenant: Tenant) -> None:
     assert tenant.operator.get("/v1/admin/routes").status_code == 200
     for method, path in (("GET", "routes"), ("DELETE", "routes/demo"), ("POST", "cache/clear")):
         assert tenant.http.request(method, f"/v1/admin/{path}").status_code == 403
-
-
-def run_guide(name: str, **known: Any) -> dict[str, Any]:
-    """Run a page of the documentation, as it is; returns what it has made."""
-    base = connected(stack.outputs("local"))
-    url, authority = str(base.base_url).removesuffix("/v1/"), str(local_environment.authority_file())
-    known |= {"url": url, "key": base.api_key, "ca": authority}
-    blocks = re.findall(r"```python\n(.*?)```", (GUIDES / name).read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(block, known)
-    return known
 
 
 def test_the_guide_to_routes_works_as_it_is_written(tenant: Tenant) -> None:

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from cli import local_environment, stack
-from tests.e2e.conftest import FORGE, connected, until
+from tests.e2e.conftest import FORGE, audit_entries, connected
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -63,14 +64,7 @@ def test_the_request_is_in_the_audit_log_under_its_trace(operator: httpx.Client,
     trace, user, _ = asked
 
     def entry() -> Any:
-        after = -1
-        while after is not None:
-            query = {"tenant": "default", "after": after, "limit": 1000}
-            page = operator.get("/v1/audit/events", params=query).raise_for_status().json()
-            if found := next((e for e in page["entries"] if trace in e["trace"]), None):
-                return found
-            after = page["next"]
-        return None
+        return next((e for e in audit_entries(operator, "default") if trace in e["trace"]), None)
 
     found = until(entry, 60)
     assert found["type"] == "dev.cogniforge.usage.recorded.v1"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +21,7 @@ from local.gpu import fake_nodes
 from local.gpu.mig_manager import DEVICES, STATE, MigManager
 from local.node.settings import NodePaths
 from tests.engine.conftest import Engine
+from tests.waiting import until
 
 pytestmark = pytest.mark.engine
 
@@ -31,16 +31,6 @@ def _kwok(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     log = tmp_path_factory.mktemp("kwok") / "kwok.log"
     with fake_nodes.kwok(NodePaths().kubeconfig, log):
         yield
-
-
-def until(what: Callable[[], Any], seconds: float = 60) -> Any:
-    """The first truth that `what` tells."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := what():
-            return found
-        time.sleep(0.2)
-    pytest.fail(f"not within {seconds} s: {what}")
 
 
 class Pool:

@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from local.toolchain import builder
 from local.toolchain.tools import ToolName
 from tests.engine.conftest import Engine
 from tests.engine.definitions import installed
+from tests.waiting import until
 
 pytestmark = pytest.mark.engine
 OPERATOR, NAMESPACE, POOL = "kserve", "kserve-models", "kserve-pool"
@@ -49,15 +49,6 @@ _SETTINGS = {
     "security": {"autoMountServiceAccountToken": False},
     "localModel": {"enabled": False},
 }
-
-
-def until(what: Callable[[], Any], seconds: float, say: Callable[[], str] = lambda: "") -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := what():
-            return found
-        time.sleep(0.5)
-    pytest.fail(f"not within {seconds} s: {say()}")
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,12 @@ import httpx
 import pytest
 from audit.__main__ import AuditSettings, create
 from audit_events import event
+from kit.directory import Grant
 from starlette.testclient import TestClient
 
 OPERATOR, CUSTOMER, OTHER = "operator", "customer", "other"
+SCOPES: dict[str, tuple[str, ...]] = {OPERATOR: ("admin",), CUSTOMER: (), OTHER: ("inference",)}
+GRANTS = {key: Grant("acme", key, scopes=scopes) for key, scopes in SCOPES.items()}
 EVENTS = "/v1/audit/events"
 
 
@@ -22,8 +25,8 @@ def as_(key: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def keyed(settings: AuditSettings, known_keys: Callable[..., dict[str, Any]]) -> Iterator[httpx.Client]:
-    more = known_keys(operator=("admin",), customer=(), other=("inference",))
+def keyed(settings: AuditSettings, known_keys: Callable[[dict[str, Grant]], dict[str, Any]]) -> Iterator[httpx.Client]:
+    more = known_keys(GRANTS)
     with TestClient(create(settings.model_copy(update=more)), raise_server_exceptions=False) as client:
         deadline = time.monotonic() + 5
         while client.get("/v1/audit/key", headers=as_(OPERATOR)).status_code == 401 and time.monotonic() < deadline:

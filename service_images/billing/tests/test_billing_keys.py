@@ -9,9 +9,12 @@ from typing import Any
 import httpx
 import pytest
 from billing.__main__ import BillingSettings, create
+from kit.directory import Grant
 from starlette.testclient import TestClient
 
 OPERATOR, CUSTOMER, OTHER = "operator", "customer", "other"
+SCOPES: dict[str, tuple[str, ...]] = {OPERATOR: ("admin",), CUSTOMER: (), OTHER: ("inference",)}
+GRANTS = {key: Grant("acme", key, scopes=scopes) for key, scopes in SCOPES.items()}
 PRICES = "/v1/billing/prices"
 
 
@@ -20,8 +23,10 @@ def as_(key: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def keyed(settings: BillingSettings, known_keys: Callable[..., dict[str, Any]]) -> Iterator[httpx.Client]:
-    more = known_keys(operator=("admin",), customer=(), other=("inference",))
+def keyed(
+    settings: BillingSettings, known_keys: Callable[[dict[str, Grant]], dict[str, Any]]
+) -> Iterator[httpx.Client]:
+    more = known_keys(GRANTS)
     with TestClient(create(settings.model_copy(update=more)), raise_server_exceptions=False) as client:
         deadline = time.monotonic() + 5
         while client.get(PRICES, headers=as_(CUSTOMER)).status_code == 401 and time.monotonic() < deadline:

@@ -167,21 +167,16 @@ def test_a_cache_that_is_away_costs_nothing(settings: PromptSettings) -> None:
 
 
 @pytest.fixture
-def keyed(settings: PromptSettings, nats_server: Any) -> Any:
+def keyed(settings: PromptSettings, nats_server: Any, known_keys: Any) -> Any:
     """With keys that the directory knows: a writer's, a manager's, and another tenant's."""
-    from kit import directory
-
-    nats_server.make_buckets("tenants", "labels")
+    nats_server.make_buckets("labels")
     grants = {
         "writer": Grant("acme", "1", scopes=("prompts",)),
         "manager": Grant("acme", "2", scopes=("prompts", "manage")),
         "other": Grant("other", "3"),
         "elsewhere": Grant("acme", "4", scopes=("inference",)),
     }
-    entries = {("k", directory.digest(key)): grant for key, grant in grants.items()}
-    nats_server.put("tenants", entries)
-    told = settings.model_copy(update={"nats_url": nats_server.url, "tenants": True})
-    with TestClient(create(told)) as client:
+    with TestClient(create(settings.model_copy(update=known_keys(grants)))) as client:
         deadline = time.monotonic() + 10
         while client.get("/v1/prompts", headers={"x-api-key": "writer"}).status_code != 200:
             assert time.monotonic() < deadline

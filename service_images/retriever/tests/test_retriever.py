@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from kit import directory, migrate
+from kit import migrate
 from kit.directory import Grant
 from openai import OpenAI
 from retriever import chunking
@@ -222,7 +222,7 @@ def grants() -> dict[str, Grant]:
 
 @pytest.fixture
 def shared(
-    settings: RetrieverSettings, model: Model, nats_server: Any, grants: dict[str, Grant], monkeypatch: Any
+    settings: RetrieverSettings, model: Model, known_keys: Any, grants: dict[str, Grant], monkeypatch: Any
 ) -> Any:
     """With keys, and teams as the User service would tell them."""
     from retriever.searching import Readers
@@ -231,10 +231,7 @@ def shared(
         return list(TEAMS[caller.user])
 
     monkeypatch.setattr(Readers, "teams", teams)
-    nats_server.make_buckets("tenants")
-    nats_server.put("tenants", {("k", directory.digest(key)): grant for key, grant in grants.items()})
-    told = settings.model_copy(update={"nats_url": nats_server.url, "tenants": True})
-    with TestClient(create(told, model)) as client:
+    with TestClient(create(settings.model_copy(update=known_keys(grants)), model)) as client:
         deadline = time.monotonic() + 10
         while client.get("/v1/vector_stores", headers=as_("a-service")).status_code != 200:
             assert time.monotonic() < deadline

@@ -23,16 +23,13 @@ Take = Callable[[str, bytes | None], None]
 """Is given a key and its value; None: it is gone. What it raises is logged, and changes nothing else."""
 _BACKOFF_S = (0.2, 5.0)
 _WAIT_S = 0.5
-_ALL = ">"
 
 
 class Following:
     """Hands what a bucket holds to `take`."""
 
-    def __init__(
-        self, url: str, bucket: str, take: Take, login: Mapping[str, Any] = MappingProxyType({}), keys: str = _ALL
-    ) -> None:
-        self._url, self._bucket, self._take, self._login, self._keys = url, bucket, take, login, keys
+    def __init__(self, url: str, bucket: str, take: Take, login: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self._url, self._bucket, self._take, self._login = url, bucket, take, login
         self._known: dict[str, int] = {}
 
     def revision(self, key: str) -> int:
@@ -73,7 +70,7 @@ class Following:
         )
         try:
             store = await connection.jetstream().key_value(self._bucket)
-            watcher = await store.watch(self._keys)
+            watcher = await store.watchall()
             ended = asyncio.create_task(lost.wait())
             seen: set[str] = set()
             try:

@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Awaitable, Callable
 
-from alembic import op
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg.errors import LockNotAvailable
 from starlette.requests import Request
@@ -42,11 +41,15 @@ _PATIENCE_MS = 3000
 
 def upgrade() -> None:
     """A service's revision: make the table."""
+    from alembic import op  # brings SQLAlchemy, which a service that runs need not have
+
     op.execute(TABLE)
 
 
 def downgrade() -> None:
     """A service's revision: take it away."""
+    from alembic import op
+
     op.execute("DROP TABLE repeats")
 
 

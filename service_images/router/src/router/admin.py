@@ -19,6 +19,7 @@ from router.control import Control
 from router.core import Core
 from router.overrides import Course, Override
 from router.routes import ModelRoute
+from router.selection import RouteState
 
 PREFIX = "/v1/admin"
 _MODEL = (("model", r".{1,256}", "A model's name"),)
@@ -183,7 +184,7 @@ class Api:
         """The rest of the route stays as it is."""
         model, weights = call.path["model"], call.body.weights
         writer = self._writer
-        last, route = writer.revision(model), self._routed(model)
+        last, route = writer.revision(model), self._state(model).route
         labels = [target.label for target in route.servers]
         if unknown_ones := sorted(weights.keys() - set(labels)):
             known = ", ".join(labels)
@@ -195,18 +196,18 @@ class Api:
         wanted = route.model_copy(update={"upstream": None, "upstream_model": "", "targets": tuple(targets)})
         return await self._put(call, model, wanted, call.body.reason, last)
 
-    def _routed(self, model: str) -> ModelRoute:
-        route = self._core.table.find(model)
-        if route is None:
+    def _state(self, model: str) -> RouteState:
+        state = self._core.routes.get(model)
+        if state is None:
             raise missing("model")
-        return route
+        return state
 
     async def withdraw(self, call: Call[Any, Why]) -> Shown:
         """Until it is taken back."""
         model = call.path["model"]
         writer = self._writer
         last = writer.revision(model)
-        self._routed(model)
+        self._state(model)
         return await self._put(call, model, None, call.body.reason, last)
 
     async def take_back(self, call: Call[Any, None]) -> None:
@@ -217,8 +218,7 @@ class Api:
         """In all replicas."""
         model, body = call.path["model"], call.body
         writer = self._writer
-        self._routed(model)
-        trial = self._core.routes[model].trial
+        trial = self._state(model).trial
         if trial is None:
             raise ApiError(409, f"{model} has no canary.", code="no_canary")
         await writer.decide(model, trial, body.course, call.caller.actor, body.reason, call.caller.tenant)

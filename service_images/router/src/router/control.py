@@ -63,9 +63,8 @@ class Control:
 
         Raises ApiError: 400 where it does not fit the others, 409 for another revision, 503 without NATS.
         """
-        _, before = compose(self.overrides.base, self.overrides.entries)
-        _, after = compose(self.overrides.base, {**self.overrides.entries, model: override})
-        if new := {name: reason for name, reason in after.items() if before.get(name) != reason}:
+        _, refused = compose(self.overrides.base, {**self.overrides.entries, model: override})
+        if new := dict(refused.items() - self.overrides.refused.items()):
             raise ApiError(400, "; ".join(f"{name}: {reason}" for name, reason in sorted(new.items())), param="route")
         change = "set" if override.route is not None else "withdrawn"
         await self._write(key(ROUTE, model), override, last)

@@ -1,0 +1,22 @@
+"""Waiting for what happens in its own time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+_PAUSE_S = 0.2
+
+
+def until(what: Callable[[], T | None], seconds: float = 60, say: Callable[[], str] = lambda: "") -> T:
+    """The first truth that `what` tells. Fails where there is none within the time, with what `say` knows."""
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s: {say() or what}")
+        time.sleep(_PAUSE_S)
+    return found
