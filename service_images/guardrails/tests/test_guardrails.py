@@ -19,12 +19,13 @@ from guardrails.api import document
 from guardrails.calls import Calls
 from guardrails.guard import Guard
 from guardrails.policies import Policies
-from guardrails.policy import Action, Compiled, Direction, Policy, Rule
+from guardrails.policy import Compiled
 from guardrails.scanner import Scanner
 from guardrails.stream import CHUNK, Stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import rpc
+from kit.guard_policy import Action, Direction, Policy, Rule
 from openai import OpenAI
 from starlette.testclient import TestClient
 

@@ -11,6 +11,7 @@ from guardrails.recognizers import BUDGET, FROM, WINDOW
 from guardrails.scanner import Scanner
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.guard_policy import KINDS
 from presidio_analyzer import PatternRecognizer
 
 SAMPLES = {
@@ -106,3 +107,7 @@ def test_presidio_is_asked_about_few_words_and_not_too_often(monkeypatch: pytest
     SCANNER.scan("pan 1234 " * 12_000)
     assert len(asked) == BUDGET
     assert max(map(len, asked)) <= WINDOW
+
+
+def test_policies_name_exactly_the_kinds_that_are_detected() -> None:
+    assert {detector.kind: detector.category for detector in DETECTORS} == dict(KINDS)

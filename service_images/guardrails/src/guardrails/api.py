@@ -8,13 +8,13 @@ from typing import Annotated, Any, cast
 from kit import rest
 from kit.directory import Scope
 from kit.errors import ApiError
+from kit.guard_policy import KINDS, Action, Category, Direction, Policy
 from kit.rest import Call, Model, Operation
 from pydantic import Field
 
-from guardrails.detectors import KINDS, Category
 from guardrails.guard import Guard, Verdict
 from guardrails.policies import Policies
-from guardrails.policy import Action, Compiled, Direction, Policy
+from guardrails.policy import Compiled
 from guardrails.telling import Decisions
 
 SCOPE = Scope.GUARDRAILS

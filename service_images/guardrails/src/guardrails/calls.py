@@ -8,10 +8,11 @@ from typing import Any
 from cogniforge.guardrails.v1 import guardrails_pb2 as messages
 from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
 from kit import rpc, telemetry
+from kit.guard_policy import Action, Direction
 
 from guardrails.guard import Finding, Guard
 from guardrails.policies import Policies
-from guardrails.policy import Action, Compiled, Direction
+from guardrails.policy import Compiled
 from guardrails.stream import Stream
 from guardrails.telling import Decisions
 

@@ -8,22 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
+
+from kit.guard_policy import Category
 
 from guardrails import checks
 
 Check = Callable[[str, int, int], int]
 """Is given a text, and first and last place of what may be it; returns where it ends, or 0: it is not."""
-
-
-class Category(StrEnum):
-    """What a finding is about."""
-
-    PII = "pii"
-    SECRET = "secret"
-    INJECTION = "prompt_injection"
-    TOPIC = "topic"
-    SCHEMA = "schema"
 
 
 @dataclass(frozen=True)
@@ -213,6 +204,5 @@ DETECTORS: tuple[Detector, ...] = (
     ),
 )
 """In order: where two findings overlap, the longer one holds, then the earlier detector."""
-KINDS = {detector.kind: detector.category for detector in DETECTORS}
 INJECTED = 0.8
 """Weight of all injections in a text from which on it is one."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from guardrails.detectors import Category
-from guardrails.policy import Action, Compiled, Direction
+from kit.guard_policy import Action, Category, Direction
+
+from guardrails.policy import Compiled
 from guardrails.scanner import Found, Scanner
 
 

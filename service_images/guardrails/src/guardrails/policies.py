@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from kit import bus, logs
+from kit.guard_policy import Policy, Rule
 from pydantic import ValidationError
 
-from guardrails.policy import Compiled, Policy, Rule
+from guardrails.policy import Compiled
 
 log = logs.get("guardrails.policies")
 BUCKET = "policies"

@@ -9,8 +9,9 @@ from typing import Any
 
 import hyperscan
 import re2
+from kit.guard_policy import Category
 
-from guardrails.detectors import DETECTORS, INJECTED, Category, Detector
+from guardrails.detectors import DETECTORS, INJECTED, Detector
 from guardrails.recognizers import BUDGET, Recognizers
 
 CONTEXT = 60

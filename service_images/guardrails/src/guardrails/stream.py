@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 
+from kit.guard_policy import Action, Direction
+
 from guardrails.guard import Finding, Guard, redacted
-from guardrails.policy import Action, Compiled, Direction
+from guardrails.policy import Compiled
 
 CHUNK = 128
 """Characters that are held back at most, or as many as have just come at once; longer than nearly all that is looked

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from kit import events, telemetry
+from kit.guard_policy import Action, Direction
 
 from guardrails.guard import Finding
-from guardrails.policy import Action, Direction
 
 TOPIC = "guard.decided.v1"
 Send = Callable[[str, str, dict[str, object]], None]
