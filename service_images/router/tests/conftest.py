@@ -145,6 +145,40 @@ def _event(content: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(content).encode() + b"\n\n"
 
 
+class Says:
+    """A server that answers every request with the same bytes, and cannot know what they mean."""
+
+    def __init__(
+        self, pieces: list[bytes], status: int, headers: dict[str, str], *, stays_open: bool, breaks: bool
+    ) -> None:
+        self.name = "says"
+        self.seen: list[bytes] = []
+        self._pieces, self._status, self._headers = pieces, status, headers
+        self._stays_open, self._breaks = stays_open, breaks
+        app = Starlette(routes=[Route("/{path:path}", self.answer, methods=["GET", "POST"])])
+        self.server, self.thread, self.url = serve(app)
+
+    async def answer(self, request: Request) -> Response:
+        """The same, always; piece by piece."""
+        self.seen.append(await request.body())
+        return StreamingResponse(self._said(), self._status, self._headers)
+
+    async def _said(self) -> Any:
+        for piece in self._pieces:
+            yield piece
+            await asyncio.sleep(0.002)
+        if self._breaks:
+            raise RuntimeError("the model died")
+        while self._stays_open:
+            await asyncio.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it; nobody waits for what it has not answered yet."""
+        self.server.should_exit = self.server.force_exit = True
+        self._stays_open = False
+        self.thread.join()
+
+
 class Running:
     """A router that runs."""
 
@@ -184,6 +218,28 @@ def targets() -> Iterator[Callable[[int], list[Target]]]:
     yield make
     for target in made:
         target.stop()
+
+
+@pytest.fixture
+def says() -> Iterator[Callable[..., Says]]:
+    """Makes servers that answer with the given pieces: events, or a body."""
+    made: list[Says] = []
+
+    def make(
+        pieces: list[bytes],
+        status: int = 200,
+        headers: dict[str, str] | None = None,
+        *,
+        stays_open: bool = False,
+        breaks: bool = False,
+    ) -> Says:
+        headers = {"content-type": "text/event-stream", **(headers or {})}
+        made.append(Says(pieces, status, headers, stays_open=stays_open, breaks=breaks))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
 
 
 @pytest.fixture

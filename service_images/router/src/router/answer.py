@@ -10,6 +10,8 @@ from kit import logs
 from kit.drain import DRAIN
 from kit.errors import ApiError, ErrorType
 
+from router import sse
+
 if TYPE_CHECKING:
     from router.core import Core
     from router.front import Front
@@ -100,7 +102,7 @@ class Answer:
     def interrupt(self, error: ApiError | None = None) -> None:
         """End a stream with an error event, since the status line is long gone."""
         error = error or ApiError(502, "The model's answer broke off.", ErrorType.UPSTREAM, code="stream_interrupted")
-        self.end_stream(b"data: " + msgspec.json.encode(error.envelope()) + b"\n\n", error.status)
+        self.end_stream(sse.event(msgspec.json.encode(error.envelope())), error.status)
 
     def writable(self) -> None:
         """The client keeps up again."""

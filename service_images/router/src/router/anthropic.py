@@ -11,6 +11,8 @@ import msgspec
 from kit.errors import ApiError, ErrorType
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from router import sse
+
 PATH = b"/v1/messages"
 _STOP = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 _ERRORS = {
@@ -242,7 +244,7 @@ class Stream:
 
     def __init__(self, request_id: str, model: str) -> None:
         self._id, self._model = request_id, model
-        self._carry = b""
+        self._reader = sse.Reader()
         self._begun = False
         self._block = -1
         self._kind: object = None
@@ -259,17 +261,10 @@ class Stream:
 
     def feed(self, data: bytes) -> bytes:
         """Events for the client from a piece of the upstream's stream."""
-        data = self._carry + data
-        end = data.rfind(b"\n\n") + 2
-        if end < 2:
-            self._carry = data
-            return b""
-        self._carry, data = data[end:], data[:end]
         out: list[bytes] = []
-        for event in data.split(b"\n\n"):
-            for line in event.split(b"\n"):
-                if line.startswith(b"data:"):
-                    self._line(line[5:].strip(), out)
+        for event in sse.split(self._reader.feed(data)):
+            if (line := sse.data(event)) is not None:
+                self._line(line.strip(), out)
         return b"".join(out)
 
     def _line(self, line: bytes, out: list[bytes]) -> None:
@@ -354,4 +349,4 @@ class Stream:
 
 
 def _event(name: str, content: Json) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(content))
+    return sse.event(msgspec.json.encode(content), name.encode())

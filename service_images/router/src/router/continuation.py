@@ -6,18 +6,12 @@ from typing import Any
 
 import msgspec
 
-from router import usage
-
-_EVENT = b"\n\n"
-
-
-def _events(data: bytes) -> list[bytes]:
-    return [event for event in data.split(_EVENT) if event.strip()]
+from router import sse, usage
 
 
 def _content(event: bytes) -> Any:
-    line = next((line for line in event.split(b"\n") if line.startswith(b"data:")), b"")[5:].strip()
-    if not line or line == b"[DONE]":
+    line = sse.data(event)
+    if not line or line.strip() == sse.DONE:
         return None
     try:
         return msgspec.json.decode(line)
@@ -33,8 +27,8 @@ def _choices(content: Any) -> list[Any]:
 def said(data: bytes) -> str | None:
     """The text of a stream so far; None where it cannot be gone on with: finished, tools, several choices."""
     text: list[str] = []
-    for event in _events(data):
-        if b"data: [DONE]" in event:
+    for event in sse.split(data):
+        if (sse.data(event) or b"").strip() == sse.DONE:
             return None
         for choice in _choices(_content(event)):
             delta = choice.get("delta") if isinstance(choice, dict) else None
@@ -49,8 +43,8 @@ def said(data: bytes) -> str | None:
 
 def without_usage(data: bytes) -> bytes:
     """Complete events, less those that hold nothing but usage."""
-    kept = [event for event in _events(data) if not usage.told(event) or not _only_usage(_content(event))]
-    return b"".join(event + _EVENT for event in kept)
+    kept = [event for event in sse.split(data) if not usage.told(event) or not _only_usage(_content(event))]
+    return b"".join(event + sse.END for event in kept)
 
 
 def _only_usage(content: Any) -> bool:
@@ -59,7 +53,7 @@ def _only_usage(content: Any) -> bool:
 
 def without_role(data: bytes) -> bytes:
     """Complete events, less those that only begin a message: it has begun already."""
-    return b"".join(event + _EVENT for event in _events(data) if not _only_role(_content(event)))
+    return b"".join(event + sse.END for event in sse.split(data) if not _only_role(_content(event)))
 
 
 def _only_role(content: Any) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 from kit import logs
 from kit.errors import ApiError, ErrorType
 
-from router import anthropic, continuation, payload, usage
+from router import anthropic, continuation, payload, sse, usage
 from router.admission import MAX_BODY_BYTES, Admission
 from router.leg import Leg
 
@@ -131,7 +131,7 @@ class Exchange(Admission):
 
     def guarded_break(self, error: ApiError) -> None:
         """A stream must not go on, since nobody looks at it."""
-        self.guarded(b"data: " + msgspec.json.encode(error.envelope()) + b"\n\n")
+        self.guarded(sse.event(msgspec.json.encode(error.envelope())))
         self.guarded_stop(error.status)
 
     def guarded_stop(self, status: int = HTTP_OK) -> None:

@@ -11,13 +11,14 @@ from cogniforge.guardrails.v1 import guardrails_pb2 as messages
 from kit import rpc
 from kit.errors import ApiError
 
+from router import sse
 from router.guard import FILTERED, Guard, decode, encode
 
 if TYPE_CHECKING:
     from router.exchange import Exchange
 
-END = b"\n\n"
-_DONE = b"data: [DONE]\n\n"
+END = sse.END
+_DONE = sse.event(sse.DONE)
 
 
 class Guarded:
@@ -26,7 +27,6 @@ class Guarded:
     def __init__(self, guard: Guard, exchange: Exchange) -> None:
         self._guard, self._exchange = guard, exchange
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._carry = b""
         self._calls: dict[Hashable, Any] = {}
         self._held: dict[Hashable, str | None] = {}
         """What of each text Guardrails has and has not given back; None: not known, since it has changed something."""
@@ -37,12 +37,9 @@ class Guarded:
     # --- what the exchange calls ------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        """A piece of the stream."""
-        data = self._carry + data
-        *events, self._carry = data.split(END)
-        for event in events:
-            if event.strip():
-                self._events.put_nowait(event)
+        """Whole events of the stream."""
+        for event in sse.split(data):
+            self._events.put_nowait(event)
 
     def end(self, data: bytes, status: int) -> None:
         """There is no more; the exchange is told once all of it has gone on."""
@@ -50,8 +47,6 @@ class Guarded:
             return
         self.ended, self._status = True, status
         self.feed(data)
-        if self._carry.strip():
-            self._events.put_nowait(self._carry)
         self._events.put_nowait(None)
 
     def cancel(self) -> None:
@@ -212,7 +207,7 @@ class GuardedChat(Guarded):
 
 def data_of(event: bytes) -> bytes:
     """What a server-sent event tells; empty: nothing."""
-    return next((line for line in event.split(b"\n") if line.startswith(b"data:")), b"")[5:].strip()
+    return (sse.data(event) or b"").strip()
 
 
 def _texts(choice: Any) -> list[tuple[tuple[int, int | None], Any, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from router import sse
 from router.guard import FILTERED, decode, encode
 from router.guarded import END, Guarded, data_of
 
@@ -116,10 +117,10 @@ class GuardedResponses(Guarded):
     def _tell(self, content: dict[str, Any]) -> None:
         if "sequence_number" in content:
             content["sequence_number"], self._number = self._number, self._number + 1
-        self.send(b"event: ", content["type"].encode(), b"\ndata: ", encode(content), END)
+        self.send(sse.event(encode(content), content["type"].encode()))
 
     def _block(self) -> None:
         """As OpenAI's clients know it."""
         told = {**self._response, "status": "incomplete", "incomplete_details": {"reason": FILTERED}, "output": []}
         last = {"type": "response.incomplete", "sequence_number": self._number, "response": told}
-        self.stop(b"event: response.incomplete\ndata: ", encode(last), END)
+        self.stop(sse.event(encode(last), b"response.incomplete"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from router import continuation, usage
+from router import continuation, sse, usage
 from router.routes import Strategy
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ class Leg:
     """Takes one target's answer and hands it to the exchange."""
 
     __slots__ = (
-        "_carry",
         "_kind",
         "_pieces",
+        "_reader",
         "_released",
         "_size",
         "_status",
@@ -41,7 +41,7 @@ class Leg:
         self._kind = b"application/json"
         self._pieces: list[bytes] = []
         self._size = 0
-        self._carry = b""
+        self._reader = sse.Reader()
         self._released = False
 
     def send(self, request: bytes) -> None:
@@ -82,7 +82,13 @@ class Leg:
                 return
             if not exchange.streaming:
                 self._begin_stream()
-        if not exchange.relay(self._filtered(data)):
+        try:
+            events = self._reader.feed(data)
+        except sse.EventTooLarge as error:
+            self._cancel()
+            self.on_failure(str(error))
+            return
+        if events and not exchange.relay(self._filtered(events)):
             self._pause()
 
     def _begin_stream(self) -> None:
@@ -90,27 +96,18 @@ class Leg:
         exchange.begin_stream(self.state.label_bytes)
         exchange.core.measures.first_token.observe((exchange.model,), exchange.core.now() - exchange.started)
 
-    def _filtered(self, data: bytes) -> bytes:
-        """The usage that only the router asked for is read and taken out; other events pass."""
+    def _filtered(self, events: bytes) -> bytes:
+        """Whole events: the usage is read, and taken out where only the router asked for it."""
         exchange = self.exchange
         if self._size < KEPT_FOR_FAILOVER:
-            self._pieces.append(data)
-            self._size += len(data)
-        if not exchange.hides_usage and not exchange.partial:
-            exchange.used = usage.of_events(data) or exchange.used
-            return data
-        data = self._carry + data if self._carry else data
-        end = data.rfind(b"\n\n") + 2
-        if end < 2:
-            self._carry = data
-            return b""
-        self._carry, data = data[end:], data[:end]
+            self._pieces.append(events)
+            self._size += len(events)
         if exchange.partial:
-            data = continuation.without_role(data)
-        if not usage.told(data):
-            return data
-        exchange.used = usage.of_events(data) or exchange.used
-        return continuation.without_usage(data) if exchange.hides_usage else data
+            events = continuation.without_role(events)
+        if not usage.told(events):
+            return events
+        exchange.used = usage.of_events(events) or exchange.used
+        return continuation.without_usage(events) if exchange.hides_usage else events
 
     def on_end(self) -> None:
         """All of it is here."""
@@ -125,7 +122,8 @@ class Leg:
             return
         if not exchange.streaming:
             self._begin_stream()
-        exchange.end_stream(self._carry)
+        last = self._reader.end()
+        exchange.end_stream(self._filtered(last) if last else b"")
         self._observe(True, seconds)
 
     def on_failure(self, reason: str) -> None:

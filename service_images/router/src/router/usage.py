@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
+
+from router import sse
 
 CHARACTERS_PER_TOKEN = 4
 """Of English text, roughly. Source: https://help.openai.com/en/articles/4936856."""
@@ -46,6 +49,7 @@ class _Answer(msgspec.Struct):
 
 ask = msgspec.json.Decoder(Ask).decode
 _answer = msgspec.json.Decoder(_Answer).decode
+_REPORTED = re.compile(rb'"usage"\s*:\s*\{').search
 
 
 def of_answer(body: bytes) -> tuple[int, int] | None:
@@ -59,19 +63,17 @@ def of_answer(body: bytes) -> tuple[int, int] | None:
     return usage.prompt_tokens or usage.input_tokens, usage.completion_tokens or usage.output_tokens
 
 
-def told(data: bytes) -> bool:
-    """Whether a piece of an event stream has a usage in it; many servers send `"usage":null` with each event."""
-    return b'"usage":{' in data or b'"usage": {' in data
+def told(events: bytes) -> bool:
+    """Whether events may report a usage; many servers send `"usage":null` with each event."""
+    return _REPORTED(events) is not None
 
 
-def of_events(data: bytes) -> tuple[int, int] | None:
-    """The usage in a piece of an event stream, if one of its lines has it."""
-    if not told(data):
-        return None
+def of_events(events: bytes) -> tuple[int, int] | None:
+    """The last usage that whole events report, if one of them does."""
     found = None
-    for line in data.split(b"\n"):
-        if line.startswith(b"data:") and told(line):
-            found = of_answer(line[5:].strip()) or found
+    for event in sse.split(events):
+        if told(event):
+            found = of_answer(sse.data(event) or b"") or found
     return found
 
 
