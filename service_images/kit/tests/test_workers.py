@@ -1,0 +1,183 @@
+"""Worker processes: what exceeds a limit or crashes is ended, and nobody else is affected."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import worker_jobs
+from kit.workers import Busy, Crashed, JobFailed, Limits, OutOfMemory, OutOfTime, TooLarge, Workers
+
+
+def run(work: Callable[[Workers], Awaitable[Any]], **options: Any) -> Any:
+    """Work with a pool, whose processes are all gone afterwards."""
+
+    async def main() -> Any:
+        children = set(psutil.Process().children())
+        workers = Workers("test", **{"preload": ["worker_jobs"], **options})
+        try:
+            return await asyncio.wait_for(work(workers), 120)
+        finally:
+            await workers.close()
+            assert set(psutil.Process().children()) <= children
+
+    return asyncio.run(main())
+
+
+def test_a_worker_answers_and_is_used_again() -> None:
+    async def work(workers: Workers) -> None:
+        assert await workers.call("a", worker_jobs.double, 21) == 42
+        assert await workers.call("a", worker_jobs.double, "ab") == "abab"
+        assert await workers.call("a", worker_jobs.pid) == await workers.call("b", worker_jobs.pid) != os.getpid()
+        assert await workers.call("a", worker_jobs.size, "p", content=b"c" * 5_000_000) == ["p", 5_000_000, "c"]
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments", "error", "says"),
+    [
+        (worker_jobs.spin, (), OutOfTime, "0.3 s of CPU time"),
+        (worker_jobs.sleep, (), OutOfTime, "2 s of wall-clock time"),
+        (worker_jobs.allocate, (400,), OutOfMemory, "64 MB"),
+        (worker_jobs.allocate_in_pieces, (), OutOfMemory, "64 MB"),
+        (worker_jobs.crash, (), Crashed, "SIGSEGV"),
+        (worker_jobs.leave, (), Crashed, "status 3"),
+        (worker_jobs.double, ("x" * 3 * 2**20,), TooLarge, "input"),
+        (worker_jobs.double, ("x" * 2**20,), TooLarge, "answer"),
+    ],
+)
+def test_a_job_beyond_a_limit_fails_with_the_reason_and_the_next_one_is_done(
+    job: Any, arguments: tuple[Any, ...], error: type[Exception], says: str
+) -> None:
+    limits = Limits(memory_mb=64, cpu_s=0.3, wall_s=2, input_mb=2, answer_mb=1)
+
+    async def work(workers: Workers) -> None:
+        assert await workers.call("a", worker_jobs.double, 1) == 2
+        with pytest.raises(error, match=says):
+            await workers.call("a", job, *arguments)
+        assert await workers.call("b", worker_jobs.double, 1) == 2
+
+    run(work, limits=limits, processes=1)
+
+
+def test_an_exception_of_a_job_is_told_by_class_and_message() -> None:
+    async def work(workers: Workers) -> None:
+        with pytest.raises(JobFailed, match="no such page") as caught:
+            await workers.call("a", worker_jobs.refuse, "no such page")
+        assert caught.value.kind == "ValueError"
+        with pytest.raises(JobFailed, match="nested too deep"):
+            await workers.call("a", worker_jobs.recurse)
+
+    run(work)
+
+
+def test_what_a_job_prints_or_cannot_encode_does_not_spoil_the_answer() -> None:
+    async def work(workers: Workers) -> None:
+        assert await workers.call("a", worker_jobs.noisy) == "answer"
+        assert await workers.call("a", worker_jobs.surrogate) == "a\ufffdb"
+
+    run(work)
+
+
+def test_a_worker_has_no_secrets_and_writes_no_files(monkeypatch: Any, tmp_path: Any) -> None:
+    monkeypatch.setenv("SERVICE_POSTGRES_PASSWORD", "secret")
+
+    async def work(workers: Workers) -> None:
+        assert "secret" not in (await workers.call("a", worker_jobs.environment)).values()
+        # SIGXFSZ or an error, whichever the kernel gives: nothing is written.
+        with pytest.raises((JobFailed, Crashed)):
+            await workers.call("a", worker_jobs.write_file, str(tmp_path / "file"))
+
+    run(work)
+    assert not (tmp_path / "file").exists() or not (tmp_path / "file").read_bytes()
+
+
+def test_a_worker_that_died_while_it_waited_is_replaced() -> None:
+    async def work(workers: Workers) -> None:
+        first = await workers.call("a", worker_jobs.pid)
+        os.kill(first, signal.SIGKILL)
+        while workers.pids and psutil.pid_exists(first):
+            await asyncio.sleep(0.01)
+        assert await workers.call("a", worker_jobs.pid) != first
+
+    run(work)
+
+
+def test_a_tenant_cannot_take_all_workers_nor_the_front_of_the_queue() -> None:
+    async def work(workers: Workers) -> None:
+        order: list[str] = []
+
+        async def job(tenant: str) -> None:
+            await workers.call(tenant, worker_jobs.sleep, 0.05)
+            order.append(tenant)
+
+        await workers.call("warm", worker_jobs.double, 1)
+        await asyncio.gather(*(job("greedy") for _ in range(10)), job("other"), job("third"))
+        assert order.index("other") <= 3 and order.index("third") <= 3
+
+    run(work, processes=2)
+
+
+def test_queues_are_bounded_by_tenant_and_in_all() -> None:
+    async def work(workers: Workers) -> None:
+        waiting = [asyncio.create_task(workers.call("a", worker_jobs.sleep, 0.2)) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="of this tenant"):
+            await workers.call("a", worker_jobs.double, 1)
+        others = [asyncio.create_task(workers.call("b", worker_jobs.double, 1)) for _ in range(1)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="try again later"):
+            await workers.call("c", worker_jobs.double, 1)
+        await asyncio.gather(*waiting, *others)
+        assert await workers.call("c", worker_jobs.double, 1) == 2, "there is room again"
+
+    run(work, processes=1, waiting_each=2, waiting=3)
+
+
+def test_a_caller_that_leaves_frees_its_worker() -> None:
+    async def work(workers: Workers) -> None:
+        leaving = asyncio.create_task(workers.call("a", worker_jobs.sleep))
+        queued = asyncio.create_task(workers.call("a", worker_jobs.sleep))
+        while not psutil.Process().children():
+            await asyncio.sleep(0.01)
+        for task in (leaving, queued):
+            task.cancel()
+        assert await workers.call("b", worker_jobs.double, 1) == 2
+
+    run(work, processes=1)
+
+
+def test_many_jobs_of_many_kinds_leave_the_pool_whole() -> None:
+    kinds: list[tuple[Any, tuple[Any, ...]]] = [
+        (worker_jobs.double, (1,)),
+        (worker_jobs.crash, ()),
+        (worker_jobs.refuse, ("x",)),
+        (worker_jobs.allocate, (400,)),
+    ]
+
+    async def work(workers: Workers) -> None:
+        calls = [workers.call(f"t{n % 3}", kinds[n % 4][0], *kinds[n % 4][1]) for n in range(24)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        expected: list[Any] = [int, Crashed, JobFailed, OutOfMemory]
+        assert all(isinstance(result, expected[n % 4]) for n, result in enumerate(results)), results
+        assert await workers.call("t0", worker_jobs.double, 1) == 2
+        assert len(workers.pids) <= 2
+
+    run(work, limits=Limits(memory_mb=64))
+
+
+def test_a_worker_takes_little_memory() -> None:
+    async def work(workers: Workers) -> int:
+        return psutil.Process(await workers.call("a", worker_jobs.pid)).memory_full_info().uss
+
+    assert run(work, preload=()) < 20 * 2**20
