@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,13 +13,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from kit import strict_json
 from kit.directory import Grant, Scope, bearer
 from kit.errors import ApiError, ErrorType, missing
+from kit.limits import BODY
 
 if TYPE_CHECKING:
     from kit.repeats import Repeats
 
-MAX_BODY_BYTES = 8 * 2**20
 _ERROR = {
     "type": "object",
     "required": ["error"],
@@ -58,6 +58,11 @@ _NAMES = {
 }
 
 
+_MISTAKES = 20
+"""So many are listed in one answer."""
+_SHOWN = 60
+
+
 class Model(BaseModel):
     """Base of bodies and queries: unknown fields are mistakes."""
 
@@ -81,23 +86,11 @@ Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 def _storable(content: dict[str, Any]) -> dict[str, Any]:
-    """JSON that PostgreSQL keeps as it is: it knows no NUL in texts, and no numbers beyond all numbers."""
-    waiting: list[Any] = [content]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, dict):
-            waiting += [*item.keys(), *item.values()]
-        elif isinstance(item, list):
-            waiting += item
-        elif isinstance(item, str) and "\0" in item:
-            raise ValueError("a text holds the character U+0000")
-        elif isinstance(item, float) and not math.isfinite(item):
-            raise ValueError("a number is too large")
-    return content
+    return strict_json.check(content)
 
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(_storable)]
-"""Any JSON object, for a column of the type jsonb."""
+"""Any JSON object that every later store takes: bodies are checked as a whole, this is for models used elsewhere."""
 
 Query = TypeVar("Query", bound=Model)
 Body = TypeVar("Body")
@@ -154,20 +147,33 @@ def own(caller: Grant, tenant: str) -> str:
 
 def problem(error: ValidationError, where: str) -> ApiError:
     """The answer to who sends something that does not fit; `where` it was."""
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return ApiError(400, f"{where}{f' {path}' if path else ''}: {first['msg']}{more}", param=path or None)
+    found = error.errors(include_url=False, include_context=False)
+    paths = [".".join(str(part) for part in one["loc"]) for one in found]
+    told = [
+        f"{where}{f' {path}' if path else ''}: {one['msg']}{_given(one)}"
+        for path, one in zip(paths, found[:_MISTAKES], strict=False)
+    ]
+    more = f" (and {len(found) - _MISTAKES} more)" if len(found) > _MISTAKES else ""
+    return ApiError(400, f"{'; '.join(told)}{more}", param=paths[0] or None)
+
+
+def _given(mistake: Any) -> str:
+    """The value that was sent, where it is short and helps."""
+    value = mistake["input"]
+    if mistake["type"] in ("missing", "extra_forbidden") or not isinstance(value, (str, int, float, bool)):
+        return ""
+    shown = repr(value)
+    return f" (it is {shown})" if len(shown) <= _SHOWN else ""
 
 
 async def _received(request: Request) -> bytes:
-    if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
-        raise ApiError(413, f"A body has at most {MAX_BODY_BYTES} bytes.")
+    if int(request.headers.get("content-length") or 0) > BODY.most:
+        raise ApiError(413, f"{BODY}.", code="body_too_large")
     content = bytearray()
     async for piece in request.stream():
         content += piece
-        if len(content) > MAX_BODY_BYTES:
-            raise ApiError(413, f"A body has at most {MAX_BODY_BYTES} bytes.")
+        if len(content) > BODY.most:
+            raise ApiError(413, f"{BODY}.", code="body_too_large")
     return bytes(content)
 
 
@@ -175,11 +181,12 @@ def _parsed(content: bytes, adapter: TypeAdapter[Any] | None) -> Any:
     if adapter is None:
         return None
     try:
+        strict_json.loads(content)
         return adapter.validate_json(content)
     except ValidationError as error:
         raise problem(error, "body") from None
-    except ValueError as error:  # bytes that are no text
-        raise ApiError(400, f"body: {error}") from None
+    except strict_json.BadJson as error:
+        raise ApiError(400, f"body: {error}", param=error.path or None, code="invalid_json") from None
 
 
 def _query(request: Request, model: type[Model]) -> Model:
@@ -187,6 +194,8 @@ def _query(request: Request, model: type[Model]) -> Model:
     for name, value in request.query_params.multi_items():
         if name in given:
             raise ApiError(400, f"query {name}: it is there twice", param=name)
+        if "\0" in name + value:
+            raise ApiError(400, "query: a text holds the character U+0000", param=name.replace("\0", "") or None)
         given[name] = value
     try:
         return model.model_validate(given)

@@ -1,0 +1,145 @@
+"""The largest size of everything that is accepted, sent on or kept: one table, from the entrance to the last table.
+
+`PATHS` lists, for each way that data takes through the platform, the limits in the order in which data meets them.
+Each is smaller than every later one, so that nothing that was accepted at the entrance is refused further on. A service
+that accepts a new field or uses a new store adds a limit here, and the path that it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+_KIB, _MIB = 2**10, 2**20
+_WORST_BYTES = 6
+"""Of a character in JSON: a control character is written as \\u0001. All others take at most four in UTF-8."""
+
+
+class Unit(StrEnum):
+    """What a limit counts."""
+
+    BYTES = "bytes"
+    CHARACTERS = "characters"
+    COUNT = "entries"
+    DEPTH = "levels"
+    DIGITS = "digits"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most that something may have."""
+
+    what: str
+    most: int
+    unit: Unit = Unit.BYTES
+
+    @property
+    def bytes(self) -> int:
+        """The largest size in JSON, in bytes. Raises ValueError for what has none by itself, such as a count."""
+        if self.unit is Unit.BYTES:
+            return self.most
+        if self.unit is Unit.CHARACTERS:
+            return self.most * _WORST_BYTES
+        raise ValueError(f"{self.what}: {self.unit} have no size")
+
+    def __str__(self) -> str:
+        return f"{self.what}: at most {self.most:,} {self.unit}"
+
+
+def _text(what: str, most: int) -> Limit:
+    return Limit(what, most, Unit.CHARACTERS)
+
+
+# JSON in general. Source of the depth: the parsers of the standard library, msgspec and Jackson (1,000 since 2.15)
+# accept more; nothing that people write comes near.
+JSON_DEPTH = Limit("nesting of JSON", 64, Unit.DEPTH)
+JSON_INTEGER = Limit("an integer in JSON", 18, Unit.DIGITS)
+"""Fits into 64 bits with a sign, as PostgreSQL's bigint and every other reader has them."""
+JSON_NUMBER = Limit("a number in JSON", 400, Unit.DIGITS)
+"""As written, with its fraction and exponent: a double has at most 17 significant digits."""
+
+# Bodies, before they are read.
+BODY = Limit("body of a REST request", 8 * _MIB)
+
+# Fields.
+ID = _text("name or id", 200)
+TENANT = _text("tenant", 200)
+SUBJECT = _text("subject of an event", 500)
+TRACE = _text("traceparent", 55)
+MODEL = _text("model", 200)
+USER = _text("user", 256)
+"""Who a request is made for, as the caller names them. Source: OpenAI's safety_identifier has 64, metadata 512."""
+REQUEST_ID = _text("request id", 128)
+REASON = _text("reason", 1000)
+METADATA_ENTRIES = Limit("entries of metadata", 16, Unit.COUNT)
+METADATA_KEY = _text("key of metadata", 64)
+METADATA_VALUE = _text("value of metadata", 512)
+"""Source: OpenAI's API reference, "metadata"."""
+POLICY = Limit("policy of a tenant", 64 * _KIB)
+ROUTE = Limit("route", 64 * _KIB)
+AFTER = Limit("state after a change, in an event", 128 * _KIB)
+
+# What fields are put into.
+NATS_KEY = Limit("key of a NATS bucket", 4 * _KIB)
+"""Source: nats-server's max_control_line, 4096 bytes."""
+NATS_VALUE = Limit("value of a NATS bucket", 768 * _KIB)
+NATS_MESSAGE = Limit("message of NATS", _MIB)
+"""max_payload of the server, headers included."""
+EVENT = Limit("event, whole", 512 * _KIB)
+OUTBOX_PAYLOAD = Limit("payload of the outbox", 513 * _KIB)
+KAFKA_REQUEST = Limit("event as a Kafka producer takes it", 1_000_000)
+"""Source: librdkafka's message.max.bytes; Java's max.request.size is a little larger."""
+KAFKA_MESSAGE = Limit("event as a Kafka topic takes it", 1_048_588)
+"""Source: Kafka's message.max.bytes."""
+AUDIT_CONTENT = Limit("sealed content of an audit entry", 2 * _MIB)
+AUDIT_ENTRY = Limit("audit entry", 65_535)
+"""An entry's length is written in two bytes. Source: C2SP tlog-tiles, "Log Entries"."""
+DEAD_LETTER = Limit("payload of a dead letter", 2 * _MIB)
+CONNECT_COLUMN = Limit("column of a table that Debezium reads", 16 * _MIB)
+
+PATHS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
+    {
+        "policy, to Guardrails": (POLICY, NATS_VALUE, NATS_MESSAGE),
+        "route, to the Router": (ROUTE, NATS_VALUE, NATS_MESSAGE),
+        "name, in a key of NATS": (ID, NATS_KEY),
+        "policy, to the audit log": (POLICY, AFTER, EVENT, OUTBOX_PAYLOAD, KAFKA_REQUEST, KAFKA_MESSAGE, AUDIT_CONTENT),
+        "route, to the audit log": (ROUTE, AFTER, EVENT, OUTBOX_PAYLOAD, KAFKA_REQUEST, KAFKA_MESSAGE, AUDIT_CONTENT),
+        "event that cannot be processed": (EVENT, OUTBOX_PAYLOAD, KAFKA_REQUEST, KAFKA_MESSAGE, DEAD_LETTER),
+        "outbox, to Debezium": (EVENT, OUTBOX_PAYLOAD, CONNECT_COLUMN),
+    }
+)
+
+ENVELOPE: Mapping[str, Limit] = MappingProxyType(
+    {
+        "specversion": _text("specversion", 3),
+        "id": ID,
+        "source": ID,
+        "type": ID,
+        "subject": SUBJECT,
+        "time": _text("time", 40),
+        "datacontenttype": _text("datacontenttype", 40),
+        "traceparent": TRACE,
+    }
+)
+"""Of each event, besides its data."""
+EVENT_TEXTS: Mapping[str, Mapping[str, Limit]] = MappingProxyType(
+    {
+        "document.changed.v1": {"tenant": TENANT, "store": ID, "document": ID, "actor": ID},
+        "guard.decided.v1": {"tenant": TENANT, "kinds": Limit("counts by kind", 16 * _KIB)},
+        "invoice.issued.v1": {"tenant": TENANT, "invoice": ID, "period": ID, "currency": ID},
+        "prompt.changed.v1": {"tenant": TENANT, "name": ID, "label": ID, "actor": ID},
+        "route.changed.v1": {"tenant": TENANT, "actor": ID, "reason": REASON, "after": AFTER},
+        "usage.recorded.v1": {
+            "tenant": TENANT,
+            "user": USER,
+            "key": ID,
+            "model": MODEL,
+            "target": ID,
+            "request": REQUEST_ID,
+        },
+        "user.changed.v1": {"tenant": TENANT, "id": SUBJECT, "actor": ID, "after": AFTER},
+    }
+)
+"""The largest size of each field of an event's data that has no size by its type."""
