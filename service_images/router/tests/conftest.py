@@ -60,6 +60,11 @@ class Target:
         """Words of a stream after which the connection is cut."""
         self.in_pieces = True
         """Whether texts of the Responses API come in pieces before they come as a whole."""
+        self.message: dict[str, Any] = {}
+        """More fields of a whole answer's message."""
+        self.choice: dict[str, Any] = {}
+        """More fields of a whole answer's choice."""
+        self.finish_reason = "stop"
         self.arguments: list[str] = []
         """Pieces of the arguments of a tool that it wants to be called."""
         routes = [
@@ -83,8 +88,9 @@ class Target:
             return JSONResponse({"error": {"message": "no"}}, self.status)
         usage = {"prompt_tokens": 5, "completion_tokens": len(self.words), "total_tokens": 5 + len(self.words)}
         if not body.get("stream"):
-            message = {"role": "assistant", "content": " ".join(self.words), "by": self.name}
-            return JSONResponse({"choices": [{"index": 0, "message": message}], "usage": usage})
+            message = {"role": "assistant", "content": " ".join(self.words), "by": self.name, **self.message}
+            choice = {"index": 0, "message": message, "finish_reason": self.finish_reason, **self.choice}
+            return JSONResponse({"choices": [choice], "usage": usage})
         return StreamingResponse(self._events(body, usage), media_type="text/event-stream")
 
     async def other(self, request: Request) -> Response:

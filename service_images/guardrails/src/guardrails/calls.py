@@ -39,7 +39,11 @@ class Calls(service.GuardrailsServiceServicer):
     def _checked(
         self, request: messages.CheckRequest, policy: Compiled, direction: Direction
     ) -> messages.CheckResponse:
-        verdicts = [self._guard.check(text, policy, direction) for text in request.texts]
+        others = frozenset(request.others)
+        verdicts = [
+            self._guard.check(text, policy, direction, answer=number not in others)
+            for number, text in enumerate(request.texts)
+        ]
         found = [_finding(finding, number) for number, verdict in enumerate(verdicts) for finding in verdict.findings]
         action = max((verdict.action for verdict in verdicts), default=Action.ALLOW)
         told = (finding for verdict in verdicts for finding in verdict.findings)
@@ -55,7 +59,7 @@ class Calls(service.GuardrailsServiceServicer):
         async for request in requests:
             if stream is None or first is None:
                 first, policy = request, self._policies.of(request.tenant)
-                stream = Stream(self._guard, policy, _direction(request.direction))
+                stream = Stream(self._guard, policy, _direction(request.direction), answer=not request.other)
             text, findings = stream.feed(request.text, last=request.last)
             told += findings
             found = [_finding(finding, 0) for finding in findings]

@@ -37,10 +37,10 @@ class Guard:
     def __init__(self) -> None:
         self._scanner = Scanner()
 
-    def check(self, text: str, policy: Compiled, direction: Direction) -> Verdict:
-        """What may go on of a whole text; of one that is blocked, nothing."""
+    def check(self, text: str, policy: Compiled, direction: Direction, *, answer: bool = True) -> Verdict:
+        """What may go on of a whole text; of one that is blocked, nothing. `answer`: the schema applies to it."""
         findings = self.find(text, policy, direction)
-        if policy.shape is not None and direction is Direction.OUTPUT and not _fits(text, policy):
+        if answer and has_shape(policy, direction) and not _fits(text, policy):
             findings.append(Finding(0, len(text), "shape", Category.SCHEMA, Action.BLOCK))
         action = max((finding.action for finding in findings), default=Action.ALLOW)
         going_on = "" if action is Action.BLOCK else redacted(text, findings)
@@ -71,6 +71,11 @@ def redacted(text: str, findings: list[Finding], offset: int = 0) -> str:
             pieces += [text[last:start], f"<{finding.kind.upper()}>"]
             last = end
     return "".join((*pieces, text[last:])) if pieces else text
+
+
+def has_shape(policy: Compiled, direction: Direction) -> bool:
+    """Whether answers have to fit a schema."""
+    return policy.shape is not None and direction is Direction.OUTPUT
 
 
 def _fits(text: str, policy: Compiled) -> bool:

@@ -2,7 +2,8 @@
 
 What may still become something, such as half an address, is held back: the last word, or group of numbers, and never
 more than one chunk. What is longer than that, such as a private key, is told as soon as it is known for what it is;
-the rest of it then goes as it comes.
+the rest of it then goes as it comes. Where the answer has to fit a schema, all of it is held back until its end: only
+then is it known whether it does.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import re
 
 from kit.guard_policy import Action, Direction
 
-from guardrails.guard import Finding, Guard, redacted
+from guardrails.detectors import Category
+from guardrails.guard import Finding, Guard, has_shape, redacted
 from guardrails.policy import Compiled
 
 CHUNK = 128
@@ -21,6 +23,8 @@ SEEN = 256
 """Characters that have gone on and are still looked at: what words say of what follows."""
 LONGEST = 16_384
 """Characters that are looked at anew while something goes on; an RSA key of 4,096 bits has 3,300."""
+MAX_SHAPED = 1024 * 1024
+"""Characters of an answer that has to fit a schema; a longer one is blocked."""
 _OPEN = re.compile(r"(?:[^\s]+|(?:[^\s]*[\d+(][\d\s().+\-]*))\Z")
 """What may go on in the next piece: a word, or a number written in groups."""
 _BETWEEN = re.compile(r"(?:\s|\\[nr])+")
@@ -34,7 +38,8 @@ _PHRASE = re.compile(
 class Stream:
     """One text."""
 
-    def __init__(self, guard: Guard, policy: Compiled, direction: Direction) -> None:
+    def __init__(self, guard: Guard, policy: Compiled, direction: Direction, *, answer: bool = True) -> None:
+        self._shaped = answer and has_shape(policy, direction)
         self._guard, self._policy, self._direction = guard, policy, direction
         self._held, self._before = "", ""
         self._place = 0
@@ -54,6 +59,8 @@ class Stream:
         if self.action is Action.BLOCK:
             return "", []
         self._held += piece
+        if self._shaped:
+            return self._whole(last=last)
         offset = self._place - len(self._before)
         found = [
             Finding(f.start + offset, f.end + offset, f.kind, f.category, f.action)
@@ -70,6 +77,17 @@ class Stream:
         text = self._redacted(now, new, cut)
         self._go(now, cut)
         return text, new
+
+    def _whole(self, *, last: bool) -> tuple[str, list[Finding]]:
+        """All of the answer at its end, if it fits the schema."""
+        if len(self._held) > MAX_SHAPED:
+            self.action, self._held = Action.BLOCK, ""
+            return "", [Finding(0, MAX_SHAPED, "shape", Category.SCHEMA, Action.BLOCK)]
+        if not last:
+            return "", []
+        verdict = self._guard.check(self._held, self._policy, self._direction)
+        self.action, self._held = verdict.action, ""
+        return verdict.text, list(verdict.findings)
 
     def _cut(self, found: list[Finding], piece: int) -> int:
         """Up to where the text may go on. What crosses that place waits, or goes whole now: it is told once."""

@@ -54,6 +54,8 @@ class Admission(Answer):
     guard_required = False
     guarded_action = ""
     """What Guardrails has done about the request."""
+    guard_unchecked = ""
+    """Why a text of the request or the answer was not checked, although the route wants it; empty: all were."""
 
     def attempt(self, now: float) -> None:
         """Ask a target."""
@@ -152,10 +154,9 @@ class Admission(Answer):
             return
         if self.guarded_action == "block":
             raise looking.blocked()
-        if self.guarded_action == "redact":
-            self.body = looking.encode(content)
-            self.ask = payload.read(self.upstream_path, self.body)
-        assert self.ask is not None, "it was read before"
+        # What goes on is what was checked: another reader may take a name that stands there twice otherwise.
+        self.body = looking.encode(content)
+        self.ask = payload.read(self.upstream_path, self.body)
         self._admitted(account, route, self.ask)
 
     def _admitted(self, account: Account, route: RouteState, ask: usage.Ask) -> None:

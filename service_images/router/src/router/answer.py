@@ -77,14 +77,19 @@ class Answer:
             self.keep_alive = False
         self.front.transport.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
-            b"x-request-id: %s\r\nx-router-target: %s\r\n%s%s\r\n"
+            b"x-request-id: %s\r\nx-router-target: %s\r\n%s%s%s\r\n"
             % (
                 self.request_id,
                 label,
+                self.marks(),
                 b"transfer-encoding: chunked\r\n" if self.chunked else b"",
                 b"" if self.keep_alive else b"connection: close\r\n",
             )
         )
+
+    def marks(self) -> bytes:
+        """Headers of an answer beside those that all have."""
+        return b""
 
     def relay(self, data: bytes) -> bool:
         """Pass a piece of a stream on; False: the client does not keep up."""

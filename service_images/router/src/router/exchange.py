@@ -108,11 +108,15 @@ class Exchange(Admission):
 
     # --- guardrails -----------------------------------------------------------------------------
 
+    def marks(self) -> bytes:
+        """Whether a text was not checked that the route wants to be checked."""
+        return b"x-guardrails: unchecked\r\n" if self.guard_unchecked else b""
+
     def begin_stream(self, label: bytes) -> None:
         """The head of a stream, which may have to pass Guardrails."""
         super().begin_stream(label)
         if self.guarded_action and self.stream_guard is None:
-            from router.guarded import GuardedChat
+            from router.guarded_chat import GuardedChat
             from router.guarded_responses import GuardedResponses
 
             assert self.core.guard is not None, "it has looked at the request"
@@ -144,11 +148,16 @@ class Exchange(Admission):
         from router import guard as looking
 
         assert self.core.guard is not None, "it has looked at the request"
-        content = looking.decode(body)
+        try:
+            content = looking.decode(body)
+        except (ValueError, RecursionError):
+            message = "The model's answer is no JSON, so that nobody can check it."
+            raise ApiError(502, message, ErrorType.UPSTREAM, code="bad_answer") from None
         action = await self.core.guard.look(self, looking.messages.DIRECTION_OUTPUT, content)
         if action == "block":
-            looking.filtered(content)
-        changed = looking.encode(content) if action in ("block", "redact") else body
+            content = looking.filtered(content) if isinstance(content, dict) else None
+        # What goes on is what was checked: another reader may take a name that stands there twice otherwise.
+        changed = looking.encode(content)
         if not self.response_complete and not self.disconnected:
             rest(changed)
 
@@ -304,7 +313,7 @@ class Exchange(Admission):
         """Where Guardrails has looked, what it lets go on is what is kept."""
         if status == HTTP_OK and self.cache_key is not None:
             self._keep(body)
-        self._whole(status, kind, body, b"x-router-target: %s\r\n" % label)
+        self._whole(status, kind, body, b"x-router-target: %s\r\n%s" % (label, self.marks()))
 
     def answer_again(self, body: bytes) -> None:
         """Answer with what a target said to somebody who asked the same."""

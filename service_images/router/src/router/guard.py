@@ -1,6 +1,8 @@
 """Asks Guardrails about what goes to a model and what comes from it.
 
-Where Guardrails does not answer, requests go on unlooked at, unless their route says that they must not.
+`texts.py` says which texts there are. What cannot be checked is refused where the route requires it, and elsewhere
+marked: in the header `x-guardrails`, in the usage event and in a metric. What is too large to be checked is refused
+whatever the route wants.
 """
 
 from __future__ import annotations
@@ -12,16 +14,25 @@ import msgspec
 from cogniforge.guardrails.v1 import guardrails_pb2 as messages
 from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
 from kit import logs, rpc, telemetry
-from kit.errors import ApiError, unavailable
+from kit.errors import ApiError, ErrorType, unavailable
 from prometheus_client import Counter
+
+from router import texts
 
 if TYPE_CHECKING:
     from router.exchange import Exchange
 
 log = logs.get("router.guard")
 PATIENCE_S = 2.0
+MAX_BYTES = 1024 * 1024
+"""Of all texts of a request or an answer together; Guardrails reads 1 MiB of prose in 40 ms."""
+LARGE_BYTES = 32 * 1024
+"""A larger text that is not checked in time is refused, since its sender may have made it so; a smaller one is
+checked in milliseconds, so that something else is the reason."""
 BLOCKED = "content_policy_violation"
 FILTERED = "content_filter"
+UNCHECKED = "unchecked"
+_LATE = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 _LOOKED = Counter("router_guardrails_total", "Texts looked at.", ["direction", "action"], registry=telemetry.REGISTRY)
 _WORDS = {
     messages.ACTION_ALLOW: "allow",
@@ -42,34 +53,78 @@ class Guard:
         """The service."""
         return self._client.stub
 
-    async def look(self, exchange: Exchange, direction: Any, content: Any) -> str:
-        """Look at a request or an answer, and redact it in place; returns what is done. Raises ApiError(503)."""
-        places = list(_places(content))
+    async def look(self, exchange: Exchange, direction: Any, content: Any, known: set[str] | None = None) -> str:
+        """Check a request or an answer and redact it in place; returns the action.
+
+        `known`: texts that need no second check; the texts that go on are added.
+
+        Raises ApiError: 413 or 502 for too much text, 400 for tokens and 503 without an answer where it is required.
+        """
+        if direction == messages.DIRECTION_INPUT and (field := texts.unreadable(content)) is not None:
+            if exchange.guard_required:
+                message = f"{field}: Guardrails must check this request, and cannot read tokens. Send text."
+                raise ApiError(400, message, param=field, code=BLOCKED)
+            exchange.guard_unchecked = "tokens"
+            _LOOKED.labels(_word(direction), UNCHECKED).inc()
+        places = [place for place in texts.places(content) if known is None or place.text not in known]
+        if not places:
+            return "allow"
+        each: dict[str, int] = {}
+        answers: set[int] = set()
+        for place in places:
+            number = each.setdefault(place.text, len(each))
+            if direction == messages.DIRECTION_OUTPUT and texts.is_answer(place.path):
+                answers.add(number)
+        size = sum(len(text.encode(errors="replace")) for text in each)
+        if size > MAX_BYTES:
+            raise self._too_large(direction, f"{size:,} bytes of text; at most {MAX_BYTES:,} can be checked.")
         asked = messages.CheckRequest(
-            tenant=exchange.tenant.decode(), direction=direction, texts=[text for text, _ in places]
+            tenant=exchange.tenant.decode(),
+            direction=direction,
+            texts=[_sound(text) for text in each],
+            others=[number for number in range(len(each)) if number not in answers],
         )
         try:
             answer = await self.stub.Check(
                 asked, timeout=PATIENCE_S, metadata=rpc.carried(exchange.traceparent.decode())
             )
         except grpc.aio.AioRpcError as error:
+            if error.code() in _LATE and size > LARGE_BYTES:
+                raise self._too_large(direction, f"{size:,} bytes of text could not be checked in time.") from None
             return self.unanswered(exchange, direction, error.code().name)
         action = _WORDS.get(answer.action, "allow")
         _LOOKED.labels(_word(direction), action).inc()
         if action == "redact":
-            for (text, put), changed in zip(places, answer.texts, strict=True):
-                if changed != text:
-                    put(changed)
+            for place in places:
+                changed = answer.texts[each[place.text]]
+                if changed != _sound(place.text):
+                    place.put(changed)
+            texts.without_probabilities(content)
+        if known is not None and action != "block":
+            known.update(answer.texts)
         return action
 
     @staticmethod
+    def _too_large(direction: Any, what: str) -> ApiError:
+        _LOOKED.labels(_word(direction), "too_large").inc()
+        if direction == messages.DIRECTION_INPUT:
+            return ApiError(413, f"The request has {what} Send less text at once.", code="content_too_large")
+        return ApiError(502, f"The model's answer has {what}", ErrorType.UPSTREAM, code="content_too_large")
+
+    @staticmethod
     def unanswered(exchange: Exchange, direction: Any, reason: str) -> str:
-        """What happens where nobody looks. Raises ApiError(503)."""
+        """Nobody has checked: refuse or mark. Raises ApiError(503)."""
         _LOOKED.labels(_word(direction), "unanswered").inc()
         log.warning("Guardrails does not answer", reason=reason, trace_id=exchange.trace_id.decode())
         if exchange.guard_required:
             raise unavailable("Guardrails") from None
+        exchange.guard_unchecked = "unanswered"
         return "unanswered"
+
+
+def _sound(text: str) -> str:
+    """Without halves of surrogate pairs, which UTF-8 does not have."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def _word(direction: Any) -> str:
@@ -81,55 +136,24 @@ def blocked() -> ApiError:
     return ApiError(400, "The request is against the policy of your organization.", code=BLOCKED)
 
 
-def _places(content: Any) -> Any:
-    """Every text of a request or an answer, and how to put another in its place."""
-    if not isinstance(content, dict):
-        return
-    for key in ("prompt", "input", "instructions", "output_text", "text"):
-        if key in content:
-            yield from _texts(content, key)
-    for key in ("messages", "input", "output"):
-        for message in content[key] if isinstance(content.get(key), list) else ():
-            if isinstance(message, dict) and "content" in message:
-                yield from _texts(message, "content")
-    for choice in content["choices"] if isinstance(content.get("choices"), list) else ():
-        if isinstance(choice, dict):
-            yield from _texts(choice, "text")
-            message = choice.get("message")
-            if isinstance(message, dict):
-                yield from _texts(message, "content")
-                for call in message.get("tool_calls") or ():
-                    if isinstance(call, dict) and isinstance(call.get("function"), dict):
-                        yield from _texts(call["function"], "arguments")
+_KEPT = ("id", "object", "created", "created_at", "model", "usage", "service_tier")
+"""Of a blocked answer: fields without a text of the model's."""
 
 
-def _texts(holder: Any, key: Any) -> Any:
-    """A text, a list of texts, or a list of parts with texts."""
-    value = holder.get(key) if isinstance(holder, dict) else holder[key]
-    if isinstance(value, str):
-        if value:
-            yield value, lambda text: holder.__setitem__(key, text)
-    elif isinstance(value, list):
-        for place, part in enumerate(value):
-            if isinstance(part, str):
-                yield from _texts(value, place)
-            elif isinstance(part, dict) and isinstance(part.get("text"), str):
-                yield from _texts(part, "text")
+def filtered(content: dict[str, Any]) -> dict[str, Any]:
+    """What OpenAI's clients receive in place of a blocked answer: finished by the filter, without its texts."""
+    kept: dict[str, Any] = {name: content[name] for name in _KEPT if name in content}
+    if isinstance(content.get("output"), list):
+        reason = {"incomplete_details": {"reason": FILTERED}}
+        return {**kept, "status": "incomplete", "error": None, **reason, "output": [], "output_text": ""}
+    choices: list[dict[str, Any]] = []
+    for number, choice in enumerate(content.get("choices") or ()):
+        index = choice.get("index", number) if isinstance(choice, dict) else number
+        empty = {"text": ""} if isinstance(choice, dict) and "text" in choice else {"message": _SILENT}
+        choices.append({"index": index, "finish_reason": FILTERED, "logprobs": None, **empty})
+    return {**kept, "choices": choices}
 
 
-def filtered(content: dict[str, Any]) -> None:
-    """An answer that must not go on, as OpenAI's clients know it: finished by the filter, without its text."""
-    for choice in content.get("choices") or ():
-        choice["finish_reason"] = FILTERED
-        if isinstance(choice.get("message"), dict):
-            choice["message"] = {"role": "assistant", "content": ""}
-        if "text" in choice:
-            choice["text"] = ""
-    for item in content.get("output") or ():
-        if isinstance(item, dict) and "content" in item:
-            item["content"] = []
-    content.pop("output_text", None)
-
-
+_SILENT = {"role": "assistant", "content": "", "refusal": None}
 encode = msgspec.json.encode
 decode = msgspec.json.decode

@@ -1,22 +1,34 @@
 """A stream of the Responses API on its way through Guardrails.
 
-Its texts come in pieces (`response.output_text.delta`, `response.function_call_arguments.delta`) and then again as a
-whole, three times: what went on of the pieces is what the whole is. Source: OpenAI, API reference, "Streaming events".
+Its texts come in pieces (`response.output_text.delta` and others of this form) and then again as a whole, up to three
+times: what went on of the pieces is what the whole becomes. Arguments of tools are held until they are whole, since
+they are JSON. Source: OpenAI, API reference, "Streaming events".
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from router import sse
-from router.guard import FILTERED, decode, encode
-from router.guarded import END, Guarded, data_of
+from router import sse, texts
+from router.guard import FILTERED, decode, encode, filtered
+from router.guarded import Guarded
 
-_PIECES = {"response.output_text.delta", "response.function_call_arguments.delta", "response.refusal.delta"}
-_WHOLES = {
-    "response.output_text.done": "text",
-    "response.function_call_arguments.done": "arguments",
-    "response.refusal.done": "refusal",
+Json = dict[str, Any]
+_HELD = {"response.function_call_arguments", "response.mcp_call_arguments"}
+_BYTES = {"response.audio", "response.output_audio"}
+_FIELDS = ("text", "arguments", "refusal", "input", "code", "transcript")
+"""Where an event that ends a text repeats it."""
+_PARTS = {
+    "output_text": ("response.output_text", "text"),
+    "refusal": ("response.refusal", "refusal"),
+    "reasoning_text": ("response.reasoning_text", "text"),
+    "summary_text": ("response.reasoning_summary_text", "text"),
+}
+_ITEMS = {
+    "function_call": ("response.function_call_arguments", "arguments"),
+    "mcp_call": ("response.mcp_call_arguments", "arguments"),
+    "custom_tool_call": ("response.custom_tool_call_input", "input"),
+    "code_interpreter_call": ("response.code_interpreter_call_code", "code"),
 }
 _ENDS = {"response.completed", "response.incomplete", "response.failed"}
 
@@ -27,100 +39,160 @@ class GuardedResponses(Guarded):
     def __init__(self, guard: Any, exchange: Any) -> None:
         super().__init__(guard, exchange)
         self._passed: dict[Any, str] = {}
-        self._last: dict[Any, dict[str, Any]] = {}
-        self._response: dict[str, Any] = {}
+        """What went on of each text that comes in pieces."""
+        self._last: dict[Any, Json] = {}
+        """The newest event of each."""
+        self._whole_ones: dict[Any, str] = {}
+        """Texts that are held until they are whole."""
+        self._checked: set[str] = set()
+        """Texts that went on as a whole: they come up to four times."""
+        self._response: Json = {}
         self._number = 0
+        self._changed = False
 
     async def one(self, event: bytes) -> bool:
         """An event."""
+        line = sse.data(event)
+        if line is None:
+            return True  # a comment: it says nothing
         try:
-            content = decode(data_of(event))
-            kind = str(content["type"])
+            content = decode(line)
+            kind = content["type"]
         except (ValueError, KeyError, TypeError):
-            self.send(event, END)
-            return True
+            return await self._strange(line)
+        if not isinstance(kind, str):
+            return await self._strange(line)
         if isinstance(content.get("response"), dict):
             self._response = content["response"]
-        key = (content.get("output_index", 0), content.get("content_index", 0))
-        if kind in _PIECES and isinstance(content.get("delta"), str):
-            return await self._piece(key, content)
-        if kind in _WHOLES:
-            if not await self._whole(key, content, _WHOLES[kind]):
+        content.pop("obfuscation", None)  # it hides how long a piece was, which this changes anyway
+        base, _, end = kind.rpartition(".")
+        key = _key(base, content)
+        if end == "delta" and isinstance(content.get("delta"), str) and base not in _BYTES:
+            return await self._piece(base, key, content)
+        if end == "done" and key in self._last:
+            if not await self.flush(key):
                 return False
+            for field in _FIELDS:
+                if isinstance(content.get(field), str):
+                    content[field] = self._passed.get(key, "")
         elif kind in _ENDS and not await self.rest():
             return False
-        self._rewrite(key, content)
+        return await self._told(content)
+
+    async def _strange(self, line: bytes) -> bool:
+        """What is no event of the API: it is checked as a whole."""
+        try:
+            content = decode(line)
+        except ValueError:
+            content = line.decode(errors="replace")
+        holder = {"content": content}
+        if line.strip() != sse.DONE and not await self.whole(holder):
+            self._block()
+            return False
+        found = holder["content"]
+        self.send(sse.event(found.encode() if isinstance(found, str) else encode(found)))
+        return True
+
+    async def _told(self, content: Json) -> bool:
+        """An event that says something as a whole goes on, with what went on of the pieces in it."""
+        self._rewrite(content)
+        if self._changed:
+            texts.without_probabilities(content)
+        before = encode(content)
+        if not await self.whole(content, self._checked):
+            self._block()
+            return False
+        self._changed = self._changed or encode(content) != before
         self._tell(content)
         return True
 
-    async def _piece(self, key: Any, content: dict[str, Any]) -> bool:
+    async def _piece(self, base: str, key: Any, content: Json) -> bool:
         self._last[key] = content
-        passed, going_on = await self.look(key, content["delta"])
+        if base in _HELD:
+            self._whole_ones[key] = self._whole_ones.get(key, "") + self.hold(content["delta"])
+            return True
+        passed, going_on = await self.look(key, content["delta"], answer=base == "response.output_text")
         if not going_on:
             self._block()
             return False
+        if passed != content["delta"]:
+            texts.without_probabilities(content)
         if passed:
             self._passed[key] = self._passed.get(key, "") + passed
             self._tell({**content, "delta": passed})
         return True
 
-    async def _whole(self, key: Any, content: dict[str, Any], field: str) -> bool:
-        """What went on of the pieces; a text that came in none is looked at now."""
-        if key in self._last:
-            going_on = await self.flush(key)
-        else:
-            self._passed[key], going_on = await self.look(key, str(content.get(field) or ""), last=True)
-            self.forget(key)
-            if not going_on:
-                self._block()
-        content[field] = self._passed.get(key, "")
-        return going_on
-
     async def flush(self, key: Any) -> bool:
         """As a piece of its own."""
-        if self.closed(key):
-            return True
-        text, going_on = await self.look(key, "", last=True)
-        self.forget(key)
+        text, going_on = "", True
+        if key in self._whole_ones:
+            held = {"arguments": self._whole_ones.pop(key)}
+            going_on, text = await self.whole(held), held["arguments"]
+        elif not self.closed(key):
+            text, going_on = await self.look(key, "", last=True)
+            self.forget(key)
         if not going_on:
             self._block()
             return False
         if text:
             self._passed[key] = self._passed.get(key, "") + text
-            self._tell({**self._last[key], "delta": text})
+            event = {**self._last[key], "delta": text}
+            texts.without_probabilities(event)
+            self._tell(event)
         return True
 
-    def _rewrite(self, key: Any, content: dict[str, Any]) -> None:
-        """Put what went on into the wholes that tell it again."""
-        if content["type"].endswith(".done") and isinstance(content.get("part"), dict):
-            self._part(key, content["part"])
+    async def rest(self) -> bool:
+        """Also what is held until it is whole."""
+        for key in list(self._whole_ones):
+            if not await self.flush(key):
+                return False
+        return await super().rest()
+
+    def _rewrite(self, content: Json) -> None:
+        """Put what went on of the pieces into the wholes that repeat them."""
+        number = content.get("output_index", 0)
+        if isinstance(content.get("part"), dict) and content["type"].endswith(".done"):
+            self._part(number, content.get("content_index", content.get("summary_index", 0)), content["part"])
         if content["type"] == "response.output_item.done":
-            self._item(key[0], content.get("item"))
+            self._item(number, content.get("item"))
         if content["type"] in _ENDS:
-            for number, item in enumerate(self._response.get("output") or ()):
-                self._item(number, item)
+            output = self._response.get("output")
+            for place, item in enumerate(output if isinstance(output, list) else ()):
+                self._item(place, item)
 
     def _item(self, number: int, item: Any) -> None:
         if not isinstance(item, dict):
             return
-        for place, part in enumerate(item.get("content") or ()):
-            if isinstance(part, dict):
-                self._part((number, place), part)
-        if isinstance(item.get("arguments"), str) and (number, 0) in self._passed:
-            item["arguments"] = self._passed[number, 0]
+        for name in ("content", "summary"):
+            for place, part in enumerate(item[name] if isinstance(item.get(name), list) else ()):
+                if isinstance(part, dict):
+                    self._part(number, place, part)
+        base, field = _ITEMS.get(str(item.get("type")), ("", ""))
+        if field in item and (base, number, 0) in self._passed:
+            self._put(item, field, (base, number, 0))
 
-    def _part(self, key: Any, part: dict[str, Any]) -> None:
-        for field in ("text", "refusal"):
-            if isinstance(part.get(field), str) and part[field]:
-                part[field] = self._passed.get(key, "")
+    def _part(self, number: int, place: int, part: Json) -> None:
+        base, field = _PARTS.get(str(part.get("type")), ("", ""))
+        if field in part and (base, number, place) in self._passed:
+            self._put(part, field, (base, number, place))
 
-    def _tell(self, content: dict[str, Any]) -> None:
+    def _put(self, holder: Json, field: str, key: Any) -> None:
+        if holder[field] != self._passed[key]:
+            self._changed = True
+            holder[field] = self._passed[key]
+            texts.without_probabilities(holder)
+
+    def _tell(self, content: Json) -> None:
         if "sequence_number" in content:
             content["sequence_number"], self._number = self._number, self._number + 1
         self.send(sse.event(encode(content), content["type"].encode()))
 
     def _block(self) -> None:
         """As OpenAI's clients know it."""
-        told = {**self._response, "status": "incomplete", "incomplete_details": {"reason": FILTERED}, "output": []}
+        told = filtered({**self._response, "output": []}) | {"incomplete_details": {"reason": FILTERED}}
         last = {"type": "response.incomplete", "sequence_number": self._number, "response": told}
         self.stop(sse.event(encode(last), b"response.incomplete"))
+
+
+def _key(base: str, content: Json) -> Any:
+    return base, content.get("output_index", 0), content.get("content_index", content.get("summary_index", 0))

@@ -19,13 +19,16 @@ from typing import Any
 Json = dict[str, Any]
 Path = tuple[str | int, ...]
 
-_WORD = re.compile(r"[a-z][a-z0-9_.\-]{0,63}")
+_WORD = re.compile(r"[a-z]{1,20}[0-9]{0,4}(?:[_.\-][a-z0-9]{1,20}){0,8}")
+"""Short words of lower case: no form of a key or an address is made like this."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,127}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\-]{0,255}")
 _LABEL = re.compile(r"[A-Za-z0-9._:@|+/\-]{1,256}")
 _TYPE = re.compile(r"[a-z]+/[a-z0-9.+\-]{1,100}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-]*={0,2}")
 _DATA_URL = re.compile(r"data:([a-z]+/[a-z0-9.+\-]{1,100})?(?:;[a-z0-9=\-]{1,64})*;base64,([A-Za-z0-9+/_\-]*={0,2})")
+_ENCODED_LENGTH = 64
+"""Shorter base64 without a data: URL is taken for a text: keys look the same."""
 _LONG = 10**6
 """Shorter numbers name nobody: the shortest that a policy knows has seven digits."""
 
@@ -62,9 +65,10 @@ STRUCTURE = frozenset(
     ("messages", "message", "content", "content_block", "delta", "choices", "tools", "tool_calls", "function", "custom",
      "function_call", "tool_choice", "allowed_tools", "image_url", "input_audio", "audio", "file", "annotations",
      "url_citation", "file_citation", "citations", "citation", "input", "output", "summary", "item", "part", "response",
-     "reasoning", "text", "format", "response_format", "json_schema", "stream_options", "usage", "prompt_tokens_details",
-     "completion_tokens_details", "input_tokens_details", "output_tokens_details", "incomplete_details", "error",
-     "source", "system", "cache_control", "thinking", "output_config", "prediction", "web_search_options",
+     "reasoning", "text", "format", "response_format", "json_schema", "stream_options", "usage",
+     "prompt_tokens_details", "completion_tokens_details", "input_tokens_details", "output_tokens_details",
+     "incomplete_details", "error", "source", "system", "cache_control", "thinking", "output_config", "prediction",
+     "web_search_options",
      "user_location", "approximate", "data", "prompt", "instructions", "reasoning_details", "caller", "definition",
      "grammar", "cache_creation", "server_tool_use")
 )  # fmt: skip
@@ -137,12 +141,12 @@ def without_probabilities(content: Any) -> None:
             without_probabilities(one)
 
 
-def said_by(logprobs: Any) -> str:
-    """The text that log-probabilities repeat, token by token, and then all else that they say."""
+def said_by(logprobs: Any) -> tuple[str, list[str]]:
+    """The text that log-probabilities repeat token by token, and all other strings in them."""
     said: list[str] = []
     beside: list[str] = []
     _tokens(logprobs, said, beside)
-    return "\n".join(("".join(said), *beside)).rstrip("\n")
+    return "".join(said), beside
 
 
 def _tokens(value: Any, said: list[str], beside: list[str]) -> None:
@@ -169,7 +173,7 @@ def _alternatives(value: Any, beside: list[str]) -> None:
         for one in value:
             _alternatives(one, beside)
     elif isinstance(value, dict):
-        names = [value["token"]] if isinstance(value.get("token"), str) else [name for name in value if name != "token"]
+        names = [value["token"]] if isinstance(value.get("token"), str) else list(value)
         beside += [name for name in names if len(name) >= 7]
 
 
@@ -182,8 +186,10 @@ def _structured(holder: Json, path: Path) -> Iterator[Place]:
             if value and not _harmless(name, value):
                 yield from _string(holder, name, value, (*path, name))
         elif name == "logprobs" and isinstance(value, dict | list):
-            if said := said_by(value):
-                yield Place((*path, name), said, _remove(holder, name))
+            said, beside = said_by(value)
+            for text in (said, "\n".join(beside)):
+                if text:
+                    yield Place((*path, name), text, _remove(holder, name))
         elif isinstance(value, dict):
             if name in STRUCTURE and not (name == "input" or (name in ENCODED)):
                 yield from _structured(value, (*path, name))
@@ -268,7 +274,6 @@ def _string(holder: Any, name: Any, value: str, path: Path) -> Iterator[Place]:
             found, whole = read
             if not whole:
                 holder[name] = _write(found)
-
             for place in _open(found, path):
                 yield Place(place.path, place.text, _through(place.put, holder, name, found))
             return
@@ -296,7 +301,7 @@ def _bytes_of(value: str) -> tuple[str, str] | None:
     """What has to stand before the base64 again, and the text in it, empty where it is none; None: it is no base64."""
     found = _DATA_URL.fullmatch(value)
     if found is None:
-        return ("", "") if len(value) >= 16 and _BASE64.fullmatch(value) else None
+        return ("", "") if len(value) >= _ENCODED_LENGTH and _BASE64.fullmatch(value) else None
     kind, encoded = found[1] or "text/plain", found[2]
     if not (kind.startswith("text/") or kind.endswith(("json", "xml"))):
         return "", ""

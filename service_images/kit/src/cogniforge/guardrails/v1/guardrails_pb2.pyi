@@ -45,14 +45,16 @@ class Finding(_message.Message):
     def __init__(self, text: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., kind: _Optional[str] = ..., category: _Optional[str] = ..., action: _Optional[_Union[Action, str]] = ...) -> None: ...
 
 class CheckRequest(_message.Message):
-    __slots__ = ("tenant", "direction", "texts")
+    __slots__ = ("tenant", "direction", "texts", "others")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     direction: Direction
     texts: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, tenant: _Optional[str] = ..., direction: _Optional[_Union[Direction, str]] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
+    others: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tenant: _Optional[str] = ..., direction: _Optional[_Union[Direction, str]] = ..., texts: _Optional[_Iterable[str]] = ..., others: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class CheckResponse(_message.Message):
     __slots__ = ("action", "texts", "findings")
@@ -65,16 +67,18 @@ class CheckResponse(_message.Message):
     def __init__(self, action: _Optional[_Union[Action, str]] = ..., texts: _Optional[_Iterable[str]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ...) -> None: ...
 
 class StreamRequest(_message.Message):
-    __slots__ = ("tenant", "direction", "text", "last")
+    __slots__ = ("tenant", "direction", "text", "last", "other")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
+    OTHER_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     direction: Direction
     text: str
     last: bool
-    def __init__(self, tenant: _Optional[str] = ..., direction: _Optional[_Union[Direction, str]] = ..., text: _Optional[str] = ..., last: bool = ...) -> None: ...
+    other: bool
+    def __init__(self, tenant: _Optional[str] = ..., direction: _Optional[_Union[Direction, str]] = ..., text: _Optional[str] = ..., last: bool = ..., other: bool = ...) -> None: ...
 
 class StreamResponse(_message.Message):
     __slots__ = ("action", "text", "findings")
