@@ -76,6 +76,12 @@ def rights() -> list[Manifest]:
             ([""], ["services/status"], ["update", "patch"]),
             ([""], ["events"], ["create"]),
         ),
+        _binding("cogniforge:network-policies", "cogniforge:network-policies", _user("cogniforge:network-policies")),
+        _role(
+            "cogniforge:network-policies",
+            ([""], ["nodes", "pods", "namespaces"], _READ),
+            (["networking.k8s.io"], ["networkpolicies"], _READ),
+        ),
     ]
 
 
@@ -157,15 +163,15 @@ def _dns(node: NodePaths, image: str, binary: Path) -> list[Manifest]:
     _, upstream = network.resolver_file(node)
     forward = f"    forward . {' '.join(upstream)}\n" if upstream else ""
     corefile = (
-        ".:5353 {\n    errors\n    health :8080 {\n        lameduck 3s\n    }\n    ready :8181\n"
+        ".:53 {\n    errors\n    health :8080 {\n        lameduck 3s\n    }\n    ready :8181\n"
         f"    kubernetes {settings.CLUSTER_DOMAIN} in-addr.arpa ip6.arpa {{\n        pods insecure\n"
         "        fallthrough in-addr.arpa ip6.arpa\n        ttl 5\n    }\n    prometheus :9153\n"
         f"{forward}    cache 30\n    reload\n    loadbalance\n}}\n"
     )
     container: Manifest = {
         "ports": [
-            {"name": "dns", "containerPort": 5353, "protocol": "UDP"},
-            {"name": "dns-tcp", "containerPort": 5353, "protocol": "TCP"},
+            {"name": "dns", "containerPort": 53, "protocol": "UDP"},
+            {"name": "dns-tcp", "containerPort": 53, "protocol": "TCP"},
         ],
         "resources": {"requests": {"cpu": "20m", "memory": "32Mi"}, "limits": {"memory": "170Mi"}},
         "readinessProbe": _probe("/ready", 8181, period_s=1),
@@ -174,8 +180,8 @@ def _dns(node: NodePaths, image: str, binary: Path) -> list[Manifest]:
         "volumeMounts": [{"name": "config", "mountPath": "/etc/coredns", "readOnly": True}],
     }
     service_ports = [
-        {"name": "dns", "port": 53, "targetPort": 5353, "protocol": "UDP"},
-        {"name": "dns-tcp", "port": 53, "targetPort": 5353, "protocol": "TCP"},
+        {"name": "dns", "port": 53, "targetPort": "dns", "protocol": "UDP"},
+        {"name": "dns-tcp", "port": 53, "targetPort": "dns-tcp", "protocol": "TCP"},
     ]
     config = {
         "apiVersion": "v1",
@@ -205,6 +211,8 @@ def _dns(node: NodePaths, image: str, binary: Path) -> list[Manifest]:
         ["coredns", "-conf", "/etc/coredns/Corefile"],
         container,
         dnsPolicy="Default",
+        # A NetworkPolicy sees the port of the pod, so DNS listens where it does on every other cluster.
+        securityContext={"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "53"}]},
         volumes=[{"name": "config", "configMap": {"name": "coredns"}}],
     )
     binding = _binding("cogniforge:coredns", "cogniforge:coredns", _account("coredns"))

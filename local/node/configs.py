@@ -196,6 +196,7 @@ def write_all(node: NodePaths, pause_image: str) -> None:
         "kubelet",
         "volume-provisioner",
         "load-balancer",
+        "network-policies",
     ):
         kubeconfig(node, user)
     encryption(node)

@@ -30,6 +30,10 @@ SHARED_FOLDERS = tuple(
 # tracked by the host: Services work without br_netfilter, which many kernels lack.
 _SYSCTLS = {"net.ipv4.ip_forward": "1"}
 _VETH = "veth*"
+_POLICY_CHAINS = (":KUBE-ROUTER-", ":KUBE-POD-FW-", ":KUBE-NWPLCY-")
+"""How iptables-save begins the line of a chain of kube-router's policy controller."""
+_POLICY_SETS = ("kube-router-", "KUBE-SRC-", "KUBE-DST-")
+"""First letters of its address sets' names."""
 
 
 def run(*command: str, check: bool = True, stdin: str | None = None) -> str:
@@ -186,6 +190,7 @@ def remove(node: NodePaths) -> None:
     run("ip", "link", "delete", settings.LINK, check=False)
     run("nft", "delete", "table", "inet", TABLE, check=False)
     remove_proxy_tables()
+    remove_policy_rules()
     try:
         originals = json.loads(_originals(node).read_text())
     except (OSError, ValueError):
@@ -200,6 +205,21 @@ def remove_proxy_tables() -> None:
     """Delete what kube-proxy wrote; it writes all of it again when it starts."""
     for family in ("ip", "ip6"):
         run("nft", "delete", "table", family, "kube-proxy", check=False)
+
+
+def remove_policy_rules() -> None:
+    """Delete the chains and address sets that enforce NetworkPolicies; a table that is empty then goes too."""
+    rules = run("iptables-save", "-t", "filter", check=False).splitlines()
+    chains = [line.split()[0][1:] for line in rules if line.startswith(_POLICY_CHAINS)]
+    if chains:
+        kept = [line for line in rules if not any(chain in line.split() or f":{chain}" in line for chain in chains)]
+        run("iptables-restore", "--table", "filter", check=False, stdin="\n".join([*kept, ""]))
+        chains_kept = [line for line in kept if line.startswith((":", "-A"))]
+        if all(line.startswith(":") and " ACCEPT " in line for line in chains_kept):
+            run("nft", "delete", "table", "ip", "filter", check=False)
+    for name in run("ipset", "list", "-name", check=False).split():
+        if name.startswith(_POLICY_SETS):
+            run("ipset", "destroy", name, check=False)
 
 
 def _pod_links(node: NodePaths) -> list[str]:

@@ -133,6 +133,7 @@ def ensure(node: NodePaths) -> None:
     cluster.issue("proxy", "system:kube-proxy", groups=["system:node-proxier"])
     cluster.issue("volume-provisioner", "cogniforge:volume-provisioner")
     cluster.issue("load-balancer", "cogniforge:load-balancer")
+    cluster.issue("network-policies", "cogniforge:network-policies")
     name = f"system:node:{settings.NODE_NAME}"
     cluster.issue("kubelet", name, groups=["system:nodes"], hosts=[settings.NODE_NAME, address])
     etcd.issue("etcd", "etcd", hosts=_LOOPBACK)

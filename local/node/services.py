@@ -177,6 +177,12 @@ def controllers(node: NodePaths, binary: Path) -> list[Process]:
         ),
         go("volume-provisioner", f"--kubeconfig={conf('volume-provisioner')}", f"--root={node.volumes}"),
         go("load-balancer", f"--kubeconfig={conf('load-balancer')}"),
+        go(
+            "network-policies",
+            f"--kubeconfig={conf('network-policies')}",
+            f"--service-cidr={settings.SERVICE_CIDR}",
+            f"--hostname-override={settings.NODE_NAME}",
+        ),
     ]
 
 

@@ -14,6 +14,8 @@ PACKAGES: dict[str, str] = {
     "runc": "runc",
     "containernetworking-plugins": "/usr/lib/cni/ptp",
     "nftables": "nft",
+    "iptables": "iptables",
+    "ipset": "ipset",
     "iproute2": "ip",
     "conntrack": "conntrack",
     "ethtool": "ethtool",

@@ -27,6 +27,7 @@ RESTRICTED = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 """What the namespace asks of a container."""
+LABELS = {"app.kubernetes.io/part-of": "cogniforge", "cogniforge.dev/test": NAME}
 PRELUDE = """
 import json, os, sys, time, uuid
 def secret(login, system): return open(f"/etc/credentials/{login}/{system}").read().strip()
@@ -146,7 +147,7 @@ def _definition(namespace: str, image: str, logins: list[str]) -> dict[str, Any]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": NAME, "namespace": namespace, "labels": {"app.kubernetes.io/part-of": "cogniforge"}},
+        "metadata": {"name": NAME, "namespace": namespace, "labels": LABELS},
         "spec": {
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": False,
@@ -164,20 +165,32 @@ def _definition(namespace: str, image: str, logins: list[str]) -> dict[str, Any]
     }
 
 
+def _admitted(namespace: str) -> dict[str, Any]:
+    """Policies add up: this one lets the pod reach every other pod of the platform."""
+    own = {"podSelector": {"matchLabels": {"cogniforge.dev/test": NAME}}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": NAME, "namespace": namespace},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": [own]}]},
+    }
+
+
 @contextlib.contextmanager
 def data_client(logins: list[str], namespace: str = NAMESPACE) -> Iterator[DataClient]:
     """The pod, ready; it is gone afterwards."""
     made = DataClient(namespace)
     definition = _definition(namespace, pipeline.read_index()["data-tasks"].reference, logins)
     made.kubectl("delete", "pod", NAME, "--ignore-not-found")
-    result = made.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
+    wanted = {"apiVersion": "v1", "kind": "List", "items": [_admitted(namespace), definition]}
+    result = made.kubectl("apply", "-f", "-", stdin=json.dumps(wanted))
     assert result.returncode == 0, result.stderr
     try:
         waited = made.kubectl("wait", "--for=condition=Ready", f"pod/{NAME}", "--timeout=60s")
         assert waited.returncode == 0, waited.stderr
         yield made
     finally:
-        made.kubectl("delete", "pod", NAME, "--ignore-not-found", "--wait=false")
+        made.kubectl("delete", f"pod/{NAME}", f"networkpolicy/{NAME}", "--ignore-not-found", "--wait=false")
 
 
 def kill(data: DataClient, pod: str, container: str = "") -> float:

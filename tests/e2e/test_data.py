@@ -14,7 +14,7 @@ from kubernetes import client
 from components.data.task import digest
 from components.intents import SERVICES, with_database
 from tests.e2e.conftest import forge
-from tests.e2e.data_client import OUTBOX, READ, DataClient, kill, until_ready
+from tests.e2e.data_client import LABELS, OUTBOX, READ, DataClient, kill, until_ready
 
 pytestmark = pytest.mark.e2e
 OWNERS = [intent.service for intent in with_database()]
@@ -80,7 +80,7 @@ def kafka_task(data: DataClient, unique_name: str) -> Iterator[Callable[[Callabl
 
     def run(change: Callable[[dict[str, Any]], None]) -> str:
         template = json.loads(original)
-        template["metadata"] = {"labels": {"app.kubernetes.io/name": "kafka-task"}}
+        template["metadata"] = {"labels": {**LABELS, "app.kubernetes.io/name": "kafka-task"}}
         change(template["spec"])
         made.append(f"kafka-again-{unique_name[:8]}-{len(made)}")
         job = {

@@ -16,7 +16,7 @@ from components.config_data import Postgres
 from components.data.postgres_cluster import pool_process, pooled
 from local.images import pipeline
 from local.node.pki import Authority
-from tests.e2e.data_client import RESTRICTED, DataClient
+from tests.e2e.data_client import LABELS, RESTRICTED, DataClient
 
 pytestmark = pytest.mark.e2e
 NAME, TLS_PORT = "pool-elsewhere", 6433
@@ -81,11 +81,10 @@ def _definition(data: DataClient) -> dict[str, Any]:
         {"name": "tmp", "emptyDir": {}},
     ]
     spec = {"terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False}
-    labels = {"app.kubernetes.io/part-of": "cogniforge"}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": NAME, "namespace": data.namespace, "labels": labels},
+        "metadata": {"name": NAME, "namespace": data.namespace, "labels": LABELS},
         "spec": {**spec, "containers": [pool, ends], "volumes": volumes},
     }
 

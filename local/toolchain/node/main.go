@@ -1,6 +1,6 @@
 // Command node is every Go server of the local environment in one binary: the
-// Kubernetes control plane, the node agents, etcd, cluster DNS
-// and the local volume provisioner. One binary is one build, one cached
+// Kubernetes control plane, the node agents, etcd, cluster DNS, the local volume
+// provisioner and the controller that enforces NetworkPolicies. One binary is one build, one cached
 // artefact and one set of pages in memory shared by all of its processes.
 package main
 
@@ -37,6 +37,7 @@ var commands = map[string]func() int{
 	"etcd":                    func() int { etcdmain.Main(os.Args); return 0 },
 	"coredns":                 runDNS,
 	"load-balancer":           runLoadBalancer,
+	"network-policies":        runNetworkPolicies,
 	"volume-provisioner":      runProvisioner,
 }
 
