@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypedDict
 
 import pulumi
@@ -51,6 +51,8 @@ class PlatformComponent(pulumi.ComponentResource):
     """Base of all components. A subclass makes its resources with `self.child()` and ends with `finish`."""
 
     health: pulumi.Output[dict[str, Any]]
+    ports: Mapping[str, Sequence[int]]
+    """TCP ports that it serves inside the cluster, by the name of the Service that offers them."""
     former_tokens: ClassVar[tuple[str, ...]] = ()
     """Type tokens that this component had before; what they made is kept when it is renamed or moves."""
 
@@ -62,6 +64,7 @@ class PlatformComponent(pulumi.ComponentResource):
         opts = pulumi.ResourceOptions.merge(former, opts)
         super().__init__(f"{PART_OF}:{area}:{type(self).__name__}", name, dict(args), opts)
         self.name = name
+        self.ports = {}
 
     def child(self, **options: Any) -> pulumi.ResourceOptions:
         """Options that make a resource a child of this component."""

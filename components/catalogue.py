@@ -135,6 +135,14 @@ PARTS: dict[str, Part] = {
         Part("api-key", "API key of the gateway", "cogniforge:security:ApiKey", "the Secret exists"),
         Part("certificate", "Gateway certificate", "cogniforge:security:Certificate", "the Secret exists"),
         Part(
+            "isolation",
+            "Check that a pod without rights reaches no port",
+            "cogniforge:security:IsolationCheck",
+            "no port of the platform answers a pod without rights",
+            image="data-tasks",
+            toggle="cluster.networkPolicies",
+        ),
+        Part(
             "end-to-end",
             "End-to-end check",
             "cogniforge:observability:EndToEndCheck",

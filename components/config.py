@@ -49,6 +49,15 @@ class ClusterKind(StrEnum):
     """A cluster on AWS that the platform makes."""
 
 
+class NetworkPolicies(StrEnum):
+    """What the cluster's network does with NetworkPolicies."""
+
+    ENFORCED = "enforced"
+    """The network plugin enforces them; each update proves that with a pod without rights."""
+    NOT_ENFORCED = "not-enforced"
+    """Every pod of the cluster reaches every port of the platform. Nothing is proven."""
+
+
 class ImageSource(StrEnum):
     """Where the platform's own images come from."""
 
@@ -85,6 +94,12 @@ class Cluster(Section):
     context: str = setting(Change.IMMUTABLE, "kubeconfig context of an existing cluster", default="", max_length=253)
     namespace: DnsLabel = setting(Change.IMMUTABLE, "Namespace of the platform", default="cogniforge")
     eks: Eks | None = setting(Change.IMMUTABLE, "The AWS cluster; with kind: eks only", default=None)
+    network_policies: NetworkPolicies = setting(
+        Change.SAFE,
+        "enforced or not-enforced: whether the cluster's network keeps pods apart",
+        default=NetworkPolicies.ENFORCED,
+        strict=False,
+    )
     gpu_pools: tuple[GpuPool, ...] = setting(
         Change.DISRUPTIVE, "Nodes with GPUs", default=(), max_length=20, strict=False
     )

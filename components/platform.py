@@ -20,7 +20,7 @@ from components.cluster.aws_site import AwsSite
 from components.cluster.existing_cluster import ExistingCluster
 from components.cluster.local_cluster import LocalCluster
 from components.cluster.namespace import PlatformNamespace
-from components.config import ClusterKind, Environment, Model, PlatformConfig
+from components.config import ClusterKind, Environment, Model, NetworkPolicies, PlatformConfig
 from components.config_mesh import MeshMode
 from components.data import layer as data_layer
 from components.data.layer import DataLayer
@@ -31,6 +31,7 @@ from components.observability.end_to_end import EndToEndCheck
 from components.observability.monitoring import Monitoring, MonitoringArgs
 from components.security.api_key import ApiKey
 from components.security.certificate import Certificate
+from components.security.isolation_check import IsolationCheck
 
 CERTIFICATE_SECRET = "gateway-tls"
 KEY_SECRET = "gateway-key-default"
@@ -48,8 +49,8 @@ class Platform(PlatformComponent):
         self._images = ImageResolver(config.images)
         # Every image is verified before the first resource is registered: a bad one changes nothing.
         images = {name: self._images.reference(name) for name in ("router", "gateway", "inference-sim")}
-        stored_names = (*data_layer.images(config.data), *config.services.bundled)
-        stored = {name: self._images.reference(name) for name in stored_names}
+        stored_names = {*data_layer.images(config.data), *config.services.bundled, *self._isolation_images()}
+        stored = {name: self._images.reference(name) for name in sorted(stored_names)}
         self._site: AwsSite | None = None
         self._cluster, foundation = self._connect()
         space = PlatformNamespace(
@@ -88,6 +89,7 @@ class Platform(PlatformComponent):
             self._options(),
         )
         check = self._end_to_end(images, [*services.values()])
+        isolation = self._isolation(stored, services, [self.gateway, *(served for _, served in models)])
         monitored = self._monitoring([*self.data.parts, *services])
         parts: dict[str, PlatformComponent] = {
             **foundation,
@@ -99,6 +101,7 @@ class Platform(PlatformComponent):
             "router": self._router,
             **services,
             **monitored,
+            **isolation,
             "api-key": self.key,
             "certificate": self.certificate,
             "gateway": self.gateway,
@@ -291,6 +294,35 @@ class Platform(PlatformComponent):
             },
             self._options([self.gateway, self._router, *after]),
         )
+
+    def _isolation_images(self) -> list[str]:
+        enforced = self._config.cluster.network_policies is NetworkPolicies.ENFORCED
+        return ["data-tasks"] if enforced else []
+
+    def _isolation(
+        self,
+        images: dict[str, pulumi.Output[str]],
+        services: dict[str, PlatformComponent],
+        after: list[PlatformComponent],
+    ) -> dict[str, PlatformComponent]:
+        """The check that a pod without rights reaches nothing but the entrance."""
+        names = self._isolation_images()
+        if not names:
+            return {}
+        closed = [self._router, *services.values(), *self.data.servers.values(), *after]
+        ports = {name: numbers for part in closed for name, numbers in part.ports.items()}
+        check = IsolationCheck(
+            f"{self._env}-isolation",
+            {
+                "namespace": self._namespace,
+                "image": images[names[0]],
+                "ports": ports,
+                "control": (entrance.inside_hosts(self._config)[1], self._config.gateway.port),
+                "release": _fingerprint(self._config.model_dump_json()),
+            },
+            self._options([*closed]),
+        )
+        return {"isolation": check}
 
     def _monitoring(self, parts: list[str]) -> dict[str, PlatformComponent]:
         if not self._config.observability.prometheus_operator:

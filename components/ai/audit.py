@@ -43,7 +43,7 @@ class Audit(PlatformComponent):
             "SERVICE_SEALING_SECRET": (keys.secret(_KEYS), "sealing"),
         }
         service = bundled.make(name, NAME, config, observability, {**args, "secrets": secrets}, data, self.child())
-        self.url = service.url
+        self.url, self.ports = service.url, service.ports
         self.finish(
             {
                 "kind": "Deployment",

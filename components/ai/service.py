@@ -85,6 +85,8 @@ class AiService(PlatformComponent):
         mounts, volumes = self._files(args.get("files", {}))
         deployment = self._deployment(args["image"], mounts, volumes)
         service = self._service()
+        rpc = {f"{intent.name}-rpc": [intent.rpc_port]} if intent.rpc_port else {}
+        self.ports = {intent.name: [intent.port], **rpc}
         self._network_policy()
         if intent.reads:
             self._reader()

@@ -132,6 +132,7 @@ class DataServer(PlatformComponent):
         service_account(name, inputs.namespace, intent.name, self.child(), inputs.annotations)
         service_account(f"{name}-task", inputs.namespace, task_name(intent.name), self.child())
         self._services()
+        self.ports = {intent.name: sorted(self._ports().values())}
         self._network_policy()
         k8s.policy.v1.PodDisruptionBudget(
             name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def test_whom_services_ask_over_grpc_is_there(environment: str) -> None:
         variable["value"]
         for pod in pods(environment).values()
         for variable in pod["containers"][0].get("env", [])
-        if "-rpc." in str(variable.get("value", ""))
+        if "-rpc." in str(variable.get("value", "")) and variable["name"] != "TARGETS"
     }
     asked = {(host.partition(".")[0], int(port)) for host, _, port in (value.partition(":") for value in told)}
     assert ("router-rpc", 9090) in asked
@@ -180,6 +181,29 @@ def test_one_replica_of_a_service_needs_no_disruption_budget() -> None:
 def test_the_namespace_enforces_the_restricted_standard(environment: str) -> None:
     namespace = next(r for r in of_kind(environment, ":Namespace") if r.inputs["metadata"]["name"] == "cogniforge")
     assert namespace.inputs["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_the_isolation_check_tries_every_port_of_every_service(environment: str) -> None:
+    container = pods(environment)[f"{environment}-isolation"]["containers"][0]
+    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+    tried = {
+        (host.partition(".")[0], port) for host, ports in json.loads(variables["TARGETS"]).items() for port in ports
+    }
+    offered = {
+        (r.inputs["metadata"]["name"], port["port"])
+        for r in of_kind(environment, ":Service")
+        for port in r.inputs["spec"]["ports"]
+        if r.inputs["spec"].get("type") != "LoadBalancer"
+    }
+    # The Service of a server's single pods has the same pods and ports as the server's own.
+    assert {(name.removesuffix("-nodes"), port) for name, port in offered} <= tried
+
+
+def test_a_cluster_that_enforces_no_policies_is_not_checked() -> None:
+    data = stack_file("local")
+    data["cluster"]["networkPolicies"] = "not-enforced"
+    assert not [r for r in registered_of(data) if r.name == "local-isolation"]
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

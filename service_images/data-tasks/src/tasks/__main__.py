@@ -7,7 +7,7 @@ import sys
 
 from tasks.common import Problem
 
-SYSTEMS = ("cache", "capture", "kafka", "nats", "objects", "registry")
+SYSTEMS = ("cache", "capture", "isolation", "kafka", "nats", "objects", "registry")
 
 
 def main(arguments: list[str]) -> int:

@@ -1,0 +1,89 @@
+"""The platform's proof that strangers are kept out: a pod without rights tries every port of every part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.ai.service import restricted
+from components.base import PlatformComponent, labels
+
+PART = "isolation"
+DEADLINE_S = 180
+"""Seconds that the check may take. Some clusters enforce a policy for a new pod only after half a minute."""
+
+
+class IsolationCheckArgs(TypedDict):
+    """Inputs of the check."""
+
+    namespace: pulumi.Input[str]
+    """The platform's namespace."""
+    image: pulumi.Input[str]
+    """The image of the data tasks."""
+    ports: Mapping[str, Sequence[int]]
+    """TCP ports that must not answer, by the name of the Service in the platform's namespace."""
+    control: tuple[str, int]
+    """Host and port that must answer. It shows that the pod's network works at all."""
+    release: pulumi.Input[str]
+    """Changes with what is checked, so that the check runs again."""
+
+
+class IsolationCheck(PlatformComponent):
+    """A Job in a namespace of its own. The update fails where a port of the platform answers it."""
+
+    def __init__(self, name: str, args: IsolationCheckArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("security", name, {"ports": dict(args["ports"])}, opts)
+        own = labels(PART, "security")
+        platform = pulumi.Output.from_input(args["namespace"])
+        standard = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
+        namespace = k8s.core.v1.Namespace(
+            name,
+            metadata={"name": platform.apply(lambda known: f"{known}-{PART}"), "labels": {**own, **standard}},
+            opts=self.child(),
+        )
+        targets = platform.apply(
+            lambda known: json.dumps(
+                {f"{service}.{known}.svc": sorted(ports) for service, ports in sorted(args["ports"].items())}
+            )
+        )
+        container: Any = {
+            "name": "check",
+            "image": args["image"],
+            "args": [PART],
+            "env": [
+                {"name": "CONTROL", "value": json.dumps(args["control"])},
+                {"name": "RELEASE", "value": args["release"]},
+                {"name": "TARGETS", "value": targets},
+            ],
+            "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
+            "security_context": restricted(),
+        }
+        pod: Any = {
+            "restart_policy": "Never",
+            "automount_service_account_token": False,
+            "enable_service_links": False,
+            "containers": [container],
+        }
+        job = k8s.batch.v1.Job(
+            name,
+            metadata={"namespace": namespace.metadata["name"], "labels": own},
+            spec={
+                "backoff_limit": 0,
+                "active_deadline_seconds": DEADLINE_S,
+                # Not labelled as a part of the platform: a policy that admits all parts must not admit this pod.
+                "template": {"metadata": {"labels": {"app.kubernetes.io/name": PART}}, "spec": pod},
+            },
+            opts=self.child(delete_before_replace=True),
+        )
+        self.finish(
+            {
+                "kind": "Job",
+                "namespace": namespace.metadata["name"],
+                "name": job.metadata["name"],
+                "probe": "no port of the platform answers a pod without rights",
+            }
+        )
