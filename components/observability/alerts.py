@@ -31,6 +31,9 @@ ALERTS: tuple[Alert, ...] = (
           "{{ $labels.job }} fails: 2 % of the month's budget is gone within an hour.", ""),
     Alert("UsageIsLost", "increase(router_usage_events_dropped_total[10m]) > 0", "0m", "page",
           "Usage was dropped: what it costs will not be billed. See Kafka, and the router's log.", "kafka"),
+    Alert("UsageIsNotReported", 'sum by (model, target) (rate(router_usage_estimated_total{cause="not_reported"}[10m])) > 0',
+          "10m", "ticket", "{{ $labels.target }} answers for {{ $labels.model }} without a usage: the Router counts the "
+          "tokens by itself, as an estimate. Make the upstream report them.", ""),
     Alert("NobodyLooksAtRequests", 'sum(rate(router_guardrails_total{action="unanswered"}[5m])) > 0', "5m", "page",
           "Guardrails does not answer: requests go on unlooked at, or are refused where it is required.", "guardrails"),
     Alert("UpstreamFails", 'sum by (target) (rate(router_upstream_requests_total{outcome="failed"}[10m])) / '

@@ -44,6 +44,14 @@ def serve(app: Any, http: Any = "httptools") -> tuple[uvicorn.Server, threading.
     return server, thread, f"http://127.0.0.1:{port}"
 
 
+def until(what: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for a truth; fails where there is none within the time."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it never became true"
+        time.sleep(0.01)
+
+
 OTHERS = ("completions", "embeddings", "responses")
 
 

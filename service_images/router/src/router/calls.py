@@ -92,12 +92,12 @@ class Calls(service.RouterServiceServicer):
             exchange.leave()
             raise
         answer = _read(body)
-        used = usage.of_answer(body) or (0, 0)
+        used = exchange.used or usage.of_answer(body) or (0, 0)  # a kept answer says what it once took
         return messages.ChatResponse(
             content=answer.message.content or "",
             finish_reason=answer.finish_reason or "",
-            input_tokens=_count(used[0]),
-            output_tokens=_count(used[1]),
+            input_tokens=_count(used[0] or 0),
+            output_tokens=_count(used[1] or 0),
         )
 
 

@@ -66,3 +66,42 @@ def _only_role(content: Any) -> bool:
         and not c.get("finish_reason")
         for c in choices
     )
+
+
+def as_stream(path: bytes, body: bytes, *, usage: bool) -> bytes | None:
+    """The events of a stream that say what a whole answer says; None where it is no answer that can be streamed."""
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    choices = _choices(content)
+    if path not in (b"/v1/chat/completions", b"/v1/completions") or not choices:
+        return None
+    reported = content.pop("usage", None)
+    if not all(isinstance(choice, dict) for choice in choices):
+        return None
+    events = [{**content, "choices": [_streamed(choice)]} for choice in choices]
+    ends = [
+        {"index": choice.get("index", 0), "delta": {}, "finish_reason": choice.get("finish_reason") or "stop"}
+        for choice in choices
+        if isinstance(choice.get("message"), dict)
+    ]
+    if ends:
+        content["object"] = "chat.completion.chunk"
+        events = [{**event, "object": content["object"]} for event in events]
+        events += [{**content, "choices": [end]} for end in ends]
+    if usage and reported:
+        events.append({**content, "choices": [], "usage": reported})
+    return b"".join((*(sse.event(msgspec.json.encode(event)) for event in events), sse.event(sse.DONE)))
+
+
+def _streamed(choice: dict[str, Any]) -> dict[str, Any]:
+    """A choice of a whole chat completion as the choice of a chunk; one of a completion is the same in both."""
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return choice
+    delta = {"role": "assistant", **message}
+    if isinstance(calls := delta.get("tool_calls"), list):
+        delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(calls) if isinstance(call, dict)]
+    rest = {key: value for key, value in choice.items() if key not in ("message", "finish_reason")}
+    return {**rest, "delta": delta, "finish_reason": None}

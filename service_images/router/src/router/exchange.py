@@ -2,50 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
-from kit import logs
 from kit.errors import ApiError, ErrorType
 
-from router import anthropic, continuation, payload, sse, usage
-from router.admission import MAX_BODY_BYTES, Admission
-from router.leg import Leg
+from router import anthropic, continuation, payload, settling, sse, usage
+from router.admission import MAX_BODY_BYTES
+from router.attempts import Attempts
 
 if TYPE_CHECKING:
     from router.core import Core
     from router.front import Front
     from router.guarded import Guarded
-    from router.targets import TargetState
 
-log = logs.get("router.exchange")
 HTTP_OK = 200
-ROUNDS = 3
-"""Times that all targets are asked once more."""
-RETRY_PAUSE_S = 0.05  # at most, before a target is asked again; doubles, and is random, so that callers spread
 
 
-class Exchange(Admission):
+class Exchange(Attempts):
     """A request: admitted, sent to targets until one answers, accounted for."""
 
     used: tuple[int, int] | None = None
-    """(input, output) tokens, once the answer has told."""
-    attempts = 0
-    hides_usage = False
-    """Whether the usage at the end of a stream is the router's own wish."""
-    partial = ""
-    """What a target said before it broke off, for the next one to go on with."""
+    """(input, output) tokens, once the request has ended; None: no model has worked for it."""
+    estimates = False
+    """Whether some of them are counted here, since the upstream has not reported them."""
+    unreported: bytes | None = None
+    """A whole answer that does not report all of its tokens."""
     _turn = False
-    _hedged = False
-    _rounds = 0
-    _reason = "no target is available"
-    _timed_out = False
-    _retry: asyncio.TimerHandle | None = None
     stream_guard: Guarded | None = None
-    """Whom a stream passes on its way."""
+    """Checks a stream on its way to the client."""
 
     def __init__(self, front: Front, core: Core, path: bytes, headers: dict[bytes, bytes]) -> None:
         self.front, self.core, self.path, self.upstream_path = front, core, path, path
@@ -55,8 +41,8 @@ class Exchange(Admission):
         given = headers.get(b"x-request-id")
         self.request_id = given if given and payload.is_request_id(given) else core.request_id()
         self._pieces: list[bytes] = []
-        self._tried: list[TargetState] = []
-        self._legs: list[Leg] = []
+        self._tried = []
+        self._legs = []
         core.measures.begin(self, headers.get(b"traceparent", b""))
 
     @property
@@ -74,8 +60,7 @@ class Exchange(Admission):
     def set(self) -> None:
         """The client has gone: nobody waits for an answer."""
         if self.disconnected and not self.response_complete:
-            for leg in self._legs:
-                leg.drop()
+            self.abandon()
             self.finish(499)
 
     def feed(self, data: bytes) -> None:
@@ -173,141 +158,32 @@ class Exchange(Admission):
         self.fallbacks = self.route.fallbacks
         self.attempt(self.core.now())
 
-    # --- attempts -----------------------------------------------------------------------------
-
-    def caller(self) -> bytes:
-        """Whom stickiness is about: the user that the client names, else the client."""
-        if self.ask is not None and self.ask.user:
-            return self.ask.user.encode()
-        return self.headers.get(b"x-client-id") or payload.bearer(self.headers) or self.tenant
-
-    def prompt(self) -> bytes:
-        """The text, as it was sent."""
-        return payload.prompt(self.ask)
-
-    @property
-    def route_model(self) -> str:
-        """The model that is asked: the one that the client named, or a fallback."""
-        return self.route.route.model if self.route is not None else self.model
-
-    def attempt(self, now: float) -> None:
-        """Ask the next target; give up where there is none, or no time or attempt is left."""
-        route = self.route
-        assert route is not None
-        if self.attempts >= route.route.attempts or now >= self.deadline:
-            self._give_up()
-            return
-        state = route.choose(self, self._tried, now)
-        while state is None and self.fallbacks:
-            self.route, self.fallbacks = self.fallbacks[0], self.fallbacks[1:]
-            route = self.route
-            state = route.choose(self, self._tried, now)
-        if state is None:
-            self._again()
-            return
-        self._tried.append(state)
-        self.attempts += 1
-        leg = Leg(self, route, state, now)
-        self._legs.append(leg)
-        leg.send(payload.request(self, state))
-
-    def _again(self) -> None:
-        """All targets were tried: once more after a pause, if any of them may be asked at all."""
-        if not self._tried or self._rounds >= ROUNDS:
-            self._give_up()
-            return
-        self._tried = []
-        pause = random.uniform(0, RETRY_PAUSE_S * 2**self._rounds)
-        self._rounds += 1
-        self._retry = asyncio.get_running_loop().call_later(pause, lambda: self.attempt(self.core.now()))
-
-    def leg_failed(self, leg: Leg, reason: str, *, timed_out: bool = False) -> None:
-        """A target gave no answer."""
-        if leg in self._legs:
-            self._legs.remove(leg)
-        if self.winner is leg:
-            self.winner = None
-        self._reason, self._timed_out = reason, timed_out
-        if not self._legs and not self.response_complete:
-            self.attempt(self.core.now())
-
-    def broke_off(self, sent: bytes | None, reason: str) -> None:
-        """A stream ended in the middle: another target goes on with it, if it can be taken over."""
-        self._log_upstream(reason)
-        self._legs.clear()
-        self.winner = None
-        words = continuation.said(sent) if sent is not None and self.upstream_path == payload.CHAT else None
-        if words is None:
-            self.interrupt()
-            return
-        self.partial += words
-        self._reason = reason
-        self.attempt(self.core.now())
-
-    def won(self, leg: Leg) -> bool:
-        """The first target that answers; the others are told that nobody waits."""
-        if self.winner is None:
-            self.winner = leg
-            if len(self._legs) > 1:
-                for other in self._legs:
-                    if other is not leg:
-                        other.drop()
-                self._legs = [leg]
-        return self.winner is leg
-
-    def check(self, now: float) -> None:
-        """Look at the time limits; called often."""
-        if now >= self.deadline:
-            self._expire()
-            return
-        if self.winner is not None or self.route is None or not self._legs:
-            return
-        settings, newest = self.route.route, self._legs[-1]
-        if settings.first_token_seconds and now - newest.started >= settings.first_token_seconds:
-            newest.fail("no first token in time", timed_out=True)
-        elif settings.hedge_seconds and not self._hedged and now - newest.started >= settings.hedge_seconds:
-            self._hedged = True
-            if self.route.choose(self, self._tried, now) is not None:
-                self.attempt(now)
-
-    def _expire(self) -> None:
-        self._timed_out = True
-        for leg in list(self._legs):
-            leg.expire()
-        if not self.response_complete:
-            self._give_up()
-
-    def _give_up(self) -> None:
-        if self._timed_out or self.core.now() >= self.deadline:
-            error = ApiError(504, "The model did not answer in time.", ErrorType.UPSTREAM, code="timeout")
-        elif self._reason.startswith("HTTP "):
-            error = ApiError(502, "The model failed to answer.", ErrorType.UPSTREAM, code="upstream_error")
-        elif self.attempts:
-            error = ApiError(502, "The model cannot be reached.", ErrorType.UPSTREAM, code="unreachable")
-        else:
-            self.retry_after_s = 1.0
-            error = ApiError(503, "The model is not available now.", ErrorType.UPSTREAM, code="unavailable")
-        if self.attempts:
-            self._log_upstream(self._reason)
-        if self.streaming:
-            self.interrupt(error if error.status == 504 else None)
-        else:
-            self.refuse(error)
-
-    def _log_upstream(self, reason: str) -> None:
-        """No target answered."""
-        log.warning("upstream failed", model=self.model, reason=reason, trace_id=self.trace_id.decode())
-
     # --- ends ---------------------------------------------------------------------------------
 
     def answer(self, status: int, kind: bytes, body: bytes, label: bytes) -> None:
         """Answer with what a target said."""
-        if status == 200:
-            self.used = usage.of_answer(body)
+        if status == HTTP_OK:
+            self.reported = reported = usage.of_answer(body)
+            if reported is None or reported[0] is None or reported[1] is None:
+                self.unreported = body
             if self.guarded_action and self.upstream_path != payload.EMBEDDINGS:
                 self.beside(self._look_at_output(body, lambda seen: self._answered(status, kind, seen, label)))
                 return
+        else:
+            self.served_by = None  # it has refused: no model has worked
         self._answered(status, kind, body, label)
+
+    def answer_whole(self, body: bytes, label: bytes) -> None:
+        """An upstream has answered with one body where a stream was asked for: the client gets a stream of it."""
+        self.reported, self.unreported = usage.of_answer(body), body
+        events = continuation.as_stream(self.upstream_path, body, usage=not self.hides_usage)
+        if events is None:
+            message = "The model answered with one body where a stream was asked for."
+            self.refuse(ApiError(502, message, ErrorType.UPSTREAM, code="bad_answer"))
+            return
+        self.begin_stream(label)
+        self.relay(events)
+        self.end_stream()
 
     def _answered(self, status: int, kind: bytes, body: bytes, label: bytes) -> None:
         """Where Guardrails has looked, what it lets go on is what is kept."""
@@ -364,7 +240,6 @@ class Exchange(Admission):
         """In the client's dialect."""
         if self.dialect is not None and data:
             data = self.dialect.feed(data)
-            self.used = self.dialect.used or self.used
         return super().relay(data)
 
     def finish(self, status: int) -> None:
@@ -376,21 +251,12 @@ class Exchange(Admission):
             if not self.stream_guard.ended:
                 self.stream_guard.cancel()
             self.stream_guard = None
-        core, account, winner = self.core, self.account, self.winner
-        core.in_flight.discard(self)
+        self.core.in_flight.discard(self)
         if self._retry is not None:
             self._retry.cancel()
         if self.leads and self.cache_key is not None:
-            core.cache.settle(self.cache_key, None)
-        tokens, cost = 0, 0.0
-        if self.used is not None and winner is not None:
-            tokens, cost = sum(self.used), winner.state.cost(*self.used)
-        if account is not None:
-            account.settle(self.estimated, tokens, self.held, cost)
-        seconds = core.now() - self.started
-        core.measures.end(self, status, seconds)
-        if core.metering is not None and (self.used is not None or status == HTTP_OK):
-            core.metering.record(self, status, seconds, winner.state.label if winner is not None else "", cost)
+            self.core.cache.settle(self.cache_key, None)
+        settling.settle(self, status)
         # Nothing may hold the legs in a circle: such garbage waits for the collector.
         self.winner, self._legs = None, []
         if not self.disconnected:

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from router import continuation, sse, usage
+from router import continuation, sse, upstream, usage
+from router.counting import Streamed
 from router.routes import Strategy
 
 if TYPE_CHECKING:
-    from router.exchange import Exchange
+    from router.attempts import Attempts
     from router.selection import RouteState
     from router.targets import TargetState
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 KEPT_FOR_FAILOVER = 1024 * 1024
-"""Of a stream, to go on from where a target broke off; a longer one cannot be taken over."""
+"""Bytes of a stream, to go on from where a target broke off; a longer one cannot be taken over."""
 
 
 class Leg:
     """Takes one target's answer and hands it to the exchange."""
 
     __slots__ = (
+        "_beyond",
         "_kind",
         "_pieces",
         "_reader",
         "_released",
         "_size",
         "_status",
+        "_streams",
         "_ticket",
         "exchange",
         "route",
@@ -34,14 +38,18 @@ class Leg:
         "state",
     )
 
-    def __init__(self, exchange: Exchange, route: RouteState, state: TargetState, now: float) -> None:
+    def __init__(self, exchange: Attempts, route: RouteState, state: TargetState, now: float) -> None:
         self.exchange, self.route, self.state, self.started = exchange, route, state, now
-        self._ticket = None
+        self._ticket: upstream.Ticket | None = None
         self._status = 0
         self._kind = b"application/json"
         self._pieces: list[bytes] = []
         self._size = 0
-        self._reader = sse.Reader()
+        self._reader: sse.Reader | None = None
+        self._beyond: Streamed | None = None
+        """What has been counted of a stream that is too long to be kept."""
+        self._streams: bool | None = False
+        """Whether the answer is a stream of events; None: it may be one, its first byte tells."""
         self._released = False
 
     def send(self, request: bytes) -> None:
@@ -51,23 +59,25 @@ class Leg:
 
     # --- the answer ---------------------------------------------------------------------------
 
-    def on_head(self, status: int, kind: bytes) -> None:
+    def on_head(self, status: int, kind: bytes, after: bytes) -> None:
         """Failures of the target are known from its status; everything else is the client's."""
         self._status = status
         if status >= 500 or status == 429:
-            self.fail(f"HTTP {status}")
+            if after and (seconds := upstream.seconds(after, time.time())):
+                self._refused(f"HTTP {status}", seconds)
+            else:
+                self.fail(f"HTTP {status}")
             return
         self._kind = kind
-        if not self._streams and not self.exchange.won(self):
+        if status == 200 and self.exchange.streams:
+            self._streams = None
+        elif not self.exchange.won(self):
             self.drop()
-
-    @property
-    def _streams(self) -> bool:
-        ask = self.exchange.ask
-        return self._status == 200 and ask is not None and ask.stream
 
     def on_data(self, data: bytes) -> None:
         """A piece of a stream goes on at once; of a whole answer, it is kept."""
+        if self._streams is None:
+            data = self._first(data)
         if not self._streams:
             self._size += len(data)
             if self._size > MAX_ANSWER_BYTES:
@@ -82,6 +92,7 @@ class Leg:
                 return
             if not exchange.streaming:
                 self._begin_stream()
+        assert self._reader is not None, "made with the first byte"
         try:
             events = self._reader.feed(data)
         except sse.EventTooLarge as error:
@@ -91,6 +102,19 @@ class Leg:
         if events and not exchange.relay(self._filtered(events)):
             self._pause()
 
+    def _first(self, data: bytes) -> bytes:
+        """What has come, once its first byte tells whether it is a stream: servers err about their content type."""
+        data = b"".join((*self._pieces, data))
+        self._pieces.clear()
+        self._size = 0
+        if begins := data.lstrip()[:1]:
+            self._streams = begins not in (b"{", b"[")
+            if self._streams:
+                self._reader = sse.Reader()
+            elif not self.exchange.won(self):
+                self.drop()
+        return data
+
     def _begin_stream(self) -> None:
         exchange = self.exchange
         exchange.begin_stream(self.state.label_bytes)
@@ -99,29 +123,52 @@ class Leg:
     def _filtered(self, events: bytes) -> bytes:
         """Whole events: the usage is read, and taken out where only the router asked for it."""
         exchange = self.exchange
-        if self._size < KEPT_FOR_FAILOVER:
+        if self._beyond is not None:
+            self._beyond.feed(events)
+        else:
             self._pieces.append(events)
             self._size += len(events)
+            if self._size >= KEPT_FOR_FAILOVER:
+                self._beyond = Streamed()
+                self._beyond.feed(b"".join(self._pieces))
+                self._pieces.clear()
         if exchange.partial:
             events = continuation.without_role(events)
         if not usage.told(events):
             return events
-        exchange.used = usage.of_events(events) or exchange.used
+        exchange.reported = usage.of_events(events) or exchange.reported
         return continuation.without_usage(events) if exchange.hides_usage else events
+
+    def streamed(self) -> int:
+        """Output tokens of the stream so far, counted."""
+        if not self._streams:
+            return 0
+        if self._beyond is not None:
+            return self._beyond.tokens
+        counted = Streamed()
+        counted.feed(b"".join(self._pieces))
+        return counted.tokens
 
     def on_end(self) -> None:
         """All of it is here."""
         exchange = self.exchange
+        if self._streams is None:
+            self.fail("an empty answer")
+            return
         seconds = self._release(True)
         if not self._streams:
             body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            exchange.answer(self._status, self._kind, body, self.state.label_bytes)
+            if self._status == 200 and exchange.streams:
+                exchange.answer_whole(body, self.state.label_bytes)
+            else:
+                exchange.answer(self._status, self._kind, body, self.state.label_bytes)
             self._observe(True, seconds)
             return
         if exchange.winner is not self and not exchange.won(self):
             return
         if not exchange.streaming:
             self._begin_stream()
+        assert self._reader is not None, "made with the first byte"
         last = self._reader.end()
         exchange.end_stream(self._filtered(last) if last else b"")
         self._observe(True, seconds)
@@ -132,7 +179,7 @@ class Leg:
         seconds = self._release(False)
         self._observe(False, seconds)
         if exchange.streaming and exchange.winner is self:
-            exchange.broke_off(b"".join(self._pieces) if self._size < KEPT_FOR_FAILOVER else None, reason)
+            exchange.broke_off(self, None if self._beyond is not None else b"".join(self._pieces), reason)
         else:
             exchange.leg_failed(self, reason)
 
@@ -142,21 +189,40 @@ class Leg:
         """Count it as failed, whatever may still come."""
         if self._released:
             return
+        if timed_out:
+            self._worked()
         self._cancel()
         self._observe(False, self._release(False))
         self.exchange.leg_failed(self, reason, timed_out=timed_out)
 
+    def _refused(self, reason: str, seconds: float) -> None:
+        """The target is not to be asked again for so long."""
+        now = self.exchange.core.now()
+        self._cancel()
+        took = self._release(False)
+        self.state.breaker.wait(seconds, now)
+        self._observe(False, took)
+        self.exchange.leg_failed(self, reason)
+
     def expire(self) -> None:
         """The request's time is up; this target had its share of it."""
         if not self._released:
+            self._worked()
             self._cancel()
             self._observe(False, self._release(False))
 
-    def drop(self) -> None:
-        """Nobody waits for this target any more."""
+    def drop(self, *, counts: bool = False) -> None:
+        """Nobody waits for this target any more; with `counts`, what it did is the request's all the same."""
         if not self._released:
+            if counts:
+                self._worked()
             self._cancel()
             self._release(None)
+
+    def _worked(self) -> None:
+        """A model has read the request, so that it costs, even where no answer has come."""
+        if self._ticket is not None and self._ticket.connection is not None and self.exchange.served_by is None:
+            self.exchange.served_by = self.state
 
     def _cancel(self) -> None:
         if self._ticket is not None:
@@ -172,8 +238,8 @@ class Leg:
 
     def _observe(self, ok: bool, seconds: float) -> None:
         exchange = self.exchange
-        cost = self.state.cost(*exchange.used) if exchange.used is not None else 0.0
-        self.route.observe(self.state, ok, seconds, cost)
+        asked, said = exchange.reported or (None, None)
+        self.route.observe(self.state, ok, seconds, self.state.cost(asked or 0, said or 0))
         if ok and self.route.route.strategy is Strategy.BANDIT:
             exchange.core.answered(exchange.request_id, self.route, self.state.label)
         outcome = "ok" if ok else "failed"

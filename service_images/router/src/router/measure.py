@@ -34,6 +34,11 @@ class Measures:
         self.requests = Count("router_requests", "Requests for models by answer.", ("route", "model", "status"))
         self.upstream = Count("router_upstream_requests", "Attempts by outcome.", ("model", "target", "outcome"))
         self.tokens = Count("gen_ai_client_token_usage", "Tokens by kind.", ("gen_ai_request_model", "token_type"))
+        self.estimated = Count(
+            "router_usage_estimated",
+            "Requests whose tokens the router counted by itself: the upstream has not reported them, or was cut short.",
+            ("model", "target", "cause"),
+        )
         self.cache = Count("router_cache_requests", "Look-ups of the response cache.", ("result",))
         self.duration = Spread(
             "gen_ai_server_request_duration_seconds",
@@ -52,6 +57,7 @@ class Measures:
             self.requests,
             self.upstream,
             self.tokens,
+            self.estimated,
             self.cache,
             self.duration,
             self.first_token,

@@ -51,6 +51,8 @@ class Used(msgspec.Struct):
     duration_ms: float
     request: str
     cost_usd: float
+    estimated: bool
+    """Whether the router has counted some of the tokens, since the upstream has not reported them."""
 
 
 class UsageEvent(msgspec.Struct):
@@ -109,6 +111,7 @@ class Metering:
                 duration_ms=round(seconds * 1000, 3),
                 request=exchange.request_id.decode(),
                 cost_usd=cost,
+                estimated=exchange.estimates,
             ),
         )
         self._waiting.append((TOPIC, exchange.tenant, _encode(event)))

@@ -24,6 +24,8 @@ OPERATIONS = {"/v1/embeddings": "embeddings", "/v1/completions": "text_completio
 """What OpenTelemetry's conventions call them; all others are "chat"."""
 STORED = frozenset((CHAT, b"/v1/responses"))
 """Where a request may name a stored prompt."""
+COUNTED = frozenset((CHAT, b"/v1/completions"))
+"""Whose streams report their usage only when they are asked to."""
 _ASKED = b',"stream_options":{"include_usage":true}}'
 
 
@@ -95,12 +97,12 @@ def _body(exchange: Exchange, state: TargetState) -> bytes:
     ask, body = exchange.ask, exchange.body
     assert ask is not None
     model = state.target.upstream_model or exchange.route_model
-    counts = ask.stream and exchange.upstream_path == CHAT and not wants_usage(exchange)
+    counts = ask.stream and exchange.upstream_path in COUNTED and not wants_usage(exchange)
     exchange.hides_usage = counts and exchange.dialect is None
     if model == ask.model and not exchange.partial:
         if not counts:
             return body
-        if ask.stream_options is None:
+        if ask.stream_options is None and b'"stream_options"' not in body:
             return body.rstrip()[:-1] + _ASKED
     content = msgspec.json.decode(body)
     content["model"] = model

@@ -20,7 +20,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 class Breaker:
     """Keeps requests away from a target that fails; lets one probe through after a pause."""
 
-    __slots__ = ("_failures", "_pause_s", "_probing", "_until", "open")
+    __slots__ = ("_failures", "_pause_s", "_probing", "_told", "_until", "open")
 
     def __init__(self) -> None:
         self.open = False
@@ -29,6 +29,8 @@ class Breaker:
         self._until = 0.0
         self._pause_s = FIRST_PAUSE_S
         self._probing = False
+        self._told = 0.0
+        """Until when the target itself has asked not to be asked; 0: it has not."""
 
     def allows(self, now: float) -> bool:
         """Whether a request may go through now."""
@@ -37,11 +39,22 @@ class Breaker:
     def begin(self) -> None:
         """A request goes through; behind an open breaker it is the probe."""
         if self.open:
-            self._probing = True
+            self._probing, self._told = True, 0.0
+
+    def wait(self, seconds: float, now: float) -> None:
+        """The target has named a time (Retry-After): no request before it, then one probe."""
+        self._failures = max(self._failures, FAILURES_TO_OPEN)
+        self.open, self._probing = True, False
+        self._told = max(self._told, now + seconds)
+        self._until = max(self._until, self._told)
+
+    def told_wait_s(self, now: float) -> float:
+        """Seconds until the time that the target has named; 0: it has named none, or that has passed."""
+        return max(0.0, self._told - now)
 
     def success(self) -> None:
-        """It went well."""
-        if self._failures:
+        """It went well. An answer to an earlier request does not shorten a time that the target has named."""
+        if self._failures and not self._told:
             self._failures = 0
             self._pause_s = FIRST_PAUSE_S
             self.open = self._probing = False
@@ -53,7 +66,7 @@ class Breaker:
             if self._probing:
                 self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
             self.open, self._probing = True, False
-            self._until = now + self._pause_s
+            self._until = max(now + self._pause_s, self._told)
 
     def dropped(self) -> None:
         """Nobody waited for the end of it; it says nothing of the target."""
@@ -156,7 +169,7 @@ class _Asking:
     def __init__(self, answer: asyncio.Future[int]) -> None:
         self.answer, self._status = answer, 0
 
-    def on_head(self, status: int, kind: bytes) -> None:
+    def on_head(self, status: int, kind: bytes, after: bytes) -> None:
         self._status = status
 
     def on_data(self, data: bytes) -> None:

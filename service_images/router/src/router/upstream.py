@@ -9,6 +9,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
+from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 import httptools
@@ -20,14 +21,16 @@ IDLE_CONNECTIONS = 256
 """Kept open for each upstream."""
 _FRAMING = {b"content-length", b"transfer-encoding"}
 _FRAMING_LENGTHS = {len(name) for name in _FRAMING}
-_TYPE, _LENGTH = len("content-type"), len("content-length")
+_TYPE, _LENGTH, _AFTER = len("content-type"), len("content-length"), len("retry-after")
+MOST_PATIENCE_S = 86_400.0
+"""A longer Retry-After is a mistake, or a target that needs an operator."""
 
 
 class Sink(Protocol):
     """Whoever waits for an answer. Exactly one of `on_end` and `on_failure` is called, once, and last."""
 
-    def on_head(self, status: int, kind: bytes) -> None:
-        """The status line and headers have arrived; `kind` is the content type."""
+    def on_head(self, status: int, kind: bytes, after: bytes) -> None:
+        """The status line and headers have arrived; `kind` is the content type, `after` the value of Retry-After."""
 
     def on_data(self, data: bytes) -> None:
         """A piece of the body has arrived."""
@@ -43,6 +46,7 @@ class Connection(asyncio.Protocol):
     """One connection to an upstream."""
 
     __slots__ = (
+        "_after",
         "_between",
         "_framed",
         "_kind",
@@ -60,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._sink: Sink | None = None
         self._kind = b"application/json"
+        self._after = b""
         self._status = 0
         self._framed = False
         self._between = True
@@ -111,8 +116,8 @@ class Connection(asyncio.Protocol):
             self._fail(f"not HTTP: {error}")
             self.transport.abort()
 
-    def _again(self, known: tuple[int, bytes], body: bytes) -> None:
-        self._status, self._kind = known
+    def _again(self, known: tuple[int, bytes, bytes], body: bytes) -> None:
+        self._status, self._kind, self._after = known
         self._framed = True
         self.on_head()
         self.on_body(body)
@@ -140,6 +145,7 @@ class Connection(asyncio.Protocol):
         """A new answer."""
         self._between = False
         self._kind = b"application/json"
+        self._after = b""
         self._framed = False
         self._length = b""
 
@@ -148,6 +154,8 @@ class Connection(asyncio.Protocol):
         length = len(name)
         if length == _TYPE and name.lower() == b"content-type":
             self._kind = value
+        elif length == _AFTER and name.lower() == b"retry-after":
+            self._after = value
         elif length in _FRAMING_LENGTHS and name.lower() in _FRAMING:
             # A second one of these, or chunks, make no length.
             self._length = value if length == _LENGTH and not self._framed else b"-"
@@ -161,7 +169,7 @@ class Connection(asyncio.Protocol):
     def on_head(self) -> None:
         """What its status and type are."""
         if self._sink is not None and self._status >= 200:
-            self._sink.on_head(self._status, self._kind)
+            self._sink.on_head(self._status, self._kind, self._after)
 
     def on_body(self, body: bytes) -> None:
         """A piece of it."""
@@ -175,7 +183,7 @@ class Connection(asyncio.Protocol):
             return  # 100 Continue and the like come before the answer
         keeps = self._parser.should_keep_alive()
         if keeps and self._message:
-            self._pool.heads.keep(self._message, self._length, (self._status, self._kind))
+            self._pool.heads.keep(self._message, self._length, (self._status, self._kind, self._after))
         self._answered(keeps)
 
     def _answered(self, keeps: bool) -> None:
@@ -188,13 +196,26 @@ class Connection(asyncio.Protocol):
             sink.on_end()
 
 
+def seconds(after: bytes, now: float) -> float:
+    """Of a Retry-After: a number or a date, `now` in seconds since 1970; 0 where it is neither, or over."""
+    text = after.decode("latin-1").strip()
+    try:
+        found = float(text)
+    except ValueError:
+        try:
+            found = parsedate_to_datetime(text).timestamp() - now
+        except (ValueError, OverflowError):
+            return 0.0
+    return min(found, MOST_PATIENCE_S) if found > 0 else 0.0
+
+
 class Pool:
     """Connections to one origin."""
 
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._host, self._port, self._tls = host, port, tls
-        self.heads: Heads[tuple[int, bytes]] = Heads()
-        """(status, content type) of answers."""
+        self.heads: Heads[tuple[int, bytes, bytes]] = Heads()
+        """(status, content type, Retry-After) of answers."""
         self._idle: deque[Connection] = deque()
         self._connecting: set[asyncio.Task[None]] = set()
 

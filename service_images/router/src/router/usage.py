@@ -11,6 +11,10 @@ from router import sse
 
 CHARACTERS_PER_TOKEN = 4
 """Of English text, roughly. Source: https://help.openai.com/en/articles/4936856."""
+Reported = tuple[int | None, int | None]
+"""(input, output) tokens as an upstream reports them; None: not reported."""
+MOST_TOKENS = 2**31 - 1
+"""Of one answer, or asked for; no model has read or written so many, and a larger number is a mistake."""
 DEFAULT_OUTPUT_TOKENS = 256
 """Set aside for an answer whose request has no limit; what it took is settled afterwards."""
 
@@ -22,54 +26,101 @@ class Ask(msgspec.Struct):
     messages: msgspec.Raw = msgspec.Raw(b"")
     prompt: msgspec.Raw = msgspec.Raw(b"")
     input: msgspec.Raw = msgspec.Raw(b"")
-    stream: bool = False
+    stream: bool | None = None
     stream_options: dict[str, Any] | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     max_output_tokens: int | None = None
     temperature: float | None = None
     user: str | None = None
+    metadata: Any = None
+    n: int | None = None
+    best_of: int | None = None
 
     def output_tokens(self) -> int:
-        """The most that the answer may take, or a guess."""
+        """The most that the answers may take together, or a guess."""
         limit = self.max_completion_tokens or self.max_tokens or self.max_output_tokens
-        return DEFAULT_OUTPUT_TOKENS if limit is None or limit < 0 else limit
+        each = DEFAULT_OUTPUT_TOKENS if limit is None or limit < 0 else min(limit, MOST_TOKENS)
+        return each * self.answers() if self.n or self.best_of or self.prompt else each
+
+    def answers(self) -> int:
+        """How many answers are asked for: `n` for each prompt of a list."""
+        prompts = 1
+        if memoryview(self.prompt)[:1] == b"[":
+            listed = msgspec.json.decode(self.prompt)
+            # A list of numbers is one prompt, as token ids.
+            prompts = sum(isinstance(one, str | list) for one in listed) or 1
+        return max(self.n or 1, self.best_of or 1) * prompts
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class _Usual(msgspec.Struct):
+    """An answer as nearly all upstreams write it, read without looking at the rest."""
+
+    usage: _Usage
 
 
 class _Answer(msgspec.Struct):
-    usage: _Usage | None = None
+    usage: Any = None
+    response: Any = None
+    """Events of the Responses API have their usage in here."""
 
 
 ask = msgspec.json.Decoder(Ask).decode
+_usual = msgspec.json.Decoder(_Usual).decode
 _answer = msgspec.json.Decoder(_Answer).decode
 _REPORTED = re.compile(rb'"usage"\s*:\s*\{').search
 
 
-def of_answer(body: bytes) -> tuple[int, int] | None:
-    """(input, output) tokens of an answer or a chunk of one; None where it does not say."""
+def of_answer(body: bytes) -> Reported | None:
+    """The tokens that an answer, or a chunk of one, reports; None where it reports none.
+
+    Each half counts on its own: an upstream may report one and leave the other out, or send null in its place.
+    """
     try:
-        usage = _answer(body).usage
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        usual = _usual(body).usage
+        if usual.prompt_tokens > 0 <= usual.completion_tokens <= MOST_TOKENS >= usual.prompt_tokens:
+            return usual.prompt_tokens, usual.completion_tokens
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        answer = _answer(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if usage is None:
+    found = answer.usage
+    if found is None and isinstance(answer.response, dict):
+        found = answer.response.get("usage")
+    if not isinstance(found, dict):
         return None
-    return usage.prompt_tokens or usage.input_tokens, usage.completion_tokens or usage.output_tokens
+    asked = _number(found, "prompt_tokens", "input_tokens")
+    said = _number(found, "completion_tokens", "output_tokens")
+    if said is None and asked is not None and (total := _number(found, "total_tokens", "")) is not None:
+        said = max(0, total - asked)
+    # No request is empty: zeros are what servers send that do not count.
+    return (asked or None, said) if asked or said else None
+
+
+def _number(found: dict[str, Any], *names: str) -> int | None:
+    """The first of these fields that is a number of tokens."""
+    for name in names:
+        value = found.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS:
+            return int(value)
+    return None
 
 
 def told(events: bytes) -> bool:
     """Whether events may report a usage; many servers send `"usage":null` with each event."""
-    return _REPORTED(events) is not None
+    at = events.find(b'"usage"')
+    return at >= 0 and _REPORTED(events, at) is not None
 
 
-def of_events(events: bytes) -> tuple[int, int] | None:
-    """The last usage that whole events report, if one of them does."""
+def of_events(events: bytes) -> Reported | None:
+    """The last usage that whole events report; None where none of them does."""
     found = None
     for event in sse.split(events):
         if told(event):

@@ -1,0 +1,210 @@
+"""The targets that a request is sent to, one after the other or side by side, until one answers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+from kit import logs
+from kit.errors import ApiError, ErrorType
+
+from router import continuation, payload, usage
+from router.admission import Admission
+from router.leg import Leg
+
+if TYPE_CHECKING:
+    from router.targets import TargetState
+
+log = logs.get("router.attempts")
+ROUNDS = 3
+"""Times that all targets are asked once more."""
+RETRY_PAUSE_S = 0.05  # at most, before a target is asked again; doubles, and is random, so that callers spread
+OVERLOADED_S = 1.0
+"""Seconds after which a client may ask again where an upstream has refused without naming a time."""
+
+
+class Attempts(Admission):
+    """The half of a request that faces its targets."""
+
+    reported: usage.Reported | None = None
+    """Tokens, as far as the upstream has reported them."""
+    served_by: TargetState | None = None
+    """The target that worked for this request last: its prices hold, whether or not it came to an end."""
+    earlier = 0
+    """Output tokens of targets that broke off before the one that goes on."""
+    attempts = 0
+    hides_usage = False
+    """Whether only the router asked for the usage at the end of a stream."""
+    partial = ""
+    """The text that a target sent before it broke off, for the next one to go on with."""
+    _hedged = False
+    _rounds = 0
+    _reason = "no target is available"
+    _timed_out = False
+    _retry: asyncio.TimerHandle | None = None
+    _tried: list[TargetState]
+    _legs: list[Leg]
+
+    def answer(self, status: int, kind: bytes, body: bytes, label: bytes) -> None:
+        """Answer with what a target said."""
+        raise NotImplementedError
+
+    def answer_whole(self, body: bytes, label: bytes) -> None:
+        """Answer a request for a stream with a body that is none."""
+        raise NotImplementedError
+
+    @property
+    def streams(self) -> bool:
+        """Whether the client asked for a stream."""
+        return self.ask is not None and bool(self.ask.stream)
+
+    def caller(self) -> bytes:
+        """The key of stickiness: the user that the client names, else the client."""
+        if self.ask is not None and self.ask.user:
+            return self.ask.user.encode()
+        return self.headers.get(b"x-client-id") or payload.bearer(self.headers) or self.tenant
+
+    def prompt(self) -> bytes:
+        """The text, as it was sent."""
+        return payload.prompt(self.ask)
+
+    @property
+    def route_model(self) -> str:
+        """The model that is asked: the one that the client named, or a fallback."""
+        return self.route.route.model if self.route is not None else self.model
+
+    def attempt(self, now: float) -> None:
+        """Ask the next target; give up where there is none, or no time or attempt is left."""
+        route = self.route
+        assert route is not None
+        if self.attempts >= route.route.attempts or now >= self.deadline:
+            self._give_up()
+            return
+        state = route.choose(self, self._tried, now)
+        while state is None and self.fallbacks:
+            self.route, self.fallbacks = self.fallbacks[0], self.fallbacks[1:]
+            route = self.route
+            state = route.choose(self, self._tried, now)
+        if state is None:
+            self._again(now)
+            return
+        self._tried.append(state)
+        self.attempts += 1
+        leg = Leg(self, route, state, now)
+        self._legs.append(leg)
+        leg.send(payload.request(self, state))
+
+    def _again(self, now: float) -> None:
+        """All targets were tried: once more after a pause, if any of them may be asked within it."""
+        pause = RETRY_PAUSE_S * 2**self._rounds
+        waits = [state.breaker.told_wait_s(now) for state in self._tried]
+        if not waits or self._rounds >= ROUNDS or min(waits) > pause:
+            self._give_up()
+            return
+        self._tried = []
+        self._rounds += 1
+        self._retry = asyncio.get_running_loop().call_later(
+            random.uniform(min(waits), pause), lambda: self.attempt(self.core.now())
+        )
+
+    def leg_failed(self, leg: Leg, reason: str, *, timed_out: bool = False) -> None:
+        """A target gave no answer."""
+        if leg in self._legs:
+            self._legs.remove(leg)
+        if self.winner is leg:
+            self.winner = None
+        self._reason, self._timed_out = reason, timed_out
+        if not self._legs and not self.response_complete:
+            self.attempt(self.core.now())
+
+    def broke_off(self, leg: Leg, sent: bytes | None, reason: str) -> None:
+        """A stream ended in the middle: another target goes on with it, if it can be taken over."""
+        self._log_upstream(reason)
+        said = self.reported[1] if self.reported is not None else None
+        self.earlier += leg.streamed() if said is None else said
+        self.reported = None
+        self._legs.clear()
+        self.winner = None
+        words = continuation.said(sent) if sent is not None and self.upstream_path == payload.CHAT else None
+        if words is None:
+            self.interrupt()
+            return
+        self.partial += words
+        self._reason = reason
+        self.attempt(self.core.now())
+
+    def won(self, leg: Leg) -> bool:
+        """The first target that answers; requests to all others are cancelled."""
+        if self.winner is None:
+            self.winner, self.served_by = leg, leg.state
+            if len(self._legs) > 1:
+                for other in self._legs:
+                    if other is not leg:
+                        other.drop()
+                self._legs = [leg]
+        return self.winner is leg
+
+    def check(self, now: float) -> None:
+        """Look at the time limits; called often."""
+        if now >= self.deadline:
+            self._expire()
+            return
+        if self.winner is not None or self.route is None or not self._legs:
+            return
+        settings, newest = self.route.route, self._legs[-1]
+        if settings.first_token_seconds and now - newest.started >= settings.first_token_seconds:
+            newest.fail("no first token in time", timed_out=True)
+        elif settings.hedge_seconds and not self._hedged and now - newest.started >= settings.hedge_seconds:
+            self._hedged = True
+            if self.route.choose(self, self._tried, now) is not None:
+                self.attempt(now)
+
+    def abandon(self) -> None:
+        """The client has gone: no target needs to go on."""
+        for leg in self._legs:
+            leg.drop(counts=True)
+
+    def _expire(self) -> None:
+        self._timed_out = True
+        for leg in list(self._legs):
+            leg.expire()
+        if not self.response_complete:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        error = self._failure()
+        if self.attempts:
+            self._log_upstream(self._reason)
+        if self.streaming:
+            self.interrupt(error if error.status == 504 else None)
+        else:
+            self.refuse(error)
+
+    def _failure(self) -> ApiError:
+        """Why no target has answered."""
+        now = self.core.now()
+        if self._timed_out or now >= self.deadline:
+            return ApiError(504, "The model did not answer in time.", ErrorType.UPSTREAM, code="timeout")
+        told = self._told(now)
+        if told is not None or self._reason == "HTTP 429":
+            # An upstream that refuses for now has said so about this very request: the client may ask again then.
+            self.retry_after_s = told if told is not None else OVERLOADED_S
+            message = "The model takes no more requests for now. Ask again after the time in Retry-After."
+            return ApiError(429, message, ErrorType.RATE_LIMIT, code="upstream_rate_limited")
+        if self._reason.startswith("HTTP "):
+            return ApiError(502, "The model failed to answer.", ErrorType.UPSTREAM, code="upstream_error")
+        if self.attempts:
+            return ApiError(502, "The model cannot be reached.", ErrorType.UPSTREAM, code="unreachable")
+        self.retry_after_s = 1.0
+        return ApiError(503, "The model is not available now.", ErrorType.UPSTREAM, code="unavailable")
+
+    def _told(self, now: float) -> float | None:
+        """Seconds until the first target that has named a time may be asked again; None: no target has."""
+        routes = [] if self.route is None else [self.route, *self.fallbacks]
+        waits = [state.breaker.told_wait_s(now) for route in routes for state in route.targets]
+        return min((wait for wait in waits if wait), default=None)
+
+    def _log_upstream(self, reason: str) -> None:
+        """No target answered."""
+        log.warning("upstream failed", model=self.model, reason=reason, trace_id=self.trace_id.decode())

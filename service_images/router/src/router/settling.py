@@ -1,0 +1,47 @@
+"""What a request took in the end: tokens and money, from the limits, for the metrics and for Billing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from router import counting, payload
+
+if TYPE_CHECKING:
+    from router.exchange import Exchange
+
+HTTP_OK = 200
+
+
+def settle(exchange: Exchange, status: int) -> None:
+    """Account for a request that has ended, however it has ended."""
+    core, account, target = exchange.core, exchange.account, exchange.served_by
+    cost = 0.0
+    if target is not None:
+        exchange.used = used = _used(exchange)
+        cost = target.cost(*used)
+        if exchange.estimates:
+            cause = "not_reported" if status == HTTP_OK else "cut_short"
+            core.measures.estimated.values[exchange.model, target.label, cause] += 1
+    if account is not None:
+        account.settle(exchange.estimated, sum(exchange.used or ()), exchange.held, cost)
+    seconds = core.now() - exchange.started
+    core.measures.end(exchange, status, seconds)
+    if core.metering is not None and (target is not None or status == HTTP_OK):
+        core.metering.record(exchange, status, seconds, target.label if target is not None else "", cost)
+
+
+def _used(exchange: Exchange) -> tuple[int, int]:
+    """(input, output) tokens: as reported, and what is not reported as counted here."""
+    reported = exchange.reported
+    if reported is not None and reported[0] is not None and reported[1] is not None and not exchange.earlier:
+        return reported[0], reported[1]
+    asked, said = reported or (None, None)
+    if said is None and exchange.upstream_path == payload.EMBEDDINGS:
+        said = 0
+    exchange.estimates = asked is None or said is None or exchange.earlier > 0
+    # The target that went on has read what the ones before it had written.
+    asked = counting.of_request(exchange.body) if asked is None else max(1, asked - exchange.earlier)
+    if said is None:
+        winner, body = exchange.winner, exchange.unreported
+        said = counting.of_answer(body) if body is not None else winner.streamed() if winner is not None else 0
+    return asked, said + exchange.earlier
