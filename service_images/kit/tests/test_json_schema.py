@@ -176,6 +176,7 @@ def test_what_is_no_json_does_not_fit(value: Any) -> None:
             [{"v": 1, "next": {"v": 2}}],
             [{"v": 1, "next": {}}],
         ),
+        ({"const": 10**30, "maximum": 10**40}, [10**30], [10**30 + 1]),
         ({"enum": [[1, 2], ["a"], None]}, [[1, 2], None], [[2, 1], 0]),
     ],
 )

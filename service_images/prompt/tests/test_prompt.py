@@ -8,11 +8,13 @@ import json
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import psycopg
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from kit import bus, migrate
 from kit.directory import Grant
@@ -77,6 +79,187 @@ def test_includes_in_a_circle_are_refused(prompts: httpx.Client) -> None:
 @pytest.mark.parametrize("prompt", ["{{ x", "{% for %}", "{{ ''.__class__", "{% include 'nobody@production' %}"])
 def test_what_could_never_be_rendered_is_refused(prompts: httpx.Client, prompt: str) -> None:
     assert prompts.post("/v1/prompts", json={"name": "p", "prompt": prompt}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("Hi {{ name | default('there') }}", "Hi there"),
+        ("Hi {{ name | d('there', true) }}", "Hi there"),
+        ("Hi {{ user.name | default('there') }}", "Hi there"),
+        ("Hi{% if name %} {{ name }}{% endif %}!", "Hi!"),
+        ("Hi {{ name if name is defined else 'there' }}", "Hi there"),
+        ("Hi {{ name or 'there' }}", "Hi there"),
+        ("{% set name = name | default('there') %}Hi {{ name }}", "Hi there"),
+        ("Hi{% for name in names | default([]) %} {{ name }}{% else %} there{% endfor %}", "Hi there"),
+        ("Hi {% for n in [1] if not name %}there{% endfor %}", "Hi there"),
+        ("{% macro m(x) %}{{ x | default('there') }}{% endmacro %}Hi {{ m() }}", "Hi there"),
+    ],
+)
+def test_a_variable_that_the_template_guards_is_optional(prompts: httpx.Client, template: str, text: str) -> None:
+    add(prompts, template)
+    answer = render(prompts, label="latest", variables={})
+    assert (answer.status_code, answer.json().get("prompt")) == (200, text), answer.text
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ name | default('there') }} {{ name }}",
+        "{{ name | upper }}",
+        "{{ name | map('upper') | join }}",
+        "{% for n in name %}{% endfor %}",
+        "{{ [name] }}",
+        "{{ name == 'ann' }}",
+        "{{ 'a' ~ name }}",
+        "{{ other | default(name) }}",
+        "{{ range(name) }}",
+        "{{ name() }}",
+    ],
+)
+def test_a_variable_whose_value_is_needed_is_not(prompts: httpx.Client, template: str) -> None:
+    add(prompts, template)
+    answer = render(prompts, label="latest", variables={})
+    assert answer.status_code == 400 and answer.json()["error"]["message"] == "variables: name: it is missing"
+
+
+def test_a_variable_that_an_included_prompt_needs_is_missing_too(prompts: httpx.Client) -> None:
+    add(prompts, "{{ a }}", "part")
+    add(prompts, "{% include 'part@1' %}{{ b }}")
+    message = render(prompts, label="latest", variables={}).json()["error"]["message"]
+    assert message == "variables: a: it is missing; b: it is missing"
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"$dynamicRef": "http://127.0.0.1:9/"}, "variables.x.$dynamicRef"),
+        ({"$dynamicRef": "#"}, "variables.x.$dynamicRef"),
+        ({"$ref": "#"}, "back to itself"),
+        ({"patternProperties": {"(": {}}}, "variables.x.patternProperties"),
+        ({"type": "text"}, "variables.x.type"),
+        ("text", "write an object"),
+    ],
+)
+def test_a_variables_schema_that_is_not_allowed_is_refused_when_it_is_sent(
+    prompts: httpx.Client, schema: Any, reason: str
+) -> None:
+    answer = prompts.post("/v1/prompts", json={"name": "p", "prompt": "{{ x", "variables": {"x": schema}})
+    message = answer.json()["error"]["message"]
+    assert answer.status_code == 400 and reason in message and "prompt: line 1" in message, "all is named at once"
+
+
+def test_a_schema_that_was_accepted_before_and_is_not_any_more_is_said_to_be(
+    prompts: httpx.Client, settings: PromptSettings
+) -> None:
+    add(prompts)
+    with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO versions SELECT tenant, name, 2, content, %s, config, includes, message, actor FROM versions",
+            ('{"who": {"$dynamicRef": "#"}}',),
+        )
+    answer = render(prompts, version=2)
+    assert answer.status_code == 400 and "make a new version" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("config", {"a": "x" * 70_000}),
+        ("variables", {f"v{n}": {} for n in range(101)}),
+        ("variables", {"v": {"description": "x" * 70_000}}),
+        ("labels", [f"l{n}" for n in range(21)]),
+        ("message", "x" * 1001),
+        ("prompt", "x" * 140_000),
+    ],
+)
+def test_what_is_larger_than_its_limit_is_refused_with_the_limit(prompts: httpx.Client, field: str, value: Any) -> None:
+    answer = prompts.post("/v1/prompts", json={"name": "p", "prompt": "x", field: value})
+    assert answer.status_code == 400 and field in answer.json()["error"]["message"]
+
+
+def test_a_prompt_is_not_too_large_with_all_that_it_includes(prompts: httpx.Client) -> None:
+    add(prompts, "x" * 128 * 1024, "part")
+    for n in range(4):
+        add(prompts, "y" * 100 * 1024 + f"{{% include 'part@1' %}}{n}", f"part{n}")
+    includes = "".join(f"{{% include 'part{n}@1' %}}" for n in range(4))
+    answer = prompts.post("/v1/prompts", json={"name": "whole", "prompt": includes})
+    assert answer.status_code == 400 and "524288 characters" in answer.json()["error"]["message"]
+
+
+def test_a_prompt_does_not_include_too_many(prompts: httpx.Client) -> None:
+    for _ in range(101):
+        add(prompts, "x", "part")
+    includes = "".join(f"{{% include 'part@{n}' %}}" for n in range(1, 102))
+    answer = prompts.post("/v1/prompts", json={"name": "whole", "prompt": includes})
+    assert answer.status_code == 400 and "more than 100" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("reference", ["a@99999999999999999999", "a@2147483647", "a@nobody", "\\ud800"])
+def test_an_include_that_leads_nowhere_is_refused(prompts: httpx.Client, reference: str) -> None:
+    add(prompts, "x", "a")
+    answer = prompts.post("/v1/prompts", json={"name": "b", "prompt": f"{{% include '{reference}' %}}"})
+    assert answer.status_code == 400 and "include" in answer.json()["error"]["message"]
+
+
+def test_half_of_a_surrogate_pair_is_not_rendered(prompts: httpx.Client) -> None:
+    add(prompts, "{{ '\\ud800' }}")
+    assert render(prompts, label="latest").status_code == 400
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+PARTS = st.text(st.sampled_from("aZ0._-/"), min_size=1, max_size=12)
+WORDS = st.sampled_from(["a", "b.c", "_d", "versions", "diff", "render", "promote", "labels", "splits", "..", ".", ""])
+NAMES = st.one_of(PARTS, st.lists(WORDS, min_size=1, max_size=12).map("/".join))
+
+
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(NAMES)
+@example("a/")
+@example("a//b")
+@example("/".join("abcdefghij"))
+@example("a/versions")
+@example("a/labels/b")
+@example("a/../b")
+def test_every_name_that_is_accepted_is_reachable_by_every_operation(prompts: httpx.Client, name: str) -> None:
+    made = prompts.post("/v1/prompts", json={"name": name, "prompt": "x"})
+    if made.status_code == 400:
+        assert "name" in made.json()["error"]["message"]
+        return
+    assert made.status_code == 201, made.text
+    for path in (f"/v1/prompts/{name}", f"/v1/prompts/{quote(name, safe='')}"):
+        assert prompts.get(path, params={"version": 1}).json()["name"] == name
+        assert prompts.get(f"{path}/versions").json()[0]["name"] == name
+        assert prompts.put(f"{path}/labels/production", json={"version": 1}).json()["version"] == 1
+        assert prompts.post(f"{path}/render", json={}).json()["name"] == name
+        promoted = prompts.post(f"{path}/promote", json={"from": "production", "to": "staging"})
+        assert promoted.json()["version"] == 1
+        split = {"weights": {"production": 1, "staging": 1}}
+        assert prompts.put(f"{path}/splits/half", json=split).status_code == 200
+        assert prompts.get(f"{path}/diff", params={"a": 1, "b": 1}).json()["diff"] == ""
+        assert prompts.get(path.replace("/v1/", "/api/public/v2/")).json()["name"] == name
+        assert prompts.delete(f"{path}/labels/staging").status_code == 204
+        assert name in [prompt["name"] for prompt in prompts.get("/v1/prompts").json()]
+    assert prompts.delete(f"/v1/prompts/{quote(name, safe='')}").status_code == 204
+    assert prompts.get(f"/v1/prompts/{name}", params={"version": 1}).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["a/", "a//b", "a/../b"])
+def test_a_name_that_was_accepted_before_is_still_reachable(
+    prompts: httpx.Client, settings: PromptSettings, name: str
+) -> None:
+    add(prompts)
+    with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
+        connection.execute("INSERT INTO prompts SELECT tenant, %s, type, last FROM prompts", (name,))
+        connection.execute(
+            "INSERT INTO versions SELECT tenant, %s, number, content, variables, config, includes, message, actor "
+            "FROM versions",
+            (name,),
+        )
+    path = f"/v1/prompts/{quote(name, safe='')}"
+    assert prompts.get(path, params={"label": "latest"}).json()["name"] == name
+    assert prompts.delete(path).status_code == 204
 
 
 def test_every_variable_that_is_wrong_is_named(prompts: httpx.Client) -> None:

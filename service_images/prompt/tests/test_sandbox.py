@@ -12,6 +12,7 @@ from prompt import sandbox
 from prompt.sandbox import TemplateProblem
 
 GIVEN: dict[str, Any] = {"x": "text", "xs": [1, 2], "d": {"a": 1, "keys": "mine"}, "n": 3}
+LARGE: dict[str, Any] = {"hay": "hay" * 130_000, "many": list(range(50_000)), "many2": list(range(50_000))}
 ESCAPES = """
 {{ ''.__class__ }}
 {{ ''['__class__'] }}
@@ -88,6 +89,17 @@ HEAVY = [
     "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
     "{% if 1 %}" * 200 + "{% endif %}" * 200,
     "{{ '%1000000000d' % 1 }}",
+    "{% for i in range(20000) %}{% if 'needle' in hay %}{% endif %}{% endfor %}",
+    "{% for i in range(20000) %}{{ 'y' if hay == hay ~ 'x' }}{% endfor %}",
+    "{% for i in range(20000) %}{{ 'y' if 'needle' is in hay }}{% endfor %}",
+    "{% for i in range(20000) %}{{ 'y' if hay is lower }}{% endfor %}",
+    "{% for i in range(20000) %}{{ 'y' if many == many2 }}{% endfor %}",
+    "{% for i in range(20000) %}{{ 'y' if many is eq many2 }}{% endfor %}",
+    "{% for i in range(20000) %}{{ [hay] | select('in', hay) | list | length }}{% endfor %}",
+    "{% for i in range(20000) %}{% set x = hay[1:] %}{% endfor %}",
+    "{{ many | map('list') | sum(start=[]) | length }}",
+    "{{ [[1]] * 100000 | sum(start=[]) }}",
+    "{{ a" + "[hay]" * 9000 + " }}",
 ]
 
 
@@ -99,8 +111,18 @@ def test_nothing_can_be_reached_but_what_was_given(template: str) -> None:
 
 @pytest.mark.parametrize("template", HEAVY, ids=range(len(HEAVY)))
 def test_what_takes_too_much_is_ended(template: str) -> None:
+    began = time.process_time()
     with pytest.raises(TemplateProblem):
-        sandbox.render({"t": template}, "t", GIVEN)
+        sandbox.render({"t": template}, "t", GIVEN | LARGE)
+    assert time.process_time() - began < 10, "the budget ends it, not the patience of the test"
+
+
+def test_the_texts_of_a_prompt_have_one_budget() -> None:
+    budget = sandbox.Budget()
+    sandbox.render({"t": "{{ x }}"}, "t", {"x": "x" * 900_000}, sandbox.Budget())
+    with pytest.raises(TemplateProblem):
+        for _ in range(3):
+            sandbox.render({"t": "{{ x }}"}, "t", {"x": "x" * 400_000}, budget)
 
 
 @pytest.mark.parametrize(

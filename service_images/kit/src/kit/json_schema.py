@@ -8,6 +8,7 @@ an annotation, as the draft has it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -15,7 +16,6 @@ from fractions import Fraction
 from itertools import islice
 from typing import Any
 
-import msgspec
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import create
 from referencing import Registry
@@ -138,7 +138,7 @@ def _key(value: Any) -> str:
         return f"{{{','.join(f'{_key(name)}:{_key(value[name])}' for name in sorted(value))}}}"
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 1.0 and 1 are one number
-    return msgspec.json.encode(value).decode() if isinstance(value, str) else repr(value)
+    return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def _multiple(_: Any, wanted: float, instance: Any, __: Any) -> Iterator[ValidationError]:
@@ -199,7 +199,7 @@ def read(schema: Any) -> Schema:
     sizes, wrong = measured(schema, MAX_DEPTH)
     if wrong:
         raise SchemaRefused([Problem("", wrong)])
-    length = len(msgspec.json.encode(schema))
+    length = len(json.dumps(schema, ensure_ascii=False, separators=(",", ":")).encode())
     if length > MAX_BYTES:
         raise SchemaRefused([Problem("", f"the schema has {length} bytes; at most {MAX_BYTES} are possible")])
     reader = Reader(schema)

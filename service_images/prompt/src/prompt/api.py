@@ -13,7 +13,7 @@ from kit.errors import ApiError, missing
 from kit.rest import Call, Nothing, Operation
 from psycopg.types.json import Jsonb
 
-from prompt import langfuse, rendering, store
+from prompt import langfuse, models, rendering, store
 from prompt.models import (
     LATEST,
     PRODUCTION,
@@ -34,8 +34,8 @@ from prompt.models import (
 from prompt.rendering import Renderer
 
 SCOPE = Scope.PROMPTS
-_NAME = ("name", r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(?:/[A-Za-z0-9._-]{1,127}){0,8}", "A prompt's name")
-_LABEL = ("label", r"[a-z0-9][a-z0-9._-]{0,62}", "A label, such as production")
+_NAME = ("name", models.NAMED, "A prompt's name")
+_LABEL = ("label", models.LABELLED, "A label, such as production")
 
 
 def document() -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Api:
     async def add(self, call: Call[Any, NewVersion]) -> Version:
         """Checked before it is taken: what could never be rendered is refused."""
         wanted, tenant = call.body, call.caller.tenant
-        includes = rendering.check(wanted)
+        includes = await rendering.check(tenant, wanted)
         async with self._database.transaction() as connection:
             made, _ = await store.add(connection, tenant, wanted, includes, call.caller.actor)
             await rendering.closure(connection, tenant, made, includes)
@@ -233,8 +233,18 @@ class Api:
                 label = rendering.chosen(row[0], wanted.split, name, wanted.user)
             which: dict[str, Any] = {"label": label} if wanted.version is None else {"version": wanted.version}
             version, includes = await store.read(connection, tenant, name, **which)
-            shown = label if wanted.version is None else ""
-            return await self._renderer.render(connection, tenant, version, includes, shown, dict(wanted.variables))
+            parts, numbers = await rendering.closure(connection, tenant, version, includes)
+        # The database's connection is free while a tenant's template is at work.
+        prompt, cached = await self._renderer.render(tenant, version, parts, numbers, dict(wanted.variables))
+        return Rendered(
+            name=version.name,
+            version=version.version,
+            label=label if wanted.version is None else "",
+            type=version.type,
+            prompt=prompt,
+            config=version.config,
+            cached=cached,
+        )
 
     async def drop(self, call: Call[Any, None]) -> None:
         """Not while a protected label is on it."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import msgspec
 from cogniforge.prompt.v1 import prompt_pb2 as messages
 from cogniforge.prompt.v1 import prompt_pb2_grpc as service
 from kit import rest, rpc
-from kit.errors import ApiError
+from kit.errors import ApiError, missing
 from pydantic import ValidationError
 
 from prompt.api import Api
-from prompt.models import Asked
+from prompt.models import NAMED, TENANT, Asked
 
 
 class Calls(service.PromptServiceServicer):
@@ -28,6 +30,8 @@ class Calls(service.PromptServiceServicer):
     @rpc.answers
     async def Render(self, request: messages.RenderRequest) -> messages.RenderResponse:
         """As the REST operation does."""
+        if not re.fullmatch(NAMED, request.name) or not re.fullmatch(TENANT, request.tenant):
+            raise missing("prompt")  # no prompt, and no tenant, is called so
         which = request.WhichOneof("which")
         chosen = {which: getattr(request, which)} if which else {}
         try:
@@ -45,5 +49,5 @@ class Calls(service.PromptServiceServicer):
             version=found.version,
             label=found.label,
             messages=[messages.Message(role=role, content=content) for role, content in said],
-            config=msgspec.json.encode(found.config),
+            config=json.dumps(found.config).encode(),
         )

@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
 from kit.rest import JsonObject, Model
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
-Label = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+NAMED = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}"
+"""A prompt's name, as paths and includes have it."""
+TENANT = r"[a-z0-9][a-z0-9-]{0,62}"
+LABELLED = r"[a-z0-9][a-z0-9._-]{0,62}"
+REFERENCE = re.compile(f"({NAMED})@({LABELLED})")
+"""What a template includes: a name, and a label or a number."""
+OPERATIONS = frozenset(("diff", "promote", "render", "versions"))
+"""What follows a name in a path; a name that ended so could not be told from it."""
+PLACES = frozenset(("labels", "splits"))
+"""What stands between a name and a label in a path."""
+
+
+def _reachable(name: str) -> str:
+    """A new name: every operation of this API, and Langfuse's, reaches it. Raises ValueError with the rule."""
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise ValueError('the parts between "/" must not be empty, "." or ".."; take the extra "/" or the dots out')
+    if len(parts) > 1 and parts[-1] in OPERATIONS:
+        raise ValueError(f"the last part must not be {', '.join(sorted(OPERATIONS))}, which are operations")
+    if len(parts) > 2 and parts[-2] in PLACES:
+        raise ValueError(f"the part before the last must not be {', '.join(sorted(PLACES))}, which are operations")
+    return name
+
+
+Name = Annotated[str, Field(pattern=f"^{NAMED}$"), AfterValidator(_reachable)]
+Label = Annotated[str, Field(pattern=f"^{LABELLED}$")]
 Text = Annotated[str, Field(max_length=128 * 1024, pattern=r"^[^\x00]*$")]
 Note = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]
-Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
+MAX_NUMBER = 2**31 - 1
+"""Of a version. Source: PostgreSQL's type int."""
+Number = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
+MAX_JSON_BYTES = 64 * 1024
+"""Of the configuration of a version, and of its variables' schemas, each as JSON."""
 LATEST, PRODUCTION = "latest", "production"
 
 
@@ -31,6 +61,16 @@ class Message(Model):
     content: Text
 
 
+def _small(content: dict[str, Any]) -> dict[str, Any]:
+    size = len(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
+    if size > MAX_JSON_BYTES:
+        raise ValueError(f"it has {size} bytes as JSON; at most {MAX_JSON_BYTES} are possible")
+    return content
+
+
+Small = Annotated[JsonObject, AfterValidator(_small)]
+
+
 class NewVersion(Model):
     """A version to be; the prompt is made with its first one."""
 
@@ -38,9 +78,9 @@ class NewVersion(Model):
     type: Kind = Kind.TEXT
     prompt: Text | Annotated[tuple[Message, ...], Field(min_length=1, max_length=50)]
     """A text, or the messages of a chat; Jinja2 templates, which may include others as "name@label" or "name@3"."""
-    variables: JsonObject = Field(default_factory=dict)
+    variables: Annotated[Small, Field(max_length=100)] = Field(default_factory=dict)
     """JSON Schema of each variable; one that is not named is not looked at."""
-    config: JsonObject = Field(default_factory=dict)
+    config: Small = Field(default_factory=dict)
     """Whatever clients want to find beside it: model, temperature."""
     labels: Annotated[tuple[Label, ...], Field(max_length=20)] = ()
     message: Note = ""
@@ -104,9 +144,9 @@ class Placed(Model):
 class Promotion(Model):
     """A label moves to where another one is."""
 
-    source: Annotated[str, Field(alias="from", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-    target: Annotated[str, Field(alias="to", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-    expected: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    source: Annotated[Label, Field(alias="from")]
+    target: Annotated[Label, Field(alias="to")]
+    expected: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
     """The version that `to` is thought to be at, 0: nowhere; if it is not, nothing moves."""
 
 
@@ -137,7 +177,7 @@ class Asked(Which):
     split: Label | None = None
     """An A/B test: which label is used follows from `user`."""
     user: Annotated[str, Field(max_length=500)] = ""
-    variables: dict[str, Any] = Field(default_factory=dict)
+    variables: JsonObject = Field(default_factory=dict)
 
 
 class Rendered(Model):

@@ -4,73 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
+import json
 from typing import Any
 
-import jsonschema
 import msgspec
-import re2
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-from jsonschema.validators import extend
 from kit.cache import Cache
 from kit.database import Connection
 from kit.errors import ApiError
 
-from prompt import sandbox, store
-from prompt.models import Kind, Message, NewVersion, Rendered, Version
-from prompt.sandbox import TemplateProblem
+from prompt import job, store
+from prompt.models import MAX_NUMBER, REFERENCE, Kind, Message, NewVersion, Version
 
 DEPTH = 8
 """Includes within includes."""
 KEPT_S = 3600
-_REFERENCE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._/-]{0,127})@([a-z0-9][a-z0-9._-]{0,62})")
+_LONGEST = 4000
+"""Characters of an error's message."""
+MAX_PARTS = 100
+"""Prompts that one prompt includes, through others or itself."""
+MAX_CHARACTERS = 512 * 1024
+"""Characters of the templates of a version, with all that it includes."""
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def _pattern(_: Any, pattern: Any, instance: Any, __: Any) -> Any:
-    """Patterns are matched in linear time, whatever they are."""
-    if isinstance(instance, str) and not re2.compile(pattern).search(instance):
-        yield jsonschema.ValidationError(f"it does not match {pattern!r}")
+def problem(message: str, param: str = "prompt") -> ApiError:
+    """The answer to a template that cannot be rendered."""
+    return ApiError(400, f"{param}: {message}", param=param, code="invalid_template")
 
 
-_Validator: Any = extend(Draft202012Validator, {"pattern": _pattern, "patternProperties": None})
-
-
-def problem(error: TemplateProblem, param: str = "prompt") -> ApiError:
-    """The answer to who sends a template, or variables, that do not work."""
-    return ApiError(400, f"{param}: {error}", param=param, code="invalid_template")
-
-
-def check(wanted: NewVersion) -> list[str]:
-    """What a new version includes. Raises ApiError(400) for one that could never be rendered."""
+async def check(tenant: str, wanted: NewVersion) -> list[str]:
+    """What a new version includes. Raises ApiError(400) with all that keeps it from ever being rendered."""
     if (wanted.type is Kind.TEXT) != isinstance(wanted.prompt, str):
         raise ApiError(400, "prompt: a text for the type text, a list of messages for chat", param="prompt")
-    try:
-        found = {name for source in sources(wanted.prompt) for name in sandbox.includes(source)}
-        for name in sorted(found):
-            if not _REFERENCE.fullmatch(name):
-                raise TemplateProblem(f'include "{name}": write it as "name@label" or "name@3"')
-    except TemplateProblem as error:
-        raise problem(error) from None
-    for name, schema in wanted.variables.items():
-        try:
-            _Validator.check_schema(schema)
-            for pattern in _patterns(schema):
-                re2.compile(pattern)
-        except (SchemaError, re2.error) as error:
-            reason = error.message if isinstance(error, SchemaError) else f"the pattern is not RE2's: {error}"
-            raise ApiError(400, f"variables.{name}: {reason}"[:500], param=f"variables.{name}") from None
-        if "$ref" in _encode(schema).decode():
-            raise ApiError(400, f"variables.{name}: $ref is not possible", param=f"variables.{name}")
-    return sorted(found)
-
-
-def _patterns(schema: Any) -> list[str]:
-    if isinstance(schema, dict):
-        own = [schema["pattern"]] if isinstance(schema.get("pattern"), str) else []
-        return own + [p for value in schema.values() for p in _patterns(value)]
-    return [p for value in schema for p in _patterns(value)] if isinstance(schema, list) else []
+    found = await asyncio.to_thread(job.check, sources(wanted.prompt), wanted.variables)
+    includes: list[str] = found["includes"]
+    problems = [f"{path}: {message}" for path, message in found["problems"]]
+    problems += [
+        f'prompt: include "{name}": write it as "name@label" or "name@3"'
+        for name in includes
+        if not REFERENCE.fullmatch(name)
+    ]
+    if problems:
+        param = problems[0].partition(":")[0]
+        raise ApiError(400, "; ".join(problems)[:_LONGEST], param=param, code="invalid_template")
+    return includes
 
 
 def sources(prompt: str | Any) -> list[str]:
@@ -89,41 +66,30 @@ async def closure(
         for reference in wanted:
             name, _, which = reference.rpartition("@")
             if name in path:
-                raise problem(TemplateProblem(f"{' -> '.join((*path, name))} is a circle"))
+                raise problem(f"{' -> '.join((*path, name))} is a circle")
             if len(path) > DEPTH:
-                raise problem(TemplateProblem(f"includes go deeper than {DEPTH}"))
+                raise problem(f"includes go deeper than {DEPTH}")
             if reference in found:
                 continue
-            number = {"version": int(which)} if which.isdigit() else {"label": which}
+            if len(found) >= MAX_PARTS:
+                raise problem(f"it includes more than {MAX_PARTS} prompts; put some of them together")
+            # A number that no version can have is none of them.
+            number: dict[str, Any] = {"version": min(int(which), MAX_NUMBER)} if which.isdigit() else {"label": which}
             try:
-                part, more = await store.read(connection, tenant, name, **number)  # pyright: ignore[reportArgumentType]
+                part, more = await store.read(connection, tenant, name, **number)
             except ApiError:
-                raise problem(TemplateProblem(f'include "{reference}": there is no such version')) from None
+                raise problem(f'include "{reference}": there is no such version') from None
             if not isinstance(part.prompt, str):
-                raise problem(TemplateProblem(f'include "{reference}": a chat cannot be included'))
+                raise problem(f'include "{reference}": a chat cannot be included')
             found[reference] = part.prompt
             numbers.append(f"{reference}={part.version}")
+            characters = sum(map(len, (*found.values(), *sources(version.prompt))))
+            if characters > MAX_CHARACTERS:
+                raise problem(f"with all that it includes, it has more than {MAX_CHARACTERS} characters; shorten it")
             await gather(more, (*path, name))
 
     await gather(includes, (version.name,))
     return found, numbers
-
-
-def validate(version: Version, variables: dict[str, Any]) -> None:
-    """Raises ApiError(400) with every variable that is wrong or missing."""
-    wrong: list[str] = []
-    for name, schema in sorted(version.variables.items()):
-        if name not in variables:
-            if isinstance(schema, dict) and "default" in schema:
-                variables[name] = schema["default"]
-            continue
-        error = next(iter(_Validator(schema).iter_errors(variables[name])), None)
-        if error is not None:
-            wrong.append(f"{'.'.join(map(str, (name, *error.absolute_path)))}: {error.message[:200]}")
-    missing = {n for source in sources(version.prompt) for n in sandbox.variables(source)} - variables.keys() - {"range", "dict", "namespace"}  # fmt: skip # noqa: E501
-    wrong += [f"{name}: it is missing" for name in sorted(missing)]
-    if wrong:
-        raise ApiError(400, f"variables: {'; '.join(wrong)}", param="variables", code="invalid_variables")
 
 
 class Renderer:
@@ -133,42 +99,35 @@ class Renderer:
         self._cache = cache
 
     async def render(
-        self,
-        connection: Connection,
-        tenant: str,
-        version: Version,
-        includes: list[str],
-        label: str,
-        variables: dict[str, Any],
-    ) -> Rendered:
-        """The same versions and variables give the same text."""
-        parts, numbers = await closure(connection, tenant, version, includes)
-        digest = hashlib.sha256(_encode([tenant, numbers, variables])).hexdigest()
+        self, tenant: str, version: Version, parts: dict[str, str], numbers: list[str], variables: dict[str, Any]
+    ) -> tuple[str | list[Message], bool]:
+        """A version with what `closure` found; and whether it was kept: the same input gives the same text.
+
+        Raises ApiError(400) with every variable that is wrong or missing, or with what the template does wrong.
+        """
+        given = json.dumps([tenant, numbers, variables], sort_keys=True)
+        digest = hashlib.sha256(given.encode()).hexdigest()
         (kept,) = await self._cache.get(digest)
-        answer = {"name": version.name, "version": version.version, "label": label, "type": version.type}
         if kept is not None:
-            return Rendered(**answer, prompt=_decoded(kept), config=version.config, cached=True)
-        validate(version, variables)
-        try:
-            texts = await asyncio.to_thread(_render, sources(version.prompt), parts, variables)
-        except TemplateProblem as error:
-            raise problem(error) from None
+            return _decoded(kept), True
+        found = await asyncio.to_thread(job.render, sources(version.prompt), parts, variables, version.variables)
+        if wrong := found.get("variables"):
+            message = f"variables: {'; '.join(wrong)}"[:_LONGEST]
+            raise ApiError(400, message, param="variables", code="invalid_variables")
+        if "template" in found:
+            raise problem(found["template"])
+        texts: list[str] = found["texts"]
         prompt: str | list[Message] = texts[0]
         if not isinstance(version.prompt, str):
             prompt = [Message(role=m.role, content=t) for m, t in zip(version.prompt, texts, strict=True)]
         content = prompt if isinstance(prompt, str) else [m.model_dump() for m in prompt]
         await self._cache.put({digest: _encode(content)}, KEPT_S)
-        return Rendered(**answer, prompt=prompt, config=version.config)
+        return prompt, False
 
 
 def _decoded(kept: bytes) -> str | list[Message]:
     content = msgspec.json.decode(kept)
     return content if isinstance(content, str) else [Message(**message) for message in content]
-
-
-def _render(texts: list[str], parts: dict[str, str], variables: dict[str, Any]) -> list[str]:
-    # "\0" begins no reference, so that no included name can be the template itself.
-    return [sandbox.render({**parts, "\0": text}, "\0", variables) for text in texts]
 
 
 def chosen(weights: dict[str, float], split: str, name: str, user: str) -> str:

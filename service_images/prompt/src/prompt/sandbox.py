@@ -1,20 +1,25 @@
 """Templates of strangers: Jinja2 in which nothing can be reached but what was given, within a budget of work.
 
 Jinja's own sandbox keeps templates from Python's internals. On top of it: no method of any object can be called, only
-the filters listed here exist, and every loop, macro, concatenation, repetition and output takes from a budget, so that
-no template holds up the service or fills its memory.
+the filters listed here exist, and every loop, macro, concatenation, repetition, comparison, test, slice and output
+takes from a budget, so that no template occupies the service or fills its memory.
+
+A variable that a template guards (`name | default('there')`, `name is defined`, `if name`, `name or 'there'`) is
+optional: it is missing only where its value is needed, which the rendering itself finds out.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jinja2 import DictLoader, StrictUndefined, TemplateError, meta, nodes
+from jinja2 import DictLoader, StrictUndefined, TemplateError, UndefinedError, nodes
 from jinja2.filters import FILTERS
-from jinja2.runtime import Context, LoopContext, Macro, Undefined
+from jinja2.runtime import Context, LoopContext, Macro, Undefined, missing
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.tests import TESTS
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
@@ -23,11 +28,16 @@ MAX_SOURCE = 128 * 1024
 MAX_WORK = 1_000_000
 """Characters that may be made, in all; a loop's round or a macro's call counts as `ROUND`."""
 ROUND = 20
+_COMPARED = 8
+"""Characters of a text that are compared or searched in the time in which one is made."""
 _PLAIN = (str, int, float, type(None), Mapping, list, tuple, Undefined)
 """What can be written out."""
+_LONGEST = 200
+"""Characters of a name in a message."""
+_SHORT = reprlib.Repr()
 _BITS = 4096
 _WIDTH = 200
-_TICK, _JOIN, _MADE = "_tick", "_join", "_made"
+_TICK, _JOIN, _MADE, _SEEN = "_tick", "_join", "_made", "_seen"
 _PLAIN_FILTERS = (
     "abs batch capitalize count d default dictsort e escape first float groupby indent int items join last length list "
     "lower map max min pprint reject rejectattr replace reverse round select selectattr slice sort string striptags "
@@ -38,14 +48,67 @@ _PLAIN_FILTERS = (
 class TemplateProblem(Exception):
     """What is wrong with a template, or with what it does."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message.encode(errors="replace").decode())  # it may quote half of a surrogate pair
 
-class _Budget:
-    """Of one rendering."""
+
+class MissingVariables(TemplateProblem):
+    """Values that a template needs and was not given: one sentence each."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = tuple(reasons)
+
+
+class _Missing(StrictUndefined):
+    """A value that was not given: false, with no entries but missing ones, and an error where it is needed."""
+
+    __slots__ = ()
+    noted: dict[str, None]
+    """Of one rendering: what was needed, in order."""
+
+    def note(self) -> None:
+        """It is needed."""
+        plain = self._undefined_obj is missing and not self._undefined_hint
+        reason = f"{self._undefined_name}: it is missing" if plain else self._undefined_message[:_LONGEST]
+        self.noted[reason.encode(errors="replace").decode()] = None
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:2] == "__" or self._undefined_hint:
+            raise AttributeError(name)  # Python asks for such names, templates cannot
+        return self[name]
+
+    def __getitem__(self, name: Any) -> Any:
+        path = f"{self._undefined_name}.{_SHORT.repr(name) if not isinstance(name, str) else name[:_LONGEST]}"
+        return type(self)(self._undefined_hint, self._undefined_obj, path[:_LONGEST])
+
+    def __repr__(self) -> str:
+        self.note()  # something that it is in is written out
+        return ""
+
+    def _fail_with_undefined_error(self, *_: Any, **__: Any) -> Any:
+        self.note()
+        raise UndefinedError(self._undefined_message)
+
+    # Jinja2 binds these to the function above as it is there, not as it is here.
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _fail_with_undefined_error
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _fail_with_undefined_error
+    __pos__ = __neg__ = __call__ = __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _fail_with_undefined_error
+    __index__ = __int__ = __float__ = __complex__ = __pow__ = __rpow__ = __hash__ = _fail_with_undefined_error  # type: ignore[assignment]
+    __iter__ = __str__ = __len__ = __contains__ = _fail_with_undefined_error  # type: ignore[assignment]
+
+
+class Budget:
+    """Of one rendering, of all texts of a prompt together."""
 
     def __init__(self) -> None:
         self.left = MAX_WORK
 
     def take(self, amount: int) -> None:
+        """Raises TemplateProblem where no more is left."""
         self.left -= amount
         if self.left < 0:
             raise TemplateProblem("the template makes too much: fewer rounds or shorter texts are needed")
@@ -81,6 +144,19 @@ class _Guarded(NodeTransformer):
 
     visit_List = visit_Tuple = visit_Dict = _literal
 
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        """`text[1:]` is made anew."""
+        return self._literal(node) if isinstance(node.arg, nodes.Slice) else self.generic_visit(node)
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        """Comparing and searching take time by the sizes of both sides."""
+        self.generic_visit(node)
+        node.expr = nodes.Call(nodes.Name(_SEEN, "load"), [node.expr], [], None, None).set_lineno(node.lineno)
+        for operand in node.ops:
+            seen = nodes.Call(nodes.Name(_SEEN, "load"), [operand.expr], [], None, None)
+            operand.expr = seen.set_lineno(node.lineno)
+        return node
+
     def visit_Include(self, node: nodes.Include) -> nodes.Node:
         """Only by a name that stands there, so that it is known beforehand what belongs together."""
         if not isinstance(node.template, nodes.Const) or not isinstance(node.template.value, str):
@@ -98,11 +174,11 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset(("*", "+", "**", "%", "//", "/", "-"))
 
-    def __init__(self, sources: Mapping[str, str]) -> None:
-        self.budget = _Budget()
-        super().__init__(
-            loader=DictLoader(sources), undefined=StrictUndefined, autoescape=False, finalize=self._finalize
-        )
+    def __init__(self, sources: Mapping[str, str], budget: Budget | None = None) -> None:
+        self.budget = budget or Budget()
+        self.missing: dict[str, None] = {}
+        undefined = type("_MissingHere", (_Missing,), {"noted": self.missing, "__slots__": ()})
+        super().__init__(loader=DictLoader(sources), undefined=undefined, autoescape=False, finalize=self._finalize)
         self.globals = {
             "range": self._range,
             "dict": self._dict,
@@ -110,8 +186,10 @@ class _Environment(ImmutableSandboxedEnvironment):
             _TICK: self._tick,
             _JOIN: self._join,
             _MADE: self._small,
+            _SEEN: self._seen,
         }
         self.filters = {name: self._filter(name) for name in _PLAIN_FILTERS.split()}
+        self.tests = {name: self._guarded(test, self._compared) for name, test in TESTS.items()}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         return _Guarded().visit(super()._parse(source, name, filename))
@@ -123,6 +201,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         return ""
 
     def _finalize(self, value: Any) -> Any:
+        if isinstance(value, _Missing):
+            value.note()  # the rendering goes on, so that all that is missing is named at once
+            return ""
         if not isinstance(value, _PLAIN):
             raise TemplateProblem(f"a {type(value).__name__} has no text")
         text = value if isinstance(value, str) else str(self._small(value))
@@ -132,6 +213,11 @@ class _Environment(ImmutableSandboxedEnvironment):
     def _small(self, value: Any) -> Any:
         """Before it is written out or built upon: how large it is, all its parts counted."""
         self.budget.take(_size(value))
+        return value
+
+    def _seen(self, value: Any) -> Any:
+        """Before it is compared or searched."""
+        self.budget.take(1 + len(value) // _COMPARED if isinstance(value, str) else _size(value))
         return value
 
     def _join(self, *values: Any) -> str:
@@ -165,6 +251,8 @@ class _Environment(ImmutableSandboxedEnvironment):
 
         def bounded(value: Any, arguments: tuple[Any, ...], more: dict[str, Any]) -> None:
             given = (value, *arguments, *more.values())
+            if isinstance(value, _Missing) and name not in ("default", "d"):
+                str(value)  # raises: what it would be made of is missing
             self.budget.take(sum(map(_size, given)))
             if name == "replace" and len(arguments) >= 2:
                 self.budget.take((str(value).count(str(arguments[0])) + 1) * len(str(arguments[1])))
@@ -180,17 +268,26 @@ class _Environment(ImmutableSandboxedEnvironment):
                 "pprint",
             ):
                 raise TemplateProblem(f"{name}: at most {_WIDTH}")
+            elif name == "sum" and not all(isinstance(v, int | float | str | None) for v in given[1:]):
+                raise TemplateProblem("sum: it adds numbers")  # lists would be copied for each one that is added
             elif name == "indent":
                 width = arguments[0] if arguments else more.get("width", 4)
                 per_line = len(width) if isinstance(width, str) else int(width)
                 self.budget.take(per_line * (str(value).count("\n") + 1))
 
-        # Filters that want the environment or the context get it as the first argument.
-        wants = getattr(function, "jinja_pass_arg", None)
+        return self._guarded(function, bounded)
+
+    def _compared(self, value: Any, arguments: tuple[Any, ...], more: dict[str, Any]) -> None:
+        for item in (value, *arguments, *more.values()):
+            self._seen(item)
+
+    @staticmethod
+    def _guarded(function: Callable[..., Any], bounded: Callable[..., None]) -> Callable[..., Any]:
+        # Filters and tests that want the environment or the context get it as the first argument.
+        start = 1 if getattr(function, "jinja_pass_arg", None) is not None else 0
 
         @functools.wraps(function)
         def guarded(*given: Any, **more: Any) -> Any:
-            start = 1 if wants is not None else 0
             bounded(given[start], given[start + 1 :], more)
             return function(*given, **more)
 
@@ -200,6 +297,8 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def is_safe_callable(self, obj: Any) -> bool:
         """Macros, and the few functions of ours; no method of any value."""
+        if isinstance(obj, _Missing):
+            obj.note()
         owner = getattr(obj, "__self__", None)
         return (
             isinstance(obj, Macro)
@@ -255,23 +354,25 @@ def includes(source: str) -> list[str]:
         parsed = environment.parse(source)
         environment.from_string(source)  # what parses may still not compile
         named = [node.template for node in parsed.find_all(nodes.Include)]
-        return sorted({name.value for name in named if isinstance(name, nodes.Const)})
+        texts = {name.value for name in named if isinstance(name, nodes.Const)}
+        return sorted(text.encode(errors="replace").decode() for text in texts)
 
 
-def variables(source: str) -> set[str]:
-    """The names that a template wants to be given."""
-
-    with _told():
-        return meta.find_undeclared_variables(_Environment({}).parse(source)) - {_TICK, _JOIN, _MADE}
-
-
-def render(sources: Mapping[str, str], name: str, given: Mapping[str, Any]) -> str:
-    """The template `name` of `sources`. Raises TemplateProblem."""
-    with _told():
-        environment = _Environment(sources)
-        if wrong := sorted(key for key in given if key.startswith("_")):
-            raise TemplateProblem(f'"{wrong[0]}": names must not begin with an underscore')
-        return environment.get_template(name).render(dict(given))
+def render(sources: Mapping[str, str], name: str, given: Mapping[str, Any], budget: Budget | None = None) -> str:
+    """The template `name` of `sources`. Raises TemplateProblem; MissingVariables with all that it needs besides."""
+    environment = _Environment(sources, budget)
+    try:
+        with _told():
+            if wrong := sorted(key for key in given if key.startswith("_")):
+                raise TemplateProblem(f'"{wrong[0]}": names must not begin with an underscore')
+            text = environment.get_template(name).render(dict(given))
+            text.encode()  # "\\ud800" in a template is half of a surrogate pair, which no answer can hold
+    except TemplateProblem:
+        if not environment.missing:
+            raise
+    if environment.missing:
+        raise MissingVariables(list(environment.missing))
+    return text
 
 
 class _told:

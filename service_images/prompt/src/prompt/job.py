@@ -1,0 +1,65 @@
+"""The work on templates and variables of tenants: functions of their arguments alone, for a process that can be ended.
+
+They take and return what JSON has. What is wrong with the input is returned, not raised.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kit import json_schema
+from kit.json_schema import SchemaRefused
+
+from prompt import sandbox
+from prompt.sandbox import MissingVariables, TemplateProblem
+
+ITSELF = "\0"
+"""The name of the template that is rendered: no reference, so that no include can mean it."""
+
+
+def check(texts: list[str], schemas: dict[str, Any]) -> dict[str, Any]:
+    """What the templates of a new version include; `problems`: all that is wrong, as [path, message]."""
+    includes: set[str] = set()
+    problems: list[list[str]] = []
+    for number, text in enumerate(texts):
+        try:
+            includes |= set(sandbox.includes(text))
+        except TemplateProblem as problem:
+            problems.append([f"prompt.{number}" if len(texts) > 1 else "prompt", str(problem)])
+    for name, schema in schemas.items():
+        try:
+            json_schema.read(schema)
+        except SchemaRefused as refused:
+            problems += [[f"variables.{name}{f'.{p.path}' if p.path else ''}", p.message] for p in refused.problems]
+    return {"includes": sorted(includes), "problems": problems}
+
+
+def render(
+    texts: list[str], parts: dict[str, str], variables: dict[str, Any], schemas: dict[str, Any]
+) -> dict[str, Any]:
+    """The rendered texts; or `variables`: every one that is wrong or missing; or `template`: what it does wrong."""
+    given, wrong = dict(variables), list[str]()
+    for name, schema in sorted(schemas.items()):
+        if name in given:
+            wrong += _wrong(name, schema, given[name])
+        elif isinstance(schema, dict) and "default" in schema:
+            given[name] = schema["default"]
+    budget, found, failed = sandbox.Budget(), list[str](), ""
+    for text in texts:
+        try:
+            found.append(sandbox.render({**parts, ITSELF: text}, ITSELF, given, budget))
+        except MissingVariables as missing:
+            wrong += [reason for reason in missing.reasons if reason not in wrong]
+        except TemplateProblem as problem:
+            failed = failed or str(problem)
+    if wrong:
+        return {"variables": wrong}
+    return {"template": failed} if failed else {"texts": found}
+
+
+def _wrong(name: str, schema: Any, value: Any) -> list[str]:
+    try:
+        problems = json_schema.read(schema).problems(value)
+    except SchemaRefused as refused:  # of a version that was made when more was allowed
+        return [f"{name}: its schema is not supported any more, make a new version: {refused}"[:300]]
+    return [f"{name}{f'.{p.path}' if p.path else ''}: {p.message}" for p in problems]
