@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 SOURCES = Path(__file__).resolve().parents[2]
@@ -18,14 +19,29 @@ from prompt.__main__ import PromptSettings, create  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
 
-@pytest.fixture
-def settings(service_database: Callable[[str], dict[str, Any]]) -> PromptSettings:
-    made = PromptSettings(**service_database("prompt"))
+@pytest.fixture(scope="module")
+def settings(postgres_server: Any) -> PromptSettings:
+    """Of a database that the tests of a module share."""
+    made = PromptSettings(**postgres_server.make_database("prompt"))
     migrate.migrate("prompt", made.database(pooled=False))
     return made
 
 
-@pytest.fixture
-def prompts(settings: PromptSettings) -> Iterator[httpx.Client]:
+@pytest.fixture(scope="module")
+def application(settings: PromptSettings) -> Iterator[httpx.Client]:
     with TestClient(create(settings), raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture(autouse=True)
+def no_prompts(request: pytest.FixtureRequest) -> None:
+    """Each test that uses the database begins without prompts."""
+    if "settings" in request.fixturenames:
+        url = request.getfixturevalue("settings").database(pooled=False)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("TRUNCATE prompts, changes, repeats CASCADE")
+
+
+@pytest.fixture
+def prompts(application: httpx.Client) -> httpx.Client:
+    return application

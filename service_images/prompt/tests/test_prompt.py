@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from kit import bus, migrate
 from kit.directory import Grant
 from kit.following import Following
+from kit.workers import Limits, Workers
 from prompt import rendering
 from prompt.__main__ import PromptSettings, create
 from prompt.api import document
@@ -130,23 +131,19 @@ def test_a_variable_that_an_included_prompt_needs_is_missing_too(prompts: httpx.
     assert message == "variables: a: it is missing; b: it is missing"
 
 
-@pytest.mark.parametrize(
-    ("schema", "reason"),
-    [
-        ({"$dynamicRef": "http://127.0.0.1:9/"}, "variables.x.$dynamicRef"),
-        ({"$dynamicRef": "#"}, "variables.x.$dynamicRef"),
-        ({"$ref": "#"}, "back to itself"),
-        ({"patternProperties": {"(": {}}}, "variables.x.patternProperties"),
-        ({"type": "text"}, "variables.x.type"),
-        ("text", "write an object"),
-    ],
-)
-def test_a_variables_schema_that_is_not_allowed_is_refused_when_it_is_sent(
-    prompts: httpx.Client, schema: Any, reason: str
-) -> None:
-    answer = prompts.post("/v1/prompts", json={"name": "p", "prompt": "{{ x", "variables": {"x": schema}})
+def test_variables_schemas_that_are_not_allowed_are_all_refused_when_they_are_sent(prompts: httpx.Client) -> None:
+    schemas = {
+        "outside": {"$dynamicRef": "http://127.0.0.1:9/"},
+        "endless": {"$dynamicRef": "#"},
+        "circle": {"$ref": "#"},
+        "pattern": {"patternProperties": {"(": {}}},
+        "type": {"type": "text"},
+        "text": "text",
+    }
+    answer = prompts.post("/v1/prompts", json={"name": "p", "prompt": "{{ x", "variables": schemas})
     message = answer.json()["error"]["message"]
-    assert answer.status_code == 400 and reason in message and "prompt: line 1" in message, "all is named at once"
+    assert answer.status_code == 400
+    assert all(f"variables.{name}" in message for name in schemas) and "prompt: line 1" in message
 
 
 def test_a_schema_that_was_accepted_before_and_is_not_any_more_is_said_to_be(
@@ -205,6 +202,36 @@ def test_an_include_that_leads_nowhere_is_refused(prompts: httpx.Client, referen
 def test_half_of_a_surrogate_pair_is_not_rendered(prompts: httpx.Client) -> None:
     add(prompts, "{{ '\\ud800' }}")
     assert render(prompts, label="latest").status_code == 400
+
+
+def test_a_template_that_exceeds_its_time_is_ended_and_others_are_rendered(
+    prompts: httpx.Client, monkeypatch: pytest.MonkeyPatch, settings: PromptSettings
+) -> None:
+    add(prompts, "{% for i in range(40000) %}{{ who }}{% endfor %}", "heavy")
+    monkeypatch.setattr(rendering, "LIMITS", Limits(cpu_s=0.01, wall_s=60))
+    with TestClient(create(settings)) as client:
+        ended = render(client, "heavy", label="latest")
+        assert (ended.status_code, ended.json()["error"]["code"]) == (413, "out_of_time")
+    add(prompts)
+    assert render(prompts, label="latest").json()["prompt"] == "Hello you"
+
+
+def test_no_transaction_is_open_while_a_template_is_rendered(
+    prompts: httpx.Client, monkeypatch: pytest.MonkeyPatch, settings: PromptSettings
+) -> None:
+    open_ones: list[int] = []
+    call = Workers.call
+
+    async def watched(self: Workers, *arguments: Any, **more: Any) -> Any:
+        with psycopg.connect(settings.database(pooled=False)) as connection:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'prompt' AND xact_start IS NOT NULL"
+            open_ones.extend(connection.execute(query).fetchone() or ())
+        return await call(self, *arguments, **more)
+
+    monkeypatch.setattr(Workers, "call", watched)
+    add(prompts)
+    assert render(prompts, label="latest").status_code == 200
+    assert open_ones == [0, 0]
 
 
 # --- names ----------------------------------------------------------------------------------------

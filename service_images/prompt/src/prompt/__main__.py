@@ -27,14 +27,15 @@ def create(settings: PromptSettings) -> Starlette:
     nats = Bus(settings) if settings.nats_url else None
     told = Told(database, nats) if nats else None
     callers = service.callers(settings)
-    api = Api(database, told, Renderer(cache))
+    renderer = Renderer(cache)
+    api = Api(database, told, renderer)
     calls = rpc.Server(settings.rpc_port, Calls(api).add, host=settings.host)
     return service.create(
         "Prompt",
         api.operations(),
         database=database,
         beside=[part for part in (told, callers, calls) if part],
-        close=[cache.close, *([nats.close] if nats else [])],
+        close=[cache.close, renderer.close, *([nats.close] if nats else [])],
         authenticate=callers.authenticate if callers else None,
     )
 

@@ -56,7 +56,7 @@ class Api:
         path = "/v1/prompts/{name:path}"
         return [
             Operation("POST", "/v1/prompts", "Make a version; it never changes.", self.add, Version, body=NewVersion,
-                      scope=SCOPE, status=201, failures=(403, 409), makes=True),
+                      scope=SCOPE, status=201, failures=(403, 409, 429), makes=True),
             Operation("GET", "/v1/prompts", "All prompts.", self.listed, list[Listed], query=Page, scope=SCOPE),
             Operation("GET", path + "/versions", "A prompt's versions, the newest first.", self.versions,
                       list[Version], **one),
@@ -71,7 +71,7 @@ class Api:
             Operation("PUT", path + "/splits/{label}", "Divide callers between labels.", self.split, Split,
                       body=Split, **label),
             Operation("POST", path + "/render", "Render a version with variables.", self.render, Rendered,
-                      body=Asked, **one),
+                      body=Asked, parameters=(_NAME,), scope=SCOPE, failures=(404, 429)),
             Operation("GET", path, "A version: by number, by label, or the one in production.", self.read, Version,
                       query=Which, **one),
             Operation("DELETE", path, "Take a prompt away, with all its versions.", self.drop, Nothing, status=204,
@@ -89,7 +89,7 @@ class Api:
     async def add(self, call: Call[Any, NewVersion]) -> Version:
         """Checked before it is taken: what could never be rendered is refused."""
         wanted, tenant = call.body, call.caller.tenant
-        includes = await rendering.check(tenant, wanted)
+        includes = await self._renderer.check(tenant, wanted)
         async with self._database.transaction() as connection:
             made, _ = await store.add(connection, tenant, wanted, includes, call.caller.actor)
             await rendering.closure(connection, tenant, made, includes)

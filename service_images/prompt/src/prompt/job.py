@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from kit import json_schema
-from kit.json_schema import SchemaRefused
-
 from prompt import sandbox
 from prompt.sandbox import MissingVariables, TemplateProblem
 
@@ -26,12 +23,21 @@ def check(texts: list[str], schemas: dict[str, Any]) -> dict[str, Any]:
             includes |= set(sandbox.includes(text))
         except TemplateProblem as problem:
             problems.append([f"prompt.{number}" if len(texts) > 1 else "prompt", str(problem)])
+    if schemas:
+        problems += _refused(schemas)
+    return {"includes": sorted(includes), "problems": problems}
+
+
+def _refused(schemas: dict[str, Any]) -> list[list[str]]:
+    from kit import json_schema  # takes 25 MB, which most prompts do not need
+
+    problems: list[list[str]] = []
     for name, schema in schemas.items():
         try:
             json_schema.read(schema)
-        except SchemaRefused as refused:
+        except json_schema.SchemaRefused as refused:
             problems += [[f"variables.{name}{f'.{p.path}' if p.path else ''}", p.message] for p in refused.problems]
-    return {"includes": sorted(includes), "problems": problems}
+    return problems
 
 
 def render(
@@ -58,8 +64,10 @@ def render(
 
 
 def _wrong(name: str, schema: Any, value: Any) -> list[str]:
+    from kit import json_schema
+
     try:
         problems = json_schema.read(schema).problems(value)
-    except SchemaRefused as refused:  # of a version that was made when more was allowed
+    except json_schema.SchemaRefused as refused:  # of a version that was made when more was allowed
         return [f"{name}: its schema is not supported any more, make a new version: {refused}"[:300]]
     return [f"{name}{f'.{p.path}' if p.path else ''}: {p.message}" for p in problems]

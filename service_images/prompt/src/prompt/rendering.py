@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from typing import Any
@@ -11,6 +10,7 @@ import msgspec
 from kit.cache import Cache
 from kit.database import Connection
 from kit.errors import ApiError
+from kit.workers import Limits, Workers
 
 from prompt import job, store
 from prompt.models import MAX_NUMBER, REFERENCE, Kind, Message, NewVersion, Version
@@ -20,6 +20,9 @@ DEPTH = 8
 KEPT_S = 3600
 _LONGEST = 4000
 """Characters of an error's message."""
+PROCESSES = 2
+LIMITS = Limits(memory_mb=64, cpu_s=5, wall_s=30, input_mb=16, answer_mb=16)
+"""Of one check or rendering. A full budget of work takes 1 s, and the largest template 30 MB (measured)."""
 MAX_PARTS = 100
 """Prompts that one prompt includes, through others or itself."""
 MAX_CHARACTERS = 512 * 1024
@@ -30,24 +33,6 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 def problem(message: str, param: str = "prompt") -> ApiError:
     """The answer to a template that cannot be rendered."""
     return ApiError(400, f"{param}: {message}", param=param, code="invalid_template")
-
-
-async def check(tenant: str, wanted: NewVersion) -> list[str]:
-    """What a new version includes. Raises ApiError(400) with all that keeps it from ever being rendered."""
-    if (wanted.type is Kind.TEXT) != isinstance(wanted.prompt, str):
-        raise ApiError(400, "prompt: a text for the type text, a list of messages for chat", param="prompt")
-    found = await asyncio.to_thread(job.check, sources(wanted.prompt), wanted.variables)
-    includes: list[str] = found["includes"]
-    problems = [f"{path}: {message}" for path, message in found["problems"]]
-    problems += [
-        f'prompt: include "{name}": write it as "name@label" or "name@3"'
-        for name in includes
-        if not REFERENCE.fullmatch(name)
-    ]
-    if problems:
-        param = problems[0].partition(":")[0]
-        raise ApiError(400, "; ".join(problems)[:_LONGEST], param=param, code="invalid_template")
-    return includes
 
 
 def sources(prompt: str | Any) -> list[str]:
@@ -93,10 +78,32 @@ async def closure(
 
 
 class Renderer:
-    """Renders, or finds what was rendered before."""
+    """Checks and renders templates in worker processes, or finds what was rendered before."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
+        self._workers = Workers("templates", PROCESSES, LIMITS, preload=("prompt.job",))
+
+    async def close(self) -> None:
+        """End the processes."""
+        await self._workers.close()
+
+    async def check(self, tenant: str, wanted: NewVersion) -> list[str]:
+        """What a new version includes. Raises ApiError(400) with all that keeps it from ever being rendered."""
+        if (wanted.type is Kind.TEXT) != isinstance(wanted.prompt, str):
+            raise ApiError(400, "prompt: a text for the type text, a list of messages for chat", param="prompt")
+        found = await self._workers.call(tenant, job.check, sources(wanted.prompt), wanted.variables)
+        includes: list[str] = found["includes"]
+        problems = [f"{path}: {message}" for path, message in found["problems"]]
+        problems += [
+            f'prompt: include "{name}": write it as "name@label" or "name@3"'
+            for name in includes
+            if not REFERENCE.fullmatch(name)
+        ]
+        if problems:
+            param = problems[0].partition(":")[0]
+            raise ApiError(400, "; ".join(problems)[:_LONGEST], param=param, code="invalid_template")
+        return includes
 
     async def render(
         self, tenant: str, version: Version, parts: dict[str, str], numbers: list[str], variables: dict[str, Any]
@@ -110,7 +117,9 @@ class Renderer:
         (kept,) = await self._cache.get(digest)
         if kept is not None:
             return _decoded(kept), True
-        found = await asyncio.to_thread(job.render, sources(version.prompt), parts, variables, version.variables)
+        found = await self._workers.call(
+            tenant, job.render, sources(version.prompt), parts, variables, version.variables
+        )
         if wrong := found.get("variables"):
             message = f"variables: {'; '.join(wrong)}"[:_LONGEST]
             raise ApiError(400, message, param="variables", code="invalid_variables")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from jinja2 import DictLoader, StrictUndefined, TemplateError, UndefinedError, nodes
@@ -25,6 +26,8 @@ from jinja2.visitor import NodeTransformer
 
 MAX_SOURCE = 128 * 1024
 """Characters of a template."""
+MAX_TOKENS = 8000
+"""Jinja2's tokens in a template, which take 3.5 KB each while it is read. A long prompt for an agent has 500."""
 MAX_WORK = 1_000_000
 """Characters that may be made, in all; a loop's round or a macro's call counts as `ROUND`."""
 ROUND = 20
@@ -192,6 +195,10 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.tests = {name: self._guarded(test, self._compared) for name, test in TESTS.items()}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tokens = sum(1 for _ in islice(self.lex(source), MAX_TOKENS + 1))
+        if tokens > MAX_TOKENS:
+            raise TemplateProblem(f"a template has at most {MAX_TOKENS} tokens, such as names and operators")
+        self.budget.take(tokens * ROUND)
         return _Guarded().visit(super()._parse(source, name, filename))
 
     # --- what takes from the budget ---------------------------------------------------------------
