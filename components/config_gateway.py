@@ -5,14 +5,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from components.config_base import (
     BodySize,
     Change,
-    DnsLabel,
     Hostname,
-    ModelName,
     Resources,
     Section,
     first_duplicate,
@@ -31,28 +29,29 @@ class GatewayEngine(StrEnum):
     """Kong with its ingress controller, configured through Gateway API."""
 
 
-class Provider(StrEnum):
-    """Who runs an external model, as Kong's ai-proxy names it."""
-
-    OPENAI = "openai"
-    ANTHROPIC = "anthropic"
-    AZURE = "azure"
-    BEDROCK = "bedrock"
-    GEMINI = "gemini"
-    MISTRAL = "mistral"
-
-
 class RateLimit(Section):
     """How many requests the gateway lets through."""
 
-    requests_per_second: int = setting(Change.SAFE, "Sustained rate, all clients", default=500, ge=1, le=100_000)
+    requests_per_second: int = setting(Change.SAFE, "Sustained rate of each API key", default=500, ge=1, le=100_000)
     burst: int = setting(Change.SAFE, "Requests above the rate in one go", default=1000, ge=1, le=1_000_000)
+    address_requests_per_second: int = setting(
+        Change.SAFE,
+        "Sustained rate of each client address, whatever keys it shows; its burst is twice that",
+        default=2000,
+        ge=1,
+        le=1_000_000,
+    )
 
     @model_validator(mode="after")
     def _burst_covers_rate(self) -> Self:
         if self.burst < self.requests_per_second:
             raise violation(
                 "burst must be at least requestsPerSecond", f"set burst to {self.requests_per_second} or more"
+            )
+        if self.address_requests_per_second < self.requests_per_second:
+            raise violation(
+                "addressRequestsPerSecond must be at least requestsPerSecond",
+                f"set addressRequestsPerSecond to {self.requests_per_second} or more",
             )
         return self
 
@@ -66,15 +65,32 @@ class Oidc(Section):
     audience: str = setting(Change.DISRUPTIVE, "Audience that tokens must have", min_length=1, max_length=200)
 
 
-class ExternalModel(Section):
-    """A model of somebody else's, asked through the gateway; clients never see its credential."""
+Origin = Annotated[
+    str,
+    Field(max_length=260),
+    matching(
+        r"https?://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[1-9][0-9]{0,4})?",
+        "a web origin: scheme, lower-case host and, if it is not the default, the port; no path, no wildcard",
+        'write it like "https://app.example.com" or "http://localhost:3000"',
+    ),
+]
 
-    name: DnsLabel = setting(Change.DISRUPTIVE, "Clients ask it under /<name>/")
-    provider: Provider = setting(Change.DISRUPTIVE, "Who runs it", strict=False)
-    model: ModelName = setting(Change.DISRUPTIVE, "The provider's name of the model")
-    secret_name: DnsLabel = setting(
-        Change.SAFE, 'Secret in the platform\'s namespace; its entry "authorization" is the whole header, as JSON text'
+
+class Cors(Section):
+    """Which web pages may call the platform from a browser."""
+
+    allowed_origins: tuple[Origin, ...] = setting(
+        Change.SAFE, "Exact origins of the pages", min_length=1, max_length=50, strict=False
     )
+    max_age_seconds: int = setting(
+        Change.SAFE, "How long a browser keeps the answer to a preflight request", default=600, ge=0, le=86_400
+    )
+
+    @model_validator(mode="after")
+    def _once_each(self) -> Self:
+        if duplicate := first_duplicate(self.allowed_origins):
+            raise violation(f'allowedOrigins must be unique; "{duplicate}" is there twice', "remove one")
+        return self
 
 
 class Gateway(Section):
@@ -82,9 +98,6 @@ class Gateway(Section):
 
     engine: GatewayEngine = setting(Change.DISRUPTIVE, "envoy or kong", default=GatewayEngine.ENVOY, strict=False)
     oidc: Oidc | None = setting(Change.DISRUPTIVE, "With kong: tokens instead of API keys", default=None)
-    external_models: tuple[ExternalModel, ...] = setting(
-        Change.SAFE, "With kong: models of others", default=(), max_length=50, strict=False
-    )
     hosts: tuple[Hostname, ...] = setting(
         Change.DISRUPTIVE, "Host names that the certificate covers", min_length=1, max_length=20, strict=False
     )
@@ -95,6 +108,7 @@ class Gateway(Section):
     idle_timeout_seconds: int = setting(Change.SAFE, "Stream without data", default=60, ge=1, le=3600)
     max_body_size: BodySize = setting(Change.SAFE, "Largest request body", default="16Mi")
     rate_limit: RateLimit = setting(Change.SAFE, "Requests let through", default=RateLimit())
+    cors: Cors | None = setting(Change.SAFE, "Web pages that may call; none may without it", default=None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -105,8 +119,6 @@ class Gateway(Section):
             )
         if duplicate := first_duplicate(self.hosts):
             raise violation(f'hosts must be unique; "{duplicate}" is there twice', "remove one")
-        if duplicate := first_duplicate(tuple(m.name for m in self.external_models)):
-            raise violation(f'externalModels must be unique; "{duplicate}" is there twice', "rename one")
-        if self.engine is not GatewayEngine.KONG and (self.oidc or self.external_models):
-            raise violation("oidc and externalModels belong to engine: kong", "set engine: kong, or remove them")
+        if self.engine is not GatewayEngine.KONG and self.oidc:
+            raise violation("oidc belongs to engine: kong", "set engine: kong, or remove it")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TypedDict
 
 import pulumi
@@ -12,7 +13,7 @@ from components.config_base import quantity
 from components.config_gateway import GatewayEngine
 from components.mesh import envoy, kong_gateway
 from components.mesh.gateway import Gateway
-from components.mesh.routes import Backend, ExternalModel, GatewayIntent, Oidc, Route
+from components.mesh.routes import Backend, Cors, Document, GatewayIntent, Oidc, Rates, Route
 
 PROXY_PORT = envoy.LISTEN_PORT
 """Where both data planes listen in their pods."""
@@ -49,31 +50,69 @@ PREFIXES: dict[str, tuple[str, ...]] = {
 }
 """Paths of the services beside the router."""
 
+ROUTER_PREFIXES = ("/v1/", "/v1/models", "/v1/admin/routes")
+"""Paths of the router: all that no other service has, and those under which its names hold slashes."""
+SMALL_BODY, TEXT_BODY = 2**20, 4 * 2**20
+"""Bytes of a request that describes something, and of one that brings a text to look at."""
+LARGE_BODIES = ("/v1/", "/v1/files")
+"""Paths that take as much as the configuration's maxBodySize: questions to models, with images, and uploads."""
+TEXT_BODIES = ("/v1/moderations", "/v1/guard/")
+ENCODED_NAMES = ("/v1/models", "/v1/admin/routes", "/v1/prompts", "/api/public/v2/prompts")
+"""Below these, names may hold slashes, which clients send as %2F."""
+
+
+def _about(documents: tuple[Document, ...]) -> str:
+    return json.dumps(
+        {
+            "name": "CogniForge Platform",
+            "description": "An AI platform with the APIs of OpenAI and Anthropic. Send an API key with each request.",
+            "base_url": "/v1",
+            "documents": {document.backend.name: document.path for document in documents},
+        }
+    )
+
+
+def _body(prefix: str, largest: int) -> int:
+    """Bytes that a body under the prefix may have."""
+    if prefix in LARGE_BODIES:
+        return largest
+    return min(largest, TEXT_BODY if prefix in TEXT_BODIES else SMALL_BODY)
+
 
 def intent(config: PlatformConfig) -> GatewayIntent:
     """What the gateway should do."""
     settings, namespace = config.gateway, config.cluster.namespace
-    backend = Backend("router", f"router.{namespace}", router.PORT)
+    the_router = Backend("router", f"router.{namespace}", router.PORT)
+    others = {name: Backend(name, f"{name}.{namespace}", bundled.PORT) for name in config.services.bundled}
+    prefixes = {
+        **dict.fromkeys(ROUTER_PREFIXES, the_router),
+        **{prefix: backend for name, backend in others.items() for prefix in PREFIXES.get(name, ())},
+    }
+    largest = int(quantity(settings.max_body_size).to_integral_value(rounding="ROUND_FLOOR"))
     timeouts = settings.request_timeout_seconds, settings.idle_timeout_seconds
-    external = [ExternalModel(m.name, m.provider.value, m.model, m.secret_name) for m in settings.external_models]
-    oidc = settings.oidc
+    documents = tuple(
+        Document(f"/openapi/{backend.name}.json", backend, "/openapi.json")
+        for backend in dict.fromkeys(prefixes.values())
+    )
+    oidc, cors, rate = settings.oidc, settings.cors, settings.rate_limit
     return GatewayIntent(
         hosts=(*settings.hosts, *inside_hosts(config)),
         port=settings.port,
         routes=(
-            Route("/v1/", backend, *timeouts),
             *(
-                Route(prefix, Backend(name, f"{name}.{namespace}", bundled.PORT), *timeouts)
-                for name in config.services.bundled
-                for prefix in PREFIXES.get(name, ())
+                Route(prefix, backend, *timeouts, _body(prefix, largest), encoded_slash=prefix in ENCODED_NAMES)
+                for prefix, backend in prefixes.items()
             ),
-            *(Route(f"/{model.name}/", backend, *timeouts, model) for model in external),
         ),
-        max_body_bytes=int(quantity(settings.max_body_size).to_integral_value(rounding="ROUND_FLOOR")),
-        requests_per_second=settings.rate_limit.requests_per_second,
-        burst=settings.rate_limit.burst,
+        rates=Rates(
+            (rate.requests_per_second, rate.burst),
+            (rate.address_requests_per_second, 2 * rate.address_requests_per_second),
+        ),
         oidc=Oidc(oidc.issuer, oidc.audience) if oidc else None,
         services_ask=config.services.user is not None,
+        cors=Cors(cors.allowed_origins, cors.max_age_seconds) if cors else None,
+        about=_about(documents),
+        documents=documents,
     )
 
 

@@ -4,31 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from components.mesh.routes import Backend, GatewayIntent, Route
+from components.mesh import envoy_errors, envoy_routes
+from components.mesh.envoy_base import BUFFER_BYTES, Json, http_filter, typed
+from components.mesh.routes import Backend, GatewayIntent, Rates
 
 LISTEN_PORT = 8443
 ADMIN_PORT = 9901
 STATUS_PORT = 9902
 TLS_FOLDER = "/etc/gateway-tls"
-_TYPES = "type.googleapis.com/envoy"
-Json = dict[str, Any]
-
-
-def _typed(kind: str, **fields: Any) -> Json:
-    return {"@type": f"{_TYPES}.{kind}", **fields}
-
-
-def _filter(name: str, kind: str, **fields: Any) -> Json:
-    return {
-        "name": f"envoy.filters.http.{name}",
-        "typed_config": _typed(f"extensions.filters.http.{kind}", **fields),
-    }
+REQUEST_BYTES = 3 * BUFFER_BYTES + 16 * 1024
+"""Most that a request costs: both connections' buffers, the start of its body for another try, and its own state."""
+CONNECTION_BYTES = BUFFER_BYTES + 32 * 1024
+"""Most that an idle client connection costs, TLS included."""
+PROGRAM_BYTES = 64 * 2**20
+"""What Envoy takes before the first connection, its code included: 68 MB resident as measured, of version 1.40."""
+BODY_TIMEOUT_S = 120
+"""For a whole request to arrive: 16 MiB at 1.1 Mbit/s."""
+_BUCKETS = 20_000
+"""Rate limits' buckets that are kept, about 200 bytes each; then those that were not used for longest go."""
 
 
 def _api_key(keys: dict[str, str]) -> Json:
     """Callers show their key as a bearer token, as OpenAI's clients do, or as x-api-key."""
     credentials = [{"client": client, "key": key} for client, key in sorted(keys.items())]
-    return _filter(
+    return http_filter(
         "api_key_auth",
         "api_key_auth.v3.ApiKeyAuth",
         credentials=credentials,
@@ -38,43 +37,41 @@ def _api_key(keys: dict[str, str]) -> Json:
     )
 
 
-def _rate_limit(intent: GatewayIntent) -> Json:
-    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+def _bucket(rate: int, burst: int) -> Json:
     # Tokens come ten times a second, so that the rate is smooth.
-    per_fill = max(1, intent.requests_per_second // 10)
-    interval_s = per_fill / intent.requests_per_second
-    return _filter(
+    per_fill = max(1, rate // 10)
+    return {"max_tokens": burst, "tokens_per_fill": per_fill, "fill_interval": f"{per_fill / rate:.6f}s"}
+
+
+def _rate_limit(rates: Rates) -> Json:
+    """A bucket for each address and for each key. Nobody who has neither can use up what others may send."""
+    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    shows_key = [
+        {"actions": [{"request_headers": {"header_name": name, "descriptor_key": "key"}}]}
+        for name in ("authorization", "x-api-key")
+    ]
+    address = {"masked_remote_address": {"v4_prefix_mask_len": 32, "v6_prefix_mask_len": 64}}
+    return http_filter(
         "local_ratelimit",
         "local_ratelimit.v3.LocalRateLimit",
         stat_prefix="gateway",
-        token_bucket={
-            "max_tokens": intent.burst,
-            "tokens_per_fill": per_fill,
-            "fill_interval": f"{interval_s:.6f}s",
-        },
+        # Every request has an address, so that this bucket is never asked; Envoy wants one.
+        token_bucket=_bucket(*rates.per_address),
+        always_consume_default_token_bucket=False,
+        rate_limits=[{"actions": [address]}, *shows_key],
+        # A descriptor without a value stands for all values; each value gets a bucket of its own.
+        descriptors=[
+            {"entries": [{"key": "masked_remote_address"}], "token_bucket": _bucket(*rates.per_address)},
+            {"entries": [{"key": "key"}], "token_bucket": _bucket(*rates.per_key)},
+        ],
+        max_dynamic_descriptors=_BUCKETS,
         filter_enabled=always,
         filter_enforced=always,
         response_headers_to_add=[{"header": {"key": "retry-after", "value": "1"}}],
     )
 
 
-def _route(route: Route) -> Json:
-    return {
-        "match": {"prefix": route.prefix},
-        "route": {
-            "cluster": route.backend.name,
-            "timeout": f"{route.timeout_seconds}s",
-            "idle_timeout": f"{route.idle_timeout_seconds}s",
-            # Only what surely did not reach the service is sent again.
-            "retry_policy": {
-                "retry_on": "connect-failure,refused-stream,reset-before-request",
-                "num_retries": 3,
-            },
-        },
-    }
-
-
-def _cluster(backend: Backend) -> Json:
+def _cluster(backend: Backend, requests: int) -> Json:
     endpoint = {"address": {"socket_address": {"address": backend.host, "port_value": backend.port}}}
     return {
         "name": backend.name,
@@ -87,31 +84,17 @@ def _cluster(backend: Backend) -> Json:
         },
         # Long-lived connections would stay on one pod: a ClusterIP balances connections, not requests.
         "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": _typed(
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
                 "extensions.upstreams.http.v3.HttpProtocolOptions",
                 explicit_http_config={"http_protocol_options": {}},
                 common_http_protocol_options={"max_requests_per_connection": 1000, "idle_timeout": "30s"},
             )
         },
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
         "circuit_breakers": {
-            "thresholds": [{"max_connections": 4096, "max_pending_requests": 4096, "max_requests": 4096}]
+            "thresholds": [{"max_connections": requests, "max_pending_requests": requests, "max_requests": requests}]
         },
     }
-
-
-_ERRORS: Json = {
-    # Envoy's own answers in the error envelope that OpenAI's clients understand.
-    "body_format": {
-        "json_format": {
-            "error": {
-                "message": "%LOCAL_REPLY_BODY%",
-                "type": "gateway_error",
-                "param": None,
-                "code": "%RESPONSE_CODE_DETAILS%",
-            }
-        }
-    }
-}
 
 
 def _access_log() -> Json:
@@ -119,7 +102,8 @@ def _access_log() -> Json:
         "time": "%START_TIME%",
         "request_id": "%REQ(X-REQUEST-ID)%",
         "method": "%REQ(:METHOD)%",
-        "path": "%REQ(:PATH)%",
+        # Without the query, in which clients send keys and codes.
+        "path": "%PATH(NQ)%",
         "status": "%RESPONSE_CODE%",
         "flags": "%RESPONSE_FLAGS%",
         "duration_ms": "%DURATION%",
@@ -129,43 +113,46 @@ def _access_log() -> Json:
     log_format = {"json_format": fields}
     return {
         "name": "envoy.access_loggers.stdout",
-        "typed_config": _typed("extensions.access_loggers.stream.v3.StdoutAccessLog", log_format=log_format),
+        "typed_config": typed("extensions.access_loggers.stream.v3.StdoutAccessLog", log_format=log_format),
     }
 
 
 def _connection_manager(intent: GatewayIntent, keys: dict[str, str]) -> Json:
-    virtual_host = {
-        "name": "platform",
-        "domains": [domain for host in intent.hosts for domain in (host, f"{host}:*")],
-        "routes": [_route(route) for route in sorted(intent.routes, key=lambda r: -len(r.prefix))],
-        # Who calls is what is found out here or behind, never what the caller says.
-        **({"request_headers_to_remove": ["x-client-id"]} if intent.services_ask else {}),
-    }
     filters = [
-        _rate_limit(intent),
+        *([http_filter("cors", "cors.v3.Cors")] if intent.cors else []),
+        _rate_limit(intent.rates),
         *([] if intent.services_ask else [_api_key(keys)]),
-        _filter("buffer", "buffer.v3.Buffer", max_request_bytes=intent.max_body_bytes),
-        _filter("router", "router.v3.Router"),
+        http_filter("router", "router.v3.Router", suppress_envoy_headers=True),
     ]
     return {
         "name": "envoy.filters.network.http_connection_manager",
-        "typed_config": _typed(
+        "typed_config": typed(
             "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             stat_prefix="gateway",
             codec_type="AUTO",
             generate_request_id=True,
             preserve_external_request_id=True,
+            always_set_request_id_in_response=True,
             use_remote_address=True,
             normalize_path=True,
             merge_slashes=True,
-            path_with_escaped_slashes_action="REJECT_REQUEST",
+            # The routes decide: some take names with an encoded slash, the others refuse.
+            path_with_escaped_slashes_action="KEEP_UNCHANGED",
             stream_idle_timeout=f"{max(r.idle_timeout_seconds for r in intent.routes)}s",
             request_headers_timeout="10s",
+            # A connection without a request.
+            common_http_protocol_options={"idle_timeout": "60s", "max_requests_per_connection": 10_000},
+            request_timeout=f"{BODY_TIMEOUT_S}s",
+            http2_protocol_options={
+                "max_concurrent_streams": 100,
+                "initial_stream_window_size": 64 * 1024,
+                "initial_connection_window_size": 1024 * 1024,
+            },
             server_header_transformation="PASS_THROUGH",
             access_log=[_access_log()],
-            local_reply_config=_ERRORS,
+            local_reply_config=envoy_errors.local_replies(),
             http_filters=filters,
-            route_config={"name": "platform", "virtual_hosts": [virtual_host]},
+            route_config={"name": "platform", "virtual_hosts": [envoy_routes.virtual_host(intent)]},
         ),
     }
 
@@ -175,7 +162,7 @@ def _listener(intent: GatewayIntent, keys: dict[str, str]) -> Json:
         "certificate_chain": {"filename": f"{TLS_FOLDER}/tls.crt"},
         "private_key": {"filename": f"{TLS_FOLDER}/tls.key"},
     }
-    tls = _typed(
+    tls = typed(
         "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
         common_tls_context={
             "alpn_protocols": ["h2", "http/1.1"],
@@ -186,9 +173,10 @@ def _listener(intent: GatewayIntent, keys: dict[str, str]) -> Json:
     return {
         "name": "https",
         "address": {"socket_address": {"address": "0.0.0.0", "port_value": LISTEN_PORT}},
-        "per_connection_buffer_limit_bytes": 1024 * 1024,
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
         "filter_chains": [
             {
+                "transport_socket_connect_timeout": "10s",
                 "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
                 "filters": [_connection_manager(intent, keys)],
             }
@@ -200,10 +188,10 @@ def _status_listener() -> Json:
     """Readiness and metrics for the cluster. The admin port itself, which shows keys, stays on loopback."""
     paths = ("/ready", "/stats/prometheus")
     routes = [{"match": {"path": path}, "route": {"cluster": "admin"}} for path in paths]
-    manager = _typed(
+    manager = typed(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="status",
-        http_filters=[_filter("router", "router.v3.Router")],
+        http_filters=[http_filter("router", "router.v3.Router")],
         route_config={
             "name": "status",
             "virtual_hosts": [{"name": "status", "domains": ["*"], "routes": routes}],
@@ -212,31 +200,63 @@ def _status_listener() -> Json:
     connection_manager = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
     return {
         "name": "status",
+        # Kubernetes must not take a gateway for dead because it has as many callers as it takes.
+        "ignore_global_conn_limit": True,
+        "bypass_overload_manager": True,
         "address": {"socket_address": {"address": "0.0.0.0", "port_value": STATUS_PORT}},
         "filter_chains": [{"filters": [connection_manager]}],
     }
 
 
-def render(intent: GatewayIntent, keys: dict[str, str]) -> Json:
-    """The bootstrap; `keys` maps a client's name to its API key, so the result is a secret."""
+def _action(name: str, **trigger: Any) -> Json:
+    return {
+        "name": f"envoy.overload_actions.{name}",
+        "triggers": [{"name": "envoy.resource_monitors.fixed_heap", **trigger}],
+    }
+
+
+def _overload(heap_bytes: int, connections: int) -> Json:
+    """What is given up, one after the other, as the heap fills: idle memory, idle connections, new work."""
+    heap = typed("extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=heap_bytes)
+    limit = typed(
+        "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+        max_active_downstream_connections=connections,
+    )
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [
+            {"name": "envoy.resource_monitors.fixed_heap", "typed_config": heap},
+            {"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": limit},
+        ],
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": 16},
+        "actions": [
+            _action("shrink_heap", threshold={"value": 0.8}),
+            _action("disable_http_keepalive", threshold={"value": 0.85}),
+            _action("reset_high_memory_stream", scaled={"scaling_threshold": 0.88, "saturation_threshold": 0.95}),
+            _action("stop_accepting_requests", threshold={"value": 0.92}),
+            _action("stop_accepting_connections", threshold={"value": 0.96}),
+        ],
+    }
+
+
+def render(intent: GatewayIntent, keys: dict[str, str], memory_bytes: int) -> Json:
+    """The bootstrap; `keys` maps a client's name to its API key, so the result is a secret.
+
+    `memory_bytes` is what the pod may use. As many requests and connections are taken at a time as it can hold.
+    """
+    heap = max(memory_bytes - PROGRAM_BYTES, memory_bytes // 4)
+    requests, connections = heap // 2 // REQUEST_BYTES, heap // 2 // CONNECTION_BYTES
     backends = {route.backend.name: route.backend for route in intent.routes}
     admin = Backend("admin", "127.0.0.1", ADMIN_PORT)
     return {
         "node": {"id": "gateway", "cluster": "cogniforge"},
-        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": ADMIN_PORT}}},
+        "admin": {
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": ADMIN_PORT}},
+            "ignore_global_conn_limit": True,
+        },
         "static_resources": {
             "listeners": [_listener(intent, keys), _status_listener()],
-            "clusters": [*(_cluster(b) for _, b in sorted(backends.items())), _cluster(admin)],
+            "clusters": [_cluster(b, requests) for b in (*(b for _, b in sorted(backends.items())), admin)],
         },
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": _typed(
-                        "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                        max_active_downstream_connections=10_000,
-                    ),
-                }
-            ]
-        },
+        "overload_manager": _overload(heap, connections),
     }

@@ -11,6 +11,7 @@ import pulumi_kubernetes as k8s
 
 from components.ai.service import PROGRESS_DEADLINE_S, restricted, spread
 from components.base import PlatformComponent, labels, selector
+from components.config_base import quantity
 from components.mesh import envoy
 from components.mesh.routes import GatewayIntent
 
@@ -50,7 +51,7 @@ class Gateway(PlatformComponent):
         super().__init__("mesh", name, {**args, "keys": pulumi.Output.secret(args["keys"])}, opts)
         self._args = args
         bootstrap = pulumi.Output.all(**args["keys"]).apply(
-            lambda keys: json.dumps(envoy.render(intent, keys), separators=(",", ":"))
+            lambda keys: json.dumps(envoy.render(intent, keys, int(quantity(args["memory"]))), separators=(",", ":"))
         )
         # Auto-named, like all mounted files: a new content is a new object and rolls the pods.
         config = k8s.core.v1.Secret(

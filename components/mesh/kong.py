@@ -1,18 +1,25 @@
-"""Renders a gateway intent as Kong's plugins and declarative configuration. Pure: no Pulumi, no cluster."""
+"""Renders a gateway intent as Kong's plugins, routes and declarative configuration. Pure: no Pulumi, no cluster."""
 
 from __future__ import annotations
 
 import ipaddress
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
-from components.mesh.routes import ExternalModel, GatewayIntent, Route
+from components.mesh import errors
+from components.mesh.errors import ENCODED_PATH, GatewayError
+from components.mesh.routes import ENCODED_SLASH, HIDDEN_HEADERS, REFUSED_PATHS, Backend, Cors, GatewayIntent, Route
 
 Json = dict[str, Any]
 FORMAT = "3.0"
 """Version of Kong's declarative format."""
 CLIENT_HEADER = "x-client-id"
+CONTENT_TYPE = "application/json"
 _MILLISECONDS = 1000
+_READS = ("GET", "HEAD")
 
 
 @dataclass(frozen=True)
@@ -21,34 +28,70 @@ class Plugin:
 
     plugin: str
     config: Json
+    variant: str = ""
+    """Tells configurations of the same plugin apart."""
 
     @property
     def name(self) -> str:
         """Its name in Kubernetes."""
-        return f"gateway-{self.plugin}"
+        return "-".join(filter(None, ("gateway", self.plugin, self.variant)))
+
+
+class Match(Enum):
+    """How a route's path is compared, in the terms of Gateway API."""
+
+    PREFIX = "PathPrefix"
+    EXACT = "Exact"
+    REGEX = "RegularExpression"
+
+
+@dataclass(frozen=True)
+class KongRoute:
+    """A route of Kong's. Regular expressions come before prefixes, those with a higher priority first."""
+
+    name: str
+    match: Match
+    path: str
+    backend: Backend
+    idle_timeout_seconds: int
+    plugins: tuple[Plugin, ...]
+    priority: int = 0
+    methods: tuple[str, ...] = ()
+    """Empty: all."""
+    path_there: str = ""
+    """Asked of the backend instead of the path."""
+    refuses: bool = False
+    """Whether Kong itself answers, and nothing reaches the backend."""
+
+    @property
+    def in_kongs_terms(self) -> str:
+        """The path as Kong's own configuration writes it."""
+        if self.match is Match.PREFIX:
+            return self.path
+        return f"~{self.path}" if self.match is Match.REGEX else f"~{self.path}$"
 
 
 def plugins(intent: GatewayIntent) -> tuple[Plugin, ...]:
-    """What every route gets, in no order: Kong runs plugins by their own priorities."""
+    """The plugins that every route gets, in no order: Kong runs them by its own priorities."""
     return (
         *([] if intent.services_ask else [_authentication(intent)]),
         Plugin("correlation-id", {"header_name": "x-request-id", "generator": "uuid", "echo_downstream": True}),
-        # Kong counts in fixed windows: the minute holds the sustained rate, the second holds the burst.
+        # Kong counts in fixed windows: the minute holds the sustained rate, the second holds the burst. Requests
+        # without the header are counted by address; nginx counts all by address besides.
         Plugin(
             "rate-limiting",
             {
-                "second": intent.burst,
-                "minute": intent.requests_per_second * 60,
-                "limit_by": "service",
+                "second": intent.rates.per_key[1],
+                "minute": intent.rates.per_key[0] * 60,
+                "limit_by": "header",
+                "header_name": "authorization",
                 "policy": "local",
                 "fault_tolerant": True,
+                "error_code": 429,
+                "error_message": errors.by_status(429).message,
             },
         ),
-        Plugin(
-            "request-size-limiting",
-            {"allowed_payload_size": intent.max_body_bytes, "size_unit": "bytes", "require_content_length": False},
-        ),
-        # Who calls is what Kong found, never what the caller says.
+        # Only Kong or a service behind it says who calls.
         Plugin(
             "request-transformer",
             {
@@ -60,6 +103,8 @@ def plugins(intent: GatewayIntent) -> tuple[Plugin, ...]:
                 ),
             },
         ),
+        Plugin("response-transformer", {"remove": {"headers": list(HIDDEN_HEADERS)}}),
+        *([_cors(intent.cors)] if intent.cors else []),
     )
 
 
@@ -80,19 +125,35 @@ def _authentication(intent: GatewayIntent) -> Plugin:
     )
 
 
+def _cors(cors: Cors) -> Plugin:
+    settings: Json = {
+        "origins": list(cors.origins),
+        "methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],
+        # Without `headers`, Kong allows those that the browser asks for.
+        "exposed_headers": ["*"],
+        "max_age": cors.max_age_seconds,
+        "credentials": False,
+        "preflight_continue": False,
+    }
+    return Plugin("cors", settings)
+
+
+def _size(route: Route) -> Plugin:
+    settings = {"allowed_payload_size": route.max_body_bytes, "size_unit": "bytes", "require_content_length": False}
+    return Plugin("request-size-limiting", settings, str(route.max_body_bytes))
+
+
+def _answer(status: int, body: str, variant: str) -> Plugin:
+    return Plugin("request-termination", {"status_code": status, "content_type": CONTENT_TYPE, "body": body}, variant)
+
+
+def _refusal(error: GatewayError) -> Plugin:
+    return _answer(error.status, json.dumps(errors.openai_body(error)), error.code.replace("_", "-"))
+
+
 def credentials(key: str) -> tuple[str, str]:
     """What a client may send for its key: as a bearer token, as OpenAI's clients do, or as it is."""
     return f"Bearer {key}", key
-
-
-def ai_proxy(external: ExternalModel) -> Json:
-    """Configuration of ai-proxy, without the credential."""
-    return {
-        "route_type": "llm/v1/chat",
-        "auth": {"header_name": "Authorization"},
-        "model": {"provider": external.provider, "name": external.model},
-        "logging": {"log_statistics": True, "log_payloads": False},
-    }
 
 
 def host_names(intent: GatewayIntent) -> list[str]:
@@ -108,29 +169,61 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def route_name(index: int, route: Route) -> str:
-    """A route's name: of its backend, or of the model that is asked instead."""
-    return route.external.name if route.external else f"{route.backend.name}-{index}"
+def routes(intent: GatewayIntent) -> tuple[KongRoute, ...]:
+    """All routes, those that refuse paths included."""
+    common = plugins(intent)
+    anywhere = intent.routes[0].backend  # Gateway API wants a backend also where Kong answers
+    idle = max(route.idle_timeout_seconds for route in intent.routes)
+
+    def answering(name: str, match: Match, path: str, plugin: Plugin, **more: Any) -> KongRoute:
+        return KongRoute(name, match, path, anywhere, idle, (*_open(common), plugin), refuses=True, **more)
+
+    def found() -> Iterator[KongRoute]:
+        for number, path in enumerate(REFUSED_PATHS):
+            yield answering(f"refused-{number}", Match.REGEX, f"/{path}$", _refusal(ENCODED_PATH), priority=300)
+        yield answering("refused-encoded", Match.REGEX, f"/{ENCODED_SLASH}", _refusal(ENCODED_PATH), priority=100)
+        yield answering("nothing", Match.PREFIX, "/", _refusal(errors.by_status(404)))
+        if intent.about:
+            about = _answer(200, intent.about, "about")
+            yield answering("about", Match.EXACT, "/", about, methods=_READS)
+        for document in intent.documents:
+            name = f"document-{document.backend.name}"
+            there = document.backend, idle, common
+            yield KongRoute(name, Match.EXACT, document.path, *there, methods=_READS, path_there=document.path_there)
+        for number, route in enumerate(intent.routes):
+            name, more = f"{route.backend.name}-{number}", (*common, _size(route))
+            yield KongRoute(name, Match.PREFIX, route.prefix, route.backend, route.idle_timeout_seconds, more)
+            if route.encoded_slash:
+                there = route.backend, route.idle_timeout_seconds, more, 200
+                yield KongRoute(f"{name}-encoded", Match.REGEX, route.encoded, *there)
+
+    return tuple(found())
+
+
+AUTHENTICATION = ("key-auth", "openid-connect")
+
+
+def _open(common: tuple[Plugin, ...]) -> tuple[Plugin, ...]:
+    """Without authentication: for what Kong itself says to everybody."""
+    return tuple(plugin for plugin in common if plugin.plugin not in AUTHENTICATION)
 
 
 def declarative(intent: GatewayIntent, keys: dict[str, str]) -> Json:
     """The whole configuration in Kong's declarative format, as `deck gateway sync` takes it."""
-    common = [{"name": p.plugin, "config": p.config} for p in plugins(intent)]
-    services = [_service(index, route, intent, common) for index, route in enumerate(intent.routes)]
     consumers = [
         {"username": client, "keyauth_credentials": [{"key": value} for value in credentials(key)]}
         for client, key in sorted(keys.items())
     ]
     everywhere = [{"name": "prometheus", "config": {"status_code_metrics": True, "latency_metrics": True}}]
+    services = [_service(route, intent) for route in routes(intent)]
     found: Json = {"_format_version": FORMAT, "services": services, "plugins": everywhere}
     return found if intent.oidc or intent.services_ask else {**found, "consumers": consumers}
 
 
-def _service(index: int, route: Route, intent: GatewayIntent, common: list[Json]) -> Json:
-    name = route_name(index, route)
-    extra = [{"name": "ai-proxy", "config": ai_proxy(route.external)}] if route.external else []
+def _service(route: KongRoute, intent: GatewayIntent) -> Json:
+    regex = {"regex_priority": route.priority} if route.match is not Match.PREFIX else {}
     return {
-        "name": name,
+        "name": route.name,
         "host": route.backend.host,
         "port": route.backend.port,
         "protocol": "http",
@@ -139,15 +232,21 @@ def _service(index: int, route: Route, intent: GatewayIntent, common: list[Json]
         "read_timeout": route.idle_timeout_seconds * _MILLISECONDS,
         "write_timeout": route.idle_timeout_seconds * _MILLISECONDS,
         "retries": 3,
+        **({"path": route.path_there} if route.path_there else {}),
         "routes": [
             {
-                "name": name,
+                "name": route.name,
                 "hosts": host_names(intent),
-                "paths": [route.prefix],
+                "paths": [route.in_kongs_terms],
                 "protocols": ["https"],
-                "strip_path": False,
+                "strip_path": bool(route.path_there),
                 "preserve_host": True,
+                # Bodies go on as they come: the service judges the key before the body is there.
+                "request_buffering": False,
+                "response_buffering": False,
+                **({"methods": list(route.methods)} if route.methods else {}),
+                **regex,
             }
         ],
-        "plugins": [*common, *extra],
+        "plugins": [{"name": plugin.plugin, "config": plugin.config} for plugin in route.plugins],
     }

@@ -12,13 +12,22 @@ from components import catalogue
 from components.base import PlatformComponent, labels, selector
 from components.delivery.chart import TIMEOUT_S
 from components.mesh import kong
-from components.mesh.routes import GatewayIntent, Route
+from components.mesh.kong import KongRoute, Plugin
+from components.mesh.routes import GatewayIntent
 
 CONTROLLER = "konghq.com/kic-gateway-controller"
 CLASS = "kong"
 _GATEWAY_API = "gateway.networking.k8s.io/v1"
 _KONG = "configuration.konghq.com/v1"
 _PROXY_PORT = 8443
+KEYS_ASKED_BY = "cogniforge.dev/keys-asked-by"
+"""Annotation of a route: who looks at the caller's key."""
+_ERROR_FOLDER = "/etc/gateway-errors"
+_CONNECTIONS_PER_ADDRESS = 1000
+# Kong fills in its message and the request's id.
+_ERROR_TEMPLATE = (
+    '{"error": {"message": "%s", "type": "gateway_error", "param": null, "code": "gateway_error", "request_id": "%s"}}'
+)
 
 
 class KongGatewayArgs(TypedDict):
@@ -47,16 +56,19 @@ class KongGateway(PlatformComponent):
     ) -> None:
         super().__init__("mesh", name, {**args, "keys": pulumi.Output.secret(args["keys"])}, opts)
         self._args, self._intent = args, intent
+        self._errors()
         self._release = self._operator()
-        shared = [self._plugin(plugin.name, plugin.plugin, plugin.config) for plugin in kong.plugins(intent)]
+        routes = kong.routes(intent)
+        used = {plugin.name: plugin for route in routes for plugin in route.plugins}
+        shared = [self._plugin(plugin) for plugin in used.values()]
         metrics = {"plugin": "prometheus", "config": {"status_code_metrics": True, "latency_metrics": True}}
         self._make("prometheus", _KONG, "KongClusterPlugin", f"{name}-prometheus", metrics)
         if intent.oidc is None and not intent.services_ask:
             for client, key in args["keys"].items():
                 self._consumer(client, key)
         gateway = self._gateway()
-        for index, route in enumerate(intent.routes):
-            self._route(index, route, [gateway, *shared])
+        for route in routes:
+            self._route(route, [gateway, *shared])
         self._network_policy()
         if args["replicas"] > 1:
             self._budget()
@@ -69,6 +81,18 @@ class KongGateway(PlatformComponent):
                 "probe": "the Deployment is available, and the Gateway and its routes are Programmed and Accepted",
             },
             address=self.address,
+        )
+
+    def _errors(self) -> None:
+        k8s.core.v1.ConfigMap(
+            f"{self.name}-errors",
+            metadata={
+                "name": "gateway-errors",
+                "namespace": self._args["namespace"],
+                "labels": labels("gateway", "mesh"),
+            },
+            data={"error.json": _ERROR_TEMPLATE},
+            opts=self.child(),
         )
 
     def _operator(self) -> k8s.helm.v3.Release:
@@ -114,8 +138,9 @@ class KongGateway(PlatformComponent):
             self.child(depends_on=[self._release, *after]),
         )
 
-    def _plugin(self, name: str, plugin: str, config: dict[str, Any], **more: Any) -> pulumi.Resource:
-        return self._make(plugin, _KONG, "KongPlugin", name, {"plugin": plugin, "config": config, **more})
+    def _plugin(self, plugin: Plugin) -> pulumi.Resource:
+        slug = "-".join(filter(None, (plugin.plugin, plugin.variant)))
+        return self._make(slug, _KONG, "KongPlugin", plugin.name, {"plugin": plugin.plugin, "config": plugin.config})
 
     def _consumer(self, client: str, key: pulumi.Input[str]) -> None:
         names: list[str] = []
@@ -154,28 +179,26 @@ class KongGateway(PlatformComponent):
         spec: dict[str, Any] = {"gatewayClassName": CLASS, "listeners": listeners}
         return self._make("gateway", _GATEWAY_API, "Gateway", "gateway", {"spec": spec}, [made])
 
-    def _route(self, index: int, route: Route, depends_on: list[pulumi.Resource]) -> None:
-        name = kong.route_name(index, route)
-        used = [plugin.name for plugin in kong.plugins(self._intent)]
-        if route.external is not None:
-            secret = {"name": route.external.secret_name, "key": "authorization"}
-            patch = {"path": "/auth/header_value", "valueFrom": {"secretKeyRef": secret}}
-            config = kong.ai_proxy(route.external)
-            used.append(f"gateway-{name}")
-            self._plugin(f"gateway-{name}", "ai-proxy", config, configPatches=[patch])
+    def _route(self, route: KongRoute, depends_on: list[pulumi.Resource]) -> None:
+        annotations = {
+            "konghq.com/plugins": ",".join(plugin.name for plugin in route.plugins),
+            "konghq.com/strip-path": "false",
+            "konghq.com/protocols": "https",
+            "konghq.com/request-buffering": "false",
+            "konghq.com/response-buffering": "false",
+            KEYS_ASKED_BY: keys_asked_by(self._intent, route),
+        }
+        if route.match is not kong.Match.PREFIX:
+            annotations["konghq.com/regex-priority"] = str(route.priority)
         k8s.apiextensions.CustomResource(
-            f"{self.name}-route-{name}",
+            f"{self.name}-route-{route.name}",
             api_version=_GATEWAY_API,
             kind="HTTPRoute",
             metadata={
-                "name": name,
+                "name": route.name,
                 "namespace": self._args["namespace"],
                 "labels": labels("gateway", "mesh"),
-                "annotations": {
-                    "konghq.com/plugins": ",".join(used),
-                    "konghq.com/strip-path": "false",
-                    "konghq.com/protocols": "https",
-                },
+                "annotations": annotations,
             },
             spec=route_spec(self._intent, route),
             opts=self.child(depends_on=depends_on),
@@ -211,19 +234,62 @@ class KongGateway(PlatformComponent):
         )
 
 
-def route_spec(intent: GatewayIntent, route: Route) -> dict[str, Any]:
+def keys_asked_by(intent: GatewayIntent, route: KongRoute) -> str:
+    """Who looks at the caller's key: "gateway", "service", or "nobody" where Kong itself answers."""
+    if route.refuses:
+        return "nobody"
+    return "service" if intent.services_ask else "gateway"
+
+
+def route_spec(intent: GatewayIntent, route: KongRoute) -> dict[str, Any]:
     """An HTTPRoute: to the backend's Service in the gateway's namespace."""
-    prefix = route.prefix.rstrip("/") or "/"
+    path = {"type": route.match.value, "value": route.path}
+    if route.match is kong.Match.PREFIX:
+        path["value"] = route.path.rstrip("/") or "/"
+    rewrite = {"type": "ReplaceFullPath", "replaceFullPath": route.path_there}
+    filters = [{"type": "URLRewrite", "urlRewrite": {"path": rewrite}}]
     return {
         "parentRefs": [{"name": "gateway"}],
         "hostnames": kong.host_names(intent),
         "rules": [
             {
-                "matches": [{"path": {"type": "PathPrefix", "value": prefix}}],
+                "matches": [{"path": path, "method": method} for method in route.methods] or [{"path": path}],
+                **({"filters": filters} if route.path_there else {}),
                 "backendRefs": [{"name": route.backend.host.split(".")[0], "port": route.backend.port}],
                 "timeouts": {"backendRequest": f"{route.idle_timeout_seconds}s"},
             }
         ],
+    }
+
+
+def environment(intent: GatewayIntent) -> dict[str, str]:
+    """Kong's settings, and through it nginx's: what is logged, what is told, what one address may use."""
+    rate, burst = intent.rates.per_address
+    return {
+        "nginx_http_client_max_body_size": str(max(route.max_body_bytes for route in intent.routes)),
+        "nginx_http_client_body_buffer_size": "32k",
+        "nginx_http_client_header_timeout": "10s",
+        "nginx_http_client_body_timeout": "30s",
+        "nginx_http_limit_req_zone": f"$binary_remote_addr zone=requests:10m rate={rate}r/s",
+        "nginx_proxy_limit_req": f"zone=requests burst={burst} nodelay",
+        "nginx_proxy_limit_req_status": "429",
+        "nginx_http_limit_conn_zone": "$binary_remote_addr zone=connections:10m",
+        "nginx_proxy_limit_conn": f"connections {_CONNECTIONS_PER_ADDRESS}",
+        "nginx_proxy_limit_conn_status": "429",
+        # $uri is the path without its query, in which clients send keys and codes.
+        "nginx_http_log_format": (
+            'noquery escape=json \'{"time":"$time_iso8601","request_id":"$http_x_request_id",'
+            '"method":"$request_method","path":"$uri","status":$status,"duration_s":$request_time}\''
+        ),
+        "proxy_access_log": "/dev/stdout noquery",
+        # nginx adds the whole request line, with the query, to messages of a lower level.
+        "log_level": "crit",
+        "headers": "off",
+        "error_template_json": f"{_ERROR_FOLDER}/error.json",
+        "nginx_worker_processes": "2",
+        "untrusted_lua": "off",
+        "anonymous_reports": "off",
+        "tracing_instrumentations": "off",
     }
 
 
@@ -258,18 +324,17 @@ def values(intent: GatewayIntent, args: KongGatewayArgs) -> dict[str, Any]:
             # Its name comes from the chart; with this, the platform's selectors find the pods.
             "nameOverride": "gateway",
             "podLabels": {"app.kubernetes.io/part-of": ours["app.kubernetes.io/part-of"]},
-            "deployment": {"serviceAccount": {"name": "gateway"}},
+            "deployment": {
+                "serviceAccount": {"name": "gateway"},
+                "userDefinedVolumes": [{"name": "errors", "configMap": {"name": "gateway-errors"}}],
+                "userDefinedVolumeMounts": [{"name": "errors", "mountPath": _ERROR_FOLDER, "readOnly": True}],
+            },
             "proxy": {
                 "type": "LoadBalancer",
                 "http": {"enabled": False},
                 "tls": {"servicePort": intent.port, "containerPort": _PROXY_PORT},
             },
-            "env": {
-                "nginx_http_client_max_body_size": str(intent.max_body_bytes),
-                "nginx_worker_processes": "2",
-                "untrusted_lua": "off",
-                "anonymous_reports": "off",
-            },
+            "env": environment(intent),
             "resources": {
                 "requests": {"cpu": args["cpu"], "memory": args["memory"]},
                 "limits": {"memory": args["memory"]},

@@ -3,7 +3,7 @@
 import pulumi
 
 from components.mesh.gateway import Gateway
-from components.mesh.routes import Backend, GatewayIntent, Route
+from components.mesh.routes import Backend, GatewayIntent, Rates, Route
 from components.security.api_key import ApiKey
 from components.security.certificate import Certificate
 
@@ -18,10 +18,16 @@ gateway = Gateway(
     GatewayIntent(
         hosts=(host,),
         port=9443,
-        routes=(Route("/", Backend("echo", f"echo.{namespace}", 8080), timeout_seconds=30, idle_timeout_seconds=10),),
-        max_body_bytes=1024 * 1024,
-        requests_per_second=50,
-        burst=100,
+        routes=(
+            Route(
+                "/",
+                Backend("echo", f"echo.{namespace}", 8080),
+                timeout_seconds=30,
+                idle_timeout_seconds=10,
+                max_body_bytes=2**20,
+            ),
+        ),
+        rates=Rates(per_key=(50, 100), per_address=(200, 400)),
     ),
     {
         "namespace": namespace,

@@ -106,7 +106,6 @@ def _adopted(environment: str, port: int) -> Callable[[dict[str, Any]], None]:
         config["cluster"] = {"kind": "existing", "context": current_context(), "namespace": f"platform-{environment}"}
         # Kong comes as a chart, which a simulated cluster only records.
         config["gateway"] |= {"engine": "envoy", "port": port, "replicas": 2}
-        config["gateway"].pop("externalModels", None)
         config["mesh"] = {"mode": "off"}
         without_data(config)
         _small(config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from kubernetes import client
 
 from components.mesh import kong
 from components.mesh.kong_gateway import KongGateway, KongGatewayArgs
-from components.mesh.routes import Backend, ExternalModel, GatewayIntent, Route
+from components.mesh.routes import Backend, Document, GatewayIntent, Rates, Route
 from local.node.settings import NodePaths
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
@@ -24,15 +23,14 @@ from tests.engine.kong_admin import Admin, admin
 
 pytestmark = pytest.mark.engine
 NAMESPACE = "kong-translation"
-MODEL = ExternalModel("claude", "anthropic", "claude-sonnet", "anthropic-key")
-ROUTE = Route("/v1/", Backend("router", f"router.{NAMESPACE}", 8080), 300, 60)
+ROUTER = Backend("router", f"router.{NAMESPACE}", 8080)
 INTENT = GatewayIntent(
     hosts=("api.example.com", "*.models.example.com"),
     port=443,
-    routes=(ROUTE, dataclasses.replace(ROUTE, prefix="/claude/", external=MODEL)),
-    max_body_bytes=1024,
-    requests_per_second=10,
-    burst=20,
+    routes=(Route("/v1/", ROUTER, 300, 60, 1024), Route("/v1/models", ROUTER, 300, 60, 512, encoded_slash=True)),
+    rates=Rates((10, 20), (50, 100)),
+    about='{"name": "x"}',
+    documents=(Document("/openapi/router.json", ROUTER, "/openapi.json"),),
 )
 
 
@@ -45,7 +43,7 @@ def definitions(api: client.ApiClient) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def space(core: client.CoreV1Api) -> Iterator[None]:
-    """What stands there before the gateway: its namespace, the router's Service, the provider's credential."""
+    """What stands there before the gateway: its namespace, the router's Service."""
     core.create_namespace({"metadata": {"name": NAMESPACE}})
     ports = [{"port": 8080}]
     core.create_namespaced_service(NAMESPACE, {"metadata": {"name": "router"}, "spec": {"ports": ports}})
@@ -58,8 +56,6 @@ def space(core: client.CoreV1Api) -> Iterator[None]:
         "ports": [{"port": 8080, "protocol": "TCP", "name": ""}],
     }
     client.DiscoveryV1Api(core.api_client).create_namespaced_endpoint_slice(NAMESPACE, slices)
-    secret = {"metadata": {"name": "anthropic-key"}, "stringData": {"authorization": '"Bearer their-key"'}}
-    core.create_namespaced_secret(NAMESPACE, secret)
     yield
     core.delete_namespace(NAMESPACE)
 
@@ -88,7 +84,7 @@ def translated(definitions: None, space: None, tmp_path_factory: pytest.TempPath
     engine.up(program)
     with admin() as server, _controller(server, folder / "controller.log"):
         deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and len((server.config or {}).get("services", [])) < len(INTENT.routes):
+        while time.monotonic() < deadline and len((server.config or {}).get("services", [])) < len(kong.routes(INTENT)):
             time.sleep(0.5)
         assert server.config, (folder / "controller.log").read_text()[-4000:]
         # The first configuration may be from before the last object was seen.
@@ -118,23 +114,53 @@ class _controller:
         self._process.wait(30)
 
 
-def _plugins(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Plugins of the router's route by name, wherever Kong keeps them."""
-    found = [p for s in config["services"] for r in s["routes"] for p in r.get("plugins", [])]
+def _routes(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Routes by the name of their HTTPRoute, with all paths."""
+    found: dict[str, dict[str, Any]] = {}
+    for service in config["services"]:
+        for route in service["routes"]:
+            name = route["name"].split(".")[2]
+            found.setdefault(name, {**route, "paths": []})["paths"] += route["paths"]
+    return found
+
+
+def _plugins(config: dict[str, Any], name: str = "router-0") -> dict[str, dict[str, Any]]:
+    """Plugins of a route by name, wherever Kong keeps them."""
+    found = [
+        p
+        for s in config["services"]
+        for r in s["routes"]
+        if r["name"].split(".")[2] == name
+        for p in (*r.get("plugins", []), *s.get("plugins", []))
+    ]
     return {p["name"]: p["config"] for p in [*found, *config.get("plugins", [])]}
 
 
 def test_the_translation_has_the_intents_routes(translated: dict[str, Any]) -> None:
-    wanted = {
-        (p, h)
-        for s in kong.declarative(INTENT, {})["services"]
-        for r in s["routes"]
-        for p in r["paths"]
-        for h in r["hosts"]
-    }
-    routes = [r for s in translated["services"] for r in s["routes"]]
-    found = {(p.lstrip("~").rstrip("$"), h) for r in routes for p in r["paths"] for h in r["hosts"]}
-    assert {(p if p.endswith("/") else f"{p}/", h) for p, h in found} == wanted
+    found = _routes(translated)
+    for wanted in kong.routes(INTENT):
+        route = found[wanted.name]
+        paths = {p.lstrip("~").rstrip("$") for p in route["paths"]}
+        assert wanted.path.rstrip("/$") in {p.rstrip("/") for p in paths}, wanted.name
+        assert set(route["hosts"]) == set(kong.host_names(INTENT))
+
+
+def test_refused_paths_come_before_all_others(translated: dict[str, Any]) -> None:
+    found = _routes(translated)
+    order = [found[name]["regex_priority"] for name in ("refused-0", "router-1-encoded", "refused-encoded")]
+    assert order == sorted(order, reverse=True)
+    assert found["refused-encoded"]["regex_priority"] > max(
+        route.get("regex_priority") or 0 for name, route in found.items() if name in ("about", "router-0", "router-1")
+    )
+
+
+def test_bodies_are_not_kept_before_the_service_has_seen_the_head(translated: dict[str, Any]) -> None:
+    assert not any(route["request_buffering"] for route in _routes(translated).values())
+
+
+def test_every_route_asks_for_a_key_or_is_answered_by_kong_itself(translated: dict[str, Any]) -> None:
+    for name in _routes(translated):
+        assert _plugins(translated, name).keys() & {"key-auth", "request-termination"}, name
 
 
 def test_requests_go_to_the_routers_pods(translated: dict[str, Any]) -> None:
@@ -150,12 +176,6 @@ def test_a_stalled_stream_is_cut_off_after_the_intents_time(translated: dict[str
 def test_a_plugin_is_configured_as_the_intent_says(translated: dict[str, Any], plugin: str) -> None:
     wanted = next(p.config for p in kong.plugins(INTENT) if p.plugin == plugin)
     assert wanted.items() <= _plugins(translated)[plugin].items()
-
-
-def test_a_providers_credential_comes_from_its_secret(translated: dict[str, Any]) -> None:
-    config = _plugins(translated)["ai-proxy"]
-    assert config["model"] == {"provider": "anthropic", "name": "claude-sonnet"}
-    assert config["auth"]["header_value"] == "Bearer their-key"
 
 
 def test_clients_are_consumers_with_their_keys(translated: dict[str, Any]) -> None:

@@ -1,0 +1,105 @@
+"""Routes of a gateway intent as Envoy's. Pure: no Pulumi, no cluster."""
+
+from __future__ import annotations
+
+from components.mesh.envoy_base import BUFFER_BYTES, Json, set_header, typed
+from components.mesh.routes import ENCODED_SLASH, HIDDEN_HEADERS, REFUSED_PATHS, Cors, Document, GatewayIntent, Route
+
+_REQUEST_ID = "%REQ(X-REQUEST-ID)%"
+_READS = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
+
+
+def virtual_host(intent: GatewayIntent) -> Json:
+    """The platform's hosts and paths, in the order in which Envoy tries them."""
+    return {
+        "name": "platform",
+        "domains": [domain for host in intent.hosts for domain in (host, f"{host}:*")],
+        "routes": _routes(intent),
+        "response_headers_to_remove": list(HIDDEN_HEADERS),
+        "response_headers_to_add": [set_header("request-id", _REQUEST_ID)],
+        # A request whose body is longer is tried once only.
+        "request_body_buffer_limit": BUFFER_BYTES,
+        # Only the gateway or a service behind it says who calls.
+        **({"request_headers_to_remove": ["x-client-id"]} if intent.services_ask else {}),
+        **({"typed_per_filter_config": {"envoy.filters.http.cors": _cors(intent.cors)}} if intent.cors else {}),
+    }
+
+
+def _routes(intent: GatewayIntent) -> list[Json]:
+    longest_first = sorted(intent.routes, key=lambda route: -len(route.prefix))
+    return [
+        *([_about(intent.about)] if intent.about else []),
+        *(_refusal(path) for path in REFUSED_PATHS),
+        *(found for route in longest_first if route.encoded_slash for found in _route(route, _regex(route.encoded))),
+        _refusal(ENCODED_SLASH),
+        *(_document(document) for document in intent.documents),
+        *(found for route in longest_first for found in _route(route, _prefix(route.prefix))),
+    ]
+
+
+def _regex(path: str) -> Json:
+    return {"safe_regex": {"regex": path}}
+
+
+def _prefix(prefix: str) -> Json:
+    return {"prefix": prefix} if prefix.endswith("/") else {"path_separated_prefix": prefix}
+
+
+def _about(text: str) -> Json:
+    anybody = typed("config.route.v3.FilterConfig", disabled=True)
+    return {
+        "match": {"path": "/", "headers": [_READS]},
+        "direct_response": {"status": 200, "body": {"inline_string": text}},
+        "response_headers_to_add": [set_header("content-type", "application/json")],
+        "typed_per_filter_config": {"envoy.filters.http.api_key_auth": anybody},
+    }
+
+
+def _refusal(path: str) -> Json:
+    return {"match": _regex(path), "direct_response": {"status": 400}}
+
+
+def _too_large(route: Route, match: Json) -> Json:
+    """Refuses by the announced length; the service counts bodies that come in chunks of an unknown number."""
+    longer = {"range_match": {"start": route.max_body_bytes + 1, "end": 2**63 - 1}}
+    return {
+        "match": {**match, "headers": [{"name": "content-length", **longer}]},
+        "direct_response": {"status": 413},
+    }
+
+
+def _document(document: Document) -> Json:
+    return {
+        "match": {"path": document.path, "headers": [_READS]},
+        "route": {"cluster": document.backend.name, "prefix_rewrite": document.path_there, "timeout": "10s"},
+    }
+
+
+def _route(route: Route, match: Json) -> list[Json]:
+    there = {
+        "match": match,
+        "route": {
+            "cluster": route.backend.name,
+            "timeout": f"{route.timeout_seconds}s",
+            "idle_timeout": f"{route.idle_timeout_seconds}s",
+            # A request is sent again only where the service surely did not get it.
+            "retry_policy": {
+                "retry_on": "connect-failure,refused-stream,reset-before-request",
+                "num_retries": 3,
+            },
+        },
+    }
+    return [_too_large(route, match), there]
+
+
+def _cors(cors: Cors) -> Json:
+    return typed(
+        "extensions.filters.http.cors.v3.CorsPolicy",
+        allow_origin_string_match=[{"exact": origin} for origin in cors.origins],
+        allow_methods="GET, POST, PUT, PATCH, DELETE",
+        # The wildcard stands for every header but this one (Fetch standard, "CORS non-wildcard request-header name").
+        allow_headers="authorization, *",
+        expose_headers="*",
+        max_age=str(cors.max_age_seconds),
+        allow_credentials=False,
+    )

@@ -1,0 +1,83 @@
+"""The gateway's own errors, in the shape that the asked vendor's clients read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ANTHROPIC_PREFIX = "/v1/messages"
+"""Requests under this path, or with the header below, come from Anthropic's clients; all others from OpenAI's."""
+ANTHROPIC_HEADER = "anthropic-version"
+DEFAULT_CODE = "gateway_error"
+
+
+@dataclass(frozen=True)
+class GatewayError:
+    """What a caller reads when the gateway itself refuses. Sources: both vendors' pages on errors, of 2026-10."""
+
+    status: int
+    code: str
+    """OpenAI's `code`: text that programs compare."""
+    kind: str
+    """OpenAI's `type`."""
+    anthropic_kind: str
+    """Anthropic's `type`."""
+    message: str
+    retry_after_s: int | None = None
+
+
+def _caller(status: int, code: str, message: str, anthropic_kind: str = "invalid_request_error") -> GatewayError:
+    return GatewayError(status, code, "invalid_request_error", anthropic_kind, message)
+
+
+def _ours(status: int, code: str, message: str, retry_after_s: int | None = None) -> GatewayError:
+    kind = "timeout_error" if status == 504 else "api_error"
+    return GatewayError(status, code, "server_error", kind, message, retry_after_s)
+
+
+ENCODED_PATH = _caller(
+    400,
+    "invalid_path",
+    "The path holds an encoded slash or backslash where no name may hold one. Names with a slash are allowed under "
+    "/v1/prompts, /v1/models and /api/public/v2/prompts.",
+)
+"""Beside the table: its status is 400 too."""
+ERRORS = (
+    _caller(400, "bad_request", "The request is not valid HTTP."),
+    _caller(401, "invalid_api_key", "The API key is missing or wrong.", "authentication_error"),
+    _caller(403, "forbidden", "The gateway does not allow this request.", "permission_error"),
+    _caller(
+        404, "unknown_url", "There is nothing at this path. GET / lists the documents of the API.", "not_found_error"
+    ),
+    _caller(408, "request_timeout", "The request was not received completely in time.", "timeout_error"),
+    _caller(413, "request_too_large", "The body is larger than this path takes.", "request_too_large"),
+    _caller(426, "upgrade_required", "The gateway speaks HTTP/1.1 and HTTP/2."),
+    GatewayError(
+        429,
+        "rate_limit_exceeded",
+        "rate_limit_error",
+        "rate_limit_error",
+        "There are too many requests. Wait as long as the header retry-after says, then try again.",
+        retry_after_s=1,
+    ),
+    _caller(431, "headers_too_large", "The headers are more than 100, or larger than 60 KiB."),
+    _ours(500, "internal_error", "The gateway failed."),
+    _ours(502, "bad_gateway", "The service behind the gateway broke its answer off."),
+    _ours(503, "service_unavailable", "The service behind the gateway cannot be reached or is overloaded.", 1),
+    _ours(504, "gateway_timeout", "The service behind the gateway did not answer in time."),
+)
+
+
+def openai_body(error: GatewayError) -> dict[str, object]:
+    """The error as OpenAI's clients read it."""
+    return {"error": {"message": error.message, "type": error.kind, "param": None, "code": error.code}}
+
+
+def anthropic_body(error: GatewayError, request_id: str) -> dict[str, object]:
+    """The error as Anthropic's clients read it."""
+    said = {"type": error.anthropic_kind, "message": error.message}
+    return {"type": "error", "error": said, "request_id": request_id}
+
+
+def by_status(status: int) -> GatewayError:
+    """The error of the table with this status. Raises StopIteration where there is none."""
+    return next(error for error in ERRORS if error.status == status)
