@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 SOURCES = Path(__file__).resolve().parents[2]
@@ -20,21 +21,39 @@ from user.__main__ import UserSettings, create  # noqa: E402
 OPERATOR = "cf-the-operators-key-of-this-test"
 
 
-@pytest.fixture
-def settings(service_database: Callable[[str], dict[str, Any]]) -> UserSettings:
-    made = UserSettings(**service_database("user"), installation_key=OPERATOR)
+@pytest.fixture(scope="module")
+def settings(postgres_server: Any) -> UserSettings:
+    """Of a database that the tests of a module share."""
+    made = UserSettings(**postgres_server.make_database("user"), installation_key=OPERATOR)
     migrate.migrate("user", made.database(pooled=False))
     return made
 
 
-@pytest.fixture
-def user(settings: UserSettings) -> Iterator[httpx.Client]:
+@pytest.fixture(scope="module")
+def application(settings: UserSettings) -> Iterator[httpx.Client]:
     """As the operator."""
     with TestClient(create(settings), raise_server_exceptions=False) as client:
         client.headers["authorization"] = f"Bearer {OPERATOR}"
         while client.get("/readyz").status_code != 200:
             pass
         yield client
+
+
+@pytest.fixture(autouse=True)
+def nobody_else(request: pytest.FixtureRequest) -> None:
+    """Each test that uses the database begins with the operator's tenant and key alone."""
+    if "settings" not in request.fixturenames:
+        return
+    with psycopg.connect(request.getfixturevalue("settings").database(pooled=False), autocommit=True) as connection:
+        connection.execute("DELETE FROM tenants WHERE id <> 'default'")
+        connection.execute("DELETE FROM keys WHERE name <> 'of the installation'")
+        connection.execute("TRUNCATE changes, repeats")
+
+
+@pytest.fixture
+def user(application: httpx.Client) -> httpx.Client:
+    """As the operator."""
+    return application
 
 
 @pytest.fixture

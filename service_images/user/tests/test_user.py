@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from kit import bus, directory, migrate
+from kit import bus, directory, limits, migrate
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 from user.__main__ import UserSettings, create
 from user.api import document
@@ -86,12 +88,17 @@ def test_nobody_gives_away_more_than_they_have(acme: httpx.Client, scopes: list[
 
 
 def test_another_operators_key_revokes_the_one_before(settings: UserSettings, user: httpx.Client) -> None:
-    other = settings.model_copy(update={"installation_key": type(settings.installation_key)("cf-another")})
-    with TestClient(create(other)) as client:
-        while client.get("/readyz").status_code != 200:
-            pass
-        assert client.get("/v1/tenants", **as_(client, "cf-another")).status_code == 200
+    def restarted_with(secret: str) -> None:
+        other = settings.model_copy(update={"installation_key": SecretStr(secret)})
+        with TestClient(create(other)) as client:
+            while client.get("/readyz").status_code != 200:
+                pass
+            assert client.get("/v1/tenants", **as_(client, secret)).status_code == 200
+
+    restarted_with("cf-another")
     assert user.get("/v1/tenants").status_code == 401
+    restarted_with(settings.installation_key.get_secret_value())
+    assert user.get("/v1/tenants", **as_(user, "cf-another")).status_code == 401
 
 
 def test_a_user_who_goes_takes_keys_and_rights_along(acme: httpx.Client) -> None:
@@ -103,18 +110,31 @@ def test_a_user_who_goes_takes_keys_and_rights_along(acme: httpx.Client) -> None
     assert not allowed(acme, f"user:{ann}", "editor", "tenant:acme")
 
 
-def test_every_change_is_in_the_outbox_under_its_actor(acme: httpx.Client, settings: UserSettings) -> None:
+@pytest.fixture
+def told(settings: UserSettings) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Gives the data of all events since the test began."""
     with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
         # What goes through the outbox is gone at once: a trigger sees it.
+        connection.execute("DROP TABLE IF EXISTS seen")
         connection.execute("CREATE TABLE seen (event jsonb)")
         connection.execute(
-            "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN INSERT INTO seen VALUES (NEW.payload); RETURN NEW; END $$"
+            "CREATE OR REPLACE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN INSERT INTO seen VALUES (NEW.payload::jsonb); RETURN NEW; END $$"
         )
-        connection.execute("CREATE TRIGGER see AFTER INSERT ON events.outbox FOR EACH ROW EXECUTE FUNCTION see()")
-        made = key(acme)
-        acme.delete(f"{KEYS}/{made['id']}")
-        found = [row[0]["data"] for row in connection.execute("SELECT event FROM seen")]
+        connection.execute(
+            "CREATE OR REPLACE TRIGGER see AFTER INSERT ON events.outbox FOR EACH ROW EXECUTE FUNCTION see()"
+        )
+        yield lambda: [row[0]["data"] for row in connection.execute("SELECT event FROM seen")]
+        connection.execute("DROP TRIGGER see ON events.outbox")
+        connection.execute("DROP TABLE seen")
+
+
+def test_every_change_is_in_the_outbox_under_its_actor(
+    acme: httpx.Client, told: Callable[[], list[dict[str, Any]]]
+) -> None:
+    made = key(acme)
+    acme.delete(f"{KEYS}/{made['id']}")
+    found = told()
     assert [(data["kind"], data["change"]) for data in found] == [("key", "created"), ("key", "revoked")]
     assert made["key"] not in json.dumps(found)
     assert all(data["actor"].startswith("key:") for data in found)
@@ -123,6 +143,88 @@ def test_every_change_is_in_the_outbox_under_its_actor(acme: httpx.Client, setti
 def test_a_policy_that_the_database_cannot_keep_is_refused(acme: httpx.Client) -> None:
     answer = acme.put("/v1/tenants/acme/policy", content='{"policy": {"a": "\\u0000"}}')
     assert answer.status_code == 400
+
+
+POLICY = "/v1/tenants/acme/policy"
+POLICIES: list[dict[str, Any]] = [
+    {"packs": [], "rules": [], "topics": []},
+    {"output_schema": {"enum": [[1, 2], ["a"], {"b": None}]}},
+    {"output_schema": {"const": {"a": [[], {}, [{}]], "B": 1.5, "ü": "\U0001f600"}}},
+    {"rules": [{"detect": "email", "action": "redact", "on": ["output"]}]},
+    {},
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_policy_is_kept_and_audited_as_it_was_sent(
+    acme: httpx.Client, told: Callable[[], list[dict[str, Any]]], policy: dict[str, Any]
+) -> None:
+    mine = as_(acme, key(acme, scopes=["manage"])["key"])
+    answer = acme.put(POLICY, json={"policy": policy}, **mine)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["policy"] == policy == acme.get(POLICY, **mine).json()["policy"]
+    assert told()[-1]["after"] == {"policy": policy}
+
+
+@pytest.mark.parametrize(
+    ("policy", "place", "fix"),
+    [
+        ({"rules": [{"detect": "emial", "action": "block"}]}, "policy.rules.0.detect", "email"),
+        ({"rules": [{"detect": "email", "action": "blok"}]}, "policy.rules.0.action", "block"),
+        ({"packz": ["gdpr"]}, "policy.packz", ""),
+        ({"packs": ["gdprr"]}, "policy.packs.0", "gdpr"),
+        ({"output_schema": {"$dynamicRef": "http://127.0.0.1:9/"}}, "policy.output_schema", ""),
+        ({"topics": [{"name": "x", "words": ["ab" * 50] * 500}] * 2}, "policy", "65536"),
+        ([], "policy", ""),
+    ],
+)
+def test_a_policy_that_could_not_be_in_force_is_refused_with_its_place(
+    acme: httpx.Client, told: Callable[[], list[dict[str, Any]]], policy: Any, place: str, fix: str
+) -> None:
+    answer = acme.put(POLICY, json={"policy": policy})
+    message = answer.json()["error"]["message"]
+    assert answer.status_code == 400 and place in message and fix in message, message
+    assert acme.get(POLICY).json() == {"policy": None, "in_force": True, "problems": []}
+    assert [one["kind"] for one in told()] == []
+
+
+def test_all_that_is_wrong_with_a_policy_is_named_at_once(acme: httpx.Client) -> None:
+    policy = {"packs": ["gdprr"], "rules": [{"detect": "emial", "action": "blok"}]}
+    message = acme.put(POLICY, json={"policy": policy}).json()["error"]["message"]
+    assert all(place in message for place in ("packs.0", "rules.0.detect", "rules.0.action"))
+
+
+def test_a_policy_is_in_force_once_it_is_handed_over(settings: UserSettings, nats_server: Any) -> None:
+    headers = {"authorization": f"Bearer {settings.installation_key.get_secret_value()}"}
+    with TestClient(create(settings)) as client:  # without NATS
+        while client.get("/readyz").status_code != 200:
+            pass
+        client.post("/v1/tenants", json={"id": "acme"}, headers=headers)
+        client.put(POLICY, json={"policy": {"packs": ["gdpr"]}}, headers=headers)
+        assert client.get(POLICY, headers=headers).json()["in_force"] is False
+    nats_server.make_buckets("tenants", "policies")
+    with TestClient(create(settings.model_copy(update={"nats_url": nats_server.url}))) as client:
+        deadline = time.monotonic() + 30
+        while not client.get(POLICY, headers=headers).json()["in_force"]:
+            assert time.monotonic() < deadline
+
+
+def test_a_policy_from_before_they_were_checked_says_what_is_wrong_with_it(
+    acme: httpx.Client, settings: UserSettings
+) -> None:
+    with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
+        connection.execute("""UPDATE tenants SET policy = '{"packz": ["gdpr"]}' WHERE id = 'acme'""")
+        connection.execute("TRUNCATE changes")
+    found = acme.get(POLICY).json()
+    assert not found["in_force"] and "packz" in found["problems"][0]
+
+
+def test_no_event_of_a_tenant_is_too_large(acme: httpx.Client, told: Callable[[], list[dict[str, Any]]]) -> None:
+    most = [f"{n:0100}" + "\x01" * 0 + "ü" * 100 for n in range(100)]
+    assert acme.put("/v1/tenants/acme", json={"name": "\U0001f600" * 200, "models": most}).status_code == 200
+    assert len(json.dumps(told()[-1]["after"])) < limits.AFTER.bytes
+    answer = acme.put("/v1/tenants/acme", json={"models": [*most, "one more"]})
+    assert answer.status_code == 400 and "20000" in answer.json()["error"]["message"]
 
 
 # --- relations ------------------------------------------------------------------------------------

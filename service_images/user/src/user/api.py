@@ -24,6 +24,7 @@ from user.models import (
     Listing,
     Login,
     NewKey,
+    NewPolicy,
     NewTeam,
     NewTenant,
     NewUser,
@@ -70,8 +71,10 @@ class Api:
                       scope=ADMIN, failures=(404,)),
             Operation("DELETE", tenants, "Take a tenant away, with all that it has.", self.drop_tenant,
                       parameters=one, scope=ADMIN, **gone),
-            Operation("PUT", f"{tenants}/policy", "Set a tenant's guardrails.", self.policy, Policy, body=Policy,
-                      parameters=one, scope=MANAGE, failures=(404,)),
+            Operation("PUT", f"{tenants}/policy", "Set a tenant's guardrails.", self.set_policy, Policy,
+                      body=NewPolicy, parameters=one, scope=MANAGE, failures=(404,)),
+            Operation("GET", f"{tenants}/policy", "A tenant's guardrails, and whether they are in force.", self.policy,
+                      Policy, parameters=one, scope=MANAGE, failures=(404,)),
             Operation("POST", f"{tenants}/users", "Invite a user.", self.make_user, User, body=NewUser,
                       parameters=one, scope=MANAGE, **new),
             Operation("GET", f"{tenants}/users", "A tenant's users.", self.users, list[User], parameters=one,
@@ -161,23 +164,30 @@ class Api:
             if not cursor.rowcount:
                 raise missing("tenant")
             await telling.changed(connection, directory.BUCKET, bus.key(directory.TENANT, tenant))
-            await telling.changed(connection, keys.POLICIES, bus.key(tenant))
+            await telling.changed(connection, tables.POLICIES, bus.key(tenant))
             await tables.note(connection, call, tenant, "tenant", tenant, "deleted")
         self._wake()
 
-    async def policy(self, call: Call[Any, Policy]) -> Policy:
+    async def set_policy(self, call: Call[Any, NewPolicy]) -> Policy:
         """Guardrails are told within a second."""
         tenant = tables.own(call)
         async with self._database.transaction() as connection:
             cursor = await connection.execute(
-                "UPDATE tenants SET policy = %s WHERE id = %s", (Jsonb(call.body.policy), tenant)
+                "UPDATE tenants SET policy = %s WHERE id = %s", (Jsonb(call.body.content), tenant)
             )
             if not cursor.rowcount:
                 raise missing("tenant")
-            await telling.changed(connection, keys.POLICIES, bus.key(tenant))
+            await telling.changed(connection, tables.POLICIES, bus.key(tenant))
             await tables.note(connection, call, tenant, "policy", tenant, "updated", call.body)
+            found = await tables.found_policy(connection, tenant)
         self._wake()
-        return call.body
+        return found
+
+    async def policy(self, call: Call[Any, None]) -> Policy:
+        """As it was sent."""
+        tenant = tables.own(call)
+        async with self._database.transaction() as connection:
+            return await tables.found_policy(connection, tenant)
 
     # --- users, roles, teams ----------------------------------------------------------------------
 

@@ -15,10 +15,10 @@ from kit.telling import Telling
 from psycopg.rows import dict_row
 
 from user.models import IssuedKey, Key, NewKey
+from user.tables import POLICIES
 
 PREFIX = "cf-"
 _BYTES = 32
-POLICIES = "policies"
 _COLUMNS = 'id, tenant, name, coalesce("user", \'\') AS "user", hint, scopes, created, expires, revoked'
 _VALID = "revoked IS NULL AND (expires IS NULL OR expires > now())"
 

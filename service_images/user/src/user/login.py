@@ -6,12 +6,13 @@ can take the answer.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -35,6 +36,8 @@ PATIENCE_S = 600
 SESSION = timedelta(hours=8)
 _TIMEOUT_S = 5.0
 _KNOWN_S = 300.0
+_AGAIN_S = 5.0
+"""Between two questions for the provider's keys, where a token is signed with one that is not known."""
 _ALGORITHMS = ["RS256", "PS256", "ES256", "EdDSA"]
 
 
@@ -58,14 +61,29 @@ def _refused(reason: str) -> ApiError:
     return ApiError(401, f"The login has failed: {reason}.", ErrorType.AUTHENTICATION, code="login_failed")
 
 
+@dataclass(frozen=True)
+class _Provider:
+    """What the provider says of itself, and its keys."""
+
+    issuer: str
+    """As its tokens have it, with or without "/" at the end."""
+    authorization: str
+    token: str
+    keys: KeySet
+    asked: float
+    """When, by the monotonic clock."""
+
+
 class Logins:
     """One provider."""
 
     def __init__(self, issuer: str, client: str, secret: str, redirect: str) -> None:
+        """`issuer`: with or without "/" at the end, which some providers have and others do not."""
         self._issuer, self._client, self._secret, self._redirect = issuer.rstrip("/"), client, secret, redirect
         self._cipher = Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"cookie\0" + secret.encode()).digest()))
         self._http = httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False)
-        self._described: tuple[float, dict[str, Any], KeySet] | None = None
+        self._known: _Provider | None = None
+        self._asking = asyncio.Lock()
 
     async def close(self) -> None:
         """Give connections back."""
@@ -78,7 +96,7 @@ class Logins:
 
     async def begin(self) -> Response:
         """Send the browser to the provider."""
-        described, _ = await self._provider()
+        provider = await self._provider()
         waiting = _Waiting(secrets.token_urlsafe(24), secrets.token_urlsafe(24), secrets.token_urlsafe(48))
         challenge = base64.urlsafe_b64encode(hashlib.sha256(waiting.verifier.encode()).digest()).rstrip(b"=")
         query = {
@@ -91,7 +109,9 @@ class Logins:
             "code_challenge": challenge.decode(),
             "code_challenge_method": "S256",
         }
-        answer = RedirectResponse(f"{described['authorization_endpoint']}?{urlencode(query)}", 302)
+        answer = RedirectResponse(
+            f"{provider.authorization}{'&' if '?' in provider.authorization else '?'}{urlencode(query)}", 302
+        )
         content = self._cipher.encrypt(msgspec.json.encode(waiting)).decode()
         answer.set_cookie(
             COOKIE, content, max_age=PATIENCE_S, path="/v1/callback", secure=True, httponly=True, samesite="lax"
@@ -109,9 +129,9 @@ class Logins:
             raise _refused(f"the provider says {login.error[:100]}")
         if not login.code or not secrets.compare_digest(login.state.encode(), waiting.state.encode()):
             raise _refused("the answer belongs to another login")
-        described, keys = await self._provider()
-        token = await self._token(described["token_endpoint"], login.code, waiting.verifier)
-        claims = self._claims(token, keys, waiting.nonce)
+        provider = await self._provider()
+        token = await self._token(provider.token, login.code, waiting.verifier)
+        claims = await self._claims(token, provider, waiting.nonce)
         verified = claims.get("email_verified") is True
         return Identity(self._issuer, str(claims["sub"]), str(claims.get("email", "")) if verified else "")
 
@@ -132,13 +152,18 @@ class Logins:
             raise _refused("the provider does not know this code")
         return found["id_token"]
 
-    def _claims(self, token: str, keys: KeySet, nonce: str) -> dict[str, Any]:
+    async def _claims(self, token: str, provider: _Provider, nonce: str) -> dict[str, Any]:
         try:
-            claims = jwt.decode(token, keys, algorithms=_ALGORITHMS).claims
+            try:
+                claims = jwt.decode(token, provider.keys, algorithms=_ALGORITHMS).claims
+            except (JoseError, ValueError):
+                # A provider may change its keys at any time.
+                provider = await self._provider(younger_than_s=_AGAIN_S)
+                claims = jwt.decode(token, provider.keys, algorithms=_ALGORITHMS).claims
             required: Any = {"essential": True}
             jwt.JWTClaimsRegistry(
                 leeway=30,
-                iss={**required, "value": self._issuer},
+                iss={**required, "value": provider.issuer},
                 aud={**required, "value": self._client},
                 exp=required,
                 sub=required,
@@ -148,21 +173,27 @@ class Logins:
             raise _refused(f"the provider's token is not valid ({type(error).__name__})") from None
         return claims
 
-    async def _provider(self) -> tuple[dict[str, Any], KeySet]:
-        """What the provider says of itself, and its keys; asked again every few minutes."""
-        known = self._described
-        if known is not None and time.monotonic() - known[0] < _KNOWN_S:
-            return known[1], known[2]
-        try:
-            found = await self._http.get(f"{self._issuer}/.well-known/openid-configuration")
-            described = found.raise_for_status().json()
-            if str(described["issuer"]).rstrip("/") != self._issuer:
-                raise ValueError(f"it calls itself {described['issuer']}")
-            keys = KeySet.import_key_set((await self._http.get(described["jwks_uri"])).raise_for_status().json())
-        except (httpx.HTTPError, ValueError, KeyError, JoseError) as error:
-            log.warning("the identity provider does not answer", reason=repr(error))
-            if known is not None:
-                return known[1], known[2]
-            raise ApiError(503, "The identity provider does not answer now.", ErrorType.SERVER) from None
-        self._described = (time.monotonic(), described, keys)
-        return described, keys
+    async def _provider(self, younger_than_s: float = _KNOWN_S) -> _Provider:
+        """What is known of the provider; it is asked again where that is older, by one login at a time."""
+        async with self._asking:
+            known = self._known
+            if known is not None and time.monotonic() - known.asked < younger_than_s:
+                return known
+            try:
+                self._known = await self._ask()
+            except (httpx.HTTPError, ValueError, KeyError, TypeError, JoseError) as error:
+                log.warning("the identity provider does not answer", reason=repr(error))
+                if known is None:
+                    raise ApiError(503, "The identity provider does not answer now.", ErrorType.SERVER) from None
+                self._known = replace(known, asked=time.monotonic())
+            return self._known
+
+    async def _ask(self) -> _Provider:
+        answer = await self._http.get(f"{self._issuer}/.well-known/openid-configuration")
+        described = answer.raise_for_status().json()
+        issuer = str(described["issuer"])
+        if issuer.rstrip("/") != self._issuer:
+            raise ValueError(f"it calls itself {issuer}")
+        keys = KeySet.import_key_set((await self._http.get(described["jwks_uri"])).raise_for_status().json())
+        places = str(described["authorization_endpoint"]), str(described["token_endpoint"])
+        return _Provider(issuer, *places, keys, time.monotonic())

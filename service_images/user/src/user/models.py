@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, cast
 
+from kit import guard_policy
 from kit.directory import Scope
 from kit.rest import JsonObject, Model, Moment
-from pydantic import Field
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 Id = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
@@ -16,6 +24,19 @@ ModelName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00
 Limit = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Object = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}:[A-Za-z0-9._@-]{1,128}$")]
 Subject = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}:[A-Za-z0-9._@-]{1,128}(#[a-z]{1,32})?$")]
+
+
+MAX_MODEL_CHARACTERS = 20_000
+"""Of all models that a tenant may use: each takes up to 6 bytes in an event, whose `after` has at most 128 KiB."""
+
+
+def _as_sent(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    validate(value)
+    return value
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 class Relation(StrEnum):
@@ -30,11 +51,18 @@ class Relation(StrEnum):
     """The subject is an object that this one is in: who has a right to that one has it to this one."""
 
 
+def _few_characters(models: tuple[str, ...]) -> tuple[str, ...]:
+    characters = sum(map(len, models))
+    if characters > MAX_MODEL_CHARACTERS:
+        raise ValueError(f"they have {characters} characters; at most {MAX_MODEL_CHARACTERS} are possible in all")
+    return models
+
+
 class Limits(Model):
     """What a tenant may use; 0 and none: no limit."""
 
     name: Text = ""
-    models: Annotated[tuple[ModelName, ...], Field(max_length=200)] = ()
+    models: Annotated[tuple[ModelName, ...], Field(max_length=200), AfterValidator(_few_characters)] = ()
     requests_per_minute: Limit = 0
     tokens_per_minute: Limit = 0
 
@@ -149,14 +177,32 @@ class Objects(Model):
     objects: list[str]
 
 
-class Policy(Model):
-    """A tenant's guardrails, as the Guardrails service reads them."""
+class NewPolicy(Model):
+    """A tenant's guardrails: checked with the model that Guardrails reads them with, and kept as they were sent."""
 
-    policy: JsonObject
+    policy: Annotated[guard_policy.Policy, WrapValidator(_as_sent), PlainSerializer(_itself, return_type=JsonObject)]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """As it was sent."""
+        return cast("dict[str, Any]", self.policy)
+
+
+class Policy(Model):
+    """A tenant's guardrails, and whether they are in force."""
+
+    policy: JsonObject | None
+    """As it was sent; none: the platform's own holds."""
+    in_force: bool
+    """Whether it was handed to the Guardrails service, whose replicas take it within a second."""
+    problems: list[str]
+    """Why it cannot be in force: it was kept before policies were checked, or when other things were possible."""
 
 
 class Login(Model):
-    """What a provider sends back."""
+    """What a provider sends back; parameters that are not known here are ignored. Source: RFC 6749, section 4.1.2."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     code: Annotated[str, Field(max_length=4096)] = ""
     state: Annotated[str, Field(max_length=4096)] = ""

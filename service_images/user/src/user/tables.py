@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from kit import bus, directory, outbox, rest, telling
+from kit import bus, directory, guard_policy, outbox, rest, telling
 from kit.database import Connection
 from kit.errors import ApiError, ErrorType, missing
 from kit.rest import Call
 from psycopg.rows import dict_row
+from pydantic import ValidationError
 
-from user.models import Limits, Tenant
+from user.models import Limits, Policy, Tenant
 
+POLICIES = "policies"
+_PROBLEMS = 20
 TOPIC = "user.changed.v1"
 COLUMNS = "id, name, models, requests_per_minute, tokens_per_minute, created"
 
@@ -29,6 +33,26 @@ async def found_tenant(connection: Connection, tenant: str) -> Tenant:
     if row is None:
         raise missing("tenant")
     return Tenant(**row)
+
+
+async def found_policy(connection: Connection, tenant: str) -> Policy:
+    """A tenant's guard policy, and whether it is in force. Raises ApiError(404)."""
+    cursor = await connection.execute(
+        "SELECT policy, EXISTS (SELECT FROM changes WHERE (bucket, key) = (%s, %s)) FROM tenants WHERE id = %s",
+        (POLICIES, bus.key(tenant), tenant),
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise missing("tenant")
+    policy, waits = row
+    problems: list[str] = []
+    if policy is not None:
+        try:
+            guard_policy.Policy.model_validate_json(json.dumps(policy))
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False)
+            problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found[:_PROBLEMS]]
+    return Policy(policy=policy, in_force=not waits and not problems, problems=problems)
 
 
 async def found_user(connection: Connection, tenant: str, user: str) -> None:

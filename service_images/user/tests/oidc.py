@@ -1,0 +1,77 @@
+"""An OpenID Connect provider on loopback whose issuer, keys and answers a test chooses."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+
+CLIENT = "cogniforge"
+
+
+class Provider:
+    """It signs what it is asked to, with the key that it has at the time."""
+
+    def __init__(self, issuer_ends_with: str = "") -> None:
+        self.asked: Counter[str] = Counter()
+        """How often each of its paths was asked for."""
+        self.rotate()
+        provider = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_: Any) -> None: ...
+
+            def answer(self, status: int, body: Any) -> None:
+                content = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def do_GET(self) -> None:
+                provider.asked[self.path] += 1
+                if self.path == "/.well-known/openid-configuration":
+                    places = {"authorization_endpoint": "/authorize", "token_endpoint": "/token", "jwks_uri": "/keys"}
+                    self.answer(200, {"issuer": provider.issuer, **{k: provider.url + v for k, v in places.items()}})
+                elif self.path == "/keys":
+                    self.answer(200, {"keys": [provider._key.as_dict(private=False)]})
+                else:
+                    self.answer(404, {})
+
+            def do_POST(self) -> None:
+                form = parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
+                claims = json.loads(form["code"][0])
+                self.answer(200, {"id_token": provider.sign(claims)})
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.issuer = self.url + issuer_ends_with
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def rotate(self) -> None:
+        """From now on it has another key."""
+        self._key = RSAKey.generate_key(2048, auto_kid=True)
+
+    def sign(self, claims: dict[str, Any]) -> str:
+        """A token."""
+        return jwt.encode({"alg": "RS256", "kid": self._key.kid}, claims, self._key)
+
+    def log_in(self, address: str, email: str) -> str:
+        """Where a browser that was sent to `address` is sent back to; whoever it is has this address, verified."""
+        asked = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+        claims = {"iss": self.issuer, "aud": asked["client_id"], "sub": email, "exp": int(time.time()) + 60}
+        claims |= {"nonce": asked["nonce"], "email": email, "email_verified": True}
+        back = {"code": json.dumps(claims), "state": asked["state"], "scope": "openid", "authuser": "0"}
+        return f"{urlsplit(asked['redirect_uri']).path}?{urlencode(back)}"
+
+    def close(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._server.server_close()

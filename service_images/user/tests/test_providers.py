@@ -1,0 +1,106 @@
+"""Logins with providers as different as they are: how they write their issuer, and when they change their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from starlette.testclient import TestClient
+from user import login
+from user.__main__ import UserSettings, create
+
+from .oidc import CLIENT, Provider
+
+HERE = "https://testserver"
+
+
+@pytest.fixture
+def browser(settings: UserSettings, acme: httpx.Client) -> Iterator[Callable[[str], httpx.Client]]:
+    """A browser before the service, with a provider of this issuer; ann is invited."""
+    assert acme.post("/v1/tenants/acme/users", json={"email": "ann@example.com"}).status_code == 201
+    opened: list[TestClient] = []
+
+    def visit(issuer: str) -> httpx.Client:
+        more: dict[str, Any] = {"oidc_issuer": issuer, "oidc_client": CLIENT, "oidc_secret": SecretStr("x")}
+        more |= {"oidc_redirect": f"{HERE}/v1/callback"}
+        client = TestClient(create(settings.model_copy(update=more)), base_url=HERE, follow_redirects=False)
+        opened.append(client)
+        return client.__enter__()
+
+    yield visit
+    for client in opened:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def provider() -> Iterator[Callable[..., Provider]]:
+    made: list[Provider] = []
+
+    def make(*arguments: Any) -> Provider:
+        made.append(Provider(*arguments))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def log_in(client: httpx.Client, provider: Provider) -> httpx.Response:
+    sent = client.get("/v1/login")
+    assert sent.status_code == 302, sent.text
+    return client.get(provider.log_in(sent.headers["location"], "ann@example.com"))
+
+
+@pytest.mark.parametrize("configured", ["", "/"], ids=["configured-without", "configured-with"])
+@pytest.mark.parametrize("own", ["", "/"], ids=["provider-without", "provider-with"])
+def test_an_issuer_may_end_with_a_slash(
+    browser: Callable[[str], httpx.Client], provider: Callable[..., Provider], own: str, configured: str
+) -> None:
+    made = provider(own)
+    answer = log_in(browser(made.url + configured), made)
+    assert answer.status_code == 200, answer.text
+
+
+def test_the_same_identity_is_the_same_user_however_the_issuer_is_written(
+    browser: Callable[[str], httpx.Client], provider: Callable[..., Provider]
+) -> None:
+    made = provider("/")
+    first, second = (log_in(browser(made.url + end), made).json() for end in ("", "/"))
+    assert first["user"] == second["user"]
+
+
+def test_another_issuers_token_is_refused(
+    browser: Callable[[str], httpx.Client], provider: Callable[..., Provider]
+) -> None:
+    made = provider()
+    client = browser(made.url)
+    assert log_in(client, made).status_code == 200
+    made.issuer += "/other"
+    assert log_in(client, made).status_code == 401
+
+
+def test_a_login_works_at_once_after_the_provider_has_changed_its_key(
+    browser: Callable[[str], httpx.Client], provider: Callable[..., Provider], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = provider()
+    client = browser(made.url)
+    assert log_in(client, made).status_code == 200
+    monkeypatch.setattr(login, "_AGAIN_S", 0)
+    made.rotate()
+    answer = log_in(client, made)
+    assert answer.status_code == 200, answer.text
+    assert made.asked["/keys"] == 2
+
+
+def test_unknown_keys_do_not_make_the_provider_be_asked_without_end(
+    browser: Callable[[str], httpx.Client], provider: Callable[..., Provider], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(login, "_AGAIN_S", 3600)
+    made, stranger = provider(), provider()
+    client = browser(made.url)
+    monkeypatch.setattr(made, "sign", stranger.sign)
+    assert [log_in(client, made).status_code for _ in range(3)] == [401] * 3
+    assert made.asked["/keys"] == 1
