@@ -27,6 +27,7 @@ Check = Callable[[], Awaitable[str | None]]
 
 log = logs.get("kit.access")
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"))
 _QUIET = {"/healthz", "/readyz", "/metrics"}
 
 
@@ -63,20 +64,22 @@ class RequestContext:
         telemetry.IN_FLIGHT.inc()
         parent = propagate.extract(dict(request.headers))
         route = _route_of(scope)
-        name = f"{request.method} {route}"
+        # Anybody can send any method: metrics must not grow with what clients send. Source: OpenTelemetry's "_OTHER".
+        method = request.method if request.method in _METHODS else "_OTHER"
+        name = f"{method} {route}"
         with self._tracer.start_as_current_span(name, context=parent, kind=SpanKind.SERVER) as span:
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
                 seconds = time.perf_counter() - started
-                span.set_attributes({"http.request.method": request.method, "http.route": route})
+                span.set_attributes({"http.request.method": method, "http.route": route})
                 span.set_attribute("http.response.status_code", status)
                 if status >= 500:
                     span.set_status(Status(StatusCode.ERROR))
                 telemetry.IN_FLIGHT.dec()
-                telemetry.REQUESTS.labels(request.method, route, str(status)).inc()
-                telemetry.DURATION.labels(request.method, route).observe(seconds)
-                log.info("request", method=request.method, route=route, status=status, duration_s=round(seconds, 4))
+                telemetry.REQUESTS.labels(method, route, str(status)).inc()
+                telemetry.DURATION.labels(method, route).observe(seconds)
+                log.info("request", method=method, route=route, status=status, duration_s=round(seconds, 4))
 
 
 def _route_of(scope: Scope) -> str:

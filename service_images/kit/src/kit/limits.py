@@ -62,6 +62,10 @@ JSON_NUMBER = Limit("a number in JSON", 400, Unit.DIGITS)
 
 # Bodies, before they are read.
 BODY = Limit("body of a REST request", 8 * _MIB)
+INFERENCE_BODY = Limit("body of a request for a model", 16 * _MIB)
+"""Images and files may be in it."""
+ROUTER_BODIES = Limit("bodies of requests for models that a Router holds at once", 48 * _MIB)
+"""With one copy of each in a connection's buffer, and 90 MiB that a Router takes at rest, below its 256 MiB."""
 
 # Fields.
 ID = _text("name or id", 200)
@@ -101,6 +105,7 @@ CONNECT_COLUMN = Limit("column of a table that Debezium reads", 16 * _MIB)
 
 PATHS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
     {
+        "request for a model": (INFERENCE_BODY, ROUTER_BODIES),
         "policy, to Guardrails": (POLICY, NATS_VALUE, NATS_MESSAGE),
         "route, to the Router": (ROUTE, NATS_VALUE, NATS_MESSAGE),
         "name, in a key of NATS": (ID, NATS_KEY),

@@ -6,17 +6,18 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import ApiError, ErrorType
+from kit.limits import INFERENCE_BODY
 
-from router import anthropic, payload, usage
+from router import anthropic, bodies, door, payload, ratelimit, usage
 from router.answer import Answer
-from router.cache import ResponseCache
+from router.cache import MAX_ANSWER, ResponseCache
 from router.routes import Guardrails
+from router.tenancy import digest_of
 
 if TYPE_CHECKING:
     from router.selection import RouteState
     from router.tenancy import Account
 
-MAX_BODY_BYTES = 16 * 1024 * 1024
 IDEMPOTENT_S = 600.0
 """A request with an Idempotency-Key is answered again for so long, as long as there is room for its answer."""
 
@@ -41,6 +42,13 @@ class Admission(Answer):
     deadline = float("inf")
     size = 0
     """Bytes of the body that have come."""
+    _recorded_bytes = 0
+    reserved = 0
+    """Bytes of it that are counted as memory."""
+    holder: Account | None = None
+    """The caller's account, from the head on."""
+    digest = b""
+    """Of the caller's API key."""
     estimated, held = 0, 0.0
     """Tokens and US dollars set aside."""
     cache_key: bytes | None = None
@@ -65,23 +73,38 @@ class Admission(Answer):
         """Answer with what a target said before."""
         raise NotImplementedError
 
-    def admit(self) -> None:
-        """Find tenant and route, take from the limits, look for a kept answer; then ask. Raises ApiError."""
-        if self.size > MAX_BODY_BYTES:
-            self.keep_alive = False
-            raise ApiError(413, f"The body is larger than {MAX_BODY_BYTES} bytes.", code="body_too_large")
-        core, now = self.core, self.started
-        account = core.accounts.find(payload.bearer(self.headers), self.headers.get(b"x-client-id", b""))
+    def judge(self) -> None:
+        """Find out who asks, from the head alone: nothing of a stranger's body is kept. Raises ApiError."""
+        headers = self.headers
+        self.digest = digest_of(payload.bearer(headers))
+        account = self.core.accounts.of(self.digest, headers.get(b"x-client-id", b""))
         if account is None:
             message = "The API key is missing or not known."
             raise ApiError(401, message, ErrorType.AUTHENTICATION, code="invalid_api_key")
-        self.tenant = account.label
+        self.holder, self.tenant = account, account.label
+        length = headers.get(b"content-length", b"") if self.more_body else b""
+        if (size := max(self.size, int(length) if length.isdigit() else 0)) > bodies.SMALL_BYTES:
+            self.reserve_body(size)
+
+    def reserve_body(self, size: int) -> None:
+        """A body has this size, as far as is known. Raises ApiError where it is too large, or does not fit now."""
+        if size > INFERENCE_BODY.most:
+            raise bodies.too_large()
+        if size > self.reserved:
+            self.retry_after_s = bodies.AGAIN_S
+            self.core.bodies.take(self.tenant, size - self.reserved)
+            self.reserved = size
+
+    def admit(self) -> None:
+        """Find the route, take from the limits, look for a kept answer; then ask. Raises ApiError."""
+        core, now, account = self.core, self.started, self.holder
+        assert account is not None, "judged before"
         if self.path == anthropic.PATH:
             self.body, self.upstream_path = anthropic.request(self.body), payload.CHAT
         self.ask = ask = payload.read(self.upstream_path, self.body)
         route = core.routes.get(ask.model)
         if route is None or (account.models and ask.model not in account.models):
-            message = f"The model `{ask.model[:256]}` does not exist."
+            message = f"The model `{ask.model}` does not exist."
             raise ApiError(404, message, ErrorType.NOT_FOUND, param="model", code="model_not_found")
         self.route, self.model = route, ask.model
         if self.path == anthropic.PATH:
@@ -162,7 +185,7 @@ class Admission(Answer):
     def _admitted(self, account: Account, route: RouteState, ask: usage.Ask) -> None:
         """Look for a kept answer, take from the limits, ask."""
         core, now = self.core, self.core.now()
-        self.cache_key = None if ask.stream else self._again_key(account, route, ask)
+        self.cache_key = self._again_key(account, route, ask)
         if self.cache_key is not None:
             found = core.cache.get(self.cache_key, now)
             core.measures.cache.values["miss" if found is None else "hit",] += 1
@@ -203,8 +226,15 @@ class Admission(Answer):
         core.begin(self)
         if self.cache_key is not None:
             self.leads = core.cache.lead(self.cache_key, self)
+            if not self.leads and ask.stream:
+                self.cache_key = None
+                self.retry_after_s = 1.0
+                message = "The first request with this Idempotency-Key is not answered yet. Ask again after its end."
+                raise ApiError(409, message, param="Idempotency-Key", code="idempotency_key_in_use")
             if not self.leads:
                 return  # an equal request is on its way: `on_shared` brings its answer
+            if ask.stream:
+                self.recorded = []
         self.fallbacks = route.fallbacks
         self.attempt(now)
 
@@ -222,11 +252,22 @@ class Admission(Answer):
         if self.meaning is not None and self.core.semantic is not None:
             self.core.semantic.put(*self.meaning, body, until)
 
+    def record(self, data: bytes) -> None:
+        """A piece of a stream; one that is too long for the cache, or has failed, is not kept."""
+        assert self.recorded is not None
+        self._recorded_bytes += len(data)
+        if self._recorded_bytes > MAX_ANSWER or b'data: {"error"' in data or data.startswith(b"event: error"):
+            self.recorded = None
+        else:
+            self.recorded.append(data)
+
     def _again_key(self, account: Account, route: RouteState, ask: usage.Ask) -> bytes | None:
         """Under what the answer is kept: for a repeated request, or for all equal ones; None: not at all."""
         policy, repeated = route.route.cache, self.headers.get(b"idempotency-key")
         if repeated:
-            owner = self._owner(account)
+            door.idempotency_key(repeated)
+            # Of one key, or of one client where the gateway asks for keys: users of a tenant do not share theirs.
+            owner = b"%s\0%s" % (self._owner(account), self.digest)
             equal = ResponseCache.key(owner, self.upstream_path, self.body)
             key = ResponseCache.key(owner, b"idempotency-key", repeated)
             if not self.core.cache.same(key, equal):
@@ -234,6 +275,8 @@ class Admission(Answer):
                 raise ApiError(422, message, param="Idempotency-Key", code="idempotency_key_reused")
             self.ttl_s = IDEMPOTENT_S
             return key
+        if ask.stream:
+            return None
         if policy is not None and (policy.any_temperature or ask.temperature == 0):
             self.ttl_s = policy.ttl_seconds
             return ResponseCache.key(self._owner(account), self.upstream_path, self.body)
@@ -250,6 +293,19 @@ class Admission(Answer):
             self._limit(refusal.code, refusal.message, refusal.retry_after_s)
         self.account = account
         self.estimated, self.held = input_tokens + output_tokens, cost
+
+    def limits_left(self) -> bytes:
+        """Headers that say what is left of the caller's rates."""
+        holder = self.holder
+        if holder is None or (holder.requests is None and holder.tokens is None):
+            return b""
+        told = ratelimit.anthropic if self.path == anthropic.PATH else ratelimit.openai
+        return told(holder, self.core.now())
+
+    def target_shown(self, label: bytes) -> bytes:
+        """The header that names the target, for operators: to others it would name hosts inside."""
+        shown = self.core.accounts.operates(self.digest, self.headers.get(b"x-client-id", b""))
+        return b"x-router-target: %s\r\n" % label if shown else b""
 
     def _limit(self, code: str, message: str, wait_s: float) -> None:
         self.retry_after_s = wait_s

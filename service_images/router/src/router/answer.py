@@ -43,6 +43,8 @@ class Answer:
     """The target whose answer this is."""
     streaming = False
     """Whether the head of a stream has gone out: the status cannot be changed any more."""
+    recorded: list[bytes] | None = None
+    """A stream as the client gets it, for who repeats the request; None: it is not kept."""
     retry_after_s = 0.0
     chunked = True
     """Whether the client knows chunks (HTTP/1.1)."""
@@ -66,8 +68,16 @@ class Answer:
             self.keep_alive = False
             extra += b"connection: close\r\n"
         self.front.transport.write(
-            b"%scontent-type: %s\r\ncontent-length: %d\r\nx-request-id: %s\r\n%s\r\n%s"
-            % (_STATUS.get(status) or b"HTTP/1.1 %d \r\n" % status, kind, len(body), self.request_id, extra, body)
+            b"%scontent-type: %s\r\ncontent-length: %d\r\ncache-control: no-store\r\nx-request-id: %s\r\n%s%s\r\n%s"
+            % (
+                _STATUS.get(status) or b"HTTP/1.1 %d \r\n" % status,
+                kind,
+                len(body),
+                self.request_id,
+                self.limits_left(),
+                extra,
+                body,
+            )
         )
 
     def begin_stream(self, label: bytes) -> None:
@@ -76,16 +86,25 @@ class Answer:
         if DRAIN.begun or not self.chunked:
             self.keep_alive = False
         self.front.transport.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
-            b"x-request-id: %s\r\nx-router-target: %s\r\n%s%s%s\r\n"
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\n"
+            b"x-request-id: %s\r\n%s%s%s%s%s\r\n"
             % (
                 self.request_id,
-                label,
+                self.target_shown(label),
+                self.limits_left(),
                 self.marks(),
                 b"transfer-encoding: chunked\r\n" if self.chunked else b"",
                 b"" if self.keep_alive else b"connection: close\r\n",
             )
         )
+
+    def limits_left(self) -> bytes:
+        """Headers that say what is left of the caller's rates."""
+        return b""
+
+    def target_shown(self, label: bytes) -> bytes:
+        """The header that names the target, for operators: to others it would name hosts inside."""
+        return b""
 
     def marks(self) -> bytes:
         """Headers of an answer beside those that all have."""
@@ -94,8 +113,14 @@ class Answer:
     def relay(self, data: bytes) -> bool:
         """Pass a piece of a stream on; False: the client does not keep up."""
         if data:
+            if self.recorded is not None:
+                self.record(data)
             self.front.transport.write(b"%x\r\n%s\r\n" % (len(data), data) if self.chunked else data)
         return not self.front.flow.write_paused
+
+    def record(self, data: bytes) -> None:
+        """Keep a piece of a stream."""
+        raise NotImplementedError
 
     def end_stream(self, data: bytes = b"", status: int = 200) -> None:
         """The end of a stream."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kit import logs
 from kit.errors import ApiError, ErrorType
 
-from router import continuation, payload, usage
+from router import bodies, continuation, payload, usage
 from router.admission import Admission
 from router.leg import Leg
 
@@ -147,6 +147,11 @@ class Attempts(Admission):
 
     def check(self, now: float) -> None:
         """Look at the time limits; called often."""
+        if self.more_body:
+            if now - self.started >= bodies.BODY_S:
+                self.keep_alive = False
+                self.refuse(bodies.too_slow())
+            return
         if now >= self.deadline:
             self._expire()
             return

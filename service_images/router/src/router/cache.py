@@ -8,7 +8,7 @@ from typing import Protocol
 
 MAX_BYTES = 16 * 1024 * 1024
 """Of all answers together."""
-MAX_ANSWER = 256 * 1024
+MAX_ANSWER = 1024 * 1024
 """Larger answers are not kept."""
 MAX_MEANINGS = 16_384
 """Keys of repeated requests that are remembered with what they stood for."""

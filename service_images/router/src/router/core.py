@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit import logs
 
+from router.bodies import Bodies
 from router.cache import ResponseCache
 from router.heads import Heads
 from router.measure import Measures
@@ -49,6 +50,7 @@ class Core:
         """Who looks at what goes to models and comes from them; none: nobody."""
         self.heads: Heads[tuple[bytes, dict[bytes, bytes]]] = Heads()
         """(path, headers) of requests."""
+        self.bodies = Bodies()
         self.cache = ResponseCache()
         self.semantic: SemanticCache | None = None
         """Answers by what was meant; none: nobody says what texts mean."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from kit.errors import ApiError, ErrorType
+from kit.limits import INFERENCE_BODY
 
-from router import anthropic, continuation, payload, settling, sse, usage
-from router.admission import MAX_BODY_BYTES
+from router import anthropic, bodies, continuation, payload, settling, sse, usage
 from router.attempts import Attempts
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from router.guarded import Guarded
 
 HTTP_OK = 200
+DISCARDED_BYTES = 4 * INFERENCE_BODY.most
+"""Of a body whose request is refused already, so that the client can read why; then the connection is closed."""
 
 
 class Exchange(Attempts):
@@ -64,22 +66,55 @@ class Exchange(Attempts):
             self.finish(499)
 
     def feed(self, data: bytes) -> None:
-        """A piece of the request's body; beyond the limit it is only counted."""
-        self.size += len(data)
-        if self.size <= MAX_BODY_BYTES:
-            self._pieces.append(data)
+        """A piece of the request's body; of one that is refused, nothing is kept."""
+        self.size = size = self.size + len(data)
+        if self.response_complete:
+            if size > DISCARDED_BYTES:
+                self.front.transport.close()
+            return
+        # A request that follows another one on its connection is judged in its turn; until then reading is paused.
+        if size > bodies.SMALL_BYTES and self.holder is not None:
+            try:
+                self.reserve_body(size)
+            except ApiError as error:
+                self._pieces.clear()
+                self.refuse(error)
+                return
+        self._pieces.append(data)
 
     def complete(self) -> None:
         """The request is here."""
         self.more_body = False
+        if self.response_complete:
+            return
         self.body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
         if self._turn:
             self._begin()
+
+    def whole(self, body: bytes) -> None:
+        """A request that has come at once, head and body."""
+        self.more_body, self._turn = False, True
+        try:
+            self.size = len(body)
+            self.judge()
+        except Exception as error:
+            self.failed(error)
+            return
+        self.body = body
+        self._begin()
 
     def start(self) -> None:
         """Earlier requests on this connection are answered."""
         self._turn = True
-        if not self.more_body:
+        try:
+            self.judge()
+        except Exception as error:
+            self.failed(error)
+            return
+        if self.more_body:
+            self.core.begin(self)  # so that it is refused if its body does not come
+        else:
             self._begin()
 
     # --- admission ----------------------------------------------------------------------------
@@ -189,11 +224,15 @@ class Exchange(Attempts):
         """Where Guardrails has looked, what it lets go on is what is kept."""
         if status == HTTP_OK and self.cache_key is not None:
             self._keep(body)
-        self._whole(status, kind, body, b"x-router-target: %s\r\n%s" % (label, self.marks()))
+        self._whole(status, kind, body, self.target_shown(label) + self.marks())
 
     def answer_again(self, body: bytes) -> None:
         """Answer with what a target said to somebody who asked the same."""
         self.cache_key = None
+        if self.streams:
+            self.write(HTTP_OK, b"text/event-stream", body, b"x-cache: hit\r\n")
+            self.finish(HTTP_OK)
+            return
         self._whole(200, b"application/json", body, b"x-cache: hit\r\n")
 
     def _whole(self, status: int, kind: bytes, body: bytes, extra: bytes) -> None:
@@ -234,6 +273,8 @@ class Exchange(Attempts):
         self._relay(data)
         if self.chunked:
             self.front.transport.write(b"0\r\n\r\n")
+        if self.recorded is not None and self.cache_key is not None and status == HTTP_OK:
+            self._keep(b"".join(self.recorded))
         self.finish(status)
 
     def _relay(self, data: bytes) -> bool:
@@ -252,6 +293,10 @@ class Exchange(Attempts):
                 self.stream_guard.cancel()
             self.stream_guard = None
         self.core.in_flight.discard(self)
+        if self.reserved:
+            self.core.bodies.give(self.tenant, self.reserved)
+            self.reserved = 0
+        self.recorded = None
         if self._retry is not None:
             self._retry.cancel()
         if self.leads and self.cache_key is not None:

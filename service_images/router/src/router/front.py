@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import httptools
+import msgspec
+from kit.errors import ApiError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from router import payload
@@ -57,13 +59,13 @@ class Front(HttpToolsProtocol):
             elif not parser.should_keep_alive():
                 exchange.keep_alive = False
             before, self.cycle = self.cycle, exchange
-            if self.expect_100_continue:
-                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             if before is None or before.response_complete:
                 exchange.start()
             else:
                 self.flow.pause_reading()
                 self.pipeline.appendleft((exchange, self.app))
+            if self.expect_100_continue and not exchange.response_complete:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             return
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
@@ -75,6 +77,16 @@ class Front(HttpToolsProtocol):
             # uvicorn lets this one pass as an unexpected error.
             self.cycle = _Refused()
             self.send_400_response("Invalid HTTP request received.")
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP, or none that is served: refused in the shape of all errors."""
+        error = ApiError(400, msg.rstrip("."), code="invalid_request")
+        body = msgspec.json.encode(error.envelope())
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"x-request-id: %s\r\nconnection: close\r\n\r\n%s" % (len(body), self.core.request_id(), body)
+        )
+        self.transport.close()
 
     def _remember(self, headers: dict[bytes, bytes]) -> None:
         """The head of this request, which may come again."""
@@ -90,9 +102,7 @@ class Front(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         self.cycle = exchange = Exchange(self, self.core, url, headers | own if own else headers)
-        exchange.feed(body)
-        exchange.complete()
-        exchange.start()
+        exchange.whole(body)
         return True
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -111,10 +121,12 @@ class Front(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The end of a request."""
         self._between = True
-        if isinstance(self.cycle, Exchange):
-            self.cycle.complete()
-        else:
+        if not isinstance(self.cycle, Exchange):
             super().on_message_complete()
+        elif self.cycle.response_complete:
+            self.core.rest(self)  # refused by its head: only now is the connection idle
+        else:
+            self.cycle.complete()
 
     # --- asyncio's callbacks -------------------------------------------------------------------
 

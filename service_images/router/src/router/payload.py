@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from kit.errors import ApiError
+from kit.limits import MODEL
 
-from router import anthropic, usage
+from router import anthropic, door, usage
 
 if TYPE_CHECKING:
     from router.exchange import Exchange
@@ -51,6 +52,10 @@ def read(path: bytes, body: bytes) -> usage.Ask:
         raise ApiError(400, f"{param or 'body'}: {text}", param=param, code="invalid_value") from None
     if not ask.model:
         raise ApiError(400, "model: must not be empty.", param="model", code="invalid_value")
+    if ask.user is not None or ask.metadata is not None or len(ask.model) > MODEL.most:
+        door.check(ask)
+    if ask.prompt and memoryview(ask.prompt) == b"null":
+        ask.prompt = msgspec.Raw(b"")  # as if it were not there
     if path == CHAT and memoryview(ask.messages)[:2] == b"[{":
         return ask  # as clients write it; what follows is for all others
     if path in STORED and bytes(ask.prompt).lstrip()[:1] == b"{" and not (ask.messages or ask.input):

@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
+from kit.limits import ID, MODEL
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError, model_validator
 
 
@@ -58,7 +59,7 @@ class Target(_Frozen):
     @property
     def label(self) -> str:
         """The name, or where it is."""
-        return self.name or f"{self.upstream.host}:{self.upstream.port}"
+        return self.name or f"{self.upstream.host}:{self.upstream.port}"[-ID.most :]
 
 
 class Canary(_Frozen):
@@ -87,7 +88,7 @@ class CachePolicy(_Frozen):
 class ModelRoute(_Frozen):
     """One model and where it is served."""
 
-    model: str = Field(min_length=1, max_length=256)
+    model: str = Field(min_length=1, max_length=MODEL.most)
     """The name that clients use."""
     upstream: HttpUrl | None = None
     """Short for one target."""

@@ -14,6 +14,11 @@ ANONYMOUS = "default"
 """The tenant of everybody where the table has none."""
 
 
+def digest_of(key: bytes) -> bytes:
+    """What is kept of an API key; empty for none."""
+    return hashlib.sha256(key).digest() if key else b""
+
+
 class Bucket:
     """A token bucket: `per_minute` flow in evenly, and as many can be saved up."""
 
@@ -42,8 +47,14 @@ class Bucket:
         self._level = min(self._capacity, self._level + amount)
 
     def limits(self) -> tuple[int, int]:
-        """(capacity, what is left), for headers."""
+        """(capacity, what is left), for operators."""
         return int(self._capacity), max(0, int(self._level))
+
+    def state(self, now: float) -> tuple[int, int, float]:
+        """(capacity, what is left, seconds until it is full), for headers."""
+        capacity = self._capacity
+        level = min(capacity, self._level + (now - self._at) * self._rate)
+        return int(capacity), max(0, int(level)), (capacity - level) / self._rate
 
 
 @dataclass(slots=True)
@@ -220,11 +231,14 @@ class Accounts:
 
     def find(self, key: bytes, client: bytes) -> Account | None:
         """The account of an API key, or of a client that the gateway has authenticated."""
+        return self.of(digest_of(key), client)
+
+    def of(self, digest: bytes, client: bytes) -> Account | None:
+        """The same, by the digest of the key."""
         if self._anybody is not None:
             return self._anybody
-        if not key:
+        if not digest:
             return self._by_client.get(client)
-        digest = hashlib.sha256(key).digest()
         grant = self._grants.get(digest)
         if grant is None:
             return self._by_key.get(digest)
@@ -232,6 +246,15 @@ class Accounts:
             return None
         known = self._kept.get(grant.tenant)
         return known[1] if known is not None else None
+
+    def operates(self, digest: bytes, client: bytes) -> bool:
+        """Whether who calls runs the platform. Without tenants it is whoever does not come as somebody's client."""
+        if self._anybody is not None:
+            return not client
+        if (grant := self._grants.get(digest)) is not None:
+            return grant.operator
+        account = self._by_key.get(digest)
+        return account is not None and account.id in self._table and self._table[account.id].operator
 
     def grant_of(self, key: bytes) -> Grant | None:
         """What the holder of an API key may do; None: the key is not known, or no more."""

@@ -1,0 +1,52 @@
+"""Headers that say what is left of a tenant's rates, in the names of OpenAI and of Anthropic.
+
+Sources: https://platform.openai.com/docs/guides/rate-limits, "Rate limits in headers";
+https://docs.anthropic.com/en/api/rate-limits, "Response headers".
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from router.tenancy import Account, Bucket
+
+
+def openai(account: Account, now: float) -> bytes:
+    """For a tenant with limits; empty for one without. `now` is the clock of the buckets."""
+    told = b""
+    if (requests := account.requests) is not None:
+        told = _openai(requests, b"requests", now)
+    if (tokens := account.tokens) is not None:
+        told += _openai(tokens, b"tokens", now)
+    return told
+
+
+def anthropic(account: Account, now: float) -> bytes:
+    """The same, for Anthropic's clients."""
+    told = b""
+    for bucket, name in ((account.requests, b"requests"), (account.tokens, b"tokens")):
+        if bucket is not None:
+            most, left, seconds = bucket.state(now)
+            reset = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds + 0.5)).encode()
+            told += (
+                b"anthropic-ratelimit-%s-limit: %d\r\nanthropic-ratelimit-%s-remaining: %d\r\n"
+                b"anthropic-ratelimit-%s-reset: %s\r\n" % (name, most, name, left, name, reset)
+            )
+    return told
+
+
+def _openai(bucket: Bucket, name: bytes, now: float) -> bytes:
+    most, left, seconds = bucket.state(now)
+    return b"x-ratelimit-limit-%s: %d\r\nx-ratelimit-remaining-%s: %d\r\nx-ratelimit-reset-%s: %s\r\n" % (
+        name, most, name, left, name, _duration(seconds)
+    )  # fmt: skip
+
+
+def _duration(seconds: float) -> bytes:
+    """As OpenAI writes it: 120ms, 12s, 6m0s."""
+    if seconds < 1:
+        return b"%dms" % (seconds * 1000 + 0.999)
+    whole = int(seconds + 0.999)
+    return b"%ds" % whole if whole < 60 else b"%dm%ds" % divmod(whole, 60)
