@@ -107,7 +107,11 @@ class Target:
         self.seen.append(body)
         if body.get("stream") and request.url.path == "/v1/responses":
             return StreamingResponse(self._response(), media_type="text/event-stream")
-        return JSONResponse({"object": "list", "data": [], "usage": {"prompt_tokens": 5, "total_tokens": 5}})
+        usage = {"prompt_tokens": 5, "total_tokens": 5}
+        if request.url.path == "/v1/completions":
+            choices = [{"index": 0, "text": "one two", "finish_reason": "stop"}]
+            return JSONResponse({"object": "text_completion", "choices": choices, "usage": usage})
+        return JSONResponse({"object": "list", "data": [], "usage": usage})
 
     async def _response(self) -> Any:
         """Events of the Responses API."""

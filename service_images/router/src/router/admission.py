@@ -69,6 +69,11 @@ class Admission(Answer):
         """Ask a target."""
         raise NotImplementedError
 
+    @property
+    def streams(self) -> bool:
+        """Whether the client asked for a stream."""
+        raise NotImplementedError
+
     def answer_again(self, body: bytes) -> None:
         """Answer with what a target said before."""
         raise NotImplementedError
@@ -226,14 +231,14 @@ class Admission(Answer):
         core.begin(self)
         if self.cache_key is not None:
             self.leads = core.cache.lead(self.cache_key, self)
-            if not self.leads and ask.stream:
+            if not self.leads and self.streams:
                 self.cache_key = None
                 self.retry_after_s = 1.0
                 message = "The first request with this Idempotency-Key is not answered yet. Ask again after its end."
                 raise ApiError(409, message, param="Idempotency-Key", code="idempotency_key_in_use")
             if not self.leads:
                 return  # an equal request is on its way: `on_shared` brings its answer
-            if ask.stream:
+            if self.streams:
                 self.recorded = []
         self.fallbacks = route.fallbacks
         self.attempt(now)
@@ -275,7 +280,7 @@ class Admission(Answer):
                 raise ApiError(422, message, param="Idempotency-Key", code="idempotency_key_reused")
             self.ttl_s = IDEMPOTENT_S
             return key
-        if ask.stream:
+        if self.streams:
             return None
         if policy is not None and (policy.any_temperature or ask.temperature == 0):
             self.ttl_s = policy.ttl_seconds

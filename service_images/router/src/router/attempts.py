@@ -57,7 +57,7 @@ class Attempts(Admission):
     @property
     def streams(self) -> bool:
         """Whether the client asked for a stream."""
-        return self.ask is not None and bool(self.ask.stream)
+        return self.ask is not None and bool(self.ask.stream) and self.upstream_path != payload.EMBEDDINGS
 
     def caller(self) -> bytes:
         """The key of stickiness: the user that the client names, else the client."""
