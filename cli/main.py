@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from kubernetes import client
 
+from cli import dead_letters as dead
 from cli import doctor as doctor_checks
 from cli import drift as drifts
 from cli import gpu_state, local_environment, output, promotion, stack, upgrade
@@ -32,6 +33,7 @@ from local.toolchain import builder, packages
 from local.toolchain.tools import TOOLS, ToolName
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="CogniForge: an AI platform from one config file.")
+app.add_typer(dead.app, name="dead-letters")
 Stack = Annotated[str, typer.Option("--stack", "-s", help="Environment: local, dev, staging or prod.")]
 
 

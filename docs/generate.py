@@ -44,7 +44,11 @@ def commands() -> str:
     """Every command of `forge` with its options."""
     group = typer.main.get_command(app)
     lines = ["# Commands", "", "Generated from `cli/main.py`.", ""]
-    for name, command in sorted(group.commands.items()):  # pyright: ignore
+    named: dict[str, Any] = {}
+    for name, command in group.commands.items():  # pyright: ignore
+        inner = getattr(command, "commands", None)
+        named |= {f"{name} {one}": each for one, each in inner.items()} if inner else {name: command}
+    for name, command in sorted(named.items()):
         lines += [f"## forge {name}", "", (command.help or "").strip(), ""]
         for parameter in command.params:
             names = ", ".join([*parameter.opts, *parameter.secondary_opts])

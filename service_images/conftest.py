@@ -41,7 +41,7 @@ OUTBOX = """
 CREATE SCHEMA events AUTHORIZATION {owner};
 CREATE TABLE events.outbox (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(), aggregatetype text NOT NULL, aggregateid text NOT NULL,
-    type text NOT NULL, payload jsonb NOT NULL, tracingspancontext text,
+    type text NOT NULL, payload text NOT NULL, tracingspancontext text,
     created timestamptz NOT NULL DEFAULT clock_timestamp());
 ALTER TABLE events.outbox OWNER TO {owner};
 """

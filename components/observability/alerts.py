@@ -34,6 +34,12 @@ ALERTS: tuple[Alert, ...] = (
     Alert("UsageIsNotReported", 'sum by (model, target) (rate(router_usage_estimated_total{cause="not_reported"}[10m])) > 0',
           "10m", "ticket", "{{ $labels.target }} answers for {{ $labels.model }} without a usage: the Router counts the "
           "tokens by itself, as an estimate. Make the upstream report them.", ""),
+    Alert("DeadLetters", "max by (job, topic) (dead_letters_waiting) > 0", "0m", "ticket",
+          "{{ $labels.job }} could not process something of {{ $labels.topic }} and has set it aside: "
+          "`forge dead-letters list` shows it.", ""),
+    Alert("EventsStuck", "max by (job) (events_stuck_seconds) > 30", "0m", "page",
+          "{{ $labels.job }} tries the same events again and again: its database is away or full. Nothing is lost.",
+          "kafka"),
     Alert("NobodyLooksAtRequests", 'sum(rate(router_guardrails_total{action="unanswered"}[5m])) > 0', "5m", "page",
           "Guardrails does not answer: requests go on unlooked at, or are refused where it is required.", "guardrails"),
     Alert("UpstreamFails", 'sum by (target) (rate(router_upstream_requests_total{outcome="failed"}[10m])) / '

@@ -78,7 +78,7 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         "CaptureTaskFailed",
         'sum by (connector) (connect_task_status{status="failed"}) > 0',
-        "2m",
+        "0m",
         "page",
         "{{ $labels.connector }} has stopped: changes become no events, and the log grows.",
         "change-data-capture",

@@ -54,7 +54,7 @@ from service_images.router.tests.conftest import Running, Target  # noqa: E402
 KEPT = """
 CREATE TABLE public.kept (payload jsonb);
 CREATE FUNCTION public.keep() RETURNS trigger SECURITY DEFINER LANGUAGE plpgsql AS
-  'BEGIN INSERT INTO public.kept VALUES (NEW.payload); RETURN NEW; END';
+  'BEGIN INSERT INTO public.kept VALUES (NEW.payload::jsonb); RETURN NEW; END';
 CREATE TRIGGER keep AFTER INSERT ON events.outbox FOR EACH ROW EXECUTE FUNCTION public.keep();
 """
 """An outbox is empty again at once: what goes through it is kept for the test."""

@@ -102,7 +102,7 @@ def test_issuing_puts_an_event_into_the_outbox(settings: BillingSettings, priced
         payload = connection.execute("SELECT payload FROM seen").fetchone()
         left = connection.execute("SELECT count(*) FROM events.outbox").fetchone()
     assert payload is not None
-    assert payload[0]["data"] == {
+    assert json.loads(payload[0])["data"] == {
         "tenant": "acme",
         "invoice": "1",
         "period": "2026-10",
@@ -120,7 +120,27 @@ def test_usage_without_a_price_is_not_given_away(billing: httpx.Client) -> None:
     put(billing, used(model="new"))
     answer = billing.post(MONTH)
     assert answer.status_code == 409
-    assert "no price for new" in answer.json()["error"]["message"]
+    assert "no price for input of new, output of new" in answer.json()["error"]["message"]
+
+
+def test_a_kind_without_a_price_is_named_and_not_given_away(billing: httpx.Client) -> None:
+    price = {"model": "*", "kind": "input", "usd": "2", "begins": "2026-01-01T00:00:00Z"}
+    assert billing.post("/v1/billing/prices", json=price).status_code == 201
+    put(billing, used(input_tokens=0, output_tokens=1_000_000))
+    assert billing.get(MONTH).json()["unpriced"] == [{"model": "small", "kind": "output"}]
+    answer = billing.post(MONTH)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "unpriced_usage")
+    assert "no price for output of small" in answer.json()["error"]["message"]
+    free = {**price, "kind": "output", "usd": "0"}
+    assert billing.post("/v1/billing/prices", json=free).status_code == 201
+    assert billing.post(MONTH).status_code == 201
+
+
+def test_a_price_by_request_does_not_make_tokens_free(billing: httpx.Client) -> None:
+    price = {"model": "*", "kind": "request", "usd": "2", "begins": "2026-01-01T00:00:00Z"}
+    assert billing.post("/v1/billing/prices", json=price).status_code == 201
+    put(billing, used(output_tokens=0))
+    assert "input of small" in billing.post(MONTH).json()["error"]["message"]
 
 
 def test_a_price_does_not_reach_back_behind_an_invoice(priced: httpx.Client) -> None:

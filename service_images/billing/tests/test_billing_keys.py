@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from billing.__main__ import BillingSettings, create
+from billing_events import used
 from kit.directory import Grant
 from starlette.testclient import TestClient
 
@@ -71,3 +72,16 @@ def test_a_tenant_sees_nothing_of_another(keyed: httpx.Client, path: str) -> Non
     assert keyed.get(f"/v1/billing/{path.format('rival')}", headers=as_(CUSTOMER)).status_code == 404
     assert keyed.get(f"/v1/billing/{path.format('acme')}", headers=as_(OTHER)).status_code == 403
     assert keyed.get(f"/v1/billing/{path.format('acme')}").status_code == 401
+
+
+def test_an_operator_sees_what_all_tenants_used_and_a_tenant_its_own(keyed: httpx.Client) -> None:
+    events = [used(tenant, input_tokens=tokens) for tenant, tokens in (("acme", 10), ("rival", 32))]
+    keyed.post("/v1/billing/usage", json=events, headers=as_(OPERATOR)).raise_for_status()
+    span = {"begin": "2026-10-01T00:00:00Z", "end": "2026-11-01T00:00:00Z"}
+    query = {"aggregation": "SUM", "field": "input_tokens", "group": "tenant", **span}
+
+    def seen(key: str) -> list[dict[str, Any]]:
+        return keyed.get("/v1/billing/meters", params=query, headers=as_(key)).json()["values"]
+
+    assert seen(OPERATOR) == [{"group": "acme", "value": 10}, {"group": "rival", "value": 32}]
+    assert seen(CUSTOMER) == [{"group": "acme", "value": 10}]

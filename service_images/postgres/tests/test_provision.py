@@ -96,3 +96,17 @@ def test_an_owner_makes_tables_and_nothing_beyond(provision: Provision, postgres
         for forbidden in ("CREATE ROLE thief", "CREATE DATABASE loot"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 owner.execute(forbidden)
+
+
+def test_an_outbox_of_an_earlier_version_becomes_text(provision: Provision, postgres_server: Any) -> None:
+    provision()
+    row = "INSERT INTO events.outbox (aggregatetype, aggregateid, type, payload) VALUES ('t', '1', 'x', %s)"
+    with psycopg.connect(postgres_server.url(OWNER, OWNER), autocommit=True) as owner:
+        owner.execute("ALTER TABLE events.outbox ALTER COLUMN payload TYPE jsonb USING payload::jsonb")
+        owner.execute(row, ('{"b": 1}',))
+    provision()
+    exact = '{"b":1,"a":1.0,"c":[[1,2],["a"]],"d":[]}'
+    with psycopg.connect(postgres_server.url(OWNER, OWNER), autocommit=True) as owner:
+        owner.execute(row, (exact,))
+        found = owner.execute("SELECT payload FROM events.outbox ORDER BY created").fetchall()
+    assert found == [('{"b": 1}',), (exact,)]

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from kit import events, service
+from kit import dead_letters, events, service
 from kit.database import Database
-from kit.kafka import Events
+from kit.dead_letters import DeadLetters
+from kit.kafka import Events, retrying
 from kit.settings import ServiceSettings
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from audit import note, verify
-from audit.api import Api
+from audit.api import PREFIX, Api, Event
 from audit.ledger import Ledger
 from audit.sealing import Keys
 
@@ -46,12 +47,13 @@ def create(settings: AuditSettings) -> Starlette:
         await ledger.append(batch)
 
     callers = service.callers(settings)
-    follower = Events(settings, events.topics(), take) if settings.kafka_bootstrap else None
+    letters = DeadLetters(database, retrying(take, Event))
+    follower = Events(settings, events.topics(), take, letters, Event) if settings.kafka_bootstrap else None
     return service.create(
         "Audit",
-        api.operations(),
+        [*api.operations(), *dead_letters.operations(PREFIX, letters)],
         database=database,
-        beside=[part for part in (follower, callers) if part],
+        beside=[part for part in (follower, letters, callers) if part],
         checks={"kafka": follower.check} if follower else {},
         authenticate=callers.authenticate if callers else None,
     )

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
-from kit import rest
+from kit import dead_letters, rest
 from kit.database import Database
 from kit.directory import Scope
 from kit.errors import ApiError, ErrorType
@@ -105,7 +105,7 @@ class Shredded(Model):
 
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
-    return rest.document("Audit", Api.operations(cast("Api", Api)))
+    return rest.document("Audit", [*Api.operations(cast("Api", Api)), *dead_letters.operations(PREFIX)])
 
 
 class Api:

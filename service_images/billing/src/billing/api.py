@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, cast
 
-from kit import outbox, rest
+from kit import dead_letters, limits, outbox, rest
 from kit.database import Connection, Database
 from kit.directory import Scope
 from kit.errors import ApiError, ErrorType
@@ -47,7 +47,7 @@ class UsageData(Model):
     input_tokens: Annotated[int, Field(ge=0, lt=2**53)]
     output_tokens: Annotated[int, Field(ge=0, lt=2**53)]
     cached: bool = False
-    user: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] = ""
+    user: Annotated[str, Field(max_length=limits.USER.most, pattern=r"^[^\x00]*$")] = ""
     duration_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
 
 
@@ -94,7 +94,8 @@ class Entitlement(Model):
 class Metered(Model):
     """What is asked of the meters."""
 
-    tenant: Name
+    tenant: Annotated[str, Field(max_length=200)] = ""
+    """By default the caller's own; with an operator's key, all."""
     aggregation: meters.Aggregation
     field: meters.Field
     begin: Moment
@@ -108,6 +109,13 @@ class Values(Model):
     values: list[dict[str, Any]]
 
 
+class Unpriced(Model):
+    """Usage that no price covers."""
+
+    model: str
+    kind: str
+
+
 class Invoice(Model):
     """A month's invoice."""
 
@@ -119,8 +127,13 @@ class Invoice(Model):
     credit_usd: str
     total_cents: int
     unpriced_models: list[str]
+    unpriced: tuple[Unpriced, ...] = ()
     number: int | None = None
     issued: datetime | None = None
+
+
+_NAMED = 10
+"""So many kinds without a price are named in an error; the invoice as it stands has them all."""
 
 
 def _month(period: str) -> date:
@@ -129,7 +142,7 @@ def _month(period: str) -> date:
 
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
-    return rest.document("Billing", Api.operations(cast("Api", Api)))
+    return rest.document("Billing", [*Api.operations(cast("Api", Api)), *dead_letters.operations(PREFIX)])
 
 
 class Api:
@@ -146,7 +159,8 @@ class Api:
         return [
             Operation("POST", PREFIX + "/usage", "Count usage.", self.usage, Taken, body=list[UsageEvent],
                       **operators),
-            Operation("GET", PREFIX + "/meters", "What was used.", self.meters, Values, query=Metered, **tenants),
+            Operation("GET", PREFIX + "/meters", "What was used; for operators, by all tenants.", self.meters,
+                      Values, query=Metered, **tenants),
             Operation("POST", PREFIX + "/prices", "Set a price from a time on.", self.price, Price, body=Price,
                       status=201, failures=(409,), makes=True, **operators),
             Operation("GET", PREFIX + "/prices", "The price book.", self.prices, list[Price],
@@ -174,12 +188,14 @@ class Api:
     async def meters(self, call: Call[Metered, None]) -> Values:
         """Over a span of time."""
         query = call.query
-        rest.own(call.caller, query.tenant)
+        tenant = query.tenant or ("" if call.caller.operator else call.caller.tenant)
+        if tenant:
+            rest.own(call.caller, tenant)
         if query.aggregation not in ("COUNT", "UNIQUE") and query.field not in meters.NUMERIC:
             raise ApiError(400, f"{query.aggregation} needs a field of numbers", param="field")
         async with self._database.transaction() as connection:
             values = await meters.read(
-                connection, query.tenant, query.aggregation, query.field, query.begin, query.end, query.group
+                connection, tenant, query.aggregation, query.field, query.begin, query.end, query.group
             )
         return Values(values=values)
 
@@ -272,8 +288,11 @@ class Api:
             if found := await _issued(connection, tenant, period):
                 return found
             content = await rating.invoice(connection, tenant, period)
-            if content["unpriced_models"]:
-                raise ApiError(409, f"There is no price for {', '.join(content['unpriced_models'])}.")
+            if unpriced := content["unpriced"]:
+                named = ", ".join(f"{one['kind']} of {one['model']}" for one in unpriced[:_NAMED])
+                more = f" and {len(unpriced) - _NAMED} more" if len(unpriced) > _NAMED else ""
+                message = f"There is no price for {named}{more}. Set one; what is free has a price of 0."
+                raise ApiError(409, message, code="unpriced_usage")
             cursor = await connection.execute(
                 "INSERT INTO invoices (tenant, period, content) VALUES (%s, %s, %s) RETURNING number",
                 (tenant, period, Jsonb(content)),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from kit.database import Database
 
 ISSUING = 0x6269
@@ -23,52 +22,33 @@ ON CONFLICT DO NOTHING
 """
 
 
-class Usage(msgspec.Struct):
-    """The data of a usage event. Source: kit/events/usage.recorded.v1.json."""
-
-    tenant: str
-    model: str
-    operation: str
-    input_tokens: int
-    output_tokens: int
-    cached: bool = False
-    user: str = ""
-    duration_ms: float = 0.0
-
-
 async def take(database: Database, events: Sequence[dict[str, Any]]) -> int:
-    """Write usage down; returns how many events were new. Those that are no usage are left out."""
-    rows = [row for event in events if (row := _row(event)) is not None]
-    if not rows:
+    """Write usage down; returns how many events were new. The events are checked: they fit `api.UsageEvent`."""
+    if not events:
         return 0
     async with database.transaction() as connection, connection.cursor() as cursor:
         await cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", (ISSUING,))
         await cursor.execute(_STAGE)
         async with cursor.copy(f"COPY stage ({_COLUMNS}) FROM STDIN") as copy:
-            for row in rows:
-                await copy.write_row(row)
+            for event in events:
+                await copy.write_row(_row(event))
         await cursor.execute(_TAKE)
         return cursor.rowcount
 
 
-def _row(event: dict[str, Any]) -> tuple[Any, ...] | None:
-    try:
-        usage = msgspec.convert(event["data"], Usage)
-    except msgspec.ValidationError:
-        return None
-    if usage.input_tokens < 0 or usage.output_tokens < 0:
-        return None
+def _row(event: dict[str, Any]) -> tuple[Any, ...]:
+    used = event["data"]
     return (
         event["source"],
         event["id"],
-        usage.tenant,
+        used["tenant"],
         event["time"],
-        usage.model,
-        usage.operation,
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cached,
-        usage.user,
-        usage.duration_ms,
-        event.get("traceparent", ""),
+        used["model"],
+        used["operation"],
+        used["input_tokens"],
+        used["output_tokens"],
+        used["cached"],
+        used["user"],
+        used["duration_ms"],
+        event["traceparent"],
     )

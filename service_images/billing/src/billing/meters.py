@@ -38,6 +38,7 @@ class Group(StrEnum):
     MODEL = "model"
     USER = "user"
     OPERATION = "operation"
+    TENANT = "tenant"
     HOUR = "hour"
     DAY = "day"
 
@@ -62,7 +63,7 @@ async def read(
     end: datetime,
     group: Group,
 ) -> list[dict[str, Any]]:
-    """One value, or one for each group in order; `end` is not included."""
+    """One value, or one for each group in order; `end` is not included. An empty `tenant` stands for all."""
     value = sql.SQL(_FUNCTIONS[aggregation]).format(sql.Identifier(field.value))  # pyright: ignore[reportArgumentType]
     keys = {
         Group.NONE: sql.SQL("''"),
@@ -71,9 +72,9 @@ async def read(
     }
     key = keys.get(group) or sql.Identifier(group.value)
     query = sql.SQL(
-        "SELECT {} AS key, {} AS value FROM usage WHERE tenant = %s AND time >= %s AND time < %s GROUP BY 1 ORDER BY 1"
-    ).format(key, value)
-    cursor = await connection.execute(query, (tenant, begin, end))
+        "SELECT {} AS key, {} AS value FROM usage WHERE {}time >= %s AND time < %s GROUP BY 1 ORDER BY 1"
+    ).format(key, value, sql.SQL("tenant = %s AND " if tenant else ""))
+    cursor = await connection.execute(query, (*([tenant] if tenant else []), begin, end))
     rows = [{"group": k, "value": float(v) if v is not None else None} for k, v in await cursor.fetchall()]
     empty = 0.0 if aggregation in (Aggregation.SUM, Aggregation.COUNT, Aggregation.UNIQUE) else None
     return rows or ([{"group": "", "value": empty}] if group is Group.NONE else [])

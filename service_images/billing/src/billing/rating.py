@@ -29,12 +29,15 @@ GROUP BY q.model, q.kind, p.usd, p.per
 ORDER BY q.model, q.kind, p.usd, p.per
 """
 _UNPRICED = """
-SELECT DISTINCT u.model FROM usage u
-WHERE u.tenant = %(tenant)s AND u.period = %(period)s AND NOT u.cached AND NOT EXISTS (
+SELECT DISTINCT u.model, k.kind
+FROM usage u
+CROSS JOIN LATERAL (VALUES ('input', u.input_tokens), ('output', u.output_tokens)) AS k (kind, quantity)
+WHERE u.tenant = %(tenant)s AND u.period = %(period)s AND NOT u.cached AND k.quantity > 0 AND NOT EXISTS (
     SELECT FROM prices p
-    WHERE p.tenant IN ('', u.tenant) AND p.model IN ('*', u.model) AND p.begins <= u.time)
-ORDER BY 1
+    WHERE p.kind = k.kind AND p.tenant IN ('', u.tenant) AND p.model IN ('*', u.model) AND p.begins <= u.time)
+ORDER BY 1, 2
 """
+"""Tokens that no price covers. What is free has a price of 0; a price by request comes on top and covers no tokens."""
 
 
 async def invoice(connection: Connection, tenant: str, period: date) -> dict[str, Any]:
@@ -44,7 +47,7 @@ async def invoice(connection: Connection, tenant: str, period: date) -> dict[str
         await cursor.execute(_LINES, values)
         lines = [_line(row) for row in await cursor.fetchall()]
         await cursor.execute(_UNPRICED, values)
-        unpriced = [row["model"] for row in await cursor.fetchall()]
+        unpriced = await cursor.fetchall()
         await cursor.execute(
             "SELECT coalesce(sum(usd), 0) AS usd FROM credits WHERE tenant = %(tenant)s AND period = %(period)s", values
         )
@@ -61,7 +64,8 @@ async def invoice(connection: Connection, tenant: str, period: date) -> dict[str
         "gross_usd": _plain(gross),
         "credit_usd": _plain(used),
         "total_cents": int(total * 100),
-        "unpriced_models": unpriced,
+        "unpriced_models": sorted({row["model"] for row in unpriced}),
+        "unpriced": unpriced,
     }
 
 

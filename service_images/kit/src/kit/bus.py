@@ -107,6 +107,16 @@ class Bus:
         except NoKeysError:
             return []
 
+    async def probe(self, bucket: str) -> str | None:
+        """None where JetStream answers for a bucket now; else why not."""
+        try:
+            client = await self._connected()
+            store = await client.jetstream(timeout=5).key_value(bucket)
+            await store.status()
+        except Exception as error:
+            return f"NATS: {error!r}"
+        return None
+
     async def close(self) -> None:
         """Send what is waiting, and go."""
         if self._client is not None and not self._client.is_closed:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from kit import events, telemetry
+from kit import events, strict_json, telemetry
 from kit.database import Connection
+from kit.errors import ApiError
+from kit.limits import EVENT
 
 
 async def put(connection: Connection, topic: str, service: str, key: str, data: dict[str, Any]) -> dict[str, Any]:
     """Write an event of a topic within the transaction of `connection`; `key` is what order is kept for.
 
-    The row goes again at once: change data capture reads the database's log, and the table stays small.
+    The payload is opaque text: change data capture passes it on unread, so that no content can stop it. The row goes
+    again at once: change data capture reads the database's log, and the table stays small.
+    Raises ApiError(400) or ApiError(413) for an event that readers or Kafka would not take; nothing is changed then.
     """
     parent = telemetry.traceparent()
     event = events.event(topic, service, key, data, parent)
+    try:
+        payload = strict_json.dumps(strict_json.check(event))
+    except strict_json.BadJson as error:
+        raise ApiError(400, f"The change cannot be recorded: {error}", param=error.path or None) from None
+    if len(payload) > EVENT.most:
+        raise ApiError(413, f"The change is too large to be recorded; {EVENT}.", code="event_too_large")
     cursor = await connection.execute(
         "INSERT INTO events.outbox (aggregatetype, aggregateid, type, payload, tracingspancontext) "
         "VALUES (%s, %s, %s, %s, %s) RETURNING id",
-        (topic, key, event["type"], json.dumps(event), parent or None),
+        (topic, key, event["type"], payload.decode(), parent or None),
     )
     row = await cursor.fetchone()
     assert row is not None, "an insert returns its row"

@@ -1,8 +1,10 @@
-"""Tells NATS what has changed in a service's tables: told if, and only if, the change is committed.
+"""Publishes what has changed in a service's tables to buckets of NATS if, and only if, the change is committed.
 
-A change is written to the table `changes` in its own transaction. One replica at a time reads these, writes each key's
-value as it is by then to its bucket, and takes the change away. Now and then the keys are compared, so that a bucket
-that was lost mends itself, and what has ended with time goes.
+A change is noted in the table `changes` in its own transaction. One replica at a time takes the noted keys, publishes
+each one's current value in a transaction of its own, and removes its notes. Urgent changes, such as the revocation of
+an API key, come first. A key that cannot be published while NATS and the database are well, such as one whose value is
+too large, is set aside as a dead letter and tried again later; it never holds up others. Now and then all keys are
+compared, so that a bucket that was lost is filled again, and values whose time has ended are removed.
 """
 
 from __future__ import annotations
@@ -11,23 +13,68 @@ import asyncio
 import contextlib
 import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 from kit import logs
 from kit.bus import Bus, told_to_end
 from kit.database import Connection, Database
+from kit.dead_letters import DeadLetters, Row
+from kit.limits import NATS_VALUE
 
 log = logs.get("kit.telling")
 TABLE = "CREATE TABLE changes (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, bucket text, key text)"
-"""For a service's first migration."""
+"""For a service's first migration; `upgrade` adds the rest."""
 _LOCK = 0x74656C6C
 _EVERY_S = 0.2
 _COMPARE_S = 60.0
 _BATCH = 500
+_TRIES = 3
+"""After so many a key becomes a dead letter."""
+_AGAIN_S = (1.0, 60.0)
+"""Pause before a key that failed is tried again: it doubles from the first to the second."""
+_PENDING = f"""
+SELECT bucket, key FROM changes
+WHERE (bucket, key) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+GROUP BY bucket, key ORDER BY bool_or(urgent) DESC, min(number) LIMIT {_BATCH}
+"""
 
 
-async def changed(connection: Connection, bucket: str, key: str) -> None:
-    """Note, within a transaction, that a key has another value or none."""
-    await connection.execute("INSERT INTO changes (bucket, key) VALUES (%s, %s)", (bucket, key))
+def upgrade() -> None:
+    """A service's revision: changes may be urgent, and what cannot be published is set aside."""
+    from alembic import op  # brings SQLAlchemy, which a service that runs need not have
+
+    from kit import dead_letters
+
+    op.execute("ALTER TABLE changes ADD COLUMN urgent boolean NOT NULL DEFAULT false")
+    op.execute("CREATE INDEX changes_key ON changes (bucket, key)")
+    dead_letters.upgrade()
+
+
+def downgrade() -> None:
+    """A service's revision: take it back."""
+    from alembic import op
+
+    from kit import dead_letters
+
+    dead_letters.downgrade()
+    op.execute("DROP INDEX changes_key")
+    op.execute("ALTER TABLE changes DROP COLUMN urgent")
+
+
+async def changed(connection: Connection, bucket: str, key: str, *, urgent: bool = False) -> None:
+    """Note, within a transaction, that a key has another value or none. `urgent`: it goes before all that wait."""
+    await connection.execute("INSERT INTO changes (bucket, key, urgent) VALUES (%s, %s, %s)", (bucket, key, urgent))
+
+
+class TooLarge(Exception):
+    """A value that no bucket takes."""
+
+
+@dataclass
+class _Failed:
+    tries: int
+    again: float
+    """On the monotonic clock."""
 
 
 class Telling(ABC):
@@ -35,6 +82,9 @@ class Telling(ABC):
 
     def __init__(self, database: Database, bus: Bus, *buckets: str) -> None:
         self._database, self._bus, self._buckets = database, bus, buckets
+        self.letters = DeadLetters(database, self._retry)
+        """Keys that could not be published; for `dead_letters.operations`."""
+        self._failed: dict[tuple[str, str], _Failed] = {}
         self._woken = asyncio.Event()
         self._compared = 0.0
 
@@ -51,53 +101,108 @@ class Telling(ABC):
         self._woken.set()
 
     async def run(self) -> None:
-        """What cannot be told now is told later."""
-        while not told_to_end():
-            try:
-                more = await self._tell()
-                if not more and time.monotonic() - self._compared > _COMPARE_S:
-                    await self._compare()
-                    self._compared = time.monotonic()
-            except Exception as error:
-                more = False
-                log.warning("changes are not told yet", reason=repr(error))
-            if more:
-                continue
-            self._woken.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), _EVERY_S)
+        """What cannot be published now is published later."""
+        counting = asyncio.create_task(self.letters.run())
+        try:
+            while not told_to_end():
+                try:
+                    more = await self._tell()
+                    if not more and time.monotonic() - self._compared > _COMPARE_S:
+                        await self._compare()
+                        self._compared = time.monotonic()
+                except Exception as error:
+                    more = False
+                    log.warning("changes are not published yet", reason=repr(error))
+                if more:
+                    continue
+                self._woken.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), _EVERY_S)
+        finally:
+            counting.cancel()
 
     async def _tell(self) -> bool:
-        """Whether there may be more."""
+        """Whether there may be more that can be published now."""
+        now = time.monotonic()
+        held = [name for name, failed in self._failed.items() if failed.again > now]
         async with self._database.transaction() as connection:
-            if not await _mine(connection):
+            found = await connection.execute(_PENDING, ([bucket for bucket, _ in held], [key for _, key in held]))
+            pending = await found.fetchall()
+        for bucket, key in pending:
+            if not await self._publish(bucket, key):
                 return False
-            found = await connection.execute(f"SELECT number, bucket, key FROM changes ORDER BY number LIMIT {_BATCH}")
-            rows = await found.fetchall()
-            for bucket, key in dict.fromkeys((bucket, key) for _, bucket, key in rows):
+        return len(pending) == _BATCH
+
+    async def _publish(self, bucket: str, key: str) -> bool:
+        """One key in a transaction of its own; False: another replica publishes at this moment.
+
+        Raises only where NATS or the database is away: then all keys wait.
+        """
+        try:
+            async with self._database.transaction() as connection:
+                if not await _mine(connection):
+                    return False
                 await self._put(connection, bucket, key)
-            await connection.execute("DELETE FROM changes WHERE number = ANY(%s)", ([row[0] for row in rows],))
-        return len(rows) == _BATCH
+        except Exception as error:
+            if reason := await self.letters.probe() or await self._bus.probe(bucket):
+                log.warning("a change is not published yet", bucket=bucket, reason=reason)
+                raise
+            await self._note(bucket, key, error)
+        else:
+            self._failed.pop((bucket, key), None)
+        return True
+
+    async def _note(self, bucket: str, key: str, error: Exception) -> None:
+        low, high = _AGAIN_S
+        tries = self._failed[bucket, key].tries + 1 if (bucket, key) in self._failed else 1
+        self._failed[bucket, key] = _Failed(tries, time.monotonic() + min(high, low * 2 ** (tries - 1)))
+        if tries >= _TRIES or isinstance(error, TooLarge):
+            await self.letters.put(_topic(bucket), key.encode(), b"", str(error) or repr(error), tries)
 
     async def _put(self, connection: Connection, bucket: str, key: str) -> None:
+        found = await connection.execute(
+            "SELECT max(number) FROM changes WHERE bucket = %s AND key = %s", (bucket, key)
+        )
+        row = await found.fetchone()
         value = await self.value(connection, bucket, key)
         if value is None:
             await self._bus.delete(bucket, key)
+        elif len(value) > NATS_VALUE.most:
+            raise TooLarge(f"{NATS_VALUE}; it has {len(value):,}")
         else:
             await self._bus.put(bucket, key, value)
+        if row and row[0] is not None:
+            await connection.execute(
+                "DELETE FROM changes WHERE bucket = %s AND key = %s AND number <= %s", (bucket, key, row[0])
+            )
+        await self.letters.resolve(connection, _topic(bucket), key.encode())
+
+    async def _retry(self, row: Row) -> None:
+        """Publish the key of a dead letter now."""
+        bucket, key = row["topic"].removeprefix(_topic("")), row["key"].decode()
+        async with self._database.transaction() as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            await self._put(connection, bucket, key)
+        self._failed.pop((bucket, key), None)
 
     async def _compare(self) -> None:
+        different: list[tuple[str, str]] = []
         async with self._database.transaction() as connection:
             if not await _mine(connection):
                 return
             for bucket in self._buckets:
-                told, wanted = set(await self._bus.keys(bucket)), await self.keys(connection, bucket)
-                for key in told ^ wanted:
-                    await self._put(connection, bucket, key)
+                there, wanted = set(await self._bus.keys(bucket)), await self.keys(connection, bucket)
+                different += [(bucket, key) for key in there ^ wanted if (bucket, key) not in self._failed]
+        for bucket, key in different:
+            await self._publish(bucket, key)
+
+
+def _topic(bucket: str) -> str:
+    return f"nats/{bucket}"
 
 
 async def _mine(connection: Connection) -> bool:
-    """Whether no other replica tells at this moment."""
+    """Whether no other replica publishes at this moment."""
     found = await connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,))
     row = await found.fetchone()
     return bool(row and row[0])

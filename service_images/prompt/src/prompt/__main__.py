@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from kit import rpc, service
+from kit import dead_letters, rpc, service
 from kit.bus import Bus
 from kit.cache import Cache
 from kit.database import Database
+from kit.dead_letters import DeadLetters
 from kit.settings import ServiceSettings
 from starlette.applications import Starlette
 
-from prompt.api import Api
+from prompt.api import PREFIX, Api
 from prompt.calls import Calls
 from prompt.rendering import Renderer
 from prompt.store import Told
@@ -32,7 +33,7 @@ def create(settings: PromptSettings) -> Starlette:
     calls = rpc.Server(settings.rpc_port, Calls(api).add, host=settings.host)
     return service.create(
         "Prompt",
-        api.operations(),
+        [*api.operations(), *dead_letters.operations(PREFIX, told.letters if told else DeadLetters(database))],
         database=database,
         beside=[part for part in (told, callers, calls) if part],
         close=[cache.close, renderer.close, *([nats.close] if nats else [])],

@@ -6,7 +6,7 @@ import difflib
 import json
 from typing import Any, cast
 
-from kit import bus, rest, telemetry, telling
+from kit import bus, dead_letters, rest, telemetry, telling
 from kit.database import Connection, Database
 from kit.directory import Grant, Scope
 from kit.errors import ApiError, missing
@@ -34,13 +34,15 @@ from prompt.models import (
 from prompt.rendering import Renderer
 
 SCOPE = Scope.PROMPTS
+PREFIX = "/v1/prompt"
+"""Of operations on the service itself."""
 _NAME = ("name", models.NAMED, "A prompt's name")
 _LABEL = ("label", models.LABELLED, "A label, such as production")
 
 
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
-    return rest.document("Prompt", Api.operations(cast("Api", Api)))
+    return rest.document("Prompt", [*Api.operations(cast("Api", Api)), *dead_letters.operations(PREFIX)])
 
 
 class Api:

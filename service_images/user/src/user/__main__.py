@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from kit import rpc, service
+from kit import dead_letters, rpc, service
 from kit.bus import Bus
 from kit.database import Database
+from kit.dead_letters import DeadLetters
 from kit.settings import ServiceSettings
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from user import keys
-from user.api import Api
+from user.api import PREFIX, Api
 from user.calls import Calls
 from user.keys import Told
 from user.login import Logins
@@ -55,7 +56,7 @@ def create(settings: UserSettings) -> Starlette:
     installing = service.Once(install, "the operator's key is not installed yet") if key else None
     return service.create(
         "User",
-        api.operations(),
+        [*api.operations(), *dead_letters.operations(PREFIX, told.letters if told else DeadLetters(database))],
         database=database,
         beside=[part for part in (told, installing, calls) if part],
         close=[part.close for part in (nats, logins) if part],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any, cast
 
-from kit import bus, directory, rest, telling
+from kit import bus, dead_letters, directory, rest, telling
 from kit.database import Database
 from kit.directory import Grant, Scope
 from kit.errors import ApiError, ErrorType, missing
@@ -38,6 +38,8 @@ from user.models import (
     User,
 )
 
+PREFIX = "/v1/user"
+"""Of operations on the service itself."""
 _TENANT = ("tenant", r"[a-z0-9][a-z0-9-]{0,62}", "A tenant's id")
 _USER = ("user", r"[0-9a-f]{32}", "A user's id")
 _TEAM = ("team", r"[a-z0-9][a-z0-9-]{0,62}", "A team's id")
@@ -48,7 +50,7 @@ ADMIN, MANAGE, ANY = Scope.ADMIN, Scope.MANAGE, ""
 
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
-    return rest.document("User", Api.operations(cast("Api", Api)))
+    return rest.document("User", [*Api.operations(cast("Api", Api)), *dead_letters.operations(PREFIX)])
 
 
 class Api:

@@ -53,9 +53,9 @@ def plain(made: IssuedKey) -> Key:
     return Key(**made.model_dump(exclude={"key"}))
 
 
-async def tell(connection: Connection, digest: str) -> None:
-    """What this key may do has changed."""
-    await telling.changed(connection, directory.BUCKET, bus.key(directory.KEY, digest))
+async def tell(connection: Connection, digest: str, *, revoked: bool = False) -> None:
+    """What this key may do has changed. A revocation goes before all other changes."""
+    await telling.changed(connection, directory.BUCKET, bus.key(directory.KEY, digest), urgent=revoked)
 
 
 async def listed(connection: Connection, tenant: str) -> list[Key]:
@@ -77,7 +77,7 @@ async def revoke(connection: Connection, tenant: str, **which: str) -> list[str]
     )
     rows = await cursor.fetchall()
     for _, digest in rows:
-        await tell(connection, digest)
+        await tell(connection, digest, revoked=True)
     return [row[0] for row in rows]
 
 
@@ -114,7 +114,7 @@ async def install(connection: Connection, tenant: str, key: str) -> None:
         (tenant, _INSTALLED),
     )
     for (old,) in await cursor.fetchall():
-        await tell(connection, old)
+        await tell(connection, old, revoked=True)
     await connection.execute("DELETE FROM keys WHERE digest = %s", (digest,))  # it was revoked, and is wanted again
     await issue(connection, tenant, NewKey.model_validate({"name": _INSTALLED, "scopes": ["admin"]}), key)
 

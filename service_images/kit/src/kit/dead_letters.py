@@ -1,0 +1,270 @@
+"""Dead letters: events and changes that a service cannot process, set aside so that the work of others goes on.
+
+Each is kept in the service's own database with what it holds, why it failed and how often it was tried. An operator
+looks at it, has it processed again once the cause is mended, or drops it.
+
+Order: all other events keep the order of their keys. Later events of the same key do not wait for the one that was set
+aside, and its retry comes after them: to wait would let one event stop all later ones of its tenant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Annotated, Any, cast
+
+import psycopg
+from prometheus_client import Counter, Gauge
+from psycopg.rows import dict_row
+from pydantic import Field
+
+from kit import logs, telemetry
+from kit.database import Connection, Database
+from kit.directory import Scope
+from kit.errors import ApiError, missing
+from kit.rest import Call, Model, Operation
+
+log = logs.get("kit.dead_letters")
+TABLE = """CREATE TABLE dead_letters (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    topic text NOT NULL,
+    partition int NOT NULL,
+    position bigint NOT NULL,
+    key bytea NOT NULL,
+    payload bytea NOT NULL,
+    digest bytea NOT NULL,
+    reason text NOT NULL,
+    tries int NOT NULL,
+    made timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (topic, partition, position, digest)
+)"""
+_COLUMNS = "number, topic, partition, position, key, payload, reason, tries, made"
+_REASON = 2000
+_REFRESH_S = 10.0
+_NUMBER = (("number", r"\d{1,18}", "A dead letter's number"),)
+WAITING = Gauge(
+    "dead_letters_waiting", "Dead letters that nobody has retried or dropped.", ["topic"], registry=telemetry.REGISTRY
+)
+SET_ASIDE = Counter(
+    "dead_letters_set_aside_total", "Events and changes that were set aside.", ["topic"], registry=telemetry.REGISTRY
+)
+
+
+def upgrade() -> None:
+    """A service's revision: make the table."""
+    from alembic import op  # brings SQLAlchemy, which a service that runs need not have
+
+    op.execute(TABLE)
+
+
+def downgrade() -> None:
+    """A service's revision: take it away."""
+    from alembic import op
+
+    op.execute("DROP TABLE dead_letters")
+
+
+class Letter(Model):
+    """A dead letter, without what it holds."""
+
+    number: int
+    topic: str
+    """Of Kafka; or nats/<bucket> for a value that could not be published there."""
+    partition: int
+    position: int
+    """Its offset in the partition; -1 for what does not come from Kafka."""
+    key: str
+    bytes: int
+    """Size of what it holds."""
+    reason: str
+    tries: int
+    made: datetime
+
+
+class FullLetter(Letter):
+    """A dead letter with what it holds."""
+
+    payload: str
+    """Bytes that are not UTF-8 are shown as \\xNN."""
+
+
+class Letters(Model):
+    """A page of dead letters, and the number to go on after."""
+
+    dead_letters: list[Letter]
+    next: int | None
+
+
+class Search(Model):
+    """Which dead letters."""
+
+    topic: Annotated[str, Field(max_length=200)] = ""
+    after: Annotated[int, Field(ge=0, lt=2**62)] = 0
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class Retried(Model):
+    """A dead letter that was processed, and is gone."""
+
+    processed: bool
+
+
+Row = dict[str, Any]
+"""A row of the table, as `_COLUMNS` names it."""
+Retry = Callable[[Row], Awaitable[None]]
+"""Processes a letter again; raises where it still fails. Its transactions are joined to the letter's removal."""
+
+
+def _shown(content: bytes) -> str:
+    # NUL would be legal in JSON, but not for who puts the text into a database again.
+    return content.decode(errors="backslashreplace").replace("\0", "\\x00")
+
+
+def _letter(row: Row) -> Letter:
+    shown = {name: row[name] for name in ("number", "topic", "partition", "position", "reason", "tries", "made")}
+    return Letter(**shown, key=_shown(row["key"]), bytes=len(row["payload"]))
+
+
+class DeadLetters:
+    """The dead letters of a service."""
+
+    def __init__(self, database: Database, retry: Retry | None = None) -> None:
+        """Without `retry`, letters can be looked at and dropped."""
+        self._database, self._retry = database, retry
+        self._topics: set[str] = set()
+
+    async def put(
+        self, topic: str, key: bytes, payload: bytes, reason: str, tries: int, partition: int = -1, position: int = -1
+    ) -> None:
+        """Set something aside. The same thing again, from the same place, stays one letter."""
+        digest = hashlib.sha256(key + b"\0" + payload).digest()
+        async with self._database.transaction() as connection:
+            made = await connection.execute(
+                "INSERT INTO dead_letters (topic, partition, position, key, payload, digest, reason, tries) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (topic, partition, position, digest) "
+                "DO UPDATE SET tries = excluded.tries, reason = excluded.reason RETURNING xmax = 0",
+                (topic, partition, position, key, payload, digest, _reason(reason), tries),
+            )
+            row = await made.fetchone()
+        if row and row[0]:
+            SET_ASIDE.labels(topic).inc()
+            self._topics.add(topic)
+            WAITING.labels(topic).inc()
+            place = f"{topic}/{partition}/{position}"
+            log.error("set aside as a dead letter", place=place, reason=reason[:300], tries=tries)
+
+    async def resolve(self, connection: Connection, topic: str, key: bytes) -> None:
+        """Remove the letters of a key: what they are about has succeeded meanwhile, or must be forgotten."""
+        await connection.execute("DELETE FROM dead_letters WHERE topic = %s AND key = %s", (topic, key))
+
+    async def probe(self) -> str | None:
+        """None where a letter could be written now; else why not. Leaves nothing behind."""
+        try:
+            async with self._database.transaction() as connection, connection.transaction(force_rollback=True):
+                await connection.execute(
+                    "INSERT INTO dead_letters (topic, partition, position, key, payload, digest, reason, tries) "
+                    "VALUES ('probe', -1, -1, '', '', '', '', 0)"
+                )
+        except Exception as error:
+            return repr(error)
+        return None
+
+    async def run(self) -> None:
+        """Keep the metric as the table is, for ever: another replica may have added letters, or an operator removed
+        them."""
+        while True:
+            try:
+                async with self._database.transaction() as connection:
+                    cursor = await connection.execute("SELECT topic, count(*) FROM dead_letters GROUP BY topic")
+                    found = dict(await cursor.fetchall())
+            except (ApiError, psycopg.Error) as error:
+                log.debug("dead letters are not counted", reason=repr(error))  # readiness says what the database lacks
+            else:
+                self._topics |= found.keys()
+                for topic in self._topics:
+                    WAITING.labels(topic).set(found.get(topic, 0))
+            await asyncio.sleep(_REFRESH_S)
+
+    async def list(self, call: Call[Search, None]) -> Letters:
+        """A page, the oldest first."""
+        query = call.query
+        async with self._database.transaction() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(
+                f"SELECT {_COLUMNS} FROM dead_letters WHERE number > %s AND %s IN ('', topic) ORDER BY number LIMIT %s",
+                (query.after, query.topic, query.limit),
+            )
+            rows = await cursor.fetchall()
+        more = rows[-1]["number"] if len(rows) == query.limit else None
+        return Letters(dead_letters=[_letter(row) for row in rows], next=more)
+
+    async def show(self, call: Call[Any, None]) -> FullLetter:
+        """With what it holds."""
+        async with self._database.transaction() as connection:
+            row = await _found(connection, call)
+        return FullLetter(**_letter(row).model_dump(), payload=_shown(row["payload"]))
+
+    async def retry(self, call: Call[Any, None]) -> Retried:
+        """Process it now. It is gone if, and only if, that succeeds."""
+        if self._retry is None:
+            raise ApiError(409, "This service does not process them now.", code="still_failing")
+        try:
+            async with self._database.transaction() as connection:
+                row = await _found(connection, call)
+                with self._database.joined(connection):
+                    await self._retry(row)
+                await connection.execute("DELETE FROM dead_letters WHERE number = %s", (row["number"],))
+        except ApiError as error:
+            if error.status in (404, 503, 507):
+                raise
+            reason = error.message
+        except Exception as error:
+            reason = repr(error)
+        else:
+            log.info("a dead letter was processed", number=row["number"], topic=row["topic"], by=call.caller.actor)
+            return Retried(processed=True)
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                "UPDATE dead_letters SET tries = tries + 1, reason = %s WHERE number = %s",
+                (_reason(reason), int(call.path["number"])),
+            )
+        raise ApiError(409, f"It still cannot be processed: {_reason(reason)}", code="still_failing")
+
+    async def drop(self, call: Call[Any, None]) -> None:
+        """For good."""
+        async with self._database.transaction() as connection:
+            row = await _found(connection, call)
+            await connection.execute("DELETE FROM dead_letters WHERE number = %s", (row["number"],))
+        log.warning("a dead letter was dropped", number=row["number"], topic=row["topic"], by=call.caller.actor)
+
+
+async def _found(connection: Connection, call: Call[Any, Any]) -> Row:
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(
+            f"SELECT {_COLUMNS} FROM dead_letters WHERE number = %s FOR UPDATE", (int(call.path["number"]),)
+        )
+        row = await cursor.fetchone()
+    if row is None:
+        raise missing("dead letter")
+    return row
+
+
+def _reason(reason: str) -> str:
+    return reason.replace("\0", "\\x00").encode(errors="backslashreplace").decode()[:_REASON]
+
+
+def operations(prefix: str, letters: DeadLetters | None = None) -> Sequence[Operation]:
+    """Operators' operations below a service's prefix. Without `letters` they are described, and cannot be called."""
+    own = letters or cast("DeadLetters", DeadLetters)
+    path, one = f"{prefix}/dead-letters", f"{prefix}/dead-letters/{{number}}"
+    operators: dict[str, Any] = {"scope": Scope.ADMIN}
+    single: dict[str, Any] = {**operators, "parameters": _NUMBER}
+    return [
+        Operation("GET", path, "Dead letters: what could not be processed.", own.list, Letters, query=Search,
+                  **operators),
+        Operation("GET", one, "A dead letter with what it holds.", own.show, FullLetter, failures=(404,), **single),
+        Operation("DELETE", one, "Drop a dead letter for good.", own.drop, status=204, failures=(404,), **single),
+        Operation("POST", one + "/retry", "Process a dead letter again.", own.retry, Retried, failures=(404, 409),
+                  **single),
+    ]  # fmt: skip
