@@ -73,6 +73,8 @@ class Target:
         self.choice: dict[str, Any] = {}
         """More fields of a whole answer's choice."""
         self.finish_reason = "stop"
+        self.done = True
+        """Whether a stream says that it ends."""
         self.arguments: list[str] = []
         """Pieces of the arguments of a tool that it wants to be called."""
         routes = [
@@ -151,7 +153,8 @@ class Target:
         yield _event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         if (body.get("stream_options") or {}).get("include_usage"):
             yield _event({"choices": [], "usage": usage})
-        yield b"data: [DONE]\n\n"
+        if self.done:
+            yield b"data: [DONE]\n\n"
 
     def stop(self) -> None:
         """End it; nobody waits for what it has not answered yet."""

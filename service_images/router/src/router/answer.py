@@ -10,7 +10,7 @@ from kit import logs
 from kit.drain import DRAIN
 from kit.errors import ApiError, ErrorType
 
-from router import sse
+from router import errors, sse
 
 if TYPE_CHECKING:
     from router.core import Core
@@ -59,7 +59,7 @@ class Answer:
 
     def envelope(self, error: ApiError) -> bytes:
         """The body of an error."""
-        return msgspec.json.encode(error.envelope())
+        return msgspec.json.encode(errors.envelope(error))
 
     def write(self, status: int, kind: bytes, body: bytes, extra: bytes) -> None:
         """Write head and body at once."""
@@ -92,7 +92,7 @@ class Answer:
                 self.request_id,
                 self.target_shown(label),
                 self.limits_left(),
-                self.marks(),
+                self.begin_marks(),
                 b"transfer-encoding: chunked\r\n" if self.chunked else b"",
                 b"" if self.keep_alive else b"connection: close\r\n",
             )
@@ -108,6 +108,10 @@ class Answer:
 
     def marks(self) -> bytes:
         """Headers of an answer beside those that all have."""
+        return b""
+
+    def begin_marks(self) -> bytes:
+        """Headers of a stream beside those that all have."""
         return b""
 
     def relay(self, data: bytes) -> bool:
@@ -132,7 +136,7 @@ class Answer:
     def interrupt(self, error: ApiError | None = None) -> None:
         """End a stream with an error event, since the status line is long gone."""
         error = error or ApiError(502, "The model's answer broke off.", ErrorType.UPSTREAM, code="stream_interrupted")
-        self.end_stream(sse.event(msgspec.json.encode(error.envelope())), error.status)
+        self.end_stream(sse.event(msgspec.json.encode(errors.envelope(error))), error.status)
 
     def writable(self) -> None:
         """The client keeps up again."""

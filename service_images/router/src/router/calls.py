@@ -11,7 +11,7 @@ from cogniforge.router.v1 import router_pb2_grpc as service
 from kit import rpc
 from kit.errors import ApiError, ErrorType
 
-from router import anthropic, payload, usage
+from router import errors, payload, usage
 from router.core import Core
 from router.exchange import HTTP_OK, Exchange
 
@@ -51,7 +51,7 @@ class Inside(Exchange):
     def write(self, status: int, kind: bytes, body: bytes, extra: bytes) -> None:
         """A model's answer, or its refusal."""
         if status != HTTP_OK:
-            self._fail(ApiError(status, anthropic.message_of(body), ErrorType.UPSTREAM, code="upstream_refused"))
+            self._fail(errors.refused(status, body, self.model, self.path_text))
         elif not self.told.done():
             self.told.set_result(body)
 

@@ -9,7 +9,7 @@ import msgspec
 from kit.errors import ApiError, ErrorType
 from kit.limits import INFERENCE_BODY
 
-from router import anthropic, bodies, continuation, payload, settling, sse, usage
+from router import anthropic, bodies, continuation, errors, payload, settling, sse, usage
 from router.attempts import Attempts
 
 if TYPE_CHECKING:
@@ -132,6 +132,11 @@ class Exchange(Attempts):
         """Whether a text was not checked that the route wants to be checked."""
         return b"x-guardrails: unchecked\r\n" if self.guard_unchecked else b""
 
+    def begin_marks(self) -> bytes:
+        """The same, of a stream; Anthropic's clients read the request's id from a header of their own."""
+        own = b"request-id: %s\r\n" % self.request_id if self.path == anthropic.PATH else b""
+        return self.marks() + own
+
     def begin_stream(self, label: bytes) -> None:
         """The head of a stream, which may have to pass Guardrails."""
         super().begin_stream(label)
@@ -155,7 +160,7 @@ class Exchange(Attempts):
 
     def guarded_break(self, error: ApiError) -> None:
         """A stream must not go on, since nobody looks at it."""
-        self.guarded(sse.event(msgspec.json.encode(error.envelope())))
+        self.guarded(sse.event(msgspec.json.encode(errors.envelope(error))))
         self.guarded_stop(error.status)
 
     def guarded_stop(self, status: int = HTTP_OK) -> None:
@@ -242,18 +247,28 @@ class Exchange(Attempts):
             except ApiError as error:
                 self.refuse(error)
                 return
+        elif status != HTTP_OK:
+            self.refuse(errors.refused(status, body, self.model, self.path_text))
+            return
         self.write(status, kind, body, extra)
         self.finish(status)
 
     def _translated(self, status: int, body: bytes) -> bytes:
-        if status != 200:
-            message = anthropic.message_of(body)
-            raise ApiError(status, message, code="upstream_refused")
+        if status != HTTP_OK:
+            raise errors.refused(status, body, self.model, self.path_text)
         return anthropic.answer(body, self.request_id.decode())
 
     def envelope(self, error: ApiError) -> bytes:
         """The body of an error, in the client's dialect."""
-        return anthropic.error(error) if self.path == anthropic.PATH else super().envelope(error)
+        if self.path == anthropic.PATH:
+            return anthropic.error(error, self.request_id.decode())
+        return super().envelope(error)
+
+    def write(self, status: int, kind: bytes, body: bytes, extra: bytes) -> None:
+        """Write head and body at once; Anthropic's clients read the request's id from a header of their own."""
+        if self.path == anthropic.PATH:
+            extra += b"request-id: %s\r\n" % self.request_id
+        super().write(status, kind, body, extra)
 
     def relay(self, data: bytes) -> bool:
         """Pass a piece of a stream on, through Guardrails if it looks at this one."""
@@ -271,6 +286,8 @@ class Exchange(Attempts):
 
     def _end_stream(self, data: bytes, status: int) -> None:
         self._relay(data)
+        if self.dialect is not None:
+            super().relay(self.dialect.end())
         if self.chunked:
             self.front.transport.write(b"0\r\n\r\n")
         if self.recorded is not None and self.cache_key is not None and status == HTTP_OK:

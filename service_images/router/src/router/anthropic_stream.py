@@ -1,0 +1,245 @@
+"""Streams of chat completions as Anthropic's: one block after the other, whatever order their pieces come in.
+
+Source: https://docs.anthropic.com/en/api/messages-streaming, version 2023-06-01.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from router import sse
+from router.anthropic_answer import stop_of, usage_of
+
+Json = dict[str, Any]
+_TEXTS = {
+    "reasoning_content": ("thinking", {"type": "thinking", "thinking": "", "signature": ""}, "thinking_delta"),
+    "reasoning": ("thinking", {"type": "thinking", "thinking": "", "signature": ""}, "thinking_delta"),
+    "content": ("text", {"type": "text", "text": ""}, "text_delta"),
+    "refusal": ("text", {"type": "text", "text": ""}, "text_delta"),
+}
+"""By the field of a delta: what kind of block it is a piece of, how one begins, and what its pieces are called."""
+MAX_WAITING = 1024 * 1024
+"""Characters that wait for the open call to end."""
+
+
+class Stream:
+    """Turns the events of a streamed completion into those of a streamed message."""
+
+    def __init__(self, request_id: str, model: str) -> None:
+        self._id, self._model = request_id, model
+        self._reader = sse.Reader()
+        self._begun = False
+        self._block = -1
+        self._open: str | int | None = None
+        """The open block: "text" or "thinking", or the index of a call; None: none is open."""
+        self._said = ""
+        """Arguments of the open call."""
+        self._waiting: dict[int, Json] = {}
+        """Calls whose block has not begun: another one is open."""
+        self._later: list[tuple[str, str]] = []
+        """Texts that came between the pieces of a call."""
+        self._closed: set[int] = set()
+        self._room = MAX_WAITING
+        self._finish: str | None = None
+        self._sequence: Any = None
+        self._refused = self._called = False
+        self._reported: Json | None = None
+        self.ended = False
+        """Whether the last event has been sent."""
+
+    @property
+    def used(self) -> tuple[int, int] | None:
+        """(input, output) tokens, once they are known."""
+        if self._reported is None:
+            return None
+        found = self._reported.get("prompt_tokens") or 0, self._reported.get("completion_tokens") or 0
+        return found if any(found) else None
+
+    def feed(self, data: bytes) -> bytes:
+        """Events for the client from a piece of the upstream's stream."""
+        out: list[bytes] = []
+        try:
+            events = self._reader.feed(data)
+        except sse.EventTooLarge as error:
+            self._fail(str(error), out)
+            return b"".join(out)
+        self._events(events, out)
+        return b"".join(out)
+
+    def end(self) -> bytes:
+        """What is missing at the end of the upstream's stream: the end of the message, or an error where it broke."""
+        out: list[bytes] = []
+        self._events(self._reader.end(), out)
+        if not self.ended and self._finish is not None:
+            self._end(out)
+        elif not self.ended:
+            self._fail("The model's answer broke off.", out)
+        return b"".join(out)
+
+    def _events(self, events: bytes, out: list[bytes]) -> None:
+        for event in sse.split(events):
+            line = (sse.data(event) or b"").strip()
+            if line and not self.ended:
+                self._line(line, out)
+
+    def _line(self, line: bytes, out: list[bytes]) -> None:
+        if line == sse.DONE:
+            self._end(out)
+            return
+        try:
+            self._chunk(msgspec.json.decode(line), out)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            self._fail("The model's answer is no completion.", out)
+
+    def _chunk(self, chunk: Json, out: list[bytes]) -> None:
+        if (failure := chunk.get("error")) is not None:
+            message = failure.get("message") if isinstance(failure, dict) else failure
+            self._fail(str(message or "The model failed to answer."), out, str(_kind(failure)))
+            return
+        if chunk.get("usage"):
+            self._reported = dict(chunk["usage"])
+        self._start(out)
+        for choice in chunk.get("choices") or ():
+            if choice.get("index", 0) != 0:
+                raise ValueError("a message has one choice")
+            self._delta(choice.get("delta") or {}, out)
+            if reason := choice.get("finish_reason"):
+                self._finish, self._sequence = str(reason), choice.get("stop_reason")
+
+    def _delta(self, delta: Json, out: list[bytes]) -> None:
+        if delta.get("audio"):
+            raise ValueError("a message has no audio")
+        for field, (kind, block, name) in _TEXTS.items():
+            text = delta.get(field)
+            if not text or not isinstance(text, str) or (field == "reasoning" and delta.get("reasoning_content")):
+                continue
+            self._refused = self._refused or field == "refusal"
+            if isinstance(self._open, int) and not self._ends_call(out):
+                self._keep(text)
+                self._later.append((field, text))  # more pieces of the open call must come
+                continue
+            self._begin(kind, block, out)
+            self._send({"type": name, "thinking" if kind == "thinking" else "text": text}, out)
+        for place, call in enumerate(delta.get("tool_calls") or ()):
+            self._call(call.get("index", place), call, out)
+
+    # --- calls of tools -----------------------------------------------------------------------------
+
+    def _call(self, index: int, call: Json, out: list[bytes]) -> None:
+        """A piece of a call: sent at once if its block is open or can be opened, else when that is so."""
+        function = call.get("function") or {}
+        arguments = function.get("arguments") or ""
+        self._called = True
+        if index in self._closed:
+            if arguments.strip():
+                raise ValueError("a call goes on after its end")
+            return
+        if index != self._open and isinstance(self._open, int) and not self._ends_call(out):
+            self._wait(index, call, arguments)
+            return
+        if index != self._open:
+            waiting = self._waiting.pop(index, {})
+            name = (waiting.get("name") or "") + (function.get("name") or "")
+            identity = waiting.get("id") or call.get("id")
+            arguments = (waiting.get("arguments") or "") + arguments
+            if not name or not identity:
+                raise ValueError("a call has a name and an id")
+            self._begin(index, {"type": "tool_use", "id": identity, "name": name, "input": {}}, out)
+        self._arguments(arguments, out)
+
+    def _arguments(self, text: str, out: list[bytes]) -> None:
+        if text:
+            self._said += text
+            self._send({"type": "input_json_delta", "partial_json": text}, out)
+
+    def _wait(self, index: int, call: Json, arguments: str) -> None:
+        self._keep(arguments)
+        function = call.get("function") or {}
+        waiting = self._waiting.setdefault(index, {"name": "", "arguments": ""})
+        waiting["name"] += function.get("name") or ""
+        waiting["arguments"] += arguments
+        waiting["id"] = call.get("id") or waiting.get("id")
+
+    def _keep(self, text: str) -> None:
+        self._room -= len(text)
+        if self._room < 0:
+            raise ValueError("the pieces of a call are too far apart")
+
+    def _ends_call(self, out: list[bytes]) -> bool:
+        """Close the open call if its arguments are whole; False: more of them must come."""
+        try:
+            whole = isinstance(msgspec.json.decode(self._said or "{}"), dict)
+        except ValueError:
+            whole = False
+        if whole and self._said:
+            self._close(out)
+        return self._open is None
+
+    # --- blocks -----------------------------------------------------------------------------------------
+
+    def _start(self, out: list[bytes]) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        message = {
+            "id": f"msg_{self._id}",
+            "type": "message",
+            "role": "assistant",
+            "model": self._model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage_of(self._reported),
+        }
+        out.append(_event("message_start", {"message": message}))
+
+    def _begin(self, kind: str | int, block: Json, out: list[bytes]) -> None:
+        if self._open == kind:
+            return
+        self._close(out)
+        self._open, self._said = kind, ""
+        self._block += 1
+        out.append(_event("content_block_start", {"index": self._block, "content_block": block}))
+
+    def _send(self, delta: Json, out: list[bytes]) -> None:
+        out.append(_event("content_block_delta", {"index": self._block, "delta": delta}))
+
+    def _close(self, out: list[bytes]) -> None:
+        if self._open is None:
+            return
+        if isinstance(self._open, int):
+            self._closed.add(self._open)
+        self._open = None
+        out.append(_event("content_block_stop", {"index": self._block}))
+
+    def _end(self, out: list[bytes]) -> None:
+        self._start(out)
+        self._close(out)
+        for index in sorted(self._waiting):
+            self._call(index, {}, out)
+            self._close(out)
+        for field, text in self._later:
+            self._delta({field: text}, out)
+        self._close(out)
+        reason, sequence = stop_of(self._finish, self._sequence, called=self._called, refused=self._refused)
+        delta = {"stop_reason": reason, "stop_sequence": sequence}
+        out.append(_event("message_delta", {"delta": delta, "usage": usage_of(self._reported)}))
+        out.append(_event("message_stop", {}))
+        self.ended = True
+
+    def _fail(self, message: str, out: list[bytes], kind: str = "api_error") -> None:
+        """The end, where there is no better one."""
+        self.ended = True
+        out.append(_event("error", {"error": {"type": kind, "message": message}, "request_id": self._id}))
+
+
+def _kind(failure: Any) -> str:
+    """Anthropic's word for an error of the Router's own."""
+    code = failure.get("code") if isinstance(failure, dict) else None
+    return "overloaded_error" if code == "unavailable" else "api_error"
+
+
+def _event(name: str, content: Json) -> bytes:
+    return sse.event(msgspec.json.encode({"type": name, **content}), name.encode())

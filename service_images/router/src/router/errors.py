@@ -1,0 +1,59 @@
+"""Errors in OpenAI's shape, whoever has made them: each has a message, a type and a code that are text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from kit.errors import ApiError, ErrorType
+
+_KINDS = {
+    401: ErrorType.AUTHENTICATION,
+    403: ErrorType.PERMISSION,
+    404: ErrorType.NOT_FOUND,
+    429: ErrorType.RATE_LIMIT,
+}
+_CODES = {
+    400: "invalid_request",
+    401: "invalid_api_key",
+    403: "permission_denied",
+    404: "not_found",
+    413: "request_too_large",
+    429: "rate_limit_exceeded",
+}
+_LONGEST = 4096
+"""Characters of an upstream's message that are passed on."""
+
+
+def envelope(error: ApiError) -> dict[str, Any]:
+    """The body of an error. Clients decide by its code: it is never missing."""
+    code = error.code or _CODES.get(error.status, "server_error" if error.status >= 500 else "invalid_request")
+    return {"error": {"message": error.message, "type": error.kind.value, "param": error.param, "code": code}}
+
+
+def refused(status: int, body: bytes, model: str, path: str) -> ApiError:
+    """What an upstream says about a request that it refuses, in whatever shape: vLLM's codes are numbers.
+
+    A route leads to it, so that a path that it does not know says that the model is of another kind.
+    """
+    try:
+        found: Any = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        found = None
+    told: Any = found.get("error", found) if isinstance(found, dict) else found
+    if isinstance(told, str):
+        told = {"message": told}
+    if not isinstance(told, dict):
+        told = {}
+    message = next((told[name] for name in ("message", "detail") if isinstance(told.get(name), str)), "")
+    if status in (404, 405):
+        message = f"The model `{model}` does not serve {path}: {message or 'not found'}"[:_LONGEST]
+        return ApiError(404, message, ErrorType.NOT_FOUND, param="model", code="model_not_supported")
+    param, code = told.get("param"), told.get("code")
+    return ApiError(
+        status,
+        message[:_LONGEST] or "The model refused the request.",
+        _KINDS.get(status, ErrorType.INVALID_REQUEST),
+        param=param if isinstance(param, str) and param else None,
+        code=code if isinstance(code, str) and code else "upstream_refused",
+    )
