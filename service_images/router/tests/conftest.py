@@ -68,6 +68,8 @@ class Target:
         """Words of a stream after which the connection is cut."""
         self.in_pieces = True
         """Whether texts of the Responses API come in pieces before they come as a whole."""
+        self.refusal: dict[str, Any] = {"error": {"message": "no"}}
+        """What it says with a status that is an error."""
         self.message: dict[str, Any] = {}
         """More fields of a whole answer's message."""
         self.choice: dict[str, Any] = {}
@@ -95,7 +97,7 @@ class Target:
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
         if self.status != 200:
-            return JSONResponse({"error": {"message": "no"}}, self.status)
+            return JSONResponse(self.refusal, self.status)
         usage = {"prompt_tokens": 5, "completion_tokens": len(self.words), "total_tokens": 5 + len(self.words)}
         if not body.get("stream"):
             message = {"role": "assistant", "content": " ".join(self.words), "by": self.name, **self.message}
@@ -111,8 +113,8 @@ class Target:
             return StreamingResponse(self._response(), media_type="text/event-stream")
         usage = {"prompt_tokens": 5, "total_tokens": 5}
         if request.url.path == "/v1/completions":
-            choices = [{"index": 0, "text": "one two", "finish_reason": "stop"}]
-            return JSONResponse({"object": "text_completion", "choices": choices, "usage": usage})
+            choice = {"index": 0, "text": " ".join(self.words), "finish_reason": "stop", "logprobs": None}
+            return JSONResponse({"object": "text_completion", "choices": [choice], "usage": usage})
         return JSONResponse({"object": "list", "data": [], "usage": usage})
 
     async def _response(self) -> Any:

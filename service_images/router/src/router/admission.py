@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kit.errors import ApiError, ErrorType
 from kit.limits import INFERENCE_BODY
 
-from router import anthropic, bodies, door, payload, ratelimit, usage
+from router import anthropic, bodies, door, parameters, payload, ratelimit, usage
 from router.answer import Answer
 from router.cache import MAX_ANSWER, ResponseCache
 from router.routes import Guardrails
@@ -106,6 +106,7 @@ class Admission(Answer):
         assert account is not None, "judged before"
         if self.path == anthropic.PATH:
             self.body, self.upstream_path = anthropic.request(self.body), payload.CHAT
+        parameters.check(self.upstream_path, self.body)
         self.ask = ask = payload.read(self.upstream_path, self.body)
         route = core.routes.get(ask.model)
         if route is None or (account.models and ask.model not in account.models):

@@ -8,7 +8,8 @@ import msgspec
 from kit.errors import ApiError
 
 from router.anthropic_answer import answer
-from router.anthropic_request import Counted, Request, counted, request
+from router.anthropic_request import counted, request
+from router.anthropic_schema import Counted, Request
 from router.anthropic_stream import Stream
 
 __all__ = ("PATH", "Counted", "Request", "Stream", "answer", "counted", "error", "request")

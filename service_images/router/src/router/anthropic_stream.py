@@ -49,14 +49,6 @@ class Stream:
         self.ended = False
         """Whether the last event has been sent."""
 
-    @property
-    def used(self) -> tuple[int, int] | None:
-        """(input, output) tokens, once they are known."""
-        if self._reported is None:
-            return None
-        found = self._reported.get("prompt_tokens") or 0, self._reported.get("completion_tokens") or 0
-        return found if any(found) else None
-
     def feed(self, data: bytes) -> bytes:
         """Events for the client from a piece of the upstream's stream."""
         out: list[bytes] = []

@@ -36,7 +36,7 @@ _SHARED: Json = {
 
 
 def _asks(field: str, schema: Json, **more: Json) -> Json:
-    """The schema of a request; what the router does not know passes through to the model."""
+    """The schema of a request, as far as most need it: `parameters.py` has all of them."""
     properties = {**_SHARED, field: schema, **more}
     return {"type": "object", "required": ["model", field], "properties": properties, "additionalProperties": True}
 
@@ -121,7 +121,7 @@ def document() -> Json:
         "info": {
             "title": "CogniForge AI Router",
             "version": API_VERSION,
-            "description": "One API in front of every model. Unknown fields of a request pass through to the model.",
+            "description": "One API in front of every model. A parameter is honoured, passed on, or refused by its name.",
         },
         "security": [{"key": []}],
         "paths": {

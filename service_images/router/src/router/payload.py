@@ -30,6 +30,10 @@ COUNTED = frozenset((CHAT, b"/v1/completions"))
 _ASKED = b',"stream_options":{"include_usage":true}}'
 
 
+_NULLABLE = ("prompt", "input", "messages")
+_ABSENT = msgspec.Raw(b"")
+
+
 def is_request_id(value: bytes) -> bool:
     """Whether it may be logged and passed on as it is."""
     return _REQUEST_ID.fullmatch(value) is not None
@@ -50,6 +54,9 @@ def read(path: bytes, body: bytes) -> usage.Ask:
         found = re.search(r"at `\$\.?([^`]*)`", text) or re.search(r"field `([^`]*)`", text)
         param = found[1] if found and found[1] else None
         raise ApiError(400, f"{param or 'body'}: {text}", param=param, code="invalid_value") from None
+    for name in _NULLABLE:
+        if (raw := getattr(ask, name)) and memoryview(raw) == b"null":
+            setattr(ask, name, _ABSENT)
     if not ask.model:
         raise ApiError(400, "model: must not be empty.", param="model", code="invalid_value")
     if ask.user is not None or ask.metadata is not None or len(ask.model) > MODEL.most:
