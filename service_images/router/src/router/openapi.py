@@ -121,7 +121,7 @@ def document() -> Json:
         "info": {
             "title": "CogniForge AI Router",
             "version": API_VERSION,
-            "description": "One API in front of every model. A parameter is honoured, passed on, or refused by its name.",
+            "description": "One API in front of every model. Parameters are honoured, passed on, or refused by name.",
         },
         "security": [{"key": []}],
         "paths": {
