@@ -16,6 +16,8 @@ from components.config_routes import Route
 from components.config_routing import Routing
 
 PORT = 8080
+SPILL_MIB = 1024
+"""Usage events that may wait on disk while Kafka is away: two million requests."""
 EMBEDDINGS = "all-minilm-l6-v2"
 """Name of the Embeddings service's model."""
 
@@ -50,9 +52,11 @@ def intent_for(
         replicas=replicas,
         resources=resources,
         rpc_port=rpc_port,
+        scratch_mib=SPILL_MIB + 64,
         reads=(("serving.kserve.io", "inferenceservices"),) if discover else (),
         environment={
             **environment(observability, PORT),
+            "SERVICE_SPILL_BYTES": str(SPILL_MIB * 2**20),
             **({"SERVICE_DISCOVER": "true"} if discover else {}),
             **({"SERVICE_CALLS": "true"} if rpc_port else {}),
             **more,

@@ -35,6 +35,8 @@ class ServiceIntent:
     arguments: tuple[str, ...] = ()
     metrics: bool = True
     drain_seconds: int = 20
+    scratch_mib: int = 64
+    """Room for temporary files, which end with the pod."""
     rpc_port: int = 0
     """Where it serves gRPC; 0: nowhere. Callers reach each pod by itself, under `<name>-rpc`."""
     tables: bool = False
@@ -182,7 +184,7 @@ class AiService(PlatformComponent):
             "automount_service_account_token": bool(intent.reads),
             "enable_service_links": False,
             "containers": [container],
-            "volumes": [{"name": "tmp", "empty_dir": {"size_limit": "64Mi"}}, *volumes],
+            "volumes": [{"name": "tmp", "empty_dir": {"size_limit": f"{intent.scratch_mib}Mi"}}, *volumes],
             "termination_grace_period_seconds": DRAIN_DELAY_S + intent.drain_seconds + 10,
             "topology_spread_constraints": spread(intent.name),
         }

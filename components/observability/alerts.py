@@ -40,6 +40,10 @@ ALERTS: tuple[Alert, ...] = (
     Alert("EventsStuck", "max by (job) (events_stuck_seconds) > 30", "0m", "page",
           "{{ $labels.job }} tries the same events again and again: its database is away or full. Nothing is lost.",
           "kafka"),
+    Alert("UsageWaitsOnDisk", "predict_linear(router_usage_spilled_bytes[10m], 3600) > router_usage_spill_limit_bytes or "
+          "router_usage_spilled_bytes > 0.5 * router_usage_spill_limit_bytes", "0m", "page",
+          "{{ $labels.pod }} keeps usage on disk, since Kafka is away; within an hour it has no room left and loses it.",
+          "kafka"),
     Alert("NobodyLooksAtRequests", 'sum(rate(router_guardrails_total{action="unanswered"}[5m])) > 0', "5m", "page",
           "Guardrails does not answer: requests go on unlooked at, or are refused where it is required.", "guardrails"),
     Alert("UpstreamFails", 'sum by (target) (rate(router_upstream_requests_total{outcome="failed"}[10m])) / '

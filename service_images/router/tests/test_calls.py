@@ -18,6 +18,7 @@ from router.calls import Calls
 from router.core import Core
 from router.front import Front
 from router.routes import RouteTable
+from router.semantic import SemanticCache
 
 from .conftest import Target, serve
 
@@ -125,6 +126,22 @@ def test_a_kept_answer_says_what_it_once_took(called: Callable[..., Any]) -> Non
     router = called(cache={"ttl_seconds": 60})
     first, second = (ask(router, temperature=0) for _ in range(2))
     assert first == second and len(router.target.seen) == 1
+
+
+def test_what_a_service_asks_is_never_answered_by_meaning(called: Callable[..., Any]) -> None:
+    router = called(cache={"any_temperature": True, "similarity": 0.5})
+    looked: list[str] = []
+
+    async def vector(text: str, _: bytes) -> list[float]:
+        looked.append(text)
+        return [1.0]
+
+    router.core.semantic = SemanticCache("127.0.0.1:9")
+    router.core.semantic.vector = vector
+    for reader in ("alice", "bob"):
+        ask(router, content=f"passages of {reader}")
+    assert len(router.target.seen) == 2
+    assert not looked
 
 
 def test_a_call_is_measured_like_a_request(called: Callable[..., Any]) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import pytest
 
 SOURCES = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(SOURCES / "embeddings" / "src"))
 
-from embeddings.engine import Engine  # noqa: E402
+from cogniforge.embeddings.v1 import embeddings_pb2 as messages  # noqa: E402
+from embeddings.engine import MAX_TOKENS, Engine, shortened  # noqa: E402
 from router.semantic import SemanticCache  # noqa: E402
 
 
@@ -28,10 +32,17 @@ def asked(running: Callable[..., Any], targets: Callable[[int], list[Any]], engi
     router = running([target], cache={"any_temperature": True, "similarity": 0.8})
     made = SemanticCache("127.0.0.1:9")
 
-    async def vector(text: str, _: bytes) -> Any:
-        return engine.run(engine.tokens([text]))[0].tolist()
+    class Stub:
+        """Embeddings with its model, without a connection."""
 
-    made.vector = vector  # type: ignore[method-assign]
+        async def Embed(self, request: Any, **_: Any) -> Any:
+            tokens = engine.tokens(request.texts)
+            if request.whole and len(tokens[0]) > MAX_TOKENS:
+                raise grpc.aio.AioRpcError(grpc.StatusCode.OUT_OF_RANGE, grpc.aio.Metadata(), grpc.aio.Metadata())
+            vectors = engine.run([shortened(ids) for ids in tokens])
+            return messages.EmbedResponse(vectors=[vector.astype("<f4").tobytes() for vector in vectors])
+
+    made._client = SimpleNamespace(stub=Stub())  # type: ignore[assignment]
     router.core.semantic = made
     return router, target
 
@@ -58,6 +69,31 @@ def test_tenants_do_not_share_answers(running: Any, targets: Any, asked: tuple[A
     first = router.ask("How do I reset my password?", headers={"x-client-id": "a"})
     second = router.ask("How can I reset my password?", headers={"x-client-id": "b"})
     assert "x-cache" not in first.headers and "x-cache" not in second.headers
+
+
+def test_questions_with_other_numbers_are_others(asked: tuple[Any, Any]) -> None:
+    router, target = asked
+    for number in ("4711", "4712"):
+        assert "x-cache" not in router.ask(f"What is in my order with the number {number}?").headers
+    assert len(target.seen) == 2
+
+
+def test_a_question_that_is_too_long_to_be_read_is_no_other(asked: tuple[Any, Any]) -> None:
+    router, target = asked
+    beginning = "Please read this text carefully and tell me what you think of it. " * 40
+    for end in ("Is it about cats?", "Is it about dogs?"):
+        assert "x-cache" not in router.ask(beginning + end).headers
+    assert len(target.seen) == 2
+
+
+def test_keys_of_one_tenant_do_not_share_answers(targets: Any, running: Any, asked: tuple[Any, Any]) -> None:
+    keys = [hashlib.sha256(key).hexdigest() for key in (b"alice", b"bob")]
+    router = running(
+        [asked[1]], tenants=[{"id": "t", "keys": keys}], cache={"any_temperature": True, "similarity": 0.8}
+    )
+    router.core.semantic = asked[0].core.semantic
+    for key, question in (("alice", "How do I reset my password?"), ("bob", "How can I reset my password?")):
+        assert "x-cache" not in router.ask(question, headers={"authorization": f"Bearer {key}"}).headers
 
 
 def test_a_repeated_request_is_an_equal_one_whatever_it_means(asked: tuple[Any, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from router import counting, usage
 from router.metering import Metering
+from router.spill import Spill
 
 from .conftest import until
 
@@ -35,15 +37,15 @@ class Told:
 
 
 @pytest.fixture
-def metered(running: Running) -> Callable[..., tuple[Any, Told]]:
+def metered(running: Running, tmp_path: Path) -> Callable[..., tuple[Any, Told]]:
     """Makes a router with a tenant that has a budget, and whose usage events are kept."""
 
     def make(among: list[Any], **route: Any) -> tuple[Any, Told]:
         router = running(among, tenants=[{"id": "t", "budget_usd": 1e9, "clients": ["c"]}], **route)
         router.client.headers["x-client-id"] = "c"
-        metering, told = Metering.__new__(Metering), Told()
-        metering._producer, metering._waiting, metering._second, metering._stamp = told, [], 0, ""
-        router.core.metering = metering
+        told = Told()
+        router.core.metering = Metering({"bootstrap.servers": "127.0.0.1:9"}, Spill(tmp_path / "spill", 2**20))
+        router.core.metering._producer = told
         return router, told
 
     return make

@@ -26,10 +26,10 @@ class Calls(service.EmbeddingsServiceServicer):
 
     @rpc.answers
     async def Embed(self, request: messages.EmbedRequest) -> messages.EmbedResponse:
-        """Longer texts are cut at the model's limit."""
+        """Texts that are longer than the model reads are cut, or refused where `whole` asks for that."""
         if not 1 <= len(request.texts) <= MAX_TEXTS:
             raise ApiError(400, f"1 to {MAX_TEXTS} texts; there are {len(request.texts)}")
-        vectors, tokens = await self._vectors.of(request.texts)
+        vectors, tokens = await self._vectors.of(request.texts, truncate=not request.whole)
         return messages.EmbedResponse(vectors=[v.astype("<f4").tobytes() for v in vectors], tokens=tokens)
 
     @rpc.answers

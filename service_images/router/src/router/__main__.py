@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kit import app, bus, logs, server, telemetry
 from kit.settings import LogLevel, ServiceSettings
+from pydantic import Field
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -47,6 +48,10 @@ class RouterSettings(ServiceSettings):
     """host:port of Prompt's gRPC; empty: requests cannot name stored prompts."""
     calls: bool = False
     """Whether services ask over gRPC, at `rpc_port`."""
+    spill_folder: Path = Path("/tmp/usage")
+    """Where usage events wait while Kafka is away."""
+    spill_bytes: int = Field(default=48 * 2**20, ge=0)
+    """The most that may wait there: 450 bytes for each request."""
     discover: bool = False
     """Whether models that KServe serves in this namespace are found and followed."""
 
@@ -120,7 +125,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     wanted = settings.log_level in (LogLevel.DEBUG, LogLevel.INFO)
-    measures = Measures(tracing=bool(settings.otlp_endpoint), logging=wanted)
+    measures = Measures(tracing=bool(settings.otlp_endpoint), logging=wanted, ratio=settings.trace_sample_ratio)
     measures.register()
     core = Core(table, measures)
     # What is loaded now stays; requests leave no garbage in circles, so that the collector need not look often.
@@ -172,8 +177,10 @@ def main() -> int:
         from kit import kafka
 
         from router.metering import Metering  # its library takes memory that a router without Kafka need not have
+        from router.spill import Spill
 
-        core.metering = Metering(kafka.client(settings))
+        spill = Spill(settings.spill_folder, settings.spill_bytes)
+        core.metering = Metering(kafka.client(settings), spill)
         followers.append(core.metering)
     server.run(create(core, *followers, control=control), settings, Front.of(core))
     return 0

@@ -59,6 +59,8 @@ class Admission(Answer):
     """What was asked, as a vector, and all that has to be equal."""
     prompt_version = ""
     """The stored prompt that is in it, as "name@version"."""
+    inside = False
+    """Whether a service asks, whose questions hold more than a user sees: passages that only one reader may read."""
     guard_required = False
     guarded_action = ""
     """What Guardrails has done about the request."""
@@ -201,7 +203,7 @@ class Admission(Answer):
             policy = route.route.cache
             # A repeated request is one that is equal, whatever its key stands for.
             by_meaning = policy is not None and policy.similarity and b"idempotency-key" not in self.headers
-            if by_meaning and core.semantic is not None:
+            if by_meaning and core.semantic is not None and not self.inside:
                 core.begin(self)
                 self.beside(self._meant(account, route, ask, policy.similarity))
                 return
@@ -213,7 +215,7 @@ class Admission(Answer):
 
         cache = self.core.semantic
         assert cache is not None, "asked for only then"
-        asked = semantic.question(self._owner(account), self.body) if self.upstream_path == payload.CHAT else None
+        asked = semantic.question(self._caller_of(account), self.body) if self.upstream_path == payload.CHAT else None
         vector = await cache.vector(asked[1], self.traceparent) if asked else None
         if self.response_complete or self.disconnected:
             return
@@ -258,6 +260,10 @@ class Admission(Answer):
         if self.meaning is not None and self.core.semantic is not None:
             self.core.semantic.put(*self.meaning, body, until)
 
+    def _caller_of(self, account: Account) -> bytes:
+        """One key, or one client where the gateway asks for keys: users of a tenant do not share what is theirs."""
+        return b"%s\0%s" % (self._owner(account), self.digest)
+
     def record(self, data: bytes) -> None:
         """A piece of a stream; one that is too long for the cache, or has failed, is not kept."""
         assert self.recorded is not None
@@ -272,8 +278,7 @@ class Admission(Answer):
         policy, repeated = route.route.cache, self.headers.get(b"idempotency-key")
         if repeated:
             door.idempotency_key(repeated)
-            # Of one key, or of one client where the gateway asks for keys: users of a tenant do not share theirs.
-            owner = b"%s\0%s" % (self._owner(account), self.digest)
+            owner = self._caller_of(account)
             equal = ResponseCache.key(owner, self.upstream_path, self.body)
             key = ResponseCache.key(owner, b"idempotency-key", repeated)
             if not self.core.cache.same(key, equal):

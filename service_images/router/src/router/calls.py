@@ -41,6 +41,8 @@ class _Nobody:
 class Inside(Exchange):
     """A request of a service. Its answer is whole, and goes to who waits for `told`."""
 
+    inside = True
+
     def __init__(self, core: Core, headers: dict[bytes, bytes], body: bytes) -> None:
         super().__init__(cast("Any", _Nobody()), core, payload.CHAT, headers)
         self.told: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

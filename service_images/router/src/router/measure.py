@@ -26,8 +26,9 @@ FLUSH_S = 0.02
 class Measures:
     """Counts, logs and traces requests."""
 
-    def __init__(self, *, tracing: bool = False, logging: bool = True) -> None:
+    def __init__(self, *, tracing: bool = False, logging: bool = True, ratio: float = 1.0) -> None:
         self._tracer = trace.get_tracer("router") if tracing else None
+        self._ratio = ratio
         self._logging = logging
         self._lines: list[bytes] = []
         self._second, self._stamp = 0, b""
@@ -69,10 +70,10 @@ class Measures:
     def begin(self, exchange: Exchange, traceparent: bytes) -> None:
         """Give the request its trace: the caller's, or a new one."""
         parent = _parse(traceparent) if traceparent else None
-        if self._tracer is not None and (parent is None or parent[2] & 1):
+        if self._tracer is not None and self._samples(exchange, parent):
             context = None
             if parent is not None:
-                remote = SpanContext(parent[0], parent[1], is_remote=True, trace_flags=TraceFlags(parent[2]))
+                remote = SpanContext(parent[0], parent[1], is_remote=True, trace_flags=TraceFlags(1))
                 context = trace.set_span_in_context(NonRecordingSpan(remote))
             span = self._tracer.start_span(f"POST {exchange.path_text}", context=context, kind=SpanKind.SERVER)
             own = span.get_span_context()
@@ -86,7 +87,14 @@ class Measures:
             exchange.traceparent = b"00-%s-%s-00" % (trace_id, digits[32:])
         else:
             exchange.trace_id = trace_id = b"%032x" % parent[0]
-            exchange.traceparent = b"00-%s-%016x-%02x" % (trace_id, random.getrandbits(64), parent[2] & 1)
+            sampled = parent[2] & 1 if exchange.inside else 0
+            exchange.traceparent = b"00-%s-%016x-%02x" % (trace_id, random.getrandbits(64), sampled)
+
+    def _samples(self, exchange: Exchange, parent: tuple[int, int, int] | None) -> bool:
+        """Whether to trace a request. A service's decision is followed; a stranger's flag would make us trace all."""
+        if exchange.inside and parent is not None:
+            return bool(parent[2] & 1)
+        return self._ratio >= 1 or random.random() < self._ratio
 
     def end(self, exchange: Exchange, status: int, seconds: float) -> None:
         """A request is answered."""

@@ -1,11 +1,15 @@
 """Answers to questions that mean the same: kept by the vector of what is asked, apart by tenant and by all else.
 
-Only the last message may be another one: whoever asks, the model, its settings, and what was said before must be equal.
+Only the question, which is the last message, may be worded differently: the caller's key, the user, the model, its
+settings, the system prompt and all messages before must be equal. A question is compared as a whole or not at all: one
+that is longer than the embedding model reads is always answered by the model, and two questions that name different
+numbers are never the same, since vectors hardly tell numbers apart.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from operator import mul
@@ -23,6 +27,8 @@ CONTEXTS = 2000
 KEPT = 64
 """Answers of a context that are compared: 15 microseconds each."""
 Vector = Sequence[float]
+_NUMBERS = re.compile(r"\d+(?:[.,:/-]\d+)*")
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class SemanticCache:
@@ -34,13 +40,15 @@ class SemanticCache:
         self.hits = self.misses = 0
 
     async def vector(self, text: str, traceparent: bytes) -> Vector | None:
-        """What a text means; None: it cannot be found out now."""
-        request = messages.EmbedRequest(texts=[text])
+        """What a text means; None: it is too long for the model, or Embeddings does not answer now."""
+        request = messages.EmbedRequest(texts=[text], whole=True)
         try:
             answer = await self._client.stub.Embed(
                 request, timeout=PATIENCE_S, metadata=rpc.carried(traceparent.decode())
             )
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.OUT_OF_RANGE:
+                return None
             log.warning("Embeddings does not answer", reason=error.code().name)
             return None
         return memoryview(answer.vectors[0]).cast("f")
@@ -79,7 +87,6 @@ def question(owner: bytes, body: bytes) -> tuple[bytes, str] | None:
     text = last.get("content")
     if last.get("role") != "user" or not isinstance(text, str) or not text.strip():
         return None
-    rest = msgspec.json.Encoder(order="deterministic").encode(
-        {**content, "messages": [*said[:-1], {**last, "content": ""}]}
-    )
-    return hashlib.blake2b(owner + b"\0" + rest, digest_size=16).digest(), text
+    equal = {**content, "messages": [*said[:-1], {**last, "content": ""}]}
+    parts = [equal, _NUMBERS.findall(text)]
+    return hashlib.blake2b(owner + b"\0" + _encode(parts), digest_size=16).digest(), text

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)cogniforge/embeddings/v1/embeddings.proto\x12\x18\x63ogniforge.embeddings.v1\"\x1d\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\"0\n\rEmbedResponse\x12\x0f\n\x07vectors\x18\x01 \x03(\x0c\x12\x0e\n\x06tokens\x18\x02 \x01(\r\"-\n\rRerankRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\" \n\x0eRerankResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x32\xca\x01\n\x11\x45mbeddingsService\x12X\n\x05\x45mbed\x12&.cogniforge.embeddings.v1.EmbedRequest\x1a\'.cogniforge.embeddings.v1.EmbedResponse\x12[\n\x06Rerank\x12\'.cogniforge.embeddings.v1.RerankRequest\x1a(.cogniforge.embeddings.v1.RerankResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)cogniforge/embeddings/v1/embeddings.proto\x12\x18\x63ogniforge.embeddings.v1\",\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\r\n\x05whole\x18\x02 \x01(\x08\"0\n\rEmbedResponse\x12\x0f\n\x07vectors\x18\x01 \x03(\x0c\x12\x0e\n\x06tokens\x18\x02 \x01(\r\"-\n\rRerankRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\" \n\x0eRerankResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x32\xca\x01\n\x11\x45mbeddingsService\x12X\n\x05\x45mbed\x12&.cogniforge.embeddings.v1.EmbedRequest\x1a\'.cogniforge.embeddings.v1.EmbedResponse\x12[\n\x06Rerank\x12\'.cogniforge.embeddings.v1.RerankRequest\x1a(.cogniforge.embeddings.v1.RerankResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,13 +32,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cogniforge.embeddings.v1.em
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EMBEDREQUEST']._serialized_start=71
-  _globals['_EMBEDREQUEST']._serialized_end=100
-  _globals['_EMBEDRESPONSE']._serialized_start=102
-  _globals['_EMBEDRESPONSE']._serialized_end=150
-  _globals['_RERANKREQUEST']._serialized_start=152
-  _globals['_RERANKREQUEST']._serialized_end=197
-  _globals['_RERANKRESPONSE']._serialized_start=199
-  _globals['_RERANKRESPONSE']._serialized_end=231
-  _globals['_EMBEDDINGSSERVICE']._serialized_start=234
-  _globals['_EMBEDDINGSSERVICE']._serialized_end=436
+  _globals['_EMBEDREQUEST']._serialized_end=115
+  _globals['_EMBEDRESPONSE']._serialized_start=117
+  _globals['_EMBEDRESPONSE']._serialized_end=165
+  _globals['_RERANKREQUEST']._serialized_start=167
+  _globals['_RERANKREQUEST']._serialized_end=212
+  _globals['_RERANKRESPONSE']._serialized_start=214
+  _globals['_RERANKRESPONSE']._serialized_end=246
+  _globals['_EMBEDDINGSSERVICE']._serialized_start=249
+  _globals['_EMBEDDINGSSERVICE']._serialized_end=451
 # @@protoc_insertion_point(module_scope)

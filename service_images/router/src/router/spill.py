@@ -1,0 +1,104 @@
+"""Events that wait on disk, in files of limited size, oldest first: what memory cannot hold while Kafka is away.
+
+A file is deleted once Kafka has every event of it, so that a process that dies sends some of them twice instead of
+losing them: consumers count each event once, by its id. What is on disk outlives the process, not its pod.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from kit import logs
+
+log = logs.get("router.spill")
+SEGMENT_BYTES = 4 * 2**20
+_HEAD = struct.Struct(">HHI")
+Event = tuple[str, bytes, bytes]
+"""(topic, key, content)."""
+
+
+class Spill:
+    """A queue in a folder that it has for itself."""
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._files = sorted(folder.glob("*.events"), key=lambda file: int(file.stem))
+        self._sizes = {file: file.stat().st_size for file in self._files}
+        self._next = int(self._files[-1].stem) + 1 if self._files else 0
+        self._sealed = True  # an earlier process may have died while it wrote
+        self._taken: set[Path] = set()
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return sum(self._sizes.values())
+
+    def put(self, events: list[Event]) -> int:
+        """Append events; returns how many there was room for. Raises OSError where the disk does not take them."""
+        written, room = 0, self.most_bytes - self.size
+        while written < len(events):
+            if self._sealed or self._sizes[self._files[-1]] >= SEGMENT_BYTES:
+                self._begin()
+            file = self._files[-1]
+            with file.open("ab", buffering=2**18) as out:
+                for topic, key, content in events[written:]:
+                    name = topic.encode()
+                    size = _HEAD.size + len(name) + len(key) + len(content)
+                    if size > room:
+                        return written
+                    if self._sizes[file] >= SEGMENT_BYTES:
+                        break
+                    out.write(_HEAD.pack(len(name), len(key), len(content)) + name + key + content)
+                    self._sizes[file] += size
+                    room -= size
+                    written += 1
+        return written
+
+    def _begin(self) -> None:
+        file = self._folder / f"{self._next}.events"
+        self._next += 1
+        file.touch()
+        self._files.append(file)
+        self._sizes[file] = 0
+        self._sealed = False
+
+    def take(self) -> tuple[Path, list[Event]] | None:
+        """The oldest file that nobody has taken, and its events; None: nothing waits. `done` deletes it."""
+        for file in self._files:
+            if file not in self._taken:
+                self._taken.add(file)
+                self._sealed = self._sealed or file is self._files[-1]
+                return file, list(_read(file.read_bytes(), file))
+        return None
+
+    def give_back(self, file: Path) -> None:
+        """It could not be sent."""
+        self._taken.discard(file)
+
+    def done(self, file: Path) -> None:
+        """Kafka has all of it."""
+        file.unlink(missing_ok=True)
+        self._taken.discard(file)
+        self._sizes.pop(file, None)
+        if file in self._files:
+            self._files.remove(file)
+        if not self._files:
+            self._sealed = True
+
+
+def _read(content: bytes, file: Path) -> Iterator[Event]:
+    """The whole events of a file; a half one is the last that a process wrote before it died."""
+    place = 0
+    while place + _HEAD.size <= len(content):
+        topic, key, body = _HEAD.unpack_from(content, place)
+        start = place + _HEAD.size
+        end = start + topic + key + body
+        if end > len(content):
+            log.error("an event was half written", file=file.name, at=place)
+            return
+        yield content[start : start + topic].decode(), content[start + topic : end - body], content[end - body : end]
+        place = end

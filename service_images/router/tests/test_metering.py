@@ -1,0 +1,128 @@
+"""Usage events while Kafka is away: they wait in memory, then on disk, and are sent once it is back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from router import spill as spilling
+from router.metering import Metering
+from router.spill import Event, Spill
+
+
+class Kafka:
+    """A producer whose broker is away or there, with librdkafka's queue of limited size."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.away = room, True
+        self.delivered: list[bytes] = []
+        self._queue: list[tuple[bytes, Callable[[Any, Any], None]]] = []
+
+    def produce(self, topic: str, content: bytes, key: bytes, on_delivery: Any = lambda error, message: None) -> None:
+        if len(self._queue) >= self.room:
+            raise BufferError
+        self._queue.append((content, on_delivery))
+
+    def poll(self, _: float) -> None:
+        if not self.away:
+            queue, self._queue = self._queue, []
+            for content, told in queue:
+                self.delivered.append(content)
+                told(None, None)
+
+
+def metering(folder: Path, kafka: Kafka, most: int = 2**20) -> Metering:
+    made = Metering({"bootstrap.servers": "127.0.0.1:9"}, Spill(folder, most))
+    made._producer = kafka
+    return made
+
+
+def numbered(count: int, start: int = 0) -> list[Event]:
+    return [("topic", b"key", b"event %d" % number) for number in range(start, start + count)]
+
+
+def test_nothing_is_lost_while_kafka_is_away_and_the_order_of_files_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spilling, "SEGMENT_BYTES", 500)
+    kafka = Kafka(room=50)
+    told = metering(tmp_path, kafka)
+    for start in range(0, 1000, 100):
+        told._waiting += numbered(100, start)
+        told._send()
+    assert told._spill.size > 0
+    assert len(list(tmp_path.glob("*.events"))) > 5
+    kafka.away = False
+    for _ in range(200):
+        told._send()
+    assert sorted(kafka.delivered) == sorted(content for _, _, content in numbered(1000))
+    assert told._spill.size == 0
+    assert not list(tmp_path.glob("*.events"))
+
+
+def test_what_waits_on_disk_outlives_the_process(tmp_path: Path) -> None:
+    kafka = Kafka(room=1)
+    told = metering(tmp_path, kafka)
+    told._waiting += numbered(100)
+    told._send()
+    # The process dies: what was in its memory is gone, the rest is sent by the next one.
+    again, back = Kafka(room=1000), None
+    back = metering(tmp_path, again)
+    again.away = False
+    for _ in range(3):
+        back._send()
+    assert again.delivered == [content for _, _, content in numbered(99, 1)]
+
+
+def test_a_file_is_kept_until_kafka_has_all_of_it(tmp_path: Path) -> None:
+    first = Spill(tmp_path, 2**20)
+    first.put(numbered(10))
+    kafka = Kafka(room=100)
+    told = metering(tmp_path, kafka)
+    told._send()
+    assert told._spill.size > 0, "produced, but not delivered"
+    kafka.away = False
+    told._send()
+    assert (len(kafka.delivered), told._spill.size) == (10, 0)
+
+
+def test_what_does_not_fit_is_counted(tmp_path: Path) -> None:
+    from router.metering import _DROPPED
+
+    before = _DROPPED._value.get()
+    told = metering(tmp_path, Kafka(room=0), most=1000)
+    told._waiting += numbered(100)
+    told._send()
+    kept = sum(1 for _ in spilling._read((tmp_path / "0.events").read_bytes(), tmp_path))
+    assert told._spill.size <= 1000
+    assert 0 < kept < 100
+    assert _DROPPED._value.get() - before == 100 - kept
+
+
+def test_an_event_that_was_half_written_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    Spill(tmp_path, 2**20).put(numbered(3))
+    file = tmp_path / "0.events"
+    file.write_bytes(file.read_bytes()[:-4])
+    after = Spill(tmp_path, 2**20)
+    after.put(numbered(1, 7))
+    _, events = after.take() or (None, [])
+    _, later = after.take() or (None, [])
+    assert events == numbered(2)
+    assert later == numbered(1, 7)
+
+
+@given(st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=5), st.binary(max_size=50)), max_size=20))
+def test_what_is_taken_is_what_was_put(tmp_path_factory: pytest.TempPathFactory, events: list[Event]) -> None:
+    folder = tmp_path_factory.mktemp("spill")
+    queue = Spill(folder, 2**20)
+    assert queue.put(events) == len(events)
+    found: list[Event] = []
+    while (taken := queue.take()) is not None:
+        found += taken[1]
+        queue.done(taken[0])
+    assert found == events
+    assert queue.size == 0
