@@ -21,6 +21,8 @@ LayoutSpec = str | Mapping[str, int] | Sequence[str | Mapping[str, int]]
 GPU_RESOURCE = "nvidia.com/gpu"
 _DISABLED = "all-disabled"
 _BALANCED = "all-balanced"
+_MEDIA_SUFFIX = "+me"
+_MEDIA = "a GPU has one set of media engines"
 
 
 class MigStrategy(StrEnum):
@@ -71,18 +73,52 @@ def _one(model: GpuModel, spec: str | Mapping[str, int]) -> Layout:
         profile = gpu.profile(name)
         if profile is None:
             raise MigError(f'{model} has no MIG profile "{name}"', f"use one of {_names(gpu)}")
-        if not 1 <= count <= profile.limit:
-            raise MigError(f"{model} holds 1 to {profile.limit} of {name}, not {count}", f"ask for {profile.limit}")
+        if count < 1:
+            held = f"{model} holds 1 to {profile.limit} of {name}, not {count}"
+            raise MigError(held, f"remove {name}, or ask for 1 to {profile.limit}")
+        if count > profile.limit:
+            raise MigError(_too_many(gpu, profile, count), f"ask for at most {profile.limit}")
     layout = tuple(sorted(counts.items()))
     if place(model, layout) is None:
-        compute = sum(_profile(gpu, n).compute * c for n, c in layout)
-        memory = sum(_profile(gpu, n).span * c for n, c in layout)
-        raise MigError(
-            f"{describe(layout)} takes {compute} compute and {memory} memory slices; {model} has "
-            f"{gpu.compute_slices} and {gpu.memory_slices}, and slices start at fixed places",
-            f"use fewer or smaller slices, such as {describe(tuple(named_layout(gpu, _BALANCED).items()))}",
-        )
+        raise _unplaceable(gpu, layout)
     return layout
+
+
+def _too_many(gpu: Gpu, profile: Profile, count: int) -> str:
+    """Why a GPU does not hold that many of one profile."""
+    held = f"{gpu.model} holds 1 to {profile.limit} of {profile.name}, not {count}"
+    return f"{held}: {_MEDIA}" if _media(profile) else held
+
+
+def _unplaceable(gpu: Gpu, layout: Layout) -> MigError:
+    """What of a GPU a layout uses up: slices, the media engines, or the places where slices may start."""
+    profiles = [_profile(gpu, name) for name, count in layout for _ in range(count)]
+    compute, memory = sum(p.compute for p in profiles), sum(p.span for p in profiles)
+    media = [p for p in profiles if _media(p)]
+    reasons: list[str] = []
+    fixes: list[str] = []
+    if compute > gpu.compute_slices or memory > gpu.memory_slices:
+        has = f"{gpu.model} has {gpu.compute_slices} and {gpu.memory_slices}"
+        reasons.append(f"{describe(layout)} takes {compute} compute and {memory} memory slices; {has}")
+        balanced = describe(tuple(named_layout(gpu, _BALANCED).items()))
+        fixes.append(f"use fewer or smaller slices, such as {balanced}")
+    if len(media) > 1:
+        names = " and ".join(dict.fromkeys(p.name for p in media))
+        reasons.append(f"{names} each take the media engines; {_MEDIA}")
+        plain = " or ".join(dict.fromkeys(p.name.removesuffix(_MEDIA_SUFFIX) for p in media))
+        fixes.append(f"keep one profile with {_MEDIA_SUFFIX}; for the others use {plain}")
+    if not reasons:
+        starts = "; ".join(
+            f"{p.name} takes {p.span} from {', '.join(map(str, p.starts))}" for p in dict.fromkeys(profiles)
+        )
+        reasons.append(f"{describe(layout)} does not fit: memory slices start at fixed places ({starts})")
+        fixes.append("use fewer or smaller slices")
+    return MigError(" and ".join(reasons), " and ".join(fixes))
+
+
+def _media(profile: Profile) -> bool:
+    """Whether an instance takes the media engines (decoders, encoder, JPEG), of which a GPU has one set."""
+    return profile.name.endswith(_MEDIA_SUFFIX)
 
 
 def named_layout(gpu: Gpu, name: str) -> dict[str, int]:
@@ -114,7 +150,7 @@ def place(model: GpuModel, layout: Layout) -> tuple[Placement, ...] | None:
     wanted = sorted((_profile(gpu, n) for n, c in layout for _ in range(c)), key=lambda p: (-p.span, p.name))
     if sum(p.compute for p in wanted) > gpu.compute_slices:
         return None
-    if sum(p.name.endswith("+me") for p in wanted) > 1:  # there is one set of media engines
+    if sum(map(_media, wanted)) > 1:
         return None
 
     def search(index: int, used: int) -> tuple[Placement, ...] | None:

@@ -107,7 +107,10 @@ def test_the_layout_of_the_readme_fits() -> None:
         (GpuModel.H100_80, "all-1g.5gb", 'no layout "all-1g.5gb"'),
         (GpuModel.L4, {"1g.5gb": 1}, "l4 has no MIG"),
         (GpuModel.H100_80, ["all-balanced"], "one entry for each of the node's 8 GPUs; there are 1"),
-        (GpuModel.A30, {"1g.6gb": 1, "1g.6gb+me": 1, "2g.12gb+me": 1}, "slices start at fixed places"),
+        (GpuModel.A30, {"1g.6gb+me": 1, "2g.12gb+me": 1}, "a GPU has one set of media engines"),
+        (GpuModel.A30, {"1g.6gb": 1, "1g.6gb+me": 1, "2g.12gb+me": 1}, "a GPU has one set of media engines"),
+        (GpuModel.H100_80, {"1g.10gb+me": 2}, "a GPU has one set of media engines"),
+        (GpuModel.H100_80, {"1g.10gb": 0}, "holds 1 to 7 of 1g.10gb, not 0"),
         (GpuModel.A100_40, {"7g.40gb": 1, "1g.5gb": 1}, "takes 8 compute"),
     ],
 )
@@ -115,6 +118,29 @@ def test_a_layout_that_cannot_fit_says_why(model: GpuModel, spec: mig.LayoutSpec
     with pytest.raises(mig.MigError) as error:
         mig.parse(model, 8, spec)
     assert limit in error.value.limit
+
+
+def _refusal(gpu: Gpu, counts: dict[str, int]) -> str:
+    try:
+        mig.parse(gpu.model, 1, counts)
+    except mig.MigError as error:
+        return error.limit
+    return ""
+
+
+@given(layouts)
+def test_a_refusal_names_what_is_used_up_and_nothing_else(case: tuple[Gpu, dict[str, int]]) -> None:
+    gpu, counts = case
+    wanted = [p for n, c in counts.items() for p in [gpu.profile(n)] * c if p]
+    if any(p.limit < counts[p.name] for p in wanted):
+        return
+    reason = _refusal(gpu, counts)
+    slices = sum(p.compute for p in wanted) > gpu.compute_slices or sum(p.span for p in wanted) > gpu.memory_slices
+    media = sum(p.name.endswith("+me") for p in wanted) > 1
+    fits = mig.place(gpu.model, tuple(sorted(counts.items()))) is not None
+    assert ("memory slices; " in reason) == slices
+    assert ("media engines" in reason) == media
+    assert ("fixed places" in reason) == (not fits and not slices and not media)
 
 
 def test_strategy_single_offers_plain_gpus() -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from kubernetes.utils.quantity import parse_quantity
-
 from local.providers import wire
+from local.providers.kubernetes import quantities
 from local.providers.kubernetes.cluster import Object
-from local.providers.wire import Secret
+from local.providers.wire import Path, Secret
 
 _HIDDEN = {("v1", "Secret"): ("data", "stringData")}
 """Fields that are secret whatever the program says."""
@@ -89,15 +88,23 @@ def outputs_of(live: Object, inputs: dict[str, Any]) -> dict[str, Any]:
 def live_inputs(live: Object, inputs: dict[str, Any]) -> dict[str, Any]:
     """The program's fields with their live values, so that a refresh shows drift in them and nothing else."""
 
-    def follow(wanted: Any, actual: Any) -> Any:
+    api_version = str(live.get("apiVersion", ""))
+
+    def follow(wanted: Any, actual: Any, path: Path) -> Any:
         wanted = wanted.value if isinstance(wanted, Secret) else wanted
         if isinstance(wanted, dict) and isinstance(actual, dict):
-            return {k: follow(v, actual.get(k, _unsaid(v))) for k, v in wanted.items() if k in actual or not _said(v)}
+            return {
+                k: follow(v, actual.get(k, _unsaid(v)), (*path, k))
+                for k, v in wanted.items()
+                if k in actual or not _said(v)
+            }
         if isinstance(wanted, list) and isinstance(actual, list) and len(wanted) == len(actual):
-            return [follow(w, a) for w, a in zip(wanted, actual, strict=True)]
-        return _same_quantity(wanted, actual)
+            return [follow(w, a, (*path, i)) for i, (w, a) in enumerate(zip(wanted, actual, strict=True))]
+        if wanted != actual and quantities.is_quantity(api_version, path) and quantities.same(wanted, actual):
+            return wanted  # the program's spelling
+        return actual
 
-    result = follow(inputs, live)
+    result = follow(inputs, live, ())
     if "stringData" in inputs:  # write-only: the server keeps it as data
         result["stringData"] = wire.reveal(inputs["stringData"])
     return result
@@ -111,16 +118,6 @@ def _said(value: Any) -> bool:
 def _unsaid(value: Any) -> Any:
     """What stands for a field that the server left out."""
     return value.value if isinstance(value, Secret) else value
-
-
-def _same_quantity(wanted: Any, actual: Any) -> Any:
-    """Keep the program's spelling of an equal quantity: "1000m" and "1" are one CPU."""
-    if isinstance(wanted, str) and isinstance(actual, str) and wanted != actual:
-        try:
-            return wanted if parse_quantity(wanted) == parse_quantity(actual) else actual
-        except ValueError:
-            return actual
-    return actual
 
 
 def importable(live: Object) -> dict[str, Any]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
-from local.providers.kubernetes.cluster import ApiError, Cluster, Object, Unreachable
+from local.providers.kubernetes import wait_for
+from local.providers.kubernetes.cluster import ApiError, Cluster, NotFound, Object, Unreachable
 
-WAIT_FOR = "pulumi.com/waitFor"
 SKIP_AWAIT = "pulumi.com/skipAwait"
 TIMEOUT = "pulumi.com/timeoutSeconds"
 DELETION_PROPAGATION = "pulumi.com/deletionPropagationPolicy"
@@ -126,6 +124,8 @@ def _deployment(cluster: Cluster, obj: Object) -> State:
     updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
     total = status.get("replicas", 0)
     progressing, failure = _condition(obj, "Progressing"), _condition(obj, "ReplicaFailure")
+    if obj["spec"].get("paused") and _observed(obj):
+        return State(True)  # its author holds the rollout: until it is resumed, nothing more will come
     ready = _observed(obj) and updated >= wanted and available >= wanted and total == updated
     if ready:
         return State(True)
@@ -152,9 +152,7 @@ def _stateful_set(cluster: Cluster, obj: Object) -> State:
     wanted = obj["spec"].get("replicas", 1)
     status = obj.get("status") or {}
     ready_replicas = status.get("readyReplicas", 0)
-    on_delete = (obj["spec"].get("updateStrategy") or {}).get("type") == "OnDelete"
-    current = on_delete or status.get("currentRevision") == status.get("updateRevision")
-    if _observed(obj) and ready_replicas >= wanted and current:
+    if _observed(obj) and ready_replicas >= wanted and status.get("updatedReplicas", 0) >= _to_update(obj["spec"]):
         return State(True)
     newest = [
         pod
@@ -165,12 +163,38 @@ def _stateful_set(cluster: Cluster, obj: Object) -> State:
     return State(False, f"{ready_replicas} of {wanted} replicas ready", failed, _workload_problems(cluster, obj))
 
 
+def _by_hand(spec: Object) -> bool:
+    """Whether pods get a new template only when somebody deletes them."""
+    return (spec.get("updateStrategy") or {}).get("type") == "OnDelete"
+
+
+def _to_update(spec: Object) -> int:
+    """How many pods of a StatefulSet the controller brings to the newest template by itself.
+
+    Source: `kubectl rollout status`, polymorphichelpers/rollout_status.go of v1.34.
+    """
+    if _by_hand(spec):
+        return 0
+    partition = ((spec.get("updateStrategy") or {}).get("rollingUpdate") or {}).get("partition") or 0
+    return spec.get("replicas", 1) - partition
+
+
 def _daemon_set(cluster: Cluster, obj: Object) -> State:
     status = obj.get("status") or {}
     wanted, available = status.get("desiredNumberScheduled", 0), status.get("numberAvailable", 0)
-    if _observed(obj) and available >= wanted and status.get("updatedNumberScheduled", 0) >= wanted:
+    updated = wanted if _by_hand(obj["spec"]) else status.get("updatedNumberScheduled", 0)
+    if _observed(obj) and available >= wanted and updated >= wanted:
         return State(True)
-    return State(False, f"{available} of {wanted} nodes available", problems=_workload_problems(cluster, obj))
+    progress = f"{min(available, updated)} of {wanted} nodes updated and available"
+    return State(False, progress, problems=_workload_problems(cluster, obj))
+
+
+def _replicas(cluster: Cluster, obj: Object) -> State:
+    """A ReplicaSet or ReplicationController of the author's own."""
+    wanted, available = obj["spec"].get("replicas", 1), (obj.get("status") or {}).get("availableReplicas", 0)
+    if _observed(obj) and available >= wanted:
+        return State(True)
+    return State(False, f"{available} of {wanted} replicas available", problems=_workload_problems(cluster, obj))
 
 
 def _job(cluster: Cluster, obj: Object) -> State:
@@ -201,7 +225,10 @@ def _claim(cluster: Cluster, obj: Object) -> State:
         return State(True)
     name = obj["spec"].get("storageClassName")
     if name and phase == "Pending":
-        storage_class = cluster.get("storage.k8s.io/v1", "StorageClass", None, name)
+        try:
+            storage_class = cluster.get("storage.k8s.io/v1", "StorageClass", None, name)
+        except NotFound:
+            return State(False, f"there is no StorageClass {name} yet")
         if storage_class.get("volumeBindingMode") == "WaitForFirstConsumer":
             return State(True)  # it binds when its first pod comes
     failed = "the volume behind the claim was lost" if phase == "Lost" else ""
@@ -213,6 +240,32 @@ def _service(cluster: Cluster, obj: Object) -> State:
     if spec.get("type") == "LoadBalancer" and not ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress"):
         return State(False, "waiting for an address", problems=warning_events(cluster, obj))
     return State(True)
+
+
+def _ingress(cluster: Cluster, obj: Object) -> State:
+    if ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress"):
+        return State(True)
+    return State(
+        False, "waiting for an ingress controller to give it an address", problems=warning_events(cluster, obj)
+    )
+
+
+def _volume(cluster: Cluster, obj: Object) -> State:
+    status = obj.get("status") or {}
+    phase = status.get("phase")
+    return State(
+        phase in ("Available", "Bound"), f"phase {phase}", status.get("message", "") if phase == "Failed" else ""
+    )
+
+
+def _quota(cluster: Cluster, obj: Object) -> State:
+    enforced = (obj.get("status") or {}).get("hard") == obj["spec"].get("hard")
+    return State(enforced, "waiting for the limits to be in force")
+
+
+def _secret(cluster: Cluster, obj: Object) -> State:
+    waits = obj.get("type") == "kubernetes.io/service-account-token" and not obj.get("data")
+    return State(not waits, "waiting for the token")
 
 
 def _crd(cluster: Cluster, obj: Object) -> State:
@@ -227,55 +280,33 @@ _CHECKS: dict[tuple[str, str], Callable[[Cluster, Object], State]] = {
     ("apps", "Deployment"): _deployment,
     ("apps", "StatefulSet"): _stateful_set,
     ("apps", "DaemonSet"): _daemon_set,
+    ("apps", "ReplicaSet"): _replicas,
+    ("", "ReplicationController"): _replicas,
     ("batch", "Job"): _job,
     ("", "Pod"): _pod,
     ("", "PersistentVolumeClaim"): _claim,
+    ("", "PersistentVolume"): _volume,
+    ("", "ResourceQuota"): _quota,
+    ("", "Secret"): _secret,
     ("", "Service"): _service,
+    ("networking.k8s.io", "Ingress"): _ingress,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): _crd,
 }
 
 
-def _lookup(obj: Any, expression: str) -> list[Any]:
-    """The values at a simple JSONPath such as `{.status.conditions[0].status}`."""
-    values = [obj]
-    for part in expression.strip("{}").strip(".").replace("[", ".[").split("."):
-        following: list[Any] = []
-        for value in values:
-            if part.startswith("["):
-                index = part.strip("[]")
-                if isinstance(value, list):
-                    following += value if index == "*" else value[int(index) : int(index) + 1]
-            elif isinstance(value, dict) and part in value:
-                following.append(value[part])
-        values = following
-    return values
-
-
-def _custom(obj: Object, rule: str) -> State:
-    """`condition=Ready`, `condition=Ready=False`, `jsonpath={.status.phase}=Running`, or a JSON list of these."""
-    rules = json.loads(rule) if rule.startswith("[") else [rule]
-    for one in rules:
-        kind, _, rest = one.partition("=")
-        if kind == "condition":
-            name, _, wanted = rest.partition("=")
-            ready = _condition(obj, name).get("status", "").lower() == (wanted or "True").lower()
-        elif kind == "jsonpath":
-            path, _, wanted = rest.partition("=")
-            values = _lookup(obj, path)
-            ready = any(str(v) == wanted for v in values) if wanted else bool(values)
-        else:
-            return State(
-                False,
-                failed=f'{WAIT_FOR}: cannot read "{one}"; use condition=TYPE or jsonpath={{PATH}}=VALUE',
-            )
-        if ready:
-            return State(True)
-    return State(False, f"waiting for {rule}")
+def _custom(obj: Object, annotation: str) -> State:
+    """Whether everything holds that the author waits for."""
+    try:
+        rules = wait_for.parse(annotation)
+    except wait_for.RuleError as error:
+        return State(False, failed=f"{wait_for.ANNOTATION}: {error}")
+    missing = sum(not rule.holds(obj) for rule in rules)
+    return State(missing == 0, f"waiting for {annotation}: {missing} of {len(rules)} do not hold yet")
 
 
 def look(cluster: Cluster, obj: Object) -> State:
     """How ready an object is now. Kinds without a rule are ready once they exist."""
-    if rule := (obj["metadata"].get("annotations") or {}).get(WAIT_FOR):
+    if rule := (obj["metadata"].get("annotations") or {}).get(wait_for.ANNOTATION):
         return _custom(obj, rule)
     group = obj["apiVersion"].rpartition("/")[0]
     check = _CHECKS.get((group, obj["kind"]))
