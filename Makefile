@@ -28,6 +28,7 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
+	$(VENV)/bin/zizmor --offline --quiet .github/workflows
 
 test-unit: setup
 	$(VENV)/bin/pytest -q -n 2 --dist loadgroup -m "not (integration or contract or e2e or engine or node or start)" tests service_images
