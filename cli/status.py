@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
@@ -19,6 +23,8 @@ from local.toolchain import shim
 from local.toolchain.tools import TOOLS, ToolName
 
 PART_LABEL = "app.kubernetes.io/name"
+_SAMPLE_S = 0.2
+"""Time over which the CPU of the node's processes is measured, all at once."""
 
 
 @dataclass
@@ -40,16 +46,38 @@ class PartStatus:
         return self.health.startswith(("healthy", "running", "passed"))
 
 
-def _usage(api: client.ApiClient, namespace: str) -> dict[str, tuple[int, int]]:
-    """CPU (m) and memory (MiB) by pod, from the metrics API; empty while it has none."""
-    try:
-        items = client.CustomObjectsApi(api).list_namespaced_custom_object(
-            "metrics.k8s.io", "v1beta1", namespace, "pods"
-        )
-    except ApiException:
-        return {}
+Item = dict[str, Any]
+_REQUEST_TIMEOUT_S = 5.0
+_LISTS = {
+    "usage": "/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods",
+    "pods": "/api/v1/namespaces/{}/pods",
+    "deployments": "/apis/apps/v1/namespaces/{}/deployments",
+    "sets": "/apis/apps/v1/namespaces/{}/statefulsets",
+    "jobs": "/apis/batch/v1/namespaces/{}/jobs",
+}
+
+
+def _list(api: client.ApiClient, path: str) -> list[Item]:
+    """The items of a list as plain JSON: the client's own classes take longer to fill than the API server to answer.
+
+    Empty where the API server does not have the list, as the metrics' while metrics-server starts.
+    """
+    headers = {"Accept": "application/json"}
+    if token := api.configuration.get_api_key_with_prefix("authorization"):
+        headers["Authorization"] = token
+    answer = api.call_api("GET", api.configuration.host + path, headers, _request_timeout=_REQUEST_TIMEOUT_S)
+    body = answer.read()
+    if answer.status in (404, 503) and path.startswith("/apis/metrics.k8s.io"):
+        return []
+    if answer.status != 200:
+        raise ApiException(status=answer.status, reason=answer.reason)
+    return json.loads(body).get("items", [])
+
+
+def _usage(items: list[Item]) -> dict[str, tuple[int, int]]:
+    """CPU (m) and memory (MiB) by pod."""
     found: dict[str, tuple[int, int]] = {}
-    for item in items["items"]:
+    for item in items:
         usages = [c["usage"] for c in item["containers"]]
         cpu = sum(parse_quantity(u["cpu"]) for u in usages) * 1000
         memory = sum(parse_quantity(u["memory"]) for u in usages) / 2**20
@@ -57,21 +85,19 @@ def _usage(api: client.ApiClient, namespace: str) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _workload(item: Any, usage: dict[str, tuple[int, int]], pods: list[Any]) -> PartStatus:
-    name = item.metadata.name
-    wanted, available = item.spec.replicas or 0, item.status.available_replicas or 0
-    if item.status.observed_generation != item.metadata.generation:
+def _workload(item: Item, usage: dict[str, tuple[int, int]], pods: list[Item]) -> PartStatus:
+    name, spec, state = item["metadata"]["name"], item["spec"], item.get("status") or {}
+    wanted, available = spec.get("replicas", 1), state.get("availableReplicas", 0)
+    if state.get("observedGeneration") != item["metadata"]["generation"]:
         available = 0  # what it reports is of the definition before
     part = name if name in catalogue.PARTS else ("inference-sim" if name.startswith("model-") else name)
     try:
         version = catalogue.image(catalogue.PARTS[part].image).version if part in catalogue.PARTS else ""
     except catalogue.LockError:
         version = ""
-    image = item.spec.template.spec.containers[0].image
-    mine = [
-        p for p in pods if (p.metadata.labels or {}).get(PART_LABEL, (p.metadata.labels or {}).get("k8s-app")) == name
-    ]
-    used = [usage[p.metadata.name] for p in mine if p.metadata.name in usage]
+    image = spec["template"]["spec"]["containers"][0]["image"]
+    mine = [p for p in pods if _part_of(p) == name]
+    used = [usage[p["metadata"]["name"]] for p in mine if p["metadata"]["name"] in usage]
     status = PartStatus(
         name,
         version,
@@ -81,21 +107,25 @@ def _workload(item: Any, usage: dict[str, tuple[int, int]], pods: list[Any]) -> 
         sum(u[1] for u in used) if used else None,
     )
     for pod in mine:
-        for container in pod.status.container_statuses or []:
-            waiting = container.state.waiting
-            if waiting and waiting.reason != "ContainerCreating":
-                status.details.append(f"{pod.metadata.name}: {waiting.reason}: {waiting.message or ''}")
+        for container in (pod.get("status") or {}).get("containerStatuses") or []:
+            waiting = (container.get("state") or {}).get("waiting") or {}
+            if waiting and waiting.get("reason") != "ContainerCreating":
+                reason = f"{waiting.get('reason')}: {waiting.get('message', '')}"
+                status.details.append(f"{pod['metadata']['name']}: {reason}")
     return status
 
 
-def _jobs(api: client.ApiClient, namespace: str) -> list[PartStatus]:
-    found: list[PartStatus] = []
-    for job in client.BatchV1Api(api).list_namespaced_job(namespace).items:
-        health = "passed" if job.status.succeeded else ("failed" if job.status.failed else "running")
-        image = job.spec.template.spec.containers[0].image.rsplit("/", 1)[-1]
-        name = (job.metadata.labels or {}).get(PART_LABEL, job.metadata.name)
-        found.append(PartStatus(name, catalogue.platform_version(), health, image))
-    return found
+def _part_of(pod: Item) -> str | None:
+    labels = pod["metadata"].get("labels") or {}
+    return labels.get(PART_LABEL, labels.get("k8s-app"))
+
+
+def _job(job: Item) -> PartStatus:
+    state = job.get("status") or {}
+    health = "passed" if state.get("succeeded") else ("failed" if state.get("failed") else "running")
+    image = job["spec"]["template"]["spec"]["containers"][0]["image"].rsplit("/", 1)[-1]
+    name = (job["metadata"].get("labels") or {}).get(PART_LABEL, job["metadata"]["name"])
+    return PartStatus(name, catalogue.platform_version(), health, image)
 
 
 def connect(kubeconfig: Path | None, context: str | None) -> client.ApiClient:
@@ -110,36 +140,59 @@ def connect(kubeconfig: Path | None, context: str | None) -> client.ApiClient:
 def parts(kubeconfig: Path | None, context: str | None, namespaces: list[str]) -> list[PartStatus]:
     """Every workload of the namespaces. Raises LocalError where the cluster does not answer."""
     api = connect(kubeconfig, context)
+    wanted = [(namespace, name, path.format(namespace)) for namespace in namespaces for name, path in _LISTS.items()]
+    api.configuration.retries = False
     try:
-        found: list[PartStatus] = []
-        for namespace in namespaces:
-            usage = _usage(api, namespace)
-            pods = client.CoreV1Api(api).list_namespaced_pod(namespace, _request_timeout=5).items
-            deployments = client.AppsV1Api(api).list_namespaced_deployment(namespace, _request_timeout=5).items
-            sets = client.AppsV1Api(api).list_namespaced_stateful_set(namespace, _request_timeout=5).items
-            found += [_workload(item, usage, pods) for item in (*deployments, *sets)]
-            found += _jobs(api, namespace)
-        return found
-    except (urllib3.exceptions.HTTPError, OSError) as error:
+        with ThreadPoolExecutor(len(wanted)) as pool:
+            answers = list(pool.map(lambda one: _list(api, one[2]), wanted))
+    except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
         raise LocalError(
             "the cluster does not answer", reason=str(error).splitlines()[0], fix="start it with `forge up`"
         ) from None
+    lists = {(namespace, name): items for (namespace, name, _), items in zip(wanted, answers, strict=True)}
+    found: list[PartStatus] = []
+    for namespace in namespaces:
+        usage, pods = _usage(lists[namespace, "usage"]), lists[namespace, "pods"]
+        workloads = [*lists[namespace, "deployments"], *lists[namespace, "sets"]]
+        found += [_workload(item, usage, pods) for item in workloads]
+        found += [_job(job) for job in lists[namespace, "jobs"]]
+    return found
 
 
 def node_processes(node: Node) -> list[PartStatus]:
     """The node's own processes with what they use now."""
     version = TOOLS[ToolName.NODE].version
+    running = {process.name: process.running() for process in node.processes()}
+    began, before = time.monotonic(), {name: _cpu_s(live) for name, live in running.items()}
+    time.sleep(_SAMPLE_S)
+    elapsed_s = time.monotonic() - began
     found: list[PartStatus] = []
-    for process in node.processes():
-        live = process.running()
-        if live is None:
-            found.append(PartStatus(process.name, version, "not running"))
+    for name, live in running.items():
+        after, start = _cpu_s(live), before[name]
+        if live is None or after is None or start is None:
+            found.append(PartStatus(name, version, "not running"))
             continue
-        # Proportional: the processes share one binary's pages, which the resident size counts each time.
-        memory = round(live.memory_full_info().pss / 2**20)
-        cpu = round(live.cpu_percent(interval=0.1) * 10)
-        found.append(PartStatus(process.name, version, "running", "", cpu, memory))
+        cpu_m = round((after - start) / elapsed_s * 1000)
+        found.append(PartStatus(name, version, "running", "", cpu_m, _memory_mib(live.pid)))
     return found
+
+
+def _cpu_s(process: psutil.Process | None) -> float | None:
+    """Seconds of CPU that a process has used; None where it is gone."""
+    try:
+        times = process.cpu_times() if process else None
+    except psutil.Error:
+        return None
+    return times.user + times.system if times else None
+
+
+def _memory_mib(pid: int) -> int | None:
+    """Proportional memory: the processes share one binary's pages, which the resident size counts each time."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return None
+    return next((round(int(line.split()[1]) / 1024) for line in lines if line.startswith("Pss:")), None)
 
 
 def plugins() -> str:
