@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from local import paths
-from local.toolchain import builder, shim
+from local.toolchain import builder, engine_process, shim
 from local.toolchain.tools import ToolName
 
 
@@ -24,20 +25,41 @@ class Outcome:
     """What a user would have seen."""
 
 
-def run(stack: str, operation: str, *flags: str) -> Outcome:
-    """Run an operation on a stack without asking."""
+def capture(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `pulumi` with its output kept from the user."""
+    program = builder.resolve(ToolName.PULUMI)
+    try:
+        return engine_process.capture([program, *arguments], shim.environment(), paths.PROJECT)
+    finally:
+        shim.forget_salt()
+
+
+def run(stack: str, operation: str, *flags: str, shown: bool = False) -> Outcome:
+    """Run an operation on a stack without asking; with `shown`, the user sees the engine's own output."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "events.json")
         command = [str(builder.resolve(ToolName.PULUMI)), operation, "--stack", stack, "--non-interactive", *flags]
         # The event log is behind these two switches.
         env = {**shim.environment(), "PULUMI_EXPERIMENTAL": "true", "PULUMI_DEBUG_COMMANDS": "true"}
         command += ["--event-log", str(log)]
-        result = subprocess.run(command, cwd=paths.PROJECT, env=env, capture_output=True, text=True)
-        shim.forget_salt()
+        try:
+            if shown:
+                status, text = engine_process.show(command, env, paths.PROJECT), ""
+            else:
+                result = engine_process.capture(command, env, paths.PROJECT)
+                status, text = result.returncode, result.stderr or result.stdout
+        finally:
+            shim.forget_salt()
         lines = log.read_text().splitlines() if log.exists() else []
-    return Outcome(
-        result.returncode, tuple(json.loads(line) for line in lines if line.strip()), result.stderr or result.stdout
-    )
+    events = tuple(json.loads(line) for line in lines if line.strip())
+    # The engine ends with 0 where only the end of a plugin went wrong: what it has shown may not be all.
+    return Outcome(status or int(bool(errors(events))), events, text)
+
+
+def errors(events: Iterable[dict[str, Any]]) -> list[str]:
+    """The errors that the engine reported."""
+    found = (event["diagnosticEvent"] for event in events if "diagnosticEvent" in event)
+    return [plain(one["message"]).strip() for one in found if one["severity"] == "error"]
 
 
 def part_of(urn: str) -> str:

@@ -1,4 +1,7 @@
-"""The commands of `forge`."""
+"""The commands of `forge`.
+
+Each imports what it needs when it runs: all together take longer to load than most commands to answer.
+"""
 
 from __future__ import annotations
 
@@ -10,36 +13,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from kubernetes import client
 
-from cli import dead_letters as dead
-from cli import doctor as doctor_checks
-from cli import drift as drifts
-from cli import gpu_state, local_environment, output, promotion, stack, upgrade
-from cli import preview as previews
-from cli import release as releases
-from cli import repartition as repartitions
-from cli import restore as restores
-from cli import status as status_view
-from components import catalogue
-from components.config import ClusterKind
+from cli import dead_letters, output
+from components.catalogue import LOCK_FILE
 from local import paths
 from local.errors import LocalError
-from local.images import pipeline
-from local.images.catalogue import IMAGES, LOCAL, ImageName
-from local.node.node import Node
-from local.node.process import tail
-from local.toolchain import builder, packages
-from local.toolchain.tools import TOOLS, ToolName
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="CogniForge: an AI platform from one config file.")
-app.add_typer(dead.app, name="dead-letters")
+app.add_typer(dead_letters.app, name="dead-letters")
 Stack = Annotated[str, typer.Option("--stack", "-s", help="Environment: local, dev, staging or prod.")]
 
 
 @app.command()
 def doctor() -> None:
     """Check this machine: what is missing and how to get it."""
+    from cli import doctor as doctor_checks
+
     found = doctor_checks.findings()
     for finding in found:
         mark = "[green]ok[/]  " if finding.ok else "[red]miss[/]"
@@ -55,6 +44,9 @@ def tools(
     tests: Annotated[bool, typer.Option("--tests", help="Those that only tests need, too.")] = False,
 ) -> None:
     """Install the Debian packages and build the Go tools that are missing, so that `up` and the tests find them."""
+    from local.toolchain import builder, packages
+    from local.toolchain.tools import TOOLS
+
     if installed := packages.install():
         output.say(f"installed {', '.join(installed)}")
     wanted = [tool.name for tool in TOOLS.values() if tests or not tool.for_tests]
@@ -68,6 +60,8 @@ def up(
     show_pulumi: Annotated[bool, typer.Option(help="Show Pulumi's own output.")] = False,
 ) -> None:
     """Bring the environment up; ends with the URL and a first answer. Refused where `upgrade-check` says blocked."""
+    from cli import local_environment
+
     local_environment.up(stack_name, show_pulumi=show_pulumi)
 
 
@@ -78,6 +72,9 @@ def preview(
     sarif: Annotated[Path | None, typer.Option(help="Write what policies say to this file, as SARIF.")] = None,
 ) -> None:
     """Show what would change and what the policies say; needs no cluster. Exit status 1 where `up` would be refused."""
+    from cli import preview as previews
+    from cli import stack, upgrade
+
     stack.read_config(stack_name)
     stack.ensure(stack_name)
     if not comment and sarif is None:
@@ -97,9 +94,14 @@ def preview(
 @app.command(name="upgrade-check")
 def upgrade_check(stack_name: Stack = "local") -> None:
     """Say per part what an update means: safe, manual steps, blocked; and the way back. Exit status 1 if blocked."""
+    from cli import preview as previews
+    from cli import stack, upgrade
+
     stack.read_config(stack_name)
     stack.ensure(stack_name)
-    verdict = upgrade.check(stack_name, previews.collect(stack_name))
+    found = previews.collect(stack_name)
+    previews.refuse_errors(found)
+    verdict = upgrade.check(stack_name, found)
     print(upgrade.markdown(verdict), end="")
     if verdict.blocked:
         raise typer.Exit(1)
@@ -108,6 +110,9 @@ def upgrade_check(stack_name: Stack = "local") -> None:
 @app.command()
 def drift(stack_name: Stack = "local") -> None:
     """Show what was changed behind the platform's back; changes nothing. Exit status 2 if anything was."""
+    from cli import drift as drifts
+    from cli import stack
+
     stack.read_config(stack_name)
     stack.ensure(stack_name)
     found = drifts.find(stack_name)
@@ -124,6 +129,10 @@ def promote(
     dry_run: Annotated[bool, typer.Option(help="Show the gates only.")] = False,
 ) -> None:
     """Deploy to the next environment what runs well in this one; stops at the first gate that is shut."""
+    from cli import preview as previews
+    from cli import promotion, stack, upgrade
+    from cli import status as status_view
+
     target = promotion.next_environment(source)
     if target is None:
         raise LocalError(f'there is nothing after "{source}"', fix=f"use one of: {', '.join(promotion.CHAIN[:-1])}")
@@ -136,7 +145,9 @@ def promote(
         gates.append(promotion.health_gate(source, [row.name for row in rows if not row.healthy]))
         gates.append(promotion.drift_gate(source))
         stack.ensure(target)
-        gates.append(promotion.upgrade_gate(upgrade.check(target, previews.collect(target)), accept_manual))
+        found = previews.collect(target)
+        previews.refuse_errors(found)
+        gates.append(promotion.upgrade_gate(upgrade.check(target, found), accept_manual))
     for gate in gates:
         mark = "[green]open[/]" if gate.passed else "[red]shut[/]"
         output.console.print(f"{mark} {gate.name}: {gate.found}")
@@ -156,6 +167,12 @@ def repartition(
     limit: Annotated[int, typer.Option(min=1, help="Seconds that one pod or node may take.")] = 600,
 ) -> None:
     """Cut a pool's GPUs as the configuration says; pods on GPUs that keep their layout go on running."""
+    from kubernetes import client
+
+    from cli import gpu_state, stack
+    from cli import repartition as repartitions
+    from cli import status as status_view
+
     config = stack.read_config(stack_name)
     pool = next((p for p in config.cluster.gpu_pools if p.name == pool_name), None)
     if pool is None:
@@ -175,6 +192,8 @@ def repartition(
 @app.command()
 def destroy(stack_name: Stack = "local") -> None:
     """Delete the platform from its cluster; the local node itself stays. Refused while anything is protected."""
+    from cli import stack
+
     stack.ensure(stack_name)
     stack.refuse_protected(stack_name)
     stack.run(stack_name, "destroy")
@@ -183,9 +202,15 @@ def destroy(stack_name: Stack = "local") -> None:
 @app.command()
 def status(stack_name: Stack = "local") -> None:
     """Show each part's version, health, image, CPU and memory. Exit status 1 if one is not healthy."""
+    from cli import stack
+    from cli import status as status_view
+    from components.config import ClusterKind
+    from local.node.node import Node
+    from local.node.settings import NodePaths
+
     config = stack.read_config(stack_name)
     local = config.cluster.kind is ClusterKind.LOCAL
-    kubeconfig = local_environment.node_kubeconfig() if local else None
+    kubeconfig = NodePaths().kubeconfig if local else None
     namespaces = [config.cluster.namespace, *(["kube-system"] if local else [])]
     processes = status_view.node_processes(Node()) if local else []
     if processes:
@@ -209,6 +234,11 @@ def logs(
     stack_name: Stack = "local",
 ) -> None:
     """Show the logs of a part."""
+    from cli import stack
+    from components.config import ClusterKind
+    from local.node.node import Node
+    from local.node.process import tail
+
     if node:
         known = {p.name: p for p in Node().processes()}
         if part not in known:
@@ -226,9 +256,13 @@ def logs(
 
 def kubectl(local: bool, context: str) -> list[str]:
     """The kubectl of the node's binary, pointed at the environment's cluster."""
+    from local.node.settings import NodePaths
+    from local.toolchain import builder
+    from local.toolchain.tools import ToolName
+
     base = [str(builder.resolve(ToolName.NODE)), "kubectl"]
     if local:
-        return [*base, "--kubeconfig", str(local_environment.node_kubeconfig())]
+        return [*base, "--kubeconfig", str(NodePaths().kubeconfig)]
     return [*base, *(["--context", context] if context else [])]
 
 
@@ -250,6 +284,10 @@ def restore(
     limit: Annotated[int, typer.Option(min=1, help="Seconds that it may take.")] = 900,
 ) -> None:
     """Take PostgreSQL back to a moment. What was there before is kept on its volume."""
+    from cli import restore as restores
+    from cli import stack
+    from components.config import ClusterKind
+
     config = stack.read_config(stack_name)
     if config.data.postgres is None or config.data.object_store is None:
         raise LocalError(f"{stack_name} has no PostgreSQL with backups", fix="add data.postgres and data.objectStore")
@@ -269,6 +307,9 @@ def images(
     gpu: Annotated[bool, typer.Option("--gpu", help="Those for GPU nodes too: 5 GB of downloads.")] = False,
 ) -> None:
     """Build and sign the images; lists their digests."""
+    from local.images import pipeline
+    from local.images.catalogue import LOCAL, ImageName
+
     if rebuild:
         pipeline.forget()
     for built in pipeline.build(list(ImageName) if gpu else LOCAL, output.say).values():
@@ -278,10 +319,14 @@ def images(
 @app.command()
 def release(
     registry: Annotated[str, typer.Argument(help="host[:port][/path], as images.registry of the stack files has it.")],
-    lock: Annotated[Path, typer.Option(help="The lock file that gets the digests.")] = catalogue.LOCK_FILE,
+    lock: Annotated[Path, typer.Option(help="The lock file that gets the digests.")] = LOCK_FILE,
     gpu: Annotated[bool, typer.Option("--gpu", help="Images for GPU nodes too.")] = False,
 ) -> None:
     """Push the signed images with SBOM and provenance to a registry, and lock their digests."""
+    from cli import release as releases
+    from local.images import pipeline
+    from local.images.catalogue import IMAGES, LOCAL, ImageName
+
     releases.check_registry(registry)
     wanted = [name for name in (ImageName if gpu else LOCAL) if IMAGES[name].runs and name is not ImageName.PAUSE]
     found = pipeline.build(wanted, output.say)
@@ -294,12 +339,16 @@ def release(
 @app.command()
 def down() -> None:
     """Stop the local node; data stays."""
+    from cli import local_environment
+
     local_environment.down()
 
 
 @app.command()
 def reset() -> None:
     """Delete the local environment and all its data; built tools stay cached."""
+    from cli import local_environment
+
     local_environment.reset()
 
 

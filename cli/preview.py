@@ -82,6 +82,12 @@ def read(name: str, outcome: engine.Outcome) -> Preview:
     return preview
 
 
+def refuse_errors(found: Preview) -> None:
+    """Raise LocalError where the engine reported errors: what it found may not be all."""
+    if found.errors:
+        raise LocalError(f"the preview of {found.stack} failed", reason="\n       ".join(found.errors))
+
+
 def policy_flags(name: str) -> list[str]:
     """What makes Pulumi check the policies, at the environment's levels."""
     levels = paths.state() / "pulumi" / f"levels-{name}.json"

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import time
 from typing import Any
 
 import yaml
 
+from cli import engine, recovery
 from components.config import PlatformConfig
 from components.config_parse import parse
 from components.config_problems import ConfigError
 from local import paths
 from local.errors import LocalError
-from local.toolchain import builder, shim
+from local.toolchain import builder, engine_process, leftovers, shim
 from local.toolchain.tools import ToolName
+
+TURN_S = 90.0
+"""Longest wait for an engine that was told to stop: it finishes the calls that are under way."""
 
 
 def config_file(stack: str) -> Any:
@@ -46,14 +49,7 @@ def read_config(stack: str) -> PlatformConfig:
         raise LocalError(f"{file.name}: {error}", fix="correct the fields named above") from None
 
 
-def capture(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `pulumi` with its output kept from the user."""
-    program = builder.resolve(ToolName.PULUMI)
-    result = subprocess.run(
-        [str(program), *arguments], cwd=paths.PROJECT, env=shim.environment(), capture_output=True, text=True
-    )
-    shim.forget_salt()
-    return result
+capture = engine.capture
 
 
 def exists(stack: str) -> bool:
@@ -65,30 +61,58 @@ def exists(stack: str) -> bool:
 
 
 def ensure(stack: str) -> None:
-    """Create the stack the first time; clear what an interrupted update left pending."""
+    """Create the stack the first time; mend what a killed engine has left half written."""
     shim.ensure_backend()
+    if folder := shim.state_folder():
+        leftovers.clear(folder)
     if not exists(stack):
         result = capture("stack", "init", stack, "--no-select", "--non-interactive")
         if result.returncode != 0:
             raise LocalError(f"the stack {stack} could not be created", reason=result.stderr)
-        return
-    # A killed update leaves a lock behind; no other update can run here, since `forge` holds its own.
-    capture("cancel", "--yes", "--stack", stack)
+
+
+def await_turn(stack: str) -> None:
+    """Wait until no engine works on the stack, such as one that was told to stop. Raises LocalError."""
+    folder, deadline = shim.state_folder(), time.monotonic() + TURN_S
+    while folder and (held := [lock for lock in leftovers.clear(folder) if lock.stack == stack]):
+        if time.monotonic() > deadline:
+            raise LocalError(
+                f"another command is updating {stack}",
+                reason=f"process {held[0].pid} on {held[0].host} holds its lock",
+                fix="wait until it has ended, then run the same command again",
+            )
+        time.sleep(0.5)
 
 
 def run(stack: str, operation: str, *flags: str, quiet: bool = False) -> None:
     """Run preview, up, refresh or destroy, showing Pulumi's own output. Raises LocalError when it fails."""
-    arguments = [operation, "--stack", stack, "--non-interactive", "--suppress-permalink=true", *flags]
-    if operation != "preview":
-        arguments.append("--yes")
-    if not quiet:
-        status = subprocess.run(
-            [sys.executable, "-m", "local.toolchain.shim", "--cwd", str(paths.PROJECT), *arguments]
-        ).returncode
-        reason = "see Pulumi's messages above"
-    else:
+    flags = ("--suppress-permalink=true", *flags)
+    if operation == "preview":
+        _preview(stack, *flags)
+        return
+    await_turn(stack)
+    with recovery.settled(stack):
+        _change(stack, operation, *flags, "--yes", quiet=quiet)
+
+
+def _preview(stack: str, *flags: str) -> None:
+    outcome = engine.run(stack, "preview", *flags, shown=True)
+    if outcome.status != 0:
+        raise LocalError("pulumi preview failed", reason="\n       ".join(engine.errors(outcome.events)))
+
+
+def _change(stack: str, operation: str, *flags: str, quiet: bool) -> None:
+    arguments = [operation, "--stack", stack, "--non-interactive", *flags]
+    if quiet:
         result = capture(*arguments)
         status, reason = result.returncode, _diagnostics(result.stdout + result.stderr)
+    else:
+        program = builder.resolve(ToolName.PULUMI)
+        try:
+            status = engine_process.show([program, *arguments], shim.environment(), paths.PROJECT)
+        finally:
+            shim.forget_salt()
+        reason = "see Pulumi's messages above"
     if status != 0:
         raise LocalError(
             f"pulumi {operation} failed",

@@ -117,10 +117,11 @@ def main() -> None:
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=options)
     language_pb2_grpc.add_LanguageRuntimeServicer_to_server(Host(address), server)
     port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    print(port, flush=True)
+    # Before the CLI learns the port: from then on it may end this process at any moment.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop(0))
+    server.start()
+    print(port, flush=True)
     server.wait_for_termination()
 
 

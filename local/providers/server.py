@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -22,6 +23,8 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provid
 from local.providers import wire
 
 ORPHAN_CHECK_S = 2.0
+GRACE_S = 1.0
+"""Seconds that calls under way have to end when the plugin is told to."""
 _MAX_MESSAGE = 400 * 1024 * 1024
 _OPTIONS = [("grpc.max_receive_message_length", _MAX_MESSAGE), ("grpc.max_send_message_length", _MAX_MESSAGE)]
 
@@ -167,16 +170,33 @@ def serve(provider: Provider) -> None:
     for name in ("Check", "Diff", "Create", "Read", "Update", "Delete", "Invoke", "Configure"):
         if (method := getattr(type(provider), name, None)) is not None:
             setattr(type(provider), name, _mapped(method))
+    ended = threading.Event()
+    # The handlers stand before the engine learns the port: from then on it may end this process at any moment.
+    # It does so with SIGINT; the user's own Ctrl-C arrives as a Cancel call instead, because plugins run in a
+    # process group of their own.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    threading.Thread(target=_watch, args=(os.getppid(), ended), daemon=True).start()
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=64), options=_OPTIONS)
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)
-    # The engine ends a plugin with SIGINT; the user's own Ctrl-C arrives as a Cancel call instead,
-    # because plugins run in a process group of their own.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: server.stop(None))
-    engine = os.getppid()
-    while server.wait_for_termination(timeout=ORPHAN_CHECK_S):  # True: the time is up and it still serves
-        if os.getppid() != engine:
-            server.stop(None)  # the engine was killed and can no longer say goodbye
+    ended.wait()
+    provider.cancelled.set()
+    server.stop(GRACE_S).wait()  # a call under way, such as Cancel, still gets its answer
+    # Not by returning: the interpreter would wait for threads whose caller is gone, and they might still write.
+    os._exit(0)
+
+
+def _watch(engine: int, ended: threading.Event) -> None:
+    """Notice the end of an engine that was killed and could not say goodbye."""
+    try:
+        handle = os.pidfd_open(engine)
+    except OSError:  # it is gone already, or the kernel is older than Linux 5.3
+        while os.getppid() == engine:
+            if ended.wait(ORPHAN_CHECK_S):
+                return
+    else:
+        select.select([handle], [], [])
+    ended.set()

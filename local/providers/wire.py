@@ -17,7 +17,8 @@ _SIGNATURE = "4dabf18193072939515e22adb298388d"
 _SECRET = "1b47061264138c4ac30d75fd1eb44270"
 _OUTPUT = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
 _RESOURCE = "5cf8f73096256a8f31e491e813e4eb8e"
-_UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+UNKNOWN_TEXT = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+"""How the engine writes a value that is not known yet."""
 _EXACT = 2**53
 """Whole doubles beyond this are not exact, so they stay floats."""
 
@@ -54,7 +55,7 @@ def decode(value: struct_pb2.Value) -> Any:
             number = value.number_value
             return int(number) if number.is_integer() and abs(number) <= _EXACT else number
         case "string_value":
-            return UNKNOWN if value.string_value == _UNKNOWN else value.string_value
+            return UNKNOWN if value.string_value == UNKNOWN_TEXT else value.string_value
         case "bool_value":
             return value.bool_value
         case "list_value":
@@ -92,7 +93,7 @@ def _encode_into(target: struct_pb2.Value, value: Any) -> None:
     if value is None:
         target.null_value = struct_pb2.NULL_VALUE
     elif value is UNKNOWN:
-        target.string_value = _UNKNOWN
+        target.string_value = UNKNOWN_TEXT
     elif isinstance(value, Secret):
         target.struct_value.fields[_SIGNATURE].string_value = _SECRET
         _encode_into(target.struct_value.fields["value"], value.value)

@@ -10,14 +10,13 @@ import hashlib
 import os
 import secrets
 import shutil
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
 from local import paths
 from local.errors import LocalError
-from local.toolchain import builder
+from local.toolchain import builder, engine_process, leftovers
 from local.toolchain.tools import TOOLS, ToolName
 
 STAND_INS = paths.PROJECT / "local" / "providers" / "bin"
@@ -50,6 +49,11 @@ def ensure_backend() -> None:
             fix=f"put the file back (from a backup), or start over with `forge reset`, which deletes {paths.state()}",
         )
     paths.write_private(file, secrets.token_urlsafe(32))
+
+
+def state_folder() -> Path | None:
+    """The folder with the state of the back end in use; None where that is no folder of this machine."""
+    return leftovers.folder_of(environment().get("PULUMI_BACKEND_URL", ""))
 
 
 def real_plugins() -> set[str]:
@@ -133,16 +137,10 @@ def forget_salt(folder: Path = paths.PROJECT / "stacks") -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the real CLI to its end; returns its exit status."""
+    if folder := state_folder():
+        leftovers.clear(folder)
     program = builder.resolve(ToolName.PULUMI)
-    process = subprocess.Popen([program, *arguments], env=environment())
-    try:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue  # the terminal has told the CLI as well: let it finish in order
-    finally:
-        forget_salt()
+    return engine_process.attended([program, *arguments], environment())
 
 
 def main() -> None:
@@ -152,6 +150,8 @@ def main() -> None:
     except LocalError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 1
+    finally:
+        forget_salt()
     raise SystemExit(status)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,16 +41,26 @@ class Account:
         for file in sorted(self.folder.glob("*-*.json")):
             yield json.loads(file.read_text())
 
-    def put(self, kind: str, identity: str, properties: Values, *, new: bool = False) -> None:
-        """Create or change a resource. Raises ProviderError where the name is taken or a quota is used up."""
+    def put(self, kind: str, identity: str, properties: Values, *, new: bool = False, token: str = "") -> None:
+        """Create or change a resource; `token` says who creates it, as AWS' client tokens do.
+
+        Raises ProviderError where the name is taken or a quota is used up.
+        """
         with self._lock:
             file = self._file(kind, identity)
-            if new and file.exists():
+            before = json.loads(file.read_text()) if file.exists() else {}
+            if new and before:
                 raise ProviderError(f"ResourceInUseException: {kind} {identity} exists already")
             # Reads lag behind a create: the first ones do not see it yet.
             unseen = int(self._settings("lag.json").get(kind, 0)) if new else 0
             record = {"kind": kind, "id": identity, "properties": properties, "unseen": unseen}
-            file.write_text(json.dumps(record, indent=1))
+            _write(file, {**record, "token": token or before.get("token", "")})
+
+    def created(self, kind: str, token: str, recorded: set[str]) -> str | None:
+        """The id of what the holder of a token created and has not recorded, if there is one."""
+        with self._lock:
+            made = (r for r in self.everything() if token and r["kind"] == kind and r.get("token") == token)
+            return next((str(r["id"]) for r in made if r["id"] not in recorded), None)
 
     def get(self, kind: str, identity: str) -> Values | None:
         """A resource's properties, or none."""
@@ -60,7 +71,7 @@ class Account:
             record = json.loads(file.read_text())
             if record["unseen"] > 0:
                 record["unseen"] -= 1
-                file.write_text(json.dumps(record, indent=1))
+                _write(file, record)
                 return None
             return record["properties"]
 
@@ -112,13 +123,20 @@ class Account:
                 fits = entry["verb"] == verb and entry["kind"] in kind and entry.get("name", "") in name
                 if fits and entry["times"] > 0:
                     entry["times"] -= 1
-                    file.write_text(json.dumps(failures))
+                    _write(file, failures)
                     return str(entry["failure"])
         return None
 
     def _settings(self, name: str) -> Values:
         file = self.folder / name
         return json.loads(file.read_text()) if file.exists() else {}
+
+
+def _write(file: Path, content: Any) -> None:
+    """In one step: an engine that is killed leaves no half-written account."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1))
+    temporary.replace(file)
 
 
 def _uses(record: Values, kind: str, identity: str) -> bool:

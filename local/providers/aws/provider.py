@@ -19,7 +19,7 @@ from local.providers.aws import checks, kinds
 from local.providers.aws.account import Account, Throttled
 from local.providers.kubernetes import diff
 from local.providers.server import InitFailed, Provider, ProviderError
-from local.providers.wire import UNKNOWN
+from local.providers.wire import UNKNOWN, UNKNOWN_TEXT
 
 FOLDER_VARIABLE = "COGNIFORGE_SIMULATED_AWS"
 """Names the folder of the simulated account; without it there are previews only."""
@@ -46,12 +46,16 @@ class Aws(Provider):
     def __init__(self) -> None:
         super().__init__()
         self._region = "us-east-1"
+        self._state = ""
+        self._recorded: dict[str, set[str]] = {}
+        """Ids by URN of what the state has."""
 
     def Configure(self, request: Any, context: Any) -> provider_pb2.ConfigureResponse:
         """Remember the region."""
         settings = wire.reveal(wire.decode_struct(request.args))
         if isinstance(settings.get("region"), str):
             self._region = settings["region"]
+        self._state = "" if request.id == UNKNOWN_TEXT else request.id
         return super().Configure(request, context)
 
     def Invoke(self, request: Any, context: Any) -> provider_pb2.InvokeResponse:
@@ -77,6 +81,7 @@ class Aws(Provider):
     def Diff(self, request: Any, context: Any) -> provider_pb2.DiffResponse:
         """Compare inputs; what AWS cannot change is replaced."""
         kind = self._kind(request.urn)
+        self._recorded.setdefault(request.urn, set()).add(request.id)
         changes = list(diff.compare(wire.decode_struct(request.old_inputs), wire.decode_struct(request.news)))
         ignored = tuple(request.ignoreChanges)
         changes = [c for c in changes if not c.text.startswith(ignored)] if ignored else changes
@@ -104,11 +109,18 @@ class Aws(Provider):
         account, kind = self._account(), self._kind(request.urn)
         plain, name = wire.reveal(inputs), request.urn.split("::")[-1]
         slug = token.removeprefix("aws:")
+        client_token = f"{self._state} {request.urn}" if self._state else ""
+        if made := account.created(slug, client_token, self._recorded.get(request.urn, set())):
+            # An interrupted update created it, and nobody took note: it gets what is wanted now.
+            self._await_visible(account, slug, made)
+            outputs = self._changed(account, kind, slug, made, plain)
+            outputs = wire.conceal(outputs, set(wire.secret_paths(inputs)))
+            return provider_pb2.CreateResponse(id=made, properties=wire.encode_struct(outputs))
         failure = self._call(account, "create", slug, name)
         account.refuse_over_quota(slug, kind.quota, plain)
         identity = kinds.identifier(kind, name, plain)
         outputs = kinds.outputs(kind, identity, plain, self._region)
-        account.put(slug, identity, outputs, new=True)
+        account.put(slug, identity, outputs, new=True, token=client_token)
         self._await_visible(account, slug, identity)
         outputs = wire.conceal(outputs, set(wire.secret_paths(inputs)))
         if failure == "partial":
@@ -122,18 +134,24 @@ class Aws(Provider):
             return provider_pb2.UpdateResponse(properties=wire.encode_struct({**olds, **inputs}))
         account, slug = self._account(), _token(request.urn).removeprefix("aws:")
         self._call(account, "update", slug, request.urn.split("::")[-1])
-        before = account.get(slug, request.id) or {}
-        kept = {k: v for k, v in before.items() if k in kinds.outputs(kind, request.id, {}, self._region)}
-        outputs = {**kinds.outputs(kind, request.id, wire.reveal(inputs), self._region), **kept, **wire.reveal(inputs)}
-        if "vpcConfig" in kept and "vpcConfig" in outputs:
-            outputs["vpcConfig"] = {**kept["vpcConfig"], **outputs["vpcConfig"]}
-        account.put(slug, request.id, outputs)
+        outputs = self._changed(account, kind, slug, request.id, wire.reveal(inputs))
         outputs = wire.conceal(outputs, set(wire.secret_paths(inputs)))
         return provider_pb2.UpdateResponse(properties=wire.encode_struct(outputs))
+
+    def _changed(self, account: Account, kind: kinds.Kind, slug: str, identity: str, inputs: dict[str, Any]) -> Any:
+        """What a resource is once it has these inputs; what AWS gave to it stays."""
+        before = account.get(slug, identity) or {}
+        kept = {k: v for k, v in before.items() if k in kinds.outputs(kind, identity, {}, self._region)}
+        outputs = {**kinds.outputs(kind, identity, inputs, self._region), **kept, **inputs}
+        if "vpcConfig" in kept and "vpcConfig" in outputs:
+            outputs["vpcConfig"] = {**kept["vpcConfig"], **outputs["vpcConfig"]}
+        account.put(slug, identity, outputs)
+        return outputs
 
     def Read(self, request: Any, context: Any) -> provider_pb2.ReadResponse:
         """What the simulated account says."""
         slug, inputs = _token(request.urn).removeprefix("aws:"), wire.decode_struct(request.inputs)
+        self._recorded.setdefault(request.urn, set()).add(request.id)
         found = self._account().get(slug, request.id)
         if found is None:
             return provider_pb2.ReadResponse()

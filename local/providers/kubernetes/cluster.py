@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -164,6 +165,22 @@ class Cluster:
         """Ask for an object's deletion. Raises NotFound."""
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         self._call("DELETE", self.path(api_version, kind, namespace, name), body)
+
+    def marked(self, label: str, value: str) -> Iterator[Object]:
+        """Every object of any kind with a label."""
+        query = urlencode({"labelSelector": f"{label}={value}"})
+        for prefix, api_version in self._api_versions():
+            for resource in self._call("GET", prefix + api_version).get("resources", []):
+                if "/" in resource["name"] or not {"list", "delete"} <= set(resource.get("verbs") or ()):
+                    continue
+                items = self._call("GET", f"{prefix}{api_version}/{resource['name']}?{query}").get("items", [])
+                yield from ({**item, "apiVersion": api_version, "kind": resource["kind"]} for item in items)
+
+    def _api_versions(self) -> Iterator[tuple[str, str]]:
+        """(path prefix, apiVersion) of each group, in the version that the API server prefers."""
+        yield "/api/", "v1"
+        for group in self._call("GET", "/apis").get("groups", []):
+            yield "/apis/", group["preferredVersion"]["groupVersion"]
 
     def logs(self, namespace: str, pod: str, container: str, previous: bool, lines: int = 10) -> str:
         """The end of a container's log; empty where there is none."""

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from local.providers import wire
-from local.providers.kubernetes import quantities
+from local.providers.kubernetes import ownership, quantities, readiness, wait_for
 from local.providers.kubernetes.cluster import Object
 from local.providers.wire import Path, Secret
 
@@ -55,6 +55,24 @@ def adopts(manifest: Object) -> bool:
     return (manifest["metadata"].get("annotations") or {}).get("pulumi.com/patchForce") == "true"
 
 
+def annotation_problems(metadata: Any) -> list[tuple[str, str]]:
+    """(path, what is wrong) for the annotations that tell the provider how to wait."""
+    annotations = wire.reveal(metadata).get("annotations") if isinstance(metadata, dict) else None
+    if not isinstance(annotations, dict):
+        return []
+    found: list[tuple[str, str]] = []
+    seconds, rule = annotations.get(readiness.TIMEOUT), annotations.get(wait_for.ANNOTATION)
+    if isinstance(seconds, str) and not seconds.isdecimal():
+        reason = f"{seconds!r} is no whole number of seconds, such as 600"
+        found.append((wire.format_path(("metadata", "annotations", readiness.TIMEOUT)), reason))
+    if isinstance(rule, str) and rule:
+        try:
+            wait_for.parse(rule)
+        except wait_for.RuleError as error:
+            found.append((wire.format_path(("metadata", "annotations", wait_for.ANNOTATION)), str(error)))
+    return found
+
+
 def identifier_of(live: Object) -> str:
     """The resource\'s id: namespace/name, or the name of what has no namespace."""
     meta = live["metadata"]
@@ -80,7 +98,7 @@ def conceal(outputs: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
 
 def outputs_of(live: Object, inputs: dict[str, Any]) -> dict[str, Any]:
     """The live object without the bookkeeping that changes all the time."""
-    trimmed = copy.deepcopy(from_server(live))
+    trimmed = copy.deepcopy(from_server(ownership.unmarked(live)))
     trimmed.get("metadata", {}).pop("managedFields", None)
     return conceal(trimmed, inputs)
 
@@ -122,6 +140,6 @@ def _unsaid(value: Any) -> Any:
 
 def importable(live: Object) -> dict[str, Any]:
     """The inputs of an object that was not made by this program."""
-    result = {k: v for k, v in copy.deepcopy(live).items() if k not in _SERVER_SIDE}
+    result = {k: v for k, v in copy.deepcopy(ownership.unmarked(live)).items() if k not in _SERVER_SIDE}
     result["metadata"] = {k: v for k, v in result["metadata"].items() if k not in _SERVER_SIDE}
     return result

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import copy
 import secrets
-import time
 from typing import Any
 
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2
 
+from components.data_holders import held_by
 from local.providers import sdk_types, wire
-from local.providers.kubernetes import diff, objects, readiness, releases
+from local.providers.kubernetes import diff, objects, ownership, readiness, releases
 from local.providers.kubernetes.cluster import ApiError, Cluster, NotFound, Object, Unreachable
-from local.providers.server import InitFailed, Provider, ProviderError
-from local.providers.wire import UNKNOWN, Secret
+from local.providers.kubernetes.waiting import Place, Waiter
+from local.providers.server import Provider, ProviderError
+from local.providers.wire import UNKNOWN, UNKNOWN_TEXT, Secret
 
-DEFAULT_TIMEOUT_S = 600.0
-POLL_S = 0.5
 MAX_NAME = 63
 _AUTONAMED = "pulumi.com/autonamed"
 _UNSUPPORTED = {
@@ -37,6 +36,11 @@ class Kubernetes(Provider):
         super().__init__()
         self._cluster = Cluster(None, None, None)
         self._cluster_unknown = False
+        self._state = ""
+        self._recorded: dict[str, set[str]] = {}
+        """Names by URN of the objects that the state has."""
+        self._made: dict[str, str] = {}
+        """Ids by URN of what this engine had created."""
 
     def Configure(self, request: Any, context: Any) -> provider_pb2.ConfigureResponse:
         """Remember which cluster; an unknown kubeconfig means that it does not exist yet."""
@@ -44,6 +48,8 @@ class Kubernetes(Provider):
         self._cluster_unknown = settings.get("kubeconfig") is UNKNOWN
         plain = {k: v for k, v in wire.reveal(settings).items() if isinstance(v, str) and v}
         self._cluster = Cluster(plain.get("kubeconfig"), plain.get("context"), plain.get("namespace"))
+        self._state = "" if request.id == UNKNOWN_TEXT else request.id
+        self._recorded, self._made = {}, {}
         return super().Configure(request, context)
 
     def Invoke(self, request: Any, context: Any) -> provider_pb2.InvokeResponse:
@@ -54,7 +60,7 @@ class Kubernetes(Provider):
 
     def Check(self, request: Any, context: Any) -> provider_pb2.CheckResponse:
         """Validate against the SDK's types, fill in names and labels."""
-        token = request.urn.split("::")[2].split("$")[-1]
+        token = _token(request.urn)
         olds, news = wire.decode_struct(request.olds), wire.decode_struct(request.news)
         inputs = copy.deepcopy(news)
         failures: list[tuple[str, str]] = []
@@ -63,7 +69,8 @@ class Kubernetes(Provider):
         cls = sdk_types.arguments_type(token)
         if group not in _UNSUPPORTED and cls is not None:
             failures += sdk_types.problems(inputs, cls)
-        inputs["metadata"] = self._named(request, olds, inputs["metadata"])
+        failures += objects.annotation_problems(inputs["metadata"])
+        inputs["metadata"] = self._named(request, olds, inputs)
         if not failures and group not in _UNSUPPORTED and self._worth_a_dry_run(olds, inputs):
             failures += self._server_problems(inputs)
         return provider_pb2.CheckResponse(
@@ -78,22 +85,41 @@ class Kubernetes(Provider):
         changes = list(diff.compare(olds, news))
         return bool(changes) and not (olds and any(diff.forbidden(c, str(news.get("kind")), plain) for c in changes))
 
-    def _named(self, request: Any, olds: dict[str, Any], metadata: Any) -> Any:
+    def _named(self, request: Any, olds: dict[str, Any], inputs: dict[str, Any]) -> Any:
         """Give an object without a name one that stays the same from update to update."""
-        if metadata is UNKNOWN or isinstance(metadata, Secret):
-            return metadata
-        if metadata.get("name") or metadata.get("generateName"):
-            return metadata
+        metadata = inputs["metadata"]
         old = olds.get("metadata") or {}
+        if old.get("name"):
+            self._recorded.setdefault(request.urn, set()).add(old["name"])
+        if metadata is UNKNOWN or isinstance(metadata, Secret) or metadata.get("name"):
+            return metadata
         annotations = dict(metadata.get("annotations") or {})
         if (old.get("annotations") or {}).get(_AUTONAMED) == "true" and old.get("name"):
             name = old["name"]
+        elif found := self._unfinished(request.urn, inputs):
+            name = found
         elif request.HasField("autonaming") and request.autonaming.proposed_name:
             name = request.autonaming.proposed_name
         else:
             suffix = request.randomSeed[:4].hex() if request.randomSeed else secrets.token_hex(4)
-            name = f"{request.urn.split('::')[-1].lower()[: MAX_NAME - 9]}-{suffix}"
+            prefix = metadata.get("generateName") or f"{request.urn.split('::')[-1].lower()}-"
+            name = f"{prefix[: MAX_NAME - 8]}{suffix}"
         return {**metadata, "name": name, "annotations": {**annotations, _AUTONAMED: "true"}}
+
+    def _unfinished(self, urn: str, inputs: dict[str, Any]) -> str | None:
+        """The name that an interrupted update gave to this object when it made it."""
+        version, kind = inputs.get("apiVersion"), inputs.get("kind")
+        namespace = inputs["metadata"].get("namespace")
+        known = isinstance(version, str) and isinstance(kind, str) and not wire.has_unknown(namespace)
+        if not known or not self._state or self._cluster_unknown:
+            return None
+        try:
+            selector = f"{ownership.STATE}={self._state}"
+            found = self._cluster.list(version, kind, wire.reveal(namespace), labelSelector=selector)
+        except (ApiError, Unreachable):
+            return None  # its kind, its namespace or the cluster is not there yet
+        owner = ownership.Owner(urn, self._state)
+        return ownership.unfinished(owner, found, self._recorded.get(urn, set()))
 
     def _server_problems(self, inputs: dict[str, Any]) -> list[tuple[str, str]]:
         """What the API server says to an object whose kind it knows, by a dry run."""
@@ -174,29 +200,54 @@ class Kubernetes(Provider):
             return provider_pb2.CreateResponse(id="", properties=wire.encode_struct(outputs))
         manifest = objects.manifest_of(inputs)
         try:
-            if not objects.adopts(manifest) and self._exists(manifest):
-                raise ProviderError(self._taken(manifest))
-            # Applied, not created: with a second manager from a POST, fields that the
-            # program drops later would stay, since that manager would still own them.
-            live = self._cluster.apply(manifest)
+            live = self._make(request, manifest)
         except ApiError as error:
             raise ProviderError(self._explain("create", manifest, error)) from None
-        identifier = objects.identifier_of(live)
-        live = self._await(request.urn, identifier, live, inputs, request.timeout)
+        identifier = self._made[request.urn] = objects.identifier_of(live)
+        live = self._waiter(request).ready(identifier, live, inputs)
         return provider_pb2.CreateResponse(
             id=identifier, properties=wire.encode_struct(objects.outputs_of(live, inputs))
         )
 
-    def _exists(self, manifest: Object) -> bool:
-        meta = manifest["metadata"]
+    def _make(self, request: Any, manifest: Object) -> Object:
+        """Create the object, or go on with what an interrupted update made of it."""
+        owner = ownership.Owner(request.urn, self._state)
+        existing = self._existing(request, manifest)
+        if existing is not None and not objects.adopts(manifest) and not owner.owns(existing):
+            raise ProviderError(self._taken(manifest, ownership.of(existing), owner))
+        self._refuse_interrupted()
         try:
-            self._cluster.get(manifest["apiVersion"], manifest["kind"], meta.get("namespace"), meta["name"])
+            # Applied, not created: with a second manager from a POST, fields that the
+            # program drops later would stay, since that manager would still own them.
+            return self._cluster.apply(owner.mark(manifest))
+        except ApiError as error:
+            if existing is None or not error.immutable or not owner.owns(existing) or held_by(_token(request.urn)):
+                raise
+        # Its definition has changed since the interrupted update in what cannot be changed; it holds no data.
+        Place.of(manifest).delete(self._cluster, "Foreground")
+        self._waiter(request).gone(Place.of(manifest))
+        return self._cluster.apply(owner.mark(manifest))
+
+    def _existing(self, request: Any, manifest: Object) -> Object | None:
+        """The object of that name, once one that is being deleted has gone."""
+        try:
+            found = Place.of(manifest).get(self._cluster)
         except NotFound:
-            return False
-        return True
+            return None
+        if not found["metadata"].get("deletionTimestamp"):
+            return found
+        self._waiter(request).gone(Place.of(manifest))
+        return self._existing(request, manifest)
+
+    def _waiter(self, request: Any) -> Waiter:
+        return Waiter(self._cluster, self.log, self.cancelled, request.urn, request.timeout)
+
+    def _refuse_interrupted(self) -> None:
+        if self.cancelled.is_set():
+            raise ProviderError("interrupted before anything was changed")
 
     def _refuse_unsupported(self, urn: str, preview: bool) -> None:
-        group = urn.split("::")[2].split("$")[-1].split(":")[1].split("/")[0]
+        group = _token(urn).split(":")[1].split("/")[0]
         if group in _UNSUPPORTED and not preview:
             raise ProviderError(_UNSUPPORTED[group])
 
@@ -227,11 +278,12 @@ class Kubernetes(Provider):
         if releases.recorded(request.urn):
             return provider_pb2.UpdateResponse(properties=wire.encode_struct(releases.outputs(inputs)))
         manifest = objects.manifest_of(inputs)
+        self._refuse_interrupted()
         try:
-            live = self._cluster.apply(manifest)
+            live = self._cluster.apply(ownership.Owner(request.urn, self._state).mark(manifest))
         except ApiError as error:
             raise ProviderError(self._explain("update", manifest, error)) from None
-        live = self._await(request.urn, request.id, live, inputs, request.timeout)
+        live = self._waiter(request).ready(request.id, live, inputs)
         return provider_pb2.UpdateResponse(properties=wire.encode_struct(objects.outputs_of(live, inputs)))
 
     def Read(self, request: Any, context: Any) -> provider_pb2.ReadResponse:
@@ -241,17 +293,16 @@ class Kubernetes(Provider):
         inputs = wire.decode_struct(request.inputs)
         state = wire.decode_struct(request.properties)
         known = wire.reveal(inputs or state)
-        api_version, kind = objects.kind_of(request.urn, known)
-        namespace, _, name = request.id.rpartition("/")
+        place = self._place(request, known)
         try:
-            live = self._cluster.get(api_version, kind, namespace or None, name)
+            live = place.get(self._cluster)
             if live["metadata"].get("deletionTimestamp"):  # an interrupted destroy: it is as good as gone
-                self._await_gone(request, api_version, kind, namespace or None, name)
+                self._waiter(request).gone(place)
                 return provider_pb2.ReadResponse()
         except NotFound:
             return provider_pb2.ReadResponse()  # no id: it is gone
         except ApiError as error:
-            raise ProviderError(f"reading {kind} {request.id}: {error.message}") from None
+            raise ProviderError(f"reading {place.kind} {request.id}: {error.message}") from None
         named = objects.from_server(live)
         adopted = objects.live_inputs(named, inputs) if inputs else objects.importable(named)
         return provider_pb2.ReadResponse(
@@ -260,85 +311,52 @@ class Kubernetes(Provider):
             inputs=wire.encode_struct(objects.conceal(adopted, inputs)),
         )
 
+    @staticmethod
+    def _place(request: Any, known: Object) -> Place:
+        api_version, kind = objects.kind_of(request.urn, known)
+        namespace, _, name = request.id.rpartition("/")
+        return Place(api_version, kind, namespace or None, name)
+
     def Delete(self, request: Any, context: Any) -> empty_pb2.Empty:
         """Delete the object and wait until it is gone."""
         if releases.recorded(request.urn):
             return empty_pb2.Empty()
         state = wire.reveal(wire.decode_struct(request.properties))
-        api_version, kind = objects.kind_of(request.urn, state)
-        namespace, _, name = request.id.rpartition("/")
+        place = self._place(request, state)
+        if self._made.get(request.urn) == request.id:
+            return empty_pb2.Empty()  # its replacement has taken the object over
         annotations = (state.get("metadata") or {}).get("annotations") or {}
         propagation = {"orphan": "Orphan", "background": "Background"}.get(
             annotations.get(readiness.DELETION_PROPAGATION, "foreground").lower(), "Foreground"
         )
+        self._refuse_interrupted()
         try:
-            self._cluster.delete(api_version, kind, namespace or None, name, propagation)
+            place.delete(self._cluster, propagation)
         except NotFound:
             return empty_pb2.Empty()
         except ApiError as error:
-            raise ProviderError(f"deleting {kind} {request.id}: {error.message}") from None
+            raise ProviderError(f"deleting {place.kind} {request.id}: {error.message}") from None
         if annotations.get(readiness.SKIP_AWAIT) != "true":
-            self._await_gone(request, api_version, kind, namespace or None, name)
+            self._waiter(request).gone(place)
         return empty_pb2.Empty()
 
-    def _await_gone(self, request: Any, api_version: str, kind: str, namespace: str | None, name: str) -> None:
-        uid = None
-        deadline = time.monotonic() + (request.timeout or DEFAULT_TIMEOUT_S)
-        while time.monotonic() < deadline and not self.cancelled.is_set():
-            try:
-                live = self._cluster.get(api_version, kind, namespace, name)
-            except NotFound:
-                return
-            uid = uid or live["metadata"]["uid"]
-            if live["metadata"]["uid"] != uid:
-                return  # another object took the name
-            holders = ", ".join(live["metadata"].get("finalizers") or []) or "its dependents"
-            self.log.status(request.urn, f"waiting for {holders} to let go")
-            self.cancelled.wait(POLL_S)
-        raise ProviderError(f"{kind} {request.id} is still there: finalizers or dependents hold it; try again later")
-
-    # --- waiting -------------------------------------------------------------------------------
-
-    def _await(self, urn: str, identifier: str, live: Object, inputs: dict[str, Any], timeout_s: float) -> Object:
-        """Wait until the object is ready; raises InitFailed with the reasons when it is not."""
-        if readiness.skipped(live):
-            return live
-        limit = (live["metadata"].get("annotations") or {}).get(readiness.TIMEOUT)
-        seconds = float(limit) if limit else (timeout_s or DEFAULT_TIMEOUT_S)
-        deadline = time.monotonic() + seconds
-        meta = live["metadata"]
-        said: set[str] = set()
-        shown = ""
-        state = readiness.State(False)
-        while True:
-            try:
-                live = self._cluster.get(live["apiVersion"], live["kind"], meta.get("namespace"), meta["name"])
-                state = readiness.look(self._cluster, live)
-            except (ApiError, Unreachable) as error:
-                state = readiness.State(False, f"cannot read it: {error}")
-            if state.ready:
-                return live
-            for problem in (p for p in state.problems if p not in said):
-                said.add(problem)
-                self.log.warning(urn, problem)
-            if state.progress != shown:
-                shown = state.progress
-                self.log.status(urn, shown)
-            if state.failed or time.monotonic() > deadline or self.cancelled.is_set():
-                break
-            self.cancelled.wait(POLL_S)
-        cause = state.failed or ("interrupted" if self.cancelled.is_set() else f"not ready after {seconds:.0f} s")
-        reasons = [f"{live['kind']} {identifier}: {cause}" + (f" ({state.progress})" if state.progress else "")]
-        reasons += state.problems + readiness.warning_events(self._cluster, live)
-        raise InitFailed(identifier, objects.outputs_of(live, inputs), inputs, reasons)
-
     @staticmethod
-    def _taken(manifest: Object) -> str:
+    def _taken(manifest: Object, holder: ownership.Owner | None, owner: ownership.Owner) -> str:
+        if holder is None:
+            whose = "is not managed by this stack"
+        elif holder.state == owner.state:
+            whose = f"belongs to another resource of this stack, {holder.urn}"
+        else:
+            whose = f"belongs to {holder.urn} of another state"
         return (
-            f"{objects.label(manifest)} exists already and is not managed by this stack. Import it "
+            f"{objects.label(manifest)} exists already and {whose}. Import it "
             f'(`pulumi import`), or adopt it with the annotation pulumi.com/patchForce: "true"'
         )
 
     @staticmethod
     def _explain(verb: str, manifest: Object, error: ApiError) -> str:
         return f"cannot {verb} {objects.label(manifest)}: {error.message}"
+
+
+def _token(urn: str) -> str:
+    return urn.split("::")[2].split("$")[-1]
