@@ -63,7 +63,7 @@ class Cache(PlatformComponent):
                         {"redis": PORT},
                         ready={"tcp_socket": {"port": "redis"}},
                     ),
-                    exporter.cache(args["exporters_image"], PORT, OWNER, logins.secret(OWNER)),
+                    exporter.cache(args["exporters_image"], PORT, OWNER, f"/etc/{PART}-secret/exporter.json"),
                 ),
                 callers=(*users, task_name(PART)),
                 storage="" if config.persistence is Persistence.NONE else config.storage,
@@ -74,7 +74,12 @@ class Cache(PlatformComponent):
                 destroy_data=args["destroy_data"],
                 files={"redis.conf": settings(config)},
                 versions=[logins.versions[OWNER]],
-                secret_files={"users.acl": pulumi.Output.secret(known.apply(access_list))},
+                secret_files={
+                    "users.acl": pulumi.Output.secret(known.apply(access_list)),
+                    "exporter.json": pulumi.Output.secret(
+                        known.apply(lambda passwords: exporter.cache_passwords(PORT, OWNER, passwords[OWNER]))
+                    ),
+                },
             ),
             self.child(),
         )

@@ -19,6 +19,10 @@ from components.security.logins import Logins
 
 PART = "change-data-capture"
 PORT, METRICS_PORT = 8083, 9404
+CONNECT = "connect"
+"""The login that changes connectors; only the task uses it."""
+_SECRETS = f"/etc/{PART}-secret"
+_EXTENSION = "org.apache.kafka.connect.rest.basic.auth.extension"
 
 
 class ChangeDataCaptureArgs(TypedDict):
@@ -65,7 +69,9 @@ class ChangeDataCapture(PlatformComponent):
                         {"http": PORT, "metrics": METRICS_PORT},
                         {"CONFIG": f"/etc/{PART}", "HEAP_PERCENT": "45"},
                         fields={"POD_NAME": "metadata.name"},
-                        ready={"http_get": {"path": "/connectors", "port": "http"}},
+                        ready={
+                            "exec_": {"command": ["python3", "/opt/kafka/bin/connect_probe.py", str(PORT), LOGIN_FILE]}
+                        },
                         alive={"tcp_socket": {"port": "http"}},
                         start_s=240,
                     ),
@@ -83,10 +89,14 @@ class ChangeDataCapture(PlatformComponent):
                     ),
                     "log4j2.yaml": LOGGING,
                     "metrics.yaml": METRICS,
+                    "jaas.conf": JAAS,
                     **({} if args["authority"] is None else {"ca.crt": args["authority"]}),
                 },
+                secret_files={
+                    "rest.properties": pulumi.Output.concat(CONNECT, "=", logins.password(CONNECT, CONNECT), "\n")
+                },
                 mounts={f"/etc/credentials/{CAPTURE}": logins.secret(CAPTURE)},
-                versions=[logins.versions[CAPTURE]],
+                versions=[logins.versions[CAPTURE], logins.versions[CONNECT]],
             ),
             self.child(),
         )
@@ -102,7 +112,8 @@ class ChangeDataCapture(PlatformComponent):
                 arguments=("capture",),
                 part=PART,
                 environment={"ENDPOINT": url, "PROVISION": wanted},
-                versions=(logins.versions[CAPTURE],),
+                mounts={f"/etc/credentials/{CONNECT}": logins.secret(CONNECT)},
+                versions=(logins.versions[CAPTURE], logins.versions[CONNECT]),
             ),
             self.child(),
         )
@@ -131,6 +142,9 @@ def worker(bootstrap: str, copies: int, trusted: str) -> str:
     lines = {
         "config.providers": "dir,env",
         "config.providers.dir.class": "org.apache.kafka.common.config.provider.DirectoryConfigProvider",
+        # A connector's configuration may name these files and this variable, and nothing else of the worker's.
+        "config.providers.dir.param.allowed.paths": f"/etc/credentials/{CAPTURE}",
+        "config.providers.env.param.allowlist.pattern": "POD_NAME",
         "config.providers.env.class": "org.apache.kafka.common.config.provider.EnvVarConfigProvider",
         **access,
         **{f"{side}.{key}": value for side in ("producer", "consumer", "admin") for key, value in access.items()},
@@ -146,6 +160,13 @@ def worker(bootstrap: str, copies: int, trusted: str) -> str:
         "key.converter": "org.apache.kafka.connect.storage.StringConverter",
         # Payloads are text, and stay so: a converter that reads or builds JSON can fail on what it is given.
         "value.converter": "org.apache.kafka.connect.storage.StringConverter",
+        # A connector may not talk to Kafka as anybody but the worker.
+        "connector.client.config.override.policy": "None",
+        # Workers forward requests to each other, so that the port cannot be bound to loopback: it asks for a login.
+        # Between workers, requests are signed with a key that the group shares.
+        "rest.extension.classes": f"{_EXTENSION}.BasicAuthSecurityRestExtension",
+        "admin.listeners": "",
+        "connect.protocol": "sessioned",
         "listeners": f"http://:{PORT}",
         "rest.advertised.host.name": f"${{env:POD_NAME}}.{PART}-nodes",
         # A worker that is gone is replaced at once: its pod comes back under the same name.
@@ -199,6 +220,13 @@ def connectors(postgres_host: str) -> dict[str, dict[str, str]]:
     }
 
 
+LOGIN_FILE = f"{_SECRETS}/rest.properties"
+PROBE = ("python3", "/opt/kafka/bin/connect_probe.py", str(PORT), LOGIN_FILE)
+JAAS = f"""\
+KafkaConnect {{
+    {_EXTENSION}.PropertyFileLoginModule required file="{LOGIN_FILE}";
+}};
+"""
 _DEBEZIUM = "debezium.postgres<type=connector-metrics, context=streaming, server=(.+)>"
 METRICS = f"""\
 lowercaseOutputName: true

@@ -6,6 +6,7 @@ nobody can count how much it does.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import pulumi
@@ -31,15 +32,16 @@ def postgres(image: pulumi.Input[str], sockets: str, user: str) -> Process:
     )
 
 
-def cache(image: pulumi.Input[str], port: int, user: str, secret: pulumi.Input[str]) -> Process:
-    """As the login that may look at the server, and at no key."""
-    return _process(
-        image,
-        ("/usr/bin/prometheus-redis-exporter", f"-web.listen-address=:{CACHE_PORT}", "-config-command=-"),
-        CACHE_PORT,
-        {"REDIS_ADDR": f"redis://127.0.0.1:{port}", "REDIS_USER": user},
-        {"REDIS_PASSWORD": (secret, "cache")},
-    )
+def cache(image: pulumi.Input[str], port: int, user: str, passwords: str) -> Process:
+    """As the login that may look at the server, and at no key; `passwords` is a file of `cache_passwords`."""
+    flags = (f"-web.listen-address=:{CACHE_PORT}", "-config-command=-", f"-redis.password-file={passwords}")
+    reached = {"REDIS_ADDR": f"redis://127.0.0.1:{port}", "REDIS_USER": user}
+    return _process(image, ("/usr/bin/prometheus-redis-exporter", *flags), CACHE_PORT, reached)
+
+
+def cache_passwords(port: int, user: str, password: str) -> str:
+    """The password for the server in the same pod alone. The exporter asks any server that a request names."""
+    return json.dumps({f"redis://{name}127.0.0.1:{port}": password for name in ("", f"{user}@")})
 
 
 def nats(image: pulumi.Input[str], monitor_port: int) -> Process:

@@ -12,7 +12,7 @@ from components.cluster.aws_site import AwsSite
 from components.config_data import Data
 from components.data.cache import OWNER as CACHE_OWNER
 from components.data.cache import Cache
-from components.data.change_data_capture import ChangeDataCapture
+from components.data.change_data_capture import CONNECT, ChangeDataCapture
 from components.data.exporter import IMAGE as EXPORTERS
 from components.data.kafka_access import CAPTURE
 from components.data.kafka_cluster import OWNER as BROKERS_OWNER
@@ -170,6 +170,7 @@ def login_systems(config: Data) -> dict[str, list[str]]:
         BROKERS_OWNER: ["kafka"] if config.kafka and config.kafka.msk else [],
         REGISTRY: ["postgres"],
         CAPTURE: ["postgres", "kafka"] if config.change_data_capture else [],
+        CONNECT: [CONNECT] if config.change_data_capture else [],
         NATS_OWNER: ["nats"],
         CACHE_OWNER: ["cache"],
         OBJECTS_OWNER: ["objects"],
@@ -189,6 +190,7 @@ def login_systems(config: Data) -> dict[str, list[str]]:
         "nats": config.nats,
         "cache": config.cache,
         "kafka": config.kafka,
+        CONNECT: config.change_data_capture,
     }
     found = {login: [s for s in systems if there[s] is not None] for login, systems in wanted.items()}
     return {login: systems for login, systems in found.items() if systems}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import pulumi
 
@@ -59,9 +59,9 @@ class Nats(PlatformComponent):
                         args["image"],
                         config.resources,
                         ("--config", f"/etc/{PART}-secret/nats.conf"),
-                        {"client": CLIENT_PORT, "route": ROUTE_PORT, "monitor": MONITOR_PORT},
-                        ready={"http_get": {"path": "/healthz?js-enabled-only=true", "port": "monitor"}},
-                        alive={"http_get": {"path": "/healthz?js-server-only=true", "port": "monitor"}},
+                        {"client": CLIENT_PORT, "route": ROUTE_PORT},
+                        ready=healthy("js-enabled-only=true"),
+                        alive=healthy("js-server-only=true"),
                     ),
                     exporter.nats(args["exporters_image"], MONITOR_PORT),
                 ),
@@ -114,12 +114,19 @@ class Nats(PlatformComponent):
         )
 
 
+def healthy(question: str) -> Any:
+    """A probe's action, run in the pod: the monitoring port is on its loopback."""
+    url = f"http://127.0.0.1:{MONITOR_PORT}/healthz?{question}"
+    return {"exec_": {"command": ["python3", "-c", f"import urllib.request as u; u.urlopen('{url}', timeout=4)"]}}
+
+
 def configuration(config: NatsConfig, namespace: str, passwords: dict[str, str]) -> str:
     """nats.conf, as JSON, which NATS reads. It holds passwords."""
     peers = [f"nats://{PART}-{n}.{PART}-nodes.{namespace}.svc:{ROUTE_PORT}" for n in range(config.replicas)]
     settings: dict[str, object] = {
         "port": CLIENT_PORT,
-        "http_port": MONITOR_PORT,
+        # It shows subjects, accounts and addresses, and knows no login: only the pod itself reaches it.
+        "http": f"127.0.0.1:{MONITOR_PORT}",
         "jetstream": {
             "store_dir": DATA_MOUNT,
             "max_memory_store": int(quantity(config.resources.memory)) // 4,

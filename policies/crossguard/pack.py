@@ -14,11 +14,17 @@ from pulumi_policy import (
     StackValidationPolicy,
 )
 
-from policies.crossguard import aws_rules, gpu_rules, iam_rules, kubernetes_rules
+from policies.crossguard import aws_rules, gateway_rules, gpu_rules, iam_rules, kubernetes_rules
 from policies.crossguard.rule import Resource, Rule, StackRule, level
 
 NAME = "cogniforge"
-RULES: tuple[Rule, ...] = (*aws_rules.RULES, *iam_rules.RULES, *kubernetes_rules.RULES, *gpu_rules.RULES)
+RULES: tuple[Rule, ...] = (
+    *aws_rules.RULES,
+    *iam_rules.RULES,
+    *kubernetes_rules.RULES,
+    *gpu_rules.RULES,
+    *gateway_rules.RULES,
+)
 STACK_RULES: tuple[StackRule, ...] = (*aws_rules.STACK_RULES, *gpu_rules.STACK_RULES)
 
 

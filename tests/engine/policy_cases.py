@@ -52,6 +52,16 @@ def _deployment(container: dict[str, Any] | None = None, pod: dict[str, Any] | N
     }
 
 
+def _gateway_route(backend: str, asked_by: str, plugins: str = "gateway-correlation-id") -> Any:
+    annotations = {"cogniforge.dev/keys-asked-by": asked_by, "konghq.com/plugins": plugins}
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"annotations": annotations},
+        "spec": {"rules": [{"backendRefs": [{"name": backend, "port": 8080}]}]},
+    }
+
+
 def _workload(**broken: Any) -> Case:
     return ("kubernetes:apps/v1:Deployment", _deployment(), _deployment(**broken))
 
@@ -239,6 +249,16 @@ CASES: dict[str, Case] = {
     "k8s-replicas": _workload(replicas=1),
     "k8s-spread": _workload(pod={"topologySpreadConstraints": None}),
     "k8s-no-default-token": _workload(pod={"automountServiceAccountToken": True}),
+    "gateway-route-asks-for-a-key": (
+        "kubernetes:gateway.networking.k8s.io/v1:HTTPRoute",
+        _gateway_route("router", "service"),
+        _gateway_route("claude", "service", "gateway-ai-proxy"),
+    ),
+    "gateway-asks-nobody-outside": (
+        "kubernetes:configuration.konghq.com/v1:KongPlugin",
+        {"apiVersion": "configuration.konghq.com/v1", "kind": "KongPlugin", "plugin": "key-auth"},
+        {"apiVersion": "configuration.konghq.com/v1", "kind": "KongPlugin", "plugin": "ai-proxy"},
+    ),
     "k8s-no-node-port": (
         "kubernetes:core/v1:Service",
         _SERVICE,

@@ -46,7 +46,7 @@ class Server(NatsServer):
         settings = json.loads(configuration(Nats(replicas=1), "space", known))
         settings["accounts"] = accounts(OWNER, self.passwords, intents)
         settings["jetstream"]["store_dir"] = str(folder)
-        del settings["http_port"]
+        del settings["http"]
         for account in settings["accounts"].values() if not permitted else ():
             account["users"][0].pop("permissions", None)
         super().__init__(folder, settings)

@@ -23,7 +23,7 @@ broker)
     exec $java kafka.Kafka "$CONFIG/broker.properties"
     ;;
 connect)
-    exec $java org.apache.kafka.connect.cli.ConnectDistributed "$CONFIG/connect.properties"
+    exec $java "-Djava.security.auth.login.config=$CONFIG/jaas.conf" org.apache.kafka.connect.cli.ConnectDistributed "$CONFIG/connect.properties"
     ;;
 *)
     echo "unknown role \"$1\"; broker, connect or zone" >&2

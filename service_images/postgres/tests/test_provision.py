@@ -110,3 +110,17 @@ def test_an_outbox_of_an_earlier_version_becomes_text(provision: Provision, post
         owner.execute(row, (exact,))
         found = owner.execute("SELECT payload FROM events.outbox ORDER BY created").fetchall()
     assert found == [('{"b": 1}',), (exact,)]
+
+
+def test_no_statement_that_the_server_may_log_holds_a_password(provision: Provision, postgres_server: Any) -> None:
+    with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as root:
+        root.execute("ALTER SYSTEM SET log_min_duration_statement = 0")
+        root.execute("SELECT pg_reload_conf()")
+        try:
+            provision()
+        finally:
+            root.execute("ALTER SYSTEM RESET log_min_duration_statement")
+            root.execute("SELECT pg_reload_conf()")
+    log = (postgres_server.folder / "log").read_text()
+    assert "ROLE" in log
+    assert "secret of" not in log

@@ -6,7 +6,9 @@ from typing import Any
 
 import httpx
 
-from tasks.common import Problem, endpoint, patiently, wanted
+from tasks.common import Problem, endpoint, password, patiently, wanted
+
+LOGIN = "connect"
 
 
 class NotYet(Exception):
@@ -16,7 +18,8 @@ class NotYet(Exception):
 def main() -> None:
     """Bring it about."""
     asked: dict[str, dict[str, str]] = wanted()["connectors"]
-    with httpx.Client(base_url=endpoint(), timeout=30, trust_env=False) as client:
+    login = (LOGIN, password(LOGIN, LOGIN))
+    with httpx.Client(base_url=endpoint(), auth=login, timeout=30, trust_env=False) as client:
         there = patiently("Connect does not answer", lambda: _connectors(client), httpx.HTTPError)
         for name in set(there) - set(asked):
             client.delete(f"/connectors/{name}").raise_for_status()

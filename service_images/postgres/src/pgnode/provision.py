@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from psycopg2 import sql
+from psycopg2.extensions import encrypt_password
 
 from pgnode.settings import PORT, SUPERUSER, connect, password, patiently, session
 
@@ -85,13 +86,20 @@ def _login(cursor: Any, name: str, *, replication: bool, managed: bool) -> None:
     marks = "" if managed else f"NOSUPERUSER NOCREATEDB NOCREATEROLE {'' if replication else 'NO'}REPLICATION"
     statement = "{} ROLE {} LOGIN {} PASSWORD {}"
     cursor.execute(
-        sql.SQL(statement).format(sql.SQL(verb), sql.Identifier(name), sql.SQL(marks), sql.Literal(password(name)))
+        sql.SQL(statement).format(
+            sql.SQL(verb), sql.Identifier(name), sql.SQL(marks), sql.Literal(_verifier(cursor, name))
+        )
     )
     if managed:
         # To make what belongs to a login, one has to be able to act as it.
         cursor.execute(sql.SQL("GRANT {} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE").format(sql.Identifier(name)))
     if managed and replication:
         cursor.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(REPLICATION), sql.Identifier(name)))
+
+
+def _verifier(cursor: Any, name: str) -> str:
+    """What the server keeps in place of the password; a statement in its log tells nobody the password."""
+    return encrypt_password(password(name), name, scope=cursor.connection, algorithm="scram-sha-256")
 
 
 def _database(cursor: Any, database: dict[str, Any], capture: str) -> None:

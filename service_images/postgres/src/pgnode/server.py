@@ -17,8 +17,10 @@ HBA = """\
 local all postgres peer
 local all all scram-sha-256
 local replication postgres peer
+# "replication" stands for copies of the whole server, which nobody takes over the network. Reading the log of one
+# database is a connection to that database, for which a login needs the attribute REPLICATION besides.
+host replication all all reject
 host all all all scram-sha-256
-host replication all all scram-sha-256
 """
 
 

@@ -1,0 +1,60 @@
+"""Who may read the log: the rules that the server is started with, tried on a server."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from pgnode.server import HBA
+
+PASSWORD = "a-password"
+
+
+@pytest.fixture(scope="module")
+def guarded(postgres_class: Any) -> Iterator[Any]:
+    """A server with a login that captures, one that does not, and the rules of the platform."""
+    with tempfile.TemporaryDirectory(prefix="cogniforge-access-") as folder:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        server = postgres_class(Path(folder), port)
+        server.start()
+        with psycopg.connect(server.url("postgres"), autocommit=True) as root:
+            root.execute(f"ALTER ROLE postgres PASSWORD '{PASSWORD}'")
+            root.execute(f"CREATE ROLE capture LOGIN REPLICATION PASSWORD '{PASSWORD}'")
+            root.execute(f"CREATE ROLE shop LOGIN PASSWORD '{PASSWORD}'")
+            root.execute("CREATE DATABASE shop OWNER shop")
+            (server.folder / "data" / "pg_hba.conf").write_text(HBA)
+            root.execute("SELECT pg_reload_conf()")
+        yield server
+        server.kill()
+
+
+def _connect(server: Any, user: str, database: str = "shop", **more: Any) -> psycopg.Connection:
+    return psycopg.connect(server.url(database, user), password=PASSWORD, connect_timeout=10, **more)
+
+
+@pytest.mark.parametrize("user", ["capture", "shop", "postgres"])
+def test_nobody_copies_the_whole_server_over_the_network(guarded: Any, user: str) -> None:
+    with pytest.raises(psycopg.OperationalError, match="rejects replication connection"):
+        _connect(guarded, user, replication="true")
+
+
+def test_who_captures_reads_the_log_of_a_named_database(guarded: Any) -> None:
+    with _connect(guarded, "capture", replication="database") as connection:
+        assert connection.pgconn.exec_(b"IDENTIFY_SYSTEM").get_value(0, 3) == b"shop"
+
+
+def test_an_ordinary_login_does_not_read_the_log(guarded: Any) -> None:
+    with pytest.raises(psycopg.OperationalError, match="REPLICATION attribute"):
+        _connect(guarded, "shop", replication="database")
+
+
+def test_a_password_is_asked_for(guarded: Any) -> None:
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(guarded.url("shop", "shop"), password="wrong", connect_timeout=10)
