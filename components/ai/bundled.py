@@ -13,7 +13,7 @@ from components.intents import SERVICES
 PORT = 8080
 RPC_PORT = 9090
 CALLERS: dict[str, tuple[str, ...]] = {
-    "user": ("gateway", "retriever"),
+    "user": ("gateway", "retriever", "router"),
     "prompt": ("gateway", "router"),
     "guardrails": ("gateway", "router"),
     "embeddings": ("router", "retriever"),

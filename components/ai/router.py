@@ -28,7 +28,7 @@ def intent(config: PlatformConfig) -> ServiceIntent:
     served = any(model.serving for model in config.models)
     inside = ["retriever"] if config.services.retriever else []
     rpc_port = RPC_PORT if inside else 0
-    asked = ("guardrails", "embeddings", "prompt")
+    asked = ("guardrails", "embeddings", "prompt", "user")
     more = {f"SERVICE_{name.upper()}": rpc_address(config, name) for name in asked}
     return intent_for(
         router.replicas, router.resources, served, observability, ("gateway", *inside), more, rpc_port=rpc_port

@@ -44,6 +44,9 @@ ALERTS: tuple[Alert, ...] = (
           "router_usage_spilled_bytes > 0.5 * router_usage_spill_limit_bytes", "0m", "page",
           "{{ $labels.pod }} keeps usage on disk, since Kafka is away; within an hour it has no room left and loses it.",
           "kafka"),
+    Alert("RevokedKeysAreNotLearnt", "router_keys_away_seconds > 30", "0m", "page",
+          "{{ $labels.pod }} learns nothing of revoked keys, since NATS is away: they hold for up to five minutes, then "
+          "User is asked about each key.", "data"),
     Alert("NobodyLooksAtRequests", 'sum(rate(router_guardrails_total{action="unanswered"}[5m])) > 0', "5m", "page",
           "Guardrails does not answer: requests go on unlooked at, or are refused where it is required.", "guardrails"),
     Alert("UpstreamFails", 'sum by (target) (rate(router_upstream_requests_total{outcome="failed"}[10m])) / '

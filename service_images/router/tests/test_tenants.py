@@ -7,15 +7,19 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from cogniforge.user.v1 import user_pb2_grpc as service
+from kit import rpc
 from router.__main__ import create
+from router.confirming import Confirming
 from router.core import Core
 from router.front import Front
 from router.routes import RouteTable
 from router.tenants import Tenants
 
-from .conftest import serve
+from .conftest import serve, until
 
 WITHIN_S = 1.0
 KEY = "cf-a-key"
@@ -32,7 +36,8 @@ class Governed:
         operator = {"id": "default", "keys": [hashlib.sha256(b"cf-operator").hexdigest()]}
         table = {"routes": [{"model": "m", "targets": [target]}], "tenants": [operator]}
         self.core = Core(RouteTable.model_validate(table))
-        followers = [Tenants(server.url, self.core, {})]
+        self.tenants = Tenants(server.url, self.core, {})
+        followers = [self.tenants]
         self._running, self._thread, url = serve(create(self.core, *followers), Front.of(self.core))
         self.client = httpx.Client(base_url=url, trust_env=False)
 
@@ -121,3 +126,66 @@ def test_a_key_of_the_table_works_without_anything_from_nats(governed: Governed,
     assert governed.status("cf-operator") == 200
     assert governed.status() == 200, "what was told before still holds"
     nats_server.start()
+
+
+class User(service.UserServiceServicer):
+    """User's gRPC: it knows some keys, and refuses all questions of these."""
+
+    def __init__(self) -> None:
+        self.known = {KEY}
+        self.asked = 0
+
+    async def Check(self, request: Any, context: Any) -> Any:
+        self.asked += 1
+        key = dict(context.invocation_metadata())["authorization"].removeprefix("Bearer ")
+        await context.abort(
+            grpc.StatusCode.PERMISSION_DENIED if key in self.known else grpc.StatusCode.UNAUTHENTICATED, "no"
+        )
+
+
+@pytest.fixture
+def cut_off(governed: Governed, nats_server: Any) -> Iterator[tuple[Governed, User]]:
+    """A router that NATS has left for longer than the bound; it can ask User."""
+    user = User()
+    server = rpc.Server(0, lambda server: service.add_UserServiceServicer_to_server(user, server), host="127.0.0.1")
+    running, thread, _ = serve(create(governed.core, server), "httptools")
+    until(lambda: server.port)
+    nats_server.kill()
+    until(lambda: governed.tenants.away_since() is not None)
+    governed.core.confirming = Confirming(f"127.0.0.1:{server.port}", 0, governed.tenants.away_since)
+    yield governed, user
+    running.should_exit = True
+    thread.join()
+    nats_server.start()
+
+
+def test_a_key_that_was_revoked_while_nats_is_away_ends_at_the_bound(cut_off: tuple[Governed, User]) -> None:
+    governed, user = cut_off
+    assert governed.status() == 200
+    assert governed.status() == 200
+    assert user.asked == 1, "an answer holds for a while"
+    user.known.clear()
+    governed.core.confirming._confirmed.clear()  # type: ignore[union-attr]
+    assert governed.status() == 401
+    assert governed.status("cf-operator") == 200, "the table's own keys are not User's"
+
+
+def test_a_key_that_nobody_can_confirm_is_not_served(cut_off: tuple[Governed, User]) -> None:
+    governed, _ = cut_off
+    for target in ("127.0.0.1:9", ""):
+        governed.core.confirming = Confirming(target, 0, governed.tenants.away_since)
+        assert governed.status() == 503
+
+
+def test_keys_hold_within_the_bound_and_an_alert_can_see_it(cut_off: tuple[Governed, User]) -> None:
+    governed, user = cut_off
+    governed.core.confirming = Confirming("127.0.0.1:9", 300, governed.tenants.away_since)
+    assert governed.status() == 200
+    assert user.asked == 0
+    assert governed.core.confirming._away_s() > 0
+
+
+def test_nobody_is_asked_while_nats_is_there(governed: Governed) -> None:
+    governed.core.confirming = Confirming("127.0.0.1:9", 0, governed.tenants.away_since)
+    until(lambda: governed.tenants.away_since() is None)
+    assert governed.status() == 200

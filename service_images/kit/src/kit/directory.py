@@ -119,6 +119,11 @@ class Directory:
         """Told which entry is another one or gone: its kind, and the tenant's id or the key's digest in hex."""
         self._following = Following(url, BUCKET, self.take, login)
 
+    @property
+    def away_since(self) -> float | None:
+        """Since when nothing could be learnt of revoked keys, by the monotonic clock; None: all is known."""
+        return self._following.away_since
+
     async def authenticate(self, key: str) -> Grant:
         """For `rest.routes`."""
         return self.find(key)

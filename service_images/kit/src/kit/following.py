@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -31,6 +32,8 @@ class Following:
     def __init__(self, url: str, bucket: str, take: Take, login: Mapping[str, Any] = MappingProxyType({})) -> None:
         self._url, self._bucket, self._take, self._login = url, bucket, take, login
         self._known: dict[str, int] = {}
+        self.away_since: float | None = time.monotonic()
+        """Since when no change could be learnt, by the monotonic clock; None: the bucket is being followed."""
 
     def revision(self, key: str) -> int:
         """Of the value that was handed on last; 0: the key has none."""
@@ -86,6 +89,7 @@ class Following:
                         continue
                     entry = update.result()
                     if entry is None:
+                        self.away_since = None
                         self._forget(seen)
                         continue
                     seen.add(entry.key)
@@ -94,6 +98,8 @@ class Following:
             finally:
                 ended.cancel()
         finally:
+            if self.away_since is None:
+                self.away_since = time.monotonic()
             await connection.close()
 
     def _forget(self, seen: set[str]) -> None:

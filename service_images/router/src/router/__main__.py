@@ -46,6 +46,10 @@ class RouterSettings(ServiceSettings):
     """host:port of the Embeddings service's gRPC; empty: nobody says what texts mean."""
     prompt: str = ""
     """host:port of Prompt's gRPC; empty: requests cannot name stored prompts."""
+    user: str = ""
+    """host:port of User's gRPC; empty: keys that NATS tells nothing of for too long are refused."""
+    keys_bound_seconds: float = Field(default=300, ge=1)
+    """For so long keys hold that are known, while NATS is away and revocations do not come."""
     calls: bool = False
     """Whether services ask over gRPC, at `rpc_port`."""
     spill_folder: Path = Path("/tmp/usage")
@@ -152,7 +156,11 @@ def main() -> int:
         control = Control(core, overrides, live, bus.Bus(settings))
         followers.append(live)
         followers.append(SharedLimits(settings.nats_url, core, login))
-        followers.append(Tenants(settings.nats_url, core, login))
+        from router.confirming import Confirming
+
+        tenants = Tenants(settings.nats_url, core, login)
+        core.confirming = Confirming(settings.user, settings.keys_bound_seconds, tenants.away_since)
+        followers.append(tenants)
     if settings.guardrails:
         from router.guard import Guard  # so has this one's
 

@@ -22,6 +22,7 @@ from router.selection import RouteState
 from router.tenancy import Accounts
 
 if TYPE_CHECKING:
+    from router.confirming import Confirming
     from router.exchange import Exchange
     from router.front import Front
     from router.guard import Guard
@@ -54,6 +55,8 @@ class Core:
         self.cache = ResponseCache()
         self.semantic: SemanticCache | None = None
         """Answers by what was meant; none: nobody says what texts mean."""
+        self.confirming: Confirming | None = None
+        """Asks User about keys while NATS is away; none: keys do not come through NATS."""
         self.prompts: Prompts | None = None
         """Who renders stored prompts; none: nobody."""
         self.in_flight: set[Exchange] = set()

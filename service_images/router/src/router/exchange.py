@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
+from kit.directory import unknown
 from kit.errors import ApiError, ErrorType
 from kit.limits import INFERENCE_BODY
 
@@ -13,6 +14,7 @@ from router import anthropic, bodies, continuation, errors, payload, settling, s
 from router.attempts import Attempts
 
 if TYPE_CHECKING:
+    from router.confirming import Confirming
     from router.core import Core
     from router.front import Front
     from router.guarded import Guarded
@@ -122,9 +124,23 @@ class Exchange(Attempts):
     def _begin(self) -> None:
         self.started = self.core.now()
         try:
+            confirming = self.core.confirming
+            if confirming is not None and self.core.accounts.told(self.digest) and confirming.needed(self.digest):
+                self.core.begin(self)
+                self.beside(self._confirmed(confirming))
+                return
             self.admit()
         except Exception as error:
             self.failed(error)
+
+    async def _confirmed(self, confirming: Confirming) -> None:
+        """Go on once User has said that the key still holds."""
+        holds = await confirming.confirm(payload.bearer(self.headers), self.digest, self.tenant.decode())
+        if self.response_complete or self.disconnected:
+            return
+        if not holds:
+            raise unknown()
+        self.admit()
 
     # --- guardrails -----------------------------------------------------------------------------
 

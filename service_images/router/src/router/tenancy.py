@@ -247,6 +247,10 @@ class Accounts:
         known = self._kept.get(grant.tenant)
         return known[1] if known is not None else None
 
+    def told(self, digest: bytes) -> bool:
+        """Whether the User service has told of this key, which it may have revoked since."""
+        return digest in self._grants
+
     def operates(self, digest: bytes, client: bytes) -> bool:
         """Whether who calls runs the platform. Without tenants it is whoever does not come as somebody's client."""
         if self._anybody is not None:

@@ -37,6 +37,10 @@ class Tenants:
         self._directory.changed = self._changed
         self._budgets = Following(url, BUDGETS, self._budget, login)
 
+    def away_since(self) -> float | None:
+        """Since when nothing could be learnt of revoked keys, by the monotonic clock; None: all is known."""
+        return self._directory.away_since
+
     async def run(self) -> None:
         """For ever."""
         await asyncio.gather(self._directory.run(), self._budgets.run())

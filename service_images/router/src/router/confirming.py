@@ -1,0 +1,75 @@
+"""Keys while NATS is away: what was known holds for a stated time, then User is asked about each key.
+
+A key that is revoked goes from every replica within a second, as long as NATS brings the news. A replica that is cut off
+would honour it for ever; after `bound_s` it asks User over gRPC instead and keeps each answer for `KEPT_S`. A key that
+nobody can confirm is not served.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+import grpc
+import grpc.aio
+from cogniforge.user.v1 import user_pb2 as messages
+from cogniforge.user.v1 import user_pb2_grpc as service
+from kit import logs, rpc, telemetry
+from kit.errors import unavailable
+from prometheus_client import Gauge
+
+log = logs.get("router.confirming")
+PATIENCE_S = 2.0
+KEPT_S = 30.0
+"""For so long a confirmed key is not asked about again."""
+_REMEMBERED = 10_000
+_AWAY = Gauge(
+    "router_keys_away_seconds",
+    "For how long nothing could be learnt of revoked keys, since NATS is away; 0: it is there.",
+    registry=telemetry.REGISTRY,
+)
+
+
+class Confirming:
+    """Asks User about keys that may have been revoked meanwhile."""
+
+    def __init__(self, target: str, bound_s: float, away_since: Callable[[], float | None]) -> None:
+        self._client = rpc.Client(target, service.UserServiceStub) if target else None
+        self._bound_s, self._away_since = bound_s, away_since
+        self._confirmed: OrderedDict[bytes, float] = OrderedDict()
+        _AWAY.set_function(self._away_s)
+
+    def _away_s(self) -> float:
+        since = self._away_since()
+        return 0.0 if since is None else time.monotonic() - since
+
+    def needed(self, digest: bytes) -> bool:
+        """Whether a key has to be asked about before its request goes on."""
+        since = self._away_since()
+        if since is None or (now := time.monotonic()) - since <= self._bound_s:
+            return False
+        return now - self._confirmed.get(digest, float("-inf")) > KEPT_S
+
+    async def confirm(self, key: bytes, digest: bytes, tenant: str) -> bool:
+        """Whether User still knows a key. Raises ApiError(503) where User does not answer either."""
+        if self._client is None:
+            raise unavailable("User")
+        question = messages.CheckRequest(tenant=tenant, object="key:confirm", relation="holder", subject="key:confirm")
+        metadata = (("authorization", f"Bearer {key.decode('latin-1')}"),)
+        try:
+            await self._client.stub.Check(question, timeout=PATIENCE_S, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                self._confirmed.pop(digest, None)
+                return False
+            # Every refusal but that one is of the question: User has known the key.
+            known = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND)
+            if error.code() not in known:
+                log.warning("User does not answer", reason=error.code().name)
+                raise unavailable("User") from None
+        self._confirmed[digest] = time.monotonic()
+        self._confirmed.move_to_end(digest)
+        if len(self._confirmed) > _REMEMBERED:
+            self._confirmed.popitem(last=False)
+        return True
