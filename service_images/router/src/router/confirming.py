@@ -1,8 +1,8 @@
 """Keys while NATS is away: what was known holds for a stated time, then User is asked about each key.
 
-A key that is revoked goes from every replica within a second, as long as NATS brings the news. A replica that is cut off
-would honour it for ever; after `bound_s` it asks User over gRPC instead and keeps each answer for `KEPT_S`. A key that
-nobody can confirm is not served.
+A key that is revoked goes from every replica within a second, as long as NATS brings the news. A replica that is cut
+off would honour it for ever; after `bound_s` it asks User over gRPC instead and keeps each answer for `KEPT_S`. A key
+that nobody can confirm is not served.
 """
 
 from __future__ import annotations
