@@ -53,7 +53,8 @@ SERVICES: dict[str, DataIntent] = {
         DataIntent(
             "prompt",
             database=True,
-            outbox=("prompt.changed.v1",),
+            consumes=("tenant.deleted.v1",),
+            outbox=("prompt.changed.v1", "tenant.erased.v1"),
             keeps=("labels",),
             follows=("tenants",),
             cache=True,
@@ -66,7 +67,13 @@ SERVICES: dict[str, DataIntent] = {
             follows=("tenants",),
             buckets=("documents",),
         ),
-        DataIntent("user", database=True, outbox=("user.changed.v1",), keeps=("tenants", "policies")),
+        DataIntent(
+            "user",
+            database=True,
+            consumes=("tenant.erased.v1",),
+            outbox=("user.changed.v1", "tenant.deleted.v1"),
+            keeps=("tenants", "policies"),
+        ),
         DataIntent(
             "billing",
             database=True,
@@ -96,6 +103,11 @@ SERVICES: dict[str, DataIntent] = {
 def topics() -> tuple[str, ...]:
     """Every topic that some service writes."""
     return tuple(sorted({topic for intent in SERVICES.values() for topic in (*intent.produces, *intent.outbox)}))
+
+
+def erasers() -> tuple[str, ...]:
+    """The services that erase what they hold of a tenant that was deleted."""
+    return tuple(sorted(intent.service for intent in SERVICES.values() if "tenant.deleted.v1" in intent.consumes))
 
 
 def with_database() -> tuple[DataIntent, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -25,7 +26,7 @@ from components.config_mesh import MeshMode
 from components.data import layer as data_layer
 from components.data.layer import DataLayer
 from components.delivery.images import ImageResolver
-from components.intents import VECTOR
+from components.intents import VECTOR, erasers
 from components.mesh import entrance, istio
 from components.observability.end_to_end import EndToEndCheck
 from components.observability.monitoring import Monitoring, MonitoringArgs
@@ -258,6 +259,8 @@ class Platform(PlatformComponent):
             environment["SERVICE_USER"] = bundled.rpc_address(self._config, "user")
         if name == "user":
             secrets["SERVICE_INSTALLATION_KEY"] = (self.key.secret_name, "key")
+            there = [eraser for eraser in erasers() if getattr(services, eraser) is not None]
+            environment["SERVICE_ERASED_BY"] = json.dumps(there)
             if services.user and (login := services.user.login):
                 environment["SERVICE_OIDC_ISSUER"] = login.issuer
                 environment["SERVICE_OIDC_CLIENT"] = login.client_id

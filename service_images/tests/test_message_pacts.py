@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import tempfile
@@ -31,9 +32,12 @@ from guardrails.guard import Guard  # noqa: E402
 from guardrails.policies import Policies  # noqa: E402
 from guardrails.policy import Direction  # noqa: E402
 from guardrails.telling import Decisions  # noqa: E402
-from kit import events, migrate  # noqa: E402
+from kit import events, kafka, migrate  # noqa: E402
 from kit.bus import Bus  # noqa: E402
+from kit.database import Database  # noqa: E402
 from kit.settings import ServiceSettings  # noqa: E402
+from kit.tenant_deletion import Deleted, Erased, Erasing  # noqa: E402
+from prompt import store  # noqa: E402
 from prompt.__main__ import PromptSettings  # noqa: E402
 from prompt.__main__ import create as create_prompt  # noqa: E402
 from retriever.__main__ import RetrieverSettings  # noqa: E402
@@ -46,6 +50,7 @@ from router.metering import Metering  # noqa: E402
 from router.overrides import Overrides  # noqa: E402
 from router.routes import RouteTable  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
+from user import tables  # noqa: E402
 from user.__main__ import UserSettings  # noqa: E402
 from user.__main__ import create as create_user  # noqa: E402
 
@@ -141,7 +146,31 @@ EVENTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-READERS = {"billing": ("usage of an answer",), "audit": tuple(EVENTS)}
+DELETIONS = {
+    "a deleted tenant": (
+        "user",
+        {
+            "source": "/services/user",
+            "type": "dev.cogniforge.tenant.deleted.v1",
+            "data": {"tenant": match.str("acme")},
+        },
+    ),
+    "an erased tenant": (
+        "prompt",
+        {
+            "source": "/services/prompt",
+            "type": "dev.cogniforge.tenant.erased.v1",
+            "data": {"tenant": match.str("acme"), "service": match.str("prompt")},
+        },
+    ),
+}
+READERS: dict[str, tuple[str, ...]] = {
+    "billing": ("usage of an answer",),
+    "audit": tuple(EVENTS),
+    "prompt": ("a deleted tenant",),
+    "user": ("an erased tenant",),
+}
+EVENTS |= DELETIONS
 
 
 class Rooms:
@@ -149,10 +178,16 @@ class Rooms:
 
     def __init__(self, service_database: Callable[[str], dict[str, Any]], server: Any, nats: Any) -> None:
         self._database, self._server, self.nats = service_database, server, nats
+        self.settings: dict[str, dict[str, Any]] = {}
+
+    def url(self, name: str) -> str:
+        """Of a service's database."""
+        return self._server.url(name)
 
     def client(self, name: str, settings: type[Any], create: Callable[[Any], Any], **more: Any) -> TestClient:
         """A service, whose outbox is kept if it has one."""
-        made = settings(**self._database(name), **more)
+        self.settings[name] = self._database(name)
+        made = settings(**self.settings[name], **more)
         if name == "retriever":
             self._server.make_collection()
         migrate.migrate(name, made.database(pooled=False))
@@ -174,6 +209,9 @@ def rooms(service_database: Callable[[str], dict[str, Any]], postgres_server: An
 
 def take(rooms: Rooms, reader: str) -> Iterator[Callable[[str | bytes | None, Any], None]]:
     """The reader itself takes each event, as it does from Kafka."""
+    if reader in ("prompt", "user"):
+        yield partial(_take_deletion, rooms, reader)
+        return
     if reader == "billing":
         client, path, done = rooms.client("billing", BillingSettings, create_billing), "/v1/billing/usage", 200
     else:
@@ -187,6 +225,38 @@ def take(rooms: Rooms, reader: str) -> Iterator[Callable[[str | bytes | None, An
             assert answer.json() in ({"taken": 1, "known": 0}, {"numbers": answer.json().get("numbers")})
 
         yield handler
+
+
+def _take_deletion(rooms: Rooms, reader: str, body: str | bytes | None, _: Any) -> None:
+    """As the service's consumer does, with an event as its reader leaves it."""
+
+    async def handle(database: Database, event: dict[str, Any]) -> None:
+        if reader == "prompt":
+            await Erasing(database, "prompt", store.erase).handle([event])
+        else:
+            async with database.transaction() as connection:
+                await tables.acknowledge(connection, event["data"]["tenant"], event["data"]["service"])
+
+    async def run() -> None:
+        database = Database(settings)
+        await database.open()
+        await handle(database, kafka.reader(Deleted if reader == "prompt" else Erased)(body or b""))
+        await database.close()
+
+    kinds: dict[str, Any] = {"prompt": (PromptSettings, create_prompt), "user": (UserSettings, create_user)}
+    rooms.client(reader, *kinds[reader])
+    settings = kinds[reader][0](**rooms.settings[reader])
+    with psycopg.connect(rooms.url(reader), autocommit=True) as root:
+        if reader == "prompt":
+            root.execute("INSERT INTO prompts (tenant, name, type) VALUES ('acme', 'p', 'text')")
+        else:
+            root.execute("INSERT INTO deleted_tenants (id, waiting) VALUES ('acme', '{prompt}')")
+        asyncio.run(run())
+        if reader == "prompt":
+            assert root.execute("SELECT count(*) FROM prompts").fetchone() == (0,)
+            assert rooms.told("prompt", "tenant.erased.v1")["data"] == {"tenant": "acme", "service": "prompt"}
+        else:
+            assert root.execute("SELECT waiting FROM deleted_tenants").fetchone() == ([],)
 
 
 def written(rooms: Rooms, reader: str, folder: Path) -> list[Path]:
@@ -261,6 +331,25 @@ def tell_tenant(rooms: Rooms) -> dict[str, Any]:
     return rooms.told("user", "user.changed.v1")
 
 
+def tell_deleted_tenant(rooms: Rooms) -> dict[str, Any]:
+    """The operator deletes a tenant."""
+    key = "cf-operator"
+    with rooms.client("user", UserSettings, create_user, installation_key=key) as client:
+        while client.get("/readyz").status_code != httpx.codes.OK:
+            pass
+        client.headers["authorization"] = f"Bearer {key}"
+        assert client.post("/v1/tenants", json={"id": "acme"}).status_code == 201
+        assert client.delete("/v1/tenants/acme").status_code == 204
+    return rooms.told("user", "tenant.deleted.v1")
+
+
+def tell_erased_tenant(rooms: Rooms) -> dict[str, Any]:
+    """Prompt has erased a tenant."""
+    event = events.event("tenant.deleted.v1", "user", "acme", {"tenant": "acme"})
+    _take_deletion(rooms, "prompt", json.dumps(event), None)
+    return rooms.told("prompt", "tenant.erased.v1")
+
+
 def tell_document(rooms: Rooms) -> dict[str, Any]:
     """Somebody puts a file into a store."""
     with tempfile.TemporaryDirectory() as objects:
@@ -303,6 +392,8 @@ TELLERS: dict[str, Callable[[Rooms], dict[str, Any]]] = {
     "a new tenant": tell_tenant,
     "a document in a store": tell_document,
     "an invoice": tell_invoice,
+    "a deleted tenant": tell_deleted_tenant,
+    "an erased tenant": tell_erased_tenant,
 }
 
 

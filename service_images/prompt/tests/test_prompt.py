@@ -383,7 +383,7 @@ def keyed(settings: PromptSettings, nats_server: Any, known_keys: Any) -> Any:
     grants = {
         "writer": Grant("acme", "1", scopes=("prompts",)),
         "manager": Grant("acme", "2", scopes=("prompts", "manage")),
-        "other": Grant("other", "3"),
+        "other": Grant("other", "3", scopes=("prompts",)),
         "elsewhere": Grant("acme", "4", scopes=("inference",)),
     }
     with TestClient(create(settings.model_copy(update=known_keys(grants)))) as client:

@@ -47,7 +47,7 @@ def nobody_else(request: pytest.FixtureRequest) -> None:
     with psycopg.connect(request.getfixturevalue("settings").database(pooled=False), autocommit=True) as connection:
         connection.execute("DELETE FROM tenants WHERE id <> 'default'")
         connection.execute("DELETE FROM keys WHERE name <> 'of the installation'")
-        connection.execute("TRUNCATE changes, repeats")
+        connection.execute("TRUNCATE changes, repeats, deleted_tenants")
 
 
 @pytest.fixture

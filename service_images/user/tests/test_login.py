@@ -47,7 +47,7 @@ def go(browser: httpx.Client, provider: Keycloak) -> Callable[[str], str]:
     """Logs somebody in at Keycloak; returns where it sends the browser back to."""
 
     def log_in(name: str) -> str:
-        sent = browser.get("/v1/login")
+        sent = browser.get("/v1/login", params={"tenant": "acme"})
         assert sent.status_code == 302, sent.text
         return provider.log_in(sent.headers["location"], name).removeprefix(HERE)
 

@@ -48,8 +48,8 @@ def provider() -> Iterator[Callable[..., Provider]]:
         one.close()
 
 
-def log_in(client: httpx.Client, provider: Provider) -> httpx.Response:
-    sent = client.get("/v1/login")
+def log_in(client: httpx.Client, provider: Provider, tenant: str = "acme") -> httpx.Response:
+    sent = client.get("/v1/login", params={"tenant": tenant} if tenant else {})
     assert sent.status_code == 302, sent.text
     return client.get(provider.log_in(sent.headers["location"], "ann@example.com"))
 
@@ -104,3 +104,49 @@ def test_unknown_keys_do_not_make_the_provider_be_asked_without_end(
     monkeypatch.setattr(made, "sign", stranger.sign)
     assert [log_in(client, made).status_code for _ in range(3)] == [401] * 3
     assert made.asked["/keys"] == 1
+
+
+# --- who gets in, and what they may do -------------------------------------------------------------
+
+
+def test_an_invitation_holds_for_a_login_to_the_tenant_that_sent_it(
+    browser: Callable[[str], httpx.Client], provider: Callable[..., Provider], acme: httpx.Client
+) -> None:
+    acme.post("/v1/tenants", json={"id": "eve"})
+    acme.post("/v1/tenants/eve/users", json={"email": "ann@example.com"})
+    made = provider()
+    client = browser(made.url)
+    assert log_in(client, made, "").json()["error"]["code"] == "tenant_needed"
+    assert log_in(client, made, "acme").json()["tenant"] == "acme"
+    assert log_in(client, made, "").json()["tenant"] == "acme", "who is known need not name it"
+    assert log_in(client, made, "nobody").status_code == 403
+    assert log_in(client, made, "eve").json()["tenant"] == "eve", "only since it was asked for"
+    assert log_in(client, made, "").json()["error"]["code"] == "tenant_needed"
+
+
+@pytest.mark.parametrize(
+    ("role", "has", "lacks"),
+    [
+        (None, "inference", "prompts"),
+        ("member", "inference", "manage"),
+        ("viewer", "retrieval", "prompts"),
+        ("editor", "prompts", "manage"),
+        ("admin", "manage", "impersonate"),
+        ("owner", "audit", "admin"),
+    ],
+)
+def test_a_login_may_do_what_the_users_role_allows(
+    browser: Callable[[str], httpx.Client],
+    provider: Callable[..., Provider],
+    acme: httpx.Client,
+    role: str | None,
+    has: str,
+    lacks: str,
+) -> None:
+    made = provider()
+    client = browser(made.url)
+    user = acme.get("/v1/tenants/acme/users").json()[0]["id"]
+    if role:
+        assert acme.put(f"/v1/tenants/acme/users/{user}/roles/{role}").status_code == 204
+    scopes = log_in(client, made).json()["scopes"]
+    assert has in scopes and lacks not in scopes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,8 +19,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from kit import bus, directory, limits, migrate
+from kit.database import Database
+from kit.directory import Grant
 from pydantic import SecretStr
 from starlette.testclient import TestClient
+from user import tables
 from user.__main__ import UserSettings, create
 from user.api import document
 
@@ -85,6 +89,124 @@ def test_nobody_gives_away_more_than_they_have(acme: httpx.Client, scopes: list[
     mine = as_(acme, key(acme, scopes=["manage", "prompts"])["key"])
     assert acme.post(KEYS, json={"name": "k", "scopes": scopes}, **mine).status_code == 403
     assert acme.post(KEYS, json={"name": "k", "scopes": ["prompts"]}, **mine).status_code == 201
+
+
+def test_the_id_of_a_deleted_tenant_is_never_given_again(
+    acme: httpx.Client, told: Callable[[], list[dict[str, Any]]]
+) -> None:
+    made = key(acme)
+    assert acme.get("/v1/tenants/acme/deletion").status_code == 404
+    assert acme.delete("/v1/tenants/acme").status_code == 204
+    assert told()[-1] == {"tenant": "acme", "actor": told()[-1]["actor"]}
+    assert acme.get("/v1/self", **as_(acme, made["key"])).status_code == 401
+    answer = acme.post("/v1/tenants", json={"id": "acme"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "tenant_id_used")
+
+
+def test_a_deletion_says_who_has_erased_the_tenant(settings: UserSettings, user: httpx.Client) -> None:
+    both = settings.model_copy(update={"erased_by": ("prompt", "retriever")})
+
+    async def acknowledge() -> None:
+        database = Database(settings)
+        await database.open()
+        async with database.transaction() as connection:
+            for _ in range(2):  # an event may come twice
+                await tables.acknowledge(connection, "acme", "prompt")
+        await database.close()
+
+    with TestClient(create(both)) as client:
+        client.headers.update(user.headers)
+        client.post("/v1/tenants", json={"id": "acme"})
+        client.delete("/v1/tenants/acme")
+        assert client.get("/v1/tenants/acme/deletion").json()["waiting"] == ["prompt", "retriever"]
+        asyncio.run(acknowledge())
+        found = client.get("/v1/tenants/acme/deletion").json()
+        assert (found["waiting"], list(found["erased"])) == (["retriever"], ["prompt"])
+
+
+SOON = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"user": "other"}, "user"),
+        ({"expires": (SOON + timedelta(seconds=1)).isoformat()}, "expires"),
+        ({"scopes": ["manage", "inference"]}, "scopes"),
+        ({"scopes": ["impersonate"]}, "scopes"),
+    ],
+)
+def test_a_key_gives_at_most_its_makers_scopes_user_and_end(
+    acme: httpx.Client, more: dict[str, Any], field: str
+) -> None:
+    bob, other = invite(acme, "bob@example.com"), invite(acme, "ann@example.com")
+    mine = as_(acme, key(acme, scopes=["manage", "retrieval"], user=bob, expires=SOON.isoformat())["key"])
+    wanted = {"name": "k", "scopes": ["retrieval"]} | more | ({"user": other} if "user" in more else {})
+    answer = acme.post(KEYS, json=wanted, **mine)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (403, field)
+    made = acme.post(KEYS, json={"name": "k", "scopes": ["retrieval"]}, **mine).json()
+    assert (made["user"], datetime.fromisoformat(made["expires"])) == (bob, SOON), "what is left out is the maker's"
+
+
+def test_all_that_goes_beyond_the_maker_is_named_at_once(acme: httpx.Client) -> None:
+    bob, ann = invite(acme, "bob@example.com"), invite(acme, "ann@example.com")
+    mine = as_(acme, key(acme, scopes=["manage"], user=bob, expires=SOON.isoformat())["key"])
+    later = (SOON + timedelta(days=1)).isoformat()
+    message = acme.post(KEYS, json={"name": "k", "user": ann, "expires": later}, **mine).json()["error"]["message"]
+    assert all(f"{field}: " in message for field in ("scopes", "user", "expires"))
+
+
+def test_keys_for_others_need_a_scope_of_its_own(acme: httpx.Client) -> None:
+    ann = invite(acme)
+    manager = as_(acme, key(acme, scopes=["manage", "inference"])["key"])
+    both = as_(acme, key(acme, scopes=["manage", "impersonate", "inference"])["key"])
+    wanted = {"name": "k", "user": ann, "scopes": ["inference"]}
+    assert acme.post(KEYS, json=wanted, **manager).status_code == 403
+    assert acme.post(KEYS, json=wanted, **both).status_code == 201
+
+
+def test_a_key_always_names_what_it_allows(acme: httpx.Client, settings: UserSettings) -> None:
+    scopes = set(key(acme)["scopes"])
+    assert scopes == {scope.value for scope in directory.Scope} - {"admin", "impersonate"}
+    assert not Grant("acme").allows("inference") and not Grant("acme").allows("manage")
+    with (
+        psycopg.connect(settings.database(pooled=False), autocommit=True) as connection,
+        pytest.raises(psycopg.errors.CheckViolation),
+    ):
+        connection.execute("UPDATE keys SET scopes = '{}'")
+
+
+def test_keys_from_before_they_named_what_they_allow_keep_what_they_had(
+    acme: httpx.Client, settings: UserSettings
+) -> None:
+    ann = invite(acme)
+    made, login = key(acme), key(acme, name="login", user=ann)
+    url = settings.database(pooled=False)
+    migrate.migrate("user", url, "downgrade", "0003")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE keys SET scopes = '{}' WHERE tenant = 'acme'")
+        connection.execute("TRUNCATE changes")
+    migrate.migrate("user", url)
+    found = {one["id"]: set(one["scopes"]) for one in acme.get(KEYS).json()}
+    assert {"manage", "inference"} <= found[made["id"]] and "admin" not in found[made["id"]]
+    assert "manage" not in found[login["id"]] and "inference" in found[login["id"]]
+    with psycopg.connect(url) as connection:
+        told_again = connection.execute("SELECT count(*) FROM changes WHERE bucket = 'tenants'").fetchone()
+    assert told_again is not None and told_again[0] >= 2
+
+
+@pytest.mark.parametrize("way", ["role", "relation"])
+@pytest.mark.parametrize(("role", "status"), [("owner", 403), ("admin", 403), ("editor", 403), ("member", 204)])
+def test_nobody_gives_a_role_that_has_more_than_their_key(acme: httpx.Client, way: str, role: str, status: int) -> None:
+    bob = invite(acme, "bob@example.com")
+    scopes = ["manage", "inference", "embeddings", "guardrails", "retrieval"]
+    mine = as_(acme, key(acme, scopes=scopes, user=bob)["key"])
+    if way == "role":
+        answer = acme.put(f"/v1/tenants/acme/users/{bob}/roles/{role}", **mine)
+    else:
+        write = {"object": "tenant:acme", "relation": role, "subject": f"user:{bob}"}
+        answer = acme.post("/v1/tenants/acme/relations", json={"writes": [write]}, **mine)
+    assert answer.status_code == (200 if way == "relation" and status == 204 else status)
 
 
 def test_another_operators_key_revokes_the_one_before(settings: UserSettings, user: httpx.Client) -> None:
@@ -273,13 +395,13 @@ PARENTS = st.tuples(OBJECTS, st.just("parent"), OBJECTS)
 @hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.one_of(DIRECT, PARENTS), max_size=12))
 def test_a_listing_holds_exactly_what_the_check_allows(acme: httpx.Client, tuples: list[tuple[str, str, str]]) -> None:
-    acme.delete("/v1/tenants/graph")
-    assert acme.post("/v1/tenants", json={"id": "graph"}).status_code == 201
-    relate(acme, *tuples, tenant="graph")
+    graph = f"graph-{uuid.uuid4().hex}"
+    assert acme.post("/v1/tenants", json={"id": graph}).status_code == 201
+    relate(acme, *tuples, tenant=graph)
     for relation in ("viewer", "member"):
-        asked = {"tenant": "graph", "subject": "user:a", "relation": relation, "type": "doc"}
+        asked = {"tenant": graph, "subject": "user:a", "relation": relation, "type": "doc"}
         listed = acme.post("/v1/list-objects", json=asked).json()["objects"]
-        checked = [o for o in ("doc:a", "doc:b", "doc:c") if allowed(acme, "user:a", relation, o, "graph")]
+        checked = [o for o in ("doc:a", "doc:b", "doc:c") if allowed(acme, "user:a", relation, o, graph)]
         assert listed == checked
 
 

@@ -133,7 +133,12 @@ class DeadLetters:
     def __init__(self, database: Database, retry: Retry | None = None) -> None:
         """Without `retry`, letters can be looked at and dropped."""
         self._database, self._retry = database, retry
+        self._retries: dict[str, Retry] = {}
         self._topics: set[str] = set()
+
+    def also(self, topic: str, retry: Retry) -> None:
+        """Letters of a topic are processed in another way."""
+        self._retries[topic] = retry
 
     async def put(
         self, topic: str, key: bytes, payload: bytes, reason: str, tries: int, partition: int = -1, position: int = -1
@@ -207,13 +212,13 @@ class DeadLetters:
 
     async def retry(self, call: Call[Any, None]) -> Retried:
         """Process it now. It is gone if, and only if, that succeeds."""
-        if self._retry is None:
-            raise ApiError(409, "This service does not process them now.", code="still_failing")
         try:
             async with self._database.transaction() as connection:
                 row = await _found(connection, call)
+                if (retry := self._retries.get(row["topic"], self._retry)) is None:
+                    raise ApiError(409, "This service does not process them now.", code="still_failing")
                 with self._database.joined(connection):
-                    await self._retry(row)
+                    await retry(row)
                 await connection.execute("DELETE FROM dead_letters WHERE number = %s", (row["number"],))
         except ApiError as error:
             if error.status in (404, 503, 507):

@@ -39,6 +39,8 @@ class Scope(StrEnum):
     """What the audit log has of its tenant."""
     MANAGE = "manage"
     """Users, teams, keys and relations of its tenant."""
+    IMPERSONATE = "impersonate"
+    """Keys for any user of its tenant, whoever asks."""
     ADMIN = "admin"
     """Everything, for every tenant; only such a key gives it."""
 
@@ -59,7 +61,7 @@ class Grant(msgspec.Struct, frozen=True):
     id: str = ""
     user: str = ""
     scopes: tuple[str, ...] = ()
-    """None: everything of the tenant's, but what needs `admin`."""
+    """What it may do; none: nothing that needs a scope."""
     expires: float | None = None
     """Seconds since 1970."""
 
@@ -67,7 +69,7 @@ class Grant(msgspec.Struct, frozen=True):
         """Whether it may do this; what is called "" every key may do."""
         if not scope or self.operator:
             return True
-        return scope != Scope.ADMIN and (not self.scopes or scope in self.scopes)
+        return scope in self.scopes
 
     @property
     def operator(self) -> bool:

@@ -136,6 +136,8 @@ EVENT_TEXTS: Mapping[str, Mapping[str, Limit]] = MappingProxyType(
         "invoice.issued.v1": {"tenant": TENANT, "invoice": ID, "period": ID, "currency": ID},
         "prompt.changed.v1": {"tenant": TENANT, "name": ID, "label": ID, "actor": ID},
         "route.changed.v1": {"tenant": TENANT, "actor": ID, "reason": REASON, "after": AFTER},
+        "tenant.deleted.v1": {"tenant": TENANT, "actor": ID},
+        "tenant.erased.v1": {"tenant": TENANT, "service": ID},
         "usage.recorded.v1": {
             "tenant": TENANT,
             "user": USER,

@@ -7,9 +7,12 @@ from kit.bus import Bus
 from kit.cache import Cache
 from kit.database import Database
 from kit.dead_letters import DeadLetters
+from kit.kafka import Events, retrying
 from kit.settings import ServiceSettings
+from kit.tenant_deletion import DELETED, Deleted, Erasing
 from starlette.applications import Starlette
 
+from prompt import store
 from prompt.api import PREFIX, Api
 from prompt.calls import Calls
 from prompt.rendering import Renderer
@@ -30,13 +33,18 @@ def create(settings: PromptSettings) -> Starlette:
     callers = service.callers(settings)
     renderer = Renderer(cache)
     api = Api(database, told, renderer)
+    letters = told.letters if told else DeadLetters(database)
+    erasing = Erasing(database, settings.name, store.erase, lambda t: callers is not None and t in callers.tenants)
+    letters.also(DELETED, retrying(erasing.handle, Deleted))
+    deleted = Events(settings, [DELETED], erasing.handle, letters, Deleted) if settings.kafka_bootstrap else None
     calls = rpc.Server(settings.rpc_port, Calls(api).add, host=settings.host)
     return service.create(
         "Prompt",
-        [*api.operations(), *dead_letters.operations(PREFIX, told.letters if told else DeadLetters(database))],
+        [*api.operations(), *dead_letters.operations(PREFIX, letters)],
         database=database,
-        beside=[part for part in (told, callers, calls) if part],
+        beside=[part for part in (told, callers, calls, deleted) if part],
         close=[cache.close, renderer.close, *([nats.close] if nats else [])],
+        checks={"kafka": deleted.check} if deleted else {},
         authenticate=callers.authenticate if callers else None,
     )
 

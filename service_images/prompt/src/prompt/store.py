@@ -152,6 +152,15 @@ async def note(connection: Connection, tenant: str, name: str, change: str, acto
     await outbox.put(connection, TOPIC, "prompt", tenant, data)
 
 
+async def erase(connection: Connection, tenant: str) -> None:
+    """Delete all prompts of a tenant; answers to repeated requests end by themselves within a day."""
+    cursor = await connection.execute("SELECT name, label FROM labels WHERE tenant = %s", (tenant,))
+    labels = await cursor.fetchall()
+    cursor = await connection.execute("DELETE FROM prompts WHERE tenant = %s RETURNING name", (tenant,))
+    for name, label in (*labels, *((name, LATEST) for (name,) in await cursor.fetchall())):
+        await telling.changed(connection, BUCKET, bus.key(tenant, name, label))
+
+
 class Told(Telling):
     """What routers are told: where each label is."""
 

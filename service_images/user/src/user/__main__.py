@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from kit import dead_letters, rpc, service
 from kit.bus import Bus
 from kit.database import Database
 from kit.dead_letters import DeadLetters
+from kit.kafka import Events, retrying
 from kit.settings import ServiceSettings
+from kit.tenant_deletion import ERASED, Erased
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from user import keys
+from user import keys, tables
 from user.api import PREFIX, Api
 from user.calls import Calls
 from user.keys import Told
@@ -30,6 +35,8 @@ class UserSettings(ServiceSettings):
     oidc_secret: SecretStr = SecretStr("")
     oidc_redirect: str = ""
     """This service's /v1/callback, as browsers reach it."""
+    erased_by: tuple[str, ...] = ()
+    """Services that erase what they hold of a tenant that was deleted, and acknowledge that."""
 
 
 def create(settings: UserSettings) -> Starlette:
@@ -43,7 +50,16 @@ def create(settings: UserSettings) -> Starlette:
         if settings.oidc_issuer
         else None
     )
-    api = Api(database, told, logins)
+    api = Api(database, told, logins, settings.erased_by)
+    letters = told.letters if told else DeadLetters(database)
+
+    async def acknowledge(batch: Sequence[dict[str, Any]]) -> None:
+        async with database.transaction() as connection:
+            for event in batch:
+                await tables.acknowledge(connection, event["data"]["tenant"], event["data"]["service"])
+
+    letters.also(ERASED, retrying(acknowledge, Erased))
+    erased = Events(settings, [ERASED], acknowledge, letters, Erased) if settings.kafka_bootstrap else None
     calls = rpc.Server(settings.rpc_port, Calls(api).add, host=settings.host)
     key = settings.installation_key.get_secret_value()
 
@@ -56,11 +72,11 @@ def create(settings: UserSettings) -> Starlette:
     installing = service.Once(install, "the operator's key is not installed yet") if key else None
     return service.create(
         "User",
-        [*api.operations(), *dead_letters.operations(PREFIX, told.letters if told else DeadLetters(database))],
+        [*api.operations(), *dead_letters.operations(PREFIX, letters)],
         database=database,
-        beside=[part for part in (told, installing, calls) if part],
+        beside=[part for part in (told, installing, calls, erased) if part],
         close=[part.close for part in (nats, logins) if part],
-        checks={"key": installing.check} if installing else {},
+        checks=({"key": installing.check} if installing else {}) | ({"kafka": erased.check} if erased else {}),
         authenticate=api.authenticate,
     )
 

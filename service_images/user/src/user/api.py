@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any, cast
 
 from kit import bus, dead_letters, directory, rest, telling
@@ -14,15 +15,17 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from user import keys, relations, tables
+from user import keys, relations, rights, tables
 from user.login import Logins
 from user.models import (
     Answer,
+    Deletion,
     IssuedKey,
     Key,
     Limits,
     Listing,
     Login,
+    LoginTo,
     NewKey,
     NewPolicy,
     NewTeam,
@@ -56,8 +59,15 @@ def document() -> dict[str, Any]:
 class Api:
     """The operations over one database."""
 
-    def __init__(self, database: Database, told: telling.Telling | None, logins: Logins | None) -> None:
-        self._database, self._told, self._logins = database, told, logins
+    def __init__(
+        self,
+        database: Database,
+        told: telling.Telling | None,
+        logins: Logins | None,
+        erased_by: Sequence[str] = (),
+    ) -> None:
+        """`erased_by`: services that acknowledge the deletion of a tenant."""
+        self._database, self._told, self._logins, self._erased_by = database, told, logins, tuple(erased_by)
 
     def operations(self) -> list[Operation]:
         """All of them; asked of the class itself they are described, and cannot be called."""
@@ -71,8 +81,10 @@ class Api:
             Operation("GET", tenants, "A tenant.", self.tenant, Tenant, parameters=one, scope=ANY, failures=(404,)),
             Operation("PUT", tenants, "Set a tenant's limits.", self.limit, Tenant, body=Limits, parameters=one,
                       scope=ADMIN, failures=(404,)),
-            Operation("DELETE", tenants, "Take a tenant away, with all that it has.", self.drop_tenant,
-                      parameters=one, scope=ADMIN, **gone),
+            Operation("DELETE", tenants, "Take a tenant away, with all that it has; its id is not given again.",
+                      self.drop_tenant, parameters=one, scope=ADMIN, **gone),
+            Operation("GET", f"{tenants}/deletion", "Which services have erased a tenant that was deleted.",
+                      self.deletion, Deletion, parameters=one, scope=ADMIN, failures=(404,)),
             Operation("PUT", f"{tenants}/policy", "Set a tenant's guardrails.", self.set_policy, Policy,
                       body=NewPolicy, parameters=one, scope=MANAGE, failures=(404,)),
             Operation("GET", f"{tenants}/policy", "A tenant's guardrails, and whether they are in force.", self.policy,
@@ -108,7 +120,8 @@ class Api:
                       body=Question, scope=ANY, failures=(404,)),
             Operation("POST", "/v1/list-objects", "To which objects a subject has a relation.", self.list_objects,
                       Objects, body=Listing, scope=ANY, failures=(404,)),
-            Operation("GET", "/v1/login", "To the identity provider.", self.login, status=302, failures=(404,)),
+            Operation("GET", "/v1/login", "To the identity provider.", self.login, query=LoginTo, status=302,
+                      failures=(404,)),
             Operation("GET", "/v1/callback", "Back from the identity provider: a key for some hours.", self.callback,
                       IssuedKey, query=Login, failures=(401, 403, 404)),
         ]  # fmt: skip
@@ -127,6 +140,7 @@ class Api:
     async def make_tenant(self, call: Call[Any, NewTenant]) -> Tenant:
         """Told to routers at once."""
         async with self._database.transaction() as connection:
+            await tables.never_deleted(connection, call.body.id)
             try:
                 await connection.execute("INSERT INTO tenants (id) VALUES (%s)", (call.body.id,))
             except UniqueViolation:
@@ -168,7 +182,13 @@ class Api:
             await telling.changed(connection, directory.BUCKET, bus.key(directory.TENANT, tenant))
             await telling.changed(connection, tables.POLICIES, bus.key(tenant))
             await tables.note(connection, call, tenant, "tenant", tenant, "deleted")
+            await tables.bury(connection, call, tenant, self._erased_by)
         self._wake()
+
+    async def deletion(self, call: Call[Any, None]) -> Deletion:
+        """The id is never given again, so that nobody comes into what another has left."""
+        async with self._database.transaction() as connection:
+            return await tables.found_deletion(connection, call.path["tenant"])
 
     async def set_policy(self, call: Call[Any, NewPolicy]) -> Policy:
         """Guardrails are told within a second."""
@@ -276,6 +296,8 @@ class Api:
     ) -> None:
         tenant, user = tables.own(call), call.path["user"]
         tuple_ = Tuple(object=object_, relation=relation, subject=f"user:{user}")
+        if not away:
+            rights.role(call.caller, tenant, [tuple_])
         async with self._database.transaction() as connection:
             await tables.found_user(connection, tenant, user)
             if "team" in call.path:
@@ -292,11 +314,7 @@ class Api:
 
     async def make_key(self, call: Call[Any, NewKey]) -> IssuedKey:
         """Known to every replica within a second. Nobody gives away more than they have."""
-        tenant, wanted, caller = tables.own(call), call.body, call.caller
-        given = {scope.value for scope in wanted.scopes}
-        beyond = not given <= set(caller.scopes) if caller.scopes else ADMIN in given
-        if not caller.operator and (beyond or (caller.scopes and not given)):
-            raise ApiError(403, "The key would allow more than yours does.", ErrorType.PERMISSION, param="scopes")
+        tenant, wanted = tables.own(call), rights.key(call.caller, call.body)
         async with self._database.transaction() as connection:
             await tables.found_tenant(connection, tenant)
             if wanted.user:
@@ -331,6 +349,7 @@ class Api:
     async def relate(self, call: Call[Any, Relations]) -> Relations:
         """Returns what was not so before."""
         tenant, wanted = tables.own(call), call.body
+        rights.role(call.caller, tenant, wanted.writes)
         async with self._database.transaction() as connection:
             await tables.found_tenant(connection, tenant)
             written = await relations.write(connection, tenant, wanted.writes)
@@ -367,11 +386,11 @@ class Api:
 
     # --- logins -----------------------------------------------------------------------------------
 
-    async def login(self, _: Call[Any, None]) -> Any:
+    async def login(self, call: Call[LoginTo, None]) -> Any:
         """Authorization code flow with PKCE."""
         if self._logins is None:
             raise ApiError(404, "There is no identity provider.", ErrorType.NOT_FOUND)
-        return await self._logins.begin()
+        return await self._logins.begin(call.query.tenant)
 
     async def callback(self, call: Call[Login, None]) -> IssuedKey:
         """A key for the user of whoever has logged in."""
@@ -379,8 +398,9 @@ class Api:
             raise ApiError(404, "There is no identity provider.", ErrorType.NOT_FOUND)
         identity = await self._logins.identity(call.query, call.request.cookies)
         async with self._database.transaction() as connection:
-            user, tenant = await tables.recognized(connection, identity.issuer, identity.subject, identity.email)
-            wanted = NewKey(name="login", user=user, expires=self._logins.expiry())
+            user, tenant = await tables.recognized(connection, identity)
+            scopes = await rights.of_login(connection, tenant, user)
+            wanted = NewKey(name="login", scopes=scopes, user=user, expires=self._logins.expiry())
             made = await keys.issue(connection, tenant, wanted)
             await tables.note(
                 connection, call, tenant, "key", made.id, "created", Key(**made.model_dump(exclude={"key"}))

@@ -45,6 +45,7 @@ class _Waiting(msgspec.Struct):
     state: str
     nonce: str
     verifier: str
+    tenant: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Identity:
     subject: str
     email: str
     """Empty where the provider has not verified it."""
+    tenant: str = ""
+    """To which the login was begun; empty: to none in particular."""
 
 
 def _refused(reason: str) -> ApiError:
@@ -94,10 +97,11 @@ class Logins:
         """When a login's key ends."""
         return datetime.now(UTC) + SESSION
 
-    async def begin(self) -> Response:
-        """Send the browser to the provider."""
+    async def begin(self, tenant: str = "") -> Response:
+        """Send the browser to the provider, for a login to a tenant."""
         provider = await self._provider()
-        waiting = _Waiting(secrets.token_urlsafe(24), secrets.token_urlsafe(24), secrets.token_urlsafe(48))
+        random = secrets.token_urlsafe(24), secrets.token_urlsafe(24), secrets.token_urlsafe(48)
+        waiting = _Waiting(*random, tenant)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(waiting.verifier.encode()).digest()).rstrip(b"=")
         query = {
             "response_type": "code",
@@ -133,7 +137,8 @@ class Logins:
         token = await self._token(provider.token, login.code, waiting.verifier)
         claims = await self._claims(token, provider, waiting.nonce)
         verified = claims.get("email_verified") is True
-        return Identity(self._issuer, str(claims["sub"]), str(claims.get("email", "")) if verified else "")
+        email = str(claims.get("email", "")) if verified else ""
+        return Identity(self._issuer, str(claims["sub"]), email, waiting.tenant)
 
     async def _token(self, endpoint: str, code: str, verifier: str) -> str:
         form = {

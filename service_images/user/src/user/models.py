@@ -79,8 +79,19 @@ class Tenant(NewTenant):
     created: datetime
 
 
+class Deletion(Model):
+    """How far the deletion of a tenant is."""
+
+    tenant: str
+    deleted: datetime
+    waiting: list[str]
+    """Services that have not erased yet what they hold of it."""
+    erased: dict[str, datetime]
+    """When each of the others has."""
+
+
 class NewUser(Model):
-    """A user to be; the first login with this address, if the provider has verified it, is theirs."""
+    """A user to be: the first login to the tenant with this address, if the provider has verified it, is theirs."""
 
     email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$")]
     name: Text = ""
@@ -106,8 +117,11 @@ class NewKey(Model):
 
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
     scopes: Annotated[tuple[Scope, ...], Field(max_length=20)] = ()
+    """None: all but `admin` and `impersonate`. Each must be one of the key that asks."""
     user: Annotated[str, Field(max_length=64, pattern=r"^[^\x00]*$")] = ""
+    """Empty: that of the key that asks. Another needs the scope `impersonate`."""
     expires: Moment | None = None
+    """None: when the key that asks ends, if it does; it cannot be later."""
 
 
 class Key(Model):
@@ -197,6 +211,12 @@ class Policy(Model):
     """Whether it was handed to the Guardrails service, whose replicas take it within a second."""
     problems: list[str]
     """Why it cannot be in force: it was kept before policies were checked, or when other things were possible."""
+
+
+class LoginTo(Model):
+    """Which tenant somebody logs in to: needed at the first login, and by who is in several."""
+
+    tenant: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")] = ""
 
 
 class Login(Model):

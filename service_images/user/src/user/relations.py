@@ -50,7 +50,7 @@ WITH RECURSIVE held (object, relation) AS (
         WHERE r.tenant = %(tenant)s AND r.subject = h.object AND r.relation = 'parent' AND h.relation <> 'parent'
     ) n
 )
-SELECT DISTINCT object FROM held WHERE relation = %(relation)s AND object LIKE %(type)s || ':%%' ORDER BY object
+SELECT DISTINCT object FROM held WHERE relation = %(relation)s AND split_part(object, ':', 1) = %(type)s ORDER BY object
 """
 
 

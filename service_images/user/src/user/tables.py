@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from kit import bus, directory, guard_policy, outbox, rest, telling
 from kit.database import Connection
 from kit.errors import ApiError, ErrorType, missing
 from kit.rest import Call
+from kit.tenant_deletion import DELETED
 from psycopg.rows import dict_row
 from pydantic import ValidationError
 
-from user.models import Limits, Policy, Tenant
+from user.login import Identity
+from user.models import Deletion, Limits, Policy, Tenant
 
 POLICIES = "policies"
 _PROBLEMS = 20
@@ -33,6 +36,41 @@ async def found_tenant(connection: Connection, tenant: str) -> Tenant:
     if row is None:
         raise missing("tenant")
     return Tenant(**row)
+
+
+async def never_deleted(connection: Connection, tenant: str) -> None:
+    """Raises ApiError(409) for the id of a tenant that was deleted."""
+    cursor = await connection.execute("SELECT deleted FROM deleted_tenants WHERE id = %s", (tenant,))
+    if (row := await cursor.fetchone()) is not None:
+        message = f"A tenant with this id was deleted on {row[0]:%Y-%m-%d}; ids are not given again, choose another."
+        raise ApiError(409, message, param="id", code="tenant_id_used")
+
+
+async def bury(connection: Connection, call: Call[Any, Any], tenant: str, services: Sequence[str]) -> None:
+    """Remember that a tenant was deleted, and have services erase what they hold of it."""
+    await connection.execute("INSERT INTO deleted_tenants (id, waiting) VALUES (%s, %s)", (tenant, list(services)))
+    await outbox.put(connection, DELETED, "user", tenant, {"tenant": tenant, "actor": call.caller.actor})
+
+
+async def found_deletion(connection: Connection, tenant: str) -> Deletion:
+    """How far the deletion of a tenant is. Raises ApiError(404)."""
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(
+            "SELECT id AS tenant, deleted, waiting, erased FROM deleted_tenants WHERE id = %s", (tenant,)
+        )
+        row = await cursor.fetchone()
+    if row is None:
+        raise missing("deletion")
+    return Deletion(**row)
+
+
+async def acknowledge(connection: Connection, tenant: str, service: str) -> None:
+    """A service has erased a tenant."""
+    await connection.execute(
+        "UPDATE deleted_tenants SET waiting = array_remove(waiting, %(service)s), "
+        "erased = jsonb_build_object(%(service)s::text, now()) || erased WHERE id = %(tenant)s",
+        {"tenant": tenant, "service": service},
+    )
 
 
 async def found_policy(connection: Connection, tenant: str) -> Policy:
@@ -75,22 +113,30 @@ async def limit(connection: Connection, tenant: str, wanted: Limits) -> Tenant:
     return await found_tenant(connection, tenant)
 
 
-async def recognized(connection: Connection, issuer: str, subject: str, email: str) -> tuple[str, str]:
-    """The user of an identity: who it was before, or who was invited under its address and has none yet."""
+async def recognized(connection: Connection, identity: Identity) -> tuple[str, str]:
+    """The user of an identity, and the tenant: who it was before, or who that tenant has invited under its address.
+
+    An invitation holds for a login to the tenant that sent it: else any tenant could take another's people in by
+    inviting their addresses first. Raises ApiError(403).
+    """
     cursor = await connection.execute(
-        "SELECT id, tenant FROM users WHERE issuer = %s AND subject = %s", (issuer, subject)
+        "SELECT id, tenant FROM users WHERE issuer = %s AND subject = %s AND %s IN ('', tenant)",
+        (identity.issuer, identity.subject, identity.tenant),
     )
-    row = await cursor.fetchone()
-    if row is None and email:
+    rows = await cursor.fetchall()
+    if not rows and identity.tenant and identity.email:
         cursor = await connection.execute(
-            "UPDATE users SET issuer = %s, subject = %s WHERE id = (SELECT id FROM users WHERE email = lower(%s) AND "
-            "subject IS NULL ORDER BY created LIMIT 1 FOR UPDATE) RETURNING id, tenant",
-            (issuer, subject, email),
+            "UPDATE users SET issuer = %s, subject = %s WHERE tenant = %s AND email = lower(%s) AND subject IS NULL "
+            "RETURNING id, tenant",
+            (identity.issuer, identity.subject, identity.tenant, identity.email),
         )
-        row = await cursor.fetchone()
-    if row is None:
+        rows = await cursor.fetchall()
+    if len(rows) > 1 or (not rows and not identity.tenant):
+        message = "Name your tenant: begin with /v1/login?tenant=ID, at the first login and if you are in several."
+        raise ApiError(403, message, ErrorType.PERMISSION, param="tenant", code="tenant_needed")
+    if not rows:
         raise ApiError(403, "Nobody has invited you.", ErrorType.PERMISSION, code="not_invited")
-    return row[0], row[1]
+    return rows[0][0], rows[0][1]
 
 
 async def note(

@@ -1,0 +1,72 @@
+"""Tenants that are deleted: each service that holds something of a tenant erases it, and acknowledges that to User.
+
+User's event `tenant.deleted.v1` comes once for each tenant; the id is never given again. A service erases what it holds
+in one transaction with its acknowledgement, the event `tenant.erased.v1`; handled twice, it acknowledges twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from kit import logs, outbox
+from kit.database import Connection, Database
+from kit.errors import unavailable
+
+log = logs.get("kit.tenant_deletion")
+DELETED, ERASED = "tenant.deleted.v1", "tenant.erased.v1"
+PATIENCE_S = 30.0
+"""For this replica to learn that the tenant's keys are good for nothing, which takes about a second."""
+_LOOK_S = 0.1
+Erase = Callable[[Connection, str], Awaitable[None]]
+"""Deletes, in a transaction, all that a service holds of a tenant. Done twice, it does nothing."""
+
+
+class _Deletion(BaseModel):
+    tenant: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
+
+
+class Deleted(BaseModel):
+    """The event, as far as a service reads it."""
+
+    data: _Deletion
+
+
+class _Erasure(_Deletion):
+    service: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
+
+
+class Erased(BaseModel):
+    """The acknowledgement, as far as User reads it."""
+
+    data: _Erasure
+
+
+class Erasing:
+    """A service's part in deletions; `handle` is for `kafka.Events`, with the model `Deleted`."""
+
+    def __init__(
+        self, database: Database, service: str, erase: Erase, known: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        """`known`: whether this replica still takes requests of a tenant, which could write what was just erased."""
+        self._database, self._service, self._erase, self._known = database, service, erase, known
+
+    async def handle(self, batch: Sequence[dict[str, Any]]) -> None:
+        """Erase the tenants of a batch of events. Raises ApiError(503) while a tenant's keys are still known."""
+        for event in batch:
+            tenant = event["data"]["tenant"]
+            deadline = time.monotonic() + PATIENCE_S
+            while self._known(tenant):
+                if time.monotonic() > deadline:
+                    raise unavailable(f"NATS, which has not said that tenant {tenant} is deleted,")
+                await asyncio.sleep(_LOOK_S)
+            async with self._database.transaction() as connection:
+                await self._erase(connection, tenant)
+                await outbox.put(
+                    connection, ERASED, self._service, tenant, {"tenant": tenant, "service": self._service}
+                )
+            log.info("a tenant is erased", tenant=tenant)

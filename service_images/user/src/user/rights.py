@@ -1,0 +1,79 @@
+"""Who may give which rights: nobody gives more than they have, neither with a key nor with a role."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from kit.database import Connection
+from kit.directory import Grant, Scope
+from kit.errors import ApiError, ErrorType
+
+from user.models import NewKey, Relation, Tuple
+
+TENANT_SCOPES = tuple(scope for scope in Scope if scope not in (Scope.ADMIN, Scope.IMPERSONATE))
+"""All that a tenant's key may do, but acting for others."""
+_MEMBER = (Scope.INFERENCE, Scope.EMBEDDINGS, Scope.GUARDRAILS, Scope.RETRIEVAL)
+ROLES: dict[Relation, tuple[Scope, ...]] = {
+    Relation.OWNER: TENANT_SCOPES,
+    Relation.ADMIN: TENANT_SCOPES,
+    Relation.EDITOR: (*_MEMBER, Scope.PROMPTS),
+    Relation.VIEWER: _MEMBER,
+    Relation.MEMBER: _MEMBER,
+}
+"""What the key of a login may do, by the user's roles in the tenant."""
+
+
+def key(caller: Grant, wanted: NewKey) -> NewKey:
+    """The key that `caller` may make: what was left out is set to the most that it may be.
+
+    Raises ApiError(403) with everything that goes beyond the caller's own key.
+    """
+    scopes = wanted.scopes or TENANT_SCOPES
+    user = wanted.user or caller.user
+    ends = datetime.fromtimestamp(caller.expires, UTC) if caller.expires is not None else None
+    expires = wanted.expires or ends
+    beyond: dict[str, str] = {}
+    if not caller.operator:
+        if more := sorted(set(scopes) - set(caller.scopes)):
+            beyond["scopes"] = f"your key lacks {', '.join(more)}; name scopes out of {', '.join(caller.scopes)}"
+        if user != caller.user and not caller.allows(Scope.IMPERSONATE):
+            beyond["user"] = f'your key is not this user\'s; the scope "{Scope.IMPERSONATE.value}" is needed'
+    if ends is not None and expires is not None and expires > ends:
+        beyond["expires"] = f"your key ends at {ends.isoformat()}; choose a time until then"
+    _refuse("The key would allow more than yours does", beyond)
+    return wanted.model_copy(update={"scopes": scopes, "user": user, "expires": expires})
+
+
+def role(caller: Grant, tenant: str, writes: Iterable[Tuple]) -> None:
+    """Raises ApiError(403) where relations would give roles in a tenant whose scopes the caller's key lacks."""
+    if caller.operator:
+        return
+    beyond: dict[str, str] = {}
+    for number, tuple_ in enumerate(writes):
+        if tuple_.object != f"tenant:{tenant}":
+            continue
+        if more := sorted(set(ROLES.get(tuple_.relation, TENANT_SCOPES)) - set(caller.scopes)):
+            beyond[f"writes.{number}"] = (
+                f"{tuple_.relation.value} of the tenant has {', '.join(more)}, your key lacks it"
+            )
+    _refuse("The role would allow more than your key does", beyond)
+
+
+def _refuse(what: str, beyond: dict[str, str]) -> None:
+    if beyond:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in beyond.items())
+        raise ApiError(403, f"{what}: {reasons}.", ErrorType.PERMISSION, param=next(iter(beyond)))
+
+
+async def of_login(connection: Connection, tenant: str, user: str) -> tuple[Scope, ...]:
+    """What the key of a user's login may do: what the roles that the user has in the tenant allow together."""
+    cursor = await connection.execute(
+        "SELECT relation FROM relations WHERE tenant = %s AND object = %s AND subject = %s",
+        (tenant, f"tenant:{tenant}", f"user:{user}"),
+    )
+    rows: list[Any] = await cursor.fetchall()
+    held = [ROLES[Relation(row[0])] for row in rows if Relation(row[0]) in ROLES]
+    allowed = {scope for scopes in (_MEMBER, *held) for scope in scopes}
+    return tuple(scope for scope in TENANT_SCOPES if scope in allowed)
