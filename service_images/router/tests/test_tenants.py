@@ -87,7 +87,7 @@ def test_a_key_that_lacks_the_scope_is_refused(governed: Governed) -> None:
 
 
 def test_a_key_ends_when_it_expires(governed: Governed) -> None:
-    governed.write("tenants", "k", DIGEST, tenant="acme", id="1", expires=time.time() + 0.5)
+    governed.write("tenants", "k", DIGEST, tenant="acme", id="1", scopes=["inference"], expires=time.time() + 0.5)
     assert governed.becomes(401, 2)
 
 

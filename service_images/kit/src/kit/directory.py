@@ -45,6 +45,10 @@ class Scope(StrEnum):
     """Everything, for every tenant; only such a key gives it."""
 
 
+TENANT_SCOPES = tuple(scope for scope in Scope if scope not in (Scope.ADMIN, Scope.IMPERSONATE))
+"""All that a tenant's key may do, but acting for others."""
+
+
 class TenantEntry(msgspec.Struct, frozen=True):
     """A tenant, and what it may use; 0 and none: no limit."""
 

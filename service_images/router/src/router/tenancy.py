@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from kit.directory import Grant, Scope
+from kit.directory import TENANT_SCOPES, Grant, Scope
 
 from router.routes import RouteTable, Tenant
 
@@ -270,7 +270,7 @@ class Accounts:
         account = self._by_key.get(digest)
         if account is None:
             return None
-        return Grant(account.id, scopes=(Scope.ADMIN,) if self._table[account.id].operator else ())
+        return Grant(account.id, scopes=(Scope.ADMIN,) if self._table[account.id].operator else TENANT_SCOPES)
 
     def all(self) -> list[Account]:
         """Every account."""

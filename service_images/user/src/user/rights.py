@@ -7,13 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kit.database import Connection
-from kit.directory import Grant, Scope
+from kit.directory import TENANT_SCOPES, Grant, Scope
 from kit.errors import ApiError, ErrorType
 
 from user.models import NewKey, Relation, Tuple
 
-TENANT_SCOPES = tuple(scope for scope in Scope if scope not in (Scope.ADMIN, Scope.IMPERSONATE))
-"""All that a tenant's key may do, but acting for others."""
 _MEMBER = (Scope.INFERENCE, Scope.EMBEDDINGS, Scope.GUARDRAILS, Scope.RETRIEVAL)
 ROLES: dict[Relation, tuple[Scope, ...]] = {
     Relation.OWNER: TENANT_SCOPES,
