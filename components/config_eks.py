@@ -72,6 +72,7 @@ def _private(text: str) -> str:
 
 VpcCidr = Annotated[str, _network(16, 20), AfterValidator(_private)]
 ServiceCidr = Annotated[str, _network(12, 24), AfterValidator(_private)]
+_PUBLIC_ADDRESSES = 2**16
 AnyCidr = Annotated[str, _network(0, 32)]
 _Arn = matching(r"arn:aws[a-z-]*:iam::\d{12}:(role|user)/.+", "the ARN of an IAM role or user", "copy it from IAM")
 Principal = Annotated[str, _Arn]
@@ -149,9 +150,12 @@ class Eks(Section):
                 continue
             if ipaddress.IPv4Network(a).overlaps(ipaddress.IPv4Network(b)):
                 raise violation(f"{one} {a} and {two} {b} must not overlap", f"move {one} to a free network")
-        if "0.0.0.0/0" in self.public_api_cidrs:
+        # Networks that make up the whole Internet together, such as its two halves, are as open as the whole.
+        if sum(ipaddress.IPv4Network(c).num_addresses for c in self.public_api_cidrs) > _PUBLIC_ADDRESSES:
             raise violation(
-                "publicApiCidrs must not hold 0.0.0.0/0: the API would be open to the world", "name your networks"
+                f"publicApiCidrs must hold at most {_PUBLIC_ADDRESSES:,} addresses, as many as a /16; "
+                "more would be open to the world",
+                "name the networks that your people and machines come from",
             )
         for label, values in (("zones", self.zones), ("nodePools", tuple(p.name for p in self.node_pools))):
             if duplicate := first_duplicate(values):

@@ -17,6 +17,7 @@ from components.config_base import (
     matching,
     setting,
 )
+from components.config_eks import AnyCidr
 from components.config_problems import violation
 
 
@@ -93,6 +94,31 @@ class Cors(Section):
         return self
 
 
+class OperatorAccess(Section):
+    """From where operators' paths (/v1/admin) are answered at the gateway."""
+
+    public: bool | None = setting(
+        Change.SAFE,
+        "Whether from everywhere; by default on this machine only. Otherwise through a port-forward (how-to, routes)",
+        default=None,
+    )
+    addresses: tuple[AnyCidr, ...] = setting(
+        Change.SAFE,
+        "Networks from which they are answered although not public",
+        default=(),
+        max_length=50,
+        strict=False,
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.public and self.addresses:
+            raise violation("addresses have no effect with public: true", "remove one of the two")
+        if "0.0.0.0/0" in self.addresses:
+            raise violation("addresses must not hold 0.0.0.0/0: that is everybody", "name your networks")
+        return self
+
+
 class Gateway(Section):
     """The entrance: hosts, limits, timeouts, who may call."""
 
@@ -108,6 +134,7 @@ class Gateway(Section):
     idle_timeout_seconds: int = setting(Change.SAFE, "Stream without data", default=60, ge=1, le=3600)
     max_body_size: BodySize = setting(Change.SAFE, "Largest request body", default="16Mi")
     rate_limit: RateLimit = setting(Change.SAFE, "Requests let through", default=RateLimit())
+    operators: OperatorAccess = setting(Change.SAFE, "Who reaches operators' paths", default=OperatorAccess())
     cors: Cors | None = setting(Change.SAFE, "Web pages that may call; none may without it", default=None)
 
     @model_validator(mode="after")

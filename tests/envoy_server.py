@@ -56,6 +56,7 @@ class Running:
 
     port: int
     status_port: int
+    operators_port: int
     process: psutil.Process
     log: Path
 
@@ -80,22 +81,24 @@ def _whole(received: bytes) -> bool:
     return bool(found and length and len(body) >= int(length[1]))
 
 
-def on_loopback(config: dict[str, Any]) -> tuple[dict[str, Any], int, int]:
-    """The configuration without TLS, whose files are in the pod, and at free ports; the last two are the ports."""
-    ports = {port: free_port() for port in (envoy.LISTEN_PORT, envoy.STATUS_PORT, envoy.ADMIN_PORT)}
+def on_loopback(config: dict[str, Any]) -> tuple[dict[str, Any], dict[int, int]]:
+    """The configuration without TLS, whose files are in the pod, at free ports; and which those are by port."""
+    fixed = (envoy.LISTEN_PORT, envoy.STATUS_PORT, envoy.ADMIN_PORT, envoy.OPERATORS_PORT)
+    ports = {port: free_port() for port in fixed}
     for listener in config["static_resources"]["listeners"]:
         for chain in listener["filter_chains"]:
             chain.pop("transport_socket", None)
     text = json.dumps(config).replace('"0.0.0.0"', '"127.0.0.1"')
     for old, new in ports.items():
         text = text.replace(f'"port_value": {old}', f'"port_value": {new}')
-    return json.loads(text), ports[envoy.LISTEN_PORT], ports[envoy.STATUS_PORT]
+    return json.loads(text), ports
 
 
 @contextmanager
 def gateway(intent: GatewayIntent, folder: Path, keys: dict[str, str] | None = None) -> Generator[Running]:
     """A gateway for the intent, whose backends listen on loopback."""
-    config, port, status_port = on_loopback(envoy.render(intent, keys or {}, MEMORY_BYTES))
+    config, ports = on_loopback(envoy.render(intent, keys or {}, MEMORY_BYTES))
+    port = ports[envoy.LISTEN_PORT]
     (folder / "envoy.json").write_text(json.dumps(config))
     log = folder / "envoy.log"
     command = [program(), "--config-path", folder / "envoy.json", "--concurrency", "2", "--disable-hot-restart"]
@@ -104,7 +107,8 @@ def gateway(intent: GatewayIntent, folder: Path, keys: dict[str, str] | None = N
     try:
         until(lambda: _listens(port) or process.poll() is not None, 30, log.read_text)
         assert process.poll() is None, log.read_text()
-        yield Running(port, status_port, psutil.Process(process.pid), log)
+        others = ports[envoy.STATUS_PORT], ports[envoy.OPERATORS_PORT]
+        yield Running(port, *others, psutil.Process(process.pid), log)
     finally:
         process.terminate()
         process.wait(20)

@@ -123,7 +123,7 @@ class Msk(PlatformComponent):
             aws.secretsmanager.SecretPolicy(
                 f"{self._name}-{user}",
                 secret_arn=secret.arn,
-                policy=secret.arn.apply(_readable),
+                policy=pulumi.Output.all(secret.arn, self._site.account_id).apply(lambda found: readable(*found)),
                 opts=self.child(),
             )
             arns.append(pulumi.Output.all(secret.arn, version.id).apply(lambda found: found[0]))
@@ -136,9 +136,10 @@ def _login(user: str, password: str) -> str:
     return json.dumps({"username": user, "password": password})
 
 
-def _readable(arn: str) -> str:
-    """Only MSK reads it by this; whoever runs the platform has IAM."""
+def readable(arn: str, account: str) -> str:
+    """Only MSK, on behalf of this account, reads it by this; whoever runs the platform has IAM."""
     allowed = iam.statement(["secretsmanager:GetSecretValue"], [arn])
+    allowed = {**allowed, "Condition": {"StringEquals": {"aws:SourceAccount": account}}}
     return iam.document([{**allowed, "Principal": {"Service": "kafka.amazonaws.com"}}])
 
 

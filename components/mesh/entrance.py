@@ -8,12 +8,22 @@ from typing import TypedDict
 import pulumi
 
 from components.ai import bundled, router
-from components.config import PlatformConfig
+from components.config import ClusterKind, PlatformConfig
 from components.config_base import quantity
 from components.config_gateway import GatewayEngine
 from components.mesh import envoy, kong_gateway
 from components.mesh.gateway import Gateway
-from components.mesh.routes import Backend, Cors, Document, GatewayIntent, Oidc, Rates, Route
+from components.mesh.routes import (
+    OPERATORS_PREFIX,
+    Backend,
+    Cors,
+    Document,
+    GatewayIntent,
+    Oidc,
+    Operators,
+    Rates,
+    Route,
+)
 
 PROXY_PORT = envoy.LISTEN_PORT
 """Where both data planes listen in their pods."""
@@ -50,7 +60,7 @@ PREFIXES: dict[str, tuple[str, ...]] = {
 }
 """Paths of the services beside the router."""
 
-ROUTER_PREFIXES = ("/v1/", "/v1/models", "/v1/admin/routes")
+ROUTER_PREFIXES = ("/v1/", "/v1/models", OPERATORS_PREFIX, f"{OPERATORS_PREFIX}/routes")
 """Paths of the router: all that no other service has, and those under which its names hold slashes."""
 SMALL_BODY, TEXT_BODY = 2**20, 4 * 2**20
 """Bytes of a request that describes something, and of one that brings a text to look at."""
@@ -94,6 +104,9 @@ def intent(config: PlatformConfig) -> GatewayIntent:
         Document(f"/openapi/{backend.name}.json", backend, "/openapi.json")
         for backend in dict.fromkeys(prefixes.values())
     )
+    public = settings.operators.public
+    if public is None:
+        public = config.cluster.kind is ClusterKind.LOCAL
     oidc, cors, rate = settings.oidc, settings.cors, settings.rate_limit
     return GatewayIntent(
         hosts=(*settings.hosts, *inside_hosts(config)),
@@ -113,6 +126,7 @@ def intent(config: PlatformConfig) -> GatewayIntent:
         cors=Cors(cors.allowed_origins, cors.max_age_seconds) if cors else None,
         about=_about(documents),
         documents=documents,
+        operators=Operators(public, settings.operators.addresses),
     )
 
 

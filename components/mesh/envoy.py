@@ -6,11 +6,13 @@ from typing import Any
 
 from components.mesh import envoy_errors, envoy_routes
 from components.mesh.envoy_base import BUFFER_BYTES, Json, http_filter, typed
-from components.mesh.routes import Backend, GatewayIntent, Rates
+from components.mesh.routes import OPERATORS_PREFIX, Backend, GatewayIntent, Rates
 
 LISTEN_PORT = 8443
 ADMIN_PORT = 9901
 STATUS_PORT = 9902
+OPERATORS_PORT = 8444
+"""A second listener, where operators' paths are answered; only where they are not public."""
 TLS_FOLDER = "/etc/gateway-tls"
 REQUEST_BYTES = 3 * BUFFER_BYTES + 16 * 1024
 """Most that a request costs: both connections' buffers, the start of its body for another try, and its own state."""
@@ -117,10 +119,25 @@ def _access_log() -> Json:
     }
 
 
-def _connection_manager(intent: GatewayIntent, keys: dict[str, str]) -> Json:
+def _operators(addresses: tuple[str, ...]) -> Json:
+    """Refuses operators' paths to everybody but these networks."""
+    networks = [
+        {"remote_ip": {"address_prefix": address, "prefix_len": int(length)}}
+        for address, _, length in (network.partition("/") for network in addresses)
+    ]
+    elsewhere = {"not_id": {"or_ids": {"ids": networks}}}
+    path = {"url_path": {"path": {"prefix": OPERATORS_PREFIX}}}
+    policies = {"operators": {"permissions": [path], "principals": [elsewhere]}}
+    return http_filter("rbac", "rbac.v3.RBAC", rules={"action": "DENY", "policies": policies})
+
+
+def _connection_manager(intent: GatewayIntent, keys: dict[str, str], inside: bool) -> Json:
+    guarded = not inside and not intent.operators.public
+    closed = guarded and not intent.operators.addresses
     filters = [
         *([http_filter("cors", "cors.v3.Cors")] if intent.cors else []),
         _rate_limit(intent.rates),
+        *([_operators(intent.operators.addresses)] if guarded and intent.operators.addresses else []),
         *([] if intent.services_ask else [_api_key(keys)]),
         http_filter("router", "router.v3.Router", suppress_envoy_headers=True),
     ]
@@ -152,12 +169,12 @@ def _connection_manager(intent: GatewayIntent, keys: dict[str, str]) -> Json:
             access_log=[_access_log()],
             local_reply_config=envoy_errors.local_replies(),
             http_filters=filters,
-            route_config={"name": "platform", "virtual_hosts": [envoy_routes.virtual_host(intent)]},
+            route_config={"name": "platform", "virtual_hosts": [envoy_routes.virtual_host(intent, closed)]},
         ),
     }
 
 
-def _listener(intent: GatewayIntent, keys: dict[str, str]) -> Json:
+def _listener(intent: GatewayIntent, keys: dict[str, str], name: str, port: int, inside: bool) -> Json:
     certificate = {
         "certificate_chain": {"filename": f"{TLS_FOLDER}/tls.crt"},
         "private_key": {"filename": f"{TLS_FOLDER}/tls.key"},
@@ -171,14 +188,14 @@ def _listener(intent: GatewayIntent, keys: dict[str, str]) -> Json:
         },
     )
     return {
-        "name": "https",
-        "address": {"socket_address": {"address": "0.0.0.0", "port_value": LISTEN_PORT}},
+        "name": name,
+        "address": {"socket_address": {"address": "0.0.0.0", "port_value": port}},
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
         "filter_chains": [
             {
                 "transport_socket_connect_timeout": "10s",
                 "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
-                "filters": [_connection_manager(intent, keys)],
+                "filters": [_connection_manager(intent, keys, inside)],
             }
         ],
     }
@@ -255,7 +272,15 @@ def render(intent: GatewayIntent, keys: dict[str, str], memory_bytes: int) -> Js
             "ignore_global_conn_limit": True,
         },
         "static_resources": {
-            "listeners": [_listener(intent, keys), _status_listener()],
+            "listeners": [
+                _listener(intent, keys, "https", LISTEN_PORT, inside=False),
+                _status_listener(),
+                *(
+                    []
+                    if intent.operators.public
+                    else [_listener(intent, keys, "operators", OPERATORS_PORT, inside=True)]
+                ),
+            ],
             "clusters": [_cluster(b, requests) for b in (*(b for _, b in sorted(backends.items())), admin)],
         },
         "overload_manager": _overload(heap, connections),

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from components.mesh.envoy_base import BUFFER_BYTES, Json, set_header, typed
-from components.mesh.routes import ENCODED_SLASH, HIDDEN_HEADERS, REFUSED_PATHS, Cors, Document, GatewayIntent, Route
+from components.mesh.routes import (
+    ENCODED_SLASH,
+    HIDDEN_HEADERS,
+    OPERATORS_PREFIX,
+    REFUSED_PATHS,
+    Cors,
+    Document,
+    GatewayIntent,
+    Route,
+)
 
 _REQUEST_ID = "%REQ(X-REQUEST-ID)%"
 _READS = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
 
 
-def virtual_host(intent: GatewayIntent) -> Json:
-    """The platform's hosts and paths, in the order in which Envoy tries them."""
+def virtual_host(intent: GatewayIntent, closed: bool) -> Json:
+    """The platform's hosts and paths, in the order in which Envoy tries them.
+
+    `closed`: operators' paths are as if they were not there.
+    """
     return {
         "name": "platform",
         "domains": [domain for host in intent.hosts for domain in (host, f"{host}:*")],
-        "routes": _routes(intent),
+        "routes": [*([_CLOSED] if closed else []), *_routes(intent)],
         "response_headers_to_remove": list(HIDDEN_HEADERS),
         "response_headers_to_add": [set_header("request-id", _REQUEST_ID)],
         # A request whose body is longer is tried once only.
@@ -23,6 +35,9 @@ def virtual_host(intent: GatewayIntent) -> Json:
         **({"request_headers_to_remove": ["x-client-id"]} if intent.services_ask else {}),
         **({"typed_per_filter_config": {"envoy.filters.http.cors": _cors(intent.cors)}} if intent.cors else {}),
     }
+
+
+_CLOSED: Json = {"match": {"path_separated_prefix": OPERATORS_PREFIX}, "direct_response": {"status": 404}}
 
 
 def _routes(intent: GatewayIntent) -> list[Json]:

@@ -49,7 +49,7 @@ class Gateway(PlatformComponent):
         self, name: str, intent: GatewayIntent, args: GatewayArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("mesh", name, {**args, "keys": pulumi.Output.secret(args["keys"])}, opts)
-        self._args = args
+        self._args, self._intent = args, intent
         bootstrap = pulumi.Output.all(**args["keys"]).apply(
             lambda keys: json.dumps(envoy.render(intent, keys, int(quantity(args["memory"]))), separators=(",", ":"))
         )
@@ -66,6 +66,8 @@ class Gateway(PlatformComponent):
         )
         deployment = self._deployment(config.metadata["name"])
         service = self._service(intent)
+        if not intent.operators.public:
+            self._operators_service()
         self._network_policy()
         if args["replicas"] > 1:
             k8s.policy.v1.PodDisruptionBudget(
@@ -108,6 +110,11 @@ class Gateway(PlatformComponent):
             "ports": [
                 {"name": "https", "container_port": envoy.LISTEN_PORT},
                 {"name": "status", "container_port": envoy.STATUS_PORT},
+                *(
+                    []
+                    if self._intent.operators.public
+                    else [{"name": "operators", "container_port": envoy.OPERATORS_PORT}]
+                ),
             ],
             "startup_probe": {**ready, "period_seconds": 1, "failure_threshold": 40},
             "readiness_probe": {**ready, "period_seconds": 2, "failure_threshold": 2},
@@ -172,6 +179,19 @@ class Gateway(PlatformComponent):
                 "type": "LoadBalancer",
                 "selector": selector("gateway"),
                 "ports": [{"name": "https", "port": intent.port, "target_port": "https"}],
+            },
+            opts=self.child(),
+        )
+
+    def _operators_service(self) -> None:
+        """For a port-forward: no policy lets a pod reach the port, and no load balancer leads to it."""
+        meta = {**self._meta(), "name": "gateway-operators"}
+        k8s.core.v1.Service(
+            f"{self.name}-operators",
+            metadata=meta,
+            spec={
+                "selector": selector("gateway"),
+                "ports": [{"name": "operators", "port": self._intent.port, "target_port": "operators"}],
             },
             opts=self.child(),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -11,7 +12,16 @@ from typing import Any
 
 from components.mesh import errors
 from components.mesh.errors import ENCODED_PATH, GatewayError
-from components.mesh.routes import ENCODED_SLASH, HIDDEN_HEADERS, REFUSED_PATHS, Backend, Cors, GatewayIntent, Route
+from components.mesh.routes import (
+    ENCODED_SLASH,
+    HIDDEN_HEADERS,
+    OPERATORS_PREFIX,
+    REFUSED_PATHS,
+    Backend,
+    Cors,
+    GatewayIntent,
+    Route,
+)
 
 Json = dict[str, Any]
 FORMAT = "3.0"
@@ -143,6 +153,15 @@ def _size(route: Route) -> Plugin:
     return Plugin("request-size-limiting", settings, str(route.max_body_bytes))
 
 
+def _operators(intent: GatewayIntent, route: Route) -> tuple[Plugin, ...]:
+    """Refuses operators' paths to everybody but the configured networks."""
+    if intent.operators.public or not route.prefix.startswith(OPERATORS_PREFIX):
+        return ()
+    refusal = errors.by_status(403)
+    settings = {"allow": list(intent.operators.addresses), "status": refusal.status, "message": refusal.message}
+    return (Plugin("ip-restriction", settings),) if intent.operators.addresses else ()
+
+
 def _answer(status: int, body: str, variant: str) -> Plugin:
     return Plugin("request-termination", {"status_code": status, "content_type": CONTENT_TYPE, "body": body}, variant)
 
@@ -182,6 +201,9 @@ def routes(intent: GatewayIntent) -> tuple[KongRoute, ...]:
         for number, path in enumerate(REFUSED_PATHS):
             yield answering(f"refused-{number}", Match.REGEX, f"/{path}$", _refusal(ENCODED_PATH), priority=300)
         yield answering("refused-encoded", Match.REGEX, f"/{ENCODED_SLASH}", _refusal(ENCODED_PATH), priority=100)
+        if not intent.operators.public and not intent.operators.addresses:
+            path = f"{re.escape(OPERATORS_PREFIX)}(/.*)?$"
+            yield answering("operators", Match.REGEX, path, _refusal(errors.by_status(404)), priority=250)
         yield answering("nothing", Match.PREFIX, "/", _refusal(errors.by_status(404)))
         if intent.about:
             about = _answer(200, intent.about, "about")
@@ -191,7 +213,7 @@ def routes(intent: GatewayIntent) -> tuple[KongRoute, ...]:
             there = document.backend, idle, common
             yield KongRoute(name, Match.EXACT, document.path, *there, methods=_READS, path_there=document.path_there)
         for number, route in enumerate(intent.routes):
-            name, more = f"{route.backend.name}-{number}", (*common, _size(route))
+            name, more = f"{route.backend.name}-{number}", (*common, _size(route), *_operators(intent, route))
             yield KongRoute(name, Match.PREFIX, route.prefix, route.backend, route.idle_timeout_seconds, more)
             if route.encoded_slash:
                 there = route.backend, route.idle_timeout_seconds, more, 200

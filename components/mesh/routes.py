@@ -57,6 +57,20 @@ class Cors:
     """How long a browser may keep the answer to a preflight request."""
 
 
+OPERATORS_PREFIX = "/v1/admin"
+"""Operators' paths of the router."""
+
+
+@dataclass(frozen=True)
+class Operators:
+    """From where operators' paths are answered."""
+
+    public: bool = True
+    """Whether from everywhere, as all other paths."""
+    addresses: tuple[str, ...] = ()
+    """Networks in CIDR notation from which they are answered although they are not public."""
+
+
 @dataclass(frozen=True)
 class Rates:
     """How many requests are let through: token buckets of a rate a second and a burst."""
@@ -113,3 +127,4 @@ class GatewayIntent:
     about: str = ""
     """JSON that `GET /` answers with; empty: there is no such path."""
     documents: tuple[Document, ...] = ()
+    operators: Operators = Operators()

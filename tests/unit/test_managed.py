@@ -160,3 +160,9 @@ def test_parameters_follow_the_configuration() -> None:
 def test_only_images_that_run_are_asked_for() -> None:
     config = Data.model_validate({"objectStore": {"s3": {}}})
     assert images(config) == ["data-tasks"]
+
+
+def test_a_secret_of_msk_is_read_on_behalf_of_the_own_account_only() -> None:
+    (statement,) = json.loads(msk.readable("arn:aws:secretsmanager:x", "123456789012"))["Statement"]
+    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+    assert statement["Principal"] == {"Service": "kafka.amazonaws.com"}
