@@ -176,6 +176,8 @@ class Says:
     ) -> None:
         self.name = "says"
         self.seen: list[bytes] = []
+        self.heads: list[dict[str, str]] = []
+        """Path and headers of what was asked."""
         self._pieces, self._status, self._headers = pieces, status, headers
         self._stays_open, self._breaks = stays_open, breaks
         app = Starlette(routes=[Route("/{path:path}", self.answer, methods=["GET", "POST"])])
@@ -183,6 +185,7 @@ class Says:
 
     async def answer(self, request: Request) -> Response:
         """The same, always; piece by piece."""
+        self.heads.append({"path": request.url.path, **request.headers})
         self.seen.append(await request.body())
         return StreamingResponse(self._said(), self._status, self._headers)
 

@@ -100,6 +100,8 @@ class RouterApi:
         last = "no routes"
         for model, route in self._core.routes.items():
             for target in route.targets:
+                if target.credential is not None:
+                    return None  # whether a provider answers is not this service's readiness
                 try:
                     status = await target.ask(CHECK_TIMEOUT_S)
                     if status < 500:

@@ -33,6 +33,8 @@ class Attempts(Admission):
     """The target that worked for this request last: its prices hold, whether or not it came to an end."""
     earlier = 0
     """Output tokens of targets that broke off before the one that goes on."""
+    unreported: bytes | None = None
+    """A whole answer that does not report all of its tokens."""
     attempts = 0
     hides_usage = False
     """Whether only the router asked for the usage at the end of a stream."""
@@ -91,9 +93,18 @@ class Attempts(Admission):
             return
         self._tried.append(state)
         self.attempts += 1
+        if state.credential is not None and not state.credential.value:
+            self._reason = "its credential is missing"
+            self.attempt(now)
+            return
+        try:
+            request = payload.request(self, state)
+        except ApiError as error:
+            self.refuse(error)  # it cannot do what is asked
+            return
         leg = Leg(self, route, state, now)
         self._legs.append(leg)
-        leg.send(payload.request(self, state))
+        leg.send(request)
 
     def _again(self, now: float) -> None:
         """All targets were tried: once more after a pause, if any of them may be asked within it."""

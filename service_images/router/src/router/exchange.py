@@ -31,8 +31,6 @@ class Exchange(Attempts):
     """(input, output) tokens, once the request has ended; None: no model has worked for it."""
     estimates = False
     """Whether some of them are counted here, since the upstream has not reported them."""
-    unreported: bytes | None = None
-    """A whole answer that does not report all of its tokens."""
     _turn = False
     stream_guard: Guarded | None = None
     """Checks a stream on its way to the client."""

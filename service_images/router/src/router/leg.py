@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from router import continuation, sse, upstream, usage
+from kit import logs
+from kit.errors import ApiError
+
+from router import continuation, sse, to_anthropic, upstream, usage
 from router.counting import Streamed
 from router.routes import Strategy
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from router.selection import RouteState
     from router.targets import TargetState
 
+log = logs.get("router.leg")
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 KEPT_FOR_FAILOVER = 1024 * 1024
 """Bytes of a stream, to go on from where a target broke off; a longer one cannot be taken over."""
@@ -24,6 +28,7 @@ class Leg:
 
     __slots__ = (
         "_beyond",
+        "_chat",
         "_kind",
         "_pieces",
         "_reader",
@@ -46,6 +51,8 @@ class Leg:
         self._pieces: list[bytes] = []
         self._size = 0
         self._reader: sse.Reader | None = None
+        self._chat: to_anthropic.Stream | None = None
+        """Makes chunks of a chat completion of a stream in Anthropic's API."""
         self._beyond: Streamed | None = None
         """What has been counted of a stream that is too long to be kept."""
         self._streams: bool | None = False
@@ -67,6 +74,10 @@ class Leg:
                 self._refused(f"HTTP {status}", seconds)
             else:
                 self.fail(f"HTTP {status}")
+            return
+        if status in (401, 403) and self.state.credential is not None:
+            log.error("a provider refuses the platform's credential", target=self.state.label, status=status)
+            self.fail(f"HTTP {status}")
             return
         self._kind = kind
         if status == 200 and self.exchange.streams:
@@ -99,6 +110,10 @@ class Leg:
             self._cancel()
             self.on_failure(str(error))
             return
+        if self.state.credential is not None:
+            events = self.state.credential.hide(events)
+        if self._chat is not None:
+            events = self._chat.feed(events)
         if events and not exchange.relay(self._filtered(events)):
             self._pause()
 
@@ -111,9 +126,16 @@ class Leg:
             self._streams = begins not in (b"{", b"[")
             if self._streams:
                 self._reader = sse.Reader()
+                self._chat = to_anthropic.Stream() if self.state.messages else None
             elif not self.exchange.won(self):
                 self.drop()
         return data
+
+    def _inside(self, body: bytes) -> bytes:
+        """A whole answer as a chat completion, and without our credential. Raises ApiError(502)."""
+        if self._status == 200:
+            return to_anthropic.answer(body) if self.state.messages else body
+        return self.state.credential.hide(body) if self.state.credential is not None else body
 
     def _begin_stream(self) -> None:
         exchange = self.exchange
@@ -158,6 +180,13 @@ class Leg:
         seconds = self._release(True)
         if not self._streams:
             body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+            try:
+                body = self._inside(body)
+            except ApiError as error:
+                exchange.unreported = body
+                exchange.refuse(error)
+                self._observe(False, seconds)
+                return
             if self._status == 200 and exchange.streams:
                 exchange.answer_whole(body, self.state.label_bytes)
             else:
@@ -170,6 +199,8 @@ class Leg:
             self._begin_stream()
         assert self._reader is not None, "made with the first byte"
         last = self._reader.end()
+        if self._chat is not None:
+            last = self._chat.feed(last)
         exchange.end_stream(self._filtered(last) if last else b"")
         self._observe(True, seconds)
 

@@ -6,10 +6,10 @@ import re
 from typing import TYPE_CHECKING
 
 import msgspec
-from kit.errors import ApiError
+from kit.errors import ApiError, ErrorType
 from kit.limits import MODEL
 
-from router import anthropic, door, usage
+from router import anthropic, door, to_anthropic, usage
 
 if TYPE_CHECKING:
     from router.exchange import Exchange
@@ -88,8 +88,10 @@ def wants_usage(exchange: Exchange) -> bool:
 
 
 def request(exchange: Exchange, state: TargetState) -> bytes:
-    """The bytes of an attempt."""
+    """The bytes of an attempt. Raises ApiError where the target cannot do what is asked."""
     body = _body(exchange, state)
+    if state.credential is not None or state.messages:
+        return _outside(exchange, state, body)
     return (
         b"POST %s%s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\nx-request-id: %s\r\n"
         b"traceparent: %s\r\ncontent-length: %d\r\n\r\n%s"
@@ -103,6 +105,22 @@ def request(exchange: Exchange, state: TargetState) -> bytes:
             body,
         )
     )
+
+
+def _outside(exchange: Exchange, state: TargetState, body: bytes) -> bytes:
+    """To a model outside: with its own credential, and without our traces."""
+    path, key = exchange.upstream_path, state.credential.value if state.credential is not None else b""
+    shown = b"authorization: Bearer %s\r\n" % key if key else b""
+    if state.messages:
+        if path != CHAT:
+            message = f"The model `{exchange.model}` does not serve {exchange.path_text}."
+            raise ApiError(404, message, ErrorType.NOT_FOUND, param="model", code="model_not_supported")
+        path, body = to_anthropic.PATH, to_anthropic.request(msgspec.json.decode(body))
+        shown = b"x-api-key: %s\r\n" % key if key else b""
+        shown += b"anthropic-version: %s\r\n" % to_anthropic.VERSION
+    head = b"POST %s%s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\naccept-encoding: identity\r\n"
+    own = head % (state.prefix, path, state.host_header)
+    return b"%s%scontent-length: %d\r\n\r\n%s" % (own, shown, len(body), body)
 
 
 def _body(exchange: Exchange, state: TargetState) -> bytes:

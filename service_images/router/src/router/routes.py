@@ -41,6 +41,14 @@ class Guardrails(StrEnum):
     """It does; where it does not answer, no request goes on."""
 
 
+class Api(StrEnum):
+    """What a server of models speaks."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+    """The Messages API: chat completions are translated."""
+
+
 class Target(_Frozen):
     """One server of a model."""
 
@@ -55,6 +63,16 @@ class Target(_Frozen):
     """US dollars per million tokens."""
     output_price: float = Field(default=0, ge=0)
     """US dollars per million tokens."""
+    api: Api = Api.OPENAI
+    """What the server speaks."""
+    credential: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9.-]{0,62})?$")
+    """Name of the file with the credential for this host, of a model outside the platform; empty: none is sent."""
+
+    @model_validator(mode="after")
+    def _private(self) -> Self:
+        if self.credential and self.upstream.scheme != "https" and self.upstream.host not in ("127.0.0.1", "localhost"):
+            raise ValueError("a credential is sent over https only")
+        return self
 
     @property
     def label(self) -> str:

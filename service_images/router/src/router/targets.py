@@ -6,7 +6,8 @@ import asyncio
 import ssl
 from typing import Any
 
-from router.routes import Target
+from router.credentials import Credential
+from router.routes import Api, Target
 from router.upstream import Pool
 
 SMOOTHING = 0.1
@@ -80,12 +81,14 @@ class TargetState:
         "alpha",
         "beta",
         "breaker",
+        "credential",
         "errors",
         "host_header",
         "in_flight",
         "label",
         "label_bytes",
         "latency_s",
+        "messages",
         "normal",
         "pool",
         "prefix",
@@ -101,7 +104,11 @@ class TargetState:
         self.label = target.label
         self.label_bytes = self.label.encode()
         self.pool = Pool(url.host, url.port, tls)
-        self.host_header = f"{url.host}:{url.port}".encode()
+        usual = {"http": 80, "https": 443}.get(url.scheme) == url.port
+        self.host_header = (url.host if usual else f"{url.host}:{url.port}").encode()
+        self.credential = Credential(url.host, target.credential) if target.credential else None
+        """Of a model outside the platform."""
+        self.messages = target.api is Api.ANTHROPIC
         self.prefix = (url.path or "").rstrip("/").encode()
         self.breaker = Breaker()
         self.in_flight = 0
