@@ -83,9 +83,15 @@ METADATA_VALUE = _text("value of metadata", 512)
 """Source: OpenAI's API reference, "metadata"."""
 POLICY = Limit("policy of a tenant", 64 * _KIB)
 ROUTE = Limit("route", 64 * _KIB)
+TENANT_MODELS = _text("models that a tenant may use, together", 20_000)
+TEMPLATE = _text("template of a prompt", 128 * _KIB)
+TEMPLATES = _text("templates of a version of a prompt, with all that it includes", 512 * _KIB)
+PROMPT_JSON = Limit("configuration of a version, and schemas of its variables, each", 64 * _KIB)
+RENDERED = _text("rendered prompt", 1_000_000)
 AFTER = Limit("state after a change, in an event", 128 * _KIB)
 
 # What fields are put into.
+RPC_MESSAGE = Limit("message of gRPC", 16 * _MIB)
 NATS_KEY = Limit("key of a NATS bucket", 4 * _KIB)
 """Source: nats-server's max_control_line, 4096 bytes."""
 NATS_VALUE = Limit("value of a NATS bucket", 768 * _KIB)
@@ -107,6 +113,9 @@ PATHS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
     {
         "request for a model": (INFERENCE_BODY, ROUTER_BODIES),
         "policy, to Guardrails": (POLICY, NATS_VALUE, NATS_MESSAGE),
+        "limits of a tenant, to the audit log": (TENANT_MODELS, AFTER, EVENT),
+        "new version of a prompt": (PROMPT_JSON, TEMPLATE, TEMPLATES, BODY),
+        "rendered prompt, to the Router": (RENDERED, RPC_MESSAGE),
         "route, to the Router": (ROUTE, NATS_VALUE, NATS_MESSAGE),
         "name, in a key of NATS": (ID, NATS_KEY),
         "policy, to the audit log": (POLICY, AFTER, EVENT, OUTBOX_PAYLOAD, KAFKA_REQUEST, KAFKA_MESSAGE, AUDIT_CONTENT),

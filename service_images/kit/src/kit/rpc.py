@@ -20,12 +20,13 @@ from opentelemetry.trace import SpanKind
 
 from kit import logs
 from kit.errors import ApiError, ErrorType, unavailable
+from kit.limits import RPC_MESSAGE
 
 log = logs.get("kit.rpc")
 _METADATA: ContextVar[Mapping[str, str]] = ContextVar("metadata", default=MappingProxyType({}))
 _ERROR_CODE = "error-code"
 """Metadata of a refusal: its code for programs, as in REST's envelope."""
-_MAX_BYTES = 16 * 2**20
+_MAX_BYTES = RPC_MESSAGE.most
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
+from kit import limits
 from kit.rest import JsonObject, Model
 from pydantic import AfterValidator, Field
 
@@ -37,13 +38,11 @@ def _reachable(name: str) -> str:
 
 Name = Annotated[str, Field(pattern=f"^{NAMED}$"), AfterValidator(_reachable)]
 Label = Annotated[str, Field(pattern=f"^{LABELLED}$")]
-Text = Annotated[str, Field(max_length=128 * 1024, pattern=r"^[^\x00]*$")]
+Text = Annotated[str, Field(max_length=limits.TEMPLATE.most, pattern=r"^[^\x00]*$")]
 Note = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]
 MAX_NUMBER = 2**31 - 1
 """Of a version. Source: PostgreSQL's type int."""
 Number = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
-MAX_JSON_BYTES = 64 * 1024
-"""Of the configuration of a version, and of its variables' schemas, each as JSON."""
 LATEST, PRODUCTION = "latest", "production"
 
 
@@ -63,8 +62,8 @@ class Message(Model):
 
 def _small(content: dict[str, Any]) -> dict[str, Any]:
     size = len(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
-    if size > MAX_JSON_BYTES:
-        raise ValueError(f"it has {size} bytes as JSON; at most {MAX_JSON_BYTES} are possible")
+    if size > limits.PROMPT_JSON.most:
+        raise ValueError(f"it has {size} bytes as JSON; at most {limits.PROMPT_JSON.most} are possible")
     return content
 
 

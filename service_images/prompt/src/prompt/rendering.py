@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import msgspec
+from kit import limits
 from kit.cache import Cache
 from kit.database import Connection
 from kit.errors import ApiError
@@ -25,7 +26,7 @@ LIMITS = Limits(memory_mb=64, cpu_s=5, wall_s=30, input_mb=16, answer_mb=16)
 """Of one check or rendering. A full budget of work takes 1 s, and the largest template 30 MB (measured)."""
 MAX_PARTS = 100
 """Prompts that one prompt includes, through others or itself."""
-MAX_CHARACTERS = 512 * 1024
+MAX_CHARACTERS = limits.TEMPLATES.most
 """Characters of the templates of a version, with all that it includes."""
 _encode = msgspec.json.Encoder(order="deterministic").encode
 

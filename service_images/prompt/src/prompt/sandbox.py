@@ -23,12 +23,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.tests import TESTS
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
+from kit import limits
 
-MAX_SOURCE = 128 * 1024
+MAX_SOURCE = limits.TEMPLATE.most
 """Characters of a template."""
 MAX_TOKENS = 8000
 """Jinja2's tokens in a template, which take 3.5 KB each while it is read. A long prompt for an agent has 500."""
-MAX_WORK = 1_000_000
+MAX_WORK = limits.RENDERED.most
 """Characters that may be made, in all; a loop's round or a macro's call counts as `ROUND`."""
 ROUND = 20
 _COMPARED = 8

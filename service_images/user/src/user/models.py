@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, cast
 
-from kit import guard_policy
+from kit import guard_policy, limits
 from kit.directory import Scope
 from kit.rest import JsonObject, Model, Moment
 from pydantic import (
@@ -24,10 +24,6 @@ ModelName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00
 Limit = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Object = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}:[A-Za-z0-9._@-]{1,128}$")]
 Subject = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}:[A-Za-z0-9._@-]{1,128}(#[a-z]{1,32})?$")]
-
-
-MAX_MODEL_CHARACTERS = 20_000
-"""Of all models that a tenant may use: each takes up to 6 bytes in an event, whose `after` has at most 128 KiB."""
 
 
 def _as_sent(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -53,8 +49,8 @@ class Relation(StrEnum):
 
 def _few_characters(models: tuple[str, ...]) -> tuple[str, ...]:
     characters = sum(map(len, models))
-    if characters > MAX_MODEL_CHARACTERS:
-        raise ValueError(f"they have {characters} characters; at most {MAX_MODEL_CHARACTERS} are possible in all")
+    if characters > limits.TENANT_MODELS.most:
+        raise ValueError(f"they have {characters} characters; at most {limits.TENANT_MODELS.most} are possible in all")
     return models
 
 
