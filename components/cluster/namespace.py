@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.base import PlatformComponent, labels
+from components.base import PART_OF, PlatformComponent, labels
 
 DNS_PORT = 53
 
@@ -41,24 +41,21 @@ class PlatformNamespace(PlatformComponent):
             opts=self.child(),
         )
         self.namespace = namespace.metadata["name"]
-        k8s.networking.v1.NetworkPolicy(
-            f"{name}-default-deny",
-            metadata={
-                "name": "default-deny",
-                "namespace": self.namespace,
-                "labels": labels("namespace", "cluster"),
-            },
-            spec={
-                "pod_selector": {},
-                "policy_types": ["Ingress", "Egress"],
-                "egress": [
-                    {"ports": [{"port": DNS_PORT, "protocol": protocol} for protocol in ("UDP", "TCP")]},
-                    {"to": [{"pod_selector": {"match_labels": {"app.kubernetes.io/part-of": "cogniforge"}}}]},
-                ],
-            },
-            opts=self.child(),
-        )
+        # One policy for each direction. kube-router lets an egress rule admit ingress where one policy has both
+        # directions and chooses both pods.
+        self._policy("default-deny", {"policy_types": ["Ingress"]})
+        egress: list[Any] = [
+            {"ports": [{"port": DNS_PORT, "protocol": protocol} for protocol in ("UDP", "TCP")]},
+            {"to": [{"pod_selector": {"match_labels": {"app.kubernetes.io/part-of": PART_OF}}}]},
+        ]
+        self._policy("default-egress", {"policy_types": ["Egress"], "egress": egress})
         self.finish(
             {"kind": "Namespace", "namespace": "", "name": self.namespace, "probe": "it is Active"},
             namespace=self.namespace,
         )
+
+    def _policy(self, policy: str, spec: dict[str, Any]) -> None:
+        """A NetworkPolicy for all pods of the namespace."""
+        meta: Any = {"name": policy, "namespace": self.namespace, "labels": labels("namespace", "cluster")}
+        choice: Any = {"pod_selector": {}, **spec}
+        k8s.networking.v1.NetworkPolicy(f"{self.name}-{policy}", metadata=meta, spec=choice, opts=self.child())

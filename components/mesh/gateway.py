@@ -9,7 +9,7 @@ from typing import Any, TypedDict, cast
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.ai.service import PROGRESS_DEADLINE_S, restricted, spread
+from components.ai.service import PROGRESS_DEADLINE_S, restricted, scraper, spread
 from components.base import PlatformComponent, labels, selector
 from components.config_base import quantity
 from components.mesh import envoy
@@ -203,7 +203,7 @@ class Gateway(PlatformComponent):
             spec={
                 "pod_selector": {"match_labels": selector("gateway")},
                 "policy_types": ["Ingress"],
-                "ingress": [{"ports": [{"port": "https"}, {"port": "status"}]}],
+                "ingress": [{"ports": [{"port": "https"}]}, {"from_": [scraper()], "ports": [{"port": "status"}]}],
             },
             opts=self.child(),
         )

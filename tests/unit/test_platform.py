@@ -137,7 +137,7 @@ def test_every_server_has_a_network_policy(environment: str) -> None:
     servers = {r.inputs["metadata"]["name"] for kind in kinds for r in of_kind(environment, kind)}
     # Kong is a chart, whose Deployment is not ours to name.
     others = {"gateway", *(p for p in policies if p.endswith(("-outlet", "-api-server")))}
-    assert policies - others == {"default-deny", *servers} - {"gateway"}
+    assert policies - others == {"default-deny", "default-egress", *servers} - {"gateway"}
     assert "gateway" in policies
 
 
