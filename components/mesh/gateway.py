@@ -68,6 +68,7 @@ class Gateway(PlatformComponent):
         service = self._service(intent)
         if not intent.operators.public:
             self._operators_service()
+            self.ports = {"gateway-operators": [intent.port]}
         self._network_policy()
         if args["replicas"] > 1:
             k8s.policy.v1.PodDisruptionBudget(
