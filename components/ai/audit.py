@@ -42,7 +42,8 @@ class Audit(PlatformComponent):
             "SERVICE_SIGNING_SECRET": (keys.secret(_KEYS), "signing"),
             "SERVICE_SEALING_SECRET": (keys.secret(_KEYS), "sealing"),
         }
-        service = bundled.make(name, NAME, config, observability, {**args, "secrets": secrets}, data, self.child())
+        told = {**args, "secrets": secrets, "environment": {"SERVICE_BACKUP_DAYS": str(data.backup_days)}}
+        service = bundled.make(name, NAME, config, observability, told, data, self.child())
         self.url, self.ports = service.url, service.ports
         self.finish(
             {

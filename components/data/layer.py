@@ -55,6 +55,8 @@ class DataLayer(PlatformComponent):
     """The servers of the parts, by name."""
     keeps: bool
     """Whether data is protected from `destroy`."""
+    backup_days: int
+    """For how long backups of PostgreSQL are kept; 0: there are none."""
 
     def __init__(
         self,
@@ -70,6 +72,9 @@ class DataLayer(PlatformComponent):
         self._env, self._config, self._namespace, self._site = env, config, namespace, site
         self._images = {name: image(name) for name in images(config)}
         self.parts, self.keeps = {}, not config.destroy_data
+        postgres = config.postgres
+        backed_up = postgres is not None and (postgres.rds is not None or config.object_store is not None)
+        self.backup_days = postgres.backup.keep_days if postgres is not None and backed_up else 0
         systems = login_systems(config)
         self.logins = None
         self.postgres = self.nats = self.kafka = self.cache = self.objects = None

@@ -132,6 +132,20 @@ EVENTS: dict[str, tuple[str, dict[str, Any]]] = {
             },
         },
     ),
+    "a budget": (
+        "billing",
+        {
+            "source": "/services/billing",
+            "type": "dev.cogniforge.billing.changed.v1",
+            "data": {
+                "tenant": match.str("acme"),
+                "kind": match.str("budget"),
+                "change": match.str("updated"),
+                "actor": match.str("key:default"),
+                "after": match.like({}),
+            },
+        },
+    ),
     "an invoice": (
         "billing",
         {
@@ -384,6 +398,14 @@ def tell_invoice(rooms: Rooms) -> dict[str, Any]:
     return rooms.told("billing", "invoice.issued.v1")
 
 
+def tell_budget(rooms: Rooms) -> dict[str, Any]:
+    """The operator limits a tenant's month."""
+    with rooms.client("billing", BillingSettings, create_billing) as client:
+        answer = client.put("/v1/billing/tenants/acme/budget", json={"usd": "5"})
+        assert answer.status_code == httpx.codes.OK, answer.text
+    return rooms.told("billing", "billing.changed.v1")
+
+
 TELLERS: dict[str, Callable[[Rooms], dict[str, Any]]] = {
     "usage of an answer": tell_usage,
     "a changed route": tell_route,
@@ -394,6 +416,7 @@ TELLERS: dict[str, Callable[[Rooms], dict[str, Any]]] = {
     "an invoice": tell_invoice,
     "a deleted tenant": tell_deleted_tenant,
     "an erased tenant": tell_erased_tenant,
+    "a budget": tell_budget,
 }
 
 

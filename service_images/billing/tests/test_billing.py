@@ -88,16 +88,42 @@ def test_what_comes_too_late_is_on_the_next_invoice(priced: httpx.Client) -> Non
     assert [line["quantity"] for line in late["lines"]] == [5]
 
 
+def _keep_events(connection: psycopg.Connection[Any]) -> None:
+    """What goes through the outbox is kept in the table "seen": the outbox itself is empty again at once."""
+    connection.execute(
+        "CREATE TABLE seen AS SELECT * FROM events.outbox WITH NO DATA;"
+        "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN INSERT INTO seen SELECT NEW.*; RETURN NEW; END $$;"
+    )
+    connection.execute("ALTER TABLE seen OWNER TO billing")
+    connection.execute("CREATE TRIGGER see AFTER INSERT ON events.outbox FOR EACH ROW EXECUTE FUNCTION see()")
+
+
+def test_what_operators_do_about_money_is_recorded_with_who_did_it(
+    settings: BillingSettings, billing: httpx.Client
+) -> None:
+    price = {"model": "m", "kind": "input", "usd": "2", "begins": "2026-01-01T00:00:00Z"}
+    credit = {"id": "welcome", "usd": "1", "period": "2026-10"}
+    with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
+        _keep_events(connection)
+        assert billing.post("/v1/billing/prices", json=price).status_code == 201
+        for _ in range(2):
+            assert billing.post("/v1/billing/tenants/acme/credits", json=credit).status_code == 201
+        assert billing.put("/v1/billing/tenants/acme/budget", json={"usd": "5"}).status_code == 200
+        rows = connection.execute("SELECT payload FROM seen ORDER BY created").fetchall()
+    data = [json.loads(row[0])["data"] for row in rows]
+    assert [(d["tenant"], d["kind"], d["id"], d["change"], d["actor"]) for d in data] == [
+        ("default", "price", "all/m/input", "created", "key:default"),
+        ("acme", "credit", "welcome", "created", "key:default"),
+        ("acme", "budget", "acme", "updated", "key:default"),
+    ]
+    assert [Decimal(d["after"]["usd"]) for d in data] == [2, 1, 5]
+
+
 def test_issuing_puts_an_event_into_the_outbox(settings: BillingSettings, priced: httpx.Client) -> None:
     put(priced, used(input_tokens=1_000_000, output_tokens=0))
     with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
-        connection.execute(
-            "CREATE TABLE seen AS SELECT * FROM events.outbox WITH NO DATA;"
-            "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN INSERT INTO seen SELECT NEW.*; RETURN NEW; END $$;"
-        )
-        connection.execute("ALTER TABLE seen OWNER TO billing")
-        connection.execute("CREATE TRIGGER see AFTER INSERT ON events.outbox FOR EACH ROW EXECUTE FUNCTION see()")
+        _keep_events(connection)
         priced.post(MONTH)
         payload = connection.execute("SELECT payload FROM seen").fetchone()
         left = connection.execute("SELECT count(*) FROM events.outbox").fetchone()

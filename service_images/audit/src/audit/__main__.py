@@ -13,7 +13,7 @@ from kit.database import Database
 from kit.dead_letters import DeadLetters
 from kit.kafka import Events, retrying
 from kit.settings import ServiceSettings
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from starlette.applications import Starlette
 
 from audit import note, verify
@@ -32,23 +32,35 @@ class AuditSettings(ServiceSettings):
     """From which the key is made that signs checkpoints; it never changes."""
     sealing_secret: SecretStr
     """From which the key is made that seals tenants' keys; it never changes."""
+    backup_days: int = Field(default=0, ge=0)
+    """For how long backups of the database are kept: so long they hold keys that were destroyed. 0: unknown."""
+
+
+def _keys(settings: AuditSettings) -> tuple[Keys, Ed25519PrivateKey]:
+    seed = hashlib.sha256(settings.signing_secret.get_secret_value().encode()).digest()
+    return Keys(settings.sealing_secret.get_secret_value()), Ed25519PrivateKey.from_private_bytes(seed)
+
+
+def consumer(settings: AuditSettings, database: Database) -> tuple[Events | None, DeadLetters]:
+    """What reads events of all topics, where there is Kafka, and what it sets aside."""
+    ledger = Ledger(database, *_keys(settings), settings.origin)
+
+    async def take(batch: Sequence[dict[str, Any]]) -> None:
+        await ledger.append(batch)
+
+    letters = DeadLetters(database, retrying(take, Event))
+    return Events(settings, events.topics(), take, letters, Event) if settings.kafka_bootstrap else None, letters
 
 
 def create(settings: AuditSettings) -> Starlette:
     """The application."""
     database = Database(settings)
-    keys = Keys(settings.sealing_secret.get_secret_value())
-    seed = hashlib.sha256(settings.signing_secret.get_secret_value().encode()).digest()
-    signer = Ed25519PrivateKey.from_private_bytes(seed)
+    keys, signer = _keys(settings)
     ledger = Ledger(database, keys, signer, settings.origin)
-    api = Api(database, ledger, keys, note.verifier(settings.origin, signer.public_key()))
-
-    async def take(batch: Sequence[dict[str, Any]]) -> None:
-        await ledger.append(batch)
+    api = Api(database, ledger, keys, note.verifier(settings.origin, signer.public_key()), settings.backup_days)
 
     callers = service.callers(settings)
-    letters = DeadLetters(database, retrying(take, Event))
-    follower = Events(settings, events.topics(), take, letters, Event) if settings.kafka_bootstrap else None
+    follower, letters = consumer(settings, database)
     return service.create(
         "Audit",
         [*api.operations(), *dead_letters.operations(PREFIX, letters)],

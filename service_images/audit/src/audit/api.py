@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, cast
 
-from kit import dead_letters, rest
+from kit import dead_letters, events, rest
 from kit.database import Database
 from kit.directory import Scope
 from kit.errors import ApiError, ErrorType
 from kit.rest import Call, Model, Moment, Operation
 from pydantic import Field
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from audit import merkle, reading, tiles
+from audit import exporting, merkle, reading, tiles
 from audit.ledger import Ledger, TooLarge
 from audit.sealing import Keys
 
 PREFIX = "/v1/audit"
+SHREDDED = "audit.shredded.v1"
+"""Type of the entry that a shred leaves; it is written here and goes over no topic."""
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 _TENANT = (("tenant", r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}", "A tenant's name"),)
 _NUMBER = (("number", r"\d{1,18}", "An entry's number"),)
@@ -39,9 +42,9 @@ class Event(Model):
 
 
 class Search(Model):
-    """Which entries."""
+    """Which entries; by default the caller's own, and with an operator's key those of all tenants."""
 
-    tenant: Name
+    tenant: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] = ""
     subject: Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")] = ""
     type: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] = ""
     after: Annotated[int, Field(ge=-1, lt=2**62)] = -1
@@ -54,6 +57,13 @@ class AsOf(Model):
     tenant: Name
     subject: Name
     at: Moment | None = None
+
+
+class Span(Model):
+    """Which part of the log, by the numbers of its entries; by default all of it."""
+
+    first: Annotated[int, Field(ge=0, lt=2**62)] = 0
+    last: Annotated[int | None, Field(ge=0, lt=2**62)] = None
 
 
 class Sizes(Model):
@@ -101,6 +111,8 @@ class Shredded(Model):
     """A tenant whose key is gone."""
 
     shredded: bool
+    backups_until: datetime | None
+    """When the last backup ends that holds the key; null where the service does not know how long backups are kept."""
 
 
 def document() -> dict[str, Any]:
@@ -111,8 +123,10 @@ def document() -> dict[str, Any]:
 class Api:
     """The operations over one ledger."""
 
-    def __init__(self, database: Database, ledger: Ledger, keys: Keys, public_key: str) -> None:
+    def __init__(self, database: Database, ledger: Ledger, keys: Keys, public_key: str, backup_days: int = 0) -> None:
+        """`backup_days`: how long backups of the database are kept; 0: unknown."""
         self._database, self._ledger, self._keys, self._public_key = database, ledger, keys, public_key
+        self._backup_days = backup_days
 
     def operations(self) -> list[Operation]:
         """All of them; asked of the class itself they are described, and cannot be called."""
@@ -134,7 +148,7 @@ class Api:
             Operation("GET", PREFIX + "/consistency", "That the log was only added to.", self.consistency, Proof,
                       query=Sizes, failures=(404,), **anybody),
             Operation("GET", PREFIX + "/tenants/{tenant}/export", "All of a tenant's entries with proofs, a line each.",
-                      self.export, parameters=_TENANT, media="application/x-ndjson", **tenants),
+                      self.export, query=Span, parameters=_TENANT, media="application/x-ndjson", **tenants),
             Operation("POST", PREFIX + "/tenants/{tenant}/shred",
                       "Destroy a tenant's key: what its entries tell is lost.", self.shred, Shredded,
                       parameters=_TENANT, failures=(404,), **operators),
@@ -150,20 +164,22 @@ class Api:
         """Answered when they are on disk."""
         if not 1 <= len(call.body) <= reading.LIMIT:
             raise ApiError(400, f"1 to {reading.LIMIT} events; there are {len(call.body)}")
-        events = [event.model_dump(mode="json") for event in call.body]
+        found = [event.model_dump(mode="json") for event in call.body]
         try:
-            numbers = await self._ledger.append(events)
+            numbers = await self._ledger.append(found)
         except TooLarge as error:
             raise ApiError(400, str(error)) from None
-        return Written(numbers=[numbers[event["source"], event["id"]] for event in events])
+        return Written(numbers=[numbers[event["source"], event["id"]] for event in found])
 
     async def find(self, call: Call[Search, None]) -> Found:
         """A page."""
         query = call.query
-        rest.own(call.caller, query.tenant)
+        tenant = query.tenant or ("" if call.caller.operator else call.caller.tenant)
+        if tenant:
+            rest.own(call.caller, tenant)
         async with self._database.transaction() as connection:
             entries = await reading.find(
-                self._ledger, connection, query.tenant, query.subject, query.type, query.after, query.limit
+                self._ledger, connection, tenant, query.subject, query.type, query.after, query.limit
             )
         return Found(entries=entries, next=entries[-1]["number"] if len(entries) == query.limit else None)
 
@@ -205,17 +221,31 @@ class Api:
     async def export(self, call: Call[Any, None]) -> Response:
         """For `audit verify`."""
         tenant = rest.own(call.caller, call.path["tenant"])
-        async with self._database.transaction() as connection:
-            content = await reading.export(self._ledger, connection, tenant)
-        return Response(content, media_type="application/x-ndjson")
+        lines = exporting.export(self._ledger, self._database, tenant, call.query.first, call.query.last)
+        # The first line before the answer begins: without a database the answer is an error, not a broken export.
+        first = [line async for line in _some(lines, 1)]
+
+        async def all_lines() -> AsyncIterator[bytes]:
+            for line in first:
+                yield line
+            async for line in lines:
+                yield line
+
+        return StreamingResponse(all_lines(), media_type="application/x-ndjson")
 
     async def shred(self, call: Call[Any, None]) -> Shredded:
-        """For ever."""
+        """For ever, in all replicas at once. Backups made before hold the key until they end."""
+        tenant, caller = call.path["tenant"], call.caller
         async with self._database.transaction() as connection:
-            done = await self._keys.shred(connection, call.path["tenant"])
-        if not done:
-            raise ApiError(404, "The tenant has no key.", ErrorType.NOT_FOUND)
-        return Shredded(shredded=True)
+            # A log of years takes longer than a request may.
+            await connection.execute("SET LOCAL statement_timeout = 0")
+            if not await self._keys.shred(connection, tenant):
+                raise ApiError(404, "The tenant has no key.", ErrorType.NOT_FOUND)
+            data = {"tenant": caller.tenant, "change": "shredded", "actor": caller.actor, "after": {"tenant": tenant}}
+            with self._database.joined(connection):
+                await self._ledger.append([events.event(SHREDDED, "audit", f"tenant/{tenant}", data)])
+        ends = datetime.now(UTC) + timedelta(days=self._backup_days) if self._backup_days else None
+        return Shredded(shredded=True, backups_until=ends)
 
     async def checkpoint(self, _: Call[Any, None]) -> Response:
         """As a signed note."""
@@ -245,3 +275,11 @@ class Api:
         if content is None:
             raise ApiError(404, "There is no such tile.", ErrorType.NOT_FOUND)
         return Response(content, media_type="application/octet-stream")
+
+
+async def _some(lines: AsyncIterator[bytes], count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        try:
+            yield await anext(lines)
+        except StopAsyncIteration:
+            return

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kit.database import Connection, Database
+from kit.limits import AUDIT_CONTENT, AUDIT_ENTRY
 
-from audit import merkle, note, sealing, tiles
+from audit import merkle, note, sealing
 from audit.note import Checkpoint
 from audit.sealing import Keys
 
@@ -19,6 +23,16 @@ _WRITER = 0x6175
 """Key of the advisory lock that the one who appends holds to the end of its transaction."""
 _encode = msgspec.json.Encoder(order="sorted").encode
 Event = dict[str, Any]
+VERSION = 2
+"""Of leaves. Those of version 1 hold their sealed content and are not numbered by tenant; they have no field `v`."""
+
+
+class Entry(NamedTuple):
+    """What is kept of an event."""
+
+    leaf: bytes
+    content: bytes | None
+    """Sealed; None where the tenant's key was destroyed."""
 
 
 class TooLarge(ValueError):
@@ -26,10 +40,14 @@ class TooLarge(ValueError):
 
 
 class Ledger:
-    """Appends and reads."""
+    """Appends, reads, and signs what it says of itself."""
 
     def __init__(self, database: Database, keys: Keys, signer: Ed25519PrivateKey, origin: str) -> None:
         self._database, self._keys, self._signer, self._origin = database, keys, signer, origin
+
+    def sign(self, text: str) -> str:
+        """A statement of the log, as a signed note."""
+        return note.sign_text(self._origin, text, self._signer)
 
     async def append(self, events: Sequence[Event]) -> dict[tuple[str, str], int]:
         """Write events down; returns the number of each by (source, id). One that is there already keeps its number.
@@ -43,16 +61,16 @@ class Ledger:
             if not fresh:
                 return numbers
             size, edge = await _edge(connection)
-            leaves = [await self._leaf(connection, event) for event in fresh.values()]
-            await _copy(connection, size, list(fresh.values()), leaves)
-            edge, changed = merkle.append(edge, size, [merkle.leaf(entry) for entry in leaves])
+            entries = await self._entries(connection, list(fresh.values()))
+            await _copy(connection, size, list(fresh.values()), entries)
+            edge, changed = merkle.append(edge, size, [merkle.leaf(entry.leaf) for entry in entries])
             async with connection.cursor() as cursor:
                 await cursor.executemany(
                     "INSERT INTO tiles VALUES (%s, %s, %s) "
                     "ON CONFLICT (level, number) DO UPDATE SET hashes = excluded.hashes",
                     [(level, number, hashes) for (level, number), hashes in changed.items()],
                 )
-            checkpoint = Checkpoint(self._origin, size + len(leaves), merkle.root(edge))
+            checkpoint = Checkpoint(self._origin, size + len(entries), merkle.root(edge))
             await connection.execute(
                 "INSERT INTO checkpoints VALUES (%s, %s, %s, %s)",
                 (checkpoint.size, checkpoint.root, note.sign(checkpoint, self._signer), datetime.now(UTC)),
@@ -68,43 +86,90 @@ class Ledger:
         )
         return {(source, name): number for source, name, number in await cursor.fetchall()}
 
-    async def _leaf(self, connection: Connection, event: Event) -> bytes:
-        """The bytes of an entry: who, what and when in the clear; what it tells, sealed."""
-        tenant = str(event["data"].get("tenant") or "")
-        told = _encode({"subject": event.get("subject", ""), "data": event["data"]})
-        about = f"{event['source']} {event['id']}"
-        try:
-            sealed = sealing.seal(await self._keys.get(connection, tenant), told, about)
-        except sealing.Shredded:
-            # That something happened is kept; what it was may not be.
-            sealed = b""
-        entry = _encode(
-            {
-                "source": event["source"],
-                "id": event["id"],
-                "type": event["type"],
-                "time": event.get("time", ""),
-                "tenant": tenant,
-                "trace": event.get("traceparent", ""),
-                "sealed": base64.b64encode(sealed).decode(),
-            }
-        )
-        if len(entry) > tiles.MAX_ENTRY_BYTES:
-            raise TooLarge(f"event {event['id']} is too large: {len(entry)} bytes, at most {tiles.MAX_ENTRY_BYTES}")
-        return entry
+    async def _entries(self, connection: Connection, events: Sequence[Event]) -> list[Entry]:
+        tenants = {_tenant(event) for event in events}
+        keys = await self._keys.get(connection, tenants, make=True)
+        places = await _take_places(connection, Counter(_tenant(event) for event in events))
+        return [_entry(event, keys.get(_tenant(event)), next(places[_tenant(event)])) for event in events]
 
-    async def opened(self, connection: Connection, entry: bytes) -> Event:
-        """An entry with what it tells; without it where the tenant's key was destroyed."""
-        found = msgspec.json.decode(entry)
-        sealed = base64.b64decode(found.pop("sealed"))
-        try:
-            key = await self._keys.get(connection, found["tenant"], make=False)
-            if not sealed:
-                raise sealing.Shredded(found["tenant"])
-            told = msgspec.json.decode(sealing.unseal(key, sealed, f"{found['source']} {found['id']}"))
-        except sealing.Shredded:
-            return {**found, "shredded": True}
-        return {**found, **told}
+    async def opened(self, connection: Connection, rows: Iterable[tuple[bytes, bytes | None]]) -> list[Event]:
+        """Entries, each (leaf, sealed content), with what they tell; without it where the tenant's key was destroyed.
+
+        `leaf` is the version of the entry: those of version 1 do not commit to their subject and data one by one.
+        """
+        found = [(msgspec.json.decode(leaf), content) for leaf, content in rows]
+        keys = await self._keys.get(connection, {leaf["tenant"] for leaf, _ in found})
+        return [_opened(leaf, content, keys.get(leaf["tenant"])) for leaf, content in found]
+
+
+def _tenant(event: Event) -> str:
+    return str(event["data"].get("tenant") or "")
+
+
+def content_of(event: Event) -> bytes:
+    """What a leaf commits to by its hash: everything that an entry tells besides what is in the leaf in the clear."""
+    return _encode({"subject": event["subject"], "data": event["data"]})
+
+
+def _entry(event: Event, key: AESGCM | None, place: int) -> Entry:
+    """In the clear: who, what and when. By a salted hash: what it is about, what it tells, and who did it."""
+    told = content_of({"subject": event.get("subject", ""), "data": event["data"]})
+    if len(told) > AUDIT_CONTENT.most:
+        raise TooLarge(f"event {event['id']} is too large: {len(told)} bytes; {AUDIT_CONTENT}")
+    salt = os.urandom(sealing.SALT_BYTES)
+    leaf = _encode(
+        {
+            "v": VERSION,
+            "source": event["source"],
+            "id": event["id"],
+            "type": event["type"],
+            "time": event.get("time", ""),
+            "tenant": _tenant(event),
+            "trace": event.get("traceparent", ""),
+            "place": place,
+            # That something happened is kept of a shredded tenant; what it was may not be.
+            "content": sealing.commitment(salt, told) if key is not None else "",
+        }
+    )
+    if len(leaf) > AUDIT_ENTRY.most:
+        raise TooLarge(f"event {event['id']} is too large: {len(leaf)} bytes without its data; {AUDIT_ENTRY}")
+    return Entry(leaf, sealing.seal(key, salt + told, _about(event)) if key is not None else None)
+
+
+def _about(event: Event) -> str:
+    return f"{event['source']} {event['id']}"
+
+
+def _opened(leaf: Event, content: bytes | None, key: AESGCM | None) -> Event:
+    version = leaf.pop("v", 1)
+    shown = {**leaf, "leaf": version}
+    if version == 1:
+        content = base64.b64decode(shown.pop("sealed"))
+    commitment = shown.pop("content", "")
+    if key is None or not content:
+        return {**shown, "shredded": True}
+    told = sealing.unseal(key, content, _about(leaf))
+    if version == 1:
+        return {**shown, **msgspec.json.decode(told)}
+    salt, told = told[: sealing.SALT_BYTES], told[sealing.SALT_BYTES :]
+    if sealing.commitment(salt, told) != commitment:
+        raise ValueError(f"the content of {_about(leaf)} is not what its leaf commits to")
+    return {**shown, "salt": salt.hex(), **msgspec.json.decode(told)}
+
+
+async def _take_places(connection: Connection, wanted: Mapping[str, int]) -> dict[str, Iterator[int]]:
+    """The next places of tenants: an entry's place says how many of its tenant's come before it."""
+    found: dict[str, Iterator[int]] = {}
+    for tenant, count in sorted(wanted.items()):
+        cursor = await connection.execute(
+            "INSERT INTO places (tenant, entries) VALUES (%s, %s) ON CONFLICT (tenant) "
+            "DO UPDATE SET entries = places.entries + excluded.entries RETURNING entries",
+            (tenant, count),
+        )
+        row = await cursor.fetchone()
+        assert row is not None, "an insert returns its row"
+        found[tenant] = iter(range(row[0] - count, row[0]))
+    return found
 
 
 async def _edge(connection: Connection) -> tuple[int, list[bytes]]:
@@ -130,21 +195,22 @@ async def tile(connection: Connection, level: int, number: int) -> bytes:
     return row[0]
 
 
-async def _copy(connection: Connection, size: int, events: Sequence[Event], leaves: Sequence[bytes]) -> None:
-    copy = "COPY entries (number, source, id, type, tenant, subject, time, trace, leaf) FROM STDIN"
+async def _copy(connection: Connection, size: int, events: Sequence[Event], entries: Sequence[Entry]) -> None:
+    copy = "COPY entries (number, source, id, type, tenant, subject, time, trace, leaf, content) FROM STDIN"
     now = datetime.now(UTC)
     async with connection.cursor() as cursor, cursor.copy(copy) as rows:
-        for place, (event, entry) in enumerate(zip(events, leaves, strict=True)):
+        for place, (event, entry) in enumerate(zip(events, entries, strict=True)):
             await rows.write_row(
                 (
                     size + place,
                     event["source"],
                     event["id"],
                     event["type"],
-                    str(event["data"].get("tenant") or ""),
-                    event.get("subject") or None,
+                    _tenant(event),
+                    (event.get("subject") or None) if entry.content is not None else None,
                     event.get("time") or now,
                     event.get("traceparent") or None,
-                    entry,
+                    entry.leaf,
+                    entry.content,
                 )
             )

@@ -47,13 +47,22 @@ def verifier(name: str, key: Ed25519PublicKey) -> str:
 
 def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
     """A note that the log's own key has signed."""
-    name, text = checkpoint.origin, checkpoint.text()
+    return sign_text(checkpoint.origin, checkpoint.text(), key)
+
+
+def sign_text(name: str, text: str, key: Ed25519PrivateKey) -> str:
+    """Any text, ending with a line, as a note of the log."""
     signature = key_id(name, _raw(key.public_key())) + key.sign(text.encode())
     return f"{text}\n\N{EM DASH} {name} {base64.b64encode(signature).decode()}\n"
 
 
 def verify(note: str, trusted: str) -> Checkpoint:
-    """What a note says, if the key that `verifier` gave has signed it. Raises NoteError."""
+    """The checkpoint of a note, if the key that `verifier` gave has signed it. Raises NoteError."""
+    return parse(verify_text(note, trusted))
+
+
+def verify_text(note: str, trusted: str) -> str:
+    """The text of a note, if the key that `verifier` gave has signed it. Raises NoteError."""
     try:
         name, identity, encoded = trusted.strip().split("+", 2)
         public = base64.b64decode(encoded, validate=True)
@@ -77,7 +86,7 @@ def verify(note: str, trusted: str) -> Checkpoint:
             Ed25519PublicKey.from_public_bytes(public[1:]).verify(signature[4:], f"{text}\n".encode())
         except InvalidSignature:
             raise NoteError("the signature is wrong") from None
-        return parse(f"{text}\n")
+        return f"{text}\n"
     raise NoteError(f"{name} has not signed it with this key")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from kit.database import Connection
 
 from audit import ledger, merkle, tiles
@@ -42,13 +41,6 @@ async def checkpoint(connection: Connection, size: int | None = None) -> tuple[i
     return await cursor.fetchone()
 
 
-async def entry(connection: Connection, number: int) -> bytes | None:
-    """The bytes of an entry."""
-    cursor = await connection.execute("SELECT leaf FROM entries WHERE number = %s", (number,))
-    row = await cursor.fetchone()
-    return row[0] if row else None
-
-
 async def bundle(connection: Connection, number: int, width: int) -> bytes | None:
     """Entries in tlog-tiles' format; None where there are not so many."""
     cursor = await connection.execute(
@@ -72,8 +64,12 @@ async def tile(connection: Connection, level: int, number: int, width: int) -> b
 async def find(
     log: Ledger, connection: Connection, tenant: str, subject: str, kind: str, after: int, limit: int
 ) -> list[dict[str, Any]]:
-    """Entries of a tenant in order, those about a subject or of a type only where these are given."""
-    conditions, values = ["tenant = %s", "number > %s"], [tenant, after]
+    """Entries in order; those of a tenant, about a subject, or of a type only where these are given."""
+    conditions: list[str] = ["number > %s"]
+    values: list[Any] = [after]
+    if tenant:
+        conditions.append("tenant = %s")
+        values.append(tenant)
     if subject:
         conditions.append("subject = %s")
         values.append(subject)
@@ -81,10 +77,12 @@ async def find(
         conditions.append("type = %s")
         values.append(kind)
     cursor = await connection.execute(
-        f"SELECT number, leaf FROM entries WHERE {' AND '.join(conditions)} ORDER BY number LIMIT %s",
+        f"SELECT number, leaf, content FROM entries WHERE {' AND '.join(conditions)} ORDER BY number LIMIT %s",
         (*values, min(limit, LIMIT)),
     )
-    return [{"number": n, **await log.opened(connection, leaf)} for n, leaf in await cursor.fetchall()]
+    rows = await cursor.fetchall()
+    opened = await log.opened(connection, (row[1:] for row in rows))
+    return [{"number": row[0], **event} for row, event in zip(rows, opened, strict=True)]
 
 
 async def state(
@@ -95,13 +93,14 @@ async def state(
     Each event tells what it changes; `after` replaces fields, and "deleted" ends it.
     """
     cursor = await connection.execute(
-        "SELECT number, leaf FROM entries WHERE tenant = %s AND subject = %s AND time <= %s ORDER BY number",
+        "SELECT number, leaf, content FROM entries WHERE tenant = %s AND subject = %s AND time <= %s ORDER BY number",
         (tenant, subject, at),
     )
     found: dict[str, Any] | None = None
     count, last = 0, -1
-    for number, leaf in await cursor.fetchall():
-        event = await log.opened(connection, leaf)
+    rows = await cursor.fetchall()
+    opened = await log.opened(connection, (row[1:] for row in rows))
+    for (number, *_), event in zip(rows, opened, strict=True):
         count, last = count + 1, number
         if event.get("shredded"):
             continue
@@ -112,21 +111,3 @@ async def state(
         told = data["after"] if isinstance(data.get("after"), dict) else data
         found = {**(found or {}), **{k: v for k, v in told.items() if k not in ("change", "actor")}}
     return found, count, last
-
-
-async def export(log: Ledger, connection: Connection, tenant: str) -> bytes:
-    """All of a tenant's entries with their proofs, a line each, after the checkpoint that they lead to."""
-    newest = await checkpoint(connection)
-    if newest is None:
-        return b""
-    size, _, text = newest
-    lines = [msgspec.json.encode({"checkpoint": text})]
-    cursor = await connection.execute(
-        "SELECT number, leaf FROM entries WHERE tenant = %s AND number < %s ORDER BY number", (tenant, size)
-    )
-    for number, leaf in await cursor.fetchall():
-        read = await tiles_for(connection, size, number)
-        proof = [hash_.hex() for hash_ in merkle.inclusion(read, number, size)]
-        event = await log.opened(connection, leaf)
-        lines.append(msgspec.json.encode({"number": number, "entry": leaf.decode(), "proof": proof, "event": event}))
-    return b"\n".join(lines) + b"\n"

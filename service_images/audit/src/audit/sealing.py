@@ -1,60 +1,75 @@
-"""What an event tells is sealed with its tenant's key: once that is destroyed nobody can read it, and the log holds."""
+"""The content of an event is sealed with its tenant's key. Once that is destroyed nobody can read it; the log holds.
+
+A leaf of the log has a salted hash of the content instead of the content itself. The salt is sealed with the content:
+whoever may read an entry can check it, and nobody can find the content of a shredded one by trying.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from typing import Any
 
+import psycopg
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kit.database import Connection
 
 _NONCE_BYTES = 12
+SALT_BYTES = 32
+_CONTENT = b"cogniforge audit content\n"
+"""Begins what is hashed, so that the hash is of nothing else."""
 
 
-class Shredded(Exception):
-    """The tenant's key was destroyed."""
+def commitment(salt: bytes, content: bytes) -> str:
+    """The hash by which a leaf commits to its entry's content, in hexadecimal."""
+    return hashlib.sha256(_CONTENT + salt + content).hexdigest()
 
 
 class Keys:
-    """Tenants' keys, each sealed with the service's own key in the database."""
+    """Tenants' keys, each sealed with the service's own key in the database.
+
+    They are read from there in each transaction, so that a key that was destroyed is gone in all replicas at once.
+    """
 
     def __init__(self, secret: str) -> None:
         self._own = AESGCM(hashlib.sha256(secret.encode()).digest())
-        self._known: dict[str, AESGCM] = {}
 
-    async def get(self, connection: Connection, tenant: str, *, make: bool = True) -> AESGCM:
-        """A tenant's key; a new one where there is none. Raises Shredded."""
-        if tenant in self._known:
-            return self._known[tenant]
+    async def get(self, connection: Connection, tenants: set[str], *, make: bool = False) -> dict[str, AESGCM]:
+        """The keys of tenants, without those whose key was destroyed; with `make`, new ones where there are none."""
         if make:
-            fresh = AESGCM.generate_key(256)
-            await connection.execute(
-                "INSERT INTO keys (tenant, sealed) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-                (tenant, _seal(self._own, fresh, tenant)),
-            )
-        cursor = await connection.execute("SELECT sealed FROM keys WHERE tenant = %s", (tenant,))
-        row = await cursor.fetchone()
-        if row is None or row[0] is None:
-            raise Shredded(tenant)
-        key = self._known[tenant] = AESGCM(_open(self._own, row[0], tenant))
-        return key
-
-    def forget(self, tenants: list[str] | None = None) -> None:
-        """Read keys anew the next time; all of them where none is named."""
-        for tenant in tenants if tenants is not None else list(self._known):
-            self._known.pop(tenant, None)
+            async with connection.cursor() as cursor:
+                await cursor.executemany(
+                    "INSERT INTO keys (tenant, sealed) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+                    [
+                        (t, _seal(self._own, AESGCM.generate_key(256), t))
+                        for t in sorted(await _missing(cursor, tenants))
+                    ],
+                )
+        found = await connection.execute(
+            "SELECT tenant, sealed FROM keys WHERE tenant = ANY(%s) AND sealed IS NOT NULL", (sorted(tenants),)
+        )
+        return {tenant: AESGCM(_open(self._own, sealed, tenant)) for tenant, sealed in await found.fetchall()}
 
     async def shred(self, connection: Connection, tenant: str) -> bool:
-        """Destroy a tenant's key for ever, and the names of what its events were about; False: there is none."""
+        """Destroy a tenant's key for ever, with its entries' contents and the names of what they are about.
+
+        False: it has no key.
+        """
         cursor = await connection.execute(
             "UPDATE keys SET sealed = NULL, shredded = now() WHERE tenant = %s AND sealed IS NOT NULL", (tenant,)
         )
-        self.forget([tenant])
         if not cursor.rowcount:
             return False
-        await connection.execute("UPDATE entries SET subject = NULL WHERE tenant = %s", (tenant,))
+        await connection.execute("UPDATE entries SET subject = NULL, content = NULL WHERE tenant = %s", (tenant,))
+        # What could not be processed is not sealed. Events have their tenant as the key.
+        await connection.execute("DELETE FROM dead_letters WHERE key = %s", (tenant.encode(),))
         return True
+
+
+async def _missing(cursor: psycopg.AsyncCursor[Any], tenants: set[str]) -> set[str]:
+    await cursor.execute("SELECT tenant FROM keys WHERE tenant = ANY(%s)", (sorted(tenants),))
+    return tenants - {row[0] for row in await cursor.fetchall()}
 
 
 def _seal(key: AESGCM, content: bytes, about: str) -> bytes:

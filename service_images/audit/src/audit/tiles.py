@@ -7,7 +7,6 @@ import struct
 from collections.abc import Sequence
 
 _PART = re.compile(r"^(?:x\d{3}/)*\d{3}$")
-MAX_ENTRY_BYTES = 65_535
 
 
 def path_of(number: int) -> str:

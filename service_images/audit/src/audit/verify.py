@@ -7,39 +7,130 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from audit import merkle, note, tiles
+from audit import merkle, note, sealing, tiles
+from audit.exporting import Digest, Statement, parse
+from audit.ledger import VERSION, content_of
 from audit.merkle import WIDTH
+from audit.note import Checkpoint
 
 
 class Broken(Exception):
     """What is wrong with a log."""
 
 
-def export(content: str, key: str) -> tuple[int, int]:
-    """(entries, size of the log) of an export in which everything is right. Raises Broken."""
-    lines = content.splitlines()
+@dataclass(frozen=True)
+class Checked:
+    """What an export holds in which everything is right."""
+
+    statement: Statement
+    shredded: int
+    """Entries whose content nobody can read any more."""
+    earlier: int
+    """Entries with a leaf of version 1: for their subject and data stands the signature of the export, not the tree."""
+
+
+def export(lines: Iterable[str], key: str) -> Checked:
+    """Check an export, line by line. Raises Broken."""
+    numbered = enumerate(lines, 1)
     try:
-        checkpoint = note.verify(json.loads(lines[0])["checkpoint"], key)
-    except (IndexError, KeyError, ValueError) as error:
-        raise Broken(f"the checkpoint: {error}") from None
-    for place, line in enumerate(lines[1:], 2):
+        checkpoint = note.verify(json.loads(next(numbered)[1])["checkpoint"], key)
+    except (StopIteration, KeyError, ValueError, TypeError) as error:
+        raise Broken(f"the checkpoint: {error!r}") from None
+    digest = Digest()
+    shredded = earlier = 0
+    statement: Statement | None = None
+    tenants: set[str] = set()
+    before: tuple[int, int | None] = (-1, None)
+    for place, line in numbered:
+        if statement is not None:
+            raise Broken(f"line {place} comes after the end")
         try:
-            found: dict[str, Any] = json.loads(line)
-            proof = [bytes.fromhex(text) for text in found["proof"]]
-            entry, number = found["entry"].encode(), int(found["number"])
-            told, shown = json.loads(found["entry"]), found["event"]
-        except (KeyError, ValueError, TypeError, AttributeError):
-            raise Broken(f"line {place} cannot be read") from None
-        if not merkle.verify_inclusion(entry, number, checkpoint.size, proof, checkpoint.root):
-            raise Broken(f"line {place}: entry {number} is not in the log of the checkpoint")
-        if any(shown.get(name) != told.get(name) for name in ("id", "source", "type", "time", "tenant")):
-            raise Broken(f"line {place}: what is shown of entry {number} is not what was written")
-    return len(lines) - 1, checkpoint.size
+            found = json.loads(line)
+            if "end" in found:
+                statement = parse(note.verify_text(found["end"], key))
+                continue
+            entry = _entry_of(found, checkpoint)
+        except Broken as error:
+            raise Broken(f"line {place}: {error}") from None
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise Broken(f"line {place} cannot be read: {error!r}") from None
+        before = _follows(place, entry, before)
+        digest.add(entry.number, entry.leaf, entry.shown)
+        tenants.add(entry.tenant)
+        shredded, earlier = shredded + entry.shredded, earlier + entry.earlier
+    if statement is None:
+        raise Broken("the end is missing: lines may be, too")
+    _whole(statement, checkpoint, digest, tenants, before[0])
+    return Checked(statement, shredded, earlier)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    number: int
+    leaf: bytes
+    tenant: str
+    place: int | None
+    shown: dict[str, Any]
+    shredded: bool
+    earlier: bool
+
+
+def _entry_of(found: dict[str, Any], checkpoint: Checkpoint) -> _Entry:
+    """The entry of a line, if it is in the log and shows what it commits to. Raises Broken."""
+    number, text, shown = int(found["number"]), str(found["entry"]), dict(found["event"])
+    if set(found) != {"number", "entry", "proof", "event"}:
+        raise Broken("it has other fields than number, entry, proof and event")
+    proof = [bytes.fromhex(part) for part in found["proof"]]
+    if not merkle.verify_inclusion(text.encode(), number, checkpoint.size, proof, checkpoint.root):
+        raise Broken(f"entry {number} is not in the log of the checkpoint")
+    leaf = json.loads(text)
+    version, content, sealed = leaf.pop("v", 1), leaf.pop("content", ""), leaf.pop("sealed", "")
+    gone = shown.pop("shredded", False)
+    told = {name: shown.pop(name) for name in ("subject", "data", "salt") if name in shown}
+    if shown != {**leaf, "leaf": version}:
+        raise Broken(f"what is shown of entry {number} is not what was written")
+    if gone and told:
+        raise Broken(f"entry {number} is shredded, and shows something")
+    if version >= VERSION and not gone:
+        salt = bytes.fromhex(told.pop("salt"))
+        if sealing.commitment(salt, content_of(told)) != content:
+            raise Broken(f"the subject or the data of entry {number} is not what was written")
+    elif not gone and (not sealed or "salt" in told):
+        raise Broken(f"entry {number} shows something that was not written")
+    return _Entry(
+        number, text.encode(), leaf["tenant"], leaf.get("place"), found["event"], bool(gone), version < VERSION
+    )
+
+
+def _follows(line: int, entry: _Entry, before: tuple[int, int | None]) -> tuple[int, int | None]:
+    """The number and place of an entry, if it comes after the one before and nothing is between. Raises Broken."""
+    number, place = before
+    if entry.number <= number:
+        raise Broken(f"line {line}: entry {entry.number} is not after entry {number}")
+    if place is not None and entry.place != place + 1:
+        raise Broken(f"line {line}: entries of the tenant before entry {entry.number} are missing")
+    return entry.number, entry.place
+
+
+def _whole(statement: Statement, checkpoint: Checkpoint, digest: Digest, tenants: set[str], last: int) -> None:
+    """Raises Broken where the entries are not all that the log says there are."""
+    if statement.size != checkpoint.size:
+        raise Broken("the end is that of an export of another checkpoint")
+    if not tenants <= {statement.tenant}:
+        raise Broken("it holds entries of another tenant")
+    if last > statement.last:
+        raise Broken(f"entry {last} is not in the span of the export")
+    if (statement.count, statement.digest) != (digest.count, digest.hex()):
+        raise Broken(
+            f"it has {digest.count} entries, and is not the export of {statement.count} that the log has signed"
+        )
 
 
 def folder(path: Path, key: str) -> int:
@@ -92,6 +183,18 @@ def download(url: str, path: Path, key: str = "") -> int:
     return size
 
 
+def summary(found: Checked) -> str:
+    """One line of what was checked."""
+    said = found.statement
+    text = f"all {said.count} entries of {said.tenant or 'no tenant'} from {said.first} to {said.last}, and no others, "
+    text += f"are in the log of {said.size}, as they were written"
+    if found.shredded:
+        text += f"; the contents of {found.shredded} are shredded"
+    if found.earlier:
+        text += f"; the subject and data of {found.earlier} of an earlier version are as the log said at the export"
+    return text
+
+
 def main(arguments: list[str]) -> int:
     """Exit status 0 when all is right, 1 with one line when it is not."""
     if len(arguments) != 3 or arguments[0] not in ("verify", "download"):
@@ -108,8 +211,8 @@ def main(arguments: list[str]) -> int:
         if source.is_dir():
             print(f"all {folder(source, key)} entries are as they were written")
         else:
-            count, size = export(source.read_text(), key)
-            print(f"all {count} entries of the export are in the log of {size}, as they were written")
+            with source.open(encoding="utf-8", newline="\n") as lines:
+                print(summary(export(lines, key)))
     except (Broken, OSError, UnicodeDecodeError, httpx.HTTPError) as error:
         print(f"{what}: {error}", file=sys.stderr)
         return 1

@@ -26,17 +26,23 @@ class BillingSettings(ServiceSettings):
     name: str = "billing"
 
 
+def consumer(settings: BillingSettings, database: Database) -> tuple[Events | None, DeadLetters]:
+    """What reads usage events, where there is Kafka, and what it sets aside."""
+
+    async def take(batch: Sequence[dict[str, Any]]) -> None:
+        await intake.take(database, batch)
+
+    letters = DeadLetters(database, retrying(take, UsageEvent))
+    return Events(settings, [TOPIC], take, letters, UsageEvent) if settings.kafka_bootstrap else None, letters
+
+
 def create(settings: BillingSettings) -> Starlette:
     """The application."""
     database = Database(settings)
     bus = Bus(settings) if settings.nats_url else None
 
-    async def take(batch: Sequence[dict[str, Any]]) -> None:
-        await intake.take(database, batch)
-
     callers = service.callers(settings)
-    letters = DeadLetters(database, retrying(take, UsageEvent))
-    follower = Events(settings, [TOPIC], take, letters, UsageEvent) if settings.kafka_bootstrap else None
+    follower, letters = consumer(settings, database)
     return service.create(
         "Billing",
         [*Api(database).operations(), *dead_letters.operations(PREFIX, letters)],

@@ -18,6 +18,7 @@ from pydantic import Field
 from billing import intake, meters, rating
 
 PREFIX = "/v1/billing"
+CHANGED = "billing.changed.v1"
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Usd = Annotated[Decimal, Field(ge=0, lt=10**9, max_digits=19, decimal_places=10)]
 _TENANT = ("tenant", r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}", "A tenant's name")
@@ -217,6 +218,9 @@ class Api:
                 )
             except UniqueViolation:
                 raise ApiError(409, "There is a price that begins at this very time.") from None
+            about = f"{price.tenant or 'all'}/{price.model}/{price.kind}"
+            # A price for all tenants is an act of the operator's own tenant.
+            await _note(connection, call, price.tenant or call.caller.tenant, "price", about, "created")
         return price
 
     async def prices(self, call: Call[Any, None]) -> list[Price]:
@@ -247,6 +251,8 @@ class Api:
                 )
                 if await found.fetchone() != (credit.usd, _month(credit.period)):
                     raise ApiError(409, "There is another credit with this id.")
+            else:
+                await _note(connection, call, tenant, "credit", credit.id, "created")
         return credit
 
     async def budget(self, call: Call[Any, Budget]) -> Budget:
@@ -256,6 +262,7 @@ class Api:
                 "INSERT INTO budgets VALUES (%s, %s) ON CONFLICT (tenant) DO UPDATE SET usd = excluded.usd",
                 (call.path["tenant"], call.body.usd),
             )
+            await _note(connection, call, call.path["tenant"], "budget", call.path["tenant"], "updated")
         return call.body
 
     async def entitlement(self, call: Call[Any, None]) -> Entitlement:
@@ -310,6 +317,12 @@ class Api:
             issued = await _issued(connection, tenant, period)
             assert issued is not None, "it was just written"
             return issued
+
+
+async def _note(connection: Connection, call: Call[Any, Model], tenant: str, kind: str, name: str, change: str) -> None:
+    """Into the outbox, for the audit log: who did what, and how it is now."""
+    data = {"tenant": tenant, "kind": kind, "id": name, "change": change, "actor": call.caller.actor}
+    await outbox.put(connection, CHANGED, "billing", tenant, {**data, "after": call.body.model_dump(mode="json")})
 
 
 async def _issued(connection: Connection, tenant: str, period: date) -> Invoice | None:

@@ -140,6 +140,7 @@ ENVELOPE: Mapping[str, Limit] = MappingProxyType(
 """Of each event, besides its data."""
 EVENT_TEXTS: Mapping[str, Mapping[str, Limit]] = MappingProxyType(
     {
+        "billing.changed.v1": {"tenant": TENANT, "id": SUBJECT, "actor": ID, "after": AFTER},
         "document.changed.v1": {"tenant": TENANT, "store": ID, "document": ID, "actor": ID},
         "guard.decided.v1": {"tenant": TENANT, "kinds": Limit("counts by kind", 16 * _KIB)},
         "invoice.issued.v1": {"tenant": TENANT, "invoice": ID, "period": ID, "currency": ID},

@@ -1,0 +1,112 @@
+"""Exports: a tenant's entries of a span of the log, with everything that proves them, a line each.
+
+The first line has the checkpoint, the last one a statement that the log has signed: whose entries these are, from where
+to where, how many, and a hash over all of them in order. With the proof of each line, its commitment to what it shows,
+and the places that count a tenant's entries without a gap, no line can be removed, added, changed or moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from kit.database import Database
+
+from audit import merkle, reading
+from audit.ledger import Ledger
+
+_PAGE = 200
+"""Entries that are in memory at a time."""
+_TITLE = "cogniforge audit export"
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What the log says of an export."""
+
+    tenant: str
+    size: int
+    """Of the log, by the checkpoint."""
+    first: int
+    """Number of the first entry of the log that it may have."""
+    last: int
+    """And of the last one; -1 for an empty log."""
+    count: int
+    digest: str
+    """As `Digest` makes it, in hexadecimal."""
+
+    def text(self) -> str:
+        """The signed part; tenants are written as JSON, so that each is one line."""
+        span = f"{self.size}\n{self.first} {self.last}\n{self.count}\n{self.digest}"
+        return f"{_TITLE}\n{json.dumps(self.tenant)}\n{span}\n"
+
+
+def parse(text: str) -> Statement:
+    """The statement of a text. Raises ValueError."""
+    title, tenant, size, span, count, digest, end = text.split("\n")
+    first, last = span.split(" ")
+    found = Statement(json.loads(tenant), int(size), int(first), int(last), int(count), digest)
+    if (title, end) != (_TITLE, "") or found.text() != text:
+        raise ValueError("it is no statement of an export")
+    return found
+
+
+class Digest:
+    """A hash over entries in their order: their leaves, and what is shown of them."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.count = 0
+
+    def add(self, number: int, leaf: bytes, event: dict[str, Any]) -> None:
+        """One more."""
+        shown = hashlib.sha256(_encode(event)).digest()
+        self._hash.update(number.to_bytes(8, "big") + merkle.leaf(leaf) + shown)
+        self.count += 1
+
+    def hex(self) -> str:
+        """Of all so far."""
+        return self._hash.hexdigest()
+
+
+async def export(log: Ledger, database: Database, tenant: str, first: int, last: int | None) -> AsyncIterator[bytes]:
+    """Lines of a tenant's entries from number `first` to `last`, by default to the newest.
+
+    They are read page by page; an export that ends without its last line was broken off.
+    """
+    async with database.transaction() as connection:
+        newest = await reading.checkpoint(connection)
+    if newest is None:
+        return
+    size, _, text = newest
+    end = min(size - 1, last if last is not None else size - 1)
+    yield _line({"checkpoint": text})
+    digest, after = Digest(), first - 1
+    while True:
+        async with database.transaction() as connection:
+            cursor = await connection.execute(
+                "SELECT number, leaf, content FROM entries WHERE tenant = %s AND number > %s AND number <= %s "
+                "ORDER BY number LIMIT %s",
+                (tenant, after, end, _PAGE),
+            )
+            rows = await cursor.fetchall()
+            opened = await log.opened(connection, (row[1:] for row in rows))
+            read = await reading.tiles_for(connection, size, *(row[0] for row in rows))
+        for (number, leaf, _), event in zip(rows, opened, strict=True):
+            digest.add(number, leaf, event)
+            proof = [hash_.hex() for hash_ in merkle.inclusion(read, number, size)]
+            yield _line({"number": number, "entry": leaf.decode(), "proof": proof, "event": event})
+        if len(rows) < _PAGE:
+            break
+        after = rows[-1][0]
+    statement = Statement(tenant, size, first, end, digest.count, digest.hex())
+    yield _line({"end": log.sign(statement.text())})
+
+
+def _line(value: object) -> bytes:
+    return msgspec.json.encode(value) + b"\n"
