@@ -7,7 +7,7 @@ import string
 
 import pytest
 from guardrails.detectors import DETECTORS
-from guardrails.recognizers import BUDGET, FROM, WINDOW
+from guardrails.recognizers import BUDGET, FROM, TRIES, WINDOW
 from guardrails.scanner import Scanner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,7 +105,7 @@ def test_presidio_is_asked_about_few_words_and_not_too_often(monkeypatch: pytest
     asked: list[str] = []
     monkeypatch.setattr(PatternRecognizer, "analyze", lambda _, text, *__: asked.append(text))
     SCANNER.scan("pan 1234 " * 12_000)
-    assert len(asked) == BUDGET
+    assert BUDGET <= len(asked) <= BUDGET + TRIES
     assert max(map(len, asked)) <= WINDOW
 
 

@@ -1,6 +1,6 @@
-"""Whether what looks like something is it: check digits, ranges, and what stands around it.
+"""Decides whether what looks like a thing is one: check digits, ranges, and the characters around it.
 
-Each returns where the thing ends, or 0.
+A check receives a folded text and the span of a match, and returns the spans in it that are things.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ import functools
 import hashlib
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-import phonenumbers
-from stdnum import iban as stdnum_iban
-from stdnum import luhn
+import tldextract
 from stdnum.au import tfn
 from stdnum.es import nif
 from stdnum.exceptions import ValidationError
@@ -21,89 +19,138 @@ from stdnum.gb import nhs
 from stdnum.in_ import aadhaar
 from stdnum.it import codicefiscale
 
+from guardrails.folding import fold
+from guardrails.views import View
+
+Span = tuple[int, int]
+Spans = Iterable[Span]
+Check = Callable[[str, int, int], Spans]
 _NOT_DIGIT = re.compile(r"\D")
-_ID_BEFORE = re.compile(
-    r"(?i)(order|invoice|tracking|serial|sku|isbn|ref(erence)?|ticket|case|build|uuid|hash|part)\W*(no|number|id|nr)?\W*$"
-)
-"""Long numbers that are said to be something else."""
 _VERSION_BEFORE = re.compile(r"(?i)(\bv|version|release|build|firmware)[\s:=.]*$")
-_TLDS = re.compile(r"\.[A-Za-z]{2,24}$")
 _B58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_ALNUM = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+"""Letters and digits of folded texts that belong to the word beside them. Those of other scripts do not: Chinese,
+Japanese or Thai write no spaces, and Korean joins its particles to the word."""
 
 
-def whole(fits: Callable[[str, int, int], bool]) -> Callable[[str, int, int], int]:
-    """All of it, or nothing."""
+def whole(fits: Callable[[str, int, int], bool]) -> Check:
+    """A check whose match is a thing as a whole, or none."""
 
     @functools.wraps(fits)
-    def check(text: str, start: int, end: int) -> int:
-        return end if fits(text, start, end) else 0
+    def check(text: str, start: int, end: int) -> Spans:
+        return ((start, end),) if fits(text, start, end) else ()
 
     return check
 
 
-def _digits(text: str) -> str:
+def digits_of(text: str) -> str:
+    """The digits of a text."""
     return _NOT_DIGIT.sub("", text)
 
 
-def _around(text: str, start: int, end: int) -> tuple[str, str]:
-    """The characters right before and after."""
-    return text[start - 1 : start], text[end : end + 1]
+def alnum_at(text: str, place: int) -> bool:
+    """Whether there is an ASCII letter or digit at a place."""
+    return 0 <= place < len(text) and text[place] in _ALNUM
 
 
 def apart(text: str, start: int, end: int) -> bool:
-    """Nothing that would make it part of a longer word or number."""
-    before, after = _around(text, start, end)
-    more = after in ".-" and text[end + 1 : end + 2].isalnum() if after else False
-    return not (before.isalnum() or (before in {"_", "-", "."} and text[start - 2 : start - 1].isalnum()) or after.isalnum() or after == "_" or more)  # fmt: skip # noqa: E501
+    """Nothing beside it makes it part of a longer word or number; "_" is a mark of Markdown."""
+    if alnum_at(text, start - 1) or alnum_at(text, end):
+        return False
+    if text[start - 1 : start] in ("-", ".") and alnum_at(text, start - 2):
+        return False
+    return not (text[end : end + 1] in ("-", ".") and alnum_at(text, end + 1))
 
 
 @whole
-def email(text: str, start: int, end: int) -> bool:
-    """An address whose domain could be one."""
-    value = text[start:end]
-    local, _, domain = value.rpartition("@")
-    return bool(_TLDS.search(domain)) and ".." not in value and not local.startswith(".") and not local.endswith(".")
+def separate(text: str, start: int, end: int) -> bool:
+    """See `apart`."""
+    return apart(text, start, end)
 
 
 @whole
-def card(text: str, start: int, end: int) -> bool:
-    """A number of a known network with the right length and check digit."""
-    number = _digits(text[start:end])
-    return apart(text, start, end) and _network(number) and luhn.is_valid(number) and not _ID_BEFORE.search(text[max(0, start - 30) : start])  # fmt: skip # noqa: E501
+def token(text: str, start: int, end: int) -> bool:
+    """Not within a longer word."""
+    return not (alnum_at(text, start - 1) or alnum_at(text, end))
 
 
-def _network(number: str) -> bool:
-    length, two, four = len(number), int(number[:2] or 0), int(number[:4] or 0)
-    return (
-        (number[0] == "4" and length in (13, 16, 19))
-        or (
-            length == 16
-            and (
-                51 <= two <= 55
-                or 2221 <= four <= 2720
-                or four == 6011
-                or two == 65
-                or 3528 <= four <= 3589
-                or 644 <= int(number[:3]) <= 649
-            )
-        )
-        or (length == 15 and two in (34, 37))
-        or (length == 14 and (two in (36, 38, 39) or 300 <= int(number[:3]) <= 305))
-    )
+_TLDS = frozenset(
+    name
+    for suffix in tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None).tlds
+    for name in (suffix.rpartition(".")[2], fold(View(suffix.rpartition(".")[2])).text)
+) | {
+    "local",
+    "localdomain",
+    "internal",
+    "intranet",
+    "lan",
+    "corp",
+    "home",
+    "private",
+    "test",
+    "example",
+    "invalid",
+    "onion",
+}
+"""Names that end domains: the public suffix list, and what networks of one's own use."""
+_SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
+_LOCAL = re.compile(rf"[^\s@{_SPACELESS}]{{1,64}}\Z")
+_BEFORE_LOCAL = re.compile(r"[\s<>()\[\]{},;:\"|\\=/]")
+_MARKS = "*_~`'.!?#$%&^+-="
+_LABEL = re.compile(rf"[A-Za-z0-9\u0080-\u0dff\u0f00-\u0fff\u10a0-\u177f\u1800-\u2fff-]+|[{_SPACELESS}A-Za-z0-9-]+")
 
 
-def iban(text: str, start: int, end: int) -> int:
-    """By country, length and check digits; words that follow look like more of it."""
-    for last in range(end, start + 14, -1):
-        if text[last - 1] != " " and apart(text, start, last) and stdnum_iban.is_valid(text[start:last]):
-            return last
+def email(text: str, start: int, _: int) -> Spans:
+    """Addresses around "@", also internationalised ones (RFC 6531, RFC 5890), by the end of their domain."""
+    at = start
+    first = _local(text, at)
+    last = _domain(text, at + 1)
+    if first == at or not last:
+        return ()
+    if text[first:at] == "git" and text[last : last + 1] == ":":
+        return ()  # where a repository is, not an address
+    if text[first] == "_" and text[last : last + 1] == "_":
+        first += len(text[first:at]) - len(text[first:at].lstrip("_"))
+    return ((first, last),) if first < at else ()
+
+
+def _local(text: str, at: int) -> int:
+    """Where the part before "@" begins."""
+    window = text[max(0, at - 64) : at]
+    window = _BEFORE_LOCAL.split(window)[-1]
+    if not window or window.endswith("."):
+        return at
+    match = _LOCAL.search(window)
+    value = match[0] if match is not None else window
+    if value.isdigit():
+        value = window  # digits at the end of a name, perhaps in a script without spaces
+    value = value.lstrip(_MARKS.replace("_", "")) if value[0] != "_" else value
+    return at - len(value) if ".." not in value else at
+
+
+def _domain(text: str, start: int) -> int:
+    """Where a domain ends; 0: there is none."""
+    labels: list[tuple[int, str]] = []
+    place = start
+    while len(labels) < 10 and (match := _LABEL.match(text, place)) and len(match[0]) <= 63:
+        labels.append((match.end(), match[0]))
+        place = match.end() + 1
+        stop = text[match.end() : place]
+        if stop != "." and not (stop == "。" and not match[0].isascii()):
+            break
+    # What follows without a space, as in "example.com.Please", is no part of it.
+    while len(labels) > 1:
+        end, label = labels.pop()
+        label = label.rstrip("-")
+        if label.lower() in _TLDS or (len(label) > 1 and not label.isascii()):
+            return end - (len(text[start:end]) - len(text[start:end].rstrip("-")))
     return 0
 
 
 @whole
 def ssn(text: str, start: int, end: int) -> bool:
     """Never given out: areas 000, 666 and 900 on, group 00, serial 0000. Source: SSA, randomization FAQ."""
-    number = _digits(text[start:end])
+    number = digits_of(text[start:end])
     fits = number[:3] not in ("000", "666") and number[0] != "9" and number[3:5] != "00" and number[5:] != "0000"
     return fits and number not in ("123456789", "078051120", "219099999") and apart(text, start, end)
 
@@ -111,35 +158,84 @@ def ssn(text: str, start: int, end: int) -> bool:
 @whole
 def itin(text: str, start: int, end: int) -> bool:
     """9xx with a group that the IRS gives out: 50 to 65, 70 to 88, 90 to 92, 94 to 99."""
-    group = int(_digits(text[start:end])[3:5])
+    group = int(digits_of(text[start:end])[3:5])
     return apart(text, start, end) and (50 <= group <= 65 or 70 <= group <= 88 or 90 <= group <= 92 or group >= 94)
 
 
-@whole
-def phone(text: str, start: int, end: int) -> bool:
-    """A number that can be dialled: with its country, or as written in North America."""
-    if not apart(text, start, end) or _ID_BEFORE.search(text[max(0, start - 30) : start]):
+def _beside_address(text: str, start: int, end: int) -> bool:
+    if (
+        alnum_at(text, start - 1)
+        or alnum_at(text, end)
+        or (text[start - 1 : start] == "." and alnum_at(text, start - 2))
+    ):
         return False
-    value = text[start:end]
-    if not value.startswith(("+", "00")) and not re.search(r"[ ().-]", value.strip()):
-        return False  # digits in a row are anything
-    try:
-        number = phonenumbers.parse("+" + value[2:] if value.startswith("00") else value, "US")
-    except phonenumbers.NumberParseException:
-        return False
-    return phonenumbers.is_valid_number(number)
+    after = text[end : end + 16]
+    return not (after[:1] == "." and alnum_at(text, end + 1)) and not re.match(r"-[A-Za-z0-9]+(?![0-9.])", after)
 
 
-@whole
-def address(text: str, start: int, end: int) -> bool:
-    """An IP address, not a version, and none that means nobody."""
-    if _VERSION_BEFORE.search(text[max(0, start - 12) : start]) or not apart(text, start, end):
-        return False
+def ipv4(text: str, start: int, end: int) -> Spans:
+    """An IPv4 address, with its prefix length; not a version, and none that means nobody."""
+    if _VERSION_BEFORE.search(text[max(0, start - 12) : start]) or not _beside_address(text, start, end):
+        return ()
+    found, _, prefix = text[start:end].partition("/")
     try:
-        found = ipaddress.ip_address(text[start:end])
+        address = ipaddress.ip_address(found)
     except ValueError:
-        return False
-    return not found.is_unspecified and str(found) not in ("127.0.0.1", "::1")
+        return ()
+    if address.is_unspecified or str(address) == "127.0.0.1":
+        return ()
+    return ((start, end if prefix.isdigit() and int(prefix) <= 32 else start + len(found)),)
+
+
+def ipv6(text: str, start: int, end: int) -> Spans:
+    """An IPv6 address in any form of RFC 4291 and RFC 5952, with zone and prefix length; none of reserved space.
+
+    Reserved space (IANA, IPv6 address space) holds nobody; names in programs, such as `dead::beef`, fall into it.
+    """
+    first = text.index(":", start) + 1
+    # Words may be joined to it by a colon, such as "address:fe80::1".
+    if text.startswith(":::", start):
+        begins = (start + 1,)
+    else:
+        begins = (start, first) if text[first : first + 1] != ":" else (start,)
+    for begin in begins:
+        if alnum_at(text, begin - 1) or (begin == start and text[begin - 1 : begin] == ":"):
+            continue
+        if last := _ipv6_end(text, begin, end):
+            return ((begin, last),)
+    return ()
+
+
+def _ipv6_end(text: str, start: int, end: int) -> int:
+    """Where an address that begins at `start` ends; 0: there is none."""
+    value = text[start:end]
+    while value:
+        address, _, prefix = value.partition("/")
+        address = address.rstrip("_~.-") if "%" in address else address
+        try:
+            found = ipaddress.IPv6Address(address)
+        except ValueError:
+            shorter = max(value.rfind(":"), value.rfind("/"), value.rfind("%"), value.rfind("."))
+            value = value[:-1] if value.endswith(":") else value[: max(shorter, 0)]
+            continue
+        mapped = found.ipv4_mapped or str(found).startswith("64:ff9b:")
+        if found.is_unspecified or found.is_loopback or (found.is_reserved and not mapped):
+            return 0
+        if alnum_at(text, start + len(value)) or text[start + len(value) : start + len(value) + 2] == "::":
+            return 0
+        return start + (len(value) if prefix.isdigit() and int(prefix) <= 128 else len(address))
+    return 0
+
+
+@whole
+def mac(text: str, start: int, end: int) -> bool:
+    """Not part of a longer row of octets, such as a fingerprint."""
+    more = re.compile(r"[:\-][0-9A-Fa-f]{2}\b")
+    value = text[start:end]
+    dotted = "." not in value or bool(re.search(r"\d", value))
+    return (
+        dotted and apart(text, start, end) and not more.match(text, end) and text[start - 1 : start] not in (":", "-")
+    )
 
 
 @whole
@@ -158,11 +254,11 @@ def bitcoin(text: str, start: int, end: int) -> bool:
     return hashlib.sha256(hashlib.sha256(content[:-4]).digest()).digest()[:4] == content[-4:]
 
 
-def _valid(validate: object, text: str, start: int, end: int) -> bool:
+def _valid(validate: Callable[[str], object], text: str, start: int, end: int) -> bool:
     if not apart(text, start, end):
         return False
     try:
-        validate(text[start:end])  # type: ignore[operator]
+        validate(re.sub(r"[^A-Za-z0-9]", "", text[start:end]))
     except ValidationError:
         return False
     return True
@@ -178,6 +274,12 @@ def spanish(text: str, start: int, end: int) -> bool:
 def italian(text: str, start: int, end: int) -> bool:
     """Codice fiscale."""
     return _valid(codicefiscale.validate, text, start, end)
+
+
+@whole
+def british(text: str, start: int, end: int) -> bool:
+    """National Insurance number; prefixes that are not given out: see HMRC, NIM39110."""
+    return apart(text, start, end) and text[start : start + 2].upper() not in ("BG", "GB", "KN", "NK", "NT", "TN", "ZZ")
 
 
 @whole
@@ -206,4 +308,13 @@ def entropy(text: str, start: int, end: int) -> bool:
     return len(set(value)) >= min(10, len(value) * 2 // 3) and kinds >= 2
 
 
-separate = whole(apart)
+def openai(text: str, start: int, end: int) -> Spans:
+    """A key of OpenAI's; those of Anthropic's begin alike."""
+    if alnum_at(text, start - 1) or text.startswith("sk-ant-", start):
+        return ()
+    return entropy(text, start, end)
+
+
+def keyed(text: str, start: int, end: int) -> Spans:
+    """A random token that is not within a longer word."""
+    return () if alnum_at(text, start - 1) else entropy(text, start, end)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kit.guard_policy import Action, Category, Direction
 
 from guardrails.policy import Compiled
-from guardrails.scanner import Found, Scanner
+from guardrails.scanner import Found, Scanner, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,14 @@ class Guard:
     def find(self, text: str, policy: Compiled, direction: Direction) -> list[Finding]:
         """What the policy wants something done about, in order."""
         actions = policy.actions[direction]
-        found = [(one, actions[one.kind]) for one in self._scanner.scan(text) if actions.get(one.kind, Action.ALLOW) > Action.ALLOW]  # fmt: skip # noqa: E501
+        found = [one for one in self._scanner.everything(text) if actions.get(one.kind, Action.ALLOW) > Action.ALLOW]
+        chosen = {id(one): actions[one.kind] for one in found}
         for topic, matches, action in policy.topics:
-            found += [
-                (Found(match.start(), match.end(), topic.name, Category.TOPIC), action) for match in matches(text)
-            ]
-        found.sort(key=lambda pair: pair[0].start)
-        return [Finding(one.start, one.end, one.kind, one.category, action) for one, action in found]
+            talked = [Found(*match.span(), topic.name, Category.TOPIC) for match in matches(text)]
+            found += talked
+            chosen |= dict.fromkeys(map(id, talked), action)
+        kept = settled(found, lambda one: chosen[id(one)])
+        return [Finding(one.start, one.end, one.kind, one.category, chosen[id(one)]) for one in kept]
 
 
 def redacted(text: str, findings: list[Finding], offset: int = 0) -> str:

@@ -13,10 +13,15 @@ import re2
 FROM, WINDOW = 60, 100
 """Characters after the words in which an identifier begins, and is looked for."""
 BUDGET = 256
-"""Windows of a text that Presidio is asked about. In the rest, whatever has the digits of an identifier is one."""
+"""How often Presidio is asked about a text. In the rest, whatever has the digits of an identifier is one."""
 SURE = 0.05
 """Presidio's score from which on the words before decide; those below are for what would fit nearly anything."""
 _DIGITS = 4
+_LONGEST = 18
+TRIES = 12
+"""Groupings of a window that Presidio is asked about."""
+_ROW = re2.compile(r"[A-Za-z0-9]{1,12}(?:[ .\-/_]{1,3}[A-Za-z0-9]{1,12})+")
+_WORD = re2.compile(r"[A-Za-z0-9]+")
 _ANY = re2.compile(r"\b[A-Za-z0-9](?:[./ -]?[A-Za-z0-9]){4,20}\b")
 
 
@@ -25,6 +30,8 @@ class Recognizers:
 
     def __init__(self, names: Iterable[str]) -> None:
         """`names` are Presidio's."""
+        self.asked = 0
+        """How often Presidio has been asked."""
         wanted = sorted(set(names))
         if not wanted:
             self._known = {}
@@ -38,13 +45,35 @@ class Recognizers:
         window = text[after : after + WINDOW]
         if sum(map(str.isdigit, window)) < _DIGITS:
             return []
-        recognizer = self._known[name]
-        results = recognizer.analyze(window, recognizer.supported_entities, None) or []
-        return [
-            (after + r.start, after + r.end)
-            for r in results
-            if r.score >= SURE and r.start <= FROM and sum(map(str.isdigit, window[r.start : r.end])) >= _DIGITS
+        found = [
+            (start, end)
+            for start, end in self._asked(name, window)
+            if start <= FROM and sum(map(str.isdigit, window[start:end])) >= _DIGITS
         ]
+        return [(after + start, after + end) for start, end in found or self._grouped(name, window)]
+
+    def _asked(self, name: str, text: str) -> list[tuple[int, int]]:
+        self.asked += 1
+        recognizer = self._known[name]
+        results = recognizer.analyze(text, recognizer.supported_entities, None) or []
+        return [(result.start, result.end) for result in results if result.score >= SURE]
+
+    def _grouped(self, name: str, window: str) -> list[tuple[int, int]]:
+        """An identifier in groups, as issuers print it and people write it: found without what is between them."""
+        tries = TRIES
+        for match in _ROW.finditer(window):
+            groups = [group.span() for group in _WORD.finditer(window, *match.span())]
+            for first, (start, _) in enumerate(groups):
+                for last in range(len(groups) - 1, first, -1):
+                    compact = "".join(window[a:b] for a, b in groups[first : last + 1])
+                    if len(compact) > _LONGEST or sum(map(str.isdigit, compact)) < _DIGITS:
+                        continue
+                    if start > FROM or not tries:
+                        return []
+                    tries -= 1
+                    if (0, len(compact)) in self._asked(name, compact):
+                        return [(start, groups[last][1])]
+        return []
 
     def any(self, text: str, afters: list[int]) -> list[tuple[int, int]]:
         """Whatever could be an identifier behind words: for who writes more of these than anybody would."""

@@ -1,9 +1,9 @@
-"""Finds what detectors describe: Hyperscan looks for all hints at once; RE2, checks and Presidio say what it is."""
+"""Finds what detectors describe: Hyperscan looks for all hints at once; RE2, checks and Presidio decide."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,18 @@ import hyperscan
 import re2
 from kit.guard_policy import Category
 
-from guardrails.detectors import DETECTORS, INJECTED, Detector
+from guardrails.detector import Detector
+from guardrails.detectors import DETECTORS
+from guardrails.folding import fold, hidden
+from guardrails.injections import INJECTED
+from guardrails.readings import READINGS
 from guardrails.recognizers import BUDGET, Recognizers
+from guardrails.views import View
 
-CONTEXT = 60
-"""Characters before a finding in which words may say what it is."""
+CONTEXT, AFTER = 60, 24
+"""Characters before, and after, a finding in which words may say what it is."""
+_DEPTH = 2
+"""Readings of readings: what is encoded twice is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,63 +46,109 @@ class Scanner:
         self._plain = [re2.compile(d.exact.encode()) for d in detectors]
         self._value = [exact.groupindex.get("v", 0) for exact in self._exact]
         self._context = [re2.compile(d.context) if d.context else None for d in detectors]
-        # Words that have to be there are looked for with the rest: without them nothing else needs to be done.
+        # Words that must be there are looked for with the rest: without them nothing else needs to be done.
         said = [d.context for d in detectors if d.context]
-        self._hints = Hints([*(d.hint or d.exact for d in detectors), *said])
+        self._hints = Hints([*(d.hint or d.exact for d in detectors), *said, *(one.hint for one in READINGS)])
         self._recognizers = Recognizers(d.recognizer for d in detectors if d.recognizer)
         numbers = iter(range(len(detectors), len(detectors) + len(said)))
         self._said = [next(numbers) if d.context else None for d in detectors]
+        self._readings = len(detectors) + len(said)
 
     def scan(self, text: str) -> list[Found]:
         """What is in a text, in order, without overlaps."""
-        # What words say it is goes before what only its form says.
+        return settled(self.everything(text))
+
+    def everything(self, text: str) -> list[Found]:
+        """What is in a text, with all kinds that match at a place; injections only if together they are sure enough."""
+        found: dict[tuple[int, int, str], Found] = {}
+        view = View(text)
+        folded = fold(view)
+        self._look(folded, found)
+        if folded is not view:
+            for secret in hidden(view):
+                self._look(fold(secret), found)
+        if not found:
+            return []
+        sure: dict[str, float] = {}
+        for one in found.values():
+            if one.category is Category.INJECTION:
+                sure[one.kind] = max(one.weight, sure.get(one.kind, 0.0))
+        if sure and sum(sure.values()) < INJECTED:
+            return [one for one in found.values() if one.category is not Category.INJECTION]
+        return list(found.values())
+
+    def _look(
+        self, view: View, found: dict[tuple[int, int, str], Found], depth: int = 0, disguise: bool = False
+    ) -> None:
+        text = view.text
         content = text.encode("utf-8", "surrogatepass")
         there = self._hints.hits(content)
         if not there:
-            return []
+            return
+        if depth < _DEPTH and not disguise:
+            for number in there:
+                if number >= self._readings:
+                    reading = READINGS[number - self._readings]
+                    for other in reading.views(view):
+                        self._look(fold(other), found, depth + 1, reading.disguise)
+        if "\\" in text:
+            # An escaped line break, as in JSON, is a break and no letter of the word behind it.
+            text = text.replace("\\n", " \n").replace("\\r", " \r").replace("\\t", "  ")
+            content = text.encode("utf-8", "surrogatepass")
+        for one in self._matches(text, content, there):
+            if disguise and one.category is not Category.INJECTION:
+                continue
+            start, end = view.span(one.start, one.end)
+            key = (start, end, one.kind)
+            known = found.get(key)
+            if known is None or known.weight < one.weight:
+                found[key] = Found(start, end, one.kind, one.category, one.weight)
+
+    def _matches(self, text: str, content: bytes, there: Sequence[int]) -> Iterable[Found]:
         count = len(self._detectors)
         hits = [n for n in there if n < count and ((said := self._said[n]) is None or said in there)]
-        hits.sort(key=lambda number: (self._context[number] is None, number))
-        told = [number for number in hits if self._detectors[number].recognizer]
-        found = self._told(text, told) if told else []
+        told = sorted(number for number in hits if self._detectors[number].recognizer)
+        if told:
+            yield from self._told(text, told)
         exact, where = (self._plain, content) if len(content) == len(text) else (self._exact, text)
+        # What words announce goes before what only its form says.
+        hits.sort(key=lambda number: (self._context[number] is None, number))
         for number in hits:
             detector = self._detectors[number]
             if detector.recognizer:
                 continue
+            check, context = detector.check, self._context[number]
             for match in exact[number].finditer(where):
                 start, end = match.span(self._value[number])
-                if detector.check is not None:
-                    end = detector.check(text, start, end)
-                    if not end:
-                        continue
-                around = self._context[number]
-                if around is not None and not around.search(text[max(0, start - CONTEXT) : start]):
-                    continue
-                found.append(Found(start, end, detector.kind, detector.category, detector.weight))
-        return _settled(found)
+                for first, last in check(text, start, end) if check is not None else ((start, end),):
+                    if context is None or self._announced(text, first, last, context, detector.after):
+                        yield Found(first, last, detector.kind, detector.category, detector.weight)
 
-    def _told(self, text: str, hits: list[int]) -> list[Found]:
-        """What follows words that tell of an identifier."""
-        found: list[Found] = []
-        left = BUDGET
+    @staticmethod
+    def _announced(text: str, start: int, end: int, context: Any, after: bool) -> bool:
+        before = context.search(text[max(0, start - CONTEXT) : start])
+        return bool(before or (after and context.search(text[end : end + AFTER])))
+
+    def _told(self, text: str, hits: list[int]) -> Iterable[Found]:
+        """What follows words that announce an identifier."""
+        last = self._recognizers.asked + BUDGET
         for number in hits:
             detector = self._detectors[number]
             afters = [match.end() for match in self._exact[number].finditer(text)]
-            spans = [s for after in afters[:left] for s in self._recognizers.spans(detector.recognizer, text, after)]
-            spans += self._recognizers.any(text, afters[left:])
-            left = max(0, left - len(afters))
-            found += [Found(start, end, detector.kind, detector.category) for start, end in spans]
-        return found
+            spans: list[tuple[int, int]] = []
+            for place, after in enumerate(afters):
+                if self._recognizers.asked >= last:
+                    spans += self._recognizers.any(text, afters[place:])
+                    break
+                spans += self._recognizers.spans(detector.recognizer, text, after)
+            for start, end in spans:
+                yield Found(start, end, detector.kind, detector.category)
 
 
-def _settled(found: list[Found]) -> list[Found]:
-    """The longest of those that overlap; injections only if together they are sure enough."""
-    injected = {f for f in found if f.category is Category.INJECTION}
-    if sum({f.kind: f.weight for f in injected}.values()) < INJECTED:
-        found = [f for f in found if f not in injected]
+def settled(found: Iterable[Found], rank: Callable[[Found], int] = lambda _: 0) -> list[Found]:
+    """Of those that overlap, the one of the highest rank, then the longest one, then the first."""
     kept: list[Found] = []  # in order, and apart: whether something overlaps is seen at its neighbours
-    for one in sorted(found, key=lambda f: (f.start - f.end, f.start)):
+    for one in sorted(found, key=lambda f: (-rank(f), f.start - f.end, f.start)):
         place = bisect_left(kept, one.start, key=_start)
         before, after = kept[place - 1 : place], kept[place : place + 1]
         if all(one.start >= other.end for other in before) and all(one.end <= other.start for other in after):

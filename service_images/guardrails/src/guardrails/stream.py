@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import re
 
-from kit.guard_policy import Action, Direction
+import re2
+from kit.guard_policy import Action, Category, Direction
 
-from guardrails.detectors import Category
+from guardrails.detectors import PASSWORD
+from guardrails.folding import fold
 from guardrails.guard import Finding, Guard, has_shape, redacted
 from guardrails.policy import Compiled
+from guardrails.readings import SAID
+from guardrails.scanner import AFTER
+from guardrails.views import View
 
 CHUNK = 128
 """Characters that are held back at most, or as many as have just come at once; longer than nearly all that is looked
@@ -25,13 +30,22 @@ LONGEST = 16_384
 """Characters that are looked at anew while something goes on; an RSA key of 4,096 bits has 3,300."""
 MAX_SHAPED = 1024 * 1024
 """Characters of an answer that has to fit a schema; a longer one is blocked."""
-_OPEN = re.compile(r"(?:[^\s]+|(?:[^\s]*[\d+(][\d\s().+\-]*))\Z")
-"""What may go on in the next piece: a word, or a number written in groups."""
+_NUMBER = r"\S{0,8}[\d+(]\S{0,8}"
+_FORMS = (
+    # A number in groups, also with letters in or before them, as in IBANs; behind it, words may say what it is.
+    rf"(?:[A-Z]{{1,4}}\s{{1,3}}){{0,2}}{_NUMBER}(?:\s{{1,3}}(?:{_NUMBER}|[A-Z]{{1,4}}))*\s{{0,3}}",
+    rf"\S{{0,8}}\d[\d\s().+\-/_]{{5,40}}\d[^\n]{{0,{AFTER}}}",
+    r"(?:[A-Z]{1,4}\s{1,3}){1,2}[A-Z]{0,4}",
+    rf"(?i:(?:{SAID}[\s,.\-]{{1,3}})+[a-z]*\s?)",
+    r"\S+",  # a word
+)
+_OPEN = re2.compile(rf"(?:^|\s)({'|'.join(_FORMS)})\z")
+"""What may go on in the next piece."""
 _BETWEEN = re.compile(r"(?:\s|\\[nr])+")
 """After this, what was found may go on in the next line."""
-_PHRASE = re.compile(
-    r"(?i)(?:\b(?:ignore|disregard|forget|override|bypass|reveal|show|print|repeat|password|secret|born)\b|-----(?:BEGIN|END)\b)"
-    r"[^\n]{0,100}\Z"
+_PHRASE = re2.compile(
+    r"(?i)(?:\b(?:ignore|disregard|forget|override|bypass|reveal|show|print|repeat|born|birth|dob|geboren|ne|nacido)\b"
+    rf"|{PASSWORD}|-----(?:BEGIN|END)\b)[^\n]{{0,100}}\z"
 )
 
 
@@ -94,8 +108,7 @@ class Stream:
         end = self._place + len(self._held)
         latest = max(self._place, end - max(CHUNK, piece))
         tail = self._held[latest - self._place :]
-        starts = [match.start() for pattern in (_OPEN, _PHRASE) if (match := pattern.search(tail))]
-        cut = latest + min(starts) if starts else end
+        cut = latest + _open(tail)
         if found and _BETWEEN.fullmatch(self._held[found[-1].end - self._place : cut - self._place]):
             cut = max(latest, found[-1].end)
         for finding in found:
@@ -120,3 +133,11 @@ class Stream:
         begin = self._place - len(self._before)
         self._before, self._held = text[max(0, since - begin) : cut - begin], self._held[cut - self._place :]
         self._place = cut
+
+
+def _open(tail: str) -> int:
+    """Where that begins at the end of a text which may go on in the next piece."""
+    view = fold(View(tail))
+    starts = [match.start(match.re.groups) for pattern in (_OPEN, _PHRASE) if (match := pattern.search(view.text))]
+    start = min(starts, default=len(view.text))
+    return view.span(start, start + 1)[0] if start < len(view.text) else len(tail)
