@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from kit import bus, migrate
+from kit import bus, migrate, quotas
 from kit.directory import Grant
 from kit.following import Following
 from kit.workers import Limits, Workers
-from prompt import rendering
+from prompt import rendering, store
 from prompt.__main__ import PromptSettings, create
 from prompt.api import document
 from starlette.testclient import TestClient
@@ -232,6 +233,33 @@ def test_no_transaction_is_open_while_a_template_is_rendered(
     add(prompts)
     assert render(prompts, label="latest").status_code == 200
     assert open_ones == [0, 0]
+
+
+def test_what_a_tenant_keeps_has_quotas_with_events_before_they_are_used_up(
+    prompts: httpx.Client, settings: PromptSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {q.resource: replace(q, most=5) for q in store.QUOTAS._quotas.values()}
+    monkeypatch.setattr(store.QUOTAS, "_quotas", small | {"versions of prompts": small["versions of prompts"]})
+    told: list[dict[str, Any]] = []
+
+    async def kept(_: Any, topic: str, _service: str, _key: str, data: dict[str, Any]) -> None:
+        if topic == quotas.TOPIC:
+            told.append(data)
+
+    monkeypatch.setattr(quotas.outbox, "put", kept)
+    for n in range(5):
+        add(prompts, "x", f"p{n}")
+    answer = prompts.post("/v1/prompts", json={"name": "p5", "prompt": "x"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "quota_exceeded")
+    assert len(prompts.get("/v1/prompts").json()) == 5, "nothing of it was made"
+    assert [(d["resource"], d["percent"]) for d in told if d["resource"] == "prompts"] == [
+        ("prompts", 80),
+        ("prompts", 95),
+    ]
+    for n in range(5):
+        assert prompts.put(f"/v1/prompts/p0/labels/l{n}", json={"version": 1}).status_code == 200
+    assert prompts.put("/v1/prompts/p0/labels/l0", json={"version": 1}).status_code == 200, "it is there already"
+    assert prompts.put("/v1/prompts/p0/labels/l5", json={"version": 1}).status_code == 429
 
 
 # --- names ----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -349,6 +350,34 @@ def test_no_event_of_a_tenant_is_too_large(acme: httpx.Client, told: Callable[[]
     assert answer.status_code == 400 and "20000" in answer.json()["error"]["message"]
 
 
+def test_what_a_tenant_keeps_has_quotas_with_events_before_they_are_used_up(
+    acme: httpx.Client, told: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {name: replace(quota, most=4) for name, quota in tables.QUOTAS._quotas.items()}
+    monkeypatch.setattr(tables.QUOTAS, "_quotas", small)
+    first = key(acme)
+    ways: dict[str, Callable[[int], httpx.Response]] = {
+        "keys": lambda n: acme.post(KEYS, json={"name": str(n)}),
+        "users": lambda n: acme.post("/v1/tenants/acme/users", json={"email": f"u{n}@example.com"}),
+        "teams": lambda n: acme.post("/v1/tenants/acme/teams", json={"id": f"t{n}"}),
+        "relations": lambda n: acme.post(
+            "/v1/tenants/acme/relations",
+            json={"writes": [{"object": f"a:{n}", "relation": "owner", "subject": "user:x"}]},
+        ),
+    }
+    for what, way in ways.items():
+        statuses = [way(n).status_code for n in range(5)]
+        assert statuses[-1] == 429 and all(status < 300 for status in statuses[:3]), what
+    reached = {(d["resource"], d["percent"]) for d in told() if "percent" in d}
+    assert reached == {(what, percent) for what in ways for percent in (80, 95)}
+    acme.delete(f"{KEYS}/{first['id']}")
+    assert ways["keys"](9).status_code == 201, "what is revoked does not count"
+
+
+def test_a_key_is_never_kept_by_who_passes_it_on(acme: httpx.Client) -> None:
+    assert acme.post(KEYS, json={"name": "k"}).headers["cache-control"] == "no-store"
+
+
 # --- relations ------------------------------------------------------------------------------------
 
 
@@ -375,6 +404,12 @@ def test_a_right_comes_through_a_team_a_stronger_right_and_a_parent(acme: httpx.
     assert allowed(acme, "user:ann", "viewer", "document:d")
     assert not allowed(acme, "user:ann", "owner", "document:d")
     assert not allowed(acme, "user:bob", "viewer", "document:d")
+
+
+def test_a_types_name_is_no_pattern(acme: httpx.Client) -> None:
+    relate(acme, ("a_c:1", "viewer", "user:x"), ("abc:2", "viewer", "user:x"))
+    asked = {"tenant": "acme", "subject": "user:x", "relation": "viewer", "type": "a_c"}
+    assert acme.post("/v1/list-objects", json=asked).json()["objects"] == ["a_c:1"]
 
 
 def test_circles_end(acme: httpx.Client) -> None:

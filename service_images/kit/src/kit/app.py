@@ -57,6 +57,8 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                if all(name != b"cache-control" for name, _ in message["headers"]):
+                    message["headers"].append((b"cache-control", b"no-store"))  # what a key shows is its holder's only
                 if DRAIN.begun:
                     message["headers"].append((b"connection", b"close"))
             await send(message)

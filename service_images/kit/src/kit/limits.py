@@ -145,6 +145,7 @@ EVENT_TEXTS: Mapping[str, Mapping[str, Limit]] = MappingProxyType(
         "guard.decided.v1": {"tenant": TENANT, "kinds": Limit("counts by kind", 16 * _KIB)},
         "invoice.issued.v1": {"tenant": TENANT, "invoice": ID, "period": ID, "currency": ID},
         "prompt.changed.v1": {"tenant": TENANT, "name": ID, "label": ID, "actor": ID},
+        "quota.reached.v1": {"tenant": TENANT, "service": ID, "resource": ID},
         "route.changed.v1": {"tenant": TENANT, "actor": ID, "reason": REASON, "after": AFTER},
         "tenant.deleted.v1": {"tenant": TENANT, "actor": ID},
         "tenant.erased.v1": {"tenant": TENANT, "service": ID},

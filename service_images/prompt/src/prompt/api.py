@@ -54,7 +54,7 @@ class Api:
     def operations(self) -> list[Operation]:
         """All of them; asked of the class itself they are described, and cannot be called."""
         one: dict[str, Any] = {"parameters": (_NAME,), "scope": SCOPE, "failures": (404,)}
-        label: dict[str, Any] = {"parameters": (_NAME, _LABEL), "scope": SCOPE, "failures": (403, 404, 409)}
+        label: dict[str, Any] = {"parameters": (_NAME, _LABEL), "scope": SCOPE, "failures": (403, 404, 409, 429)}
         path = "/v1/prompts/{name:path}"
         return [
             Operation("POST", "/v1/prompts", "Make a version; it never changes.", self.add, Version, body=NewVersion,
@@ -69,7 +69,7 @@ class Api:
             Operation("DELETE", path + "/labels/{label}", "Take a label away.", self.unplace, Nothing, status=204,
                       **label),
             Operation("POST", path + "/promote", "Move a label to where another one is.", self.promote, Placed,
-                      body=Promotion, parameters=(_NAME,), scope=SCOPE, failures=(403, 404, 409), makes=True),
+                      body=Promotion, parameters=(_NAME,), scope=SCOPE, failures=(403, 404, 409, 429), makes=True),
             Operation("PUT", path + "/splits/{label}", "Divide callers between labels.", self.split, Split,
                       body=Split, **label),
             Operation("POST", path + "/render", "Render a version with variables.", self.render, Rendered,
@@ -201,6 +201,12 @@ class Api:
         async with self._database.transaction() as connection:
             for label in call.body.weights:
                 await store.read(connection, tenant, name, label=label)
+            cursor = await connection.execute(
+                "SELECT 1 FROM splits WHERE tenant = %s AND name = %s AND split = %s",
+                (tenant, name, call.path["label"]),
+            )
+            if await cursor.fetchone() is None:
+                await store.QUOTAS.use(connection, tenant, {"splits of prompts": 1})
             await connection.execute(
                 "INSERT INTO splits VALUES (%s, %s, %s, %s) "
                 "ON CONFLICT (tenant, name, split) DO UPDATE SET weights = excluded.weights",

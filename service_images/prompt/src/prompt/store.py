@@ -9,6 +9,7 @@ from kit import bus, outbox, telling
 from kit.bus import Bus
 from kit.database import Connection, Database
 from kit.errors import ApiError, ErrorType, missing
+from kit.quotas import Quota, Quotas
 from kit.telling import Telling
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
@@ -17,6 +18,16 @@ from prompt.models import LATEST, Kind, Listed, Message, NewVersion, Placed, Ver
 
 TOPIC = "prompt.changed.v1"
 BUCKET = "labels"
+QUOTAS = Quotas(
+    "prompt",
+    (
+        Quota("prompts", 5000, "SELECT count(*) FROM prompts WHERE tenant = %s"),
+        Quota("versions of prompts", 50_000, "SELECT count(*) FROM versions WHERE tenant = %s"),
+        Quota("labels of prompts", 20_000, "SELECT count(*) FROM labels WHERE tenant = %s"),
+        Quota("splits of prompts", 5000, "SELECT count(*) FROM splits WHERE tenant = %s"),
+    ),
+)
+"""What a tenant may keep here."""
 _VERSION = """
 SELECT v.name, p.type, v.number AS version, v.content AS prompt, v.variables, v.config, v.message, v.actor, v.created,
     v.includes,
@@ -30,7 +41,10 @@ WHERE v.tenant = %(tenant)s AND v.name = %(name)s
 async def add(
     connection: Connection, tenant: str, wanted: NewVersion, includes: list[str], actor: str
 ) -> tuple[Version, bool]:
-    """A new version; and whether the prompt is new."""
+    """A new version; and whether the prompt is new. Raises ApiError(429) beyond a quota."""
+    cursor = await connection.execute("SELECT 1 FROM prompts WHERE tenant = %s AND name = %s", (tenant, wanted.name))
+    known = await cursor.fetchone()
+    await QUOTAS.use(connection, tenant, {"versions of prompts": 1} | ({} if known else {"prompts": 1}))
     cursor = await connection.execute(
         "INSERT INTO prompts (tenant, name, type, last) VALUES (%s, %s, %s, 1) "
         "ON CONFLICT (tenant, name) DO UPDATE SET last = prompts.last + 1 RETURNING type, last",
@@ -126,6 +140,8 @@ async def place(
     before = await placed(connection, tenant, name, label)
     if not manages and ((before and before.protected) or protected is not None):
         raise ApiError(403, f'Label "{label}" is protected: the scope "manage" is needed.', ErrorType.PERMISSION)
+    if before is None:
+        await QUOTAS.use(connection, tenant, {"labels of prompts": 1})
     keeps = protected if protected is not None else bool(before and before.protected)
     await connection.execute(
         "INSERT INTO labels VALUES (%s, %s, %s, %s, %s) ON CONFLICT (tenant, name, label) "

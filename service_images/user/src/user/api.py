@@ -71,7 +71,8 @@ class Api(People):
         """All of them; asked of the class itself they are described, and cannot be called."""
         one, tenants = (_TENANT,), "/v1/tenants/{tenant}"
         gone: dict[str, Any] = {"status": 204, "failures": (404,), "answer": Nothing}
-        new: dict[str, Any] = {"status": 201, "failures": (404, 409), "makes": True}
+        new: dict[str, Any] = {"status": 201, "failures": (404, 409, 429), "makes": True}
+        given: dict[str, Any] = gone | {"failures": (404, 429)}
         return [
             Operation("POST", "/v1/tenants", "Make a tenant.", self.make_tenant, Tenant, body=NewTenant,
                       scope=ADMIN, status=201, failures=(409,), makes=True),
@@ -94,7 +95,7 @@ class Api(People):
             Operation("DELETE", tenants + "/users/{user}", "Take a user away, with their keys and rights.",
                       self.drop_user, parameters=(_TENANT, _USER), scope=MANAGE, **gone),
             Operation("PUT", tenants + "/users/{user}/roles/{role}", "Give a user a role.", self.give_role,
-                      parameters=(_TENANT, _USER, _ROLE), scope=MANAGE, **gone),
+                      parameters=(_TENANT, _USER, _ROLE), scope=MANAGE, **given),
             Operation("DELETE", tenants + "/users/{user}/roles/{role}", "Take a role back.", self.take_role,
                       parameters=(_TENANT, _USER, _ROLE), scope=MANAGE, **gone),
             Operation("POST", f"{tenants}/teams", "Make a team.", self.make_team, NewTeam, body=NewTeam,
@@ -102,7 +103,7 @@ class Api(People):
             Operation("GET", f"{tenants}/teams", "A tenant's teams.", self.teams, list[NewTeam], parameters=one,
                       scope=MANAGE, failures=(404,)),
             Operation("PUT", tenants + "/teams/{team}/members/{user}", "Add a member.", self.add_member,
-                      parameters=(_TENANT, _TEAM, _USER), scope=MANAGE, **gone),
+                      parameters=(_TENANT, _TEAM, _USER), scope=MANAGE, **given),
             Operation("DELETE", tenants + "/teams/{team}/members/{user}", "Take a member out.", self.drop_member,
                       parameters=(_TENANT, _TEAM, _USER), scope=MANAGE, **gone),
             Operation("POST", f"{tenants}/keys", "Make an API key; it is shown now and never again.", self.make_key,
@@ -112,7 +113,7 @@ class Api(People):
             Operation("DELETE", tenants + "/keys/{key}", "Revoke a key, everywhere within a second.", self.revoke,
                       parameters=(_TENANT, _KEY), scope=MANAGE, **gone),
             Operation("POST", f"{tenants}/relations", "Change relations, all or none.", self.relate, Relations,
-                      body=Relations, parameters=one, scope=MANAGE, failures=(404,), makes=True),
+                      body=Relations, parameters=one, scope=MANAGE, failures=(404, 429), makes=True),
             Operation("GET", "/v1/self", "What the caller's key may do.", self.myself, scope=ANY),
             Operation("POST", "/v1/check", "Whether a subject has a relation to an object.", self.check, Answer,
                       body=Question, scope=ANY, failures=(404,)),
@@ -121,7 +122,7 @@ class Api(People):
             Operation("GET", "/v1/login", "To the identity provider.", self.login, query=LoginTo, status=302,
                       failures=(404,)),
             Operation("GET", "/v1/callback", "Back from the identity provider: a key for some hours.", self.callback,
-                      IssuedKey, query=Login, failures=(401, 403, 404)),
+                      IssuedKey, query=Login, failures=(401, 403, 404, 429)),
         ]  # fmt: skip
 
     async def authenticate(self, key: str) -> Grant:
@@ -218,6 +219,7 @@ class Api(People):
             await tables.found_tenant(connection, tenant)
             if wanted.user:
                 await tables.found_user(connection, tenant, wanted.user)
+            await tables.QUOTAS.use(connection, tenant, {"keys": 1})
             made = await keys.issue(connection, tenant, wanted)
             await tables.note(
                 connection, call, tenant, "key", made.id, "created", Key(**made.model_dump(exclude={"key"}))
@@ -251,6 +253,8 @@ class Api(People):
         rights.role(call.caller, tenant, wanted.writes)
         async with self._database.transaction() as connection:
             await tables.found_tenant(connection, tenant)
+            if wanted.writes:
+                await tables.QUOTAS.use(connection, tenant, {"relations": len(wanted.writes)})
             written = await relations.write(connection, tenant, wanted.writes)
             deleted = await relations.delete(connection, tenant, wanted.deletes)
             for change, tuples in (("created", written), ("deleted", deleted)):
@@ -298,6 +302,7 @@ class Api(People):
         identity = await self._logins.identity(call.query, call.request.cookies)
         async with self._database.transaction() as connection:
             user, tenant = await tables.recognized(connection, identity)
+            await tables.QUOTAS.use(connection, tenant, {"keys": 1})
             scopes = await rights.of_login(connection, tenant, user)
             wanted = NewKey(name="login", scopes=scopes, user=user, expires=self._logins.expiry())
             made = await keys.issue(connection, tenant, wanted)

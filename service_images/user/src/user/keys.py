@@ -15,12 +15,11 @@ from kit.telling import Telling
 from psycopg.rows import dict_row
 
 from user.models import IssuedKey, Key, NewKey
-from user.tables import POLICIES
+from user.tables import POLICIES, VALID
 
 PREFIX = "cf-"
 _BYTES = 32
 _COLUMNS = 'id, tenant, name, coalesce("user", \'\') AS "user", hint, scopes, created, expires, revoked'
-_VALID = "revoked IS NULL AND (expires IS NULL OR expires > now())"
 
 
 async def issue(connection: Connection, tenant: str, wanted: NewKey, key: str = "") -> IssuedKey:
@@ -84,7 +83,7 @@ async def revoke(connection: Connection, tenant: str, **which: str) -> list[str]
 async def find(connection: Connection, key: str) -> Grant:
     """What the holder of a key may do, by the tables themselves. Raises ApiError(401)."""
     cursor = await connection.execute(
-        f"SELECT tenant, id, coalesce(\"user\", ''), scopes, expires FROM keys WHERE digest = %s AND {_VALID}",
+        f"SELECT tenant, id, coalesce(\"user\", ''), scopes, expires FROM keys WHERE digest = %s AND {VALID}",
         (directory.digest(key),),
     )
     row = await cursor.fetchone()
@@ -143,7 +142,7 @@ class Told(Telling):
             row = await cursor.fetchone()
             return msgspec.json.encode(TenantEntry(row[0], tuple(row[1]), row[2], row[3])) if row else None
         cursor = await connection.execute(
-            f"SELECT tenant, id, coalesce(\"user\", ''), scopes, expires FROM keys WHERE digest = %s AND {_VALID}",
+            f"SELECT tenant, id, coalesce(\"user\", ''), scopes, expires FROM keys WHERE digest = %s AND {VALID}",
             (name,),
         )
         row = await cursor.fetchone()
@@ -156,5 +155,5 @@ class Told(Telling):
             return {bus.key(row[0]) for row in await cursor.fetchall()}
         cursor = await connection.execute("SELECT id FROM tenants")
         found = {bus.key(directory.TENANT, row[0]) for row in await cursor.fetchall()}
-        cursor = await connection.execute(f"SELECT digest FROM keys WHERE {_VALID}")
+        cursor = await connection.execute(f"SELECT digest FROM keys WHERE {VALID}")
         return found | {bus.key(directory.KEY, row[0]) for row in await cursor.fetchall()}

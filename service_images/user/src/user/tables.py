@@ -9,6 +9,7 @@ from typing import Any
 from kit import bus, directory, guard_policy, outbox, rest, telling
 from kit.database import Connection
 from kit.errors import ApiError, ErrorType, missing
+from kit.quotas import Quota, Quotas
 from kit.rest import Call
 from kit.tenant_deletion import DELETED
 from psycopg.rows import dict_row
@@ -18,7 +19,19 @@ from user.login import Identity
 from user.models import Deletion, Limits, Policy, Tenant
 
 POLICIES = "policies"
+VALID = "revoked IS NULL AND (expires IS NULL OR expires > now())"
+"""Of a key, in a query."""
 _PROBLEMS = 20
+QUOTAS = Quotas(
+    "user",
+    (
+        Quota("users", 10_000, "SELECT count(*) FROM users WHERE tenant = %s"),
+        Quota("teams", 1000, "SELECT count(*) FROM teams WHERE tenant = %s"),
+        Quota("keys", 5000, f"SELECT count(*) FROM keys WHERE tenant = %s AND {VALID}"),
+        Quota("relations", 100_000, "SELECT count(*) FROM relations WHERE tenant = %s"),
+    ),
+)
+"""What a tenant may keep here; keys that are revoked or have ended do not count."""
 TOPIC = "user.changed.v1"
 COLUMNS = "id, name, models, requests_per_minute, tokens_per_minute, created"
 

@@ -1,0 +1,75 @@
+"""Quotas: how much of each kind of thing a tenant may keep in a service.
+
+What there is is counted where it is kept, so that the count is never wrong. A tenant that reaches 80 or 95 % of a quota
+is an event (`quota.reached.v1`), once for each time that the mark is passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kit import outbox
+from kit.database import Connection
+from kit.errors import ApiError, ErrorType
+
+TOPIC = "quota.reached.v1"
+CODE = "quota_exceeded"
+MARKS = (80, 95)
+"""Percent of a quota at which there is an event."""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Of one resource."""
+
+    resource: str
+    """Such as "files" or "bytes of files"."""
+    most: int
+    count: str
+    """A query that counts a tenant's: `SELECT ... WHERE tenant = %s`."""
+    size: bool = False
+    """It counts bytes: who has too many sends something too large (413), else too often (429)."""
+
+
+class Quotas:
+    """Of one service."""
+
+    def __init__(self, service: str, quotas: Sequence[Quota]) -> None:
+        self._service = service
+        self._quotas = {quota.resource: quota for quota in quotas}
+
+    async def check(self, connection: Connection, tenant: str, more: Mapping[str, int]) -> None:
+        """Whether so much more fits now. Raises ApiError, 413 or 429."""
+        for resource, number in more.items():
+            quota = self._quotas[resource]
+            await self._fits(connection, quota, tenant, number)
+
+    async def use(self, connection: Connection, tenant: str, more: Mapping[str, int]) -> None:
+        """Before so much more is written, in the same transaction: a tenant's writers wait for one another.
+
+        Raises ApiError, 413 or 429.
+        """
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"quota:{tenant}",))
+        for resource, number in more.items():
+            quota = self._quotas[resource]
+            used = await self._fits(connection, quota, tenant, number)
+            for mark in MARKS:
+                if used * 100 < mark * quota.most <= (used + number) * 100:
+                    data = {"tenant": tenant, "service": self._service, "resource": resource, "percent": mark}
+                    data |= {"used": used + number, "limit": quota.most}
+                    await outbox.put(connection, TOPIC, self._service, tenant, data)
+
+    @staticmethod
+    async def _fits(connection: Connection, quota: Quota, tenant: str, number: int) -> int:
+        """How much there is. Raises ApiError."""
+        row = await (await connection.execute(quota.count.encode(), (tenant,))).fetchone()
+        used = int(row[0]) if row else 0
+        if used + number > quota.most:
+            message = (
+                f"The tenant's quota of {quota.resource} is {quota.most}; there are {used}, and {number} more do not "
+                "fit. Delete some, or ask the operator for a larger quota."
+            )
+            kind = ErrorType.INVALID_REQUEST if quota.size else ErrorType.RATE_LIMIT
+            raise ApiError(413 if quota.size else 429, message, kind, code=CODE)
+        return used
