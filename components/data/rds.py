@@ -58,6 +58,8 @@ class Rds(PlatformComponent):
             multi_az=config.rds.standby,
             storage_type="gp3",
             allocated_storage=gibibytes(config.storage),
+            # Of the authorities that the pool knows.
+            ca_cert_identifier="rds-ca-rsa2048-g1",
             storage_encrypted=True,
             kms_key_id=site.key_arn,
             username=args["user"],

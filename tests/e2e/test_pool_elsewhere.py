@@ -1,4 +1,5 @@
-"""The pool in front of a PostgreSQL that is elsewhere, as with RDS: it knows logins from files and insists on TLS.
+"""The pool in front of a PostgreSQL that is elsewhere, as with RDS: it knows
+logins from files, and the server from its certificate.
 
 The server in the pod has no TLS; what ends it here is a second PgBouncer, so that the protocol is PostgreSQL's own.
 """
@@ -55,7 +56,8 @@ def _definition(data: DataClient) -> dict[str, Any]:
     """The component's own process, with its mounts, beside what ends TLS."""
     image = pipeline.read_index()["postgres"].reference
     process = pool_process(Postgres(), image, f"127.0.0.1:{TLS_PORT}")
-    environment = [{"name": name, "value": value} for name, value in process.environment.items()]
+    known = {**process.environment, "POOL_AUTHORITIES": "/etc/ends-tls/ca.crt"}
+    environment = [{"name": name, "value": value} for name, value in known.items()]
     logins = [{"name": user, "mountPath": f"/etc/credentials/{user}", "readOnly": True} for user in pooled()]
     secure = {**RESTRICTED, "readOnlyRootFilesystem": True}
     tmp = {"name": "tmp", "mountPath": "/tmp"}
@@ -66,7 +68,7 @@ def _definition(data: DataClient) -> dict[str, Any]:
         "env": environment,
         "readinessProbe": {"tcpSocket": {"port": process.ports["pool"]}, "periodSeconds": 1},
         "securityContext": secure,
-        "volumeMounts": [*logins, tmp],
+        "volumeMounts": [*logins, {"name": "ends-tls", "mountPath": "/etc/ends-tls"}, tmp],
     }
     ends: dict[str, Any] = {
         "name": "ends-tls",
@@ -91,7 +93,8 @@ def _definition(data: DataClient) -> dict[str, Any]:
 
 def _secret(data: DataClient, folder: Path) -> dict[str, Any]:
     """What ends TLS: its settings, a certificate, and who may come."""
-    Authority(folder, "authority").issue("tls", "postgres", hosts=["127.0.0.1"])
+    authority = Authority(folder, "authority")
+    authority.issue("tls", "postgres", hosts=["127.0.0.1"])
     read = 'print(json.dumps({login: secret(login, "postgres") for login in logins}))'
     passwords = data.run(read, logins=pooled())
     files = {
@@ -99,6 +102,7 @@ def _secret(data: DataClient, folder: Path) -> dict[str, Any]:
         "users": "".join(f'"{user}" "{password}"\n' for user, password in passwords.items()),
         "tls.crt": (folder / "tls.crt").read_text(),
         "tls.key": (folder / "tls.key").read_text(),
+        "ca.crt": authority.certificate_file.read_text(),
     }
     meta = {"name": NAME, "namespace": data.namespace}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": files}

@@ -34,16 +34,24 @@ auth_user = {SUPERUSER}
 auth_query = SELECT usename, passwd FROM pg_shadow WHERE usename = $1 AND NOT usesuper AND NOT userepl"""
 LISTED = """\
 auth_file = {file}
-server_tls_sslmode = require"""
+server_tls_sslmode = verify-full
+server_tls_ca_file = {authorities}"""
+AUTHORITIES = Path(__file__).with_name("rds_authorities.pem")
+"""Who signs the certificates of PostgreSQL at RDS."""
 
 
 def main() -> int:
-    """Never returns when all is well: the process becomes PgBouncer. POOL_SERVER is host:port of one elsewhere."""
+    """Never returns when all is well: the process becomes PgBouncer.
+
+    POOL_SERVER is host:port of a server elsewhere. Its certificate must name the host and be signed by one of the file
+    POOL_AUTHORITIES; without the variable, by Amazon RDS.
+    """
     size, clients = os.environ.get("POOL_SIZE", "10"), os.environ.get("POOL_CLIENTS", "500")
     host, server_port, logins = SOCKETS, str(PORT), ASKING
     if server := os.environ.get("POOL_SERVER"):
         host, _, server_port = server.rpartition(":")
-        logins = LISTED.format(file=_listed(Path("/tmp/logins")))
+        authorities = os.environ.get("POOL_AUTHORITIES", str(AUTHORITIES))
+        logins = LISTED.format(file=_listed(Path("/tmp/logins")), authorities=authorities)
     else:
         patiently(120).close()
     file = Path("/tmp/pgbouncer.ini")
