@@ -99,6 +99,14 @@ def gateway(intent: GatewayIntent, folder: Path, keys: dict[str, str] | None = N
     """A gateway for the intent, whose backends listen on loopback."""
     config, ports = on_loopback(envoy.render(intent, keys or {}, MEMORY_BYTES))
     port = ports[envoy.LISTEN_PORT]
+    with serving(config, port, folder) as process:
+        others = ports[envoy.STATUS_PORT], ports[envoy.OPERATORS_PORT]
+        yield Running(port, *others, psutil.Process(process.pid), folder / "envoy.log")
+
+
+@contextmanager
+def serving(config: dict[str, Any], port: int, folder: Path) -> Generator[subprocess.Popen[bytes]]:
+    """Envoy with a configuration, once it listens at `port`; its log is `envoy.log` in the folder."""
     (folder / "envoy.json").write_text(json.dumps(config))
     log = folder / "envoy.log"
     command = [program(), "--config-path", folder / "envoy.json", "--concurrency", "2", "--disable-hot-restart"]
@@ -107,8 +115,7 @@ def gateway(intent: GatewayIntent, folder: Path, keys: dict[str, str] | None = N
     try:
         until(lambda: _listens(port) or process.poll() is not None, 30, log.read_text)
         assert process.poll() is None, log.read_text()
-        others = ports[envoy.STATUS_PORT], ports[envoy.OPERATORS_PORT]
-        yield Running(port, *others, psutil.Process(process.pid), log)
+        yield process
     finally:
         process.terminate()
         process.wait(20)

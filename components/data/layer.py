@@ -22,7 +22,7 @@ from components.data.nats import Nats
 from components.data.object_store import OWNER as OBJECTS_OWNER
 from components.data.object_store import ObjectStore
 from components.data.postgres_cluster import BUCKET, REGISTRY, SUPERUSER, PostgresCluster
-from components.data.schema_registry import SchemaRegistry
+from components.data.schema_registry import WRITER, SchemaRegistry
 from components.data.server import DataServer
 from components.data.vector_database import VectorDatabase
 from components.intents import SERVICES
@@ -34,7 +34,7 @@ IMAGES = {
     "nats": ("nats", "data-tasks", EXPORTERS),
     "kafka": ("kafka", "data-tasks"),
     "cache": ("cache", "data-tasks", EXPORTERS),
-    "schema_registry": ("schema-registry", "data-tasks"),
+    "schema_registry": ("schema-registry", "data-tasks", "gateway"),
     "change_data_capture": ("kafka", "data-tasks"),
 }
 """Images of each part, by the field that switches it on."""
@@ -151,7 +151,11 @@ class DataLayer(PlatformComponent):
                 f"{self._env}-vector-database", config.vector_database, args, self.child()
             )
         if config.schema_registry:
-            args = {**reached, "image": self._image("schema-registry")}
+            args = {
+                **reached,
+                "image": self._image("schema-registry"),
+                "guard_image": self._image("gateway"),
+            }
             self.parts["schema-registry"] = SchemaRegistry(
                 f"{self._env}-schema-registry", config.schema_registry, args, self.child()
             )
@@ -176,6 +180,7 @@ def login_systems(config: Data) -> dict[str, list[str]]:
         REGISTRY: ["postgres"],
         CAPTURE: ["postgres", "kafka"] if config.change_data_capture else [],
         CONNECT: [CONNECT] if config.change_data_capture else [],
+        WRITER: [WRITER] if config.schema_registry else [],
         NATS_OWNER: ["nats"],
         CACHE_OWNER: ["cache"],
         OBJECTS_OWNER: ["objects"],
@@ -196,6 +201,7 @@ def login_systems(config: Data) -> dict[str, list[str]]:
         "cache": config.cache,
         "kafka": config.kafka,
         CONNECT: config.change_data_capture,
+        WRITER: config.schema_registry,
     }
     found = {login: [s for s in systems if there[s] is not None] for login, systems in wanted.items()}
     return {login: systems for login, systems in found.items() if systems}

@@ -9,6 +9,7 @@ import pulumi
 
 from components.base import PlatformComponent
 from components.config_data import SchemaRegistry as SchemaRegistryConfig
+from components.data import registry_guard
 from components.data.postgres_cluster import DIRECT_PORT, REGISTRY
 from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
@@ -16,7 +17,9 @@ from components.intents import SERVICES
 from components.security.logins import Logins
 
 PART = "schema-registry"
-PORT, MANAGEMENT_PORT = 8080, 9000
+PORT, REGISTRY_PORT, MANAGEMENT_PORT = 8080, 8081, 9000
+WRITER = "schemas"
+"""The login that registers schemas; only the task uses it."""
 
 
 class SchemaRegistryArgs(TypedDict):
@@ -24,6 +27,8 @@ class SchemaRegistryArgs(TypedDict):
 
     namespace: pulumi.Input[str]
     image: pulumi.Input[str]
+    guard_image: pulumi.Input[str]
+    """Envoy."""
     tasks_image: pulumi.Input[str]
     """An image with the kit, and so with the schemas, in it."""
     logins: Logins
@@ -52,12 +57,13 @@ class SchemaRegistry(PlatformComponent):
                 name=PART,
                 title="Apicurio Registry",
                 processes=(
+                    _guard(args["guard_image"]),
                     Process(
                         PART,
                         args["image"],
                         config.resources,
                         (),
-                        {"http": PORT, "management": MANAGEMENT_PORT},
+                        {"management": MANAGEMENT_PORT},
                         {
                             "APICURIO_STORAGE_KIND": "sql",
                             "APICURIO_STORAGE_SQL_KIND": "postgresql",
@@ -67,7 +73,9 @@ class SchemaRegistry(PlatformComponent):
                             "APICURIO_DATASOURCE_JDBC_INITIAL_SIZE": "1",
                             "APICURIO_DATASOURCE_JDBC_MIN_SIZE": "1",
                             "QUARKUS_LOG_LEVEL": "WARN",
-                            "QUARKUS_HTTP_PORT": str(PORT),
+                            "QUARKUS_HTTP_HOST": "127.0.0.1",
+                            "QUARKUS_HTTP_PORT": str(REGISTRY_PORT),
+                            "QUARKUS_MANAGEMENT_HOST": "0.0.0.0",
                         },
                         {"APICURIO_DATASOURCE_PASSWORD": (logins.secret(REGISTRY), "postgres")},
                         ready={"http_get": {"path": "/health/ready", "port": "management"}},
@@ -79,7 +87,18 @@ class SchemaRegistry(PlatformComponent):
                 replicas=config.replicas,
                 metrics_port=MANAGEMENT_PORT,
             ),
-            ServerInputs(namespace=args["namespace"], destroy_data=True, versions=[logins.versions[REGISTRY]]),
+            ServerInputs(
+                namespace=args["namespace"],
+                destroy_data=True,
+                secret_files={
+                    "envoy.json": pulumi.Output.secret(
+                        logins.password(WRITER, WRITER).apply(
+                            lambda password: json.dumps(registry_guard.render(PORT, REGISTRY_PORT, password))
+                        )
+                    )
+                },
+                versions=[logins.versions[REGISTRY], logins.versions[WRITER]],
+            ),
             self.child(),
         )
         url = server.host.apply(lambda host: f"http://{host}:{PORT}")
@@ -94,6 +113,8 @@ class SchemaRegistry(PlatformComponent):
                     "ENDPOINT": url,
                     "PROVISION": json.dumps({"compatibility": config.compatibility.value}),
                 },
+                mounts={f"/etc/credentials/{WRITER}": logins.secret(WRITER)},
+                versions=(logins.versions[WRITER],),
             ),
             self.child(),
         )
@@ -107,3 +128,15 @@ class SchemaRegistry(PlatformComponent):
             },
             url=self.url,
         )
+
+
+def _guard(image: pulumi.Input[str]) -> Process:
+    file = f"/etc/{PART}-secret/envoy.json"
+    return Process(
+        "guard",
+        image,
+        registry_guard.RESOURCES,
+        ("--config-path", file, "--log-level", "warning", "--concurrency", "1", "--disable-hot-restart"),
+        {"http": PORT},
+        ready={"tcp_socket": {"port": "http"}},
+    )

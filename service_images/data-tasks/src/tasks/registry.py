@@ -8,14 +8,16 @@ from typing import Any
 import httpx
 from kit import events
 
-from tasks.common import Problem, endpoint, patiently, wanted
+from tasks.common import Problem, endpoint, password, patiently, wanted
 
+LOGIN = "schemas"
 TYPE = {"content-type": "application/vnd.schemaregistry.v1+json"}
 
 
 def main() -> None:
     """Bring it about."""
-    with httpx.Client(base_url=f"{endpoint()}/apis/ccompat/v7", headers=TYPE, timeout=15, trust_env=False) as client:
+    headers = {**TYPE, "authorization": f"Bearer {password(LOGIN, LOGIN)}"}
+    with httpx.Client(base_url=f"{endpoint()}/apis/ccompat/v7", headers=headers, timeout=15, trust_env=False) as client:
         patiently("the registry does not answer", lambda: _get(client, "/subjects"), httpx.HTTPError)
         level = wanted()["compatibility"]
         _put(client, "/config", {"compatibility": level})
