@@ -51,7 +51,9 @@ class Platform(PlatformComponent):
         # Every image is verified before the first resource is registered: a bad one changes nothing.
         images = {name: self._images.reference(name) for name in ("router", "gateway", "inference-sim")}
         stored_names = {*data_layer.images(config.data), *config.services.bundled, *self._isolation_images()}
-        stored = {name: self._images.reference(name) for name in sorted(stored_names)}
+        stored = {
+            name: images[name] if name in images else self._images.reference(name) for name in sorted(stored_names)
+        }
         self._site: AwsSite | None = None
         self._cluster, foundation = self._connect()
         space = PlatformNamespace(
