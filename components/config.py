@@ -20,6 +20,7 @@ from components.config_base import (
 )
 from components.config_data import Data
 from components.config_eks import Eks
+from components.config_external import External
 from components.config_gateway import Gateway
 from components.config_gpu import GpuPool
 from components.config_mesh import Mesh
@@ -144,6 +145,7 @@ class Model(Section):
     context_tokens: int = setting(Change.DISRUPTIVE, "Longest context in tokens", default=8192, ge=256, le=2_000_000)
     timeout_seconds: int = setting(Change.SAFE, "Limit of one answer", default=120, ge=1, le=3600)
     routing: Routing = setting(Change.SAFE, "Retries, time limits, fallbacks, cached answers", default=Routing())
+    external: External | None = setting(Change.DISRUPTIVE, "A provider outside that serves it", default=None)
     serving: Serving | None = setting(Change.SAFE, "Weights, GPUs, scaling; else: simulator anywhere", default=None)
     first_token_milliseconds: int = setting(
         Change.SAFE, "Simulated time to the first token", default=0, ge=0, le=60_000
@@ -152,6 +154,8 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _served(self) -> Self:
+        if self.external is not None and (self.serving is not None or self.engine is not ModelEngine.SIMULATOR):
+            raise violation("a model is served outside or here", "remove external, or engine and serving")
         # The simulator can be served too: a rehearsal of scheduling and routing without weights.
         if self.engine is not ModelEngine.SIMULATOR and self.serving is None:
             fix = "add serving with weights and gpuPool, or set engine: simulator"

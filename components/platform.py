@@ -74,7 +74,7 @@ class Platform(PlatformComponent):
         mesh = {**istio_parts, **self._mesh_policy(ready)}
         served = any(model.serving for model in config.models)
         serving = serving_operators.make(env, self._reused, self._options) if served else {}
-        models = [self._model(model, images["inference-sim"], [*serving.values()]) for model in config.models]
+        models = [self._model(model, images["inference-sim"], [*serving.values()]) for model in _inside_models(config)]
         self.key = ApiKey(f"{env}-api-key", {"namespace": self._namespace, "secret_name": KEY_SECRET}, self._options())
         self._router = self._ai_router(images["router"], models)
         services = self._bundled(stored)
@@ -100,7 +100,7 @@ class Platform(PlatformComponent):
             **serving,
             **self.data.parts,
             "namespace": space,
-            **{model_server.part_name(m): s for m, (_, s) in zip(config.models, models, strict=True)},
+            **{model_server.part_name(m): s for m, (_, s) in zip(_inside_models(config), models, strict=True)},
             "router": self._router,
             **services,
             **monitored,
@@ -154,7 +154,7 @@ class Platform(PlatformComponent):
         """Who may call whom, where there is a mesh."""
         if self._config.mesh.mode is MeshMode.OFF:
             return {}
-        models = self._config.models
+        models = _inside_models(self._config)
         policy = istio.MeshPolicy(
             f"{self._env}-mesh-policy",
             {
@@ -196,7 +196,8 @@ class Platform(PlatformComponent):
 
     def _ai_router(self, image: pulumi.Input[str], models: list[tuple[Model, AiService | ModelServing]]) -> AiService:
         urls = pulumi.Output.all(**{model.name: service.url for model, service in models})
-        by_name = {model.name: model for model, _ in models}
+        by_name = {model.name: model for model in self._config.models}
+        outside = {model.name: model.external.url for model in self._config.models if model.external}
         routes, bound = self._config.routes, bindings(self.data, "router")
         services = self._config.services
         embeddings = self._inside("embeddings", bundled.PORT) if services.embeddings else ""
@@ -204,7 +205,7 @@ class Platform(PlatformComponent):
         key = pulumi.Output.unsecret(self.key.key) if services.user else ""
         table = pulumi.Output.all(urls, key).apply(
             lambda found: router.route_table(
-                {n: (by_name[n], url) for n, url in found[0].items()},
+                {n: (by_name[n], url) for n, url in (found[0] | outside).items()},
                 routes,
                 embeddings,
                 found[1],
@@ -221,6 +222,8 @@ class Platform(PlatformComponent):
                 "environment": bound.environment,
                 "secrets": bound.secrets,
                 "versions": bound.versions,
+                "credentials": router.credentials(self._config.models),
+                "outlets": router.outlets(self._config.models),
             },
             self._options(),
         )
@@ -292,7 +295,7 @@ class Platform(PlatformComponent):
                 "namespace": self._namespace,
                 "image": images["router"],
                 "url": f"https://{inside}:{self._config.gateway.port}/v1/chat/completions",
-                "model": self._config.models[0].name,
+                "model": (_inside_models(self._config) or self._config.models)[0].name,
                 "key_secret": self.key.secret_name,
                 "certificate_secret": self.certificate.secret_name,
                 "release": release,
@@ -350,3 +353,8 @@ class Platform(PlatformComponent):
 
 def _fingerprint(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _inside_models(config: PlatformConfig) -> list[Model]:
+    """The models that are served here."""
+    return [model for model in config.models if model.external is None]

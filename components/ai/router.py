@@ -9,10 +9,11 @@ from types import MappingProxyType
 from typing import Any
 
 from components.ai.bundled import RPC_PORT, environment, rpc_address
+from components.ai.model_server import part_name
 from components.ai.service import ServiceIntent
 from components.config import Model, Observability, PlatformConfig
 from components.config_base import Resources
-from components.config_routes import Route
+from components.config_routes import Route, RouteTarget
 from components.config_routing import Routing
 
 PORT = 8080
@@ -83,6 +84,36 @@ def _treatment(routing: Routing, guarded: bool) -> dict[str, Any]:
     }
 
 
+def outlets(models: Iterable[Model]) -> list[int]:
+    """Ports at which the Router reaches providers outside."""
+    return sorted({model.external.port for model in models if model.external is not None})
+
+
+def credentials(models: Iterable[Model]) -> dict[str, tuple[str, str]]:
+    """Of models outside: the Router's file of each, below the host that it is for, and its Secret and entry."""
+    return {
+        f"{model.external.host}/{part_name(model)}": (model.external.secret_name, model.external.secret_key)
+        for model in models
+        if model.external is not None
+    }
+
+
+def _server(model: Model, url: str) -> dict[str, Any]:
+    """Where a model is, as a target of the Router."""
+    outside = model.external
+    if outside is None:
+        return {"name": model.name, "upstream": url, "upstream_model": model.name}
+    return {
+        "name": model.name,
+        "upstream": outside.url,
+        "upstream_model": outside.model,
+        "api": outside.api.value,
+        "credential": part_name(model),
+        "input_price": outside.input_price,
+        "output_price": outside.output_price,
+    }
+
+
 def route_table(
     models: Mapping[str, tuple[Model, str]],
     routes: Iterable[Route] = (),
@@ -98,9 +129,9 @@ def route_table(
     table = [
         {
             "model": name,
-            "upstream": url,
+            **({"targets": [_server(model, url)]} if model.external else {"upstream": url}),
             "timeout_seconds": model.timeout_seconds,
-            "owned_by": model.engine.value,
+            "owned_by": "external" if model.external else model.engine.value,
             **_treatment(model.routing, guarded),
         }
         for name, (model, url) in sorted(models.items())
@@ -113,6 +144,12 @@ def route_table(
             {"id": "default", "keys": [hashlib.sha256(key.encode()).hexdigest()], "operator": True},
         ]
     return json.dumps(content, indent=2)
+
+
+def _prices(target: RouteTarget, model: Model) -> dict[str, float]:
+    """Of a route's target; where it names none, those of a model outside hold."""
+    named = {"input_price": target.input_price, "output_price": target.output_price}
+    return {name: price for name, price in named.items() if price or model.external is None}
 
 
 def _shared(route: Route, models: Mapping[str, tuple[Model, str]], guarded: bool) -> dict[str, Any]:
@@ -133,12 +170,9 @@ def _shared(route: Route, models: Mapping[str, tuple[Model, str]], guarded: bool
         "model": route.name,
         "targets": [
             {
-                "name": target.model,
-                "upstream": models[target.model][1],
-                "upstream_model": target.model,
+                **_server(*models[target.model]),
                 "weight": target.weight,
-                "input_price": target.input_price,
-                "output_price": target.output_price,
+                **_prices(target, models[target.model][0]),
             }
             for target in route.targets
         ],

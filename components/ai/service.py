@@ -59,6 +59,11 @@ class AiServiceArgs(TypedDict):
     """Variables from (Secret, key)."""
     versions: NotRequired[Sequence[pulumi.Input[str]]]
     """Changes with the secrets, and so rolls the pods."""
+    credentials: NotRequired[Mapping[str, tuple[str, str]]]
+    """Files below /etc/<name>-credentials from (Secret, entry), which the platform does not make: a new value is there
+    within about a minute, without a restart, and pods start without one."""
+    outlets: NotRequired[Sequence[int]]
+    """Ports at which it may reach addresses outside the cluster."""
     annotations: NotRequired[Mapping[str, pulumi.Input[str]]]
     """What its account carries, such as the AWS role of its pods."""
 
@@ -85,11 +90,16 @@ class AiService(PlatformComponent):
             opts=self.child(),
         )
         mounts, volumes = self._files(args.get("files", {}))
+        if credentials := args.get("credentials"):
+            mounts.append({"name": "credentials", "mount_path": f"/etc/{intent.name}-credentials", "read_only": True})
+            volumes.append({"name": "credentials", "projected": {"sources": _sources(credentials)}})
         deployment = self._deployment(args["image"], mounts, volumes)
         service = self._service()
         rpc = {f"{intent.name}-rpc": [intent.rpc_port]} if intent.rpc_port else {}
         self.ports = {intent.name: [intent.port], **rpc}
         self._network_policy()
+        if ports := args.get("outlets", ()):
+            self._outlet(ports)
         if intent.reads:
             self._reader()
         if intent.replicas > 1:
@@ -247,6 +257,20 @@ class AiService(PlatformComponent):
             opts=self.child(),
         )
 
+    def _outlet(self, ports: Sequence[int]) -> None:
+        """Let it out to providers, but not to the node's own services, such as a cloud's metadata."""
+        anywhere = {"ip_block": {"cidr": "0.0.0.0/0", "except_": ["169.254.0.0/16"]}}
+        k8s.networking.v1.NetworkPolicy(
+            f"{self.name}-outside",
+            metadata={**self._meta(), "name": f"{self._intent.name}-outside"},
+            spec={
+                "pod_selector": {"match_labels": selector(self._intent.name)},
+                "policy_types": ["Egress"],
+                "egress": [{"to": [anywhere], "ports": [{"port": port, "protocol": "TCP"} for port in ports]}],
+            },
+            opts=self.child(),
+        )
+
     def _reader(self) -> None:
         """The right to read, and the way to the API server."""
         rules: Any = [{"api_groups": [g], "resources": [r], "verbs": ["list", "watch"]} for g, r in self._intent.reads]
@@ -309,4 +333,12 @@ def spread(part: str) -> Any:
             "label_selector": {"match_labels": selector(part)},
         }
         for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+
+
+def _sources(credentials: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
+    """Of a projected volume."""
+    return [
+        {"secret": {"name": secret, "items": [{"key": key, "path": path}], "optional": True}}
+        for path, (secret, key) in sorted(credentials.items())
     ]

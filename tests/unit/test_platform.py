@@ -209,3 +209,22 @@ def test_a_cluster_that_enforces_no_policies_is_not_checked() -> None:
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_a_full_stack_stays_small(environment: str) -> None:
     assert len(registered(environment)) <= 500
+
+
+def test_a_model_outside_is_asked_by_the_router_with_a_mounted_secret() -> None:
+    data = stack_file("local")
+    outside = {"url": "https://api.example.com:8443/base", "model": "big", "secretName": "provider"}
+    data["models"].append({"name": "big", "external": outside})
+    resources = registered_of(data)
+    (router,) = [r for r in resources if r.name == "local-router" and r.typ.endswith(":Deployment")]
+    pod = router.inputs["spec"]["template"]["spec"]
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "credentials"]
+    (source,) = volume["projected"]["sources"]
+    assert source["secret"]["name"] == "provider"
+    assert source["secret"]["items"] == [{"key": "key", "path": "api.example.com/model-big"}]
+    assert {"name": "credentials", "mountPath": "/etc/router-credentials", "readOnly": True} in pod["containers"][0][
+        "volumeMounts"
+    ]
+    (outlet,) = [r for r in resources if r.name == "local-router-outside"]
+    assert [port["port"] for rule in outlet.inputs["spec"]["egress"] for port in rule["ports"]] == [8443]
+    assert not [r for r in resources if r.name == "local-model-big"], "nothing is served here"

@@ -75,3 +75,27 @@ def test_a_canary_reaches_the_router() -> None:
     assert route is not None
     assert route.canary is not None
     assert (route.canary.target, route.canary.steps, route.canary.requests_per_step) == ("b", (0.1, 1.0), 7)
+
+
+OUTSIDE = {"url": "https://api.anthropic.com", "api": "anthropic", "model": "claude", "secretName": "anthropic",
+           "inputPrice": 3, "outputPrice": 15}  # fmt: skip
+
+
+def test_a_model_outside_is_asked_with_its_credential() -> None:
+    model = _model(external=OUTSIDE)
+    table = RouteTable.model_validate_json(component.route_table({"m": (model, OUTSIDE["url"])}))
+    (target,) = table.routes[0].servers
+    assert (target.api.value, target.upstream_model, target.credential) == ("anthropic", "claude", "model-m")
+    assert (target.input_price, target.output_price) == (3, 15)
+    assert table.routes[0].owned_by == "external"
+    assert component.credentials([model, _model(name="other")]) == {"api.anthropic.com/model-m": ("anthropic", "key")}
+
+
+def test_a_route_may_have_a_model_outside_beside_one_here() -> None:
+    models = {"a": (_model(name="a"), "http://a:8000"), "b": (_model(name="b", external=OUTSIDE), OUTSIDE["url"])}
+    route = Route.model_validate({"name": "chat", "targets": [{"model": "a", "inputPrice": 1}, {"model": "b"}]})
+    found = RouteTable.model_validate_json(component.route_table(models, [route])).find("chat")
+    assert found is not None
+    assert [(t.upstream_model, t.credential, t.input_price) for t in found.servers] == [
+        ("a", "", 1), ("claude", "model-b", 3),
+    ]  # fmt: skip
