@@ -232,7 +232,11 @@ def test_no_transaction_is_open_while_a_template_is_rendered(
     monkeypatch.setattr(Workers, "call", watched)
     add(prompts)
     assert render(prompts, label="latest").status_code == 200
-    assert open_ones == [0, 0]
+    again = {"idempotency-key": "one"}
+    for _ in range(2):
+        made = prompts.post("/v1/prompts", json={"name": "once", "prompt": "x"}, headers=again)
+        assert (made.status_code, made.json()["version"]) == (201, 1)
+    assert set(open_ones) == {0} and len(open_ones) == 4
 
 
 def test_what_a_tenant_keeps_has_quotas_with_events_before_they_are_used_up(

@@ -136,6 +136,8 @@ class Operation:
     """The handler reads the body itself."""
     makes: bool = False
     """It makes something: with an Idempotency-Key, once."""
+    check: Handler | None = None
+    """Judges a call, body included, before a transaction is open: for what may take long."""
 
 
 def own(caller: Grant, tenant: str) -> str:
@@ -262,6 +264,8 @@ def _endpoint(
         content = await _received(request) if adapter is not None else length
         body = _parsed(content, adapter)
         call = Call(request, dict(request.path_params), _query(request, operation.query), body, caller)
+        if operation.check is not None:
+            await operation.check(call)
         if operation.makes and repeats is not None and (key := repeats.key_of(request)):
             return await repeats.once(request, key, caller, content, lambda: answered(operation, call))
         return await answered(operation, call)

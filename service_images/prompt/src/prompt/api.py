@@ -58,7 +58,7 @@ class Api:
         path = "/v1/prompts/{name:path}"
         return [
             Operation("POST", "/v1/prompts", "Make a version; it never changes.", self.add, Version, body=NewVersion,
-                      scope=SCOPE, status=201, failures=(403, 409, 429), makes=True),
+                      scope=SCOPE, status=201, failures=(403, 409, 429), makes=True, check=self.check),
             Operation("GET", "/v1/prompts", "All prompts.", self.listed, list[Listed], query=Page, scope=SCOPE),
             Operation("GET", path + "/versions", "A prompt's versions, the newest first.", self.versions,
                       list[Version], **one),
@@ -88,10 +88,14 @@ class Api:
         if self._told is not None:
             self._told.wake()
 
+    async def check(self, call: Call[Any, NewVersion]) -> None:
+        """What could never be rendered is refused; no transaction is open meanwhile."""
+        call.request.state.includes = await self._renderer.check(call.caller.tenant, call.body)
+
     async def add(self, call: Call[Any, NewVersion]) -> Version:
-        """Checked before it is taken: what could never be rendered is refused."""
+        """What it includes must be there."""
         wanted, tenant = call.body, call.caller.tenant
-        includes = await self._renderer.check(tenant, wanted)
+        includes: list[str] = call.request.state.includes
         async with self._database.transaction() as connection:
             made, _ = await store.add(connection, tenant, wanted, includes, call.caller.actor)
             await rendering.closure(connection, tenant, made, includes)
