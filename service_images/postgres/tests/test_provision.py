@@ -124,3 +124,10 @@ def test_no_statement_that_the_server_may_log_holds_a_password(provision: Provis
     log = (postgres_server.folder / "log").read_text()
     assert "ROLE" in log
     assert "secret of" not in log
+
+
+def test_an_owners_statements_and_transactions_end_in_time(provision: Provision, postgres_server: Any) -> None:
+    provision()
+    with psycopg.connect(postgres_server.url(OWNER, OWNER), autocommit=True) as owner:
+        for name, limit in (("statement_timeout", "30s"), ("idle_in_transaction_session_timeout", "1min")):
+            assert owner.execute(f"SHOW {name}").fetchone() == (limit,)

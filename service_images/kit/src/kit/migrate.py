@@ -38,6 +38,9 @@ def run() -> None:
     url = sqlalchemy.make_url(context.config.attributes["url"]).set(drivername="postgresql+psycopg")
     engine = sqlalchemy.create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
+        # Services' logins have limits of time; a migration takes as long as its table is large.
+        connection.execute(sqlalchemy.text("SET statement_timeout = 0"))
+        connection.execute(sqlalchemy.text("SET idle_in_transaction_session_timeout = 0"))
         connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_LOCK})"))
         connection.commit()
         context.configure(connection=connection, transaction_per_migration=True)

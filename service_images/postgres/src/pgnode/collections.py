@@ -19,6 +19,7 @@ def main() -> int:
     login = os.environ["PGUSER"]
     reached = {"host": os.environ["PGHOST"], "user": login, "password": password(login)}
     with session(patiently(120, database=login, **reached)) as cursor:
+        cursor.execute("SET statement_timeout = 0")  # an index takes as long as its table is large
         cursor.execute(layout.SCHEMA)
         for collection in json.loads(os.environ["PROVISION"]):
             _make(cursor, collection)

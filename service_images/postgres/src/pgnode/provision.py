@@ -45,6 +45,8 @@ SELECT slot_name FROM pg_replication_slots
 WHERE slot_name LIKE 'outbox\\_%' AND wal_status = 'lost' AND NOT active
 """
 """Slots whose part of the log is gone: nothing can be read by them, and they stand in their connector's way."""
+LIMITS_MS = {"statement_timeout": 30_000, "idle_in_transaction_session_timeout": 60_000}
+"""Longer than any request is waited for, and short enough that what hangs holds nothing for long."""
 REPLICATION = "rds_replication"
 """What a login must be granted at RDS to read the log. Source: Amazon RDS user guide, "Logical replication"."""
 
@@ -65,6 +67,7 @@ def main() -> int:
             _drop_lost_slots(cursor)
         for database in asked["databases"]:
             _login(cursor, database["login"], replication=False, managed=managed)
+            _limit(cursor, database["login"])
             _database(cursor, database, capture)
     for database in asked["databases"]:
         with session(connect(database["name"], **host)) as cursor:
@@ -100,6 +103,14 @@ def _login(cursor: Any, name: str, *, replication: bool, managed: bool) -> None:
 def _verifier(cursor: Any, name: str) -> str:
     """What the server keeps in place of the password; a statement in its log tells nobody the password."""
     return encrypt_password(password(name), name, scope=cursor.connection, algorithm="scram-sha-256")
+
+
+def _limit(cursor: Any, login: str) -> None:
+    """How long a service's statements and open transactions may take. It holds behind a pool, too, where settings of a
+    client's session would be those of another client a moment later. Migrations and index builds lift it."""
+    for name, milliseconds in LIMITS_MS.items():
+        statement = sql.SQL("ALTER ROLE {} SET {} = {}")
+        cursor.execute(statement.format(sql.Identifier(login), sql.Identifier(name), sql.Literal(milliseconds)))
 
 
 def _database(cursor: Any, database: dict[str, Any], capture: str) -> None:
