@@ -34,6 +34,9 @@ ALERTS: tuple[Alert, ...] = (
     Alert("UsageIsNotReported", 'sum by (model, target) (rate(router_usage_estimated_total{cause="not_reported"}[10m])) > 0',
           "10m", "ticket", "{{ $labels.target }} answers for {{ $labels.model }} without a usage: the Router counts the "
           "tokens by itself, as an estimate. Make the upstream report them.", ""),
+    Alert("EventsAreLost", "sum by (job, topic) (increase(events_lost_total[10m])) > 0", "0m", "page",
+          "{{ $labels.job }} could not send events of {{ $labels.topic }}: the audit log will lack them. See Kafka.",
+          "kafka"),
     Alert("DeadLetters", "max by (job, topic) (dead_letters_waiting) > 0", "0m", "ticket",
           "{{ $labels.job }} could not process something of {{ $labels.topic }} and has set it aside: "
           "`forge dead-letters list` shows it.", ""),

@@ -10,12 +10,13 @@ from typing import Any
 
 import psycopg
 from confluent_kafka import Consumer, KafkaException, Message, Producer
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 from pydantic import TypeAdapter
 
 from kit import logs, strict_json, telemetry
 from kit.dead_letters import DeadLetters, Row
 from kit.errors import ApiError
+from kit.limits import EVENT
 from kit.settings import ServiceSettings
 
 log = logs.get("kit.kafka")
@@ -29,6 +30,9 @@ _FULL = 507
 """ApiError of a volume that is full: whatever the event, it is not its fault."""
 _FLUSH_S = 10.0
 _WAITING = 100_000
+QUEUE_KIB = 16 * 1024
+"""Of events that wait for Kafka. librdkafka's own default, 1 GiB (queue.buffering.max.kbytes), is more than a pod has."""
+LOST = Counter("events_lost_total", "Events that could not be sent to Kafka.", ["topic"], registry=telemetry.REGISTRY)
 STUCK = Gauge(
     "events_stuck_seconds",
     "For how long the same batch of events has not been done; 0: nothing waits.",
@@ -71,23 +75,35 @@ def producer(access: dict[str, Any], waiting: int, told: Callable[[Any, Message]
     )
 
 
+def _lost(topic: str, reason: str) -> None:
+    LOST.labels(topic).inc()
+    log.error("an event is lost", topic=topic, reason=reason)
+
+
 class Sender:
-    """Tells Kafka: remembered at once, sent in batches; what waits for a broker that is away is kept in memory."""
+    """Sends events to Kafka in batches. While a broker is away, `QUEUE_KIB` of them wait in memory.
+
+    What does not fit is lost: it is counted by `events_lost_total`, and an alert says so.
+    """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        self._producer = producer(client(settings), _WAITING, self._told)
+        access = {"queue.buffering.max.kbytes": QUEUE_KIB, **client(settings)}
+        self._producer = producer(access, _WAITING, self._delivered)
 
     @staticmethod
-    def _told(error: Any, message: Message) -> None:
+    def _delivered(error: Any, message: Message) -> None:
         if error is not None:
-            log.error("an event was not taken", topic=message.topic(), reason=str(error))
+            _lost(message.topic() or "", str(error))
 
     def send(self, topic: str, key: str, event: dict[str, Any]) -> None:
-        """An event; one that does not fit into memory any more is lost, and that is told."""
+        """An event; it is sent within a second, or lost where too many wait already."""
         try:
-            self._producer.produce(topic, strict_json.dumps(event), key=key)
-        except (BufferError, KafkaException) as error:
-            log.error("an event is lost", topic=topic, reason=str(error))
+            content = strict_json.dumps(event)
+            if len(content) > EVENT.most:
+                raise ValueError(f"{EVENT}; it has {len(content):,}")
+            self._producer.produce(topic, content, key=key)
+        except (BufferError, KafkaException, ValueError) as error:
+            _lost(topic, str(error))
 
     async def run(self) -> None:
         """For ever; at the end what is left is sent."""
