@@ -18,7 +18,7 @@ from local.images.pipeline import Built
 STATEMENTS = ("cyclonedx", "slsaprovenance1")
 """Signed statements that go with every image: its SBOM and its provenance."""
 _REGISTRY = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*")
-_ENTRY = r"(?m)^(  {name}: \{{version: (?P<version>[^,]+), digest: )(?P<digest>[^}}]+)(\}})"
+_ENTRY = r"(?m)^(  {name}: \{{version: (?P<version>[^,]+), digest: )(?P<digest>[^,}}]+)((?:, former: [^,}}]+)?\}})"
 
 
 def check_registry(registry: str) -> None:
@@ -40,7 +40,7 @@ def refuse_changed(built: Mapping[str, Built], lock: Path) -> None:
             raise LocalError(
                 f'"{name}" {entry["version"]} is released already, with other content',
                 reason=f"{lock.name} has {entry['digest']}, this checkout builds {image.digest}",
-                fix=f"raise the version of {name} in {lock.name} and set its digest to null",
+                fix=f"in {lock.name}, raise the version of {name}, move its digest to `former` and set digest to null",
             )
 
 

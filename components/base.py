@@ -8,6 +8,8 @@ from typing import Any, ClassVar, TypedDict
 import pulumi
 
 PART_OF = "cogniforge"
+ADMISSION_LABEL = "cogniforge.dev/admission"
+"""Label of a namespace: with "enforced", the API server admits only pods of this release to it."""
 SCRAPER = ("observability", "prometheus")
 """Namespace and service account (and name) of what reads the parts' metrics."""
 

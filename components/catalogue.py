@@ -132,6 +132,12 @@ PARTS: dict[str, Part] = {
             "the operator has taken the rules",
             toggle="observability.prometheusOperator",
         ),
+        Part(
+            "admission",
+            "Admission policies",
+            "cogniforge:security:AdmissionPolicy",
+            "a pod with another image is refused",
+        ),
         Part("api-key", "API key of the gateway", "cogniforge:security:ApiKey", "the Secret exists"),
         Part("certificate", "Gateway certificate", "cogniforge:security:Certificate", "the Secret exists"),
         Part(
@@ -239,6 +245,8 @@ class LockedImage:
     name: str
     version: str
     digest: str | None
+    former: str | None = None
+    """Digest of the release before; its pods may still have to be made again while they are replaced."""
 
 
 @functools.cache
@@ -272,7 +280,12 @@ def image(name: str) -> LockedImage:
         entry = _lock()["images"][name]
     except KeyError:
         raise LockError(f'{LOCK_FILE} has no image "{name}"') from None
-    return LockedImage(name, str(entry["version"]), entry.get("digest"))
+    return LockedImage(name, str(entry["version"]), entry.get("digest"), entry.get("former"))
+
+
+def image_names() -> tuple[str, ...]:
+    """Every image of the platform that pods run."""
+    return tuple(_lock()["images"])
 
 
 def version(part: str) -> str:

@@ -15,13 +15,14 @@ from components.ai.audit import Audit
 from components.ai.bindings import bindings
 from components.ai.model_serving import IMAGES, ModelServing, ModelServingArgs
 from components.ai.service import AiService, AiServiceArgs
-from components.base import SCRAPER, PlatformComponent
+from components.base import ADMISSION_LABEL, SCRAPER, PlatformComponent
 from components.cluster.aws_foundation import AwsFoundation
 from components.cluster.aws_site import AwsSite
 from components.cluster.existing_cluster import ExistingCluster
 from components.cluster.local_cluster import LocalCluster
 from components.cluster.namespace import PlatformNamespace
 from components.config import ClusterKind, Environment, Model, NetworkPolicies, PlatformConfig
+from components.config_gateway import GatewayEngine
 from components.config_mesh import MeshMode
 from components.data import layer as data_layer
 from components.data.layer import DataLayer
@@ -30,6 +31,7 @@ from components.intents import VECTOR, erasers
 from components.mesh import entrance, istio
 from components.observability.end_to_end import EndToEndCheck
 from components.observability.monitoring import Monitoring, MonitoringArgs
+from components.security.admission_policy import AdmissionPolicy
 from components.security.api_key import ApiKey
 from components.security.certificate import Certificate
 from components.security.isolation_check import IsolationCheck
@@ -47,6 +49,7 @@ class Platform(PlatformComponent):
         super().__init__("platform", f"{env}-platform", {"version": catalogue.platform_version()}, opts)
         self._config, self._env = config, env
         self._reused: frozenset[str] = frozenset()
+        self._first: list[pulumi.Resource] = []
         self._images = ImageResolver(config.images)
         # Every image is verified before the first resource is registered: a bad one changes nothing.
         images = {name: self._images.reference(name) for name in ("router", "gateway", "inference-sim")}
@@ -61,11 +64,13 @@ class Platform(PlatformComponent):
             {
                 "namespace": config.cluster.namespace,
                 "owner": config.owner,
-                "labels": istio.namespace_labels(config.mesh.mode),
+                "labels": {ADMISSION_LABEL: "enforced", **istio.namespace_labels(config.mesh.mode)},
             },
             self._options(),
         )
         self._namespace = space.namespace
+        admission = self._admission(space)
+        self._first = [admission]  # before what runs pods, so that its images are admitted by then
         istio_parts, ready = self._istio()
         after: list[pulumi.Resource] = [space, *ready]
         self.data = DataLayer(
@@ -101,6 +106,7 @@ class Platform(PlatformComponent):
             **self.data.parts,
             "namespace": space,
             **{model_server.part_name(m): s for m, (_, s) in zip(_inside_models(config), models, strict=True)},
+            "admission": admission,
             "router": self._router,
             **services,
             **monitored,
@@ -135,6 +141,25 @@ class Platform(PlatformComponent):
         existing = ExistingCluster(f"{self._env}-cluster", cluster.context, self.child())
         self._reused = frozenset(part.part.chart for part in existing.found if part.reused)
         return existing.provider, {"cluster": existing}
+
+    def _admission(self, space: PlatformNamespace) -> AdmissionPolicy:
+        """Which pods the API server admits to the platform's namespaces, and whether it guards the data there."""
+        config = self._config
+        upstream = [
+            *(["kong"] if config.gateway.engine is GatewayEngine.KONG else []),
+            *(["kserve"] if any(model.serving for model in config.models) else []),
+            *(["istio"] if config.mesh.mode is not MeshMode.OFF else []),
+        ]
+        return AdmissionPolicy(
+            f"{self._env}-admission",
+            {
+                "namespace": space.namespace,
+                "images": self._images.admitted(),
+                "upstream": upstream,
+                "guard_data": not config.data.destroy_data and bool(data_layer.images(config.data)),
+            },
+            self._options([space]),
+        )
 
     def _istio(self) -> tuple[dict[str, PlatformComponent], list[pulumi.Resource]]:
         """Istio, where the configuration wants a mesh and the cluster has none; and what has to be ready of it."""
@@ -180,7 +205,8 @@ class Platform(PlatformComponent):
         return {"mesh-policy": policy}
 
     def _options(self, depends_on: list[pulumi.Resource] | None = None) -> pulumi.ResourceOptions:
-        return pulumi.ResourceOptions(parent=self, providers={"kubernetes": self._cluster}, depends_on=depends_on or [])
+        after = [*self._first, *(depends_on or [])]
+        return pulumi.ResourceOptions(parent=self, providers={"kubernetes": self._cluster}, depends_on=after)
 
     def _model(
         self, model: Model, simulator: pulumi.Input[str], operators: list[pulumi.Resource]

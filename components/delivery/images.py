@@ -46,6 +46,19 @@ class ImageResolver:
         self._verify(name, found)
         return pulumi.Output.from_input(found)
 
+    def admitted(self) -> list[str]:
+        """Every reference that pods may run: this release's images, and those that a rollout replaces.
+
+        While one is replaced, or when an update stops half-way, a pod of the release before may have to be made again.
+        """
+        if self.settings.source is ImageSource.REGISTRY:
+            locked = [catalogue.image(name) for name in catalogue.image_names()]
+            digests = [(image.name, digest) for image in locked for digest in (image.digest, image.former) if digest]
+            return sorted(f"{self.settings.registry}/{name}@{digest}" for name, digest in digests)
+        names = set(catalogue.image_names())
+        records = [*_local_index().values(), *_local_index("history.json").values()]
+        return sorted({f"{r['repository']}@{r['digest']}" for r in records if r["name"] in names})
+
     def _find(self, name: str) -> str | None:
         if self.settings.source is ImageSource.REGISTRY:
             digest = catalogue.image(name).digest
@@ -104,11 +117,13 @@ def _unknown() -> pulumi.Output[str]:
     return pulumi.Output(set(), value(), known(), secret())  # pyright: ignore[reportArgumentType]
 
 
-def _local_index() -> dict[str, dict[str, str]]:
-    path = os.environ.get(INDEX_VARIABLE)
-    if not path or not Path(path).exists():
+def _local_index(sibling: str = "") -> dict[str, dict[str, str]]:
+    """The record of what was built here, or a file beside it."""
+    index = os.environ.get(INDEX_VARIABLE)
+    path = Path(index).with_name(sibling) if index and sibling else Path(index or "")
+    if not index or not path.exists():
         return {}
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(path.read_text())
     except ValueError as error:
         raise ImageError(f"{path} is damaged: {error}; delete it and run `forge up`") from None

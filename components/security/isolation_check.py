@@ -10,7 +10,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.ai.service import restricted
-from components.base import PlatformComponent, labels
+from components.base import ADMISSION_LABEL, PlatformComponent, labels
 
 PART = "isolation"
 DEADLINE_S = 180
@@ -42,7 +42,10 @@ class IsolationCheck(PlatformComponent):
         standard = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
         namespace = k8s.core.v1.Namespace(
             name,
-            metadata={"name": platform.apply(lambda known: f"{known}-{PART}"), "labels": {**own, **standard}},
+            metadata={
+                "name": platform.apply(lambda known: f"{known}-{PART}"),
+                "labels": {**own, **standard, ADMISSION_LABEL: "enforced"},
+            },
             opts=self.child(),
         )
         targets = platform.apply(

@@ -1,0 +1,206 @@
+"""What may run in the platform's namespaces, and what may not be deleted there: enforced by the API server itself.
+
+Two ValidatingAdmissionPolicies hold for namespaces with the label `cogniforge.dev/admission: enforced` and for nothing
+else: not for nodes, certificates, leases or kube-system. They need no webhook, so that nothing has to run before a
+stopped cluster can start again. Pods are judged, not the workloads that make them: where an update has just changed the
+list of images, controllers try again until it is in force.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.base import ADMISSION_LABEL, PlatformComponent, labels
+
+PART = "admission"
+DEFAULT_MEMORY = "256Mi"
+"""Memory of a container in the platform's namespace that names none, such as a helper's. The parts name their own."""
+DELETION_ALLOWED = "cogniforge.dev/deletion-allowed"
+"""Annotation of a volume claim, a StatefulSet or a namespace: with "true", it may be deleted."""
+UPSTREAM_IMAGES: dict[str, tuple[str, ...]] = {
+    "kong": ("kong/kong:", "kong/kubernetes-ingress-controller:", "kong/kong-gateway:"),
+    "kserve": ("kserve/storage-initializer:",),
+    "istio": ("docker.io/istio/proxyv2:", "gcr.io/istio-release/proxyv2:", "registry.istio.io/release/proxyv2:"),
+}
+"""Images that charts of other projects run in the platform's namespaces, by the beginning of their reference.
+
+The charts are pinned by version, their images by tag alone.
+"""
+
+_NAMESPACES: Any = {"match_labels": {ADMISSION_LABEL: "enforced"}}
+_IMAGES = """
+{pod}.containers.map(c, c.image)
++ (has({pod}.initContainers) ? {pod}.initContainers.map(c, c.image) : [])
++ (has({pod}.ephemeralContainers) ? {pod}.ephemeralContainers.map(c, c.image) : [])
+"""
+_CONTAINERS = "object.spec.containers + (has(object.spec.initContainers) ? object.spec.initContainers : [])"
+_NEW = "request.operation != 'CREATE' || "
+
+
+class AdmissionPolicyArgs(TypedDict):
+    """Inputs of the policies."""
+
+    namespace: pulumi.Input[str]
+    """The platform's namespace; the policies are named after it."""
+    images: Sequence[str]
+    """References by digest that pods may run: this release's, and those that a rollout replaces."""
+    upstream: Sequence[str]
+    """Keys of `UPSTREAM_IMAGES` whose charts run pods in the platform's namespaces."""
+    guard_data: bool
+    """Whether the deletion of volume claims, StatefulSets with volumes and namespaces is refused."""
+
+
+class AdmissionPolicy(PlatformComponent):
+    """The policies and their bindings. What runs pods depends on it, so that its images are admitted by then."""
+
+    def __init__(self, name: str, args: AdmissionPolicyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("security", name, {"guard_data": args["guard_data"]}, opts)
+        self._name, self._namespace = name, pulumi.Output.from_input(args["namespace"])
+        k8s.core.v1.LimitRange(
+            name,
+            metadata={"name": PART, "namespace": self._namespace, "labels": labels(PART, "security")},
+            spec={
+                "limits": [
+                    {
+                        "type": "Container",
+                        "default": {"memory": DEFAULT_MEMORY},
+                        "default_request": {"memory": DEFAULT_MEMORY},
+                    }
+                ]
+            },
+            opts=self.child(),
+        )
+        self._bind("pods", _pods(args["images"], args["upstream"]))
+        if args["guard_data"]:
+            self._bind("data", _data())
+        self.finish(
+            {
+                "kind": "ValidatingAdmissionPolicy",
+                "namespace": "",
+                "name": self._called("pods"),
+                "probe": "a pod with another image is refused",
+            }
+        )
+
+    def _called(self, what: str) -> pulumi.Output[str]:
+        return self._namespace.apply(lambda namespace: f"{namespace}-{what}")
+
+    def _bind(self, what: str, spec: Any) -> None:
+        metadata: Any = {"name": self._called(what), "labels": labels(PART, "security")}
+        policy = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
+            f"{self._name}-{what}", metadata=metadata, spec=spec, opts=self.child()
+        )
+        k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
+            f"{self._name}-{what}",
+            metadata=metadata,
+            spec={
+                "policy_name": policy.metadata["name"],
+                "validation_actions": ["Deny", "Audit"],
+                "match_resources": {"namespace_selector": _NAMESPACES},
+            },
+            opts=self.child(depends_on=[policy]),
+        )
+
+
+def _rule(groups: list[str], resources: list[str], operations: list[str]) -> Any:
+    versions = {"": "v1", "apps": "v1"}
+    return {
+        "api_groups": groups,
+        "api_versions": sorted({versions[group] for group in groups}),
+        "operations": operations,
+        "resources": resources,
+        "scope": "*",
+    }
+
+
+def _pods(images: Sequence[str], upstream: Sequence[str]) -> Any:
+    """Pods: images of the release alone, restricted, with a limit of memory, nothing of the node."""
+    prefixes = [prefix for key in upstream for prefix in UPSTREAM_IMAGES[key]]
+    strangers = (
+        f"({_IMAGES.format(pod='object.spec')}).filter(i, !(i in variables.admitted) && !(i in variables.before)"
+        " && !variables.upstream.exists(p, i.startsWith(p)))"
+    )
+    contained = (
+        "has(c.securityContext) && has(c.securityContext.allowPrivilegeEscalation)"
+        " && !c.securityContext.allowPrivilegeEscalation"
+        " && (!has(c.securityContext.privileged) || !c.securityContext.privileged)"
+        " && has(c.securityContext.capabilities) && has(c.securityContext.capabilities.drop)"
+        " && c.securityContext.capabilities.drop.exists(d, d == 'ALL')"
+    )
+    unshared = " && ".join(
+        f"(!has(object.spec.{f}) || !object.spec.{f})" for f in ("hostNetwork", "hostPID", "hostIPC")
+    )
+    limited = "has(c.resources) && has(c.resources.limits) && 'memory' in c.resources.limits"
+    return {
+        "failure_policy": "Fail",
+        "match_constraints": {
+            "namespace_selector": _NAMESPACES,
+            "resource_rules": [_rule([""], ["pods", "pods/ephemeralcontainers"], ["CREATE", "UPDATE"])],
+        },
+        "variables": [
+            {"name": "admitted", "expression": json.dumps(sorted(set(images)))},
+            {"name": "upstream", "expression": json.dumps(sorted(prefixes))},
+            {"name": "before", "expression": f"oldObject == null ? [] : ({_IMAGES.format(pod='oldObject.spec')})"},
+            {"name": "strangers", "expression": strangers},
+            {"name": "containers", "expression": _CONTAINERS},
+        ],
+        "validations": [
+            {
+                "expression": "size(variables.strangers) == 0",
+                "message_expression": "'not an image of this release: ' + variables.strangers.join(', ')",
+                "reason": "Forbidden",
+            },
+            {
+                "expression": f"{_NEW}variables.containers.all(c, {limited})",
+                "message": "every container needs resources.limits.memory",
+                "reason": "Forbidden",
+            },
+            {
+                "expression": f"{_NEW}!has(object.spec.volumes) || object.spec.volumes.all(v, !has(v.hostPath))",
+                "message": "a pod may not use a path of its node (hostPath)",
+                "reason": "Forbidden",
+            },
+            {
+                "expression": f"{_NEW}({unshared})",
+                "message": "a pod may not share its node's network, processes or memory",
+                "reason": "Forbidden",
+            },
+            {
+                "expression": f"{_NEW}variables.containers.all(c, {contained})",
+                "message": "every container must drop all capabilities and refuse to gain privileges",
+                "reason": "Forbidden",
+            },
+        ],
+    }
+
+
+def _data() -> Any:
+    """What holds data is not deleted in passing."""
+    annotations = "has(oldObject.metadata.annotations)"
+    allowed = f"{annotations} && oldObject.metadata.annotations[?'{DELETION_ALLOWED}'].orValue('') == 'true'"
+    empty = "oldObject.kind == 'StatefulSet' && !has(oldObject.spec.volumeClaimTemplates)"
+    return {
+        "failure_policy": "Fail",
+        "match_constraints": {
+            "namespace_selector": _NAMESPACES,
+            "resource_rules": [
+                _rule([""], ["persistentvolumeclaims", "namespaces"], ["DELETE"]),
+                _rule(["apps"], ["statefulsets"], ["DELETE"]),
+            ],
+        },
+        "validations": [
+            {
+                "expression": f"({empty}) || ({allowed})",
+                "message_expression": (
+                    "oldObject.kind + ' ' + oldObject.metadata.name + ' holds data: set data.destroyData and run "
+                    f"forge up, or annotate it with {DELETION_ALLOWED}=true'"
+                ),
+                "reason": "Forbidden",
+            }
+        ],
+    }
