@@ -63,7 +63,7 @@ SERVICES: dict[str, DataIntent] = {
             "retriever",
             database=True,
             extensions=("vector",),
-            outbox=("document.changed.v1",),
+            outbox=("document.changed.v1", "quota.reached.v1"),
             follows=("tenants",),
             buckets=("documents",),
         ),

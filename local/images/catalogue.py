@@ -90,7 +90,7 @@ IMAGES: dict[ImageName, Image] = {
         Image(ImageName.PROMPT, (ImageName.KIT,), sources=True),
         Image(ImageName.GUARDRAILS, (ImageName.KIT,), wheels=True, sources=True),
         Image(ImageName.EMBEDDINGS, (ImageName.KIT,), wheels=True, sources=True),
-        Image(ImageName.RETRIEVER, (ImageName.KIT,), sources=True),
+        Image(ImageName.RETRIEVER, (ImageName.KIT,), wheels=True, sources=True),
         Image(ImageName.BILLING, (ImageName.KIT,), sources=True),
         Image(ImageName.AUDIT, (ImageName.KIT,), sources=True),
         Image(ImageName.VLLM, rootfs=True, wheels=True, gpu=True),

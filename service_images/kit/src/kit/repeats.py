@@ -71,15 +71,18 @@ class Repeats:
         return key
 
     async def once(
-        self, request: Request, key: str, caller: Grant, body: bytes, answer: Callable[[], Awaitable[Response]]
+        self, request: Request, key: str, caller: Grant, content: bytes, answer: Callable[[], Awaitable[Response]]
     ) -> Response:
         """What `answer` gives, or gave before. It and what it does with the database are one transaction.
+
+        `content` stands for the content of the request: its body, or of a form, whose body differs each time that it is
+        sent, a digest of its fields.
 
         Raises ApiError: 409 while the first one is being answered, 422 where the key stood for another request.
         """
         secret = bearer(request.headers)
         own = _digest(caller.tenant, caller.actor, secret, key)
-        asked = _digest(request.method, request.url.path, request.url.query, body.hex())
+        asked = _digest(request.method, request.url.path, request.url.query, content.hex())
         seal = AESGCM(_digest("seal", secret, key))
         async with self._database.transaction() as connection:
             if not await _mine(connection, own, asked):

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, TypeAdapter, ValidationError
+from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from kit import strict_json
+from kit import forms, strict_json
 from kit.directory import Grant, Scope, bearer
 from kit.errors import ApiError, ErrorType, missing
 from kit.limits import BODY
@@ -132,8 +133,8 @@ class Operation:
     media: str = "application/json"
     scope: str | None = None
     """What a caller's key must allow; None: no key is asked for."""
-    raw: bool = False
-    """The handler reads the body itself."""
+    form: forms.Form | None = None
+    """The body is a form, which the handler is given as `call.body`; `body` describes it."""
     makes: bool = False
     """It makes something: with an Idempotency-Key, once."""
     check: Handler | None = None
@@ -239,7 +240,7 @@ async def _caller(request: Request, scope: str | None, authenticate: Authenticat
 def _endpoint(
     operations: dict[str, Operation], authenticate: Authenticate | None, repeats: Repeats | None
 ) -> Callable[[Request], Awaitable[Response]]:
-    adapters = {m: TypeAdapter(o.body) if o.body is not None and not o.raw else None for m, o in operations.items()}
+    adapters = {m: TypeAdapter(o.body) if o.body is not None and not o.form else None for m, o in operations.items()}
     answers = {m: TypeAdapter(o.answer) for m, o in operations.items()}
 
     async def answered(operation: Operation, call: Call[Any, Any]) -> Response:
@@ -258,16 +259,22 @@ def _endpoint(
         for name, pattern, _ in operation.parameters:
             if not re.fullmatch(pattern, str(request.path_params[name])):
                 raise ApiError(400, f"{name}: it must match {pattern}", param=name)
+        query = _query(request, operation.query)
+        if operation.form is not None:
+            async with forms.received(request, operation.form) as form:
+                call = Call(request, dict(request.path_params), query, form, caller)
+                return await once(operation, call, form)
         adapter = adapters[method]
-        # What a handler reads itself is known by its length: a form has another boundary each time that it is sent.
-        length = request.headers.get("content-length", "").encode()
-        content = await _received(request) if adapter is not None else length
-        body = _parsed(content, adapter)
-        call = Call(request, dict(request.path_params), _query(request, operation.query), body, caller)
+        content = await _received(request) if adapter is not None else b""
+        call = Call(request, dict(request.path_params), query, _parsed(content, adapter), caller)
+        return await once(operation, call, content)
+
+    async def once(operation: Operation, call: Call[Any, Any], content: bytes | FormData) -> Response:
         if operation.check is not None:
             await operation.check(call)
-        if operation.makes and repeats is not None and (key := repeats.key_of(request)):
-            return await repeats.once(request, key, caller, content, lambda: answered(operation, call))
+        if operation.makes and repeats is not None and (key := repeats.key_of(call.request)):
+            known = content if isinstance(content, bytes) else await forms.digest(content)
+            return await repeats.once(call.request, key, call.caller, known, lambda: answered(operation, call))
         return await answered(operation, call)
 
     return endpoint
@@ -323,7 +330,7 @@ def _described(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     security = {"security": [{"key": []}]} if operation.scope is not None else {}
     found: dict[str, Any] = {"summary": operation.summary, **security, "parameters": parameters, "responses": answers}
     if operation.body is not None:
-        kind = "multipart/form-data" if operation.raw else "application/json"
+        kind = "multipart/form-data" if operation.form else "application/json"
         sent = {kind: {"schema": _schema(operation.body, schemas, "validation")}}
         found["requestBody"] = {"required": True, "content": sent}
     return found

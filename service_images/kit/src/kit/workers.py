@@ -49,6 +49,8 @@ _SECONDS = metrics.Histogram(
     buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 30, 60),
     registry=telemetry.REGISTRY,
 )
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""Each thread of a library takes memory, and a worker may have none besides its own."""
 _CPU_SIGNALS = (signal.SIGPROF, signal.SIGXCPU)
 Result = TypeVar("Result")
 
@@ -167,7 +169,7 @@ class _Process:
         # Isolated, without site packages, without the service's environment: the paths come with the first message.
         command = [sys.executable, "-I", "-S", "-B", worker_process.__file__]
         pipe = asyncio.subprocess.PIPE
-        made = cls(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, env={}))
+        made = cls(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, env=_ENVIRONMENT))
         try:
             async with asyncio.timeout(_START_S):
                 made._write(marshal.dumps((sys.path, list(preload))))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from kit import service
 from kit.database import Database
 from kit.objects import objects
+from kit.quotas import Quota, Quotas
 from kit.settings import ServiceSettings
-from pydantic import SecretStr
+from kit.workers import MB, Workers
+from pydantic import Field, SecretStr
 from starlette.applications import Starlette
 
 from retriever.answering import Answering
@@ -14,10 +18,15 @@ from retriever.api import Api
 from retriever.embedding import Embedder, Embeddings
 from retriever.engines import Engine, choice
 from retriever.engines.choice import EngineName
-from retriever.ingest import Ingest
+from retriever.expiry import Expiry
+from retriever.ingest import READING, Ingest
 from retriever.searching import Readers, Searching
 
 BUCKET = "documents"
+_OWN_MB = 128
+"""Of the service itself, uploads included."""
+_WORKER_MB = READING.memory_mb + 32
+"""Of a worker with a parser loaded."""
 
 
 class RetrieverSettings(ServiceSettings):
@@ -36,6 +45,41 @@ class RetrieverSettings(ServiceSettings):
     engine_url: str = ""
     """Of an engine that is not the service's own database."""
     engine_key: SecretStr = SecretStr("")
+    workers: int = Field(default=0, ge=0, le=64)
+    """Processes that read documents; 0: as many as the memory limit of the container allows, at most 4."""
+    quota_files: int = Field(default=10_000, ge=1)
+    """Files of a tenant; the other quotas are of a tenant too."""
+    quota_bytes: int = Field(default=2 * 2**30, ge=1)
+    quota_stores: int = Field(default=1000, ge=1)
+    quota_passages: int = Field(default=1_000_000, ge=1)
+
+
+def quotas(settings: RetrieverSettings) -> Quotas:
+    """What a tenant may keep."""
+    files = "SELECT {} FROM files WHERE tenant = %s"
+    return Quotas(
+        settings.name,
+        (
+            Quota("files", settings.quota_files, files.format("count(*)")),
+            Quota("bytes of files", settings.quota_bytes, files.format("coalesce(sum(bytes), 0)"), size=True),
+            Quota("stores", settings.quota_stores, "SELECT count(*) FROM stores WHERE tenant = %s"),
+            Quota(
+                "passages",
+                settings.quota_passages,
+                "SELECT coalesce(sum(passages), 0) FROM store_files WHERE tenant = %s",
+            ),
+        ),
+    )
+
+
+def processes(settings: RetrieverSettings, limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
+    """Workers that fit beside the service into the container's memory."""
+    try:
+        given = limit.read_text().strip()
+    except OSError:
+        given = "max"
+    fit = 4 if given == "max" else (int(given) // MB - _OWN_MB) // _WORKER_MB
+    return settings.workers or max(1, min(4, fit))
 
 
 def create(settings: RetrieverSettings, embedder: Embedder | None = None, engine: Engine | None = None) -> Starlette:
@@ -46,18 +90,19 @@ def create(settings: RetrieverSettings, embedder: Embedder | None = None, engine
     assert vectors is not None, "one of the two"
     index = engine or choice.engine(settings, database)
     kept = objects(settings, BUCKET)
-    ingest = Ingest(database, kept, vectors, index)
+    workers, most = Workers("reading", processes(settings), READING), quotas(settings)
+    ingest = Ingest(database, kept, vectors, index, workers, most)
     readers, answering = Readers(settings.user), Answering(settings.router)
     callers = service.callers(settings)
     preparing = service.Once(lambda: index.prepare(settings.dimension), "the vector database is not prepared yet")
-    api = Api(database, kept, index, ingest, Searching(index, vectors), readers, answering)
+    api = Api(database, kept, index, ingest, Searching(index, vectors), readers, answering, workers, most)
     return service.create(
         "Retriever",
         api.operations(),
         database=database,
-        beside=[part for part in (preparing, ingest, callers) if part],
+        beside=[part for part in (preparing, ingest, Expiry(database, api), callers) if part],
         checks={"vectors": preparing.check},
-        close=[part.close for part in (index, readers, answering, remote) if part],
+        close=[part.close for part in (index, readers, answering, workers, remote) if part],
         authenticate=callers.authenticate if callers else None,
     )
 

@@ -1,15 +1,28 @@
-"""Files into passages: taken one by one from the table, so that whatever stops is gone on with by whoever is left."""
+"""Files into passages. Tenants take turns; a file that cannot be read fails with a reason, and all others go on.
+
+A row of `store_files` is leased for an attempt, and the attempt is counted when the lease is taken, in a transaction of
+its own: a file that ends the process is not tried for ever. Files are read in worker processes (`kit/workers.py`), with
+no transaction open. Passages are written in short transactions that hold the row and check the lease, so that a file
+that is removed, or added again, meanwhile gets no passages of an older attempt.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
-from kit import logs
-from kit.database import Database
+import prometheus_client as metrics
+from kit import logs, telemetry
+from kit.database import Connection, Database
 from kit.errors import ApiError
 from kit.objects import Objects
+from kit.quotas import Quotas
+from kit.workers import Busy, JobFailed, Limits, WorkError, Workers
 from psycopg.rows import dict_row
 
 from retriever import chunking, reading, tables
@@ -17,24 +30,68 @@ from retriever.embedding import Embedder
 from retriever.engines import Engine, Point
 
 log = logs.get("retriever.ingest")
-ATTEMPTS = 5
+READING = Limits(memory_mb=96, cpu_s=10, wall_s=30, input_mb=32, answer_mb=48)
+"""Of reading one file. The largest texts take about 80 MB and 5 s (a PDF of 2,000 pages, a JSON file of 10 MB)."""
+AT_ONCE = 4
+"""Files that a replica works on; a tenant has at most all but one of them."""
+ATTEMPTS = 3
+"""For what breaks off without a reason that can be named, such as a process that is killed."""
+WAITS = 300
+"""Times that a file waits for another service that is away; with the longest pause, about a day."""
+_LONGEST_WAIT_S = 300
+_LEASE_S = 60
+_RENEW_S = 15.0
 _EVERY_S = 0.5
-_BATCH = 128
+_BATCH = 64
+_FILES = metrics.Counter(
+    "retriever_files_total", "Files taken, by what became of them.", ["outcome"], registry=telemetry.REGISTRY
+)
 _TAKE = """
-SELECT f.store, f.file, f.attributes, f.readers, f.chunk_tokens, f.overlap_tokens, f.attempts, f.actor, d.tenant, d.name
-FROM store_files f JOIN files d ON d.id = f.file WHERE f.status = 'in_progress'
-ORDER BY f.attempts, f.created LIMIT 1 FOR UPDATE OF f SKIP LOCKED
+WITH turn AS (
+    SELECT t.tenant FROM turns t WHERE t.tenant <> ALL(%(full)s) AND EXISTS (
+        SELECT 1 FROM store_files f
+        WHERE f.tenant = t.tenant AND f.status = 'in_progress' AND f.free_at <= clock_timestamp())
+    ORDER BY t.served, t.tenant LIMIT 1 FOR UPDATE OF t SKIP LOCKED
+), served AS (
+    UPDATE turns SET served = clock_timestamp() WHERE tenant = (SELECT tenant FROM turn)
+), next AS (
+    SELECT f.store, f.file FROM store_files f
+    WHERE f.tenant = (SELECT tenant FROM turn) AND f.status = 'in_progress' AND f.free_at <= clock_timestamp()
+    ORDER BY f.attempts, f.created LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+UPDATE store_files f SET attempts = f.attempts + 1, lease = %(lease)s,
+    free_at = clock_timestamp() + make_interval(secs => %(seconds)s)
+FROM next, files d WHERE f.store = next.store AND f.file = next.file AND d.id = f.file
+RETURNING f.store, f.file, f.tenant, f.attributes, f.readers, f.chunk_tokens, f.overlap_tokens, f.attempts, f.waits,
+    f.lease, f.actor, d.name
 """
+_MINE = "store = %(store)s AND file = %(file)s AND lease = %(lease)s AND status = 'in_progress'"
+Row = dict[str, Any]
+
+
+class Gone(Exception):
+    """The file was removed from the store, or added anew, while it was worked on."""
+
+
+class Failed(Exception):
+    """The file will never be read. `code` is one of OpenAI's: invalid_file, unsupported_file, server_error."""
+
+    def __init__(self, reason: str, code: str = "invalid_file") -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 @dataclass
 class Ingest:
-    """For ever."""
+    """Runs beside the requests."""
 
     database: Database
     objects: Objects
     embedder: Embedder
     engine: Engine
+    workers: Workers
+    quotas: Quotas
+    running: Counter[str] = field(default_factory=Counter[str])
 
     def __post_init__(self) -> None:
         self._woken = asyncio.Event()
@@ -44,13 +101,18 @@ class Ingest:
         self._woken.set()
 
     async def run(self) -> None:
-        """What fails for want of another service is tried again; what cannot be read is said to have failed."""
+        """Until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(self._loop())
+
+    async def _loop(self) -> None:
         while True:
             try:
                 more = await self._one()
             except Exception as error:
                 more = False
-                log.warning("a file is not taken yet", reason=repr(error))
+                log.warning("no file can be taken now", reason=repr(error))
             if not more:
                 self._woken.clear()
                 try:
@@ -59,56 +121,167 @@ class Ingest:
                     continue
 
     async def _one(self) -> bool:
-        """Whether there was one. Its row is held meanwhile: nobody else takes it, and who takes it away waits."""
+        """Work on the next file; returns whether there was one."""
+        row = await self._take()
+        if row is None:
+            return False
+        tenant = row["tenant"]
+        self.running[tenant] += 1
+        try:
+            await self._leased(row)
+        finally:
+            self.running[tenant] -= 1
+        return True
+
+    async def _take(self) -> Row | None:
+        full = [tenant for tenant, count in self.running.items() if count >= AT_ONCE - 1]
+        values = {"full": full, "lease": uuid.uuid4().hex, "seconds": _LEASE_S}
+        async with self.database.transaction() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(_TAKE, values)
+            return await cursor.fetchone()
+
+    async def _leased(self, row: Row) -> None:
+        """Work on a file, and renew its lease meanwhile; what becomes of the file is written down."""
+        work = asyncio.create_task(self._settled(row))
+        try:
+            while not (await asyncio.wait({work}, timeout=_RENEW_S))[0]:
+                if not await self._renewed(row):
+                    return
+            outcome = work.result()
+            _FILES.labels(outcome).inc()
+        except Gone:
+            _FILES.labels("gone").inc()
+        finally:
+            work.cancel()
+            await asyncio.wait({work})
+
+    async def _renewed(self, row: Row) -> bool:
+        statement = f"UPDATE store_files SET free_at = clock_timestamp() + make_interval(secs => %(s)s) WHERE {_MINE}"
+        try:
+            async with self.database.transaction() as connection:
+                return bool((await connection.execute(statement, {**row, "s": _LEASE_S})).rowcount)
+        except ApiError:  # the database is away; if that lasts, the lease ends and the work is for nothing
+            return True
+
+    async def _settled(self, row: Row) -> str:
+        """The outcome of an attempt, which is in the table when this returns."""
+        try:
+            if row["attempts"] > ATTEMPTS:
+                raise Failed(f"processing was cut off {ATTEMPTS} times", "server_error")
+            await self._index(row)
+        except Failed as error:
+            await self._end(row, "failed", str(error), error.code)
+            return "failed"
+        except Gone:
+            raise
+        except ApiError as error:
+            if error.status < 500 and not isinstance(error, Busy):  # what was asked for is wrong, and stays so
+                await self._end(row, "failed", error.message)
+                return "failed"
+            if row["waits"] >= WAITS:
+                await self._end(row, "failed", error.message, "server_error")
+                return "failed"
+            await self._wait(row, error.message)
+            return "waits"
+        except Exception as error:
+            log.error("a file cannot be processed", file=row["file"], store=row["store"], exc_info=error)
+            if row["attempts"] >= ATTEMPTS:
+                reason = f"processing failed {row['attempts']} times ({type(error).__name__})"
+                await self._end(row, "failed", reason, "server_error")
+                return "failed"
+            await self._release(row)
+            return "again"
+        return "completed"
+
+    @asynccontextmanager
+    async def _held(self, row: Row) -> AsyncIterator[Connection]:
+        """A transaction in which nobody else changes or removes the row. Raises Gone."""
         async with self.database.transaction() as connection:
-            async with connection.cursor(row_factory=dict_row) as cursor:
-                await cursor.execute(_TAKE)
-                row = await cursor.fetchone()
-            if row is None:
-                return False
-            status, error, count = "completed", "", 0
-            try:
-                count = await self._index(row)
-            except reading.Unreadable as reason:
-                status, error = "failed", str(reason)
-            except ApiError as reason:
-                log.warning("a file waits", file=row["file"], reason=reason.message)
-                if row["attempts"] + 1 < ATTEMPTS:
-                    status = "in_progress"
-                else:
-                    status, error = "failed", reason.message
+            cursor = await connection.execute(f"SELECT 1 FROM store_files WHERE {_MINE} FOR UPDATE", row)
+            if await cursor.fetchone() is None:
+                raise Gone
+            with self.database.joined(connection):
+                yield connection
+
+    async def _end(
+        self, row: Row, status: str, error: str = "", code: str = "", passages: int = 0, size: int = 0
+    ) -> None:
+        async with self._held(row) as connection:
+            if status == "failed":  # no part of a file that failed is found
+                await self.engine.delete(row["tenant"], row["store"], row["file"])
             await connection.execute(
-                "UPDATE store_files SET status = %s, error = %s, passages = %s, attempts = attempts + 1 "
+                "UPDATE store_files SET status = %s, error = %s, code = %s, passages = %s, bytes = %s, lease = '' "
                 "WHERE store = %s AND file = %s",
-                (status, error, count, row["store"], row["file"]),
+                (status, error[:1000], code, passages, size, row["store"], row["file"]),
             )
             if status == "completed":
-                await tables.note(connection, row["tenant"], row["store"], row["file"], "added", row["actor"], count)
-        return status != "in_progress"
+                await tables.note(connection, row["tenant"], row["store"], row["file"], "added", row["actor"], passages)
+        if status == "failed":
+            log.warning("a file has failed", file=row["file"], store=row["store"], reason=error)
 
-    async def _index(self, row: dict[str, Any]) -> int:
-        """Passages of a file; those of an attempt that was cut off are written over."""
-        content = await self.objects.get(f"{row['tenant']}/{row['file']}")
-        text = await asyncio.to_thread(reading.text, row["name"], content)
-        passages = chunking.passages(text, row["chunk_tokens"], row["overlap_tokens"])
-        await self.engine.delete(row["tenant"], row["store"], row["file"])
+    async def _wait(self, row: Row, reason: str) -> None:
+        """Come back later: who was asked is away, and that is no attempt of the file."""
+        pause = min(_LONGEST_WAIT_S, 2 ** min(row["waits"], 10))
+        log.warning("a file waits", file=row["file"], reason=reason, again_in_s=pause)
+        async with self._held(row) as connection:
+            await connection.execute(
+                "UPDATE store_files SET attempts = attempts - 1, waits = waits + 1, lease = '', "
+                f"free_at = clock_timestamp() + make_interval(secs => %(pause)s) WHERE {_MINE}",
+                {**row, "pause": pause},
+            )
+
+    async def _release(self, row: Row) -> None:
+        async with self._held(row) as connection:
+            await connection.execute(
+                f"UPDATE store_files SET lease = '', free_at = clock_timestamp() WHERE {_MINE}", row
+            )
+
+    async def _text(self, row: Row) -> str:
+        try:
+            content = await self.objects.get(f"{row['tenant']}/{row['file']}")
+        except ApiError as error:
+            if error.status == 404:
+                raise Failed("its content is not in the object store any more", "server_error") from None
+            raise
+        try:
+            return await self.workers.call(row["tenant"], reading.text, row["name"], content=content)
+        except JobFailed as error:
+            reason = error.message if error.kind == "Unreadable" else f"it cannot be read: {error.message}"
+            raise Failed(reason) from None
+        except Busy:
+            raise
+        except WorkError as error:
+            raise Failed(error.message) from None
+
+    async def _index(self, row: Row) -> None:
+        """The passages of a file; those of an attempt that was cut off are written over."""
+        text = await self._text(row)
+        passages = await asyncio.to_thread(chunking.passages, text, row["chunk_tokens"], row["overlap_tokens"])
+        async with self._held(row) as connection:
+            await connection.execute(f"UPDATE store_files SET passages = 0 WHERE {_MINE}", row)
+            await self.quotas.use(connection, row["tenant"], {"passages": len(passages)})
+            counted = f"UPDATE store_files SET passages = %(passages)s WHERE {_MINE}"
+            await connection.execute(counted, {**row, "passages": len(passages)})
+            await self.engine.delete(row["tenant"], row["store"], row["file"])
+        size = 0
         for first in range(0, len(passages), _BATCH):
             texts = [text[p.start : p.end] for p in passages[first : first + _BATCH]]
             vectors = await self.embedder.embed(texts)
-            await self.engine.upsert(
-                [
-                    Point(
-                        f"{row['store']}:{row['file']}:{first + number}",
-                        row["tenant"],
-                        row["store"],
-                        row["file"],
-                        first + number,
-                        content,
-                        vector,
-                        tuple(row["readers"]),
-                        row["attributes"],
-                    )
-                    for number, (content, vector) in enumerate(zip(texts, vectors, strict=True))
-                ]
-            )
-        return len(passages)
+            points = [
+                Point(
+                    f"{row['store']}:{row['file']}:{first + number}",
+                    row["tenant"],
+                    row["store"],
+                    row["file"],
+                    first + number,
+                    content,
+                    vector,
+                    tuple(row["readers"]),
+                    row["attributes"],
+                )
+                for number, (content, vector) in enumerate(zip(texts, vectors, strict=True))
+            ]
+            async with self._held(row):
+                await self.engine.upsert(points)
+            size += sum(len(content.encode()) + 4 * len(vector) for content, vector in zip(texts, vectors, strict=True))
+        await self._end(row, "completed", passages=len(passages), size=size)

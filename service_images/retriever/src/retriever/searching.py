@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import grpc
 from cogniforge.user.v1 import user_pb2 as messages
@@ -17,6 +18,7 @@ from kit.errors import unavailable
 from retriever.embedding import Embedder
 from retriever.engines import EVERYBODY, Engine, Hit, Scope
 from retriever.models import Ranking
+from retriever.reading import characters
 
 RRF_K = 60
 """Of reciprocal rank fusion. Source: Cormack, Clarke, Buettcher, SIGIR 2009."""
@@ -29,16 +31,14 @@ _TIMEOUT_S = 3.0
 
 
 def fuse(*lists: Sequence[Hit], limit: int) -> list[Hit]:
-    """One list of several, by their places in each; a score of 1 is the first place in all."""
-    scores: dict[str, float] = {}
+    """One list of several, in order of the passages' places in each; scores are as they were."""
+    places: dict[str, float] = {}
     hits: dict[str, Hit] = {}
     for found in lists:
         for place, hit in enumerate(found):
-            scores[hit.id] = scores.get(hit.id, 0.0) + 1 / (RRF_K + place + 1)
+            places[hit.id] = places.get(hit.id, 0.0) + 1 / (RRF_K + place + 1)
             hits.setdefault(hit.id, hit)
-    best = max(1, len(lists)) / (RRF_K + 1)
-    order = sorted(scores, key=lambda name: (-scores[name], name))[:limit]
-    return [replace(hits[name], score=min(1.0, scores[name] / best)) for name in order]
+    return [hits[name] for name in sorted(places, key=lambda name: (-places[name], name))[:limit]]
 
 
 class Readers:
@@ -77,13 +77,34 @@ class Readers:
         asked = messages.ListObjectsRequest(
             tenant=caller.tenant, subject=f"user:{caller.user}", relation="member", type="team"
         )
+        answer = await self._ask(self._client.stub.ListObjects, asked, key)
+        return list(answer.objects)
+
+    async def viewed(self, caller: Grant, key: str) -> list[str]:
+        """Ids of files that the caller has the relation `viewer` to. Raises ApiError(503)."""
+        if self._client is None or not caller.user:
+            return []
+        asked = messages.ListObjectsRequest(
+            tenant=caller.tenant, subject=f"user:{caller.user}", relation="viewer", type="file"
+        )
+        answer = await self._ask(self._client.stub.ListObjects, asked, key)
+        return [name.removeprefix("file:") for name in answer.objects]
+
+    async def related(self, caller: Grant, key: str, relation: str, to: str) -> bool:
+        """Whether the caller has a relation to an object. Raises ApiError(503)."""
+        if self._client is None or not caller.user:
+            return False
+        asked = messages.CheckRequest(tenant=caller.tenant, object=to, relation=relation, subject=f"user:{caller.user}")
+        return bool((await self._ask(self._client.stub.Check, asked, key)).allowed)
+
+    @staticmethod
+    async def _ask(method: Any, request: Any, key: str) -> Any:
         metadata = (*rpc.carried(), ("authorization", f"Bearer {key}"))
         try:
-            answer = await self._client.stub.ListObjects(asked, timeout=_TIMEOUT_S, metadata=metadata)
+            return await method(request, timeout=_TIMEOUT_S, metadata=metadata)
         except grpc.aio.AioRpcError:
             # Whoever cannot be asked has not said yes.
             raise unavailable("User") from None
-        return list(answer.objects)
 
 
 class Searching:
@@ -92,36 +113,55 @@ class Searching:
     def __init__(self, engine: Engine, embedder: Embedder) -> None:
         self._engine, self._embedder = engine, embedder
 
-    async def search(self, scope: Scope, query: str, limit: int, ranking: Ranking) -> list[Hit]:
-        """The best first, scores between 0 and 1."""
+    async def search(self, scope: Scope, queries: Sequence[str] | str, limit: int, ranking: Ranking) -> list[Hit]:
+        """The best first, with scores that mean the same for every query.
+
+        A score is the cosine between query and passage, from 0 (nothing in common) to 1 (the same), whatever put the
+        passages in order; with `rerank` it says how well the passage answers, and with several queries it is the best.
+        """
+        asked = [characters.normal(query) for query in ((queries,) if isinstance(queries, str) else queries)]
         source = {"gen_ai.data_source.id": scope.store, "gen_ai.request.top_k": limit}
         with telemetry.genai("retrieval", ranking.ranker, source):
-            if ranking.rerank:
-                candidates = await self._search(scope, query, min(limit * WIDTH, max(limit, RERANKED)), ranking.ranker)
-                found = (await self._reranked(query, candidates))[:limit]
-            else:
-                found = await self._search(scope, query, limit, ranking.ranker)
-            return [hit for hit in found if hit.score >= ranking.score_threshold]
+            wanted = min(limit * WIDTH, max(limit, RERANKED)) if ranking.rerank else limit
+            vectors = await self._embedder.embed(asked)
+            lists = await asyncio.gather(
+                *(
+                    self._ordered(scope, query, vector, wanted, ranking)
+                    for query, vector in zip(asked, vectors, strict=True)
+                )
+            )
+            found = lists[0] if len(lists) == 1 else _merged(lists)
+            return [hit for hit in found if hit.score >= ranking.score_threshold][:limit]
+
+    async def _ordered(self, scope: Scope, query: str, vector: Any, limit: int, ranking: Ranking) -> list[Hit]:
+        found = await self._found(scope, query, vector, limit, ranking.ranker)
+        return await self._reranked(query, found) if ranking.rerank else found
+
+    async def _found(self, scope: Scope, query: str, vector: Any, limit: int, ranker: str) -> list[Hit]:
+        if ranker == "words":
+            found = await self._engine.worded(scope, query, limit, vector)
+        elif ranker == "dense":
+            found = await self._engine.near(scope, vector, limit)
+        else:
+            wide = limit * WIDTH
+            lists = await asyncio.gather(
+                self._engine.near(scope, vector, wide), self._engine.worded(scope, query, wide, vector)
+            )
+            found = fuse(*lists, limit=limit)
+        return [replace(hit, score=max(0.0, min(1.0, hit.score))) for hit in found]
 
     async def _reranked(self, query: str, hits: Sequence[Hit]) -> list[Hit]:
         if not hits:
             return []
         scores = await self._embedder.rerank(query, [hit.content for hit in hits])
-        rescored = [replace(hit, score=max(0.0, min(1.0, (s + 1) / 2))) for hit, s in zip(hits, scores, strict=True)]
+        rescored = [replace(hit, score=max(0.0, min(1.0, s))) for hit, s in zip(hits, scores, strict=True)]
         return sorted(rescored, key=lambda hit: (-hit.score, hit.id))
 
-    async def _search(self, scope: Scope, query: str, limit: int, ranker: str) -> list[Hit]:
-        wide = limit * WIDTH
-        if ranker == "words":
-            found = fuse(await self._engine.worded(scope, query, limit), limit=limit)
-        else:
-            (vector,) = await self._embedder.embed([query])
-            if ranker == "dense":
-                near = await self._engine.near(scope, vector, limit)
-                found = [replace(hit, score=max(0.0, min(1.0, hit.score))) for hit in near]
-            else:
-                lists = await asyncio.gather(
-                    self._engine.near(scope, vector, wide), self._engine.worded(scope, query, wide)
-                )
-                found = fuse(*[one for one in lists if one], limit=limit)
-        return found
+
+def _merged(lists: Sequence[Sequence[Hit]]) -> list[Hit]:
+    """One list of the lists of several queries; each passage has its best score."""
+    best: dict[str, Hit] = {}
+    for hit in (hit for found in lists for hit in found):
+        if hit.id not in best or best[hit.id].score < hit.score:
+            best[hit.id] = hit
+    return [best[hit.id] for hit in fuse(*lists, limit=len(best))]

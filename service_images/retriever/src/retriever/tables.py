@@ -1,137 +1,201 @@
-"""Files and stores in the database."""
+"""Files, stores and batches in the database."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from kit import outbox
 from kit.database import Connection
-from kit.errors import missing
+from kit.errors import ApiError, missing
 from psycopg.rows import dict_row
 
+from retriever.models import Page
+
 TOPIC = "document.changed.v1"
-_FILE = "id, name, bytes, media, purpose, extract(epoch FROM created)::bigint AS created"
-_STORE_FILE = (
-    "file, store, status, error, attributes, readers, chunk_tokens, overlap_tokens, passages, "
-    "extract(epoch FROM created)::bigint AS created"
-)
+Shown = dict[str, Any]
+_COUNTS = """
+    count(f.file) FILTER (WHERE f.status = 'in_progress') AS in_progress,
+    count(f.file) FILTER (WHERE f.status = 'completed') AS completed,
+    count(f.file) FILTER (WHERE f.status = 'failed') AS failed,
+    count(f.file) FILTER (WHERE f.status = 'cancelled') AS cancelled,
+    coalesce(sum(f.bytes), 0)::bigint AS used
+"""
+_FILE = """
+SELECT d.*, d.created AS at, extract(epoch FROM d.created)::bigint AS created_at,
+    extract(epoch FROM d.expires)::bigint AS expires_at
+FROM files d WHERE d.tenant = %(tenant)s AND (d.expires IS NULL OR d.expires > now())
+"""
+_STORE = f"""
+SELECT s.*, s.created AS at, extract(epoch FROM s.created)::bigint AS created_at,
+    extract(epoch FROM s.active)::bigint AS active_at,
+    extract(epoch FROM s.active + make_interval(days => s.expires_days))::bigint AS expires_at,
+    coalesce(s.active + make_interval(days => s.expires_days) <= now(), false) AS expired, {_COUNTS}
+FROM stores s LEFT JOIN store_files f ON f.store = s.id WHERE s.tenant = %(tenant)s
+"""
+_STORE_FILE = """
+SELECT f.*, f.file AS id, f.created AS at, extract(epoch FROM f.created)::bigint AS created_at, d.owner
+FROM store_files f JOIN files d ON d.id = f.file WHERE f.store = %(store)s
+"""
+_BATCH = f"""
+SELECT b.id, b.store, b.cancelled AS stopped, extract(epoch FROM b.created)::bigint AS created_at, {_COUNTS}
+FROM batches b LEFT JOIN store_files f ON f.batch = b.id WHERE b.store = %(store)s AND b.id = %(batch)s GROUP BY b.id
+"""
 
 
-async def _one(connection: Connection, statement: str, values: tuple[Any, ...]) -> dict[str, Any] | None:
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(statement, values)
-        return await cursor.fetchone()
+@dataclass(frozen=True)
+class Query:
+    """A statement with its values, which conditions are added to."""
+
+    statement: str
+    values: dict[str, Any] = field(default_factory=dict[str, Any])
+    group: str = ""
+
+    def where(self, condition: str, **values: Any) -> Query:
+        """With one condition more."""
+        return Query(f"{self.statement} AND {condition}", {**self.values, **values}, self.group)
+
+    async def one(self, connection: Connection, what: str) -> Shown:
+        """Its row. Raises ApiError(404)."""
+        async with connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(self.statement + self.group, self.values)
+            row = await cursor.fetchone()
+        if row is None:
+            raise missing(what)
+        return row
+
+    async def page(self, connection: Connection, page: Page) -> tuple[list[Shown], bool]:
+        """The rows of a page, and whether there are more. Raises ApiError(400) for a place that is not in the list."""
+        inner = f"SELECT * FROM ({self.statement}{self.group}) AS found"
+        values, conditions = dict(self.values), list[str]()
+        for name, ahead in (("after", page.order == "asc"), ("before", page.order == "desc")):
+            if place := getattr(page, name):
+                values[name] = (await self._place(connection, name, place), place)
+                conditions.append(f"(at, id) {'>' if ahead else '<'} (%({name}_at)s, %({name}_id)s)")
+                values[f"{name}_at"], values[f"{name}_id"] = values.pop(name)
+        backwards = bool(page.before) and not page.after  # the ones right before, and not the first of all
+        order = page.order if not backwards else {"asc": "desc", "desc": "asc"}[page.order]
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        limit = f" ORDER BY at {order}, id {order} LIMIT {page.limit + 1}"
+        async with connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(inner + where + limit, values)
+            rows = await cursor.fetchall()
+        found = rows[: page.limit]
+        return (found[::-1] if backwards else found), len(rows) > page.limit
+
+    async def _place(self, connection: Connection, name: str, place: str) -> Any:
+        statement = f"SELECT at FROM ({self.statement}{self.group}) AS found WHERE id = %(place)s"
+        row = await (await connection.execute(statement, {**self.values, "place": place})).fetchone()
+        if row is None:
+            raise ApiError(400, f"{name}: {place} is not in this list", param=name)
+        return row[0]
 
 
-async def file(connection: Connection, tenant: str, name: str) -> dict[str, Any]:
-    """A file of a tenant. Raises ApiError(404)."""
-    row = await _one(connection, f"SELECT {_FILE} FROM files WHERE tenant = %s AND id = %s", (tenant, name))
-    if row is None:
-        raise missing("file")
-    return shown_file(row)
+def files(tenant: str) -> Query:
+    """A tenant's files."""
+    return Query(_FILE, {"tenant": tenant})
 
 
-def shown_file(row: dict[str, Any]) -> dict[str, Any]:
+def stores(tenant: str) -> Query:
+    """A tenant's stores."""
+    return Query(_STORE, {"tenant": tenant}, " GROUP BY s.id")
+
+
+def store_files(store: str) -> Query:
+    """A store's files."""
+    return Query(_STORE_FILE, {"store": store})
+
+
+async def file(connection: Connection, tenant: str, name: str) -> Shown:
+    """A row. Raises ApiError(404)."""
+    return await files(tenant).where("d.id = %(id)s", id=name).one(connection, "file")
+
+
+async def store(connection: Connection, tenant: str, name: str) -> Shown:
+    """A row. Raises ApiError(404)."""
+    return await stores(tenant).where("s.id = %(id)s", id=name).one(connection, "vector store")
+
+
+async def store_file(connection: Connection, store: str, name: str) -> Shown:
+    """A row. Raises ApiError(404)."""
+    return await store_files(store).where("f.file = %(file)s", file=name).one(connection, "file")
+
+
+async def batch(connection: Connection, store: str, name: str) -> Shown:
+    """A row. Raises ApiError(404)."""
+    return await Query(_BATCH, {"store": store, "batch": name}).one(connection, "file batch")
+
+
+def shown_file(row: Shown) -> Shown:
     """As OpenAI shows it."""
     return {
         "id": row["id"],
         "object": "file",
         "bytes": row["bytes"],
-        "created_at": row["created"],
+        "created_at": row["created_at"],
+        "expires_at": row["expires_at"],
         "filename": row["name"],
         "purpose": row["purpose"],
         "status": "processed",
+        "owner": row["owner"],
+        "readers": row["readers"],
     }
 
 
-async def files(connection: Connection, tenant: str, after: str, limit: int) -> list[dict[str, Any]]:
-    """A tenant's files, the newest first."""
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(
-            f"SELECT {_FILE} FROM files WHERE tenant = %(t)s AND (%(a)s = '' OR (created, id) < "
-            "(SELECT created, id FROM files WHERE id = %(a)s)) ORDER BY files.created DESC, id DESC LIMIT %(l)s",
-            {"t": tenant, "a": after, "l": limit},
-        )
-        return [shown_file(row) for row in await cursor.fetchall()]
+def _counts(row: Shown) -> Shown:
+    counts = {status: row[status] for status in ("in_progress", "completed", "failed", "cancelled")}
+    return {**counts, "total": sum(counts.values())}
 
 
-_STORE = """
-SELECT s.id, s.name, s.metadata, extract(epoch FROM s.created)::bigint AS created,
-    count(f.file) FILTER (WHERE f.status = 'in_progress') AS waiting,
-    count(f.file) FILTER (WHERE f.status = 'completed') AS done,
-    count(f.file) FILTER (WHERE f.status = 'failed') AS failed,
-    coalesce(sum(f.passages), 0) AS passages
-FROM stores s LEFT JOIN store_files f ON f.store = s.id
-WHERE s.tenant = %(t)s AND {} GROUP BY s.id ORDER BY s.created DESC, s.id DESC LIMIT %(l)s
-"""
-
-
-async def store(connection: Connection, tenant: str, name: str) -> dict[str, Any]:
-    """A store of a tenant. Raises ApiError(404)."""
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_STORE.format("s.id = %(s)s"), {"t": tenant, "s": name, "l": 1})
-        row = await cursor.fetchone()
-    if row is None:
-        raise missing("vector store")
-    return _shown_store(row)
-
-
-async def stores(connection: Connection, tenant: str, after: str, limit: int) -> list[dict[str, Any]]:
-    """A tenant's stores, the newest first."""
-    which = "(%(a)s = '' OR (s.created, s.id) < (SELECT created, id FROM stores WHERE id = %(a)s))"
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_STORE.format(which), {"t": tenant, "a": after, "l": limit})
-        return [_shown_store(row) for row in await cursor.fetchall()]
-
-
-def _shown_store(row: dict[str, Any]) -> dict[str, Any]:
-    counts = {"in_progress": row["waiting"], "completed": row["done"], "failed": row["failed"], "cancelled": 0}
+def shown_store(row: Shown) -> Shown:
+    """As OpenAI shows it."""
+    expiry = {"anchor": "last_active_at", "days": row["expires_days"]} if row["expires_days"] else None
     return {
         "id": row["id"],
         "object": "vector_store",
-        "created_at": row["created"],
+        "created_at": row["created_at"],
         "name": row["name"],
+        "description": row["description"],
         "metadata": row["metadata"],
-        "status": "in_progress" if row["waiting"] else "completed",
-        "usage_bytes": 0,
-        "last_active_at": row["created"],
-        "file_counts": {**counts, "total": sum(counts.values())},
+        "status": "expired" if row["expired"] else "in_progress" if row["in_progress"] else "completed",
+        "usage_bytes": row["used"],
+        "last_active_at": row["active_at"],
+        "expires_after": expiry,
+        "expires_at": row["expires_at"],
+        "file_counts": _counts(row),
+        "owner": row["owner"],
     }
 
 
-async def store_file(connection: Connection, name: str, of: str) -> dict[str, Any]:
-    """A file in a store. Raises ApiError(404)."""
-    row = await _one(connection, f"SELECT {_STORE_FILE} FROM store_files WHERE store = %s AND file = %s", (name, of))
-    if row is None:
-        raise missing("file")
-    return shown_store_file(row)
-
-
-async def store_files(connection: Connection, name: str, after: str, limit: int) -> list[dict[str, Any]]:
-    """All files of a store, in order of their ids."""
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(
-            f"SELECT {_STORE_FILE} FROM store_files WHERE store = %s AND file > %s ORDER BY file LIMIT %s",
-            (name, after, limit),
-        )
-        return [shown_store_file(row) for row in await cursor.fetchall()]
-
-
-def shown_store_file(row: dict[str, Any]) -> dict[str, Any]:
+def shown_store_file(row: Shown) -> Shown:
     """As OpenAI shows it."""
-    failed = {"code": "invalid_file", "message": row["error"]} if row["status"] == "failed" else None
+    failed = {"code": row["code"] or "invalid_file", "message": row["error"]} if row["status"] == "failed" else None
     static = {"max_chunk_size_tokens": row["chunk_tokens"], "chunk_overlap_tokens": row["overlap_tokens"]}
     return {
         "id": row["file"],
         "object": "vector_store.file",
-        "created_at": row["created"],
+        "created_at": row["created_at"],
         "vector_store_id": row["store"],
         "status": row["status"],
         "last_error": failed,
         "attributes": row["attributes"],
         "readers": row["readers"],
-        "usage_bytes": 0,
+        "usage_bytes": row["bytes"],
         "chunking_strategy": {"type": "static", "static": static},
+    }
+
+
+def shown_batch(row: Shown) -> Shown:
+    """As OpenAI shows it."""
+    counts = _counts(row)
+    done = "cancelled" if row["stopped"] else "failed" if counts["failed"] == counts["total"] > 0 else "completed"
+    return {
+        "id": row["id"],
+        "object": "vector_store.files_batch",
+        "created_at": row["created_at"],
+        "vector_store_id": row["store"],
+        "status": "in_progress" if counts["in_progress"] else done,
+        "file_counts": counts,
     }
 
 

@@ -72,8 +72,11 @@ class Engine(Protocol):
         """The nearest passages, the nearest first."""
         ...
 
-    async def worded(self, scope: Scope, query: str, limit: int) -> list[Hit]:
-        """Passages with the query's words, the best first; none where the engine knows no words."""
+    async def worded(self, scope: Scope, query: str, limit: int, vector: Any = None) -> list[Hit]:
+        """Passages with the query's words, the best first; none where the engine knows no words.
+
+        With the query's `vector` their scores are cosines, else what the engine orders words by.
+        """
         ...
 
     def points(self) -> AsyncIterator[list[Point]]:

@@ -103,7 +103,7 @@ class Milvus:
         }
         return [_hit(row) for row in await self._call("entities/search", asked)]
 
-    async def worded(self, scope: Scope, query: str, limit: int) -> list[Hit]:
+    async def worded(self, scope: Scope, query: str, limit: int, vector: Any = None) -> list[Hit]:
         """None."""
         return []
 

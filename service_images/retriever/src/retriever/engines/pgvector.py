@@ -69,16 +69,19 @@ class PgVector:
                 cursor = await connection.execute(statement, (_text(vector), *values, limit))
             return [_hit(row) for row in await cursor.fetchall()]
 
-    async def worded(self, scope: Scope, query: str, limit: int) -> list[Hit]:
-        """Any of the words; ranked by how many there are, and how near to one another."""
+    async def worded(self, scope: Scope, query: str, limit: int, vector: Any = None) -> list[Hit]:
+        """Any of the words; in order of how many there are, and how near to one another."""
         condition, values = _condition(scope)
+        cosine = sql.SQL("rank" if vector is None else "1 - (embedding <=> %s::vector)")
         statement = sql.SQL(
             "WITH asked AS (SELECT replace(plainto_tsquery('simple', %s)::text, '&', '|')::tsquery AS q) "
-            "SELECT id, document, content, attributes, ts_rank_cd(words, q, 1) FROM {}, asked "
-            "WHERE words @@ q AND {} ORDER BY 5 DESC, id LIMIT %s"
-        ).format(self._table, condition)
+            "SELECT id, document, content, attributes, {} FROM (SELECT *, ts_rank_cd(words, q, 1) AS rank "
+            "FROM {}, asked WHERE words @@ q AND {} ORDER BY rank DESC, id LIMIT %s) AS found ORDER BY rank DESC, id"
+        ).format(cosine, self._table, condition)
+        # The outermost columns come first in the statement, after the query itself.
+        given = [query.replace("\x00", " "), *([] if vector is None else [_text(vector)]), *values, limit]
         async with self._database.transaction() as connection:
-            cursor = await connection.execute(statement, (query.replace("\x00", " "), *values, limit))
+            cursor = await connection.execute(statement, given)
             return [_hit(row) for row in await cursor.fetchall()]
 
     async def points(self) -> AsyncIterator[list[Point]]:

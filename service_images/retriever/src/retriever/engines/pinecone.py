@@ -61,7 +61,7 @@ class Pinecone:
         answer = await self._api.call("POST", "/query", asked)
         return [_hit(match) for match in answer.get("matches", [])]
 
-    async def worded(self, scope: Scope, query: str, limit: int) -> list[Hit]:
+    async def worded(self, scope: Scope, query: str, limit: int, vector: Any = None) -> list[Hit]:
         """None: a dense index has no words."""
         return []
 

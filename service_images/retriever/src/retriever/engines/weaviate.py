@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -107,11 +108,15 @@ class Weaviate:
         found = await self._get(scope, f"nearVector: {{vector: [{numbers}]}}", limit, "distance")
         return [_hit(row, 1 - float(row["_additional"]["distance"])) for row in found]
 
-    async def worded(self, scope: Scope, query: str, limit: int) -> list[Hit]:
+    async def worded(self, scope: Scope, query: str, limit: int, vector: Any = None) -> list[Hit]:
         """By BM25."""
         asked = f'bm25: {{query: {_graphql(query)}, properties: ["content"]}}'
-        found = await self._get(scope, asked, limit, "score")
-        return [_hit(row, float(row["_additional"]["score"])) for row in found]
+        found = await self._get(scope, asked, limit, "score" if vector is None else "score vector")
+        scores = [
+            float(row["_additional"]["score"]) if vector is None else _cosine(row["_additional"]["vector"], vector)
+            for row in found
+        ]
+        return [_hit(row, score) for row, score in zip(found, scores, strict=True)]
 
     async def _get(self, scope: Scope, asked: str, limit: int, additional: str) -> list[Any]:
         where = await self._where_of(scope)
@@ -218,6 +223,12 @@ def _graphql(where: Any, key: str = "") -> str:
     if isinstance(where, list):
         return "[" + ", ".join(_graphql(value) for value in where) + "]"
     return str(where) if key == "operator" else json.dumps(where, ensure_ascii=False)
+
+
+def _cosine(one: Any, other: Any) -> float:
+    """Of vectors of any length."""
+    lengths = math.sqrt(sum(a * a for a in one) * sum(b * b for b in other))
+    return sum(a * b for a, b in zip(one, other, strict=True)) / lengths if lengths else 0.0
 
 
 def _hit(row: Any, score: float) -> Hit:

@@ -1,0 +1,66 @@
+"""What the handlers of all operations share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kit import directory
+from kit.database import Connection, Database
+from kit.objects import Objects
+from kit.quotas import Quotas
+from kit.rest import Call
+from kit.workers import Workers
+
+from retriever import tables
+from retriever.answering import Answering
+from retriever.engines import Engine
+from retriever.ingest import Ingest
+from retriever.models import Page
+from retriever.rights import Rights
+from retriever.searching import Readers, Searching
+
+SCOPE = directory.Scope.RETRIEVAL
+FILE = ("file", r"file-[0-9a-f]{32}", "A file's id")
+STORE = ("store", r"vs_[0-9a-f]{32}", "A store's id")
+BATCH = ("batch", r"vsfb_[0-9a-f]{32}", "A batch's id")
+STORES = "/v1/vector_stores"
+Shown = dict[str, Any]
+
+
+@dataclass
+class Handling:
+    """The parts of the service."""
+
+    database: Database
+    objects: Objects
+    engine: Engine
+    ingest: Ingest
+    searching: Searching
+    readers: Readers
+    answering: Answering
+    workers: Workers
+    quotas: Quotas
+
+    async def rights(self, call: Call[Any, Any]) -> Rights:
+        """The caller's."""
+        return await Rights.of(self.readers, call)
+
+    @staticmethod
+    async def the_store(connection: Connection, call: Call[Any, Any]) -> Shown:
+        """The store of the path, as a row. Raises ApiError(404)."""
+        return await tables.store(connection, call.caller.tenant, call.path["store"])
+
+
+def listed(rows: list[Shown], more: bool, shown: Callable[[Shown], Shown]) -> Shown:
+    """A page, as OpenAI shows it."""
+    data = [shown(row) for row in rows]
+    first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
+    return {"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more}
+
+
+async def page(connection: Connection, query: tables.Query, page: Page, shown: Callable[[Shown], Shown]) -> Shown:
+    """A page of a query."""
+    rows, more = await query.page(connection, page)
+    return listed(rows, more, shown)

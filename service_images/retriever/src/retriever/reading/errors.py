@@ -1,0 +1,5 @@
+"""Why a file has no text."""
+
+
+class Unreadable(ValueError):
+    """The message is shown to whoever uploaded the file."""

@@ -1,0 +1,99 @@
+"""Who may see and change what.
+
+A passage is found by its readers. A file belongs to whoever uploaded it, and a store to whoever made it. A file is seen
+by its owner, by the readers that its owner named, and by whoever has the relation `viewer` to it; changing asks for the
+owner or the relation `editor`, deleting for the owner or the relation `owner`. Keys with the scope `manage` and without
+a user, and operators, may do everything in their tenant. Stores are seen by the whole tenant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kit.directory import bearer
+from kit.errors import ApiError, ErrorType, missing
+from kit.rest import Call
+
+from retriever.engines import EVERYBODY
+from retriever.searching import Readers
+from retriever.tables import Query
+
+Relation = Literal["viewer", "editor", "owner"]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rights:
+    """Of one caller, for one request."""
+
+    actor: str
+    names: tuple[str, ...] | None
+    """In whose names the caller reads; None: everything of the tenant."""
+    readers: Readers
+    call: Call[Any, Any]
+
+    @classmethod
+    async def of(cls, readers: Readers, call: Call[Any, Any]) -> Rights:
+        """Raises ApiError(503) where it cannot be found out."""
+        names = await readers.of(call.caller, bearer(call.request.headers))
+        return cls(call.caller.actor, names, readers, call)
+
+    async def _related(self, relation: Relation, kind: str, name: str) -> bool:
+        if not self.call.caller.user:
+            return False
+        key = bearer(self.call.request.headers)
+        return await self.readers.related(self.call.caller, key, relation, f"{kind}:{name}")
+
+    async def files(self, query: Query) -> Query:
+        """Of files `d`, those that the caller sees."""
+        if self.names is None:
+            return query
+        more = await self.readers.viewed(self.call.caller, bearer(self.call.request.headers))
+        condition = "(d.owner = %(actor)s OR d.readers && %(names)s::text[] OR d.id = ANY(%(viewed)s))"
+        return query.where(condition, actor=self.actor, names=list(self.names), viewed=more)
+
+    def store_files(self, query: Query) -> Query:
+        """Of files in a store `f`, those whose passages the caller finds, and the caller's own."""
+        if self.names is None:
+            return query
+        condition = "(d.owner = %(actor)s OR f.readers && %(names)s::text[])"
+        return query.where(condition, actor=self.actor, names=list(self.names))
+
+    async def see_file(self, row: Row) -> None:
+        """Raises ApiError(404) for a file that the caller does not see."""
+        seen = self.names is None or row["owner"] == self.actor or bool(set(self.names) & set(row["readers"]))
+        if not seen and not await self._related("viewer", "file", row["id"]):
+            raise missing("file")
+
+    async def change_file(self, row: Row, relation: Relation) -> None:
+        """Raises ApiError: 404 for a file that the caller does not see, 403 for one that others may change only."""
+        if not await self._may("file", row, relation):
+            await self.see_file(row)
+            raise _refused("file", row, relation)
+
+    async def change_store(self, row: Row, relation: Relation = "editor") -> None:
+        """Raises ApiError(403)."""
+        if not await self._may("vector_store", row, relation):
+            raise _refused("vector_store", row, relation)
+
+    async def _may(self, kind: str, row: Row, relation: Relation) -> bool:
+        if self.names is None or row["owner"] == self.actor:
+            return True
+        return await self._related(relation, kind, row["id"])
+
+
+def _refused(kind: str, row: Row, relation: Relation) -> ApiError:
+    message = f"This asks for the owner of {row['id']}, or for the relation {relation} to {kind}:{row['id']}."
+    return ApiError(403, message, ErrorType.PERMISSION, param=kind, code="not_owner")
+
+
+def passages_of(file: Row, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Readers of a file's passages: as wanted, at most those of the file. Raises ApiError(400)."""
+    most = tuple(file["readers"])
+    if wanted is None:
+        return most or (EVERYBODY,)
+    if wider := [] if not most or EVERYBODY in most else sorted(set(wanted) - set(most)):
+        message = f"readers: {', '.join(wider)} may not read {file['id']}; its readers are {', '.join(most)}"
+        raise ApiError(400, message, param="readers", code="wider_than_file")
+    return wanted
