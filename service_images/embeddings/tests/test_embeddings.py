@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import bpe_openai
+import grpc
+import grpc.aio
 import httpx
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ from embeddings.__main__ import EmbeddingsSettings, create
 from embeddings.api import document
 from embeddings.batching import MAX_BATCH_TOKENS, Batcher
 from embeddings.calls import Calls
-from embeddings.engine import DIMENSION, MAX_TOKENS, Engine, shortened
+from embeddings.engine import DIMENSION, MAX_TOKENS, Engine, pieces, shortened
 from embeddings.vectors import Vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,6 +115,69 @@ def test_a_text_that_is_too_long_is_refused_unless_it_may_be_cut(embeddings: htt
     long = "word " * 400
     assert embeddings.post("/embed", json={"inputs": long}).status_code == 413
     assert embeddings.post("/embed", json={"inputs": long, "truncate": True}).status_code == 200
+
+
+# --- tokens and long texts ------------------------------------------------------------------------
+
+
+def first_vector(embeddings: httpx.Client, given: Any) -> np.ndarray[Any, Any]:
+    answer = embeddings.post("/v1/embeddings", json={"input": given})
+    assert answer.status_code == 200, answer.text
+    return np.array(answer.json()["data"][0]["embedding"])
+
+
+@pytest.mark.parametrize("text", ["A man is eating food.", "naïve façade — 東京 😀", " \n\t", "x" * 3000])
+def test_tokens_of_openais_encoding_are_the_text_that_they_stand_for(embeddings: httpx.Client, text: str) -> None:
+    tokens = bpe_openai.get_encoding("cl100k_base").encode(text)
+    assert np.allclose(first_vector(embeddings, tokens), first_vector(embeddings, text), atol=1e-5)
+    assert np.allclose(first_vector(embeddings, [tokens]), first_vector(embeddings, text), atol=1e-5)
+
+
+def test_langchains_default_gets_the_vectors_of_its_texts(embeddings: httpx.Client) -> None:
+    """It sends lists of tokens, and asks for base64 by openai's client."""
+    client = OpenAI(api_key="x", base_url="http://testserver/v1", http_client=embeddings)
+    encoding = bpe_openai.get_encoding("cl100k_base")
+    answer: Any = client.embeddings.create(
+        model="all-minilm-l6-v2", input=[encoding.encode(text) for text in TEXTS[:3]]
+    )
+    for entry, text in zip(answer.data, TEXTS[:3], strict=True):
+        assert np.allclose(entry.embedding, first_vector(embeddings, text), atol=1e-5)
+
+
+@pytest.mark.parametrize("given", [[100_256], [[1, 2], [3, 100_300]], [-1]])
+def test_a_token_that_is_none_is_refused_with_its_place(embeddings: httpx.Client, given: Any) -> None:
+    answer = embeddings.post("/v1/embeddings", json={"input": given})
+    assert answer.status_code == 400
+    assert "input" in answer.json()["error"]["message"]
+
+
+def test_a_long_text_is_read_to_its_end(embeddings: httpx.Client) -> None:
+    begin = "The cat sleeps on the warm roof. " * 60
+    cats, rates = (first_vector(embeddings, begin + end * 60) for end in ("It purrs. ", "Interest rates rise. "))
+    assert float(cats @ rates) < 0.95, "they differ after the model's 256 tokens only"
+    assert abs(np.linalg.norm(rates) - 1) < 1e-5
+    assert float(rates @ first_vector(embeddings, "interest rates")) > float(
+        cats @ first_vector(embeddings, "interest rates")
+    )
+
+
+def test_a_text_beyond_the_limit_is_refused_with_the_limit(embeddings: httpx.Client) -> None:
+    answer = embeddings.post("/v1/embeddings", json={"input": "word " * 9000})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", "input")
+    assert "8192" in error["message"]
+
+
+@given(st.lists(st.integers(10, 99), max_size=2000))
+def test_parts_of_a_text_hold_all_of_its_tokens(tokens: list[int]) -> None:
+    parts = pieces([1, *tokens, 2])
+    assert [token for part in parts for token in part[1:-1]] == tokens
+    assert all(len(part) <= MAX_TOKENS and (part[0], part[-1]) == (1, 2) for part in parts)
+
+
+@pytest.mark.parametrize("form", ["list", "hex"])
+def test_an_encoding_that_is_not_known_is_refused(embeddings: httpx.Client, form: str) -> None:
+    assert embeddings.post("/v1/embeddings", json={"input": "x", "encoding_format": form}).status_code == 400
 
 
 # --- batching -------------------------------------------------------------------------------------
@@ -220,8 +286,12 @@ def test_grpc_gives_the_same_vectors(engine: Engine, settings: EmbeddingsSetting
         async with rpc.channel(f"127.0.0.1:{server.port}") as channel:
             stub: Any = service.EmbeddingsServiceStub(channel)
             answer = await stub.Embed(messages.EmbedRequest(texts=["x", "y"]))
-        (expected, _), _ = await vectors.of(["x", "y"])
-        assert np.array_equal(np.frombuffer(answer.vectors[0], "<f4"), expected)
+            (expected, _), _ = await vectors.of(["x", "y"])
+            assert np.array_equal(np.frombuffer(answer.vectors[0], "<f4"), expected)
+            long = messages.EmbedRequest(texts=["word " * 400], whole=True)
+            with pytest.raises(grpc.aio.AioRpcError, match="256"):
+                await stub.Embed(long)
+            assert len((await stub.Embed(messages.EmbedRequest(texts=long.texts))).vectors) == 1
         for task in running:
             task.cancel()
 

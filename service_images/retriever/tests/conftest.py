@@ -39,7 +39,7 @@ class Model:
         tokens = [shortened(ids) for ids in self._engine.tokens(texts)]
         return list(await asyncio.to_thread(self._engine.run, tokens))
 
-    async def of(self, texts: Sequence[str], *, truncate: bool = True) -> tuple[list[Any], int]:
+    async def of(self, texts: Sequence[str], *, long: Any = None) -> tuple[list[Any], int]:
         """As the service's own parts ask for vectors."""
         return await self.embed(texts), 0
 

@@ -192,7 +192,7 @@ def test_vectors_come_from_the_service_by_grpc(settings: RetrieverSettings, mode
     from kit import rpc
 
     class Vectors:
-        async def of(self, texts: Any) -> tuple[list[Any], int]:
+        async def of(self, texts: Any, *, long: Any) -> tuple[list[Any], int]:
             return await model.embed(list(texts)), 1
 
     server = rpc.Server(0, Calls(Vectors()).add, host="127.0.0.1")  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from embeddings.api import Api
 from embeddings.batching import Batcher
 from embeddings.calls import Calls
+from embeddings.detokenizing import Detokenizer
 from embeddings.engine import Engine
 from embeddings.vectors import Vectors
 
@@ -36,7 +37,7 @@ def create(settings: EmbeddingsSettings) -> Starlette:
     calls = rpc.Server(settings.rpc_port, Calls(vectors).add, host=settings.host)
     return service.create(
         "Embeddings",
-        Api(vectors).operations(),
+        Api(vectors, Detokenizer(settings.model_folder)).operations(),
         beside=[part for part in (batcher, calls, callers) if part],
         close=[cache.close],
         authenticate=callers.authenticate if callers else None,

@@ -12,20 +12,28 @@ from kit.errors import ApiError, ErrorType
 from kit.rest import Call, Model, Operation
 from pydantic import Field
 
+from embeddings.detokenizing import Detokenizer
 from embeddings.engine import DIMENSION, MAX_TOKENS, MODEL, Vector
 from embeddings.reranking import Reranker
-from embeddings.vectors import Vectors
+from embeddings.vectors import Long, Vectors
 
 SCOPE = Scope.EMBEDDINGS
 MAX_TEXTS = 2048
+MAX_TOKENS_GIVEN = 8192
+"""Of a text that is given as tokens. Source: OpenAI's API reference, "Create embeddings"."""
 Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 Texts = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_TEXTS)]
+
+
+Tokens = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, max_length=MAX_TOKENS_GIVEN)]
+TokenLists = Annotated[tuple[Tokens, ...], Field(min_length=1, max_length=MAX_TEXTS)]
 
 
 class Asked(Model):
     """As OpenAI's clients ask."""
 
-    input: Text | Texts
+    input: Text | Texts | Tokens | TokenLists
+    """Texts, or their tokens in OpenAI's encoding cl100k_base."""
     model: Annotated[str, Field(max_length=256)] = MODEL
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1, le=DIMENSION)] = DIMENSION
@@ -57,6 +65,7 @@ class Pair(Model):
 
     source_sentence: Text
     sentences: Texts
+    truncate: bool = False
 
 
 class Similarity(Model):
@@ -73,8 +82,8 @@ def document() -> dict[str, Any]:
 class Api:
     """The operations."""
 
-    def __init__(self, vectors: Vectors) -> None:
-        self._vectors, self._reranker = vectors, Reranker(vectors)
+    def __init__(self, vectors: Vectors, detokenizer: Detokenizer) -> None:
+        self._vectors, self._reranker, self._detokenizer = vectors, Reranker(vectors), detokenizer
 
     def operations(self) -> list[Operation]:
         """All of them; asked of the class itself they are described, and cannot be called."""
@@ -93,13 +102,18 @@ class Api:
         ]  # fmt: skip
 
     async def openai(self, call: Call[Any, Asked]) -> dict[str, Any]:
-        """Longer texts are cut at the model's limit."""
+        """Texts that are longer than the model takes are embedded in parts: nothing is cut off."""
         asked = call.body
         if asked.model not in (MODEL, f"sentence-transformers/{MODEL}"):
             message = f"The model `{asked.model}` does not exist."
             raise ApiError(404, message, ErrorType.NOT_FOUND, param="model", code="model_not_found")
-        texts = [asked.input] if isinstance(asked.input, str) else asked.input
-        vectors, tokens = await self._vectors.of(texts)
+        try:
+            vectors, tokens = await self._vectors.of(self._texts(asked.input))
+        except ApiError as error:
+            # OpenAI's API answers so, and its clients tell users of it.
+            if error.code == "text_too_long":
+                raise ApiError(400, error.message, param="input", code="context_length_exceeded") from None
+            raise
         data = [
             {
                 "object": "embedding",
@@ -111,6 +125,15 @@ class Api:
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return {"object": "list", "data": data, "model": MODEL, "usage": usage}
 
+    def _texts(self, given: Any) -> list[str]:
+        if isinstance(given, str):
+            return [given]
+        if isinstance(given[0], str):
+            return list(given)
+        one = isinstance(given[0], int)
+        lists = [("input", given)] if one else [(f"input.{number}", tokens) for number, tokens in enumerate(given)]
+        return [self._detokenizer.text(tokens, where) for where, tokens in lists]
+
     async def models(self, _: Call[Any, None]) -> dict[str, Any]:
         """One."""
         return {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "cogniforge"}]}
@@ -119,13 +142,13 @@ class Api:
         """A list for each text."""
         asked = call.body
         texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
-        vectors, _ = await self._vectors.of(texts, truncate=asked.truncate)
+        vectors, _ = await self._vectors.of(texts, long=_long(asked.truncate))
         return [_short(vector, asked.dimensions).tolist() for vector in vectors]
 
     async def rerank(self, call: Call[Any, Rerank]) -> list[dict[str, Any]]:
         """The best first; scores are between 0 and 1, unless raw (`reranking.py`)."""
         asked = call.body
-        scores = await self._reranker.scores(asked.query, asked.texts, truncate=asked.truncate)
+        scores = await self._reranker.scores(asked.query, asked.texts, long=_long(asked.truncate))
         order = sorted(range(len(scores)), key=lambda place: -scores[place])
         return [
             {
@@ -139,7 +162,7 @@ class Api:
     async def similarity(self, call: Call[Any, Similarity]) -> list[float]:
         """Cosines."""
         pair = call.body.inputs
-        vectors, _ = await self._vectors.of((pair.source_sentence, *pair.sentences))
+        vectors, _ = await self._vectors.of((pair.source_sentence, *pair.sentences), long=_long(pair.truncate))
         return _cosines(vectors)
 
     async def info(self, _: Call[Any, None]) -> dict[str, Any]:
@@ -151,6 +174,11 @@ class Api:
             "max_input_length": MAX_TOKENS,
             "max_client_batch_size": MAX_TEXTS,
         }
+
+
+def _long(truncate: bool) -> Long:
+    """As TEI does: cut where it is asked for, else refused."""
+    return Long.CUT if truncate else Long.REFUSE
 
 
 def _short(vector: Vector, dimensions: int) -> Vector:

@@ -11,7 +11,7 @@ from kit.errors import ApiError
 
 from embeddings.api import MAX_TEXTS
 from embeddings.reranking import Reranker
-from embeddings.vectors import Vectors
+from embeddings.vectors import Long, Vectors
 
 
 class Calls(service.EmbeddingsServiceServicer):
@@ -26,15 +26,16 @@ class Calls(service.EmbeddingsServiceServicer):
 
     @rpc.answers
     async def Embed(self, request: messages.EmbedRequest) -> messages.EmbedResponse:
-        """Texts that are longer than the model reads are cut, or refused where `whole` asks for that."""
+        """Texts that are longer than the model takes are embedded in parts, or refused where `whole` is set."""
         if not 1 <= len(request.texts) <= MAX_TEXTS:
             raise ApiError(400, f"1 to {MAX_TEXTS} texts; there are {len(request.texts)}")
-        vectors, tokens = await self._vectors.of(request.texts, truncate=not request.whole)
+        long = Long.REFUSE if request.whole else Long.SPLIT
+        vectors, tokens = await self._vectors.of(request.texts, long=long)
         return messages.EmbedResponse(vectors=[v.astype("<f4").tobytes() for v in vectors], tokens=tokens)
 
     @rpc.answers
     async def Rerank(self, request: messages.RerankRequest) -> messages.RerankResponse:
-        """Longer texts are cut at the model's limit as wholes, and read sentence by sentence."""
+        """Texts are read sentence by sentence, and as wholes."""
         if not 1 <= len(request.texts) <= MAX_TEXTS or not request.query:
             raise ApiError(400, f"a query, and 1 to {MAX_TEXTS} texts; there are {len(request.texts)}")
         return messages.RerankResponse(scores=await self._reranker.scores(request.query, request.texts))

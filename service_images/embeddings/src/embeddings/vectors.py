@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from enum import Enum
 
 import numpy as np
 from kit import telemetry
@@ -15,13 +16,25 @@ from kit.telemetry import REGISTRY
 from prometheus_client import Counter
 
 from embeddings.batching import Batcher, Overloaded
-from embeddings.engine import DIMENSION, MAX_TOKENS, MODEL, Engine, Vector, shortened
+from embeddings.engine import DIMENSION, MAX_TOKENS, MODEL, Engine, Vector, pieces, shortened
 
 KEPT = 20_000
 """Vectors in memory: 30 MB."""
+SPLIT_TOKENS = 8192
+"""Of a text that is split. Source: OpenAI's API reference, "Create embeddings", the limit of an input."""
 KEPT_S = 86_400
 """In the shared cache."""
 _FOUND = Counter("embeddings_vectors_total", "Vectors given, by where they came from.", ["source"], registry=REGISTRY)
+
+
+class Long(Enum):
+    """What happens to a text that is longer than the model takes (`MAX_TOKENS`)."""
+
+    SPLIT = "split"
+    """Its parts are embedded, and its vector is their mean by length, up to `SPLIT_TOKENS`."""
+    REFUSE = "refuse"
+    CUT = "cut"
+    """Only its beginning is embedded: for callers that ask for it."""
 
 
 class Vectors:
@@ -31,19 +44,35 @@ class Vectors:
         self._engine, self._batcher, self._cache = engine, batcher, cache
         self._kept: OrderedDict[str, Vector] = OrderedDict()
 
-    async def of(self, texts: Sequence[str], *, truncate: bool = True) -> tuple[list[Vector], int]:
-        """A vector of length one for each text, and how many tokens they have. Raises ApiError."""
+    async def of(self, texts: Sequence[str], *, long: Long = Long.SPLIT) -> tuple[list[Vector], int]:
+        """A vector of length one for each text, and how many tokens they have.
+
+        Raises ApiError: 413 for a text that is longer than `long` allows, 429 where too much waits.
+        """
         wanted = {"gen_ai.request.model": MODEL, "gen_ai.embeddings.dimension.count": DIMENSION}
         with telemetry.genai("embeddings", MODEL, wanted) as span:
-            vectors, count = await self._of(texts, truncate)
+            vectors, count = await self._of(texts, long)
             span.set_attribute("gen_ai.usage.input_tokens", count)
             return vectors, count
 
-    async def _of(self, texts: Sequence[str], truncate: bool) -> tuple[list[Vector], int]:
+    async def _of(self, texts: Sequence[str], long: Long) -> tuple[list[Vector], int]:
         tokens = await asyncio.to_thread(self._engine.tokens, texts) if len(texts) > 8 else self._engine.tokens(texts)
-        if not truncate and (longest := max(map(len, tokens))) > MAX_TOKENS:
-            raise ApiError(413, f"A text has {longest} tokens; the model takes {MAX_TOKENS}.", code="text_too_long")
-        tokens = [shortened(ids) for ids in tokens]
+        most = {Long.SPLIT: SPLIT_TOKENS, Long.REFUSE: MAX_TOKENS}.get(long)
+        longest = max(map(len, tokens))
+        if most is not None and longest > most:
+            message = f"A text has {longest} tokens of {MODEL}; at most {most} are taken. Split it."
+            raise ApiError(413, message, param="input", code="text_too_long")
+        parts = [[shortened(ids)] if long is Long.CUT else pieces(ids) for ids in tokens]
+        found = await self._each([part for own in parts for part in own])
+        vectors: list[Vector] = []
+        for own in parts:
+            lengths = [len(part) - 2 for part in own]
+            made, found = found[: len(own)], found[len(own) :]
+            vectors.append(made[0] if len(own) == 1 else _mean(made, lengths))
+        return vectors, sum(len(part) for own in parts for part in own)
+
+    async def _each(self, tokens: Sequence[list[int]]) -> list[Vector]:
+        """A vector for each, none longer than the model takes."""
         keys = [hashlib.blake2b(np.array(ids, np.int32).tobytes(), digest_size=16).hexdigest() for ids in tokens]
         found = {key: vector for key in keys if (vector := self._kept.get(key)) is not None}
         _FOUND.labels("memory").inc(len(found))
@@ -51,7 +80,7 @@ class Vectors:
             self._kept.move_to_end(key)
         if missing := [key for key in dict.fromkeys(keys) if key not in found]:
             found |= await self._fetch(missing, dict(zip(keys, tokens, strict=True)))
-        return [found[key] for key in keys], sum(map(len, tokens))
+        return [found[key] for key in keys]
 
     async def _fetch(self, missing: list[str], tokens: dict[str, list[int]]) -> dict[str, Vector]:
         found: dict[str, Vector] = {}
@@ -77,3 +106,10 @@ class Vectors:
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return found
+
+
+def _mean(vectors: Sequence[Vector], weights: Sequence[int]) -> Vector:
+    """Of length one. Source: OpenAI Cookbook, "Embedding texts that are longer than the model's context length"."""
+    mean = np.average(np.stack(vectors), axis=0, weights=weights).astype(np.float32)
+    length = float(np.linalg.norm(mean))
+    return mean / length if length else mean

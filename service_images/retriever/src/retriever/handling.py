@@ -22,9 +22,11 @@ from retriever.rights import Rights
 from retriever.searching import Readers, Searching
 
 SCOPE = directory.Scope.RETRIEVAL
-FILE = ("file", r"file-[0-9a-f]{32}", "A file's id")
-STORE = ("store", r"vs_[0-9a-f]{32}", "A store's id")
-BATCH = ("batch", r"vsfb_[0-9a-f]{32}", "A batch's id")
+_ID = r"[A-Za-z0-9_-]{1,64}"
+"""Wider than the ids that there are: any other one is not found, as with OpenAI."""
+FILE = ("file", _ID, "A file's id")
+STORE = ("store", _ID, "A store's id")
+BATCH = ("batch", _ID, "A batch's id")
 STORES = "/v1/vector_stores"
 Shown = dict[str, Any]
 

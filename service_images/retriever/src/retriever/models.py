@@ -12,7 +12,7 @@ from retriever.filters import Filter, Key, Value
 Name = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
 READER = r"^(\*|(user|team):[A-Za-z0-9._@-]{1,128})$"
 Reader = Annotated[str, Field(pattern=READER)]
-FileId = Annotated[str, Field(pattern=r"^file-[0-9a-f]{32}$")]
+FileId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Text = Annotated[str, Field(min_length=1, max_length=8000)]
 Attributes = Annotated[dict[Key, Value], Field(max_length=16)]
 Readers = Annotated[tuple[Reader, ...], Field(min_length=1, max_length=100)]

@@ -1,0 +1,105 @@
+"""Files and stores belong to somebody: who is neither the owner nor a manager changes nothing and sees no more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from retriever.__main__ import RetrieverSettings, create
+from starlette.testclient import TestClient
+
+from .conftest import Model, add, found, make_store, upload
+from .test_retriever import as_, grants, shared
+
+__all__ = ["grants", "shared"]
+
+
+def test_a_file_of_another_user_cannot_be_put_into_a_store_seen_or_deleted(shared: httpx.Client) -> None:
+    ann, bob = as_("a-ann"), as_("a-bob")
+    file = upload(shared, "The launch code is 4711-ALPHA.", "secret.txt", headers=ann)
+    store = make_store(shared, headers=ann)
+    add(shared, store, file, readers=["user:ann"], headers=ann)
+    own = make_store(shared, headers=bob)
+    tries = [
+        shared.post(f"/v1/vector_stores/{own}/files", json={"file_id": file, "readers": ["*"]}, headers=bob),
+        shared.post(f"/v1/vector_stores/{own}/file_batches", json={"file_ids": [file]}, headers=bob),
+        shared.post("/v1/vector_stores", json={"file_ids": [file]}, headers=bob),
+        shared.get(f"/v1/files/{file}", headers=bob),
+        shared.get(f"/v1/files/{file}/content", headers=bob),
+        shared.get(f"/v1/vector_stores/{store}/files/{file}", headers=bob),
+        shared.get(f"/v1/vector_stores/{store}/files/{file}/content", headers=bob),
+        shared.delete(f"/v1/files/{file}", headers=bob),
+    ]
+    assert [answer.status_code for answer in tries] == [404] * len(tries)
+    changes = [
+        shared.post(f"/v1/vector_stores/{store}/files", json={"file_id": file, "readers": ["*"]}, headers=bob),
+        shared.post(f"/v1/vector_stores/{store}/files/{file}", json={"attributes": {}}, headers=bob),
+        shared.post(f"/v1/vector_stores/{store}", json={"name": "mine"}, headers=bob),
+        shared.delete(f"/v1/vector_stores/{store}/files/{file}", headers=bob),
+        shared.delete(f"/v1/vector_stores/{store}", headers=bob),
+    ]
+    assert [answer.status_code for answer in changes] == [403] * len(changes)
+    for path in ("/v1/files", f"/v1/vector_stores/{store}/files"):
+        assert shared.get(path, headers=bob).json()["data"] == []
+        assert [entry["id"] for entry in shared.get(path, headers=ann).json()["data"]] == [file]
+    assert found(shared, store, "launch code", headers=bob) == []
+    assert found(shared, store, "launch code", headers=ann) == ["secret.txt"]
+
+
+def test_passages_are_for_no_more_readers_than_their_file(shared: httpx.Client) -> None:
+    ann = as_("a-ann")
+    form: Any = {"files": {"file": ("x.txt", b"x")}, "data": {"readers": "user:ann, team:red"}, "headers": ann}
+    answer = shared.post("/v1/files", **form)
+    assert answer.json()["readers"] == ["user:ann", "team:red"]
+    file, store = answer.json()["id"], make_store(shared, headers=ann)
+    wider = shared.post(f"/v1/vector_stores/{store}/files", json={"file_id": file, "readers": ["*"]}, headers=ann)
+    assert (wider.status_code, wider.json()["error"]["param"]) == (400, "readers")
+    assert add(shared, store, file, headers=ann)["readers"] == ["user:ann", "team:red"]
+    assert shared.get(f"/v1/files/{file}", headers=as_("a-bob")).status_code == 200, "in team red"
+    assert shared.get(f"/v1/files/{file}", headers=as_("a-eve")).status_code == 404
+    assert shared.delete(f"/v1/files/{file}", headers=as_("a-bob")).status_code == 403
+
+
+def test_a_manager_and_the_owner_may_change_what_is_there(shared: httpx.Client) -> None:
+    ann, admin = as_("a-ann"), as_("a-admin")
+    file, store = upload(shared, "x", "x.txt", headers=ann), make_store(shared, headers=ann)
+    add(shared, store, file, headers=admin)
+    assert shared.get(f"/v1/files/{file}/content", headers=ann).content == b"x"
+    assert shared.delete(f"/v1/vector_stores/{store}", headers=admin).status_code == 200
+    assert shared.delete(f"/v1/files/{file}", headers=ann).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("quota", "status"), [("quota_files", 429), ("quota_bytes", 413), ("quota_stores", 429), ("quota_passages", 429)]
+)
+def test_a_quota_is_refused_clearly_and_told_before_it_is_reached(
+    settings: RetrieverSettings, model: Model, postgres_server: Any, quota: str, status: int
+) -> None:
+    with psycopg.connect(postgres_server.url("retriever"), autocommit=True) as root:
+        root.execute("CREATE TABLE kept (payload text)")
+        root.execute(
+            "CREATE FUNCTION keep() RETURNS trigger SECURITY DEFINER LANGUAGE plpgsql AS "
+            "'BEGIN INSERT INTO public.kept VALUES (NEW.payload); RETURN NEW; END'"
+        )
+        root.execute("CREATE TRIGGER keep AFTER INSERT ON events.outbox FOR EACH ROW EXECUTE FUNCTION keep()")
+    with TestClient(create(settings.model_copy(update={quota: 5}), model), raise_server_exceptions=False) as client:
+        store = make_store(client)
+        last: Any = None
+        for number in range(6):
+            if quota == "quota_stores":
+                last = client.post("/v1/vector_stores", json={})
+            else:
+                last = client.post("/v1/files", files={"file": (f"{number}.txt", b"x")})
+                if quota == "quota_passages" and last.status_code == 200:
+                    body = {"file_id": last.json()["id"]}
+                    last = client.post(f"/v1/vector_stores/{store}/files", json=body)
+                    if last.status_code == 200:
+                        add(client, store, body["file_id"])
+            if last.status_code != 200:
+                break
+    assert (last.status_code, last.json()["error"]["code"]) == (status, "quota_exceeded"), last.text
+    with psycopg.connect(postgres_server.url("retriever")) as root:
+        kept = root.execute("SELECT payload::jsonb -> 'data' ->> 'percent' FROM kept WHERE payload LIKE '%quota.re%'")
+        assert [row[0] for row in kept.fetchall()] == ["80", "95"]
