@@ -22,6 +22,7 @@ class Service(StrEnum):
     AUDIT = "audit"
     BILLING = "billing"
     PROMPT = "prompt"
+    RETRIEVER = "retriever"
     USER = "user"
 
 

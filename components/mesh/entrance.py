@@ -54,7 +54,7 @@ PREFIXES: dict[str, tuple[str, ...]] = {
     "user": ("/v1/tenants", "/v1/self", "/v1/check", "/v1/list-objects", "/v1/login", "/v1/callback", "/v1/user/"),
     "prompt": ("/v1/prompts", "/v1/prompt/", "/api/public/v2/prompts"),
     "guardrails": ("/v1/moderations", "/v1/guard/"),
-    "retriever": ("/v1/files", "/v1/vector_stores"),
+    "retriever": ("/v1/files", "/v1/vector_stores", "/v1/retriever/"),
     "billing": ("/v1/billing/",),
     "audit": ("/v1/audit/",),
 }

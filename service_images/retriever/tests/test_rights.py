@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -103,3 +104,35 @@ def test_a_quota_is_refused_clearly_and_told_before_it_is_reached(
     with psycopg.connect(postgres_server.url("retriever")) as root:
         kept = root.execute("SELECT payload::jsonb -> 'data' ->> 'percent' FROM kept WHERE payload LIKE '%quota.re%'")
         assert [row[0] for row in kept.fetchall()] == ["80", "95"]
+
+
+def test_nothing_of_a_deleted_tenant_is_left(
+    settings: RetrieverSettings, model: Model, postgres_server: Any, tmp_path: Any
+) -> None:
+    from kit.database import Database
+    from kit.objects import objects
+    from kit.tenant_deletion import Erasing
+    from retriever.engines.pgvector import PgVector
+    from retriever.erasing import Erasure
+
+    async def erase(tenant: str) -> None:
+        database = Database(settings)
+        await database.open()
+        try:
+            erasure = Erasure(database, objects(settings, "documents"), PgVector(database, "documents"))
+            event = {"data": {"tenant": tenant}}
+            await Erasing(database, "retriever", erasure.erase).handle([event, event])
+        finally:
+            await database.close()
+
+    with TestClient(create(settings, model)) as client:
+        store = make_store(client)
+        add(client, store, upload(client, "cats", "x.txt"))
+        asyncio.run(erase("other"))
+        assert found(client, store, "cats") == ["x.txt"]
+        asyncio.run(erase("default"))
+        assert client.get("/v1/files").json()["data"] == client.get("/v1/vector_stores").json()["data"] == []
+    assert list((tmp_path / "objects").iterdir()) == []
+    with psycopg.connect(postgres_server.url("retriever")) as root:
+        for table in ("files", "stores", "store_files", "batches", "turns", "vectors.documents"):
+            assert root.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table

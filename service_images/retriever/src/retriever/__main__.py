@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kit import service
+from kit import dead_letters, service
 from kit.database import Database
+from kit.dead_letters import DeadLetters
+from kit.kafka import Events, retrying
 from kit.objects import objects
 from kit.quotas import Quota, Quotas
 from kit.settings import ServiceSettings
+from kit.tenant_deletion import DELETED, Deleted, Erasing
 from kit.workers import MB, Workers
 from pydantic import Field, SecretStr
 from starlette.applications import Starlette
 
 from retriever.answering import Answering
-from retriever.api import Api
+from retriever.api import PREFIX, Api
 from retriever.embedding import Embedder, Embeddings
 from retriever.engines import Engine, choice
 from retriever.engines.choice import EngineName
+from retriever.erasing import Erasure
 from retriever.expiry import Expiry
 from retriever.ingest import READING, Ingest
 from retriever.searching import Readers, Searching
@@ -96,12 +100,16 @@ def create(settings: RetrieverSettings, embedder: Embedder | None = None, engine
     callers = service.callers(settings)
     preparing = service.Once(lambda: index.prepare(settings.dimension), "the vector database is not prepared yet")
     api = Api(database, kept, index, ingest, Searching(index, vectors), readers, answering, workers, most)
+    letters, erasure = DeadLetters(database), Erasure(database, kept, index)
+    erasing = Erasing(database, settings.name, erasure.erase, lambda t: callers is not None and t in callers.tenants)
+    letters.also(DELETED, retrying(erasing.handle, Deleted))
+    deleted = Events(settings, [DELETED], erasing.handle, letters, Deleted) if settings.kafka_bootstrap else None
     return service.create(
         "Retriever",
-        api.operations(),
+        [*api.operations(), *dead_letters.operations(PREFIX, letters)],
         database=database,
-        beside=[part for part in (preparing, ingest, Expiry(database, api), callers) if part],
-        checks={"vectors": preparing.check},
+        beside=[part for part in (preparing, ingest, Expiry(database, api), callers, deleted) if part],
+        checks={"vectors": preparing.check, **({"kafka": deleted.check} if deleted else {})},
         close=[part.close for part in (index, readers, answering, workers, remote) if part],
         authenticate=callers.authenticate if callers else None,
     )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from kit import rest
+from kit import dead_letters, rest
 from kit.rest import Operation
 
 from retriever.files import Files
 from retriever.questions import Questions
 from retriever.stores import Stores
 
+PREFIX = "/v1/retriever"
+"""Of what is for operators."""
+
 
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
-    return rest.document("Retriever", Api.operations(cast("Api", Api)))
+    return rest.document("Retriever", [*Api.operations(cast("Api", Api)), *dead_letters.operations(PREFIX)])
 
 
 class Api(Files, Stores, Questions):

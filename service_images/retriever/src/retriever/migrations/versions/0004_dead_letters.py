@@ -1,0 +1,7 @@
+"""Events that cannot be processed."""
+
+from kit.dead_letters import downgrade, upgrade
+
+__all__ = ["downgrade", "upgrade"]
+revision = "0004"
+down_revision = "0003"
