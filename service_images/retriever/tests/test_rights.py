@@ -11,6 +11,8 @@ import pytest
 from retriever.__main__ import RetrieverSettings, create
 from starlette.testclient import TestClient
 
+from tests.waiting import until
+
 from .conftest import Model, add, found, make_store, upload
 from .test_retriever import as_, grants, shared
 
@@ -96,8 +98,9 @@ def test_a_quota_is_refused_clearly_and_told_before_it_is_reached(
                 if quota == "quota_passages" and last.status_code == 200:
                     body = {"file_id": last.json()["id"]}
                     last = client.post(f"/v1/vector_stores/{store}/files", json=body)
+                    path = f"/v1/vector_stores/{store}/files/{body['file_id']}"
                     if last.status_code == 200:
-                        add(client, store, body["file_id"])
+                        until(lambda path=path: client.get(path).json()["status"] == "completed", 60)
             if last.status_code != 200:
                 break
     assert (last.status_code, last.json()["error"]["code"]) == (status, "quota_exceeded"), last.text
