@@ -95,8 +95,15 @@ def add(client: httpx.Client, store: str, file: str, wait: str = "completed", **
     body = {"file_id": file, **more}
     answer = client.post(f"/v1/vector_stores/{store}/files", json=body, headers=headers)
     assert answer.status_code == 200, answer.text
-    deadline = time.monotonic() + 30
-    while (shown := client.get(f"/v1/vector_stores/{store}/files/{file}", headers=headers).json())["status"] != wait:
+    return completed(client, f"/v1/vector_stores/{store}/files/{file}", wait, headers)
+
+
+def completed(
+    client: httpx.Client, path: str, wait: str = "completed", headers: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """What a file in a store becomes, once it has."""
+    deadline = time.monotonic() + 60
+    while (shown := client.get(path, headers=headers or {}).json())["status"] != wait:
         assert time.monotonic() < deadline, shown
         time.sleep(0.02)
     return shown

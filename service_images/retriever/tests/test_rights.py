@@ -11,9 +11,7 @@ import pytest
 from retriever.__main__ import RetrieverSettings, create
 from starlette.testclient import TestClient
 
-from tests.waiting import until
-
-from .conftest import Model, add, found, make_store, upload
+from .conftest import Model, add, completed, found, make_store, upload
 from .test_retriever import as_, grants, shared
 
 __all__ = ["grants", "shared"]
@@ -100,7 +98,7 @@ def test_a_quota_is_refused_clearly_and_told_before_it_is_reached(
                     last = client.post(f"/v1/vector_stores/{store}/files", json=body)
                     path = f"/v1/vector_stores/{store}/files/{body['file_id']}"
                     if last.status_code == 200:
-                        until(lambda path=path: client.get(path).json()["status"] == "completed", 60)
+                        completed(client, path)
             if last.status_code != 200:
                 break
     assert (last.status_code, last.json()["error"]["code"]) == (status, "quota_exceeded"), last.text
