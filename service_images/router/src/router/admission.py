@@ -31,6 +31,8 @@ class Admission(Answer):
     started: float
     body: Any = b""
     ask: usage.Ask | None = None
+    streams = False
+    """Whether the client asked for a stream."""
     model = ""
     """As the client named it."""
     account: Account | None = None
@@ -69,11 +71,6 @@ class Admission(Answer):
 
     def attempt(self, now: float) -> None:
         """Ask a target."""
-        raise NotImplementedError
-
-    @property
-    def streams(self) -> bool:
-        """Whether the client asked for a stream."""
         raise NotImplementedError
 
     def answer_again(self, body: bytes) -> None:
@@ -117,6 +114,8 @@ class Admission(Answer):
         self.route, self.model = route, ask.model
         if self.path == anthropic.PATH:
             self.dialect = anthropic.Stream(self.request_id.decode(), ask.model)
+        if ask.stream:
+            self.streams = self.upstream_path != payload.EMBEDDINGS
         self.deadline = now + route.route.timeout_seconds
         if wait := account.ask(now):
             self._limit("rate_limit_exceeded", "Too many requests a minute.", wait)
@@ -310,13 +309,15 @@ class Admission(Answer):
         holder = self.holder
         if holder is None or (holder.requests is None and holder.tokens is None):
             return b""
-        told = ratelimit.anthropic if self.path == anthropic.PATH else ratelimit.openai
-        return told(holder, self.core.now())
+        if self.path == anthropic.PATH:
+            return ratelimit.anthropic(holder, self.core.now())
+        return ratelimit.openai(holder, self.core.now())
 
     def target_shown(self, label: bytes) -> bytes:
         """The header that names the target, for operators: to others it would name hosts inside."""
-        shown = self.core.accounts.operates(self.digest, self.headers.get(b"x-client-id", b""))
-        return b"x-router-target: %s\r\n" % label if shown else b""
+        if self.core.accounts.operates(self.digest, self.headers):
+            return b"x-router-target: %s\r\n" % label
+        return b""
 
     def _limit(self, code: str, message: str, wait_s: float) -> None:
         self.retry_after_s = wait_s

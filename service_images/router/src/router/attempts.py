@@ -56,11 +56,6 @@ class Attempts(Admission):
         """Answer a request for a stream with a body that is none."""
         raise NotImplementedError
 
-    @property
-    def streams(self) -> bool:
-        """Whether the client asked for a stream."""
-        return self.ask is not None and bool(self.ask.stream) and self.upstream_path != payload.EMBEDDINGS
-
     def caller(self) -> bytes:
         """The key of stickiness: the user that the client names, else the client."""
         if self.ask is not None and self.ask.user:

@@ -39,9 +39,11 @@ def anthropic(account: Account, now: float) -> bytes:
 
 def _openai(bucket: Bucket, name: bytes, now: float) -> bytes:
     most, left, seconds = bucket.state(now)
-    return b"x-ratelimit-limit-%s: %d\r\nx-ratelimit-remaining-%s: %d\r\nx-ratelimit-reset-%s: %s\r\n" % (
-        name, most, name, left, name, _duration(seconds)
-    )  # fmt: skip
+    shown = bucket.shown
+    if not shown:
+        shown = b"x-ratelimit-limit-%s: %d\r\nx-ratelimit-remaining-%s: " % (name, most, name)
+        bucket.shown = shown
+    return b"%s%d\r\nx-ratelimit-reset-%s: %s\r\n" % (shown, left, name, _duration(seconds))
 
 
 def _duration(seconds: float) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +23,14 @@ def digest_of(key: bytes) -> bytes:
 class Bucket:
     """A token bucket: `per_minute` flow in evenly, and as many can be saved up."""
 
-    __slots__ = ("_at", "_capacity", "_level", "_rate")
+    __slots__ = ("_at", "_capacity", "_level", "_rate", "shown")
 
     def __init__(self, per_minute: float, now: float) -> None:
         self._rate = per_minute / 60
         self._capacity = self._level = float(per_minute)
         self._at = now
+        self.shown = b""
+        """Beginning of the headers that tell of it; it never changes."""
 
     def wait_s(self, amount: float, now: float) -> float:
         """Take `amount` and return 0, or take nothing and return the seconds until there is enough.
@@ -165,13 +168,18 @@ class Accounts:
         self._kept: dict[str, tuple[Tenant, Account]] = {}
         self._table = {tenant.id: tenant for tenant in table.tenants or (Tenant(id=ANONYMOUS),)}
         self._by_key: dict[bytes, Account] = {}
+        self._operators: set[bytes] = set()
+        """Digests of the table's keys of those who run the platform."""
         self._by_client: dict[bytes, Account] = {}
         self._live: dict[str, Tenant] = before._live if before else {}
         self._grants: dict[bytes, Grant] = before._grants if before else {}
         self._budgets: dict[str, tuple[float, float, str]] = before._budgets if before else {}
         for tenant in self._table.values():
             account = self._account(self._live.get(tenant.id, tenant), now, before)
-            self._by_key |= {bytes.fromhex(key): account for key in tenant.keys}
+            digests = [bytes.fromhex(key) for key in tenant.keys]
+            self._by_key |= dict.fromkeys(digests, account)
+            if tenant.operator:
+                self._operators.update(digests)
             self._by_client |= {name.encode(): account for name in tenant.clients}
         for tenant in self._live.values():
             if tenant.id not in self._table:
@@ -251,14 +259,12 @@ class Accounts:
         """Whether the User service has told of this key, which it may have revoked since."""
         return digest in self._grants
 
-    def operates(self, digest: bytes, client: bytes) -> bool:
+    def operates(self, digest: bytes, headers: Mapping[bytes, bytes]) -> bool:
         """Whether who calls runs the platform. Without tenants it is whoever does not come as somebody's client."""
-        if self._anybody is not None:
-            return not client
-        if (grant := self._grants.get(digest)) is not None:
+        grant = self._grants.get(digest)
+        if grant is not None:
             return grant.operator
-        account = self._by_key.get(digest)
-        return account is not None and account.id in self._table and self._table[account.id].operator
+        return digest in self._operators or (self._anybody is not None and b"x-client-id" not in headers)
 
     def grant_of(self, key: bytes) -> Grant | None:
         """What the holder of an API key may do; None: the key is not known, or no more."""
