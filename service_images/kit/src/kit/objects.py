@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import urllib.parse
 from pathlib import Path
@@ -43,7 +44,15 @@ def objects(settings: ServiceSettings, bucket: str) -> Objects:
     return _Folder(Path(parts.path)) if parts.scheme == "file" else _S3(settings, parts, bucket)
 
 
+_FULL = frozenset(("XMinioStorageFull", "InsufficientStorage", "QuotaExceeded"))
+"""S3's codes of stores without room. Source: MinIO's cmd/api-errors.go."""
+
+
 def _away(error: Exception) -> ApiError:
+    full = error.code in _FULL if isinstance(error, S3Error) else getattr(error, "errno", None) == errno.ENOSPC
+    if full:
+        message = "The object store is full; nothing was kept."
+        return ApiError(507, message, ErrorType.SERVER, code="storage_full")
     return ApiError(503, f"The object store does not answer now ({type(error).__name__}).", ErrorType.SERVER)
 
 
@@ -103,7 +112,10 @@ class _Folder:
         return self._folder / urllib.parse.quote(name, safe="")
 
     async def put(self, name: str, content: bytes) -> None:
-        await asyncio.to_thread(self._path(name).write_bytes, content)
+        try:
+            await asyncio.to_thread(self._path(name).write_bytes, content)
+        except OSError as error:
+            raise _away(error) from None
 
     async def get(self, name: str) -> bytes:
         try:
