@@ -340,6 +340,19 @@ def test_a_pattern_that_could_take_for_ever_is_refused(prompts: httpx.Client) ->
     assert prompts.post("/v1/prompts", json={"name": "p", "prompt": "x", "variables": schemas}).status_code == 400
 
 
+def test_who_sets_a_split_is_recorded(prompts: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(prompts, "a", labels=["a", "b"])
+    seen: list[dict[str, Any]] = []
+
+    async def kept(_: Any, _topic: str, _service: str, _key: str, data: dict[str, Any]) -> None:
+        seen.append(data)
+
+    monkeypatch.setattr(store.outbox, "put", kept)
+    answer = prompts.put("/v1/prompts/greeting/splits/test", json={"weights": {"a": 1, "b": 1}})
+    assert answer.status_code == 200, answer.text
+    assert [(d["change"], d["label"], d["actor"]) for d in seen] == [("split-set", "test", "key:default")]
+
+
 def test_a_split_gives_a_user_always_the_same(prompts: httpx.Client) -> None:
     add(prompts, "a", labels=["a"])
     add(prompts, "b", labels=["b"])

@@ -31,7 +31,7 @@ _FULL = 507
 _FLUSH_S = 10.0
 _WAITING = 100_000
 QUEUE_KIB = 16 * 1024
-"""Of events that wait for Kafka. librdkafka's own default, 1 GiB (queue.buffering.max.kbytes), is more than a pod has."""
+"""Of events that wait for Kafka. The default of librdkafka, 1 GiB, is more than a pod has."""
 LOST = Counter("events_lost_total", "Events that could not be sent to Kafka.", ["topic"], registry=telemetry.REGISTRY)
 STUCK = Gauge(
     "events_stuck_seconds",

@@ -216,6 +216,7 @@ class Api:
                 "ON CONFLICT (tenant, name, split) DO UPDATE SET weights = excluded.weights",
                 (tenant, name, call.path["label"], Jsonb(call.body.weights)),
             )
+            await store.note(connection, tenant, name, "split-set", call.caller.actor, label=call.path["label"])
         return call.body
 
     async def render(self, call: Call[Any, Asked]) -> Rendered:
