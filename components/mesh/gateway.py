@@ -186,7 +186,7 @@ class Gateway(PlatformComponent):
 
     def _operators_service(self) -> None:
         """For a port-forward: no policy lets a pod reach the port, and no load balancer leads to it."""
-        meta = {**self._meta(), "name": "gateway-operators"}
+        meta: Any = {**self._meta(), "name": "gateway-operators"}
         k8s.core.v1.Service(
             f"{self.name}-operators",
             metadata=meta,
