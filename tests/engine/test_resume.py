@@ -58,6 +58,7 @@ class Killed:
         variables |= {"PYTHONPATH": str(paths.PROJECT), "COGNIFORGE_PYTHON": sys.executable}
         variables |= {"KILLED": str(folder / "killed"), "KILL_WHOM": whom}
         self.engine = Engine(folder, **variables, PATH=path)
+        (folder / "Pulumi.yaml").write_text("name: conformance\nruntime: python\n")  # its main is this folder
         (folder / "__main__.py").write_text(_MAIN)
         self.engine.stack.workspace.program = None
         self.cluster = Cluster(self.engine.stack.workspace.env_vars["KUBECONFIG"], None, None)
