@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 
 from guardrails.api import Api
 from guardrails.calls import Calls
+from guardrails.checking import Checker
 from guardrails.guard import Guard
 from guardrails.policies import BUCKET, Policies
 from guardrails.telling import Decisions
@@ -24,14 +25,15 @@ class GuardrailsSettings(ServiceSettings):
 def create(settings: GuardrailsSettings) -> Starlette:
     """The application."""
     guard, policies = Guard(), Policies()
+    checker = Checker(guard)
     sender = Sender(settings) if settings.kafka_bootstrap else None
     decisions = Decisions(sender.send if sender else None)
     callers = service.callers(settings)
     followed = Following(settings.nats_url, BUCKET, policies.take, bus.options(settings)) if settings.nats_url else None
-    calls = rpc.Server(settings.rpc_port, Calls(guard, policies, decisions).add, host=settings.host)
+    calls = rpc.Server(settings.rpc_port, Calls(guard, policies, decisions, checker).add, host=settings.host)
     return service.create(
         "Guardrails",
-        Api(guard, policies, decisions).operations(),
+        Api(checker, policies, decisions).operations(),
         beside=[part for part in (calls, followed, callers, sender) if part],
         authenticate=callers.authenticate if callers else None,
     )

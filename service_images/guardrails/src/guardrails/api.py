@@ -12,7 +12,8 @@ from kit.guard_policy import KINDS, Action, Category, Direction, Policy
 from kit.rest import Call, Model, Operation
 from pydantic import Field
 
-from guardrails.guard import Guard, Verdict
+from guardrails.checking import Checker
+from guardrails.guard import Verdict
 from guardrails.policies import Policies
 from guardrails.policy import Compiled
 from guardrails.telling import Decisions
@@ -78,8 +79,8 @@ def document() -> dict[str, Any]:
 class Api:
     """The operations."""
 
-    def __init__(self, guard: Guard, policies: Policies, decisions: Decisions) -> None:
-        self._guard, self._policies, self._decisions = guard, policies, decisions
+    def __init__(self, checker: Checker, policies: Policies, decisions: Decisions) -> None:
+        self._checker, self._policies, self._decisions = checker, policies, decisions
 
     def operations(self) -> list[Operation]:
         """All of them; asked of the class itself they are described, and cannot be called."""
@@ -99,7 +100,7 @@ class Api:
             raise ApiError(400, "text or texts: one of them", param="text")
         policy = Compiled(asked.policy) if asked.policy is not None else self._policies.of(call.caller.tenant)
         texts = asked.texts or (asked.text or "",)
-        verdicts = [self._guard.check(text, policy, asked.direction) for text in texts]
+        verdicts = await self._checker.check(call.caller.tenant, policy, asked.direction, texts)
         if asked.policy is None:
             action = max(verdict.action for verdict in verdicts)
             told = (finding for verdict in verdicts for finding in verdict.findings)
@@ -111,7 +112,8 @@ class Api:
         given = call.body.input
         texts = [given] if isinstance(given, str) else [t if isinstance(t, str) else t.text for t in given]
         everything = self._policies.everything
-        results = [_moderated(self._guard.check(text, everything, Direction.INPUT)) for text in texts]
+        verdicts = await self._checker.check(call.caller.tenant, everything, Direction.INPUT, texts)
+        results = [_moderated(verdict) for verdict in verdicts]
         return {"id": f"modr-{uuid.uuid4().hex}", "model": call.body.model, "results": results}
 
     async def policy(self, call: Call[Any, None]) -> Policy:

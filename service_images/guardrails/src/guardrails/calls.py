@@ -8,20 +8,28 @@ from typing import Any
 from cogniforge.guardrails.v1 import guardrails_pb2 as messages
 from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
 from kit import rpc, telemetry
+from kit.errors import ApiError
 from kit.guard_policy import Action, Direction
 
+from guardrails.checking import Checker
 from guardrails.guard import Finding, Guard
 from guardrails.policies import Policies
 from guardrails.policy import Compiled
 from guardrails.stream import Stream
 from guardrails.telling import Decisions
 
+MAX_PIECE = 64 * 1024
+"""Characters of a piece of a stream."""
+
 
 class Calls(service.GuardrailsServiceServicer):
     """For services; the tenant is the caller's word, whom the mesh has let in."""
 
-    def __init__(self, guard: Guard, policies: Policies, decisions: Decisions | None = None) -> None:
+    def __init__(
+        self, guard: Guard, policies: Policies, decisions: Decisions | None = None, checker: Checker | None = None
+    ) -> None:
         self._guard, self._policies, self._decisions = guard, policies, decisions or Decisions(None)
+        self._checker = checker or Checker(guard)
 
     def add(self, server: Any) -> None:
         """To a server."""
@@ -32,18 +40,14 @@ class Calls(service.GuardrailsServiceServicer):
         """Whole texts."""
         policy, direction = self._policies.of(request.tenant), _direction(request.direction)
         with telemetry.genai("guard", direction.value, {}) as span:
-            answer = self._checked(request, policy, direction)
+            answer = await self._checked(request, policy, direction)
             span.set_attribute("gen_ai.evaluation.score.label", messages.Action.Name(answer.action).lower())
             return answer
 
-    def _checked(
+    async def _checked(
         self, request: messages.CheckRequest, policy: Compiled, direction: Direction
     ) -> messages.CheckResponse:
-        others = frozenset(request.others)
-        verdicts = [
-            self._guard.check(text, policy, direction, answer=number not in others)
-            for number, text in enumerate(request.texts)
-        ]
+        verdicts = await self._checker.check(request.tenant, policy, direction, request.texts, request.others)
         found = [_finding(finding, number) for number, verdict in enumerate(verdicts) for finding in verdict.findings]
         action = max((verdict.action for verdict in verdicts), default=Action.ALLOW)
         told = (finding for verdict in verdicts for finding in verdict.findings)
@@ -60,6 +64,10 @@ class Calls(service.GuardrailsServiceServicer):
             if stream is None or first is None:
                 first, policy = request, self._policies.of(request.tenant)
                 stream = Stream(self._guard, policy, _direction(request.direction), answer=not request.other)
+            if len(request.text) > MAX_PIECE:
+                raise ApiError(
+                    413, f"A piece of a stream has at most {MAX_PIECE:,} characters.", code="content_too_large"
+                )
             text, findings = stream.feed(request.text, last=request.last)
             told += findings
             found = [_finding(finding, 0) for finding in findings]

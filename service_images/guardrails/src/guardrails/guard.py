@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from kit.guard_policy import Action, Category, Direction
 
+from guardrails.folding import fold
 from guardrails.policy import Compiled
 from guardrails.scanner import Found, Scanner, settled
+from guardrails.views import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,16 @@ class Verdict:
 class Guard:
     """Looks at whole texts; used by one thread at a time."""
 
-    def __init__(self) -> None:
-        self._scanner = Scanner()
+    def __init__(self, scanner: Scanner | None = None) -> None:
+        self._scanner = scanner or Scanner()
+
+    def twin(self) -> Guard:
+        """For another thread."""
+        return Guard(self._scanner.twin())
+
+    def within(self, seconds: float) -> None:
+        """From now on, a check that is not done in `seconds` raises OutOfTime."""
+        self._scanner.until = time.monotonic() + seconds
 
     def check(self, text: str, policy: Compiled, direction: Direction, *, answer: bool = True) -> Verdict:
         """What may go on of a whole text; of one that is blocked, nothing. `answer`: the schema applies to it."""
@@ -51,12 +63,35 @@ class Guard:
         actions = policy.actions[direction]
         found = [one for one in self._scanner.everything(text) if actions.get(one.kind, Action.ALLOW) > Action.ALLOW]
         chosen = {id(one): actions[one.kind] for one in found}
-        for topic, matches, action in policy.topics:
-            talked = [Found(*match.span(), topic.name, Category.TOPIC) for match in matches(text)]
+        view = fold(View(text)) if policy.topics else None
+        for topic, matches, action in policy.topics if view is not None else ():
+            self._scanner.in_time()
+            talked = [Found(*view.span(*match.span()), topic.name, Category.TOPIC) for match in matches(view.text)]
             found += talked
             chosen |= dict.fromkeys(map(id, talked), action)
         kept = settled(found, lambda one: chosen[id(one)])
-        return [Finding(one.start, one.end, one.kind, one.category, chosen[id(one)]) for one in kept]
+        findings = [Finding(one.start, one.end, one.kind, one.category, chosen[id(one)]) for one in kept]
+        rest = [
+            Finding(start, end, one.kind, one.category, Action.REDACT)
+            for one in found
+            if chosen[id(one)] is Action.REDACT
+            for start, end in _uncovered(one, kept)
+            if any(map(str.isalnum, text[start:end]))
+        ]
+        return sorted({*findings, *rest}, key=lambda finding: finding.start) if rest else findings
+
+
+def _uncovered(one: Found, kept: list[Found]) -> list[tuple[int, int]]:
+    """What of a thing lies beside the stricter or longer ones that overlap it, and must go as well."""
+    place = max(0, bisect_left(kept, one.start, key=lambda other: other.start) - 1)
+    rest: list[tuple[int, int]] = []
+    start = one.start
+    while place < len(kept) and kept[place].start < one.end:
+        if start < kept[place].start:
+            rest.append((start, kept[place].start))
+        start = max(start, kept[place].end)
+        place += 1
+    return [*rest, (start, one.end)] if start < one.end else rest
 
 
 def redacted(text: str, findings: list[Finding], offset: int = 0) -> str:
@@ -82,6 +117,6 @@ def has_shape(policy: Compiled, direction: Direction) -> bool:
 def _fits(text: str, policy: Compiled) -> bool:
     assert policy.shape is not None, "asked for only then"
     try:
-        return policy.shape.is_valid(json.loads(text))
+        return not policy.shape.problems(json.loads(text))
     except (ValueError, RecursionError):
         return False

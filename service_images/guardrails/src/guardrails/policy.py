@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import re2
-from jsonschema import Draft202012Validator
+from kit import json_schema
 from kit.guard_policy import KINDS, Action, Category, Direction, Pack, Policy
+
+from guardrails.folding import fold
+from guardrails.views import View
 
 _PII = sorted(kind for kind, category in KINDS.items() if category is Category.PII)
 _SECRETS = sorted(kind for kind, category in KINDS.items() if category is Category.SECRET)
@@ -41,7 +44,7 @@ class Compiled:
         self.policy = policy
         self.actions = {direction: self._actions(direction) for direction in Direction}
         self.topics = [(topic, _any_of(topic.words), Action[topic.action.upper()]) for topic in policy.topics]
-        self.shape = Draft202012Validator(policy.output_schema) if policy.output_schema is not None else None
+        self.shape = json_schema.read(policy.output_schema) if policy.output_schema is not None else None
 
     def _actions(self, direction: Direction) -> dict[str, Action]:
         found: dict[str, Action] = {}
@@ -56,6 +59,13 @@ class Compiled:
 
 
 def _any_of(words: tuple[str, ...]) -> Callable[[str], Any]:
+    """Where any of the words is, in a folded text; a letter of a script without spaces is a word by itself."""
     options = re2.Options()
     options.case_sensitive = False
-    return re2.compile(r"\b(?:" + "|".join(re2.escape(word) for word in words) + r")\b", options).finditer
+    folded = dict.fromkeys(fold(View(word)).text for word in words)
+    return re2.compile("|".join(_bounded(word) for word in folded if word), options).finditer
+
+
+def _bounded(word: str) -> str:
+    first, last = (r"\b" if char.isascii() and (char.isalnum() or char == "_") else "" for char in (word[0], word[-1]))
+    return f"{first}{re2.escape(word)}{last}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -36,6 +38,10 @@ class Found:
     weight: float = 1.0
 
 
+class OutOfTime(Exception):
+    """A text could not be scanned within its time."""
+
+
 class Scanner:
     """Made once; used by one thread at a time."""
 
@@ -53,13 +59,24 @@ class Scanner:
         numbers = iter(range(len(detectors), len(detectors) + len(said)))
         self._said = [next(numbers) if d.context else None for d in detectors]
         self._readings = len(detectors) + len(said)
+        self.until = float("inf")
+        """When a scan gives up, on the clock of `time.monotonic`."""
+
+    def twin(self) -> Scanner:
+        """For another thread: with the same expressions, which are large."""
+        other = copy.copy(self)
+        other._hints, other._recognizers = self._hints.twin(), copy.copy(self._recognizers)
+        return other
 
     def scan(self, text: str) -> list[Found]:
         """What is in a text, in order, without overlaps."""
         return settled(self.everything(text))
 
     def everything(self, text: str) -> list[Found]:
-        """What is in a text, with all kinds that match at a place; injections only if together they are sure enough."""
+        """What is in a text, with all kinds that match at a place; injections only if together they are sure enough.
+
+        Raises OutOfTime.
+        """
         found: dict[tuple[int, int, str], Found] = {}
         view = View(text)
         folded = fold(view)
@@ -95,7 +112,9 @@ class Scanner:
             # An escaped line break, as in JSON, is a break and no letter of the word behind it.
             text = text.replace("\\n", " \n").replace("\\r", " \r").replace("\\t", "  ")
             content = text.encode("utf-8", "surrogatepass")
-        for one in self._matches(text, content, there):
+        for number, one in enumerate(self._matches(text, content, there)):
+            if not number % 64:
+                self.in_time()
             if disguise and one.category is not Category.INJECTION:
                 continue
             start, end = view.span(one.start, one.end)
@@ -104,9 +123,13 @@ class Scanner:
             if known is None or known.weight < one.weight:
                 found[key] = Found(start, end, one.kind, one.category, one.weight)
 
+    def in_time(self) -> None:
+        """Raises OutOfTime."""
+        if time.monotonic() > self.until:
+            raise OutOfTime
+
     def _matches(self, text: str, content: bytes, there: Sequence[int]) -> Iterable[Found]:
-        count = len(self._detectors)
-        hits = [n for n in there if n < count and ((said := self._said[n]) is None or said in there)]
+        hits = [n for n in there if n < len(self._detectors) and ((said := self._said[n]) is None or said in there)]
         told = sorted(number for number in hits if self._detectors[number].recognizer)
         if told:
             yield from self._told(text, told)
@@ -118,7 +141,9 @@ class Scanner:
             if detector.recognizer:
                 continue
             check, context = detector.check, self._context[number]
-            for match in exact[number].finditer(where):
+            for count, match in enumerate(exact[number].finditer(where)):
+                if count % 64 == 63:
+                    self.in_time()
                 start, end = match.span(self._value[number])
                 for first, last in check(text, start, end) if check is not None else ((start, end),):
                     if context is None or self._announced(text, first, last, context, detector.after):
@@ -173,6 +198,12 @@ class Hints:
         )
         self._scratch = hyperscan.Scratch(self._database)
         self._hits: list[int] = []
+
+    def twin(self) -> Hints:
+        """For another thread."""
+        other = copy.copy(self)
+        other._scratch, other._hits = hyperscan.Scratch(self._database), []
+        return other
 
     def hits(self, content: bytes) -> list[int]:
         """Their numbers."""

@@ -12,10 +12,9 @@ from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from kit import json_schema
 from kit.rest import JsonObject, Model
 
 MAX_POLICY_BYTES = 64 * 1024
@@ -132,15 +131,11 @@ class Topic(Model):
 
 
 def _schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:
-    if schema is None:
-        return None
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise ValueError(error.message[:300]) from None
-    text = json.dumps(schema)
-    if '"$ref"' in text or '"$dynamicRef"' in text or '"pattern' in text:
-        raise ValueError("$ref, $dynamicRef, pattern and patternProperties are not supported")
+    if schema is not None:
+        try:
+            json_schema.read(schema)
+        except json_schema.SchemaRefused as error:
+            raise ValueError(str(error)[:1000]) from None
     return schema
 
 

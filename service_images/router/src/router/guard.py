@@ -32,7 +32,7 @@ checked in milliseconds, so that something else is the reason."""
 BLOCKED = "content_policy_violation"
 FILTERED = "content_filter"
 UNCHECKED = "unchecked"
-_LATE = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+_LATE = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE}
 _LOOKED = Counter("router_guardrails_total", "Texts looked at.", ["direction", "action"], registry=telemetry.REGISTRY)
 _WORDS = {
     messages.ACTION_ALLOW: "allow",
