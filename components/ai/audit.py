@@ -42,8 +42,9 @@ class Audit(PlatformComponent):
             "SERVICE_SIGNING_SECRET": (keys.secret(_KEYS), "signing"),
             "SERVICE_SEALING_SECRET": (keys.secret(_KEYS), "sealing"),
         }
-        told = {**args, "secrets": secrets, "environment": {"SERVICE_BACKUP_DAYS": str(data.backup_days)}}
-        service = bundled.make(name, NAME, config, observability, told, data, self.child())
+        environment = {**args.get("environment", {}), "SERVICE_BACKUP_DAYS": str(data.backup_days)}
+        inputs: AiServiceArgs = {**args, "secrets": {**args.get("secrets", {}), **secrets}, "environment": environment}
+        service = bundled.make(name, NAME, config, observability, inputs, data, self.child())
         self.url, self.ports = service.url, service.ports
         self.finish(
             {

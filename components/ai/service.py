@@ -259,14 +259,16 @@ class AiService(PlatformComponent):
 
     def _outlet(self, ports: Sequence[int]) -> None:
         """Let it out to providers, but not to the node's own services, such as a cloud's metadata."""
-        anywhere = {"ip_block": {"cidr": "0.0.0.0/0", "except_": ["169.254.0.0/16"]}}
+        anywhere: Any = {"ip_block": {"cidr": "0.0.0.0/0", "except_": ["169.254.0.0/16"]}}
+        allowed: Any = [{"port": port, "protocol": "TCP"} for port in ports]
+        meta: Any = {**self._meta(), "name": f"{self._intent.name}-outside"}
         k8s.networking.v1.NetworkPolicy(
             f"{self.name}-outside",
-            metadata={**self._meta(), "name": f"{self._intent.name}-outside"},
+            metadata=meta,
             spec={
                 "pod_selector": {"match_labels": selector(self._intent.name)},
                 "policy_types": ["Egress"],
-                "egress": [{"to": [anywhere], "ports": [{"port": port, "protocol": "TCP"} for port in ports]}],
+                "egress": [{"to": [anywhere], "ports": allowed}],
             },
             opts=self.child(),
         )
