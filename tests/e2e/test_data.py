@@ -311,7 +311,8 @@ url = "http://schema-registry:8080/apis/ccompat/v7/subjects/prompt.changed.v1-va
 schema = json.loads(httpx.get(f"{url}/latest").json()["schema"])
 schema["properties"]["data"]["required"].append("reason")
 answer = httpx.post(url, json={"schemaType": "JSON", "schema": json.dumps(schema)},
-                    headers={"content-type": "application/vnd.schemaregistry.v1+json"})
+                    headers={"content-type": "application/vnd.schemaregistry.v1+json",
+                             "authorization": "Bearer " + secret("schemas", "schemas")})
 print(json.dumps(answer.status_code))
 """
     )
@@ -320,3 +321,25 @@ print(json.dumps(answer.status_code))
 
 def _checksum(rows: list[Any]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+WRITES = """
+import urllib.error, urllib.request
+def status(method, url):
+    try: return urllib.request.urlopen(urllib.request.Request(url, method=method, data=b"{}"), timeout=10).status
+    except urllib.error.HTTPError as error: return error.code
+    except OSError: return 0
+print(json.dumps([
+    status("PUT", "http://schema-registry:8080/apis/ccompat/v7/config"),
+    status("GET", "http://change-data-capture:8083/connectors"),
+    status("GET", "http://nats:8222/varz"),
+]))
+"""
+
+
+def test_data_servers_ask_for_a_login_by_themselves(data: DataClient) -> None:
+    """Of a pod that the network policies let in."""
+    registry, connect, monitoring = data.run(WRITES)
+    assert registry in (0, 401)
+    assert connect in (0, 401)
+    assert monitoring == 0

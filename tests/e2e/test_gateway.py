@@ -157,3 +157,27 @@ def test_the_service_listens_and_knows_its_upstream(api: client.ApiClient) -> No
         f"kubectl://{pods.items[0].metadata.name}?namespace=cogniforge&kubeconfig={NodePaths().kubeconfig}"
     )
     assert host.file("/etc/router/routes.json").contains("http://model-demo.cogniforge:8000")
+
+
+def test_the_entrance_says_where_the_documents_are(http: httpx.Client) -> None:
+    about = http.get("/").raise_for_status().json()
+    for path in about["documents"].values():
+        assert http.get(path).raise_for_status().json()["openapi"].startswith("3.")
+
+
+def test_a_name_with_an_encoded_slash_reaches_its_service(http: httpx.Client, outputs: dict[str, Any]) -> None:
+    headers = {"authorization": f"Bearer {outputs['apiKey']}"}
+    answer = http.get("/api/public/v2/prompts/no-such%2Fprompt", headers=headers)
+    assert answer.status_code in (403, 404)
+    assert answer.json()["error"]["code"] not in ("invalid_path", "unknown_url")
+    refused = http.get("/v1/files/a%2Fb", headers=headers)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_path")
+
+
+def test_no_answer_names_what_runs_inside(http: httpx.Client, outputs: dict[str, Any]) -> None:
+    headers = {"authorization": f"Bearer {outputs['apiKey']}"}
+    question = {"model": "demo", "messages": QUESTION, "max_tokens": 2}
+    for answer in (http.get("/nothing"), http.post("/v1/chat/completions", json=question, headers=headers)):
+        assert not {"server", "x-router-target"} & set(answer.headers)
+        assert not [name for name in answer.headers if name.startswith("x-envoy")]
+        assert answer.headers["x-request-id"]

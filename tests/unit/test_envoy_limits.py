@@ -184,3 +184,10 @@ def test_a_whole_configuration_is_small_enough_for_its_pod() -> None:
     rendered = envoy.render(dataclasses.replace(intent(1)), {}, MEMORY_BYTES)
     threshold = rendered["static_resources"]["clusters"][1]["circuit_breakers"]["thresholds"][0]
     assert threshold["max_requests"] * envoy.REQUEST_BYTES <= MEMORY_BYTES
+
+
+def test_a_client_that_sends_too_much_at_once_reads_why_it_was_refused(running: Running) -> None:
+    body = b"x" * (LARGE + MIB)
+    answer = httpx.post(f"{running.url}/v1/files", content=body, headers={"host": "localhost"}, trust_env=False)
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "request_too_large"

@@ -75,6 +75,8 @@ class Target:
         self.choice: dict[str, Any] = {}
         """More fields of a whole answer's choice."""
         self.finish_reason = "stop"
+        self.tokens: int | None = None
+        """What it counts."""
         self.done = True
         """Whether a stream says that it ends."""
         self.arguments: list[str] = []
@@ -82,6 +84,7 @@ class Target:
         routes = [
             Route("/v1/models", lambda _: JSONResponse({"data": []})),
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
+            Route("/tokenize", self.tokenize, methods=["POST"]),
             *(
                 Route(f"/v1/{name}", self.other, methods=["POST"])
                 for name in ("completions", "embeddings", "responses")
@@ -104,6 +107,12 @@ class Target:
             choice = {"index": 0, "message": message, "finish_reason": self.finish_reason, **self.choice}
             return JSONResponse({"choices": [choice], "usage": usage})
         return StreamingResponse(self._events(body, usage), media_type="text/event-stream")
+
+    async def tokenize(self, _: Request) -> Response:
+        """Count tokens, if it can."""
+        return (
+            JSONResponse({"detail": "Not Found"}, 404) if self.tokens is None else JSONResponse({"count": self.tokens})
+        )
 
     async def other(self, request: Request) -> Response:
         """Answer what is no chat."""

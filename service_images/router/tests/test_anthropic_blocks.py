@@ -338,3 +338,17 @@ def test_a_stream_without_an_end_gets_one(targets: Any, running: Any) -> None:
     body = {"model": "m", "max_tokens": 9, "messages": HELLO, "stream": True}
     events = events_of(router.client.post("/v1/messages", json=body).content)
     assert [event["type"] for event in events][-2:] == ["message_delta", "message_stop"]
+
+
+def test_tokens_are_counted_by_the_model_server_or_estimated(targets: Any, running: Any) -> None:
+    (target,) = targets(1)
+    router = running([target])
+    asked = {"model": "m", "messages": HELLO, "tools": [TOOL]}
+    target.tokens = 17
+    assert router.client.post("/v1/messages/count_tokens", json=asked).json() == {"input_tokens": 17}
+    target.tokens = None
+    assert router.client.post("/v1/messages/count_tokens", json=asked).json()["input_tokens"] > 0
+    for wrong, status in (({**asked, "model": "nobody"}, 404), ({**asked, "messages": []}, 400)):
+        answer = router.client.post("/v1/messages/count_tokens", json=wrong, headers={"x-request-id": "r1"})
+        assert answer.status_code == status and answer.json()["type"] == "error"
+        assert answer.headers["request-id"] == "r1"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from kit.directory import bearer, unknown
 from kit.errors import ApiError, ErrorType
+from kit.limits import BODY
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from router import anthropic, payload, token_count
 from router.core import Core
 from router.routes import ModelRoute
 from router.tenancy import Account
@@ -32,12 +35,12 @@ class Feedback(BaseModel):
     """0: useless, 1: just right."""
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise ApiError(413, f"The body is larger than {MAX_BODY_BYTES} bytes.", code="body_too_large")
+        if len(body) > most:
+            raise ApiError(413, f"The body is larger than {most} bytes.", code="body_too_large")
     return bytes(body)
 
 
@@ -53,11 +56,15 @@ class RouterApi:
             Route("/v1/models", self.models),
             Route("/v1/models/{model:path}", self.model),
             Route("/v1/feedback", self.feedback, methods=["POST"]),
+            Route(token_count.PATH, self.count_tokens, methods=["POST"]),
         ]
 
     @staticmethod
     def _describe(route: ModelRoute) -> dict[str, Any]:
-        return {"id": route.model, "object": "model", "created": CREATED, "owned_by": route.owned_by}
+        ours = {"id": route.model, "object": "model", "created": CREATED, "owned_by": route.owned_by}
+        # What Anthropic's clients read besides.
+        created = datetime.datetime.fromtimestamp(CREATED, datetime.UTC).isoformat().replace("+00:00", "Z")
+        return {**ours, "type": "model", "display_name": route.model, "created_at": created}
 
     def _account(self, request: Request) -> Account:
         key = bearer(request.headers).encode()
@@ -70,7 +77,9 @@ class RouterApi:
         """List the models that the caller may use."""
         allowed = self._account(request).models
         routes = [route for route in self._core.table.routes if not allowed or route.model in allowed]
-        return JSONResponse({"object": "list", "data": [self._describe(route) for route in routes]})
+        listed = [self._describe(route) for route in routes]
+        ends = {"first_id": listed[0]["id"], "last_id": listed[-1]["id"]} if listed else {}
+        return JSONResponse({"object": "list", "data": listed, "has_more": False, **ends})
 
     async def model(self, request: Request) -> Response:
         """Describe one model."""
@@ -80,6 +89,31 @@ class RouterApi:
             message = f"The model `{name[:256]}` does not exist."
             raise ApiError(404, message, ErrorType.NOT_FOUND, param="model", code="model_not_found")
         return JSONResponse(self._describe(route))
+
+    async def count_tokens(self, request: Request) -> Response:
+        """Count the tokens of a request in Anthropic's form; errors have that form, too."""
+        request_id = request.headers.get("x-request-id", "")
+        try:
+            tokens = await self._counted(request)
+        except ApiError as error:
+            answer = Response(anthropic.error(error, request_id), error.status, media_type="application/json")
+        else:
+            answer = JSONResponse({"input_tokens": tokens})
+        if payload.is_request_id(request_id.encode()):
+            answer.headers["request-id"] = request_id
+        return answer
+
+    async def _counted(self, request: Request) -> int:
+        account = self._account(request)
+        if (wait := account.ask(self._core.now())) > 0:
+            message = f"Too many requests a minute; try again in {wait:.0f} s."
+            raise ApiError(429, message, ErrorType.RATE_LIMIT, code="rate_limit_exceeded")
+        chat = anthropic.counted(await _body(request, BODY.most))
+        route = self._core.routes.get(chat["model"])
+        if route is None or (account.models and chat["model"] not in account.models):
+            message = f"The model `{chat['model'][:256]}` does not exist."
+            raise ApiError(404, message, ErrorType.NOT_FOUND, param="model", code="model_not_found")
+        return await token_count.count(route, chat)
 
     async def feedback(self, request: Request) -> Response:
         """Let a bandit learn from a user."""

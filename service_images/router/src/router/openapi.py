@@ -6,7 +6,7 @@ import functools
 import json
 from typing import Any
 
-from router import admin, anthropic
+from router import admin, anthropic, token_count
 from router.api import Feedback
 
 Json = dict[str, Any]
@@ -138,6 +138,37 @@ def document() -> Json:
                 anything,
                 "AnthropicError",
             ),
+            token_count.PATH: {
+                "post": {
+                    "operationId": "countTokens",
+                    "summary": "Count the tokens of a request in Anthropic's form",
+                    "requestBody": _body(_schema(anthropic.Counted)),
+                    "responses": {
+                        "200": {
+                            "description": "The model server's count, or an estimate where it does not count",
+                            "content": {
+                                "application/json": {
+                                    "schema": {
+                                        "type": "object",
+                                        "required": ["input_tokens"],
+                                        "properties": {"input_tokens": {"type": "integer"}},
+                                    }
+                                }
+                            },
+                        },
+                        **{
+                            status: _error(text, "AnthropicError")
+                            for status, text in (
+                                ("400", "The request is wrong"),
+                                ("401", "The API key is missing or not known"),
+                                ("404", "There is no such model"),
+                                ("413", "The body is too large"),
+                                ("429", "A rate is used up"),
+                            )
+                        },
+                    },
+                }
+            },
             "/v1/models": {
                 "get": {
                     "operationId": "listModels",

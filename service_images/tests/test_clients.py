@@ -1,0 +1,114 @@
+"""A developer's first hour: the usual clients, in pinned versions, against the Router and the default model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import jsonschema
+import pytest
+from filelock import FileLock
+
+from local import paths
+from local.toolchain import builder
+from local.toolchain.tools import ToolName
+from service_images.conftest import free_port
+from service_images.router.tests.conftest import Running
+from service_images.serving import served
+
+pytestmark = pytest.mark.contract
+CLIENTS = Path(__file__).parent / "clients"
+FLOWS = (
+    "openai_chat", "openai_responses", "openai_errors", "anthropic_messages", "langchain", "llama_index",
+    "instructor_models", "openai_agents", "litellm_calls", "huggingface", "langfuse_wrapper",
+)  # fmt: skip
+EXPECTED_S = 300
+"""For one flow, the imports of its client included, on a machine that does something else besides."""
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    """The interpreter of an environment with the clients; made once for each content of the locks."""
+    locks = [CLIENTS / "uv.lock", CLIENTS / "requirements.lock"]
+    digest = hashlib.sha256(b"\0".join(lock.read_bytes() for lock in locks)).hexdigest()[:16]
+    folder = paths.cache() / f"clients-{digest}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    program = folder / "bin" / "python"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "complete").exists():
+            venv.create(folder, with_pip=True, clear=True)
+            hashed = ["--require-hashes", "--no-deps", "--quiet", "-r"]
+            subprocess.run([program, "-m", "pip", "install", *hashed, locks[0]], check=True)
+            command = [folder / "bin" / "uv", "pip", "install", "--python", program, *hashed, locks[1]]
+            subprocess.run(command, check=True)
+            (folder / "complete").touch()
+    return program
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[str]:
+    """The default model's server, as the image has it."""
+    program, port = builder.resolve(ToolName.INFERENCE_SIM), free_port()
+    arguments = ["--model=demo", "--served-model-name=demo", f"--port={port}", "--max-model-len=8192", "--mode=random"]
+    url = f"http://127.0.0.1:{port}"
+    with served([program, *arguments], {}, f"{url}/health", starts_s=30):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def router(simulator: str) -> Iterator[Running]:
+    """A Router before it."""
+    running = Running({"routes": [{"model": "demo", "upstream": simulator, "timeout_seconds": 60}]})
+    yield running
+    running.stop()
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_a_clients_usual_flow(flow: str, python: Path, router: Running) -> None:
+    command = [python, CLIENTS / "flows.py", flow, router.url, "demo"]
+    # No proxy, and no configuration of the developer's own.
+    own = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR")}
+    result = subprocess.run(command, env=own, capture_output=True, text=True, timeout=EXPECTED_S)
+    assert result.returncode == 0, result.stderr[-4000:]
+
+
+def test_every_flow_is_run() -> None:
+    source = (CLIENTS / "flows.py").read_text()
+    assert source.count("@flow\n") == len(FLOWS) and all(f"def {flow}(" in source for flow in FLOWS)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"title": "T", "anyOf": [{"type": "null"}, {"$ref": "#/$defs/A"}], "$defs": {"A": {"const": 3}}},
+        {"type": "string", "pattern": "^[A-Z]{2}-\\d{3,5}$"},
+        {"type": "array", "minItems": 3, "uniqueItems": True, "items": {"type": "integer", "multipleOf": 5}},
+        {"type": "array", "minItems": 2, "uniqueItems": True, "items": {"enum": ["a", "b"]}},
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        {"type": "object", "required": ["z"], "additionalProperties": {"type": "boolean"}, "minProperties": 3},
+        {"allOf": [{"properties": {"a": {"type": "integer"}}}, {"required": ["a"]}], "type": "object"},
+        {"type": "string", "minLength": 40, "maxLength": 45},
+        {"type": ["null", "integer"], "minimum": 7},
+        {"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}], "minItems": 2, "items": False},
+    ],
+)
+def test_the_default_model_answers_with_what_a_schema_asks_for(schema: dict[str, object], simulator: str) -> None:
+    body = {
+        "model": "demo",
+        "messages": [{"role": "user", "content": "hi"}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+    }
+    answer = httpx.post(f"{simulator}/v1/chat/completions", json=body, trust_env=False).json()
+    jsonschema.validate(json.loads(answer["choices"][0]["message"]["content"]), schema)
+
+
+def test_the_simulator_shows_its_metrics_and_nothing_that_changes_it(simulator: str) -> None:
+    assert "vllm:num_requests_waiting" in httpx.get(f"{simulator}/metrics", trust_env=False).text
+    for path in ("/admin/config", "/fake_metrics", "/sleep"):
+        assert httpx.post(f"{simulator}{path}", json={}, trust_env=False).status_code == 404
