@@ -18,7 +18,7 @@ from components.config_base import (
     matching,
     setting,
 )
-from components.config_data import Data
+from components.config_data import Data, Storage
 from components.config_eks import Eks
 from components.config_external import External
 from components.config_gateway import Gateway
@@ -195,6 +195,21 @@ class User(Bundled):
     login: Login | None = setting(Change.SAFE, "Where people log in", default=None)
 
 
+class DocumentQuotas(Section):
+    """What a tenant may keep in Retriever."""
+
+    files: int = setting(Change.SAFE, "Files", default=10_000, ge=1, le=10_000_000)
+    storage: Storage = setting(Change.SAFE, "Bytes of all files", default="2Gi")
+    stores: int = setting(Change.SAFE, "Vector stores", default=1000, ge=1, le=1_000_000)
+    passages: int = setting(Change.SAFE, "Passages of all stores", default=1_000_000, ge=1, le=1_000_000_000)
+
+
+class Retriever(Bundled):
+    """Documents, search, cited answers."""
+
+    quotas: DocumentQuotas = setting(Change.SAFE, "Of each tenant", default=DocumentQuotas())
+
+
 class Services(Section):
     """The bundled AI services. One that is not named is not made."""
 
@@ -205,7 +220,7 @@ class Services(Section):
         Change.DISRUPTIVE, "What must not go to a model, or come from it", default=None
     )
     embeddings: Bundled | None = setting(Change.DISRUPTIVE, "Vectors of texts", default=None)
-    retriever: Bundled | None = setting(Change.DISRUPTIVE, "Documents, search, cited answers", default=None)
+    retriever: Retriever | None = setting(Change.DISRUPTIVE, "Documents, search, cited answers", default=None)
     billing: Bundled | None = setting(Change.DISRUPTIVE, "Meters, budgets, invoices", default=None)
     audit: Bundled | None = setting(Change.DISRUPTIVE, "A log of all events that only grows", default=None)
 

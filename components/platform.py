@@ -288,6 +288,7 @@ class Platform(PlatformComponent):
             environment["SERVICE_EMBEDDINGS"] = bundled.rpc_address(self._config, "embeddings")
             environment["SERVICE_ROUTER"] = bundled.rpc_address(self._config, "router")
             environment["SERVICE_USER"] = bundled.rpc_address(self._config, "user")
+            environment |= bundled.rooms(self._config)
         if name == "user":
             secrets["SERVICE_INSTALLATION_KEY"] = (self.key.secret_name, "key")
             there = [eraser for eraser in erasers() if getattr(services, eraser) is not None]

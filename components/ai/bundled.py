@@ -7,6 +7,7 @@ import pulumi
 from components.ai.bindings import bindings
 from components.ai.service import AiService, AiServiceArgs, ServiceIntent
 from components.config import Bundled, Observability, PlatformConfig
+from components.config_base import quantity
 from components.data.layer import DataLayer
 from components.intents import SERVICES
 
@@ -23,6 +24,11 @@ CALLERS: dict[str, tuple[str, ...]] = {
 }
 """Who may call each."""
 SERVES_RPC = frozenset(("guardrails", "embeddings", "prompt", "user"))
+SCRATCH_MIB = {"retriever": 128}
+"""Of /tmp, where it is not the usual size. Retriever keeps uploads there: 96 MiB at once, and its parsers' files."""
+DOCUMENTS_PERCENT = 50
+"""Of the object store's volume. The rest is for backups and the write-ahead log: a store that documents fill would stop
+PostgreSQL."""
 ASKS_FOR_KEYS = frozenset(("prompt", "guardrails", "retriever", "billing", "audit"))
 """Services behind the gateway that know callers by their keys, where there is the User service to tell them."""
 
@@ -43,6 +49,7 @@ def intent(name: str, config: Bundled, observability: Observability) -> ServiceI
         replicas=config.replicas,
         resources=config.resources,
         tables=SERVICES[name].database,
+        scratch_mib=SCRATCH_MIB.get(name, ServiceIntent.scratch_mib),
         environment=environment(observability, PORT),
     )
 
@@ -55,6 +62,20 @@ def environment(observability: Observability, port: int) -> dict[str, str]:
         "SERVICE_TRACE_SAMPLE_RATIO": str(observability.trace_sample_ratio),
         "SERVICE_PORT": str(port),
     }
+
+
+def rooms(config: PlatformConfig) -> dict[str, str]:
+    """What Retriever may keep: a tenant's quotas, and the documents' part of the object store's volume."""
+    found: dict[str, str] = {}
+    if retriever := config.services.retriever:
+        quotas = retriever.quotas
+        found["SERVICE_QUOTA_FILES"] = str(quotas.files)
+        found["SERVICE_QUOTA_BYTES"] = str(int(quantity(quotas.storage)))
+        found["SERVICE_QUOTA_STORES"] = str(quotas.stores)
+        found["SERVICE_QUOTA_PASSAGES"] = str(quotas.passages)
+    if (store := config.data.object_store) and store.s3 is None:
+        found["SERVICE_ROOM_BYTES"] = str(int(quantity(store.storage) * DOCUMENTS_PERCENT // 100))
+    return found
 
 
 def make(

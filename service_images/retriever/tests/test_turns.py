@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
 from retriever.__main__ import RetrieverSettings, create
-from retriever.ingest import ATTEMPTS
+from retriever.ingest import ATTEMPTS, WAITS
 from starlette.testclient import TestClient
 
 from . import documents
-from .conftest import Model, add, found, make_store, upload
+from .conftest import Model, add, completed, found, make_store, upload
 
 
 def test_files_that_cannot_be_read_fail_with_a_reason_and_the_others_go_on(retriever: httpx.Client) -> None:
@@ -66,6 +68,70 @@ def test_a_file_whose_attempts_end_the_process_is_not_tried_for_ever(
     with TestClient(create(settings, model)) as client:
         shown = settled(client, store, file)
     assert shown["last_error"] == {"code": "server_error", "message": f"processing was cut off {ATTEMPTS} times"}
+
+
+@pytest.fixture
+def given_up(settings: RetrieverSettings, model: Model, postgres_server: Any) -> Iterator[tuple[httpx.Client, str]]:
+    """A client, and the path of a file that the platform has given up."""
+    model.fails = True
+    with TestClient(create(settings, model), raise_server_exceptions=False) as client:
+        store, file = make_store(client), upload(client, "Cats hunt mice.", "x.txt")
+        client.post(f"/v1/vector_stores/{store}/files", json={"file_id": file})
+        with psycopg.connect(postgres_server.url("retriever"), autocommit=True) as connection:
+            connection.execute("UPDATE store_files SET waits = %s, lease = '', free_at = now()", (WAITS,))
+        settled(client, store, file)
+        model.fails = False
+        yield client, f"/v1/vector_stores/{store}/files/{file}"
+
+
+def letters(client: httpx.Client) -> list[dict[str, Any]]:
+    return client.get("/v1/retriever/dead-letters").raise_for_status().json()["dead_letters"]
+
+
+def test_an_operator_sees_a_file_that_was_given_up_and_has_it_read_again(given_up: tuple[httpx.Client, str]) -> None:
+    client, path = given_up
+    (letter,) = letters(client)
+    store, file = path.split("/")[3::2]
+    assert letter["topic"] == "store_files" and letter["key"] == f"default/{store}/{file}"
+    assert letter["tries"] > WAITS and letter["reason"] == client.get(path).json()["last_error"]["message"]
+    one = f"/v1/retriever/dead-letters/{letter['number']}"
+    shown = json.loads(client.get(one).json()["payload"])
+    assert shown == {"tenant": "default", "store": store, "file": file, "name": "x.txt"}
+    assert client.post(f"{one}/retry").json() == {"processed": True}
+    completed(client, path)
+    assert letters(client) == [] and found(client, store, "cats") == ["x.txt"]
+
+
+def test_a_file_whose_dead_letter_is_dropped_stays_failed(given_up: tuple[httpx.Client, str]) -> None:
+    client, path = given_up
+    (letter,) = letters(client)
+    assert client.delete(f"/v1/retriever/dead-letters/{letter['number']}").status_code == 204
+    assert letters(client) == [] and client.get(path).json()["status"] == "failed"
+
+
+@pytest.mark.parametrize("how", ["added again", "changed", "removed", "deleted", "store"])
+def test_a_dead_letter_goes_with_what_it_is_about(given_up: tuple[httpx.Client, str], how: str) -> None:
+    client, path = given_up
+    stores, file = path.rsplit("/", 1)
+    match how:
+        case "added again":
+            answer = client.post(stores, json={"file_id": file})
+        case "changed":
+            answer = client.post(path, json={"attributes": {"a": "b"}})
+        case "removed":
+            answer = client.delete(path)
+        case "deleted":
+            answer = client.delete(f"/v1/files/{file}")
+        case _:
+            answer = client.delete(stores.removesuffix("/files"))
+    assert answer.status_code == 200, answer.text
+    assert letters(client) == []
+
+
+def test_a_file_that_is_itself_at_fault_is_no_dead_letter(retriever: httpx.Client) -> None:
+    store, file = make_store(retriever), upload(retriever, b'{"a":', "bad.json")
+    assert add(retriever, store, file, "failed")["last_error"]["code"] == "invalid_file"
+    assert letters(retriever) == []
 
 
 def test_an_attempt_is_counted_before_it_is_made(

@@ -71,7 +71,7 @@ class Letter(Model):
 
     number: int
     topic: str
-    """Of Kafka; or nats/<bucket> for a value that could not be published there."""
+    """Of Kafka; nats/<bucket> for a value that could not be published there; store_files for a file of Retriever."""
     partition: int
     position: int
     """Its offset in the partition; -1 for what does not come from Kafka."""

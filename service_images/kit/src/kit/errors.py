@@ -37,8 +37,11 @@ class ApiError(Exception):
         *,
         param: str | None = None,
         code: str | None = None,
+        retry_after_s: int | None = None,
     ) -> None:
+        """`retry_after_s`: seconds after which the caller may ask again, in the answer's Retry-After."""
         super().__init__(message)
+        self.retry_after_s = retry_after_s
         self.status, self.message, self.kind, self.param, self.code = status, message, kind, param, code
 
     def envelope(self) -> dict[str, Any]:
@@ -48,7 +51,8 @@ class ApiError(Exception):
 
     def response(self) -> JSONResponse:
         """The whole answer."""
-        return JSONResponse(self.envelope(), status_code=self.status)
+        headers = {"retry-after": str(self.retry_after_s)} if self.retry_after_s is not None else None
+        return JSONResponse(self.envelope(), status_code=self.status, headers=headers)
 
 
 def missing(what: str) -> ApiError:

@@ -261,7 +261,7 @@ def _endpoint(
                 raise ApiError(400, f"{name}: it must match {pattern}", param=name)
         query = _query(request, operation.query)
         if operation.form is not None:
-            async with forms.received(request, operation.form) as form:
+            async with forms.received(request, operation.form, caller.tenant) as form:
                 call = Call(request, dict(request.path_params), query, form, caller)
                 return await once(operation, call, form)
         adapter = adapters[method]

@@ -122,7 +122,7 @@ class Busy(WorkError):
     outcome = "busy"
 
     def __init__(self, message: str) -> None:
-        super().__init__(429, message, ErrorType.RATE_LIMIT, code="busy")
+        super().__init__(429, message, ErrorType.RATE_LIMIT, code="busy", retry_after_s=1)
 
 
 class JobFailed(Exception):

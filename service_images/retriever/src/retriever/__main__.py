@@ -25,6 +25,7 @@ from retriever.erasing import Erasure
 from retriever.expiry import Expiry
 from retriever.ingest import READING, Ingest
 from retriever.searching import Readers, Searching
+from retriever.set_aside import SetAside
 
 BUCKET = "documents"
 _OWN_MB = 128
@@ -56,6 +57,8 @@ class RetrieverSettings(ServiceSettings):
     quota_bytes: int = Field(default=2 * 2**30, ge=1)
     quota_stores: int = Field(default=1000, ge=1)
     quota_passages: int = Field(default=1_000_000, ge=1)
+    room_bytes: int = Field(default=0, ge=0)
+    """Of the object store, for the files of all tenants together; 0: it has no end."""
 
 
 def quotas(settings: RetrieverSettings) -> Quotas:
@@ -95,12 +98,15 @@ def create(settings: RetrieverSettings, embedder: Embedder | None = None, engine
     index = engine or choice.engine(settings, database)
     kept = objects(settings, BUCKET)
     workers, most = Workers("reading", processes(settings), READING), quotas(settings)
-    ingest = Ingest(database, kept, vectors, index, workers, most)
+    letters = DeadLetters(database)
+    ingest = Ingest(database, kept, vectors, index, workers, most, SetAside(database, letters))
     readers, answering = Readers(settings.user), Answering(settings.router)
     callers = service.callers(settings)
     preparing = service.Once(lambda: index.prepare(settings.dimension), "the vector database is not prepared yet")
-    api = Api(database, kept, index, ingest, Searching(index, vectors), readers, answering, workers, most)
-    letters, erasure = DeadLetters(database), Erasure(database, kept, index)
+    api = Api(
+        database, kept, index, ingest, Searching(index, vectors), readers, answering, workers, most, settings.room_bytes
+    )
+    erasure = Erasure(database, kept, index)
     erasing = Erasing(database, settings.name, erasure.erase, lambda t: callers is not None and t in callers.tenants)
     letters.also(DELETED, retrying(erasing.handle, Deleted))
     deleted = Events(settings, [DELETED], erasing.handle, letters, Deleted) if settings.kafka_bootstrap else None
@@ -108,7 +114,7 @@ def create(settings: RetrieverSettings, embedder: Embedder | None = None, engine
         "Retriever",
         [*api.operations(), *dead_letters.operations(PREFIX, letters)],
         database=database,
-        beside=[part for part in (preparing, ingest, Expiry(database, api), callers, deleted) if part],
+        beside=[part for part in (preparing, ingest, letters, Expiry(database, api), callers, deleted) if part],
         checks={"vectors": preparing.check, **({"kafka": deleted.check} if deleted else {})},
         close=[part.close for part in (index, readers, answering, workers, remote) if part],
         authenticate=callers.authenticate if callers else None,

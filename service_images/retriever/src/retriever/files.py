@@ -7,7 +7,8 @@ import uuid
 from pathlib import PurePosixPath
 from typing import Any
 
-from kit.errors import ApiError
+from kit.database import Connection
+from kit.errors import ApiError, ErrorType
 from kit.forms import Form
 from kit.rest import Call, Operation, problem
 from pydantic import TypeAdapter, ValidationError
@@ -18,7 +19,8 @@ from retriever import reading, tables
 from retriever.handling import FILE, SCOPE, Handling, Shown, page
 from retriever.models import FileExpiry, FilePage, Purpose, Readers, Upload
 
-FORM = Form(file_bytes=32 * 2**20)
+FORM = Form(file_bytes=32 * 2**20, at_once_bytes=96 * 2**20)
+"""Uploads are in /tmp until they are kept; the volume there is larger than all of them at once."""
 _FIELDS = frozenset(("file", "purpose", "readers", "readers[]", "expires_after[anchor]", "expires_after[seconds]"))
 _PURPOSE = TypeAdapter[str](Purpose)
 _READERS = TypeAdapter[tuple[str, ...]](Readers)
@@ -52,7 +54,9 @@ class Files(Handling):
         size = file.size or 0
         async with self.database.transaction() as connection:
             await self.quotas.check(connection, tenant, {"files": 1, "bytes of files": size})
-        await self.objects.put(f"{tenant}/{made}", await file.read())
+            await self._fits(connection, size)
+        async with self.keeping:
+            await self.objects.put(f"{tenant}/{made}", await file.read())
         async with self.database.transaction() as connection:
             await self.quotas.use(connection, tenant, {"files": 1, "bytes of files": size})
             await connection.execute(
@@ -61,6 +65,18 @@ class Files(Handling):
                 (made, tenant, name, size, purpose, call.caller.actor, list(readers), expires),
             )
             return tables.shown_file(await tables.file(connection, tenant, made))
+
+    async def _fits(self, connection: Connection, size: int) -> None:
+        """Raises ApiError(507) for what would take the room of the backups, which are in the same store."""
+        if not self.room_bytes:
+            return
+        row = await (await connection.execute("SELECT coalesce(sum(bytes), 0)::bigint FROM files")).fetchone()
+        if row and row[0] + size > self.room_bytes:
+            message = (
+                "The room for documents in the object store is used up; nothing was kept. The operator can enlarge the "
+                "store: data.objectStore.storage."
+            )
+            raise ApiError(507, message, ErrorType.SERVER, code="storage_full")
 
     async def files(self, call: Call[FilePage, None]) -> Shown:
         """A page."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kit import directory
@@ -44,6 +45,10 @@ class Handling:
     answering: Answering
     workers: Workers
     quotas: Quotas
+    room_bytes: int = 0
+    """Of the files of all tenants together; 0: no limit."""
+    keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One upload at a time is in memory on its way to the object store: a replica has little beside its workers."""
 
     async def rights(self, call: Call[Any, Any]) -> Rights:
         """The caller's."""

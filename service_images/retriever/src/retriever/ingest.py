@@ -28,6 +28,7 @@ from psycopg.rows import dict_row
 from retriever import chunking, reading, tables
 from retriever.embedding import Embedder
 from retriever.engines import Engine, Point
+from retriever.set_aside import SetAside
 
 log = logs.get("retriever.ingest")
 READING = Limits(memory_mb=96, cpu_s=10, wall_s=30, input_mb=32, answer_mb=48)
@@ -91,6 +92,7 @@ class Ingest:
     engine: Engine
     workers: Workers
     quotas: Quotas
+    set_aside: SetAside
     running: Counter[str] = field(default_factory=Counter[str])
 
     def __post_init__(self) -> None:
@@ -214,6 +216,9 @@ class Ingest:
                 "WHERE store = %s AND file = %s",
                 (status, error[:1000], code, passages, size, row["store"], row["file"]),
             )
+            if status == "failed":
+                tries = min(row["attempts"], ATTEMPTS) + row["waits"]
+                await self.set_aside.put(connection, row, error, code, tries)
             if status == "completed":
                 await tables.note(connection, row["tenant"], row["store"], row["file"], "added", row["actor"], passages)
         if status == "failed":

@@ -1,0 +1,30 @@
+"""What Retriever may keep follows from the stack file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.ai import bundled
+from components.config_parse import parse
+
+LOCAL = Path(__file__).resolve().parents[2] / "stacks" / "Pulumi.local.yaml"
+
+
+def given(quotas: dict[str, Any], storage: str) -> dict[str, str]:
+    found = yaml.safe_load(LOCAL.read_text())["config"]["cogniforge:platform"]
+    found["services"]["retriever"] = {**(found["services"]["retriever"] or {}), "quotas": quotas}
+    found["data"]["objectStore"]["storage"] = storage
+    return bundled.rooms(parse(found))
+
+
+def test_a_tenants_quotas_are_the_stack_files() -> None:
+    rooms = given({"files": 7, "storage": "64Mi", "stores": 3, "passages": 9}, "4Gi")
+    names = ("FILES", "BYTES", "STORES", "PASSAGES")
+    assert [rooms[f"SERVICE_QUOTA_{name}"] for name in names] == ["7", str(64 * 2**20), "3", "9"]
+
+
+def test_documents_get_half_of_the_object_stores_volume() -> None:
+    assert given({}, "4Gi")["SERVICE_ROOM_BYTES"] == str(2 * 2**30)
