@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import structlog
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -64,7 +64,7 @@ class RequestContext:
             await send(message)
 
         telemetry.IN_FLIGHT.inc()
-        parent = propagate.extract(dict(request.headers))
+        parent = telemetry.from_outside(dict(request.headers))
         route = _route_of(scope)
         # Anybody can send any method: metrics must not grow with what clients send. Source: OpenTelemetry's "_OTHER".
         method = request.method if request.method in _METHODS else "_OTHER"

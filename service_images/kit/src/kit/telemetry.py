@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from opentelemetry import trace
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 from opentelemetry.util.types import AttributeValue
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from starlette.requests import Request
@@ -32,9 +34,14 @@ DURATION = Histogram(
 )
 
 
+_OUTSIDE = {"ratio": 1.0}
+"""Share of the traces of REST clients that are recorded; set once, by `configure_tracing`."""
+
+
 def configure_tracing(settings: ServiceSettings) -> TracerProvider:
     """Set the process's tracer up. Spans are made always, so that logs carry ids, and sent if told where."""
     resource = Resource.create({"service.name": settings.name, "service.version": settings.version})
+    _OUTSIDE["ratio"] = settings.trace_sample_ratio
     sampler = ParentBased(TraceIdRatioBased(settings.trace_sample_ratio))
     provider = TracerProvider(resource=resource, sampler=sampler)
     if settings.otlp_endpoint:
@@ -46,6 +53,21 @@ def configure_tracing(settings: ServiceSettings) -> TracerProvider:
         provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     return provider
+
+
+def from_outside(headers: Mapping[str, str]) -> Context:
+    """The trace of a REST client: its ids are kept, so that the client finds its request in the logs.
+
+    Neither the client's sampled flag nor its trace id decides whether the request is recorded: with them any client
+    could have all of its requests recorded, or none.
+    """
+    found = propagate.extract(headers)
+    parent = trace.get_current_span(found).get_span_context()
+    if not parent.is_valid:
+        return found
+    flags = TraceFlags(TraceFlags.SAMPLED if random.random() < _OUTSIDE["ratio"] else TraceFlags.DEFAULT)
+    own = SpanContext(parent.trace_id, parent.span_id, is_remote=True, trace_flags=flags)
+    return trace.set_span_in_context(NonRecordingSpan(own), found)
 
 
 PROVIDER = "cogniforge"

@@ -86,8 +86,10 @@ class Admission(Answer):
             message = "The API key is missing or not known."
             raise ApiError(401, message, ErrorType.AUTHENTICATION, code="invalid_api_key")
         self.holder, self.tenant = account, account.label
-        length = headers.get(b"content-length", b"") if self.more_body else b""
-        if (size := max(self.size, int(length) if length.isdigit() else 0)) > bodies.SMALL_BYTES:
+        size = self.size
+        if self.more_body and (length := headers.get(b"content-length", b"")).isdigit():
+            size = max(size, int(length))
+        if size > bodies.SMALL_BYTES:
             self.reserve_body(size)
 
     def reserve_body(self, size: int) -> None:
@@ -105,8 +107,8 @@ class Admission(Answer):
         assert account is not None, "judged before"
         if self.path == anthropic.PATH:
             self.body, self.upstream_path = anthropic.request(self.body), payload.CHAT
-        parameters.check(self.upstream_path, self.body)
-        self.ask = ask = payload.read(self.upstream_path, self.body)
+        usual = parameters.check(self.upstream_path, self.body)
+        self.ask = ask = payload.read(self.upstream_path, self.body, usual)
         route = core.routes.get(ask.model)
         if route is None or (account.models and ask.model not in account.models):
             message = f"The model `{ask.model}` does not exist."
@@ -143,7 +145,7 @@ class Admission(Answer):
 
     def _looked_at(self, account: Account, route: RouteState, ask: usage.Ask) -> None:
         """By Guardrails, where the route wants it."""
-        if route.route.guardrails is not Guardrails.OFF and self.core.guard is not None:
+        if route.guarded and self.core.guard is not None:
             self._look_at_input(account, route)
             return
         self._admitted(account, route, ask)
@@ -304,13 +306,14 @@ class Admission(Answer):
         self.account = account
         self.estimated, self.held = input_tokens + output_tokens, cost
 
-    def limits_left(self) -> bytes:
-        """Headers that say what is left of the caller's rates."""
+    def api_headers(self) -> bytes:
+        """Headers in the names of the client's API: what is left of the caller's rates; Anthropic's request id."""
         holder = self.holder
+        if self.path == anthropic.PATH:
+            own = b"request-id: %s\r\n" % self.request_id
+            return own if holder is None else own + ratelimit.anthropic(holder, self.core.now())
         if holder is None or (holder.requests is None and holder.tokens is None):
             return b""
-        if self.path == anthropic.PATH:
-            return ratelimit.anthropic(holder, self.core.now())
         return ratelimit.openai(holder, self.core.now())
 
     def target_shown(self, label: bytes) -> bytes:

@@ -74,7 +74,7 @@ class Answer:
                 kind,
                 len(body),
                 self.request_id,
-                self.limits_left(),
+                self.api_headers(),
                 extra,
                 body,
             )
@@ -91,15 +91,15 @@ class Answer:
             % (
                 self.request_id,
                 self.target_shown(label),
-                self.limits_left(),
-                self.begin_marks(),
+                self.api_headers(),
+                self.marks(),
                 b"transfer-encoding: chunked\r\n" if self.chunked else b"",
                 b"" if self.keep_alive else b"connection: close\r\n",
             )
         )
 
-    def limits_left(self) -> bytes:
-        """Headers that say what is left of the caller's rates."""
+    def api_headers(self) -> bytes:
+        """Headers in the names of the client's API."""
         return b""
 
     def target_shown(self, label: bytes) -> bytes:
@@ -108,10 +108,6 @@ class Answer:
 
     def marks(self) -> bytes:
         """Headers of an answer beside those that all have."""
-        return b""
-
-    def begin_marks(self) -> bytes:
-        """Headers of a stream beside those that all have."""
         return b""
 
     def relay(self, data: bytes) -> bool:

@@ -146,11 +146,6 @@ class Exchange(Attempts):
         """Whether a text was not checked that the route wants to be checked."""
         return b"x-guardrails: unchecked\r\n" if self.guard_unchecked else b""
 
-    def begin_marks(self) -> bytes:
-        """The same, of a stream; Anthropic's clients read the request's id from a header of their own."""
-        own = b"request-id: %s\r\n" % self.request_id if self.path == anthropic.PATH else b""
-        return self.marks() + own
-
     def begin_stream(self, label: bytes) -> None:
         """The head of a stream, which may have to pass Guardrails."""
         super().begin_stream(label)
@@ -243,7 +238,8 @@ class Exchange(Attempts):
         """Where Guardrails has looked, what it lets go on is what is kept."""
         if status == HTTP_OK and self.cache_key is not None:
             self._keep(body)
-        self._whole(status, kind, body, self.target_shown(label) + self.marks())
+        shown = self.target_shown(label)
+        self._whole(status, kind, body, shown + self.marks() if self.guard_unchecked else shown)
 
     def answer_again(self, body: bytes) -> None:
         """Answer with what a target said to somebody who asked the same."""
@@ -277,12 +273,6 @@ class Exchange(Attempts):
         if self.path == anthropic.PATH:
             return anthropic.error(error, self.request_id.decode())
         return super().envelope(error)
-
-    def write(self, status: int, kind: bytes, body: bytes, extra: bytes) -> None:
-        """Write head and body at once; Anthropic's clients read the request's id from a header of their own."""
-        if self.path == anthropic.PATH:
-            extra += b"request-id: %s\r\n" % self.request_id
-        super().write(status, kind, body, extra)
 
     def relay(self, data: bytes) -> bool:
         """Pass a piece of a stream on, through Guardrails if it looks at this one."""

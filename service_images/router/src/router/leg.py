@@ -10,7 +10,6 @@ from kit.errors import ApiError
 
 from router import continuation, sse, to_anthropic, upstream, usage
 from router.counting import Streamed
-from router.routes import Strategy
 
 if TYPE_CHECKING:
     from router.attempts import Attempts
@@ -26,38 +25,23 @@ KEPT_FOR_FAILOVER = 1024 * 1024
 class Leg:
     """Takes one target's answer and hands it to the exchange."""
 
-    __slots__ = (
-        "_beyond",
-        "_chat",
-        "_kind",
-        "_pieces",
-        "_reader",
-        "_released",
-        "_size",
-        "_status",
-        "_streams",
-        "_ticket",
-        "exchange",
-        "route",
-        "started",
-        "state",
-    )
+    # What most answers never change has its default on the class, as in `Answer`.
+    _ticket: upstream.Ticket | None = None
+    _status = 0
+    _kind = b"application/json"
+    _size = 0
+    _reader: sse.Reader | None = None
+    _chat: to_anthropic.Stream | None = None
+    """Makes chunks of a chat completion of a stream in Anthropic's API."""
+    _beyond: Streamed | None = None
+    """What has been counted of a stream that is too long to be kept."""
+    _streams: bool | None = False
+    """Whether the answer is a stream of events; None: it may be one, its first byte tells."""
+    _released = False
 
     def __init__(self, exchange: Attempts, route: RouteState, state: TargetState, now: float) -> None:
         self.exchange, self.route, self.state, self.started = exchange, route, state, now
-        self._ticket: upstream.Ticket | None = None
-        self._status = 0
-        self._kind = b"application/json"
         self._pieces: list[bytes] = []
-        self._size = 0
-        self._reader: sse.Reader | None = None
-        self._chat: to_anthropic.Stream | None = None
-        """Makes chunks of a chat completion of a stream in Anthropic's API."""
-        self._beyond: Streamed | None = None
-        """What has been counted of a stream that is too long to be kept."""
-        self._streams: bool | None = False
-        """Whether the answer is a stream of events; None: it may be one, its first byte tells."""
-        self._released = False
 
     def send(self, request: bytes) -> None:
         """Ask."""
@@ -271,7 +255,7 @@ class Leg:
         exchange = self.exchange
         asked, said = exchange.reported or (None, None)
         self.route.observe(self.state, ok, seconds, self.state.cost(asked or 0, said or 0))
-        if ok and self.route.route.strategy is Strategy.BANDIT:
+        if ok and self.route.bandit:
             exchange.core.answered(exchange.request_id, self.route, self.state.label)
         outcome = "ok" if ok else "failed"
         exchange.core.measures.upstream.values[self.route.route.model, self.state.label, outcome] += 1

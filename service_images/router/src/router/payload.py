@@ -45,10 +45,10 @@ def bearer(headers: dict[bytes, bytes]) -> bytes:
     return value[7:].strip() if value[:7].lower() == b"bearer " else headers.get(b"x-api-key", b"")
 
 
-def read(path: bytes, body: bytes) -> usage.Ask:
-    """What is asked for. Raises ApiError with the field that is wrong."""
+def read(path: bytes, body: bytes, ask: usage.Ask | None = None) -> usage.Ask:
+    """What is asked for; `ask` is what `parameters.check` has read of it. Raises ApiError with the wrong field."""
     try:
-        ask = usage.ask(body)
+        ask = usage.ask(body) if ask is None else ask
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         text = str(error) or type(error).__name__
         found = re.search(r"at `\$\.?([^`]*)`", text) or re.search(r"field `([^`]*)`", text)

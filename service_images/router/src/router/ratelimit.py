@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 def openai(account: Account, now: float) -> bytes:
     """For a tenant with limits; empty for one without. `now` is the clock of the buckets."""
-    told = b""
-    if (requests := account.requests) is not None:
-        told = _openai(requests, b"requests", now)
-    if (tokens := account.tokens) is not None:
-        told += _openai(tokens, b"tokens", now)
-    return told
+    requests, tokens = account.requests, account.tokens
+    if requests is None or tokens is None:
+        one = requests or tokens
+        return b"" if one is None else _openai(one, b"requests" if tokens is None else b"tokens", now)
+    return _openai(requests, b"requests", now) + _openai(tokens, b"tokens", now)
 
 
 def anthropic(account: Account, now: float) -> bytes:

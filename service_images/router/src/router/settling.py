@@ -15,7 +15,7 @@ HTTP_OK = 200
 def settle(exchange: Exchange, status: int) -> None:
     """Account for a request that has ended, however it has ended."""
     core, account, target = exchange.core, exchange.account, exchange.served_by
-    cost = 0.0
+    cost, used = 0.0, (0, 0)
     if target is not None:
         exchange.used = used = _used(exchange)
         cost = target.cost(*used)
@@ -23,7 +23,7 @@ def settle(exchange: Exchange, status: int) -> None:
             cause = "not_reported" if status == HTTP_OK else "cut_short"
             core.measures.estimated.values[exchange.model, target.label, cause] += 1
     if account is not None:
-        account.settle(exchange.estimated, sum(exchange.used or ()), exchange.held, cost)
+        account.settle(exchange.estimated, used[0] + used[1], exchange.held, cost)
     seconds = core.now() - exchange.started
     core.measures.end(exchange, status, seconds)
     if core.metering is not None and (target is not None or status == HTTP_OK):

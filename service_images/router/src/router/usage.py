@@ -19,7 +19,7 @@ DEFAULT_OUTPUT_TOKENS = 256
 """Set aside for an answer whose request has no limit; what it took is settled afterwards."""
 
 
-class Ask(msgspec.Struct):
+class Ask(msgspec.Struct, gc=False):
     """The fields of a request that the router itself reads; the rest passes through."""
 
     model: str
