@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import openai
 import openai.types as of_openai
 import openai.types.chat.completion_create_params as chat_params
@@ -11,8 +12,10 @@ import openai.types.completion_create_params as completion_params
 import openai.types.responses.response_create_params as response_params
 import pytest
 import typing_extensions
+from hypothesis import given
+from hypothesis import strategies as st
 from kit.errors import ApiError
-from router import parameters
+from router import parameters, payload, usage
 
 PUBLISHED = {
     b"/v1/chat/completions": chat_params.CompletionCreateParamsNonStreaming,
@@ -121,3 +124,31 @@ def test_a_wrong_kind_of_model_is_said_as_such(targets: Any, running: Any) -> No
     with pytest.raises(openai.NotFoundError) as error:
         client.chat.completions.create(model="m", messages=HELLO)  # type: ignore[arg-type]
     assert error.value.code == "model_not_supported" and "/v1/chat/completions" in error.value.message
+
+
+@given(
+    st.fixed_dictionaries(
+        {"model": st.just("m"), "messages": st.just([{"role": "user", "content": "Hi"}])},
+        optional={
+            "stream": st.booleans() | st.none(),
+            "stream_options": st.none() | st.fixed_dictionaries({}, optional={"include_usage": st.booleans()}),
+            "max_tokens": st.none() | st.integers(0, 1_000_000),
+            "max_completion_tokens": st.none() | st.integers(0, 1_000_000),
+            "temperature": st.none() | st.integers(0, 2) | st.floats(0, 2),
+            "top_p": st.none() | st.floats(0, 1),
+            "user": st.none() | st.text(max_size=8, alphabet="abc"),
+            "stop": st.none() | st.text(max_size=8) | st.lists(st.text(max_size=3), max_size=3),
+            "seed": st.none() | st.integers(-(2**31), 2**31),
+            "n": st.none() | st.integers(1, 4),
+            "metadata": st.none() | st.dictionaries(st.sampled_from("abc"), st.just("x")),
+        },
+    )
+)
+def test_what_is_read_while_it_is_checked_is_what_is_read_by_itself(content: dict[str, Any]) -> None:
+    body = msgspec.json.encode(content)
+    checked = payload.read(payload.CHAT, body, parameters.check(payload.CHAT, body))
+    alone = payload.read(payload.CHAT, body)
+    for name in usage.Ask.__struct_fields__:
+        one, other = getattr(checked, name), getattr(alone, name)
+        assert bytes(one) == bytes(other) if isinstance(other, msgspec.Raw) else one == other, name
+    assert checked.output_tokens() == alone.output_tokens()

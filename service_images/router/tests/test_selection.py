@@ -56,6 +56,22 @@ def drawn(state: RouteState) -> TargetState:
     return next(target for target in state.targets if target.label == label)
 
 
+def test_a_bandit_that_has_learnt_asks_each_target_as_often_as_its_belief_says() -> None:
+    """Both halves of a pair of normal draws, and the odd one: as far apart as the beliefs are wide."""
+    state = route("bandit")
+    for target, mean in zip(state.targets, (0.5, 0.5, 0.45), strict=True):
+        target.alpha, target.beta, target.normal = 1, 1, (mean, 0.05)
+    seen = Counter(choose(state) for _ in range(20_000))
+    other = random.Random(2)
+    means = (("a", 0.5), ("b", 0.5), ("c", 0.45))
+    expected: Counter[str] = Counter()
+    for _ in range(20_000):
+        draws = {label: other.gauss(mean, 0.05) for label, mean in means}
+        expected[max(draws, key=lambda label: draws[label])] += 1
+    for label in "abc":
+        assert abs(seen[label] - expected[label]) < 500, (seen, expected)
+
+
 def test_weights_are_shares() -> None:
     state = route("weighted", weights=(6, 3, 1))
     found = Counter(choose(state) for _ in range(10_000))
