@@ -6,14 +6,18 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 import venv
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import jsonschema
 import pytest
 from filelock import FileLock
+from pydantic import SecretStr
 
 from local import paths
 from local.toolchain import builder
@@ -22,12 +26,25 @@ from service_images.conftest import free_port
 from service_images.router.tests.conftest import Running
 from service_images.serving import served
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kit" / "src"))
+
+from kit import migrate
+from kit.settings import ServiceSettings
+
 pytestmark = pytest.mark.contract
 CLIENTS = Path(__file__).parent / "clients"
+SERVICES = Path(__file__).resolve().parents[1]
 FLOWS = (
     "openai_chat", "openai_responses", "openai_errors", "anthropic_messages", "langchain", "llama_index",
     "instructor_models", "openai_agents", "litellm_calls", "huggingface", "langfuse_wrapper",
 )  # fmt: skip
+SERVICE_FLOWS = {
+    "langchain_embeddings": "embeddings",
+    "huggingface_embeddings": "embeddings",
+    "openai_vector_stores": "retriever",
+    "langfuse_prompts": "prompt",
+}
+"""Flows against other services than the Router."""
 EXPECTED_S = 300
 """For one flow, the imports of its client included, on a machine that does something else besides."""
 
@@ -69,9 +86,50 @@ def router(simulator: str) -> Iterator[Running]:
     running.stop()
 
 
+def _service(name: str, port: int, folder: Path, **settings: Any) -> AbstractContextManager[None]:
+    """A service in a process of its own, as its image starts it."""
+    own = {f"SERVICE_{key.upper()}": _plain(value) for key, value in settings.items()}
+    own |= {"SERVICE_HOST": "127.0.0.1", "SERVICE_PORT": str(port), "SERVICE_OBJECTS_ENDPOINT": f"file://{folder}"}
+    own["PYTHONPATH"] = os.pathsep.join(str(SERVICES / part / "src") for part in ("kit", name))
+    return served([sys.executable, "-m", name], own, f"http://127.0.0.1:{port}/readyz", starts_s=120)
+
+
+def _plain(value: Any) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+@pytest.fixture(scope="module")
+def services(model_folder: Path, postgres_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Addresses of Embeddings, Retriever and Prompt, which work together as in an environment."""
+    ports = {name: free_port() for name in ("embeddings", "retriever", "prompt")}
+    rpc, folder = free_port(), tmp_path_factory.mktemp("objects")
+    databases = {name: postgres_server.make_database(name) for name in ("retriever", "prompt")}
+    postgres_server.make_collection()
+    postgres_server.index_collection()
+    for name, given in databases.items():
+        sys.path.insert(0, str(SERVICES / name / "src"))
+        migrate.migrate(name, ServiceSettings(name=name, **given).database(pooled=False))
+    retriever = {**databases["retriever"], "embeddings": f"127.0.0.1:{rpc}"}
+    with (
+        _service("embeddings", ports["embeddings"], folder, model_folder=model_folder, threads=1, rpc_port=rpc),
+        _service("retriever", ports["retriever"], folder, **retriever),
+        _service("prompt", ports["prompt"], folder, rpc_port=free_port(), **databases["prompt"]),
+    ):
+        yield {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+
+
 @pytest.mark.parametrize("flow", FLOWS)
 def test_a_clients_usual_flow(flow: str, python: Path, router: Running) -> None:
-    command = [python, CLIENTS / "flows.py", flow, router.url, "demo"]
+    _run(flow, python, router.url, "demo")
+
+
+@pytest.mark.parametrize("flow", SERVICE_FLOWS)
+def test_a_clients_usual_flow_with_a_service(flow: str, python: Path, services: dict[str, str]) -> None:
+    _run(flow, python, services[SERVICE_FLOWS[flow]], "all-minilm-l6-v2")
+
+
+def _run(flow: str, python: Path, url: str, model: str) -> None:
+    command = [python, CLIENTS / "flows.py", flow, url, model]
     # No proxy, and no configuration of the developer's own.
     own = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR")}
     result = subprocess.run(command, env=own, capture_output=True, text=True, timeout=EXPECTED_S)
@@ -80,7 +138,8 @@ def test_a_clients_usual_flow(flow: str, python: Path, router: Running) -> None:
 
 def test_every_flow_is_run() -> None:
     source = (CLIENTS / "flows.py").read_text()
-    assert source.count("@flow\n") == len(FLOWS) and all(f"def {flow}(" in source for flow in FLOWS)
+    flows = (*FLOWS, *SERVICE_FLOWS)
+    assert source.count("@flow\n") == len(flows) and all(f"def {flow}(" in source for flow in flows)
 
 
 @pytest.mark.parametrize(

@@ -250,5 +250,84 @@ def langfuse_wrapper() -> None:
     assert client.chat.completions.create(model=MODEL, messages=hello, name="first").choices[0].message.content
 
 
+@flow
+def langchain_embeddings() -> None:
+    import importlib.util
+    from pathlib import Path
+
+    # LangChain sends token ids; the encoding that it takes from the internet comes with LiteLLM.
+    found = importlib.util.find_spec("litellm")
+    assert found and found.origin
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(found.origin).parent / "litellm_core_utils" / "tokenizers")
+    from langchain_openai import OpenAIEmbeddings
+
+    of_tokens = OpenAIEmbeddings(model=MODEL, max_retries=0)
+    of_text = OpenAIEmbeddings(model=MODEL, max_retries=0, check_embedding_ctx_length=False)
+    texts = ["Cats hunt mice.", "Interest rates rise."]
+    for one, other in zip(of_tokens.embed_documents(texts), of_text.embed_documents(texts), strict=True):
+        assert len(one) == 384 and max(abs(a - b) for a, b in zip(one, other, strict=True)) < 1e-4
+    assert len(of_tokens.embed_query("pets")) == 384
+
+
+@flow
+def huggingface_embeddings() -> None:
+    from huggingface_hub import InferenceClient
+
+    # As for a server of Text Embeddings Inference: the address is the whole path.
+    vectors = InferenceClient(model=f"{URL}/embed", api_key=KEY).feature_extraction("Cats hunt mice.")
+    assert vectors.shape == (1, 384)
+
+
+@flow
+def openai_vector_stores() -> None:
+    import openai
+
+    client = openai.OpenAI(max_retries=0)
+    store = client.vector_stores.create(name="pets", metadata={"team": "zoo"})
+    file = client.files.create(file=("cats.txt", b"Cats hunt mice at night."), purpose="assistants")
+    added = client.vector_stores.files.create_and_poll(file.id, vector_store_id=store.id, attributes={"kind": "cat"})
+    assert added.status == "completed", added.last_error
+    batch = client.vector_stores.file_batches.upload_and_poll(
+        store.id, files=[("money.md", b"# Money\n\nInterest rates rise."), ("dogs.txt", b"Dogs guard houses.")]
+    )
+    assert batch.status == "completed" and batch.file_counts.completed == 2
+    hits = client.vector_stores.search(store.id, query="What do cats hunt?", max_num_results=2).data
+    assert (
+        hits[0].filename == "cats.txt" and "mice" in hits[0].content[0].text and hits[0].attributes == {"kind": "cat"}
+    )
+    only: Any = {"type": "eq", "key": "kind", "value": "cat"}
+    assert [hit.file_id for hit in client.vector_stores.search(store.id, query="rates", filters=only)] == [file.id]
+    assert {one.id for one in client.vector_stores.files.list(store.id, limit=1)} >= {file.id}
+    assert client.files.content(file.id).read() == b"Cats hunt mice at night."
+    assert client.files.delete(file.id).deleted and client.vector_stores.delete(store.id).deleted
+    try:
+        client.files.retrieve(file.id)
+    except openai.NotFoundError:
+        return
+    raise AssertionError(file.id)
+
+
+@flow
+def langfuse_prompts() -> None:
+    import httpx
+
+    chat = [{"role": "system", "content": "You speak {{language}}."}, {"role": "user", "content": "{{question}}"}]
+    for name, kind, prompt in (("greeting", "text", "Hello {{who}}"), ("team/chat", "chat", chat)):
+        made = {"name": name, "type": kind, "prompt": prompt, "labels": ["production"], "config": {"temperature": 0}}
+        answer = httpx.post(f"{URL}/v1/prompts", json=made, trust_env=False)
+        assert answer.is_success, answer.text
+    os.environ["LANGFUSE_TRACING_ENABLED"] = "false"
+    from langfuse import Langfuse
+
+    client = Langfuse(public_key="x", secret_key=KEY, base_url=URL)
+    text = client.get_prompt("greeting")
+    assert text.compile(who="you") == "Hello you" and text.version == 1 and text.config == {"temperature": 0}
+    assert client.get_prompt("greeting", version=1).prompt == "Hello {{who}}"
+    messages: Any = client.get_prompt("team/chat", type="chat").compile(language="French", question="Why?")
+    assert [message["content"] for message in messages] == ["You speak French.", "Why?"]
+    assert {one.name for one in client.api.prompts.list().data} == {"greeting", "team/chat"}
+    assert client.get_prompt("nobody", fallback="Hi", max_retries=0).prompt == "Hi"
+
+
 if __name__ == "__main__":
     FLOWS[sys.argv[1]]()
