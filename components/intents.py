@@ -30,7 +30,7 @@ class DataIntent:
     keeps: tuple[str, ...] = ()
     """Key-value buckets of NATS that it writes; each has one writer."""
     follows: tuple[str, ...] = ()
-    """Key-value buckets of NATS that it reads, and is told of each change in."""
+    """Key-value buckets of NATS that it reads and receives changes of; it reports to the owner what it has applied."""
     cache: bool = False
     """It has a user in the cache that sees keys below `<service>:`."""
     buckets: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ SERVICES: dict[str, DataIntent] = {
         DataIntent(
             "router",
             produces=("usage.recorded.v1", "route.changed.v1"),
-            sends=("router.used",),
+            sends=("router.used", "in_force.router.router"),
             hears=("router.used",),
             keeps=("router",),
             follows=("tenants", "budgets", "labels"),
@@ -101,6 +101,11 @@ SERVICES: dict[str, DataIntent] = {
         ),
     )
 }
+
+
+def reports(intent: DataIntent) -> tuple[str, ...]:
+    """Subjects on which a service reports what it has applied of the buckets that it follows."""
+    return tuple(f"in_force.{bucket}.{intent.service}" for bucket in intent.follows)
 
 
 def topics() -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """NATS accounts: one for each service, which shares no subject with another but what the intents say.
 
 Streams are the platform's, in an account of their own. A service's account imports from there what it keeps and
-follows, and from another service's account what it hears; everything else in one account cannot be named in another.
+follows, and from another service's account what it hears, and reports of what is applied of its buckets; everything
+else in one account cannot be named in another.
 Inside its account a service's user has the same subjects and no more, as a second line.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components.intents import SERVICES, DataIntent
+from components.intents import SERVICES, DataIntent, reports
 
 PLATFORM = "PLATFORM"
 """The account of the streams, and of tasks."""
@@ -78,9 +79,13 @@ def permissions(intent: DataIntent) -> dict[str, object]:
     """What a service's user may publish and hear in its account: its intent, and its own inbox."""
     inbox = _inbox(intent)
     return {
-        "publish": {"allow": [*intent.sends, *map(_foreign, requests(intent)), inbox]},
-        "subscribe": {"allow": [*intent.hears, inbox]},
+        "publish": {"allow": [*_sent(intent), *map(_foreign, requests(intent)), inbox]},
+        "subscribe": {"allow": [*intent.hears, *(f"in_force.{bucket}.*" for bucket in intent.keeps), inbox]},
     }
+
+
+def _sent(intent: DataIntent) -> tuple[str, ...]:
+    return (*intent.sends, *reports(intent))
 
 
 def _buckets(intent: DataIntent) -> tuple[str, ...]:
@@ -106,8 +111,12 @@ def _asked(intents: Mapping[str, DataIntent]) -> dict[str, list[str]]:
 
 def _heard(intent: DataIntent, intents: Mapping[str, DataIntent]) -> dict[str, list[str]]:
     """Subjects that a service sends, and the others that hear them."""
+    keepers = {bucket: other for other in intents.values() for bucket in other.keeps}
     found = {
         subject: [account(other.service) for other in intents.values() if subject in other.hears and other != intent]
         for subject in intent.sends
     }
+    for bucket, subject in zip(intent.follows, reports(intent), strict=True):
+        if bucket in keepers:
+            found[subject] = [account(keepers[bucket].service)]
     return {subject: who for subject, who in found.items() if who}

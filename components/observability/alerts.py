@@ -50,6 +50,12 @@ ALERTS: tuple[Alert, ...] = (
     Alert("RevokedKeysAreNotLearnt", "router_keys_away_seconds > 30", "0m", "page",
           "{{ $labels.pod }} learns nothing of revoked keys, since NATS is away: they hold for up to five minutes, then "
           "User is asked about each key.", "data"),
+    Alert("ConfigurationIsNotInForce", "max by (job, bucket, why) (followers_lagging) > 0", "0m", "page",
+          "Replicas have not applied what {{ $labels.job }} pushed to {{ $labels.bucket }} ({{ $labels.why }}): "
+          "the operators' operation `replicas` of {{ $labels.job }} names them and the reason.", ""),
+    Alert("ConfigurationIsNotReceived", "max by (job, bucket) (bucket_away_seconds) > 30", "0m", "page",
+          "A replica of {{ $labels.job }} receives no changes of {{ $labels.bucket }}, since NATS is away: it goes on "
+          "with what it knows.", "data"),
     Alert("NobodyLooksAtRequests", 'sum(rate(router_guardrails_total{action="unanswered"}[5m])) > 0', "5m", "page",
           "Guardrails does not answer: requests go on unlooked at, or are refused where it is required.", "guardrails"),
     Alert("UpstreamFails", 'sum by (target) (rate(router_upstream_requests_total{outcome="failed"}[10m])) / '

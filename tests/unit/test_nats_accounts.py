@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,12 +29,14 @@ sys.path[:0] = [str(SOURCES.parent), str(SOURCES / "kit" / "src"), str(SOURCES /
 
 from kit.bus import Bus, options  # noqa: E402
 from kit.following import Following  # noqa: E402
+from kit.in_force import InForce  # noqa: E402
 from kit.settings import ServiceSettings  # noqa: E402
 
 from service_images.conftest import NatsServer  # noqa: E402
 
 KEEPERS = [(service, bucket) for service, intent in SERVICES.items() for bucket in intent.keeps]
 FOLLOWERS = [(service, bucket) for service, intent in SERVICES.items() for bucket in intent.follows]
+REPORTERS = [*((s, b) for s, b in FOLLOWERS if b in {kept for _, kept in KEEPERS}), ("router", "router")]
 USERS = sorted({service for service, _ in KEEPERS + FOLLOWERS})
 
 
@@ -126,6 +129,41 @@ def test_who_follows_a_bucket_is_told_what_its_keeper_writes(server: Server, ser
         return await _told(server, service, bucket, f"for-{service}")
 
     assert asyncio.run(run()) == b"told"
+
+
+@pytest.mark.parametrize(("service", "bucket"), REPORTERS)
+def test_the_keeper_of_a_bucket_knows_what_a_follower_has_applied(server: Server, service: str, bucket: str) -> None:
+    keeper = next(keeper for keeper, kept in KEEPERS if kept == bucket)
+
+    async def run() -> list[str]:
+        bus = Bus(server.settings(keeper))
+        in_force = InForce(bus, bucket)
+        await bus.put(bucket, "applied", b"1")
+        login = options(server.settings(service))
+        parts = (in_force, Following(server.url, bucket, lambda _key, _value: None, login))
+        tasks = [asyncio.create_task(part.run()) for part in parts]
+        try:
+            deadline = time.monotonic() + 20
+            while True:
+                _, found = await in_force.of(bucket, "applied")
+                if found is not None and found.everywhere:
+                    return [one for one, _ in in_force.reports(bucket)]
+                assert time.monotonic() < deadline, found
+                await asyncio.sleep(0.02)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await bus.close()
+
+    assert asyncio.run(run()) == [service]
+
+
+@pytest.mark.parametrize("service", USERS)
+def test_nobody_reports_for_another_service(service: str) -> None:
+    allowed: Any = permissions(SERVICES[service])
+    reported = {s for s in allowed["publish"]["allow"] if s.startswith("in_force.")}
+    assert all(s.endswith(f".{service}") for s in reported)
 
 
 @pytest.mark.parametrize(("service", "bucket"), KEEPERS)

@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 from kit import bus, directory, limits, migrate
 from kit.database import Database
 from kit.directory import Grant
+from kit.following import Following
+from kit.settings import ServiceSettings
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 from user import tables
@@ -307,7 +309,7 @@ def test_a_policy_that_could_not_be_in_force_is_refused_with_its_place(
     answer = acme.put(POLICY, json={"policy": policy})
     message = answer.json()["error"]["message"]
     assert answer.status_code == 400 and place in message and fix in message, message
-    assert acme.get(POLICY).json() == {"policy": None, "in_force": True, "problems": []}
+    assert acme.get(POLICY).json() == {"policy": None, "in_force": True, "replicas": None, "problems": []}
     assert [one["kind"] for one in told()] == []
 
 
@@ -317,7 +319,9 @@ def test_all_that_is_wrong_with_a_policy_is_named_at_once(acme: httpx.Client) ->
     assert all(place in message for place in ("packs.0", "rules.0.detect", "rules.0.action"))
 
 
-def test_a_policy_is_in_force_once_it_is_handed_over(settings: UserSettings, nats_server: Any) -> None:
+def test_a_policy_is_in_force_once_every_replica_of_guardrails_has_applied_it(
+    settings: UserSettings, nats_server: Any
+) -> None:
     headers = {"authorization": f"Bearer {settings.installation_key.get_secret_value()}"}
     with TestClient(create(settings)) as client:  # without NATS
         while client.get("/readyz").status_code != 200:
@@ -326,10 +330,48 @@ def test_a_policy_is_in_force_once_it_is_handed_over(settings: UserSettings, nat
         client.put(POLICY, json={"policy": {"packs": ["gdpr"]}}, headers=headers)
         assert client.get(POLICY, headers=headers).json()["in_force"] is False
     nats_server.make_buckets("tenants", "policies")
+    login = bus.options(ServiceSettings(name="guardrails"))
+
+    def refuse(_key: str, value: bytes | None) -> None:
+        if value and b"gdpr" not in value:
+            raise ValueError("an older Guardrails does not know this")
+
+    async def replicas(ended: asyncio.Event) -> None:
+        """Two replicas of Guardrails: one of them takes policies with this pack alone."""
+        takes: dict[str, Callable[[str, bytes | None], None]] = {"new": lambda _key, _value: None, "old": refuse}
+        running = [
+            asyncio.create_task(Following(nats_server.url, "policies", take, login, name).run())
+            for name, take in takes.items()
+        ]
+        await ended.wait()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
     with TestClient(create(settings.model_copy(update={"nats_url": nats_server.url}))) as client:
-        deadline = time.monotonic() + 30
-        while not client.get(POLICY, headers=headers).json()["in_force"]:
-            assert time.monotonic() < deadline
+
+        def becomes(wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+            deadline = time.monotonic() + 30
+            while not wanted(found := client.get(POLICY, headers=headers).json()):
+                assert time.monotonic() < deadline, found
+            return found
+
+        handed = becomes(lambda found: found["replicas"] is not None)
+        assert not handed["in_force"] and handed["replicas"]["of"] == 0, "nobody has applied it yet"
+        assert client.portal
+        ended = client.portal.call(asyncio.Event)
+        following = client.portal.start_task_soon(replicas, ended)
+        found = becomes(lambda found: found["in_force"])
+        assert found["replicas"] == {"in_force": 2, "of": 2, "behind": []}
+        client.put(POLICY, json={"policy": {"packs": ["secrets"]}}, headers=headers)
+        found = becomes(lambda found: bool(found["replicas"] and found["replicas"]["in_force"] == 1))
+        reason = "an older Guardrails does not know this"
+        assert not found["in_force"]
+        assert found["replicas"]["behind"] == [{"service": "guardrails", "instance": "old", "reason": reason}]
+        listed = client.get("/v1/user/replicas", headers=headers).json()["data"]
+        assert {(one["instance"], *one["rejected"].values()) for one in listed} == {("new",), ("old", reason)}
+        client.portal.call(ended.set)
+        following.result(10)
 
 
 def test_a_policy_from_before_they_were_checked_says_what_is_wrong_with_it(

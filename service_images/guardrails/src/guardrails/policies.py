@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from kit import bus, logs
+from kit import bus
 from kit.guard_policy import Policy, Rule
 from pydantic import ValidationError
 
 from guardrails.policy import Compiled
 
-log = logs.get("guardrails.policies")
 BUCKET = "policies"
 
 
@@ -27,7 +26,10 @@ class Policies:
         return self._own.get(tenant, self.default)
 
     def take(self, key: str, value: bytes | None) -> None:
-        """A tenant's policy, or that it has none. One that cannot be understood changes nothing."""
+        """A tenant's policy, or that it has none. One that cannot be understood changes nothing.
+
+        Raises ValueError with the reason, without the policy's content.
+        """
         (tenant,) = bus.parts(key)
         if value is None:
             self._own.pop(tenant, None)
@@ -35,4 +37,5 @@ class Policies:
         try:
             self._own[tenant] = Compiled(Policy.model_validate_json(value))
         except ValidationError as error:
-            log.error("a policy is not taken", tenant=tenant, reason=str(error.errors()[0]["msg"]))
+            first = error.errors(include_url=False, include_context=False)[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import nats
 from nats.aio.client import Client
-from nats.js.errors import KeyWrongLastSequenceError, NoKeysError
+from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError, NoKeysError
 
 from kit import logs
 from kit.settings import ServiceSettings
@@ -106,6 +106,27 @@ class Bus:
             return await store.keys()
         except NoKeysError:
             return []
+
+    async def get(self, bucket: str, key: str) -> tuple[bytes | None, int]:
+        """A key's value and revision; without a value, the revision of its deletion, or 0 where it never had one."""
+        client = await self._connected()
+        store = await client.jetstream(timeout=5).key_value(bucket)
+        try:
+            entry = await store.get(key)
+        except KeyNotFoundError as error:
+            return None, (error.entry.revision or 0) if error.entry else 0
+        return entry.value or b"", entry.revision or 0
+
+    async def last(self, bucket: str) -> int:
+        """The revision that was written last to a bucket; 0: none was."""
+        client = await self._connected()
+        info = await client.jetstream(timeout=5).stream_info(f"KV_{bucket}")
+        return info.state.last_seq if info.state.messages else 0
+
+    async def subscribe(self, subject: str, take: Callable[[Any], Awaitable[None]]) -> None:
+        """Receive what is published on a subject from now on, also after the connection was lost and made anew."""
+        client = await self._connected()
+        await client.subscribe(subject, cb=take)
 
     async def probe(self, bucket: str) -> str | None:
         """None where JetStream answers for a bucket now; else why not."""

@@ -1,7 +1,8 @@
 """Follows key-value buckets of NATS: every value that is there, then each change, within milliseconds.
 
 A lost connection is made anew and the bucket read again, so that nothing written meanwhile is missed; keys that are
-gone by then are told as such. While NATS is away, whoever follows goes on with what it knows.
+gone by then are told as such. While NATS is away, whoever follows goes on with what it knows. The bucket's owner
+receives reports of what is applied here (`kit.in_force`).
 """
 
 from __future__ import annotations
@@ -16,24 +17,44 @@ from typing import Any
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.errors import BucketNotFoundError
+from prometheus_client import Gauge
 
-from kit import bus, logs
+from kit import bus, logs, telemetry
+from kit.in_force import INSTANCE, Reporter
 
 log = logs.get("kit.following")
 Take = Callable[[str, bytes | None], None]
-"""Is given a key and its value; None: it is gone. What it raises is logged, and changes nothing else."""
+"""Is given a key and its value; None: it is gone. What it raises is logged and reported, and changes nothing else."""
 _BACKOFF_S = (0.2, 5.0)
 _WAIT_S = 0.5
+AWAY = Gauge(
+    "bucket_away_seconds",
+    "Seconds since when this replica cannot receive changes of a bucket of NATS; 0: it receives them.",
+    ["bucket"],
+    registry=telemetry.REGISTRY,
+)
 
 
 class Following:
     """Hands what a bucket holds to `take`."""
 
-    def __init__(self, url: str, bucket: str, take: Take, login: Mapping[str, Any] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        url: str,
+        bucket: str,
+        take: Take,
+        login: Mapping[str, Any] = MappingProxyType({}),
+        instance: str = INSTANCE,
+    ) -> None:
         self._url, self._bucket, self._take, self._login = url, bucket, take, login
         self._known: dict[str, int] = {}
+        self._reporter = Reporter(bucket, login, instance)
         self.away_since: float | None = time.monotonic()
         """Since when no change could be learnt, by the monotonic clock; None: the bucket is being followed."""
+        AWAY.labels(bucket).set_function(self._away_s)
+
+    def _away_s(self) -> float:
+        return 0.0 if self.away_since is None else time.monotonic() - self.away_since
 
     def revision(self, key: str) -> int:
         """Of the value that was handed on last; 0: the key has none."""
@@ -76,8 +97,10 @@ class Following:
             watcher = await store.watchall()
             ended = asyncio.create_task(lost.wait())
             seen: set[str] = set()
+            last = 0
             try:
                 while not ended.done() and not bus.told_to_end():
+                    await self._reporter.send(connection)
                     update = asyncio.create_task(watcher.updates(timeout=_WAIT_S))
                     await asyncio.wait({update, ended}, return_when=asyncio.FIRST_COMPLETED)
                     if not update.done():
@@ -91,12 +114,18 @@ class Following:
                     if entry is None:
                         self.away_since = None
                         self._forget(seen)
+                        self._reporter.reached(last)
                         continue
                     seen.add(entry.key)
+                    last = entry.revision or 0
                     gone = entry.operation in ("DEL", "PURGE")
-                    self._tell(entry.key, None if gone else entry.value or b"", entry.revision or 0)
+                    self._tell(entry.key, None if gone else entry.value or b"", last)
+                    if self.away_since is None:
+                        self._reporter.reached(last)
             finally:
                 ended.cancel()
+                if bus.told_to_end():
+                    await self._reporter.end(connection)
         finally:
             if self.away_since is None:
                 self.away_since = time.monotonic()
@@ -117,5 +146,7 @@ class Following:
             self._known[key] = revision
         try:
             self._take(key, value)
+            self._reporter.outcome(key, None)
         except Exception as error:
+            self._reporter.outcome(key, str(error) or repr(error))
             log.error("a value is not taken", bucket=self._bucket, key=key, reason=str(error))

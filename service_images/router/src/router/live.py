@@ -12,14 +12,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from kit import bus, logs
+from kit import bus
 from kit.following import Following
 
 from router.core import Core
 from router.overrides import Override, Overrides, Verdict
-from router.routes import RouteTable, RouteTableError, parse
+from router.routes import RouteTable, parse
 
-log = logs.get("router.live")
 BUCKET, TABLE, ROUTE, CANARY, CACHE = "router", "table", "route", "canary", "cache"
 _REACHED_S = 2.0
 
@@ -56,9 +55,10 @@ class LiveRoutes:
         return True
 
     def _take(self, key: str, content: bytes | None) -> None:
+        """Raises RouteTableError or ValueError for what cannot be in force: what was before goes on."""
         kind, *names = bus.parts(key)
         if kind == TABLE and content:
-            self._table(content)
+            self._rebase(parse(content, f"{BUCKET}/{TABLE}"))
         elif kind == ROUTE and len(names) == 1:
             override = Override.model_validate_json(content) if content else None
             self._overrides.put(names[0], override)
@@ -66,10 +66,3 @@ class LiveRoutes:
             self._core.decide(names[0], Verdict.model_validate_json(content) if content else None)
         elif kind == CACHE:
             self._core.forget()
-
-    def _table(self, content: bytes) -> None:
-        try:
-            self._rebase(parse(content, f"{BUCKET}/{TABLE}"))
-        except RouteTableError as error:
-            # What works is better than what cannot be understood.
-            log.error("the new route table is not taken", reason=str(error))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kit import dead_letters, rpc, service
+from kit import dead_letters, directory, replicas, rpc, service
 from kit.bus import Bus
 from kit.database import Database
 from kit.dead_letters import DeadLetters
+from kit.in_force import InForce
 from kit.kafka import Events, retrying
 from kit.settings import ServiceSettings
 from kit.tenant_deletion import ERASED, Erased
@@ -50,7 +51,8 @@ def create(settings: UserSettings) -> Starlette:
         if settings.oidc_issuer
         else None
     )
-    api = Api(database, told, logins, settings.erased_by)
+    in_force = InForce(nats, directory.BUCKET, tables.POLICIES) if nats else None
+    api = Api(database, told, logins, settings.erased_by, in_force)
     letters = told.letters if told else DeadLetters(database)
 
     async def acknowledge(batch: Sequence[dict[str, Any]]) -> None:
@@ -72,9 +74,9 @@ def create(settings: UserSettings) -> Starlette:
     installing = service.Once(install, "the operator's key is not installed yet") if key else None
     return service.create(
         "User",
-        [*api.operations(), *dead_letters.operations(PREFIX, letters)],
+        [*api.operations(), *dead_letters.operations(PREFIX, letters), *replicas.operations(PREFIX, in_force)],
         database=database,
-        beside=[part for part in (told, installing, calls, erased) if part],
+        beside=[part for part in (told, in_force, installing, calls, erased) if part],
         close=[part.close for part in (nats, logins) if part],
         checks=({"key": installing.check} if installing else {}) | ({"kafka": erased.check} if erased else {}),
         authenticate=api.authenticate,

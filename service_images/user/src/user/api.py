@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from kit import bus, dead_letters, directory, rest, telling
+from kit import bus, dead_letters, directory, replicas, rest, telling
 from kit.database import Database
 from kit.directory import Grant, Scope
 from kit.errors import ApiError, ErrorType, missing
+from kit.in_force import InForce
 from kit.rest import Call, Nothing, Operation
 from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
@@ -51,7 +52,8 @@ ADMIN, MANAGE, ANY = Scope.ADMIN, Scope.MANAGE, ""
 
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
-    return rest.document("User", [*Api.operations(cast("Api", Api)), *dead_letters.operations(PREFIX)])
+    own = Api.operations(cast("Api", Api))
+    return rest.document("User", [*own, *dead_letters.operations(PREFIX), *replicas.operations(PREFIX)])
 
 
 class Api(People):
@@ -63,8 +65,10 @@ class Api(People):
         told: telling.Telling | None,
         logins: Logins | None,
         erased_by: Sequence[str] = (),
+        in_force: InForce | None = None,
     ) -> None:
-        """`erased_by`: services that acknowledge the deletion of a tenant."""
+        """`erased_by`: services that acknowledge the deletion of a tenant. Without NATS nothing is `in_force`."""
+        self._in_force = in_force
         self._database, self._told, self._logins, self._erased_by = database, told, logins, tuple(erased_by)
 
     def operations(self) -> list[Operation]:
@@ -205,10 +209,16 @@ class Api(People):
         return found
 
     async def policy(self, call: Call[Any, None]) -> Policy:
-        """As it was sent."""
+        """As it was sent, and whether all replicas of Guardrails have applied it."""
         tenant = tables.own(call)
         async with self._database.transaction() as connection:
-            return await tables.found_policy(connection, tenant)
+            found = await tables.found_policy(connection, tenant)
+        if self._in_force is None or not found.in_force:
+            return found
+        value, where = await self._in_force.of(tables.POLICIES, bus.key(tenant))
+        unchanged = found.policy is None and value is None
+        everywhere = where is not None and (where.everywhere or (unchanged and not where.behind))
+        return found.model_copy(update={"in_force": everywhere, "replicas": where})
 
     # --- keys -------------------------------------------------------------------------------------
 

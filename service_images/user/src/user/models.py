@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 
 from kit import guard_policy, limits
 from kit.directory import Scope
+from kit.in_force import Replicas
 from kit.rest import JsonObject, Model, Moment
 from pydantic import (
     AfterValidator,
@@ -204,7 +205,10 @@ class Policy(Model):
     policy: JsonObject | None
     """As it was sent; none: the platform's own holds."""
     in_force: bool
-    """Whether it was handed to the Guardrails service, whose replicas take it within a second."""
+    """Whether every replica of the Guardrails service has applied it, which takes less than a second."""
+    replicas: Replicas | None = None
+    """In which replicas of the Guardrails service it is in force; none: it was not handed to them yet, or NATS does not
+    answer."""
     problems: list[str]
     """Why it cannot be in force: it was kept before policies were checked, or when other things were possible."""
 
