@@ -170,7 +170,7 @@ def test_no_body_stops_the_work_of_others(
             root.execute(KEPT)
     operations = _operations(service)
 
-    @settings(max_examples=5 * len(operations), deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=min(2 * len(operations), 40), deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(st.data())
     def send(data: st.DataObject) -> None:
         operation = data.draw(st.sampled_from(operations))
@@ -199,7 +199,7 @@ def test_no_event_stops_the_events_around_it(
     for name in ("audit", "billing"):
         clients(name)
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(st.data())
     def send(data: st.DataObject) -> None:
         bad = [spoiled(usage("acme", "x"), data.draw).encode() for _ in range(2)]
