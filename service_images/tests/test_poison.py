@@ -170,7 +170,9 @@ def test_no_body_stops_the_work_of_others(
             root.execute(KEPT)
     operations = _operations(service)
 
-    @settings(max_examples=min(2 * len(operations), 40), deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    most = min(2 * len(operations), 40)
+
+    @settings(max_examples=most, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(st.data())
     def send(data: st.DataObject) -> None:
         operation = data.draw(st.sampled_from(operations))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 import uuid
+from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,9 @@ from billing_events import used
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from kit import migrate
+from kit import bus, migrate
+from kit.following import Following
+from kit.settings import ServiceSettings
 from starlette.testclient import TestClient
 
 MONTH = "/v1/billing/tenants/acme/invoices/2026-10"
@@ -199,7 +204,46 @@ def test_what_is_left_of_a_budget(priced: httpx.Client) -> None:
     assert priced.put("/v1/billing/tenants/acme/budget", json={"usd": "5"}).status_code == 200
     put(priced, used(time=datetime.now(UTC).isoformat(), input_tokens=1_000_000, output_tokens=0))
     found = priced.get("/v1/billing/tenants/acme/entitlement").json()
-    assert {key: float(value) for key, value in found.items()} == {"budget_usd": 5, "spent_usd": 2, "left_usd": 3}
+    amounts = {key: float(value) for key, value in found.items() if key.endswith("_usd")}
+    assert amounts == {"budget_usd": 5, "spent_usd": 2, "left_usd": 3}
+    assert (found["in_force"], found["replicas"]) == (False, None), "nothing was handed to the Router"
+
+
+def test_a_budget_is_in_force_once_every_replica_of_the_router_has_applied_it(
+    settings: BillingSettings, nats_server: Any
+) -> None:
+    nats_server.make_buckets("budgets")
+    entitlement = "/v1/billing/tenants/acme/entitlement"
+    applied: dict[str, bytes | None] = {}
+    login = bus.options(ServiceSettings(name="router"))
+
+    async def follow(ended: asyncio.Event) -> None:
+        following = asyncio.create_task(Following(nats_server.url, "budgets", applied.__setitem__, login).run())
+        await ended.wait()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    with TestClient(create(settings.model_copy(update={"nats_url": nats_server.url}))) as client:
+
+        def becomes(wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+            deadline = time.monotonic() + 30
+            while not wanted(found := client.get(entitlement).json()):
+                assert time.monotonic() < deadline, found
+            return found
+
+        assert client.put("/v1/billing/tenants/acme/budget", json={"usd": "5"}).status_code == 200
+        found = becomes(lambda found: found.get("replicas") is not None)
+        assert not found["in_force"] and found["replicas"]["of"] == 0, "no router is there"
+        assert client.portal
+        ended = client.portal.call(asyncio.Event)
+        following = client.portal.start_task_soon(follow, ended)
+        for usd in ("5", "7.5"):
+            client.put("/v1/billing/tenants/acme/budget", json={"usd": usd})
+            found = becomes(lambda found: found["in_force"])
+            assert found["replicas"] == {"in_force": 1, "of": 1, "behind": []}
+            assert json.loads(applied["acme"] or b"{}")["budget_usd"] == float(usd)
+        client.portal.call(ended.set)
+        following.result(10)
 
 
 @pytest.mark.parametrize(

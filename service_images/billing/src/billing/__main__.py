@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kit import dead_letters, service
+from kit import dead_letters, replicas, service
 from kit.bus import Bus
 from kit.database import Database
 from kit.dead_letters import DeadLetters
+from kit.in_force import InForce
 from kit.kafka import Events, retrying
 from kit.settings import ServiceSettings
 from starlette.applications import Starlette
 
 from billing import intake
 from billing.api import PREFIX, Api, UsageEvent
-from billing.budgets import Budgets
+from billing.budgets import BUCKET, Budgets
 
 TOPIC = "usage.recorded.v1"
 
@@ -41,13 +42,22 @@ def create(settings: BillingSettings) -> Starlette:
     database = Database(settings)
     bus = Bus(settings) if settings.nats_url else None
 
+    in_force = InForce(bus, BUCKET) if bus else None
     callers = service.callers(settings)
     follower, letters = consumer(settings, database)
     return service.create(
         "Billing",
-        [*Api(database).operations(), *dead_letters.operations(PREFIX, letters)],
+        [
+            *Api(database, in_force).operations(),
+            *dead_letters.operations(PREFIX, letters),
+            *replicas.operations(PREFIX, in_force),
+        ],
         database=database,
-        beside=[part for part in (follower, letters, callers, Budgets(database, bus) if bus else None) if part],
+        beside=[
+            part
+            for part in (follower, letters, callers, in_force, Budgets(database, bus) if bus else None)
+            if part is not None
+        ],
         close=[bus.close] if bus else [],
         checks={"kafka": follower.check} if follower else {},
         authenticate=callers.authenticate if callers else None,

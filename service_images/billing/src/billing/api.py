@@ -6,16 +6,17 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, cast
 
-from kit import dead_letters, limits, outbox, rest
+from kit import bus, dead_letters, limits, outbox, replicas, rest
 from kit.database import Connection, Database
 from kit.directory import Scope
 from kit.errors import ApiError, ErrorType
+from kit.in_force import InForce, Replicas
 from kit.rest import Call, Model, Moment, Operation
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 from pydantic import Field
 
-from billing import intake, meters, rating
+from billing import budgets, intake, meters, rating
 
 PREFIX = "/v1/billing"
 CHANGED = "billing.changed.v1"
@@ -90,6 +91,10 @@ class Entitlement(Model):
     budget_usd: str
     spent_usd: str
     left_usd: str
+    in_force: bool
+    """Whether every replica of the Router limits the tenant to this budget, which takes a few seconds at most."""
+    replicas: Replicas | None
+    """In which replicas of the Router it is in force; none: it was not handed to them yet, or NATS does not answer."""
 
 
 class Metered(Model):
@@ -143,14 +148,16 @@ def _month(period: str) -> date:
 
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
-    return rest.document("Billing", [*Api.operations(cast("Api", Api)), *dead_letters.operations(PREFIX)])
+    own = Api.operations(cast("Api", Api))
+    return rest.document("Billing", [*own, *dead_letters.operations(PREFIX), *replicas.operations(PREFIX)])
 
 
 class Api:
     """The operations over one database."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, in_force: InForce | None = None) -> None:
+        """Without NATS no budget is `in_force`."""
+        self._database, self._in_force = database, in_force
 
     def operations(self) -> list[Operation]:
         """All of them; asked of the class itself they are described, and cannot be called."""
@@ -275,7 +282,15 @@ class Api:
                 raise ApiError(404, "The tenant has no budget.", ErrorType.NOT_FOUND)
             bill = await rating.invoice(connection, tenant, _month(f"{datetime.now(UTC):%Y-%m}"))
         spent = Decimal(bill["gross_usd"]) - Decimal(bill["credit_usd"])
-        return Entitlement(budget_usd=f"{row[0]:f}", spent_usd=f"{spent:f}", left_usd=f"{max(row[0] - spent, 0):f}")
+        value, where = await self._in_force.of(budgets.BUCKET, bus.key(tenant)) if self._in_force else (None, None)
+        handed = value is not None and budgets.limit(value) == float(row[0])
+        return Entitlement(
+            budget_usd=f"{row[0]:f}",
+            spent_usd=f"{spent:f}",
+            left_usd=f"{max(row[0] - spent, 0):f}",
+            in_force=handed and where is not None and where.everywhere,
+            replicas=where if handed else None,
+        )
 
     async def invoice(self, call: Call[Any, None]) -> Invoice:
         """As issued, or from the events so far."""

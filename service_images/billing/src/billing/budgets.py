@@ -18,6 +18,11 @@ BUCKET = "budgets"
 EVERY_S = 1.0
 
 
+def limit(value: bytes) -> float:
+    """The budget, in US dollars, in a value of the bucket."""
+    return msgspec.json.decode(value)["budget_usd"]
+
+
 class Budgets:
     """Looks and tells, for ever."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from kit import dead_letters, rpc, service
+from kit import dead_letters, replicas, rpc, service
 from kit.bus import Bus
 from kit.cache import Cache
 from kit.database import Database
 from kit.dead_letters import DeadLetters
+from kit.in_force import InForce
 from kit.kafka import Events, retrying
 from kit.settings import ServiceSettings
 from kit.tenant_deletion import DELETED, Deleted, Erasing
@@ -30,6 +31,7 @@ def create(settings: PromptSettings) -> Starlette:
     database, cache = Database(settings), Cache(settings)
     nats = Bus(settings) if settings.nats_url else None
     told = Told(database, nats) if nats else None
+    in_force = InForce(nats, store.BUCKET) if nats else None
     callers = service.callers(settings)
     renderer = Renderer(cache)
     api = Api(database, told, renderer)
@@ -40,9 +42,9 @@ def create(settings: PromptSettings) -> Starlette:
     calls = rpc.Server(settings.rpc_port, Calls(api).add, host=settings.host)
     return service.create(
         "Prompt",
-        [*api.operations(), *dead_letters.operations(PREFIX, letters)],
+        [*api.operations(), *dead_letters.operations(PREFIX, letters), *replicas.operations(PREFIX, in_force)],
         database=database,
-        beside=[part for part in (told, callers, calls, deleted) if part],
+        beside=[part for part in (told, in_force, callers, calls, deleted) if part],
         close=[cache.close, renderer.close, *([nats.close] if nats else [])],
         checks={"kafka": deleted.check} if deleted else {},
         authenticate=callers.authenticate if callers else None,
