@@ -49,6 +49,7 @@ from router.live import BUCKET, LiveRoutes  # noqa: E402
 from router.metering import Metering  # noqa: E402
 from router.overrides import Overrides  # noqa: E402
 from router.routes import RouteTable  # noqa: E402
+from router.spill import Spill  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 from user import tables  # noqa: E402
 from user.__main__ import UserSettings  # noqa: E402
@@ -190,8 +191,8 @@ EVENTS |= DELETIONS
 class Rooms:
     """Services over databases of their own."""
 
-    def __init__(self, service_database: Callable[[str], dict[str, Any]], server: Any, nats: Any) -> None:
-        self._database, self._server, self.nats = service_database, server, nats
+    def __init__(self, service_database: Callable[[str], dict[str, Any]], server: Any, nats: Any, folder: Path) -> None:
+        self._database, self._server, self.nats, self.folder = service_database, server, nats, folder
         self.settings: dict[str, dict[str, Any]] = {}
 
     def url(self, name: str) -> str:
@@ -217,8 +218,10 @@ class Rooms:
 
 
 @pytest.fixture
-def rooms(service_database: Callable[[str], dict[str, Any]], postgres_server: Any, nats_server: Any) -> Rooms:
-    return Rooms(service_database, postgres_server, nats_server)
+def rooms(
+    service_database: Callable[[str], dict[str, Any]], postgres_server: Any, nats_server: Any, tmp_path: Path
+) -> Rooms:
+    return Rooms(service_database, postgres_server, nats_server, tmp_path)
 
 
 def take(rooms: Rooms, reader: str) -> Iterator[Callable[[str | bytes | None, Any], None]]:
@@ -287,11 +290,16 @@ def written(rooms: Rooms, reader: str, folder: Path) -> list[Path]:
     return [folder / f"{reader}-{teller}.json" for teller in tellers]
 
 
-def tell_usage(_: Rooms) -> dict[str, Any]:
+def _metering(rooms: Rooms) -> Metering:
+    """Without Kafka: what the router sends waits in memory."""
+    return Metering({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, Spill(rooms.folder / "usage", 2**20))
+
+
+def tell_usage(rooms: Rooms) -> dict[str, Any]:
     """The router answers somebody."""
     target = Target("a")
     router = Running({"routes": [{"model": "m", "targets": [{"upstream": target.url}]}]})
-    router.core.metering = metering = Metering({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
+    router.core.metering = metering = _metering(rooms)
     try:
         assert router.ask().status_code == 200
         return json.loads(metering._waiting[0][2])
@@ -305,7 +313,7 @@ def tell_route(rooms: Rooms) -> dict[str, Any]:
     rooms.nats.make_buckets(BUCKET)
     route = {"model": "m", "upstream": "http://127.0.0.1:1"}
     core = Core(RouteTable.model_validate({"routes": [route]}))
-    core.metering = metering = Metering({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
+    core.metering = metering = _metering(rooms)
     overrides = Overrides(core.table, core.reload)
     live = LiveRoutes(rooms.nats.url, core, overrides, overrides.rebase)
     control = Control(core, overrides, live, Bus(ServiceSettings(name="router", nats_url=rooms.nats.url)))
