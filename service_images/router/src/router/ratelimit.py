@@ -42,12 +42,12 @@ def _openai(bucket: Bucket, name: bytes, now: float) -> bytes:
     if not shown:
         shown = b"x-ratelimit-limit-%s: %d\r\nx-ratelimit-remaining-%s: " % (name, most, name)
         bucket.shown = shown
+    if seconds < 1:  # nearly always, and worth no call
+        return b"%s%d\r\nx-ratelimit-reset-%s: %dms\r\n" % (shown, left, name, seconds * 1000 + 0.999)
     return b"%s%d\r\nx-ratelimit-reset-%s: %s\r\n" % (shown, left, name, _duration(seconds))
 
 
 def _duration(seconds: float) -> bytes:
-    """As OpenAI writes it: 120ms, 12s, 6m0s."""
-    if seconds < 1:
-        return b"%dms" % (seconds * 1000 + 0.999)
+    """As OpenAI writes it, from a second on: 12s, 6m0s."""
     whole = int(seconds + 0.999)
     return b"%ds" % whole if whole < 60 else b"%dm%ds" % divmod(whole, 60)

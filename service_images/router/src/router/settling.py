@@ -17,7 +17,12 @@ def settle(exchange: Exchange, status: int) -> None:
     core, account, target = exchange.core, exchange.account, exchange.served_by
     cost, used = 0.0, (0, 0)
     if target is not None:
-        exchange.used = used = _used(exchange)
+        reported = exchange.reported
+        if reported is not None and reported[0] is not None and reported[1] is not None and not exchange.earlier:
+            used = reported[0], reported[1]
+        else:
+            used = _used(exchange)
+        exchange.used = used
         cost = target.cost(*used)
         if exchange.estimates:
             cause = "not_reported" if status == HTTP_OK else "cut_short"
@@ -31,11 +36,8 @@ def settle(exchange: Exchange, status: int) -> None:
 
 
 def _used(exchange: Exchange) -> tuple[int, int]:
-    """(input, output) tokens: as reported, and what is not reported as counted here."""
-    reported = exchange.reported
-    if reported is not None and reported[0] is not None and reported[1] is not None and not exchange.earlier:
-        return reported[0], reported[1]
-    asked, said = reported or (None, None)
+    """(input, output) tokens: where some are not reported, or of several targets: these are counted here."""
+    asked, said = exchange.reported or (None, None)
     if said is None and exchange.upstream_path == payload.EMBEDDINGS:
         said = 0
     exchange.estimates = asked is None or said is None or exchange.earlier > 0
