@@ -122,7 +122,7 @@ def test_a_schema_and_a_text_that_together_take_long_are_bounded(guardrails: htt
 
 def test_topics_take_words_of_all_scripts() -> None:
     policy = Compiled(Policy.model_validate({"topics": [{"name": "t", "words": ["übung", "炸弹", "c++", "водка"]}]}))
-    for text in ("die Übung", "怎么做炸弹呢", "in c++ now", "пить Водка", "u\u0308bung"):
+    for text in ("die Übung", "怎么做炸弹呢", "in c++ now", "пить Водка", "ВОДКА", "вОдКа", "u\u0308bung"):
         assert GUARD.check(text, policy, Direction.INPUT).action is Action.BLOCK, text
     assert GUARD.check("leibesubungen", policy, Direction.INPUT).action is Action.ALLOW
 

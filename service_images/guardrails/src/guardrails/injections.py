@@ -34,8 +34,8 @@ def commanded(text: str, start: int, end: int) -> Spans:
     return () if _NOT.search(before) and not _WHY_NOT.search(before) else ((start, end),)
 
 
-def _injection(kind: str, exact: str, weight: float = 1.0) -> Detector:
-    return Detector(kind, Category.INJECTION, pattern(f"(?i){exact}"), commanded, weight=weight)
+def _injection(kind: str, exact: str, weight: float = 1.0, hint: str = "") -> Detector:
+    return Detector(kind, Category.INJECTION, pattern(f"(?i){exact}"), commanded, hint=hint, weight=weight)
 
 
 _OTHER_LANGUAGES = (
@@ -66,11 +66,11 @@ INJECTIONS: tuple[Detector, ...] = (
     _injection("new_role", r"\b(?:you are now|from now on,? you(?:'re| are)|you will now (?:be|act)|pretend (?:to be|that you are|you are)|act as (?:if you were|an? (?:unrestricted|uncensored|unfiltered|evil|jailbroken)))", 0.5),
     _injection("jailbreak", r"\b(?:DAN mode|do anything now|developer mode (?:enabled|on)|jailbreak(?:ed)?|god mode|unrestricted (?:ai|mode|assistant)|without any (?:restrictions|filters|limitations|ethical)|no (?:ethical|moral) (?:guidelines|constraints))", 0.7),
     _injection("leak", rf"\b(?:reveal|show|print|output|repeat|display|tell me|give me|leak|expose|write out|what (?:is|are|were)){W}(?:me{W})?(?:your{W}(?:(?:full|entire|exact|complete|original|initial|hidden|secret|internal|system){W})*|the{W}(?:(?:full|entire|exact|complete|original|your){W})*(?:system|hidden|secret|initial){W}(?:(?:system|hidden){W})*)(?:prompt|instructions|system message|configuration)\b", 0.8),
-    _injection("leak", r"(?:reveal|show|print|repeat|tellme|giveme|leak)(?:me)?(?:your|the)(?:system|hidden|secret|initial)+(?:prompt|instructions|message)", 0.8),
+    _injection("leak", r"(?:reveal|show|print|repeat|tellme|giveme|leak)(?:me)?(?:your|the)(?:system|hidden|secret|initial)+(?:prompt|instructions|message)", 0.8, "(?i)(?:your|the)(?:system|hidden|secret|initial)"),
     _injection("leak", r"\brepeat (?:the|all|every) (?:words?|text|everything|lines?) (?:above|before|verbatim)", 0.9),
     _injection("markup", r"<\|(?:im_start|im_end|system|endoftext|start_header_id|eot_id)\|>|\[/?(?:INST|SYS)\]|<</?SYS>>|^#{2,3} ?(?:system|instruction)s?:", 0.9),
     _injection("markup", r"(?m)^\s*(?:system|assistant)\s*:\s*\S", 0.4),
-    _injection("exfiltration", r"!\[[^\]]{0,80}\]\(https?://[^)\s]{1,400}(?:\?|&)[a-z_]{1,20}=", 0.6),
+    _injection("exfiltration", r"!\[[^\]]{0,80}\]\(https?://[^)\s]{1,400}(?:\?|&)[a-z_]{1,20}=", 0.6, r"(?i)\]\(https?://"),
     _injection("smuggling", r"\b(?:base64|rot13|hex)[ -]?(?:decode|encoded)[^.\n]{0,60}\b(?:execute|follow|run|obey)\b", 0.6),
 )  # fmt: skip
 """What adds up to an injection from `INJECTED` on."""

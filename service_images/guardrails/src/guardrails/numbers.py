@@ -80,6 +80,10 @@ _GROUPINGS = (
     *((4, 6, 5), (4, 5, 6), (4, 4, 4, 3), (4, 6, 4), (4, 4, 4, 2), (4, 4, 4, 1), (4, 4, 5)),
 )
 """Digits in each group, as networks print them and people write them down; the longest first."""
+_BY_SIZES: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+"""The groupings by the digits of their first two groups, of which most rows of digits have none."""
+for _grouping in _GROUPINGS:
+    _BY_SIZES.setdefault(_grouping[:2], []).append(_grouping)
 _LONGEST_ROW = 40
 
 
@@ -129,7 +133,7 @@ def _card_from(text: str, groups: list[Span], sizes: tuple[int, ...], place: int
     if 12 <= sizes[place] <= 19 and _is_card(text, *groups[place]):
         return groups[place]
     mixed: Span | None = None
-    for grouping in _GROUPINGS:
+    for grouping in _BY_SIZES.get(sizes[place : place + 2], ()):
         if sizes[place : place + len(grouping)] == grouping:
             some = groups[place : place + len(grouping)]
             between = [text[a[1] : b[0]] for a, b in pairwise(some)]

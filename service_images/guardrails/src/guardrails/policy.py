@@ -62,10 +62,27 @@ def _any_of(words: tuple[str, ...]) -> Callable[[str], Any]:
     """Where any of the words is, in a folded text; a letter of a script without spaces is a word by itself."""
     options = re2.Options()
     options.case_sensitive = False
-    folded = dict.fromkeys(fold(View(word)).text for word in words)
-    return re2.compile("|".join(_bounded(word) for word in folded if word), options).finditer
+    expressions = dict.fromkeys(_expression(word) for word in words)
+    return re2.compile("|".join(one for one in expressions if one), options).finditer
 
 
-def _bounded(word: str) -> str:
-    first, last = (r"\b" if char.isascii() and (char.isalnum() or char == "_") else "" for char in (word[0], word[-1]))
-    return f"{first}{re2.escape(word)}{last}"
+def _expression(word: str) -> str:
+    """A word as it is in folded texts, whatever its case there.
+
+    A capital may look like a Latin letter where the small letter does not: the Cyrillic "\u0412" is folded to "B", and
+    "\u0432" is not folded.
+    """
+    letters = [forms for char in word if (forms := _forms(char))]
+    for end, bound in ((0, r"\b{}"), (-1, r"{}\b")) if letters else ():
+        letters[end] = {
+            bound.format(form) if plain.isascii() and (plain[end].isalnum() or plain[end] == "_") else form: plain
+            for form, plain in letters[end].items()
+        }
+    return "".join(next(iter(forms)) if len(forms) == 1 else f"(?:{'|'.join(forms)})" for forms in letters)
+
+
+def _forms(char: str) -> dict[str, str]:
+    """Expressions for what a character, small or capital, is folded to, and what each stands for."""
+    cases = (char, char.lower(), char.upper(), char.upper().lower())
+    folded = dict.fromkeys(fold(View(case)).text.lower() for case in cases)
+    return {re2.escape(form): form for form in folded if form}

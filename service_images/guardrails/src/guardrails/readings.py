@@ -154,7 +154,8 @@ _DIGIT = {word: str(digit) for words in _WORDS for digit, word in enumerate(word
 _HAN = {char: str(digit) for digit, char in enumerate("零一二三四五六七八九")} | {"〇": "0"}
 SAID = rf"(?:double |triple )?(?:{'|'.join(sorted(_DIGIT, key=len, reverse=True))})"
 _SPELLED = re.compile(rf"(?i)\b{SAID}(?:[\s,.\-]{{1,3}}{SAID}\b){{7,}}|[{''.join(_HAN)}]{{8,}}")
-_SPELLED_HINT = rf"(?i)(?:{SAID}[\s,.\-]{{1,3}}){{7}}|(?:{'|'.join(_HAN)}){{8}}"
+_SPELLED_HINT = rf"(?i)(?:{SAID}[\s,.\-]{{1,3}}){{3}}|(?:{'|'.join(_HAN)}){{8}}"
+"""Three words of the eight: the database of hints is half as large, and built in half the time."""
 _ONE = re.compile(
     rf"(?i)(double |triple )?(?:({'|'.join(sorted(_DIGIT, key=len, reverse=True))})\b|([{''.join(_HAN)}]))"
 )
@@ -171,7 +172,8 @@ def _spelled(view: View) -> Iterator[View]:
                 yield *match.span(), digit * {"d": 2, "t": 3}.get((match[1] or "").lower()[:1], 1)
                 place = match.end()
 
-    yield view.changed(changes())
+    if found := list(changes()):
+        yield view.changed(found)
 
 
 # --- disguised words ------------------------------------------------------------------------------

@@ -81,7 +81,8 @@ class Scanner:
         view = View(text)
         folded = fold(view)
         self._look(folded, found)
-        if folded is not view:
+        # What is hidden is folded to nothing: where each character still has its place, nothing is.
+        if folded.starts is not None:
             for secret in hidden(view):
                 self._look(fold(secret), found)
         if not found:
