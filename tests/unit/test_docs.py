@@ -66,4 +66,7 @@ def _examples() -> list[str]:
 @pytest.mark.parametrize("example", _examples())
 def test_every_example_of_a_route_is_valid(example: str) -> None:
     data = yaml.safe_load((ROOT / "stacks/Pulumi.local.yaml").read_text())["config"]["cogniforge:platform"]
-    assert parse({**data, **yaml.safe_load(example)}).routes[0].name == "chat"
+    given = yaml.safe_load(example)
+    found = parse({**data, **given})
+    assert [route.name for route in found.routes] == [route["name"] for route in given.get("routes", [])]
+    assert [model.name for model in found.models if "models" in given] == [m["name"] for m in given.get("models", [])]
