@@ -155,7 +155,7 @@ _HAN = {char: str(digit) for digit, char in enumerate("零一二三四五六七�
 SAID = rf"(?:double |triple )?(?:{'|'.join(sorted(_DIGIT, key=len, reverse=True))})"
 _SPELLED = re.compile(rf"(?i)\b{SAID}(?:[\s,.\-]{{1,3}}{SAID}\b){{7,}}|[{''.join(_HAN)}]{{8,}}")
 _SPELLED_HINT = rf"(?i)(?:{SAID}[\s,.\-]{{1,3}}){{3}}|(?:{'|'.join(_HAN)}){{8}}"
-"""Three words of the eight: the database of hints is half as large, and built in half the time."""
+"""Three words of the eight: with seven, the database of hints takes 0.3 s to 0.4 s more to build."""
 _ONE = re.compile(
     rf"(?i)(double |triple )?(?:({'|'.join(sorted(_DIGIT, key=len, reverse=True))})\b|([{''.join(_HAN)}]))"
 )
