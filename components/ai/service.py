@@ -14,6 +14,8 @@ from components.config_base import Resources
 
 PROGRESS_DEADLINE_S = 600
 """A rollout without progress for so long has failed; a node may have to be made for it first."""
+START_S = 180
+"""Seconds that a service may take to start: on a node that starts all of them at once, a multiple of a quiet one's."""
 DRAIN_DELAY_S = 5
 """How long a stopping pod goes on serving while callers learn that it is leaving."""
 NOBODY = 65532
@@ -171,7 +173,7 @@ class AiService(PlatformComponent):
             "args": list(intent.arguments),
             "env": self._environment(),
             "ports": [{"name": name, "container_port": port} for name, port in self._ports()],
-            "startup_probe": self._probe(intent.live_path, 1, 40),
+            "startup_probe": self._probe(intent.live_path, 1, START_S),
             "readiness_probe": self._probe(intent.ready_path, 2, 2),
             "liveness_probe": self._probe(intent.live_path, 10, 3),
             "lifecycle": {"pre_stop": {"sleep": {"seconds": DRAIN_DELAY_S}}},
