@@ -69,7 +69,7 @@ def test_brokers_speak_tls_and_ask_for_a_login() -> None:
 
 def test_every_user_of_kafka_is_told_to_msk() -> None:
     users = {r.inputs["name"].rpartition("_")[2] for r in of_kind("prod", "secretsmanager/secret:Secret")}
-    assert users == {"brokers", "router", "guardrails", "prompt", "user", "billing", "audit", "capture"}
+    assert users == {"brokers", "router", "guardrails", "prompt", "retriever", "user", "billing", "audit", "capture"}
 
 
 def test_services_trust_what_everybody_trusts() -> None:

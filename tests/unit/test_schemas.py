@@ -22,7 +22,16 @@ from tests.unit.test_platform import registered
 pytestmark = pytest.mark.xdist_group("tree")
 
 SCHEMAS = Path(os.environ.get("PLATFORM_SCHEMAS", "../shared/schemas")) / "crds"
-_BUILT_IN = ("apps", "autoscaling", "batch", "core", "networking.k8s.io", "policy", "rbac.authorization.k8s.io")
+_BUILT_IN = (
+    "admissionregistration.k8s.io",
+    "apps",
+    "autoscaling",
+    "batch",
+    "core",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+)
 _OURS = ("storage.k8s.io", "resource.k8s.io", "helm.sh")
 
 
