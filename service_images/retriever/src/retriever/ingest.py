@@ -9,10 +9,10 @@ that is removed, or added again, meanwhile gets no passages of an older attempt.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -176,6 +176,10 @@ class Ingest:
             return "failed"
         except Gone:
             raise
+        except asyncio.CancelledError:  # the replica stops: another one goes on at once, and the attempt does not count
+            with contextlib.suppress(Gone, ApiError):
+                await self._release(row, uncounted=1)
+            raise
         except ApiError as error:
             if error.status < 500 and not isinstance(error, Busy):  # what was asked for is wrong, and stays so
                 await self._end(row, "failed", error.message)
@@ -195,7 +199,7 @@ class Ingest:
             return "again"
         return "completed"
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _held(self, row: Row) -> AsyncIterator[Connection]:
         """A transaction in which nobody else changes or removes the row. Raises Gone."""
         async with self.database.transaction() as connection:
@@ -235,10 +239,13 @@ class Ingest:
                 {**row, "pause": pause},
             )
 
-    async def _release(self, row: Row) -> None:
+    async def _release(self, row: Row, uncounted: int = 0) -> None:
+        """Give the file back at once; `uncounted` attempts are taken off its count."""
         async with self._held(row) as connection:
             await connection.execute(
-                f"UPDATE store_files SET lease = '', free_at = clock_timestamp() WHERE {_MINE}", row
+                "UPDATE store_files SET attempts = attempts - %(uncounted)s, lease = '', free_at = clock_timestamp() "
+                f"WHERE {_MINE}",
+                {**row, "uncounted": uncounted},
             )
 
     async def _text(self, row: Row) -> str:
