@@ -15,7 +15,7 @@ from kit.directory import Grant
 from starlette.testclient import TestClient
 
 OPERATOR, CUSTOMER, OTHER = "operator", "customer", "other"
-SCOPES: dict[str, tuple[str, ...]] = {OPERATOR: ("admin",), CUSTOMER: (), OTHER: ("inference",)}
+SCOPES: dict[str, tuple[str, ...]] = {OPERATOR: ("admin",), CUSTOMER: ("audit",), OTHER: ("inference",)}
 GRANTS = {key: Grant("acme", key, scopes=scopes) for key, scopes in SCOPES.items()}
 EVENTS = "/v1/audit/events"
 

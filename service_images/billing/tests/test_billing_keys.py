@@ -14,7 +14,7 @@ from kit.directory import Grant
 from starlette.testclient import TestClient
 
 OPERATOR, CUSTOMER, OTHER = "operator", "customer", "other"
-SCOPES: dict[str, tuple[str, ...]] = {OPERATOR: ("admin",), CUSTOMER: (), OTHER: ("inference",)}
+SCOPES: dict[str, tuple[str, ...]] = {OPERATOR: ("admin",), CUSTOMER: ("billing",), OTHER: ("inference",)}
 GRANTS = {key: Grant("acme", key, scopes=scopes) for key, scopes in SCOPES.items()}
 PRICES = "/v1/billing/prices"
 
