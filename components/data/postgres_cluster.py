@@ -214,6 +214,9 @@ def intent(config: Postgres, args: PostgresClusterArgs) -> ServerIntent:
     if objects and not objects.by_role:
         bucket |= {"AWS_ACCESS_KEY_ID": SUPERUSER}
         key = {"AWS_SECRET_ACCESS_KEY": (logins.secret(SUPERUSER), "objects")}
+    asks = f"pg_isready -q -h {SOCKETS} -U {SUPERUSER}"
+    # Status 1: the server runs and takes no connections yet. A long replay of the log must not be cut short.
+    runs = {"exec_": {"command": ["sh", "-c", f"{asks}; [ $? -le 1 ]"]}}
     server = Process(
         PART,
         image,
@@ -222,8 +225,9 @@ def intent(config: Postgres, args: PostgresClusterArgs) -> ServerIntent:
         {"postgres": DIRECT_PORT},
         bucket,
         key,
-        # Ready even while the log is replayed would be too early: the pool's probe asks the server itself.
-        ready={"exec_": {"command": ["pg_isready", "-q", "-h", SOCKETS, "-U", SUPERUSER]}},
+        ready={"exec_": {"command": asks.split()}},
+        started=runs,
+        alive=runs,
         start_s=600,
         # Asked to end, a server waits for its clients; "fast" ends their transactions and writes everything down.
         stop=("/opt/postgres/bin/pg_ctl", "-D", f"{DATA_MOUNT}/cluster", "-m", "fast", "-t", "80", "stop"),

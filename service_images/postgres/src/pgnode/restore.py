@@ -82,6 +82,8 @@ def options() -> list[str]:
         *("-c", f"restore_command={fetch} %f %p"),
         *("-c", f"recovery_target_time={until}"),
         *("-c", "recovery_target_action=promote"),
+        # Nobody connects before the replay has ended: a slot that change data capture makes meanwhile is invalidated.
+        *("-c", "hot_standby=off"),
     ]
 
 
