@@ -9,7 +9,7 @@ import pulumi
 
 PART_OF = "cogniforge"
 ADMISSION_LABEL = "cogniforge.dev/admission"
-"""Label of a namespace: with "enforced", the API server admits only pods of this release to it."""
+"""Label of a namespace. Its value is the namespace of the platform whose release alone may run pods there."""
 SCRAPER = ("observability", "prometheus")
 """Namespace and service account (and name) of what reads the parts' metrics."""
 

@@ -64,7 +64,7 @@ class Platform(PlatformComponent):
             {
                 "namespace": config.cluster.namespace,
                 "owner": config.owner,
-                "labels": {ADMISSION_LABEL: "enforced", **istio.namespace_labels(config.mesh.mode)},
+                "labels": {ADMISSION_LABEL: config.cluster.namespace, **istio.namespace_labels(config.mesh.mode)},
             },
             self._options(),
         )

@@ -1,7 +1,7 @@
 """What may run in the platform's namespaces, and what may not be deleted there: enforced by the API server itself.
 
-Two ValidatingAdmissionPolicies hold for namespaces with the label `cogniforge.dev/admission: enforced` and for nothing
-else: not for nodes, certificates, leases or kube-system. They need no webhook, so that nothing has to run before a
+Two ValidatingAdmissionPolicies hold for the namespaces of one environment, by their label `cogniforge.dev/admission`, and
+for nothing else: not for nodes, certificates, leases or kube-system. They need no webhook, so that nothing has to run before a
 stopped cluster can start again. Pods are judged, not the workloads that make them: where an update has just changed the
 list of images, controllers try again until it is in force.
 """
@@ -32,7 +32,6 @@ UPSTREAM_IMAGES: dict[str, tuple[str, ...]] = {
 The charts are pinned by version, their images by tag alone.
 """
 
-_NAMESPACES: Any = {"match_labels": {ADMISSION_LABEL: "enforced"}}
 _IMAGES = """
 {pod}.containers.map(c, c.image)
 + (has({pod}.initContainers) ? {pod}.initContainers.map(c, c.image) : [])
@@ -75,9 +74,9 @@ class AdmissionPolicy(PlatformComponent):
             },
             opts=self.child(),
         )
-        self._bind("pods", _pods(args["images"], args["upstream"]))
+        self._bind("pods", _pods(self._namespaces(), args["images"], args["upstream"]))
         if args["guard_data"]:
-            self._bind("data", _data())
+            self._bind("data", _data(self._namespaces()))
         self.finish(
             {
                 "kind": "ValidatingAdmissionPolicy",
@@ -86,6 +85,10 @@ class AdmissionPolicy(PlatformComponent):
                 "probe": "a pod with another image is refused",
             }
         )
+
+    def _namespaces(self) -> Any:
+        """The selector of the environment's namespaces, so that environments of one cluster do not meet."""
+        return {"match_labels": {ADMISSION_LABEL: self._namespace}}
 
     def _called(self, what: str) -> pulumi.Output[str]:
         return self._namespace.apply(lambda namespace: f"{namespace}-{what}")
@@ -101,7 +104,7 @@ class AdmissionPolicy(PlatformComponent):
             spec={
                 "policy_name": policy.metadata["name"],
                 "validation_actions": ["Deny", "Audit"],
-                "match_resources": {"namespace_selector": _NAMESPACES},
+                "match_resources": {"namespace_selector": self._namespaces()},
             },
             opts=self.child(depends_on=[policy]),
         )
@@ -118,7 +121,7 @@ def _rule(groups: list[str], resources: list[str], operations: list[str]) -> Any
     }
 
 
-def _pods(images: Sequence[str], upstream: Sequence[str]) -> Any:
+def _pods(namespaces: Any, images: Sequence[str], upstream: Sequence[str]) -> Any:
     """Pods: images of the release alone, restricted, with a limit of memory, nothing of the node."""
     prefixes = [prefix for key in upstream for prefix in UPSTREAM_IMAGES[key]]
     strangers = (
@@ -139,7 +142,7 @@ def _pods(images: Sequence[str], upstream: Sequence[str]) -> Any:
     return {
         "failure_policy": "Fail",
         "match_constraints": {
-            "namespace_selector": _NAMESPACES,
+            "namespace_selector": namespaces,
             "resource_rules": [_rule([""], ["pods", "pods/ephemeralcontainers"], ["CREATE", "UPDATE"])],
         },
         "variables": [
@@ -179,7 +182,7 @@ def _pods(images: Sequence[str], upstream: Sequence[str]) -> Any:
     }
 
 
-def _data() -> Any:
+def _data(namespaces: Any) -> Any:
     """What holds data is not deleted in passing."""
     annotations = "has(oldObject.metadata.annotations)"
     allowed = f"{annotations} && oldObject.metadata.annotations[?'{DELETION_ALLOWED}'].orValue('') == 'true'"
@@ -187,7 +190,7 @@ def _data() -> Any:
     return {
         "failure_policy": "Fail",
         "match_constraints": {
-            "namespace_selector": _NAMESPACES,
+            "namespace_selector": namespaces,
             "resource_rules": [
                 _rule([""], ["persistentvolumeclaims", "namespaces"], ["DELETE"]),
                 _rule(["apps"], ["statefulsets"], ["DELETE"]),

@@ -44,7 +44,7 @@ class IsolationCheck(PlatformComponent):
             name,
             metadata={
                 "name": platform.apply(lambda known: f"{known}-{PART}"),
-                "labels": {**own, **standard, ADMISSION_LABEL: "enforced"},
+                "labels": {**own, **standard, ADMISSION_LABEL: platform},
             },
             opts=self.child(),
         )

@@ -29,7 +29,7 @@ def guarded(
 ) -> Iterator[str]:
     """A namespace in which the policies are in force."""
     name = f"guarded-{int(time.time() * 1000)}"
-    meta = client.V1ObjectMeta(name=name, labels={ADMISSION_LABEL: "enforced"})
+    meta = client.V1ObjectMeta(name=name, labels={ADMISSION_LABEL: name})
     core.create_namespace(client.V1Namespace(metadata=meta))
     engine = Engine(tmp_path_factory.mktemp("admission"))
     args: Any = {"namespace": name, "images": [GOOD, FORMER], "upstream": ["kserve"], "guard_data": True}
@@ -116,7 +116,7 @@ def test_a_container_without_a_limit_gets_one(guarded: str, core: client.CoreV1A
 
 def test_without_the_default_a_container_needs_a_limit(guarded: str, core: client.CoreV1Api) -> None:
     other = f"{guarded}-other"
-    meta = client.V1ObjectMeta(name=other, labels={ADMISSION_LABEL: "enforced"})
+    meta = client.V1ObjectMeta(name=other, labels={ADMISSION_LABEL: guarded})
     core.create_namespace(client.V1Namespace(metadata=meta))
     pod = _changed(lambda p: p["spec"]["containers"][0].pop("resources"))
     assert "limits.memory" in _refusal(core, other, pod)
