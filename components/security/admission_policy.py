@@ -1,9 +1,9 @@
 """What may run in the platform's namespaces, and what may not be deleted there: enforced by the API server itself.
 
-Two ValidatingAdmissionPolicies hold for the namespaces of one environment, by their label `cogniforge.dev/admission`, and
-for nothing else: not for nodes, certificates, leases or kube-system. They need no webhook, so that nothing has to run before a
-stopped cluster can start again. Pods are judged, not the workloads that make them: where an update has just changed the
-list of images, controllers try again until it is in force.
+Two ValidatingAdmissionPolicies hold for the namespaces of one environment, by their label
+`cogniforge.dev/admission`, and for nothing else: not for nodes, certificates, leases or kube-system. They need no
+webhook, so that nothing has to run before a stopped cluster can start again. Pods are judged, not the workloads that
+make them: where an update has just changed the list of images, controllers try again until it is in force.
 """
 
 from __future__ import annotations
