@@ -326,7 +326,8 @@ def _checksum(rows: list[Any]) -> str:
 WRITES = """
 import urllib.error, urllib.request
 def status(method, url):
-    try: return urllib.request.urlopen(urllib.request.Request(url, method=method, data=b"{}"), timeout=10).status
+    request = urllib.request.Request(url, method=method, data=b"{}" if method == "PUT" else None)
+    try: return urllib.request.urlopen(request, timeout=10).status
     except urllib.error.HTTPError as error: return error.code
     except OSError: return 0
 print(json.dumps([
