@@ -117,7 +117,7 @@ def _shown(caller: Any, endpoints: set[Endpoint]) -> list[str]:
 def stranger(api: client.ApiClient) -> Iterator[Any]:
     """A pod in a namespace of its own, without any right."""
     core = client.CoreV1Api(api)
-    core.create_namespace({"metadata": {"name": STRANGER}})
+    namespace = core.create_namespace({"metadata": {"generateName": f"{STRANGER}-"}}).metadata.name
     container = {
         "name": "client",
         "image": pipeline.read_index()["data-tasks"].reference,
@@ -125,11 +125,11 @@ def stranger(api: client.ApiClient) -> Iterator[Any]:
         "securityContext": RESTRICTED,
     }
     spec = {"terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False, "containers": [container]}
-    core.create_namespaced_pod(STRANGER, {"metadata": {"name": STRANGER}, "spec": spec})
+    core.create_namespaced_pod(namespace, {"metadata": {"name": STRANGER}, "spec": spec})
     try:
-        yield until(lambda: next(iter(_pods(api, STRANGER)), None), 60)
+        yield until(lambda: next(iter(_pods(api, namespace)), None), 60)
     finally:
-        core.delete_namespace(STRANGER)
+        core.delete_namespace(namespace)
 
 
 def test_a_pod_without_rights_reaches_nothing_but_the_public_port(api: client.ApiClient, stranger: Any) -> None:
@@ -173,10 +173,10 @@ def test_a_policy_that_goes_opens_the_way_and_one_that_comes_closes_it(api: clie
         "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": []},
     }
     assert _reached(data, stranger, [target]), "no policy chooses the stranger"
-    network.create_namespaced_network_policy(STRANGER, body)
+    network.create_namespaced_network_policy(stranger.metadata.namespace, body)
     try:
         until(lambda: not _reached(data, stranger, [target]), 30)
         assert _reached(data, prober, [target]), "the policy is of another namespace"
     finally:
-        network.delete_namespaced_network_policy(name, STRANGER)
+        network.delete_namespaced_network_policy(name, stranger.metadata.namespace)
     until(lambda: _reached(data, stranger, [target]), 30)

@@ -49,7 +49,7 @@ def test_an_environment_can_be_previewed_with_nothing_there(
     assert "encryptionsalt" not in before
     count = re.search(r"\+ (\d+) to create", result.stdout)
     assert count is not None
-    assert 20 < int(count[1]) <= 500
+    assert 20 < int(count[1]) <= 600
 
 
 def test_unreleased_images_are_refused_before_anything_is_made(environment: tuple[str, Path]) -> None:
