@@ -195,7 +195,7 @@ def service_database(postgres_server: PostgresServer) -> Iterator[Callable[[str]
     yield make
     with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as connection:
         for service in made:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(service)))
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(service)))
 
 
 class NatsServer:
