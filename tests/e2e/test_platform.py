@@ -156,7 +156,9 @@ def test_an_image_that_does_not_start_is_explained_within_a_minute(edited_stack:
     apps = client.AppsV1Api(api)
     patch = {"spec": {"template": {"spec": {"containers": [{"name": "router", "command": ["/no-such-program"]}]}}}}
     apps.patch_namespaced_deployment("router", "cogniforge", patch)
-    content = edited_stack.read_text().replace("owner: you", "owner: you\n    observability: {logLevel: debug}")
+    # A change of the Router alone: what else rolls would be waited for, too.
+    head = "    services:\n"
+    content = edited_stack.read_text().replace(head, f"{head}      router: {{resources: {{cpu: 110m}}}}\n")
     edited_stack.write_text(content)
     started = time.monotonic()
     text = shim_run("up", "--yes", "--skip-preview", "--stack", "local", check=False)
