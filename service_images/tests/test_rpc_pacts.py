@@ -139,7 +139,7 @@ PAIRS = {
         "/cogniforge.guardrails.v1.GuardrailsService/Check",
         guard_a_text,
         guardrails_pb2.CheckRequest(
-            tenant="acme", direction=guardrails_pb2.DIRECTION_INPUT, texts=["mail ann@example.com"]
+            tenant="acme", direction=guardrails_pb2.DIRECTION_INPUT, texts=["mail ann@example.com"], others=[0]
         ),
         guardrails_pb2.CheckResponse,
         {"action": "ACTION_REDACT", "texts": ["mail <EMAIL>"]},
