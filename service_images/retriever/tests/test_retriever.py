@@ -25,6 +25,7 @@ from retriever.__main__ import RetrieverSettings, create
 from retriever.api import document
 from starlette.testclient import TestClient
 
+from . import documents
 from .conftest import Model, add, found, make_store, upload
 
 TEXTS = {
@@ -116,21 +117,7 @@ def test_openais_client_works(retriever: httpx.Client) -> None:
 
 
 def test_a_pdf_is_read(retriever: httpx.Client) -> None:
-    objects = [
-        b"<< /Type /Catalog /Pages 2 0 R >>",
-        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 100] /Contents 4 0 R "
-        b"/Resources << /Font << /F 5 0 R >> >> >>",
-        b"<< /Length 59 >>\nstream\nBT /F 12 Tf 10 50 Td (Whales are the largest mammals.) Tj ET\nendstream",
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-    ]
-    content, places = b"%PDF-1.4\n", []
-    for number, body in enumerate(objects, 1):
-        places.append(len(content))
-        content += b"%d 0 obj\n%s\nendobj\n" % (number, body)
-    table = len(content)
-    content += b"xref\n0 6\n0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % place for place in places)
-    content += b"trailer\n<< /Size 6 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % table
+    content = documents.pdf_text("Whales are the largest mammals.")
     store = make_store(retriever)
     add(retriever, store, upload(retriever, content, "whales.pdf"))
     assert found(retriever, store, "biggest animals") == ["whales.pdf"]
