@@ -37,6 +37,8 @@ IDLE_S = 120.0
 _JOBS_EACH = 200
 """After so many jobs a worker is replaced: what libraries leak or cache in it is free again."""
 _START_S = 60.0
+_END_S = 5.0
+"""A worker that has closed its pipe and still runs after this time is killed."""
 _PIECE_BYTES = 256 * 1024
 _JOBS = metrics.Counter(
     "worker_jobs_total", "Jobs, by how they ended.", ["pool", "outcome"], registry=telemetry.REGISTRY
@@ -225,6 +227,9 @@ class _Process:
         raise TooLarge(text) if kind == worker_process.ANSWER_TOO_LARGE else JobFailed(kind, text)
 
     async def _death(self, limits: Limits) -> WorkError:
+        # Its pipe is closed, so it is ending. A signal now would look for its status before asyncio does, and lose it.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), _END_S)
         await self.end()
         status = self.process.returncode or 0
         if -status in _CPU_SIGNALS:
@@ -233,8 +238,9 @@ class _Process:
 
     async def end(self) -> None:
         """Kill it, where it lives."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
         await self.process.wait()
 
 
