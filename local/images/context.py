@@ -23,7 +23,7 @@ from local.toolchain import builder
 SOURCE_DATE_EPOCH = 1_767_225_600
 """Every file's and layer's time, 2026-01-01T00:00:00Z, so that the same content is the same digest."""
 PYTHON = "3.11"
-RECIPE = "3"
+RECIPE = "4"
 """Raised when the way of building changes, so that all images are built again."""
 SUITE = "bookworm"
 _EXCLUDES = ("doc", "man", "locale", "info", "lintian", "bug", "groff")

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Protocol
 
@@ -39,22 +40,23 @@ def _run(command: list[str], what: str, env: dict[str, str] | None = None) -> st
 
 
 class Buildah:
-    """Debian's buildah with a store of its own; needs no daemon."""
+    """Debian's buildah with a store of its own; needs no daemon.
+
+    The store is an overlay where the file system allows that: a layer is written once. Elsewhere (vfs) each layer is a
+    whole copy of the one below, and files have another order in the layers, so that digests differ.
+    """
 
     name = "buildah"
 
     def __init__(self) -> None:
-        root = paths.state() / "images"
+        root = paths.private_folder(paths.state() / "images")
+        driver = "overlay" if _overlay_works(root) else "vfs"
         self._store = [
-            "--root",
-            str(root / "storage"),
-            "--runroot",
-            str(root / "run"),
-            "--storage-driver",
-            "vfs",
+            *("--root", str(root / f"store-{driver}")),
+            *("--runroot", str(root / f"run-{driver}")),
+            *("--storage-driver", driver),
         ]
         self._env = {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(root), "STORAGE_OPTS": ""}
-        root.mkdir(parents=True, exist_ok=True)
 
     def _buildah(self, what: str, *args: str) -> str:
         return _run(["buildah", *self._store, *args], what, self._env)
@@ -87,9 +89,22 @@ class Buildah:
         return digest_file.read_text().strip()
 
     def clean(self) -> None:
-        """Remove the store; what is needed later is in the registry."""
+        """Empty the store, also of what a killed build left; what is needed later is in the registry."""
         self._buildah("removing the build store", "rm", "--all")
         self._buildah("removing the build store", "rmi", "--all", "--force")
+
+
+@functools.cache
+def _overlay_works(folder: Path) -> bool:
+    """Whether an overlay can lie on this file system; on another overlay, within a container, it cannot."""
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        for name in ("lower", "upper", "work", "merged"):
+            Path(made, name).mkdir()
+        options = f"lowerdir={made}/lower,upperdir={made}/upper,workdir={made}/work"
+        mount = ["mount", "-t", "overlay", "overlay", "-o", options, f"{made}/merged"]
+        # In a mount namespace of its own, so that nothing has to be unmounted.
+        command = ["unshare", "--mount", "--propagation", "private", *mount]
+        return subprocess.run(command, capture_output=True).returncode == 0
 
 
 class Docker:

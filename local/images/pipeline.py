@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from filelock import FileLock
 from local import paths
 from local.errors import LocalError
 from local.images import context as contexts
-from local.images import cosign, engine, provenance, sbom
+from local.images import cosign, engine, provenance, sbom, schedule
 from local.images.catalogue import IMAGES, LOCAL, ImageName
 from local.node import preflight, settings
 
@@ -110,20 +112,19 @@ def _place(name: str, context_hash: str) -> str:
 
 
 def build(names: Iterable[ImageName] = LOCAL, say: Say = lambda _: None, *, sign: bool = True) -> dict[str, Built]:
-    """Bring the images of `names` and their parents up to date, in order; returns the whole record."""
+    """Bring the images of `names` and their parents up to date; returns the whole record.
+
+    What was built before an error is recorded, and the next build goes on from there.
+    """
     folder = paths.private_folder(paths.state() / "images")
     wanted = _with_parents(names)
     with FileLock(folder / "lock"):
-        index = read_index()
-        history = _read(history_file()) | {_place(one.name, one.context_hash): one for one in index.values()}
-        folders: dict[ImageName, Path] = {}
-        for name in (n for n in IMAGES if n in wanted):
-            folders[name] = folder / "contexts" / name
-            index[name] = _build_one(name, folders, index, history, say, sign)
-            _save(index, index_file())
-            _remember(history, index[name])
-        _save(history, history_file())
-        return index
+        work = _Work(folder, say, sign)
+        try:
+            schedule.run({name: IMAGES[name].parents for name in IMAGES if name in wanted}, work.build, work.certify)
+        finally:
+            work.end()
+        return work.index
 
 
 def _with_parents(names: Iterable[ImageName]) -> set[ImageName]:
@@ -136,37 +137,68 @@ def _with_parents(names: Iterable[ImageName]) -> set[ImageName]:
     return result
 
 
-def _build_one(
-    name: ImageName,
-    folders: dict[ImageName, Path],
-    index: dict[str, Built],
-    history: dict[str, Built],
-    say: Say,
-    sign: bool,
-) -> Built:
-    image = IMAGES[name]
-    started = datetime.now(UTC)
-    preflight.check_disk(paths.state(), engine.BUILD_DISK_BYTES)
-    if image.rootfs and name not in index:
-        say("making the Debian root file system")
-    content = contexts.assemble(image, folders[name])
-    parents = {index[p].reference: index[p].digest for p in image.parents}
-    key = contexts.combine(content, parents.values())
-    have = history.get(_place(name, key))
-    if have is None or not in_registry(have):
-        say(f"building {name}")
-        builder = engine.choose()
-        repository = f"{settings.REGISTRY}/cogniforge/{name}"
-        arguments = {p.name: index[p].reference for p in image.parents}
-        digest = builder.build_and_push(folders[name], f"{repository}:{key[:12]}", arguments)
-        have = Built(name, repository, digest, key, builder.name)
-        if isinstance(builder, engine.Buildah) and not image.parents:
-            builder.clean()
-    if sign and image.runs and not have.signed:
-        say(f"signing {name}: SBOM, signature, provenance")
-        _certify(have, folders, content, parents, started)
-        have = Built(**{**asdict(have), "signed": True})
-    return have
+class _Work:
+    """Builds and signs single images, from several threads, and keeps the record."""
+
+    def __init__(self, folder: Path, say: Say, sign: bool) -> None:
+        self.index = read_index()
+        self._history = _read(history_file()) | {_place(one.name, one.context_hash): one for one in self.index.values()}
+        self._folders = {name: folder / "contexts" / name for name in IMAGES}
+        self._builder: engine.Engine | None = None
+        self._say, self._sign = say, sign
+        self._lock = threading.Lock()
+        self._contents: dict[ImageName, tuple[str, datetime]] = {}
+
+    def build(self, name: ImageName) -> None:
+        """Make the image, unless one of the same content is in the registry. Its parents are made."""
+        image, started = IMAGES[name], datetime.now(UTC)
+        if image.rootfs and name not in self.index:
+            self._say(f"making the Debian root file system of {name}")
+        content = contexts.assemble(image, self._folders[name])
+        self._contents[name] = content, started
+        key = contexts.combine(content, [self.index[p].digest for p in image.parents])
+        have = self._history.get(_place(name, key))
+        if have is None or not in_registry(have):
+            builder = self._engine()
+            preflight.check_disk(paths.state(), engine.BUILD_DISK_BYTES)
+            repository = f"{settings.REGISTRY}/cogniforge/{name}"
+            arguments = {p.name: self.index[p].reference for p in image.parents}
+            digest = builder.build_and_push(self._folders[name], f"{repository}:{key[:12]}", arguments)
+            have = Built(name, repository, digest, key, builder.name)
+            self._say(f"built {name} in {(datetime.now(UTC) - started).total_seconds():.0f} s")
+        self._record(have)
+
+    def certify(self, name: ImageName) -> None:
+        """Sign the image and attest what is in it and how it was made, unless that is done."""
+        built = self.index[name]
+        if not self._sign or not IMAGES[name].runs or built.signed:
+            return
+        started = time.monotonic()
+        content, begun = self._contents[name]
+        parents = {self.index[p].reference: self.index[p].digest for p in IMAGES[name].parents}
+        _certify(built, self._folders, content, parents, begun)
+        self._record(replace(built, signed=True))
+        self._say(f"signed {name} in {time.monotonic() - started:.0f} s: SBOM, signature, provenance")
+
+    def end(self) -> None:
+        """Give back what the build took."""
+        _save(self._history, history_file())
+        if isinstance(self._builder, engine.Buildah):
+            self._builder.clean()
+
+    def _engine(self) -> engine.Engine:
+        with self._lock:
+            if self._builder is None:
+                self._builder = engine.choose()
+                if isinstance(self._builder, engine.Buildah):
+                    self._builder.clean()  # what a killed build left is not gone on with
+            return self._builder
+
+    def _record(self, built: Built) -> None:
+        with self._lock:
+            self.index[built.name] = built
+            _save(self.index, index_file())
+            _remember(self._history, built)
 
 
 def _certify(

@@ -1,0 +1,41 @@
+"""The order of builds: each image when those that it is built upon are there, several at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+BUILDERS = 2
+"""Images that are built at a time: compression and compilation use one core each."""
+Name = TypeVar("Name")
+
+
+def run(
+    parents: Mapping[Name, tuple[Name, ...]], build: Callable[[Name], None], certify: Callable[[Name], None]
+) -> None:
+    """Build every name after its parents, in the mapping's order where that leaves a choice.
+
+    `certify` follows the build of the same name, beside the builds of others. After an error nothing new begins; what
+    runs comes to its end, and the first error is raised.
+    """
+    waiting, built = list(parents), set[Name]()
+    building: dict[Future[None], Name] = {}
+    certifying: set[Future[None]] = set()
+    with ThreadPoolExecutor(BUILDERS) as builders, ThreadPoolExecutor(1) as certifier:
+        try:
+            while waiting or building:
+                for name in [n for n in waiting if built.issuperset(parents[n])]:
+                    waiting.remove(name)
+                    building[builders.submit(build, name)] = name
+                for future in wait(building, return_when=FIRST_COMPLETED).done:
+                    future.result()
+                    name = building.pop(future)
+                    built.add(name)
+                    certifying.add(certifier.submit(certify, name))
+            for future in certifying:
+                future.result()
+        except BaseException:
+            builders.shutdown(wait=False, cancel_futures=True)
+            certifier.shutdown(wait=False, cancel_futures=True)
+            raise
