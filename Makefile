@@ -81,6 +81,7 @@ lock:
 	uv pip compile service_images/nats/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/nats/requirements.lock
 	uv pip compile service_images/postgres/requirements.in --override service_images/postgres/overrides.txt --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/postgres/requirements.lock
 	uv pip compile service_images/tests/clients/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/tests/clients/requirements.lock
+	uv pip compile service_images/tests/clients/llama_index/requirements.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/tests/clients/llama_index/requirements.lock
 	uv pip compile service_images/tests/clients/uv.in --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-annotate --no-header --no-emit-index-url -o service_images/tests/clients/uv.lock
 	$(VENV)/bin/python -m local.images.maven
 

@@ -35,9 +35,10 @@ pytestmark = pytest.mark.contract
 CLIENTS = Path(__file__).parent / "clients"
 SERVICES = Path(__file__).resolve().parents[1]
 FLOWS = (
-    "openai_chat", "openai_responses", "openai_errors", "anthropic_messages", "langchain", "llama_index",
+    "openai_chat", "openai_responses", "openai_errors", "anthropic_messages", "langchain",
     "instructor_models", "openai_agents", "litellm_calls", "huggingface", "langfuse_wrapper",
 )  # fmt: skip
+OWN_FLOW = "llama_index"
 SERVICE_FLOWS = {
     "langchain_embeddings": "embeddings",
     "huggingface_embeddings": "embeddings",
@@ -49,11 +50,10 @@ EXPECTED_S = 300
 """For one flow, the imports of its client included, on a machine that does something else besides."""
 
 
-@pytest.fixture(scope="module")
-def python() -> Path:
-    """The interpreter of an environment with the clients; made once for each content of the locks."""
-    locks = [CLIENTS / "uv.lock", CLIENTS / "requirements.lock"]
-    digest = hashlib.sha256(b"\0".join(lock.read_bytes() for lock in locks)).hexdigest()[:16]
+def _environment(lock: Path) -> Path:
+    """The interpreter of an environment with the packages of a lock; made once for its content."""
+    locks = [CLIENTS / "uv.lock", lock]
+    digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in locks)).hexdigest()[:16]
     folder = paths.cache() / f"clients-{digest}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     program = folder / "bin" / "python"
@@ -66,6 +66,12 @@ def python() -> Path:
             subprocess.run(command, check=True)
             (folder / "complete").touch()
     return program
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    """The interpreter of the environment that most clients share."""
+    return _environment(CLIENTS / "requirements.lock")
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +129,10 @@ def test_a_clients_usual_flow(flow: str, python: Path, router: Running) -> None:
     _run(flow, python, router.url, "demo")
 
 
+def test_the_usual_flow_of_a_client_that_has_an_environment_of_its_own(router: Running) -> None:
+    _run(OWN_FLOW, _environment(CLIENTS / OWN_FLOW / "requirements.lock"), router.url, "demo")
+
+
 @pytest.mark.parametrize("flow", SERVICE_FLOWS)
 def test_a_clients_usual_flow_with_a_service(flow: str, python: Path, services: dict[str, str]) -> None:
     _run(flow, python, services[SERVICE_FLOWS[flow]], "all-minilm-l6-v2")
@@ -138,7 +148,7 @@ def _run(flow: str, python: Path, url: str, model: str) -> None:
 
 def test_every_flow_is_run() -> None:
     source = (CLIENTS / "flows.py").read_text()
-    flows = (*FLOWS, *SERVICE_FLOWS)
+    flows = (*FLOWS, OWN_FLOW, *SERVICE_FLOWS)
     assert source.count("@flow\n") == len(flows) and all(f"def {flow}(" in source for flow in flows)
 
 

@@ -151,6 +151,8 @@ def langchain() -> None:
 @flow
 def llama_index() -> None:
     from llama_index.core.llms import ChatMessage
+    from llama_index.core.prompts import PromptTemplate
+    from llama_index.core.tools import FunctionTool
     from llama_index.llms.openai_like import OpenAILike
 
     model = OpenAILike(
@@ -163,6 +165,10 @@ def llama_index() -> None:
     )
     assert model.complete("hi").text
     assert "".join(piece.delta or "" for piece in model.stream_chat([ChatMessage(content="hi")]))
+    assert isinstance(model.structured_predict(City, PromptTemplate("Name a city.")), City)
+    assert isinstance(model.as_structured_llm(City).complete("Name a city.").raw, City)
+    weather = FunctionTool.from_defaults(get_weather)
+    assert model.predict_and_call([weather], "What is the weather in Quito?").sources
 
 
 @flow
