@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 from retriever.__main__ import RetrieverSettings, create
-from retriever.ingest import ATTEMPTS, WAITS
+from retriever.ingest import ATTEMPTS, LEASE_S, WAITS, Ingest
 from starlette.testclient import TestClient
 
 from . import documents
@@ -68,6 +70,29 @@ def test_a_file_whose_attempts_end_the_process_is_not_tried_for_ever(
     with TestClient(create(settings, model)) as client:
         shown = settled(client, store, file)
     assert shown["last_error"] == {"code": "server_error", "message": f"processing was cut off {ATTEMPTS} times"}
+
+
+def test_a_file_that_is_leased_while_the_replica_stops_is_given_back(
+    settings: RetrieverSettings, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, leased = Ingest._take, threading.Event()
+
+    async def take_slowly(self: Ingest) -> dict[str, Any] | None:
+        if (row := await take(self)) is not None:
+            leased.set()
+            await asyncio.sleep(1)  # the replica stops between the commit and its answer
+        return row
+
+    monkeypatch.setattr(Ingest, "_take", take_slowly)
+    with TestClient(create(settings, model)) as client:
+        store, file = make_store(client), upload(client, "Cats hunt mice.", "x.txt")
+        client.post(f"/v1/vector_stores/{store}/files", json={"file_id": file})
+        assert leased.wait(30)
+    monkeypatch.undo()
+    begun = time.monotonic()
+    with TestClient(create(settings, model)) as client:
+        assert settled(client, store, file)["status"] == "completed"
+    assert time.monotonic() - begun < LEASE_S
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from kit.rest import Authenticate, Operation
 from kit.settings import ServiceSettings
 
 log = logs.get("kit.service")
+_END_S = 10.0
+"""For what runs beside the requests to end. Below the time that a pod has for its end."""
 _AGAIN_S = 1.0
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
@@ -53,7 +55,7 @@ def create(
             tasks = [asyncio.create_task(part.run()) for part in beside]
             for task in tasks:
                 task.add_done_callback(_ended)
-                stack.callback(task.cancel)
+            stack.push_async_callback(_end, tasks)
             yield
 
     found: dict[str, app.Check] = {"postgres": database.check} if database is not None else {}
@@ -80,6 +82,14 @@ class Once:
     async def check(self) -> str | None:
         """Readiness: the reason, as long as it is not done."""
         return None if self._done else self._reason
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel what runs, and wait until it has put in order what it had begun: it needs what is closed next."""
+    for task in tasks:
+        task.cancel()
+    if tasks and (slow := (await asyncio.wait(tasks, timeout=_END_S))[1]):
+        log.warning("parts of the service did not end", count=len(slow), after_s=_END_S)
 
 
 def _ended(task: asyncio.Task[None]) -> None:

@@ -40,7 +40,8 @@ ATTEMPTS = 3
 WAITS = 300
 """Times that a file waits for another service that is away; with the longest pause, about a day."""
 _LONGEST_WAIT_S = 300
-_LEASE_S = 60
+LEASE_S = 60
+"""A file whose replica is gone without a word is taken again after this time."""
 _RENEW_S = 15.0
 _EVERY_S = 0.5
 _BATCH = 64
@@ -124,7 +125,14 @@ class Ingest:
 
     async def _one(self) -> bool:
         """Work on the next file; returns whether there was one."""
-        row = await self._take()
+        taking = asyncio.create_task(self._take())
+        try:
+            row = await asyncio.shield(taking)
+        except asyncio.CancelledError:  # the replica stops; what it has leased meanwhile another one goes on with
+            with contextlib.suppress(Gone, ApiError):
+                if (row := await taking) is not None:
+                    await self._release(row, uncounted=1)
+            raise
         if row is None:
             return False
         tenant = row["tenant"]
@@ -137,7 +145,7 @@ class Ingest:
 
     async def _take(self) -> Row | None:
         full = [tenant for tenant, count in self.running.items() if count >= AT_ONCE - 1]
-        values = {"full": full, "lease": uuid.uuid4().hex, "seconds": _LEASE_S}
+        values = {"full": full, "lease": uuid.uuid4().hex, "seconds": LEASE_S}
         async with self.database.transaction() as connection, connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(_TAKE, values)
             return await cursor.fetchone()
@@ -161,7 +169,7 @@ class Ingest:
         statement = f"UPDATE store_files SET free_at = clock_timestamp() + make_interval(secs => %(s)s) WHERE {_MINE}"
         try:
             async with self.database.transaction() as connection:
-                return bool((await connection.execute(statement, {**row, "s": _LEASE_S})).rowcount)
+                return bool((await connection.execute(statement, {**row, "s": LEASE_S})).rowcount)
         except ApiError:  # the database is away; if that lasts, the lease ends and the work is for nothing
             return True
 
