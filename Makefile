@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: setup up down reset test test-unit test-integration test-contract test-start test-checks test-engine test-e2e test-node lint lock schema protos
+.PHONY: setup up down reset test test-unit test-integration test-contract test-start test-checks test-engine test-e2e test-drills test-all lint lock schema protos
 
 setup: $(STAMP)
 
@@ -31,7 +31,7 @@ lint: setup
 	$(VENV)/bin/zizmor --offline --quiet .github/workflows
 
 test-unit: setup
-	$(VENV)/bin/pytest -q -n 2 --dist loadgroup -m "not (integration or contract or e2e or engine or node or start)" tests service_images
+	$(VENV)/bin/pytest -q -n 2 --dist loadgroup -m "not (integration or contract or e2e or engine or drill or start)" tests service_images
 
 test-integration: setup
 	$(VENV)/bin/pytest -q -n 2 --dist loadgroup -m "integration and not contract" service_images
@@ -46,21 +46,25 @@ test-engine: setup
 	$(VENV)/bin/pytest -v -n 2 --dist loadfile --durations 10 -m engine tests
 
 test-e2e: setup
-	$(VENV)/bin/pytest -v -n 1 --durations 10 -m e2e tests
+	$(VENV)/bin/pytest -v -n 1 --durations 10 -m "e2e and not drill" tests
 
-test-node: setup
-	$(VENV)/bin/pytest -v --durations 10 -m node tests
+# Long or rare tests; DRILLS="upgrade node" runs these only. The last one, node, removes the environment.
+test-drills: setup
+	$(VENV)/bin/python -m tests.drills $(DRILLS)
 
 test-checks: lint test-unit test-integration test-contract
 
-# Everything. Two at a time where they do not disturb each other; in the end the environment is killed and reset,
-# and nothing of it is left.
+# What a change may break. Two targets at a time where they do not disturb each other; the environment stays up.
 # Cold builds of tools come first: they take longer than a test may.
 test: setup
 	$(VENV)/bin/forge tools --tests
 	$(MAKE) -j2 test-start test-checks
 	$(MAKE) -j2 test-e2e test-engine
-	$(MAKE) test-node
+
+# Everything; in the end the environment is killed and reset, and nothing of it is left.
+test-all: setup
+	$(MAKE) test
+	$(MAKE) test-drills
 
 schema: setup
 	$(VENV)/bin/python -m components.schema

@@ -5,9 +5,30 @@ from __future__ import annotations
 import os
 
 import hypothesis
+import pytest
+
+from tests.drills import NAMES
 
 # Tests must not depend on a proxy or on a kubeconfig of the user's.
 os.environ.pop("KUBECONFIG", None)
 # How fast a machine is, is no property of the code.
 hypothesis.settings.register_profile("any-machine", deadline=None)
 hypothesis.settings.load_profile("any-machine")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--drill", choices=sorted(NAMES), help="run the tests of this drill only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = config.getoption("--drill")
+    left_out: list[pytest.Item] = []
+    for item in items:
+        mark = item.get_closest_marker("drill")
+        if mark is not None and mark.args[0] not in NAMES:
+            raise pytest.UsageError(f"{item.nodeid}: tests/drills.py has no drill {mark.args[0]!r}")
+        if wanted and (mark is None or mark.args[0] != wanted):
+            left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]

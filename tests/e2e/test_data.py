@@ -204,6 +204,7 @@ print(json.dumps(read(run, 1, 60)))
     assert data.run(script, run=unique_name) == {"done": [1]}
 
 
+@pytest.mark.drill("kills")
 def test_events_have_no_gap_and_keep_their_order_through_crashes(data: DataClient, unique_name: str) -> None:
     """The worker is killed while events are written: some come twice, none is missing, none overtakes another."""
     writing = data.start(
@@ -236,6 +237,7 @@ def rows():
 """
 
 
+@pytest.mark.drill("kills")
 def test_a_dropped_database_comes_back_by_going_back_to_the_second_before(data: DataClient, unique_name: str) -> None:
     made = data.run(
         ROWS

@@ -21,7 +21,7 @@ from tests.e2e.write_loads import (
     writing,
 )
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.drill("kills")
 
 
 @pytest.mark.parametrize("container", ["", "pool"], ids=["server", "pool"])

@@ -32,6 +32,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@pytest.mark.drill("images")
 def test_the_root_file_system_is_the_same_when_made_again(tmp_path: Path) -> None:
     list_file = IMAGES[ImageName.BASE].folder / "packages.txt"
     names = [line for line in list_file.read_text().splitlines() if line and not line.startswith("#")]
@@ -43,6 +44,7 @@ def test_the_root_file_system_is_the_same_when_made_again(tmp_path: Path) -> Non
     assert _sha256(files[0]) == _sha256(files[1])
 
 
+@pytest.mark.drill("images")
 @pytest.mark.parametrize("name", LOCAL)
 def test_an_image_built_again_has_the_same_digest(
     name: ImageName, index: dict[str, pipeline.Built], tmp_path: Path

@@ -19,7 +19,7 @@ from local.images import pipeline
 from local.node.pki import Authority
 from tests.e2e.data_client import LABELS, RESTRICTED, DataClient
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.drill("pools")
 NAME, TLS_PORT = "pool-elsewhere", 6433
 ENDS_TLS = f"""\
 [databases]

@@ -28,7 +28,7 @@ from local.node.settings import NodePaths
 from local.toolchain import shim
 from tests.engine.definitions import installed
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.drill("release")
 REGISTRY = f"{settings.REGISTRY}/released"
 RELEASED = [name for name in LOCAL if IMAGES[name].runs and name is not ImageName.PAUSE]
 _COPIED = ("__main__.py", "Pulumi.yaml", "cli", "components", "local", "policies", "service_images", "stacks")

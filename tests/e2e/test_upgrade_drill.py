@@ -42,7 +42,7 @@ from tests.e2e.write_loads import (
 )
 
 # The first test makes an environment, with images of its own, and moves it twice.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.drill("upgrade"), pytest.mark.timeout(1800)]
 BUCKET = "check"
 Found = TypeVar("Found")
 

@@ -21,7 +21,7 @@ from tests.engine.conftest import Engine
 from tests.engine.definitions import installed
 from tests.engine.kong_admin import Admin, admin
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.drill("controllers")
 NAMESPACE = "kong-translation"
 ROUTER = Backend("router", f"router.{NAMESPACE}", 8080)
 INTENT = GatewayIntent(

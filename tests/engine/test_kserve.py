@@ -32,7 +32,7 @@ from tests.engine.conftest import Engine
 from tests.engine.definitions import installed
 from tests.waiting import until
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.drill("controllers")
 OPERATOR, NAMESPACE, POOL = "kserve", "kserve-models", "kserve-pool"
 SLICE = "nvidia.com/mig-1g.10gb"
 _SETTINGS = {

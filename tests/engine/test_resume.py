@@ -27,7 +27,7 @@ from local.toolchain.tools import ToolName
 from tests.engine.conftest import Engine, export
 from tests.waiting import until
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.drill("resume")
 _DRILL = "KILL_ROUNDS" in os.environ
 _ROUNDS = int(os.environ.get("KILL_ROUNDS", "3"))
 _KINDS = (

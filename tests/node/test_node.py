@@ -18,7 +18,7 @@ from local.node.settings import NodePaths
 from tests.e2e.conftest import forge
 from tests.node import machine
 
-pytestmark = pytest.mark.node
+pytestmark = pytest.mark.drill("node")
 PROCESSES = [p.name for p in Node().processes()]
 
 

@@ -1,0 +1,140 @@
+"""Drills: tests that are long or rare, each with a name. `python -m tests.drills` runs them while its time lasts.
+
+A test belongs to a drill by `pytest.mark.drill("name")`, and then to no other target of the Makefile. First come the
+drills whose sources have changed; then all others, from one that the number of commits decides, so that each has its
+turn. Drills that do not fit into the time are named, and do not run; one that fails ends the run with an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from local import paths
+
+
+@dataclass(frozen=True)
+class Drill:
+    """Some tests that are run together."""
+
+    name: str
+    title: str
+    minutes: float
+    """That it takes on two cores, the tools being cached. Source: the runs of 2026-11-26."""
+    sources: tuple[str, ...]
+    """Files and folders, by the beginning of their paths, whose changes it is about."""
+    last: bool = False
+    """Whether it comes after all others, and always: it removes the environment."""
+
+
+_NODE = ("local/node/", "local/toolchain/node/")
+DRILLS: tuple[Drill, ...] = (
+    Drill(
+        "resume",
+        "updates that are killed at every write, and at random, are gone on with",
+        14,
+        ("cli/recovery.py", "cli/stack.py", "local/providers/", "local/toolchain/"),
+    ),
+    Drill(
+        "kills",
+        "data servers are killed, and a database is dropped and restored, while they are written to",
+        9,
+        ("components/data/", "service_images/postgres/", "service_images/kafka/", "service_images/data-tasks/"),
+    ),
+    Drill(
+        "upgrade",
+        "data servers go from older pins to the present ones and back",
+        14,
+        ("components/data/", "components/versions.lock.yaml", "cli/upgrade.py", "service_images/data-tasks/"),
+    ),
+    Drill(
+        "release",
+        "a release goes from its build to production in simulated accounts",
+        12,
+        ("cli/release.py", "cli/promotion.py", "components/delivery/", "stacks/"),
+    ),
+    Drill("images", "every image, built again, has the same digest", 10, ("local/images/", "service_images/base/")),
+    Drill(
+        "controllers",
+        "KServe's and Kong's own controllers work with what is rendered for them",
+        6,
+        ("components/ai/model_serving.py", "components/ai/serving_operators.py", "components/mesh/kong"),
+    ),
+    Drill("pools", "a connection pool elsewhere, with its certificate checked", 4, ("components/data/postgres",)),
+    Drill("node", "the node is killed part by part, stopped and removed", 12, _NODE, last=True),
+)
+NAMES = frozenset(drill.name for drill in DRILLS)
+
+
+def order(changed: Iterable[str], turn: int, drills: Sequence[Drill] = DRILLS) -> list[Drill]:
+    """Those that the changed files are about, then the others by turns, then the last ones."""
+    files = list(changed)
+    usual = [drill for drill in drills if not drill.last]
+    start = turn % len(usual) if usual else 0
+    turned = usual[start:] + usual[:start]
+    touched = [drill for drill in turned if any(file.startswith(drill.sources) for file in files)]
+    return [*touched, *(d for d in turned if d not in touched), *(d for d in drills if d.last)]
+
+
+def fitting(ordered: Sequence[Drill], minutes: float) -> list[Drill]:
+    """Those for which there is time; for the last ones time is kept."""
+    left = minutes - sum(drill.minutes for drill in ordered if drill.last)
+    chosen: list[Drill] = []
+    for drill in ordered:
+        if drill.last:
+            chosen.append(drill)
+        elif drill.minutes <= left:
+            chosen.append(drill)
+            left -= drill.minutes
+    return chosen
+
+
+def _git(*arguments: str) -> str:
+    result = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=paths.PROJECT)
+    return result.stdout.strip() if result.returncode == 0 else ""
+
+
+def _changed() -> list[str]:
+    """Files that differ from the commit in DRILLS_SINCE, or else from the one before."""
+    return _git("diff", "--name-only", os.environ.get("DRILLS_SINCE", "HEAD~1"), "HEAD").splitlines()
+
+
+def _run(drill: Drill) -> bool:
+    command = [sys.executable, "-m", "pytest", "-v", "--durations", "5", "-m", "drill", "--drill", drill.name, "tests"]
+    return subprocess.run(command, cwd=paths.PROJECT).returncode == 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run drills; 1 if one fails, 2 if there is none of a name."""
+    parser = argparse.ArgumentParser(prog="python -m tests.drills", description="Run the long and rare tests.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(sorted(NAMES))}; none: all")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin only what ends within this time")
+    asked = parser.parse_args(arguments)
+    if unknown := sorted(set(asked.names) - NAMES):
+        parser.error(f"no drill is named {', '.join(unknown)}")
+    wanted = [drill for drill in DRILLS if not asked.names or drill.name in asked.names]
+    begun = time.monotonic()
+    ordered = order(_changed(), int(_git("rev-list", "--count", "HEAD") or 0), wanted)
+    ran: list[str] = []
+    failed: list[str] = []
+    left = list(ordered)
+    while chosen := fitting(left, asked.minutes - (time.monotonic() - begun) / 60):
+        drill = chosen[0]
+        print(f"== drill {drill.name}: {drill.title} (about {drill.minutes:g} min)", flush=True)
+        started = time.monotonic()
+        (ran if _run(drill) else failed).append(drill.name)
+        print(f"== drill {drill.name}: {(time.monotonic() - started) / 60:.1f} min", flush=True)
+        left.remove(drill)
+    print(f"drills passed: {', '.join(ran) or 'none'}")
+    print(f"drills failed: {', '.join(failed) or 'none'}")
+    print(f"drills not run for want of time: {', '.join(drill.name for drill in left) or 'none'}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,43 @@
+"""Which drills run, and in which order."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local import paths
+from tests.drills import DRILLS, fitting, order
+
+
+@given(st.integers(0, 10_000))
+def test_every_drill_is_in_the_order_once_and_the_last_one_is_last(turn: int) -> None:
+    ordered = order([], turn)
+    assert sorted(d.name for d in ordered) == sorted(d.name for d in DRILLS)
+    assert ordered[-1].last
+
+
+def test_every_drill_has_its_turn_to_be_the_first() -> None:
+    usual = [d for d in DRILLS if not d.last]
+    assert {order([], turn)[0].name for turn in range(len(usual))} == {d.name for d in usual}
+
+
+@given(st.integers(0, 10_000))
+def test_what_has_changed_comes_first(turn: int) -> None:
+    assert order(["local/images/engine.py", "README.md"], turn)[0].name == "images"
+
+
+@given(st.integers(0, 100), st.floats(0, 200))
+def test_what_runs_fits_into_the_time_and_the_environment_is_always_removed(turn: int, minutes: float) -> None:
+    chosen = fitting(order([], turn), minutes)
+    usual = [d for d in chosen if not d.last]
+    assert [d for d in chosen if d.last] == [d for d in DRILLS if d.last]
+    assert not usual or sum(d.minutes for d in chosen) <= minutes
+
+
+def test_sources_of_drills_exist() -> None:
+    folders = ("cli", "components", "local", "service_images", "stacks")
+    files = [file for folder in folders for file in (paths.PROJECT / folder).rglob("*")]
+    tracked = [str(file.relative_to(paths.PROJECT)) for file in files]
+    for drill in DRILLS:
+        for source in drill.sources:
+            assert any(file.startswith(source.rstrip("/")) for file in tracked), (drill.name, source)
