@@ -65,6 +65,12 @@ DRILLS: tuple[Drill, ...] = (
         6,
         ("components/ai/model_serving.py", "components/ai/serving_operators.py", "components/mesh/kong"),
     ),
+    Drill(
+        "fuzz",
+        "every operation takes what one tenant makes up, and another tenant's work goes on",
+        7,
+        ("service_images/", "components/mesh/"),
+    ),
     Drill("pools", "a connection pool elsewhere, with its certificate checked", 4, ("components/data/postgres",)),
     Drill("node", "the node is killed part by part, stopped and removed", 12, _NODE, last=True),
 )

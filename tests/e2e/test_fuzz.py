@@ -1,0 +1,210 @@
+"""Every operation of every service, fuzzed through the gateway by one tenant, beside another one whose work goes on.
+
+FUZZ_MINUTES is how long it takes; the figures in `docs/reference/figures.md` are of an hour.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import hypothesis
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, errors
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+
+from cli import stack
+from local import paths
+from tests.e2e.conftest import audit_entries, connected
+from tests.e2e.test_services import Tenant
+from tests.waiting import until
+
+MINUTES = float(os.environ.get("FUZZ_MINUTES", "4"))
+pytestmark = [pytest.mark.drill("fuzz"), pytest.mark.timeout(MINUTES * 60 + 600)]
+SERVICES = ("audit", "billing", "embeddings", "guardrails", "prompt", "retriever", "router", "user")
+EXAMPLES = 15
+"""Of an operation, before the next one has its turn."""
+ODD = ("\x00", "a\x00b", "\ud83d", "x" * 70_000, "[" * 3000, "9" * 400, "‮\ufffe", "%00", "../..", "a/b", "'; --")
+
+
+@dataclass
+class Bystander:
+    """A tenant that has a little of everything, and does not change it."""
+
+    tenant: Tenant
+    ids: dict[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        http = self.tenant.http
+        http.post("/v1/prompts", json={"name": "kept", "prompt": "Hello", "labels": ["production"]}).raise_for_status()
+        file = http.post("/v1/files", files={"file": ("kept.txt", b"Cats hunt mice.")}).raise_for_status().json()["id"]
+        store = http.post("/v1/vector_stores", json={"name": "kept"}).raise_for_status().json()["id"]
+        http.post(f"/v1/vector_stores/{store}/files", json={"file_id": file}).raise_for_status()
+        place = f"/v1/vector_stores/{store}/files/{file}"
+        until(lambda: http.get(place).json()["status"] == "completed", 120)
+        user = f"u{secrets.token_hex(4)}@example.com"
+        self.ids = {"tenant": self.tenant.name, "file": file, "store": store, "key": self.tenant.id, "user": user}
+
+    def has(self) -> list[Any]:
+        """What it reads of its own."""
+        own, places = f"/v1/tenants/{self.tenant.name}", ("", "/users", "/teams", "/keys", "/relations", "/policy")
+        paths = [f"{own}{place}" for place in places] + ["/v1/files", "/v1/vector_stores", "/v1/prompts"]
+        paths += [f"/v1/files/{self.ids['file']}/content", f"/v1/vector_stores/{self.ids['store']}"]
+        answers = [self.tenant.http.get(path) for path in paths]
+        return [(answer.status_code, _without_times(answer)) for answer in answers]
+
+
+def _without_times(answer: httpx.Response) -> Any:
+    try:
+        found = answer.json()
+    except ValueError:
+        return answer.text
+    if isinstance(found, dict):
+        found.pop("last_active_at", None)
+    return found
+
+
+@pytest.fixture(scope="module")
+def bystander(operator: httpx.Client) -> Iterator[Bystander]:
+    tenant = Tenant(operator, connected(stack.outputs("local")))
+    tenant.until_known()
+    yield Bystander(tenant)
+    operator.delete(f"/v1/tenants/{tenant.name}")
+    tenant.http.close()
+
+
+class Attacker:
+    """Sends what is generated, with the key of a tenant that is made anew whenever it has locked itself out."""
+
+    def __init__(self, operator: httpx.Client, foreign: dict[str, str]) -> None:
+        self._operator, self._foreign = operator, foreign
+        self.tenant = self._made()
+        self.statuses: Counter[str] = Counter()
+        self.errors: list[str] = []
+
+    def _made(self) -> Tenant:
+        made = Tenant(self._operator, connected(stack.outputs("local")))
+        made.until_known()
+        return made
+
+    def close(self) -> None:
+        """Its tenant goes."""
+        self._operator.delete(f"/v1/tenants/{self.tenant.name}")
+        self.tenant.http.close()
+
+    def send(self, case: schemathesis.Case, draw: Any) -> None:
+        """One request; errors of the platform, and what reaches the other tenant, are noted."""
+        names = [name for name in case.path_parameters or {} if name in self._foreign]
+        foreign = bool(names) and draw(st.booleans())
+        own = self.tenant.name if case.method.lower() != "delete" else "nobody"
+        for name in names:
+            if foreign:
+                case.path_parameters[name] = self._foreign[name]
+            elif name == "tenant":
+                case.path_parameters[name] = own
+        arguments = case.as_transport_kwargs(base_url=str(self._operator.base_url))
+        arguments.pop("cookies", None)
+        headers = {"authorization": f"Bearer {self.tenant.key}"}
+        if isinstance(arguments.get("json"), dict | list) and draw(st.integers(0, 3)) == 0:
+            body = _spoiled(arguments.pop("json"), draw)
+            arguments["content"] = json.dumps(body)
+            headers["content-type"] = "application/json"
+        given = {k: v for k, v in (arguments.pop("headers", None) or {}).items() if k.lower() not in ("authorization",)}
+        try:
+            answer = self.tenant.http.request(**arguments, headers=given | headers)
+        except (httpx.InvalidURL, UnicodeEncodeError, ValueError, TypeError):
+            return  # no client of HTTP could send it
+        except httpx.RemoteProtocolError as error:
+            self.errors.append(f"{case.method} {case.path}: {error}")
+            return
+        self.statuses[f"{answer.status_code // 100}xx"] += 1
+        if answer.status_code >= 500 or (foreign and answer.status_code < 300):
+            sent = str(answer.request.content[:300])
+            self.errors.append(
+                f"{answer.request.method} {answer.request.url} {sent}: {answer.status_code} {answer.text[:300]}"
+            )
+        if answer.status_code == 429:
+            time.sleep(0.1)
+        if answer.status_code == 401 and self.tenant.http.get("/v1/models").status_code == 401:
+            self.close()
+            self.tenant = self._made()
+
+
+def _spoiled(body: Any, draw: Any) -> Any:
+    """The body with one of its values replaced by something odd."""
+    if isinstance(body, dict) and body:
+        name = draw(st.sampled_from(sorted(body)))
+        return {**body, name: _spoiled(body[name], draw)}
+    if isinstance(body, list) and body:
+        return [_spoiled(body[0], draw), *body[1:]]
+    return draw(st.sampled_from(ODD) | st.sampled_from((None, -1, 10**30, 1e308, [], {}, [[]], True)))
+
+
+def _operations() -> list[Any]:
+    documents = [
+        json.loads((paths.PROJECT / "service_images" / name / "openapi.json").read_text()) for name in SERVICES
+    ]
+    return [
+        made.ok() for document in documents for made in schemathesis.openapi.from_dict(document).get_all_operations()
+    ]
+
+
+def _turn(operation: Any, attacker: Attacker, seed: int) -> None:
+    mode = GenerationMode.NEGATIVE if seed % 2 else GenerationMode.POSITIVE
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @hypothesis.given(data=st.data())
+    def sent(data: st.DataObject) -> None:
+        attacker.send(data.draw(operation.as_strategy(generation_mode=mode)), data.draw)
+
+    try:
+        sent()
+    except errors.Unsatisfiable:
+        return  # nothing can be wrong with an operation that takes nothing
+
+
+def test_whatever_one_tenant_sends_nothing_breaks_and_another_ones_work_goes_on(
+    operator: httpx.Client, bystander: Bystander
+) -> None:
+    before = bystander.has()
+    attacker = Attacker(operator, bystander.ids)
+    operations, turn, end = _operations(), 0, time.monotonic() + MINUTES * 60
+    try:
+        while time.monotonic() < end:
+            for operation in operations:
+                if time.monotonic() > end:
+                    break
+                _turn(operation, attacker, turn)
+            turn += 1
+            assert bystander.has() == before, attacker.errors[-3:]
+    finally:
+        attacker.close()
+    print(f"{sum(attacker.statuses.values())} requests: {dict(attacker.statuses)}")
+    assert attacker.errors == []
+    # Billing, Audit, change data capture and ingestion take the other tenant's next work.
+    tenant = bystander.tenant
+    tenant.ask("after")
+    tenant.http.post("/v1/prompts", json={"name": "after", "prompt": "x", "labels": []}).raise_for_status()
+    usage = f"/v1/billing/usage?tenant={tenant.name}"
+    until(lambda: tenant.operator.get(usage).json().get("data"), 120)
+    until(lambda: any("after" in json.dumps(entry) for entry in audit_entries(operator, tenant.name)), 120)
+    file = tenant.http.post("/v1/files", files={"file": ("after.txt", b"Dogs bark.")}).raise_for_status().json()["id"]
+    place = f"/v1/vector_stores/{bystander.ids['store']}/files"
+    tenant.http.post(place, json={"file_id": file}).raise_for_status()
+    until(lambda: tenant.http.get(f"{place}/{file}").json()["status"] == "completed", 120)
