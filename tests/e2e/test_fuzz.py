@@ -201,8 +201,15 @@ def test_whatever_one_tenant_sends_nothing_breaks_and_another_ones_work_goes_on(
     tenant = bystander.tenant
     tenant.ask("after")
     tenant.http.post("/v1/prompts", json={"name": "after", "prompt": "x", "labels": []}).raise_for_status()
-    usage = f"/v1/billing/usage?tenant={tenant.name}"
-    until(lambda: tenant.operator.get(usage).json().get("data"), 120)
+    span = {"begin": "2026-01-01T00:00:00Z", "end": "2100-01-01T00:00:00Z"}
+    query = {"tenant": tenant.name, "aggregation": "SUM", "field": "input_tokens", **span}
+    metered = operator.get("/v1/billing/meters", params=query).raise_for_status().json()["values"]
+
+    def more() -> bool:
+        return operator.get("/v1/billing/meters", params=query).raise_for_status().json()["values"] != metered
+
+    tenant.ask("and more")
+    until(more, 120)
     until(lambda: any("after" in json.dumps(entry) for entry in audit_entries(operator, tenant.name)), 120)
     file = tenant.http.post("/v1/files", files={"file": ("after.txt", b"Dogs bark.")}).raise_for_status().json()["id"]
     place = f"/v1/vector_stores/{bystander.ids['store']}/files"
