@@ -260,18 +260,13 @@ class AiService(PlatformComponent):
         )
 
     def _outlet(self, ports: Sequence[int]) -> None:
-        """Let it out to providers, but not to the node's own services, such as a cloud's metadata."""
-        anywhere: Any = {"ip_block": {"cidr": "0.0.0.0/0", "except_": ["169.254.0.0/16"]}}
-        allowed: Any = [{"port": port, "protocol": "TCP"} for port in ports]
+        """Let it out to providers."""
         meta: Any = {**self._meta(), "name": f"{self._intent.name}-outside"}
+        spec: Any = {"pod_selector": {"match_labels": selector(self._intent.name)}, **outlet_spec(ports)}
         k8s.networking.v1.NetworkPolicy(
             f"{self.name}-outside",
             metadata=meta,
-            spec={
-                "pod_selector": {"match_labels": selector(self._intent.name)},
-                "policy_types": ["Egress"],
-                "egress": [{"to": [anywhere], "ports": allowed}],
-            },
+            spec=spec,
             opts=self.child(),
         )
 
@@ -288,6 +283,15 @@ class AiService(PlatformComponent):
         )
         meta = {**self._meta(), "name": f"{self._intent.name}-api-server"}
         api_server_outlet(f"{self.name}-api-server", meta, self._intent.name, self.child())
+
+
+def outlet_spec(ports: Sequence[int]) -> Any:
+    """Of a network policy: out to these ports, but not to the node's own services, such as a cloud's metadata."""
+    anywhere: Any = {"ip_block": {"cidr": "0.0.0.0/0", "except_": ["169.254.0.0/16"]}}
+    return {
+        "policy_types": ["Egress"],
+        "egress": [{"to": [anywhere], "ports": [{"port": port, "protocol": "TCP"} for port in ports]}],
+    }
 
 
 def api_server_outlet(resource: str, meta: Any, pods: str, opts: pulumi.ResourceOptions) -> None:

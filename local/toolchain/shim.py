@@ -69,8 +69,10 @@ def real_plugins() -> set[str]:
 
 
 def _user_path() -> str:
-    own = {str(STAND_INS), str(_links())}
-    return os.pathsep.join(f for f in os.environ.get("PATH", "").split(os.pathsep) if f not in own)
+    """PATH without stand-ins, those of other checkouts too: a command may have been started by one of them."""
+    own = _links().parent
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    return os.pathsep.join(f for f in folders if f != str(STAND_INS) and Path(f).parent != own)
 
 
 def _links() -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pulumi
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,6 +22,7 @@ from kubernetes import client
 from components.ai import router
 from components.ai.model_serving import ModelServing
 from components.ai.service import AiService
+from components.cluster.namespace import PlatformNamespace
 from components.config import Model, Observability
 from components.config_base import Resources
 from components.config_gpu import GpuPool
@@ -126,26 +128,26 @@ def _program(names: list[str]) -> Callable[[], None]:
     index = read_index()
 
     def program() -> None:
+        # Traffic is denied unless somebody asks for it, as in an environment.
+        owned: Any = {"namespace": NAMESPACE, "owner": "tests"}
+        within = pulumi.ResourceOptions(depends_on=[PlatformNamespace("namespace", owned)])
         for name in names:
             model = _model(name)
             assert model.serving is not None
             image = index["inference-sim"].reference
             args: Any = {"namespace": NAMESPACE, "image": image, "prometheus": "http://prometheus:9090"}
-            ModelServing(name.replace("/", "-").lower(), model, model.serving, pool, args)
+            ModelServing(name.replace("/", "-").lower(), model, model.serving, pool, args, within)
         static = {"absent": (Model.model_validate({"name": "absent"}), f"http://absent.{NAMESPACE}:8000")}
         intent = router.intent_for(1, Resources(cpu="50m", memory="256Mi"), True, Observability())
         files = {"routes.json": router.route_table(static)}
         args: Any = {"namespace": NAMESPACE, "image": index["router"].reference, "files": files}
-        AiService("router", intent, args)
+        AiService("router", intent, args, within)
 
     return program
 
 
 @pytest.fixture(scope="module")
-def served(
-    controller: Path, slices: None, core: client.CoreV1Api, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Engine, Path]]:
-    core.create_namespace({"metadata": {"name": NAMESPACE}})
+def served(controller: Path, slices: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, Path]]:
     engine = Engine(tmp_path_factory.mktemp("serving"))
     try:
         # The router becomes ready with the first model that is found, so both come up together.
@@ -153,7 +155,6 @@ def served(
         yield engine, controller
     finally:
         engine.destroy()  # while the controller still runs: its objects have finalizers
-        core.delete_namespace(NAMESPACE)
 
 
 @pytest.fixture(scope="module")

@@ -258,6 +258,13 @@ def test_a_real_plugin_wins_over_the_stand_in(home: Path, monkeypatch: pytest.Mo
     assert "pulumi-resource-kubernetes" not in {p.name for p in (home / "home/pulumi/plugins").iterdir()}
 
 
+def test_a_stand_in_of_another_checkout_is_no_real_plugin(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = shim.environment()["PATH"]
+    monkeypatch.setattr(paths, "PROJECT", home / "another")
+    monkeypatch.setenv("PATH", first)
+    assert shim.real_plugins() == set()
+
+
 def test_the_sdk_is_the_one_the_language_host_builds_on() -> None:
     """`local.providers.language` uses a private module of this version of the SDK."""
     from importlib import metadata

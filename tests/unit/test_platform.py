@@ -133,10 +133,10 @@ def test_servers_have_all_three_probes(environment: str) -> None:
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_every_server_has_a_network_policy(environment: str) -> None:
     policies = {r.inputs["metadata"]["name"] for r in of_kind(environment, ":NetworkPolicy")}
-    kinds = (":Deployment", ":StatefulSet")
+    kinds = (":Deployment", ":StatefulSet", ":InferenceService")
     servers = {r.inputs["metadata"]["name"] for kind in kinds for r in of_kind(environment, kind)}
     # Kong is a chart, whose Deployment is not ours to name.
-    others = {"gateway", *(p for p in policies if p.endswith(("-outlet", "-api-server")))}
+    others = {"gateway", *(p for p in policies if p.endswith(("-outlet", "-outside", "-api-server")))}
     assert policies - others == {"default-deny", "default-egress", *servers} - {"gateway"}
     assert "gateway" in policies
 
@@ -145,6 +145,17 @@ def test_the_router_may_be_called_by_the_gateway_and_by_who_answers_from_documen
     policy = next(r for r in of_kind("prod", ":NetworkPolicy") if r.inputs["metadata"]["name"] == "router")
     callers = policy.inputs["spec"]["ingress"][0]["from"]
     assert [c["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for c in callers] == ["gateway", "retriever"]
+
+
+def test_a_model_on_gpus_is_reached_by_the_router_and_the_scraper_and_reaches_its_weights() -> None:
+    served = {r.inputs["metadata"]["name"] for r in of_kind("prod", ":InferenceService")}
+    policies = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind("prod", ":NetworkPolicy")}
+    assert served
+    for name in served:
+        peers = policies[name]["ingress"][0]["from"]
+        names = [peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in peers]
+        assert names == ["router", "prometheus"]
+        assert [port["port"] for port in policies[f"{name}-outside"]["egress"][0]["ports"]] == [443]
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
