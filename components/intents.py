@@ -78,8 +78,8 @@ SERVICES: dict[str, DataIntent] = {
         DataIntent(
             "billing",
             database=True,
-            consumes=("usage.recorded.v1",),
-            outbox=("invoice.issued.v1", "billing.changed.v1"),
+            consumes=("usage.recorded.v1", "tenant.deleted.v1"),
+            outbox=("invoice.issued.v1", "billing.changed.v1", "tenant.erased.v1"),
             keeps=("budgets",),
             follows=("tenants",),
         ),
@@ -96,7 +96,9 @@ SERVICES: dict[str, DataIntent] = {
                 "user.changed.v1",
                 "invoice.issued.v1",
                 "billing.changed.v1",
+                "tenant.deleted.v1",
             ),
+            outbox=("tenant.erased.v1",),
             follows=("tenants",),
         ),
     )

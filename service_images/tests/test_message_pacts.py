@@ -17,6 +17,7 @@ import jsonschema
 import numpy as np
 import psycopg
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pact import Pact, Verifier, match
 
 pytestmark = pytest.mark.contract
@@ -26,6 +27,10 @@ for name in ("kit", "user", "router", "guardrails", "prompt", "retriever", "bill
 
 from audit.__main__ import AuditSettings  # noqa: E402
 from audit.__main__ import create as create_audit  # noqa: E402
+from audit.erasing import Erasure  # noqa: E402
+from audit.ledger import Ledger  # noqa: E402
+from audit.sealing import Keys  # noqa: E402
+from billing import erasing  # noqa: E402
 from billing.__main__ import BillingSettings  # noqa: E402
 from billing.__main__ import create as create_billing  # noqa: E402
 from guardrails.guard import Guard  # noqa: E402
@@ -180,8 +185,8 @@ DELETIONS = {
     ),
 }
 READERS: dict[str, tuple[str, ...]] = {
-    "billing": ("usage of an answer",),
-    "audit": tuple(EVENTS),
+    "billing": ("usage of an answer", "a deleted tenant"),
+    "audit": (*EVENTS, "a deleted tenant"),
     "prompt": ("a deleted tenant",),
     "user": ("an erased tenant",),
 }
@@ -237,11 +242,29 @@ def take(rooms: Rooms, reader: str) -> Iterator[Callable[[str | bytes | None, An
     with client:
 
         def handler(body: str | bytes | None, _: Any) -> None:
+            if b"tenant.deleted.v1" in (body.encode() if isinstance(body, str) else body or b""):
+                _take_erasure(rooms, reader, body)
+                return
             answer = client.post(path, json=[json.loads(body or b"")])
             assert answer.status_code == done, answer.text
             assert answer.json() in ({"taken": 1, "known": 0}, {"numbers": answer.json().get("numbers")})
 
         yield handler
+
+
+def _take_erasure(rooms: Rooms, reader: str, body: str | bytes | None) -> None:
+    """As the consumer of Billing or Audit does, with an event as it leaves its reader."""
+
+    async def run() -> None:
+        database = Database(ServiceSettings(**rooms.settings[reader]))
+        await database.open()
+        keys, signer = Keys("seal"), Ed25519PrivateKey.generate()
+        ways = {"billing": erasing.erase, "audit": Erasure(database, Ledger(database, keys, signer, "a"), keys).erase}
+        await Erasing(database, reader, ways[reader]).handle([kafka.reader(Deleted)(body or b"")])
+        await database.close()
+
+    asyncio.run(run())
+    assert rooms.told(reader, "tenant.erased.v1")["data"] == {"tenant": "acme", "service": reader}
 
 
 def _take_deletion(rooms: Rooms, reader: str, body: str | bytes | None, _: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,16 @@ import httpx
 import psycopg
 import pytest
 from audit import merkle, note, tiles, verify
-from audit.__main__ import AuditSettings, create
+from audit.__main__ import AuditSettings, _keys, create
+from audit.erasing import Erasure
+from audit.ledger import Ledger
 from audit_events import event
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from kit import migrate
+from kit.database import Database
+from kit.tenant_deletion import Erasing
 from starlette.testclient import TestClient
 
 Write = Callable[..., list[int]]
@@ -132,6 +137,45 @@ def test_a_key_is_destroyed_in_all_replicas_at_once(settings: AuditSettings, aud
             assert "unforgettable" not in replica.get("/v1/audit/events", params={"tenant": "gone"}).text
         write(event("gone", data={"tenant": "gone", "secret": "later"}))
         assert "later" not in audit.get("/v1/audit/events", params={"tenant": "gone"}).text
+
+
+@pytest.fixture
+def delete(settings: AuditSettings) -> Callable[[str], None]:
+    """What Audit does when it hears that a tenant was deleted; the event comes twice."""
+
+    async def hear(tenant: str) -> None:
+        database, (keys, signer) = Database(settings), _keys(settings)
+        await database.open()
+        erasure, event_ = Erasure(database, Ledger(database, keys, signer, settings.origin), keys), {"tenant": tenant}
+        await Erasing(database, "audit", erasure.erase).handle([{"data": event_}, {"data": event_}])
+        await database.close()
+
+    return lambda tenant: asyncio.run(hear(tenant))
+
+
+def test_nothing_of_a_deleted_tenant_can_be_read_and_all_proofs_hold(
+    audit: httpx.Client, write: Write, delete: Callable[[str], None], tmp_path: Path
+) -> None:
+    write(event("gone", data={"tenant": "gone", "secret": "unforgettable"}), event("stays"))
+    before = audit.get("/v1/audit/events/0/proof", params={"size": 2}).json()
+    delete("gone")
+    assert audit.get("/v1/audit/events/0/proof", params={"size": 2}).json() == before
+    (shown,) = audit.get("/v1/audit/events", params={"tenant": "gone"}).json()["entries"]
+    assert shown["shredded"] is True and "unforgettable" not in json.dumps(shown)
+    (left,) = audit.get("/v1/audit/events", params={"type": "dev.cogniforge.audit.shredded.v1"}).json()["entries"]
+    assert (left["subject"], left["tenant"], left["data"]["actor"]) == ("tenant/gone", "", "service:audit")
+    write(event("gone", data={"tenant": "gone", "secret": "later"}))
+    assert "later" not in audit.get("/v1/audit/events", params={"tenant": "gone"}).text
+    assert verify.folder(_copy(audit, tmp_path, 4), audit.get("/v1/audit/key").text) == 4
+
+
+def test_what_comes_late_of_a_deleted_tenant_has_no_content_even_if_nothing_came_before(
+    audit: httpx.Client, write: Write, delete: Callable[[str], None]
+) -> None:
+    delete("gone")
+    write(event("gone", data={"tenant": "gone", "secret": "late"}))
+    (shown,) = audit.get("/v1/audit/events").json()["entries"]
+    assert shown["shredded"] is True and "late" not in json.dumps(shown)
 
 
 def test_a_shred_is_in_the_log_with_who_did_it(audit: httpx.Client, write: Write) -> None:

@@ -13,13 +13,18 @@ from kit.database import Database
 from kit.dead_letters import DeadLetters
 from kit.kafka import Events, retrying
 from kit.settings import ServiceSettings
+from kit.tenant_deletion import DELETED, ERASED, Erasing
 from pydantic import Field, SecretStr
 from starlette.applications import Starlette
 
 from audit import note, verify
 from audit.api import PREFIX, Api, Event
+from audit.erasing import Erasure
 from audit.ledger import Ledger
 from audit.sealing import Keys
+
+TOPICS = tuple(topic for topic in events.topics() if topic not in (DELETED, ERASED))
+"""What the log tells of; who has deleted a tenant is told by User's own changes."""
 
 
 class AuditSettings(ServiceSettings):
@@ -49,7 +54,7 @@ def consumer(settings: AuditSettings, database: Database) -> tuple[Events | None
         await ledger.append(batch)
 
     letters = DeadLetters(database, retrying(take, Event))
-    return Events(settings, events.topics(), take, letters, Event) if settings.kafka_bootstrap else None, letters
+    return Events(settings, TOPICS, take, letters, Event) if settings.kafka_bootstrap else None, letters
 
 
 def create(settings: AuditSettings) -> Starlette:
@@ -57,15 +62,17 @@ def create(settings: AuditSettings) -> Starlette:
     database = Database(settings)
     keys, signer = _keys(settings)
     ledger = Ledger(database, keys, signer, settings.origin)
-    api = Api(database, ledger, keys, note.verifier(settings.origin, signer.public_key()), settings.backup_days)
+    erasure = Erasure(database, ledger, keys)
+    api = Api(database, ledger, erasure, note.verifier(settings.origin, signer.public_key()), settings.backup_days)
 
     callers = service.callers(settings)
     follower, letters = consumer(settings, database)
+    deleted = Erasing(database, settings.name, erasure.erase).events(settings, letters)
     return service.create(
         "Audit",
         [*api.operations(), *dead_letters.operations(PREFIX, letters)],
         database=database,
-        beside=[part for part in (follower, letters, callers) if part],
+        beside=[part for part in (follower, deleted, letters, callers) if part],
         checks={"kafka": follower.check} if follower else {},
         authenticate=callers.authenticate if callers else None,
     )

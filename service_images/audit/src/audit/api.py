@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, cast
 
-from kit import dead_letters, events, rest
+from kit import dead_letters, rest
 from kit.database import Database
 from kit.directory import Scope
 from kit.errors import ApiError, ErrorType
@@ -16,12 +16,10 @@ from pydantic import Field
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from audit import exporting, merkle, reading, tiles
+from audit.erasing import Erasure
 from audit.ledger import Ledger, TooLarge
-from audit.sealing import Keys
 
 PREFIX = "/v1/audit"
-SHREDDED = "audit.shredded.v1"
-"""Type of the entry that a shred leaves; it is written here and goes over no topic."""
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 _TENANT = (("tenant", r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}", "A tenant's name"),)
 _NUMBER = (("number", r"\d{1,18}", "An entry's number"),)
@@ -123,10 +121,12 @@ def document() -> dict[str, Any]:
 class Api:
     """The operations over one ledger."""
 
-    def __init__(self, database: Database, ledger: Ledger, keys: Keys, public_key: str, backup_days: int = 0) -> None:
+    def __init__(
+        self, database: Database, ledger: Ledger, erasure: Erasure, public_key: str, backup_days: int = 0
+    ) -> None:
         """`backup_days`: how long backups of the database are kept; 0: unknown."""
-        self._database, self._ledger, self._keys, self._public_key = database, ledger, keys, public_key
-        self._backup_days = backup_days
+        self._database, self._ledger, self._public_key = database, ledger, public_key
+        self._erasure, self._backup_days = erasure, backup_days
 
     def operations(self) -> list[Operation]:
         """All of them; asked of the class itself they are described, and cannot be called."""
@@ -237,13 +237,8 @@ class Api:
         """For ever, in all replicas at once. Backups made before hold the key until they end."""
         tenant, caller = call.path["tenant"], call.caller
         async with self._database.transaction() as connection:
-            # A log of years takes longer than a request may.
-            await connection.execute("SET LOCAL statement_timeout = 0")
-            if not await self._keys.shred(connection, tenant):
+            if not await self._erasure.shred(connection, tenant, caller.tenant, caller.actor):
                 raise ApiError(404, "The tenant has no key.", ErrorType.NOT_FOUND)
-            data = {"tenant": caller.tenant, "change": "shredded", "actor": caller.actor, "after": {"tenant": tenant}}
-            with self._database.joined(connection):
-                await self._ledger.append([events.event(SHREDDED, "audit", f"tenant/{tenant}", data)])
         ends = datetime.now(UTC) + timedelta(days=self._backup_days) if self._backup_days else None
         return Shredded(shredded=True, backups_until=ends)
 

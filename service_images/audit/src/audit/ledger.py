@@ -49,13 +49,18 @@ class Ledger:
         """A statement of the log, as a signed note."""
         return note.sign_text(self._origin, text, self._signer)
 
+    @staticmethod
+    async def alone(connection: Connection) -> None:
+        """Until the end of the transaction nobody else appends."""
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_WRITER,))
+
     async def append(self, events: Sequence[Event]) -> dict[tuple[str, str], int]:
         """Write events down; returns the number of each by (source, id). One that is there already keeps its number.
 
         When it returns, they are on disk and under a signed checkpoint.
         """
         async with self._database.transaction() as connection:
-            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_WRITER,))
+            await self.alone(connection)
             numbers = await self._there(connection, events)
             fresh = {(e["source"], e["id"]): e for e in events if (e["source"], e["id"]) not in numbers}
             if not fresh:

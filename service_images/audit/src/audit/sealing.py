@@ -14,6 +14,7 @@ import psycopg
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kit.database import Connection
+from kit.tenant_deletion import DELETED
 
 _NONCE_BYTES = 12
 SALT_BYTES = 32
@@ -63,8 +64,16 @@ class Keys:
             return False
         await connection.execute("UPDATE entries SET subject = NULL, content = NULL WHERE tenant = %s", (tenant,))
         # What could not be processed is not sealed. Events have their tenant as the key.
-        await connection.execute("DELETE FROM dead_letters WHERE key = %s", (tenant.encode(),))
+        # The letter of the tenant's deletion is who calls this.
+        await connection.execute("DELETE FROM dead_letters WHERE key = %s AND topic <> %s", (tenant.encode(), DELETED))
         return True
+
+    @staticmethod
+    async def refuse(connection: Connection, tenant: str) -> None:
+        """A tenant without a key is never given one."""
+        await connection.execute(
+            "INSERT INTO keys (tenant, sealed, shredded) VALUES (%s, NULL, now()) ON CONFLICT DO NOTHING", (tenant,)
+        )
 
 
 async def _missing(cursor: psycopg.AsyncCursor[Any], tenants: set[str]) -> set[str]:

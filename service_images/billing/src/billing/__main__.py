@@ -12,9 +12,10 @@ from kit.dead_letters import DeadLetters
 from kit.in_force import InForce
 from kit.kafka import Events, retrying
 from kit.settings import ServiceSettings
+from kit.tenant_deletion import Erasing
 from starlette.applications import Starlette
 
-from billing import intake
+from billing import erasing, intake
 from billing.api import PREFIX, Api, UsageEvent
 from billing.budgets import BUCKET, Budgets
 
@@ -45,6 +46,10 @@ def create(settings: BillingSettings) -> Starlette:
     in_force = InForce(bus, BUCKET) if bus else None
     callers = service.callers(settings)
     follower, letters = consumer(settings, database)
+    deletions = Erasing(
+        database, settings.name, erasing.erase, lambda tenant: callers is not None and tenant in callers.tenants
+    )
+    deleted = deletions.events(settings, letters)
     return service.create(
         "Billing",
         [
@@ -55,7 +60,7 @@ def create(settings: BillingSettings) -> Starlette:
         database=database,
         beside=[
             part
-            for part in (follower, letters, callers, in_force, Budgets(database, bus) if bus else None)
+            for part in (follower, deleted, letters, callers, in_force, Budgets(database, bus) if bus else None)
             if part is not None
         ],
         close=[bus.close] if bus else [],

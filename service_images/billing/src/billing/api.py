@@ -16,7 +16,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 from pydantic import Field
 
-from billing import budgets, intake, meters, rating
+from billing import budgets, erasing, intake, meters, rating
 
 PREFIX = "/v1/billing"
 CHANGED = "billing.changed.v1"
@@ -176,7 +176,7 @@ class Api:
             Operation("POST", PREFIX + "/tenants/{tenant}/credits", "Grant a credit.", self.credit, Credit, body=Credit,
                       status=201, failures=(409,), parameters=(_TENANT,), makes=True, **operators),
             Operation("PUT", PREFIX + "/tenants/{tenant}/budget", "Limit a tenant's month.", self.budget, Budget,
-                      body=Budget, parameters=(_TENANT,), **operators),
+                      body=Budget, parameters=(_TENANT,), failures=(409,), **operators),
             Operation("GET", PREFIX + "/tenants/{tenant}/entitlement", "How much is left.", self.entitlement,
                       Entitlement, parameters=(_TENANT,), **tenants),
             Operation("GET", PREFIX + "/tenants/{tenant}/invoices/{period}", "An invoice, issued or as it stands.",
@@ -265,6 +265,7 @@ class Api:
     async def budget(self, call: Call[Any, Budget]) -> Budget:
         """In force within a second."""
         async with self._database.transaction() as connection:
+            await erasing.refuse(connection, call.path["tenant"])
             await connection.execute(
                 "INSERT INTO budgets VALUES (%s, %s) ON CONFLICT (tenant) DO UPDATE SET usd = excluded.usd",
                 (call.path["tenant"], call.body.usd),

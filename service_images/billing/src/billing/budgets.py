@@ -1,8 +1,12 @@
-"""Tells routers what is left of each budget: a value in NATS for each tenant, written anew when it changes."""
+"""Tells routers what is left of each budget: a value in NATS for each tenant, written anew when it changes.
+
+A budget that is gone goes from NATS too; whatever else is in the bucket goes when the service starts.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -29,6 +33,7 @@ class Budgets:
     def __init__(self, database: Database, bus: Bus) -> None:
         self._database, self._bus = database, bus
         self._told: dict[str, bytes] = {}
+        self._compared = False
 
     async def run(self) -> None:
         """What cannot be told now is told later."""
@@ -39,6 +44,7 @@ class Budgets:
                 log.warning("budgets are not told", reason=repr(error))
                 if isinstance(error, NatsError):
                     self._told.clear()
+                    self._compared = False
             await asyncio.sleep(EVERY_S)
 
     async def _tell(self) -> None:
@@ -48,9 +54,22 @@ class Budgets:
             cursor = await connection.execute("SELECT tenant, usd FROM budgets")
             limits = dict(await cursor.fetchall())
             spent = await rating.spent(connection, period)
+        gone = self._told.keys() - limits.keys()
+        for name in {key(tenant) for tenant in gone} | await self._left(limits):
+            await self._bus.delete(BUCKET, name)
+        for tenant in gone:
+            del self._told[tenant]
         for tenant, limit in limits.items():
             found = {"budget_usd": float(limit), "spent_usd": float(spent[tenant]), "period": f"{period:%Y-%m}"}
             content = msgspec.json.encode(found)
             if self._told.get(tenant) != content:
                 await self._bus.put(BUCKET, key(tenant), content)
                 self._told[tenant] = content
+
+    async def _left(self, limits: Mapping[str, object]) -> set[str]:
+        """Keys that are in the bucket, once, although their tenants have no budget."""
+        if self._compared:
+            return set()
+        found = set(await self._bus.keys(BUCKET)) - {key(tenant) for tenant in limits}
+        self._compared = True
+        return found

@@ -11,13 +11,21 @@ ISSUING = 0x6269
 """Key of the advisory lock: shared while usage is written, alone while an invoice is made."""
 _COLUMNS = 'source, id, tenant, time, model, operation, input_tokens, output_tokens, cached, "user", duration_ms, trace'
 _STAGE = f"CREATE TEMPORARY TABLE stage ON COMMIT DROP AS SELECT {_COLUMNS} FROM usage WITH NO DATA"
+
+
+def _shown(column: str) -> str:
+    """Of what comes late of a tenant that was deleted, nothing says who has used it."""
+    return f"CASE WHEN e.tenant IS NULL THEN s.{column} ELSE '' END" if column in ('"user"', "trace") else f"s.{column}"
+
+
 _TAKE = f"""
 INSERT INTO usage ({_COLUMNS}, period)
-SELECT {", ".join("s." + name for name in _COLUMNS.split(", "))},
+SELECT {", ".join(_shown(name) for name in _COLUMNS.split(", "))},
     -- What comes after its period's invoice is billed in the first one that is still open.
     GREATEST(date_trunc('month', s.time AT TIME ZONE 'UTC')::date,
              (SELECT max(i.period) + interval '1 month' FROM invoices i WHERE i.tenant = s.tenant)::date)
-FROM stage s
+FROM stage s LEFT JOIN erased e ON e.tenant = s.tenant
+WHERE e.tenant IS NULL OR s.time <= e.at
 ON CONFLICT DO NOTHING
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -145,7 +146,11 @@ class Events:
         """Why events do not come; None when they do."""
         self.taken = 0
         """Events handed over since the start."""
-        STUCK.set_function(lambda: 0.0 if self._since is None else time.monotonic() - self._since)
+        _running.add(self)
+
+    def stuck_s(self) -> float:
+        """For how long the same batch has not been done; 0: none is begun."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
 
     async def run(self) -> None:
         """For ever. A batch is committed once each of its events was handled or set aside."""
@@ -253,6 +258,10 @@ class Events:
     async def check(self) -> str | None:
         """Readiness."""
         return self.problem if self.problem and self.problem.startswith("events") else None
+
+
+_running: weakref.WeakSet[Events] = weakref.WeakSet()
+STUCK.set_function(lambda: max((consumer.stuck_s() for consumer in _running), default=0.0))
 
 
 def _final(error: Exception) -> bool:

@@ -1,7 +1,8 @@
 """Tenants that are deleted: each service that holds something of a tenant erases it, and acknowledges that to User.
 
-User's event `tenant.deleted.v1` comes once for each tenant; the id is never given again. A service erases what it holds
-in one transaction with its acknowledgement, the event `tenant.erased.v1`; handled twice, it acknowledges twice.
+User's event `tenant.deleted.v1` comes once for each tenant; the id is never given again. A service erases what it
+holds, but for what the law has it keep, in one transaction with its acknowledgement, the event `tenant.erased.v1`;
+handled twice, it acknowledges twice.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from pydantic import BaseModel, Field
 
 from kit import logs, outbox
 from kit.database import Connection, Database
+from kit.dead_letters import DeadLetters
 from kit.errors import unavailable
+from kit.kafka import Events, retrying
+from kit.settings import ServiceSettings
 
 log = logs.get("kit.tenant_deletion")
 DELETED, ERASED = "tenant.deleted.v1", "tenant.erased.v1"
@@ -54,6 +58,11 @@ class Erasing:
     ) -> None:
         """`known`: whether this replica still takes requests of a tenant, which could write what was just erased."""
         self._database, self._service, self._erase, self._known = database, service, erase, known
+
+    def events(self, settings: ServiceSettings, letters: DeadLetters) -> Events | None:
+        """What follows deletions, where there is Kafka; those that fail are retried from the dead letters."""
+        letters.also(DELETED, retrying(self.handle, Deleted))
+        return Events(settings, [DELETED], self.handle, letters, Deleted) if settings.kafka_bootstrap else None
 
     async def handle(self, batch: Sequence[dict[str, Any]]) -> None:
         """Erase the tenants of a batch of events. Raises ApiError(503) while a tenant's keys are still known."""

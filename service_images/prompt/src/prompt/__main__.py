@@ -8,9 +8,8 @@ from kit.cache import Cache
 from kit.database import Database
 from kit.dead_letters import DeadLetters
 from kit.in_force import InForce
-from kit.kafka import Events, retrying
 from kit.settings import ServiceSettings
-from kit.tenant_deletion import DELETED, Deleted, Erasing
+from kit.tenant_deletion import Erasing
 from starlette.applications import Starlette
 
 from prompt import store
@@ -37,8 +36,7 @@ def create(settings: PromptSettings) -> Starlette:
     api = Api(database, told, renderer)
     letters = told.letters if told else DeadLetters(database)
     erasing = Erasing(database, settings.name, store.erase, lambda t: callers is not None and t in callers.tenants)
-    letters.also(DELETED, retrying(erasing.handle, Deleted))
-    deleted = Events(settings, [DELETED], erasing.handle, letters, Deleted) if settings.kafka_bootstrap else None
+    deleted = erasing.events(settings, letters)
     calls = rpc.Server(settings.rpc_port, Calls(api).add, host=settings.host)
     return service.create(
         "Prompt",

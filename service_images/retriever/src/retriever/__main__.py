@@ -7,11 +7,10 @@ from pathlib import Path
 from kit import dead_letters, service
 from kit.database import Database
 from kit.dead_letters import DeadLetters
-from kit.kafka import Events, retrying
 from kit.objects import objects
 from kit.quotas import Quota, Quotas
 from kit.settings import ServiceSettings
-from kit.tenant_deletion import DELETED, Deleted, Erasing
+from kit.tenant_deletion import Erasing
 from kit.workers import MB, Workers
 from pydantic import Field, SecretStr
 from starlette.applications import Starlette
@@ -108,8 +107,7 @@ def create(settings: RetrieverSettings, embedder: Embedder | None = None, engine
     )
     erasure = Erasure(database, kept, index)
     erasing = Erasing(database, settings.name, erasure.erase, lambda t: callers is not None and t in callers.tenants)
-    letters.also(DELETED, retrying(erasing.handle, Deleted))
-    deleted = Events(settings, [DELETED], erasing.handle, letters, Deleted) if settings.kafka_bootstrap else None
+    deleted = erasing.events(settings, letters)
     return service.create(
         "Retriever",
         [*api.operations(), *dead_letters.operations(PREFIX, letters)],
