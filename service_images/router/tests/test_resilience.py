@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from kit.directory import Grant
 
 Targets = Callable[[int], list[Any]]
 Running = Callable[..., Any]
@@ -311,6 +312,30 @@ def test_feedback_reaches_the_bandit(targets: Targets, running: Running) -> None
     given = {"request_id": answer.headers["x-request-id"], "score": 1}
     assert router.client.post("/v1/feedback", json=given).status_code == 204
     assert router.client.post("/v1/feedback", json=given).status_code == 404, "each answer is judged once"
+
+
+def test_feedback_is_for_ones_own_requests(targets: Targets, running: Running) -> None:
+    names = ("asker", "same-user", "colleague", "other-key", "stranger")
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
+    tenants = [
+        {"id": "acme", "keys": [digests["colleague"], digests["other-key"]]},
+        {"id": "rival", "keys": [digests["stranger"]]},
+    ]
+    router = running(targets(2), tenants=tenants, strategy="bandit")
+    for name, user in (("asker", "ann"), ("same-user", "ann"), ("colleague", "bob")):
+        grant = Grant("acme", name, user=user, scopes=("inference",))
+        router.core.accounts.grant(bytes.fromhex(digests[name]), grant)
+
+    def judged(by: str, request_id: str) -> int:
+        given = {"request_id": request_id, "score": 1}
+        return router.client.post("/v1/feedback", json=given, headers={"authorization": f"Bearer {by}"}).status_code
+
+    def asked(by: str) -> str:
+        return router.ask(headers={"authorization": f"Bearer {by}"}).headers["x-request-id"]
+
+    mine, keys = asked("asker"), asked("other-key")
+    assert [judged(by, mine) for by in ("stranger", "colleague", "other-key", "same-user")] == [404, 404, 404, 204]
+    assert [judged(by, keys) for by in ("stranger", "asker", "other-key")] == [404, 404, 204]
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"request_id": "x", "score": 2}', b"[]"])

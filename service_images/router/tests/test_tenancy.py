@@ -16,7 +16,7 @@ sys.path[:0] = [str(SOURCES / "kit" / "src"), str(SOURCES / "router" / "src")]
 
 from router.cache import ResponseCache  # noqa: E402
 from router.routes import RouteTable, RouteTableError, parse  # noqa: E402
-from router.tenancy import Account, Accounts, Bucket  # noqa: E402
+from router.tenancy import Account, Accounts, Bucket, digest_of  # noqa: E402
 
 ROUTES = [{"model": "m", "upstream": "http://127.0.0.1:9"}]
 
@@ -35,24 +35,24 @@ def account(**limits: Any) -> Account:
 
 def test_a_tenant_is_found_by_its_key() -> None:
     accounts = Accounts(table({"id": "one", "keys": [digest("k1")]}, {"id": "two", "keys": [digest("k2")]}), 0.0)
-    found = accounts.find(b"k2", b"")
+    found = accounts.of(digest_of(b"k2"), b"")
     assert found is not None
     assert found.id == "two"
 
 
 def test_a_tenant_is_found_by_the_client_that_the_gateway_names() -> None:
-    found = Accounts(table({"id": "one", "clients": ["default"]}), 0.0).find(b"", b"default")
+    found = Accounts(table({"id": "one", "clients": ["default"]}), 0.0).of(b"", b"default")
     assert found is not None
 
 
 @pytest.mark.parametrize(("key", "client"), [(b"wrong", b""), (b"", b""), (b"", b"nobody"), (b"wrong", b"default")])
 def test_a_stranger_has_no_account(key: bytes, client: bytes) -> None:
     accounts = Accounts(table({"id": "one", "keys": [digest("k")], "clients": ["default"]}), 0.0)
-    assert accounts.find(key, client) is None
+    assert accounts.of(digest_of(key), client) is None
 
 
 def test_without_tenants_everybody_is_the_same_one() -> None:
-    found = Accounts(table(), 0.0).find(b"anything", b"")
+    found = Accounts(table(), 0.0).of(digest_of(b"anything"), b"")
     assert found is not None
     assert found.id == "default"
 
@@ -102,10 +102,10 @@ def test_spending_outlives_a_reload() -> None:
     before = Accounts(table({"id": "t", "keys": [digest("k")], "budget_usd": 1.0}), 0.0)
     before.all()[0].settle(0, 0, 0.0, 0.9)
     after = Accounts(table({"id": "t", "keys": [digest("new")], "budget_usd": 1.0}), 1.0, before)
-    found = after.find(b"new", b"")
+    found = after.of(digest_of(b"new"), b"")
     assert found is not None
     assert found.spent == 0.9
-    assert after.find(b"k", b"") is None, "a key that was taken away is gone at once"
+    assert after.of(digest_of(b"k"), b"") is None, "a key that was taken away is gone at once"
 
 
 @pytest.mark.parametrize(

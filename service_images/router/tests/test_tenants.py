@@ -17,6 +17,7 @@ from router.confirming import Confirming
 from router.core import Core
 from router.front import Front
 from router.routes import RouteTable
+from router.tenancy import digest_of
 from router.tenants import Tenants
 
 from .conftest import serve, until
@@ -112,9 +113,9 @@ def test_what_billing_does_not_know_yet_counts(governed: Governed) -> None:
     """Three US dollars an answer, counted by the router at once; Billing says zero for ever."""
     governed.write("budgets", "acme", budget_usd=2000.0, spent_usd=0.0, period="2026-11")
     deadline = time.monotonic() + WITHIN_S
-    while governed.core.accounts.find(KEY.encode(), b"").budget != 2000.0 and time.monotonic() < deadline:  # type: ignore[union-attr]
+    while governed.core.accounts.of(digest_of(KEY.encode()), b"").budget != 2000.0 and time.monotonic() < deadline:  # type: ignore[union-attr]
         time.sleep(0.01)
-    account = governed.core.accounts.find(KEY.encode(), b"")
+    account = governed.core.accounts.of(digest_of(KEY.encode()), b"")
     assert account is not None
     account.spent += 1999.0
     governed.write("budgets", "acme", budget_usd=2000.0, spent_usd=0.0, period="2026-11")

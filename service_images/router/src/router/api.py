@@ -16,7 +16,7 @@ from starlette.routing import Route
 from router import anthropic, payload, token_count
 from router.core import Core
 from router.routes import ModelRoute
-from router.tenancy import Account
+from router.tenancy import Account, digest_of
 
 CREATED = 1_767_225_600
 """`created` of every model: the API wants a time, and a route has none."""
@@ -67,11 +67,15 @@ class RouterApi:
         return {**ours, "type": "model", "display_name": route.model, "created_at": created}
 
     def _account(self, request: Request) -> Account:
-        key = bearer(request.headers).encode()
-        account = self._core.accounts.find(key, request.headers.get("x-client-id", "").encode())
+        return self._caller(request)[0]
+
+    def _caller(self, request: Request) -> tuple[Account, bytes]:
+        """Who asks: the tenant's account, and the digest of the key."""
+        digest = digest_of(bearer(request.headers).encode())
+        account = self._core.accounts.of(digest, request.headers.get("x-client-id", "").encode())
         if account is None:
             raise unknown()
-        return account
+        return account, digest
 
     async def models(self, request: Request) -> Response:
         """List the models that the caller may use."""
@@ -116,16 +120,16 @@ class RouterApi:
         return await token_count.count(route, chat)
 
     async def feedback(self, request: Request) -> Response:
-        """Let a bandit learn from a user."""
-        self._account(request)
+        """Let a bandit learn from who asked; the request of another is as unknown as one that never was."""
+        account, digest = self._caller(request)
         try:
             given = Feedback.model_validate_json(await _body(request))
         except ValidationError as error:
             first = error.errors()[0]
             param = ".".join(map(str, first["loc"])) or None
             raise ApiError(400, f"{param or 'body'}: {first['msg']}", param=param, code=first["type"]) from None
-        if not self._core.feedback(given.request_id, given.score):
-            message = "No recent answer of a bandit route has this request_id."
+        if not self._core.feedback(account.label, digest, given.request_id, given.score):
+            message = "None of your recent answers of a bandit route has this request_id."
             raise ApiError(404, message, ErrorType.NOT_FOUND, param="request_id", code="request_not_found")
         return Response(status_code=204)
 

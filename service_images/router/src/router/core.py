@@ -61,7 +61,8 @@ class Core:
         """Who renders stored prompts; none: nobody."""
         self.in_flight: set[Exchange] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._recent: OrderedDict[bytes, tuple[str, str]] = OrderedDict()
+        self._recent: OrderedDict[tuple[bytes, bytes, bytes], tuple[str, str]] = OrderedDict()
+        """Model and target that answered, by tenant, whoever asked, and the request's id."""
         self.idle: dict[Front, float | None] = {}
         """Connections without a request, and when that was first seen."""
         self._watching = False
@@ -107,15 +108,15 @@ class Core:
         if self.semantic is not None:
             self.semantic.clear()
 
-    def answered(self, request_id: bytes, route: RouteState, label: str) -> None:
-        """Remember which target of a bandit answered, for feedback."""
-        self._recent[request_id] = (route.route.model, label)
+    def answered(self, tenant: bytes, digest: bytes, request_id: bytes, route: RouteState, label: str) -> None:
+        """Remember which target of a bandit answered, for feedback of who asked."""
+        self._recent[tenant, self.accounts.who(digest), request_id] = (route.route.model, label)
         if len(self._recent) > RECENT:
             self._recent.popitem(last=False)
 
-    def feedback(self, request_id: str, score: float) -> bool:
-        """Let a bandit learn what a user thought; False where it is not known which one."""
-        model, label = self._recent.pop(request_id.encode(), ("", ""))
+    def feedback(self, tenant: bytes, digest: bytes, request_id: str, score: float) -> bool:
+        """Let a bandit learn what a user thought; False where it is not known which one, or another has asked."""
+        model, label = self._recent.pop((tenant, self.accounts.who(digest), request_id.encode()), ("", ""))
         return model in self.routes and self.routes[model].feedback(label, score)
 
     def describe(self) -> dict[str, Any]:

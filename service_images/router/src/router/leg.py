@@ -256,7 +256,8 @@ class Leg:
         asked, said = exchange.reported or (None, None)
         self.route.observe(self.state, ok, seconds, self.state.cost(asked or 0, said or 0))
         if ok and self.route.bandit:
-            exchange.core.answered(exchange.request_id, self.route, self.state.label)
+            own = exchange.tenant, exchange.digest, exchange.request_id
+            exchange.core.answered(*own, self.route, self.state.label)
         outcome = "ok" if ok else "failed"
         exchange.core.measures.upstream.values[self.route.route.model, self.state.label, outcome] += 1
 

@@ -256,12 +256,8 @@ class Accounts:
 
     # --- who calls --------------------------------------------------------------------------------
 
-    def find(self, key: bytes, client: bytes) -> Account | None:
-        """The account of an API key, or of a client that the gateway has authenticated."""
-        return self.of(digest_of(key), client)
-
     def of(self, digest: bytes, client: bytes) -> Account | None:
-        """The same, by the digest of the key."""
+        """The account of an API key, by its digest, or of a client that the gateway has authenticated."""
         if self._anybody is not None:
             return self._anybody
         if not digest:
@@ -273,6 +269,11 @@ class Accounts:
             return None
         known = self._kept.get(grant.tenant)
         return known[1] if known is not None else None
+
+    def who(self, digest: bytes) -> bytes:
+        """Whose a request is within its tenant: the user of the key, whichever key it is, or else the key."""
+        grant = self._grants.get(digest)
+        return b"user:" + grant.user.encode() if grant is not None and grant.user else digest
 
     def told(self, digest: bytes) -> bool:
         """Whether the User service has told of this key, which it may have revoked since."""
