@@ -56,7 +56,7 @@ from router.overrides import Overrides  # noqa: E402
 from router.routes import RouteTable  # noqa: E402
 from router.spill import Spill  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
-from user import tables  # noqa: E402
+from user import deleting  # noqa: E402
 from user.__main__ import UserSettings  # noqa: E402
 from user.__main__ import create as create_user  # noqa: E402
 
@@ -256,7 +256,7 @@ def _take_erasure(rooms: Rooms, reader: str, body: str | bytes | None) -> None:
     """As the consumer of Billing or Audit does, with an event as it leaves its reader."""
 
     async def run() -> None:
-        database = Database(ServiceSettings(**rooms.settings[reader]))
+        database = Database(ServiceSettings(name=reader, **rooms.settings[reader]))
         await database.open()
         keys, signer = Keys("seal"), Ed25519PrivateKey.generate()
         ways = {"billing": erasing.erase, "audit": Erasure(database, Ledger(database, keys, signer, "a"), keys).erase}
@@ -275,7 +275,7 @@ def _take_deletion(rooms: Rooms, reader: str, body: str | bytes | None, _: Any) 
             await Erasing(database, "prompt", store.erase).handle([event])
         else:
             async with database.transaction() as connection:
-                await tables.acknowledge(connection, event["data"]["tenant"], event["data"]["service"])
+                await deleting.acknowledge(connection, event["data"]["tenant"], event["data"]["service"])
 
     async def run() -> None:
         database = Database(settings)

@@ -26,7 +26,7 @@ from kit.following import Following
 from kit.settings import ServiceSettings
 from pydantic import SecretStr
 from starlette.testclient import TestClient
-from user import tables
+from user import deleting, tables
 from user.__main__ import UserSettings, create
 from user.api import document
 
@@ -87,6 +87,38 @@ def test_an_expired_key_is_refused(acme: httpx.Client) -> None:
     assert acme.get("/v1/self", **as_(acme, made["key"])).status_code == 401
 
 
+def test_with_a_key_go_all_generations_of_keys_that_it_made(
+    acme: httpx.Client, told: Callable[[], list[dict[str, Any]]]
+) -> None:
+    other = key(acme)
+    made = [key(acme)]
+    for _ in range(3):
+        made.append(acme.post(KEYS, json={"name": "k"}, **as_(acme, made[-1]["key"])).json())
+    assert acme.delete(f"{KEYS}/{made[1]['id']}").status_code == 204
+    statuses = [acme.get("/v1/self", **as_(acme, one["key"])).status_code for one in (*made, other)]
+    assert statuses == [200, 401, 401, 401, 200]
+    revoked = [data["id"] for data in told() if data["change"] == "revoked"]
+    assert sorted(revoked) == sorted(one["id"] for one in made[1:])
+
+
+def test_a_key_that_replaced_its_maker_stays_until_that_is_revoked_again(acme: httpx.Client) -> None:
+    old = key(acme)
+    new = acme.post(KEYS, json={"name": "new"}, **as_(acme, old["key"])).json()
+    assert acme.delete(f"{KEYS}/{old['id']}", params={"made": "keep"}).status_code == 204
+    assert acme.get("/v1/self", **as_(acme, old["key"])).status_code == 401
+    assert acme.get("/v1/self", **as_(acme, new["key"])).status_code == 200
+    assert acme.delete(f"{KEYS}/{old['id']}").status_code == 204
+    assert acme.get("/v1/self", **as_(acme, new["key"])).status_code == 401
+
+
+def test_no_key_outlives_the_one_that_made_it(acme: httpx.Client) -> None:
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    mine = as_(acme, key(acme, expires=soon)["key"])
+    assert acme.post(KEYS, json={"name": "k"}, **mine).json()["expires"] is not None
+    later = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    assert acme.post(KEYS, json={"name": "k", "expires": later}, **mine).status_code == 403
+
+
 @pytest.mark.parametrize("scopes", [["admin"], ["inference"], []])
 def test_nobody_gives_away_more_than_they_have(acme: httpx.Client, scopes: list[str]) -> None:
     mine = as_(acme, key(acme, scopes=["manage", "prompts"])["key"])
@@ -100,7 +132,9 @@ def test_the_id_of_a_deleted_tenant_is_never_given_again(
     made = key(acme)
     assert acme.get("/v1/tenants/acme/deletion").status_code == 404
     assert acme.delete("/v1/tenants/acme").status_code == 204
-    assert told()[-1] == {"tenant": "acme", "actor": told()[-1]["actor"]}
+    event, noted = told()[-2:]
+    assert event == {"tenant": "acme", "actor": noted["actor"]}
+    assert (noted["tenant"], noted["id"]) == ("default", "acme"), "the deleted one's own entries are shredded"
     assert acme.get("/v1/self", **as_(acme, made["key"])).status_code == 401
     answer = acme.post("/v1/tenants", json={"id": "acme"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "tenant_id_used")
@@ -114,7 +148,7 @@ def test_a_deletion_says_who_has_erased_the_tenant(settings: UserSettings, user:
         await database.open()
         async with database.transaction() as connection:
             for _ in range(2):  # an event may come twice
-                await tables.acknowledge(connection, "acme", "prompt")
+                await deleting.acknowledge(connection, "acme", "prompt")
         await database.close()
 
     with TestClient(create(both)) as client:
@@ -220,8 +254,11 @@ def test_another_operators_key_revokes_the_one_before(settings: UserSettings, us
                 pass
             assert client.get("/v1/tenants", **as_(client, secret)).status_code == 200
 
+    assert user.post("/v1/tenants", json={"id": "acme"}).status_code == 201
+    made = key(user)
     restarted_with("cf-another")
     assert user.get("/v1/tenants").status_code == 401
+    assert user.get("/v1/self", **as_(user, made["key"])).status_code == 200, "rotation is no revocation"
     restarted_with(settings.installation_key.get_secret_value())
     assert user.get("/v1/tenants", **as_(user, "cf-another")).status_code == 401
 
@@ -230,8 +267,10 @@ def test_a_user_who_goes_takes_keys_and_rights_along(acme: httpx.Client) -> None
     ann = invite(acme)
     made = key(acme, user=ann)
     acme.put(f"/v1/tenants/acme/users/{ann}/roles/editor")
+    by_her = acme.post(KEYS, json={"name": "k"}, **as_(acme, made["key"])).json()
     assert acme.delete(f"/v1/tenants/acme/users/{ann}").status_code == 204
     assert acme.get("/v1/self", **as_(acme, made["key"])).status_code == 401
+    assert acme.get("/v1/self", **as_(acme, by_her["key"])).status_code == 401
     assert not allowed(acme, f"user:{ann}", "editor", "tenant:acme")
 
 
@@ -329,7 +368,7 @@ def test_a_policy_is_in_force_once_every_replica_of_guardrails_has_applied_it(
         client.post("/v1/tenants", json={"id": "acme"}, headers=headers)
         client.put(POLICY, json={"policy": {"packs": ["gdpr"]}}, headers=headers)
         assert client.get(POLICY, headers=headers).json()["in_force"] is False
-    nats_server.make_buckets("tenants", "policies")
+    nats_server.make_buckets("tenants", "policies", "deleted")
     login = bus.options(ServiceSettings(name="guardrails"))
 
     def refuse(_key: str, value: bytes | None) -> None:
@@ -486,7 +525,7 @@ def test_a_listing_holds_exactly_what_the_check_allows(acme: httpx.Client, tuple
 
 
 def test_keys_are_known_and_unknown_everywhere_within_a_second(settings: UserSettings, nats_server: Any) -> None:
-    nats_server.make_buckets("tenants", "policies")
+    nats_server.make_buckets("tenants", "policies", "deleted")
     known = directory.Directory(nats_server.url)
 
     async def becomes(wanted: bool, secret: str) -> float:
@@ -504,8 +543,11 @@ def test_keys_are_known_and_unknown_everywhere_within_a_second(settings: UserSet
         while made["tenant"] not in known.tenants and time.monotonic() - began < 10:
             await asyncio.sleep(0.01)  # the first connection may take longer
         await becomes(True, made["key"])
+        answer = await asyncio.to_thread(client.post, KEYS, json={"name": "k"}, **as_(client, made["key"]))
+        await becomes(True, answer.json()["key"])
         await asyncio.to_thread(client.delete, f"{KEYS}/{made['id']}")
         await becomes(False, made["key"])
+        await becomes(False, answer.json()["key"])
         other = await asyncio.to_thread(key, client)
         await becomes(True, other["key"])
         await asyncio.to_thread(client.delete, "/v1/tenants/acme")
@@ -528,7 +570,7 @@ def test_a_bucket_that_was_lost_is_filled_again(settings: UserSettings, nats_ser
         client.post("/v1/tenants", json={"id": "acme"})
     with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
         connection.execute("DELETE FROM changes")  # as if they had been told to what is lost
-    nats_server.make_buckets("tenants", "policies")
+    nats_server.make_buckets("tenants", "policies", "deleted")
 
     async def found() -> bool:
         connection = await nats.connect(nats_server.url)
@@ -544,6 +586,53 @@ def test_a_bucket_that_was_lost_is_filled_again(settings: UserSettings, nats_ser
         deadline = time.monotonic() + 10
         while not asyncio.run(found()):
             assert time.monotonic() < deadline
+
+
+def test_a_deletion_holds_whatever_backup_the_database_is_restored_from(
+    settings: UserSettings, nats_server: Any, told: Callable[[], list[dict[str, Any]]]
+) -> None:
+    nats_server.make_buckets("tenants", "policies", "deleted")
+    with_nats = settings.model_copy(update={"nats_url": nats_server.url, "erased_by": ("prompt",)})
+    operator = {"authorization": f"Bearer {settings.installation_key.get_secret_value()}"}
+
+    def ready(client: httpx.Client) -> None:
+        client.headers.update(operator)
+        while client.get("/readyz").status_code != 200:
+            pass
+
+    async def becomes(names: set[str]) -> None:
+        nats_ = bus.Bus(with_nats)
+        async with asyncio.timeout(10):
+            while set(await nats_.keys("deleted")) != {bus.key(name) for name in names}:
+                await asyncio.sleep(0.05)
+        await nats_.close()
+
+    with TestClient(create(with_nats)) as client:
+        ready(client)
+        for tenant in ("acme", "other"):
+            assert client.post("/v1/tenants", json={"id": tenant}).status_code == 201
+            assert client.delete(f"/v1/tenants/{tenant}").status_code == 204
+        asyncio.run(becomes({"acme", "other"}))
+    with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
+        # A backup from when acme was there, and other was not there yet.
+        connection.execute("TRUNCATE deleted_tenants, changes, seen")
+        connection.execute("INSERT INTO tenants (id) VALUES ('acme')")
+        connection.execute(
+            "INSERT INTO keys (id, tenant, name, digest, hint, scopes) "
+            "VALUES (repeat('0', 32), 'acme', 'k', %s, 'h', '{inference}')",
+            (directory.digest("cf-restored"),),
+        )
+    with TestClient(create(with_nats)) as client:
+        ready(client)
+        refused = client.post("/v1/tenants", json={"id": "other"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "tenant_id_used")
+        deadline = time.monotonic() + 10
+        while (found := client.get("/v1/tenants/acme/deletion")).status_code != 200:
+            assert time.monotonic() < deadline
+        assert found.json()["waiting"] == ["prompt"], "services erase it again"
+        assert client.get("/v1/tenants/acme").status_code == 404
+        assert client.get("/v1/self", **as_(client, "cf-restored")).status_code == 401
+    assert {one["tenant"] for one in told() if one.get("actor") == "service:user"} == {"acme", "other"}
 
 
 # --- contracts ------------------------------------------------------------------------------------

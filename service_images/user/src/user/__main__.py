@@ -16,11 +16,11 @@ from kit.tenant_deletion import ERASED, Erased
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from user import keys, tables
+from user import deleting, keys, tables
 from user.api import PREFIX, Api
 from user.calls import Calls
-from user.keys import Told
 from user.login import Logins
+from user.told import Told
 
 
 class UserSettings(ServiceSettings):
@@ -44,7 +44,7 @@ def create(settings: UserSettings) -> Starlette:
     """The application."""
     database = Database(settings)
     nats = Bus(settings) if settings.nats_url else None
-    told = Told(database, nats) if nats else None
+    told = Told(database, nats, settings.erased_by) if nats else None
     secret = settings.oidc_secret.get_secret_value()
     logins = (
         Logins(settings.oidc_issuer, settings.oidc_client, secret, settings.oidc_redirect)
@@ -58,7 +58,7 @@ def create(settings: UserSettings) -> Starlette:
     async def acknowledge(batch: Sequence[dict[str, Any]]) -> None:
         async with database.transaction() as connection:
             for event in batch:
-                await tables.acknowledge(connection, event["data"]["tenant"], event["data"]["service"])
+                await deleting.acknowledge(connection, event["data"]["tenant"], event["data"]["service"])
 
     letters.also(ERASED, retrying(acknowledge, Erased))
     erased = Events(settings, [ERASED], acknowledge, letters, Erased) if settings.kafka_bootstrap else None

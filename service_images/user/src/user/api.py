@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from kit import bus, dead_letters, directory, replicas, rest, telling
+from kit import bus, dead_letters, replicas, rest, telling
 from kit.database import Database
 from kit.directory import Grant, Scope
 from kit.errors import ApiError, ErrorType, missing
@@ -15,7 +15,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from user import keys, relations, rights, tables
+from user import deleting, keys, relations, rights, tables
 from user.login import Logins
 from user.models import (
     Answer,
@@ -35,10 +35,12 @@ from user.models import (
     Policy,
     Question,
     Relations,
+    Revocation,
     Tenant,
     User,
 )
 from user.people import People
+from user.told import Told
 
 PREFIX = "/v1/user"
 """Of operations on the service itself."""
@@ -62,7 +64,7 @@ class Api(People):
     def __init__(
         self,
         database: Database,
-        told: telling.Telling | None,
+        told: Told | None,
         logins: Logins | None,
         erased_by: Sequence[str] = (),
         in_force: InForce | None = None,
@@ -114,8 +116,8 @@ class Api(People):
                       IssuedKey, body=NewKey, parameters=one, scope=MANAGE, **new),
             Operation("GET", f"{tenants}/keys", "A tenant's keys, the newest first.", self.keys, list[Key],
                       parameters=one, scope=MANAGE, failures=(404,)),
-            Operation("DELETE", tenants + "/keys/{key}", "Revoke a key, everywhere within a second.", self.revoke,
-                      parameters=(_TENANT, _KEY), scope=MANAGE, **gone),
+            Operation("DELETE", tenants + "/keys/{key}", "Revoke a key and those made with it, everywhere within a "
+                      "second.", self.revoke, query=Revocation, parameters=(_TENANT, _KEY), scope=MANAGE, **gone),
             Operation("POST", f"{tenants}/relations", "Change relations, all or none.", self.relate, Relations,
                       body=Relations, parameters=one, scope=MANAGE, failures=(404, 429), makes=True),
             Operation("GET", "/v1/self", "What the caller's key may do.", self.myself, scope=ANY),
@@ -142,8 +144,10 @@ class Api(People):
 
     async def make_tenant(self, call: Call[Any, NewTenant]) -> Tenant:
         """Told to routers at once."""
+        if self._told is not None and await self._told.marked(call.body.id):
+            raise deleting.used()
         async with self._database.transaction() as connection:
-            await tables.never_deleted(connection, call.body.id)
+            await deleting.never_deleted(connection, call.body.id)
             try:
                 await connection.execute("INSERT INTO tenants (id) VALUES (%s)", (call.body.id,))
             except UniqueViolation:
@@ -178,20 +182,17 @@ class Api(People):
         if tenant == call.caller.tenant:
             raise ApiError(409, "This is the tenant of the key that you call with.")
         async with self._database.transaction() as connection:
-            await keys.revoke(connection, tenant)
-            cursor = await connection.execute("DELETE FROM tenants WHERE id = %s", (tenant,))
-            if not cursor.rowcount:
-                raise missing("tenant")
-            await telling.changed(connection, directory.BUCKET, bus.key(directory.TENANT, tenant))
-            await telling.changed(connection, tables.POLICIES, bus.key(tenant))
-            await tables.note(connection, call, tenant, "tenant", tenant, "deleted")
-            await tables.bury(connection, call, tenant, self._erased_by)
+            await tables.found_tenant(connection, tenant)
+            for owner, name in await deleting.delete(connection, tenant, call.caller.actor, self._erased_by):
+                await tables.note(connection, call, owner, "key", name, "revoked")
+            # An act of the operator's own tenant: what the audit log has of the deleted one is shredded.
+            await tables.note(connection, call, call.caller.tenant, "tenant", tenant, "deleted")
         self._wake()
 
     async def deletion(self, call: Call[Any, None]) -> Deletion:
         """The id is never given again, so that nobody comes into what another has left."""
         async with self._database.transaction() as connection:
-            return await tables.found_deletion(connection, call.path["tenant"])
+            return await deleting.found_deletion(connection, call.path["tenant"])
 
     async def set_policy(self, call: Call[Any, NewPolicy]) -> Policy:
         """Guardrails are told within a second."""
@@ -230,7 +231,8 @@ class Api(People):
             if wanted.user:
                 await tables.found_user(connection, tenant, wanted.user)
             await tables.QUOTAS.use(connection, tenant, {"keys": 1})
-            made = await keys.issue(connection, tenant, wanted)
+            await keys.alive(connection, call.caller.id)
+            made = await keys.issue(connection, tenant, wanted, maker=call.caller.id)
             await tables.note(
                 connection, call, tenant, "key", made.id, "created", Key(**made.model_dump(exclude={"key"}))
             )
@@ -244,15 +246,15 @@ class Api(People):
             await tables.found_tenant(connection, tenant)
             return await keys.listed(connection, tenant)
 
-    async def revoke(self, call: Call[Any, None]) -> None:
-        """For ever."""
+    async def revoke(self, call: Call[Revocation, None]) -> None:
+        """For ever, with all that were made with it, unless they are to be kept."""
         tenant, key = tables.own(call), call.path["key"]
         async with self._database.transaction() as connection:
             cursor = await connection.execute("SELECT 1 FROM keys WHERE tenant = %s AND id = %s", (tenant, key))
             if await cursor.fetchone() is None:
                 raise missing("key")
-            for name in await keys.revoke(connection, tenant, id=key):
-                await tables.note(connection, call, tenant, "key", name, "revoked")
+            for owner, name in await keys.revoke(connection, tenant, made=call.query.made, id=key):
+                await tables.note(connection, call, owner, "key", name, "revoked")
         self._wake()
 
     # --- relations --------------------------------------------------------------------------------

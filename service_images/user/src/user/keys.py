@@ -6,24 +6,24 @@ import secrets
 import uuid
 from typing import Any
 
-import msgspec
 from kit import bus, directory, telling
-from kit.bus import Bus
-from kit.database import Connection, Database
-from kit.directory import Grant, TenantEntry
-from kit.telling import Telling
+from kit.database import Connection
+from kit.directory import Grant
 from psycopg.rows import dict_row
 
-from user.models import IssuedKey, Key, NewKey
-from user.tables import POLICIES, VALID
+from user.models import IssuedKey, Key, Made, NewKey
+from user.tables import VALID
 
 PREFIX = "cf-"
 _BYTES = 32
 _COLUMNS = 'id, tenant, name, coalesce("user", \'\') AS "user", hint, scopes, created, expires, revoked'
 
 
-async def issue(connection: Connection, tenant: str, wanted: NewKey, key: str = "") -> IssuedKey:
-    """Make a key; `key`: it is this one."""
+_GRANT = "SELECT tenant, id, coalesce(\"user\", ''), scopes, expires FROM keys"
+
+
+async def issue(connection: Connection, tenant: str, wanted: NewKey, key: str = "", maker: str = "") -> IssuedKey:
+    """Make a key; `key`: it is this one; `maker`: id of the key that asks for it."""
     key = key or PREFIX + secrets.token_urlsafe(_BYTES)
     values = {
         "id": uuid.uuid4().hex,
@@ -34,11 +34,13 @@ async def issue(connection: Connection, tenant: str, wanted: NewKey, key: str = 
         "hint": key[:8],
         "scopes": [scope.value for scope in wanted.scopes],
         "expires": wanted.expires,
+        "maker": maker or None,
     }
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(
-            'INSERT INTO keys (id, tenant, "user", name, digest, hint, scopes, expires) VALUES (%(id)s, %(tenant)s, '
-            f"%(user)s, %(name)s, %(digest)s, %(hint)s, %(scopes)s, %(expires)s) RETURNING {_COLUMNS}",
+            'INSERT INTO keys (id, tenant, "user", name, digest, hint, scopes, expires, maker) VALUES (%(id)s, '
+            f"%(tenant)s, %(user)s, %(name)s, %(digest)s, %(hint)s, %(scopes)s, %(expires)s, %(maker)s) "
+            f"RETURNING {_COLUMNS}",
             values,
         )
         row = await cursor.fetchone()
@@ -57,6 +59,13 @@ async def tell(connection: Connection, digest: str, *, revoked: bool = False) ->
     await telling.changed(connection, directory.BUCKET, bus.key(directory.KEY, digest), urgent=revoked)
 
 
+async def told(connection: Connection, digest: str) -> Grant | None:
+    """What a key may do, for who is told; None: nothing."""
+    cursor = await connection.execute(f"{_GRANT} WHERE digest = %s AND {VALID}", (digest,))
+    row = await cursor.fetchone()
+    return _grant(row) if row else None
+
+
 async def listed(connection: Connection, tenant: str) -> list[Key]:
     """A tenant's keys, the newest first."""
     async with connection.cursor(row_factory=dict_row) as cursor:
@@ -66,30 +75,44 @@ async def listed(connection: Connection, tenant: str) -> list[Key]:
         return [Key(**row) for row in await cursor.fetchall()]
 
 
-async def revoke(connection: Connection, tenant: str, **which: str) -> list[str]:
-    """Revoke the key of an `id`, all of a `user`, or all; returns the ids of those that were valid."""
+async def revoke(
+    connection: Connection, tenant: str, *, made: Made = Made.REVOKE, **which: str
+) -> list[tuple[str, str]]:
+    """Revoke the key of an `id`, all of a `user`, or all, and all generations of keys that were made with them.
+
+    Who made a key never changes: what was kept once goes when the same key, or an earlier one, is revoked again. A key
+    may have made keys of other tenants, if it was an operator's. Returns (tenant, id) of those that were valid.
+    """
     ((column, value),) = which.items() or (("tenant", tenant),)
+    # Nobody makes a key meanwhile: it would not be seen here, and outlive its maker.
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
     cursor = await connection.execute(
-        f'UPDATE keys SET revoked = now() WHERE tenant = %s AND "{column}" = %s AND revoked IS NULL '
-        "RETURNING id, digest",
-        (tenant, value),
+        'WITH RECURSIVE gone AS (SELECT id FROM keys WHERE tenant = %s AND "' + column + '" = %s '
+        "UNION SELECT made.id FROM keys made JOIN gone ON made.maker = gone.id WHERE %s) "
+        "UPDATE keys SET revoked = now() FROM gone WHERE keys.id = gone.id AND keys.revoked IS NULL "
+        "RETURNING keys.tenant, keys.id, keys.digest",
+        (tenant, value, made is Made.REVOKE),
     )
     rows = await cursor.fetchall()
-    for _, digest in rows:
+    for *_, digest in rows:
         await tell(connection, digest, revoked=True)
-    return [row[0] for row in rows]
+    return [(owner, name) for owner, name, _ in rows]
+
+
+async def alive(connection: Connection, key: str) -> None:
+    """To the end of the transaction a key that makes another one is not revoked. Raises ApiError(401) if it was."""
+    await connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (_MAKING,))
+    cursor = await connection.execute(f"SELECT 1 FROM keys WHERE id = %s AND {VALID}", (key,))
+    if await cursor.fetchone() is None:
+        raise directory.unknown()
 
 
 async def find(connection: Connection, key: str) -> Grant:
     """What the holder of a key may do, by the tables themselves. Raises ApiError(401)."""
-    cursor = await connection.execute(
-        f"SELECT tenant, id, coalesce(\"user\", ''), scopes, expires FROM keys WHERE digest = %s AND {VALID}",
-        (directory.digest(key),),
-    )
-    row = await cursor.fetchone()
-    if row is None:
+    found = await told(connection, directory.digest(key))
+    if found is None:
         raise directory.unknown()
-    return _grant(row)
+    return found
 
 
 def _grant(row: Any) -> Grant:
@@ -98,7 +121,8 @@ def _grant(row: Any) -> Grant:
 
 
 async def install(connection: Connection, tenant: str, key: str) -> None:
-    """The operator's key is this one; an earlier one is revoked."""
+    """The operator's key is this one; an earlier one is revoked. Keys that were made with that one stay: rotation is no
+    revocation."""
     digest = directory.digest(key)
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_INSTALLING,))
     await connection.execute(
@@ -120,40 +144,5 @@ async def install(connection: Connection, tenant: str, key: str) -> None:
 
 _INSTALLED = "of the installation"
 _INSTALLING = 0x6B657973
-
-
-class Told(Telling):
-    """What routers and services are told: tenants, keys, policies."""
-
-    def __init__(self, database: Database, nats: Bus) -> None:
-        super().__init__(database, nats, directory.BUCKET, POLICIES)
-
-    async def value(self, connection: Connection, bucket: str, key: str) -> bytes | None:
-        """As the tables have it now."""
-        *kind, name = bus.parts(key)
-        if bucket == POLICIES:
-            cursor = await connection.execute("SELECT policy FROM tenants WHERE id = %s", (name,))
-            row = await cursor.fetchone()
-            return msgspec.json.encode(row[0]) if row and row[0] is not None else None
-        if kind == [directory.TENANT]:
-            cursor = await connection.execute(
-                "SELECT id, models, requests_per_minute, tokens_per_minute FROM tenants WHERE id = %s", (name,)
-            )
-            row = await cursor.fetchone()
-            return msgspec.json.encode(TenantEntry(row[0], tuple(row[1]), row[2], row[3])) if row else None
-        cursor = await connection.execute(
-            f"SELECT tenant, id, coalesce(\"user\", ''), scopes, expires FROM keys WHERE digest = %s AND {VALID}",
-            (name,),
-        )
-        row = await cursor.fetchone()
-        return msgspec.json.encode(_grant(row)) if row else None
-
-    async def keys(self, connection: Connection, bucket: str) -> set[str]:
-        """All of a bucket."""
-        if bucket == POLICIES:
-            cursor = await connection.execute("SELECT id FROM tenants WHERE policy IS NOT NULL")
-            return {bus.key(row[0]) for row in await cursor.fetchall()}
-        cursor = await connection.execute("SELECT id FROM tenants")
-        found = {bus.key(directory.TENANT, row[0]) for row in await cursor.fetchall()}
-        cursor = await connection.execute(f"SELECT digest FROM keys WHERE {VALID}")
-        return found | {bus.key(directory.KEY, row[0]) for row in await cursor.fetchall()}
+_MAKING = 0x6D616B65
+"""Key of the advisory lock: shared while a key is made, alone while keys are revoked."""

@@ -121,6 +121,21 @@ class NewKey(Model):
     """None: when the key that asks ends, if it does; it cannot be later."""
 
 
+class Made(StrEnum):
+    """What becomes of keys that were made with a key that is revoked."""
+
+    REVOKE = "revoke"
+    KEEP = "keep"
+    """For a key that is replaced by one that it has made. They go when it is revoked again without this."""
+
+
+class Revocation(Model):
+    """How a key is revoked."""
+
+    made: Made = Made.REVOKE
+    """What becomes of the keys that were made with it, and with those, and so on."""
+
+
 class Key(Model):
     """A key, without what it is."""
 

@@ -58,7 +58,8 @@ class People:
         tenant, user = tables.own(call), call.path["user"]
         async with self._database.transaction() as connection:
             await tables.found_user(connection, tenant, user)
-            await keys.revoke(connection, tenant, user=user)
+            for owner, name in await keys.revoke(connection, tenant, user=user):
+                await tables.note(connection, call, owner, "key", name, "revoked")
             await connection.execute(
                 "DELETE FROM relations WHERE tenant = %s AND subject = %s", (tenant, f"user:{user}")
             )

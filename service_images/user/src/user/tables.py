@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from kit import bus, directory, guard_policy, outbox, rest, telling
@@ -11,12 +10,11 @@ from kit.database import Connection
 from kit.errors import ApiError, ErrorType, missing
 from kit.quotas import Quota, Quotas
 from kit.rest import Call
-from kit.tenant_deletion import DELETED
 from psycopg.rows import dict_row
 from pydantic import ValidationError
 
 from user.login import Identity
-from user.models import Deletion, Limits, Policy, Tenant
+from user.models import Limits, Policy, Tenant
 
 POLICIES = "policies"
 VALID = "revoked IS NULL AND (expires IS NULL OR expires > now())"
@@ -49,41 +47,6 @@ async def found_tenant(connection: Connection, tenant: str) -> Tenant:
     if row is None:
         raise missing("tenant")
     return Tenant(**row)
-
-
-async def never_deleted(connection: Connection, tenant: str) -> None:
-    """Raises ApiError(409) for the id of a tenant that was deleted."""
-    cursor = await connection.execute("SELECT deleted FROM deleted_tenants WHERE id = %s", (tenant,))
-    if (row := await cursor.fetchone()) is not None:
-        message = f"A tenant with this id was deleted on {row[0]:%Y-%m-%d}; ids are not given again, choose another."
-        raise ApiError(409, message, param="id", code="tenant_id_used")
-
-
-async def bury(connection: Connection, call: Call[Any, Any], tenant: str, services: Sequence[str]) -> None:
-    """Remember that a tenant was deleted, and have services erase what they hold of it."""
-    await connection.execute("INSERT INTO deleted_tenants (id, waiting) VALUES (%s, %s)", (tenant, list(services)))
-    await outbox.put(connection, DELETED, "user", tenant, {"tenant": tenant, "actor": call.caller.actor})
-
-
-async def found_deletion(connection: Connection, tenant: str) -> Deletion:
-    """How far the deletion of a tenant is. Raises ApiError(404)."""
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(
-            "SELECT id AS tenant, deleted, waiting, erased FROM deleted_tenants WHERE id = %s", (tenant,)
-        )
-        row = await cursor.fetchone()
-    if row is None:
-        raise missing("deletion")
-    return Deletion(**row)
-
-
-async def acknowledge(connection: Connection, tenant: str, service: str) -> None:
-    """A service has erased a tenant."""
-    await connection.execute(
-        "UPDATE deleted_tenants SET waiting = array_remove(waiting, %(service)s), "
-        "erased = jsonb_build_object(%(service)s::text, now()) || erased WHERE id = %(tenant)s",
-        {"tenant": tenant, "service": service},
-    )
 
 
 async def found_policy(connection: Connection, tenant: str) -> Policy:
