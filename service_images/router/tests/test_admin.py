@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
-from kit.bus import Bus
+from kit.bus import Bus, options
 from kit.settings import ServiceSettings
 from router.__main__ import create
 from router.control import Control
@@ -67,8 +68,10 @@ class Replica:
         self.core = Core(RouteTable.model_validate(content))
         self.core.metering = self.telling = Telling()  # type: ignore[assignment]
         overrides = Overrides(self.core.table, self.core.reload)
-        live = LiveRoutes(url, self.core, overrides, overrides.rebase)
-        control = Control(self.core, overrides, live, Bus(ServiceSettings(name="router", nats_url=url)))
+        settings = ServiceSettings(name="router", nats_url=url)
+        self.name = uuid.uuid4().hex
+        self.live = live = LiveRoutes(url, self.core, overrides, overrides.rebase, options(settings), self.name)
+        control = Control(self.core, overrides, live, Bus(settings))
         self._running, self._thread, address = serve(create(self.core, live, control=control), Front.of(self.core))
         headers = {"authorization": f"Bearer {OPERATOR}"}
         self.client = httpx.Client(base_url=address, trust_env=False, headers=headers, timeout=10)
@@ -147,7 +150,31 @@ def test_a_change_is_shown_with_who_made_it_and_why(replicas: list[Replica], bot
     one.admin("PUT", "/routes/m", {**new("m", both[1]), "reason": "a is slow"}).raise_for_status()
     shown = {route["model"]: route for route in one.admin("GET", "/routes").json()["data"]}
     assert [shown[name]["overridden"] for name in ("kept", "m", "trial")] == [False, True, False]
-    assert (shown["m"]["by"], shown["m"]["reason"], shown["m"]["in_force"]) == ("key:default", "a is slow", True)
+    assert (shown["m"]["by"], shown["m"]["reason"]) == ("key:default", "a is slow")
+
+
+def test_a_route_is_in_force_once_every_replica_has_applied_it(
+    replicas: list[Replica], both: list[Target], start: Callable[[], Replica]
+) -> None:
+    one, other = replicas
+    third = start()
+
+    def shown(at: Replica, model: str = "m") -> dict[str, Any]:
+        return next(route for route in at.admin("GET", "/routes").json()["data"] if route["model"] == model)
+
+    everywhere = {"in_force": 3, "of": 3, "behind": []}
+    assert becomes(lambda: shown(one)["replicas"] == everywhere and shown(other)["in_force"], 10), shown(one)
+
+    def refuse(_key: str, _content: bytes | None) -> None:
+        raise ValueError("an older router does not know this")
+
+    third.live._following._take = refuse
+    one.admin("PUT", "/routes/m", new("m", both[1])).raise_for_status()
+    behind = {"service": "router", "instance": third.name, "reason": "an older router does not know this"}
+    assert becomes(lambda: shown(other)["replicas"] == {"in_force": 2, "of": 3, "behind": [behind]}, 10), shown(other)
+    assert not shown(one)["in_force"] and shown(one)["overridden"]
+    third.stop()
+    assert becomes(lambda: shown(one)["in_force"] and shown(one)["replicas"]["of"] == 2, 20), shown(one)
 
 
 def test_only_operators_may(replicas: list[Replica]) -> None:

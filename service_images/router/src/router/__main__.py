@@ -88,7 +88,7 @@ def create(core: Core, *followers: Follower, control: Control | None = None) -> 
     """The application beside the fast path; `control` changes routes while it runs."""
     api = RouterApi(core)
     if control is not None:
-        followers = (*followers, control)
+        followers = (*followers, control, control.in_force)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

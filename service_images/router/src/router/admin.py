@@ -5,12 +5,14 @@ What is changed here lies over what is configured and outlives restarts and upda
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
 from kit import rest
 from kit.directory import Grant, Scope, unknown
 from kit.errors import ApiError, missing
+from kit.in_force import Replicas
 from kit.rest import Call, Model, Operation
 from pydantic import Field
 from starlette.routing import Router
@@ -63,6 +65,9 @@ class Shown(Model):
     overridden: bool
     """By an operator; else it is as configured, or as it was found."""
     in_force: bool
+    """Whether every replica of the Router has applied it, which takes less than a second; without NATS, this one."""
+    replicas: Replicas | None = None
+    """In which replicas of the Router it is in force; none: NATS does not answer, or this router follows none."""
     problem: str = ""
     """Why an override is not in force."""
     revision: int = 0
@@ -132,17 +137,17 @@ class Api:
             raise ApiError(409, message, code="not_live")
         return self._control
 
-    def _shown(self, model: str) -> Shown:
+    async def _shown(self, model: str) -> Shown:
         control = self._control
         override = control.overrides.entries.get(model) if control else None
         live = self._core.table.find(model)
         if control is None or override is None:
             if live is None:
                 raise missing("model")
-            return Shown(model=model, overridden=False, in_force=True, route=live)
+            return await self._everywhere(Shown(model=model, overridden=False, in_force=True, route=live))
         problem = control.overrides.refused.get(model, "")
         told = {"by": override.by, "at": override.at, "reason": override.reason, "route": override.route}
-        return Shown(
+        shown = Shown(
             model=model,
             overridden=True,
             in_force=not problem,
@@ -150,6 +155,14 @@ class Api:
             revision=control.revision(model),
             **told,
         )
+        return await self._everywhere(shown)
+
+    async def _everywhere(self, shown: Shown) -> Shown:
+        if self._control is None:
+            return shown
+        where = await self._control.applied(shown.model)
+        everywhere = shown.in_force and where is not None and where.everywhere
+        return shown.model_copy(update={"in_force": everywhere, "replicas": where})
 
     async def state(self, _: Call[Any, None]) -> dict[str, Any]:
         """Of the replica that is asked."""
@@ -160,11 +173,11 @@ class Api:
         names = {route.model for route in self._core.table.routes}
         if self._control is not None:
             names |= self._control.overrides.entries.keys()
-        return Listed(data=[self._shown(name) for name in sorted(names)])
+        return Listed(data=await asyncio.gather(*(self._shown(name) for name in sorted(names))))
 
     async def route(self, call: Call[Any, None]) -> Shown:
         """With who changed it."""
-        return self._shown(call.path["model"])
+        return await self._shown(call.path["model"])
 
     async def put(self, call: Call[Any, Wanted]) -> Shown:
         """A new model, or another route for one."""
@@ -178,7 +191,7 @@ class Api:
     ) -> Shown:
         override = Override(by=call.caller.actor, at=datetime.now(UTC), reason=reason, route=route)
         await self._writer.put(model, override, last, call.caller.tenant)
-        return self._shown(model)
+        return await self._shown(model)
 
     async def weights(self, call: Call[Any, Weights]) -> Shown:
         """The rest of the route stays as it is."""

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from kit import events, logs, telemetry
 from kit.bus import Bus, Conflict, key
 from kit.errors import ApiError, ErrorType, missing, unavailable
+from kit.in_force import InForce, Replicas
 from nats.errors import Error as NatsError
 from pydantic import BaseModel
 
@@ -36,6 +37,8 @@ class Control:
 
     def __init__(self, core: Core, overrides: Overrides, live: LiveRoutes, bus: Bus) -> None:
         self.core, self.overrides, self._live, self._bus = core, overrides, live, bus
+        self.in_force = InForce(bus, BUCKET)
+        """What replicas have applied; it runs beside this."""
 
     async def run(self) -> None:
         """For ever: tell of canaries that have failed here. What cannot be told now is told later."""
@@ -57,6 +60,11 @@ class Control:
     def revision(self, model: str) -> int:
         """Of a model's override; 0: it has none."""
         return self._live.revision(key(ROUTE, model))
+
+    async def applied(self, model: str) -> Replicas | None:
+        """Which replicas have a model's override, or know that it has none; None: NATS does not answer."""
+        _, where = await self.in_force.of(BUCKET, key(ROUTE, model))
+        return where
 
     async def put(self, model: str, override: Override, last: int | None, tenant: str) -> None:
         """Put an override over a model's route, if its revision is `last`.

@@ -14,6 +14,7 @@ from typing import Any
 
 from kit import bus
 from kit.following import Following
+from kit.in_force import INSTANCE
 
 from router.core import Core
 from router.overrides import Override, Overrides, Verdict
@@ -33,9 +34,10 @@ class LiveRoutes:
         overrides: Overrides,
         rebase: Callable[[RouteTable], None],
         login: Mapping[str, Any] = MappingProxyType({}),
+        instance: str = INSTANCE,
     ) -> None:
         self._core, self._overrides, self._rebase = core, overrides, rebase
-        self._following = Following(url, BUCKET, self._take, login)
+        self._following = Following(url, BUCKET, self._take, login, instance)
 
     async def run(self) -> None:
         """Follow for ever."""
