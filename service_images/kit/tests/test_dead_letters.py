@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import psycopg
 import pytest
 
@@ -17,7 +18,7 @@ SOURCES = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(SOURCES / "kit" / "src"), str(SOURCES / "kit" / "tests")]
 
 from kafka_messages import Received  # noqa: E402
-from kit import dead_letters, kafka, service  # noqa: E402
+from kit import dead_letters, events, kafka, service  # noqa: E402
 from kit.database import Database  # noqa: E402
 from kit.dead_letters import DeadLetters  # noqa: E402
 from kit.kafka import Events  # noqa: E402
@@ -182,6 +183,39 @@ async def test_the_same_message_again_stays_one_letter(consumer: Consumer) -> No
     for _ in range(2):
         await consumer.events.process([bad])
     assert len(await consumer.aside()) == 1
+
+
+def test_what_an_operator_does_with_a_dead_letter_is_told_to_the_audit_log(settings: ServiceSettings) -> None:
+    consumer = Consumer(settings)
+    consumer.refused.add(1)
+    operations = dead_letters.operations("/v1/kit", consumer.letters)
+    with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
+        connection.execute("CREATE TABLE seen (event jsonb)")
+        connection.execute(
+            "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN INSERT INTO seen VALUES (NEW.payload::jsonb); RETURN NEW; END $$"
+        )
+        connection.execute("CREATE TRIGGER see AFTER INSERT ON events.outbox FOR EACH ROW EXECUTE FUNCTION see()")
+        with TestClient(service.create("Kit", operations, database=consumer.database)) as client:
+            for number in (1, 2):
+                content = json.dumps({"number": number}).encode()
+                put = consumer.letters.put("usage.recorded.v1", b"acme", content, "refused", 1, 0, number)
+                assert client.portal
+                client.portal.call(lambda waiting=put: waiting)
+            first, second = (one["number"] for one in client.get("/v1/kit/dead-letters").json()["dead_letters"])
+            assert client.post(f"/v1/kit/dead-letters/{first}/retry").status_code == 409
+            assert client.post(f"/v1/kit/dead-letters/{second}/retry").status_code == 200
+            assert client.delete(f"/v1/kit/dead-letters/{first}").status_code == 204
+        told = [row[0] for row in connection.execute("SELECT event FROM seen")]
+    for event in told:
+        jsonschema.validate(event, events.schema(dead_letters.HANDLED))
+    shown = [(e["data"]["change"], e["data"]["number"], e["data"]["service"], e["data"]["key"]) for e in told]
+    assert shown == [
+        ("retry-failed", first, "kit", "acme"),
+        ("retried", second, "kit", "acme"),
+        ("dropped", first, "kit", "acme"),
+    ]
+    assert {e["data"]["actor"] for e in told} == {"key:default"}
 
 
 def test_an_operator_looks_retries_and_drops(settings: ServiceSettings) -> None:

@@ -26,6 +26,8 @@ class Database:
     def __init__(self, settings: ServiceSettings, connections: int = 8) -> None:
         # Server-side preparation belongs to one server connection; the pool in front hands out another each time.
         options = {"prepare_threshold": None, "connect_timeout": 5, "application_name": settings.name}
+        self.name = settings.name
+        """Of the database, and the service."""
         self._pool = AsyncConnectionPool(
             settings.database(pooled=True),
             kwargs=options,

@@ -1,7 +1,7 @@
 """Dead letters: events and changes that a service cannot process, set aside so that the work of others goes on.
 
 Each is kept in the service's own database with what it holds, why it failed and how often it was tried. An operator
-looks at it, has it processed again once the cause is mended, or drops it.
+looks at it, has it processed again once the cause is mended, or drops it; both are in the audit log.
 
 Order: all other events keep the order of their keys. Later events of the same key do not wait for the one that was set
 aside, and its retry comes after them: to wait would let one event stop all later ones of its tenant.
@@ -20,10 +20,11 @@ from prometheus_client import Counter, Gauge
 from psycopg.rows import dict_row
 from pydantic import Field
 
-from kit import logs, telemetry
+from kit import logs, outbox, telemetry
 from kit.database import Connection, Database
 from kit.directory import Scope
 from kit.errors import ApiError, missing
+from kit.limits import REASON, SUBJECT
 from kit.rest import Call, Model, Operation
 
 log = logs.get("kit.dead_letters")
@@ -40,6 +41,7 @@ TABLE = """CREATE TABLE dead_letters (
     made timestamptz NOT NULL DEFAULT now(),
     UNIQUE (topic, partition, position, digest)
 )"""
+HANDLED = "dead_letter.handled.v1"
 _COLUMNS = "number, topic, partition, position, key, payload, reason, tries, made"
 _REASON = 2000
 _REFRESH_S = 10.0
@@ -220,6 +222,7 @@ class DeadLetters:
                 with self._database.joined(connection):
                     await retry(row)
                 await connection.execute("DELETE FROM dead_letters WHERE number = %s", (row["number"],))
+                await self._note(connection, call, row, "retried")
         except ApiError as error:
             if error.status in (404, 503, 507):
                 raise
@@ -230,10 +233,13 @@ class DeadLetters:
             log.info("a dead letter was processed", number=row["number"], topic=row["topic"], by=call.caller.actor)
             return Retried(processed=True)
         async with self._database.transaction() as connection:
+            row = await _found(connection, call)
+            row["reason"] = _reason(reason)
             await connection.execute(
                 "UPDATE dead_letters SET tries = tries + 1, reason = %s WHERE number = %s",
-                (_reason(reason), int(call.path["number"])),
+                (row["reason"], row["number"]),
             )
+            await self._note(connection, call, row, "retry-failed")
         raise ApiError(409, f"It still cannot be processed: {_reason(reason)}", code="still_failing")
 
     async def drop(self, call: Call[Any, None]) -> None:
@@ -241,7 +247,16 @@ class DeadLetters:
         async with self._database.transaction() as connection:
             row = await _found(connection, call)
             await connection.execute("DELETE FROM dead_letters WHERE number = %s", (row["number"],))
+            await self._note(connection, call, row, "dropped")
         log.warning("a dead letter was dropped", number=row["number"], topic=row["topic"], by=call.caller.actor)
+
+    async def _note(self, connection: Connection, call: Call[Any, Any], row: Row, change: str) -> None:
+        """Into the outbox, for the audit log: an act of the operator's own tenant."""
+        who = call.caller
+        data = {"tenant": who.tenant, "service": self._database.name, "topic": row["topic"], "number": row["number"]}
+        data |= {"key": _shown(row["key"])[: SUBJECT.most], "change": change, "actor": who.actor}
+        data["reason"] = row["reason"][: REASON.most]
+        await outbox.put(connection, HANDLED, self._database.name, who.tenant, data)
 
 
 async def _found(connection: Connection, call: Call[Any, Any]) -> Row:

@@ -141,6 +141,14 @@ ENVELOPE: Mapping[str, Limit] = MappingProxyType(
 EVENT_TEXTS: Mapping[str, Mapping[str, Limit]] = MappingProxyType(
     {
         "billing.changed.v1": {"tenant": TENANT, "id": SUBJECT, "actor": ID, "after": AFTER},
+        "dead_letter.handled.v1": {
+            "tenant": TENANT,
+            "service": ID,
+            "topic": ID,
+            "key": SUBJECT,
+            "actor": ID,
+            "reason": REASON,
+        },
         "document.changed.v1": {"tenant": TENANT, "store": ID, "document": ID, "actor": ID},
         "guard.decided.v1": {"tenant": TENANT, "kinds": Limit("counts by kind", 16 * _KIB)},
         "invoice.issued.v1": {"tenant": TENANT, "invoice": ID, "period": ID, "currency": ID},
