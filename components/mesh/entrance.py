@@ -7,6 +7,7 @@ from typing import TypedDict
 
 import pulumi
 
+from components import limits
 from components.ai import bundled, router
 from components.config import ClusterKind, PlatformConfig
 from components.config_base import quantity
@@ -62,11 +63,10 @@ PREFIXES: dict[str, tuple[str, ...]] = {
 
 ROUTER_PREFIXES = ("/v1/", "/v1/models", OPERATORS_PREFIX, f"{OPERATORS_PREFIX}/routes")
 """Paths of the router: all that no other service has, and those under which its names hold slashes."""
-SMALL_BODY, TEXT_BODY = 2**20, 4 * 2**20
-"""Bytes of a request that describes something, and of one that brings a text to look at."""
 LARGE_BODIES = ("/v1/", "/v1/files")
 """Paths that take as much as the configuration's maxBodySize: questions to models, with images, and uploads."""
-TEXT_BODIES = ("/v1/moderations", "/v1/guard/")
+TEXT_BODIES = ("/v1/moderations", "/v1/guard/", "/v1/prompts", "/api/public/v2/prompts")
+"""Paths that take texts to look at or to keep; all others take what describes something."""
 ENCODED_NAMES = ("/v1/models", "/v1/admin/routes", "/v1/prompts", "/api/public/v2/prompts")
 """Below these, names may hold slashes, which clients send as %2F."""
 
@@ -86,7 +86,7 @@ def _body(prefix: str, largest: int) -> int:
     """Bytes that a body under the prefix may have."""
     if prefix in LARGE_BODIES:
         return largest
-    return min(largest, TEXT_BODY if prefix in TEXT_BODIES else SMALL_BODY)
+    return min(largest, limits.most("GATEWAY_TEXT_BODY" if prefix in TEXT_BODIES else "GATEWAY_SMALL_BODY"))
 
 
 def intent(config: PlatformConfig) -> GatewayIntent:

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
-from components.mesh import envoy
+from components import config_parse, limits
+from components.mesh import entrance, envoy
 from components.mesh.routes import Backend, GatewayIntent, Rates, Route
+from local import paths
 from tests.envoy_server import MEMORY_BYTES, Running, gateway
 from tests.waiting import until
 
@@ -191,3 +194,13 @@ def test_a_client_that_sends_too_much_at_once_reads_why_it_was_refused(running: 
     answer = httpx.post(f"{running.url}/v1/files", content=body, headers={"host": "localhost"}, trust_env=False)
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "request_too_large"
+
+
+def test_the_gateway_takes_every_body_that_the_table_of_limits_has() -> None:
+    stack = yaml.safe_load((paths.PROJECT / "stacks/Pulumi.local.yaml").read_text())
+    found = entrance.intent(config_parse.parse(stack["config"]["cogniforge:platform"]))
+    bodies = {route.prefix: route.max_body_bytes for route in found.routes}
+    assert bodies["/v1/"] == bodies["/v1/files"] == limits.most("INFERENCE_BODY")
+    for prefix in ("/v1/prompts", "/v1/moderations", "/v1/guard/"):
+        assert bodies[prefix] == limits.most("GATEWAY_TEXT_BODY"), "the largest prompt has 3 MiB as JSON"
+    assert bodies["/v1/tenants"] == limits.most("GATEWAY_SMALL_BODY")

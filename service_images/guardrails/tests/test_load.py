@@ -13,7 +13,7 @@ import pytest
 from cogniforge.guardrails.v1 import guardrails_pb2 as messages
 from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
 from guardrails import checking
-from guardrails.calls import MAX_PIECE, Calls
+from guardrails.calls import Calls
 from guardrails.checking import Checker
 from guardrails.guard import Guard
 from guardrails.policies import Policies
@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from kit import rpc
 from kit.errors import ApiError
 from kit.guard_policy import Action, Direction, Policy
+from kit.limits import GUARD_PIECE
 
 GUARD = Guard()
 STRICT = Compiled(Policy.model_validate({"packs": ["gdpr", "secrets"]}))
@@ -197,7 +198,7 @@ def test_a_piece_that_is_too_large_is_refused() -> None:
             stub: Any = service.GuardrailsServiceStub(channel)
 
             async def pieces() -> Any:
-                yield messages.StreamRequest(tenant="t", text="x" * (MAX_PIECE + 1))
+                yield messages.StreamRequest(tenant="t", text="x" * (GUARD_PIECE.most + 1))
 
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 async for _ in stub.Stream(pieces()):

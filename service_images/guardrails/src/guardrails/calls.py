@@ -10,6 +10,7 @@ from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
 from kit import rpc, telemetry
 from kit.errors import ApiError
 from kit.guard_policy import Action, Direction
+from kit.limits import GUARD_PIECE
 
 from guardrails.checking import Checker
 from guardrails.guard import Finding, Guard
@@ -17,9 +18,6 @@ from guardrails.policies import Policies
 from guardrails.policy import Compiled
 from guardrails.stream import Stream
 from guardrails.telling import Decisions
-
-MAX_PIECE = 64 * 1024
-"""Characters of a piece of a stream."""
 
 
 class Calls(service.GuardrailsServiceServicer):
@@ -64,9 +62,9 @@ class Calls(service.GuardrailsServiceServicer):
             if stream is None or first is None:
                 first, policy = request, self._policies.of(request.tenant)
                 stream = Stream(self._guard, policy, _direction(request.direction), answer=not request.other)
-            if len(request.text) > MAX_PIECE:
+            if len(request.text) > GUARD_PIECE.most:
                 raise ApiError(
-                    413, f"A piece of a stream has at most {MAX_PIECE:,} characters.", code="content_too_large"
+                    413, f"A piece of a stream has at most {GUARD_PIECE.most:,} characters.", code="content_too_large"
                 )
             text, findings = stream.feed(request.text, last=request.last)
             told += findings

@@ -16,13 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from kit.errors import ApiError
 from kit.guard_policy import Direction
 from kit.lanes import Lanes
+from kit.limits import GUARD_TEXTS
 
 from guardrails.guard import Guard, Verdict
 from guardrails.policy import Compiled
 from guardrails.scanner import OutOfTime
 
-MAX_BYTES = 1024 * 1024
-"""Of all texts of a check, in UTF-8."""
 AT_ONCE = 16 * 1024
 """Characters that are checked at once, in the event loop: about 1 ms."""
 LIMIT_S = 1.5
@@ -49,8 +48,8 @@ class Checker:
     ) -> list[Verdict]:
         """What may go on of each text. Raises ApiError: 413 for too much text, 429 where too many checks wait."""
         size = sum(len(text) if text.isascii() else len(text.encode(errors="replace")) for text in texts)
-        if size > MAX_BYTES:
-            raise _too_large(f"{size:,} bytes of text; at most {MAX_BYTES:,} can be checked at once.")
+        if size > GUARD_TEXTS.most:
+            raise _too_large(f"{size:,} bytes of text; at most {GUARD_TEXTS.most:,} can be checked at once.")
         wanted: Check = (policy, direction, texts, frozenset(others))
         if size <= AT_ONCE:
             return self._run(self._guard, wanted)

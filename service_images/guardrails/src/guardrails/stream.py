@@ -12,6 +12,7 @@ import re
 
 import re2
 from kit.guard_policy import Action, Category, Direction
+from kit.limits import GUARD_SHAPED
 
 from guardrails.detectors import PASSWORD
 from guardrails.folding import fold
@@ -28,8 +29,6 @@ SEEN = 256
 """Characters that have gone on and are still looked at: what words say of what follows."""
 LONGEST = 16_384
 """Characters that are looked at anew while something goes on; an RSA key of 4,096 bits has 3,300."""
-MAX_SHAPED = 1024 * 1024
-"""Characters of an answer that has to fit a schema; a longer one is blocked."""
 _NUMBER = r"\S{0,8}[\d+(]\S{0,8}"
 _FORMS = (
     # A number in groups, also with letters in or before them, as in IBANs; behind it, words may say what it is.
@@ -94,9 +93,9 @@ class Stream:
 
     def _whole(self, *, last: bool) -> tuple[str, list[Finding]]:
         """All of the answer at its end, if it fits the schema."""
-        if len(self._held) > MAX_SHAPED:
+        if len(self._held) > GUARD_SHAPED.most:
             self.action, self._held = Action.BLOCK, ""
-            return "", [Finding(0, MAX_SHAPED, "shape", Category.SCHEMA, Action.BLOCK)]
+            return "", [Finding(0, GUARD_SHAPED.most, "shape", Category.SCHEMA, Action.BLOCK)]
         if not last:
             return "", []
         verdict = self._guard.check(self._held, self._policy, self._direction)

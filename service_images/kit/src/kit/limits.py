@@ -60,7 +60,10 @@ JSON_INTEGER = Limit("an integer in JSON", 18, Unit.DIGITS)
 JSON_NUMBER = Limit("a number in JSON", 400, Unit.DIGITS)
 """As written, with its fraction and exponent: a double has at most 17 significant digits."""
 
-# Bodies, before they are read.
+# Bodies, before they are read. Those of the gateway are rendered from here (components/mesh/entrance.py); what takes a
+# larger body, questions to models and uploads, has there what `gateway.maxBodySize` says.
+GATEWAY_SMALL_BODY = Limit("body that describes something, at the gateway", _MIB)
+GATEWAY_TEXT_BODY = Limit("body that brings texts to look at or to keep, at the gateway", 4 * _MIB)
 BODY = Limit("body of a REST request", 8 * _MIB)
 INFERENCE_BODY = Limit("body of a request for a model", 16 * _MIB)
 """Images and files may be in it."""
@@ -88,6 +91,12 @@ TEMPLATE = _text("template of a prompt", 128 * _KIB)
 TEMPLATES = _text("templates of a version of a prompt, with all that it includes", 512 * _KIB)
 PROMPT_JSON = Limit("configuration of a version, and schemas of its variables, each", 64 * _KIB)
 RENDERED = _text("rendered prompt", 1_000_000)
+GUARD_PIECE = _text("piece of a stream, to Guardrails", 64 * _KIB)
+GUARD_TEXTS = Limit("texts of a check, together, in UTF-8", _MIB)
+"""Of a request or an answer; Guardrails reads 1 MiB of prose in 40 ms."""
+GUARD_HELD = Limit("arguments of tools that a Router holds for one check", 768 * _KIB)
+GUARD_SHAPED = _text("answer in a stream that has to fit a schema", _MIB)
+"""A longer one is blocked."""
 AFTER = Limit("state after a change, in an event", 128 * _KIB)
 
 # What fields are put into.
@@ -112,9 +121,13 @@ CONNECT_COLUMN = Limit("column of a table that Debezium reads", 16 * _MIB)
 PATHS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
     {
         "request for a model": (INFERENCE_BODY, ROUTER_BODIES),
+        "texts to be checked": (GUARD_TEXTS, GATEWAY_TEXT_BODY, BODY),
+        "texts to be checked, from the Router": (GUARD_HELD, GUARD_TEXTS, RPC_MESSAGE),
+        "answer that has to fit a schema": (GUARD_PIECE, GUARD_SHAPED, RPC_MESSAGE),
+        "policy of a tenant, from the entrance": (POLICY, GATEWAY_SMALL_BODY, BODY),
         "policy, to Guardrails": (POLICY, NATS_VALUE, NATS_MESSAGE),
         "limits of a tenant, to the audit log": (TENANT_MODELS, AFTER, EVENT),
-        "new version of a prompt": (PROMPT_JSON, TEMPLATE, TEMPLATES, BODY),
+        "new version of a prompt": (PROMPT_JSON, TEMPLATE, TEMPLATES, GATEWAY_TEXT_BODY, BODY),
         "rendered prompt, to the Router": (RENDERED, RPC_MESSAGE),
         "route, to the Router": (ROUTE, NATS_VALUE, NATS_MESSAGE),
         "name, in a key of NATS": (ID, NATS_KEY),

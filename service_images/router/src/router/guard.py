@@ -15,6 +15,7 @@ from cogniforge.guardrails.v1 import guardrails_pb2 as messages
 from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
 from kit import logs, rpc, telemetry
 from kit.errors import ApiError, ErrorType, unavailable
+from kit.limits import GUARD_TEXTS
 from prometheus_client import Counter
 
 from router import texts
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 log = logs.get("router.guard")
 PATIENCE_S = 2.0
-MAX_BYTES = 1024 * 1024
-"""Of all texts of a request or an answer together; Guardrails reads 1 MiB of prose in 40 ms."""
 LARGE_BYTES = 32 * 1024
 """A larger text that is not checked in time is refused, since its sender may have made it so; a smaller one is
 checked in milliseconds, so that something else is the reason."""
@@ -76,8 +75,9 @@ class Guard:
             if direction == messages.DIRECTION_OUTPUT and texts.is_answer(place.path):
                 answers.add(number)
         size = sum(len(text.encode(errors="replace")) for text in each)
-        if size > MAX_BYTES:
-            raise self._too_large(direction, f"{size:,} bytes of text; at most {MAX_BYTES:,} can be checked.")
+        if size > GUARD_TEXTS.most:
+            reason = f"{size:,} bytes of text; at most {GUARD_TEXTS.most:,} can be checked."
+            raise self._too_large(direction, reason)
         asked = messages.CheckRequest(
             tenant=exchange.tenant.decode(),
             direction=direction,

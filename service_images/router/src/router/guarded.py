@@ -10,15 +10,13 @@ import grpc
 from cogniforge.guardrails.v1 import guardrails_pb2 as messages
 from kit import rpc
 from kit.errors import ApiError, ErrorType
+from kit.limits import GUARD_HELD
 
 from router import sse
 from router.guard import Guard
 
 if TYPE_CHECKING:
     from router.exchange import Exchange
-
-MAX_HELD_BYTES = 1024 * 1024
-"""Of arguments of tools, which are checked as a whole."""
 
 
 class Guarded:
@@ -30,7 +28,7 @@ class Guarded:
         self._calls: dict[Hashable, Any] = {}
         self._held: dict[Hashable, str | None] = {}
         """What of each text Guardrails has and has not given back; None: not known, since it has changed something."""
-        self._room = MAX_HELD_BYTES
+        self._room = GUARD_HELD.most
         self._status = 200
         self.ended = False
         self._task = exchange.core.start(self._run())
@@ -104,9 +102,9 @@ class Guarded:
 
     def hold(self, text: str) -> str:
         """A text that is kept until it can be checked as a whole. Raises ApiError(502) where there is too much."""
-        self._room -= len(text)
+        self._room -= len(text) if text.isascii() else len(text.encode(errors="replace"))
         if self._room < 0:
-            message = f"The model calls tools with more than {MAX_HELD_BYTES:,} characters."
+            message = f"The model calls tools with more than {GUARD_HELD.most:,} bytes."
             raise ApiError(502, message, ErrorType.UPSTREAM, code="content_too_large")
         return text
 
