@@ -273,7 +273,7 @@ class Platform(PlatformComponent):
     def _service_args(self, name: str, image: pulumi.Input[str]) -> AiServiceArgs:
         """What a bundled service takes from the others."""
         services = self._config.services
-        environment: dict[str, pulumi.Input[str]] = {}
+        environment: dict[str, pulumi.Input[str]] = {**bundled.kept(services.bundled[name])}
         secrets: dict[str, tuple[pulumi.Input[str], str]] = {}
         if services.user and name in bundled.ASKS_FOR_KEYS:
             environment["SERVICE_TENANTS"] = "true"

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import json
+
 import pulumi
 
 from components.ai.bindings import bindings
 from components.ai.service import AiService, AiServiceArgs, ServiceIntent
-from components.config import Bundled, Observability, PlatformConfig
+from components.config import (
+    Audit,
+    Billing,
+    Bundled,
+    Observability,
+    PlatformConfig,
+    Prompt,
+    PromptQuotas,
+    PromptQuotasOf,
+    User,
+    UserQuotas,
+    UserQuotasOf,
+)
 from components.config_base import quantity
 from components.data.layer import DataLayer
 from components.intents import SERVICES
@@ -62,6 +76,26 @@ def environment(observability: Observability, port: int) -> dict[str, str]:
         "SERVICE_TRACE_SAMPLE_RATIO": str(observability.trace_sample_ratio),
         "SERVICE_PORT": str(port),
     }
+
+
+def kept(service: Bundled) -> dict[str, str]:
+    """What a service may keep of each tenant, or for how long it keeps things."""
+    if isinstance(service, (User, Prompt)):
+        each = {one.tenant: _quotas(one) for one in service.quotas_of}
+        return {"SERVICE_QUOTAS": json.dumps(_quotas(service.quotas)), "SERVICE_QUOTAS_OF": json.dumps(each)}
+    if isinstance(service, (Billing, Audit)):
+        return {f"SERVICE_KEEP_{name.upper()}": str(days) for name, days in service.retention.model_dump().items()}
+    return {}
+
+
+def _quotas(section: UserQuotas | PromptQuotas) -> dict[str, int]:
+    """By the services' own names for things."""
+    # What one tenant's section does not name holds for it as for the others.
+    single = isinstance(section, (UserQuotasOf, PromptQuotasOf))
+    found = section.model_dump(exclude={"tenant"}, exclude_unset=single)
+    if isinstance(section, UserQuotas):
+        return found
+    return {name if name == "prompts" else f"{name} of prompts": most for name, most in found.items()}
 
 
 def rooms(config: PlatformConfig) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""What Retriever may keep follows from the stack file."""
+"""What services may keep, and for how long, follows from the stack file."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +29,23 @@ def test_a_tenants_quotas_are_the_stack_files() -> None:
 
 def test_documents_get_half_of_the_object_stores_volume() -> None:
     assert given({}, "4Gi")["SERVICE_ROOM_BYTES"] == str(2 * 2**30)
+
+
+def test_quotas_and_retention_of_services_are_the_stack_files() -> None:
+    found = yaml.safe_load(LOCAL.read_text())["config"]["cogniforge:platform"]
+    services = found["services"]
+    services["user"] = {"quotas": {"keys": 7}, "quotasOf": [{"tenant": "acme", "keys": 9}]}
+    services["prompt"] = {"quotas": {"versions": 3}}
+    services["billing"] = {"retention": {"namesDays": 90}}
+    services["audit"] = {"retention": {"usageDays": 40}}
+    made = {name: bundled.kept(service) for name, service in parse(found).services.bundled.items()}
+    assert json.loads(made["user"]["SERVICE_QUOTAS"])["keys"] == 7
+    assert json.loads(made["user"]["SERVICE_QUOTAS_OF"]) == {"acme": {"keys": 9}}, "the rest is as for the others"
+    assert json.loads(made["prompt"]["SERVICE_QUOTAS"])["versions of prompts"] == 3
+    assert made["billing"] == {
+        "SERVICE_KEEP_NAMES_DAYS": "90",
+        "SERVICE_KEEP_USAGE_DAYS": "800",
+        "SERVICE_KEEP_INVOICES_DAYS": "3660",
+    }
+    assert made["audit"]["SERVICE_KEEP_USAGE_DAYS"] == "40"
+    assert made["guardrails"] == {}

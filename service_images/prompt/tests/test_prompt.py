@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -240,10 +239,8 @@ def test_no_transaction_is_open_while_a_template_is_rendered(
 
 
 def test_what_a_tenant_keeps_has_quotas_with_events_before_they_are_used_up(
-    prompts: httpx.Client, settings: PromptSettings, monkeypatch: pytest.MonkeyPatch
+    settings: PromptSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = {q.resource: replace(q, most=5) for q in store.QUOTAS._quotas.values()}
-    monkeypatch.setattr(store.QUOTAS, "_quotas", small | {"versions of prompts": small["versions of prompts"]})
     told: list[dict[str, Any]] = []
 
     async def kept(_: Any, topic: str, _service: str, _key: str, data: dict[str, Any]) -> None:
@@ -251,6 +248,12 @@ def test_what_a_tenant_keeps_has_quotas_with_events_before_they_are_used_up(
             told.append(data)
 
     monkeypatch.setattr(quotas.outbox, "put", kept)
+    most = dict.fromkeys(("prompts", "versions of prompts", "labels of prompts"), 5)
+    with TestClient(create(settings.model_copy(update={"quotas": most}))) as prompts:
+        _quotas_hold(prompts, told)
+
+
+def _quotas_hold(prompts: httpx.Client, told: list[dict[str, Any]]) -> None:
     for n in range(5):
         add(prompts, "x", f"p{n}")
     answer = prompts.post("/v1/prompts", json={"name": "p5", "prompt": "x"})

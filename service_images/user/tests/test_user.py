@@ -7,7 +7,6 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from kit.following import Following
 from kit.settings import ServiceSettings
 from pydantic import SecretStr
 from starlette.testclient import TestClient
-from user import deleting, tables
+from user import deleting
 from user.__main__ import UserSettings, create
 from user.api import document
 
@@ -432,10 +431,21 @@ def test_no_event_of_a_tenant_is_too_large(acme: httpx.Client, told: Callable[[]
 
 
 def test_what_a_tenant_keeps_has_quotas_with_events_before_they_are_used_up(
-    acme: httpx.Client, told: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+    acme: httpx.Client, settings: UserSettings, told: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    small = {name: replace(quota, most=4) for name, quota in tables.QUOTAS._quotas.items()}
-    monkeypatch.setattr(tables.QUOTAS, "_quotas", small)
+    most = dict.fromkeys(("users", "teams", "keys", "relations"), 4)
+    configured = settings.model_copy(update={"quotas": most, "quotas_of": {"small": {"teams": 1}}})
+    headers = dict(acme.headers)
+    with TestClient(create(configured), headers=headers) as acme:
+        while acme.get("/readyz").status_code != 200:
+            pass
+        _quotas_hold(acme, told)
+        acme.post("/v1/tenants", json={"id": "small"})
+        made = [acme.post("/v1/tenants/small/teams", json={"id": f"t{n}"}).status_code for n in range(2)]
+        assert made == [201, 429], "a tenant's own quota"
+
+
+def _quotas_hold(acme: httpx.Client, told: Callable[[], list[dict[str, Any]]]) -> None:
     first = key(acme)
     ways: dict[str, Callable[[int], httpx.Response]] = {
         "keys": lambda n: acme.post(KEYS, json={"name": str(n)}),

@@ -12,6 +12,7 @@ from kit import dead_letters, events, service
 from kit.database import Database
 from kit.dead_letters import DeadLetters
 from kit.kafka import Events, retrying
+from kit.retention import Retention
 from kit.settings import ServiceSettings
 from kit.tenant_deletion import DELETED, ERASED, Erasing
 from pydantic import Field, SecretStr
@@ -20,6 +21,7 @@ from starlette.applications import Starlette
 from audit import note, verify
 from audit.api import PREFIX, Api, Event
 from audit.erasing import Erasure
+from audit.expiring import CLASSES, SECURITY, Expiring
 from audit.ledger import Ledger
 from audit.sealing import Keys
 
@@ -39,6 +41,11 @@ class AuditSettings(ServiceSettings):
     """From which the key is made that seals tenants' keys; it never changes."""
     backup_days: int = Field(default=0, ge=0)
     """For how long backups of the database are kept: so long they hold keys that were destroyed. 0: unknown."""
+    keep_security_days: int = Field(default=0, ge=0)
+    """For how long the contents of entries of this class are kept; 0: for ever, and so with the others."""
+    keep_money_days: int = Field(default=0, ge=0)
+    keep_content_days: int = Field(default=0, ge=0)
+    keep_usage_days: int = Field(default=0, ge=0)
 
 
 def _keys(settings: AuditSettings) -> tuple[Keys, Ed25519PrivateKey]:
@@ -68,11 +75,13 @@ def create(settings: AuditSettings) -> Starlette:
     callers = service.callers(settings)
     follower, letters = consumer(settings, database)
     deleted = Erasing(database, settings.name, erasure.erase).events(settings, letters)
+    days = {name: getattr(settings, f"keep_{name}_days") for name in (*CLASSES, SECURITY)}
+    retention = Retention(database, *Expiring(database, ledger).after(days))
     return service.create(
         "Audit",
         [*api.operations(), *dead_letters.operations(PREFIX, letters)],
         database=database,
-        beside=[part for part in (follower, deleted, letters, callers) if part],
+        beside=[part for part in (follower, deleted, letters, retention, callers) if part],
         checks={"kafka": follower.check} if follower else {},
         authenticate=callers.authenticate if callers else None,
     )

@@ -98,7 +98,8 @@ class Ledger:
         return [_entry(event, keys.get(_tenant(event)), next(places[_tenant(event)])) for event in events]
 
     async def opened(self, connection: Connection, rows: Iterable[tuple[bytes, bytes | None]]) -> list[Event]:
-        """Entries, each (leaf, sealed content), with what they tell; without it where the tenant's key was destroyed.
+        """Entries, each (leaf, sealed content), with what they tell; without it where the tenant's key was destroyed
+        ("shredded"), or it has been kept long enough ("expired").
 
         `leaf` is the version of the entry: those of version 1 do not commit to their subject and data one by one.
         """
@@ -151,6 +152,8 @@ def _opened(leaf: Event, content: bytes | None, key: AESGCM | None) -> Event:
     if version == 1:
         content = base64.b64decode(shown.pop("sealed"))
     commitment = shown.pop("content", "")
+    if key is not None and commitment and not content:
+        return {**shown, "expired": True}
     if key is None or not content:
         return {**shown, "shredded": True}
     told = sealing.unseal(key, content, _about(leaf))

@@ -102,7 +102,7 @@ async def state(
     opened = await log.opened(connection, (row[1:] for row in rows))
     for (number, *_), event in zip(rows, opened, strict=True):
         count, last = count + 1, number
-        if event.get("shredded"):
+        if event.get("shredded") or event.get("expired"):
             continue
         data = event["data"]
         if data.get("change") in ("deleted", "revoked"):

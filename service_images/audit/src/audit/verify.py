@@ -92,12 +92,13 @@ def _entry_of(found: dict[str, Any], checkpoint: Checkpoint) -> _Entry:
         raise Broken(f"entry {number} is not in the log of the checkpoint")
     leaf = json.loads(text)
     version, content, sealed = leaf.pop("v", 1), leaf.pop("content", ""), leaf.pop("sealed", "")
-    gone = shown.pop("shredded", False)
+    expired = shown.pop("expired", False)
+    gone = shown.pop("shredded", expired)
     told = {name: shown.pop(name) for name in ("subject", "data", "salt") if name in shown}
     if shown != {**leaf, "leaf": version}:
         raise Broken(f"what is shown of entry {number} is not what was written")
     if gone and told:
-        raise Broken(f"entry {number} is shredded, and shows something")
+        raise Broken(f"entry {number} is shredded or expired, and shows something")
     if version >= VERSION and not gone:
         salt = bytes.fromhex(told.pop("salt"))
         if sealing.commitment(salt, content_of(told)) != content:
@@ -189,7 +190,7 @@ def summary(found: Checked) -> str:
     text = f"all {said.count} entries of {said.tenant or 'no tenant'} from {said.first} to {said.last}, and no others, "
     text += f"are in the log of {said.size}, as they were written"
     if found.shredded:
-        text += f"; the contents of {found.shredded} are shredded"
+        text += f"; the contents of {found.shredded} are shredded or expired"
     if found.earlier:
         text += f"; the subject and data of {found.earlier} of an earlier version are as the log said at the export"
     return text

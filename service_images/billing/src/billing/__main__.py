@@ -11,11 +11,13 @@ from kit.database import Database
 from kit.dead_letters import DeadLetters
 from kit.in_force import InForce
 from kit.kafka import Events, retrying
+from kit.retention import Retention
 from kit.settings import ServiceSettings
 from kit.tenant_deletion import Erasing
+from pydantic import Field
 from starlette.applications import Starlette
 
-from billing import erasing, intake
+from billing import erasing, expiring, intake
 from billing.api import PREFIX, Api, UsageEvent
 from billing.budgets import BUCKET, Budgets
 
@@ -26,6 +28,12 @@ class BillingSettings(ServiceSettings):
     """Billing's settings."""
 
     name: str = "billing"
+    keep_names_days: int = Field(default=0, ge=0)
+    """For how long it is kept who used what, once it is in an invoice; 0: for ever, and so with the others."""
+    keep_usage_days: int = Field(default=0, ge=0)
+    """For how long each single use is kept, once it is in an invoice."""
+    keep_invoices_days: int = Field(default=0, ge=0)
+    """For how long invoices and credits are kept."""
 
 
 def consumer(settings: BillingSettings, database: Database) -> tuple[Events | None, DeadLetters]:
@@ -50,6 +58,8 @@ def create(settings: BillingSettings) -> Starlette:
         database, settings.name, erasing.erase, lambda tenant: callers is not None and tenant in callers.tenants
     )
     deleted = deletions.events(settings, letters)
+    kept = expiring.expiring(settings.keep_names_days, settings.keep_usage_days, settings.keep_invoices_days)
+    retention = Retention(database, *kept)
     return service.create(
         "Billing",
         [
@@ -60,7 +70,15 @@ def create(settings: BillingSettings) -> Starlette:
         database=database,
         beside=[
             part
-            for part in (follower, deleted, letters, callers, in_force, Budgets(database, bus) if bus else None)
+            for part in (
+                follower,
+                deleted,
+                letters,
+                retention,
+                callers,
+                in_force,
+                Budgets(database, bus) if bus else None,
+            )
             if part is not None
         ],
         close=[bus.close] if bus else [],

@@ -10,6 +10,7 @@ from kit.dead_letters import DeadLetters
 from kit.in_force import InForce
 from kit.settings import ServiceSettings
 from kit.tenant_deletion import Erasing
+from pydantic import Field
 from starlette.applications import Starlette
 
 from prompt import store
@@ -23,6 +24,10 @@ class PromptSettings(ServiceSettings):
     """Prompt's settings."""
 
     name: str = "prompt"
+    quotas: dict[str, int] = Field(default_factory=dict)
+    """What a tenant may keep, by resource, where it is not what the service has by itself."""
+    quotas_of: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """What single tenants may keep, by tenant and resource."""
 
 
 def create(settings: PromptSettings) -> Starlette:
@@ -33,7 +38,7 @@ def create(settings: PromptSettings) -> Starlette:
     in_force = InForce(nats, store.BUCKET) if nats else None
     callers = service.callers(settings)
     renderer = Renderer(cache)
-    api = Api(database, told, renderer)
+    api = Api(database, told, renderer, store.QUOTAS.given(settings.quotas, settings.quotas_of))
     letters = told.letters if told else DeadLetters(database)
     erasing = Erasing(database, settings.name, store.erase, lambda t: callers is not None and t in callers.tenants)
     deleted = erasing.events(settings, letters)

@@ -10,6 +10,7 @@ from kit import bus, dead_letters, replicas, rest, telemetry, telling
 from kit.database import Connection, Database
 from kit.directory import Grant, Scope
 from kit.errors import ApiError, missing
+from kit.quotas import Quotas
 from kit.rest import Call, Nothing, Operation
 from psycopg.types.json import Jsonb
 
@@ -49,8 +50,14 @@ def document() -> dict[str, Any]:
 class Api:
     """The operations over one database."""
 
-    def __init__(self, database: Database, told: telling.Telling | None, renderer: Renderer) -> None:
-        self._database, self._told, self._renderer = database, told, renderer
+    def __init__(
+        self,
+        database: Database,
+        told: telling.Telling | None,
+        renderer: Renderer,
+        quotas: Quotas = store.QUOTAS,
+    ) -> None:
+        self._database, self._told, self._renderer, self._quotas = database, told, renderer, quotas
 
     def operations(self) -> list[Operation]:
         """All of them; asked of the class itself they are described, and cannot be called."""
@@ -98,10 +105,12 @@ class Api:
         wanted, tenant = call.body, call.caller.tenant
         includes: list[str] = call.request.state.includes
         async with self._database.transaction() as connection:
-            made, _ = await store.add(connection, tenant, wanted, includes, call.caller.actor)
+            made, _ = await store.add(connection, self._quotas, tenant, wanted, includes, call.caller.actor)
             await rendering.closure(connection, tenant, made, includes)
             for label in wanted.labels:
-                await store.place(connection, tenant, made.name, label, made.version, None, manages(call.caller))
+                await store.place(
+                    connection, self._quotas, tenant, made.name, label, made.version, None, manages(call.caller)
+                )
                 await store.note(
                     connection, tenant, made.name, "label-moved", call.caller.actor, version=made.version, label=label
                 )
@@ -173,12 +182,13 @@ class Api:
         self._wake()
         return found
 
-    @staticmethod
     async def _move(
-        connection: Connection, call: Call[Any, Any], label: str, version: int, protected: bool | None
+        self, connection: Connection, call: Call[Any, Any], label: str, version: int, protected: bool | None
     ) -> Placed:
         tenant, name, who = call.caller.tenant, call.path["name"], call.caller.actor
-        found = await store.place(connection, tenant, name, label, version, protected, manages(call.caller))
+        found = await store.place(
+            connection, self._quotas, tenant, name, label, version, protected, manages(call.caller)
+        )
         await store.note(connection, tenant, name, "label-moved", who, version=version, label=label)
         if protected:
             await store.note(connection, tenant, name, "label-protected", who, version=version, label=label)
@@ -211,7 +221,7 @@ class Api:
                 (tenant, name, call.path["label"]),
             )
             if await cursor.fetchone() is None:
-                await store.QUOTAS.use(connection, tenant, {"splits of prompts": 1})
+                await self._quotas.use(connection, tenant, {"splits of prompts": 1})
             await connection.execute(
                 "INSERT INTO splits VALUES (%s, %s, %s, %s) "
                 "ON CONFLICT (tenant, name, split) DO UPDATE SET weights = excluded.weights",

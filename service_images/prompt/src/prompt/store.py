@@ -27,7 +27,7 @@ QUOTAS = Quotas(
         Quota("splits of prompts", 5000, "SELECT count(*) FROM splits WHERE tenant = %s"),
     ),
 )
-"""What a tenant may keep here."""
+"""What a tenant may keep here, where nothing else is configured."""
 _VERSION = """
 SELECT v.name, p.type, v.number AS version, v.content AS prompt, v.variables, v.config, v.message, v.actor, v.created,
     v.includes,
@@ -39,12 +39,12 @@ WHERE v.tenant = %(tenant)s AND v.name = %(name)s
 
 
 async def add(
-    connection: Connection, tenant: str, wanted: NewVersion, includes: list[str], actor: str
+    connection: Connection, quotas: Quotas, tenant: str, wanted: NewVersion, includes: list[str], actor: str
 ) -> tuple[Version, bool]:
     """A new version; and whether the prompt is new. Raises ApiError(429) beyond a quota."""
     cursor = await connection.execute("SELECT 1 FROM prompts WHERE tenant = %s AND name = %s", (tenant, wanted.name))
     known = await cursor.fetchone()
-    await QUOTAS.use(connection, tenant, {"versions of prompts": 1} | ({} if known else {"prompts": 1}))
+    await quotas.use(connection, tenant, {"versions of prompts": 1} | ({} if known else {"prompts": 1}))
     cursor = await connection.execute(
         "INSERT INTO prompts (tenant, name, type, last) VALUES (%s, %s, %s, 1) "
         "ON CONFLICT (tenant, name) DO UPDATE SET last = prompts.last + 1 RETURNING type, last",
@@ -127,7 +127,14 @@ async def listed(connection: Connection, tenant: str, after: str, limit: int) ->
 
 
 async def place(
-    connection: Connection, tenant: str, name: str, label: str, version: int, protected: bool | None, manages: bool
+    connection: Connection,
+    quotas: Quotas,
+    tenant: str,
+    name: str,
+    label: str,
+    version: int,
+    protected: bool | None,
+    manages: bool,
 ) -> Placed:
     """Move a label. Raises ApiError where it may not be, or there is no such version."""
     if label == LATEST:
@@ -141,7 +148,7 @@ async def place(
     if not manages and ((before and before.protected) or protected is not None):
         raise ApiError(403, f'Label "{label}" is protected: the scope "manage" is needed.', ErrorType.PERMISSION)
     if before is None:
-        await QUOTAS.use(connection, tenant, {"labels of prompts": 1})
+        await quotas.use(connection, tenant, {"labels of prompts": 1})
     keeps = protected if protected is not None else bool(before and before.protected)
     await connection.execute(
         "INSERT INTO labels VALUES (%s, %s, %s, %s, %s) ON CONFLICT (tenant, name, label) "

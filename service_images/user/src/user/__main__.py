@@ -13,7 +13,7 @@ from kit.in_force import InForce
 from kit.kafka import Events, retrying
 from kit.settings import ServiceSettings
 from kit.tenant_deletion import ERASED, Erased
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from starlette.applications import Starlette
 
 from user import deleting, keys, tables
@@ -38,6 +38,10 @@ class UserSettings(ServiceSettings):
     """This service's /v1/callback, as browsers reach it."""
     erased_by: tuple[str, ...] = ()
     """Services that erase what they hold of a tenant that was deleted, and acknowledge that."""
+    quotas: dict[str, int] = Field(default_factory=dict)
+    """What a tenant may keep, by resource, where it is not what the service has by itself."""
+    quotas_of: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """What single tenants may keep, by tenant and resource."""
 
 
 def create(settings: UserSettings) -> Starlette:
@@ -52,7 +56,8 @@ def create(settings: UserSettings) -> Starlette:
         else None
     )
     in_force = InForce(nats, directory.BUCKET, tables.POLICIES) if nats else None
-    api = Api(database, told, logins, settings.erased_by, in_force)
+    most = tables.QUOTAS.given(settings.quotas, settings.quotas_of)
+    api = Api(database, told, logins, settings.erased_by, in_force, most)
     letters = told.letters if told else DeadLetters(database)
 
     async def acknowledge(batch: Sequence[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from kit.database import Database
 from kit.directory import Grant, Scope
 from kit.errors import ApiError, ErrorType, missing
 from kit.in_force import InForce
+from kit.quotas import Quotas
 from kit.rest import Call, Nothing, Operation
 from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
@@ -68,9 +69,10 @@ class Api(People):
         logins: Logins | None,
         erased_by: Sequence[str] = (),
         in_force: InForce | None = None,
+        quotas: Quotas = tables.QUOTAS,
     ) -> None:
         """`erased_by`: services that acknowledge the deletion of a tenant. Without NATS nothing is `in_force`."""
-        self._in_force = in_force
+        self._in_force, self._quotas = in_force, quotas
         self._database, self._told, self._logins, self._erased_by = database, told, logins, tuple(erased_by)
 
     def operations(self) -> list[Operation]:
@@ -230,7 +232,7 @@ class Api(People):
             await tables.found_tenant(connection, tenant)
             if wanted.user:
                 await tables.found_user(connection, tenant, wanted.user)
-            await tables.QUOTAS.use(connection, tenant, {"keys": 1})
+            await self._quotas.use(connection, tenant, {"keys": 1})
             await keys.alive(connection, call.caller.id)
             made = await keys.issue(connection, tenant, wanted, maker=call.caller.id)
             await tables.note(
@@ -266,7 +268,7 @@ class Api(People):
         async with self._database.transaction() as connection:
             await tables.found_tenant(connection, tenant)
             if wanted.writes:
-                await tables.QUOTAS.use(connection, tenant, {"relations": len(wanted.writes)})
+                await self._quotas.use(connection, tenant, {"relations": len(wanted.writes)})
             written = await relations.write(connection, tenant, wanted.writes)
             deleted = await relations.delete(connection, tenant, wanted.deletes)
             for change, tuples in (("created", written), ("deleted", deleted)):
@@ -314,7 +316,7 @@ class Api(People):
         identity = await self._logins.identity(call.query, call.request.cookies)
         async with self._database.transaction() as connection:
             user, tenant = await tables.recognized(connection, identity)
-            await tables.QUOTAS.use(connection, tenant, {"keys": 1})
+            await self._quotas.use(connection, tenant, {"keys": 1})
             scopes = await rights.of_login(connection, tenant, user)
             wanted = NewKey(name="login", scopes=scopes, user=user, expires=self._logins.expiry())
             made = await keys.issue(connection, tenant, wanted)

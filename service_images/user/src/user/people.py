@@ -7,6 +7,7 @@ from typing import Any
 
 from kit.database import Database
 from kit.errors import ApiError, missing
+from kit.quotas import Quotas
 from kit.rest import Call
 from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
@@ -19,6 +20,7 @@ class People:
     """A part of `Api`."""
 
     _database: Database
+    _quotas: Quotas
 
     def _wake(self) -> None:
         """Something has been committed that others are notified of."""
@@ -28,7 +30,7 @@ class People:
         tenant, wanted = tables.own(call), call.body
         async with self._database.transaction() as connection, connection.cursor(row_factory=dict_row) as cursor:
             await tables.found_tenant(connection, tenant)
-            await tables.QUOTAS.use(connection, tenant, {"users": 1})
+            await self._quotas.use(connection, tenant, {"users": 1})
             try:
                 await cursor.execute(
                     "INSERT INTO users (id, tenant, email, name) VALUES (%s, %s, lower(%s), %s) "
@@ -80,7 +82,7 @@ class People:
         tenant, team = tables.own(call), call.body
         async with self._database.transaction() as connection:
             await tables.found_tenant(connection, tenant)
-            await tables.QUOTAS.use(connection, tenant, {"teams": 1})
+            await self._quotas.use(connection, tenant, {"teams": 1})
             try:
                 await connection.execute("INSERT INTO teams VALUES (%s, %s, %s)", (tenant, team.id, team.name))
             except UniqueViolation:
@@ -120,7 +122,7 @@ class People:
                 if await cursor.fetchone() is None:
                     raise missing("team")
             if not away:
-                await tables.QUOTAS.use(connection, tenant, {"relations": 1})
+                await self._quotas.use(connection, tenant, {"relations": 1})
             change = relations.delete if away else relations.write
             if await change(connection, tenant, [tuple_]):
                 await tables.note(connection, call, tenant, kind, user, "deleted" if away else "created", tuple_)

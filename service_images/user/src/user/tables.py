@@ -29,7 +29,7 @@ QUOTAS = Quotas(
         Quota("relations", 100_000, "SELECT count(*) FROM relations WHERE tenant = %s"),
     ),
 )
-"""What a tenant may keep here; keys that are revoked or have ended do not count."""
+"""What a tenant may keep here, where nothing else is configured; keys that are revoked or have ended do not count."""
 TOPIC = "user.changed.v1"
 COLUMNS = "id, name, models, requests_per_minute, tokens_per_minute, created"
 

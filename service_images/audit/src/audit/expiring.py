@@ -1,0 +1,72 @@
+"""What entries tell goes after a time, by class; that something happened, and every proof, is kept for ever.
+
+A leaf commits to its content by a salted hash. The content, the subject and the salt lie beside it and go; then nobody
+can confirm a guess, and the tree still holds. The log itself says what has gone. Leaves of version 1 hold their content
+sealed: it goes only with their tenant's key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+
+from kit import events
+from kit.database import Connection, Database
+from kit.retention import BATCH, Expire
+
+from audit.ledger import Ledger
+
+EXPIRED = "audit.expired.v1"
+"""Type of the entry that says what has gone; it is written here and goes over no topic."""
+ACTOR = "service:audit"
+CLASSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "money": ("billing.changed.v1", "invoice.issued.v1"),
+        "content": ("document.changed.v1", "guard.decided.v1", "prompt.changed.v1", "quota.reached.v1"),
+        "usage": ("usage.recorded.v1",),
+    }
+)
+"""Types of events by class. Everything else is of the class "security"."""
+SECURITY = "security"
+_OTHERS = tuple(name for names in CLASSES.values() for name in names)
+_EXPIRE = """
+UPDATE entries SET subject = NULL, content = NULL WHERE number IN (
+    SELECT number FROM entries WHERE content IS NOT NULL AND {} AND time < %(before)s ORDER BY time LIMIT %(batch)s)
+"""
+
+
+def class_of(kind: str) -> str:
+    """The class of an event's type."""
+    name = kind.removeprefix(events.TYPE_PREFIX)
+    return next((found for found, names in CLASSES.items() if name in names), SECURITY)
+
+
+class Expiring:
+    """Over one ledger."""
+
+    def __init__(self, database: Database, ledger: Ledger) -> None:
+        self._database, self._ledger = database, ledger
+
+    def after(self, days: Mapping[str, int]) -> Iterator[Expire]:
+        """What goes after so many days, by class; 0: never."""
+        for name, kept in days.items():
+            if kept:
+                yield self._of(name, kept)
+
+    def _of(self, name: str, days: int) -> Expire:
+        which = "NOT (type = ANY(%(types)s))" if name == SECURITY else "type = ANY(%(types)s)"
+        types = [events.TYPE_PREFIX + kind for kind in CLASSES.get(name, _OTHERS)]
+
+        async def expire(connection: Connection) -> bool:
+            before = datetime.now(UTC) - timedelta(days=days)
+            values = {"types": types, "before": before, "batch": BATCH}
+            cursor = await connection.execute(_EXPIRE.format(which).encode(), values)
+            if cursor.rowcount:
+                after = {"class": name, "before": before.isoformat(), "entries": cursor.rowcount}
+                data = {"tenant": "", "change": "expired", "actor": ACTOR, "after": after}
+                with self._database.joined(connection):
+                    await self._ledger.append([events.event(EXPIRED, "audit", f"retention/{name}", data)])
+            return cursor.rowcount == BATCH
+
+        return expire
