@@ -33,14 +33,14 @@ def provision(request: pytest.FixtureRequest, postgres_server: Any, tmp_path: Pa
         (tmp_path / login).mkdir()
         (tmp_path / login / "postgres").write_text(f"secret of {login}")
 
-    def run() -> None:
+    def run(capture: str = CAPTURE) -> None:
         # RDS lets its administrators add pgvector; a plain server lets superusers only.
         extension = "plpgsql" if managed else "vector"
         databases = [
             {"name": OWNER, "login": OWNER, "extensions": [extension], "outbox": True},
             {"name": OTHER, "login": OTHER, "extensions": [], "outbox": False},
         ]
-        asked = {"databases": databases, "capture": CAPTURE, "managed": managed}
+        asked = {"databases": databases, "capture": capture, "managed": managed}
         variables = {"PGHOST": "127.0.0.1", "PGPORT": str(postgres_server.port), "PGUSER": user}
         variables |= {"PROVISION": json.dumps(asked), "CREDENTIALS": str(tmp_path), "PYTHONPATH": str(SOURCES)}
         command = [sys.executable, "-m", "pgnode", "provision"]
@@ -68,6 +68,15 @@ def test_an_owner_writes_its_outbox_and_who_captures_reads_it(provision: Provisi
         assert capture.execute("SELECT aggregateid FROM events.outbox").fetchall() == [("1",)]
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             capture.execute("DELETE FROM events.outbox")
+
+
+def test_an_owner_writes_its_outbox_also_where_nobody_captures(provision: Provision, postgres_server: Any) -> None:
+    provision("")
+    with psycopg.connect(postgres_server.url(OWNER, OWNER), autocommit=True) as owner:
+        owner.execute("INSERT INTO events.outbox (aggregatetype, aggregateid, type, payload) VALUES ('t','1','x','{}')")
+    provision()
+    with psycopg.connect(postgres_server.url(OWNER, CAPTURE), autocommit=True) as capture:
+        assert capture.execute("SELECT aggregateid FROM events.outbox").fetchall() == [("1",)]
 
 
 def test_nobody_connects_to_anothers_database(provision: Provision, postgres_server: Any) -> None:

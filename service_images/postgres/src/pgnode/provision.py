@@ -23,6 +23,9 @@ CREATE TABLE IF NOT EXISTS events.outbox (
     created timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 ALTER TABLE events.outbox OWNER TO {owner};
+"""
+"""Also where nobody reads it: a service writes into it with each change, and takes the row out at once."""
+READ = """
 GRANT USAGE ON SCHEMA events TO {capture};
 GRANT SELECT ON events.outbox TO {capture};
 """
@@ -127,11 +130,13 @@ def _database(cursor: Any, database: dict[str, Any], capture: str) -> None:
 def _inside(cursor: Any, database: dict[str, Any], capture: str) -> None:
     for extension in database["extensions"]:
         cursor.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(extension)))
-    if not (capture and database["outbox"]):
+    if not database["outbox"]:
         return
-    names = {"owner": sql.Identifier(database["login"]), "capture": sql.Identifier(capture)}
-    cursor.execute(sql.SQL(OUTBOX).format(**names))
+    cursor.execute(sql.SQL(OUTBOX).format(owner=sql.Identifier(database["login"])))
     cursor.execute(AS_TEXT)
+    if not capture:
+        return
+    cursor.execute(sql.SQL(READ).format(capture=sql.Identifier(capture)))
     cursor.execute("SELECT 1 FROM pg_publication WHERE pubname = 'outbox'")
     if not cursor.fetchone():
         cursor.execute("CREATE PUBLICATION outbox FOR TABLE events.outbox WITH (publish = 'insert')")
