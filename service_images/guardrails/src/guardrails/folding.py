@@ -117,9 +117,37 @@ def fold(view: View) -> View:
     return view.changed((match.start(), match.end(), FOLDED[match[0]]) for match in _ANY.finditer(text))
 
 
+def forms(char: str) -> list[str]:
+    """What a letter, small or capital, is folded to, in lower case; other characters have one form, or none.
+
+    A capital may look like a Latin letter where the small letter does not: the Cyrillic "\u0412" is folded to "B", and
+    "\u0432" is not folded.
+    """
+    cases = (char, char.lower(), char.upper(), char.upper().lower())
+    folded = dict.fromkeys("".join(FOLDED.get(one, one) for one in case).lower() for case in cases)
+    return [form for form in folded if form]
+
+
 def pattern(expression: str) -> str:
-    """An expression as it matches folded texts."""
-    return "".join(FOLDED.get(char, char) for char in expression)
+    """An expression that is blind to case, as it matches folded texts, whatever the case of the texts."""
+    return "".join(
+        part if part.isascii() else _class(part) if part[0] == "[" else _any_form(part)
+        for part in _PARTS.findall(expression)
+    )
+
+
+_PARTS = re.compile(r"\\.|\[(?:\\.|[^\]\\])+\]|.", re.DOTALL)
+"""Of an expression: escapes, classes, characters."""
+
+
+def _any_form(char: str) -> str:
+    # No class: Hyperscan sees bytes, of which such a letter has several.
+    found = [re.escape(form) for form in forms(char)]
+    return found[0] if len(found) == 1 else f"(?:{'|'.join(found)})"
+
+
+def _class(expression: str) -> str:
+    return "".join(char if char.isascii() else "".join(forms(char)) for char in expression)
 
 
 def hidden(view: View) -> list[View]:

@@ -20,18 +20,20 @@ _VERBS = "ignore|disregard|forget|override|bypass|neglect|do not follow|don'?t f
 _OF = rf"(?:(?:all|any|the|your|these|those|my|of|every|each|other){W})*"
 _EARLIER = "previous|prior|above|earlier|preceding|foregoing|existing|original|initial|system|past"
 _ORDERS = "instructions?|prompts?|directions?|directives?|rules?|guidelines?|commands?|constraints?|programming"
+_SOFTLY = r"\s+(?:to\s+|ever\s+|simply\s+|just\s+|please\s+|accidentally\s+|try to\s+)*$"
 _NOT = re.compile(
-    r"(?i)(?:n'?t|\bnot|\bcannot|\bnever|\bpas|\bno|\bn[aã]o|\bnon|\bnie|"
-    + pattern("не")
-    + r")\s+(?:to\s+|ever\s+|simply\s+|just\s+|please\s+|accidentally\s+|try to\s+)*$|(?:不要|不能|不可|请勿|勿|别|不)$"
+    rf"(?i)(?:n'?t|\bnot|\bcannot|\bnever|\bpas|\bno|\bn[aã]o|\bnon|\bnie){_SOFTLY}|(?:不要|不能|不可|请勿|勿|别|不)$"
 )
+_NOT_RUSSIAN = re.compile(rf"(?i)\b{pattern('не')}{_SOFTLY}")
+"""In capitals it is folded to the English "HE", which forbids nothing."""
 _WHY_NOT = re.compile(r"(?i)\bwhy (?:do |did |should )?(?:not|n't)\s*$")
 
 
 def commanded(text: str, start: int, end: int) -> Spans:
     """A command, and not the request to leave it: "do not ignore the previous instructions"."""
     before = text[max(0, start - 40) : start]
-    return () if _NOT.search(before) and not _WHY_NOT.search(before) else ((start, end),)
+    forbidden = _NOT.search(before) or (not text[start:end].isascii() and _NOT_RUSSIAN.search(before))
+    return () if forbidden and not _WHY_NOT.search(before) else ((start, end),)
 
 
 def _injection(kind: str, exact: str, weight: float = 1.0, hint: str = "") -> Detector:

@@ -11,6 +11,7 @@ from stdnum import iban as stdnum_iban
 from stdnum import numdb
 
 from guardrails.checks import Span, Spans, alnum_at, digits_of
+from guardrails.folding import pattern
 
 _GROUP = re.compile(r"\d+")
 _FRACTION_BEFORE = re.compile(r"\d[.,]\Z")
@@ -193,7 +194,7 @@ _ID_BEFORE = re.compile(
 )
 """Words after which a number with no check digit is something else."""
 _PHONE_BEFORE = re.compile(
-    r"(?i)(?:\b(?:tel|telephone|phone|fon|telefon\w*|mobile?|cell|call|fax|handy|whatsapp|sms|dial|movil)\b|电话|電話|전화|тел)[^\n]{0,12}$"
+    pattern(r"(?i)(?:\b(?:tel|telephone|phone|fon|telefon\w*|mobile?|cell|call|fax|handy|whatsapp|sms|dial|movil)\b|电话|電話|전화|тел)[^\n]{0,12}$")
 )
 _ZEROS = re.compile(r"00[1-9]\d{6,}\Z")
 _PARTED = re.compile(r"[ ().\-/]")

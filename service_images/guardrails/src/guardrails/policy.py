@@ -9,8 +9,7 @@ import re2
 from kit import json_schema
 from kit.guard_policy import KINDS, Action, Category, Direction, Pack, Policy
 
-from guardrails.folding import fold
-from guardrails.views import View
+from guardrails.folding import forms
 
 _PII = sorted(kind for kind, category in KINDS.items() if category is Category.PII)
 _SECRETS = sorted(kind for kind, category in KINDS.items() if category is Category.SECRET)
@@ -67,22 +66,11 @@ def _any_of(words: tuple[str, ...]) -> Callable[[str], Any]:
 
 
 def _expression(word: str) -> str:
-    """A word as it is in folded texts, whatever its case there.
-
-    A capital may look like a Latin letter where the small letter does not: the Cyrillic "\u0412" is folded to "B", and
-    "\u0432" is not folded.
-    """
-    letters = [forms for char in word if (forms := _forms(char))]
+    """A word as it is in folded texts, whatever its case there."""
+    letters = [{re2.escape(form): form for form in found} for char in word if (found := forms(char))]
     for end, bound in ((0, r"\b{}"), (-1, r"{}\b")) if letters else ():
         letters[end] = {
             bound.format(form) if plain.isascii() and (plain[end].isalnum() or plain[end] == "_") else form: plain
             for form, plain in letters[end].items()
         }
-    return "".join(next(iter(forms)) if len(forms) == 1 else f"(?:{'|'.join(forms)})" for forms in letters)
-
-
-def _forms(char: str) -> dict[str, str]:
-    """Expressions for what a character, small or capital, is folded to, and what each stands for."""
-    cases = (char, char.lower(), char.upper(), char.upper().lower())
-    folded = dict.fromkeys(fold(View(case)).text.lower() for case in cases)
-    return {re2.escape(form): form for form in folded if form}
+    return "".join(next(iter(one)) if len(one) == 1 else f"(?:{'|'.join(one)})" for one in letters)

@@ -15,7 +15,7 @@ from kit.guard_policy import Action, Category, Direction
 from kit.limits import GUARD_SHAPED
 
 from guardrails.detectors import PASSWORD
-from guardrails.folding import fold
+from guardrails.folding import fold, pattern
 from guardrails.guard import Finding, Guard, has_shape, redacted
 from guardrails.policy import Compiled
 from guardrails.readings import SAID
@@ -44,7 +44,7 @@ _BETWEEN = re.compile(r"(?:\s|\\[nr])+")
 """After this, what was found may go on in the next line."""
 _PHRASE = re2.compile(
     r"(?i)(?:\b(?:ignore|disregard|forget|override|bypass|reveal|show|print|repeat|born|birth|dob|geboren|ne|nacido)\b"
-    rf"|{PASSWORD}|-----(?:BEGIN|END)\b)[^\n]{{0,100}}\z"
+    rf"|{pattern(PASSWORD)}|-----(?:BEGIN|END)\b)[^\n]{{0,100}}\z"
 )
 
 
