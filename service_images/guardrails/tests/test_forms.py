@@ -311,7 +311,7 @@ def test_ascii_is_its_own_folding() -> None:
     assert fold(view) is view
 
 
-LETTERS = "абвгдеёжзийклмнопрстуфхцчшщъыьэюяієїґ" "αβγδεζηθικλμνξοπρσςτυφχψωάή" "äöüßéèêçñåøışğabcdefghijklmnopqrstuvwxyz"
+LETTERS = "абвгдеёжзийклмнопрстуфхцчшщъыьэюяієїґαβγδεζηθικλμνξοπρσςτυφχψωάήäöüßéèêçñåøışğabcdefghijklmnopqrstuvwxyz"
 ALIKE: dict[str, list[str]] = {}
 for char, plain in FOLDED.items():
     if plain.isascii() and plain.isalpha():

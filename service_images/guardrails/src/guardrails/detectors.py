@@ -124,7 +124,7 @@ _FORMS: tuple[Detector, ...] = (
         hint=r"[0-9a-fA-F]::|::[0-9a-fA-F]{1,4}[:.]|(?:[0-9a-fA-F]{1,4}:){6}",
     ),
     _pii("mac_address", r"(?i)(?:[0-9a-f]{2}[:\-]){5}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4}", checks.mac),
-    _pii("crypto", r"[13][1-9A-HJ-NP-Za-km-z]{25,34}", checks.bitcoin),
+    _pii("crypto", r"[13][1-9A-HJ-NP-Za-km-z]{25,34}", checks.bitcoin, hint=r"[13][1-9A-HJ-NP-Za-km-z]{25}"),
     _pii("crypto", r"bc1[02-9ac-hj-np-z]{11,71}|0x[0-9a-fA-F]{40}", checks.separate),
     _pii(
         "es_nif",

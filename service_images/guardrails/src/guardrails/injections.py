@@ -40,6 +40,8 @@ def _injection(kind: str, exact: str, weight: float = 1.0, hint: str = "") -> De
     return Detector(kind, Category.INJECTION, pattern(f"(?i){exact}"), commanded, hint=hint, weight=weight)
 
 
+_EARLIER_RUSSIAN = "предыдущ|прошл|предшествующ |вышеуказанн|первоначальн"
+_RUSSIAN = rf"(?:про)?(?:игнорируй\S*|забудь\S*|не\s+обращай\S*\s+внимания\s+на)\s+(?:(?:про|обо?|все|всё|всех|свои|твои|ваши|эти)\s+)*(?:{_EARLIER_RUSSIAN})\S*\s+(?:инструкци|указани|правил|команд)"
 _OTHER_LANGUAGES = (
     r"(?:ignorier\S*|vergiss|vergessen sie|missachte\S*)\s+(?:(?:alle|die|deine|ihre|all|meine|diese|saemtliche|sämtliche|bitte)\s+)*(?:vorherige\S*|vorigen?|bisherige\S*|obige\S*|frühere\S*|ursprüngliche\S*|vorangegangene\S*)\s+(?:anweisung|instruktion|regel|befehl|vorgabe|prompt|aufforderung)",
     r"(?:ignore[zr]?|oublie[zr]?|ne tien[sz] pas compte)\s+(?:(?:toutes?|tous|les?|vos|tes|ces|des)\s+)*(?:instructions?|consignes|règles|directives|ordres)\s+(?:précédent|antérieur|ci-dessus|initial|d'origine|du système)",
@@ -48,7 +50,6 @@ _OTHER_LANGUAGES = (
     r"(?:ignor(?:a|are|ate|i)|dimentica\S*)\s+(?:(?:tutte|tutti|le|i|gli|tue|sue)\s+)*(?:istruzioni|regole|indicazioni|direttive|comandi)\s+(?:precedent|anterior|originali|iniziali|di sistema|sopra)",
     r"(?:negeer|vergeet)\s+(?:(?:alle|de|je|uw|jouw|al)\s+)*(?:vorige|eerdere|voorgaande|bovenstaande|oorspronkelijke)\s+(?:instructies|opdrachten|regels|aanwijzingen)",
     r"(?:zignoruj\S*|ignoruj\S*|zapomnij\S*)\s+(?:o\s+)?(?:wszystk\S+\s+)?(?:poprzedni\S*|wcześniejsz\S*|powyższ\S*)\s+(?:instrukcj|polece|zasad)",
-    r"(?:про)?(?:игнорируй\S*|забудь\S*|не\s+обращай\S*\s+внимания\s+на)\s+(?:(?:про|обо?|все|всё|всех|свои|твои|ваши|эти)\s+)*(?:предыдущ|прошл|предшествующ|вышеуказанн|первоначальн)\S*\s+(?:инструкци|указани|правил|команд)",
     r"(?:önceki|yukarıdaki)\s+(?:tüm\s+|bütün\s+)?(?:talimat|komut|yönerge|kural)\S*\s+(?:yok say|görmezden gel|unut(?:un)?\b|dikkate alma)",
     r"(?:忽略|无视|忘记|忘掉|無視|忽視)(?:所有|一切|全部|你|您|的|掉|您的)*(?:之前|以上|先前|前面|上面|上述|此前|系统|系統)(?:所有|全部|的|给出|一切|給出)*(?:指令|指示|提示|命令|规则|規則|要求|设定|說明|说明)",
     r"(?:これまで|以前|以上|上記|前|先|すべて|全て|全|システム)(?:の|すべて|全て|全)*(?:指示|命令|プロンプト|ルール|指令)(?:を|は)?(?:すべて|全て)?(?:無視し|忘れ)(?:て|ろ|なさい)",
@@ -65,6 +66,7 @@ INJECTIONS: tuple[Detector, ...] = (
     # As it reads where everything but letters is left out.
     _injection("override", r"(?:ignore|disregard|forget|override|bypass)(?:all|any|the|your|of|these|those|my|other)*(?:previous|prior|above|earlier|preceding|original|initial|system)(?:instruction|prompt|directive|rule|guideline|command|direction)s?"),
     *(_injection("override", language) for language in _OTHER_LANGUAGES),
+    _injection("override", _RUSSIAN, hint=pattern(f"(?i)(?:{_EARLIER_RUSSIAN})")),
     _injection("new_role", r"\b(?:you are now|from now on,? you(?:'re| are)|you will now (?:be|act)|pretend (?:to be|that you are|you are)|act as (?:if you were|an? (?:unrestricted|uncensored|unfiltered|evil|jailbroken)))", 0.5),
     _injection("jailbreak", r"\b(?:DAN mode|do anything now|developer mode (?:enabled|on)|jailbreak(?:ed)?|god mode|unrestricted (?:ai|mode|assistant)|without any (?:restrictions|filters|limitations|ethical)|no (?:ethical|moral) (?:guidelines|constraints))", 0.7),
     _injection("leak", rf"\b(?:reveal|show|print|output|repeat|display|tell me|give me|leak|expose|write out|what (?:is|are|were)){W}(?:me{W})?(?:your{W}(?:(?:full|entire|exact|complete|original|initial|hidden|secret|internal|system){W})*|the{W}(?:(?:full|entire|exact|complete|original|your){W})*(?:system|hidden|secret|initial){W}(?:(?:system|hidden){W})*)(?:prompt|instructions|system message|configuration)\b", 0.8),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
+import re
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import hyperscan
 import re2
@@ -27,8 +27,7 @@ _DEPTH = 2
 """Readings of readings: what is encoded twice is found."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A thing in a text, by the places of its characters."""
 
     start: int
@@ -36,6 +35,10 @@ class Found:
     kind: str
     category: Category
     weight: float = 1.0
+
+
+_Match = tuple[int, int, Detector]
+"""Where something is in a text, and which detector has found it."""
 
 
 class OutOfTime(Exception):
@@ -47,9 +50,9 @@ class Scanner:
 
     def __init__(self, detectors: Sequence[Detector] = DETECTORS) -> None:
         self._detectors = detectors
-        self._exact = [re2.compile(d.exact) for d in detectors]
+        self._exact = [_compiled(d.exact) for d in detectors]
         # Of bytes, whose places need not be translated; in ASCII they are the characters'.
-        self._plain = [re2.compile(d.exact.encode()) for d in detectors]
+        self._plain = [_compiled(d.exact.encode()) for d in detectors]
         self._value = [exact.groupindex.get("v", 0) for exact in self._exact]
         self._context = [re2.compile(d.context) if d.context else None for d in detectors]
         # Words that must be there are looked for with the rest: without them nothing else needs to be done.
@@ -59,6 +62,9 @@ class Scanner:
         numbers = iter(range(len(detectors), len(detectors) + len(said)))
         self._said = [next(numbers) if d.context else None for d in detectors]
         self._readings = len(detectors) + len(said)
+        self._ask = frozenset(number for number, d in enumerate(detectors) if d.recognizer)
+        # What words announce goes before what only its form says.
+        self._rank = [(not d.context, number) for number, d in enumerate(detectors)]
         self.until = float("inf")
         """When a scan gives up, on the clock of `time.monotonic`."""
 
@@ -113,49 +119,49 @@ class Scanner:
             # An escaped line break, as in JSON, is a break and no letter of the word behind it.
             text = text.replace("\\n", " \n").replace("\\r", " \r").replace("\\t", "  ")
             content = text.encode("utf-8", "surrogatepass")
-        for number, one in enumerate(self._matches(text, content, there)):
+        for number, (start, end, detector) in enumerate(self._matches(text, content, there)):
             if not number % 64:
                 self.in_time()
-            if disguise and one.category is not Category.INJECTION:
+            if disguise and detector.category is not Category.INJECTION:
                 continue
-            start, end = view.span(one.start, one.end)
-            key = (start, end, one.kind)
+            if view.starts is not None:
+                start, end = view.span(start, end)
+            key = (start, end, detector.kind)
             known = found.get(key)
-            if known is None or known.weight < one.weight:
-                found[key] = Found(start, end, one.kind, one.category, one.weight)
+            if known is None or known.weight < detector.weight:
+                found[key] = Found(start, end, detector.kind, detector.category, detector.weight)
 
     def in_time(self) -> None:
         """Raises OutOfTime."""
         if time.monotonic() > self.until:
             raise OutOfTime
 
-    def _matches(self, text: str, content: bytes, there: Sequence[int]) -> Iterable[Found]:
-        hits = [n for n in there if n < len(self._detectors) and ((said := self._said[n]) is None or said in there)]
-        told = sorted(number for number in hits if self._detectors[number].recognizer)
-        if told:
+    def _matches(self, text: str, content: bytes, there: list[int]) -> Iterator[_Match]:
+        hinted = set(there)
+        hits = [n for n in there if n < len(self._said) and ((said := self._said[n]) is None or said in hinted)]
+        if told := sorted(self._ask.intersection(hits)):
             yield from self._told(text, told)
         exact, where = (self._plain, content) if len(content) == len(text) else (self._exact, text)
-        # What words announce goes before what only its form says.
-        hits.sort(key=lambda number: (self._context[number] is None, number))
+        hits.sort(key=self._rank.__getitem__)
         for number in hits:
-            detector = self._detectors[number]
-            if detector.recognizer:
+            if number in self._ask:
                 continue
-            check, context = detector.check, self._context[number]
+            detector, context, value = self._detectors[number], self._context[number], self._value[number]
+            check = detector.check
             for count, match in enumerate(exact[number].finditer(where)):
                 if count % 64 == 63:
                     self.in_time()
-                start, end = match.span(self._value[number])
-                for first, last in check(text, start, end) if check is not None else ((start, end),):
+                span = match.span(value)
+                for first, last in check(text, *span) if check is not None else (span,):
                     if context is None or self._announced(text, first, last, context, detector.after):
-                        yield Found(first, last, detector.kind, detector.category, detector.weight)
+                        yield first, last, detector
 
     @staticmethod
     def _announced(text: str, start: int, end: int, context: Any, after: bool) -> bool:
         before = context.search(text[max(0, start - CONTEXT) : start])
         return bool(before or (after and context.search(text[end : end + AFTER])))
 
-    def _told(self, text: str, hits: list[int]) -> Iterable[Found]:
+    def _told(self, text: str, hits: list[int]) -> Iterator[_Match]:
         """What follows words that announce an identifier."""
         last = self._recognizers.asked + BUDGET
         for number in hits:
@@ -168,7 +174,7 @@ class Scanner:
                     break
                 spans += self._recognizers.spans(detector.recognizer, text, after)
             for start, end in spans:
-                yield Found(start, end, detector.kind, detector.category)
+                yield start, end, detector
 
 
 def settled(found: Iterable[Found], rank: Callable[[Found], int] = lambda _: 0) -> list[Found]:
@@ -176,8 +182,7 @@ def settled(found: Iterable[Found], rank: Callable[[Found], int] = lambda _: 0) 
     kept: list[Found] = []  # in order, and apart: whether something overlaps is seen at its neighbours
     for one in sorted(found, key=lambda f: (-rank(f), f.start - f.end, f.start)):
         place = bisect_left(kept, one.start, key=_start)
-        before, after = kept[place - 1 : place], kept[place : place + 1]
-        if all(one.start >= other.end for other in before) and all(one.end <= other.start for other in after):
+        if (not place or one.start >= kept[place - 1].end) and (place == len(kept) or one.end <= kept[place].start):
             kept.insert(place, one)
     return kept
 
@@ -198,22 +203,27 @@ class Hints:
             flags=[hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_ALLOWEMPTY] * len(expressions),
         )
         self._scratch = hyperscan.Scratch(self._database)
-        self._hits: list[int] = []
 
     def twin(self) -> Hints:
         """For another thread."""
         other = copy.copy(self)
-        other._scratch, other._hits = hyperscan.Scratch(self._database), []
+        other._scratch = hyperscan.Scratch(self._database)
         return other
 
     def hits(self, content: bytes) -> list[int]:
         """Their numbers."""
-        self._hits = []
-        self._database.scan(content, match_event_handler=self._hit, scratch=self._scratch)
-        return self._hits
+        found: list[int] = []
 
-    def _hit(self, number: int, *_: Any) -> None:
-        self._hits.append(number)
+        def hit(number: int, _: int, __: int, ___: int, ____: Any) -> None:
+            found.append(number)
+
+        self._database.scan(content, match_event_handler=hit, scratch=self._scratch)
+        return found
+
+
+def _compiled(expression: str | bytes) -> Any:
+    """One character is sooner found without RE2."""
+    return re.compile(expression) if len(expression) == 1 else re2.compile(expression)
 
 
 def _plain(expression: str) -> str:
