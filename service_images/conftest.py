@@ -31,6 +31,8 @@ sys.path[:0] = [str(SOURCES / "kit" / "src"), str(SOURCES / "postgres" / "src")]
 from kit import bus, directory  # noqa: E402
 from pgnode import layout  # noqa: E402
 
+# The images have no grammar of IRIs; where it is installed, every import of jsonschema reads it for over a second.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 # Pact's own library tells its makers of each run, if it may.
 os.environ["PACT_DO_NOT_TRACK"] = "true"
 # How fast a machine is, is no property of the code.

@@ -10,18 +10,16 @@ from random import Random
 import pytest
 import re2
 from guardrails.folding import FOLDED, fold, hidden, pattern
-from guardrails.guard import Guard
 from guardrails.numbers import NETWORKS, is_card
 from guardrails.policy import Compiled
-from guardrails.scanner import Scanner
 from guardrails.stream import Stream
 from guardrails.views import View
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.guard_policy import Action, Direction, Policy
 
-SCANNER = Scanner()
-GUARD = Guard()
+from .shared import guard, scanner
+
 GITHUB = "ghp" + "_" + "aB3dE6gH9j" * 3 + "abc123"
 AWS = "AKIA" + "IOSFODNN7EXAMPLE"
 ANTHROPIC = "sk-" + "ant-api03-" + "Ab1Cd2Ef3Gh4" * 4
@@ -220,13 +218,13 @@ def marked(text: str) -> tuple[str, list[tuple[int, int]]]:
 @pytest.mark.parametrize(("kind", "form"), [(kind, form) for kind, forms in FORMS.items() for form in forms])
 def test_each_form_is_found_in_the_original_text(kind: str, form: str) -> None:
     text, spans = marked(form)
-    found = [(one.start, one.end) for one in SCANNER.scan(text) if one.kind == kind]
+    found = [(one.start, one.end) for one in scanner().scan(text) if one.kind == kind]
     assert found == spans if spans else found
 
 
 @pytest.mark.parametrize("text", NOTHING)
 def test_what_only_looks_like_a_form_is_not_found(text: str) -> None:
-    assert SCANNER.scan(text) == []
+    assert scanner().scan(text) == []
 
 
 def test_every_network_has_a_number_that_is_a_card() -> None:
@@ -266,7 +264,7 @@ def test_every_network_has_a_number_that_is_a_card() -> None:
 def test_the_strictest_action_of_all_kinds_that_match_holds(
     policy: dict[str, object], text: str, action: Action
 ) -> None:
-    assert GUARD.check(text, Compiled(Policy.model_validate(policy)), Direction.INPUT).action is action
+    assert guard().check(text, Compiled(Policy.model_validate(policy)), Direction.INPUT).action is action
 
 
 @settings(max_examples=60, deadline=None)
@@ -277,10 +275,10 @@ def test_no_rule_for_another_kind_weakens_an_action(parts: list[str], rules: lis
     text = " ".join(parts)
     rules = list(dict(rules).items())
     one_by_one = [
-        GUARD.check(text, _only(kind, action), Direction.INPUT).action for kind, action in rules
+        guard().check(text, _only(kind, action), Direction.INPUT).action for kind, action in rules
     ]  # fmt: skip
     together = Compiled(Policy(packs=(), rules=tuple({"detect": k, "action": a} for k, a in rules)))  # type: ignore[arg-type]
-    assert GUARD.check(text, together, Direction.INPUT).action is max(one_by_one, default=Action.ALLOW)
+    assert guard().check(text, together, Direction.INPUT).action is max(one_by_one, default=Action.ALLOW)
 
 
 def _only(kind: str, action: str) -> Compiled:
@@ -337,7 +335,7 @@ def test_what_words_say_is_found_in_any_case(form: str) -> None:
         return  # encoded: another case is another text
     for said in (str.upper, str.lower, str.swapcase):
         text = said(marked(form)[0].partition("hunter2")[0]) + "".join(form.partition("hunter2")[1:]).replace("»", "")
-        assert any(one.kind == kind for one in SCANNER.scan(text)), text
+        assert any(one.kind == kind for one in scanner().scan(text)), text
 
 
 # --- streams ----------------------------------------------------------------------------------------
@@ -361,9 +359,9 @@ STRICT = Compiled(Policy.model_validate({"packs": ["gdpr", "secrets"]}))
 )
 def test_a_form_is_redacted_in_a_stream_at_any_cut(form: str) -> None:
     text = f"It says: {marked(form)[0]} for now."
-    whole = GUARD.check(text, STRICT, Direction.OUTPUT).text
+    whole = guard().check(text, STRICT, Direction.OUTPUT).text
     for step in (1, 3, 8):
-        stream = Stream(GUARD, STRICT, Direction.OUTPUT)
+        stream = Stream(guard(), STRICT, Direction.OUTPUT)
         said = "".join(stream.feed(text[place : place + step])[0] for place in range(0, len(text), step))
         assert said + stream.feed("", last=True)[0] == whole, step
 
@@ -377,7 +375,7 @@ def test_time_grows_with_the_text_and_no_faster(piece: str) -> None:
     def seconds(length: int) -> float:
         text = (piece * (length // len(piece) + 1))[:length]
         started = time.process_time()
-        SCANNER.everything(text)
+        scanner().everything(text)
         return time.process_time() - started
 
     seconds(1000)

@@ -20,7 +20,6 @@ from guardrails.calls import Calls
 from guardrails.guard import Guard
 from guardrails.policies import Policies
 from guardrails.policy import Compiled
-from guardrails.scanner import Scanner
 from guardrails.stream import CHUNK, Stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,14 +29,13 @@ from openai import OpenAI
 from starlette.testclient import TestClient
 
 from .generated import lookalikes, real
+from .shared import guard, scanner
 
-SCANNER = Scanner()
-GUARD = Guard()
 STRICT = Compiled(Policy.model_validate({"packs": ["gdpr", "secrets"]}))
 
 
 def kinds(text: str) -> list[str]:
-    return [found.kind for found in SCANNER.scan(text)]
+    return [found.kind for found in scanner().scan(text)]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +97,7 @@ def test_what_only_looks_like_it_is_not_found(text: str) -> None:
 
 def test_false_positives_are_at_most_one_in_a_hundred() -> None:
     samples = lookalikes(2000)
-    wrong = [sample.text for sample in samples if SCANNER.scan(sample.text)]
+    wrong = [sample.text for sample in samples if scanner().scan(sample.text)]
     assert len(wrong) <= len(samples) // 100, wrong[:5]
 
 
@@ -108,44 +106,44 @@ def test_nearly_everything_is_found_where_it_is() -> None:
     missed = [
         s
         for s in samples
-        if not any((f.kind, f.start, f.end) == (s.kind, s.start, s.end) for f in SCANNER.scan(s.text))
+        if not any((f.kind, f.start, f.end) == (s.kind, s.start, s.end) for f in scanner().scan(s.text))
     ]
     assert len(missed) <= len(samples) // 50, [(s.kind, s.text[s.start : s.end]) for s in missed[:5]]
 
 
 def test_the_strongest_action_holds_and_a_blocked_text_does_not_go_on() -> None:
     policy = Compiled(Policy.model_validate({"packs": ["gdpr"], "rules": [{"detect": "secret", "action": "block"}]}))
-    assert GUARD.check("mail ann@example.com", policy, Direction.INPUT).text == "mail <EMAIL>"
-    verdict = GUARD.check("mail ann@example.com key AKIAIOSFODNN7EXAMPLE", policy, Direction.INPUT)
+    assert guard().check("mail ann@example.com", policy, Direction.INPUT).text == "mail <EMAIL>"
+    verdict = guard().check("mail ann@example.com key AKIAIOSFODNN7EXAMPLE", policy, Direction.INPUT)
     assert (verdict.action, verdict.text) == (Action.BLOCK, "")
 
 
 def test_a_rule_goes_before_a_pack_and_holds_one_way_only() -> None:
     rule = Rule(detect="email", action="allow", on=(Direction.INPUT,))
     policy = Compiled(Policy(packs=("gdpr",), rules=(rule,)))  # type: ignore[arg-type]
-    assert GUARD.check("ann@example.com", policy, Direction.INPUT).action is Action.ALLOW
-    assert GUARD.check("ann@example.com", policy, Direction.OUTPUT).action is Action.REDACT
+    assert guard().check("ann@example.com", policy, Direction.INPUT).action is Action.ALLOW
+    assert guard().check("ann@example.com", policy, Direction.OUTPUT).action is Action.REDACT
 
 
 def test_topics_are_found_as_whole_words() -> None:
     policy = Compiled(Policy.model_validate({"topics": [{"name": "weapons", "words": ["gun", "rifle"]}]}))
-    assert GUARD.check("where to buy a GUN", policy, Direction.INPUT).action is Action.BLOCK
-    assert GUARD.check("I have begun", policy, Direction.INPUT).action is Action.ALLOW
+    assert guard().check("where to buy a GUN", policy, Direction.INPUT).action is Action.BLOCK
+    assert guard().check("I have begun", policy, Direction.INPUT).action is Action.ALLOW
 
 
 def test_an_answer_must_have_its_shape() -> None:
     shape = {"type": "object", "required": ["total"], "properties": {"total": {"type": "number"}}}
     policy = Compiled(Policy.model_validate({"output_schema": shape}))
-    assert GUARD.check('{"total": 1}', policy, Direction.OUTPUT).action is Action.ALLOW
+    assert guard().check('{"total": 1}', policy, Direction.OUTPUT).action is Action.ALLOW
     for wrong in ('{"total": "x"}', "no", "[" * 5000):
-        assert GUARD.check(wrong, policy, Direction.OUTPUT).action is Action.BLOCK
-    assert GUARD.check("no", policy, Direction.INPUT).action is Action.ALLOW
+        assert guard().check(wrong, policy, Direction.OUTPUT).action is Action.BLOCK
+    assert guard().check("no", policy, Direction.INPUT).action is Action.ALLOW
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_is_checked(text: str) -> None:
-    verdict = GUARD.check(text, STRICT, Direction.INPUT)
+    verdict = guard().check(text, STRICT, Direction.INPUT)
     assert all(0 <= f.start < f.end <= len(text) for f in verdict.findings)
 
 
@@ -167,20 +165,20 @@ LONG = [KEY, KEY.replace("\n", "\\n"), f"eyJhbGciOiJIUzI1NiJ9.eyJ{'c3ViIjo5' * 4
 @given(st.lists(THINGS, max_size=12), st.data())
 def test_a_stream_says_what_the_whole_text_would(things: list[str], data: st.DataObject) -> None:
     text = " and ".join(things)
-    stream = Stream(GUARD, STRICT, Direction.OUTPUT)
+    stream = Stream(guard(), STRICT, Direction.OUTPUT)
     said, place = "", 0
     while place < len(text):
         step = data.draw(st.integers(1, 40))
         said += stream.feed(text[place : place + step])[0]
         place += step
     said += stream.feed("", last=True)[0]
-    assert said == GUARD.check(text, STRICT, Direction.OUTPUT).text
+    assert said == guard().check(text, STRICT, Direction.OUTPUT).text
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.text(alphabet="abc d1.@-", min_size=1, max_size=60), max_size=30))
 def test_no_more_is_held_back_than_one_chunk(pieces: list[str]) -> None:
-    stream = Stream(GUARD, STRICT, Direction.OUTPUT)
+    stream = Stream(guard(), STRICT, Direction.OUTPUT)
     for piece in pieces:
         stream.feed(piece)
         assert stream.held <= max(CHUNK, len(piece))
@@ -189,7 +187,7 @@ def test_no_more_is_held_back_than_one_chunk(pieces: list[str]) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.text(alphabet="abc d1.", min_size=1, max_size=200), max_size=30))
 def test_what_has_come_has_gone_on_or_is_held(pieces: list[str]) -> None:
-    stream, said = Stream(GUARD, Compiled(Policy()), Direction.OUTPUT), ""
+    stream, said = Stream(guard(), Compiled(Policy()), Direction.OUTPUT), ""
     for number, piece in enumerate(pieces):
         said += stream.feed(piece)[0]
         assert len(said) + stream.held == sum(len(one) for one in pieces[: number + 1])
@@ -200,31 +198,31 @@ def test_what_has_come_has_gone_on_or_is_held(pieces: list[str]) -> None:
 @given(st.sampled_from(LONG), st.sampled_from(["", "\n", " and more.", "\n\nThat was it. ann@example.com"]), st.data())
 def test_what_is_longer_than_a_chunk_goes_whole(thing: str, after: str, data: st.DataObject) -> None:
     text = f"Here it is:\n{thing}{after}"
-    stream, said, place = Stream(GUARD, STRICT, Direction.OUTPUT), "", 0
+    stream, said, place = Stream(guard(), STRICT, Direction.OUTPUT), "", 0
     while place < len(text):
         step = data.draw(st.integers(1, 90))
         said += stream.feed(text[place : place + step])[0]
         assert stream.held <= CHUNK
         place += step
     said += stream.feed("", last=True)[0]
-    assert said == GUARD.check(text, STRICT, Direction.OUTPUT).text
+    assert said == guard().check(text, STRICT, Direction.OUTPUT).text
     assert thing[-40:] not in said
 
 
 def test_a_long_thing_is_told_once() -> None:
-    stream = Stream(GUARD, STRICT, Direction.OUTPUT)
+    stream = Stream(guard(), STRICT, Direction.OUTPUT)
     told = [finding for place in range(0, len(KEY), 20) for finding in stream.feed(KEY[place : place + 20])[1]]
     assert [(f.start, f.kind) for f in (*told, *stream.feed("", last=True)[1])] == [(0, "private_key")]
 
 
 def test_a_key_whose_end_is_missing_is_found() -> None:
     text = KEY[: len(KEY) // 2]
-    assert GUARD.check(f"{text}\n\nThat is all.", STRICT, Direction.OUTPUT).text == "<PRIVATE_KEY>\n\nThat is all."
+    assert guard().check(f"{text}\n\nThat is all.", STRICT, Direction.OUTPUT).text == "<PRIVATE_KEY>\n\nThat is all."
 
 
 def test_nothing_goes_on_once_it_blocks() -> None:
     policy = Compiled(Policy.model_validate({"rules": [{"detect": "secret", "action": "block"}]}))
-    stream = Stream(GUARD, policy, Direction.OUTPUT)
+    stream = Stream(guard(), policy, Direction.OUTPUT)
     assert stream.feed("fine so far. ")[0] == "fine so far. "
     stream.feed("AKIAIOSFODNN7EXAMPLE ")
     assert (stream.action, stream.feed("more ", last=True)[0]) == (Action.BLOCK, "")
@@ -232,7 +230,7 @@ def test_nothing_goes_on_once_it_blocks() -> None:
 
 def test_grpc_answers_whole_texts_and_streams() -> None:
     async def talk() -> None:
-        server = rpc.Server(0, Calls(GUARD, Policies()).add, host="127.0.0.1")
+        server = rpc.Server(0, Calls(guard(), Policies()).add, host="127.0.0.1")
         running = asyncio.create_task(server.run())
         while not server.port:
             await asyncio.sleep(0.01)

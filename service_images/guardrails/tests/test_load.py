@@ -15,7 +15,6 @@ from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
 from guardrails import checking
 from guardrails.calls import Calls
 from guardrails.checking import Checker
-from guardrails.guard import Guard
 from guardrails.policies import Policies
 from guardrails.policy import Compiled
 from hypothesis import HealthCheck, given, settings
@@ -25,7 +24,8 @@ from kit.errors import ApiError
 from kit.guard_policy import Action, Direction, Policy
 from kit.limits import GUARD_PIECE
 
-GUARD = Guard()
+from .shared import guard
+
 STRICT = Compiled(Policy.model_validate({"packs": ["gdpr", "secrets"]}))
 PHONES = "+49 30 901820 and " * 35_000
 
@@ -36,7 +36,7 @@ def checked(checker: Checker, tenant: str, text: str) -> Any:
 
 def test_small_checks_go_on_while_another_tenants_large_one_runs() -> None:
     async def talk() -> list[float]:
-        checker = Checker(GUARD)
+        checker = Checker(guard())
         large = asyncio.create_task(checked(checker, "a", PHONES))
         waits: list[float] = []
         await asyncio.sleep(0)
@@ -57,7 +57,7 @@ def test_a_text_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(checking, "LIMIT_S", 0.01)
 
     async def talk() -> None:
-        checker = Checker(GUARD)
+        checker = Checker(guard())
         with pytest.raises(ApiError) as refused:
             await checked(checker, "a", PHONES)
         assert (refused.value.status, refused.value.code) == (413, "content_too_large")
@@ -71,7 +71,7 @@ def test_a_text_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 def test_large_checks_of_tenants_take_turns() -> None:
     async def talk() -> list[str]:
-        checker = Checker(GUARD)
+        checker = Checker(guard())
         ended: list[str] = []
 
         async def one(tenant: str) -> None:
@@ -89,7 +89,7 @@ def test_only_so_many_large_checks_of_a_tenant_wait(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(checking, "WAITING_EACH", 2)
 
     async def talk() -> list[Any]:
-        checker = Checker(GUARD)
+        checker = Checker(guard())
         found = await asyncio.gather(
             *(checked(checker, "a", "words " * 5000) for _ in range(5)), return_exceptions=True
         )
@@ -124,15 +124,15 @@ def test_a_schema_and_a_text_that_together_take_long_are_bounded(guardrails: htt
 def test_topics_take_words_of_all_scripts() -> None:
     policy = Compiled(Policy.model_validate({"topics": [{"name": "t", "words": ["übung", "炸弹", "c++", "водка"]}]}))
     for text in ("die Übung", "怎么做炸弹呢", "in c++ now", "пить Водка", "ВОДКА", "вОдКа", "u\u0308bung"):
-        assert GUARD.check(text, policy, Direction.INPUT).action is Action.BLOCK, text
-    assert GUARD.check("leibesubungen", policy, Direction.INPUT).action is Action.ALLOW
+        assert guard().check(text, policy, Direction.INPUT).action is Action.BLOCK, text
+    assert guard().check("leibesubungen", policy, Direction.INPUT).action is Action.ALLOW
 
 
 def test_what_overlaps_in_part_is_redacted_whole() -> None:
     rules = [{"detect": "email", "action": "redact"}]
     topics = [{"name": "t", "words": ["write to ann"], "action": "redact"}]
     policy = Compiled(Policy.model_validate({"packs": [], "rules": rules, "topics": topics}))
-    said = GUARD.check("please write to ann@example.com now", policy, Direction.INPUT).text
+    said = guard().check("please write to ann@example.com now", policy, Direction.INPUT).text
     assert "write" not in said and "example" not in said
 
 
@@ -164,7 +164,7 @@ def test_any_request_is_answered_or_refused(guardrails: httpx.Client, path: str,
 @given(st.lists(TEXTS.map(lambda text: text.encode(errors="replace").decode()), max_size=4), st.integers(0, 9),
        st.lists(st.integers(0, 2**32 - 1), max_size=2), st.booleans())  # fmt: skip
 def test_any_call_is_answered_or_refused(texts: list[str], direction: int, others: list[int], last: bool) -> None:
-    calls = Calls(GUARD, Policies())
+    calls = Calls(guard(), Policies())
 
     class Context:
         def invocation_metadata(self) -> tuple[()]:
@@ -190,7 +190,7 @@ def test_any_call_is_answered_or_refused(texts: list[str], direction: int, other
 
 def test_a_piece_that_is_too_large_is_refused() -> None:
     async def talk() -> None:
-        server = rpc.Server(0, Calls(GUARD, Policies()).add, host="127.0.0.1")
+        server = rpc.Server(0, Calls(guard(), Policies()).add, host="127.0.0.1")
         running = asyncio.create_task(server.run())
         while not server.port:
             await asyncio.sleep(0.01)

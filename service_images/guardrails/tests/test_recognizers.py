@@ -8,11 +8,12 @@ import string
 import pytest
 from guardrails.detectors import DETECTORS
 from guardrails.recognizers import BUDGET, FROM, TRIES, WINDOW
-from guardrails.scanner import Scanner
 from hypothesis import given
 from hypothesis import strategies as st
 from kit.guard_policy import KINDS
 from presidio_analyzer import PatternRecognizer
+
+from .shared import scanner
 
 SAMPLES = {
     "us_mbi": ("her Medicare number is", "1EG4-TE5-MK73"),
@@ -57,11 +58,10 @@ CHECKED = (
     *("pl_pesel", "se_personnummer", "tr_national_id", "th_tnin", "ng_nin", "za_id_number"),
 )
 """Whose last digit is one that the others give."""
-SCANNER = Scanner()
 
 
 def found(text: str) -> list[tuple[str, str]]:
-    return [(one.kind, text[one.start : one.end]) for one in SCANNER.scan(text)]
+    return [(one.kind, text[one.start : one.end]) for one in scanner().scan(text)]
 
 
 def test_there_is_a_sample_of_every_kind() -> None:
@@ -97,14 +97,14 @@ def test_words_without_an_identifier_are_nothing(kinds: list[str], seed: int) ->
 def test_more_words_than_anybody_writes_hide_nothing() -> None:
     words, value = SAMPLES["pl_pesel"]
     text = f"{words} 1 {'-' * 60} " * (2 * BUDGET) + f"{words} {value}"
-    assert any(one.start <= text.rindex(value) and one.end == len(text) for one in SCANNER.scan(text))
+    assert any(one.start <= text.rindex(value) and one.end == len(text) for one in scanner().scan(text))
 
 
 def test_presidio_is_asked_about_few_words_and_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
     # InPanRecognizer alone needs over 20 s for 100,000 characters in one piece, and four times that for twice as many.
     asked: list[str] = []
     monkeypatch.setattr(PatternRecognizer, "analyze", lambda _, text, *__: asked.append(text))
-    SCANNER.scan("pan 1234 " * 12_000)
+    scanner().scan("pan 1234 " * 12_000)
     assert BUDGET <= len(asked) <= BUDGET + TRIES
     assert max(map(len, asked)) <= WINDOW
 

@@ -34,7 +34,7 @@ def create(settings: GuardrailsSettings) -> Starlette:
     return service.create(
         "Guardrails",
         Api(checker, policies, decisions).operations(),
-        beside=[part for part in (calls, followed, callers, sender) if part],
+        beside=[part for part in (checker, calls, followed, callers, sender) if part],
         authenticate=callers.authenticate if callers else None,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -66,7 +67,8 @@ class Calls(service.GuardrailsServiceServicer):
                 raise ApiError(
                     413, f"A piece of a stream has at most {GUARD_PIECE.most:,} characters.", code="content_too_large"
                 )
-            text, findings = stream.feed(request.text, last=request.last)
+            feed = functools.partial(stream.feed, request.text, last=request.last)
+            text, findings = await self._checker.at_once(feed)
             told += findings
             found = [_finding(finding, 0) for finding in findings]
             yield messages.StreamResponse(action=_action(stream.action), text=text, findings=found)

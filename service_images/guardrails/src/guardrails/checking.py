@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from kit.errors import ApiError
 from kit.guard_policy import Direction
@@ -20,6 +21,7 @@ from kit.limits import GUARD_TEXTS
 
 from guardrails.guard import Guard, Verdict
 from guardrails.policy import Compiled
+from guardrails.recognizers import NotLoaded
 from guardrails.scanner import OutOfTime
 
 AT_ONCE = 16 * 1024
@@ -30,6 +32,7 @@ WAITING_EACH = 32
 """Large checks of one tenant that may wait."""
 _SWITCH_S = 0.001
 """How long a large check may keep the interpreter before the event loop has its turn."""
+Result = TypeVar("Result")
 Check = tuple[Compiled, Direction, Sequence[str], frozenset[int]]
 
 
@@ -42,6 +45,25 @@ class Checker:
         self._lanes = Lanes[tuple[str, asyncio.Future[None]]](1)
         self._thread = ThreadPoolExecutor(1, "large-checks")
         self._busy = False
+        self._loaded = asyncio.Event()
+
+    async def run(self) -> None:
+        """Load what takes long beside the first requests; those that need it wait."""
+        self._guard.load_later()
+        await asyncio.to_thread(self._load)
+        self._loaded.set()
+
+    def _load(self) -> None:
+        sys.setswitchinterval(_SWITCH_S)
+        self._guard.load()
+
+    async def at_once(self, work: Callable[[], Result]) -> Result:
+        """What work in the event loop returns, once that what it needs is loaded."""
+        while True:
+            try:
+                return work()
+            except NotLoaded:
+                await self._loaded.wait()
 
     async def check(
         self, tenant: str, policy: Compiled, direction: Direction, texts: Sequence[str], others: Sequence[int] = ()
@@ -52,7 +74,7 @@ class Checker:
             raise _too_large(f"{size:,} bytes of text; at most {GUARD_TEXTS.most:,} can be checked at once.")
         wanted: Check = (policy, direction, texts, frozenset(others))
         if size <= AT_ONCE:
-            return self._run(self._guard, wanted)
+            return await self.at_once(functools.partial(self._run, self._guard, wanted))
         if self._lanes.waiting_of(tenant) >= WAITING_EACH:
             raise ApiError(429, f"{WAITING_EACH} large checks of this tenant wait already.", code="busy")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

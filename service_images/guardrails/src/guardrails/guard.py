@@ -45,6 +45,14 @@ class Guard:
         """For another thread."""
         return Guard(self._scanner.twin())
 
+    def load_later(self) -> None:
+        """Until `load` is done, what needs Presidio raises NotLoaded."""
+        self._scanner.load_later()
+
+    def load(self) -> None:
+        """Load Presidio; in any thread."""
+        self._scanner.load()
+
     def within(self, seconds: float) -> None:
         """From now on, a check that is not done in `seconds` raises OutOfTime."""
         self._scanner.until = time.monotonic() + seconds

@@ -6,7 +6,9 @@ text: some of Presidio's expressions take time that grows with the square of wha
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
+from typing import Any
 
 import re2
 
@@ -25,20 +27,37 @@ _WORD = re2.compile(r"[A-Za-z0-9]+")
 _ANY = re2.compile(r"\b[A-Za-z0-9](?:[./ -]?[A-Za-z0-9]){4,20}\b")
 
 
+class NotLoaded(Exception):
+    """Presidio is needed, and still being loaded."""
+
+
 class Recognizers:
-    """Made once, which takes a second; used by one thread at a time."""
+    """Used by one thread at a time. Presidio takes more than a second to load: it is, once it is needed, or before."""
 
     def __init__(self, names: Iterable[str]) -> None:
         """`names` are Presidio's."""
         self.asked = 0
         """How often Presidio has been asked."""
-        wanted = sorted(set(names))
-        if not wanted:
-            self._known = {}
-            return
-        from presidio_analyzer import predefined_recognizers  # large: not for who only wants the other detectors
+        self._names = sorted(set(names))
+        self._known: dict[str, Any] = {}
+        self._later = False
 
-        self._known = {name: getattr(predefined_recognizers, name)() for name in wanted}
+    def twin(self) -> Recognizers:
+        """For another thread, in which it may be loaded."""
+        other = copy.copy(self)
+        other._later = False
+        return other
+
+    def load_later(self) -> None:
+        """Until `load` has been called, `spans` raises NotLoaded where it needs Presidio."""
+        self._later = not self._known
+
+    def load(self) -> None:
+        """Load it; in any thread."""
+        from presidio_analyzer import predefined_recognizers
+
+        self._known = {name: getattr(predefined_recognizers, name)() for name in self._names}
+        self._later = False
 
     def spans(self, name: str, text: str, after: int) -> list[tuple[int, int]]:
         """What a recognizer finds after the words that end at `after`."""
@@ -53,6 +72,10 @@ class Recognizers:
         return [(after + start, after + end) for start, end in found or self._grouped(name, window)]
 
     def _asked(self, name: str, text: str) -> list[tuple[int, int]]:
+        if not self._known:
+            if self._later:
+                raise NotLoaded
+            self.load()
         self.asked += 1
         recognizer = self._known[name]
         results = recognizer.analyze(text, recognizer.supported_entities, None) or []

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import hyperscan
 import re2
 from kit.guard_policy import Category
 
 from guardrails.detector import Detector
 from guardrails.detectors import DETECTORS
 from guardrails.folding import fold, hidden
+from guardrails.hints import Hints
 from guardrails.injections import INJECTED
 from guardrails.readings import READINGS
 from guardrails.recognizers import BUDGET, Recognizers
@@ -45,6 +46,15 @@ class OutOfTime(Exception):
     """A text could not be scanned within its time."""
 
 
+def expressions(detectors: Sequence[Detector]) -> list[str]:
+    """All hints by number: the detectors', then their contexts, then the readings'.
+
+    Words that must be there are looked for with the rest: without them nothing else needs to be done.
+    """
+    said = [d.context for d in detectors if d.context]
+    return [*(d.hint or d.exact for d in detectors), *said, *(one.hint for one in READINGS)]
+
+
 class Scanner:
     """Made once; used by one thread at a time."""
 
@@ -55,13 +65,11 @@ class Scanner:
         self._plain = [_compiled(d.exact.encode()) for d in detectors]
         self._value = [exact.groupindex.get("v", 0) for exact in self._exact]
         self._context = [re2.compile(d.context) if d.context else None for d in detectors]
-        # Words that must be there are looked for with the rest: without them nothing else needs to be done.
-        said = [d.context for d in detectors if d.context]
-        self._hints = Hints([*(d.hint or d.exact for d in detectors), *said, *(one.hint for one in READINGS)])
+        self._hints = Hints(expressions(detectors))
         self._recognizers = Recognizers(d.recognizer for d in detectors if d.recognizer)
-        numbers = iter(range(len(detectors), len(detectors) + len(said)))
+        numbers = itertools.count(len(detectors))
         self._said = [next(numbers) if d.context else None for d in detectors]
-        self._readings = len(detectors) + len(said)
+        self._readings = next(numbers)
         self._ask = frozenset(number for number, d in enumerate(detectors) if d.recognizer)
         # What words announce goes before what only its form says.
         self._rank = [(not d.context, number) for number, d in enumerate(detectors)]
@@ -71,8 +79,16 @@ class Scanner:
     def twin(self) -> Scanner:
         """For another thread: with the same expressions, which are large."""
         other = copy.copy(self)
-        other._hints, other._recognizers = self._hints.twin(), copy.copy(self._recognizers)
+        other._hints, other._recognizers = self._hints.twin(), self._recognizers.twin()
         return other
+
+    def load_later(self) -> None:
+        """Until `load` has been called, a text that needs what takes long to load raises NotLoaded."""
+        self._recognizers.load_later()
+
+    def load(self) -> None:
+        """Load it now; elsewhere it is loaded when it is needed. In any thread."""
+        self._recognizers.load()
 
     def scan(self, text: str) -> list[Found]:
         """What is in a text, in order, without overlaps."""
@@ -81,7 +97,7 @@ class Scanner:
     def everything(self, text: str) -> list[Found]:
         """What is in a text, with all kinds that match at a place; injections only if together they are sure enough.
 
-        Raises OutOfTime.
+        Raises OutOfTime and NotLoaded.
         """
         found: dict[tuple[int, int, str], Found] = {}
         view = View(text)
@@ -191,41 +207,6 @@ def _start(found: Found) -> int:
     return found.start
 
 
-class Hints:
-    """Which of many expressions are somewhere in a text."""
-
-    def __init__(self, expressions: Sequence[str]) -> None:
-        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        self._database.compile(
-            expressions=[_plain(expression).encode() for expression in expressions],
-            ids=list(range(len(expressions))),
-            elements=len(expressions),
-            flags=[hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_ALLOWEMPTY] * len(expressions),
-        )
-        self._scratch = hyperscan.Scratch(self._database)
-
-    def twin(self) -> Hints:
-        """For another thread."""
-        other = copy.copy(self)
-        other._scratch = hyperscan.Scratch(self._database)
-        return other
-
-    def hits(self, content: bytes) -> list[int]:
-        """Their numbers."""
-        found: list[int] = []
-
-        def hit(number: int, _: int, __: int, ___: int, ____: Any) -> None:
-            found.append(number)
-
-        self._database.scan(content, match_event_handler=hit, scratch=self._scratch)
-        return found
-
-
 def _compiled(expression: str | bytes) -> Any:
     """One character is sooner found without RE2."""
     return re.compile(expression) if len(expression) == 1 else re2.compile(expression)
-
-
-def _plain(expression: str) -> str:
-    """Hyperscan knows no named groups."""
-    return expression.replace("(?P<v>", "(")

@@ -19,6 +19,7 @@ from guardrails.folding import fold, pattern
 from guardrails.guard import Finding, Guard, has_shape, redacted
 from guardrails.policy import Compiled
 from guardrails.readings import SAID
+from guardrails.recognizers import NotLoaded
 from guardrails.scanner import AFTER
 from guardrails.views import View
 
@@ -68,19 +69,28 @@ class Stream:
         return len(self._held)
 
     def feed(self, piece: str, *, last: bool = False) -> tuple[str, list[Finding]]:
-        """What goes on now, and what was found in it; nothing goes on any more once something blocks."""
+        """What goes on now, and what was found in it; nothing goes on any more once something blocks.
+
+        Raises NotLoaded; then the piece has not been taken.
+        """
         if self.action is Action.BLOCK:
             return "", []
+        before = self._held
         self._held += piece
-        if self._shaped:
-            return self._whole(last=last)
+        try:
+            return self._whole(last=last) if self._shaped else self._look(len(piece), last=last)
+        except NotLoaded:
+            self._held = before
+            raise
+
+    def _look(self, piece: int, *, last: bool) -> tuple[str, list[Finding]]:
         offset = self._place - len(self._before)
         found = [
             Finding(f.start + offset, f.end + offset, f.kind, f.category, f.action)
             for f in self._guard.find(self._before + self._held, self._policy, self._direction)
             if f.end + offset >= self._place
         ]
-        cut = self._place + len(self._held) if last else self._cut(found, len(piece))
+        cut = self._place + len(self._held) if last else self._cut(found, piece)
         now = [f for f in found if f.start < cut]
         new = [f for f in now if f.end > self._place and (f.start, f.kind) not in self._told]
         self.action = max([self.action, *(f.action for f in new)])
