@@ -29,12 +29,12 @@ ALERTS: tuple[Alert, ...] = (
           "Requests for models fail: 5 % of the month's budget is gone within six hours.", ""),
     Alert("ServiceErrorBudgetFast", _burn(_ERRORS, 14.4, "1h", "5m"), "2m", "page",
           "{{ $labels.job }} fails: 2 % of the month's budget is gone within an hour.", ""),
-    Alert("UsageIsLost", "increase(router_usage_events_dropped_total[10m]) > 0", "0m", "page",
+    Alert("UsageIsLost", 'increase(events_lost_total{topic="usage.recorded.v1"}[10m]) > 0', "0m", "page",
           "Usage was dropped: what it costs will not be billed. See Kafka, and the router's log.", "kafka"),
     Alert("UsageIsNotReported", 'sum by (model, target) (rate(router_usage_estimated_total{cause="not_reported"}[10m])) > 0',
           "10m", "ticket", "{{ $labels.target }} answers for {{ $labels.model }} without a usage: the Router counts the "
           "tokens by itself, as an estimate. Make the upstream report them.", ""),
-    Alert("EventsAreLost", "sum by (job, topic) (increase(events_lost_total[10m])) > 0", "0m", "page",
+    Alert("EventsAreLost", 'sum by (job, topic) (increase(events_lost_total{topic!="usage.recorded.v1"}[10m])) > 0', "0m", "page",
           "{{ $labels.job }} could not send events of {{ $labels.topic }}: the audit log will lack them. See Kafka.",
           "kafka"),
     Alert("DeadLetters", "max by (job, topic) (dead_letters_waiting) > 0", "0m", "ticket",
@@ -43,10 +43,10 @@ ALERTS: tuple[Alert, ...] = (
     Alert("EventsStuck", "max by (job) (events_stuck_seconds) > 30", "0m", "page",
           "{{ $labels.job }} tries the same events again and again: its database is away or full. Nothing is lost.",
           "kafka"),
-    Alert("UsageWaitsOnDisk", "predict_linear(router_usage_spilled_bytes[10m], 3600) > router_usage_spill_limit_bytes or "
-          "router_usage_spilled_bytes > 0.5 * router_usage_spill_limit_bytes", "0m", "page",
-          "{{ $labels.pod }} keeps usage on disk, since Kafka is away; within an hour it has no room left and loses it.",
-          "kafka"),
+    Alert("EventsWaitOnDisk", "predict_linear(events_spilled_bytes[10m], 3600) > events_spill_limit_bytes or "
+          "events_spilled_bytes > 0.5 * events_spill_limit_bytes", "0m", "page",
+          "{{ $labels.pod }} keeps events on disk, since Kafka is away; within an hour it has no room left and loses "
+          "them: the Router's are usage, Guardrails' are for the audit log.", "kafka"),
     Alert("RevokedKeysAreNotLearnt", "router_keys_away_seconds > 30", "0m", "page",
           "{{ $labels.pod }} learns nothing of revoked keys, since NATS is away: they hold for up to five minutes, then "
           "User is asked about each key.", "data"),

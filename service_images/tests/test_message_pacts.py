@@ -41,6 +41,7 @@ from kit import events, kafka, migrate  # noqa: E402
 from kit.bus import Bus  # noqa: E402
 from kit.database import Database  # noqa: E402
 from kit.settings import ServiceSettings  # noqa: E402
+from kit.spill import Spill  # noqa: E402
 from kit.tenant_deletion import Deleted, Erased, Erasing  # noqa: E402
 from prompt import store  # noqa: E402
 from prompt.__main__ import PromptSettings  # noqa: E402
@@ -54,7 +55,6 @@ from router.live import BUCKET, LiveRoutes  # noqa: E402
 from router.metering import Metering  # noqa: E402
 from router.overrides import Overrides  # noqa: E402
 from router.routes import RouteTable  # noqa: E402
-from router.spill import Spill  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 from user import deleting  # noqa: E402
 from user.__main__ import UserSettings  # noqa: E402

@@ -260,7 +260,7 @@ def test_a_fault_is_told_as_grpc_tells_it() -> None:
             raise RuntimeError("a fault of ours")
 
     async def talk() -> None:
-        server = rpc.Server(0, Calls(Broken(), Policies()).add, host="127.0.0.1")
+        server = rpc.Server(0, Calls(Broken(scanner()), Policies()).add, host="127.0.0.1")
         running = asyncio.create_task(server.run())
         while not server.port:
             await asyncio.sleep(0.01)

@@ -11,7 +11,6 @@ from guardrails.recognizers import BUDGET, FROM, TRIES, WINDOW
 from hypothesis import given
 from hypothesis import strategies as st
 from kit.guard_policy import KINDS
-from presidio_analyzer import PatternRecognizer
 
 from .shared import scanner
 
@@ -101,6 +100,8 @@ def test_more_words_than_anybody_writes_hide_nothing() -> None:
 
 
 def test_presidio_is_asked_about_few_words_and_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    from presidio_analyzer import PatternRecognizer  # takes a second to load
+
     # InPanRecognizer alone needs over 20 s for 100,000 characters in one piece, and four times that for twice as many.
     asked: list[str] = []
     monkeypatch.setattr(PatternRecognizer, "analyze", lambda _, text, *__: asked.append(text))

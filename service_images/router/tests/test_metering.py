@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from router import spill as spilling
+from kit import spill as spilling
+from kit.sender import LOST
+from kit.spill import Event, Spill
 from router.metering import Metering
-from router.spill import Event, Spill
 
 
 class Kafka:
@@ -53,12 +54,12 @@ def test_nothing_is_lost_while_kafka_is_away_and_the_order_of_files_is_kept(
     told = metering(tmp_path, kafka)
     for start in range(0, 1000, 100):
         told._waiting += numbered(100, start)
-        told._send()
+        told.hand_on()
     assert told._spill.size > 0
     assert len(list(tmp_path.glob("*.events"))) > 5
     kafka.away = False
     for _ in range(200):
-        told._send()
+        told.hand_on()
     assert sorted(kafka.delivered) == sorted(content for _, _, content in numbered(1000))
     assert told._spill.size == 0
     assert not list(tmp_path.glob("*.events"))
@@ -68,13 +69,13 @@ def test_what_waits_on_disk_outlives_the_process(tmp_path: Path) -> None:
     kafka = Kafka(room=1)
     told = metering(tmp_path, kafka)
     told._waiting += numbered(100)
-    told._send()
+    told.hand_on()
     # The process dies: what was in its memory is gone, the rest is sent by the next one.
     again, back = Kafka(room=1000), None
     back = metering(tmp_path, again)
     again.away = False
     for _ in range(3):
-        back._send()
+        back.hand_on()
     assert again.delivered == [content for _, _, content in numbered(99, 1)]
 
 
@@ -83,24 +84,22 @@ def test_a_file_is_kept_until_kafka_has_all_of_it(tmp_path: Path) -> None:
     first.put(numbered(10))
     kafka = Kafka(room=100)
     told = metering(tmp_path, kafka)
-    told._send()
+    told.hand_on()
     assert told._spill.size > 0, "produced, but not delivered"
     kafka.away = False
-    told._send()
+    told.hand_on()
     assert (len(kafka.delivered), told._spill.size) == (10, 0)
 
 
 def test_what_does_not_fit_is_counted(tmp_path: Path) -> None:
-    from router.metering import _DROPPED
-
-    before = _DROPPED._value.get()
+    before = LOST.labels("topic")._value.get()
     told = metering(tmp_path, Kafka(room=0), most=1000)
     told._waiting += numbered(100)
-    told._send()
+    told.hand_on()
     kept = sum(1 for _ in spilling._read((tmp_path / "0.events").read_bytes(), tmp_path))
     assert told._spill.size <= 1000
     assert 0 < kept < 100
-    assert _DROPPED._value.get() - before == 100 - kept
+    assert LOST.labels("topic")._value.get() - before == 100 - kept
 
 
 def test_an_event_that_was_half_written_does_not_hold_up_the_others(tmp_path: Path) -> None:

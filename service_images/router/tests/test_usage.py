@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.spill import Spill
 from router import counting, usage
 from router.metering import Metering
-from router.spill import Spill
 
 from .conftest import until
 
@@ -55,7 +55,7 @@ def the_event(router: Any, told: Told) -> dict[str, Any]:
     """The one usage event that has been recorded."""
 
     def sent() -> bool:
-        router.core.metering._send()
+        router.core.metering.hand_on()
         return bool(told.events)
 
     until(sent)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from kit import bus, rpc, service
+from pathlib import Path
+
+from kit import bus, kafka, rpc, service
 from kit.following import Following
-from kit.kafka import Sender
+from kit.sender import Sender
 from kit.settings import ServiceSettings
+from kit.spill import Spill
+from pydantic import Field
 from starlette.applications import Starlette
 
 from guardrails.api import Api
@@ -13,20 +17,26 @@ from guardrails.calls import Calls
 from guardrails.checking import Checker
 from guardrails.guard import Guard
 from guardrails.policies import BUCKET, Policies
-from guardrails.telling import Decisions
+from guardrails.telling import TOPIC, Decisions
 
 
 class GuardrailsSettings(ServiceSettings):
     """Guardrails' settings."""
 
     name: str = "guardrails"
+    spill_folder: Path = Path("/tmp/events")
+    """Where decisions wait while Kafka is away and memory is full."""
+    spill_bytes: int = Field(default=32 * 2**20, ge=0)
+    """The most that may wait there: 500 bytes for each decision."""
 
 
 def create(settings: GuardrailsSettings) -> Starlette:
     """The application."""
     guard, policies = Guard(), Policies()
     checker = Checker(guard)
-    sender = Sender(settings) if settings.kafka_bootstrap else None
+    sender = None
+    if settings.kafka_bootstrap:
+        sender = Sender(kafka.client(settings), Spill(settings.spill_folder, settings.spill_bytes), TOPIC)
     decisions = Decisions(sender.send if sender else None)
     callers = service.callers(settings)
     followed = Following(settings.nats_url, BUCKET, policies.take, bus.options(settings)) if settings.nats_url else None

@@ -11,13 +11,12 @@ from typing import Any
 
 import psycopg
 from confluent_kafka import Consumer, KafkaException, Message, Producer
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 from pydantic import TypeAdapter
 
 from kit import logs, strict_json, telemetry
 from kit.dead_letters import DeadLetters, Row
 from kit.errors import ApiError
-from kit.limits import EVENT
 from kit.settings import ServiceSettings
 
 log = logs.get("kit.kafka")
@@ -29,11 +28,6 @@ _PAUSES_S = (0.25, 0.5, 1.0)
 """Before the second, third and fourth try of an event that fails although all is well."""
 _FULL = 507
 """ApiError of a volume that is full: whatever the event, it is not its fault."""
-_FLUSH_S = 10.0
-_WAITING = 100_000
-QUEUE_KIB = 16 * 1024
-"""Of events that wait for Kafka. The default of librdkafka, 1 GiB, is more than a pod has."""
-LOST = Counter("events_lost_total", "Events that could not be sent to Kafka.", ["topic"], registry=telemetry.REGISTRY)
 STUCK = Gauge(
     "events_stuck_seconds",
     "For how long the same batch of events has not been done; 0: nothing waits.",
@@ -74,46 +68,6 @@ def producer(access: dict[str, Any], waiting: int, told: Callable[[Any, Message]
             "on_delivery": told,
         }
     )
-
-
-def _lost(topic: str, reason: str) -> None:
-    LOST.labels(topic).inc()
-    log.error("an event is lost", topic=topic, reason=reason)
-
-
-class Sender:
-    """Sends events to Kafka in batches. While a broker is away, `QUEUE_KIB` of them wait in memory.
-
-    What does not fit is lost: it is counted by `events_lost_total`, and an alert says so.
-    """
-
-    def __init__(self, settings: ServiceSettings) -> None:
-        access = {"queue.buffering.max.kbytes": QUEUE_KIB, **client(settings)}
-        self._producer = producer(access, _WAITING, self._delivered)
-
-    @staticmethod
-    def _delivered(error: Any, message: Message) -> None:
-        if error is not None:
-            _lost(message.topic() or "", str(error))
-
-    def send(self, topic: str, key: str, event: dict[str, Any]) -> None:
-        """An event; it is sent within a second, or lost where too many wait already."""
-        try:
-            content = strict_json.dumps(event)
-            if len(content) > EVENT.most:
-                raise ValueError(f"{EVENT}; it has {len(content):,}")
-            self._producer.produce(topic, content, key=key)
-        except (BufferError, KafkaException, ValueError) as error:
-            _lost(topic, str(error))
-
-    async def run(self) -> None:
-        """For ever; at the end what is left is sent."""
-        try:
-            while True:
-                await asyncio.sleep(_WAIT_S)
-                self._producer.poll(0)
-        finally:
-            self._producer.flush(_FLUSH_S)
 
 
 @dataclass(frozen=True)

@@ -183,12 +183,12 @@ def main() -> int:
         followers.append(rpc.Server(settings.rpc_port, Calls(core).add, host=settings.host))
     if settings.kafka_bootstrap:
         from kit import kafka
+        from kit.spill import Spill
 
         from router.metering import Metering  # its library takes memory that a router without Kafka need not have
-        from router.spill import Spill
 
         spill = Spill(settings.spill_folder, settings.spill_bytes)
-        core.metering = Metering(kafka.client(settings), spill)
+        core.metering = Metering(kafka.client(settings), spill, "route.changed.v1")
         followers.append(core.metering)
     server.run(create(core, *followers, control=control), settings, Front.of(core))
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kit import logs
 
-log = logs.get("router.spill")
+log = logs.get("kit.spill")
 SEGMENT_BYTES = 4 * 2**20
 _HEAD = struct.Struct(">HHI")
 Event = tuple[str, bytes, bytes]
