@@ -185,9 +185,12 @@ class Platform(PlatformComponent):
             {
                 "namespace": self._namespace,
                 "callers": {
-                    "router": router.intent(self._config).callers,
+                    "router": router.intent(self._config).all_callers,
                     **{model_server.part_name(m): ("router",) for m in models},
-                    **{name: bundled.CALLERS[name] for name in self._config.services.bundled},
+                    **{
+                        name: bundled.intent(name, service, self._config.observability).all_callers
+                        for name, service in self._config.services.bundled.items()
+                    },
                     **{name: server.callers for name, server in self.data.servers.items()},
                 },
                 "metrics": {
@@ -250,6 +253,7 @@ class Platform(PlatformComponent):
                 "versions": bound.versions,
                 "credentials": router.credentials(self._config.models),
                 "outlets": router.outlets(self._config.models),
+                "asks": bundled.asks(bundled.rpc_addresses(self._config, "router")),
             },
             self._options(),
         )
@@ -273,7 +277,9 @@ class Platform(PlatformComponent):
     def _service_args(self, name: str, image: pulumi.Input[str]) -> AiServiceArgs:
         """What a bundled service takes from the others."""
         services = self._config.services
-        environment: dict[str, pulumi.Input[str]] = {**bundled.kept(services.bundled[name])}
+        addresses = bundled.rpc_addresses(self._config, name)
+        kept = bundled.kept(services.bundled[name])
+        environment: dict[str, pulumi.Input[str]] = {**kept, **bundled.told(addresses)}
         secrets: dict[str, tuple[pulumi.Input[str], str]] = {}
         if services.user and name in bundled.ASKS_FOR_KEYS:
             environment["SERVICE_TENANTS"] = "true"
@@ -285,9 +291,6 @@ class Platform(PlatformComponent):
                 environment["SERVICE_ENGINE"] = vectors.engine.value
                 environment["SERVICE_ENGINE_URL"] = vectors.server.url
                 secrets["SERVICE_ENGINE_KEY"] = (vectors.server.secret_name, "key")
-            environment["SERVICE_EMBEDDINGS"] = bundled.rpc_address(self._config, "embeddings")
-            environment["SERVICE_ROUTER"] = bundled.rpc_address(self._config, "router")
-            environment["SERVICE_USER"] = bundled.rpc_address(self._config, "user")
             environment |= bundled.rooms(self._config)
         if name == "user":
             secrets["SERVICE_INSTALLATION_KEY"] = (self.key.secret_name, "key")
@@ -298,7 +301,13 @@ class Platform(PlatformComponent):
                 environment["SERVICE_OIDC_CLIENT"] = login.client_id
                 environment["SERVICE_OIDC_REDIRECT"] = f"https://{self._host()}/v1/callback"
                 secrets["SERVICE_OIDC_SECRET"] = (login.secret_name, "secret")
-        return {"namespace": self._namespace, "image": image, "environment": environment, "secrets": secrets}
+        return {
+            "namespace": self._namespace,
+            "image": image,
+            "environment": environment,
+            "secrets": secrets,
+            "asks": bundled.asks(addresses),
+        }
 
     def _inside(self, name: str, port: int) -> str:
         return f"http://{name}.{self._config.cluster.namespace}:{port}"

@@ -28,8 +28,10 @@ from psycopg import sql
 
 SOURCES = Path(__file__).resolve().parent
 sys.path[:0] = [str(SOURCES / "kit" / "src"), str(SOURCES / "postgres" / "src")]
-from kit import bus, directory  # noqa: E402
+from kit import bus, directory, identity  # noqa: E402
 from pgnode import layout  # noqa: E402
+
+from service_images import issuer  # noqa: E402
 
 # The images have no grammar of IRIs; where it is installed, every import of jsonschema reads it for over a second.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
@@ -164,6 +166,30 @@ class PostgresServer:
             connection.execute("SET max_parallel_maintenance_workers = 1")
             connection.execute(near)
             connection.execute("ANALYZE vectors.documents")
+
+
+CALLERS = ("router", "retriever")
+CALLEES = ("embeddings", "guardrails", "prompt", "router", "user")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[issuer.Cluster]:
+    """Makes tokens of services and tells the keys. Services of the tests know it; calls out of tests are Router's."""
+    folder = tmp_path_factory.mktemp("cluster")
+    made = issuer.Cluster(folder / "issuer")
+    tokens = made.project(folder / "tokens", "router", *CALLEES)
+    own = {
+        "SERVICE_ISSUER": made.url,
+        "SERVICE_ISSUER_FOLDER": str(made.folder),
+        "SERVICE_CALLERS": json.dumps([f"{issuer.NAMESPACE}/{caller}" for caller in CALLERS]),
+        "SERVICE_TOKENS_FOLDER": str(tokens),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in own.items():
+            patch.setenv(name, value)
+        patch.setattr(identity.OWN, "folder", tokens)
+        yield made
+    made.stop()
 
 
 @pytest.fixture(scope="session")

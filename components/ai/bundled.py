@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pulumi
 
@@ -28,16 +29,23 @@ from components.intents import SERVICES
 PORT = 8080
 RPC_PORT = 9090
 CALLERS: dict[str, tuple[str, ...]] = {
-    "user": ("gateway", "retriever", "router"),
-    "prompt": ("gateway", "router"),
-    "guardrails": ("gateway", "router"),
-    "embeddings": ("router", "retriever"),
+    "user": ("gateway",),
+    "prompt": ("gateway",),
+    "guardrails": ("gateway",),
+    "embeddings": ("router",),
     "retriever": ("gateway",),
     "billing": ("gateway",),
     "audit": ("gateway",),
 }
-"""Who may call each."""
-SERVES_RPC = frozenset(("guardrails", "embeddings", "prompt", "user"))
+"""Who may call each over REST."""
+RPC_CALLERS: dict[str, tuple[str, ...]] = {
+    "user": ("retriever", "router"),
+    "prompt": ("router",),
+    "guardrails": ("router",),
+    "embeddings": ("retriever", "router"),
+    "router": ("retriever",),
+}
+"""Who may call each over gRPC; who is not here serves none."""
 SCRATCH_MIB = {"retriever": 128}
 """Of /tmp, where it is not the usual size. Retriever keeps uploads there: 96 MiB at once, and its parsers' files."""
 DOCUMENTS_PERCENT = 50
@@ -53,13 +61,30 @@ def rpc_address(config: PlatformConfig, name: str) -> str:
     return f"{name}-rpc.{config.cluster.namespace}:{RPC_PORT}" if there else ""
 
 
+def rpc_addresses(config: PlatformConfig, caller: str) -> dict[str, str]:
+    """Where each service is that this one may call over gRPC, by its name; empty: it is not there."""
+    return {name: rpc_address(config, name) for name, callers in RPC_CALLERS.items() if caller in callers}
+
+
+def told(addresses: Mapping[str, str]) -> dict[str, str]:
+    """Variables that say where services are."""
+    return {f"SERVICE_{name.upper()}": address for name, address in addresses.items()}
+
+
+def asks(addresses: Mapping[str, str]) -> tuple[str, ...]:
+    """The services that are there."""
+    return tuple(sorted(name for name, address in addresses.items() if address))
+
+
 def intent(name: str, config: Bundled, observability: Observability) -> ServiceIntent:
     """A service as configured."""
+    rpc_callers = RPC_CALLERS.get(name, ())
     return ServiceIntent(
         name=name,
         port=PORT,
         callers=CALLERS[name],
-        rpc_port=RPC_PORT if name in SERVES_RPC else 0,
+        rpc_port=RPC_PORT if rpc_callers else 0,
+        rpc_callers=rpc_callers,
         replicas=config.replicas,
         resources=config.resources,
         tables=SERVICES[name].database,

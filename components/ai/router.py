@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from components.ai.bundled import RPC_PORT, environment, rpc_address
+from components.ai.bundled import RPC_CALLERS, RPC_PORT, environment, rpc_addresses, told
 from components.ai.model_server import part_name
 from components.ai.service import ServiceIntent
 from components.config import Model, Observability, PlatformConfig
@@ -27,13 +27,9 @@ def intent(config: PlatformConfig) -> ServiceIntent:
     """The router as configured."""
     router, observability = config.services.router, config.observability
     served = any(model.serving for model in config.models)
-    inside = ["retriever"] if config.services.retriever else []
-    rpc_port = RPC_PORT if inside else 0
-    asked = ("guardrails", "embeddings", "prompt", "user")
-    more = {f"SERVICE_{name.upper()}": rpc_address(config, name) for name in asked}
-    return intent_for(
-        router.replicas, router.resources, served, observability, ("gateway", *inside), more, rpc_port=rpc_port
-    )
+    rpc_port = RPC_PORT if config.services.retriever else 0
+    more = told(rpc_addresses(config, "router"))
+    return intent_for(router.replicas, router.resources, served, observability, more, rpc_port=rpc_port)
 
 
 def intent_for(
@@ -41,7 +37,6 @@ def intent_for(
     resources: Resources,
     discover: bool,
     observability: Observability,
-    callers: tuple[str, ...] = ("gateway",),
     more: Mapping[str, str] = MappingProxyType({}),
     rpc_port: int = 0,
 ) -> ServiceIntent:
@@ -49,10 +44,11 @@ def intent_for(
     return ServiceIntent(
         name="router",
         port=PORT,
-        callers=callers,
+        callers=("gateway",),
         replicas=replicas,
         resources=resources,
         rpc_port=rpc_port,
+        rpc_callers=RPC_CALLERS["router"] if rpc_port else (),
         scratch_mib=SPILL_MIB + 64,
         reads=(("serving.kserve.io", "inferenceservices"),) if discover else (),
         environment={

@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.ai import service_identity
 from components.base import SCRAPER, PlatformComponent, labels, selector
 from components.config_base import Resources
 
@@ -28,7 +29,7 @@ class ServiceIntent:
     name: str
     port: int
     callers: tuple[str, ...]
-    """Parts whose pods may connect."""
+    """Parts whose pods may connect to `port`."""
     replicas: int
     resources: Resources
     ready_path: str = "/readyz"
@@ -41,10 +42,17 @@ class ServiceIntent:
     """Room for temporary files, which end with the pod."""
     rpc_port: int = 0
     """Where it serves gRPC; 0: nowhere. Callers reach each pod by itself, under `<name>-rpc`."""
+    rpc_callers: tuple[str, ...] = ()
+    """Services that may call it over gRPC. It lets them in by their tokens."""
     tables: bool = False
     """Whether it owns tables, which are brought up to date before it starts."""
     reads: tuple[tuple[str, str], ...] = ()
     """(API group, resource) that it lists and watches in its namespace; with none it has no credentials."""
+
+    @property
+    def all_callers(self) -> tuple[str, ...]:
+        """Parts that may connect to one of its ports."""
+        return tuple(dict.fromkeys((*self.callers, *self.rpc_callers)))
 
 
 class AiServiceArgs(TypedDict):
@@ -64,6 +72,8 @@ class AiServiceArgs(TypedDict):
     credentials: NotRequired[Mapping[str, tuple[str, str]]]
     """Files below /etc/<name>-credentials from (Secret, entry), which the platform does not make: a new value is there
     within about a minute, without a restart, and pods start without one."""
+    asks: NotRequired[Sequence[str]]
+    """Services that it calls over gRPC; it has a token for each."""
     outlets: NotRequired[Sequence[int]]
     """Ports at which it may reach addresses outside the cluster."""
     annotations: NotRequired[Mapping[str, pulumi.Input[str]]]
@@ -95,6 +105,9 @@ class AiService(PlatformComponent):
         if credentials := args.get("credentials"):
             mounts.append({"name": "credentials", "mount_path": f"/etc/{intent.name}-credentials", "read_only": True})
             volumes.append({"name": "credentials", "projected": {"sources": _sources(credentials)}})
+        if (asks := args.get("asks", ())) or intent.rpc_port:
+            mounts.append(service_identity.mount())
+            volumes.append(service_identity.volume(asks, answers=bool(intent.rpc_port)))
         deployment = self._deployment(args["image"], mounts, volumes)
         service = self._service()
         rpc = {f"{intent.name}-rpc": [intent.rpc_port]} if intent.rpc_port else {}
@@ -104,6 +117,9 @@ class AiService(PlatformComponent):
             self._outlet(ports)
         if intent.reads:
             self._reader()
+        if intent.reads or intent.rpc_port:
+            meta = {**self._meta(), "name": f"{intent.name}-api-server"}
+            api_server_outlet(f"{name}-api-server", meta, intent.name, self.child())
         if intent.replicas > 1:
             k8s.policy.v1.PodDisruptionBudget(
                 name,
@@ -143,7 +159,9 @@ class AiService(PlatformComponent):
         return [mount], [{"name": "files", "config_map": {"name": config.metadata["name"]}}]
 
     def _environment(self) -> list[Any]:
-        plain = {**self._intent.environment, **self._args.get("environment", {})}
+        plain: dict[str, pulumi.Input[str]] = {**self._intent.environment, **self._args.get("environment", {})}
+        if self._intent.rpc_port:
+            plain |= service_identity.environment(self._namespace, self._intent.rpc_callers)
         held = self._args.get("secrets", {})
         return [
             *({"name": name, "value": value} for name, value in sorted(plain.items())),
@@ -244,16 +262,17 @@ class AiService(PlatformComponent):
         )
 
     def _network_policy(self) -> None:
-        callers: Any = [{"pod_selector": {"match_labels": selector(caller)}} for caller in self._intent.callers]
+        intent = self._intent
         k8s.networking.v1.NetworkPolicy(
             self.name,
             metadata=self._meta(),
             spec={
-                "pod_selector": {"match_labels": selector(self._intent.name)},
+                "pod_selector": {"match_labels": selector(intent.name)},
                 "policy_types": ["Ingress"],
                 "ingress": [
-                    {"from_": callers, "ports": [{"port": name} for name, _ in self._ports()]},
-                    *([{"from_": [scraper()], "ports": [{"port": "http"}]}] if self._intent.metrics else []),
+                    {"from_": _pods(intent.callers), "ports": [{"port": "http"}]},
+                    *([{"from_": _pods(intent.rpc_callers), "ports": [{"port": "grpc"}]}] if intent.rpc_port else []),
+                    *([{"from_": [scraper()], "ports": [{"port": "http"}]}] if intent.metrics else []),
                 ],
             },
             opts=self.child(),
@@ -271,7 +290,7 @@ class AiService(PlatformComponent):
         )
 
     def _reader(self) -> None:
-        """The right to read, and the way to the API server."""
+        """The right to read."""
         rules: Any = [{"api_groups": [g], "resources": [r], "verbs": ["list", "watch"]} for g, r in self._intent.reads]
         role = k8s.rbac.v1.Role(self.name, metadata=self._meta(), rules=rules, opts=self.child())
         k8s.rbac.v1.RoleBinding(
@@ -281,8 +300,6 @@ class AiService(PlatformComponent):
             subjects=[{"kind": "ServiceAccount", "name": self._intent.name, "namespace": self._namespace}],
             opts=self.child(),
         )
-        meta = {**self._meta(), "name": f"{self._intent.name}-api-server"}
-        api_server_outlet(f"{self.name}-api-server", meta, self._intent.name, self.child())
 
 
 def outlet_spec(ports: Sequence[int]) -> Any:
@@ -307,6 +324,11 @@ def api_server_outlet(resource: str, meta: Any, pods: str, opts: pulumi.Resource
         },
         opts=opts,
     )
+
+
+def _pods(parts: Sequence[str]) -> Any:
+    """Peers of a network policy."""
+    return [{"pod_selector": {"match_labels": selector(part)}} for part in parts]
 
 
 def scraper() -> Any:

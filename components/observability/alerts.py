@@ -58,6 +58,10 @@ ALERTS: tuple[Alert, ...] = (
           "with what it knows.", "data"),
     Alert("NobodyLooksAtRequests", 'sum(rate(router_guardrails_total{action="unanswered"}[5m])) > 0', "5m", "page",
           "Guardrails does not answer: requests go on unlooked at, or are refused where it is required.", "guardrails"),
+    Alert("CallsOfServicesAreRefused",
+          'sum by (job, outcome) (increase(service_identity_total{outcome!="admitted"}[10m])) > 0', "0m", "page",
+          "{{ $labels.job }} refuses calls of services ({{ $labels.outcome }}): somebody calls who may not, or a service "
+          "lacks its token. The log names accounts that may not.", ""),
     Alert("UpstreamFails", 'sum by (target) (rate(router_upstream_requests_total{outcome="failed"}[10m])) / '
           "sum by (target) (rate(router_upstream_requests_total[10m])) > 0.1", "10m", "ticket",
           "A tenth of what {{ $labels.target }} is asked fails.", ""),

@@ -37,7 +37,7 @@ from embeddings.vectors import Vectors  # noqa: E402
 from guardrails.calls import Calls as GuardrailsCalls  # noqa: E402
 from guardrails.guard import Guard as Looking  # noqa: E402
 from guardrails.policies import Policies  # noqa: E402
-from kit import migrate, rpc  # noqa: E402
+from kit import identity, migrate, rpc  # noqa: E402
 from kit.cache import Cache  # noqa: E402
 from kit.database import Database  # noqa: E402
 from kit.directory import Grant  # noqa: E402
@@ -298,8 +298,10 @@ class Answers:
 
 async def answered(answers: Answers, pair: Pair, request: Any) -> dict[str, Any]:
     """By the real service, over a real channel."""
+    callee = pair.names[1]
+    settings = ServiceSettings(name=callee, rpc_port=0, host="127.0.0.1")
     async with AsyncExitStack() as stack:
-        server = rpc.Server(0, await answers.of(pair.names[1], stack), host="127.0.0.1")
+        server = rpc.Server(settings, await answers.of(callee, stack))
         running = asyncio.create_task(server.run())
         stack.callback(running.cancel)
         while not server.port:
@@ -310,7 +312,9 @@ async def answered(answers: Answers, pair: Pair, request: Any) -> dict[str, Any]
             request_serializer=type(request).SerializeToString,
             response_deserializer=pair.response.FromString,
         )
-        return MessageToDict(await call(request, metadata=(("authorization", f"Bearer {KEY}"),)))
+        return MessageToDict(
+            await call(request, metadata=(("authorization", f"Bearer {KEY}"), *identity.OWN.metadata(callee)))
+        )
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
-"""`python tests/perf/bench_ai.py [guardrails|embeddings|retriever]...`: each beside a peer, on one machine in one run.
+"""`python tests/perf/bench_ai.py [guardrails|embeddings|retriever|identity]...`: each beside a peer, in one run.
 
 Guardrails: its deterministic tier on texts of 2 KB beside Presidio's recognizers of the same kinds. Embeddings: many
 clients of the batching service beside the engine alone on the same texts in ideal batches. Retriever: 100,000 passages
-of 384 numbers in pgvector under HNSW beside the exact search over the same rows.
+of 384 numbers in pgvector under HNSW beside the exact search over the same rows. Identity: what a call between services
+costs for telling who calls, once a token is known, beside its verification.
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ from kit import migrate  # noqa: E402
 from kit.database import Database  # noqa: E402
 
 from service_images.conftest import PostgresServer  # noqa: E402
+from service_images.issuer import NAMESPACE, Cluster  # noqa: E402
 
 SENTENCE = "The delivery of order 20251124 was late again, and nobody at the desk could say why it took so long. "
 ROWS, QUERIES, WANTED = 100_000, 200, 10
 
 
-def each_us(work: Callable[[], Any], rounds: int) -> float:
+def each_us(work: Callable[[], Any], rounds: int, clock: Callable[[], float] = time.perf_counter) -> float:
     """Microseconds of one round."""
     work()
-    started = time.perf_counter()
+    started = clock()
     for _ in range(rounds):
         work()
-    return (time.perf_counter() - started) / rounds * 1e6
+    return (clock() - started) / rounds * 1e6
 
 
 def guardrails() -> None:
@@ -188,6 +190,30 @@ def _retrieve(server: PostgresServer, rows: Any, asked: Any, engine: Any, point:
     )
 
 
+def identity() -> None:
+    """The callee's look at a token that it knows, as each call brings it anew, and the caller's at its own."""
+    from kit.identity import Callers, Issuer, Tokens
+
+    with tempfile.TemporaryDirectory() as folder:
+        cluster = Cluster(Path(folder) / "issuer")
+        tokens = Tokens(cluster.project(Path(folder) / "tokens", "router", "guardrails"))
+        callers = Callers("guardrails", [f"{NAMESPACE}/router"], issuer := Issuer(cluster.url, cluster.folder))
+        assert asyncio.run(issuer.renew())
+        ((_, token),) = tokens.metadata("guardrails")
+        fresh = iter([cluster.token("router", "guardrails") for _ in range(101)])
+        verified = each_us(lambda: asyncio.run(callers.admit(next(fresh))), 100, time.process_time)
+        asyncio.run(callers.admit(token))
+        brought = iter(["".join(list(token)) for _ in range(20_001)])
+        known = each_us(lambda: callers.known(next(brought)), 20_000, time.process_time)
+        sent = each_us(lambda: tokens.metadata("guardrails"), 20_000, time.process_time)
+        cluster.stop()
+    print(
+        f"identity, CPU: a known token {known:.2f} us, one's own {sent:.2f} us; verified anew {verified:.0f} us"
+    )
+
+
+PARTS = {"guardrails": guardrails, "embeddings": embeddings, "retriever": retriever, "identity": identity}
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ("guardrails", "embeddings", "retriever"):
-        {"guardrails": guardrails, "embeddings": embeddings, "retriever": retriever}[name]()
+    for name in sys.argv[1:] or PARTS:
+        PARTS[name]()

@@ -143,8 +143,13 @@ def test_every_server_has_a_network_policy(environment: str) -> None:
 
 def test_the_router_may_be_called_by_the_gateway_and_by_who_answers_from_documents() -> None:
     policy = next(r for r in of_kind("prod", ":NetworkPolicy") if r.inputs["metadata"]["name"] == "router")
-    callers = policy.inputs["spec"]["ingress"][0]["from"]
-    assert [c["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for c in callers] == ["gateway", "retriever"]
+    callers = {
+        rule["ports"][0]["port"]: [
+            peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in rule["from"]
+        ]
+        for rule in policy.inputs["spec"]["ingress"][:2]
+    }
+    assert callers == {"http": ["gateway"], "grpc": ["retriever"]}
 
 
 def test_a_model_on_gpus_is_reached_by_the_router_and_the_scraper_and_reaches_its_weights() -> None:

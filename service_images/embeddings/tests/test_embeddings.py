@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -279,12 +280,12 @@ def test_grpc_gives_the_same_vectors(engine: Engine, settings: EmbeddingsSetting
     async def talk() -> None:
         batcher = Batcher(engine.run)
         vectors = Vectors(engine, batcher, Cache(settings))
-        server = rpc.Server(0, Calls(vectors).add, host="127.0.0.1")
+        server = rpc.Server(settings, Calls(vectors).add)
         running = [asyncio.create_task(part.run()) for part in (batcher, server)]
         while not server.port:
             await asyncio.sleep(0.01)
         async with rpc.channel(f"127.0.0.1:{server.port}") as channel:
-            stub: Any = service.EmbeddingsServiceStub(channel)
+            stub: Any = service.EmbeddingsServiceStub(rpc.Identified(channel, "embeddings"))
             answer = await stub.Embed(messages.EmbedRequest(texts=["x", "y"]))
             (expected, _), _ = await vectors.of(["x", "y"])
             assert np.array_equal(np.frombuffer(answer.vectors[0], "<f4"), expected)
@@ -300,7 +301,10 @@ def test_grpc_gives_the_same_vectors(engine: Engine, settings: EmbeddingsSetting
 
 def test_the_service_starts_and_is_ready(settings: EmbeddingsSettings) -> None:
     with TestClient(create(settings)) as client:
-        assert client.get("/readyz").status_code == 200
+        deadline = time.monotonic() + 10
+        while client.get("/readyz").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_the_openapi_document_is_current() -> None:

@@ -230,12 +230,12 @@ def test_nothing_goes_on_once_it_blocks() -> None:
 
 def test_grpc_answers_whole_texts_and_streams() -> None:
     async def talk() -> None:
-        server = rpc.Server(0, Calls(guard(), Policies()).add, host="127.0.0.1")
+        server = rpc.Server(GuardrailsSettings(rpc_port=0, host="127.0.0.1"), Calls(guard(), Policies()).add)
         running = asyncio.create_task(server.run())
         while not server.port:
             await asyncio.sleep(0.01)
         async with rpc.channel(f"127.0.0.1:{server.port}") as channel:
-            stub: Any = service.GuardrailsServiceStub(channel)
+            stub: Any = service.GuardrailsServiceStub(rpc.Identified(channel, "guardrails"))
             whole = await stub.Check(messages.CheckRequest(tenant="t", texts=["key AKIAIOSFODNN7EXAMPLE", "fine"]))
             assert list(whole.texts) == ["key <AWS_ACCESS_KEY>", "fine"]
             assert whole.action == messages.ACTION_REDACT
@@ -260,12 +260,12 @@ def test_a_fault_is_told_as_grpc_tells_it() -> None:
             raise RuntimeError("a fault of ours")
 
     async def talk() -> None:
-        server = rpc.Server(0, Calls(Broken(scanner()), Policies()).add, host="127.0.0.1")
+        server = rpc.Server(GuardrailsSettings(rpc_port=0, host="127.0.0.1"), Calls(Broken(scanner()), Policies()).add)
         running = asyncio.create_task(server.run())
         while not server.port:
             await asyncio.sleep(0.01)
         async with rpc.channel(f"127.0.0.1:{server.port}") as channel:
-            stub: Any = service.GuardrailsServiceStub(channel)
+            stub: Any = service.GuardrailsServiceStub(rpc.Identified(channel, "guardrails"))
             with pytest.raises(grpc.aio.AioRpcError) as told:
                 await stub.Check(messages.CheckRequest(texts=["x"]))
             assert told.value.code() is grpc.StatusCode.INTERNAL

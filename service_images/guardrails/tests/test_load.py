@@ -13,6 +13,7 @@ import pytest
 from cogniforge.guardrails.v1 import guardrails_pb2 as messages
 from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
 from guardrails import checking
+from guardrails.__main__ import GuardrailsSettings
 from guardrails.calls import Calls
 from guardrails.checking import Checker
 from guardrails.policies import Policies
@@ -190,12 +191,12 @@ def test_any_call_is_answered_or_refused(texts: list[str], direction: int, other
 
 def test_a_piece_that_is_too_large_is_refused() -> None:
     async def talk() -> None:
-        server = rpc.Server(0, Calls(guard(), Policies()).add, host="127.0.0.1")
+        server = rpc.Server(GuardrailsSettings(rpc_port=0, host="127.0.0.1"), Calls(guard(), Policies()).add)
         running = asyncio.create_task(server.run())
         while not server.port:
             await asyncio.sleep(0.01)
         async with rpc.channel(f"127.0.0.1:{server.port}") as channel:
-            stub: Any = service.GuardrailsServiceStub(channel)
+            stub: Any = service.GuardrailsServiceStub(rpc.Identified(channel, "guardrails"))
 
             async def pieces() -> Any:
                 yield messages.StreamRequest(tenant="t", text="x" * (GUARD_PIECE.most + 1))

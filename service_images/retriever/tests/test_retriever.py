@@ -177,12 +177,13 @@ def test_vectors_come_from_the_service_by_grpc(settings: RetrieverSettings, mode
     """Its channel is made when the application is, and used when it runs: another loop."""
     from embeddings.calls import Calls
     from kit import rpc
+    from kit.settings import ServiceSettings
 
     class Vectors:
         async def of(self, texts: Any, *, long: Any) -> tuple[list[Any], int]:
             return await model.embed(list(texts)), 1
 
-    server = rpc.Server(0, Calls(Vectors()).add, host="127.0.0.1")  # type: ignore[arg-type]
+    server = rpc.Server(ServiceSettings(name="embeddings", rpc_port=0, host="127.0.0.1"), Calls(Vectors()).add)  # type: ignore[arg-type]
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=lambda: loop.run_until_complete(server.run()), daemon=True)
     thread.start()

@@ -12,7 +12,8 @@ import grpc
 import pytest
 from cogniforge.router.v1 import router_pb2 as messages
 from cogniforge.router.v1 import router_pb2_grpc as service
-from kit import rpc
+from kit import identity, rpc
+from kit.settings import ServiceSettings
 from router.__main__ import create
 from router.calls import Calls
 from router.core import Core
@@ -35,7 +36,7 @@ def called(targets: Callable[[int], list[Target]]) -> Iterator[Callable[..., Any
         (target,) = targets(1)
         route = {"model": "m", "targets": [{"name": "a", "upstream": target.url}], "timeout_seconds": 5, **route}
         core = Core(RouteTable.model_validate({"routes": [route], "tenants": [{**TENANT, **(tenant or {})}]}))
-        calls = rpc.Server(0, Calls(core).add, host="127.0.0.1")
+        calls = rpc.Server(ServiceSettings(name="router", rpc_port=0, host="127.0.0.1"), Calls(core).add)
         server, thread, _ = serve(create(core, calls), Front.of(core))
         while not calls.port:
             time.sleep(0.01)
@@ -56,7 +57,7 @@ def called(targets: Callable[[int], list[Target]]) -> Iterator[Callable[..., Any
 
 def ask(router: Any, key: str = KEY, **more: Any) -> messages.ChatResponse:
     """One question."""
-    metadata = [("authorization", f"Bearer {key}"), *more.pop("metadata", [])]
+    metadata = [("authorization", f"Bearer {key}"), *identity.OWN.metadata("router"), *more.pop("metadata", [])]
     said = [messages.Message(role="user", content=more.pop("content", "hello"))]
     question = messages.ChatRequest(**{"model": "m", "messages": said, **more})
     return router.stub.Chat(question, metadata=metadata, timeout=10)
@@ -155,7 +156,7 @@ def test_who_does_not_wait_any_more_holds_nothing(called: Callable[..., Any]) ->
     router.target.delay_s = 5
     call = router.stub.Chat.future(
         messages.ChatRequest(model="m", messages=[messages.Message(role="user", content="x")]),
-        metadata=[("authorization", f"Bearer {KEY}")],
+        metadata=[("authorization", f"Bearer {KEY}"), *identity.OWN.metadata("router")],
     )
     _until(lambda: bool(router.target.seen))
     call.cancel()

@@ -24,6 +24,7 @@ from guardrails.guard import Guard as Looking  # noqa: E402
 from guardrails.policies import Policies  # noqa: E402
 from kit import rpc  # noqa: E402
 from kit.limits import GUARD_TEXTS  # noqa: E402
+from kit.settings import ServiceSettings  # noqa: E402
 from router.guard import Guard  # noqa: E402
 
 KEY = "AKIAIOSFODNN7EXAMPLE"
@@ -38,7 +39,9 @@ class Service:
     def __init__(self) -> None:
         self.policies = policies = Policies()
         policies.take("default", json.dumps(POLICY).encode())
-        self._server = rpc.Server(0, Calls(Looking(), policies).add, host="127.0.0.1")
+        self._server = rpc.Server(
+            ServiceSettings(name="guardrails", rpc_port=0, host="127.0.0.1"), Calls(Looking(), policies).add
+        )
         self._loop = asyncio.new_event_loop()
         self._task: Any = None
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ import httpx
 import pytest
 from cogniforge.user.v1 import user_pb2_grpc as service
 from kit import rpc
+from kit.errors import ApiError
+from kit.settings import ServiceSettings
 from router.__main__ import create
 from router.confirming import Confirming
 from router.core import Core
@@ -19,6 +22,8 @@ from router.front import Front
 from router.routes import RouteTable
 from router.tenancy import digest_of
 from router.tenants import Tenants
+
+from service_images.issuer import NAMESPACE
 
 from .conftest import serve, until
 
@@ -148,7 +153,8 @@ class User(service.UserServiceServicer):
 def cut_off(governed: Governed, nats_server: Any) -> Iterator[tuple[Governed, User]]:
     """A router that NATS has left for longer than the bound; it can ask User."""
     user = User()
-    server = rpc.Server(0, lambda server: service.add_UserServiceServicer_to_server(user, server), host="127.0.0.1")
+    settings = ServiceSettings(name="user", rpc_port=0, host="127.0.0.1")
+    server = rpc.Server(settings, lambda server: service.add_UserServiceServicer_to_server(user, server))
     running, thread, _ = serve(create(governed.core, server), "httptools")
     until(lambda: server.port)
     nats_server.kill()
@@ -169,6 +175,28 @@ def test_a_key_that_was_revoked_while_nats_is_away_ends_at_the_bound(cut_off: tu
     governed.core.confirming._confirmed.clear()  # type: ignore[union-attr]
     assert governed.status() == 401
     assert governed.status("cf-operator") == 200, "the table's own keys are not User's"
+
+
+def test_a_user_service_that_lets_the_router_not_in_confirms_no_key(governed: Governed) -> None:
+    """Its refusal is of the Router, and no word on the key."""
+
+    async def confirm(name: str, *callers: str) -> bool:
+        settings = ServiceSettings(name=name, rpc_port=0, host="127.0.0.1", callers=callers)
+        server = rpc.Server(settings, lambda server: service.add_UserServiceServicer_to_server(User(), server))
+        running = asyncio.create_task(server.run())
+        while not server.port:
+            await asyncio.sleep(0.01)
+        confirming = Confirming(f"127.0.0.1:{server.port}", 0, governed.tenants.away_since)
+        try:
+            return await confirming.confirm(KEY.encode(), b"digest", "acme")
+        finally:
+            running.cancel()
+
+    forbidden, unauthenticated = ("user", f"{NAMESPACE}/retriever"), ("another", f"{NAMESPACE}/router")
+    for wrong in (forbidden, unauthenticated):
+        with pytest.raises(ApiError) as refused:
+            asyncio.run(confirm(*wrong))
+        assert refused.value.status == 503
 
 
 def test_a_key_that_nobody_can_confirm_is_not_served(cut_off: tuple[Governed, User]) -> None:

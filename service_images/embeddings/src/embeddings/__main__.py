@@ -34,12 +34,13 @@ def create(settings: EmbeddingsSettings) -> Starlette:
     batcher, cache = Batcher(engine.run), Cache(settings)
     vectors = Vectors(engine, batcher, cache)
     callers = service.callers(settings)
-    calls = rpc.Server(settings.rpc_port, Calls(vectors).add, host=settings.host)
+    calls = rpc.Server(settings, Calls(vectors).add)
     return service.create(
         "Embeddings",
         Api(vectors, Detokenizer(settings.model_folder)).operations(),
         beside=[part for part in (batcher, calls, callers) if part],
         close=[cache.close],
+        checks={"callers": calls.check},
         authenticate=callers.authenticate if callers else None,
     )
 

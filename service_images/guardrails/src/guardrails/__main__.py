@@ -40,11 +40,12 @@ def create(settings: GuardrailsSettings) -> Starlette:
     decisions = Decisions(sender.send if sender else None)
     callers = service.callers(settings)
     followed = Following(settings.nats_url, BUCKET, policies.take, bus.options(settings)) if settings.nats_url else None
-    calls = rpc.Server(settings.rpc_port, Calls(guard, policies, decisions, checker).add, host=settings.host)
+    calls = rpc.Server(settings, Calls(guard, policies, decisions, checker).add)
     return service.create(
         "Guardrails",
         Api(checker, policies, decisions).operations(),
         beside=[part for part in (checker, calls, followed, callers, sender) if part],
+        checks={"callers": calls.check},
         authenticate=callers.authenticate if callers else None,
     )
 

@@ -1,11 +1,13 @@
 """gRPC between services: a server beside the REST one, and channels that follow the pods behind a name.
 
-The messages are made from kit/protos by `make protos`. Between services the mesh encrypts and says who calls; errors
-are gRPC's own codes, made from the same `ApiError` as those of REST.
+The messages are made from kit/protos by `make protos`. Each call carries the caller's token for the callee
+(`kit.identity`), and a server lets nobody in without; between services the mesh encrypts. Errors are gRPC's own codes,
+made from the same `ApiError` as those of REST.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -18,9 +20,10 @@ import grpc.aio
 from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind
 
-from kit import logs
+from kit import identity, logs
 from kit.errors import ApiError, ErrorType, unavailable
 from kit.limits import RPC_MESSAGE
+from kit.settings import ServiceSettings
 
 log = logs.get("kit.rpc")
 _METADATA: ContextVar[Mapping[str, str]] = ContextVar("metadata", default=MappingProxyType({}))
@@ -47,24 +50,65 @@ _OPTIONS = [
 
 
 class Server:
-    """Runs beside the REST operations; drains when it is told to stop."""
+    """Runs beside the REST operations; drains when it is told to stop. Only the configured callers are let in."""
 
-    def __init__(self, port: int, *add: Callable[[Any], None], host: str = "0.0.0.0") -> None:
-        self._add, self._wanted, self._host = add, port, host
+    def __init__(self, settings: ServiceSettings, *add: Callable[[Any], None]) -> None:
+        self._settings, self._add = settings, add
+        self._callers = identity.Callers.of(settings)
         self.port = 0
         """Where it listens, once it does."""
 
+    async def check(self) -> str | None:
+        """Readiness: calls cannot be answered yet."""
+        return await self._callers.check()
+
     async def run(self) -> None:
-        """Until it is cancelled; then calls under way have a few seconds."""
-        server = grpc.aio.server(options=_OPTIONS)
+        """Until it is cancelled. It listens once it can tell callers from strangers."""
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(self._callers.run())
+            await self._callers.ready()
+            await self._serve()
+
+    async def _serve(self) -> None:
+        server = grpc.aio.server(options=_OPTIONS, interceptors=[_Door(self._callers)])
         for add in self._add:
             add(server)
-        self.port = server.add_insecure_port(f"{self._host}:{self._wanted}")
+        self.port = server.add_insecure_port(f"{self._settings.host}:{self._settings.rpc_port}")
         await server.start()
         try:
             await server.wait_for_termination()
         finally:
-            await server.stop(5)
+            await server.stop(5)  # calls under way have a few seconds
+
+
+class _Door(grpc.aio.ServerInterceptor):
+    """In front of every method, those included that a service adds later."""
+
+    def __init__(self, callers: identity.Callers) -> None:
+        self._callers = callers
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """The method, or a refusal in its place."""
+        token = ""
+        for name, value in handler_call_details.invocation_metadata:
+            if name == identity.HEADER:
+                token = value
+                break
+        if not self._callers.known(token):
+            try:
+                await self._callers.admit(token)
+            except ApiError as error:
+                return _refusing(error)
+        return await continuation(handler_call_details)
+
+
+def _refusing(error: ApiError) -> Any:
+    """Reads nothing of the call, whatever kind it is of."""
+
+    async def refuse(_: Any, context: Any) -> None:
+        await _abort(context, error)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def answers(handler: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any, Any], Awaitable[Any]]:
@@ -100,10 +144,14 @@ def streams(handler: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any,
 async def _refuse(context: Any, method: str, error: Exception) -> None:
     """What is wrong with the call; of a fault of ours, no more than that there was one."""
     if isinstance(error, ApiError):
-        told = ((_ERROR_CODE, error.code),) if error.code else ()
-        await context.abort(_CODES.get(error.status, grpc.StatusCode.UNKNOWN), error.message, told)
+        await _abort(context, error)
     log.error("unexpected error", method=method, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, "The server had an error.")
+
+
+async def _abort(context: Any, error: ApiError) -> None:
+    told = ((_ERROR_CODE, error.code),) if error.code else ()
+    await context.abort(_CODES.get(error.status, grpc.StatusCode.UNKNOWN), error.message, told)
 
 
 def _told(context: Any) -> dict[str, str]:
@@ -134,8 +182,9 @@ def channel(target: str) -> Any:
 class Client:
     """A service's stub; its channel belongs to the loop in which it is first used."""
 
-    def __init__(self, target: str, make: Callable[[Any], Any]) -> None:
-        self._target, self._make = target, make
+    def __init__(self, service: str, target: str, make: Callable[[Any], Any]) -> None:
+        """`service` is the callee's name, which the caller's token is for."""
+        self._service, self._target, self._make = service, target, make
         self._channel: Any = None
         self._stub: Any = None
 
@@ -144,13 +193,34 @@ class Client:
         """To be asked for within the loop."""
         if self._stub is None:
             self._channel = channel(self._target)
-            self._stub = self._make(self._channel)
+            self._stub = self._make(Identified(self._channel, self._service))
         return self._stub
 
     async def close(self) -> None:
         """Give connections back."""
         if self._channel is not None:
             await self._channel.close()
+
+
+class Identified:
+    """A channel to a service, for a stub: its calls carry the caller's token for that service."""
+
+    def __init__(self, channel: Any, service: str, tokens: identity.Tokens = identity.OWN) -> None:
+        self._channel, self._service, self._tokens = channel, service, tokens
+
+    def unary_unary(self, *args: Any, **more: Any) -> Any:
+        """One question, one answer."""
+        return self._with(self._channel.unary_unary(*args, **more))
+
+    def stream_stream(self, *args: Any, **more: Any) -> Any:
+        """Many of both."""
+        return self._with(self._channel.stream_stream(*args, **more))
+
+    def _with(self, method: Any) -> Any:
+        def call(*args: Any, metadata: tuple[tuple[str, str], ...] = (), **more: Any) -> Any:
+            return method(*args, metadata=(*metadata, *self._tokens.metadata(self._service)), **more)
+
+        return call
 
 
 def metadata(name: str) -> str:
@@ -160,11 +230,19 @@ def metadata(name: str) -> str:
 
 def refused(error: grpc.aio.AioRpcError, who: str) -> ApiError:
     """What to tell one's own caller where a service has refused what it was asked in their name."""
-    status = _STATUSES.get(error.code())
-    if status is None:
+    status, code = _STATUSES.get(error.code()), _error_code(error)
+    if status is None or code == identity.CODE:
         return unavailable(who)
-    code = next((str(value) for name, value in error.trailing_metadata() or () if name == _ERROR_CODE), None)
     return ApiError(status, error.details() or f"{who} has refused.", ErrorType.UPSTREAM, code=code)
+
+
+def stranger(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a service has refused this one itself, whoever the call was made for."""
+    return _error_code(error) == identity.CODE
+
+
+def _error_code(error: grpc.aio.AioRpcError) -> str | None:
+    return next((str(value) for name, value in error.trailing_metadata() or () if name == _ERROR_CODE), None)
 
 
 def key() -> str:

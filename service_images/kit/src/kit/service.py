@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from starlette.applications import Starlette
 
-from kit import app, bus, logs, rest, server, telemetry
+from kit import app, bus, identity, logs, rest, server, telemetry
 from kit.database import Database
 from kit.directory import Directory
 from kit.errors import ApiError
@@ -104,8 +104,9 @@ def callers(settings: ServiceSettings) -> Directory | None:
 
 
 def main(settings: Settings, application: Callable[[Settings], Starlette]) -> int:
-    """Logs and traces before anything else; then serve until the process is told to stop."""
+    """Logs, traces and the own tokens before anything else; then serve until the process is told to stop."""
     logs.configure(settings)
     telemetry.configure_tracing(settings)
+    identity.configure(settings)
     server.run(application(settings), settings)
     return 0

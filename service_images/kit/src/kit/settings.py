@@ -8,6 +8,9 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+IDENTITY = Path("/var/run/secrets/cogniforge")
+"""Where a pod's tokens are."""
+
 
 class LogLevel(StrEnum):
     """How much a service logs."""
@@ -61,6 +64,14 @@ class ServiceSettings(BaseSettings):
     """What the names of buckets begin with."""
     tenants: bool = False
     """Whether callers show keys that the User service knows; else whoever the gateway let in may do everything."""
+    issuer: str = ""
+    """URL of the API server, whose keys tell tokens of services; empty: calls of services are refused."""
+    issuer_folder: Path = IDENTITY / "issuer"
+    """With the `token` that the API server wants, and the `ca.crt` that its certificate is signed with."""
+    callers: tuple[str, ...] = ()
+    """"namespace/service account" of each service that may call this one by itself."""
+    tokens_folder: Path = IDENTITY / "tokens"
+    """With a token for each service that this one calls, in a file of that service's name."""
     drain_seconds: int = Field(default=20, ge=0, le=600)
     """How long open requests may take after the service was told to stop."""
 

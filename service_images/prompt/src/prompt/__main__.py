@@ -42,14 +42,14 @@ def create(settings: PromptSettings) -> Starlette:
     letters = told.letters if told else DeadLetters(database)
     erasing = Erasing(database, settings.name, store.erase, lambda t: callers is not None and t in callers.tenants)
     deleted = erasing.events(settings, letters)
-    calls = rpc.Server(settings.rpc_port, Calls(api).add, host=settings.host)
+    calls = rpc.Server(settings, Calls(api).add)
     return service.create(
         "Prompt",
         [*api.operations(), *dead_letters.operations(PREFIX, letters), *replicas.operations(PREFIX, in_force)],
         database=database,
         beside=[part for part in (told, in_force, callers, calls, deleted) if part],
         close=[cache.close, renderer.close, *([nats.close] if nats else [])],
-        checks={"kafka": deleted.check} if deleted else {},
+        checks={"callers": calls.check, **({"kafka": deleted.check} if deleted else {})},
         authenticate=callers.authenticate if callers else None,
     )
 

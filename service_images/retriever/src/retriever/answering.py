@@ -29,7 +29,7 @@ class Answering:
 
     def __init__(self, router: str) -> None:
         """`router` is host:port of the router's gRPC; empty: nobody answers."""
-        self._client = rpc.Client(router, service.RouterServiceStub) if router else None
+        self._client = rpc.Client("router", router, service.RouterServiceStub) if router else None
 
     async def close(self) -> None:
         """Give connections back."""

@@ -30,7 +30,7 @@ class Embeddings:
     """The service, by gRPC."""
 
     def __init__(self, target: str) -> None:
-        self._client = rpc.Client(target, service.EmbeddingsServiceStub)
+        self._client = rpc.Client("embeddings", target, service.EmbeddingsServiceStub)
 
     async def embed(self, texts: Sequence[str]) -> list[Any]:
         """In order."""

@@ -46,7 +46,7 @@ class Readers:
 
     def __init__(self, user: str) -> None:
         """`user` is host:port of the User service; empty: nobody is in a team."""
-        self._client = rpc.Client(user, service.UserServiceStub) if user else None
+        self._client = rpc.Client("user", user, service.UserServiceStub) if user else None
         self._known: dict[tuple[str, str], tuple[float, tuple[str, ...]]] = {}
 
     async def close(self) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from kit import app, bus, logs, server, telemetry
+from kit import app, bus, identity, logs, server, telemetry
 from kit.settings import LogLevel, ServiceSettings
 from pydantic import Field
 from starlette.applications import Starlette
@@ -84,8 +85,13 @@ class Admin:
         await self._app(scope, receive, send)
 
 
-def create(core: Core, *followers: Follower, control: Control | None = None) -> Starlette:
-    """The application beside the fast path; `control` changes routes while it runs."""
+def create(
+    core: Core,
+    *followers: Follower,
+    control: Control | None = None,
+    checks: Mapping[str, app.Check] = MappingProxyType({}),
+) -> Starlette:
+    """The application beside the fast path; `control` changes routes while it runs, `checks` are of readiness."""
     api = RouterApi(core)
     if control is not None:
         followers = (*followers, control, control.in_force)
@@ -109,7 +115,7 @@ def create(core: Core, *followers: Follower, control: Control | None = None) -> 
 
     operator = Route("/v1/admin/{operation:path}", Admin(core, control))
     routes = [*api.routes(), operator, Route("/openapi.json", describe)]
-    return app.create(routes, {"upstreams": api.upstreams}, lifespan)
+    return app.create(routes, {"upstreams": api.upstreams, **checks}, lifespan)
 
 
 def _ended(task: asyncio.Task[None]) -> None:
@@ -123,6 +129,7 @@ def main() -> int:
     settings = RouterSettings()
     logs.configure(settings)
     telemetry.configure_tracing(settings)
+    identity.configure(settings)
     try:
         table = load(settings.routes_file)
     except RouteTableError as error:
@@ -137,6 +144,7 @@ def main() -> int:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     followers: list[Follower] = []
+    checks: dict[str, app.Check] = {}
     overrides = Overrides(table, core.reload)
     take, control = overrides.rebase, None
     if settings.discover:
@@ -180,7 +188,9 @@ def main() -> int:
 
         from router.calls import Calls
 
-        followers.append(rpc.Server(settings.rpc_port, Calls(core).add, host=settings.host))
+        calls = rpc.Server(settings, Calls(core).add)
+        followers.append(calls)
+        checks["callers"] = calls.check
     if settings.kafka_bootstrap:
         from kit import kafka
         from kit.spill import Spill
@@ -190,7 +200,7 @@ def main() -> int:
         spill = Spill(settings.spill_folder, settings.spill_bytes)
         core.metering = Metering(kafka.client(settings), spill, "route.changed.v1")
         followers.append(core.metering)
-    server.run(create(core, *followers, control=control), settings, Front.of(core))
+    server.run(create(core, *followers, control=control, checks=checks), settings, Front.of(core))
     return 0
 
 

@@ -35,7 +35,7 @@ class Confirming:
     """Asks User about keys that may have been revoked meanwhile."""
 
     def __init__(self, target: str, bound_s: float, away_since: Callable[[], float | None]) -> None:
-        self._client = rpc.Client(target, service.UserServiceStub) if target else None
+        self._client = rpc.Client("user", target, service.UserServiceStub) if target else None
         self._bound_s, self._away_since = bound_s, away_since
         self._confirmed: OrderedDict[bytes, float] = OrderedDict()
         _AWAY.set_function(self._away_s)
@@ -60,6 +60,9 @@ class Confirming:
         try:
             await self._client.stub.Check(question, timeout=PATIENCE_S, metadata=metadata)
         except grpc.aio.AioRpcError as error:
+            if rpc.stranger(error):
+                log.error("User does not let the Router in", reason=error.details())
+                raise unavailable("User") from None
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 self._confirmed.pop(digest, None)
                 return False

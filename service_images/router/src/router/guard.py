@@ -45,7 +45,7 @@ class Guard:
     """In front of the service."""
 
     def __init__(self, target: str) -> None:
-        self._client = rpc.Client(target, service.GuardrailsServiceStub)
+        self._client = rpc.Client("guardrails", target, service.GuardrailsServiceStub)
 
     @property
     def stub(self) -> Any:

@@ -68,7 +68,7 @@ class Prompts:
     """In front of the service."""
 
     def __init__(self, target: str) -> None:
-        self._client = rpc.Client(target, service.PromptServiceStub)
+        self._client = rpc.Client("prompt", target, service.PromptServiceStub)
         self._kept: dict[str, OrderedDict[bytes, Stored]] = {}
         self._told = False
 

@@ -35,7 +35,7 @@ class SemanticCache:
     """In front of the Embeddings service."""
 
     def __init__(self, target: str) -> None:
-        self._client = rpc.Client(target, service.EmbeddingsServiceStub)
+        self._client = rpc.Client("embeddings", target, service.EmbeddingsServiceStub)
         self._contexts: OrderedDict[bytes, list[tuple[float, Vector, bytes]]] = OrderedDict()
         self.hits = self.misses = 0
 

@@ -67,7 +67,7 @@ def create(settings: UserSettings) -> Starlette:
 
     letters.also(ERASED, retrying(acknowledge, Erased))
     erased = Events(settings, [ERASED], acknowledge, letters, Erased) if settings.kafka_bootstrap else None
-    calls = rpc.Server(settings.rpc_port, Calls(api).add, host=settings.host)
+    calls = rpc.Server(settings, Calls(api).add)
     key = settings.installation_key.get_secret_value()
 
     async def install() -> None:
@@ -83,7 +83,11 @@ def create(settings: UserSettings) -> Starlette:
         database=database,
         beside=[part for part in (told, in_force, installing, calls, erased) if part],
         close=[part.close for part in (nats, logins) if part],
-        checks=({"key": installing.check} if installing else {}) | ({"kafka": erased.check} if erased else {}),
+        checks={
+            "callers": calls.check,
+            **({"key": installing.check} if installing else {}),
+            **({"kafka": erased.check} if erased else {}),
+        },
         authenticate=api.authenticate,
     )
 

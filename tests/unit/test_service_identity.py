@@ -1,0 +1,109 @@
+"""Who calls whom among services: tokens, what callees are told, and what network policies let through are the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from components.ai import bundled, service_identity
+from tests.unit.test_platform import ENVIRONMENTS, of_kind, registered_of, stack_file
+
+pytestmark = pytest.mark.xdist_group("tree")
+
+
+def _deployments(environment: str) -> dict[str, dict[str, Any]]:
+    return {
+        r.inputs["metadata"]["name"]: r.inputs["spec"]["template"]["spec"] for r in of_kind(environment, ":Deployment")
+    }
+
+
+def _servers(environment: str) -> dict[str, dict[str, Any]]:
+    """Pods that serve gRPC, by their Deployment."""
+    return {
+        name: pod
+        for name, pod in _deployments(environment).items()
+        if any(port.get("name") == "grpc" for port in pod["containers"][0].get("ports", []))
+    }
+
+
+def _told(pod: dict[str, Any]) -> dict[str, Any]:
+    return {variable["name"]: variable.get("value") for variable in pod["containers"][0].get("env", [])}
+
+
+def _sources(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    return [s for v in pod["volumes"] if v["name"] == service_identity.VOLUME for s in v["projected"]["sources"]]
+
+
+def _tokens(pod: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """A pod's projected tokens by their path."""
+    return {
+        s["serviceAccountToken"]["path"]: s["serviceAccountToken"] for s in _sources(pod) if "serviceAccountToken" in s
+    }
+
+
+def _let_through(environment: str, name: str, port: str) -> set[str]:
+    policy = next(r for r in of_kind(environment, ":NetworkPolicy") if r.inputs["metadata"]["name"] == name)
+    return {
+        peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
+        for rule in policy.inputs["spec"]["ingress"]
+        if {"port": port} in rule["ports"]
+        for peer in rule["from"]
+    }
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_who_serves_grpc_lets_in_by_token_whom_the_network_lets_through(environment: str) -> None:
+    servers = _servers(environment)
+    assert set(servers) == set(bundled.RPC_CALLERS)
+    for name, pod in servers.items():
+        told = _told(pod)
+        callers = {caller.removeprefix("cogniforge/") for caller in json.loads(told["SERVICE_CALLERS"])}
+        assert callers == set(bundled.RPC_CALLERS[name]) == _let_through(environment, name, "grpc"), name
+        assert told["SERVICE_ISSUER"] == service_identity.API_SERVER, name
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_who_serves_grpc_may_ask_the_api_server_for_the_clusters_keys(environment: str) -> None:
+    outlets = {r.inputs["metadata"]["name"] for r in of_kind(environment, ":NetworkPolicy")}
+    for name, pod in _servers(environment).items():
+        assert f"{name}-api-server" in outlets
+        assert "audience" not in _tokens(pod)["issuer/token"], "it is the API server's"
+        (authority,) = [s["configMap"] for s in _sources(pod) if "configMap" in s]
+        assert (authority["name"], authority["items"][0]["path"]) == ("kube-root-ca.crt", "issuer/ca.crt")
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_a_service_has_a_token_for_each_that_it_asks_and_for_no_other(environment: str) -> None:
+    for name, pod in _deployments(environment).items():
+        asked = {
+            str(value).partition("-rpc.")[0]
+            for variable, value in _told(pod).items()
+            if "-rpc." in str(value) and variable != "TARGETS"
+        }
+        tokens = {path: token["audience"] for path, token in _tokens(pod).items() if "audience" in token}
+        assert tokens == {f"tokens/{callee}": callee for callee in asked}, name
+        assert all(name in bundled.RPC_CALLERS[callee] for callee in asked)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_tokens_are_short_lived_and_mounted_read_only(environment: str) -> None:
+    seen = 0
+    for pod in _deployments(environment).values():
+        if tokens := _tokens(pod):
+            seen += len(tokens)
+            assert all(600 <= token["expirationSeconds"] <= 3600 for token in tokens.values())
+            mounts = {m["name"]: m for m in pod["containers"][0]["volumeMounts"]}
+            assert mounts[service_identity.VOLUME]["readOnly"] and pod["serviceAccountName"]
+    assert seen
+
+
+def test_a_router_that_nobody_asks_serves_no_grpc() -> None:
+    data = stack_file("local")
+    data["services"].pop("retriever")
+    resources = registered_of(data)
+    (router,) = [r for r in resources if r.name == "local-router" and r.typ.endswith(":Deployment")]
+    pod = router.inputs["spec"]["template"]["spec"]
+    assert "SERVICE_ISSUER" not in _told(pod)
+    assert set(_tokens(pod)) == {f"tokens/{callee}" for callee in ("embeddings", "guardrails", "prompt", "user")}
