@@ -207,9 +207,7 @@ def identity() -> None:
         known = each_us(lambda: callers.known(next(brought)), 20_000, time.process_time)
         sent = each_us(lambda: tokens.metadata("guardrails"), 20_000, time.process_time)
         cluster.stop()
-    print(
-        f"identity, CPU: a known token {known:.2f} us, one's own {sent:.2f} us; verified anew {verified:.0f} us"
-    )
+    print(f"identity, CPU: a known token {known:.2f} us, one's own {sent:.2f} us; verified anew {verified:.0f} us")
 
 
 PARTS = {"guardrails": guardrails, "embeddings": embeddings, "retriever": retriever, "identity": identity}
