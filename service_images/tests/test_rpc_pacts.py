@@ -284,8 +284,8 @@ class Answers:
     async def _prompt(database: Database) -> Callable[[Any], None]:
         async with database.transaction() as connection:
             wanted = NewVersion.model_validate({"name": "greeting", "prompt": "Hello {{ who }}"})
-            made, _ = await store.add(connection, "acme", wanted, [], "test")
-            await store.place(connection, "acme", "greeting", "production", made.version, None, True)
+            made, _ = await store.add(connection, store.QUOTAS, "acme", wanted, [], "test")
+            await store.place(connection, store.QUOTAS, "acme", "greeting", "production", made.version, None, True)
         return PromptCalls(PromptApi(database, None, Renderer(Cache(ServiceSettings(name="prompt"))))).add
 
     @staticmethod
