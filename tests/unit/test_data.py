@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ def data(environment: str) -> Data:
 
 def test_every_topic_that_is_read_is_written_by_somebody() -> None:
     assert {topic for intent in SERVICES.values() for topic in intent.consumes} <= set(topics())
+
+
+@pytest.mark.parametrize("topic", topics())
+def test_a_topic_can_be_named_in_kubernetes(topic: str) -> None:
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", topic)
 
 
 def test_every_topic_has_a_schema() -> None:

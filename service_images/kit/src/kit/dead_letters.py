@@ -41,7 +41,7 @@ TABLE = """CREATE TABLE dead_letters (
     made timestamptz NOT NULL DEFAULT now(),
     UNIQUE (topic, partition, position, digest)
 )"""
-HANDLED = "dead_letter.handled.v1"
+HANDLED = "dead-letter.handled.v1"
 _COLUMNS = "number, topic, partition, position, key, payload, reason, tries, made"
 _REASON = 2000
 _REFRESH_S = 10.0

@@ -154,7 +154,7 @@ ENVELOPE: Mapping[str, Limit] = MappingProxyType(
 EVENT_TEXTS: Mapping[str, Mapping[str, Limit]] = MappingProxyType(
     {
         "billing.changed.v1": {"tenant": TENANT, "id": SUBJECT, "actor": ID, "after": AFTER},
-        "dead_letter.handled.v1": {
+        "dead-letter.handled.v1": {
             "tenant": TENANT,
             "service": ID,
             "topic": ID,
