@@ -230,6 +230,16 @@ class PromptQuotasOf(PromptQuotas):
     tenant: DnsLabel = setting(Change.SAFE, "The tenant's id")
 
 
+class Guardrails(Bundled):
+    """What must not go to a model, or come from it."""
+
+    resources: Resources = setting(
+        Change.SAFE,
+        "Per replica; half of the memory is a worker's, which looks at large texts",
+        default=Resources(cpu="50m", memory="512Mi"),
+    )
+
+
 class Prompt(Bundled):
     """Prompts with versions and labels."""
 
@@ -291,7 +301,7 @@ class Services(Section):
     router: Router = setting(Change.SAFE, "One API in front of every model", default=Router())
     user: User | None = setting(Change.DISRUPTIVE, "Tenants and keys; services then ask for keys", default=None)
     prompt: Prompt | None = setting(Change.DISRUPTIVE, "Prompts with versions and labels", default=None)
-    guardrails: Bundled | None = setting(
+    guardrails: Guardrails | None = setting(
         Change.DISRUPTIVE, "What must not go to a model, or come from it", default=None
     )
     embeddings: Bundled | None = setting(Change.DISRUPTIVE, "Vectors of texts", default=None)

@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -352,9 +353,8 @@ def tell_decision(_: Rooms) -> dict[str, Any]:
     policies = Policies()
     policies.take("acme", json.dumps({"packs": ["gdpr"]}).encode())
     verdict = Guard().check("mail ann@example.com", policies.of("acme"), Direction.INPUT)
-    Decisions(lambda _topic, _key, event: told.append(event)).tell(
-        "acme", Direction.INPUT, verdict.action, verdict.findings
-    )
+    kinds = Counter(finding.kind for finding in verdict.findings)
+    Decisions(lambda _topic, _key, event: told.append(event)).tell("acme", Direction.INPUT, verdict.action, kinds)
     return told[0]
 
 

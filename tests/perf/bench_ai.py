@@ -1,15 +1,20 @@
-"""`python tests/perf/bench_ai.py [guardrails|embeddings|retriever|identity]...`: each beside a peer, in one run.
+"""`python tests/perf/bench_ai.py [guardrails|neighbours|embeddings|retriever|identity]...`: each beside a peer.
 
-Guardrails: its deterministic tier on texts of 2 KB beside Presidio's recognizers of the same kinds. Embeddings: many
-clients of the batching service beside the engine alone on the same texts in ideal batches. Retriever: 100,000 passages
-of 384 numbers in pgvector under HNSW beside the exact search over the same rows. Identity: what a call between services
-costs for telling who calls, once a token is known, beside its verification.
+Guardrails: its deterministic tier on texts of 2 KB beside Presidio's recognizers of the same kinds. Neighbours: small
+checks of one tenant beside another's large ones. Embeddings: many clients of the batching service beside the engine
+alone on the same texts in ideal batches. Retriever: 100,000 passages of 384 numbers in pgvector under HNSW beside the
+exact search over the same rows. Identity: what a call between services costs for telling who calls, once a token is
+known, beside its verification.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import psycopg
 
@@ -67,6 +73,80 @@ def guardrails() -> None:
         ours = each_us(lambda text=text: scanner.scan(text), 3000)
         peer = each_us(lambda text=text, asked=asked: [p.analyze(text, p.supported_entities, None) for p in asked], 50)  # type: ignore[misc]
         print(f"guardrails, 2 KB {title:27} {ours:8.1f} us   Presidio {peer:9.1f} us   ratio {peer / ours:6.0f}")
+
+
+def neighbours() -> None:
+    """Small checks of one tenant, 100 a second, while another sends 1 MB after 1 MB: what that adds to their p99."""
+    with tempfile.TemporaryDirectory() as folder:
+        port, rpc_port = _free_port(), _free_port()
+        told = {"SERVICE_PORT": str(port), "SERVICE_RPC_PORT": str(rpc_port), "SERVICE_HOST": "127.0.0.1"}
+        path = ":".join(str(SOURCES / name / "src") for name in SERVICES)
+        with (Path(folder) / "log").open("wb") as log:
+            environment = {**os.environ, **told, "PYTHONPATH": path}
+            command = [sys.executable, "-m", "guardrails"]
+            server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            asyncio.run(_neighbours(f"127.0.0.1:{rpc_port}"))
+        finally:
+            server.terminate()
+            server.wait()
+
+
+async def _neighbours(target: str) -> None:
+    from cogniforge.guardrails.v1 import guardrails_pb2 as messages
+    from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
+    from kit import rpc
+
+    large = {
+        "prose": (SENTENCE * 11_000)[: 2**20],
+        "findings": ("mail ann@example.com or call +49 30 901820, " * 25_000)[: 2**20],
+    }
+    async with rpc.channel(target) as channel, rpc.channel(f"{target}") as other:
+        small, large_ones = service.GuardrailsServiceStub(channel), service.GuardrailsServiceStub(other)
+        ask = messages.CheckRequest(tenant="b", texts=["mail ann@example.com now"])
+        first = messages.CheckRequest(tenant="a", texts=[large["prose"]])
+        while True:  # until the server is there, and its worker
+            try:
+                started = time.perf_counter()
+                await large_ones.Check(first, timeout=60)
+                if time.perf_counter() - started < 1:
+                    break
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.2)
+
+        async def p99_ms(seconds: float) -> float:
+            times: list[float] = []
+            end = time.perf_counter() + seconds
+            while time.perf_counter() < end:
+                started = time.perf_counter()
+                await small.Check(ask, timeout=60)
+                times.append((time.perf_counter() - started) * 1000)
+                await asyncio.sleep(0.01)
+            return sorted(times)[int(len(times) * 0.99)]
+
+        async def again(text: str) -> None:
+            while True:
+                with contextlib.suppress(grpc.aio.AioRpcError):  # a text that takes too long is refused
+                    await large_ones.Check(messages.CheckRequest(tenant="a", texts=[text]), timeout=60)
+
+        for title, text in large.items():
+            quiet, loud = [], []
+            for _ in range(3):  # in turn, so that both meet the same machine
+                quiet.append(await p99_ms(4))
+                noise = asyncio.create_task(again(text))
+                loud.append(await p99_ms(4))
+                noise.cancel()
+                await asyncio.sleep(2)
+            alone, beside = statistics.median(quiet), statistics.median(loud)
+            print(
+                f"guardrails, small checks beside 1 MB of {title:9} p99 {alone:6.1f} ms alone, {beside:6.1f} ms beside"
+            )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def _clients(vectors: Any, texts: list[list[str]]) -> float:
@@ -210,7 +290,13 @@ def identity() -> None:
     print(f"identity, CPU: a known token {known:.2f} us, one's own {sent:.2f} us; verified anew {verified:.0f} us")
 
 
-PARTS = {"guardrails": guardrails, "embeddings": embeddings, "retriever": retriever, "identity": identity}
+PARTS = {
+    "guardrails": guardrails,
+    "neighbours": neighbours,
+    "embeddings": embeddings,
+    "retriever": retriever,
+    "identity": identity,
+}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PARTS:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import httpx
+import psutil
 import pytest
 from cogniforge.guardrails.v1 import guardrails_pb2 as messages
 from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
 from guardrails import checking
 from guardrails.__main__ import GuardrailsSettings
-from guardrails.calls import Calls
+from guardrails.answers import Form, outcome
+from guardrails.calls import SLICE, Calls
 from guardrails.checking import Checker
 from guardrails.policies import Policies
 from guardrails.policy import Compiled
@@ -24,6 +27,7 @@ from kit import rpc
 from kit.errors import ApiError
 from kit.guard_policy import Action, Direction, Policy
 from kit.limits import GUARD_PIECE
+from kit.workers import Limits
 
 from .shared import guard
 
@@ -35,44 +39,80 @@ def checked(checker: Checker, tenant: str, text: str) -> Any:
     return checker.check(tenant, STRICT, Direction.INPUT, [text])
 
 
-def test_small_checks_go_on_while_another_tenants_large_one_runs() -> None:
-    async def talk() -> list[float]:
-        checker = Checker(guard())
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def checker(runner: asyncio.Runner) -> Iterator[Checker]:
+    """With a worker that is ready."""
+
+    async def start() -> tuple[Checker, asyncio.Task[None]]:
+        made = Checker(guard())
+        running = asyncio.create_task(made.run())
+        while not made.pids:
+            await asyncio.sleep(0.05)
+        return made, running
+
+    made, running = runner.run(start())
+    yield made
+    running.cancel()
+    runner.run(made.close())
+
+
+def test_small_checks_go_on_while_another_tenants_large_one_runs(runner: asyncio.Runner, checker: Checker) -> None:
+    async def talk() -> int:
         large = asyncio.create_task(checked(checker, "a", PHONES))
-        waits: list[float] = []
+        done = 0
         await asyncio.sleep(0)
-        while not large.done() and len(waits) < 2000:
-            started = time.perf_counter()
-            assert (await checked(checker, "b", "ann@example.com"))[0].action is Action.REDACT
+        while not large.done() and done < 2000:
+            assert (await checked(checker, "b", "ann@example.com")).action is Action.REDACT
             await asyncio.sleep(0)
-            waits.append(time.perf_counter() - started)
-        large.cancel()
-        checker.close()
-        return waits
+            done += 1
+        await asyncio.wait([large])
+        return done
 
-    waits = sorted(asyncio.run(talk()))
-    assert len(waits) >= 20  # in its event loop, none would have gone on meanwhile
+    assert runner.run(talk()) >= 20  # in its event loop, none would have gone on meanwhile
 
 
-def test_a_text_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_text_is_answered_as_a_small_one(runner: asyncio.Runner, checker: Checker) -> None:
+    texts = ["fine " * 4000, "mail ann@example.com", "ü 4111 1111 1111 1111"]
+    for form in Form:
+        large = runner.run(checker.check("a", STRICT, Direction.INPUT, texts, form=form))
+        here = outcome([guard().check(text, STRICT, Direction.INPUT) for text in texts], form)
+        assert large == here
+
+
+def test_a_text_that_takes_too_long_is_refused(
+    runner: asyncio.Runner, checker: Checker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checking, "LIMIT_S", 0.01)
+    with pytest.raises(ApiError) as refused:
+        runner.run(checked(checker, "a", PHONES))
+    assert (refused.value.status, refused.value.code) == (413, "content_too_large")
+    # The worker is free again.
+    monkeypatch.setattr(checking, "LIMIT_S", 30)
+    (before,) = checker.pids
+    assert runner.run(checked(checker, "a", "fine " * 5000)).action is Action.ALLOW
+    assert checker.pids == [before]
 
+
+def test_a_caller_that_goes_ends_no_worker(runner: asyncio.Runner, checker: Checker) -> None:
     async def talk() -> None:
-        checker = Checker(guard())
-        with pytest.raises(ApiError) as refused:
-            await checked(checker, "a", PHONES)
-        assert (refused.value.status, refused.value.code) == (413, "content_too_large")
-        # The thread is free again.
-        monkeypatch.setattr(checking, "LIMIT_S", 30)
-        assert (await checked(checker, "a", "fine " * 5000))[0].action is Action.ALLOW
-        checker.close()
+        (before,) = checker.pids
+        asked = asyncio.create_task(checked(checker, "a", PHONES[:300_000]))
+        await asyncio.sleep(0.01)
+        asked.cancel()
+        assert (await checked(checker, "b", "fine " * 5000)).action is Action.ALLOW
+        assert checker.pids == [before]
 
-    asyncio.run(talk())
+    runner.run(talk())
 
 
-def test_large_checks_of_tenants_take_turns() -> None:
+def test_large_checks_of_tenants_take_turns(runner: asyncio.Runner, checker: Checker) -> None:
     async def talk() -> list[str]:
-        checker = Checker(guard())
         ended: list[str] = []
 
         async def one(tenant: str) -> None:
@@ -80,24 +120,98 @@ def test_large_checks_of_tenants_take_turns() -> None:
             ended.append(tenant)
 
         await asyncio.gather(*(one("a") for _ in range(6)), one("b"))
-        checker.close()
         return ended
 
-    assert asyncio.run(talk()).index("b") <= 2
+    assert runner.run(talk()).index("b") <= 2
 
 
-def test_only_so_many_large_checks_of_a_tenant_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "WAITING_EACH", 2)
+def test_only_so_many_large_checks_of_a_tenant_wait(
+    runner: asyncio.Runner, checker: Checker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checker._workers, "_waiting_each", 2)
 
     async def talk() -> list[Any]:
-        checker = Checker(guard())
         found = await asyncio.gather(
             *(checked(checker, "a", "words " * 5000) for _ in range(5)), return_exceptions=True
         )
-        checker.close()
         return [error.status for error in found if isinstance(error, ApiError)]
 
-    assert asyncio.run(talk()) == [429, 429]
+    assert runner.run(talk()) == [429, 429]
+
+
+def test_a_worker_that_does_not_give_up_is_killed_and_another_is_ready(
+    runner: asyncio.Runner, checker: Checker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (before,) = checker.pids
+    monkeypatch.setattr(checker._workers, "_limits", Limits(cpu_s=0.05, wall_s=60))
+    monkeypatch.setattr(checking, "LIMIT_S", 60)
+    with pytest.raises(ApiError) as refused:
+        runner.run(checked(checker, "a", PHONES))
+    assert (refused.value.status, refused.value.code) == (413, "content_too_large")
+    assert not psutil.pid_exists(before)
+
+    async def ready() -> list[int]:
+        while not checker.pids:
+            await asyncio.sleep(0.05)
+        return checker.pids
+
+    assert runner.run(ready()) != [before]
+
+
+@pytest.mark.parametrize("piece", ["fine " * 13_000, "4111 1111 1111 1112 " * 3200, "ann@example.com " * 4000])
+def test_others_have_their_turn_within_a_large_piece_of_a_stream(runner: asyncio.Runner, piece: str) -> None:
+    calls = Calls(guard(), Policies())
+
+    class Context:
+        def invocation_metadata(self) -> tuple[()]:
+            return ()
+
+    async def talk() -> tuple[int, str]:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        async def pieces() -> Any:
+            yield messages.StreamRequest(tenant="t", text=piece, last=True)
+
+        beside = asyncio.create_task(others())
+        said = "".join([answer.text async for answer in calls.Stream(pieces(), Context())])
+        beside.cancel()
+        return turns, said
+
+    turns, said = runner.run(talk())
+    assert turns >= len(piece) // SLICE
+    assert said == guard().check(piece, Policies().default, Direction.INPUT).text
+
+
+def test_a_large_answer_that_must_have_a_shape_is_judged_beside(runner: asyncio.Runner, checker: Checker) -> None:
+    policies = Policies()
+    policies.take("t", b'{"packs": [], "output_schema": {"type": "object"}}')
+    calls = Calls(guard(), policies, None, checker)
+
+    class Context:
+        def invocation_metadata(self) -> tuple[()]:
+            return ()
+
+    def said(text: str) -> list[Any]:
+        async def pieces() -> Any:
+            for place in range(0, len(text), 30_000):
+                part = text[place : place + 30_000]
+                last = place + 30_000 >= len(text)
+                yield messages.StreamRequest(tenant="t", text=part, last=last, direction=messages.DIRECTION_OUTPUT)
+
+        async def talk() -> list[Any]:
+            return [answer async for answer in calls.Stream(pieces(), Context())]
+
+        return runner.run(talk())
+
+    good = json.dumps({"a": "x" * 100_000})
+    assert "".join(answer.text for answer in said(good)) == good
+    assert said(good + "]")[-1].action == messages.ACTION_BLOCK
 
 
 def test_more_text_than_can_be_checked_is_refused(guardrails: httpx.Client) -> None:

@@ -73,13 +73,14 @@ def test_what_needs_presidio_before_it_is_loaded_waits_and_is_found() -> None:
             asyncio.create_task(checker.at_once(functools.partial(stream.feed, NPI, last=True))),
         ]
         # What does not need it goes on meanwhile.
-        assert (await checker.check("a", STRICT, Direction.INPUT, ["ann@example.com"]))[0].action is Action.REDACT
+        assert (await checker.check("a", STRICT, Direction.INPUT, ["ann@example.com"])).action is Action.REDACT
         await asyncio.sleep(0)
         assert not any(task.done() for task in early)
-        await checker.run()
-        (verdict,), (_, told) = await asyncio.gather(*early)
+        running = asyncio.create_task(checker.run())
+        verdict, (_, told) = await asyncio.gather(*early)
         assert [finding.kind for finding in told] == ["us_npi"]
-        checker.close()
+        running.cancel()
+        await checker.close()
         return [verdict.action, stream.action]
 
     assert asyncio.run(talk()) == [Action.REDACT, Action.REDACT]

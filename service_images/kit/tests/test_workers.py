@@ -15,6 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import worker_jobs
+from kit import workers as pool
 from kit.workers import Busy, Crashed, JobFailed, Limits, OutOfMemory, OutOfTime, TooLarge, Workers
 
 
@@ -121,7 +122,8 @@ def test_a_tenant_cannot_take_all_workers_nor_the_front_of_the_queue() -> None:
             await workers.call(tenant, worker_jobs.sleep, 0.05)
             order.append(tenant)
 
-        await workers.call("warm", worker_jobs.double, 1)
+        # Both have started: it is the queue that is looked at.
+        await asyncio.gather(*(workers.call(f"warm{n}", worker_jobs.sleep, 0.05) for n in range(2)))
         await asyncio.gather(*(job("greedy") for _ in range(10)), job("other"), job("third"))
         assert order.index("other") <= 3 and order.index("third") <= 3
 
@@ -181,3 +183,43 @@ def test_a_worker_takes_little_memory() -> None:
         return psutil.Process(await workers.call("a", worker_jobs.pid)).memory_full_info().uss
 
     assert run(work, preload=()) < 20 * 2**20
+
+
+def test_workers_that_are_kept_are_ready_before_a_job_comes_and_after_one_has_died() -> None:
+    async def work(workers: Workers) -> None:
+        running = asyncio.create_task(workers.run())
+        try:
+            first = await ready(workers)
+            assert await workers.call("a", worker_jobs.pid) == first
+            os.kill(first, signal.SIGKILL)
+            while (second := await ready(workers)) == first:
+                await asyncio.sleep(0.01)
+            assert await workers.call("a", worker_jobs.pid) == second
+        finally:
+            running.cancel()
+
+    run(work, keep=1)
+
+
+def test_a_kept_worker_that_is_old_stays_until_another_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_JOBS_EACH", 3)
+
+    async def work(workers: Workers) -> None:
+        running = asyncio.create_task(workers.run())
+        try:
+            await ready(workers)
+            seen: list[int] = []
+            while len(set(seen)) < 3:
+                assert workers.pids, "a job would have to wait for the start of a worker"
+                seen.append(await workers.call("a", worker_jobs.pid))
+                await asyncio.sleep(0.01)
+        finally:
+            running.cancel()
+
+    run(work, keep=1)
+
+
+async def ready(workers: Workers) -> int:
+    while not workers.pids:
+        await asyncio.sleep(0.01)
+    return workers.pids[-1]

@@ -45,6 +45,7 @@ def create(settings: GuardrailsSettings) -> Starlette:
         "Guardrails",
         Api(checker, policies, decisions).operations(),
         beside=[part for part in (checker, calls, followed, callers, sender) if part],
+        close=[checker.close],
         checks={"callers": calls.check},
         authenticate=callers.authenticate if callers else None,
     )

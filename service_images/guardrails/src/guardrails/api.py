@@ -5,15 +5,17 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any, cast
 
+import msgspec
 from kit import rest
 from kit.directory import Scope
 from kit.errors import ApiError
-from kit.guard_policy import KINDS, Action, Category, Direction, Policy
+from kit.guard_policy import KINDS, Category, Direction, Policy
 from kit.rest import Call, Model, Operation
 from pydantic import Field
+from starlette.responses import Response
 
+from guardrails.answers import Form
 from guardrails.checking import Checker
-from guardrails.guard import Verdict
 from guardrails.policies import Policies
 from guardrails.policy import Compiled
 from guardrails.telling import Decisions
@@ -93,28 +95,26 @@ class Api:
             Operation("GET", "/v1/guard/kinds", "What is looked for.", self.kinds, dict[str, Category], scope=SCOPE),
         ]  # fmt: skip
 
-    async def check(self, call: Call[Any, Asked]) -> Answer:
+    async def check(self, call: Call[Any, Asked]) -> Response:
         """All texts are looked at, whatever is found in the first ones."""
         asked = call.body
         if (asked.text is None) == (not asked.texts):
             raise ApiError(400, "text or texts: one of them", param="text")
         policy = Compiled(asked.policy) if asked.policy is not None else self._policies.of(call.caller.tenant)
         texts = asked.texts or (asked.text or "",)
-        verdicts = await self._checker.check(call.caller.tenant, policy, asked.direction, texts)
+        found = await self._checker.check(call.caller.tenant, policy, asked.direction, texts)
         if asked.policy is None:
-            action = max(verdict.action for verdict in verdicts)
-            told = (finding for verdict in verdicts for finding in verdict.findings)
-            self._decisions.tell(call.caller.tenant, asked.direction, action, told)
-        return answer(verdicts)
+            self._decisions.tell(call.caller.tenant, asked.direction, found.action, found.kinds)
+        return Response(found.content, media_type="application/json")
 
-    async def moderate(self, call: Call[Any, Moderation]) -> dict[str, Any]:
+    async def moderate(self, call: Call[Any, Moderation]) -> Response:
         """Every category that there is, whatever the tenant's policy does about it."""
         given = call.body.input
         texts = [given] if isinstance(given, str) else [t if isinstance(t, str) else t.text for t in given]
         everything = self._policies.everything
-        verdicts = await self._checker.check(call.caller.tenant, everything, Direction.INPUT, texts)
-        results = [_moderated(verdict) for verdict in verdicts]
-        return {"id": f"modr-{uuid.uuid4().hex}", "model": call.body.model, "results": results}
+        found = await self._checker.check(call.caller.tenant, everything, Direction.INPUT, texts, form=Form.MODERATION)
+        answer = {"id": f"modr-{uuid.uuid4().hex}", "model": call.body.model, "results": msgspec.Raw(found.content)}
+        return Response(msgspec.json.encode(answer), media_type="application/json")
 
     async def policy(self, call: Call[Any, None]) -> Policy:
         """Set with the User service; the platform's own where the tenant has none."""
@@ -123,25 +123,3 @@ class Api:
     async def kinds(self, _: Call[Any, None]) -> dict[str, Category]:
         """With their categories."""
         return dict(sorted(KINDS.items()))
-
-
-def answer(verdicts: list[Verdict]) -> Answer:
-    """Of several texts."""
-    action = max((verdict.action for verdict in verdicts), default=Action.ALLOW)
-    findings = [
-        Told(text=number, start=f.start, end=f.end, kind=f.kind, category=f.category, action=f.action.word)
-        for number, verdict in enumerate(verdicts)
-        for f in verdict.findings
-    ]
-    return Answer(action=action.word, texts=[verdict.text for verdict in verdicts], findings=findings)
-
-
-def _moderated(verdict: Verdict) -> dict[str, Any]:
-    found = {finding.category for finding in verdict.findings}
-    shown = (Category.PII, Category.SECRET, Category.INJECTION)
-    return {
-        "flagged": bool(found),
-        "categories": {category.value: category in found for category in shown},
-        "category_scores": {category.value: float(category in found) for category in shown},
-        "category_applied_input_types": {category.value: ["text"] for category in shown},
-    }

@@ -1,28 +1,30 @@
 """Checks of whole texts: small ones at once, large ones beside, so that nobody waits for another tenant's text.
 
-A large check runs in a thread of its own, in turns by tenant and one at a time for each, within a time limit. All of
-its steps take time that grows with the text and no faster, and it gives up between them once its time has passed. A
-process of its own would need the 165 MB that the detectors take once more.
+A large check runs in a worker process, in turns by tenant and one at a time for each, within a time limit: all of its
+steps take time that grows with the text and no faster, and it gives up between them once its time has passed; a worker
+that does not is killed. One worker is always ready, since the Router does not wait for the start of one; it takes 105
+MB of its own, and up to 25 MB more for 1 MB of text that is full of findings.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from kit.errors import ApiError
-from kit.guard_policy import Direction
-from kit.lanes import Lanes
+from kit.guard_policy import Action, Direction
 from kit.limits import GUARD_TEXTS
+from kit.workers import JobFailed, Limits, OutOfTime, Workers
 
-from guardrails.guard import Guard, Verdict
+from guardrails import large
+from guardrails.answers import Form, Outcome, outcome
+from guardrails.guard import Guard
 from guardrails.policy import Compiled
 from guardrails.recognizers import NotLoaded
-from guardrails.scanner import OutOfTime
 
 AT_ONCE = 16 * 1024
 """Characters that are checked at once, in the event loop: about 1 ms."""
@@ -30,10 +32,11 @@ LIMIT_S = 1.5
 """Of a large check. The Router waits 2 s."""
 WAITING_EACH = 32
 """Large checks of one tenant that may wait."""
+_KILLED = Limits(memory_mb=160, cpu_s=LIMIT_S + 0.3, wall_s=LIMIT_S + 0.3, input_mb=8, answer_mb=24)
+"""A worker that needs more is ended."""
 _SWITCH_S = 0.001
-"""How long a large check may keep the interpreter before the event loop has its turn."""
+"""How long a thread may keep the interpreter before the event loop has its turn."""
 Result = TypeVar("Result")
-Check = tuple[Compiled, Direction, Sequence[str], frozenset[int]]
 
 
 class Checker:
@@ -41,17 +44,17 @@ class Checker:
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
-        self._beside: Guard | None = None
-        self._lanes = Lanes[tuple[str, asyncio.Future[None]]](1)
-        self._thread = ThreadPoolExecutor(1, "large-checks")
-        self._busy = False
+        self._workers = Workers("guardrails", 1, _KILLED, preload=["guardrails.worker"], keep=1,
+                                waiting_each=WAITING_EACH)  # fmt: skip
         self._loaded = asyncio.Event()
+        self._running: set[asyncio.Task[Outcome]] = set()
 
     async def run(self) -> None:
-        """Load what takes long beside the first requests; those that need it wait."""
+        """Load what takes long beside the first requests, which wait where they need it; then keep a worker ready."""
         self._guard.load_later()
         await asyncio.to_thread(self._load)
         self._loaded.set()
+        await self._workers.run()
 
     def _load(self) -> None:
         sys.setswitchinterval(_SWITCH_S)
@@ -66,69 +69,65 @@ class Checker:
                 await self._loaded.wait()
 
     async def check(
-        self, tenant: str, policy: Compiled, direction: Direction, texts: Sequence[str], others: Sequence[int] = ()
-    ) -> list[Verdict]:
+        self,
+        tenant: str,
+        policy: Compiled,
+        direction: Direction,
+        texts: Sequence[str],
+        others: Sequence[int] = (),
+        *,
+        form: Form = Form.REST,
+    ) -> Outcome:
         """What may go on of each text. Raises ApiError: 413 for too much text, 429 where too many checks wait."""
         size = sum(len(text) if text.isascii() else len(text.encode(errors="replace")) for text in texts)
         if size > GUARD_TEXTS.most:
             raise _too_large(f"{size:,} bytes of text; at most {GUARD_TEXTS.most:,} can be checked at once.")
-        wanted: Check = (policy, direction, texts, frozenset(others))
         if size <= AT_ONCE:
-            return await self.at_once(functools.partial(self._run, self._guard, wanted))
-        if self._lanes.waiting_of(tenant) >= WAITING_EACH:
-            raise ApiError(429, f"{WAITING_EACH} large checks of this tenant wait already.", code="busy")
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._lanes.put(tenant, (tenant, turn))
-        self._next()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._ended(tenant)
-            self._lanes.drop(tenant, (tenant, turn))
-            raise
-        loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._thread, self._large, wanted)
-        running.add_done_callback(functools.partial(self._done, tenant))
+            work = functools.partial(large.checked, self._guard, policy, direction, texts, set(others))
+            return outcome(await self.at_once(work), form)
+        return await self.beside(tenant, policy, direction, texts, others, form=form)
+
+    async def beside(
+        self,
+        tenant: str,
+        policy: Compiled,
+        direction: Direction,
+        texts: Sequence[str],
+        others: Sequence[int] = (),
+        *,
+        form: Form,
+    ) -> Outcome:
+        """The same in a worker, of any size that gRPC takes."""
+        # Who asked may go; a worker that is ended for that would have to be started for the next one.
+        asked = (policy.policy.model_dump_json(), direction.value, list(texts), set(others), form.value, LIMIT_S)
+        running = asyncio.create_task(self._told(self._workers.call(tenant, large.check, *asked)))
+        self._running.add(running)
+        running.add_done_callback(self._done)
         return await asyncio.shield(running)
 
-    def close(self) -> None:
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that are ready."""
+        return self._workers.pids
+
+    async def close(self) -> None:
         """No check runs any more."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        await self._workers.close()
 
-    def _next(self) -> None:
-        while not self._busy and (taken := self._lanes.take()) is not None:
-            tenant, turn = taken
-            if turn.cancelled():
-                self._lanes.ended(tenant)
-            else:
-                self._busy = True
-                turn.set_result(None)
-
-    def _done(self, tenant: str, running: asyncio.Future[list[Verdict]]) -> None:
+    def _done(self, running: asyncio.Task[Outcome]) -> None:
+        self._running.discard(running)
         if not running.cancelled():
             running.exception()  # whoever asked may be gone
-        self._ended(tenant)
-
-    def _ended(self, tenant: str) -> None:
-        self._busy = False
-        self._lanes.ended(tenant)
-        self._next()
-
-    def _large(self, wanted: Check) -> list[Verdict]:
-        sys.setswitchinterval(_SWITCH_S)
-        if self._beside is None:
-            self._beside = self._guard.twin()
-        self._beside.within(LIMIT_S)
-        try:
-            return self._run(self._beside, wanted)
-        except OutOfTime:
-            raise _too_large(f"text that takes longer than {LIMIT_S} s to check. Send less at once.") from None
 
     @staticmethod
-    def _run(guard: Guard, wanted: Check) -> list[Verdict]:
-        policy, direction, texts, others = wanted
-        return [guard.check(text, policy, direction, answer=n not in others) for n, text in enumerate(texts)]
+    async def _told(work: Awaitable[Outcome]) -> Outcome:
+        try:
+            action, kinds, content = await work
+        except (JobFailed, OutOfTime) as error:
+            if isinstance(error, JobFailed) and error.kind != "OutOfTime":
+                raise
+            raise _too_large(f"text that takes longer than {LIMIT_S} s to check. Send less at once.") from None
+        return Outcome(Action(action), kinds, base64.b64decode(content))
 
 
 def _too_large(what: str) -> ApiError:

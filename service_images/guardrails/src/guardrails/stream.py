@@ -63,6 +63,10 @@ class Stream:
         self.action = Action.ALLOW
         """The strongest so far."""
 
+    def whole(self, last: str) -> str:
+        """The whole answer with its last piece, where only that can be judged; else nothing."""
+        return self._held + last if self._shaped else ""
+
     @property
     def held(self) -> int:
         """Characters that have come and wait."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 
 from kit import events, telemetry
 from kit.guard_policy import Action, Direction
-
-from guardrails.guard import Finding
 
 TOPIC = "guard.decided.v1"
 Send = Callable[[str, str, dict[str, object]], None]
@@ -20,10 +17,10 @@ class Decisions:
     def __init__(self, send: Send | None) -> None:
         self._send = send
 
-    def tell(self, tenant: str, direction: Direction, action: Action, findings: Iterable[Finding]) -> None:
-        """One decision."""
+    def tell(self, tenant: str, direction: Direction, action: Action, kinds: Mapping[str, int]) -> None:
+        """One decision; `kinds`: how often each was found."""
         if self._send is None or action is Action.ALLOW:
             return
         data: dict[str, object] = {"tenant": tenant or "default", "direction": direction.value, "action": action.word}
-        data["kinds"] = dict(Counter(finding.kind for finding in findings))
+        data["kinds"] = dict(kinds)
         self._send(TOPIC, tenant, events.event(TOPIC, "guardrails", tenant or "default", data, telemetry.traceparent()))

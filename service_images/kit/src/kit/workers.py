@@ -9,7 +9,7 @@ cannot hold up another for longer than one job's time limit.
 A worker is a new Python interpreter and not a fork, so that it has none of the service's memory, files, sockets or
 secrets. At rest it takes 12 MB (6 MB of its own) and what the modules in `preload` need (pypdf: 24 MB), and it starts
 in 0.1 s; a job costs 0.3 ms (measured on 2 cores). A worker starts when the first job comes and ends after `IDLE_S`
-without one. No privileges and no writable files are needed.
+without one, unless it is kept. No privileges and no writable files are needed.
 """
 
 from __future__ import annotations
@@ -27,16 +27,21 @@ from typing import Any, TypeVar
 import msgspec
 import prometheus_client as metrics
 
-from kit import telemetry, worker_process
-from kit.errors import ApiError, ErrorType
+from kit import logs, telemetry, worker_process
 from kit.lanes import Lanes
+from kit.worker_errors import Busy, Crashed, JobFailed, OutOfMemory, OutOfTime, TooLarge, WorkError
 
+__all__ = ["Busy", "Crashed", "JobFailed", "Limits", "OutOfMemory", "OutOfTime", "TooLarge", "WorkError", "Workers"]
+
+log = logs.get("kit.workers")
 MB = 2**20
 IDLE_S = 120.0
 """After so long without a job a worker ends, and its memory is free."""
 _JOBS_EACH = 200
 """After so many jobs a worker is replaced: what libraries leak or cache in it is free again."""
 _START_S = 60.0
+_LOOK_S = 0.2
+"""How often it is seen whether the workers that are kept live."""
 _END_S = 5.0
 """A worker that has closed its pipe and still runs after this time is killed."""
 _PIECE_BYTES = 256 * 1024
@@ -74,67 +79,6 @@ class Limits:
 
 
 _DEFAULT = Limits()
-
-
-class WorkError(ApiError):
-    """A job that has not been done. Its message is fit for the caller."""
-
-    outcome = "failed"
-
-
-class TooLarge(WorkError):
-    """What the job is given, or its answer, is larger than allowed (413)."""
-
-    outcome = "too_large"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(413, message, code="too_large")
-
-
-class OutOfMemory(WorkError):
-    """The job needs more memory than allowed (413)."""
-
-    outcome = "out_of_memory"
-
-    def __init__(self, limit_mb: int) -> None:
-        super().__init__(413, f"Processing needs more than the {limit_mb} MB of memory allowed.", code="out_of_memory")
-
-
-class OutOfTime(WorkError):
-    """The job needs more CPU or wall-clock time than allowed (413)."""
-
-    outcome = "out_of_time"
-
-    def __init__(self, limit_s: float, kind: str) -> None:
-        super().__init__(413, f"Processing takes longer than the {limit_s:g} s of {kind} allowed.", code="out_of_time")
-
-
-class Crashed(WorkError):
-    """The worker died (400): the job made a library crash."""
-
-    outcome = "crashed"
-
-    def __init__(self, how: str) -> None:
-        super().__init__(400, f"Processing failed: the worker process ended ({how}).", code="worker_crashed")
-
-
-class Busy(WorkError):
-    """Too many jobs wait already, of the tenant or of all tenants together (429)."""
-
-    outcome = "busy"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(429, message, ErrorType.RATE_LIMIT, code="busy", retry_after_s=1)
-
-
-class JobFailed(Exception):
-    """The job raised an exception: `kind` is the name of its class, the message is its message."""
-
-    outcome = "error"
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind, self.message = kind, message
 
 
 @dataclass(eq=False)
@@ -254,17 +198,19 @@ class Workers:
         limits: Limits = _DEFAULT,
         *,
         preload: Sequence[str] = (),
+        keep: int = 0,
         running_each: int = 0,
         waiting_each: int = 64,
         waiting: int = 1024,
     ) -> None:
         """`name` labels the metrics. `preload`: modules that each worker imports before its first job.
 
+        `keep`: workers that `run` has ready at any time, for jobs that cannot wait for the start of one.
         `running_each`: workers that one tenant may use at once; 0: all but one, so that one is left for the others.
         `waiting_each`, `waiting`: jobs of one tenant, and of all, that may wait.
         """
         self._name, self._processes, self._limits, self._preload = name, processes, limits, tuple(preload)
-        self._waiting_each, self._waiting = waiting_each, waiting
+        self._keep, self._waiting_each, self._waiting = keep, waiting_each, waiting
         self._lanes = Lanes[_Job](running_each or max(1, processes - 1))
         self._idle: list[_Process] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -275,6 +221,25 @@ class Workers:
     def pids(self) -> list[int]:
         """Process ids of the workers that wait for a job."""
         return [process.process.pid for process in self._idle]
+
+    async def run(self) -> None:
+        """For ever: start the workers that are kept, and another before one that is old, or where one has died."""
+        while not self._closed:
+            self._idle = [process for process in self._idle if process.process.returncode is None]
+            old = [process for process in self._idle if process.jobs >= _JOBS_EACH]
+            if len(self._tasks) + len(self._idle) - len(old) >= self._keep:
+                for process in old:
+                    self._idle.remove(process)
+                    await process.end()
+                await asyncio.sleep(_LOOK_S)
+                continue
+            try:
+                process = await _Process.start(self._preload)
+            except WorkError as error:
+                log.error("a worker does not start", pool=self._name, reason=error.message)
+                await asyncio.sleep(_LOOK_S)
+            else:
+                await self._rest(process)
 
     async def call(
         self,
@@ -369,11 +334,18 @@ class Workers:
             job.settle(error=error)
         finally:
             if process is not None:
-                if keep and not self._closed and process.jobs < _JOBS_EACH:
-                    self._idle.append(process)
-                    process.retiring = asyncio.get_running_loop().call_later(IDLE_S, self._retire_soon, process)
+                if keep and (self._keep or process.jobs < _JOBS_EACH):
+                    await self._rest(process)
                 else:
                     await process.end()
+
+    async def _rest(self, process: _Process) -> None:
+        """It waits for its next job."""
+        if self._closed:
+            await process.end()
+            return
+        self._idle.append(process)
+        process.retiring = asyncio.get_running_loop().call_later(IDLE_S, self._retire_soon, process)
 
     @staticmethod
     def _message(job: _Job) -> bytes:
@@ -401,6 +373,6 @@ class Workers:
         task.add_done_callback(self._ends.discard)
 
     async def _retire(self, process: _Process) -> None:
-        if process in self._idle:
+        if process in self._idle and (self._closed or len(self._idle) > self._keep):
             self._idle.remove(process)
             await process.end()
