@@ -2,10 +2,8 @@
 
 Jinja's own sandbox keeps templates from Python's internals. On top of it: no method of any object can be called, only
 the filters listed here exist, and every loop, macro, concatenation, repetition, comparison, test, slice and output
-takes from a budget, so that no template occupies the service or fills its memory.
-
-A variable that a template guards (`name | default('there')`, `name is defined`, `if name`, `name or 'there'`) is
-optional: it is missing only where its value is needed, which the rendering itself finds out.
+takes from a budget, so that no template occupies the service or fills its memory. A variable that a template guards
+(`name | default('there')`, `name is defined`, `if name`, `name or 'there'`) is optional.
 """
 
 from __future__ import annotations
