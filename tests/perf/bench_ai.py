@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import statistics
@@ -77,22 +78,29 @@ def guardrails() -> None:
 
 def neighbours() -> None:
     """Small checks of one tenant, 100 a second, while another sends 1 MB after 1 MB: what that adds to their p99."""
+    from kit.identity import Tokens
+
     with tempfile.TemporaryDirectory() as folder:
+        cluster = Cluster(Path(folder) / "issuer")
+        tokens = Tokens(cluster.project(Path(folder) / "tokens", "router", "guardrails"))
         port, rpc_port = _free_port(), _free_port()
-        told = {"SERVICE_PORT": str(port), "SERVICE_RPC_PORT": str(rpc_port), "SERVICE_HOST": "127.0.0.1"}
+        told = {"SERVICE_PORT": str(port), "SERVICE_RPC_PORT": str(rpc_port), "SERVICE_HOST": "127.0.0.1",
+                "SERVICE_ISSUER": cluster.url, "SERVICE_ISSUER_FOLDER": str(cluster.folder),
+                "SERVICE_CALLERS": json.dumps([f"{NAMESPACE}/router"])}  # fmt: skip
         path = ":".join(str(SOURCES / name / "src") for name in SERVICES)
         with (Path(folder) / "log").open("wb") as log:
             environment = {**os.environ, **told, "PYTHONPATH": path}
             command = [sys.executable, "-m", "guardrails"]
             server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
-            asyncio.run(_neighbours(f"127.0.0.1:{rpc_port}"))
+            asyncio.run(_neighbours(f"127.0.0.1:{rpc_port}", tokens))
         finally:
             server.terminate()
             server.wait()
+            cluster.stop()
 
 
-async def _neighbours(target: str) -> None:
+async def _neighbours(target: str, tokens: Any) -> None:
     from cogniforge.guardrails.v1 import guardrails_pb2 as messages
     from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
     from kit import rpc
@@ -101,10 +109,12 @@ async def _neighbours(target: str) -> None:
         "prose": (SENTENCE * 11_000)[: 2**20],
         "findings": ("mail ann@example.com or call +49 30 901820, " * 25_000)[: 2**20],
     }
-    async with rpc.channel(target) as channel, rpc.channel(f"{target}") as other:
-        small, large_ones = service.GuardrailsServiceStub(channel), service.GuardrailsServiceStub(other)
+    async with rpc.channel(target) as channel, rpc.channel(target) as other:
+        small: Any = service.GuardrailsServiceStub(rpc.Identified(channel, "guardrails", tokens))
+        large_ones: Any = service.GuardrailsServiceStub(rpc.Identified(other, "guardrails", tokens))
         ask = messages.CheckRequest(tenant="b", texts=["mail ann@example.com now"])
         first = messages.CheckRequest(tenant="a", texts=[large["prose"]])
+        latest = time.perf_counter() + 120
         while True:  # until the server is there, and its worker
             try:
                 started = time.perf_counter()
@@ -112,6 +122,8 @@ async def _neighbours(target: str) -> None:
                 if time.perf_counter() - started < 1:
                     break
             except grpc.aio.AioRpcError:
+                if time.perf_counter() > latest:
+                    raise
                 await asyncio.sleep(0.2)
 
         async def p99_ms(seconds: float) -> float:
