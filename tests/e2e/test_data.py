@@ -254,9 +254,17 @@ print(json.dumps([rows(), moment]))
     time.sleep(1.5)  # the moment is past, and what follows is after it
     data.run(
         """
+import psycopg
 with postgres("user") as connection: connection.execute(f'CREATE TABLE "{run}_later" (n int)')
 with postgres("postgres", port=5432) as connection:
-    connection.execute("DROP DATABASE audit WITH (FORCE)")
+    # A database whose changes are captured is not dropped by mistake alone: its slot has to go first.
+    slots = "FROM pg_replication_slots WHERE database = 'audit'"
+    def dropped():
+        connection.execute(f"SELECT pg_terminate_backend(active_pid) {slots} AND active")
+        connection.execute(f"SELECT pg_drop_replication_slot(slot_name) {slots} AND NOT active")
+        connection.execute("DROP DATABASE audit WITH (FORCE)")
+        return True
+    until(dropped, 60, (psycopg.errors.ObjectInUse,))
     assert connection.execute("SELECT 1 FROM pg_database WHERE datname = 'audit'").fetchone() is None
 print(json.dumps(True))
 """,
@@ -283,6 +291,7 @@ print(json.dumps([found, later]))
     until_ready(data, "change-data-capture-0")
     assert data.run(script, 180, run=unique_name) == {"after": [1]}
     # Whoever was connected before connects again.
+    until_ready(data, "schema-registry-0")
     assert data.kubectl("wait", "--for=condition=Available", "deployment", "--all", "--timeout=120s").returncode == 0
 
 

@@ -114,8 +114,10 @@ _REGISTRY = """
 import urllib.error, urllib.request
 def ask(method, path, body=None):
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://schema-registry:8080/apis/ccompat/v7{path}", data, method=method,
-                                     headers={"content-type": "application/vnd.schemaregistry.v1+json"})
+    headers = {"content-type": "application/vnd.schemaregistry.v1+json",
+               "authorization": "Bearer " + secret("schemas", "schemas")}
+    url = f"http://schema-registry:8080/apis/ccompat/v7{path}"
+    request = urllib.request.Request(url, data, method=method, headers=headers)
     with urllib.request.urlopen(request, timeout=5) as answer: return json.load(answer)
 def schema(number): return json.dumps({"type": "object", "properties": {f"p{number}": {"type": "string"}}})
 """
