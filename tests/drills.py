@@ -37,42 +37,42 @@ DRILLS: tuple[Drill, ...] = (
     Drill(
         "resume",
         "updates that are killed at every write, and at random, are gone on with",
-        14,
+        8,
         ("cli/recovery.py", "cli/stack.py", "local/providers/", "local/toolchain/"),
     ),
     Drill(
         "kills",
         "data servers are killed, and a database is dropped and restored, while they are written to",
-        9,
+        6,
         ("components/data/", "service_images/postgres/", "service_images/kafka/", "service_images/data-tasks/"),
     ),
     Drill(
         "upgrade",
         "data servers go from older pins to the present ones and back",
-        14,
+        12,
         ("components/data/", "components/versions.lock.yaml", "cli/upgrade.py", "service_images/data-tasks/"),
     ),
     Drill(
         "release",
         "a release goes from its build to production in simulated accounts",
-        12,
+        9,
         ("cli/release.py", "cli/promotion.py", "components/delivery/", "stacks/"),
     ),
-    Drill("images", "every image, built again, has the same digest", 10, ("local/images/", "service_images/base/")),
+    Drill("images", "every image, built again, has the same digest", 6, ("local/images/", "service_images/base/")),
     Drill(
         "controllers",
         "KServe's and Kong's own controllers work with what is rendered for them",
-        6,
+        5,
         ("components/ai/model_serving.py", "components/ai/serving_operators.py", "components/mesh/kong"),
     ),
     Drill(
         "fuzz",
         "every operation takes what one tenant makes up, and another tenant's work goes on",
-        7,
+        6,
         ("service_images/", "components/mesh/"),
     ),
     Drill("pools", "a connection pool elsewhere, with its certificate checked", 4, ("components/data/postgres",)),
-    Drill("node", "the node is killed part by part, stopped and removed", 12, _NODE, last=True),
+    Drill("node", "the node is killed part by part, stopped and removed", 6, _NODE, last=True),
 )
 NAMES = frozenset(drill.name for drill in DRILLS)
 
