@@ -61,7 +61,7 @@ from user import deleting  # noqa: E402
 from user.__main__ import UserSettings  # noqa: E402
 from user.__main__ import create as create_user  # noqa: E402
 
-from service_images.router.tests.conftest import Running, Target  # noqa: E402
+from service_images.router.tests.conftest import Running, Target, until  # noqa: E402
 
 KEPT = """
 CREATE TABLE public.kept (payload jsonb);
@@ -326,6 +326,7 @@ def tell_usage(rooms: Rooms) -> dict[str, Any]:
     router.core.metering = metering = _metering(rooms)
     try:
         assert router.ask().status_code == 200
+        until(lambda: metering._waiting)  # it is settled when the answer is on its way
         return json.loads(metering._waiting[0][2])
     finally:
         router.stop()
