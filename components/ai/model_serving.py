@@ -8,8 +8,8 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.ai.model_server import part_name
-from components.ai.service import outlet_spec, restricted, scraper
-from components.base import PlatformComponent, labels, selector
+from components.ai.service import network_policy, outlet_spec, peers, restricted, scraper
+from components.base import PlatformComponent, labels
 from components.cluster import mig
 from components.config import GpuPool, Model, ModelEngine
 from components.config_serving import DataType, Quantization, Serving
@@ -122,24 +122,18 @@ class ModelServing(PlatformComponent):
 
         KServe gives the labels of the InferenceService to its pods.
         """
-        router: Any = {"pod_selector": {"match_labels": selector("router")}}
-        ports: Any = [{"port": PORT, "protocol": "TCP"}]
-        inside: Any = {"policy_types": ["Ingress"], "ingress": [{"from_": [router, scraper()], "ports": ports}]}
+        ports = [{"port": PORT, "protocol": "TCP"}]
+        inside = {"policy_types": ["Ingress"], "ingress": [{"from_": [*peers(["router"]), scraper()], "ports": ports}]}
         policies = {"": inside}
         if not self._serving.weights.startswith("pvc://"):
             policies["-outside"] = outlet_spec([443])
         for suffix, directions in policies.items():
-            spec: Any = {"pod_selector": {"match_labels": selector(self._part)}, **directions}
-            k8s.networking.v1.NetworkPolicy(
-                f"{self.name}-network{suffix}",
-                metadata={
-                    "name": f"{self._part}{suffix}",
-                    "namespace": self._args["namespace"],
-                    "labels": labels(self._part, "ai"),
-                },
-                spec=spec,
-                opts=self.child(),
-            )
+            meta = {
+                "name": f"{self._part}{suffix}",
+                "namespace": self._args["namespace"],
+                "labels": labels(self._part, "ai"),
+            }
+            network_policy(f"{self.name}-network{suffix}", meta, self._part, directions, self.child())
 
     def _cache(self) -> k8s.apiextensions.CustomResource:
         size = f"{self._serving.cache_gib}Gi"

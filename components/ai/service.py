@@ -263,31 +263,19 @@ class AiService(PlatformComponent):
 
     def _network_policy(self) -> None:
         intent = self._intent
-        k8s.networking.v1.NetworkPolicy(
-            self.name,
-            metadata=self._meta(),
-            spec={
-                "pod_selector": {"match_labels": selector(intent.name)},
-                "policy_types": ["Ingress"],
-                "ingress": [
-                    {"from_": _pods(intent.callers), "ports": [{"port": "http"}]},
-                    *([{"from_": _pods(intent.rpc_callers), "ports": [{"port": "grpc"}]}] if intent.rpc_port else []),
-                    *([{"from_": [scraper()], "ports": [{"port": "http"}]}] if intent.metrics else []),
-                ],
-            },
-            opts=self.child(),
-        )
+        ingress = [
+            {"from_": peers(intent.callers), "ports": [{"port": "http"}]},
+            *([{"from_": peers(intent.rpc_callers), "ports": [{"port": "grpc"}]}] if intent.rpc_port else []),
+            *([{"from_": [scraper()], "ports": [{"port": "http"}]}] if intent.metrics else []),
+        ]
+        spec = {"policy_types": ["Ingress"], "ingress": ingress}
+        network_policy(self.name, self._meta(), intent.name, spec, self.child())
 
     def _outlet(self, ports: Sequence[int]) -> None:
         """Let it out to providers."""
-        meta: Any = {**self._meta(), "name": f"{self._intent.name}-outside"}
-        spec: Any = {"pod_selector": {"match_labels": selector(self._intent.name)}, **outlet_spec(ports)}
-        k8s.networking.v1.NetworkPolicy(
-            f"{self.name}-outside",
-            metadata=meta,
-            spec=spec,
-            opts=self.child(),
-        )
+        name = self._intent.name
+        meta = {**self._meta(), "name": f"{name}-outside"}
+        network_policy(f"{self.name}-outside", meta, name, outlet_spec(ports), self.child())
 
     def _reader(self) -> None:
         """The right to read."""
@@ -313,20 +301,20 @@ def outlet_spec(ports: Sequence[int]) -> Any:
 
 def api_server_outlet(resource: str, meta: Any, pods: str, opts: pulumi.ResourceOptions) -> None:
     """Let pods of this name out to the API server; the namespace lets nobody out by itself."""
-    k8s.networking.v1.NetworkPolicy(
-        resource,
-        metadata=meta,
-        spec={
-            "pod_selector": {"match_labels": selector(pods)},
-            "policy_types": ["Egress"],
-            # The API server is no pod, so that its port is all that a policy can name.
-            "egress": [{"ports": [{"port": 443}, {"port": 6443}]}],
-        },
-        opts=opts,
-    )
+    # The API server is no pod, so that its port is all that a policy can name.
+    spec = {"policy_types": ["Egress"], "egress": [{"ports": [{"port": 443}, {"port": 6443}]}]}
+    network_policy(resource, meta, pods, spec, opts)
 
 
-def _pods(parts: Sequence[str]) -> Any:
+def network_policy(
+    resource: str, meta: Any, pods: str, directions: Mapping[str, Any], opts: pulumi.ResourceOptions
+) -> None:
+    """A policy for the pods of this name; `directions` is its spec, but for the choice of pods."""
+    spec: Any = {"pod_selector": {"match_labels": selector(pods)}, **directions}
+    k8s.networking.v1.NetworkPolicy(resource, metadata=meta, spec=spec, opts=opts)
+
+
+def peers(parts: Sequence[str]) -> Any:
     """Peers of a network policy."""
     return [{"pod_selector": {"match_labels": selector(part)}} for part in parts]
 
