@@ -9,6 +9,7 @@ import httpx
 import psycopg
 import pytest
 from retriever.__main__ import RetrieverSettings, create
+from retriever.set_aside import TOPIC
 from starlette.testclient import TestClient
 
 from .conftest import Model, add, completed, found, make_store, upload
@@ -129,11 +130,19 @@ def test_nothing_of_a_deleted_tenant_is_left(
     with TestClient(create(settings, model)) as client:
         store = make_store(client)
         add(client, store, upload(client, "cats", "x.txt"))
-        asyncio.run(erase("other"))
+        with psycopg.connect(postgres_server.url("retriever"), autocommit=True) as root:
+            # As a file that was given up leaves it.
+            root.execute(
+                "INSERT INTO dead_letters (topic, partition, position, key, payload, digest, reason, tries) "
+                "VALUES (%s, -1, -1, %s, '', '', '', 1)",
+                (TOPIC, f"default/{store}/file".encode()),
+            )
+            asyncio.run(erase("other"))
+            assert root.execute("SELECT count(*) FROM dead_letters").fetchone() == (1,)
         assert found(client, store, "cats") == ["x.txt"]
         asyncio.run(erase("default"))
         assert client.get("/v1/files").json()["data"] == client.get("/v1/vector_stores").json()["data"] == []
     assert list((tmp_path / "objects").iterdir()) == []
     with psycopg.connect(postgres_server.url("retriever")) as root:
-        for table in ("files", "stores", "store_files", "batches", "turns", "vectors.documents"):
+        for table in ("files", "stores", "store_files", "batches", "turns", "vectors.documents", "dead_letters"):
             assert root.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table

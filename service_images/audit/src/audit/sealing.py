@@ -14,7 +14,7 @@ import psycopg
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kit.database import Connection
-from kit.tenant_deletion import DELETED
+from kit.tenant_deletion import forget
 
 _NONCE_BYTES = 12
 SALT_BYTES = 32
@@ -63,9 +63,7 @@ class Keys:
         if not cursor.rowcount:
             return False
         await connection.execute("UPDATE entries SET subject = NULL, content = NULL WHERE tenant = %s", (tenant,))
-        # What could not be processed is not sealed. Events have their tenant as the key.
-        # The letter of the tenant's deletion is who calls this.
-        await connection.execute("DELETE FROM dead_letters WHERE key = %s AND topic <> %s", (tenant.encode(), DELETED))
+        await forget(connection, tenant)  # what could not be processed is not sealed
         return True
 
     @staticmethod

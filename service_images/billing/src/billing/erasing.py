@@ -1,14 +1,13 @@
 """A tenant that was deleted: what Billing erases of it, and what it keeps because books must be kept.
 
 Kept are invoices, and what they follow from: usage that is counted but says nothing of a person, prices, credits. Gone
-are who used what, traces, the budget, and events that could not be processed. What is used later is not counted.
+are who used what, traces, and the budget. What is used later is not counted.
 """
 
 from __future__ import annotations
 
 from kit.database import Connection
 from kit.errors import ApiError
-from kit.tenant_deletion import DELETED
 
 from billing import intake
 
@@ -23,8 +22,6 @@ async def erase(connection: Connection, tenant: str) -> None:
     await connection.execute(
         """UPDATE usage SET "user" = '', trace = '' WHERE tenant = %s AND ("user", trace) <> ('', '')""", (tenant,)
     )
-    # Events have their tenant as the key. The letter of the deletion itself is who calls this.
-    await connection.execute("DELETE FROM dead_letters WHERE key = %s AND topic <> %s", (tenant.encode(), DELETED))
 
 
 async def refuse(connection: Connection, tenant: str) -> None:

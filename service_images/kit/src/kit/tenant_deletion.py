@@ -74,8 +74,22 @@ class Erasing:
                     raise unavailable(f"NATS, which has not said that tenant {tenant} is deleted,")
                 await asyncio.sleep(_LOOK_S)
             async with self._database.transaction() as connection:
+                await forget(connection, tenant)
                 await self._erase(connection, tenant)
                 await outbox.put(
                     connection, ERASED, self._service, tenant, {"tenant": tenant, "service": self._service}
                 )
             log.info("a tenant is erased", tenant=tenant)
+
+
+async def forget(connection: Connection, tenant: str) -> None:
+    """Delete a tenant's dead letters: their keys are the tenant's id, or begin with it and a slash.
+
+    The letter of the tenant's deletion stays: its retry may be what calls this.
+    """
+    own = tenant.encode()
+    below = own + b"/"
+    await connection.execute(
+        "DELETE FROM dead_letters WHERE topic <> %s AND (key = %s OR substring(key FOR %s) = %s)",
+        (DELETED, own, len(below), below),
+    )
