@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import functools
 import marshal
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -179,6 +180,13 @@ class _Process:
         if -status in _CPU_SIGNALS:
             return OutOfTime(limits.cpu_s, "CPU time")
         return Crashed(signal.Signals(-status).name if status < 0 else f"status {status}")
+
+    def alive(self) -> bool:
+        """As the kernel knows it: asyncio learns of an end later, and a job in between would fail for nothing."""
+        try:
+            return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False
 
     async def end(self) -> None:
         """Kill it, where it lives."""
@@ -363,7 +371,7 @@ class Workers:
             process = self._idle.pop()
             if process.retiring is not None:
                 process.retiring.cancel()
-            if process.process.returncode is None:
+            if process.alive():
                 return process
         return None
 
