@@ -29,6 +29,7 @@ from psycopg import sql
 SOURCES = Path(__file__).resolve().parent
 sys.path[:0] = [str(SOURCES / "kit" / "src"), str(SOURCES / "postgres" / "src")]
 from kit import bus, directory, identity  # noqa: E402
+from kit.settings import ServiceSettings  # noqa: E402
 from pgnode import layout  # noqa: E402
 
 from service_images import issuer  # noqa: E402
@@ -271,6 +272,18 @@ class NatsServer:
             await connection.close()
 
         asyncio.run(make())
+
+    def becomes(self, bucket: str, names: set[str]) -> None:
+        """Wait until a bucket has the keys of exactly these names."""
+
+        async def wait() -> None:
+            client = bus.Bus(ServiceSettings(name="test", nats_url=self.url))
+            async with asyncio.timeout(10):
+                while set(await client.keys(bucket)) != {bus.key(name) for name in names}:
+                    await asyncio.sleep(0.05)
+            await client.close()
+
+        asyncio.run(wait())
 
     def put(self, bucket: str, entries: dict[tuple[str, ...], Any]) -> None:
         """Write entries, each under the key that its parts make; None takes one away."""

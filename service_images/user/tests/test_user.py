@@ -610,19 +610,12 @@ def test_a_deletion_holds_whatever_backup_the_database_is_restored_from(
         while client.get("/readyz").status_code != 200:
             pass
 
-    async def becomes(names: set[str]) -> None:
-        nats_ = bus.Bus(with_nats)
-        async with asyncio.timeout(10):
-            while set(await nats_.keys("deleted")) != {bus.key(name) for name in names}:
-                await asyncio.sleep(0.05)
-        await nats_.close()
-
     with TestClient(create(with_nats)) as client:
         ready(client)
         for tenant in ("acme", "other"):
             assert client.post("/v1/tenants", json={"id": tenant}).status_code == 201
             assert client.delete(f"/v1/tenants/{tenant}").status_code == 204
-        asyncio.run(becomes({"acme", "other"}))
+        nats_server.becomes("deleted", {"acme", "other"})
     with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
         # A backup from when acme was there, and other was not there yet.
         connection.execute("TRUNCATE deleted_tenants, changes, seen")

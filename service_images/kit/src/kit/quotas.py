@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from pydantic import Field
+
 from kit import outbox
 from kit.database import Connection
 from kit.errors import ApiError, ErrorType
+from kit.settings import ServiceSettings
 
 TOPIC = "quota.reached.v1"
 CODE = "quota_exceeded"
@@ -33,6 +36,15 @@ class Quota:
     """A query that counts a tenant's: `SELECT ... WHERE tenant = %s`."""
     size: bool = False
     """It counts bytes: who has too many sends something too large (413), else too often (429)."""
+
+
+class QuotaSettings(ServiceSettings):
+    """Of a service whose quotas are named by their resources."""
+
+    quotas: dict[str, int] = Field(default_factory=dict)
+    """What a tenant may keep, by resource, where it is not what the service has by itself."""
+    quotas_of: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """What single tenants may keep, by tenant and resource."""
 
 
 class Quotas:

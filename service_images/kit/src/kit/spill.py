@@ -75,10 +75,6 @@ class Spill:
                 return file, list(_read(file.read_bytes(), file))
         return None
 
-    def give_back(self, file: Path) -> None:
-        """It could not be sent."""
-        self._taken.discard(file)
-
     def done(self, file: Path) -> None:
         """Kafka has all of it."""
         file.unlink(missing_ok=True)

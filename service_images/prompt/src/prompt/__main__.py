@@ -8,9 +8,8 @@ from kit.cache import Cache
 from kit.database import Database
 from kit.dead_letters import DeadLetters
 from kit.in_force import InForce
-from kit.settings import ServiceSettings
+from kit.quotas import QuotaSettings
 from kit.tenant_deletion import Erasing
-from pydantic import Field
 from starlette.applications import Starlette
 
 from prompt import store
@@ -20,14 +19,10 @@ from prompt.rendering import Renderer
 from prompt.store import Told
 
 
-class PromptSettings(ServiceSettings):
+class PromptSettings(QuotaSettings):
     """Prompt's settings."""
 
     name: str = "prompt"
-    quotas: dict[str, int] = Field(default_factory=dict)
-    """What a tenant may keep, by resource, where it is not what the service has by itself."""
-    quotas_of: dict[str, dict[str, int]] = Field(default_factory=dict)
-    """What single tenants may keep, by tenant and resource."""
 
 
 def create(settings: PromptSettings) -> Starlette:

@@ -128,10 +128,10 @@ class Ingest:
         taking = asyncio.create_task(self._take())
         try:
             row = await asyncio.shield(taking)
-        except asyncio.CancelledError:  # the replica stops; what it has leased meanwhile another one goes on with
-            with contextlib.suppress(Gone, ApiError):
+        except asyncio.CancelledError:  # the replica stops, and may have leased a file meanwhile
+            with contextlib.suppress(ApiError):
                 if (row := await taking) is not None:
-                    await self._release(row, uncounted=1)
+                    await self._give_back(row)
             raise
         if row is None:
             return False
@@ -184,9 +184,8 @@ class Ingest:
             return "failed"
         except Gone:
             raise
-        except asyncio.CancelledError:  # the replica stops: another one goes on at once, and the attempt does not count
-            with contextlib.suppress(Gone, ApiError):
-                await self._release(row, uncounted=1)
+        except asyncio.CancelledError:
+            await self._give_back(row)
             raise
         except ApiError as error:
             if error.status < 500 and not isinstance(error, Busy):  # what was asked for is wrong, and stays so
@@ -246,6 +245,11 @@ class Ingest:
                 f"free_at = clock_timestamp() + make_interval(secs => %(pause)s) WHERE {_MINE}",
                 {**row, "pause": pause},
             )
+
+    async def _give_back(self, row: Row) -> None:
+        """The replica stops: another one goes on with the file at once, and the attempt does not count."""
+        with contextlib.suppress(Gone, ApiError):
+            await self._release(row, uncounted=1)
 
     async def _release(self, row: Row, uncounted: int = 0) -> None:
         """Give the file back at once; `uncounted` attempts are taken off its count."""

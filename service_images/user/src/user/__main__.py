@@ -11,9 +11,9 @@ from kit.database import Database
 from kit.dead_letters import DeadLetters
 from kit.in_force import InForce
 from kit.kafka import Events, retrying
-from kit.settings import ServiceSettings
+from kit.quotas import QuotaSettings
 from kit.tenant_deletion import ERASED, Erased
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from user import deleting, keys, tables
@@ -23,7 +23,7 @@ from user.login import Logins
 from user.told import Told
 
 
-class UserSettings(ServiceSettings):
+class UserSettings(QuotaSettings):
     """User's settings."""
 
     name: str = "user"
@@ -38,10 +38,6 @@ class UserSettings(ServiceSettings):
     """This service's /v1/callback, as browsers reach it."""
     erased_by: tuple[str, ...] = ()
     """Services that erase what they hold of a tenant that was deleted, and acknowledge that."""
-    quotas: dict[str, int] = Field(default_factory=dict)
-    """What a tenant may keep, by resource, where it is not what the service has by itself."""
-    quotas_of: dict[str, dict[str, int]] = Field(default_factory=dict)
-    """What single tenants may keep, by tenant and resource."""
 
 
 def create(settings: UserSettings) -> Starlette:

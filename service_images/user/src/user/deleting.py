@@ -29,11 +29,17 @@ def used(when: str = "") -> ApiError:
     return ApiError(409, message, param="id", code="tenant_id_used")
 
 
+async def deleted(connection: Connection, tenant: str) -> datetime | None:
+    """When a tenant was deleted; None: the database knows of no deletion."""
+    cursor = await connection.execute("SELECT deleted FROM deleted_tenants WHERE id = %s", (tenant,))
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
 async def never_deleted(connection: Connection, tenant: str) -> None:
     """Raises ApiError(409) for the id of a tenant that was deleted."""
-    cursor = await connection.execute("SELECT deleted FROM deleted_tenants WHERE id = %s", (tenant,))
-    if (row := await cursor.fetchone()) is not None:
-        raise used(f" on {row[0]:%Y-%m-%d}")
+    if (at := await deleted(connection, tenant)) is not None:
+        raise used(f" on {at:%Y-%m-%d}")
 
 
 async def delete(

@@ -70,9 +70,8 @@ class Told(Telling):
         return value is not None
 
     async def _mark(self, connection: Connection, tenant: str) -> bytes | None:
-        cursor = await connection.execute("SELECT deleted FROM deleted_tenants WHERE id = %s", (tenant,))
-        if (row := await cursor.fetchone()) is not None:
-            return row[0].isoformat().encode()
+        if (deleted := await deleting.deleted(connection, tenant)) is not None:
+            return deleted.isoformat().encode()
         known, _ = await self._bus.get(MARKS, bus.key(tenant))
         if known is not None:
             log.warning("the database is from before the deletion of a tenant: it is deleted again", tenant=tenant)
