@@ -22,13 +22,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     wanted = config.getoption("--drill")
+    kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
         mark = item.get_closest_marker("drill")
         if mark is not None and mark.args[0] not in NAMES:
             raise pytest.UsageError(f"{item.nodeid}: tests/drills.py has no drill {mark.args[0]!r}")
-        if wanted and (mark is None or mark.args[0] != wanted):
-            left_out.append(item)
+        elsewhere = wanted and (mark is None or mark.args[0] != wanted)
+        (left_out if elsewhere else kept).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        items[:] = kept

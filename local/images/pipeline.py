@@ -120,10 +120,8 @@ def build(names: Iterable[ImageName] = LOCAL, say: Say = lambda _: None, *, sign
     wanted = _with_parents(names)
     with FileLock(folder / "lock"):
         work = _Work(folder, say, sign)
-        try:
-            schedule.run({name: IMAGES[name].parents for name in IMAGES if name in wanted}, work.build, work.certify)
-        finally:
-            work.end()
+        schedule.run({name: IMAGES[name].parents for name in IMAGES if name in wanted}, work.build, work.certify)
+        work.end()
         return work.index
 
 
