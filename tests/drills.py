@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from local import paths
@@ -100,6 +100,16 @@ def fitting(ordered: Sequence[Drill], minutes: float) -> list[Drill]:
     return chosen
 
 
+def runs(ordered: Sequence[Drill], left: Callable[[], float]) -> Iterator[Drill]:
+    """Each drill to run next, by the minutes that are left then. After the last ones nothing else runs."""
+    waiting = list(ordered)
+    while chosen := fitting(waiting, left()):
+        yield chosen[0]
+        waiting.remove(chosen[0])
+        if chosen[0].last:
+            waiting = [drill for drill in waiting if drill.last]
+
+
 def _git(*arguments: str) -> str:
     result = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=paths.PROJECT)
     return result.stdout.strip() if result.returncode == 0 else ""
@@ -128,14 +138,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ordered = order(_changed(), int(_git("rev-list", "--count", "HEAD") or 0), wanted)
     ran: list[str] = []
     failed: list[str] = []
-    left = list(ordered)
-    while chosen := fitting(left, asked.minutes - (time.monotonic() - begun) / 60):
-        drill = chosen[0]
+    for drill in runs(ordered, lambda: asked.minutes - (time.monotonic() - begun) / 60):
         print(f"== drill {drill.name}: {drill.title} (about {drill.minutes:g} min)", flush=True)
         started = time.monotonic()
         (ran if _run(drill) else failed).append(drill.name)
         print(f"== drill {drill.name}: {(time.monotonic() - started) / 60:.1f} min", flush=True)
-        left.remove(drill)
+    left = [drill for drill in ordered if drill.name not in (*ran, *failed)]
     print(f"drills passed: {', '.join(ran) or 'none'}")
     print(f"drills failed: {', '.join(failed) or 'none'}")
     print(f"drills not run for want of time: {', '.join(drill.name for drill in left) or 'none'}")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local import paths
-from tests.drills import DRILLS, fitting, order
+from tests.drills import DRILLS, fitting, order, runs
 
 
 @given(st.integers(0, 10_000))
@@ -32,6 +32,18 @@ def test_what_runs_fits_into_the_time_and_the_environment_is_always_removed(turn
     usual = [d for d in chosen if not d.last]
     assert [d for d in chosen if d.last] == [d for d in DRILLS if d.last]
     assert not usual or sum(d.minutes for d in chosen) <= minutes
+
+
+@given(st.integers(0, 100), st.floats(0, 200), st.floats(0, 3))
+def test_nothing_runs_once_the_environment_is_removed(turn: int, minutes: float, slowness: float) -> None:
+    spent = 0.0
+    ran: list[str] = []
+    for drill in runs(order([], turn), lambda: minutes - spent):
+        assert not any(d.last and d.name in ran for d in DRILLS) or drill.last
+        ran.append(drill.name)
+        spent += drill.minutes * slowness
+    assert {d.name for d in DRILLS if d.last} <= set(ran)
+    assert len(ran) == len(set(ran))
 
 
 def test_sources_of_drills_exist() -> None:
