@@ -67,7 +67,7 @@ test-all: setup
 	$(MAKE) test-drills
 
 schema: setup
-	$(VENV)/bin/python -m components.schema
+	$(VENV)/bin/python -m components.config.schema
 	$(VENV)/bin/python -m components.event_schemas
 	cd service_images/router/src && PYTHONPATH=../../kit/src ../../../$(VENV)/bin/python -m router.openapi > ../openapi.json
 	for service in audit billing embeddings guardrails prompt retriever user; do PYTHONPATH=service_images/kit/src:service_images/$$service/src $(VENV)/bin/python -m kit.describe $$service > service_images/$$service/openapi.json; done

@@ -5,8 +5,8 @@ import pulumi
 from components import event_schemas
 from components.catalogue import versions
 from components.cluster.detection import ClusterConflict
-from components.config_parse import parse
-from components.config_problems import ConfigError
+from components.config.parse import parse
+from components.config.problems import ConfigError
 from components.delivery.images import ImageError
 from components.platform import Platform
 

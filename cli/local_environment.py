@@ -12,7 +12,8 @@ import httpx
 
 from cli import output, stack, upgrade
 from cli import preview as previews
-from components.config import ClusterKind, PlatformConfig
+from components.config.cluster import ClusterKind
+from components.config.platform import PlatformConfig
 from local import paths
 from local.errors import LocalError
 from local.images import pipeline

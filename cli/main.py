@@ -204,7 +204,7 @@ def status(stack_name: Stack = "local") -> None:
     """Show each part's version, health, image, CPU and memory. Exit status 1 if one is not healthy."""
     from cli import stack
     from cli import status as status_view
-    from components.config import ClusterKind
+    from components.config.cluster import ClusterKind
     from local.node.node import Node
     from local.node.settings import NodePaths
 
@@ -235,7 +235,7 @@ def logs(
 ) -> None:
     """Show the logs of a part."""
     from cli import stack
-    from components.config import ClusterKind
+    from components.config.cluster import ClusterKind
     from local.node.node import Node
     from local.node.process import tail
 
@@ -286,7 +286,7 @@ def restore(
     """Take PostgreSQL back to a moment. What was there before is kept on its volume."""
     from cli import restore as restores
     from cli import stack
-    from components.config import ClusterKind
+    from components.config.cluster import ClusterKind
 
     config = stack.read_config(stack_name)
     if config.data.postgres is None or config.data.object_store is None:

@@ -10,9 +10,9 @@ from typing import Any
 from cli import drift, stack, upgrade
 from components import catalogue
 from components.catalogue import Risk
-from components.changes import changes
-from components.config import PlatformConfig
-from components.config_parse import parse
+from components.config.changes import changes
+from components.config.parse import parse
+from components.config.platform import PlatformConfig
 
 CHAIN = ("dev", "staging", "prod")
 

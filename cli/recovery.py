@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cli import engine, output
-from components.data_holders import held_by
+from components.data.holders import held_by
 from local import paths
 from local.errors import LocalError
 from local.providers.kubernetes import objects, ownership

@@ -13,7 +13,7 @@ from cli.gpu_state import NodeGpus
 from components.cluster.gpu_operator import layout_name
 from components.cluster.mig_plan import Repartition, Step
 from components.cluster.mig_plan import repartition as make_plan
-from components.config_gpu import GpuPool
+from components.config.gpu import GpuPool
 from local.errors import LocalError
 
 CONFIG = "nvidia.com/mig.config"

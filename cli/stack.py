@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from cli import engine, recovery
-from components.config import PlatformConfig
-from components.config_parse import parse
-from components.config_problems import ConfigError
+from components.config.parse import parse
+from components.config.platform import PlatformConfig
+from components.config.problems import ConfigError
 from local import paths
 from local.errors import LocalError
 from local.toolchain import builder, engine_process, leftovers, shim

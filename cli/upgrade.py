@@ -11,13 +11,13 @@ from cli import stack
 from cli.preview import REPLACING, Preview, Step
 from components import catalogue, event_schemas, versions
 from components.catalogue import Risk
-from components.changes import Changed, changes
-from components.config import PlatformConfig
-from components.config_base import Change
-from components.config_data import shrunk
-from components.config_parse import parse
-from components.config_problems import ConfigError
-from components.data_holders import held_by
+from components.config.base import Change
+from components.config.changes import Changed, changes
+from components.config.data import shrunk
+from components.config.parse import parse
+from components.config.platform import PlatformConfig
+from components.config.problems import ConfigError
+from components.data.holders import held_by
 
 _ORDER = (Risk.SAFE, Risk.MANUAL, Risk.BLOCKED)
 _MARKS = {Change.SAFE: Risk.SAFE, Change.DISRUPTIVE: Risk.MANUAL, Change.IMMUTABLE: Risk.BLOCKED}

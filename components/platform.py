@@ -21,9 +21,11 @@ from components.cluster.aws_site import AwsSite
 from components.cluster.existing_cluster import ExistingCluster
 from components.cluster.local_cluster import LocalCluster
 from components.cluster.namespace import PlatformNamespace
-from components.config import ClusterKind, Environment, Model, NetworkPolicies, PlatformConfig
-from components.config_gateway import GatewayEngine
-from components.config_mesh import MeshMode
+from components.config.cluster import ClusterKind, NetworkPolicies
+from components.config.gateway import GatewayEngine
+from components.config.mesh import MeshMode
+from components.config.models import Model
+from components.config.platform import Environment, PlatformConfig
 from components.data import layer as data_layer
 from components.data.layer import DataLayer
 from components.delivery.images import ImageResolver

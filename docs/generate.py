@@ -9,7 +9,7 @@ from typing import Any
 import typer.main
 
 from cli.main import app
-from components.config import json_schema
+from components.config.schema import json_schema
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).resolve().parent / "reference"
 def configuration() -> str:
     """Every field with its type, default, and what changing it does."""
     schema = json.loads(json_schema())
-    lines = ["# Configuration", "", "Generated from `components/config.py`.", ""]
+    lines = ["# Configuration", "", "Generated from `components/config/`.", ""]
     for name, section in [("PlatformConfig", schema), *sorted(schema["$defs"].items())]:
         if "properties" not in section:
             continue

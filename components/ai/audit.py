@@ -7,7 +7,8 @@ import pulumi
 from components.ai import bundled
 from components.ai.service import AiServiceArgs
 from components.base import PlatformComponent
-from components.config import Bundled, Observability
+from components.config.observability import Observability
+from components.config.services import Bundled
 from components.data.layer import DataLayer
 from components.security.logins import Logins
 

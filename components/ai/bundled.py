@@ -9,12 +9,13 @@ import pulumi
 
 from components.ai.bindings import bindings
 from components.ai.service import AiService, AiServiceArgs, ServiceIntent
-from components.config import (
+from components.config.base import quantity
+from components.config.observability import Observability
+from components.config.platform import PlatformConfig
+from components.config.services import (
     Audit,
     Billing,
     Bundled,
-    Observability,
-    PlatformConfig,
     Prompt,
     PromptQuotas,
     PromptQuotasOf,
@@ -22,7 +23,6 @@ from components.config import (
     UserQuotas,
     UserQuotasOf,
 )
-from components.config_base import quantity
 from components.data.layer import DataLayer
 from components.intents import SERVICES
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from components.ai.service import ServiceIntent
-from components.config import Model
+from components.config.models import Model
 
 PORT = 8000
 

@@ -11,8 +11,9 @@ from components.ai.model_server import part_name
 from components.ai.service import network_policy, outlet_spec, peers, restricted, scraper
 from components.base import PlatformComponent, labels
 from components.cluster import mig
-from components.config import GpuPool, Model, ModelEngine
-from components.config_serving import DataType, Quantization, Serving
+from components.config.gpu import GpuPool
+from components.config.models import Model, ModelEngine
+from components.config.serving import DataType, Quantization, Serving
 
 PORT = 8080
 _SERVING_V1 = "serving.kserve.io/v1beta1"

@@ -11,10 +11,12 @@ from typing import Any
 from components.ai.bundled import RPC_CALLERS, RPC_PORT, environment, rpc_addresses, told
 from components.ai.model_server import part_name
 from components.ai.service import ServiceIntent
-from components.config import Model, Observability, PlatformConfig
-from components.config_base import Resources
-from components.config_routes import Route, RouteTarget
-from components.config_routing import Routing
+from components.config.base import Resources
+from components.config.models import Model
+from components.config.observability import Observability
+from components.config.platform import PlatformConfig
+from components.config.routes import Route, RouteTarget
+from components.config.routing import Routing
 
 PORT = 8080
 SPILL_MIB = 1024

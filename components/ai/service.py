@@ -11,7 +11,7 @@ import pulumi_kubernetes as k8s
 
 from components.ai import service_identity
 from components.base import SCRAPER, PlatformComponent, labels, selector
-from components.config_base import Resources
+from components.config.base import Resources
 
 PROGRESS_DEADLINE_S = 600
 """A rollout without progress for so long has failed; a node may have to be made for it first."""

@@ -14,8 +14,8 @@ from components.cluster.gpu_node_pool import GpuNodePool
 from components.cluster.gpu_operator import GpuOperator
 from components.cluster.karpenter import Karpenter
 from components.cluster.network import Network
-from components.config import Environment, PlatformConfig
-from components.config_eks import Autoscaler
+from components.config.eks import Autoscaler
+from components.config.platform import Environment, PlatformConfig
 
 
 class AwsFoundation(PlatformComponent):

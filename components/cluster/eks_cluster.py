@@ -14,7 +14,7 @@ from components.base import PlatformComponent
 from components.cluster import iam
 from components.cluster.iam import WorkloadRole
 from components.cluster.network import nearest_retention
-from components.config_eks import Autoscaler, Eks, WorkloadIdentity
+from components.config.eks import Autoscaler, Eks, WorkloadIdentity
 
 _LOG_TYPES = ("api", "audit", "authenticator", "controllerManager", "scheduler")
 _ACCESS = "arn:aws:eks::aws:cluster-access-policy"

@@ -12,9 +12,8 @@ from components.base import PlatformComponent, labels
 from components.cluster import karpenter, mig
 from components.cluster.eks_cluster import EksCluster, launch_template
 from components.cluster.gpu_operator import config_name
-from components.config import GpuPool
-from components.config_eks import Autoscaler, Capacity, Eks
-from components.config_gpu import NodeOs
+from components.config.eks import Autoscaler, Capacity, Eks
+from components.config.gpu import GpuPool, NodeOs
 
 DRIVER = "gpu.nvidia.com"
 """The DRA driver of NVIDIA's GPUs; its device classes are DRIVER and mig.nvidia.com."""

@@ -13,7 +13,7 @@ import yaml
 from components.base import PlatformComponent, labels
 from components.cluster import mig
 from components.cluster.mig import MigStrategy
-from components.config import GpuPool
+from components.config.gpu import GpuPool
 from components.delivery.chart import Operator
 
 NAMESPACE = "gpu-operator"

@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from components.config_eks import WorkloadIdentity
+from components.config.eks import WorkloadIdentity
 
 AWS_POLICY = "arn:aws:iam::aws:policy"
 

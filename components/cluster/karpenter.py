@@ -13,7 +13,7 @@ from components.base import PlatformComponent
 from components.cluster import iam
 from components.cluster.eks_cluster import EksCluster
 from components.cluster.iam import WorkloadRole
-from components.config_eks import Eks, NodePool
+from components.config.eks import Eks, NodePool
 from components.delivery.chart import Operator
 
 NAMESPACE = "kube-system"

@@ -10,7 +10,7 @@ import pulumi_aws as aws
 
 from components.base import PlatformComponent
 from components.cluster import iam
-from components.config_eks import Eks, Nat
+from components.config.eks import Eks, Nat
 
 _ANYWHERE = "0.0.0.0/0"
 _GATEWAY_ENDPOINTS = ("s3",)

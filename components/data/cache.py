@@ -8,9 +8,9 @@ from typing import TypedDict
 import pulumi
 
 from components.base import PlatformComponent
-from components.config_base import quantity
-from components.config_data import Cache as CacheConfig
-from components.config_data import Persistence
+from components.config.base import quantity
+from components.config.data import Cache as CacheConfig
+from components.config.data import Persistence
 from components.data import exporter
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs

@@ -8,7 +8,7 @@ from typing import TypedDict
 import pulumi
 
 from components.base import PlatformComponent
-from components.config_data import ChangeDataCapture as ChangeDataCaptureConfig
+from components.config.data import ChangeDataCapture as ChangeDataCaptureConfig
 from components.data.kafka_access import CAPTURE, CONNECT_PREFIX
 from components.data.kafka_cluster import LOGGING, SYSTEM_AUTHORITIES
 from components.data.postgres_cluster import DIRECT_PORT

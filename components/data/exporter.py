@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import pulumi
 
-from components.config_base import Resources
+from components.config.base import Resources
 from components.data.server import Process
 
 IMAGE = "exporters"

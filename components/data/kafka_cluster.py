@@ -12,8 +12,8 @@ import pulumi
 
 from components.base import PlatformComponent
 from components.cluster.aws_site import AwsSite, outlet
-from components.config_base import Resources
-from components.config_data import Kafka
+from components.config.base import Resources
+from components.config.data import Kafka
 from components.data import kafka_access
 from components.data.kafka_access import KafkaAccess
 from components.data.kafka_topic import KafkaTopic

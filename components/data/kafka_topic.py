@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 import pulumi
 
 from components.base import PlatformComponent
-from components.config_data import Kafka
+from components.config.data import Kafka
 from components.data.task import Document, document
 
 

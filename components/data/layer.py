@@ -9,7 +9,7 @@ import pulumi
 
 from components.base import PART_OF, PlatformComponent
 from components.cluster.aws_site import AwsSite
-from components.config_data import Data
+from components.config.data import Data
 from components.data.cache import OWNER as CACHE_OWNER
 from components.data.cache import Cache
 from components.data.change_data_capture import CONNECT, ChangeDataCapture

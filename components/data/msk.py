@@ -15,8 +15,8 @@ from components.cluster import iam
 from components.cluster.aws_site import AwsSite
 from components.cluster.encryption_key import EncryptionKey
 from components.cluster.network import nearest_retention
-from components.config_base import gibibytes
-from components.config_data import Kafka
+from components.config.base import gibibytes
+from components.config.data import Kafka
 
 PORT = 9096
 """Of SCRAM over TLS. Source: Amazon MSK developer guide, "Port information"."""

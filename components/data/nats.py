@@ -8,8 +8,8 @@ from typing import Any, TypedDict
 import pulumi
 
 from components.base import PlatformComponent
-from components.config_base import quantity
-from components.config_data import Nats as NatsConfig
+from components.config.base import quantity
+from components.config.data import Nats as NatsConfig
 from components.data import exporter
 from components.data.nats_accounts import accounts
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name

@@ -10,8 +10,8 @@ import pulumi
 
 from components.base import PlatformComponent
 from components.cluster.aws_site import ANYWHERE, AwsSite, outlet
-from components.config_data import ObjectStore as ObjectStoreConfig
-from components.config_managed import S3 as S3Config
+from components.config.data import ObjectStore as ObjectStoreConfig
+from components.config.managed import S3 as S3Config
 from components.data import exporter
 from components.data.s3 import S3
 from components.data.server import (

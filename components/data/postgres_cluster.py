@@ -9,8 +9,8 @@ import pulumi
 
 from components.base import PlatformComponent
 from components.cluster.aws_site import AwsSite, outlet
-from components.config_base import Resources, quantity
-from components.config_data import Postgres
+from components.config.base import Resources, quantity
+from components.config.data import Postgres
 from components.data import exporter
 from components.data.object_store import ObjectStore
 from components.data.rds import Rds

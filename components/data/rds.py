@@ -9,8 +9,8 @@ import pulumi_aws as aws
 
 from components.base import PlatformComponent
 from components.cluster.aws_site import AwsSite
-from components.config_base import gibibytes, quantity
-from components.config_data import Postgres
+from components.config.base import gibibytes, quantity
+from components.config.data import Postgres
 
 PORT = 5432
 VERSION = "16.10"

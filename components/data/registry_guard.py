@@ -5,7 +5,7 @@ The registry itself knows people by OpenID Connect only. It listens on the pod's
 
 from __future__ import annotations
 
-from components.config_base import Resources
+from components.config.base import Resources
 from components.mesh.envoy_base import BUFFER_BYTES, Json, http_filter, set_header, typed
 
 RESOURCES = Resources(cpu="10m", memory="96Mi")

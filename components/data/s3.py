@@ -11,7 +11,7 @@ import pulumi_aws as aws
 from components.base import PlatformComponent
 from components.cluster import iam
 from components.cluster.aws_site import AwsSite
-from components.config_managed import S3 as S3Config
+from components.config.managed import S3 as S3Config
 
 _ABANDONED_DAYS = 3
 

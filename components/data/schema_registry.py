@@ -8,7 +8,7 @@ from typing import TypedDict
 import pulumi
 
 from components.base import PlatformComponent
-from components.config_data import SchemaRegistry as SchemaRegistryConfig
+from components.config.data import SchemaRegistry as SchemaRegistryConfig
 from components.data import registry_guard
 from components.data.postgres_cluster import DIRECT_PORT, REGISTRY
 from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name

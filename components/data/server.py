@@ -11,7 +11,7 @@ import pulumi_kubernetes as k8s
 
 from components.ai.service import NOBODY, PROGRESS_DEADLINE_S, restricted, scraper, spread
 from components.base import PlatformComponent, labels, selector
-from components.config_base import Resources
+from components.config.base import Resources
 from components.data.zone import ACCOUNT_MOUNT, account_volume
 
 DATA_MOUNT = "/data"

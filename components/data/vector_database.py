@@ -8,8 +8,8 @@ from typing import TypedDict
 import pulumi
 
 from components.base import PlatformComponent
-from components.config_data import VectorDatabase as VectorDatabaseConfig
-from components.config_data import VectorEngine
+from components.config.data import VectorDatabase as VectorDatabaseConfig
+from components.config.data import VectorEngine
 from components.data import postgres_cluster
 from components.data.task import DataTask, TaskInputs
 from components.security.logins import Logins

@@ -11,7 +11,7 @@ from pathlib import Path
 import pulumi
 
 from components import catalogue
-from components.config import Images, ImageSource
+from components.config.images import Images, ImageSource
 from components.delivery import registry
 
 INDEX_VARIABLE = "COGNIFORGE_IMAGES"

@@ -7,12 +7,12 @@ from typing import TypedDict
 
 import pulumi
 
-from components import limits
 from components.ai import bundled, router
-from components.config import ClusterKind, PlatformConfig
-from components.config_base import quantity
-from components.config_gateway import GatewayEngine
-from components.mesh import envoy, kong_gateway
+from components.config.base import quantity
+from components.config.cluster import ClusterKind
+from components.config.gateway import GatewayEngine
+from components.config.platform import PlatformConfig
+from components.mesh import envoy, kong_gateway, limits
 from components.mesh.gateway import Gateway
 from components.mesh.routes import (
     OPERATORS_PREFIX,

@@ -11,7 +11,7 @@ import pulumi_kubernetes as k8s
 
 from components.ai.service import PROGRESS_DEADLINE_S, restricted, scraper, spread
 from components.base import PlatformComponent, labels, selector
-from components.config_base import quantity
+from components.config.base import quantity
 from components.mesh import envoy
 from components.mesh.routes import GatewayIntent
 

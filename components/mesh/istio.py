@@ -9,7 +9,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.base import PlatformComponent, labels, selector
-from components.config_mesh import MeshMode
+from components.config.mesh import MeshMode
 from components.delivery.chart import Operator, OperatorArgs
 
 NAMESPACE = "istio-system"

@@ -3,7 +3,7 @@
 import pulumi
 
 from components.cluster.gpu_node_pool import GpuNodePool
-from components.config_gpu import GpuPool
+from components.config.gpu import GpuPool
 
 pool = GpuPool.model_validate(
     {

@@ -12,7 +12,7 @@ from kubernetes import client
 
 from components.cluster import mig
 from components.cluster.gpu_node_pool import node_labels
-from components.config_gpu import GpuPool
+from components.config.gpu import GpuPool
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
 

@@ -17,7 +17,7 @@ from kubernetes import client
 
 from components.cluster import mig
 from components.cluster.mig import Layout, MigStrategy
-from components.config_gpu import GpuPool
+from components.config.gpu import GpuPool
 from local.gpu.fake_nodes import MANAGED
 
 CONFIG = "nvidia.com/mig.config"

@@ -17,7 +17,7 @@ from kubernetes import client, config
 from openai import OpenAI
 
 from cli import local_environment, stack
-from components.config import PlatformConfig
+from components.config.platform import PlatformConfig
 from components.data.layer import login_systems
 from local import paths
 from local.node.settings import NodePaths

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from components.config_data import Postgres
+from components.config.data import Postgres
 from components.data.postgres_cluster import pool_process, pooled
 from local.images import pipeline
 from local.node.pki import Authority

@@ -19,7 +19,7 @@ from kubernetes import client
 from nats.js.kv import KeyValue
 
 from cli import local_environment
-from components.config import PlatformConfig
+from components.config.platform import PlatformConfig
 from components.data.layer import login_systems
 from local import paths
 from local.images import pipeline

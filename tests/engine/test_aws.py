@@ -18,8 +18,8 @@ import yaml
 from kubernetes import client
 
 from components.cluster.aws_foundation import AwsFoundation
-from components.config import PlatformConfig
-from components.config_parse import parse
+from components.config.parse import parse
+from components.config.platform import PlatformConfig
 from local import paths
 from local.node.settings import NodePaths
 from local.providers.aws.account import Account

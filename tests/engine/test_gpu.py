@@ -15,7 +15,7 @@ from cli import repartition
 from components.cluster.gpu_node_pool import GpuNodePool
 from components.cluster.gpu_operator import parted_file
 from components.cluster.mig_plan import Repartition, Step
-from components.config_gpu import GpuPool
+from components.config.gpu import GpuPool
 from local.errors import LocalError
 from local.gpu import fake_nodes
 from local.gpu.mig_manager import DEVICES, STATE, MigManager

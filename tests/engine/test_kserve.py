@@ -23,9 +23,10 @@ from components.ai import router
 from components.ai.model_serving import ModelServing
 from components.ai.service import AiService
 from components.cluster.namespace import PlatformNamespace
-from components.config import Model, Observability
-from components.config_base import Resources
-from components.config_gpu import GpuPool
+from components.config.base import Resources
+from components.config.gpu import GpuPool
+from components.config.models import Model
+from components.config.observability import Observability
 from local.images.pipeline import read_index
 from local.node.settings import NodePaths
 from local.toolchain import builder

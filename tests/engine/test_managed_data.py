@@ -11,8 +11,8 @@ import pytest
 from kubernetes import client
 
 from components.cluster.aws_foundation import AwsFoundation
-from components.config_data import Kafka, Postgres
-from components.config_managed import S3 as S3Config
+from components.config.data import Kafka, Postgres
+from components.config.managed import S3 as S3Config
 from components.data.msk import Msk
 from components.data.rds import Rds
 from components.data.s3 import S3

@@ -14,10 +14,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import config
-from components.config_base import quantity
-from components.config_parse import parse
-from components.config_problems import ConfigError
+from components.config.base import quantity
+from components.config.parse import parse
+from components.config.problems import ConfigError
+from components.config.schema import json_schema
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
 MISTAKES = yaml.safe_load(Path(__file__).with_name("config_mistakes.yaml").read_text())
@@ -107,7 +107,7 @@ def test_the_error_text_shows_path_value_limit_and_fix() -> None:
 
 
 def test_every_field_says_what_changing_it_does() -> None:
-    schema = json.loads(config.json_schema())
+    schema = json.loads(json_schema())
     sections = [schema, *schema["$defs"].values()]
     fields = {(s.get("title"), n): f for s in sections for n, f in s.get("properties", {}).items()}
     unmarked = [
@@ -117,17 +117,17 @@ def test_every_field_says_what_changing_it_does() -> None:
 
 
 def test_the_checked_in_schema_is_current() -> None:
-    assert (STACKS / "platform.schema.json").read_text() == config.json_schema()
+    assert (STACKS / "platform.schema.json").read_text() == json_schema()
 
 
 @pytest.mark.parametrize("name", ["local", "dev", "staging", "prod"])
 def test_the_schema_accepts_each_environment(name: str) -> None:
-    jsonschema.validate(stack(name), json.loads(config.json_schema()))
+    jsonschema.validate(stack(name), json.loads(json_schema()))
 
 
 def test_the_schema_refuses_an_unknown_field() -> None:
     with pytest.raises(jsonschema.ValidationError, match="surprise"):
-        jsonschema.validate({**stack("local"), "surprise": 1}, json.loads(config.json_schema()))
+        jsonschema.validate({**stack("local"), "surprise": 1}, json.loads(json_schema()))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_bad_quantity_is_a_value_error(text: str) -> None:
 
 def test_policies_and_configuration_know_the_same_kubernetes_versions() -> None:
     """The policy pack runs in a process of its own, which does not load the configuration for one list."""
-    from components.config_eks import SUPPORTED_VERSIONS
+    from components.config.eks import SUPPORTED_VERSIONS
     from policies.crossguard import aws_rules
 
     assert aws_rules._SUPPORTED_KUBERNETES == SUPPORTED_VERSIONS

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components import event_schemas
-from components.config_data import Cache, Data, Kafka, Nats, Postgres, shrunk
-from components.config_parse import parse
+from components.config.data import Cache, Data, Kafka, Nats, Postgres, shrunk
+from components.config.parse import parse
 from components.data import (
     cache,
     change_data_capture,

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from components.config_data import Nats
+from components.config.data import Nats
 from components.data import change_data_capture, exporter
 from components.data.cache import OWNER as CACHE_OWNER
 from components.data.change_data_capture import CONNECT

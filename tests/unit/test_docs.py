@@ -12,7 +12,7 @@ import typer.main
 import yaml
 
 from cli.main import app
-from components.config_parse import parse
+from components.config.parse import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from components.ai import bundled
-from components.config_parse import parse
+from components.config.parse import parse
 
 LOCAL = Path(__file__).resolve().parents[2] / "stacks" / "Pulumi.local.yaml"
 

@@ -15,8 +15,8 @@ import httpx
 import pytest
 import yaml
 
-from components import config_parse, limits
-from components.mesh import entrance, envoy
+from components.config import parse as config_parse
+from components.mesh import entrance, envoy, limits
 from components.mesh.routes import Backend, GatewayIntent, Rates, Route
 from local import paths
 from tests.envoy_server import MEMORY_BYTES, Running, gateway

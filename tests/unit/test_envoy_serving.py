@@ -19,7 +19,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components import config_parse
+from components.config import parse as config_parse
 from components.mesh import entrance
 from components.mesh.routes import Backend, Cors, GatewayIntent, Rates
 from local import paths

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components import config_parse
+from components.config import parse as config_parse
 from components.mesh import entrance, kong, kong_gateway
 from components.mesh.routes import GatewayIntent
 from local import paths

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.config_data import Data, Kafka, Postgres
+from components.config.data import Data, Kafka, Postgres
 from components.data import change_data_capture, msk, rds, s3
 from components.data.kafka_cluster import SYSTEM_AUTHORITIES
 from components.data.layer import images, login_systems

@@ -19,7 +19,7 @@ import pytest
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from components.config_data import Nats
+from components.config.data import Nats
 from components.data.nats import OWNER, configuration
 from components.data.nats_accounts import PLATFORM, accounts, permissions
 from components.intents import SERVICES, DataIntent, key_buckets

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 
-from components import config_parse
+from components.config import parse as config_parse
 from components.mesh import entrance, kong
 from components.mesh.routes import Backend, GatewayIntent, Operators, Rates, Route
 from local import paths

@@ -47,7 +47,7 @@ def registered(environment: str) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
 
 
 def registered_of(data: dict[str, Any]) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
-    from components.config_parse import parse
+    from components.config.parse import parse
     from components.platform import Platform
 
     mocks = Mocks()

@@ -13,8 +13,8 @@ from cli import promotion, upgrade
 from cli.upgrade import Finding, Verdict
 from components import catalogue
 from components.catalogue import Risk
-from components.config import PlatformConfig
-from components.config_parse import parse
+from components.config.parse import parse
+from components.config.platform import PlatformConfig
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

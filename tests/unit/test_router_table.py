@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from components.ai import router as component
-from components.config import Model
-from components.config_routes import Route, Strategy
+from components.config.models import Model
+from components.config.routes import Route, Strategy
 from local import paths
 
 sys.path[:0] = [str(paths.PROJECT / "service_images" / name / "src") for name in ("kit", "router")]

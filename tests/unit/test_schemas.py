@@ -15,8 +15,8 @@ import yaml
 from pulumi.output import Unknown
 
 from components.ai import model_serving
-from components.config import Model
-from components.config_gpu import GpuPool
+from components.config.gpu import GpuPool
+from components.config.models import Model
 from tests.unit.test_platform import registered
 
 pytestmark = pytest.mark.xdist_group("tree")

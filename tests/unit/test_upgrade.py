@@ -15,9 +15,9 @@ from cli import engine, preview, upgrade
 from cli import stack as stacks
 from components import catalogue, event_schemas, versions
 from components.catalogue import Risk, Transition
-from components.changes import changes
-from components.config_base import Change
-from components.config_parse import parse
+from components.config.base import Change
+from components.config.changes import changes
+from components.config.parse import parse
 from tests.golden import assert_golden
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"

@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2
 
-from components.data_holders import held_by
+from components.data.holders import held_by
 from local.providers import sdk_types, wire
 from local.providers.kubernetes import diff, objects, ownership, readiness, releases
 from local.providers.kubernetes.cluster import ApiError, Cluster, NotFound, Object, Unreachable

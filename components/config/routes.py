@@ -8,9 +8,9 @@ from typing import Self
 
 from pydantic import model_validator
 
-from components.config_base import Change, ModelName, Section, first_duplicate, setting
-from components.config_problems import violation
-from components.config_routing import Routing
+from components.config.base import Change, ModelName, Section, first_duplicate, setting
+from components.config.problems import violation
+from components.config.routing import Routing
 
 
 class Strategy(StrEnum):

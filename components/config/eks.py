@@ -9,8 +9,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, model_validator
 
-from components.config_base import Change, DnsLabel, Section, first_duplicate, matching, setting
-from components.config_problems import violation
+from components.config.base import Change, DnsLabel, Section, first_duplicate, matching, setting
+from components.config.problems import violation
 
 SUPPORTED_VERSIONS = ("1.32", "1.33", "1.34")
 """Kubernetes versions in EKS standard support that the platform is tested with, oldest first."""

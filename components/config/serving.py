@@ -7,8 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import model_validator
 
-from components.config_base import Change, DnsLabel, Section, matching, setting
-from components.config_problems import violation
+from components.config.base import Change, DnsLabel, Section, matching, setting
+from components.config.problems import violation
 
 
 class Quantization(StrEnum):

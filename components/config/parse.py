@@ -10,12 +10,15 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from components.cluster.gpu_models import INSTANCES
-from components.config import Cluster, ClusterKind, Environment, ImageSource, LogLevel, PlatformConfig
-from components.config_base import first_duplicate
-from components.config_eks import Capacity, Eks, Nat
-from components.config_gateway import GatewayEngine
-from components.config_mesh import MeshMode
-from components.config_problems import ConfigError, Location, Problem, describe, format_location
+from components.config.base import first_duplicate
+from components.config.cluster import Cluster, ClusterKind
+from components.config.eks import Capacity, Eks, Nat
+from components.config.gateway import GatewayEngine
+from components.config.images import ImageSource
+from components.config.mesh import MeshMode
+from components.config.observability import LogLevel
+from components.config.platform import Environment, PlatformConfig
+from components.config.problems import ConfigError, Location, Problem, describe, format_location
 from components.intents import SERVICES, VECTOR
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from components.config_base import Change, Section, matching, setting
+from components.config.base import Change, Section, matching, setting
 
 
 class Rds(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from components.config_base import Change, ModelName, Section, setting
+from components.config.base import Change, ModelName, Section, setting
 
 
 class AnswerCache(Section):

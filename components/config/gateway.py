@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from components.config_base import (
+from components.config.base import (
     BodySize,
     Change,
     Hostname,
@@ -17,8 +17,8 @@ from components.config_base import (
     matching,
     setting,
 )
-from components.config_eks import AnyCidr
-from components.config_problems import violation
+from components.config.eks import AnyCidr
+from components.config.problems import violation
 
 
 class GatewayEngine(StrEnum):

@@ -7,10 +7,10 @@ from typing import Annotated, Self
 
 from pydantic import model_validator
 
-from components.config_base import Change, DnsLabel, Resources, Section, first_duplicate, matching, quantity, setting
-from components.config_base import quantity_between as between
-from components.config_managed import S3, Msk, Rds
-from components.config_problems import violation
+from components.config.base import Change, DnsLabel, Resources, Section, first_duplicate, matching, quantity, setting
+from components.config.base import quantity_between as between
+from components.config.managed import S3, Msk, Rds
+from components.config.problems import violation
 
 Storage = Annotated[str, between("64Mi", "64Ti", "10Gi")]
 """The size of a volume as a Kubernetes quantity. It can grow, never shrink."""

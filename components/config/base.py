@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from components.config_problems import violation
+from components.config.problems import violation
 
 
 class Change(StrEnum):

@@ -1,13 +1,20 @@
-"""`python -m components.schema`: writes the JSON Schemas that editors and CI check the stack files with."""
+"""`python -m components.config.schema`: writes the JSON Schemas that editors and CI check the stack files with."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from components.config import json_schema
+from components.config.platform import PlatformConfig
 
-FOLDER = Path(__file__).resolve().parent.parent / "stacks"
+FOLDER = Path(__file__).resolve().parents[2] / "stacks"
+
+
+def json_schema() -> str:
+    """The JSON Schema for editors, as kept in stacks/platform.schema.json."""
+    schema = PlatformConfig.model_json_schema(by_alias=True)
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return json.dumps(schema, indent=2) + "\n"
 
 
 def stack_schema() -> str:

@@ -12,9 +12,9 @@ from pydantic import BeforeValidator, Field, Strict, model_validator
 from components.cluster import mig
 from components.cluster.gpu_models import GPUS, INSTANCES, GpuInstance, GpuModel
 from components.cluster.mig import Layout, MigError, MigStrategy
-from components.config_base import Change, DnsLabel, Section, first_duplicate, setting
-from components.config_eks import Capacity
-from components.config_problems import violation
+from components.config.base import Change, DnsLabel, Section, first_duplicate, setting
+from components.config.eks import Capacity
+from components.config.problems import violation
 
 Counts = Annotated[dict[str, int], Field(min_length=1, max_length=7)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from components.config_base import Change, Section, setting
+from components.config.base import Change, Section, setting
 
 
 class MeshMode(StrEnum):

@@ -8,8 +8,8 @@ from typing import cast
 
 from pydantic.alias_generators import to_camel
 
-from components.config import PlatformConfig
-from components.config_base import Change, Section
+from components.config.base import Change, Section
+from components.config.platform import PlatformConfig
 
 _ORDER = (Change.SAFE, Change.DISRUPTIVE, Change.IMMUTABLE)
 

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-_SOURCE = Path(__file__).resolve().parents[1] / "service_images" / "kit" / "src" / "kit" / "limits.py"
+_SOURCE = Path(__file__).resolve().parents[2] / "service_images" / "kit" / "src" / "kit" / "limits.py"
 
 
 def _table() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("components._limits", _SOURCE)
+    spec = importlib.util.spec_from_file_location("components.mesh._limits", _SOURCE)
     assert spec is not None and spec.loader is not None, f"{_SOURCE} is Python"
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where its dataclasses look for their names

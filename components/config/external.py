@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from components.config_base import Change, DnsLabel, Section, matching, setting
+from components.config.base import Change, DnsLabel, Section, matching, setting
 
 
 class Api(StrEnum):
