@@ -22,7 +22,7 @@ down: setup
 	$(VENV)/bin/forge down
 
 reset: setup
-	$(VENV)/bin/forge reset
+	$(VENV)/bin/forge reset --yes
 
 lint: setup
 	$(VENV)/bin/ruff check .

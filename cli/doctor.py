@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from cli import documents
 from local import paths
 from local.errors import LocalError
 from local.images import engine
@@ -33,7 +34,16 @@ def _go() -> Finding:
     try:
         return Finding("Go", True, tools.go_version())
     except LocalError as error:
+        if _all_cached():
+            return Finding("Go", True, "not on PATH; every tool is cached", required=False)
         return Finding("Go", False, error.reason or error.problem, error.fix)
+
+
+def _all_cached() -> bool:
+    try:
+        return all(builder.cached_path(tool).exists() for tool in tools.TOOLS.values() if not tool.for_tests)
+    except LocalError:  # no Go, and nothing was ever built
+        return False
 
 
 def _disk() -> Finding:
@@ -96,3 +106,12 @@ def findings() -> list[Finding]:
     except LocalError as error:
         result.append(Finding("tools", False, error.problem, error.fix))
     return result
+
+
+def document(found: list[Finding], ready: bool) -> documents.Doctor:
+    """The findings for programs."""
+    checks = [
+        documents.CheckedThing(name=f.what, ok=f.ok, required=f.required, found=f.found, fix="" if f.ok else f.fix)
+        for f in found
+    ]
+    return documents.Doctor(ready=ready, checks=checks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cli import engine
+from cli import documents, engine, output, stack
 from local.errors import LocalError
 
 DRIFT_STATUS = 2
@@ -25,7 +25,9 @@ class Drifted:
 
 def find(name: str) -> list[Drifted]:
     """Read every resource of a stack and compare; nothing is changed. Raises LocalError where that fails."""
-    outcome = engine.run(name, "refresh", "--preview-only")
+    stack.ensure(name)
+    with output.waiting(f"reading the resources of {name}"):
+        outcome = engine.run(name, "refresh", "--preview-only")
     if outcome.status != 0:
         fix = "check that the cluster and the account can be reached"
         raise LocalError(f"the resources of {name} cannot be read", reason=outcome.text[-2000:], fix=fix)
@@ -38,6 +40,13 @@ def find(name: str) -> list[Drifted]:
             part, type_ = engine.part_of(urn), engine.type_of(urn)
             found.append(Drifted(metadata["op"], type_, urn.split("::")[-1], part, fields))
     return sorted(found, key=lambda d: (d.part, d.type, d.name))
+
+
+def document(name: str, drifted: list[Drifted]) -> documents.Drift:
+    """The same for programs."""
+    return documents.Drift.model_validate(
+        {"stack": name, "resources": [{**vars(item), "fields": list(item.fields)} for item in drifted]}
+    )
 
 
 def markdown(name: str, drifted: list[Drifted]) -> str:

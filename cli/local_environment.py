@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from rich.text import Text
 
-from cli import output, stack, upgrade
+from cli import output, preview_text, stack, upgrade
 from cli import preview as previews
 from components.config.cluster import ClusterKind
 from components.config.platform import PlatformConfig
@@ -36,17 +37,17 @@ def key_file() -> Path:
     return paths.state() / "api-key"
 
 
-def up(name: str, *, show_pulumi: bool = False) -> None:
-    """Bring the environment up and ask it a question."""
+def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
+    """Bring the environment up and ask it a question; `quiet` keeps the engine's output of other clusters away."""
     config = stack.read_config(name)
     if config.cluster.kind is not ClusterKind.LOCAL:
         stack.ensure(name)
         found = previews.collect(name)
-        if found.refused:
-            print(previews.markdown(found), end="")
-            raise LocalError("the policies or the engine refuse this update", fix="mend what is listed above")
-        _refuse_blocked(upgrade.check(name, found))
-        stack.run(name, "up")
+        verdict = upgrade.check(name, found)
+        if found.refused or verdict.blocked:
+            preview_text.show(found, verdict)
+            raise LocalError(f"this update of {name} is refused; nothing was changed", fix="mend what is listed above")
+        stack.run(name, "up", quiet=quiet)
         return
     packages.require_root()
     stages = output.Stages(5)
@@ -137,8 +138,8 @@ def curl_command(outputs: dict[str, Any], config: PlatformConfig) -> str:
 def _farewell(outputs: dict[str, Any], config: PlatformConfig, answer: str, total_s: float) -> None:
     console = output.console
     console.print(f"\n[bold green]The platform is up[/] after {output.duration(total_s)}.\n")
-    console.print(f"  URL     {outputs['url']}")
-    console.print(f"  answer  {answer.strip()}\n")
+    output.line(f"  URL     {outputs['url']}")
+    console.print(Text(f"  answer  {answer.strip()}\n"))
     console.print("Try it:\n")
     print(curl_command(outputs, config))  # plain: rich would wrap the lines
     console.print("\nThen: [bold]forge status[/], [bold]forge logs router[/], [bold]forge down[/].")

@@ -1,20 +1,110 @@
-"""What `forge` prints: stages with times, errors without tracebacks."""
+"""What `forge` prints: stages with times, tables, JSON documents, and errors without tracebacks."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
+import textwrap
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+import click
 from rich.console import Console
-from rich.panel import Panel
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from rich.text import Text
 
 from local.errors import LocalError
-from local.toolchain.builder import Progress
 
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False)
+if TYPE_CHECKING:
+    from cli.documents import Document
+    from local.toolchain.builder import Progress as Build
+
+WIDTH = 100
+"""Columns where the output is not a terminal."""
+_SHORT_S = 2.0
+"""What takes longer is reported with its time."""
+
+
+def _console(*, stderr: bool) -> Console:
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, width=None if terminal else WIDTH)
+
+
+console = _console(stderr=False)
+errors = _console(stderr=True)
+
+
+def line(markup: str, *, indent: int = 0) -> None:
+    """A paragraph in rich's markup, wrapped between words. Continuation lines are indented by `indent`."""
+    for each in Text.from_markup(markup).split("\n"):
+        wrapped = _wrap(each, console.width, indent)
+        console.print(wrapped, overflow="ignore", no_wrap=True, crop=False)
+
+
+def _wrap(text: Text, width: int, indent: int) -> Text:
+    """Break between words only: a path or a command that is longer than the line stays whole."""
+    lines = textwrap.wrap(
+        text.plain, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+    result, position = Text(), 0
+    for number, part in enumerate(lines):
+        content = part[indent:] if number else part
+        position = text.plain.index(content, position)
+        result.append("\n" + " " * indent if number else "")
+        result.append_text(text[position : position + len(content)])
+        position += len(content)
+    return result
+
+
+def table(*columns: str, title: str = "", right: frozenset[str] = frozenset()) -> Table:
+    """An empty table whose cells are never broken within a word."""
+    view = Table(title=title or None, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for column in columns:
+        if column in right:
+            view.add_column(column, justify="right", no_wrap=True)
+        else:
+            view.add_column(column, overflow="ignore", no_wrap=True)
+    return view
+
+
+def document(found: Document) -> None:
+    """Print a JSON document to standard output."""
+    print(found.model_dump_json(indent=2))
+
+
+def only_documents() -> None:
+    """From now on all but the document goes to standard error."""
+    console.stderr = True
+
+
+@contextlib.contextmanager
+def waiting(title: str) -> Iterator[None]:
+    """Show on standard error that something runs, and for how long; silent where it takes less than two seconds."""
+    started = time.monotonic()
+    if errors.is_terminal:
+        columns = (SpinnerColumn(), TextColumn("[dim]{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=errors, transient=True) as progress:
+            progress.add_task(title, total=None)
+            yield
+    else:
+        yield
+    if (took := time.monotonic() - started) >= _SHORT_S:
+        errors.print(f"[dim]{title}: {duration(took)}[/]")
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something is lost. Raises LocalError where the answer is no, or where nobody answers."""
+    if yes:
+        return
+    try:
+        if click.confirm(question):
+            return
+    except click.Abort:
+        console.print()
+        raise LocalError("there was no answer; nothing was changed", fix="answer y, or add --yes in a script") from None
+    raise LocalError("nothing was changed")
 
 
 def duration(seconds: float) -> str:
@@ -23,13 +113,31 @@ def duration(seconds: float) -> str:
 
 
 def show_error(error: LocalError) -> None:
-    """One panel: what, why, fix."""
-    body = Text(error.problem, style="bold")
-    if error.reason:
-        body.append(f"\n\nwhy: {error.reason}", style="not bold")
-    if error.fix:
-        body.append(f"\n\nfix: {error.fix}", style="not bold green")
-    errors.print(Panel(body, title="forge", title_align="left", border_style="red"))
+    """What failed, why, and what to do about it; on standard error."""
+    errors.print(_labelled("error: ", error.problem, "bold red"), overflow="ignore", no_wrap=True, crop=False)
+    for label, text, style in (("  why: ", error.reason, ""), ("  fix: ", error.fix, "green")):
+        if text:
+            errors.print(_labelled(label, text, style), overflow="ignore", no_wrap=True, crop=False)
+
+
+def _labelled(label: str, text: str, style: str) -> Text:
+    """The text behind its label, each of its lines wrapped between words."""
+    first, _, rest = text.partition("\n")
+    lines = [first, *textwrap.dedent(rest).splitlines()] if rest else [first]
+    shown: list[str] = []
+    for each in lines:
+        own = " " * (len(each) - len(each.lstrip()))
+        prefix = " " * len(label) + own
+        wrapped = textwrap.wrap(
+            each.strip(),
+            errors.width,
+            initial_indent=prefix,
+            subsequent_indent=prefix,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        shown += wrapped or [""]
+    return Text(label + "\n".join(shown).lstrip(), style=style)
 
 
 class Stages:
@@ -62,7 +170,7 @@ class Stages:
 
 def say(message: str) -> None:
     """A line below a stage."""
-    console.print(f"      [dim]{message}[/]")
+    console.print(Text(f"      {message}", style="dim"), overflow="ignore", no_wrap=True, crop=False)
 
 
 class BuildReport:
@@ -74,7 +182,7 @@ class BuildReport:
         self._last = 0.0
         self._tool = ""
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Build) -> None:
         """Show one report."""
         tool = progress.tool
         now = time.monotonic()

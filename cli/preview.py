@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
 from typing import Any
 
-from cli import engine, stack
+from cli import documents, engine, output, stack, upgrade
+from cli.steps import REPLACING, Preview, Step, Violation
+from cli.upgrade import Verdict
+from components.catalogue import NO_DIGEST
 from local import paths
 from local.errors import LocalError
 from policies.crossguard import pack
@@ -15,60 +17,18 @@ from policies.crossguard.rule import Level
 
 PACK = paths.PROJECT / "policies" / "crossguard"
 _QUIET = {"same", "read", "refresh"}
-REPLACING = {"replace", "create-replacement", "delete-replaced"}
 
 
-@dataclass(frozen=True)
-class Step:
-    """One resource that would change."""
+def collect(name: str, *, shown: bool = False) -> Preview:
+    """Preview a stack with its policies. Raises LocalError where the engine cannot even start.
 
-    operation: str
-    type: str
-    name: str
-    part: str
-    """The component that it belongs to."""
-    fields: tuple[str, ...] = ()
-    """Changed fields."""
-    replacing: tuple[str, ...] = ()
-    """Fields whose change forces the replacement."""
-
-
-@dataclass(frozen=True)
-class Violation:
-    """One policy that objects."""
-
-    rule: str
-    level: Level
-    urn: str
-    message: str
-
-    @property
-    def resource(self) -> str:
-        """Type and name."""
-        parts = self.urn.split("::")
-        return f"{parts[2].split('$')[-1]} {parts[-1]}" if len(parts) > 3 else self.urn
-
-
-@dataclass
-class Preview:
-    """Everything that a preview tells."""
-
-    stack: str
-    steps: list[Step] = field(default_factory=list[Step])
-    unchanged: int = 0
-    violations: list[Violation] = field(default_factory=list[Violation])
-    notes: list[str] = field(default_factory=list[str])
-    errors: list[str] = field(default_factory=list[str])
-
-    @property
-    def refused(self) -> bool:
-        """Whether an update would be refused."""
-        return bool(self.errors) or any(v.level is Level.MANDATORY for v in self.violations)
-
-
-def collect(name: str) -> Preview:
-    """Preview a stack with its policies. Raises LocalError where the engine cannot even start."""
-    return read(name, engine.run(name, "preview", *policy_flags(name)))
+    With `shown`, the user sees the engine's own output, without the stack's outputs: they repeat the configuration.
+    """
+    flags = policy_flags(name)
+    if shown:
+        return read(name, engine.run(name, "preview", "--suppress-outputs", *flags, shown=True))
+    with output.waiting(f"previewing {name}"):
+        return read(name, engine.run(name, "preview", *flags))
 
 
 def read(name: str, outcome: engine.Outcome) -> Preview:
@@ -80,6 +40,28 @@ def read(name: str, outcome: engine.Outcome) -> Preview:
         raise LocalError("the preview failed", reason=outcome.text[-2000:])
     preview.steps.sort(key=lambda s: (s.operation not in REPLACING, s.part, s.operation, s.name))
     return preview
+
+
+def document(preview: Preview, verdict: Verdict) -> documents.Preview:
+    """The same for programs."""
+    return documents.Preview(
+        stack=preview.stack,
+        refused=preview.refused or verdict.blocked,
+        unchanged=preview.unchanged,
+        changes=[documents.Change.model_validate(_lists(vars(step))) for step in preview.steps],
+        policies=[
+            documents.Objection(rule=v.rule, level=v.level.value, resource=v.resource, urn=v.urn, message=v.message)
+            for v in preview.violations
+        ],
+        unreleased_images=preview.unreleased,
+        errors=preview.errors,
+        costs=preview.notes,
+        upgrade=upgrade.document(verdict),
+    )
+
+
+def _lists(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
 def refuse_errors(found: Preview) -> None:
@@ -107,6 +89,9 @@ def _add(preview: Preview, event: dict[str, Any]) -> None:
         text = engine.plain(found["message"]).strip()
         if found["severity"] == "error" and "preview failed" not in text:
             preview.errors.append(text)
+        elif found["severity"] == "warning" and text.startswith(NO_DIGEST):
+            if (reason := text.removeprefix(NO_DIGEST)) not in preview.unreleased:
+                preview.unreleased.append(reason)
         elif found["severity"] == "info" and "USD an hour" in text:
             preview.notes.append(text)
 
@@ -139,7 +124,7 @@ def markdown(preview: Preview) -> str:
         counts[step.operation] = counts.get(step.operation, 0) + 1
     summary = ", ".join(f"{count} {operation}" for operation, count in sorted(counts.items())) or "no changes"
     lines += [f"{summary}; {preview.unchanged} unchanged.", ""]
-    lines += [f"- **Error:** {error}" for error in preview.errors]
+    lines += [f"- **Error:** {error}" for error in [*preview.errors, *preview.unreleased]]
     replaced = [s for s in preview.steps if s.operation in REPLACING]
     if replaced:
         lines += ["### Replaced: made anew, what they hold is lost", ""]

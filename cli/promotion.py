@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cli import drift, stack, upgrade
+from cli import documents, drift, stack, upgrade
+from cli import preview as previews
+from cli import status as status_view
 from components import catalogue
 from components.catalogue import Risk
 from components.config.changes import changes
@@ -31,6 +33,30 @@ def next_environment(source: str) -> str | None:
     """Where an environment is promoted to."""
     index = CHAIN.index(source) if source in CHAIN else len(CHAIN)
     return CHAIN[index + 1] if index + 1 < len(CHAIN) else None
+
+
+def gates(source: str, target: str, soak: int, accept_manual: bool) -> list[Gate]:
+    """Every condition of a promotion, judged now. Those that need a deployment are left out where there is none."""
+    config = stack.read_config(source)
+    deployed = stack.outputs(source).get("definition") if stack.exists(source) else None
+    found = definition_gates(source, deployed, config)
+    if deployed:
+        found.append(soak_gate(source, history(source), soak, now()))
+        rows = status_view.parts(None, config.cluster.context or None, [config.cluster.namespace])
+        found.append(health_gate(source, [row.name for row in rows if not row.healthy]))
+        found.append(drift_gate(source))
+        stack.ensure(target)
+        preview = previews.collect(target)
+        previews.refuse_errors(preview)
+        found.append(upgrade_gate(upgrade.check(target, preview), accept_manual))
+    return found
+
+
+def document(source: str, target: str, found: list[Gate], promoted: bool) -> documents.Promotion:
+    """The gates for programs."""
+    shown = [documents.PromotionGate(name=g.name, passed=g.passed, found=g.found, fix=g.fix) for g in found]
+    passed = all(gate.passed for gate in found)
+    return documents.Promotion(source=source, target=target, passed=passed, promoted=promoted, gates=shown)
 
 
 def definition_gates(source: str, deployed: dict[str, Any] | None, config: PlatformConfig) -> list[Gate]:

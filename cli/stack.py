@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from cli import engine, recovery
+from cli import engine
 from components.config.parse import parse
 from components.config.platform import PlatformConfig
 from components.config.problems import ConfigError
@@ -71,6 +71,24 @@ def ensure(stack: str) -> None:
             raise LocalError(f"the stack {stack} could not be created", reason=result.stderr)
 
 
+def resources(stack: str) -> list[dict[str, Any]]:
+    """What the state of a stack holds; empty where it was never deployed, or everything was deleted."""
+    if not exists(stack):
+        return []
+    result = capture("stack", "export", "--stack", stack)
+    if result.returncode != 0:
+        raise LocalError(f"the state of {stack} cannot be read", reason=result.stderr)
+    found = json.loads(result.stdout).get("deployment", {}).get("resources") or []
+    return [resource for resource in found if resource["type"] != "pulumi:pulumi:Stack"]
+
+
+def require_deployed(stack: str) -> None:
+    """Raise LocalError where a stack has nothing deployed."""
+    shim.ensure_backend()
+    if not resources(stack):
+        raise LocalError(f"{stack} is not deployed", fix=f"run `forge up -s {stack}` first")
+
+
 def await_turn(stack: str) -> None:
     """Wait until no engine works on the stack, such as one that was told to stop. Raises LocalError."""
     folder, deadline = shim.state_folder(), time.monotonic() + TURN_S
@@ -85,20 +103,13 @@ def await_turn(stack: str) -> None:
 
 
 def run(stack: str, operation: str, *flags: str, quiet: bool = False) -> None:
-    """Run preview, up, refresh or destroy, showing Pulumi's own output. Raises LocalError when it fails."""
+    """Run up, refresh or destroy, showing Pulumi's own output. Raises LocalError when it fails."""
     flags = ("--suppress-permalink=true", *flags)
-    if operation == "preview":
-        _preview(stack, *flags)
-        return
+    from cli import recovery  # imports the Kubernetes client, which takes longer than most commands
+
     await_turn(stack)
     with recovery.settled(stack):
         _change(stack, operation, *flags, "--yes", quiet=quiet)
-
-
-def _preview(stack: str, *flags: str) -> None:
-    outcome = engine.run(stack, "preview", *flags, shown=True)
-    if outcome.status != 0:
-        raise LocalError("pulumi preview failed", reason="\n       ".join(engine.errors(outcome.events)))
 
 
 def _change(stack: str, operation: str, *flags: str, quiet: bool) -> None:

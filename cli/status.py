@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +16,10 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.utils.quantity import parse_quantity
+from rich.markup import escape
 from rich.table import Table
 
+from cli import cluster, documents, output, stack
 from components import catalogue
 from local.errors import LocalError
 from local.node.node import Node
@@ -39,6 +43,8 @@ class PartStatus:
     """CPU in thousandths of a core."""
     memory_mib: int | None = None
     details: list[str] = field(default_factory=list[str])
+    task: bool = False
+    """Whether it is a Job, which prepares or proves something and ends."""
 
     @property
     def healthy(self) -> bool:
@@ -125,7 +131,7 @@ def _job(job: Item) -> PartStatus:
     health = "passed" if state.get("succeeded") else ("failed" if state.get("failed") else "running")
     image = job["spec"]["template"]["spec"]["containers"][0]["image"].rsplit("/", 1)[-1]
     name = (job["metadata"].get("labels") or {}).get(PART_LABEL, job["metadata"]["name"])
-    return PartStatus(name, catalogue.platform_version(), health, image)
+    return PartStatus(name, catalogue.platform_version(), health, image, task=True)
 
 
 def connect(kubeconfig: Path | None, context: str | None) -> client.ApiClient:
@@ -137,18 +143,23 @@ def connect(kubeconfig: Path | None, context: str | None) -> client.ApiClient:
         raise LocalError("the cluster is not known", reason=reason, fix="set KUBECONFIG, or run `forge up`") from None
 
 
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise LocalError(
+            "the cluster does not answer", reason=str(error).splitlines()[0], fix="start it with `forge up`"
+        ) from None
+
+
 def parts(kubeconfig: Path | None, context: str | None, namespaces: list[str]) -> list[PartStatus]:
     """Every workload of the namespaces. Raises LocalError where the cluster does not answer."""
     api = connect(kubeconfig, context)
     wanted = [(namespace, name, path.format(namespace)) for namespace in namespaces for name, path in _LISTS.items()]
     api.configuration.retries = False
-    try:
-        with ThreadPoolExecutor(len(wanted)) as pool:
-            answers = list(pool.map(lambda one: _list(api, one[2]), wanted))
-    except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise LocalError(
-            "the cluster does not answer", reason=str(error).splitlines()[0], fix="start it with `forge up`"
-        ) from None
+    with _answering(), ThreadPoolExecutor(len(wanted)) as pool:
+        answers = list(pool.map(lambda one: _list(api, one[2]), wanted))
     lists = {(namespace, name): items for (namespace, name, _), items in zip(wanted, answers, strict=True)}
     found: list[PartStatus] = []
     for namespace in namespaces:
@@ -195,33 +206,111 @@ def _memory_mib(pid: int) -> int | None:
     return next((round(int(line.split()[1]) / 1024) for line in lines if line.startswith("Pss:")), None)
 
 
-def plugins() -> str:
-    """Which provider plugins an update would use."""
+def plugins() -> dict[str, str]:
+    """Which provider plugins an update would use: "real" or "stand-in", by name."""
     real = shim.real_plugins()
     names = sorted(p.name.removeprefix("pulumi-") for p in shim.STAND_INS.glob("pulumi-*"))
-    return ", ".join(f"{name} ({'yours' if f'pulumi-{name}' in real else 'stand-in'})" for name in names)
+    return {name: "real" if f"pulumi-{name}" in real else "stand-in" for name in names}
+
+
+@dataclass(frozen=True)
+class Found:
+    """Everything that `forge status` shows."""
+
+    stack: str
+    node: list[PartStatus]
+    rows: list[PartStatus]
+    plugins: dict[str, str]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether everything works."""
+        return all(row.healthy for row in [*self.node, *self.rows])
+
+
+def collect(name: str) -> Found:
+    """The state of an environment. Raises LocalError where its cluster does not answer."""
+    config = stack.read_config(name)
+    local = cluster.is_local(config)
+    namespaces = [config.cluster.namespace, *(["kube-system"] if local else [])]
+    with ThreadPoolExecutor(1) as pool:
+        node = pool.submit(node_processes, Node()) if local else None
+        rows = parts(cluster.kubeconfig(config), config.cluster.context or None, namespaces)
+        return Found(name, node.result() if node else [], rows, plugins())
+
+
+def names(kubeconfig: Path | None, context: str | None, namespace: str) -> list[str]:
+    """The parts that have pods. Raises LocalError where the cluster does not answer."""
+    api = connect(kubeconfig, context)
+    api.configuration.retries = False
+    with _answering():
+        pods = _list(api, _LISTS["pods"].format(namespace))
+    return sorted({label for pod in pods if (label := (pod["metadata"].get("labels") or {}).get(PART_LABEL))})
+
+
+def document(found: Found) -> documents.Status:
+    """The same for programs."""
+    return documents.Status(
+        stack=found.stack,
+        healthy=found.healthy,
+        node=[_workload_document(row) for row in found.node],
+        parts=[_workload_document(row) for row in found.rows if not row.task],
+        tasks=[_workload_document(row) for row in found.rows if row.task],
+        plugins=found.plugins,
+    )
+
+
+def _workload_document(row: PartStatus) -> documents.Workload:
+    return documents.Workload(
+        name=row.name,
+        version=row.version,
+        healthy=row.healthy,
+        health=row.health,
+        image=row.image,
+        cpu_millicores=row.cpu_m,
+        memory_mib=row.memory_mib,
+        details=row.details,
+    )
+
+
+def show(found: Found, *, tasks: bool) -> None:
+    """Print the tables. A task that failed is always shown."""
+    if found.node:
+        output.console.print(table("Node", found.node))
+        output.console.print()
+    output.console.print(table("Parts", [row for row in found.rows if not row.task]))
+    listed = [row for row in found.rows if row.task and (tasks or not row.healthy)]
+    if listed:
+        output.console.print()
+        output.console.print(table("Tasks", listed))
+    output.console.print()
+    for row in found.rows:
+        for detail in row.details:
+            output.line(f"[red]{row.name}[/]: {escape(detail)}", indent=2)
+    output.line(f"Pulumi plugins: {', '.join(f'{name} ({kind})' for name, kind in found.plugins.items())}", indent=2)
+
+
+_NUMBERS = frozenset({"CPU m", "memory MiB"})
 
 
 def table(title: str, rows: list[PartStatus]) -> Table:
-    """The rows as a table, with a total."""
-    view = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in ("part", "version", "health", "image", "CPU m", "memory MiB"):
-        view.add_column(column, justify="right" if column in {"CPU m", "memory MiB"} else "left", overflow="fold")
+    """The rows as a table, with a total where any has a figure."""
+    measured = any(row.memory_mib is not None for row in rows)
+    images = any(row.image for row in rows)
+    columns = ["part", "version", "health", *(["image"] if images else []), *(sorted(_NUMBERS) if measured else [])]
+    view = output.table(*columns, title=title, right=_NUMBERS)
     for row in rows:
-        style = "green" if row.healthy else "red"
-        numbers = ["" if n is None else str(n) for n in (row.cpu_m, row.memory_mib)]
-        view.add_row(row.name, row.version, f"[{style}]{row.health}[/]", _short(row.image), *numbers)
-    view.add_row(
-        "[bold]total[/]",
-        "",
-        "",
-        "",
-        str(sum(r.cpu_m or 0 for r in rows)),
-        str(sum(r.memory_mib or 0 for r in rows)),
-    )
+        cells = [row.name, row.version, f"[{'green' if row.healthy else 'red'}]{row.health}[/]"]
+        cells += [_short(row.image)] if images else []
+        cells += ["" if n is None else str(n) for n in (row.cpu_m, row.memory_mib)] if measured else []
+        view.add_row(*cells)
+    if measured:
+        total = [str(sum(r.cpu_m or 0 for r in rows)), str(sum(r.memory_mib or 0 for r in rows))]
+        view.add_row("[bold]total[/]", *[""] * (len(columns) - 3), *total)
     return view
 
 
 def _short(image: str) -> str:
+    """The name with the beginning of the digest, which tells two builds apart."""
     name, _, digest = image.partition("@sha256:")
-    return f"{name}@{digest[:12]}" if digest else image
+    return f"{name}@{digest[:8]}" if digest else image

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from cli import stack
-from cli.preview import REPLACING, Preview, Step
+from cli import documents, stack
+from cli.steps import REPLACING, Preview, Step
 from components import catalogue, event_schemas, versions
 from components.catalogue import Risk
 from components.config.base import Change
@@ -176,6 +176,17 @@ def step_findings(steps: Iterable[Step]) -> list[Finding]:
         what = f"{count} resource{plural} made or changed in place"
         found.append(Finding(part, Risk.SAFE, what, "", "`git revert` and `forge up`"))
     return found
+
+
+def document(verdict: Verdict) -> documents.Upgrade:
+    """The verdict for programs."""
+    found = [
+        documents.PartFinding(part=f.part, risk=f.risk.value, what=f.what, todo=f.todo, way_back=f.way_back)
+        for f in verdict.findings
+    ]
+    return documents.Upgrade(
+        stack=verdict.stack, deployed=verdict.deployed, risk=verdict.risk.value, cost=verdict.cost, findings=found
+    )
 
 
 def markdown(verdict: Verdict) -> str:

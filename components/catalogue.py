@@ -13,6 +13,10 @@ import yaml
 LOCK_FILE = Path(__file__).with_name("versions.lock.yaml")
 
 
+NO_DIGEST = "cannot be deployed: "
+"""How a warning of a preview begins where an image has no digest; `forge preview` refuses by it."""
+
+
 class Risk(StrEnum):
     """What moving from one version of a part to another means."""
 

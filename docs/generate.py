@@ -8,6 +8,7 @@ from typing import Any
 
 import typer.main
 
+from cli.documents import DOCUMENTS
 from cli.main import app
 from components.config.schema import json_schema
 
@@ -43,7 +44,7 @@ def _type(definition: dict[str, Any]) -> str:
 def commands() -> str:
     """Every command of `forge` with its options."""
     group = typer.main.get_command(app)
-    lines = ["# Commands", "", "Generated from `cli/main.py`.", ""]
+    lines = ["# Commands", "", "Generated from `cli/commands`.", ""]
     named: dict[str, Any] = {}
     for name, command in group.commands.items():  # pyright: ignore
         inner = getattr(command, "commands", None)
@@ -58,10 +59,47 @@ def commands() -> str:
     return "\n".join(lines)
 
 
+def json_output() -> str:
+    """Every document that `--output json` prints."""
+    lines = ["# JSON output", "", "Generated from `cli/documents.py`.", ""]
+    lines += [
+        "`--output json` prints one document to standard output; progress and errors go to standard error.",
+        "Exit statuses are those of the text. Fields are added, but never renamed or removed; a change that breaks",
+        "readers raises `version`. A command that fails before it has a result prints no document.",
+        "",
+    ]
+    for command, model in DOCUMENTS.items():
+        schema = model.model_json_schema(mode="serialization")
+        lines += [f"## forge {command}", ""]
+        for name, section in [("", schema), *schema.get("$defs", {}).items()]:
+            lines += [f"### {command}: {name}", ""] if name else []
+            lines += ["| field | type | meaning |", "|---|---|---|"]
+            for field, definition in section["properties"].items():
+                meaning = definition.get("description", "").replace("|", "\\|")
+                lines.append(f"| `{field}` | {_json_type(definition)} | {meaning} |")
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _json_type(definition: dict[str, Any]) -> str:
+    if "anyOf" in definition:
+        return " or ".join(_json_type(one) for one in definition["anyOf"])
+    if "const" in definition:
+        return f"`{json.dumps(definition['const'])}`"
+    if "enum" in definition:
+        return " or ".join(f"`{json.dumps(value)}`" for value in definition["enum"])
+    if definition.get("type") == "array":
+        return f"list of {_json_type(definition['items'])}"
+    if definition.get("type") == "object" and "additionalProperties" in definition:
+        return f"object of {_json_type(definition['additionalProperties'])}"
+    return _type(definition)
+
+
 def write() -> None:
-    """Write both pages."""
+    """Write all pages."""
     (FOLDER / "configuration.md").write_text(configuration())
     (FOLDER / "commands.md").write_text(commands())
+    (FOLDER / "json-output.md").write_text(json_output())
 
 
 if __name__ == "__main__":

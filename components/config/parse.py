@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from components.cluster.gpu_models import INSTANCES
 from components.config.base import first_duplicate
@@ -242,12 +243,12 @@ def parse(data: object) -> PlatformConfig:
             config = PlatformConfig.model_validate(remaining)
             break
         except ValidationError as error:
-            for detail in error.errors():
-                problem = describe(detail, PlatformConfig)
-                if problem.path not in replaced:
-                    problems.append(problem)
-                    replaced.add(problem.path)
-            if not _replace(remaining, [e["loc"] for e in error.errors()]):
+            details = _causes(error.errors())
+            found = [describe(detail, PlatformConfig) for detail in details]
+            # What a section lacks once a mistake was taken out of it is no mistake of the user's.
+            problems += [p for p in found if not any(_overlap(p.path, other) for other in replaced)]
+            replaced |= {problem.path for problem in found}
+            if not _replace(remaining, [detail["loc"] for detail in details]):
                 break
     for conflict in _cross_checks(config) if config else ():
         path = format_location(conflict.location)
@@ -257,6 +258,17 @@ def parse(data: object) -> PlatformConfig:
     if problems or config is None:
         raise ConfigError(problems)
     return config
+
+
+def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without the lists that are too short only because pydantic does not count their wrong entries."""
+    places = [error["loc"] for error in errors]
+    return [
+        error
+        for error in errors
+        if error["type"] != "too_short"
+        or not any(len(place) > len(error["loc"]) and place[: len(error["loc"])] == error["loc"] for place in places)
+    ]
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -40,6 +40,8 @@ class ImageResolver:
         """
         found = self._find(name)
         if pulumi.runtime.is_dry_run():
+            if found is None and self.settings.source is ImageSource.REGISTRY:
+                pulumi.log.warn(f"{catalogue.NO_DIGEST}{self._missing(name)}")
             return pulumi.Output.from_input(found) if found else _unknown()
         if found is None:
             raise ImageError(self._missing(name))

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from local import paths
 from local.errors import LocalError
-from local.toolchain.tools import BUILD_TAGS, TOOLS, Tool, ToolName
+from local.toolchain.tools import BUILD_TAGS, TOOLS, Tool, ToolName, go_version
 
 BUILD_DISK_BYTES = 6 * 1024**3
 """Free space that a cold build of every tool needs (Go build cache 4.4 GiB + binaries, measured 2026-11)."""
@@ -130,6 +130,7 @@ def _check_disk(target: Path) -> None:
 
 
 def _build(tool: Tool, target: Path, report: Report) -> None:
+    go_version()  # names the fix where there is no compiler
     _check_disk(target)
     env = _environment()
     report(Progress(tool, 0, 0, 0.0, "fetching modules"))

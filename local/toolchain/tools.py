@@ -6,11 +6,13 @@ import functools
 import hashlib
 import platform
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from local import paths
 from local.errors import LocalError
 
 MODULES = Path(__file__).resolve().parent
@@ -88,7 +90,7 @@ class Tool:
             sources += sorted(own.glob("*.go"))
         for path in sources:
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-        for part in (self.package, self.ldflags, BUILD_TAGS, go_version(), platform.machine()):
+        for part in (self.package, self.ldflags, BUILD_TAGS, compiler(), platform.machine()):
             digest.update(part.encode() + b"\0")
         return digest.hexdigest()[:16]
 
@@ -217,6 +219,21 @@ TOOLS: dict[ToolName, Tool] = {
         ),
     )
 }
+
+
+@functools.cache
+def compiler() -> str:
+    """The version of Go in the cache's keys. Raises LocalError where it is not known.
+
+    Without Go on PATH, it is the one that was there last: what is cached runs without the compiler.
+    """
+    record = paths.cache() / "tools" / "go-version"
+    if shutil.which("go") is None and record.exists():
+        return record.read_text()
+    version = go_version()
+    if not record.exists() or record.read_text() != version:
+        paths.write_private(record, version)
+    return version
 
 
 @functools.cache

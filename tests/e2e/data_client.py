@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cli.main import kubectl
+from cli.cluster import kubectl
 from components.ai.service import NOBODY
 from local.images import pipeline
 from local.node.settings import NodePaths

@@ -213,7 +213,7 @@ def test_a_lost_passphrase_is_explained() -> None:
 
 def test_destroy_leaves_nothing_and_up_brings_it_back(api: client.ApiClient) -> None:
     core = client.CoreV1Api(api)
-    forge("destroy")
+    forge("destroy", "--yes")
     with pytest.raises(ApiException) as error:
         core.read_namespace("cogniforge")
     assert error.value.status == 404

@@ -128,7 +128,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) ->
     with installed(api, "karpenter/*.yaml"):
         yield made
         with ThreadPoolExecutor(3) as pool:
-            list(pool.map(lambda stack: made.forge("destroy", "-s", stack, check=False), ("prod", "staging", "dev")))
+            stacks = ("prod", "staging", "dev")
+            list(pool.map(lambda stack: made.forge("destroy", "--yes", "-s", stack, check=False), stacks))
         core = client.CoreV1Api(api)
         left = {n.metadata.name for n in core.list_namespace().items} & {
             f"platform-{e}" for e in ("dev", "staging", "prod")

@@ -57,7 +57,7 @@ def older(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> It
         made.up()
         yield made
     finally:
-        made.forge("destroy", "-s", STACK, check=False)
+        made.forge("destroy", "--yes", "-s", STACK, check=False)
         for file, content in access.items():
             paths.write_private(file, content)
     names = {n.metadata.name for n in client.CoreV1Api(api).list_namespace().items}

@@ -107,7 +107,7 @@ def test_down_and_up_keep_the_data() -> None:
 
 @pytest.fixture(scope="module")
 def machine_after_reset() -> dict[str, list[str]]:
-    forge("reset")
+    forge("reset", "--yes")
     return machine.snapshot()
 
 
@@ -138,4 +138,4 @@ def test_a_taken_port_is_explained(machine_after_reset: dict[str, list[str]]) ->
     assert result.returncode == 1
     assert f"127.0.0.1:{settings.ETCD_PORT}" in result.stderr
     assert f"pid {os.getpid()}" in result.stderr
-    forge("reset")
+    forge("reset", "--yes")

@@ -55,6 +55,7 @@ def test_a_mistake_is_reported_with_path_limit_and_fix(mistake: dict[str, Any]) 
         parse(changed(mistake))
     found = {p.path: p for p in error.value.problems}
     assert mistake["path"] in found
+    assert mistake.get("more") or len(found) == 1, "one mistake is one message"
     problem = found[mistake["path"]]
     assert mistake["limit"] in problem.limit
     assert mistake.get("fix", "") in problem.fix

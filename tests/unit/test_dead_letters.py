@@ -9,7 +9,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from cli import dead_letters
+from cli import gateway
 from cli.main import app
 from local.errors import LocalError
 
@@ -46,7 +46,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def connect(_: str) -> httpx.Client:
         return httpx.Client(transport=httpx.MockTransport(answer), base_url="https://gateway/v1")
 
-    monkeypatch.setattr(dead_letters, "connect", connect)
+    monkeypatch.setattr(gateway, "connect", connect)
     return seen
 
 

@@ -27,10 +27,10 @@ def commands() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("page", ["configuration", "commands"])
+@pytest.mark.parametrize("page", ["configuration", "commands", "json_output"])
 def test_the_reference_is_current(page: str) -> None:
     generator = runpy.run_path(str(ROOT / "docs" / "generate.py"))
-    assert (ROOT / "docs" / "reference" / f"{page}.md").read_text() == generator[page]()
+    assert (ROOT / "docs" / "reference" / f"{page.replace('_', '-')}.md").read_text() == generator[page]()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

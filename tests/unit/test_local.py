@@ -181,6 +181,22 @@ def test_missing_go_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     tools.go_version.cache_clear()
 
 
+def test_cached_tools_run_without_go(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for function in (tools.compiler, tools.go_version):
+        function.cache_clear()
+    target = builder.cached_path(TOOLS[ToolName.PAUSE])
+    target.parent.mkdir(parents=True)
+    target.write_text("built")
+    for function in (tools.compiler, tools.go_version):
+        function.cache_clear()
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert builder.resolve(ToolName.PAUSE) == target
+    with pytest.raises(LocalError, match="Go is not installed"):
+        builder.resolve(ToolName.NATS_EXPORTER)
+    tools.compiler.cache_clear()
+    tools.go_version.cache_clear()
+
+
 def test_another_checkouts_shim_is_not_asked_for_its_version(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = home / "pulumi"
     text = f"#!/bin/sh\n# from local.toolchain.shim import main\necho {TOOLS[ToolName.PULUMI].version}\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any
@@ -10,7 +9,8 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from cli import output, stack
+from cli import gateway, output
+from cli.options import Stack, Yes
 from local.errors import LocalError
 
 app = typer.Typer(no_args_is_help=True, help="Events and changes that services could not process and have set aside.")
@@ -28,41 +28,15 @@ class Service(StrEnum):
 
 _PAGE = 500
 _REASON = 100
-Stack = Annotated[str, typer.Option("--stack", "-s", help="Environment: local, dev, staging or prod.")]
 One = Annotated[Service, typer.Option("--service", help="The service that has set it aside.")]
 Number = Annotated[int, typer.Argument(min=1, help="The dead letter's number, as `list` shows it.")]
-
-
-def connect(stack_name: str) -> httpx.Client:
-    """A client of the environment's gateway. Raises LocalError where there is no environment."""
-    found = stack.outputs(stack_name)
-    if not found.get("url"):
-        raise LocalError(f"{stack_name} is not up", fix=f"forge up --stack {stack_name}")
-    context = ssl.create_default_context(cadata=found["authority"])
-    headers = {"authorization": f"Bearer {found['apiKey']}"}
-    return httpx.Client(base_url=found["url"], verify=context, headers=headers, trust_env=False, timeout=30)
-
-
-def ask(client: httpx.Client, method: str, path: str, **more: Any) -> Any:
-    """The answer. Raises LocalError with what the service says where it refuses; None for 204."""
-    try:
-        answer = client.request(method, path, **more)
-    except httpx.HTTPError as error:
-        raise LocalError("the gateway does not answer", reason=str(error), fix="forge status") from None
-    if answer.is_success:
-        return answer.json() if answer.content else None
-    try:
-        reason = answer.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        reason = answer.text[:300]
-    raise LocalError(f"{method} {path}: HTTP {answer.status_code}", reason=reason, fix="forge dead-letters list")
 
 
 def found(client: httpx.Client, service: Service) -> Iterator[dict[str, Any]]:
     """All dead letters of a service, the oldest first. Raises LocalError."""
     after: int | None = 0
     while after is not None:
-        page = ask(client, "GET", _path(service), params={"after": after, "limit": _PAGE})
+        page = gateway.ask(client, "GET", _path(service), params={"after": after, "limit": _PAGE})
         yield from page["dead_letters"]
         after = page["next"]
 
@@ -80,7 +54,7 @@ def show_all(
     """List dead letters. Exit status 2 if there are any."""
     count = 0
     skipped: list[str] = []
-    with connect(stack_name) as client:
+    with gateway.connect(stack_name) as client:
         for one in [service] if service else list(Service):
             try:
                 for letter in found(client, one):
@@ -106,15 +80,15 @@ def _line(letter: dict[str, Any]) -> str:
 @app.command()
 def show(number: Number, service: One, stack_name: Stack = "local") -> None:
     """Show a dead letter with what it holds."""
-    with connect(stack_name) as client:
-        output.console.print_json(data=ask(client, "GET", _path(service, number)))
+    with gateway.connect(stack_name) as client:
+        output.console.print_json(data=gateway.ask(client, "GET", _path(service, number)))
 
 
 @app.command()
 def retry(number: Number, service: One, stack_name: Stack = "local") -> None:
     """Process a dead letter again. It is gone if that succeeds; later events of its key were processed before it."""
-    with connect(stack_name) as client:
-        ask(client, "POST", _path(service, number, "retry"))
+    with gateway.connect(stack_name) as client:
+        gateway.ask(client, "POST", _path(service, number, "retry"))
     print(f"{service}: dead letter {number} is processed")
 
 
@@ -123,11 +97,10 @@ def drop(
     number: Number,
     service: One,
     stack_name: Stack = "local",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: what it holds is lost.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Drop a dead letter for good."""
-    if not yes:
-        typer.confirm(f"What dead letter {number} of {service} holds is lost. Drop it?", abort=True)
-    with connect(stack_name) as client:
-        ask(client, "DELETE", _path(service, number))
+    output.confirm(f"What dead letter {number} of {service} holds is lost. Drop it?", yes)
+    with gateway.connect(stack_name) as client:
+        gateway.ask(client, "DELETE", _path(service, number))
     print(f"{service}: dead letter {number} is dropped")

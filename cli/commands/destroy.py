@@ -1,0 +1,21 @@
+"""`forge destroy`: the platform goes, its cluster stays."""
+
+from __future__ import annotations
+
+from cli import output
+from cli.options import Stack, Yes
+
+
+def run(stack_name: Stack = "local", yes: Yes = False) -> None:
+    """Delete the platform from its cluster; the local node itself stays. Refused while anything is protected."""
+    from cli import destruction, stack
+
+    found = stack.resources(stack_name)
+    if not found:
+        output.line(f"{stack_name} is not deployed: there is nothing to delete")
+        return
+    stack.ensure(stack_name)
+    stack.refuse_protected(stack_name)
+    destruction.show(stack_name, found)
+    output.confirm(f"Delete {stack_name}?", yes)
+    stack.run(stack_name, "destroy")

@@ -1,0 +1,32 @@
+"""`forge images`: the platform's images, built and signed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli import documents, output
+from cli.options import Format, Output
+
+
+def run(
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build all again, whatever the record says.")] = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Those for GPU nodes too: 5 GB of downloads.")] = False,
+    output_format: Output = Format.TEXT,
+) -> None:
+    """Build and sign the images; lists their digests."""
+    from local.images import pipeline
+    from local.images.catalogue import LOCAL, ImageName
+
+    if output_format is Format.JSON:
+        output.only_documents()
+    if rebuild:
+        pipeline.forget()
+    found = list(pipeline.build(list(ImageName) if gpu else LOCAL, output.say).values())
+    if output_format is Format.TEXT:
+        for built in found:
+            print(f"{built.name:21} {built.digest}{' signed' if built.signed else ''}")
+        return
+    images = [documents.BuiltImage(name=b.name, reference=b.reference, digest=b.digest, signed=b.signed) for b in found]
+    output.document(documents.Images(images=images))

@@ -1,0 +1,43 @@
+"""`forge promote`: what runs well in one environment goes to the next."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli import output
+from cli.options import Format, Output
+from local.errors import LocalError
+
+
+def run(
+    source: Annotated[str, typer.Argument(help="Environment whose release goes on: dev or staging.")],
+    soak: Annotated[int, typer.Option(min=0, help="Minutes that the release must have run there.")] = 60,
+    accept_manual: Annotated[
+        bool, typer.Option("--accept-manual", help="The manual steps of `upgrade-check` are done.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the gates only.")] = False,
+    output_format: Output = Format.TEXT,
+) -> None:
+    """Deploy to the next environment what runs well in this one; stops at the first gate that is shut."""
+    from cli import local_environment, promotion
+
+    if output_format is Format.JSON:
+        output.only_documents()
+    target = promotion.next_environment(source)
+    if target is None:
+        raise LocalError(f'there is nothing after "{source}"', fix=f"use one of: {', '.join(promotion.CHAIN[:-1])}")
+    gates = promotion.gates(source, target, soak, accept_manual)
+    for gate in gates:
+        output.line(f"{'[green]open[/]' if gate.passed else '[red]shut[/]'} {gate.name}: {gate.found}", indent=5)
+        if not gate.passed:
+            output.line(f"     fix: {gate.fix}", indent=10)
+    passed = all(gate.passed for gate in gates)
+    promoted = passed and not dry_run
+    if promoted:
+        local_environment.up(target, quiet=output_format is Format.JSON)
+    if output_format is Format.JSON:
+        output.document(promotion.document(source, target, gates, promoted))
+    if not passed:
+        raise LocalError(f"{source} is not promoted to {target}", fix="see the gates that are shut")

@@ -1,0 +1,30 @@
+"""`forge release`: signed images go to a registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import output
+from components.catalogue import LOCK_FILE
+
+
+def run(
+    registry: Annotated[str, typer.Argument(help="host[:port][/path], as images.registry of the stack files has it.")],
+    lock: Annotated[Path, typer.Option(help="The lock file that gets the digests.")] = LOCK_FILE,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Images for GPU nodes too.")] = False,
+) -> None:
+    """Push the signed images with SBOM and provenance to a registry, and lock their digests."""
+    from cli import release as releases
+    from local.images import pipeline
+    from local.images.catalogue import IMAGES, LOCAL, ImageName
+
+    releases.check_registry(registry)
+    wanted = [name for name in (ImageName if gpu else LOCAL) if IMAGES[name].runs and name is not ImageName.PAUSE]
+    found = pipeline.build(wanted, output.say)
+    built = {str(name): found[name] for name in wanted}
+    releases.refuse_changed(built, lock)
+    for reference in releases.push(built, registry, lock, output.say).values():
+        print(reference)

@@ -1,0 +1,45 @@
+"""The REST operations of an environment, over its gateway and with the operator's key."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import httpx
+
+from local.errors import LocalError
+
+
+def connect(stack_name: str, key: str = "") -> httpx.Client:
+    """A client of the environment's gateway, with another key than the operator's where one is given.
+
+    Raises LocalError where there is no environment.
+    """
+    from cli import stack
+
+    found = stack.outputs(stack_name)
+    if not found.get("url"):
+        raise LocalError(f"{stack_name} is not up", fix=f"run `forge up -s {stack_name}`")
+    context = ssl.create_default_context(cadata=found["authority"])
+    headers = {"authorization": f"Bearer {key or found['apiKey']}"}
+    return httpx.Client(base_url=found["url"], verify=context, headers=headers, trust_env=False, timeout=30)
+
+
+def ask(client: httpx.Client, method: str, path: str, *, fix: str = "", **more: Any) -> Any:
+    """The answer as JSON; None where there is none. Raises LocalError with the service's message where it refuses."""
+    try:
+        answer = client.request(method, path, **more)
+    except httpx.HTTPError as error:
+        raise LocalError(
+            "the gateway does not answer", reason=str(error) or type(error).__name__, fix="see `forge status`"
+        ) from None
+    if answer.is_success:
+        try:
+            return answer.json() if answer.content else None
+        except ValueError:
+            raise LocalError(f"{method} {path}: the answer is not JSON", reason=answer.text[:300]) from None
+    try:
+        reason = answer.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        reason = answer.text[:300]
+    raise LocalError(f"{method} {path}: HTTP {answer.status_code}", reason=str(reason), fix=fix)
