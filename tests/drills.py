@@ -36,8 +36,8 @@ _NODE = ("local/node/", "local/toolchain/node/")
 DRILLS: tuple[Drill, ...] = (
     Drill(
         "resume",
-        "updates that are killed at every write, and at random, are gone on with",
-        8,
+        "updates that are killed at every write, and at random, are continued; plugins end when they have to",
+        11,
         ("cli/recovery.py", "cli/stack.py", "local/providers/", "local/toolchain/"),
     ),
     Drill(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import queue
 import runpy
-import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +22,8 @@ import grpc
 from google.protobuf import empty_pb2
 from pulumi.automation._server import LanguageServer
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
+
+from local.providers.ending import Ending
 
 _MAX_MESSAGE = 400 * 1024 * 1024
 
@@ -117,12 +118,12 @@ def main() -> None:
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=options)
     language_pb2_grpc.add_LanguageRuntimeServicer_to_server(Host(address), server)
     port = server.add_insecure_port("127.0.0.1:0")
-    # Before the CLI learns the port: from then on it may end this process at any moment.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: server.stop(0))
+    ended = Ending()
+    ended.on_signals()
     server.start()
     print(port, flush=True)
-    server.wait_for_termination()
+    ended.wait()
+    server.stop(0).wait()
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import functools
 import json
 import os
 import select
-import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from google.rpc import code_pb2, status_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from local.providers import wire
+from local.providers.ending import Ending
 
 ORPHAN_CHECK_S = 2.0
 GRACE_S = 1.0
@@ -170,12 +171,8 @@ def serve(provider: Provider) -> None:
     for name in ("Check", "Diff", "Create", "Read", "Update", "Delete", "Invoke", "Configure"):
         if (method := getattr(type(provider), name, None)) is not None:
             setattr(type(provider), name, _mapped(method))
-    ended = threading.Event()
-    # The handlers stand before the engine learns the port: from then on it may end this process at any moment.
-    # It does so with SIGINT; the user's own Ctrl-C arrives as a Cancel call instead, because plugins run in a
-    # process group of their own.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    ended = Ending()
+    ended.on_signals()
     threading.Thread(target=_watch, args=(os.getppid(), ended), daemon=True).start()
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=64), options=_OPTIONS)
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
@@ -189,14 +186,13 @@ def serve(provider: Provider) -> None:
     os._exit(0)
 
 
-def _watch(engine: int, ended: threading.Event) -> None:
+def _watch(engine: int, ended: Ending) -> None:
     """Notice the end of an engine that was killed and could not say goodbye."""
     try:
         handle = os.pidfd_open(engine)
     except OSError:  # it is gone already, or the kernel is older than Linux 5.3
         while os.getppid() == engine:
-            if ended.wait(ORPHAN_CHECK_S):
-                return
+            time.sleep(ORPHAN_CHECK_S)
     else:
         select.select([handle], [], [])
-    ended.set()
+    ended.announce()

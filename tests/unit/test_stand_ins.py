@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import psutil
@@ -16,6 +17,8 @@ from local import paths
 from tests.waiting import until
 
 PROVIDERS = ("aws", "kubernetes", "random", "tls")
+_ENGINE_WAITS_S = 5
+"""Source: pulumi 3.259, sdk/go/common/resource/plugin/plugin.go: then it kills the plugin."""
 
 
 def _started(module: str) -> tuple[subprocess.Popen[str], int]:
@@ -48,6 +51,47 @@ def test_a_plugin_acknowledges_that_it_is_cancelled_before_it_ends() -> None:
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60) == ("", "")
     assert process.returncode == 0
+
+
+def _ended(module: str, *, cancelled: bool) -> tuple[int, str, str]:
+    process, port = _started(module)
+    if cancelled:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = provider_pb2_grpc.ResourceProviderStub(channel)
+            stub.Cancel(empty_pb2.Empty(), wait_for_ready=True, timeout=_ENGINE_WAITS_S)
+    process.send_signal(signal.SIGINT)
+    try:
+        output, errors = process.communicate(timeout=_ENGINE_WAITS_S)
+    finally:
+        process.kill()
+    return process.returncode, output, errors
+
+
+@pytest.mark.drill("resume")
+@pytest.mark.parametrize(("module", "cancelled"), [("random", True), ("random", False), ("language", False)])
+def test_no_signal_is_lost_in_200_starts_under_load(module: str, cancelled: bool) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        ended = list(pool.map(lambda _: _ended(module, cancelled=cancelled), range(200)))
+    assert [one for one in ended if one != (0, "", "")] == []
+
+
+def test_a_signal_that_arrives_before_the_wait_ends_it() -> None:
+    """Python runs a signal's handler at the main thread's next step: none follows when it is about to wait."""
+    # Another thread takes the signal while the main one already waits in the kernel.
+    program = """
+import os, signal, threading
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+from local.providers.ending import Ending
+ended = Ending()
+ended.on_signals()
+def take():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=take, daemon=True).start()
+ended.wait()
+"""
+    result = subprocess.run([sys.executable, "-c", program], cwd=paths.PROJECT, timeout=30)
+    assert result.returncode == 0
 
 
 _STARTER = """
