@@ -9,8 +9,9 @@ import pulumi
 
 from components.base import PlatformComponent
 from components.config.data import ChangeDataCapture as ChangeDataCaptureConfig
+from components.data import log4j
 from components.data.kafka_access import CAPTURE, CONNECT_PREFIX
-from components.data.kafka_cluster import LOGGING, SYSTEM_AUTHORITIES
+from components.data.kafka_cluster import SYSTEM_AUTHORITIES
 from components.data.postgres_cluster import DIRECT_PORT
 from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
@@ -69,10 +70,10 @@ class ChangeDataCapture(PlatformComponent):
                         {"http": PORT, "metrics": METRICS_PORT},
                         {"CONFIG": f"/etc/{PART}", "HEAP_PERCENT": "45"},
                         fields={"POD_NAME": "metadata.name"},
-                        ready={
-                            "exec_": {"command": ["python3", "/opt/kafka/bin/connect_probe.py", str(PORT), LOGIN_FILE]}
-                        },
-                        alive={"tcp_socket": {"port": "http"}},
+                        ready={"exec_": {"command": [*PROBE]}},
+                        # Until a worker with orphaned tasks is started anew, their outboxes stand still.
+                        alive={"exec_": {"command": [*PROBE, ORPHANS]}},
+                        alive_s=45,
                         start_s=240,
                     ),
                 ),
@@ -87,7 +88,7 @@ class ChangeDataCapture(PlatformComponent):
                     "connect.properties": pulumi.Output.from_input(args["bootstrap"]).apply(
                         lambda bootstrap: worker(bootstrap, copies, trusted)
                     ),
-                    "log4j2.yaml": LOGGING,
+                    "log4j2.yaml": log4j.configuration(ORPHANS),
                     "metrics.yaml": METRICS,
                     "jaas.conf": JAAS,
                     **({} if args["authority"] is None else {"ca.crt": args["authority"]}),
@@ -222,6 +223,9 @@ def connectors(postgres_host: str) -> dict[str, dict[str, str]]:
 
 LOGIN_FILE = f"{_SECRETS}/rest.properties"
 PROBE = ("python3", "/opt/kafka/bin/connect_probe.py", str(PORT), LOGIN_FILE)
+ORPHANS = "/tmp/orphans"
+"""Where the worker's errors about tasks go that it could not stop in time, as happens when Kafka goes away while they
+start. Such a task runs on beside its successor, holds the replication slot, and neither captures anything."""
 JAAS = f"""\
 KafkaConnect {{
     {_EXTENSION}.PropertyFileLoginModule required file="{LOGIN_FILE}";

@@ -14,7 +14,7 @@ from components.base import PlatformComponent
 from components.cluster.aws_site import AwsSite, outlet
 from components.config.base import Resources
 from components.config.data import Kafka
-from components.data import kafka_access
+from components.data import kafka_access, log4j
 from components.data.kafka_access import KafkaAccess
 from components.data.kafka_topic import KafkaTopic
 from components.data.msk import PORT as MSK_PORT
@@ -174,7 +174,7 @@ class KafkaCluster(PlatformComponent):
                 destroy_data=args["destroy_data"],
                 files={
                     "broker.properties": properties(config, namespace),
-                    "log4j2.yaml": LOGGING,
+                    "log4j2.yaml": log4j.configuration(),
                     "metrics.yaml": METRICS,
                 },
                 mounts={"/etc/tls": certificate.secret_name},
@@ -293,21 +293,6 @@ def properties(config: Kafka, namespace: str) -> str:
     }
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
-
-LOGGING = """\
-Configuration:
-  status: warn
-  Appenders:
-    Console:
-      name: console
-      PatternLayout: {pattern: "%d{ISO8601} %-5p %c{1}: %m%n"}
-  Loggers:
-    Root: {level: warn, AppenderRef: [{ref: console}]}
-    Logger:
-      - {name: kafka.server.KafkaRaftServer, level: info}
-      - {name: org.apache.kafka.connect.runtime.distributed.DistributedHerder, level: info}
-      - {name: io.debezium.connector.postgresql, level: info}
-"""
 
 METRICS = """\
 lowercaseOutputName: true

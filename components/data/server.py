@@ -45,6 +45,8 @@ class Process:
     """What stops it, where being asked to end (SIGTERM) means to wait for every client."""
     alive: Any = None
     """A liveness probe's action, where it is another one than `ready`, or there is no `ready`."""
+    alive_s: int = 90
+    """For how long the liveness probe may fail before the container is started anew."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,7 @@ class DataServer(PlatformComponent):
                     **(process.alive or process.ready),
                     **timing,
                     "period_seconds": 15,
-                    "failure_threshold": 6,
+                    "failure_threshold": max(1, process.alive_s // 15),
                 },
             }
         stopping = {"lifecycle": {"pre_stop": {"exec_": {"command": list(process.stop)}}}} if process.stop else {}

@@ -8,6 +8,8 @@ import pytest
 
 from tests.e2e.data_client import DataClient, kill
 from tests.e2e.write_loads import (
+    CHANGES,
+    CHANGES_READ,
     EVENTS,
     EVENTS_READ,
     KEYS,
@@ -37,10 +39,24 @@ def test_no_acknowledged_row_is_lost_when_postgres_is_killed(
     assert set(taken) <= set(there)
 
 
-def test_no_acknowledged_event_is_lost_when_kafka_is_killed(data: DataClient, unique_name: str) -> None:
-    with writing(data, EVENTS, unique_name) as load:
+DISCONNECT = """
+with postgres("postgres", port=5432) as connection:
+    connection.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active")
+print(json.dumps(True))
+"""
+"""The tasks of change data capture start anew."""
+
+
+def test_no_acknowledged_event_or_change_is_lost_when_kafka_is_killed(data: DataClient, unique_name: str) -> None:
+    """Kafka goes away while change data capture starts, which orphans its tasks."""
+    with writing(data, EVENTS, unique_name) as load, writing(data, CHANGES, f"{unique_name}-c", 0.05) as changes:
+        data.run(DISCONNECT)
         assert kill(data, "kafka-0") <= 60
         load.until_more()
+    made = changes.result["taken"]
+    assert len(made) > 50
+    found = data.run(CHANGES_READ, 300, run=f"{unique_name}-c", taken=made)
+    assert found == {"missing": [], "overtook": []}
     taken = load.result["taken"]
     there = data.run(EVENTS_READ, run=unique_name, count=len(taken), seconds=150)
     assert len(taken) > 100

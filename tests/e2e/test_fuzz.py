@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -20,13 +18,14 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, errors
 from hypothesis import strategies as st
+from kubernetes import client
 from schemathesis import GenerationMode
 
 from cli import stack
 from local import paths
-from tests.e2e.conftest import audit_entries, connected
+from tests.e2e.bystander import Bystander, bystander, restarts
+from tests.e2e.conftest import connected
 from tests.e2e.test_services import Tenant
-from tests.waiting import until
 
 MINUTES = float(os.environ.get("FUZZ_MINUTES", "4"))
 pytestmark = [pytest.mark.drill("fuzz"), pytest.mark.timeout(MINUTES * 60 + 600)]
@@ -36,50 +35,9 @@ EXAMPLES = 15
 ODD = ("\x00", "a\x00b", "\ud83d", "x" * 70_000, "[" * 3000, "9" * 400, "‮\ufffe", "%00", "../..", "a/b", "'; --")
 
 
-@dataclass
-class Bystander:
-    """A tenant that has a little of everything, and does not change it."""
-
-    tenant: Tenant
-    ids: dict[str, str] = field(default_factory=dict[str, str])
-
-    def __post_init__(self) -> None:
-        http = self.tenant.http
-        http.post("/v1/prompts", json={"name": "kept", "prompt": "Hello", "labels": ["production"]}).raise_for_status()
-        file = http.post("/v1/files", files={"file": ("kept.txt", b"Cats hunt mice.")}).raise_for_status().json()["id"]
-        store = http.post("/v1/vector_stores", json={"name": "kept"}).raise_for_status().json()["id"]
-        http.post(f"/v1/vector_stores/{store}/files", json={"file_id": file}).raise_for_status()
-        place = f"/v1/vector_stores/{store}/files/{file}"
-        until(lambda: http.get(place).json()["status"] == "completed", 120)
-        user = f"u{secrets.token_hex(4)}@example.com"
-        self.ids = {"tenant": self.tenant.name, "file": file, "store": store, "key": self.tenant.id, "user": user}
-
-    def has(self) -> list[Any]:
-        """What it reads of its own."""
-        own, places = f"/v1/tenants/{self.tenant.name}", ("", "/users", "/teams", "/keys", "/relations", "/policy")
-        paths = [f"{own}{place}" for place in places] + ["/v1/files", "/v1/vector_stores", "/v1/prompts"]
-        paths += [f"/v1/files/{self.ids['file']}/content", f"/v1/vector_stores/{self.ids['store']}"]
-        answers = [self.tenant.http.get(path) for path in paths]
-        return [(answer.status_code, _without_times(answer)) for answer in answers]
-
-
-def _without_times(answer: httpx.Response) -> Any:
-    try:
-        found = answer.json()
-    except ValueError:
-        return answer.text
-    if isinstance(found, dict):
-        found.pop("last_active_at", None)
-    return found
-
-
-@pytest.fixture(scope="module")
-def bystander(operator: httpx.Client) -> Iterator[Bystander]:
-    tenant = Tenant(operator, connected(stack.outputs("local")))
-    tenant.until_known()
-    yield Bystander(tenant)
-    operator.delete(f"/v1/tenants/{tenant.name}")
-    tenant.http.close()
+@pytest.fixture(scope="module", name="bystander")
+def _bystander(operator: httpx.Client) -> Iterator[Bystander]:
+    yield from bystander(operator)
 
 
 class Attacker:
@@ -180,9 +138,9 @@ def _turn(operation: Any, attacker: Attacker, seed: int) -> None:
 
 
 def test_whatever_one_tenant_sends_nothing_breaks_and_another_ones_work_goes_on(
-    operator: httpx.Client, bystander: Bystander
+    operator: httpx.Client, bystander: Bystander, api: client.ApiClient
 ) -> None:
-    before = bystander.has()
+    before, started = bystander.has(), restarts(api)
     attacker = Attacker(operator, bystander.ids)
     operations, turn, end = _operations(), 0, time.monotonic() + MINUTES * 60
     try:
@@ -198,22 +156,5 @@ def test_whatever_one_tenant_sends_nothing_breaks_and_another_ones_work_goes_on(
     print(f"{sum(attacker.statuses.values())} requests: {dict(attacker.statuses)}")
     assert attacker.errors == []
     assert attacker.statuses["2xx"] > 20 * MINUTES, "most of it was refused, so that it tried nothing"
-    # Billing, Audit, change data capture and ingestion take the other tenant's next work.
-    tenant = bystander.tenant
-    tenant.ask("after")
-    name = f"after-{secrets.token_hex(8)}"
-    tenant.http.post("/v1/prompts", json={"name": name, "prompt": "x", "labels": []}).raise_for_status()
-    span = {"begin": "2026-01-01T00:00:00Z", "end": "2100-01-01T00:00:00Z"}
-    query = {"tenant": tenant.name, "aggregation": "SUM", "field": "input_tokens", **span}
-    metered = operator.get("/v1/billing/meters", params=query).raise_for_status().json()["values"]
-
-    def more() -> bool:
-        return operator.get("/v1/billing/meters", params=query).raise_for_status().json()["values"] != metered
-
-    tenant.ask("and more")
-    until(more, 120)
-    until(lambda: any(name in json.dumps(entry) for entry in audit_entries(operator, tenant.name)), 120)
-    file = tenant.http.post("/v1/files", files={"file": ("after.txt", b"Dogs bark.")}).raise_for_status().json()["id"]
-    place = f"/v1/vector_stores/{bystander.ids['store']}/files"
-    tenant.http.post(place, json={"file_id": file}).raise_for_status()
-    until(lambda: tenant.http.get(f"{place}/{file}").json()["status"] == "completed", 120)
+    bystander.works(operator)
+    assert restarts(api) == started

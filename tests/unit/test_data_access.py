@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,34 @@ def test_the_probe_and_the_task_show_the_login(monkeypatch: pytest.MonkeyPatch, 
     asked = connect_probe.request("8083", f"{CONNECT}=a-password\n")
     assert asked.headers["Authorization"] == httpx.BasicAuth(CONNECT, "a-password")._auth_header
     assert capture.LOGIN == CONNECT
+
+
+class _Worker(http.server.BaseHTTPRequestHandler):
+    joined = True
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.joined else 500)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("joined", "orphans", "ended"), [(1, "", 0), (0, "", 0), (0, "task", 0), (1, "task", 1)])
+def test_a_worker_with_orphaned_tasks_is_started_anew_once_it_is_back_in_its_group(
+    tmp_path: Path, joined: bool, orphans: str, ended: int
+) -> None:
+    files = {name: tmp_path / name for name in ("login", "orphans")}
+    files["login"].write_text("user=word\n")
+    files["orphans"].write_text(orphans)
+    handler = type("Worker", (_Worker,), {"joined": joined})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = str(server.server_port)
+        assert connect_probe.main([port, str(files["login"]), str(files["orphans"])]) == ended
+        assert connect_probe.main([port, str(files["login"])]) == (0 if joined else 1)
+        server.shutdown()
+    assert connect_probe.main([port, str(files["login"]), str(files["orphans"])]) == 1, "it does not listen"
 
 
 def test_the_caches_exporter_has_a_password_for_its_own_server_only() -> None:

@@ -1,0 +1,38 @@
+"""How Kafka's programs log: warnings to the console, and what an operator asks for first."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+CONNECT_WORKER = "org.apache.kafka.connect.runtime.Worker"
+_LEVELS = {
+    "kafka.server.KafkaRaftServer": "info",
+    "org.apache.kafka.connect.runtime.distributed.DistributedHerder": "info",
+    "io.debezium.connector.postgresql": "info",
+    # Warns of each of the database's own types whenever it reads them again.
+    "io.debezium.connector.postgresql.TypeRegistry": "error",
+}
+_ORPHANED = "Graceful stop of task .* failed.*"
+"""A Connect worker's message about a task that did not end in time. Source: connect-runtime 4.3.1, Worker."""
+
+
+def configuration(orphans: str = "") -> str:
+    """Log4j's configuration. A Connect worker's messages about tasks that it could not stop also go to the file
+    `orphans`, which is emptied at each start."""
+    appenders: dict[str, Any] = {
+        "Console": {"name": "console", "PatternLayout": {"pattern": "%d{ISO8601} %-5p %c{1}: %m%n"}}
+    }
+    loggers: list[dict[str, Any]] = [{"name": name, "level": level} for name, level in _LEVELS.items()]
+    if orphans:
+        appenders["File"] = {
+            "name": "orphans",
+            "fileName": orphans,
+            "append": "false",
+            "PatternLayout": {"pattern": "%d{ISO8601} %m%n"},
+            "RegexFilter": {"regex": _ORPHANED, "onMatch": "ACCEPT", "onMismatch": "DENY"},
+        }
+        loggers.append({"name": CONNECT_WORKER, "level": "warn", "AppenderRef": [{"ref": "orphans"}]})
+    root = {"level": "warn", "AppenderRef": [{"ref": "console"}]}
+    made = {"status": "warn", "Appenders": appenders, "Loggers": {"Root": root, "Logger": loggers}}
+    return json.dumps({"Configuration": made}, indent=1)

@@ -1,0 +1,105 @@
+"""A tenant beside another one that sends whatever it likes: what it has stays as it is, and its work goes on."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from kubernetes import client
+
+from cli import stack
+from tests.e2e.conftest import audit_entries, connected
+from tests.e2e.test_services import Tenant
+from tests.waiting import until
+
+NAMESPACE = "cogniforge"
+
+
+@dataclass
+class Bystander:
+    """A tenant that has a little of everything, and does not change it."""
+
+    tenant: Tenant
+    ids: dict[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        http = self.tenant.http
+        http.post("/v1/prompts", json={"name": "kept", "prompt": "Hello", "labels": ["production"]}).raise_for_status()
+        file = http.post("/v1/files", files={"file": ("kept.txt", b"Cats hunt mice.")}).raise_for_status().json()["id"]
+        store = http.post("/v1/vector_stores", json={"name": "kept"}).raise_for_status().json()["id"]
+        http.post(f"/v1/vector_stores/{store}/files", json={"file_id": file}).raise_for_status()
+        self._ingested(store, file)
+        user = f"u{secrets.token_hex(4)}@example.com"
+        self.ids = {"tenant": self.tenant.name, "file": file, "store": store, "key": self.tenant.id, "user": user}
+
+    def _ingested(self, store: str, file: str) -> None:
+        place = f"/v1/vector_stores/{store}/files/{file}"
+        until(lambda: self.tenant.http.get(place).json()["status"] == "completed", 120)
+
+    def has(self) -> list[Any]:
+        """What it reads of its own."""
+        own, places = f"/v1/tenants/{self.tenant.name}", ("", "/users", "/teams", "/keys", "/relations", "/policy")
+        paths = [f"{own}{place}" for place in places] + ["/v1/files", "/v1/vector_stores", "/v1/prompts"]
+        paths += [f"/v1/files/{self.ids['file']}/content", f"/v1/vector_stores/{self.ids['store']}"]
+        answers = [self.tenant.http.get(path) for path in paths]
+        return [(answer.status_code, _without_times(answer)) for answer in answers]
+
+    def works(self, operator: httpx.Client) -> None:
+        """Billing, Audit, change data capture and ingestion take its next work."""
+        tenant = self.tenant
+        tenant.ask("after")
+        name = f"after-{secrets.token_hex(8)}"
+        tenant.http.post("/v1/prompts", json={"name": name, "prompt": "x", "labels": []}).raise_for_status()
+        span = {"begin": "2026-01-01T00:00:00Z", "end": "2100-01-01T00:00:00Z"}
+        query = {"tenant": tenant.name, "aggregation": "SUM", "field": "input_tokens", **span}
+
+        def metered() -> Any:
+            return operator.get("/v1/billing/meters", params=query).raise_for_status().json()["values"]
+
+        before = metered()
+        tenant.ask("and more")
+        until(lambda: metered() != before, 120)
+        entries: list[Any] = []
+
+        def audited() -> bool:
+            entries[:] = audit_entries(operator, tenant.name)
+            return any(name in json.dumps(entry) for entry in entries)
+
+        until(audited, 120, lambda: f"no entry of prompt {name} in Audit; the last of its tenant are {entries[-3:]}")
+        answer = tenant.http.post("/v1/files", files={"file": ("after.txt", b"Dogs bark.")}).raise_for_status()
+        file, store = answer.json()["id"], self.ids["store"]
+        tenant.http.post(f"/v1/vector_stores/{store}/files", json={"file_id": file}).raise_for_status()
+        self._ingested(store, file)
+
+
+def _without_times(answer: httpx.Response) -> Any:
+    try:
+        found = answer.json()
+    except ValueError:
+        return answer.text
+    if isinstance(found, dict):
+        found.pop("last_active_at", None)
+    return found
+
+
+def bystander(operator: httpx.Client) -> Iterator[Bystander]:
+    """For a fixture: the tenant is deleted in the end."""
+    tenant = Tenant(operator, connected(stack.outputs("local")))
+    tenant.until_known()
+    yield Bystander(tenant)
+    operator.delete(f"/v1/tenants/{tenant.name}")
+    tenant.http.close()
+
+
+def restarts(api: client.ApiClient) -> dict[str, int]:
+    """How often each container of the platform was started again."""
+    pods = client.CoreV1Api(api).list_namespaced_pod(NAMESPACE).items
+    return {
+        f"{pod.metadata.name}/{status.name}": status.restart_count
+        for pod in pods
+        for status in pod.status.container_statuses or []
+    }
