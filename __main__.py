@@ -2,9 +2,10 @@
 
 import pulumi
 
-from components import event_schemas
+from components import event_schemas, former_names
 from components.catalogue import versions
 from components.cluster.detection import ClusterConflict
+from components.config import names
 from components.config.parse import parse
 from components.config.problems import ConfigError
 from components.delivery.images import ImageError
@@ -12,13 +13,11 @@ from components.platform import Platform
 
 try:
     config = parse(pulumi.Config("cogniforge").get_object("platform") or {})
-    if config.environment != pulumi.get_stack().split("-")[0]:
-        raise pulumi.RunError(
-            f'the stack is "{pulumi.get_stack()}", but its configuration says environment: {config.environment}; '
-            "a stack is named after its environment (local, or local-<something>)"
-        )
+    environment = pulumi.get_stack()
+    names.check(environment)
+    former_names.keep(environment, config.environment)
     event_schemas.refuse()
-    platform = Platform(config)
+    platform = Platform(config, name=environment)
 except (ConfigError, ImageError, ClusterConflict, event_schemas.IncompatibleSchema) as error:
     raise pulumi.RunError(str(error)) from None
 

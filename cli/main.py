@@ -17,6 +17,7 @@ from cli.commands import (
     down,
     drift,
     images,
+    init,
     kubectl,
     logs,
     preview,
@@ -36,6 +37,7 @@ from local.errors import LocalError
 COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor.run,
     "tools": tools.run,
+    "init": init.run,
     "up": up.run,
     "preview": preview.run,
     "upgrade-check": upgrade_check.run,

@@ -14,6 +14,7 @@ from local import paths
 from local.errors import LocalError
 from policies.crossguard import pack
 from policies.crossguard.rule import Level
+from policies.crossguard.stage import stage
 
 PACK = paths.PROJECT / "policies" / "crossguard"
 _QUIET = {"same", "read", "refresh"}
@@ -73,7 +74,7 @@ def refuse_errors(found: Preview) -> None:
 def policy_flags(name: str) -> list[str]:
     """What makes Pulumi check the policies, at the environment's levels."""
     levels = paths.state() / "pulumi" / f"levels-{name}.json"
-    paths.write_private(levels, json.dumps(pack.levels(name.split("-")[0])))
+    paths.write_private(levels, json.dumps(pack.levels(stage(name))))
     return ["--policy-pack", str(PACK), "--policy-pack-config", str(levels)]
 
 

@@ -15,8 +15,10 @@ from components.catalogue import Risk
 from components.config.changes import changes
 from components.config.parse import parse
 from components.config.platform import PlatformConfig
+from local.errors import LocalError
 
 CHAIN = ("dev", "staging", "prod")
+"""Stages, in the order of promotion."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,28 @@ class Gate:
     fix: str = ""
 
 
-def next_environment(source: str) -> str | None:
-    """Where an environment is promoted to."""
-    index = CHAIN.index(source) if source in CHAIN else len(CHAIN)
-    return CHAIN[index + 1] if index + 1 < len(CHAIN) else None
+def next_environment(source: str, target: str | None = None) -> str:
+    """Where an environment is promoted to: to the one that is named after the next stage, or to `target` of that stage.
+
+    Raises LocalError where there is no such environment.
+    """
+    stage = stack.read_config(source).environment.value
+    index = CHAIN.index(stage) if stage in CHAIN else len(CHAIN)
+    if index + 1 >= len(CHAIN):
+        raise LocalError(
+            f'there is nothing after "{source}"',
+            reason=f"its stage is {stage}",
+            fix=f"promote an environment of stage {' or '.join(CHAIN[:-1])}",
+        )
+    following = CHAIN[index + 1]
+    found = target or following
+    if (actual := stack.read_config(found).environment.value) != following:
+        raise LocalError(
+            f"{source} cannot be promoted to {found}",
+            reason=f"{source} is of stage {stage} and {found} of stage {actual}; {following} comes next",
+            fix="name an environment of that stage with --to",
+        )
+    return found
 
 
 def gates(source: str, target: str, soak: int, accept_manual: bool) -> list[Gate]:

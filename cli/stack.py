@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from cli import engine
+from components.config import names
 from components.config.parse import parse
 from components.config.platform import PlatformConfig
 from components.config.problems import ConfigError
@@ -28,6 +29,10 @@ def config_file(stack: str) -> Any:
 
 def read_config(stack: str) -> PlatformConfig:
     """The stack's validated configuration. Raises LocalError with every problem in it."""
+    try:
+        names.check(stack)
+    except ConfigError as error:
+        raise LocalError(f'"{stack}" is no name of an environment', reason=error.problems[0].limit) from None
     file = config_file(stack)
     try:
         content = yaml.safe_load(file.read_text())

@@ -46,8 +46,11 @@ PROMETHEUS = "http://prometheus.observability:9090"
 class Platform(PlatformComponent):
     """An environment of the platform, from one configuration."""
 
-    def __init__(self, config: PlatformConfig, opts: pulumi.ResourceOptions | None = None) -> None:
-        env = config.environment.value
+    def __init__(
+        self, config: PlatformConfig, opts: pulumi.ResourceOptions | None = None, *, name: str | None = None
+    ) -> None:
+        """`name` is the environment's own, with which names of resources begin; default: its stage."""
+        env = name or config.environment.value
         super().__init__("platform", f"{env}-platform", {"version": catalogue.platform_version()}, opts)
         self._config, self._env = config, env
         self._reused: frozenset[str] = frozenset()
@@ -134,7 +137,7 @@ class Platform(PlatformComponent):
         """The cluster, and the parts that were made for it."""
         cluster = self._config.cluster
         if cluster.eks is not None:
-            foundation = AwsFoundation(f"{self._env}-foundation", self._config, self.child())
+            foundation = AwsFoundation(f"{self._env}-foundation", self._config, self.child(), environment=self._env)
             self._site = foundation.site
             return foundation.provider, foundation.parts
         if cluster.kind is ClusterKind.LOCAL:

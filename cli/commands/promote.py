@@ -12,7 +12,10 @@ from local.errors import LocalError
 
 
 def run(
-    source: Annotated[str, typer.Argument(help="Environment whose release goes on: dev or staging.")],
+    source: Annotated[str, typer.Argument(help="Environment whose release goes on, of stage dev or staging.")],
+    to: Annotated[
+        str | None, typer.Option("--to", help="Environment of the next stage; default: the one named after it.")
+    ] = None,
     soak: Annotated[int, typer.Option(min=0, help="Minutes that the release must have run there.")] = 60,
     accept_manual: Annotated[
         bool, typer.Option("--accept-manual", help="The manual steps of `upgrade-check` are done.")
@@ -25,9 +28,7 @@ def run(
 
     if output_format is Format.JSON:
         output.only_documents()
-    target = promotion.next_environment(source)
-    if target is None:
-        raise LocalError(f'there is nothing after "{source}"', fix=f"use one of: {', '.join(promotion.CHAIN[:-1])}")
+    target = promotion.next_environment(source, to)
     gates = promotion.gates(source, target, soak, accept_manual)
     for gate in gates:
         output.line(f"{'[green]open[/]' if gate.passed else '[red]shut[/]'} {gate.name}: {gate.found}", indent=5)

@@ -27,9 +27,17 @@ class AwsFoundation(PlatformComponent):
     site: AwsSite
     """What parts need that AWS runs beside the cluster."""
 
-    def __init__(self, name: str, config: PlatformConfig, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: PlatformConfig,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        environment: str | None = None,
+    ) -> None:
+        """`environment` is the environment's own name; default: its stage."""
         super().__init__("cluster", name, {}, opts)
-        eks, env = config.cluster.eks, config.environment.value
+        eks, env = config.cluster.eks, environment or config.environment.value
         assert eks is not None  # the configuration has one where kind is eks
         protect = config.environment in (Environment.STAGING, Environment.PROD)
         account = aws.Provider(

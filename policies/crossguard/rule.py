@@ -11,6 +11,8 @@ from typing import Any
 
 from pulumi_policy.proxy import UnknownValueError
 
+from policies.crossguard.stage import ENVIRONMENTS, stage
+
 Properties = Mapping[str, Any]
 
 
@@ -50,8 +52,8 @@ class Resource:
 
     @property
     def environment(self) -> str:
-        """local, dev, staging or prod: a stack is named after its environment."""
-        return self.urn.split(":")[2].split("-")[0]
+        """The stage of its environment: local, dev, staging or prod."""
+        return stage(self.urn.split(":")[2])
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,6 @@ class StackRule:
         with contextlib.suppress(UnknownValueError):
             found.extend(self.check(resources))
         return found
-
-
-ENVIRONMENTS = ("local", "dev", "staging", "prod")
 
 
 def level(rule: Rule | StackRule, environment: str) -> Level:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def registered(environment: str) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
     return registered_of(stack_file(environment))
 
 
-def registered_of(data: dict[str, Any]) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
+def registered_of(data: dict[str, Any], name: str | None = None) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
     from components.config.parse import parse
     from components.platform import Platform
 
@@ -56,7 +57,7 @@ def registered_of(data: dict[str, Any]) -> tuple[pulumi.runtime.MockResourceArgs
     pulumi.runtime.set_mocks(mocks, preview=True)
 
     async def run() -> None:
-        Platform(parse(data))
+        Platform(parse(data), name=name)
         from pulumi.runtime.stack import wait_for_rpcs
 
         await wait_for_rpcs()
@@ -73,6 +74,13 @@ def of_kind(environment: str, suffix: str) -> list[pulumi.runtime.MockResourceAr
 def pods(environment: str) -> dict[str, dict[str, Any]]:
     kinds = (":Deployment", ":StatefulSet", ":Job")
     return {r.name: r.inputs["spec"]["template"]["spec"] for k in kinds for r in of_kind(environment, k)}
+
+
+def test_names_of_resources_begin_with_the_environments_own_name() -> None:
+    of_stage = {(r.typ, r.name) for r in registered("prod")}
+    own = {(r.typ, r.name) for r in registered_of(stack_file("prod"), "prod-eu")}
+    assert own == {(typ, re.sub(r"^prod-", "prod-eu-", name)) for typ, name in of_stage}
+    assert [name for typ, name in own if not name.startswith("prod-eu-") and not typ.startswith("pulumi:")] == []
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

@@ -15,6 +15,7 @@ from components import catalogue
 from components.catalogue import Risk
 from components.config.parse import parse
 from components.config.platform import PlatformConfig
+from local.errors import LocalError
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -29,12 +30,19 @@ def deployed(**changed: Any) -> dict[str, Any]:
 
 
 def test_the_chain_leads_to_prod() -> None:
-    assert [promotion.next_environment(e) for e in ("dev", "staging", "prod", "local")] == [
-        "staging",
-        "prod",
-        None,
-        None,
-    ]
+    assert [promotion.next_environment(e) for e in ("dev", "staging")] == ["staging", "prod"]
+
+
+@pytest.mark.parametrize("last", ["prod", "local"])
+def test_nothing_comes_after_the_last_stage(last: str) -> None:
+    with pytest.raises(LocalError, match=f'nothing after "{last}"'):
+        promotion.next_environment(last)
+
+
+def test_an_environment_is_promoted_to_one_of_the_next_stage_by_its_name() -> None:
+    assert promotion.next_environment("dev", "staging") == "staging"
+    with pytest.raises(LocalError, match="cannot be promoted to prod"):
+        promotion.next_environment("dev", "prod")
 
 
 def test_what_was_never_deployed_is_not_promoted() -> None:

@@ -1,0 +1,108 @@
+"""`forge init`: the file of a new environment."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import click
+import typer
+
+from cli import output
+from local.errors import LocalError
+
+if TYPE_CHECKING:
+    from components.config.platform import Environment
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+class Where(StrEnum):
+    """What the environment runs on."""
+
+    LOCAL = "local"
+    EXISTING = "existing"
+    EKS = "eks"
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="Name of the environment, such as prod-eu; its file is named after it.")],
+    where: Annotated[
+        Where | None, typer.Option("--on", help="This machine, a cluster of your kubeconfig, or a new one on AWS.")
+    ] = None,
+    stage: Annotated[str | None, typer.Option(help="dev, staging or prod: which policies hold.")] = None,
+    size: Annotated[str | None, typer.Option(help="small, medium or large: replicas and volumes.")] = None,
+    hosts: Annotated[
+        list[str] | None, typer.Option("--host", help="Name under which clients reach it; may be repeated.")
+    ] = None,
+    owner: Annotated[str | None, typer.Option(help="Who answers for it.")] = None,
+    registry: Annotated[str | None, typer.Option(help="Registry and path of the released images.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of your kubeconfig; with --on existing.")] = None,
+    region: Annotated[str | None, typer.Option(help="AWS region; with --on eks.")] = None,
+    account: Annotated[str | None, typer.Option(help="AWS account, twelve digits; with --on eks.")] = None,
+    admins: Annotated[
+        list[str] | None, typer.Option("--admin", help="ARN of an IAM principal; with --on eks; may be repeated.")
+    ] = None,
+    vpc_cidr: Annotated[str | None, typer.Option(help="Network of nodes and pods; with --on eks.")] = None,
+    port: Annotated[int | None, typer.Option(help="The gateway's port.")] = None,
+) -> None:
+    """Write a new environment's file under stacks/. What no option says is asked for."""
+    from cli import environment_file as files
+    from components.config.cluster import ClusterKind
+    from components.config.platform import Environment
+
+    files.refuse_existing(name)
+    kind = ClusterKind(_choose("--on", "Where does it run", Where, where, Where.EKS).value)
+    on_aws, local = kind is ClusterKind.EKS, kind is ClusterKind.LOCAL
+    chosen = Environment.LOCAL if local else _stage(name, stage)
+    file = files.write(
+        files.Answers(
+            name=name,
+            kind=kind,
+            stage=chosen,
+            size=files.Size.SMALL if local else _choose("--size", "Size", files.Size, size, files.Size.SMALL),
+            owner=_ask("--owner", "Who answers for it", owner, "you" if local else "platform-team"),
+            hosts=tuple(hosts or _list("--host", "Host names", "localhost" if local else f"api.{name}.example.com")),
+            registry="" if local else _ask("--registry", "Registry of the released images", registry),
+            context=_ask("--context", "Context of your kubeconfig", context) if kind is ClusterKind.EXISTING else "",
+            region=_ask("--region", "AWS region", region, "us-east-1") if on_aws else "",
+            account_id=_ask("--account", "AWS account", account) if on_aws else "",
+            admins=tuple(admins or _list("--admin", "ARNs of administrators")) if on_aws else (),
+            vpc_cidr=_ask("--vpc-cidr", "Network of nodes and pods", vpc_cidr, "10.20.0.0/16") if on_aws else "",
+            port=port or (8443 if local else 443),
+        )
+    )
+    output.line(f"Wrote stacks/{file.name}: {name}, of stage {chosen.value}.")
+    output.line(f"Then: [bold]forge preview -s {name}[/], [bold]forge up -s {name}[/].")
+
+
+def _stage(name: str, given: str | None) -> Environment:
+    """One of those that are not this machine's; proposed is the one that the name begins with."""
+    from components.config.platform import Environment
+
+    stages = StrEnum("stages", {stage.name: stage.value for stage in Environment if stage is not Environment.LOCAL})
+    proposed = next((stage for stage in stages if name.split("-")[0] == stage), stages("dev"))
+    return Environment(_choose("--stage", "Stage", stages, given, proposed).value)
+
+
+def _choose(flag: str, question: str, kind: type[Choice], given: str | None, default: Choice) -> Choice:
+    options = ", ".join(kind)
+    found = given or _ask(flag, f"{question} ({options})", None, default)
+    try:
+        return kind(found)
+    except ValueError:
+        raise LocalError(f'{flag}: "{found}" is not known', fix=f"use one of: {options}") from None
+
+
+def _list(flag: str, question: str, default: str | None = None) -> list[str]:
+    return [part for part in _ask(flag, f"{question}, with commas between", None, default).split(",") if part.strip()]
+
+
+def _ask(flag: str, question: str, given: str | None, default: str | None = None) -> str:
+    if given is not None:
+        return given
+    try:
+        return str(click.prompt(question, default=default)).strip()
+    except click.Abort:
+        output.console.print()
+        raise LocalError(f"{flag} is needed; nothing was written", fix="add it, or answer the question") from None

@@ -1,0 +1,171 @@
+"""The file of a new environment, from a few answers. What the file does not say has the schema's defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cli import stack
+from cli.options import environments
+from components.config import names
+from components.config.cluster import ClusterKind
+from components.config.parse import parse
+from components.config.platform import Environment
+from components.config.problems import ConfigError
+from components.config.services import Services
+from components.intents import VECTOR
+from local.errors import LocalError
+
+_HEADER = "# yaml-language-server: $schema=pulumi-stack.schema.json\n"
+
+
+class Size(StrEnum):
+    """How much an environment can carry; every figure can be changed in the file."""
+
+    SMALL = "small"
+    """For trying things out: one of each, or two in production."""
+    MEDIUM = "medium"
+    """For some teams: two of each service, three of each data server."""
+    LARGE = "large"
+    """For a company: three of each, and volumes for months of events."""
+
+
+@dataclass(frozen=True)
+class _Figures:
+    services: int
+    """Replicas of each service."""
+    servers: int
+    """Of each data server that works in a quorum: an odd number."""
+    storage: str
+    memory: str
+    """Of PostgreSQL and Kafka."""
+
+
+_SIZES = {
+    Size.SMALL: _Figures(1, 1, "20Gi", "1Gi"),
+    Size.MEDIUM: _Figures(2, 3, "100Gi", "4Gi"),
+    Size.LARGE: _Figures(3, 3, "500Gi", "16Gi"),
+}
+_LOCAL = _Figures(1, 1, "4Gi", "768Mi")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a new environment is to be."""
+
+    name: str
+    kind: ClusterKind
+    stage: Environment
+    size: Size = Size.SMALL
+    owner: str = "platform-team"
+    hosts: tuple[str, ...] = ("localhost",)
+    registry: str = ""
+    context: str = ""
+    region: str = ""
+    account_id: str = ""
+    admins: tuple[str, ...] = field(default=())
+    vpc_cidr: str = "10.20.0.0/16"
+    port: int = 443
+
+
+def refuse_existing(name: str) -> Path:
+    """Where the file goes. Raises LocalError where there is one, or where the name cannot be one."""
+    try:
+        names.check(name)
+    except ConfigError as error:
+        raise LocalError(f'"{name}" is no name of an environment', reason=error.problems[0].limit) from None
+    file = stack.config_file(name)
+    if file.exists():
+        raise LocalError(
+            f"stacks/{file.name} exists already; nothing was written",
+            fix=f"edit it, or choose another name than {', '.join(environments())}",
+        )
+    return file
+
+
+def write(answers: Answers) -> Path:
+    """Write the file. Raises LocalError where it exists, or with every problem of the answers."""
+    file = refuse_existing(answers.name)
+    content = definition(answers)
+    try:
+        parse(content)
+    except ConfigError as error:
+        raise LocalError(f"{answers.name} cannot be made of these answers: {error}", fix="answer otherwise") from None
+    text = _HEADER + yaml.safe_dump(
+        {"config": {"cogniforge:platform": content}}, sort_keys=False, default_flow_style=None, width=120
+    )
+    try:
+        with file.open("x") as target:  # refuses even what came into being a moment ago
+            target.write(text)
+    except FileExistsError:
+        refuse_existing(answers.name)
+    return file
+
+
+def definition(answers: Answers) -> dict[str, Any]:
+    """The platform's configuration."""
+    local = answers.kind is ClusterKind.LOCAL
+    figures = _LOCAL if local else _SIZES[answers.size]
+    services = max(figures.services, 2) if answers.stage is Environment.PROD else figures.services
+    return {
+        "environment": answers.stage.value,
+        "owner": answers.owner,
+        "cluster": _cluster(answers),
+        "images": {"source": "local-build"} if local else {"source": "registry", "registry": answers.registry},
+        "gateway": {"hosts": list(answers.hosts), "port": answers.port, "replicas": services},
+        "models": [{"name": "demo", "engine": "simulator", "replicas": services}],
+        "services": {name: {"replicas": services} for name in Services.model_fields},
+        "data": _data(figures, local),
+    }
+
+
+def _cluster(answers: Answers) -> dict[str, Any]:
+    match answers.kind:
+        case ClusterKind.LOCAL:
+            # Another local environment lies beside the first one, on the same node.
+            own = {} if answers.name == "local" else {"namespace": answers.name}
+            return {"kind": "local", **own}
+        case ClusterKind.EXISTING:
+            return {"kind": "existing", "context": answers.context}
+        case ClusterKind.EKS:
+            return {
+                "kind": "eks",
+                "eks": {
+                    "region": answers.region,
+                    "accountId": answers.account_id,
+                    "vpcCidr": answers.vpc_cidr,
+                    "nat": "per-zone" if answers.stage is Environment.PROD else "single",
+                    "admins": list(answers.admins),
+                    "nodePools": [
+                        {
+                            "name": "system",
+                            "instanceTypes": ["m7i.xlarge", "m6i.xlarge"],
+                            "minNodes": 3,
+                            "maxNodes": 3 * max(2, _SIZES[answers.size].services),
+                        }
+                    ],
+                },
+            }
+
+
+def _data(figures: _Figures, local: bool) -> dict[str, Any]:
+
+    def sized() -> dict[str, Any]:
+        resources = {"cpu": "100m" if local else "500m", "memory": figures.memory}
+        return {"storage": figures.storage, "resources": resources}
+
+    return {
+        **({"destroyData": True} if local else {}),
+        "postgres": {**sized(), **({"maxConnections": 60} if local else {})},
+        "objectStore": {"storage": figures.storage},
+        "nats": {"replicas": figures.servers, "storage": "1Gi" if local else "10Gi"},
+        "kafka": {"replicas": figures.servers, **sized()},
+        "cache": {},
+        "schemaRegistry": {"replicas": min(figures.servers, 2)},
+        "changeDataCapture": {"replicas": min(figures.servers, 2)},
+        "vectorDatabase": {"collections": [{"name": "documents", "dimension": VECTOR}]},
+    }

@@ -1,0 +1,23 @@
+"""The stage that an environment is of: its stack's file says which."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import yaml
+
+ENVIRONMENTS = ("local", "dev", "staging", "prod")
+"""Stages, from the least to the most strict."""
+STACKS = Path(__file__).resolve().parents[2] / "stacks"
+
+
+@functools.cache
+def stage(stack: str) -> str:
+    """Of a stack without a file: the stage that its name begins with; else the strictest."""
+    try:
+        found = yaml.safe_load((STACKS / f"Pulumi.{stack}.yaml").read_text())
+        named = found["config"]["cogniforge:platform"]["environment"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        named = stack.split("-")[0]
+    return named if named in ENVIRONMENTS else ENVIRONMENTS[-1]
