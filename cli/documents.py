@@ -168,9 +168,21 @@ class Images(Document):
     images: list[BuiltImage]
 
 
+class Environment(Document):
+    """`forge env`."""
+
+    version: Literal[1] = 1
+    stack: str
+    url: str = Field(description="Of the OpenAI API; ends with /v1")
+    key: str = Field(description="The operator's API key")
+    key_file: str = Field(description="File that holds the key, readable by its owner only")
+    authority_file: str = Field(description="Certificate of the environment's authority, for `curl --cacert`")
+
+
 DOCUMENTS: dict[str, type[Document]] = {
     "doctor": Doctor,
     "drift": Drift,
+    "env": Environment,
     "images": Images,
     "preview": Preview,
     "promote": Promotion,

@@ -10,18 +10,15 @@ import httpx
 from local.errors import LocalError
 
 
-def connect(stack_name: str, key: str = "") -> httpx.Client:
-    """A client of the environment's gateway, with another key than the operator's where one is given.
-
-    Raises LocalError where there is no environment.
-    """
+def connect(stack_name: str) -> httpx.Client:
+    """A client of the environment's gateway. Raises LocalError where there is no environment."""
     from cli import stack
 
     found = stack.outputs(stack_name)
     if not found.get("url"):
         raise LocalError(f"{stack_name} is not up", fix=f"run `forge up -s {stack_name}`")
     context = ssl.create_default_context(cadata=found["authority"])
-    headers = {"authorization": f"Bearer {key or found['apiKey']}"}
+    headers = {"authorization": f"Bearer {found['apiKey']}"}
     return httpx.Client(base_url=found["url"], verify=context, headers=headers, trust_env=False, timeout=30)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import httpx
 from rich.text import Text
 
-from cli import output, preview_text, stack, upgrade
+from cli import access, output, preview_text, stack, upgrade
 from cli import preview as previews
+from cli.access import Access
 from components.config.cluster import ClusterKind
 from components.config.platform import PlatformConfig
 from local import paths
@@ -29,12 +30,12 @@ ANSWER_TIMEOUT_S = 30.0
 
 def authority_file() -> Path:
     """The local authority's certificate, for `curl --cacert`."""
-    return paths.state() / "ca.pem"
+    return access.folder("local") / "ca.pem"
 
 
 def key_file() -> Path:
     """The API key of the local gateway, mode 0600."""
-    return paths.state() / "api-key"
+    return access.folder("local") / "api-key"
 
 
 def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
@@ -69,9 +70,9 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
         stack.run(name, "up", "--skip-preview", "--refresh", quiet=not show_pulumi)
     with stages.stage("First answer"):
         outputs = stack.outputs(name)
-        _write_access(outputs)
+        found = access.write(name, outputs, config.models[0].name)
         answer = ask(outputs, config)
-    _farewell(outputs, config, answer, stages.total)
+    _farewell(found, answer, stages.total)
 
 
 def _refuse_blocked(verdict: upgrade.Verdict) -> None:
@@ -91,11 +92,6 @@ def _check_gateway_port(node: Node, config: PlatformConfig) -> None:
     balancer = next((p for p in node.processes() if p.name == "load-balancer"), None)
     if balancer is None or balancer.running() is None:
         preflight.check_ports({config.gateway.port: "the gateway"})
-
-
-def _write_access(outputs: dict[str, Any]) -> None:
-    paths.write_private(authority_file(), outputs["authority"])
-    paths.write_private(key_file(), outputs["apiKey"])
 
 
 def ask(outputs: dict[str, Any], config: PlatformConfig) -> str:
@@ -126,23 +122,14 @@ def ask(outputs: dict[str, Any], config: PlatformConfig) -> str:
     )
 
 
-def curl_command(outputs: dict[str, Any], config: PlatformConfig) -> str:
-    """A command to paste: it reads the key from its file, so that the key is not in the shell's history."""
-    body = f'{{"model": "{config.models[0].name}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-    return (
-        f'curl --cacert {authority_file()} -H "Authorization: Bearer $(cat {key_file()})" \\\n'
-        f"  -H 'Content-Type: application/json' {outputs['url']}/chat/completions \\\n  -d '{body}'"
-    )
-
-
-def _farewell(outputs: dict[str, Any], config: PlatformConfig, answer: str, total_s: float) -> None:
+def _farewell(found: Access, answer: str, total_s: float) -> None:
     console = output.console
     console.print(f"\n[bold green]The platform is up[/] after {output.duration(total_s)}.\n")
-    output.line(f"  URL     {outputs['url']}")
+    output.line(f"  URL     {found.url}")
     console.print(Text(f"  answer  {answer.strip()}\n"))
     console.print("Try it:\n")
-    print(curl_command(outputs, config))  # plain: rich would wrap the lines
-    console.print("\nThen: [bold]forge status[/], [bold]forge logs router[/], [bold]forge down[/].")
+    print(access.curl(found), end="")  # plain: rich would wrap the lines
+    console.print("\nThen: [bold]forge env[/], [bold]forge status[/], [bold]forge logs router[/], [bold]forge down[/].")
 
 
 def down() -> None:

@@ -16,8 +16,10 @@ from cli.commands import (
     doctor,
     down,
     drift,
+    env,
     images,
     init,
+    key,
     kubectl,
     logs,
     preview,
@@ -27,9 +29,11 @@ from cli.commands import (
     reset,
     restore,
     status,
+    tenant,
     tools,
     up,
     upgrade_check,
+    usage,
 )
 from local import paths
 from local.errors import LocalError
@@ -47,13 +51,14 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "destroy": destroy.run,
     "status": status.run,
     "logs": logs.run,
+    "env": env.run,
     "restore": restore.run,
     "images": images.run,
     "release": release.run,
     "down": down.run,
     "reset": reset.run,
 }
-GROUPS = {"dead-letters": dead_letters.app}
+GROUPS = {"dead-letters": dead_letters.app, "key": key.app, "tenant": tenant.app, "usage": usage.app}
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 

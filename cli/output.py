@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import click
+import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -46,7 +46,14 @@ def line(markup: str, *, indent: int = 0) -> None:
 def _wrap(text: Text, width: int, indent: int) -> Text:
     """Break between words only: a path or a command that is longer than the line stays whole."""
     lines = textwrap.wrap(
-        text.plain, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+        text.plain,
+        width,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        # Each line stays a part of the text, whose styles are taken from it by position.
+        expand_tabs=False,
+        replace_whitespace=False,
     )
     result, position = Text(), 0
     for number, part in enumerate(lines):
@@ -99,9 +106,9 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     try:
-        if click.confirm(question):
+        if typer.confirm(question):
             return
-    except click.Abort:
+    except typer.Abort:
         console.print()
         raise LocalError("there was no answer; nothing was changed", fix="answer y, or add --yes in a script") from None
     raise LocalError("nothing was changed")

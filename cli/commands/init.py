@@ -5,7 +5,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-import click
 import typer
 
 from cli import output
@@ -102,7 +101,7 @@ def _ask(flag: str, question: str, given: str | None, default: str | None = None
     if given is not None:
         return given
     try:
-        return str(click.prompt(question, default=default)).strip()
-    except click.Abort:
+        return str(typer.prompt(question, default=default)).strip()
+    except typer.Abort:
         output.console.print()
         raise LocalError(f"{flag} is needed; nothing was written", fix="add it, or answer the question") from None

@@ -20,6 +20,7 @@ from cli import doctor as doctor_checks
 from cli import main as command_line
 from cli import preview as previews
 from cli import status as status_view
+from cli.access import Access
 from cli.main import app
 from cli.steps import Preview, Step, Violation
 from cli.upgrade import Finding, Verdict
@@ -351,8 +352,8 @@ def test_kubectl_is_passed_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_end_of_up(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COGNIFORGE_HOME", "/state")
-    outputs = {"url": "https://localhost:8443/v1"}
-    local_environment._farewell(outputs, stack.read_config("local"), "Hello!", 83.2)
+    files = [Path(f"/state/{name}") for name in ("ca.pem", "ca-bundle.pem", "api-key")]
+    local_environment._farewell(Access("https://localhost:8443/v1", "cf-secret", *files, "demo"), "Hello!", 83.2)
     golden("up.txt", (0, capsys.readouterr().out, ""), wide=True)
 
 

@@ -39,15 +39,25 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def _parse(words: list[str]) -> None:
+    """Raises what the command line raises for a command or an option that there is not."""
+    command, (name, *arguments) = typer.main.get_command(app), words
+    command = command.commands[name]
+    while commands := getattr(command, "commands", None):
+        name, *arguments = arguments
+        command = commands[name]
+    command.make_context(name, arguments if name != "kubectl" else [], resilient_parsing=False).close()
+
+
 @pytest.mark.parametrize(("page", "line"), commands())
 def test_every_command_in_the_docs_exists(page: str, line: str) -> None:
-    words = shlex.split(line)
+    words = shlex.split(line, comments=True)
     if words[0] == "make":
         assert set(words[1:]) <= MAKE_TARGETS
     elif words[0] == "forge":
-        command = typer.main.get_command(app).commands[words[1]]
-        arguments = words[2:] if words[1] != "kubectl" else []
-        command.make_context(words[1], arguments, resilient_parsing=False).close()
+        _parse(words[1:])
+    elif words[0] == "eval":
+        _parse(shlex.split(words[1].removeprefix("$(").removesuffix(")"))[1:])
     else:
         assert words[0] == "."
 

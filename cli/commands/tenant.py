@@ -1,0 +1,129 @@
+"""`forge tenant`: who may use the platform, and how much."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from cli import api_text, gateway, output
+from cli.options import Format, Output, Stack, Yes
+from local.errors import LocalError
+
+app = typer.Typer(no_args_is_help=True, help="Tenants: who may use the platform, and how much.")
+Tenant = Annotated[str, typer.Argument(help="The tenant's id.")]
+Name = Annotated[str | None, typer.Option("--name", help="What people call it.")]
+Models = Annotated[list[str] | None, typer.Option("--model", help="A model that it may ask; may be repeated.")]
+Requests = Annotated[int | None, typer.Option(min=0, help="Limit; 0: none.")]
+Tokens = Annotated[int | None, typer.Option(min=0, help="Limit; 0: none.")]
+
+
+def path(tenant: str, *more: str) -> str:
+    """Of an operation on a tenant."""
+    return "/".join(["tenants", *(quote(part, safe="") for part in (tenant, *more))])
+
+
+def _limits(
+    name: str | None, models: list[str] | None, requests_per_minute: int | None, tokens_per_minute: int | None
+) -> dict[str, Any]:
+    """What was given of them."""
+    given = {
+        "name": name,
+        "models": models or None,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+    }
+    return {field: value for field, value in given.items() if value is not None}
+
+
+@app.command(name="list")
+def show_all(stack_name: Stack = "local", output_format: Output = Format.TEXT) -> None:
+    """List the tenants."""
+    with gateway.connect(stack_name) as client:
+        api_text.tenants(gateway.ask(client, "GET", "tenants"), output_format)
+
+
+@app.command()
+def show(tenant: Tenant, stack_name: Stack = "local", output_format: Output = Format.TEXT) -> None:
+    """Show a tenant's limits."""
+    with gateway.connect(stack_name) as client:
+        api_text.record(gateway.ask(client, "GET", path(tenant)), output_format)
+
+
+@app.command()
+def create(
+    tenant: Tenant,
+    name: Name = None,
+    models: Models = None,
+    requests_per_minute: Requests = None,
+    tokens_per_minute: Tokens = None,
+    stack_name: Stack = "local",
+    output_format: Output = Format.TEXT,
+) -> None:
+    """Make a tenant. Without limits it may use everything."""
+    body = {"id": tenant, **_limits(name, models, requests_per_minute, tokens_per_minute)}
+    with gateway.connect(stack_name) as client:
+        api_text.record(gateway.ask(client, "POST", "tenants", json=body), output_format)
+
+
+@app.command()
+def update(
+    tenant: Tenant,
+    name: Name = None,
+    models: Models = None,
+    requests_per_minute: Requests = None,
+    tokens_per_minute: Tokens = None,
+    all_models: Annotated[bool, typer.Option("--all-models", help="It may ask every model.")] = False,
+    stack_name: Stack = "local",
+    output_format: Output = Format.TEXT,
+) -> None:
+    """Change a tenant's limits; what is not given stays."""
+    change = _limits(name, models, requests_per_minute, tokens_per_minute)
+    change |= {"models": []} if all_models else {}
+    if not change:
+        raise LocalError("nothing to change was given", fix="add an option, such as --requests-per-minute 600")
+    with gateway.connect(stack_name) as client:
+        before = gateway.ask(client, "GET", path(tenant))
+        kept = {field: value for field, value in before.items() if field not in ("id", "created")}
+        api_text.record(gateway.ask(client, "PUT", path(tenant), json={**kept, **change}), output_format)
+
+
+@app.command()
+def policy(
+    tenant: Tenant,
+    file: Annotated[Path | None, typer.Option("--set", help="JSON or YAML file with the new policy.")] = None,
+    stack_name: Stack = "local",
+) -> None:
+    """Show a tenant's guardrails as JSON, or set them."""
+    import yaml
+
+    body: dict[str, Any] | None = None
+    if file is not None:
+        try:
+            body = {"policy": yaml.safe_load(file.read_text())}
+        except (OSError, UnicodeError, yaml.YAMLError) as error:
+            raise LocalError(f"{file} cannot be read as JSON or YAML", reason=str(error)) from None
+    with gateway.connect(stack_name) as client:
+        found = gateway.ask(
+            client, "PUT" if body else "GET", path(tenant, "policy"), **({"json": body} if body else {})
+        )
+    print(json.dumps(found, indent=2))
+
+
+@app.command()
+def delete(tenant: Tenant, stack_name: Stack = "local", yes: Yes = False) -> None:
+    """Delete a tenant with all that it has. Its id is not given again."""
+    output.confirm(f"Delete {tenant} with its users, keys, prompts, documents and policies?", yes)
+    with gateway.connect(stack_name) as client:
+        gateway.ask(client, "DELETE", path(tenant))
+    output.line(f"{tenant} is deleted; `forge tenant deletion {tenant}` shows which services have erased its data")
+
+
+@app.command()
+def deletion(tenant: Tenant, stack_name: Stack = "local", output_format: Output = Format.TEXT) -> None:
+    """Show which services have erased a deleted tenant's data."""
+    with gateway.connect(stack_name) as client:
+        api_text.record(gateway.ask(client, "GET", path(tenant, "deletion")), output_format)
