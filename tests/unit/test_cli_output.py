@@ -7,7 +7,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -298,9 +299,17 @@ def test_destroy_of_what_is_not_deployed(run: Run, monkeypatch: pytest.MonkeyPat
     golden("destroy-nothing.txt", run("destroy", "-s", "dev"))
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose name is always as long: lines break at the same words."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
 def test_reset_names_the_signing_keys_and_asks(
-    run: Run, deployed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, deployed: list[str], short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tmp_path = short_path
     monkeypatch.setenv("COGNIFORGE_HOME", str(tmp_path))
     for folder in ("node", "images", "keys", "pulumi/state/.pulumi/stacks/cogniforge"):
         (tmp_path / folder).mkdir(parents=True)
