@@ -67,7 +67,7 @@ DRILLS: tuple[Drill, ...] = (
     ),
     Drill(
         "fuzz",
-        "every operation takes what one tenant makes up, and another tenant's work goes on",
+        "every operation and gRPC method takes what one tenant makes up, and another tenant's work goes on",
         6,
         ("service_images/", "components/mesh/"),
     ),

@@ -118,6 +118,21 @@ def test_a_service_that_may_call_is_answered(cluster: Cluster) -> None:
     assert called(talk, cluster).asked == 2
 
 
+def test_bytes_that_are_no_message_are_the_callers_mistake(cluster: Cluster) -> None:
+    async def talk(server: rpc.Server, _: Any, __: Looking) -> None:
+        metadata = ((identity.HEADER, cluster.token("router", "guardrails")),)
+        async with rpc.channel(f"127.0.0.1:{server.port}") as channel:
+            path = "/cogniforge.guardrails.v1.GuardrailsService"
+            whole = channel.unary_unary(f"{path}/Check")(b"\xff", metadata=metadata, timeout=5)
+            stream = channel.stream_stream(f"{path}/Stream")(iter([b"\xff"]), metadata=metadata, timeout=5)
+            for call in (whole, stream.read()):
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await call
+                assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+    assert called(talk, cluster).asked == 0
+
+
 def test_a_call_without_a_token_is_refused(cluster: Cluster) -> None:
     code, message = refusal(cluster, None)
     assert code is grpc.StatusCode.UNAUTHENTICATED and "carries no token of a service" in message

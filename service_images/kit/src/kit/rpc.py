@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind
 
@@ -99,7 +100,35 @@ class _Door(grpc.aio.ServerInterceptor):
                 await self._callers.admit(token)
             except ApiError as error:
                 return _refusing(error)
-        return await continuation(handler_call_details)
+        handler = await continuation(handler_call_details)
+        if handler is None:  # there is no such method, which grpc says itself
+            return None
+        return handler._replace(request_deserializer=_lenient(handler.request_deserializer))
+
+
+def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """None for bytes that are no message. Left to grpc, they end the call as a fault of the server, with a traceback
+    in its log."""
+
+    def read(content: bytes) -> Any:
+        try:
+            return deserialize(content)
+        except DecodeError:
+            return None
+
+    return read
+
+
+def _whole(request: Any) -> Any:
+    """A request that is a message. Raises ApiError."""
+    if request is None:
+        raise ApiError(400, "The request is no message of the method's type.", ErrorType.INVALID_REQUEST)
+    return request
+
+
+async def _all_whole(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _whole(request)
 
 
 def _refusing(error: ApiError) -> Any:
@@ -119,7 +148,7 @@ def answers(handler: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any
         _METADATA.set(_told(context))
         with _span(handler.__qualname__, _METADATA.get()):
             try:
-                return await handler(self, request)
+                return await handler(self, _whole(request))
             except Exception as error:
                 await _refuse(context, handler.__qualname__, error)
 
@@ -133,7 +162,7 @@ def streams(handler: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any,
     async def method(self: Any, requests: Any, context: Any) -> AsyncIterator[Any]:
         with _span(handler.__qualname__, _told(context)):
             try:
-                async for answer in handler(self, requests):
+                async for answer in handler(self, _all_whole(requests)):
                     yield answer
             except Exception as error:
                 await _refuse(context, handler.__qualname__, error)
