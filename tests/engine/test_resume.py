@@ -146,7 +146,7 @@ def test_an_update_that_is_killed_at_every_write_in_turn_goes_on(killed: Killed,
     assert [o for o in made if _exists(killed.cluster, o)] == []
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(600 + 90 * _ROUNDS)
 def test_an_update_that_is_killed_at_random_goes_on(killed: Killed, unique: str) -> None:
     """`KILL_ROUNDS=100` makes a drill of it."""
     killed.phase("random", "never")
