@@ -59,7 +59,7 @@ def test_every_command_in_the_docs_exists(page: str, line: str) -> None:
     elif words[0] == "eval":
         _parse(shlex.split(words[1].removeprefix("$(").removesuffix(")"))[1:])
     else:
-        assert words[0] == "."
+        assert words[0] == "." or words == ["python"]
 
 
 def test_the_tutorials_configuration_is_valid() -> None:
