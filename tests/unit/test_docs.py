@@ -80,3 +80,10 @@ def test_every_example_of_a_route_is_valid(example: str) -> None:
     found = parse({**data, **given})
     assert [route.name for route in found.routes] == [route["name"] for route in given.get("routes", [])]
     assert [model.name for model in found.models if "models" in given] == [m["name"] for m in given.get("models", [])]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda page: page.name[:4])
+def test_a_decision_has_context_options_decision_and_consequences(page: Path) -> None:
+    text = page.read_text()
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["Context", "Options", "Decision", "Consequences"]
+    assert re.search(r"^Status: (proposed|accepted|superseded), 20\d\d-\d\d$", text, re.MULTILINE)
