@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,8 @@ def kubectl(local: bool, context: str) -> list[str]:
     from local.toolchain import builder
     from local.toolchain.tools import ToolName
 
-    base = [str(builder.resolve(ToolName.NODE)), "kubectl"]
+    own = None if local else shutil.which("kubectl")  # whoever has a cluster has a kubectl that fits it
+    base = [own] if own else [str(builder.resolve(ToolName.NODE)), "kubectl"]
     if local:
         return [*base, "--kubeconfig", str(NodePaths().kubeconfig)]
     return [*base, *(["--context", context] if context else [])]

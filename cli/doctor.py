@@ -108,10 +108,50 @@ def findings() -> list[Finding]:
     return result
 
 
-def document(found: list[Finding], ready: bool) -> documents.Doctor:
+@dataclass(frozen=True)
+class Way:
+    """One of the ways in which this machine can bring the platform up."""
+
+    name: str
+    possible: bool
+    what: str
+    """What it needs and lacks; or how to go it."""
+
+
+def ways(found: list[Finding]) -> list[Way]:
+    """The local node, which needs root on Debian; and a cluster that exists, with images that Docker builds."""
+    # Packages that are missing are installed by `forge up`.
+    missing = [f.what for f in found if f.required and not f.ok and f.what != "Debian packages"]
+    if not sys.platform.startswith("linux") or shutil.which("apt-get") is None:
+        missing.append("Debian")
+    node = Way(
+        "local node", not missing, f"lacks: {', '.join(missing)}" if missing else "`forge up` starts it on this machine"
+    )
+    lacks = [f.what for f in found if f.required and not f.ok and f.what in ("Python", "Go", "disk")]
+    # On a Debian with root, buildah takes Docker's place.
+    if not engine.docker_runs() and (os.geteuid() != 0 or shutil.which("buildah") is None):
+        lacks.append("Docker")
+    if not (contexts := _contexts()):
+        lacks.append("a cluster in your kubeconfig (kind, k3d, minikube)")
+    how = f"`forge init NAME --on existing --build`; contexts: {', '.join(contexts)}"
+    return [node, Way("existing cluster", not lacks, f"lacks: {', '.join(lacks)}" if lacks else how)]
+
+
+def _contexts() -> list[str]:
+    from kubernetes import config
+
+    try:
+        return sorted(context["name"] for context in config.list_kube_config_contexts()[0])
+    except (config.ConfigException, OSError):
+        return []
+
+
+def document(found: list[Finding], possible: list[Way]) -> documents.Doctor:
     """The findings for programs."""
+    ready = any(way.possible for way in possible)
     checks = [
         documents.CheckedThing(name=f.what, ok=f.ok, required=f.required, found=f.found, fix="" if f.ok else f.fix)
         for f in found
     ]
-    return documents.Doctor(ready=ready, checks=checks)
+    shown = [documents.WayToRun(name=w.name, possible=w.possible, what=w.what) for w in possible]
+    return documents.Doctor(ready=ready, ways=shown, checks=checks)

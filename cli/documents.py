@@ -19,16 +19,25 @@ class CheckedThing(Document):
 
     name: str = Field(description="What was checked")
     ok: bool
-    required: bool = Field(description="Whether `forge up` needs it")
+    required: bool = Field(description="Whether the local node needs it")
     found: str
     fix: str = Field(description="What to do; empty where nothing is to be done")
+
+
+class WayToRun(Document):
+    """A way in which this machine can bring the platform up."""
+
+    name: str = Field(description='"local node" or "existing cluster"')
+    possible: bool
+    what: str = Field(description="What it lacks, or how to go it")
 
 
 class Doctor(Document):
     """`forge doctor`."""
 
     version: Literal[1] = 1
-    ready: bool = Field(description="Whether everything that `forge up` needs is there")
+    ready: bool = Field(description="Whether any of the ways is possible")
+    ways: list[WayToRun]
     checks: list[CheckedThing]
 
 

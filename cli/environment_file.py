@@ -70,6 +70,8 @@ class Answers:
     admins: tuple[str, ...] = field(default=())
     vpc_cidr: str = "10.20.0.0/16"
     port: int = 443
+    built: bool = False
+    """Whether its images are built on this machine."""
 
 
 def refuse_existing(name: str) -> Path:
@@ -109,17 +111,21 @@ def write(answers: Answers) -> Path:
 def definition(answers: Answers) -> dict[str, Any]:
     """The platform's configuration."""
     local = answers.kind is ClusterKind.LOCAL
-    figures = _LOCAL if local else _SIZES[answers.size]
+    small = local or answers.built
+    figures = _LOCAL if small else _SIZES[answers.size]
     services = max(figures.services, 2) if answers.stage is Environment.PROD else figures.services
     return {
         "environment": answers.stage.value,
         "owner": answers.owner,
         "cluster": _cluster(answers),
-        "images": {"source": "local-build"} if local else {"source": "registry", "registry": answers.registry},
+        "images": {
+            "source": "local-build" if local or answers.built else "registry",
+            **({} if local else {"registry": answers.registry}),
+        },
         "gateway": {"hosts": list(answers.hosts), "port": answers.port, "replicas": services},
         "models": [{"name": "demo", "engine": "simulator", "replicas": services}],
         "services": {name: {"replicas": services} for name in Services.model_fields},
-        "data": _data(figures, local),
+        "data": _data(figures, small),
     }
 
 

@@ -15,11 +15,12 @@ from cli import access, output, preview_text, stack, upgrade
 from cli import preview as previews
 from cli.access import Access
 from components.config.cluster import ClusterKind
+from components.config.images import ImageSource
 from components.config.platform import PlatformConfig
 from local import paths
 from local.errors import LocalError
 from local.images import pipeline
-from local.images.catalogue import ImageName
+from local.images.catalogue import LOCAL, ImageName
 from local.images.engine import Buildah
 from local.node import preflight, settings
 from local.node.node import Node
@@ -42,6 +43,8 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
     """Bring the environment up and ask it a question; `quiet` keeps the engine's output of other clusters away."""
     config = stack.read_config(name)
     if config.cluster.kind is not ClusterKind.LOCAL:
+        if config.images.source is ImageSource.LOCAL_BUILD:
+            _build_for(config.images.registry)
         stack.ensure(name)
         found = previews.collect(name)
         verdict = upgrade.check(name, found)
@@ -73,6 +76,13 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
         found = access.write(name, outputs, config.models[0].name)
         answer = ask(outputs, config)
     _farewell(found, answer, stages.total)
+
+
+def _build_for(registry: str) -> None:
+    """Build the images for a cluster that is somebody else's; needs no root where Docker runs."""
+    with output.Stages(1).stage(f"Images: build, sign, push to {registry}"):
+        # The pod sandbox is the cluster's own.
+        pipeline.build([name for name in LOCAL if name is not ImageName.PAUSE], output.say, registry=registry)
 
 
 def _refuse_blocked(verdict: upgrade.Verdict) -> None:

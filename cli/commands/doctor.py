@@ -9,17 +9,23 @@ from cli.options import Format, Output
 
 
 def run(output_format: Output = Format.TEXT) -> None:
-    """Check this machine: what is missing and how to get it. Exit status 1 if something is."""
+    """Check this machine: what is missing, how to get it, and in which ways the platform can run.
+
+    Exit status 1 if there is no way.
+    """
     from cli import doctor
 
     found = doctor.findings()
-    ready = all(f.ok or not f.required for f in found)
+    possible = doctor.ways(found)
     if output_format is Format.JSON:
-        output.document(doctor.document(found, ready))
+        output.document(doctor.document(found, possible))
     else:
         for finding in found:
             show(finding.what, finding.ok, finding.found, finding.fix)
-    if not ready:
+        for way in possible:
+            mark = "[green]can go[/]" if way.possible else "[yellow]cannot go[/]"
+            output.line(f"{mark} by way of {way.name}: {way.what}", indent=7)
+    if not any(way.possible for way in possible):
         raise typer.Exit(1)
 
 

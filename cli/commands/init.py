@@ -43,6 +43,9 @@ def run(
         list[str] | None, typer.Option("--admin", help="ARN of an IAM principal; with --on eks; may be repeated.")
     ] = None,
     vpc_cidr: Annotated[str | None, typer.Option(help="Network of nodes and pods; with --on eks.")] = None,
+    build: Annotated[
+        bool, typer.Option("--build", help="Build the images here, for a cluster such as kind; with --on existing.")
+    ] = False,
     port: Annotated[int | None, typer.Option(help="The gateway's port.")] = None,
 ) -> None:
     """Write a new environment's file under stacks/. What no option says is asked for."""
@@ -53,26 +56,38 @@ def run(
     files.refuse_existing(name)
     kind = ClusterKind(_choose("--on", "Where does it run", Where, where, Where.EKS).value)
     on_aws, local = kind is ClusterKind.EKS, kind is ClusterKind.LOCAL
-    chosen = Environment.LOCAL if local else _stage(name, stage)
+    if build and kind is not ClusterKind.EXISTING:
+        raise LocalError("--build is for a cluster that exists", fix="add --on existing, or leave it out")
+    here = local or build  # a developer's machine
+    chosen = Environment.LOCAL if here else _stage(name, stage)
     file = files.write(
         files.Answers(
             name=name,
             kind=kind,
             stage=chosen,
-            size=files.Size.SMALL if local else _choose("--size", "Size", files.Size, size, files.Size.SMALL),
-            owner=_ask("--owner", "Who answers for it", owner, "you" if local else "platform-team"),
-            hosts=tuple(hosts or _list("--host", "Host names", "localhost" if local else f"api.{name}.example.com")),
-            registry="" if local else _ask("--registry", "Registry of the released images", registry),
+            size=files.Size.SMALL if here else _choose("--size", "Size", files.Size, size, files.Size.SMALL),
+            owner=_ask("--owner", "Who answers for it", owner, "you" if here else "platform-team"),
+            hosts=tuple(hosts or _list("--host", "Host names", "localhost" if here else f"api.{name}.example.com")),
+            registry="" if local else _registry(registry, build),
             context=_ask("--context", "Context of your kubeconfig", context) if kind is ClusterKind.EXISTING else "",
             region=_ask("--region", "AWS region", region, "us-east-1") if on_aws else "",
             account_id=_ask("--account", "AWS account", account) if on_aws else "",
             admins=tuple(admins or _list("--admin", "ARNs of administrators")) if on_aws else (),
             vpc_cidr=_ask("--vpc-cidr", "Network of nodes and pods", vpc_cidr, "10.20.0.0/16") if on_aws else "",
-            port=port or (8443 if local else 443),
+            port=port or (8443 if here else 443),
+            built=build,
         )
     )
     output.line(f"Wrote stacks/{file.name}: {name}, of stage {chosen.value}.")
     output.line(f"Then: [bold]forge preview -s {name}[/], [bold]forge up -s {name}[/].")
+
+
+def _registry(given: str | None, build: bool) -> str:
+    if build:
+        return _ask(
+            "--registry", "Registry that this machine and the cluster reach", given, "localhost:5001/cogniforge"
+        )
+    return _ask("--registry", "Registry of the released images", given)
 
 
 def _stage(name: str, given: str | None) -> Environment:

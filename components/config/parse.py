@@ -38,12 +38,20 @@ def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
     if duplicate := first_duplicate(tuple(m.name for m in config.models)):
         yield _Conflict(("models",), duplicate, "model names must be unique", f'rename or remove one "{duplicate}"')
     local = config.environment is Environment.LOCAL
-    if local != (config.cluster.kind is ClusterKind.LOCAL):
-        kind, limit = config.cluster.kind.value, "local" if local else "eks or existing"
-        text = f"must be {limit} in {config.environment}"
-        fix = f"set kind: {'local' if local else 'eks'}"
-        yield _Conflict(("cluster", "kind"), kind, text, fix, ("environment",))
-    if not local and config.images.source is ImageSource.LOCAL_BUILD:
+    possible = (ClusterKind.LOCAL, ClusterKind.EXISTING) if local else (ClusterKind.EKS, ClusterKind.EXISTING)
+    if config.cluster.kind not in possible:
+        text = f"must be {' or '.join(possible)} in {config.environment}"
+        fix = f"set kind: {possible[0]}"
+        yield _Conflict(("cluster", "kind"), config.cluster.kind.value, text, fix, ("environment",))
+    built = config.images.source is ImageSource.LOCAL_BUILD
+    if built and config.cluster.kind is ClusterKind.EXISTING and local and not config.images.registry:
+        text = "required with local-build for an existing cluster: nodes pull from there"
+        fix = 'name a registry that this machine and the cluster reach, such as "localhost:5001/cogniforge"'
+        yield _Conflict(("images", "registry"), "(missing)", text, fix, ("cluster.kind", "environment"))
+    if built and config.cluster.kind is ClusterKind.LOCAL and config.images.registry:
+        text = "none with local-build for the local node, which has its own registry"
+        yield _Conflict(("images", "registry"), config.images.registry, text, "remove it", ("cluster.kind",))
+    if not local and built:
         text = f"local-build images exist on one machine only, not in {config.environment}"
         fix = "set source: registry and a registry"
         yield _Conflict(("images", "source"), "local-build", text, fix, ("environment",))

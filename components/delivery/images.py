@@ -11,7 +11,7 @@ from pathlib import Path
 import pulumi
 
 from components import catalogue
-from components.config.images import Images, ImageSource
+from components.config.images import Images, ImageSource, record
 from components.delivery import registry
 
 INDEX_VARIABLE = "COGNIFORGE_IMAGES"
@@ -58,15 +58,23 @@ class ImageResolver:
             digests = [(image.name, digest) for image in locked for digest in (image.digest, image.former) if digest]
             return sorted(f"{self.settings.registry}/{name}@{digest}" for name, digest in digests)
         names = set(catalogue.image_names())
-        records = [*_local_index().values(), *_local_index("history.json").values()]
+        records = [*self._index().values(), *self._index("history.json").values()]
         return sorted({f"{r['repository']}@{r['digest']}" for r in records if r["name"] in names})
 
     def _find(self, name: str) -> str | None:
         if self.settings.source is ImageSource.REGISTRY:
             digest = catalogue.image(name).digest
             return f"{self.settings.registry}/{name}@{digest}" if digest else None
-        record = _local_index().get(name)
-        return f"{record['repository']}@{record['digest']}" if record else None
+        built = self._index().get(name)
+        return f"{built['repository']}@{built['digest']}" if built else None
+
+    def _index(self, sibling: str = "") -> dict[str, dict[str, str]]:
+        """The record of what was built here for this registry, or a file beside it."""
+        index = os.environ.get(INDEX_VARIABLE)
+        if not index:
+            return {}
+        path = record(Path(index), self.settings.registry)
+        return _read(path.with_name(sibling) if sibling else path)
 
     def _missing(self, name: str) -> str:
         if self.settings.source is ImageSource.REGISTRY:
@@ -119,11 +127,8 @@ def _unknown() -> pulumi.Output[str]:
     return pulumi.Output(set(), value(), known(), secret())  # pyright: ignore[reportArgumentType]
 
 
-def _local_index(sibling: str = "") -> dict[str, dict[str, str]]:
-    """The record of what was built here, or a file beside it."""
-    index = os.environ.get(INDEX_VARIABLE)
-    path = Path(index).with_name(sibling) if index and sibling else Path(index or "")
-    if not index or not path.exists():
+def _read(path: Path) -> dict[str, dict[str, str]]:
+    if not path.exists():
         return {}
     try:
         return json.loads(path.read_text())

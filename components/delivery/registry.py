@@ -6,6 +6,8 @@ import hashlib
 import urllib.error
 import urllib.request
 
+from components.config.images import speaks_plain_http
+
 _ACCEPT = (
     "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
     "application/vnd.docker.distribution.manifest.v2+json"
@@ -19,7 +21,10 @@ def altered(reference: str) -> str | None:
     """
     name, _, digest = reference.partition("@")
     host, _, repository = name.partition("/")
-    request = urllib.request.Request(f"http://{host}/v2/{repository}/manifests/{digest}", headers={"Accept": _ACCEPT})
+    scheme = "http" if speaks_plain_http(host) else "https"
+    request = urllib.request.Request(
+        f"{scheme}://{host}/v2/{repository}/manifests/{digest}", headers={"Accept": _ACCEPT}
+    )
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             found = f"sha256:{hashlib.sha256(answer.read()).hexdigest()}"

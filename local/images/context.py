@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,8 @@ PYTHON = "3.11"
 RECIPE = "4"
 """Raised when the way of building changes, so that all images are built again."""
 SUITE = "bookworm"
+DEBIAN = f"debian:{SUITE}-slim"
+"""Image in which the user's Docker makes root file systems."""
 _EXCLUDES = ("doc", "man", "locale", "info", "lintian", "bug", "groff")
 
 
@@ -86,13 +89,9 @@ def _rootfs(package_list: Path) -> Path:
 
 
 def _make_rootfs(names: list[str], target: Path) -> None:
-    sources = [p for p in _package_sources() if p.exists()]
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         output = Path(scratch) / "rootfs.tar"
-        command = [
-            # What it mounts goes with it, also where it is killed.
-            *("unshare", "--mount", "--propagation", "private"),
-            "mmdebstrap",
+        options = [
             "--variant=essential",
             f"--include={','.join(names)}",
             '--aptopt=Acquire::Languages "none"',
@@ -102,18 +101,47 @@ def _make_rootfs(names: list[str], target: Path) -> None:
             '--customize-hook=rm -rf "$1"/var/cache/* "$1"/var/log/* "$1"/etc/machine-id "$1"/etc/hostname '
             '"$1"/etc/resolv.conf',
             SUITE,
-            str(output),
-            *map(str, sources),
         ]
+        if os.geteuid() == 0 and shutil.which("mmdebstrap"):
+            sources = [str(p) for p in _package_sources() if p.exists()]
+            # What it mounts goes with it, also where it is killed.
+            away = ("unshare", "--mount", "--propagation", "private")
+            command = [*away, "mmdebstrap", *options, str(output), *sources]
+        elif shutil.which("docker") is None:
+            raise LocalError(
+                "the base image's root file system cannot be made on this machine",
+                reason="that needs root and mmdebstrap, or Docker",
+                fix="install Docker, or run as root on Debian; see `forge doctor`",
+            )
+        else:
+            command = _in_docker(options, Path(scratch), output.name)
         env = {**os.environ, "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH)}
         result = subprocess.run(command, env=env, capture_output=True, text=True)
         if result.returncode != 0:
             raise LocalError(
                 "the base image's root file system could not be made from Debian packages",
                 reason="\n       ".join(result.stderr.strip().splitlines()[-6:]),
-                fix="check that the package sources in /etc/apt answer (`apt-get update`), then try again",
+                fix="check that Debian's package sources answer (`apt-get update`), and try again",
             )
         output.replace(target)
+
+
+def _in_docker(options: list[str], scratch: Path, name: str) -> list[str]:
+    """The same by the user's Docker, for machines that are no Debian, or whose user is not root."""
+    script = (
+        "apt-get -qq update >/dev/null && apt-get -qq install -y mmdebstrap >/dev/null"
+        f" && mmdebstrap {shlex.join(options)} {shlex.quote(f'/made/{name}')}"
+        f" && chown {os.getuid()}:{os.getgid()} {shlex.quote(f'/made/{name}')}"
+    )
+    settings = (
+        "--rm",
+        "--privileged",
+        "--volume",
+        f"{scratch}:/made",
+        "--env",
+        f"SOURCE_DATE_EPOCH={SOURCE_DATE_EPOCH}",
+    )
+    return ["docker", "run", *settings, DEBIAN, "sh", "-ec", script]
 
 
 def _package_sources() -> list[Path]:

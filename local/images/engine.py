@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
+from components.config.images import speaks_plain_http
 from local import paths
 from local.errors import LocalError
 from local.images.context import SOURCE_DATE_EPOCH
@@ -64,10 +65,11 @@ class Buildah:
     def build_and_push(self, context: Path, reference: str, arguments: dict[str, str]) -> str:
         """See `Engine`."""
         digest_file = context.parent / f"{context.name}.digest"
+        tls = f"--tls-verify={str(not speaks_plain_http(reference)).lower()}"
         build_arguments = [part for k, v in arguments.items() for part in ("--build-arg", f"{k}={v}")]
         self._buildah(
             f"building {reference}",
-            *("bud", "--quiet", "--timestamp", str(SOURCE_DATE_EPOCH), "--tls-verify=false"),
+            *("bud", "--quiet", "--timestamp", str(SOURCE_DATE_EPOCH), tls),
             # History would name the parent by whatever tag the store knows it under.
             "--omit-history",
             *(
@@ -83,7 +85,7 @@ class Buildah:
         )
         self._buildah(
             f"pushing {reference}",
-            *("push", "--quiet", "--tls-verify=false", "--digestfile", str(digest_file)),
+            *("push", "--quiet", tls, "--digestfile", str(digest_file)),
             *(reference, f"docker://{reference}"),
         )
         return digest_file.read_text().strip()
@@ -135,6 +137,11 @@ def _docker_runs() -> bool:
         return subprocess.run(["docker", "info"], capture_output=True, timeout=10).returncode == 0
     except subprocess.TimeoutExpired:
         return False
+
+
+def docker_runs() -> bool:
+    """Whether a Docker engine answers on this machine."""
+    return _docker_runs()
 
 
 def choose() -> Engine:

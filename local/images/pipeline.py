@@ -13,6 +13,7 @@ from pathlib import Path
 import urllib3
 from filelock import FileLock
 
+from components.config.images import record, speaks_plain_http
 from local import paths
 from local.errors import LocalError
 from local.images import context as contexts
@@ -24,6 +25,7 @@ MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
     "application/vnd.docker.distribution.manifest.v2+json"
 )
+_NODES = f"{settings.REGISTRY}/cogniforge"
 KEPT = 5
 """Builds of an image that are remembered."""
 Say = Callable[[str], None]
@@ -46,14 +48,14 @@ class Built:
         return f"{self.repository}@{self.digest}"
 
 
-def index_file() -> Path:
-    """The record of what was built, which the Pulumi program reads."""
-    return paths.state() / "images" / "index.json"
+def index_file(registry: str = "") -> Path:
+    """The record of what was built for a registry, which the Pulumi program reads; empty: the local node's."""
+    return record(paths.state() / "images" / "index.json", registry)
 
 
-def history_file() -> Path:
+def history_file(registry: str = "") -> Path:
     """The record of what was built before: whoever goes back to it, to an older pin for one, has it at once."""
-    return index_file().with_name("history.json")
+    return index_file(registry).with_name("history.json")
 
 
 def forget() -> None:
@@ -62,9 +64,9 @@ def forget() -> None:
     history_file().unlink(missing_ok=True)
 
 
-def read_index() -> dict[str, Built]:
-    """What has been built on this machine; empty before the first build."""
-    return _read(index_file())
+def read_index(registry: str = "") -> dict[str, Built]:
+    """What has been built on this machine for a registry; empty before the first build."""
+    return _read(index_file(registry))
 
 
 def _read(file: Path) -> dict[str, Built]:
@@ -83,7 +85,8 @@ def _read(file: Path) -> dict[str, Built]:
 def in_registry(built: Built) -> bool:
     """Whether the registry still has the manifest."""
     host, _, repository = built.repository.partition("/")
-    url = f"http://{host}/v2/{repository}/manifests/{built.digest}"
+    scheme = "http" if speaks_plain_http(host) else "https"
+    url = f"{scheme}://{host}/v2/{repository}/manifests/{built.digest}"
     try:
         response = urllib3.PoolManager().request(
             "HEAD", url, headers={"Accept": MANIFEST_TYPES}, timeout=5.0, retries=False
@@ -111,15 +114,18 @@ def _place(name: str, context_hash: str) -> str:
     return f"{name} {context_hash}"
 
 
-def build(names: Iterable[ImageName] = LOCAL, say: Say = lambda _: None, *, sign: bool = True) -> dict[str, Built]:
-    """Bring the images of `names` and their parents up to date; returns the whole record.
+def build(
+    names: Iterable[ImageName] = LOCAL, say: Say = lambda _: None, *, sign: bool = True, registry: str = ""
+) -> dict[str, Built]:
+    """Bring the images of `names` and their parents up to date; returns the whole record of the registry.
 
+    `registry` is host[:port][/path]; empty: the local node's.
     What was built before an error is recorded, and the next build goes on from there.
     """
     folder = paths.private_folder(paths.state() / "images")
     wanted = _with_parents(names)
     with FileLock(folder / "lock"):
-        work = _Work(folder, say, sign)
+        work = _Work(folder, say, sign, registry)
         schedule.run({name: IMAGES[name].parents for name in IMAGES if name in wanted}, work.build, work.certify)
         work.end()
         return work.index
@@ -138,9 +144,12 @@ def _with_parents(names: Iterable[ImageName]) -> set[ImageName]:
 class _Work:
     """Builds and signs single images, from several threads, and keeps the record."""
 
-    def __init__(self, folder: Path, say: Say, sign: bool) -> None:
-        self.index = read_index()
-        self._history = _read(history_file()) | {_place(one.name, one.context_hash): one for one in self.index.values()}
+    def __init__(self, folder: Path, say: Say, sign: bool, registry: str) -> None:
+        self._registry = registry
+        self.index = read_index(registry)
+        self._history = _read(history_file(registry)) | {
+            _place(one.name, one.context_hash): one for one in self.index.values()
+        }
         self._folders = {name: folder / "contexts" / name for name in IMAGES}
         self._builder: engine.Engine | None = None
         self._say, self._sign = say, sign
@@ -159,7 +168,7 @@ class _Work:
         if have is None or not in_registry(have):
             builder = self._engine()
             preflight.check_disk(paths.state(), engine.BUILD_DISK_BYTES)
-            repository = f"{settings.REGISTRY}/cogniforge/{name}"
+            repository = f"{self._registry or _NODES}/{name}"
             arguments = {p.name: self.index[p].reference for p in image.parents}
             digest = builder.build_and_push(self._folders[name], f"{repository}:{key[:12]}", arguments)
             have = Built(name, repository, digest, key, builder.name)
@@ -180,7 +189,7 @@ class _Work:
 
     def end(self) -> None:
         """Give back what the build took."""
-        _save(self._history, history_file())
+        _save(self._history, history_file(self._registry))
         if isinstance(self._builder, engine.Buildah):
             self._builder.clean()
 
@@ -195,7 +204,7 @@ class _Work:
     def _record(self, built: Built) -> None:
         with self._lock:
             self.index[built.name] = built
-            _save(self.index, index_file())
+            _save(self.index, index_file(self._registry))
             _remember(self._history, built)
 
 

@@ -232,10 +232,17 @@ FINDINGS = [
 ]
 
 
+WAYS = [
+    doctor_checks.Way("local node", False, "lacks: ports"),
+    doctor_checks.Way("existing cluster", True, "`forge init NAME --on existing --build`; contexts: kind-kind"),
+]
+
+
 @pytest.mark.parametrize(("name", "arguments"), [("doctor.txt", []), ("doctor.json", ["-o", "json"])])
 def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, arguments: list[str]) -> None:
     monkeypatch.setattr(doctor_checks, "findings", lambda: FINDINGS)
-    golden(name, run("doctor", *arguments), 1)
+    monkeypatch.setattr(doctor_checks, "ways", lambda _: WAYS)
+    golden(name, run("doctor", *arguments))
 
 
 def test_tools(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("prod-eu", [*EKS, *ADMIN, "--stage", "prod", "--size", "medium", "--host", "api.example.eu"], ""),
         ("play", ["--on", "local", "--port", "8453"], "me\nlocalhost\n"),
+        ("laptop", ["--on", "existing", "--build", "--context", "kind-kind", "--host", "localhost"], "me\n\n"),
         ("shared", ["--on", "existing"], "staging\nlarge\nus\nai.example.com,ai.example.org\nghcr.io/us\nours\n"),
     ],
 )

@@ -1,0 +1,119 @@
+"""Images for a cluster that is somebody else's: built here, pushed to a registry that both reach."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pulumi
+import pytest
+import urllib3
+import yaml
+
+from components.config.images import Images, ImageSource
+from components.delivery import images
+from components.delivery.images import ImageError, ImageResolver
+from local.images import cosign, pipeline
+from local.images.catalogue import ImageName
+from local.toolchain import builder
+from local.toolchain.tools import TOOLS, ToolName
+from tests.envoy_server import free_port
+from tests.waiting import until
+
+pytestmark = pytest.mark.engine
+BUILT = [ImageName.INFERENCE_SIM]
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry on this machine, as kind, k3d and minikube have one."""
+    folder = tmp_path_factory.mktemp("registry")
+    address = f"localhost:{free_port()}"
+    storage = {"filesystem": {"rootdirectory": str(folder / "blobs")}, "delete": {"enabled": True}}
+    file = folder / "registry.yaml"
+    file.write_text(yaml.safe_dump({"version": "0.1", "storage": storage, "http": {"addr": address}}))
+    program = shutil.which("docker-registry")
+    assert program, "the Debian packages of the local environment are installed"
+    command = [program, "serve", str(file)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    pool = urllib3.PoolManager(retries=False)
+
+    def answers() -> bool:
+        try:
+            return pool.request("GET", f"http://{address}/v2/").status == 200
+        except urllib3.exceptions.HTTPError:
+            return False
+
+    try:
+        until(answers, 30)
+        yield f"{address}/mine"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A state folder of this module's own."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COGNIFORGE_HOME", str(folder))
+        patch.setenv(images.INDEX_VARIABLE, str(pipeline.index_file()))
+        patch.setenv(images.KEY_VARIABLE, str(cosign.public_key()))
+        patch.setenv(images.COSIGN_VARIABLE, str(builder.cached_path(TOOLS[ToolName.COSIGN])))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def built(home: Path, registry: str) -> pipeline.Built:
+    return pipeline.build(BUILT, registry=registry)[BUILT[0]]
+
+
+def test_an_image_is_pushed_there_signed_and_recorded_apart(built: pipeline.Built, registry: str) -> None:
+    assert built.repository == f"{registry}/inference-sim"
+    assert pipeline.in_registry(built)
+    assert built.signed
+    assert cosign.verify(built.reference, cosign.public_key()) is None
+    assert pipeline.read_index(registry) == {built.name: built}
+    assert pipeline.read_index() == {}, "the record of the local node's registry is another one"
+
+
+def test_it_is_not_built_again(built: pipeline.Built, registry: str) -> None:
+    said: list[str] = []
+    assert pipeline.build(BUILT, said.append, registry=registry)[BUILT[0]] == built
+    assert said == []
+
+
+def test_the_program_runs_it_from_there_once_its_signature_is_verified(
+    built: pipeline.Built, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)
+    verified: list[str] = []
+    resolver = ImageResolver(Images(source=ImageSource.LOCAL_BUILD, registry=registry))
+    monkeypatch.setattr(pulumi.Output, "from_input", verified.append)
+    resolver.reference(built.name)
+    assert verified == [built.reference]
+    assert resolver.admitted() == [built.reference]
+
+
+def test_one_of_another_registry_is_not_taken(built: pipeline.Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)
+    for settings in (
+        Images(source=ImageSource.LOCAL_BUILD),
+        Images(source=ImageSource.LOCAL_BUILD, registry="localhost:1/x"),
+    ):
+        with pytest.raises(ImageError, match="has not been built"):
+            ImageResolver(settings).reference(built.name)
+
+
+def test_what_is_signed_by_nobody_is_refused(
+    built: pipeline.Built, registry: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)
+    forged = dataclasses.replace(built, digest="sha256:" + "0" * 64)
+    pipeline._save({built.name: forged}, pipeline.index_file(registry))
+    with pytest.raises(ImageError, match="is not what was signed"):
+        ImageResolver(Images(source=ImageSource.LOCAL_BUILD, registry=registry)).reference(built.name)
