@@ -16,6 +16,7 @@ from local.node import settings
 from local.node.node import Node
 from local.node.settings import NodePaths
 from tests.e2e.conftest import forge
+from tests.e2e.data_client import RESTRICTED
 from tests.node import machine
 
 pytestmark = pytest.mark.drill("node")
@@ -96,13 +97,29 @@ def test_an_anonymous_caller_is_refused() -> None:
     assert answer.status_code == 401
 
 
-def test_down_and_up_keep_the_data() -> None:
+def _foreign_image_is_refused() -> bool:
+    """Whether admission is in force: no pod of the platform's namespace may run an image that is not the release's."""
+    image, limits = "registry.example/a@sha256:" + "0" * 64, {"limits": {"memory": "16Mi"}}
+    container = {"name": "a", "image": image, "securityContext": RESTRICTED, "resources": limits}
+    pod = {"metadata": {"generateName": "foreign-"}, "spec": {"containers": [container]}}
+    try:
+        _api().create_namespaced_pod("cogniforge", pod, dry_run="All")
+    except client.ApiException as refused:
+        return "not an image of this release" in str(refused.body)
+    return False
+
+
+def test_a_stopped_node_starts_twice_with_all_policies_in_force_and_keeps_its_data() -> None:
+    """Admission and network policies must not stand in the way of what a cold start needs."""
     body = client.V1ConfigMap(metadata=client.V1ObjectMeta(name="kept"), data={"k": "v"})
     _api().create_namespaced_config_map("default", body)
-    forge("down")
-    assert not any(p.running() for p in Node().processes())
-    assert "The platform is up" in forge("up").stdout
-    assert _api().read_namespaced_config_map("kept", "default").data == {"k": "v"}
+    for _ in range(2):
+        assert _foreign_image_is_refused()
+        forge("down")
+        assert not any(p.running() for p in Node().processes())
+        assert "The platform is up" in forge("up").stdout
+        assert _foreign_image_is_refused()
+        assert _api().read_namespaced_config_map("kept", "default").data == {"k": "v"}
 
 
 @pytest.fixture(scope="module")
