@@ -68,11 +68,11 @@ DRILLS: tuple[Drill, ...] = (
     Drill(
         "fuzz",
         "every operation and gRPC method takes what one tenant makes up, and another tenant's work goes on",
-        6,
+        7,
         ("service_images/", "components/mesh/"),
     ),
-    Drill("pools", "a connection pool elsewhere, with its certificate checked", 4, ("components/data/postgres",)),
-    Drill("node", "the node is killed part by part, stopped and removed", 6, _NODE, last=True),
+    Drill("pools", "a connection pool elsewhere, with its certificate checked", 1, ("components/data/postgres",)),
+    Drill("node", "the node is killed part by part, stopped twice and removed", 8, _NODE, last=True),
 )
 NAMES = frozenset(drill.name for drill in DRILLS)
 
