@@ -6,6 +6,8 @@ import hashlib
 from collections import Counter
 from typing import Any
 
+from rich.markup import escape
+
 from cli import engine, output
 from components.data.holders import held_by
 from local import paths
@@ -42,7 +44,7 @@ def show_reset() -> bool:
     if kept:
         output.line(f"This stops the local node and deletes {paths.state()}:")
     for what, found in kept:
-        output.line(f"  {what}: {found}", indent=4)
+        output.line(f"  {what}: {escape(found)}", indent=4)
     return bool(kept)
 
 

@@ -71,6 +71,12 @@ DRILLS: tuple[Drill, ...] = (
         7,
         ("service_images/", "components/mesh/"),
     ),
+    Drill(
+        "elsewhere",
+        "the local node as somebody else's cluster, with images that are built for its registry",
+        10,
+        ("local/images/pipeline.py", "components/delivery/", "cli/environment_file.py"),
+    ),
     Drill("pools", "a connection pool elsewhere, with its certificate checked", 1, ("components/data/postgres",)),
     Drill("node", "the node is killed part by part, stopped twice and removed", 8, _NODE, last=True),
 )

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import httpx
 import typer
+from rich.markup import escape
 
 from cli import gateway, output
 from cli.options import Stack, Yes
@@ -59,13 +60,13 @@ def show_all(
             try:
                 for letter in found(client, one):
                     count += 1
-                    print(f"{one} {_line(letter)}")
+                    output.line(escape(f"{one} {_line(letter)}"), indent=4)
             except LocalError as error:
                 if service:
                     raise
                 skipped.append(f"{one}: {error.problem}; {error.reason}")
     for line in skipped:
-        print(f"not asked: {line}")
+        output.line(escape(f"not asked: {line}"), indent=4)
     if count:
         raise typer.Exit(2)
     print("There are no dead letters.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typer
+from rich.markup import escape
 
 from cli import output
 from cli.options import Format, Output
@@ -24,13 +25,13 @@ def run(output_format: Output = Format.TEXT) -> None:
             show(finding.what, finding.ok, finding.found, finding.fix)
         for way in possible:
             mark = "[green]can go[/]" if way.possible else "[yellow]cannot go[/]"
-            output.line(f"{mark} by way of {way.name}: {way.what}", indent=7)
+            output.line(f"{mark} by way of {way.name}: {escape(way.what)}", indent=7)
     if not any(way.possible for way in possible):
         raise typer.Exit(1)
 
 
 def show(what: str, ok: bool, found: str, fix: str) -> None:
     """One line, and what to do where it is not as it should be."""
-    output.line(f"{'[green]ok[/]  ' if ok else '[red]miss[/]'} {what}: {found}", indent=7)
+    output.line(f"{'[green]ok[/]  ' if ok else '[red]miss[/]'} {what}: {escape(found)}", indent=7)
     if not ok:
-        output.line(f"       fix: {fix}", indent=12)
+        output.line(f"       fix: {escape(fix)}", indent=12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from cli import output
 from cli.options import Format, Output
@@ -31,9 +32,11 @@ def run(
     target = promotion.next_environment(source, to)
     gates = promotion.gates(source, target, soak, accept_manual)
     for gate in gates:
-        output.line(f"{'[green]open[/]' if gate.passed else '[red]shut[/]'} {gate.name}: {gate.found}", indent=5)
+        output.line(
+            f"{'[green]open[/]' if gate.passed else '[red]shut[/]'} {gate.name}: {escape(gate.found)}", indent=5
+        )
         if not gate.passed:
-            output.line(f"     fix: {gate.fix}", indent=10)
+            output.line(f"     fix: {escape(gate.fix)}", indent=10)
     passed = all(gate.passed for gate in gates)
     promoted = passed and not dry_run
     if promoted:

@@ -1,0 +1,106 @@
+"""What the commands that drive a cluster or a registry print; and that every command has a golden file."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+
+from cli import cluster, gateway, repartition, restore
+from cli import release as releases
+from cli import status as status_view
+from cli.main import COMMANDS, GROUPS
+from components.cluster.mig_plan import repartition as plan
+from local.images import pipeline
+from local.images.catalogue import LOCAL
+from tests.golden import FOLDER
+from tests.unit.test_cli_output import BUILT, Run, golden, run
+from tests.unit.test_dead_letters import LETTER
+
+__all__ = ["run"]
+
+
+def test_the_plan_of_a_repartition(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = (("1g.10gb", 7),), (("3g.40gb", 2),)
+    steps = plan({"node-1": [old, new], "node-2": [old, old]}, [new, new], {("node-1", 0): ["tenant-a/model-0"]})
+    monkeypatch.setattr(status_view, "connect", lambda *_: None)
+    monkeypatch.setattr(repartition, "plan", lambda *_: steps)
+    golden("repartition.txt", run("repartition", "slices"))
+
+
+def test_a_restore(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def go_back(_: Any, __: str, until: str, say: Any, ___: float) -> None:
+        say(f"restoring to {until} from the backup of 2026-11-24 03:00")
+
+    monkeypatch.setattr(cluster, "kubectl", lambda *_: ["kubectl"])
+    monkeypatch.setattr(restore, "restore", go_back)
+    golden("restore.txt", run("restore", "2026-11-24T18:00:00Z"))
+
+
+def test_a_release(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def push(built: Any, registry: str, _: Path, say: Any) -> dict[str, str]:
+        say("pushing router 0.1.0")
+        return {"router": f"{registry}/router@{BUILT.digest}"}
+
+    monkeypatch.setattr(pipeline, "build", lambda *_: dict.fromkeys(LOCAL, BUILT))
+    monkeypatch.setattr(releases, "refuse_changed", lambda *_: None)
+    monkeypatch.setattr(releases, "push", push)
+    golden("release.txt", run("release", "registry.example.com/cogniforge"), wide=True)
+
+
+def test_logs_are_kubectls(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+
+    def call(command: list[str], **_: Any) -> Any:
+        called.append(command)
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(status_view, "names", lambda *_: ["router"])
+    monkeypatch.setattr(cluster, "kubectl", lambda *_: ["kubectl"])
+    monkeypatch.setattr(subprocess, "run", call)
+    golden("logs-failed.txt", run("logs", "router", "-n", "5"), 1)
+    where = ["--namespace", "cogniforge", "--selector", "app.kubernetes.io/name=router"]
+    assert called == [["kubectl", "logs", *where, "--tail", "5", "--prefix"]]
+
+
+def test_kubectl_without_a_node_says_how_to_get_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "kubectl", lambda *_: ["true"])
+    golden("kubectl.txt", run("kubectl", "get", "pods"))
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "arguments"),
+    [
+        ("list", 2, ["list"]),
+        ("show", 0, ["show", "7", "--service", "billing"]),
+        ("retry", 0, ["retry", "7", "--service", "billing"]),
+        ("drop", 0, ["drop", "7", "--service", "billing", "--yes"]),
+    ],
+)
+def test_dead_letters(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, status: int, arguments: list[str]) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/dead-letters"):
+            mine = [LETTER] if "billing" in request.url.path and request.url.params["after"] == "0" else []
+            return httpx.Response(200, json={"dead_letters": mine, "next": None})
+        return httpx.Response(200, json=LETTER) if request.method == "GET" else httpx.Response(204)
+
+    def connect(_: str) -> httpx.Client:
+        return httpx.Client(transport=httpx.MockTransport(answer), base_url="https://gateway/v1")
+
+    monkeypatch.setattr(gateway, "connect", connect)
+    golden(f"dead-letters-{name}.txt", run("dead-letters", *arguments), status)
+
+
+def test_every_command_has_a_golden_file() -> None:
+    files = {file.name for file in (FOLDER / "cli").iterdir()}
+    nested = [
+        f"{group}-{command.name or command.callback.__name__}"
+        for group, app in GROUPS.items()
+        for command in app.registered_commands
+    ]
+    names = [*COMMANDS, "kubectl", *nested]
+    assert [name for name in names if not any(file.startswith((f"{name}.", f"{name}-")) for file in files)] == []
