@@ -33,6 +33,11 @@ def test_the_images_database_is_read_and_not_compiled(tmp_path: Path, monkeypatc
     assert sorted(Hints(EXPRESSIONS).hits(TEXT)) == [0, 1, 2]
 
 
+def test_expressions_in_several_databases_are_numbered_throughout() -> None:
+    parts = Hints(["needle", "haystack"], [], [r"\d{4}"], ["pin"])
+    assert sorted(parts.hits(TEXT)) == [0, 2, 3] == sorted(parts.twin().hits(TEXT))
+
+
 @pytest.mark.parametrize("spoilt", [slice(0), slice(-5), slice(4), slice(12)])
 def test_a_database_that_does_not_fit_is_compiled_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: slice

@@ -10,4 +10,5 @@ from guardrails.detectors import DETECTORS
 from guardrails.scanner import expressions
 
 if __name__ == "__main__":
-    print(hints.save(expressions(DETECTORS), Path(sys.argv[1])))
+    for part in expressions(DETECTORS):
+        print(hints.save(part, Path(sys.argv[1])))

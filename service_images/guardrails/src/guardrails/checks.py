@@ -95,8 +95,8 @@ _TLDS = frozenset(
 """Names that end domains: the public suffix list, and what networks of one's own use."""
 _SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
 _LOCAL = re.compile(rf"[^\s@{_SPACELESS}]{{1,64}}\Z")
-_BEFORE_LOCAL = re.compile(r"[\s<>()\[\]{},;:\"|\\=/]")
-_MARKS = "*_~`'.!?#$%&^+-="
+_BEFORE_LOCAL = re.compile(r"(?s).*[\s<>()\[\]{},;:\"|\\=/]")
+_MARKS = "*~`'.!?#$%&^+-="
 _LABEL = re.compile(rf"[A-Za-z0-9\u0080-\u0dff\u0f00-\u0fff\u10a0-\u177f\u1800-\u2fff-]+|[{_SPACELESS}A-Za-z0-9-]+")
 
 
@@ -117,14 +117,15 @@ def email(text: str, start: int, _: int) -> Spans:
 def _local(text: str, at: int) -> int:
     """Where the part before "@" begins."""
     window = text[max(0, at - 64) : at]
-    window = _BEFORE_LOCAL.split(window)[-1]
+    if (before := _BEFORE_LOCAL.match(window)) is not None:
+        window = window[before.end() :]
     if not window or window.endswith("."):
         return at
     match = _LOCAL.search(window)
     value = match[0] if match is not None else window
     if value.isdigit():
         value = window  # digits at the end of a name, perhaps in a script without spaces
-    value = value.lstrip(_MARKS.replace("_", "")) if value[0] != "_" else value
+    value = value.lstrip(_MARKS) if value[0] != "_" else value
     return at - len(value) if ".." not in value else at
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from kit.guard_policy import Category
 
 from guardrails.checks import Check
+from guardrails.hints import Part
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,9 @@ class Detector:
     context: str = ""
     """RE2 that must match in the characters before a finding; empty: nothing has to."""
     hint: str = ""
-    """For Hyperscan; empty: `exact`."""
+    """For Hyperscan; empty: `exact`. What several have in common is looked for once."""
+    part: Part = Part.WORDS
+    """The database of the hint."""
     weight: float = 1.0
     """How sure a finding is, of 1; several injections add up."""
     recognizer: str = ""

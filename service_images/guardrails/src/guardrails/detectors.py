@@ -15,17 +15,33 @@ from guardrails import checks, numbers
 from guardrails.checks import Check
 from guardrails.detector import Detector
 from guardrails.folding import pattern
+from guardrails.hints import Part
 from guardrails.injections import INJECTIONS
+from guardrails.readings import BLOB_HINT
 
 S = r"[\s.\-_/]{0,3}"
 """Between the groups of a number: nothing, spaces, a line break, a dot, a dash, a slash."""
 _SPACE = r"[ .\-_/]{0,3}"
+_ROW = rf"\d(?:{S}\d){{6}}"
+"""Of the kinds that need words: each has seven digits at least."""
 
 
 def _pii(
-    kind: str, exact: str, check: Check | None = None, context: str = "", hint: str = "", *, after: bool = False
+    kind: str,
+    exact: str,
+    check: Check | None = None,
+    context: str = "",
+    hint: str = "",
+    *,
+    after: bool = False,
+    part: Part = Part.WORDS,
 ) -> Detector:
-    return Detector(kind, Category.PII, exact, check, pattern(context), hint, after=after)
+    return Detector(kind, Category.PII, exact, check, pattern(context), hint, part, after=after)
+
+
+def _row(kind: str, exact: str, check: Check, context: str, *, after: bool = False) -> Detector:
+    """Seven digits or more that words announce."""
+    return _pii(kind, exact, check, context, _ROW, after=after, part=Part.DIGITS)
 
 
 def _said(kind: str, recognizer: str, words: str) -> Detector:
@@ -88,12 +104,13 @@ _IDENTIFIERS = (
 """Words that announce an identifier, from those that Presidio's recognizers take for context."""
 _FORMS: tuple[Detector, ...] = (
     _pii("email", "@", checks.email, hint=r"[^\s@]@[^\s@]+[.\xe3]"),
-    _pii("credit_card", rf"\d(?:{S}\d){{11,}}", numbers.card, hint=rf"\d(?:{S}\d){{11}}"),
+    _pii("credit_card", rf"\d(?:{S}\d){{11,}}", numbers.card, hint=rf"\d(?:{S}\d){{11}}", part=Part.DIGITS),
     _pii(
         "iban",
         rf"(?i)[A-Z]{{2}}\d{{2}}(?:{S}[A-Z0-9]){{11,34}}",
         numbers.iban,
         hint=rf"[A-Za-z]{{2}}\d{{2}}{S}[A-Za-z0-9]{{4}}",
+        part=Part.PAIRS,
     ),
     _pii(
         "us_ssn",
@@ -101,20 +118,22 @@ _FORMS: tuple[Detector, ...] = (
         checks.ssn,
         hint=r"\d{3}[ \-]{1,3}\d{2}[ \-]{1,3}\d{4}",
     ),
-    _pii("us_ssn", rf"\d{{3}}{S}\d{{2}}{S}\d{{4}}", checks.ssn, r"(?i)\bssns?\b|social security", after=True),
+    _row("us_ssn", rf"\d{{3}}{S}\d{{2}}{S}\d{{4}}", checks.ssn, r"(?i)\bssns?\b|social security", after=True),
     _pii("us_itin", r"9\d{2}[ \-]{1,3}\d{2}[ \-]{1,3}\d{4}", checks.itin),
-    _pii("us_itin", rf"9\d{{2}}{S}\d{{2}}{S}\d{{4}}", checks.itin, r"(?i)\bitin\b|individual taxpayer"),
+    _row("us_itin", rf"9\d{{2}}{S}\d{{2}}{S}\d{{4}}", checks.itin, r"(?i)\bitin\b|individual taxpayer"),
     _pii(
         "phone",
         r"(?:\+|00)[ (]?\d{1,4}(?:[ .\-/()]{0,3}\d{1,12}\)?){1,8}|\(?\d{3}\)?[ .\-/]{1,3}\d{3}[ .\-]{1,3}\d{4}",
         numbers.phone,
         hint=r"(?:\+|00)[ (]?\d[\d (.\-)/]{6}|\d{3}\)?[ .\-/]{1,3}\d{3}[ .\-]{1,3}\d{4}",
+        part=Part.DIGITS,
     ),
     _pii(
         "phone",
         r"\(?0\d{1,5}\)?(?:[ .\-/]{0,2}\d{2,8}){1,5}|\d{3}[ .\-]?\d{3}[ .\-]?\d{4}",
         numbers.phone,
         r"(?i)\btel|phone|\bfon\b|mobil|\bcell|\bcall|\bfax|\bhandy|whatsapp|\bsms\b|\bdial|movil|电话|電話|전화|тел",
+        part=Part.DIGITS,
     ),
     _pii("ip_address", r"(?:\d{1,3}\.){3}\d{1,3}(?:/\d{1,2})?", checks.ipv4, hint=r"\d\.\d{1,3}\.\d{1,3}\.\d"),
     _pii(
@@ -122,17 +141,19 @@ _FORMS: tuple[Detector, ...] = (
         r"(?i)(?:[0-9a-f]{0,4}:){2,8}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9a-f]{1,4})?(?:%[0-9a-z._~\-]{1,16})?(?:/\d{1,3})?",
         checks.ipv6,
         hint=r"[0-9a-fA-F]::|::[0-9a-fA-F]{1,4}[:.]|(?:[0-9a-fA-F]{1,4}:){6}",
+        part=Part.PAIRS,
     ),
     _pii("mac_address", r"(?i)(?:[0-9a-f]{2}[:\-]){5}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4}", checks.mac),
-    _pii("crypto", r"[13][1-9A-HJ-NP-Za-km-z]{25,34}", checks.bitcoin, hint=r"[13][1-9A-HJ-NP-Za-km-z]{25}"),
+    _pii("crypto", r"[13][1-9A-HJ-NP-Za-km-z]{25,34}", checks.bitcoin, hint=BLOB_HINT),
     _pii("crypto", r"bc1[02-9ac-hj-np-z]{11,71}|0x[0-9a-fA-F]{40}", checks.separate),
     _pii(
         "es_nif",
         r"(?i)(?:[XYZKLM]-?)?\d{1,2}(?:\d{6}|\.\d{3}\.\d{3})-?[A-Z]",
         checks.spanish,
         hint=r"\d{7}-?[A-Za-z]|\.\d{3}\.\d{3}-?[A-Za-z]",
+        part=Part.DIGITS,
     ),
-    _pii(
+    _row(
         "es_nif",
         rf"(?i)(?:[XYZKLM]{S})?\d{{1,2}}{S}\d{{3}}{S}\d{{3}}{S}[A-Z]",
         checks.spanish,
@@ -142,13 +163,19 @@ _FORMS: tuple[Detector, ...] = (
         "it_fiscal_code",
         rf"(?i)[A-Z]{{3}}{S}[A-Z]{{3}}{S}[\dLMNP-V]{{2}}[A-EHLMPR-T][\dLMNP-V]{{2}}{S}[A-Z][\dLMNP-V]{{3}}{S}[A-Z]",
         checks.italian,
+        part=Part.LETTERS,
     ),
-    _pii("uk_nino", rf"(?i)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]{S}\d{{2}}{S}\d{{2}}{S}\d{{2}}{S}[A-D]", checks.british),
-    _pii("uk_nhs", rf"\d{{3}}{S}\d{{3}}{S}\d{{4}}", checks.british_health, r"(?i)\bnhs\b", after=True),
-    _pii("in_aadhaar", rf"[2-9]\d{{3}}{S}\d{{4}}{S}\d{{4}}", checks.indian, r"(?i)a+dh?aa?r|\buid|आधार", after=True),
-    _pii("au_tfn", rf"\d{{2,3}}{S}\d{{3}}{S}\d{{3}}", checks.australian, r"(?i)\btfn\b|tax file", after=True),
-    _pii("us_passport", r"(?i)[A-Z]?\d{8,9}", checks.separate, r"(?i)passport"),
     _pii(
+        "uk_nino",
+        rf"(?i)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]{S}\d{{2}}{S}\d{{2}}{S}\d{{2}}{S}[A-D]",
+        checks.british,
+        part=Part.LETTERS,
+    ),
+    _row("uk_nhs", rf"\d{{3}}{S}\d{{3}}{S}\d{{4}}", checks.british_health, r"(?i)\bnhs\b", after=True),
+    _row("in_aadhaar", rf"[2-9]\d{{3}}{S}\d{{4}}{S}\d{{4}}", checks.indian, r"(?i)a+dh?aa?r|\buid|आधार", after=True),
+    _row("au_tfn", rf"\d{{2,3}}{S}\d{{3}}{S}\d{{3}}", checks.australian, r"(?i)\btfn\b|tax file", after=True),
+    _row("us_passport", r"(?i)[A-Z]?\d{8,9}", checks.separate, r"(?i)passport"),
+    _row(
         "us_bank_number", rf"\d(?:{_SPACE}\d){{7,}}", numbers.account, r"(?i)bank account|account (?:number|no)|\bacct"
     ),
     _pii("date_of_birth", pattern(rf"(?i)(?:\b|[^\x00-\x7f])(?:{_BORN})\W{{1,4}}(?P<v>{_DATE})\b")),

@@ -1,8 +1,9 @@
-"""Which of many expressions are somewhere in a text: Hyperscan looks for all of them at once.
+"""Which of many expressions are somewhere in a text: Hyperscan looks for many of them at once.
 
-Its database takes more than a second to compile and less than a millisecond to read. So it is made with the image
-(`python -m guardrails.build`), under a name that says for which expressions and which Hyperscan it is; where there is
-none of that name, or Hyperscan does not take it on this machine, the expressions are compiled in place.
+`Part` says in how many databases. A database takes up to a second to compile and less than a millisecond to read. So
+they are made with the image (`python -m guardrails.build`), under names that say for which expressions and which
+Hyperscan they are; where there is none of a name, or Hyperscan does not take it on this machine, the expressions are
+compiled in place.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +25,51 @@ BUILT = Path("/opt/app/hints")
 """Where the image has its databases."""
 
 
+class Part(IntEnum):
+    """The database that an expression is in.
+
+    Hyperscan joins the expressions of a database to a few automata. Those that begin alike make one that is as fast as
+    each alone; unlike ones slow each other down, and so does a small one in front of a large one. On 2 KB of prose
+    these four databases take 15.5 us, one of the same expressions took 24.5 us.
+    """
+
+    WORDS = 0
+    """Has characters that must be there as they are, or few places where it may begin."""
+    LETTERS = 1
+    """May begin at any letter: an automaton has to follow every character."""
+    PAIRS = 2
+    """Two letters or digits, and what stands behind them."""
+    DIGITS = 3
+    """Begins with a digit."""
+
+
 class Hints:
     """Used by one thread at a time."""
 
-    def __init__(self, expressions: Sequence[str]) -> None:
-        self._database = _database(tuple(expressions), BUILT)
-        self._scratch = hyperscan.Scratch(self._database)
+    def __init__(self, *parts: Sequence[str]) -> None:
+        """`parts`: the expressions of each database, which are numbered throughout."""
+        databases = [_database(tuple(part), BUILT) for part in parts if part]
+        firsts = [sum(map(len, parts[:number])) for number, part in enumerate(parts) if part]
+        self._databases = list(zip(databases, firsts, map(hyperscan.Scratch, databases), strict=True))
 
     def twin(self) -> Hints:
         """For another thread."""
         other = copy.copy(self)
-        other._scratch = hyperscan.Scratch(self._database)
+        other._databases = [(database, first, hyperscan.Scratch(database)) for database, first, _ in self._databases]
         return other
 
     def hits(self, content: bytes) -> list[int]:
         """The numbers of the expressions that are there."""
         found: list[int] = []
-
-        def hit(number: int, _: int, __: int, ___: int, ____: Any) -> None:
-            found.append(number)
-
-        self._database.scan(content, match_event_handler=hit, scratch=self._scratch)
+        for database, first, scratch in self._databases:
+            # By place: names of arguments would cost more than the scan of a short text.
+            database.scan(content, _hit, 0, (found, first), scratch)
         return found
+
+
+def _hit(number: int, _: int, __: int, ___: int, context: tuple[list[int], int]) -> None:
+    found, first = context
+    found.append(first + number)
 
 
 def save(expressions: Sequence[str], folder: Path) -> Path:

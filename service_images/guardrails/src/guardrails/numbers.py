@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import pairwise
 
 import phonenumbers
 from stdnum import iban as stdnum_iban
@@ -114,7 +113,7 @@ def card(text: str, start: int, end: int) -> Spans:
     A valid check digit decides, whatever words or numbers stand beside.
     """
     groups = [match.span() for match in _GROUP.finditer(text, start, end)]
-    sizes = tuple(last - first for first, last in groups)
+    sizes = tuple([last - first for first, last in groups])
     found: list[Span] = []
     place = 0
     while place < len(groups):
@@ -128,28 +127,31 @@ def card(text: str, start: int, end: int) -> Spans:
     if not found and 1 < len(groups) <= _LONGEST_ROW:
         first, last = groups[0][0], groups[-1][1]
         fraction = len(groups) == 2 and text[groups[0][1] : groups[1][0]] == "."
-        if not fraction and _is_card(text, first, last):
+        if not fraction and _is_card(text, first, last, digits_of(text[first:last])):
             found.append((first, last))
     return found
 
 
 def _card_from(text: str, groups: list[Span], sizes: tuple[int, ...], place: int) -> Span | None:
-    if 12 <= sizes[place] <= 19 and _is_card(text, *groups[place]):
-        return groups[place]
+    start, end = groups[place]
+    if 12 <= sizes[place] <= 19 and _is_card(text, start, end, text[start:end]):
+        return start, end
     mixed: Span | None = None
     for grouping in _BY_SIZES.get(sizes[place : place + 2], ()):
-        if sizes[place : place + len(grouping)] == grouping:
-            span = groups[place][0], groups[place + len(grouping) - 1][1]
-            if text.count("\n", *span) > 1 or not _is_card(text, *span):
+        last = place + len(grouping)
+        if sizes[place:last] == grouping:
+            end = groups[last - 1][1]
+            digits = [text[first:behind] for first, behind in groups[place:last]]
+            if text.count("\n", start, end) > 1 or not _is_card(text, start, end, "".join(digits)):
                 continue
-            if len({text[a[1] : b[0]] for a, b in pairwise(groups[place : place + len(grouping)])}) == 1:
-                return span
-            mixed = mixed or span
+            between = text[groups[place][1] : groups[place + 1][0]]
+            if between.join(digits) == text[start:end]:
+                return start, end
+            mixed = mixed or (start, end)
     return mixed
 
 
-def _is_card(text: str, start: int, end: int) -> bool:
-    number = digits_of(text[start:end])
+def _is_card(text: str, start: int, end: int, number: str) -> bool:
     if not 12 <= len(number) <= 19 or number[0] == number[-1] == "0" or not is_card(number):
         return False
     spread = len(number) < end - start

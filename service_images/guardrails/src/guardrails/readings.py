@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from guardrails.folding import pattern
+from guardrails.hints import Part
 from guardrails.views import Change, View
 
 
@@ -26,6 +27,8 @@ class Reading:
     views: Callable[[View], Iterable[View]]
     disguise: bool = False
     """It is for words only: what else is found in its views does not count."""
+    part: Part = Part.WORDS
+    """The database of the hint."""
 
 
 # --- characters written as escapes ----------------------------------------------------------------
@@ -86,6 +89,7 @@ def _without_controls(view: View) -> Iterator[View]:
 
 # --- encoded texts --------------------------------------------------------------------------------
 
+BLOB_HINT = r"[A-Za-z0-9+/_\-]{20}"
 _BLOB = re.compile(r"[A-Za-z0-9+/_-]{20,}(?:[ \t\r]*\n[A-Za-z0-9+/_-]{4,})*={0,2}")
 _PIECE = re.compile(r"[A-Za-z0-9+/]{20,}={0,2}")
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2}(?:[ :,]|\\x|0x)*){12,}")
@@ -243,10 +247,10 @@ def _backwards(view: View) -> Iterator[View]:
 READINGS: tuple[Reading, ...] = (
     Reading(_ESCAPE_HINT, _escapes),
     Reading("[\\x00-\\x08\\x0b\\x0e-\\x1f\\x7f]", _without_controls),
-    Reading(r"[A-Za-z0-9+/_\-]{20}", _blobs),
-    Reading(r"(?:[0-9a-fA-F]{2}(?:[ :,]|\\x|0x)){11}", _hex),
+    Reading(BLOB_HINT, _blobs),
+    Reading(r"(?:[0-9a-fA-F]{2}(?:[ :,]|\\x|0x)){11}", _hex, part=Part.PAIRS),
     Reading(pattern(_SPELLED_HINT), _spelled),
-    Reading(_BROKEN_HINT, _joined, disguise=True),
+    Reading(_BROKEN_HINT, _joined, disguise=True, part=Part.LETTERS),
     Reading(_LEET_HINT, _leet, disguise=True),
     Reading(r"(?i)vtaber|qvfertneq|vafgehpgvba|cerivbhf|flfgrz cebzcg", _rot13, disguise=True),
     Reading(r"(?i)erongi|drager?sid|noitcurtsni|suoiverp|tpmorp", _backwards, disguise=True),

@@ -16,7 +16,7 @@ from kit.guard_policy import Category
 from guardrails.detector import Detector
 from guardrails.detectors import DETECTORS
 from guardrails.folding import fold, hidden
-from guardrails.hints import Hints
+from guardrails.hints import Hints, Part
 from guardrails.injections import INJECTED
 from guardrails.readings import READINGS
 from guardrails.recognizers import BUDGET, Recognizers
@@ -46,13 +46,19 @@ class OutOfTime(Exception):
     """A text could not be scanned within its time."""
 
 
-def expressions(detectors: Sequence[Detector]) -> list[str]:
-    """All hints by number: the detectors', then their contexts, then the readings'.
+def _hint(detector: Detector) -> tuple[Part, str]:
+    return detector.part, detector.hint or detector.exact
+
+
+def expressions(detectors: Sequence[Detector]) -> list[list[str]]:
+    """All hints, by part: the readings', the detectors' and their contexts, each once.
 
     Words that must be there are looked for with the rest: without them nothing else needs to be done.
     """
-    said = [d.context for d in detectors if d.context]
-    return [*(d.hint or d.exact for d in detectors), *said, *(one.hint for one in READINGS)]
+    # The readings' are the larger ones, and go first: see Part.
+    hints = [(one.part, one.hint) for one in READINGS]
+    hints += [*map(_hint, detectors), *((Part.WORDS, d.context) for d in detectors if d.context)]
+    return [list(dict.fromkeys(hint for of, hint in hints if of is part)) for part in Part]
 
 
 class Scanner:
@@ -65,11 +71,20 @@ class Scanner:
         self._plain = [_compiled(d.exact.encode()) for d in detectors]
         self._value = [exact.groupindex.get("v", 0) for exact in self._exact]
         self._context = [re2.compile(d.context) if d.context else None for d in detectors]
-        self._hints = Hints(expressions(detectors))
+        parts = expressions(detectors)
+        self._hints = Hints(*parts)
         self._recognizers = Recognizers(d.recognizer for d in detectors if d.recognizer)
-        numbers = itertools.count(len(detectors))
-        self._said = [next(numbers) if d.context else None for d in detectors]
-        self._readings = next(numbers)
+        numbers = itertools.count()
+        number_of = {(part, hint): next(numbers) for part, hints in zip(Part, parts, strict=True) for hint in hints}
+        # By the number of a hint: detectors that need no words; by that of words: detectors, each with its hint's.
+        self._alone: list[list[int]] = [[] for _ in number_of]
+        self._under: list[list[tuple[int, int]]] = [[] for _ in number_of]
+        for number, d in enumerate(detectors):
+            if d.context:
+                self._under[number_of[Part.WORDS, d.context]].append((number, number_of[_hint(d)]))
+            else:
+                self._alone[number_of[_hint(d)]].append(number)
+        self._readings = {number_of[one.part, one.hint]: one for one in READINGS}
         self._ask = frozenset(number for number, d in enumerate(detectors) if d.recognizer)
         # What words announce goes before what only its form says.
         self._rank = [(not d.context, number) for number, d in enumerate(detectors)]
@@ -127,8 +142,7 @@ class Scanner:
             return
         if depth < _DEPTH and not disguise:
             for number in there:
-                if number >= self._readings:
-                    reading = READINGS[number - self._readings]
+                if (reading := self._readings.get(number)) is not None:
                     for other in reading.views(view):
                         self._look(fold(other), found, depth + 1, reading.disguise)
         if "\\" in text:
@@ -153,8 +167,12 @@ class Scanner:
             raise OutOfTime
 
     def _matches(self, text: str, content: bytes, there: list[int]) -> Iterator[_Match]:
-        hinted = set(there)
-        hits = [n for n in there if n < len(self._said) and ((said := self._said[n]) is None or said in hinted)]
+        hits: list[int] = []
+        for number in there:
+            hits += self._alone[number]
+            for detector, hint in self._under[number]:
+                if hint in there:
+                    hits.append(detector)
         if told := sorted(self._ask.intersection(hits)):
             yield from self._told(text, told)
         exact, where = (self._plain, content) if len(content) == len(text) else (self._exact, text)
