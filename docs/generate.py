@@ -45,6 +45,11 @@ def commands() -> str:
     """Every command of `forge` with its options."""
     group = typer.main.get_command(app)
     lines = ["# Commands", "", "Generated from `cli/commands`.", ""]
+    lines += [
+        "`forge --install-completion` sets up completion for your shell, `forge --version` shows the version. What",
+        "`--output json` prints is in [JSON output](json-output.md).",
+        "",
+    ]
     named: dict[str, Any] = {}
     for name, command in group.commands.items():  # pyright: ignore
         inner = getattr(command, "commands", None)

@@ -154,6 +154,8 @@ def main() -> None:
         status = 1
     finally:
         forget_salt()
+        if (here := Path.cwd() / "stacks") != paths.PROJECT / "stacks" and here.is_dir():
+            forget_salt(here)  # another checkout's, in whose folder this was called
     raise SystemExit(status)
 
 

@@ -256,6 +256,21 @@ def test_the_salt_is_taken_out_of_the_stack_file(tmp_path: Path) -> None:
     assert file.read_text() == "config:\n  a: b\n"
 
 
+def test_pulumi_called_in_another_checkout_leaves_its_files_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "stacks" / "Pulumi.local.yaml"
+    file.parent.mkdir()
+    file.write_text("config:\n  a: b\nencryptionsalt: v1:x\n")
+    for name in shim._PASSPHRASE:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shim, "run", lambda _: 0)
+    with pytest.raises(SystemExit):
+        shim.main()
+    assert file.read_text() == "config:\n  a: b\n"
+
+
 def test_the_salt_stays_where_values_are_encrypted(tmp_path: Path) -> None:
     content = "config:\n  a:\n    secure: v1:y\nencryptionsalt: v1:x\n"
     file = tmp_path / "Pulumi.local.yaml"
