@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import threading
+import time
+
+ORPHAN_CHECK_S = 2.0
 
 
 class Ending:
@@ -28,6 +33,20 @@ class Ending:
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
+
+    def with_parent(self) -> None:
+        """Announce the end, too, when the engine is killed and cannot say goodbye."""
+        threading.Thread(target=self._watch, args=(os.getppid(),), daemon=True).start()
+
+    def _watch(self, engine: int) -> None:
+        try:
+            handle = os.pidfd_open(engine)
+        except OSError:  # it is gone already, or the kernel is older than Linux 5.3
+            while os.getppid() == engine:
+                time.sleep(ORPHAN_CHECK_S)
+        else:
+            select.select([handle], [], [])
+        self.announce()
 
     def announce(self) -> None:
         """End `wait`."""

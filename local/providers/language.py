@@ -6,6 +6,7 @@ module: the SDK is pinned and a test guards it), adding what the CLI asks of a r
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import runpy
@@ -120,10 +121,16 @@ def main() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     ended = Ending()
     ended.on_signals()
+    ended.with_parent()
     server.start()
     print(port, flush=True)
     ended.wait()
     server.stop(0).wait()
+    # Not by returning: the interpreter would wait for a program whose engine is gone. What it printed is shown.
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

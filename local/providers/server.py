@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import os
-import select
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
@@ -23,7 +21,6 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provid
 from local.providers import wire
 from local.providers.ending import Ending
 
-ORPHAN_CHECK_S = 2.0
 GRACE_S = 1.0
 """Seconds that calls under way have to end when the plugin is told to."""
 _MAX_MESSAGE = 400 * 1024 * 1024
@@ -173,7 +170,7 @@ def serve(provider: Provider) -> None:
             setattr(type(provider), name, _mapped(method))
     ended = Ending()
     ended.on_signals()
-    threading.Thread(target=_watch, args=(os.getppid(), ended), daemon=True).start()
+    ended.with_parent()
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=64), options=_OPTIONS)
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -184,15 +181,3 @@ def serve(provider: Provider) -> None:
     server.stop(GRACE_S).wait()  # a call under way, such as Cancel, still gets its answer
     # Not by returning: the interpreter would wait for threads whose caller is gone, and they might still write.
     os._exit(0)
-
-
-def _watch(engine: int, ended: Ending) -> None:
-    """Notice the end of an engine that was killed and could not say goodbye."""
-    try:
-        handle = os.pidfd_open(engine)
-    except OSError:  # it is gone already, or the kernel is older than Linux 5.3
-        while os.getppid() == engine:
-            time.sleep(ORPHAN_CHECK_S)
-    else:
-        select.select([handle], [], [])
-    ended.announce()

@@ -96,16 +96,21 @@ ended.wait()
 
 _STARTER = """
 import subprocess, sys
-process = subprocess.Popen([sys.executable, "-m", "local.providers.random"], stdout=subprocess.PIPE, text=True)
+process = subprocess.Popen([sys.executable, "-m", "local.providers." + sys.argv[1]], stdout=subprocess.PIPE, text=True)
 process.stdout.readline()
 print(process.pid, flush=True)
 process.wait()
 """
 
 
-def test_a_plugin_ends_with_the_engine_that_started_it() -> None:
+@pytest.mark.parametrize("module", ["random", "language"])
+def test_a_plugin_ends_with_the_engine_that_started_it(module: str) -> None:
     engine = subprocess.Popen(
-        [sys.executable, "-c", _STARTER], cwd=paths.PROJECT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _STARTER, module],
+        cwd=paths.PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert engine.stdout is not None
     plugin = psutil.Process(int(engine.stdout.readline()))
