@@ -16,8 +16,9 @@ import httpx
 @contextlib.contextmanager
 def served(
     command: Sequence[str | Path], own: Mapping[str, str], ready: str, starts_s: float, ends_s: float = 15
-) -> Iterator[None]:
-    """A server with environment variables of its `own`, from when it answers 200 at `ready` until the block's end.
+) -> Iterator[int]:
+    """A server with environment variables of its `own`, from when it answers 200 at `ready` until the block's end; its
+    process id.
 
     Fails with the end of its log where it does not within `starts_s`.
     """
@@ -30,7 +31,7 @@ def served(
                     log.seek(0)
                     raise AssertionError(f"{command[0]} has not started: {log.read().decode()[-2000:]}")
                 time.sleep(0.1)
-            yield
+            yield process.pid
         finally:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):

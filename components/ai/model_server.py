@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from components.ai.service import ServiceIntent
+from components.config.base import quantity
 from components.config.models import Model
 
 PORT = 8000
@@ -35,4 +36,6 @@ def simulator(model: Model) -> ServiceIntent:
         ready_path="/health",
         live_path="/health",
         arguments=tuple(arguments),
+        # Go collects garbage in time only where it knows of the pod's limit.
+        environment={"GOMEMLIMIT": str(int(quantity(model.resources.memory) * 8 // 10))},
     )

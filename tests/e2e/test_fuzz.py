@@ -79,7 +79,7 @@ class Attacker:
         given = {k: v for k, v in (arguments.pop("headers", None) or {}).items() if k.lower() not in ("authorization",)}
         try:
             answer = self.tenant.http.request(**arguments, headers=given | headers)
-        except (httpx.InvalidURL, UnicodeEncodeError, ValueError, TypeError):
+        except (httpx.InvalidURL, UnicodeEncodeError, ValueError, TypeError, AttributeError):
             return  # no client of HTTP could send it
         except httpx.RemoteProtocolError as error:
             self.errors.append(f"{case.method} {case.path}: {error}")

@@ -50,7 +50,7 @@ func newFront(dial func(context.Context, string, string) (net.Conn, error)) http
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "", "there is no "+r.Method+" "+r.URL.Path)
 	})
-	return mux
+	return room(mux)
 }
 
 func fail(w http.ResponseWriter, status int, param, message string) {

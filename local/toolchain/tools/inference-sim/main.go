@@ -32,9 +32,8 @@ import (
 )
 
 const (
-	maxBodyBytes = 16 << 20 // as the Router's limit
-	drainTime    = 30 * time.Second
-	headTime     = 10 * time.Second
+	drainTime = 30 * time.Second
+	headTime  = 10 * time.Second
 )
 
 func run() error {
