@@ -10,10 +10,10 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components import catalogue
-from components.ai import bundled, model_server, model_serving, router, serving_operators
+from components.ai import bundled, model_server, model_serving, models, router, serving_operators
 from components.ai.audit import Audit
 from components.ai.bindings import bindings
-from components.ai.model_serving import IMAGES, ModelServing, ModelServingArgs
+from components.ai.models import ModelServer
 from components.ai.service import AiService, AiServiceArgs
 from components.base import ADMISSION_LABEL, SCRAPER, PlatformComponent
 from components.cluster.aws_foundation import AwsFoundation
@@ -40,7 +40,6 @@ from components.security.isolation_check import IsolationCheck
 
 CERTIFICATE_SECRET = "gateway-tls"
 KEY_SECRET = "gateway-key-default"
-PROMETHEUS = "http://prometheus.observability:9090"
 
 
 class Platform(PlatformComponent):
@@ -84,9 +83,17 @@ class Platform(PlatformComponent):
         mesh = {**istio_parts, **self._mesh_policy(ready)}
         served = any(model.serving for model in config.models)
         serving = serving_operators.make(env, self._reused, self._options) if served else {}
-        models = [self._model(model, images["inference-sim"], [*serving.values()]) for model in _inside_models(config)]
+        keys = models.keys(config, self._namespace, self._options)
+        servers = models.make(
+            config,
+            self._namespace,
+            keys,
+            lambda name: images[name] if name in images else self._images.reference(name),
+            [*serving.values()],
+            self._options,
+        )
         self.key = ApiKey(f"{env}-api-key", {"namespace": self._namespace, "secret_name": KEY_SECRET}, self._options())
-        self._router = self._ai_router(images["router"], models)
+        self._router = self._ai_router(images["router"], servers, [*keys.values()])
         services = self._bundled(stored)
         self.certificate = self._certificate()
         self.gateway = entrance.make(
@@ -102,7 +109,7 @@ class Platform(PlatformComponent):
             self._options(),
         )
         check = self._end_to_end(images, [*services.values()])
-        isolation = self._isolation(stored, services, [self.gateway, *(served for _, served in models)])
+        isolation = self._isolation(stored, services, [self.gateway, *(server for _, server in servers)])
         monitored = self._monitoring([*self.data.parts, *services])
         parts: dict[str, PlatformComponent] = {
             **foundation,
@@ -110,7 +117,7 @@ class Platform(PlatformComponent):
             **serving,
             **self.data.parts,
             "namespace": space,
-            **{model_server.part_name(m): s for m, (_, s) in zip(_inside_models(config), models, strict=True)},
+            **{model_server.part_name(model): server for model, server in servers},
             "admission": admission,
             "router": self._router,
             **services,
@@ -184,14 +191,14 @@ class Platform(PlatformComponent):
         """Who may call whom, where there is a mesh."""
         if self._config.mesh.mode is MeshMode.OFF:
             return {}
-        models = _inside_models(self._config)
+        inside = models.inside(self._config)
         policy = istio.MeshPolicy(
             f"{self._env}-mesh-policy",
             {
                 "namespace": self._namespace,
                 "callers": {
                     "router": router.intent(self._config).all_callers,
-                    **{model_server.part_name(m): ("router",) for m in models},
+                    **{model_server.part_name(m): ("router",) for m in inside},
                     **{
                         name: bundled.intent(name, service, self._config.observability).all_callers
                         for name, service in self._config.services.bundled.items()
@@ -200,8 +207,8 @@ class Platform(PlatformComponent):
                 },
                 "metrics": {
                     "router": router.PORT,
-                    **{model_server.part_name(m): model_server.PORT for m in models if not m.serving},
-                    **{model_server.part_name(m): model_serving.PORT for m in models if m.serving},
+                    **{model_server.part_name(m): model_server.PORT for m in inside if not m.serving},
+                    **{model_server.part_name(m): model_serving.PORT for m in inside if m.serving},
                     **{name: server.metrics_port for name, server in self.data.servers.items() if server.metrics_port},
                 },
                 "scraper": SCRAPER,
@@ -216,20 +223,11 @@ class Platform(PlatformComponent):
         after = [*self._first, *(depends_on or [])]
         return pulumi.ResourceOptions(parent=self, providers={"kubernetes": self._cluster}, depends_on=after)
 
-    def _model(
-        self, model: Model, simulator: pulumi.Input[str], operators: list[pulumi.Resource]
-    ) -> tuple[Model, AiService | ModelServing]:
-        name = f"{self._env}-{model_server.part_name(model)}"
-        if model.serving is None:
-            intent = model_server.simulator(model)
-            return model, AiService(name, intent, {"namespace": self._namespace, "image": simulator}, self._options())
-        pool = next(p for p in self._config.cluster.gpu_pools if p.name == model.serving.gpu_pool)
-        image = self._images.reference(IMAGES[model.engine])
-        args: ModelServingArgs = {"namespace": self._namespace, "image": image, "prometheus": PROMETHEUS}
-        return model, ModelServing(name, model, model.serving, pool, args, self._options(operators))
-
-    def _ai_router(self, image: pulumi.Input[str], models: list[tuple[Model, AiService | ModelServing]]) -> AiService:
-        urls = pulumi.Output.all(**{model.name: service.url for model, service in models})
+    def _ai_router(
+        self, image: pulumi.Input[str], servers: list[tuple[Model, ModelServer]], keys: list[pulumi.Resource]
+    ) -> AiService:
+        """It comes after the servers' keys, which its pods then have from their start."""
+        urls = pulumi.Output.all(**{model.name: service.url for model, service in servers})
         by_name = {model.name: model for model in self._config.models}
         outside = {model.name: model.external.url for model in self._config.models if model.external}
         routes, bound = self._config.routes, bindings(self.data, "router")
@@ -256,11 +254,12 @@ class Platform(PlatformComponent):
                 "environment": bound.environment,
                 "secrets": bound.secrets,
                 "versions": bound.versions,
-                "credentials": router.credentials(self._config.models),
+                "credentials": router.credentials(self._config.models, self._config.cluster.namespace),
+                "shown": router.shown(embeddings),
                 "outlets": router.outlets(self._config.models),
                 "asks": bundled.asks(bundled.rpc_addresses(self._config, "router")),
             },
-            self._options(),
+            self._options(keys),
         )
 
     def _bundled(self, images: dict[str, pulumi.Output[str]]) -> dict[str, PlatformComponent]:
@@ -336,7 +335,7 @@ class Platform(PlatformComponent):
                 "namespace": self._namespace,
                 "image": images["router"],
                 "url": f"https://{inside}:{self._config.gateway.port}/v1/chat/completions",
-                "model": (_inside_models(self._config) or self._config.models)[0].name,
+                "model": (models.inside(self._config) or self._config.models)[0].name,
                 "key_secret": self.key.secret_name,
                 "certificate_secret": self.certificate.secret_name,
                 "release": release,
@@ -394,8 +393,3 @@ class Platform(PlatformComponent):
 
 def _fingerprint(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _inside_models(config: PlatformConfig) -> list[Model]:
-    """The models that are served here."""
-    return [model for model in config.models if model.external is None]

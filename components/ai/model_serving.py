@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.ai.model_server import part_name
+from components.ai.model_server import KEY_VARIABLE, part_name
 from components.ai.service import network_policy, outlet_spec, peers, restricted, scraper
 from components.base import PlatformComponent, labels
 from components.cluster import mig
@@ -16,6 +16,8 @@ from components.config.models import Model, ModelEngine
 from components.config.serving import DataType, Quantization, Serving
 
 PORT = 8080
+DOOR = "model_door.Door"
+"""Of our image of vLLM: asks for the key at every path, where vLLM asks below /v1 only."""
 _SERVING_V1 = "serving.kserve.io/v1beta1"
 _RUNTIME = "serving.kserve.io/v1alpha1"
 _METRICS = {
@@ -35,6 +37,8 @@ class ModelServingArgs(TypedDict):
     namespace: pulumi.Input[str]
     image: pulumi.Input[str]
     """The engine, by digest."""
+    key_secret: pulumi.Input[str]
+    """Secret with the key that callers have to show, under "key"."""
     prometheus: str
     """Where KEDA asks for the metrics, such as "http://prometheus.observability:9090"."""
 
@@ -57,7 +61,7 @@ class ModelServing(PlatformComponent):
         super().__init__("ai", name, {"model": model.name}, opts)
         self._model, self._serving, self._pool, self._args = model, serving, pool, args
         self._part = part_name(model)
-        runtime = self._custom("runtime", _RUNTIME, "ServingRuntime", self._part, runtime_spec(model, args["image"]))
+        runtime = self._custom("runtime", _RUNTIME, "ServingRuntime", self._part, runtime_spec(model, args))
         depends_on: list[pulumi.Resource] = [runtime]
         if serving.cache_gib:
             depends_on.append(self._cache())
@@ -213,6 +217,7 @@ def engine_arguments(model: Model, serving: Serving) -> list[str]:
             f"--gpu-memory-utilization={serving.memory_fraction}",
             f"--tensor-parallel-size={serving.gpus}",
             f"--dtype={serving.data_type}",
+            f"--middleware={DOOR}",
             "--enable-prefix-caching" if serving.prefix_caching else "--no-enable-prefix-caching",
         ]
         if serving.nodes > 1:
@@ -231,8 +236,10 @@ def gpu_resource(serving: Serving, pool: GpuPool) -> str:
     return mig.resource_name(serving.slice)
 
 
-def runtime_spec(model: Model, image: pulumi.Input[str]) -> dict[str, Any]:
-    """A ServingRuntime for one model: the engine, how it is probed, what it speaks."""
+def runtime_spec(model: Model, args: ModelServingArgs) -> dict[str, Any]:
+    """A ServingRuntime for one model: the engine, its key, how it is probed, what it speaks."""
+    variable = "API_KEY" if model.engine is ModelEngine.TGI else KEY_VARIABLE
+    key = {"name": variable, "valueFrom": {"secretKeyRef": {"name": args["key_secret"], "key": "key"}}}
     health = {"path": "/health", "port": PORT}
     return {
         "supportedModelFormats": [{"name": model.engine.value, "version": "1", "autoSelect": False}],
@@ -241,14 +248,18 @@ def runtime_spec(model: Model, image: pulumi.Input[str]) -> dict[str, Any]:
         "containers": [
             {
                 "name": "kserve-container",
-                "image": image,
+                "image": args["image"],
                 "ports": [{"containerPort": PORT, "name": "http", "protocol": "TCP"}],
                 "securityContext": _camel(restricted()),
                 # Loading weights takes minutes; a hung engine is found within half a minute.
                 "startupProbe": {"httpGet": health, "periodSeconds": 5, "failureThreshold": 240},
                 "readinessProbe": {"httpGet": health, "periodSeconds": 5, "failureThreshold": 2},
                 "livenessProbe": {"httpGet": health, "periodSeconds": 10, "failureThreshold": 3},
-                "env": [{"name": "HF_HUB_OFFLINE", "value": "1"}, {"name": "VLLM_NO_USAGE_STATS", "value": "1"}],
+                "env": [
+                    {"name": "HF_HUB_OFFLINE", "value": "1"},
+                    {"name": "VLLM_NO_USAGE_STATS", "value": "1"},
+                    key,
+                ],
                 "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "tmp", "mountPath": "/tmp"}],
             }
         ],

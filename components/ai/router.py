@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from components.ai.bundled import RPC_CALLERS, RPC_PORT, environment, rpc_addresses, told
-from components.ai.model_server import part_name
+from components.ai.model_server import hosts, key_secret, part_name
 from components.ai.service import ServiceIntent
 from components.config.base import Resources
 from components.config.models import Model
@@ -21,6 +22,8 @@ from components.config.routing import Routing
 PORT = 8080
 SPILL_MIB = 1024
 """Usage events that may wait on disk while Kafka is away: two million requests."""
+INSIDE = "inside"
+"""Where the Router looks for what it shows servers of the platform."""
 EMBEDDINGS = "all-minilm-l6-v2"
 """Name of the Embeddings service's model."""
 
@@ -87,13 +90,24 @@ def outlets(models: Iterable[Model]) -> list[int]:
     return sorted({model.external.port for model in models if model.external is not None})
 
 
-def credentials(models: Iterable[Model]) -> dict[str, tuple[str, str]]:
-    """Of models outside: the Router's file of each, below the host that it is for, and its Secret and entry."""
-    return {
-        f"{model.external.host}/{part_name(model)}": (model.external.secret_name, model.external.secret_key)
-        for model in models
-        if model.external is not None
-    }
+def credentials(models: Iterable[Model], namespace: str) -> dict[str, tuple[str, str]]:
+    """What the Router shows servers of models: its file of each, and the Secret and entry of that file.
+
+    A provider's lies below the host that it is for, that of a server in this namespace is named after its host.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for model in models:
+        if (outside := model.external) is not None:
+            found[f"{outside.host}/{part_name(model)}"] = (outside.secret_name, outside.secret_key)
+        else:
+            found |= {f"{INSIDE}/{host}": (key_secret(model), "key") for host in hosts(model, namespace)}
+    return found
+
+
+def shown(embeddings: str) -> dict[str, str]:
+    """What the Router shows Embeddings, whose base URL is given: its file, and the audience of the token in it."""
+    host = urlsplit(embeddings).hostname
+    return {f"{INSIDE}/{host}": "embeddings"} if host else {}
 
 
 def _server(model: Model, url: str) -> dict[str, Any]:

@@ -72,6 +72,8 @@ class AiServiceArgs(TypedDict):
     credentials: NotRequired[Mapping[str, tuple[str, str]]]
     """Files below /etc/<name>-credentials from (Secret, entry), which the platform does not make: a new value is there
     within about a minute, without a restart, and pods start without one."""
+    shown: NotRequired[Mapping[str, str]]
+    """Files below the same folder with a token of its own account for (audience)."""
     asks: NotRequired[Sequence[str]]
     """Services that it calls over gRPC; it has a token for each."""
     outlets: NotRequired[Sequence[int]]
@@ -102,9 +104,9 @@ class AiService(PlatformComponent):
             opts=self.child(),
         )
         mounts, volumes = self._files(args.get("files", {}))
-        if credentials := args.get("credentials"):
+        if sources := _sources(args.get("credentials", {}), args.get("shown", {})):
             mounts.append({"name": "credentials", "mount_path": f"/etc/{intent.name}-credentials", "read_only": True})
-            volumes.append({"name": "credentials", "projected": {"sources": _sources(credentials)}})
+            volumes.append({"name": "credentials", "projected": {"sources": sources}})
         if (asks := args.get("asks", ())) or intent.rpc_port:
             mounts.append(service_identity.mount())
             volumes.append(service_identity.volume(asks, answers=bool(intent.rpc_port)))
@@ -354,9 +356,10 @@ def spread(part: str) -> Any:
     ]
 
 
-def _sources(credentials: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
+def _sources(credentials: Mapping[str, tuple[str, str]], shown: Mapping[str, str]) -> list[dict[str, Any]]:
     """Of a projected volume."""
-    return [
+    held = [
         {"secret": {"name": secret, "items": [{"key": key, "path": path}], "optional": True}}
         for path, (secret, key) in sorted(credentials.items())
     ]
+    return [*held, *(service_identity.token(path, audience) for path, audience in sorted(shown.items()))]

@@ -35,14 +35,14 @@ def mount() -> dict[str, Any]:
 
 def volume(asks: Sequence[str], *, answers: bool) -> dict[str, Any]:
     """`asks`: the services that the pod calls; `answers`: it is called itself."""
-    sources = [_token(f"tokens/{callee}", callee) for callee in asks]
+    sources = [token(f"tokens/{callee}", callee) for callee in asks]
     if answers:
         authority = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "issuer/ca.crt"}]}
-        sources += [_token("issuer/token"), {"config_map": authority}]
+        sources += [token("issuer/token"), {"config_map": authority}]
     return {"name": VOLUME, "projected": {"sources": sources}}
 
 
-def _token(path: str, audience: str = "") -> dict[str, Any]:
-    """Without an audience, it is for the API server."""
+def token(path: str, audience: str = "") -> dict[str, Any]:
+    """A source of a projected volume. Without an audience, it is for the API server."""
     wanted = {"audience": audience} if audience else {}
     return {"service_account_token": {"path": path, "expiration_seconds": TOKEN_SECONDS, **wanted}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import NotRequired, TypedDict
 
 import pulumi
@@ -30,6 +31,8 @@ class ApiKey(PlatformComponent):
     key: pulumi.Output[str]
     """The key; a secret."""
     secret_name: pulumi.Output[str]
+    version: pulumi.Output[str]
+    """Changes with the key, and tells nothing of it."""
 
     def __init__(self, name: str, args: ApiKeyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("security", name, args, opts)
@@ -41,6 +44,7 @@ class ApiKey(PlatformComponent):
             opts=self.child(additional_secret_outputs=["result"]),
         )
         self.key = pulumi.Output.secret(pulumi.Output.concat(PREFIX, password.result))
+        self.version = pulumi.Output.unsecret(self.key).apply(lambda key: hashlib.sha256(key.encode()).hexdigest()[:16])
         secret = k8s.core.v1.Secret(
             name,
             metadata={

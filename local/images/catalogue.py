@@ -93,7 +93,7 @@ IMAGES: dict[ImageName, Image] = {
         Image(ImageName.RETRIEVER, (ImageName.KIT,), wheels=True, sources=True),
         Image(ImageName.BILLING, (ImageName.KIT,), sources=True),
         Image(ImageName.AUDIT, (ImageName.KIT,), sources=True),
-        Image(ImageName.VLLM, rootfs=True, wheels=True, gpu=True),
+        Image(ImageName.VLLM, rootfs=True, wheels=True, sources=True, gpu=True),
     )
 }
 

@@ -23,6 +23,7 @@ from local import paths
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
 from service_images.conftest import free_port
+from service_images.issuer import Cluster
 from service_images.router.tests.conftest import Running
 from service_images.serving import served
 
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kit" / "src"))
 
 from kit import migrate
 from kit.settings import ServiceSettings
+from router import credentials
 
 pytestmark = pytest.mark.contract
 CLIENTS = Path(__file__).parent / "clients"
@@ -46,6 +48,9 @@ SERVICE_FLOWS = {
     "langfuse_prompts": "prompt",
 }
 """Flows against other services than the Router."""
+KEY = "cf-any"
+MODEL_KEY = "key-of-the-model-server"
+SHOWN = {"authorization": f"Bearer {MODEL_KEY}"}
 EXPECTED_S = 300
 """For one flow, the imports of its client included, on a machine that does something else besides."""
 
@@ -80,13 +85,22 @@ def simulator() -> Iterator[str]:
     program, port = builder.resolve(ToolName.INFERENCE_SIM), free_port()
     arguments = ["--model=demo", "--served-model-name=demo", f"--port={port}", "--max-model-len=8192", "--mode=random"]
     url = f"http://127.0.0.1:{port}"
-    with served([program, *arguments], {}, f"{url}/health", starts_s=30):
+    with served([program, *arguments], {"VLLM_API_KEY": MODEL_KEY}, f"{url}/health", starts_s=30):
         yield url
 
 
 @pytest.fixture(scope="module")
-def router(simulator: str) -> Iterator[Running]:
-    """A Router before it."""
+def router(simulator: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A Router before it, which has the simulator's key mounted."""
+    mounted = tmp_path_factory.mktemp("credentials")
+    (mounted / credentials.INSIDE).mkdir()
+    (mounted / credentials.INSIDE / "127.0.0.1").write_text(MODEL_KEY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(credentials, "FOLDER", mounted)
+        yield from _router(simulator)
+
+
+def _router(simulator: str) -> Iterator[Running]:
     running = Running({"routes": [{"model": "demo", "upstream": simulator, "timeout_seconds": 60}]})
     yield running
     running.stop()
@@ -126,20 +140,25 @@ def services(model_folder: Path, postgres_server: Any, tmp_path_factory: pytest.
 
 @pytest.mark.parametrize("flow", FLOWS)
 def test_a_clients_usual_flow(flow: str, python: Path, router: Running) -> None:
-    _run(flow, python, router.url, "demo")
+    _run(flow, python, router.url, "demo", KEY)
 
 
 def test_the_usual_flow_of_a_client_that_has_an_environment_of_its_own(router: Running) -> None:
-    _run(OWN_FLOW, _environment(CLIENTS / OWN_FLOW / "requirements.lock"), router.url, "demo")
+    _run(OWN_FLOW, _environment(CLIENTS / OWN_FLOW / "requirements.lock"), router.url, "demo", KEY)
 
 
 @pytest.mark.parametrize("flow", SERVICE_FLOWS)
-def test_a_clients_usual_flow_with_a_service(flow: str, python: Path, services: dict[str, str]) -> None:
-    _run(flow, python, services[SERVICE_FLOWS[flow]], "all-minilm-l6-v2")
+def test_a_clients_usual_flow_with_a_service(
+    flow: str, python: Path, services: dict[str, str], cluster: Cluster
+) -> None:
+    service = SERVICE_FLOWS[flow]
+    # Embeddings answers the Router, which shows its own token in place of a tenant's key.
+    key = cluster.token("router", service) if service == "embeddings" else KEY
+    _run(flow, python, services[service], "all-minilm-l6-v2", key)
 
 
-def _run(flow: str, python: Path, url: str, model: str) -> None:
-    command = [python, CLIENTS / "flows.py", flow, url, model]
+def _run(flow: str, python: Path, url: str, model: str, key: str) -> None:
+    command = [python, CLIENTS / "flows.py", flow, url, model, key]
     # No proxy, and no configuration of the developer's own.
     own = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR")}
     result = subprocess.run(command, env=own, capture_output=True, text=True, timeout=EXPECTED_S)
@@ -173,11 +192,32 @@ def test_the_default_model_answers_with_what_a_schema_asks_for(schema: dict[str,
         "messages": [{"role": "user", "content": "hi"}],
         "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
     }
-    answer = httpx.post(f"{simulator}/v1/chat/completions", json=body, trust_env=False).json()
+    answer = httpx.post(f"{simulator}/v1/chat/completions", json=body, headers=SHOWN, trust_env=False).json()
     jsonschema.validate(json.loads(answer["choices"][0]["message"]["content"]), schema)
 
 
 def test_the_simulator_shows_its_metrics_and_nothing_that_changes_it(simulator: str) -> None:
     assert "vllm:num_requests_waiting" in httpx.get(f"{simulator}/metrics", trust_env=False).text
     for path in ("/admin/config", "/fake_metrics", "/sleep"):
-        assert httpx.post(f"{simulator}{path}", json={}, trust_env=False).status_code == 404
+        assert httpx.post(f"{simulator}{path}", json={}, headers=SHOWN, trust_env=False).status_code == 404
+
+
+@pytest.mark.parametrize("shown", [None, "", "Bearer", f"Bearer {MODEL_KEY}x", f"Basic {MODEL_KEY}", MODEL_KEY])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/v1/chat/completions"), ("POST", "/v1/responses"), ("POST", "/v1/completions"), ("POST", "/tokenize"),
+     ("GET", "/v1/models"), ("GET", "/health/../v1/models"), ("POST", "/health"), ("GET", "/other")],
+)  # fmt: skip
+def test_a_model_server_answers_nobody_without_its_key(
+    simulator: str, shown: str | None, method: str, path: str
+) -> None:
+    headers = {} if shown is None else {"authorization": shown}
+    answer = httpx.request(method, f"{simulator}{path}", json={"model": "demo"}, headers=headers, trust_env=False)
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert MODEL_KEY not in answer.text
+
+
+def test_a_model_server_without_a_key_does_not_start() -> None:
+    command = [str(builder.resolve(ToolName.INFERENCE_SIM)), "--model=demo", f"--port={free_port()}", "--mode=random"]
+    ended = subprocess.run(command, env={"VLLM_API_KEY": ""}, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 1 and "VLLM_API_KEY is empty" in ended.stderr

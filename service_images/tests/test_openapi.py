@@ -25,6 +25,8 @@ from kit import migrate  # noqa: E402
 from starlette import testclient  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
+from service_images.issuer import Cluster  # noqa: E402
+
 # A form with a file is not something that a JSON Schema describes well: uploads are tested by hand.
 UPLOAD = {"path": "/v1/files", "method": "POST"}
 CHECKS = (not_a_server_error, status_code_conformance, response_schema_conformance)
@@ -64,7 +66,7 @@ def _application(name: str, more: dict[str, Any], tmp_path: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def clients(
-    postgres_server: Any, model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    postgres_server: Any, model_folder: Path, tmp_path_factory: pytest.TempPathFactory, cluster: Cluster
 ) -> Iterator[Callable[[str], httpx.Client]]:
     """Each service over its own database, once for the module."""
     running: dict[str, Any] = {}
@@ -80,7 +82,7 @@ def clients(
                 migrate.migrate(name, url)
             app = _application(name, more, tmp_path_factory.mktemp(name))
             client = TestClient(app, raise_server_exceptions=False, follow_redirects=False)
-            client.headers["authorization"] = f"Bearer {KEY}"
+            client.headers["authorization"] = f"Bearer {cluster.token('router', name) if name == 'embeddings' else KEY}"
             running[name] = client.__enter__()
         return running[name]
 
@@ -94,7 +96,8 @@ def _check(name: str, case: schemathesis.Case, client: httpx.Client) -> None:
     arguments.pop("cookies", None)
     headers = dict(arguments.pop("headers", None) or {})
     try:
-        answer = client.request(**{**arguments, "headers": {**headers, "authorization": f"Bearer {KEY}"}})
+        headers["authorization"] = client.headers["authorization"]
+        answer = client.request(**{**arguments, "headers": headers})
     except testclient.httpx.InvalidURL:
         return  # no client of HTTP could send it
     _ = answer.request.content if hasattr(answer.request, "_content") else answer.request.read()

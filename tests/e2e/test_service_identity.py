@@ -15,7 +15,9 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 NAMESPACE, STRANGER = "cogniforge", "stranger"
-AUDIENCES = ("prompt", "guardrails")
+AUDIENCES = ("prompt", "guardrails", "embeddings")
+OPENED = {"prompt": "grpc", "model-demo": "http", "embeddings": "http"}
+"""Ports of parts that are opened for the stranger."""
 _ASK = """
 import json, os, grpc
 from cogniforge.prompt.v1 import prompt_pb2 as messages, prompt_pb2_grpc as service
@@ -31,24 +33,46 @@ names = [name for name in os.listdir("/var/run/tokens") if not name.startswith("
 tokens = {name: open(f"/var/run/tokens/{name}").read().strip() for name in names}
 print(json.dumps({name: answered(token) for name, token in {"": "", **tokens}.items()}))
 """
+_ASK_REST = """
+import json, urllib.error, urllib.request
+def status(url, shown=None, body=None):
+    headers = {"content-type": "application/json", **({"authorization": f"Bearer {shown}"} if shown else {})}
+    request = urllib.request.Request(url, json.dumps(body).encode() if body else None, headers)
+    try:
+        return urllib.request.urlopen(request, timeout=5).status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+token = {name: open(f"/var/run/tokens/{name}").read().strip() for name in ("embeddings", "guardrails")}
+model, chat = "http://model-demo.cogniforge.svc:8000", {"model": "demo", "messages": [{"role": "user", "content": "x"}]}
+found = {"model /health": status(f"{model}/health")}
+for name, shown in {"none": None, "false": "cf-" + "a" * 40, "token": token["embeddings"]}.items():
+    found[f"model /v1/chat/completions {name}"] = status(f"{model}/v1/chat/completions", shown, chat)
+embed = "http://embeddings.cogniforge.svc:8080/v1/embeddings"
+for name, shown in {"none": None, "false": "cf-" + "a" * 40, **token}.items():
+    found[f"embeddings {name}"] = status(embed, shown, {"input": "x"})
+print(json.dumps(found))
+"""
 
 
 @pytest.fixture
 def stranger(api: client.ApiClient) -> Iterator[DataClient]:
-    """A pod of another namespace whose account has the Router's name and which Prompt's port is opened for."""
+    """A pod of another namespace whose account has the Router's name, and which ports of parts are opened for."""
     core, network = client.CoreV1Api(api), client.NetworkingV1Api(api)
     namespace = core.create_namespace({"metadata": {"generateName": f"{STRANGER}-"}}).metadata.name
     peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
-    opened = {
-        "metadata": {"name": namespace},
-        "spec": {
-            "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prompt"}},
-            "policyTypes": ["Ingress"],
-            "ingress": [{"from": [peer], "ports": [{"port": "grpc"}]}],
-        },
-    }
-    network.create_namespaced_network_policy(NAMESPACE, opened)
     try:
+        for part, port in OPENED.items():
+            opened = {
+                "metadata": {"name": f"{namespace}-{part}"},
+                "spec": {
+                    "podSelector": {"matchLabels": {"app.kubernetes.io/name": part}},
+                    "policyTypes": ["Ingress"],
+                    "ingress": [{"from": [peer], "ports": [{"port": port}]}],
+                },
+            }
+            network.create_namespaced_network_policy(NAMESPACE, opened)
         core.create_namespaced_service_account(namespace, {"metadata": {"name": "router"}})
         core.create_namespaced_pod(namespace, {"metadata": {"name": STRANGER}, "spec": _pod()})
 
@@ -59,12 +83,14 @@ def stranger(api: client.ApiClient) -> Iterator[DataClient]:
         until(ready, 60)
         yield DataClient(namespace)
     finally:
-        network.delete_namespaced_network_policy(namespace, NAMESPACE)
+        made = {policy.metadata.name for policy in network.list_namespaced_network_policy(NAMESPACE).items}
+        for name in made & {f"{namespace}-{part}" for part in OPENED}:
+            network.delete_namespaced_network_policy(name, NAMESPACE)
         core.delete_namespace(namespace)
 
 
 def _pod() -> dict[str, Any]:
-    """With tokens that Kubernetes makes for whoever asks: one for Prompt, one for another service."""
+    """With tokens that Kubernetes makes for whoever asks, each for one service."""
     tokens = [{"serviceAccountToken": {"path": name, "audience": name, "expirationSeconds": 600}} for name in AUDIENCES]
     container = {
         "name": "client",
@@ -82,13 +108,36 @@ def _pod() -> dict[str, Any]:
     }
 
 
+def _asked(stranger: DataClient, program: str, unreached: set[Any]) -> dict[str, Any]:
+    """What a program in the stranger's pod was answered, once none of the answers is of `unreached`."""
+
+    def answers() -> dict[str, Any] | None:
+        told = stranger.kubectl("exec", STRANGER, "--", "python3", "-c", program)
+        found: dict[str, Any] = json.loads(told.stdout) if told.returncode == 0 else {}
+        # A policy that opens the way is in force a moment after it was made.
+        return found if found and not unreached & set(found.values()) else None
+
+    return until(answers, 60)
+
+
 def test_prompt_answers_no_stranger_whatever_token_it_has(stranger: DataClient) -> None:
     """A stranger of the right name has a true token for Prompt, and is of another namespace."""
+    refused = dict.fromkeys(("", "guardrails", "embeddings"), "UNAUTHENTICATED")
+    found = _asked(stranger, _ASK, {"UNAVAILABLE", "DEADLINE_EXCEEDED"})
+    assert found == {**refused, "prompt": "PERMISSION_DENIED"}
 
-    def answers() -> dict[str, str] | None:
-        told = stranger.kubectl("exec", STRANGER, "--", "python3", "-c", _ASK)
-        found: dict[str, str] = json.loads(told.stdout) if told.returncode == 0 else {}
-        # A policy that opens the way is in force a moment after it was made.
-        return found if found and not {"UNAVAILABLE", "DEADLINE_EXCEEDED"} & set(found.values()) else None
 
-    assert until(answers, 60) == {"": "UNAUTHENTICATED", "guardrails": "UNAUTHENTICATED", "prompt": "PERMISSION_DENIED"}
+def test_a_model_server_and_embeddings_answer_no_stranger_over_rest(stranger: DataClient) -> None:
+    found = _asked(stranger, _ASK_REST, {0})
+    assert found["model /health"] == 200, "the kubelet's question needs no key"
+    assert {case: status for case, status in found.items() if case.startswith("model /v1")} == {
+        "model /v1/chat/completions none": 401,
+        "model /v1/chat/completions false": 401,
+        "model /v1/chat/completions token": 401,
+    }
+    assert {case: status for case, status in found.items() if case.startswith("embeddings")} == {
+        "embeddings none": 401,
+        "embeddings false": 401,
+        "embeddings guardrails": 401,
+        "embeddings embeddings": 403,
+    }

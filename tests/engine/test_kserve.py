@@ -20,13 +20,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kubernetes import client
 
 from components.ai import router
-from components.ai.model_serving import ModelServing
+from components.ai.model_server import key_secret
+from components.ai.model_serving import PORT, ModelServing
 from components.ai.service import AiService
 from components.cluster.namespace import PlatformNamespace
 from components.config.base import Resources
 from components.config.gpu import GpuPool
 from components.config.models import Model
 from components.config.observability import Observability
+from components.security.api_key import ApiKey
 from local.images.pipeline import read_index
 from local.node.settings import NodePaths
 from local.toolchain import builder
@@ -37,6 +39,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.drill("controllers")
 OPERATOR, NAMESPACE, POOL = "kserve", "kserve-models", "kserve-pool"
+MODELS = ("org/Model-A", "second")
 SLICE = "nvidia.com/mig-1g.10gb"
 _SETTINGS = {
     "deploy": {"defaultDeploymentMode": "Standard"},
@@ -132,17 +135,33 @@ def _program(names: list[str]) -> Callable[[], None]:
         # Traffic is denied unless somebody asks for it, as in an environment.
         owned: Any = {"namespace": NAMESPACE, "owner": "tests"}
         within = pulumi.ResourceOptions(depends_on=[PlatformNamespace("namespace", owned)])
+        keys: list[pulumi.Resource] = []
         for name in names:
             model = _model(name)
             assert model.serving is not None
             image = index["inference-sim"].reference
-            args: Any = {"namespace": NAMESPACE, "image": image, "prometheus": "http://prometheus:9090"}
+            secret = key_secret(model)
+            key = ApiKey(secret, {"namespace": NAMESPACE, "secret_name": secret}, within)
+            keys.append(key)
+            args: Any = {
+                "namespace": NAMESPACE,
+                "image": image,
+                "key_secret": key.secret_name,
+                "prometheus": "http://prometheus:9090",
+            }
             ModelServing(name.replace("/", "-").lower(), model, model.serving, pool, args, within)
         static = {"absent": (Model.model_validate({"name": "absent"}), f"http://absent.{NAMESPACE}:8000")}
         intent = router.intent_for(1, Resources(cpu="50m", memory="256Mi"), True, Observability())
         files = {"routes.json": router.route_table(static)}
-        args: Any = {"namespace": NAMESPACE, "image": index["router"].reference, "files": files}
-        AiService("router", intent, args, within)
+        # The same for every list of names, so that the Router's pods stay: a Secret that comes later is mounted then.
+        credentials = router.credentials([_model(name) for name in MODELS], NAMESPACE)
+        args: Any = {
+            "namespace": NAMESPACE,
+            "image": index["router"].reference,
+            "files": files,
+            "credentials": credentials,
+        }
+        AiService("router", intent, args, pulumi.ResourceOptions.merge(within, pulumi.ResourceOptions(depends_on=keys)))
 
     return program
 
@@ -152,7 +171,7 @@ def served(controller: Path, slices: None, tmp_path_factory: pytest.TempPathFact
     engine = Engine(tmp_path_factory.mktemp("serving"))
     try:
         # The router becomes ready with the first model that is found, so both come up together.
-        engine.up(_program(["org/Model-A"]))
+        engine.up(_program([*MODELS[:1]]))
         yield engine, controller
     finally:
         engine.destroy()  # while the controller still runs: its objects have finalizers
@@ -188,9 +207,16 @@ def test_a_found_model_answers(http: httpx.Client) -> None:
     assert answer.json()["choices"][0]["message"]["content"]
 
 
+def test_a_found_model_answers_nobody_but_who_has_its_key(served: Any, core: client.CoreV1Api) -> None:
+    pods = core.list_namespaced_pod(NAMESPACE, label_selector="app.kubernetes.io/name=model-org-model-a").items
+    base = f"http://{pods[0].status.pod_ip}:{PORT}"
+    assert httpx.get(f"{base}/health", trust_env=False, timeout=10).status_code == 200
+    assert httpx.get(f"{base}/v1/models", trust_env=False, timeout=10).status_code == 401
+
+
 def test_a_model_that_comes_and_goes_is_followed(served: tuple[Engine, Path], http: httpx.Client) -> None:
     engine, log = served
-    engine.up(_program(["org/Model-A", "second"]))
+    engine.up(_program([*MODELS]))
     until(lambda: "second" in models(http), 90, lambda: log.read_text()[-3000:])
     engine.up(_program(["org/Model-A"]))
     until(lambda: "second" not in models(http), 60)

@@ -168,6 +168,11 @@ def router(folder: Path, **route: Any) -> Iterator[psutil.Process]:
     site = next(Path(sys.prefix).glob("lib/python3*/site-packages"))
     path = os.pathsep.join(map(str, (sources / "kit/src", sources / "router/src", site)))
     env = {"PYTHONPATH": path, "SERVICE_ROUTES_FILE": str(routes), "SERVICE_HOST": "127.0.0.1"}
+    # What the upstream is shown, as a pod of the Router has it mounted.
+    inside = folder / "credentials" / "inside"
+    inside.mkdir(parents=True, exist_ok=True)
+    (inside / "127.0.0.1").write_text(KEY)
+    env["SERVICE_CREDENTIALS"] = str(inside.parent)
     with running(0, ROUTER, python(), "-m", "router", **env, SERVICE_PORT=str(ROUTER)) as process:
         yield process
 
@@ -208,7 +213,7 @@ def paced(folder: Path) -> dict[str, Any]:
     simulator = str(builder.resolve(ToolName.INFERENCE_SIM))
     pace = ("--inter-token-latency=5ms", "--time-to-first-token=5ms", f"--max-num-seqs={STREAMS}")
     flags = ("--model=demo", f"--port={UPSTREAM}", "--mode=random", "--max-model-len=8192", *pace)
-    with running(1, UPSTREAM, simulator, *flags):
+    with running(1, UPSTREAM, simulator, *flags, VLLM_API_KEY=KEY):
         direct = streams(UPSTREAM)
         with router(folder, timeout_seconds=120, targets=[{"name": "a", "upstream": f"http://127.0.0.1:{UPSTREAM}"}]):
             routed = streams(ROUTER)

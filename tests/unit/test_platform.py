@@ -243,9 +243,9 @@ def test_a_model_outside_is_asked_by_the_router_with_a_mounted_secret() -> None:
     (router,) = [r for r in resources if r.name == "local-router" and r.typ.endswith(":Deployment")]
     pod = router.inputs["spec"]["template"]["spec"]
     (volume,) = [v for v in pod["volumes"] if v["name"] == "credentials"]
-    (source,) = volume["projected"]["sources"]
-    assert source["secret"]["name"] == "provider"
-    assert source["secret"]["items"] == [{"key": "key", "path": "api.example.com/model-big"}]
+    sources = [source["secret"] for source in volume["projected"]["sources"] if "secret" in source]
+    (source,) = [source for source in sources if source["name"] == "provider"]
+    assert source["items"] == [{"key": "key", "path": "api.example.com/model-big"}]
     assert {"name": "credentials", "mountPath": "/etc/router-credentials", "readOnly": True} in pod["containers"][0][
         "volumeMounts"
     ]

@@ -88,7 +88,10 @@ def test_a_model_outside_is_asked_with_its_credential() -> None:
     assert (target.api.value, target.upstream_model, target.credential) == ("anthropic", "claude", "model-m")
     assert (target.input_price, target.output_price) == (3, 15)
     assert table.routes[0].owned_by == "external"
-    assert component.credentials([model, _model(name="other")]) == {"api.anthropic.com/model-m": ("anthropic", "key")}
+    assert component.credentials([model, _model(name="other")], "ns") == {
+        "api.anthropic.com/model-m": ("anthropic", "key"),
+        "inside/model-other.ns": ("model-other-key", "key"),
+    }
 
 
 def test_a_route_may_have_a_model_outside_beside_one_here() -> None:

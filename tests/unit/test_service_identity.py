@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from components.ai import bundled, service_identity
+from components.ai.model_server import hosts, key_secret, part_name
+from components.config.parse import parse
 from tests.unit.test_platform import ENVIRONMENTS, of_kind, registered_of, stack_file
 
 pytestmark = pytest.mark.xdist_group("tree")
@@ -85,6 +88,57 @@ def test_a_service_has_a_token_for_each_that_it_asks_and_for_no_other(environmen
         tokens = {path: token["audience"] for path, token in _tokens(pod).items() if "audience" in token}
         assert tokens == {f"tokens/{callee}": callee for callee in asked}, name
         assert all(name in bundled.RPC_CALLERS[callee] for callee in asked)
+
+
+def _mounted(environment: str) -> dict[str, Any]:
+    """What the Router shows servers of models, by its file: (Secret, entry), or the audience of a token."""
+    pod = _deployments(environment)["router"]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "credentials"]
+    mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounts["credentials"] == {"name": "credentials", "mountPath": "/etc/router-credentials", "readOnly": True}
+    found: dict[str, Any] = {}
+    for source in volume["projected"]["sources"]:
+        if "secret" in source:
+            (item,) = source["secret"]["items"]
+            found[item["path"]] = (source["secret"]["name"], item["key"])
+        else:
+            found[source["serviceAccountToken"]["path"]] = source["serviceAccountToken"]["audience"]
+    return found
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_model_server_asks_for_a_key_of_its_own_that_the_router_shows_to_its_host(environment: str) -> None:
+    config, mounted = parse(stack_file(environment)), _mounted(environment)
+    asked: dict[str, tuple[str, str]] = {}
+    for r in of_kind(environment, ":ServingRuntime"):
+        env = {variable["name"]: variable for variable in r.inputs["spec"]["containers"][0]["env"]}
+        name, reference = r.inputs["metadata"]["name"], env["VLLM_API_KEY"]["valueFrom"]["secretKeyRef"]
+        asked[name] = (reference["name"], reference["key"])
+    for name, pod in _deployments(environment).items():
+        if name.startswith("model-"):
+            (variable,) = pod["containers"][0]["env"]
+            reference = variable["valueFrom"]["secretKeyRef"]
+            assert variable["name"] == "VLLM_API_KEY" and not reference.get("optional"), "without it, no server starts"
+            asked[name] = (reference["name"], reference["key"])
+    served = [model for model in config.models if model.external is None]
+    assert asked == {part_name(model): (key_secret(model), "key") for model in served}
+    assert len({secret for secret, _ in asked.values()}) == len(served) > 0
+    for model in served:
+        for host in hosts(model, "cogniforge"):
+            assert mounted[f"inside/{host}"] == (key_secret(model), "key")
+    made = {r.inputs["metadata"].get("name") for r in of_kind(environment, "core/v1:Secret")}
+    assert {secret for secret, _ in asked.values()} <= made
+    table = next(r for r in of_kind(environment, ":ConfigMap") if "routes.json" in r.inputs.get("data", {}))
+    routes = json.loads(table.inputs["data"]["routes.json"])["routes"]
+    upstreams = {route["upstream"] for route in routes if "upstream" in route}
+    assert {urlsplit(url).hostname for url in upstreams} <= {path.removeprefix("inside/") for path in mounted}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_the_router_shows_embeddings_a_token_of_its_own(environment: str) -> None:
+    assert _mounted(environment)["inside/embeddings.cogniforge"] == "embeddings"
+    told = _told(_deployments(environment)["embeddings"])
+    assert "cogniforge/router" in json.loads(told["SERVICE_CALLERS"])
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from embeddings.__main__ import EmbeddingsSettings, create  # noqa: E402
 from embeddings.engine import Engine  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
+from service_images.issuer import Cluster  # noqa: E402
+
 
 @pytest.fixture(scope="session")
 def engine(model_folder: Path) -> Engine:
@@ -28,6 +31,17 @@ def settings(model_folder: Path) -> EmbeddingsSettings:
 
 
 @pytest.fixture
-def embeddings(settings: EmbeddingsSettings) -> Iterator[httpx.Client]:
+def embeddings(settings: EmbeddingsSettings, cluster: Cluster) -> Iterator[httpx.Client]:
+    """The service, called with the Router's token."""
     with TestClient(create(settings), raise_server_exceptions=False) as client:
+        client.headers["authorization"] = f"Bearer {cluster.token('router', 'embeddings')}"
+        ready(client)
         yield client
+
+
+def ready(client: httpx.Client) -> None:
+    """Wait until it knows the cluster's keys."""
+    deadline = time.monotonic() + 10
+    while client.get("/readyz").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

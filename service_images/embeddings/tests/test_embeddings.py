@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,10 @@ from kit import rpc
 from kit.cache import Cache
 from openai import OpenAI
 from starlette.testclient import TestClient
+
+from service_images.issuer import Cluster
+
+from .conftest import ready
 
 TEXTS = ["A man is eating food.", "Someone eats a meal.", "The sky is blue.", "naïve façade — 東京", "x", "the " * 300]
 
@@ -80,8 +83,14 @@ def test_padding_changes_nothing(engine: Engine) -> None:
     assert np.abs(together - alone).max() < 1e-4
 
 
+def openai(embeddings: httpx.Client) -> OpenAI:
+    """OpenAI's client, which shows the same token."""
+    key = embeddings.headers["authorization"].removeprefix("Bearer ")
+    return OpenAI(api_key=key, base_url="http://testserver/v1", http_client=embeddings)
+
+
 def test_openais_client_gets_vectors(embeddings: httpx.Client) -> None:
-    client = OpenAI(api_key="x", base_url="http://testserver/v1", http_client=embeddings)
+    client = openai(embeddings)
     answer = client.embeddings.create(model="all-minilm-l6-v2", input=TEXTS[:3])  # asks for base64 by itself
     first, second, third = (np.array(entry.embedding) for entry in answer.data)
     assert first @ second > 0.6 > 0.3 > first @ third
@@ -136,7 +145,7 @@ def test_tokens_of_openais_encoding_are_the_text_that_they_stand_for(embeddings:
 
 def test_langchains_default_gets_the_vectors_of_its_texts(embeddings: httpx.Client) -> None:
     """It sends lists of tokens, and asks for base64 by openai's client."""
-    client = OpenAI(api_key="x", base_url="http://testserver/v1", http_client=embeddings)
+    client = openai(embeddings)
     encoding = bpe_openai.get_encoding("cl100k_base")
     answer: Any = client.embeddings.create(
         model="all-minilm-l6-v2", input=[encoding.encode(text) for text in TEXTS[:3]]
@@ -301,10 +310,35 @@ def test_grpc_gives_the_same_vectors(engine: Engine, settings: EmbeddingsSetting
 
 def test_the_service_starts_and_is_ready(settings: EmbeddingsSettings) -> None:
     with TestClient(create(settings)) as client:
-        deadline = time.monotonic() + 10
-        while client.get("/readyz").status_code != 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        ready(client)
+
+
+OPERATIONS = [
+    ("POST", "/v1/embeddings", {"input": "x"}),
+    ("GET", "/v1/models", None),
+    ("POST", "/embed", {"inputs": "x"}),
+    ("POST", "/rerank", {"query": "x", "texts": ["y"]}),
+    ("POST", "/similarity", {"inputs": {"source_sentence": "x", "sentences": ["y"]}}),
+    ("GET", "/info", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), OPERATIONS)
+def test_only_services_that_may_call_are_answered_over_rest(
+    embeddings: httpx.Client, cluster: Cluster, method: str, path: str, body: Any
+) -> None:
+    def status(shown: str) -> int:
+        return embeddings.request(method, path, json=body, headers={"authorization": shown}).status_code
+
+    assert status(f"Bearer {cluster.token('router', 'embeddings')}") == 200
+    for shown in ("", "Bearer ", "Bearer cf-" + "a" * 40, f"Bearer {cluster.token('router', 'prompt')}"):
+        assert status(shown) == 401, shown
+    assert status(f"Bearer {cluster.token('prompt', 'embeddings')}") == 403
+
+
+def test_every_operation_asks_who_calls() -> None:
+    described = {(method.upper(), path) for path, found in document()["paths"].items() for method in found}
+    assert described == {(method, path) for method, path, _ in OPERATIONS}
 
 
 def test_the_openapi_document_is_current() -> None:

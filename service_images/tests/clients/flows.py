@@ -1,4 +1,4 @@
-"""What developers do first with the usual clients; run in a virtual environment of its own: flows.py NAME URL MODEL."""
+"""What developers do first with the usual clients; run in an environment of its own: flows.py NAME URL MODEL KEY."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-URL, MODEL = sys.argv[2], sys.argv[3]
-KEY = "cf-any"
+URL, MODEL, KEY = sys.argv[2:5]
 os.environ |= {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": f"{URL}/v1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 FLOWS: dict[str, Callable[[], None]] = {}
 

@@ -4,7 +4,8 @@
 // The simulator answers with random sentences. An adapter in front of it makes
 // answers fit what a request asks for: JSON of a schema, calls of tools, the
 // Responses API. The simulator is asked for each of them, so that its latencies
-// and metrics hold; it listens in memory only.
+// and metrics hold; it listens in memory only. Callers have to show the key of
+// VLLM_API_KEY, as at vLLM itself.
 package main
 
 import (
@@ -44,19 +45,23 @@ func run() error {
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
+	key := os.Getenv(keyVariable)
+	if key == "" {
+		return errNoKey
+	}
 	simulators, err := simulator.Start(ctx, config, logger)
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, s := range simulators {
-		group.Go(func() error { return serve(ctx, s, communication.New(logger, s)) })
+		group.Go(func() error { return serve(ctx, key, s, communication.New(logger, s)) })
 	}
 	return group.Wait()
 }
 
 // serve runs one simulator behind its adapter until the context ends; what is under way is answered.
-func serve(ctx context.Context, s *simulator.VllmSimulator, c *communication.Communication) error {
+func serve(ctx context.Context, key string, s *simulator.VllmSimulator, c *communication.Communication) error {
 	inner := fasthttputil.NewInmemoryListener()
 	metrics := fasthttpadaptor.NewFastHTTPHandler(
 		promhttp.HandlerFor(s.Context.MetricsRegistry(), promhttp.HandlerOpts{}))
@@ -84,8 +89,9 @@ func serve(ctx context.Context, s *simulator.VllmSimulator, c *communication.Com
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	front := newFront(func(context.Context, string, string) (net.Conn, error) { return inner.Dial() }) //nolint:wrapcheck
 	server := &http.Server{
-		Handler: newFront(func(context.Context, string, string) (net.Conn, error) { return inner.Dial() }), //nolint:wrapcheck
+		Handler: door(key, front),
 		// A body may take as long as its answer: only heads have a limit.
 		ReadHeaderTimeout: headTime,
 	}

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from kit import rpc, service
 from kit.cache import Cache
+from kit.directory import Grant
+from kit.rest import ANYBODY
 from kit.settings import ServiceSettings
 from pydantic import Field
 from starlette.applications import Starlette
@@ -29,19 +31,23 @@ class EmbeddingsSettings(ServiceSettings):
 
 
 def create(settings: EmbeddingsSettings) -> Starlette:
-    """The application."""
+    """The application. Over REST as over gRPC, services are let in by their tokens: the Router, which knows tenants."""
     engine = Engine(settings.model_folder, settings.threads or len(os.sched_getaffinity(0)))
     batcher, cache = Batcher(engine.run), Cache(settings)
     vectors = Vectors(engine, batcher, cache)
-    callers = service.callers(settings)
     calls = rpc.Server(settings, Calls(vectors).add)
+
+    async def admit(token: str) -> Grant:
+        await calls.callers.admit(token)
+        return ANYBODY
+
     return service.create(
         "Embeddings",
         Api(vectors, Detokenizer(settings.model_folder)).operations(),
-        beside=[part for part in (batcher, calls, callers) if part],
+        beside=[batcher, calls],
         close=[cache.close],
         checks={"callers": calls.check},
-        authenticate=callers.authenticate if callers else None,
+        authenticate=admit,
     )
 
 

@@ -91,14 +91,14 @@ class Api:
         return [
             Operation("POST", "/v1/embeddings", "Vectors, as OpenAI's clients ask.", self.openai, body=Asked,
                       scope=SCOPE, failures=(404, 429)),
-            Operation("GET", "/v1/models", "The model.", self.models),
+            Operation("GET", "/v1/models", "The model.", self.models, scope=SCOPE),
             Operation("POST", "/embed", "Vectors, as TEI's clients ask.", self.embed, list[list[float]], body=Embed,
                       **more),
             Operation("POST", "/rerank", "Texts by how well they answer a query.", self.rerank, list[dict[str, Any]],
                       body=Rerank, **more),
             Operation("POST", "/similarity", "How near sentences are to one.", self.similarity, list[float],
                       body=Similarity, **more),
-            Operation("GET", "/info", "What is served.", self.info),
+            Operation("GET", "/info", "What is served.", self.info, scope=SCOPE),
         ]  # fmt: skip
 
     async def openai(self, call: Call[Any, Asked]) -> dict[str, Any]:

@@ -226,7 +226,8 @@ class Callers:
         """Let a call in, or raise ApiError with what is wrong with its token."""
         if not token:
             _MISSING.inc()
-            raise _refused(401, f"This call carries no token of a service. {self._name} wants one in {HEADER}.")
+            where = f"in {HEADER}, or over REST as authorization: Bearer"
+            raise _refused(401, f"This call carries no token of a service. {self._name} wants one {where}.")
         if self.known(token):
             return
         if self._issuer.keys is None:

@@ -56,23 +56,24 @@ class Server:
 
     def __init__(self, settings: ServiceSettings, *add: Callable[[Any], None]) -> None:
         self._settings, self._add = settings, add
-        self._callers = identity.Callers.of(settings)
+        self.callers = identity.Callers.of(settings)
+        """Who is let in."""
         self.port = 0
         """Where it listens, once it does."""
 
     async def check(self) -> str | None:
         """Readiness: calls cannot be answered yet."""
-        return await self._callers.check()
+        return await self.callers.check()
 
     async def run(self) -> None:
         """Until it is cancelled. It listens once it can tell callers from strangers."""
         async with asyncio.TaskGroup() as parts:
-            parts.create_task(self._callers.run())
-            await self._callers.ready()
+            parts.create_task(self.callers.run())
+            await self.callers.ready()
             await self._serve()
 
     async def _serve(self) -> None:
-        server = grpc.aio.server(options=_OPTIONS, interceptors=[_Door(self._callers)])
+        server = grpc.aio.server(options=_OPTIONS, interceptors=[_Door(self.callers)])
         for add in self._add:
             add(server)
         self.port = server.add_insecure_port(f"{self._settings.host}:{self._settings.rpc_port}")

@@ -138,7 +138,7 @@ class RouterApi:
         last = "no routes"
         for model, route in self._core.routes.items():
             for target in route.targets:
-                if target.credential is not None:
+                if target.outside:
                     return None  # whether a provider answers is not this service's readiness
                 try:
                     status = await target.ask(CHECK_TIMEOUT_S)

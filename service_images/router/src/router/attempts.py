@@ -88,7 +88,7 @@ class Attempts(Admission):
             return
         self._tried.append(state)
         self.attempts += 1
-        if state.credential is not None and not state.credential.value:
+        if state.outside and not state.credential.value:
             self._reason = "its credential is missing"
             self.attempt(now)
             return

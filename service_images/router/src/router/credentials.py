@@ -1,7 +1,9 @@
-"""Credentials of models outside the platform: files of a mounted Secret, read anew when they change.
+"""What servers of models are shown: files of mounted Secrets, read anew when they change.
 
-A credential lies below the name of the host that it is for (`<folder>/<host>/<name>`), so that no route can send it to
-another one. It is written into requests to that host and nowhere else: not into logs, spans, metrics, errors or headers
+A provider's credential lies below the name of the host that it is for (`<folder>/<host>/<name>`), so that no route can
+send it to another one. The key of a model server of the platform is the file of that server's host
+(`<folder>/inside/<host>`): every route to this host shows it, whether configured, found or made by an operator. Either
+is written into requests to that host and nowhere else: not into logs, spans, metrics, errors or headers
 of answers, and an answer that repeats it is cleaned.
 """
 
@@ -16,6 +18,8 @@ from kit import logs
 
 log = logs.get("router.credentials")
 FOLDER = Path(os.environ.get("SERVICE_CREDENTIALS", "/etc/router-credentials"))
+INSIDE = "inside"
+"""Folder of the keys of the platform's own servers."""
 LOOK_S = 1.0
 """Seconds between two looks at a file: kubelet brings a changed Secret within about a minute."""
 _KEY = re.compile(rb"[\x21-\x7e]{8,4096}")
@@ -25,8 +29,9 @@ HIDDEN = b"[hidden]"
 class Credential:
     """One file."""
 
-    def __init__(self, host: str, name: str, folder: Path | None = None) -> None:
-        self._file = (folder or FOLDER) / host / name
+    def __init__(self, place: str, name: str, *, optional: bool = False) -> None:
+        """`optional`: the file may be missing, without a word in the log."""
+        self._file, self._optional = FOLDER / place / name, optional
         self._looked = float("-inf")
         self._seen: tuple[int, int, int] | None = None
         self._value = b""
@@ -51,7 +56,7 @@ class Credential:
                 return
             value = self._file.read_bytes().strip()
         except OSError as error:
-            if self._seen is not None or not self._value:
+            if self._seen is not None or not (self._value or self._optional):
                 log.error("a credential cannot be read", file=str(self._file), reason=error.strerror)
             self._seen, self._value = None, b""
             return

@@ -59,8 +59,8 @@ class Leg:
             else:
                 self.fail(f"HTTP {status}")
             return
-        if status in (401, 403) and self.state.credential is not None:
-            log.error("a provider refuses the platform's credential", target=self.state.label, status=status)
+        if status in (401, 403) and self.state.credential.value:
+            log.error("a server of models refuses the platform's credential", target=self.state.label, status=status)
             self.fail(f"HTTP {status}")
             return
         self._kind = kind
@@ -94,8 +94,7 @@ class Leg:
             self._cancel()
             self.on_failure(str(error))
             return
-        if self.state.credential is not None:
-            events = self.state.credential.hide(events)
+        events = self.state.credential.hide(events)
         if self._chat is not None:
             events = self._chat.feed(events)
         if events and not exchange.relay(self._filtered(events)):
@@ -119,7 +118,7 @@ class Leg:
         """A whole answer as a chat completion, and without our credential. Raises ApiError(502)."""
         if self._status == 200:
             return to_anthropic.answer(body) if self.state.messages else body
-        return self.state.credential.hide(body) if self.state.credential is not None else body
+        return self.state.credential.hide(body)
 
     def _begin_stream(self) -> None:
         exchange = self.exchange

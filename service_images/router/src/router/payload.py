@@ -90,17 +90,18 @@ def wants_usage(exchange: Exchange) -> bool:
 def request(exchange: Exchange, state: TargetState) -> bytes:
     """The bytes of an attempt. Raises ApiError where the target cannot do what is asked."""
     body = _body(exchange, state)
-    if state.credential is not None or state.messages:
+    if state.outside or state.messages:
         return _outside(exchange, state, body)
     return (
         b"POST %s%s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\nx-request-id: %s\r\n"
-        b"traceparent: %s\r\ncontent-length: %d\r\n\r\n%s"
+        b"traceparent: %s\r\n%scontent-length: %d\r\n\r\n%s"
         % (
             state.prefix,
             exchange.upstream_path,
             state.host_header,
             exchange.request_id,
             exchange.traceparent,
+            state.authorization(),
             len(body),
             body,
         )
@@ -109,14 +110,13 @@ def request(exchange: Exchange, state: TargetState) -> bytes:
 
 def _outside(exchange: Exchange, state: TargetState, body: bytes) -> bytes:
     """To a model outside: with its own credential, and without our traces."""
-    path, key = exchange.upstream_path, state.credential.value if state.credential is not None else b""
-    shown = b"authorization: Bearer %s\r\n" % key if key else b""
+    path, shown = exchange.upstream_path, state.authorization()
     if state.messages:
         if path != CHAT:
             message = f"The model `{exchange.model}` does not serve {exchange.path_text}."
             raise ApiError(404, message, ErrorType.NOT_FOUND, param="model", code="model_not_supported")
         path, body = to_anthropic.PATH, to_anthropic.request(msgspec.json.decode(body))
-        shown = b"x-api-key: %s\r\n" % key if key else b""
+        shown = shown.replace(b"authorization: Bearer", b"x-api-key:")
         shown += b"anthropic-version: %s\r\n" % to_anthropic.VERSION
     head = b"POST %s%s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\naccept-encoding: identity\r\n"
     own = head % (state.prefix, path, state.host_header)

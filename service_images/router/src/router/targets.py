@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from typing import Any
 
-from router.credentials import Credential
+from router.credentials import INSIDE, Credential
 from router.routes import Api, Target
 from router.upstream import Pool
 
@@ -90,6 +90,7 @@ class TargetState:
         "latency_s",
         "messages",
         "normal",
+        "outside",
         "pool",
         "prefix",
         "requests",
@@ -106,8 +107,10 @@ class TargetState:
         self.pool = Pool(url.host, url.port, tls)
         usual = {"http": 80, "https": 443}.get(url.scheme) == url.port
         self.host_header = (url.host if usual else f"{url.host}:{url.port}").encode()
-        self.credential = Credential(url.host, target.credential) if target.credential else None
-        """Of a model outside the platform."""
+        self.outside = bool(target.credential)
+        """Whether it is a model outside the platform, which takes requests only with the platform's credential."""
+        inside = Credential(INSIDE, url.host, optional=True)
+        self.credential = Credential(url.host, target.credential) if self.outside else inside
         self.messages = target.api is Api.ANTHROPIC
         self.prefix = (url.path or "").rstrip("/").encode()
         self.breaker = Breaker()
@@ -145,13 +148,18 @@ class TargetState:
     async def ask(self, timeout_s: float) -> int:
         """The status with which it says what models it has. Raises ConnectionError, TimeoutError."""
         asking = _Asking(asyncio.get_running_loop().create_future())
-        head = b"GET %s/v1/models HTTP/1.1\r\nhost: %s\r\n\r\n" % (self.prefix, self.host_header)
-        ticket = self.pool.send(head, asking)
+        head = b"GET %s/v1/models HTTP/1.1\r\nhost: %s\r\n" % (self.prefix, self.host_header)
+        ticket = self.pool.send(b"%s%s\r\n" % (head, self.authorization()), asking)
         try:
             return await asyncio.wait_for(asking.answer, timeout_s)
         except TimeoutError:
             ticket.cancel()
             raise
+
+    def authorization(self) -> bytes:
+        """The line of a request's head that shows the credential; empty where there is none."""
+        key = self.credential.value
+        return b"authorization: Bearer %s\r\n" % key if key else b""
 
     def cost(self, input_tokens: int, output_tokens: int) -> float:
         """US dollars."""

@@ -63,9 +63,10 @@ async def _tokenized(state: TargetState, chat: dict[str, Any]) -> int | None:
     """What vLLM's /tokenize says; None: this server has no such path, or does not take this request."""
     asked = {name: chat[name] for name in ("model", "messages", "tools") if name in chat}
     body = msgspec.json.encode({**asked, "add_generation_prompt": True})
-    head = b"POST %s/tokenize HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    head = b"POST %s/tokenize HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\n%scontent-length: %d\r\n\r\n"
     sink = _Collected()
-    ticket = state.pool.send(head % (state.prefix, state.host_header, len(body)) + body, sink)
+    shown = state.authorization()
+    ticket = state.pool.send(head % (state.prefix, state.host_header, shown, len(body)) + body, sink)
     try:
         status, answer = await asyncio.wait_for(sink.answer, PATIENCE_S)
     except TimeoutError:

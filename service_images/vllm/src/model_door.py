@@ -1,0 +1,53 @@
+"""What vLLM's server asks of callers: its key, at every path.
+
+vLLM checks `VLLM_API_KEY` below /v1 only: /invocations answers the same questions without one, and /tokenize, /pooling
+or /score work for anybody. Source: vLLM's documentation, "Security", section "API Key Authentication Limitations".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+OPEN = frozenset((("GET", "/health"), ("GET", "/metrics"), ("GET", "/metrics/")))
+"""Asked by the kubelet and by Prometheus, which have no key. They say nothing of requests."""
+_REFUSAL = (
+    b'{"error":{"message":"This model server wants its key as authorization: Bearer.",'
+    b'"type":"authentication_error","param":null,"code":"invalid_api_key"}}'
+)
+
+
+class Door:
+    """ASGI middleware: lets in who shows the key. Of a refused request, nothing but its head is read."""
+
+    def __init__(self, app: Application) -> None:
+        key = os.environ.get("VLLM_API_KEY", "")
+        if not key:
+            raise SystemExit("VLLM_API_KEY is empty; a model server without a key would answer anybody")
+        self._app, self._known = app, hashlib.sha256(key.encode()).digest()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One connection or request."""
+        kind = scope["type"]
+        if kind == "lifespan" or (kind == "http" and (scope["method"], scope["path"]) in OPEN) or self._shown(scope):
+            await self._app(scope, receive, send)
+        elif kind == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
+            headers.append((b"content-length", str(len(_REFUSAL)).encode()))
+            await send({"type": "http.response.start", "status": 401, "headers": headers})
+            await send({"type": "http.response.body", "body": _REFUSAL})
+
+    def _shown(self, scope: Message) -> bool:
+        shown = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, key = shown.partition(b" ")
+        right = hmac.compare_digest(hashlib.sha256(key).digest(), self._known)
+        return scheme.lower() == b"bearer" and right
