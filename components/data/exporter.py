@@ -1,5 +1,8 @@
 """Sidecars that turn a data server's own figures into Prometheus' metrics.
 
+Redis' exporter asks any server that a query names (`/scrape?target=`). It listens on loopback, and a door in front of
+it lets nothing through but `/metrics` without a query (`metrics-door`). The others ask their own server alone.
+
 They are started again when they hang, but nobody asks whether they are ready: a server must not stop answering because
 nobody can count how much it does.
 """
@@ -19,6 +22,8 @@ NAME = "metrics"
 POSTGRES_PORT, CACHE_PORT, NATS_PORT, STATSD_PORT = 9187, 9121, 7777, 9102
 STATSD = 9125
 """Where statsd's lines are taken, inside the pod."""
+BEHIND = 10_000
+"""An exporter behind a door listens so many ports further on."""
 _RESOURCES = Resources(cpu="10m", memory="48Mi")
 
 
@@ -34,13 +39,15 @@ def postgres(image: pulumi.Input[str], sockets: str, user: str) -> Process:
 
 def cache(image: pulumi.Input[str], port: int, user: str, passwords: str) -> Process:
     """As the login that may look at the server, and at no key; `passwords` is a file of `cache_passwords`."""
-    flags = (f"-web.listen-address=:{CACHE_PORT}", "-config-command=-", f"-redis.password-file={passwords}")
+    inner = f"127.0.0.1:{CACHE_PORT + BEHIND}"
+    door = ("metrics-door", f"-listen=:{CACHE_PORT}", f"-metrics=http://{inner}/metrics", "--")
+    flags = (f"-web.listen-address={inner}", "-config-command=-", f"-redis.password-file={passwords}")
     reached = {"REDIS_ADDR": f"redis://127.0.0.1:{port}", "REDIS_USER": user}
-    return _process(image, ("/usr/bin/prometheus-redis-exporter", *flags), CACHE_PORT, reached)
+    return _process(image, (*door, "/usr/bin/prometheus-redis-exporter", *flags), CACHE_PORT, reached)
 
 
 def cache_passwords(port: int, user: str, password: str) -> str:
-    """The password for the server in the same pod alone. The exporter asks any server that a request names."""
+    """The password for the server in the same pod alone, whatever server the exporter is made to ask."""
     return json.dumps({f"redis://{name}127.0.0.1:{port}": password for name in ("", f"{user}@")})
 
 

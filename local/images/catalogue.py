@@ -81,7 +81,11 @@ IMAGES: dict[ImageName, Image] = {
         Image(ImageName.NATS, (ImageName.BASE,), wheels=True),
         Image(ImageName.CACHE, rootfs=True),
         Image(ImageName.OBJECT_STORE, (ImageName.BASE,), tools=(ToolName.OBJECT_STORE,)),
-        Image(ImageName.EXPORTERS, rootfs=True, tools=(ToolName.NATS_EXPORTER, ToolName.STATSD_EXPORTER)),
+        Image(
+            ImageName.EXPORTERS,
+            rootfs=True,
+            tools=(ToolName.NATS_EXPORTER, ToolName.STATSD_EXPORTER, ToolName.METRICS_DOOR),
+        ),
         Image(ImageName.JAVA, (ImageName.BASE,), wheels=True, runs=False),
         Image(ImageName.KAFKA, (ImageName.JAVA,), wheels=True, jars=True, sources=True),
         Image(ImageName.SCHEMA_REGISTRY, (ImageName.JAVA,), jars=True),

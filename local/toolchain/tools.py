@@ -32,6 +32,7 @@ class ToolName(StrEnum):
     OBJECT_STORE = "object-store"
     NATS_EXPORTER = "nats-exporter"
     STATSD_EXPORTER = "statsd-exporter"
+    METRICS_DOOR = "metrics-door"
     PAUSE = "pause"
     KWOK = "kwok"
     KONG_CONTROLLER = "kong-controller"
@@ -179,6 +180,7 @@ TOOLS: dict[ToolName, Tool] = {
             "github.com/prometheus/statsd_exporter",
             expected_s=10,
         ),
+        Tool(ToolName.METRICS_DOOR, "door of exporters", "tools", "./metrics-door", "", expected_s=10),
         Tool(
             ToolName.KWOK,
             "KWOK (fake nodes)",

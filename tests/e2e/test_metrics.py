@@ -30,3 +30,10 @@ def test_a_server_gives_what_is_asked_of_it(api: client.ApiClient, part: str) ->
     text = httpx.get(f"http://{address}:{port}/metrics", trust_env=False, timeout=30).text
     given = set(re.findall(r"^([a-zA-Z_][a-zA-Z0-9_]*)[ {]", text, re.MULTILINE))
     assert ASKED[part] - given == set()
+
+
+def test_the_caches_exporter_takes_no_target_of_a_query(api: client.ApiClient) -> None:
+    pod = client.CoreV1Api(api).read_namespaced_pod("cache-0", "cogniforge")
+    base = f"http://{pod.status.pod_ip}:{pod.metadata.annotations['prometheus.io/port']}"
+    query = {"target": "redis://127.0.0.1:6379"}
+    assert httpx.get(f"{base}/scrape", params=query, trust_env=False, timeout=30).status_code == 404
