@@ -107,7 +107,9 @@ LONGEST = {
 @given(st.fixed_dictionaries({name: st.text(max_size=limit.most) for name, limit in LONGEST.items()}))
 def test_no_usage_event_is_too_large_for_kafka_or_an_audit_entry(fields: dict[str, str]) -> None:
     numbers = {"input_tokens": 2**31, "output_tokens": 2**31, "status": 599, "duration_ms": 1e9, "cost_usd": 1e12}
-    used = metering.Used(**fields, operation="completion", cached=False, estimated=True, **numbers)  # type: ignore[arg-type]
+    used = metering.Used(
+        **fields, operation="completion", cached=False, estimated=True, unchecked="unanswered", **numbers
+    )  # type: ignore[arg-type]
     event = metering.UsageEvent(id="i" * 40, time="t" * 40, subject="s" * 140, traceparent="p" * 55, data=used)
     assert len(metering._encode(event)) < limits.AUDIT_ENTRY.most // 4 < limits.KAFKA_MESSAGE.most
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import httpx
+import jsonschema
 import pytest
 
 SOURCES = Path(__file__).resolve().parents[2]
@@ -22,10 +23,15 @@ sys.path.insert(0, str(SOURCES / "guardrails" / "src"))
 from guardrails.calls import Calls  # noqa: E402
 from guardrails.guard import Guard as Looking  # noqa: E402
 from guardrails.policies import Policies  # noqa: E402
-from kit import rpc  # noqa: E402
+from kit import events, rpc  # noqa: E402
 from kit.limits import GUARD_TEXTS  # noqa: E402
 from kit.settings import ServiceSettings  # noqa: E402
+from kit.spill import Spill  # noqa: E402
 from router.guard import Guard  # noqa: E402
+from router.guarded import Guarded  # noqa: E402
+from router.metering import Metering  # noqa: E402
+
+from .conftest import until  # noqa: E402
 
 KEY = "AKIAIOSFODNN7EXAMPLE"
 POLICY = {"packs": ["gdpr", "secrets"], "rules": [{"detect": "prompt_injection", "action": "block"},
@@ -399,6 +405,75 @@ def test_an_answer_that_nobody_has_checked_is_marked(running: Any, targets: Any)
     router = running(targets(1), guardrails="on")
     router.core.guard = Guard("127.0.0.1:9")
     assert router.ask().headers["x-guardrails"] == "unchecked"
+
+
+class Told:
+    """Takes usage events in place of Kafka's producer."""
+
+    def __init__(self, router: Any, folder: Path) -> None:
+        self._events: list[dict[str, Any]] = []
+        router.core.metering = self._metering = Metering({"bootstrap.servers": "127.0.0.1:9"}, Spill(folder, 2**20))
+        self._metering._producer = self
+
+    def produce(self, topic: str, content: bytes, key: bytes) -> None:
+        """One event."""
+        jsonschema.validate(event := json.loads(content), events.schema(topic))
+        self._events.append(event["data"])
+
+    def poll(self, _: float) -> None:
+        """Nothing is on its way."""
+
+    def one(self) -> dict[str, Any]:
+        """The next event."""
+
+        def there() -> bool:
+            self._metering.hand_on()
+            return bool(self._events)
+
+        until(there)
+        return self._events.pop(0)
+
+
+def test_a_usage_event_says_why_a_text_was_not_checked(
+    running: Any, targets: Any, service: Service, tmp_path: Path
+) -> None:
+    router = running(targets(1), guardrails="on")
+    told = Told(router, tmp_path / "spill")
+    router.core.guard = Guard(service.target)
+    router.ask()
+    assert told.one()["unchecked"] == ""
+    router.client.post("/v1/completions", json={"model": "m", "prompt": [1, 2, 3]})
+    assert told.one()["unchecked"] == "tokens"
+    router.core.guard = Guard("127.0.0.1:9")
+    router.ask()
+    assert told.one()["unchecked"] == "unanswered"
+
+
+def test_a_usage_event_says_that_the_end_of_a_stream_was_not_checked(
+    running: Any, says: Any, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head of the answer has been sent by then, without a mark."""
+
+    def chunk(text: str, **more: Any) -> bytes:
+        return f"data: {json.dumps({'choices': [{'index': 0, 'delta': {'content': text}, **more}]})}\n\n".encode()
+
+    pieces = [chunk("All is well. " * 40), chunk("And so it ends.", finish_reason="stop"), b"data: [DONE]\n\n"]
+    router = running([], targets=[{"upstream": says(pieces).url}], guardrails="on")
+    told = Told(router, tmp_path / "spill")
+    router.core.guard = Guard(service.target)
+    answer = router.ask(stream=True)
+    assert "it ends" in answer.text.replace("\\n", "") and told.one()["unchecked"] == ""
+    looked = Guarded.look
+
+    async def breaks(self: Any, key: Any, text: str, **more: Any) -> Any:
+        if more.get("last"):
+            self._calls[key].cancel()
+        return await looked(self, key, text, **more)
+
+    monkeypatch.setattr(Guarded, "look", breaks)
+    answer = router.ask(stream=True)
+    assert "x-guardrails" not in answer.headers and "it ends" in answer.text
+    assert told.one()["unchecked"] == "unanswered"
 
 
 SHAPED = {"output_schema": {"type": "object", "required": ["a"]}}

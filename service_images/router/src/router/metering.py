@@ -41,6 +41,8 @@ class Used(msgspec.Struct):
     cost_usd: float
     estimated: bool
     """Whether the router has counted some of the tokens, since the upstream has not reported them."""
+    unchecked: str
+    """Why Guardrails has not checked a text of it; empty: it has, or the route does not want it."""
 
 
 class UsageEvent(msgspec.Struct):
@@ -95,6 +97,7 @@ class Metering(Sender):
                 request=exchange.request_id.decode(),
                 cost_usd=cost,
                 estimated=exchange.estimates,
+                unchecked=exchange.guard_unchecked,
             ),
         )
         self._waiting.append((TOPIC, exchange.tenant, _encode(event)))
