@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
 from guardrails.__main__ import GuardrailsSettings, create
 from guardrails.api import document
 from guardrails.calls import Calls
-from guardrails.guard import Guard
+from guardrails.guard import Guard, redacted
 from guardrails.policies import Policies
 from guardrails.policy import Compiled
 from guardrails.stream import CHUNK, Stream
@@ -173,6 +175,63 @@ def test_a_stream_says_what_the_whole_text_would(things: list[str], data: st.Dat
         place += step
     said += stream.feed("", last=True)[0]
     assert said == guard().check(text, STRICT, Direction.OUTPUT).text
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(THINGS, max_size=8), st.data())
+def test_of_what_must_not_go_a_slow_stream_says_no_more_than_first_letters(
+    things: list[str], data: st.DataObject
+) -> None:
+    text = " and ".join(things)
+    stream = Stream(guard(), STRICT, Direction.OUTPUT)
+    said, place = "", 0
+    while place < len(text):
+        step = data.draw(st.integers(1, 12))
+        said += stream.feed(text[place : place + step])[0]
+        for _ in range(data.draw(st.integers(0, 2))):
+            said += stream.late()[0]
+        place += step
+    said += stream.feed("", last=True)[0]
+    whole = guard().check(text, STRICT, Direction.OUTPUT)
+    expected, at = "", 0
+    for finding in whole.findings:
+        tag = redacted(
+            text[finding.start : finding.end], [replace(finding, start=0, end=finding.end - finding.start)], 0
+        )
+        expected += re.escape(text[at : finding.start]) + r"[a-z]{0,24}[.]?" + re.escape(tag)
+        at = finding.end
+    assert re.fullmatch(expected + re.escape(text[at:]), said, re.DOTALL), (whole.text, said)
+
+
+@pytest.mark.parametrize("known", ["", "It is 5 o'clock. ", "Write to <EMAIL>, "])
+@pytest.mark.parametrize("word", ["word", "Sentence.", "größer,", "東京", "naïve"])
+def test_a_plain_word_goes_on_when_nothing_follows_for_now(known: str, word: str) -> None:
+    stream = Stream(guard(), STRICT, Direction.OUTPUT)
+    said = stream.feed(known + word)[0]
+    assert stream.held and said + stream.late()[0] == known + word
+    assert stream.late() == ("", [])
+    assert said + word + stream.feed(" more", last=True)[0] == f"{said}{word} more"
+
+
+@pytest.mark.parametrize(
+    "held",
+    ["12", "4111 1111", "4111 1111 one", "ann@", "DE", "AKIA", "the password", "password is secret",
+     "Ignore all previous", "four one", "x" * 40, "https://a"],
+)  # fmt: skip
+def test_what_may_become_something_waits_until_it_is_whole(held: str) -> None:
+    stream = Stream(guard(), STRICT, Direction.OUTPUT)
+    stream.feed(held)
+    before = stream.held
+    assert stream.late() == ("", []) and stream.held == before > 0
+
+
+def test_of_a_word_no_second_piece_goes_on_before_it_is_whole() -> None:
+    stream = Stream(guard(), STRICT, Direction.OUTPUT)
+    said = stream.feed("write to ann")[0] + stream.late()[0]
+    assert said == "write to ann"
+    for piece in ("smith", "@example", ".com"):
+        said += stream.feed(piece)[0] + stream.late()[0]
+    assert said + stream.feed(" now", last=True)[0] == "write to ann<EMAIL> now"
 
 
 @settings(max_examples=100, deadline=None)

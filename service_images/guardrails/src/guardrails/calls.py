@@ -82,6 +82,9 @@ class Calls(service.GuardrailsServiceServicer):
                 yield messages.StreamResponse(action=answer.action, text=answer.texts[0], findings=answer.findings)
                 break
             text, findings = await self._fed(stream, request.text, last=request.last)
+            if request.late and not request.last:
+                further, more = await self._checker.at_once(stream.late)
+                text, findings = text + further, findings + more
             kinds.update(finding.kind for finding in findings)
             action = stream.action
             found = [finding_of(finding, 0) for finding in findings]

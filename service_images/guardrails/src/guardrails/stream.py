@@ -41,6 +41,10 @@ _FORMS = (
 )
 _OPEN = re2.compile(rf"(?:^|\s)({'|'.join(_FORMS)})\z")
 """What may go on in the next piece."""
+_PLAIN = re2.compile(r"\s*\p{Lu}?[\p{Ll}\p{Lo}\p{M}]+[.,;:!?]{0,3}\s*")
+"""A word as it stands in sentences, also of a script without spaces: no number, address or key, nothing in capitals."""
+PLAIN_MOST = 32
+"""Characters of such a word, with what is around it."""
 _BETWEEN = re.compile(r"(?:\s|\\[nr])+")
 """After this, what was found may go on in the next line."""
 _PHRASE = re2.compile(
@@ -71,6 +75,23 @@ class Stream:
     def held(self) -> int:
         """Characters that have come and wait."""
         return len(self._held)
+
+    def late(self) -> tuple[str, list[Finding]]:
+        """What goes on since nothing further comes for now: a plain word, after which nothing is open.
+
+        It may be the beginning of an address: that is found when the rest of it has come, and the rest is redacted.
+        What goes on like this is never more than the first letters of something. Numbers, what follows a word of which
+        some has gone on like this, and what words before say something of wait until they are whole. Raises NotLoaded.
+        """
+        if self._shaped or self.action is Action.BLOCK:
+            return "", []
+        if len(self._held) > PLAIN_MOST or not _PLAIN.fullmatch(self._held):
+            return "", []
+        known = self._before[-CHUNK:]
+        window = known + self._held
+        if _PHRASE.search(fold(View(window)).text) or _open(window) < len(known):
+            return "", []
+        return self._look(0, last=True)
 
     def feed(self, piece: str, *, last: bool = False) -> tuple[str, list[Finding]]:
         """What goes on now, and what was found in it; nothing goes on any more once something blocks.

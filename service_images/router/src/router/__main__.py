@@ -43,6 +43,8 @@ class RouterSettings(ServiceSettings):
     routes_file: Path = Path("/etc/router/routes.json")
     guardrails: str = ""
     """host:port of Guardrails' gRPC; empty: nobody looks at what goes to models."""
+    guard_late_milliseconds: int = Field(default=500, ge=10, le=60_000)
+    """A word of a stream that has waited for its next piece so long goes on."""
     embeddings: str = ""
     """host:port of the Embeddings service's gRPC; empty: nobody says what texts mean."""
     prompt: str = ""
@@ -172,7 +174,7 @@ def main() -> int:
     if settings.guardrails:
         from router.guard import Guard  # so has this one's
 
-        core.guard = Guard(settings.guardrails)
+        core.guard = Guard(settings.guardrails, settings.guard_late_milliseconds / 1000)
     if settings.embeddings:
         from router.semantic import SemanticCache
 

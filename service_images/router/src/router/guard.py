@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logs.get("router.guard")
 PATIENCE_S = 2.0
+"""For one answer of Guardrails, whether to a whole text or to a piece of a stream."""
+LATE_S = 0.5
 LARGE_BYTES = 32 * 1024
 """A larger text that is not checked in time is refused, since its sender may have made it so; a smaller one is
 checked in milliseconds, so that something else is the reason."""
@@ -44,7 +46,9 @@ _WORDS = {
 class Guard:
     """In front of the service."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, late_s: float = LATE_S) -> None:
+        """`late_s`: a text of a stream that waits for its next piece so long goes on, if it may."""
+        self.late_s = late_s
         self._client = rpc.Client("guardrails", target, service.GuardrailsServiceStub)
 
     @property
@@ -77,7 +81,7 @@ class Guard:
         size = sum(len(text.encode(errors="replace")) for text in each)
         if size > GUARD_TEXTS.most:
             reason = f"{size:,} bytes of text; at most {GUARD_TEXTS.most:,} can be checked."
-            raise self._too_large(direction, reason)
+            raise self.too_large(direction, reason)
         asked = messages.CheckRequest(
             tenant=exchange.tenant.decode(),
             direction=direction,
@@ -90,7 +94,7 @@ class Guard:
             )
         except grpc.aio.AioRpcError as error:
             if error.code() in _LATE and size > LARGE_BYTES:
-                raise self._too_large(direction, f"{size:,} bytes of text could not be checked in time.") from None
+                raise self.too_large(direction, f"{size:,} bytes of text could not be checked in time.") from None
             return self.unanswered(exchange, direction, error.code().name)
         action = _WORDS.get(answer.action, "allow")
         _LOOKED.labels(_word(direction), action).inc()
@@ -105,7 +109,8 @@ class Guard:
         return action
 
     @staticmethod
-    def _too_large(direction: Any, what: str) -> ApiError:
+    def too_large(direction: Any, what: str) -> ApiError:
+        """The refusal of a text that nobody can check in time."""
         _LOOKED.labels(_word(direction), "too_large").inc()
         if direction == messages.DIRECTION_INPUT:
             return ApiError(413, f"The request has {what} Send less text at once.", code="content_too_large")

@@ -13,10 +13,15 @@ from kit.errors import ApiError, ErrorType
 from kit.limits import GUARD_HELD
 
 from router import sse
-from router.guard import Guard
+from router.guard import LARGE_BYTES, PATIENCE_S, Guard
 
 if TYPE_CHECKING:
     from router.exchange import Exchange
+
+_LATE = b""
+"""In place of an event."""
+_RESOLUTION_S = 0.001
+"""The event loop's timers come so much early."""
 
 
 class Guarded:
@@ -28,6 +33,8 @@ class Guarded:
         self._calls: dict[Hashable, Any] = {}
         self._held: dict[Hashable, str | None] = {}
         """What of each text Guardrails has and has not given back; None: not known, since it has changed something."""
+        self._due: dict[Hashable, float] = {}
+        """When what is held of a text has waited for long enough, by the event loop's clock."""
         self._room = GUARD_HELD.most
         self._status = 200
         self.ended = False
@@ -58,8 +65,8 @@ class Guarded:
     async def _run(self) -> None:
         exchange = self._exchange
         try:
-            while (event := await self._events.get()) is not None:
-                if not await self.one(event):
+            while (event := await self._event()) is not None:
+                if not await (self._overdue() if event is _LATE else self.one(event)):
                     return
             if await self.rest():
                 exchange.guarded_end(self._status)
@@ -75,12 +82,36 @@ class Guarded:
                 if call is not None:
                     call.cancel()
 
+    async def _event(self) -> bytes | None:
+        """The next event, or `_LATE` where a text has waited for long enough; None: there is no more."""
+        due = min(self._due.values(), default=None)
+        if due is not None and due <= asyncio.get_running_loop().time():
+            return _LATE
+        try:
+            async with asyncio.timeout_at(due):
+                return await self._events.get()
+        except TimeoutError:
+            return _LATE
+
+    async def _overdue(self) -> bool:
+        """Texts whose time has come go on, as far as they may."""
+        now = asyncio.get_running_loop().time()
+        for key in [key for key, due in self._due.items() if due <= now + _RESOLUTION_S]:
+            del self._due[key]
+            if not self.closed(key) and not await self.late(key):
+                return False
+        return True
+
     async def one(self, event: bytes) -> bool:
         """Whether the stream goes on after an event."""
         raise NotImplementedError
 
     async def flush(self, key: Any) -> bool:
         """What was held back of a text goes on; False: it must not, and the stream has ended."""
+        raise NotImplementedError
+
+    async def late(self, key: Any) -> bool:
+        """A text's next piece does not come for now; False: what was held back of it must not go on."""
         raise NotImplementedError
 
     async def rest(self) -> bool:
@@ -116,7 +147,9 @@ class Guarded:
         action = await self._guard.look(self._exchange, messages.DIRECTION_OUTPUT, content, known)
         return action != "block"
 
-    async def look(self, key: Hashable, text: str, *, last: bool = False, answer: bool = True) -> tuple[str, bool]:
+    async def look(
+        self, key: Hashable, text: str, *, last: bool = False, late: bool = False, answer: bool = True
+    ) -> tuple[str, bool]:
         """What of a piece goes on, and whether all so far may. `answer`: the output schema applies to this text."""
         exchange = self._exchange
         if key not in self._calls:
@@ -130,21 +163,34 @@ class Guarded:
             direction=messages.DIRECTION_OUTPUT,
             text=text.encode(errors="replace").decode(),
             last=last,
+            late=late,
             other=not answer,
         )
         try:
-            await call.write(request)
-            answered = await call.read()
+            async with asyncio.timeout(PATIENCE_S):
+                await call.write(request)
+                answered = await call.read()
             reason = "ended" if answered is grpc.aio.EOF else ""
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             answered, reason = None, error.code().name if isinstance(error, grpc.aio.AioRpcError) else "ended"
+        except TimeoutError:
+            answered, reason = None, grpc.StatusCode.DEADLINE_EXCEEDED.name
+            call.cancel()
+            if (size := len((held or "") + text)) > LARGE_BYTES:
+                what = f"{size:,} characters of text could not be checked in time."
+                raise self._guard.too_large(messages.DIRECTION_OUTPUT, what) from None
         if reason:
+            self._due.pop(key, None)
             self._calls[key] = None  # nobody checks the rest either, if it may go on at all
             self._guard.unanswered(exchange, messages.DIRECTION_OUTPUT, reason)
             return (held or "") + text, True
         passed = answered.text
         known = held is not None and (held + text).startswith(passed)
         self._held[key] = (held + text)[len(passed) :] if known and held is not None else None
+        if last or late or self._held[key] == "":
+            self._due.pop(key, None)
+        elif passed or key not in self._due:
+            self._due[key] = asyncio.get_running_loop().time() + self._guard.late_s
         return passed, answered.action != messages.ACTION_BLOCK
 
     def closed(self, key: Hashable) -> bool:
@@ -154,3 +200,4 @@ class Guarded:
     def forget(self, key: Hashable) -> None:
         """A text has ended; what may still come under this key is checked anew."""
         self._calls.pop(key, None)
+        self._due.pop(key, None)

@@ -174,8 +174,15 @@ class GuardedChat(Guarded):
         """As a chunk of its own."""
         if self.closed(key):
             return True
-        text, going_on = await self.look(key, "", last=True)
+        found = await self.look(key, "", last=True)
         self.forget(key)
+        return self._further(key, *found)
+
+    async def late(self, key: Any) -> bool:
+        """As a chunk of its own, too."""
+        return self._further(key, *await self.look(key, "", late=True))
+
+    def _further(self, key: Any, text: str, going_on: bool) -> bool:
         if not going_on:
             self._block(key[0])
             return False

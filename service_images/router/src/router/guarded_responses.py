@@ -131,6 +131,13 @@ class GuardedResponses(Guarded):
         elif not self.closed(key):
             text, going_on = await self.look(key, "", last=True)
             self.forget(key)
+        return self._further(key, text, going_on)
+
+    async def late(self, key: Any) -> bool:
+        """As a piece of its own, too."""
+        return self._further(key, *await self.look(key, "", late=True))
+
+    def _further(self, key: Any, text: str, going_on: bool) -> bool:
         if not going_on:
             self._block()
             return False

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)cogniforge/guardrails/v1/guardrails.proto\x12\x18\x63ogniforge.guardrails.v1\"\x85\x01\n\x07\x46inding\x12\x0c\n\x04text\x18\x01 \x01(\r\x12\r\n\x05start\x18\x02 \x01(\r\x12\x0b\n\x03\x65nd\x18\x03 \x01(\r\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12\x30\n\x06\x61\x63tion\x18\x06 \x01(\x0e\x32 .cogniforge.guardrails.v1.Action\"u\n\x0c\x43heckRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x36\n\tdirection\x18\x02 \x01(\x0e\x32#.cogniforge.guardrails.v1.Direction\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x0e\n\x06others\x18\x04 \x03(\r\"\x85\x01\n\rCheckResponse\x12\x30\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32 .cogniforge.guardrails.v1.Action\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x33\n\x08\x66indings\x18\x03 \x03(\x0b\x32!.cogniforge.guardrails.v1.Finding\"\x82\x01\n\rStreamRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x36\n\tdirection\x18\x02 \x01(\x0e\x32#.cogniforge.guardrails.v1.Direction\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0c\n\x04last\x18\x04 \x01(\x08\x12\r\n\x05other\x18\x05 \x01(\x08\"\x85\x01\n\x0eStreamResponse\x12\x30\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32 .cogniforge.guardrails.v1.Action\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x33\n\x08\x66indings\x18\x03 \x03(\x0b\x32!.cogniforge.guardrails.v1.Finding*Q\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44IRECTION_INPUT\x10\x01\x12\x14\n\x10\x44IRECTION_OUTPUT\x10\x02*h\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x41\x43TION_ALLOW\x10\x01\x12\x0f\n\x0b\x41\x43TION_FLAG\x10\x02\x12\x11\n\rACTION_REDACT\x10\x03\x12\x10\n\x0c\x41\x43TION_BLOCK\x10\x04\x32\xce\x01\n\x11GuardrailsService\x12X\n\x05\x43heck\x12&.cogniforge.guardrails.v1.CheckRequest\x1a\'.cogniforge.guardrails.v1.CheckResponse\x12_\n\x06Stream\x12\'.cogniforge.guardrails.v1.StreamRequest\x1a(.cogniforge.guardrails.v1.StreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)cogniforge/guardrails/v1/guardrails.proto\x12\x18\x63ogniforge.guardrails.v1\"\x85\x01\n\x07\x46inding\x12\x0c\n\x04text\x18\x01 \x01(\r\x12\r\n\x05start\x18\x02 \x01(\r\x12\x0b\n\x03\x65nd\x18\x03 \x01(\r\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12\x30\n\x06\x61\x63tion\x18\x06 \x01(\x0e\x32 .cogniforge.guardrails.v1.Action\"u\n\x0c\x43heckRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x36\n\tdirection\x18\x02 \x01(\x0e\x32#.cogniforge.guardrails.v1.Direction\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x0e\n\x06others\x18\x04 \x03(\r\"\x85\x01\n\rCheckResponse\x12\x30\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32 .cogniforge.guardrails.v1.Action\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x33\n\x08\x66indings\x18\x03 \x03(\x0b\x32!.cogniforge.guardrails.v1.Finding\"\x90\x01\n\rStreamRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x36\n\tdirection\x18\x02 \x01(\x0e\x32#.cogniforge.guardrails.v1.Direction\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0c\n\x04last\x18\x04 \x01(\x08\x12\r\n\x05other\x18\x05 \x01(\x08\x12\x0c\n\x04late\x18\x06 \x01(\x08\"\x85\x01\n\x0eStreamResponse\x12\x30\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32 .cogniforge.guardrails.v1.Action\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x33\n\x08\x66indings\x18\x03 \x03(\x0b\x32!.cogniforge.guardrails.v1.Finding*Q\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44IRECTION_INPUT\x10\x01\x12\x14\n\x10\x44IRECTION_OUTPUT\x10\x02*h\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x41\x43TION_ALLOW\x10\x01\x12\x0f\n\x0b\x41\x43TION_FLAG\x10\x02\x12\x11\n\rACTION_REDACT\x10\x03\x12\x10\n\x0c\x41\x43TION_BLOCK\x10\x04\x32\xce\x01\n\x11GuardrailsService\x12X\n\x05\x43heck\x12&.cogniforge.guardrails.v1.CheckRequest\x1a\'.cogniforge.guardrails.v1.CheckResponse\x12_\n\x06Stream\x12\'.cogniforge.guardrails.v1.StreamRequest\x1a(.cogniforge.guardrails.v1.StreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cogniforge.guardrails.v1.guardrails_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DIRECTION']._serialized_start=731
-  _globals['_DIRECTION']._serialized_end=812
-  _globals['_ACTION']._serialized_start=814
-  _globals['_ACTION']._serialized_end=918
+  _globals['_DIRECTION']._serialized_start=745
+  _globals['_DIRECTION']._serialized_end=826
+  _globals['_ACTION']._serialized_start=828
+  _globals['_ACTION']._serialized_end=932
   _globals['_FINDING']._serialized_start=72
   _globals['_FINDING']._serialized_end=205
   _globals['_CHECKREQUEST']._serialized_start=207
@@ -42,9 +42,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKRESPONSE']._serialized_start=327
   _globals['_CHECKRESPONSE']._serialized_end=460
   _globals['_STREAMREQUEST']._serialized_start=463
-  _globals['_STREAMREQUEST']._serialized_end=593
-  _globals['_STREAMRESPONSE']._serialized_start=596
-  _globals['_STREAMRESPONSE']._serialized_end=729
-  _globals['_GUARDRAILSSERVICE']._serialized_start=921
-  _globals['_GUARDRAILSSERVICE']._serialized_end=1127
+  _globals['_STREAMREQUEST']._serialized_end=607
+  _globals['_STREAMRESPONSE']._serialized_start=610
+  _globals['_STREAMRESPONSE']._serialized_end=743
+  _globals['_GUARDRAILSSERVICE']._serialized_start=935
+  _globals['_GUARDRAILSSERVICE']._serialized_end=1141
 # @@protoc_insertion_point(module_scope)

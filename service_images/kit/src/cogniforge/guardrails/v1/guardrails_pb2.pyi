@@ -67,18 +67,20 @@ class CheckResponse(_message.Message):
     def __init__(self, action: _Optional[_Union[Action, str]] = ..., texts: _Optional[_Iterable[str]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ...) -> None: ...
 
 class StreamRequest(_message.Message):
-    __slots__ = ("tenant", "direction", "text", "last", "other")
+    __slots__ = ("tenant", "direction", "text", "last", "other", "late")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     OTHER_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     direction: Direction
     text: str
     last: bool
     other: bool
-    def __init__(self, tenant: _Optional[str] = ..., direction: _Optional[_Union[Direction, str]] = ..., text: _Optional[str] = ..., last: bool = ..., other: bool = ...) -> None: ...
+    late: bool
+    def __init__(self, tenant: _Optional[str] = ..., direction: _Optional[_Union[Direction, str]] = ..., text: _Optional[str] = ..., last: bool = ..., other: bool = ..., late: bool = ...) -> None: ...
 
 class StreamResponse(_message.Message):
     __slots__ = ("action", "text", "findings")
