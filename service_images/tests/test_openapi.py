@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,11 @@ def clients(
             client = TestClient(app, raise_server_exceptions=False, follow_redirects=False)
             client.headers["authorization"] = f"Bearer {cluster.token('router', name) if name == 'embeddings' else KEY}"
             running[name] = client.__enter__()
+            if name == "embeddings":
+                deadline = time.monotonic() + 10
+                while client.get("/readyz").status_code != 200:  # it learns the cluster's keys
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
         return running[name]
 
     yield get
