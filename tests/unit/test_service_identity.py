@@ -116,9 +116,9 @@ def test_every_model_server_asks_for_a_key_of_its_own_that_the_router_shows_to_i
         asked[name] = (reference["name"], reference["key"])
     for name, pod in _deployments(environment).items():
         if name.startswith("model-"):
-            (variable,) = pod["containers"][0]["env"]
-            reference = variable["valueFrom"]["secretKeyRef"]
-            assert variable["name"] == "VLLM_API_KEY" and not reference.get("optional"), "without it, no server starts"
+            env = {variable["name"]: variable for variable in pod["containers"][0]["env"]}
+            reference = env["VLLM_API_KEY"]["valueFrom"]["secretKeyRef"]
+            assert not reference.get("optional"), "without it, no server starts"
             asked[name] = (reference["name"], reference["key"])
     served = [model for model in config.models if model.external is None]
     assert asked == {part_name(model): (key_secret(model), "key") for model in served}
