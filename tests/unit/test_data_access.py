@@ -106,7 +106,6 @@ def nats_with_monitoring(tmp_path: Path) -> Iterator[tuple[Any, int]]:
     port = free_port()
     settings["http"] = settings["http"].replace(str(MONITOR_PORT), str(port))
     server = NatsServer(tmp_path, settings)
-    server.start()
     yield server, port
     server.kill()
 
