@@ -63,8 +63,8 @@ async def run(source: str, target: str) -> int:
     """By the names of engines, as the settings reach them."""
     from kit.database import Database
 
-    from retriever.__main__ import RetrieverSettings
     from retriever.engines.choice import engine
+    from retriever.settings import RetrieverSettings
 
     settings = RetrieverSettings()
     database = Database(settings)

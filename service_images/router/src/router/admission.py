@@ -25,50 +25,6 @@ IDEMPOTENT_S = 600.0
 class Admission(Answer):
     """The part of a request before a target is asked: tenant, model, limits, kept answers."""
 
-    path: bytes
-    upstream_path: bytes
-    headers: dict[bytes, bytes]
-    started: float
-    body: Any = b""
-    ask: usage.Ask | None = None
-    streams = False
-    """Whether the client asked for a stream."""
-    model = ""
-    """As the client named it."""
-    account: Account | None = None
-    tenant = b""
-    route: RouteState | None = None
-    fallbacks: tuple[RouteState, ...] = ()
-    dialect: anthropic.Stream | None = None
-    """Where the client speaks Anthropic's API: what turns streams into it."""
-    deadline = float("inf")
-    size = 0
-    """Bytes of the body that have come."""
-    _recorded_bytes = 0
-    reserved = 0
-    """Bytes of it that are counted as memory."""
-    holder: Account | None = None
-    """The caller's account, from the head on."""
-    digest = b""
-    """Of the caller's API key."""
-    estimated, held = 0, 0.0
-    """Tokens and US dollars set aside."""
-    cache_key: bytes | None = None
-    """Under what the answer will be kept."""
-    ttl_s = 0.0
-    leads = False  # whether others wait for the answer to this request
-    meaning: tuple[bytes, Any] | None = None
-    """What was asked, as a vector, and all that has to be equal."""
-    prompt_version = ""
-    """The stored prompt that is in it, as "name@version"."""
-    inside = False
-    """Whether a service asks, whose questions hold more than a user sees: passages that only one reader may read."""
-    guard_required = False
-    guarded_action = ""
-    """What Guardrails has done about the request."""
-    guard_unchecked = ""
-    """Why a text of the request or the answer was not checked, although the route wants it; empty: all were."""
-
     def attempt(self, now: float) -> None:
         """Ask a target."""
         raise NotImplementedError

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from kit import logs
@@ -11,43 +12,33 @@ from kit.drain import DRAIN
 from kit.errors import ApiError, ErrorType
 
 from router import errors, sse
+from router.request import Attempt, Request
 
 if TYPE_CHECKING:
+    from uvicorn.protocols.http.flow_control import FlowControl
+
     from router.core import Core
-    from router.front import Front
-    from router.leg import Leg
+
 
 log = logs.get("router.answer")
 _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 
-class Answer:
-    """The half of a request that faces the client. To the server it looks like one of its own request cycles.
+class Connection(Protocol):
+    """The client's connection, as far as a request knows it."""
 
-    What most requests never change has its default on the class: a request is made 15,000 times a second.
-    """
+    transport: asyncio.Transport
+    flow: FlowControl
 
-    front: Front
+    def finished(self, keep_alive: bool) -> None:
+        """The request on it is answered."""
+
+
+class Answer(Request):
+    """The half of a request that faces the client. To the server it looks like one of its own request cycles."""
+
+    front: Connection
     core: Core
-    # What the server looks at in its own cycles
-    response_complete = False
-    disconnected = False
-    more_body = True
-    keep_alive = True
-    # Who it is
-    request_id = b""
-    trace_id = b""
-    traceparent = b""
-    span: Any = None
-    winner: Leg | None = None
-    """The target whose answer this is."""
-    streaming = False
-    """Whether the head of a stream has gone out: the status cannot be changed any more."""
-    recorded: list[bytes] | None = None
-    """A stream as the client gets it, for who repeats the request; None: it is not kept."""
-    retry_after_s = 0.0
-    chunked = True
-    """Whether the client knows chunks (HTTP/1.1)."""
 
     def refuse(self, error: ApiError) -> None:
         """Answer with an error."""
@@ -150,4 +141,44 @@ class Answer:
 
     def finish(self, status: int) -> None:
         """All of it is written."""
+        raise NotImplementedError
+
+    # --- what an attempt calls, see `leg.py` ----------------------------------------------------
+
+    def won(self, leg: Attempt) -> bool:
+        """Whether this is the first target that answers."""
+        raise NotImplementedError
+
+    def leg_failed(self, leg: Attempt, reason: str, *, timed_out: bool = False) -> None:
+        """A target gave no answer."""
+        raise NotImplementedError
+
+    def broke_off(self, leg: Attempt, sent: bytes | None, reason: str) -> None:
+        """A stream ended in the middle."""
+        raise NotImplementedError
+
+    def answer(self, status: int, kind: bytes, body: bytes, label: bytes) -> None:
+        """Answer with what a target said."""
+        raise NotImplementedError
+
+    def answer_whole(self, body: bytes, label: bytes) -> None:
+        """Answer a request for a stream with a body that is none."""
+        raise NotImplementedError
+
+    # --- what Guardrails' verdicts call, see `guarded.py` ---------------------------------------
+
+    def guarded(self, data: bytes) -> None:
+        """A piece of a stream that may go on."""
+        raise NotImplementedError
+
+    def guarded_end(self, status: int) -> None:
+        """All of a stream has gone on."""
+        raise NotImplementedError
+
+    def guarded_break(self, error: ApiError) -> None:
+        """A stream must not go on, since nobody looks at it."""
+        raise NotImplementedError
+
+    def guarded_stop(self, status: int = 200) -> None:
+        """The target may stop: nothing of it goes on any more."""
         raise NotImplementedError

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from kit import logs
 from kit.errors import ApiError, ErrorType
 
-from router import bodies, continuation, payload, usage
+from router import bodies, continuation, payload
 from router.admission import Admission
 from router.leg import Leg
 
 if TYPE_CHECKING:
-    from router.targets import TargetState
+    from router.request import Attempt
 
 log = logs.get("router.attempts")
 ROUNDS = 3
@@ -27,35 +27,6 @@ OVERLOADED_S = 1.0
 class Attempts(Admission):
     """The half of a request that faces its targets."""
 
-    reported: usage.Reported | None = None
-    """Tokens, as far as the upstream has reported them."""
-    served_by: TargetState | None = None
-    """The target that worked for this request last: its prices hold, whether or not it came to an end."""
-    earlier = 0
-    """Output tokens of targets that broke off before the one that goes on."""
-    unreported: bytes | None = None
-    """A whole answer that does not report all of its tokens."""
-    attempts = 0
-    hides_usage = False
-    """Whether only the router asked for the usage at the end of a stream."""
-    partial = ""
-    """The text that a target sent before it broke off, for the next one to go on with."""
-    _hedged = False
-    _rounds = 0
-    _reason = "no target is available"
-    _timed_out = False
-    _retry: asyncio.TimerHandle | None = None
-    _tried: list[TargetState]
-    _legs: list[Leg]
-
-    def answer(self, status: int, kind: bytes, body: bytes, label: bytes) -> None:
-        """Answer with what a target said."""
-        raise NotImplementedError
-
-    def answer_whole(self, body: bytes, label: bytes) -> None:
-        """Answer a request for a stream with a body that is none."""
-        raise NotImplementedError
-
     def caller(self) -> bytes:
         """The key of stickiness: the user that the client names, else the client."""
         if self.ask is not None and self.ask.user:
@@ -65,11 +36,6 @@ class Attempts(Admission):
     def prompt(self) -> bytes:
         """The text, as it was sent."""
         return payload.prompt(self.ask)
-
-    @property
-    def route_model(self) -> str:
-        """The model that is asked: the one that the client named, or a fallback."""
-        return self.route.route.model if self.route is not None else self.model
 
     def attempt(self, now: float) -> None:
         """Ask the next target; give up where there is none, or no time or attempt is left."""
@@ -114,7 +80,7 @@ class Attempts(Admission):
             random.uniform(min(waits), pause), lambda: self.attempt(self.core.now())
         )
 
-    def leg_failed(self, leg: Leg, reason: str, *, timed_out: bool = False) -> None:
+    def leg_failed(self, leg: Attempt, reason: str, *, timed_out: bool = False) -> None:
         """A target gave no answer."""
         if leg in self._legs:
             self._legs.remove(leg)
@@ -124,7 +90,7 @@ class Attempts(Admission):
         if not self._legs and not self.response_complete:
             self.attempt(self.core.now())
 
-    def broke_off(self, leg: Leg, sent: bytes | None, reason: str) -> None:
+    def broke_off(self, leg: Attempt, sent: bytes | None, reason: str) -> None:
         """A stream ended in the middle: another target goes on with it, if it can be taken over."""
         self._log_upstream(reason)
         said = self.reported[1] if self.reported is not None else None
@@ -140,7 +106,7 @@ class Attempts(Admission):
         self._reason = reason
         self.attempt(self.core.now())
 
-    def won(self, leg: Leg) -> bool:
+    def won(self, leg: Attempt) -> bool:
         """The first target that answers; requests to all others are cancelled."""
         if self.winner is None:
             self.winner, self.served_by = leg, leg.state

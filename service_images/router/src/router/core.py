@@ -8,7 +8,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kit import logs
 
@@ -23,11 +23,10 @@ from router.tenancy import Accounts
 
 if TYPE_CHECKING:
     from router.confirming import Confirming
-    from router.exchange import Exchange
-    from router.front import Front
     from router.guard import Guard
     from router.metering import Metering
     from router.prompts import Prompts
+    from router.request import Request
     from router.semantic import SemanticCache
 
 log = logs.get("router.core")
@@ -37,6 +36,17 @@ WATCH_S = 5.0
 """How often idle connections are looked at."""
 SWEEP_S = 0.01
 """How often the time limits of requests under way are looked at: one timer for all of them."""
+
+
+class Idle(Protocol):
+    """A connection that may be closed."""
+
+    transport: asyncio.Transport
+
+    @property
+    def timeout_keep_alive(self) -> float:
+        """Seconds."""
+        ...
 
 
 class Core:
@@ -59,11 +69,11 @@ class Core:
         """Asks User about keys while NATS is away; none: keys do not come through NATS."""
         self.prompts: Prompts | None = None
         """Who renders stored prompts; none: nobody."""
-        self.in_flight: set[Exchange] = set()
+        self.in_flight: set[Request] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._recent: OrderedDict[tuple[bytes, bytes, bytes], tuple[str, str]] = OrderedDict()
         """Model and target that answered, by tenant, whoever asked, and the request's id."""
-        self.idle: dict[Front, float | None] = {}
+        self.idle: dict[Idle, float | None] = {}
         """Connections without a request, and when that was first seen."""
         self._watching = False
         self._sweeping = False
@@ -142,14 +152,14 @@ class Core:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def begin(self, exchange: Exchange) -> None:
+    def begin(self, exchange: Request) -> None:
         """A request is under way."""
         self.in_flight.add(exchange)
         if not self._sweeping:
             self._sweeping = True
             asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
-    def rest(self, front: Front) -> None:
+    def rest(self, front: Idle) -> None:
         """A connection is idle, and closed if it stays so; one timer for all of them, while there are any."""
         self.idle[front] = None
         if not self._watching:

@@ -14,10 +14,9 @@ from router import anthropic, bodies, continuation, errors, payload, settling, s
 from router.attempts import Attempts
 
 if TYPE_CHECKING:
+    from router.answer import Connection
     from router.confirming import Confirming
     from router.core import Core
-    from router.front import Front
-    from router.guarded import Guarded
 
 HTTP_OK = 200
 DISCARDED_BYTES = 4 * INFERENCE_BODY.most
@@ -27,15 +26,7 @@ DISCARDED_BYTES = 4 * INFERENCE_BODY.most
 class Exchange(Attempts):
     """A request: admitted, sent to targets until one answers, accounted for."""
 
-    used: tuple[int, int] | None = None
-    """(input, output) tokens, once the request has ended; None: no model has worked for it."""
-    estimates = False
-    """Whether some of them are counted here, since the upstream has not reported them."""
-    _turn = False
-    stream_guard: Guarded | None = None
-    """Checks a stream on its way to the client."""
-
-    def __init__(self, front: Front, core: Core, path: bytes, headers: dict[bytes, bytes]) -> None:
+    def __init__(self, front: Connection, core: Core, path: bytes, headers: dict[bytes, bytes]) -> None:
         self.front, self.core, self.path, self.upstream_path = front, core, path, path
         self.path_text = payload.TEXTS[path]
         self.headers = headers

@@ -21,7 +21,7 @@ from prometheus_client import Counter
 from router import texts
 
 if TYPE_CHECKING:
-    from router.exchange import Exchange
+    from router.request import Request
 
 log = logs.get("router.guard")
 PATIENCE_S = 2.0
@@ -56,7 +56,7 @@ class Guard:
         """The service."""
         return self._client.stub
 
-    async def look(self, exchange: Exchange, direction: Any, content: Any, known: set[str] | None = None) -> str:
+    async def look(self, exchange: Request, direction: Any, content: Any, known: set[str] | None = None) -> str:
         """Check a request or an answer and redact it in place; returns the action.
 
         `known`: texts that need no second check; the texts that go on are added.
@@ -117,7 +117,7 @@ class Guard:
         return ApiError(502, f"The model's answer has {what}", ErrorType.UPSTREAM, code="content_too_large")
 
     @staticmethod
-    def unanswered(exchange: Exchange, direction: Any, reason: str) -> str:
+    def unanswered(exchange: Request, direction: Any, reason: str) -> str:
         """Nobody has checked: refuse or mark. Raises ApiError(503)."""
         _LOOKED.labels(_word(direction), "unanswered").inc()
         log.warning("Guardrails does not answer", reason=reason, trace_id=exchange.trace_id.decode())

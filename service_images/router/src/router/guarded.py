@@ -16,7 +16,7 @@ from router import sse
 from router.guard import LARGE_BYTES, PATIENCE_S, Guard
 
 if TYPE_CHECKING:
-    from router.exchange import Exchange
+    from router.answer import Answer
 
 _LATE = b""
 """In place of an event."""
@@ -27,7 +27,7 @@ _RESOLUTION_S = 0.001
 class Guarded:
     """One stream's events, in order; one call to Guardrails for each text in it."""
 
-    def __init__(self, guard: Guard, exchange: Exchange) -> None:
+    def __init__(self, guard: Guard, exchange: Answer) -> None:
         self._guard, self._exchange = guard, exchange
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._calls: dict[Hashable, Any] = {}

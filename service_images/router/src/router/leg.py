@@ -12,7 +12,7 @@ from router import continuation, sse, to_anthropic, upstream, usage
 from router.counting import Streamed
 
 if TYPE_CHECKING:
-    from router.attempts import Attempts
+    from router.answer import Answer
     from router.selection import RouteState
     from router.targets import TargetState
 
@@ -39,7 +39,7 @@ class Leg:
     """Whether the answer is a stream of events; None: it may be one, its first byte tells."""
     _released = False
 
-    def __init__(self, exchange: Attempts, route: RouteState, state: TargetState, now: float) -> None:
+    def __init__(self, exchange: Answer, route: RouteState, state: TargetState, now: float) -> None:
         self.exchange, self.route, self.state, self.started = exchange, route, state, now
         self._pieces: list[bytes] = []
 

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from router.tally import Count, Spread
 
 if TYPE_CHECKING:
-    from router.exchange import Exchange
+    from router.request import Request
 
 FLUSH_S = 0.02
 """Log lines are written together, so often: seldom enough to be cheap, often enough that no request waits for many."""
@@ -67,7 +67,7 @@ class Measures:
             registry.register(metric)
         return metrics
 
-    def begin(self, exchange: Exchange, traceparent: bytes) -> None:
+    def begin(self, exchange: Request, traceparent: bytes) -> None:
         """Give the request its trace: the caller's, or a new one."""
         parent = _parse(traceparent) if traceparent else None
         if self._tracer is not None and self._samples(exchange, parent):
@@ -90,13 +90,13 @@ class Measures:
             sampled = parent[2] & 1 if exchange.inside else 0
             exchange.traceparent = b"00-%s-%016x-%02x" % (trace_id, random.getrandbits(64), sampled)
 
-    def _samples(self, exchange: Exchange, parent: tuple[int, int, int] | None) -> bool:
+    def _samples(self, exchange: Request, parent: tuple[int, int, int] | None) -> bool:
         """Whether to trace a request. A service's decision is followed; a stranger's flag would make us trace all."""
         if exchange.inside and parent is not None:
             return bool(parent[2] & 1)
         return self._ratio >= 1 or random.random() < self._ratio
 
-    def end(self, exchange: Exchange, status: int, seconds: float) -> None:
+    def end(self, exchange: Request, status: int, seconds: float) -> None:
         """A request is answered."""
         path, model = exchange.path_text, exchange.model
         self.requests.values[path, model, str(status)] += 1
@@ -111,7 +111,7 @@ class Measures:
             self._log(exchange, status, seconds)
 
     @staticmethod
-    def _end_span(exchange: Exchange, status: int) -> None:
+    def _end_span(exchange: Request, status: int) -> None:
         span: Any = exchange.span
         span.set_attribute("http.request.method", "POST")
         span.set_attribute("http.route", exchange.path_text)
@@ -129,7 +129,7 @@ class Measures:
             span.set_status(Status(StatusCode.ERROR))
         span.end()
 
-    def _log(self, exchange: Exchange, status: int, seconds: float) -> None:
+    def _log(self, exchange: Request, status: int, seconds: float) -> None:
         """The same fields as every service's request line; none of them can hold a quote."""
         if not self._lines:
             asyncio.get_running_loop().call_later(FLUSH_S, self.flush)

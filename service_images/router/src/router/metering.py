@@ -11,7 +11,7 @@ from kit.sender import Sender
 from kit.spill import Spill
 
 if TYPE_CHECKING:
-    from router.exchange import Exchange
+    from router.request import Request
 
 TOPIC = "usage.recorded.v1"
 TYPE = events.TYPE_PREFIX + TOPIC
@@ -68,7 +68,7 @@ class Metering(Sender):
         super().__init__(access, spill, TOPIC, *topics)
         self._second, self._stamp = 0, ""
 
-    def record(self, exchange: Exchange, status: int, seconds: float, target: str, cost: float) -> None:
+    def record(self, exchange: Request, id: str, status: int, seconds: float, target: str, cost: float) -> None:
         """An answer that took something, or would have but for the cache."""
         now = time.time()
         second = int(now)
@@ -79,7 +79,7 @@ class Metering(Sender):
         ask = exchange.ask
         event = UsageEvent(
             # Clients may send an id of theirs twice; this one is the router's own.
-            id=exchange.core.request_id().decode(),
+            id=id,
             time=f"{self._stamp}.{int((now - second) * 1e6):06d}Z",
             subject=f"request/{exchange.request_id.decode()}",
             traceparent=exchange.traceparent.decode(),

@@ -12,7 +12,7 @@ from kit.limits import MODEL
 from router import anthropic, door, to_anthropic, usage
 
 if TYPE_CHECKING:
-    from router.exchange import Exchange
+    from router.request import Request
     from router.targets import TargetState
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -81,13 +81,13 @@ def prompt(ask: usage.Ask | None) -> bytes:
     return b"" if ask is None else bytes(ask.messages or ask.input or ask.prompt)
 
 
-def wants_usage(exchange: Exchange) -> bool:
+def wants_usage(exchange: Request) -> bool:
     """Whether the client itself asked for the usage at the end of a stream."""
     ask = exchange.ask
     return ask is None or bool(ask.stream_options and ask.stream_options.get("include_usage"))
 
 
-def request(exchange: Exchange, state: TargetState) -> bytes:
+def request(exchange: Request, state: TargetState) -> bytes:
     """The bytes of an attempt. Raises ApiError where the target cannot do what is asked."""
     body = _body(exchange, state)
     if state.outside or state.messages:
@@ -108,7 +108,7 @@ def request(exchange: Exchange, state: TargetState) -> bytes:
     )
 
 
-def _outside(exchange: Exchange, state: TargetState, body: bytes) -> bytes:
+def _outside(exchange: Request, state: TargetState, body: bytes) -> bytes:
     """To a model outside: with its own credential, and without our traces."""
     path, shown = exchange.upstream_path, state.authorization()
     if state.messages:
@@ -123,7 +123,7 @@ def _outside(exchange: Exchange, state: TargetState, body: bytes) -> bytes:
     return b"%s%scontent-length: %d\r\n\r\n%s" % (own, shown, len(body), body)
 
 
-def _body(exchange: Exchange, state: TargetState) -> bytes:
+def _body(exchange: Request, state: TargetState) -> bytes:
     ask, body = exchange.ask, exchange.body
     assert ask is not None
     model = state.target.upstream_model or exchange.route_model

@@ -20,7 +20,7 @@ from kit.following import Following
 from prometheus_client import Counter
 
 if TYPE_CHECKING:
-    from router.exchange import Exchange
+    from router.request import Request
 
 log = logs.get("router.prompts")
 PATIENCE_S = 2.0
@@ -81,7 +81,7 @@ class Prompts:
         """Whatever the tenant has may include what moved."""
         self._kept.pop(bus.parts(key)[0], None)
 
-    async def render(self, exchange: Exchange, content: Any) -> Stored:
+    async def render(self, exchange: Request, content: Any) -> Stored:
         """What the request names. Raises ApiError with the field that is wrong."""
         try:
             named = msgspec.convert(content["prompt"], Named)

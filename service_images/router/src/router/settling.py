@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from router import counting, payload
 
 if TYPE_CHECKING:
-    from router.exchange import Exchange
+    from router.answer import Answer
 
 HTTP_OK = 200
 
 
-def settle(exchange: Exchange, status: int) -> None:
+def settle(exchange: Answer, status: int) -> None:
     """Account for a request that has ended, however it has ended."""
     core, account, target = exchange.core, exchange.account, exchange.served_by
     cost, used = 0.0, (0, 0)
@@ -32,10 +32,11 @@ def settle(exchange: Exchange, status: int) -> None:
     seconds = core.now() - exchange.started
     core.measures.end(exchange, status, seconds)
     if core.metering is not None and (target is not None or status == HTTP_OK):
-        core.metering.record(exchange, status, seconds, target.label if target is not None else "", cost)
+        own = core.request_id().decode()
+        core.metering.record(exchange, own, status, seconds, target.label if target is not None else "", cost)
 
 
-def _used(exchange: Exchange) -> tuple[int, int]:
+def _used(exchange: Answer) -> tuple[int, int]:
     """(input, output) tokens: where some are not reported, or of several targets: these are counted here."""
     asked, said = exchange.reported or (None, None)
     if said is None and exchange.upstream_path == payload.EMBEDDINGS:

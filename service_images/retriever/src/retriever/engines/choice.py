@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import TYPE_CHECKING
-
 from kit.database import Database
 
 from retriever.engines import Engine
@@ -12,18 +9,7 @@ from retriever.engines.milvus import Milvus
 from retriever.engines.pgvector import PgVector
 from retriever.engines.pinecone import Pinecone
 from retriever.engines.weaviate import Weaviate
-
-if TYPE_CHECKING:
-    from retriever.__main__ import RetrieverSettings
-
-
-class EngineName(StrEnum):
-    """Where passages are."""
-
-    PGVECTOR = "pgvector"
-    WEAVIATE = "weaviate"
-    MILVUS = "milvus"
-    PINECONE = "pinecone"
+from retriever.settings import EngineName, RetrieverSettings
 
 
 def engine(settings: RetrieverSettings, database: Database) -> Engine:
