@@ -13,7 +13,7 @@ SOURCES = sorted((ROOT / "service_images").glob("*/src"))
 
 
 def imports(folder: Path) -> dict[str, set[str]]:
-    """The modules that each one imports; those under TYPE_CHECKING and in functions count, since readers follow them."""
+    """The modules that each one imports, also under TYPE_CHECKING and in functions: readers follow these, too."""
     files = {_name(file.relative_to(folder)): file for file in folder.rglob("*.py")}
     return {module: _imported(module, file, files) - {module} for module, file in files.items()}
 

@@ -309,6 +309,8 @@ class Exchange(Attempts):
             self.core.bodies.give(self.tenant, self.reserved)
             self.reserved = 0
         self.recorded = None
+        if self.more_body:
+            self._pieces.clear()  # what is refused before its body is here
         if self._retry is not None:
             self._retry.cancel()
         if self.leads and self.cache_key is not None:
