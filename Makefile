@@ -70,7 +70,7 @@ schema: setup
 	$(VENV)/bin/python -m components.config.schema
 	$(VENV)/bin/python -m components.event_schemas
 	cd service_images/router/src && PYTHONPATH=../../kit/src ../../../$(VENV)/bin/python -m router.openapi > ../openapi.json
-	for service in audit billing embeddings guardrails prompt retriever user; do PYTHONPATH=service_images/kit/src:service_images/$$service/src $(VENV)/bin/python -m kit.describe $$service > service_images/$$service/openapi.json; done
+	for service in $$($(VENV)/bin/python -m components.services); do PYTHONPATH=service_images/kit/src:service_images/$$service/src $(VENV)/bin/python -m kit.describe $$service > service_images/$$service/openapi.json; done
 
 lock:
 	uv pip compile pyproject.toml --all-extras --override requirements-overrides.txt --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -o requirements.lock

@@ -17,7 +17,7 @@ from components.config.parse import parse
 from components.config.platform import Environment
 from components.config.problems import ConfigError
 from components.config.services import Services
-from components.intents import VECTOR
+from components.services.registry import VECTOR
 from local.errors import LocalError
 
 _HEADER = "# yaml-language-server: $schema=pulumi-stack.schema.json\n"

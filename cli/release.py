@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from components import catalogue
+from components.services.registry import SERVICES
 from local.errors import LocalError
 from local.images import cosign
 from local.images.pipeline import Built
@@ -33,7 +34,7 @@ def check_registry(registry: str) -> None:
 
 def refuse_changed(built: Mapping[str, Built], lock: Path) -> None:
     """Raise LocalError where a version that is already released has other content now: releases never change."""
-    text = lock.read_text()
+    text = _with_services(lock.read_text())
     for name, image in built.items():
         entry = _entry(name, text, lock)
         if entry["digest"] not in ("null", image.digest):
@@ -50,7 +51,7 @@ def push(built: Mapping[str, Built], registry: str, lock: Path, say: Callable[[s
     Returns references by name. The lock is written once all have arrived; an interrupted release is run again.
     """
     references: dict[str, str] = {}
-    text = lock.read_text()
+    text = _with_services(lock.read_text())
     for name, image in built.items():
         _trusted(name, image.reference)
         version = _entry(name, text, lock)["version"]
@@ -110,6 +111,15 @@ def _trusted(name: str, reference: str) -> None:
         raise LocalError(f'"{name}" is not released: {reference} is not what was signed', reason=reason)
     for kind in STATEMENTS:
         cosign.attestation(reference, kind, cosign.public_key())
+
+
+def _with_services(text: str) -> str:
+    """The lock with an entry for each service, also for one that was never released."""
+    for name in (record.image for record in SERVICES.values()):
+        if not re.search(_ENTRY.format(name=re.escape(name)), text):
+            entry = f"  {name}: {{version: {catalogue.platform_version()}, digest: null}}\n"
+            text = text.replace("\nimages:\n", f"\nimages:\n{entry}", 1)
+    return text
 
 
 def _entry(name: str, text: str, lock: Path) -> re.Match[str]:

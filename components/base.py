@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypedDict
 
@@ -47,6 +48,11 @@ def labels(part: str, component: str, **extra: str) -> dict[str, str]:
 def selector(part: str) -> dict[str, str]:
     """The labels that pick a part's pods; these never change, since selectors cannot."""
     return {"app.kubernetes.io/name": part, "app.kubernetes.io/part-of": PART_OF}
+
+
+def fingerprint(text: str) -> str:
+    """A short text that changes with another."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class PlatformComponent(pulumi.ComponentResource):

@@ -10,6 +10,8 @@ from typing import Any, cast
 
 import yaml
 
+from components.services.registry import FRONT, SERVICES
+
 LOCK_FILE = Path(__file__).with_name("versions.lock.yaml")
 
 
@@ -68,7 +70,6 @@ PARTS: dict[str, Part] = {
             "the Deployment is available and /ready answers 200",
             image="gateway",
         ),
-        Part("router", "AI Router", "cogniforge:ai:AiService", "GET /readyz answers 200", image="router"),
         Part(
             "inference-sim",
             "Model server (vLLM simulator)",
@@ -118,17 +119,16 @@ PARTS: dict[str, Part] = {
             )
         ),
         *(
-            Part(name, title, "cogniforge:ai:AiService", "GET /readyz answers 200", name, f"services.{name}")
-            for name, title in (
-                ("user", "User"),
-                ("prompt", "Prompt"),
-                ("guardrails", "Guardrails"),
-                ("embeddings", "Embeddings"),
-                ("retriever", "Retriever"),
+            Part(
+                record.name,
+                record.title,
+                f"cogniforge:ai:{record.component}",
+                "GET /readyz answers 200",
+                record.image,
+                "" if record.always else f"services.{record.name}",
             )
+            for record in SERVICES.values()
         ),
-        Part("billing", "Billing", "cogniforge:ai:AiService", "GET /readyz answers 200", "billing", "services.billing"),
-        Part("audit", "Audit", "cogniforge:ai:Audit", "GET /readyz answers 200", "audit", "services.audit"),
         Part(
             "monitoring",
             "Metrics, alerts, dashboard",
@@ -157,7 +157,7 @@ PARTS: dict[str, Part] = {
             "End-to-end check",
             "cogniforge:observability:EndToEndCheck",
             "a chat completion through the gateway has choices",
-            image="router",
+            image=FRONT.image,
         ),
     )
 }
@@ -261,7 +261,10 @@ def _lock() -> dict[str, Any]:
         raise LockError(f"{LOCK_FILE} cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise LockError(f"{LOCK_FILE} must hold an object")
-    return cast("dict[str, Any]", content)
+    lock = cast("dict[str, Any]", content)
+    # A service is in the lock once it is released; before, it has the platform's version.
+    new: dict[str, Any] = {record.image: {"version": lock["platform"], "digest": None} for record in SERVICES.values()}
+    return {**lock, "images": dict(sorted({**new, **lock["images"]}.items()))}
 
 
 def platform_version() -> str:

@@ -12,21 +12,14 @@ from rich.markup import escape
 
 from cli import gateway, output
 from cli.options import Stack, Yes
+from components.services.registry import SERVICES
 from local.errors import LocalError
 
 app = typer.Typer(no_args_is_help=True, help="Events and changes that services could not process and have set aside.")
 
 
-class Service(StrEnum):
-    """Services that set things aside."""
-
-    AUDIT = "audit"
-    BILLING = "billing"
-    PROMPT = "prompt"
-    RETRIEVER = "retriever"
-    USER = "user"
-
-
+Service = StrEnum("Service", {name.upper(): name for name in sorted(SERVICES) if SERVICES[name].sets_aside})
+"""Services that set things aside."""
 _PAGE = 500
 _REASON = 100
 One = Annotated[Service, typer.Option("--service", help="The service that has set it aside.")]

@@ -17,13 +17,13 @@ def run(
 ) -> None:
     """Build and sign the images; lists their digests."""
     from local.images import pipeline
-    from local.images.catalogue import LOCAL, ImageName
+    from local.images.catalogue import IMAGES, LOCAL
 
     if output_format is Format.JSON:
         output.only_documents()
     if rebuild:
         pipeline.forget()
-    found = list(pipeline.build(list(ImageName) if gpu else LOCAL, output.say).values())
+    found = list(pipeline.build(IMAGES if gpu else LOCAL, output.say).values())
     if output_format is Format.TEXT:
         for built in found:
             print(f"{built.name:21} {built.digest}{' signed' if built.signed else ''}")

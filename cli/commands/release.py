@@ -22,7 +22,7 @@ def run(
     from local.images.catalogue import IMAGES, LOCAL, ImageName
 
     releases.check_registry(registry)
-    wanted = [name for name in (ImageName if gpu else LOCAL) if IMAGES[name].runs and name is not ImageName.PAUSE]
+    wanted = [name for name in (IMAGES if gpu else LOCAL) if IMAGES[name].runs and name is not ImageName.PAUSE]
     found = pipeline.build(wanted, output.say)
     built = {str(name): found[name] for name in wanted}
     releases.refuse_changed(built, lock)

@@ -9,7 +9,7 @@ import pulumi
 
 from components.data.kafka_cluster import SYSTEM_AUTHORITIES
 from components.data.layer import DataLayer
-from components.intents import SERVICES
+from components.services.registry import SERVICES
 
 _AUTHORITY = "kafka-ca.crt"
 

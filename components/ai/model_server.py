@@ -7,6 +7,7 @@ import re
 from components.ai.service import ServiceIntent
 from components.config.base import quantity
 from components.config.models import Model
+from components.services.registry import FRONT
 
 PORT = 8000
 KEY_VARIABLE = "VLLM_API_KEY"
@@ -46,7 +47,7 @@ def simulator(model: Model) -> ServiceIntent:
     return ServiceIntent(
         name=part_name(model),
         port=PORT,
-        callers=("router",),
+        callers=(FRONT.name,),
         replicas=model.replicas,
         resources=model.resources,
         ready_path="/health",

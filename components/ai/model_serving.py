@@ -14,6 +14,7 @@ from components.cluster import mig
 from components.config.gpu import GpuPool
 from components.config.models import Model, ModelEngine
 from components.config.serving import DataType, Quantization, Serving
+from components.services.registry import FRONT
 
 PORT = 8080
 DOOR = "model_door.Door"
@@ -128,7 +129,10 @@ class ModelServing(PlatformComponent):
         KServe gives the labels of the InferenceService to its pods.
         """
         ports = [{"port": PORT, "protocol": "TCP"}]
-        inside = {"policy_types": ["Ingress"], "ingress": [{"from_": [*peers(["router"]), scraper()], "ports": ports}]}
+        inside = {
+            "policy_types": ["Ingress"],
+            "ingress": [{"from_": [*peers([FRONT.name]), scraper()], "ports": ports}],
+        }
         policies = {"": inside}
         if not self._serving.weights.startswith("pvc://"):
             policies["-outside"] = outlet_spec([443])

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
 import pulumi
 
-from components.ai import model_server
-from components.ai.model_serving import IMAGES, ModelServing, ModelServingArgs
+from components.ai import model_server, model_serving, serving_operators
+from components.ai.model_serving import ModelServing, ModelServingArgs
 from components.ai.service import AiService
-from components.config.models import Model, ModelEngine
+from components.config.models import Model
 from components.config.platform import PlatformConfig
 from components.security.api_key import ApiKey
+from components.stage import Stage
 
 PROMETHEUS = "http://prometheus.observability:9090"
-ModelServer = AiService | ModelServing
-Options = Callable[[list[pulumi.Resource]], pulumi.ResourceOptions]
-"""Of a part that comes after others."""
+SIMULATOR = "inference-sim"
+"""Image of simulated servers."""
 
 
 def inside(config: PlatformConfig) -> list[Model]:
@@ -24,54 +22,57 @@ def inside(config: PlatformConfig) -> list[Model]:
     return [model for model in config.models if model.external is None]
 
 
-def keys(config: PlatformConfig, namespace: pulumi.Input[str], options: Options) -> dict[str, ApiKey]:
-    """The key of each server, by the model's name."""
-    return {
-        model.name: ApiKey(
-            f"{_resource(config, model)}-key",
-            {"namespace": namespace, "secret_name": model_server.key_secret(model)},
-            options([]),
+class ModelsArea:
+    """A server for each model, its key, and the operators that serve models on GPUs."""
+
+    servers: dict[str, AiService | ModelServing]
+    """By the model's name."""
+    keys: dict[str, ApiKey]
+    """By the model's name."""
+
+    def __init__(self, stage: Stage) -> None:
+        config, self._stage = stage.config, stage
+        served = any(model.serving for model in config.models)
+        self._operators = serving_operators.make(stage.env, stage.reused, stage.options) if served else {}
+        stage.parts |= self._operators
+        self.keys = {model.name: self._key(model) for model in inside(config)}
+        self.servers = {model.name: self._serve(model) for model in inside(config)}
+        stage.parts |= {model_server.part_name(model): self.servers[model.name] for model in inside(config)}
+
+    def _resource(self, model: Model) -> str:
+        return f"{self._stage.env}-{model_server.part_name(model)}"
+
+    def _key(self, model: Model) -> ApiKey:
+        return ApiKey(
+            f"{self._resource(model)}-key",
+            {"namespace": self._stage.namespace, "secret_name": model_server.key_secret(model)},
+            self._stage.options(),
         )
-        for model in inside(config)
-    }
 
-
-def _resource(config: PlatformConfig, model: Model) -> str:
-    return f"{config.environment.value}-{model_server.part_name(model)}"
-
-
-def make(
-    config: PlatformConfig,
-    namespace: pulumi.Input[str],
-    shown: Mapping[str, ApiKey],
-    image: Callable[[str], pulumi.Input[str]],
-    operators: Sequence[pulumi.Resource],
-    options: Options,
-) -> list[tuple[Model, ModelServer]]:
-    """A server for each model that is served here; `shown` are their keys, `operators` what KServe's models need."""
-    made: list[tuple[Model, ModelServer]] = []
-    for model in inside(config):
-        name, key = _resource(config, model), shown[model.name]
-        if (serving := model.serving) is None:
-            server: ModelServer = AiService(
+    def _serve(self, model: Model) -> AiService | ModelServing:
+        stage, name, key = self._stage, self._resource(model), self.keys[model.name]
+        if model.serving is None:
+            return AiService(
                 name,
                 model_server.simulator(model),
                 {
-                    "namespace": namespace,
-                    "image": image(IMAGES[ModelEngine.SIMULATOR]),
+                    "namespace": stage.namespace,
+                    "image": stage.images[SIMULATOR],
                     "secrets": {model_server.KEY_VARIABLE: (key.secret_name, "key")},
                     "versions": [key.version],
                 },
-                options([]),
+                stage.options(),
             )
-        else:
-            pool = next(p for p in config.cluster.gpu_pools if p.name == serving.gpu_pool)
-            args: ModelServingArgs = {
-                "namespace": namespace,
-                "image": image(IMAGES[model.engine]),
-                "key_secret": key.secret_name,
-                "prometheus": PROMETHEUS,
-            }
-            server = ModelServing(name, model, serving, pool, args, options([*operators]))
-        made.append((model, server))
-    return made
+        pool = next(p for p in stage.config.cluster.gpu_pools if p.name == model.serving.gpu_pool)
+        args: ModelServingArgs = {
+            "namespace": stage.namespace,
+            "image": stage.resolver.reference(model_serving.IMAGES[model.engine]),
+            "key_secret": key.secret_name,
+            "prometheus": PROMETHEUS,
+        }
+        return ModelServing(name, model, model.serving, pool, args, stage.options([*self._operators.values()]))
+
+    @property
+    def urls(self) -> dict[str, pulumi.Output[str]]:
+        """The base URL of each server, by the model's name."""
+        return {name: server.url for name, server in self.servers.items()}

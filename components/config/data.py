@@ -154,7 +154,7 @@ class Persistence(StrEnum):
 
 
 class Cache(Section):
-    """Redis or Valkey: prompts, embeddings, answers. Each service sees its own keys only."""
+    """Redis or Valkey: what services keep for a while. Each service sees its own keys only."""
 
     storage: Storage = setting(Change.SAFE, "Volume, with persistence", default="2Gi")
     resources: Resources = setting(
@@ -258,6 +258,13 @@ class Data(Section):
     schema_registry: SchemaRegistry | None = setting(Change.DISRUPTIVE, "Schemas of events", default=None)
     change_data_capture: ChangeDataCapture | None = setting(Change.DISRUPTIVE, "From tables to events", default=None)
     vector_database: VectorDatabase | None = setting(Change.IMMUTABLE, "Vectors", default=None)
+
+    @property
+    def backup_days(self) -> int:
+        """For how long backups of PostgreSQL are kept; 0: there are none."""
+        postgres = self.postgres
+        backed_up = postgres is not None and (postgres.rds is not None or self.object_store is not None)
+        return postgres.backup.keep_days if postgres is not None and backed_up else 0
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from components.cluster.gpu_models import INSTANCES
-from components.config.base import first_duplicate
+from components.config.base import Section, first_duplicate
 from components.config.cluster import Cluster, ClusterKind
 from components.config.eks import Capacity, Eks, Nat
 from components.config.gateway import GatewayEngine
@@ -19,55 +18,43 @@ from components.config.images import ImageSource
 from components.config.mesh import MeshMode
 from components.config.observability import LogLevel
 from components.config.platform import Environment, PlatformConfig
-from components.config.problems import ConfigError, Location, Problem, describe, format_location
-from components.intents import SERVICES, VECTOR
+from components.config.problems import ConfigError, Conflict, Location, Problem, describe, format_location
 
 
-@dataclass(frozen=True)
-class _Conflict:
-    """A rule between sections that does not hold; `needs` are the other fields that it looked at."""
-
-    location: Location
-    value: object
-    limit: str
-    fix: str
-    needs: tuple[str, ...] = ()
-
-
-def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
+def _cross_checks(config: PlatformConfig) -> Iterator[Conflict]:
     if duplicate := first_duplicate(tuple(m.name for m in config.models)):
-        yield _Conflict(("models",), duplicate, "model names must be unique", f'rename or remove one "{duplicate}"')
+        yield Conflict(("models",), duplicate, "model names must be unique", f'rename or remove one "{duplicate}"')
     local = config.environment is Environment.LOCAL
     possible = (ClusterKind.LOCAL, ClusterKind.EXISTING) if local else (ClusterKind.EKS, ClusterKind.EXISTING)
     if config.cluster.kind not in possible:
         text = f"must be {' or '.join(possible)} in {config.environment}"
         fix = f"set kind: {possible[0]}"
-        yield _Conflict(("cluster", "kind"), config.cluster.kind.value, text, fix, ("environment",))
+        yield Conflict(("cluster", "kind"), config.cluster.kind.value, text, fix, ("environment",))
     built = config.images.source is ImageSource.LOCAL_BUILD
     if built and config.cluster.kind is ClusterKind.EXISTING and local and not config.images.registry:
         text = "required with local-build for an existing cluster: nodes pull from there"
         fix = 'name a registry that this machine and the cluster reach, such as "localhost:5001/cogniforge"'
-        yield _Conflict(("images", "registry"), "(missing)", text, fix, ("cluster.kind", "environment"))
+        yield Conflict(("images", "registry"), "(missing)", text, fix, ("cluster.kind", "environment"))
     if built and config.cluster.kind is ClusterKind.LOCAL and config.images.registry:
         text = "none with local-build for the local node, which has its own registry"
-        yield _Conflict(("images", "registry"), config.images.registry, text, "remove it", ("cluster.kind",))
+        yield Conflict(("images", "registry"), config.images.registry, text, "remove it", ("cluster.kind",))
     if not local and built:
         text = f"local-build images exist on one machine only, not in {config.environment}"
         fix = "set source: registry and a registry"
-        yield _Conflict(("images", "source"), "local-build", text, fix, ("environment",))
+        yield Conflict(("images", "source"), "local-build", text, fix, ("environment",))
     if local and config.gateway.port < 1024:
         text = "at least 1024 on a developer's machine"
-        yield _Conflict(("gateway", "port"), config.gateway.port, text, "set it to 8443", ("environment",))
+        yield Conflict(("gateway", "port"), config.gateway.port, text, "set it to 8443", ("environment",))
     if config.environment is Environment.PROD:
         yield from _production_checks(config)
     if config.cluster.eks:
         yield from _gpu_checks(config.cluster, config.cluster.eks)
     if local and config.mesh.mode is not MeshMode.OFF:
         text = "off on a developer's machine: Istio is not to be had as a package"
-        yield _Conflict(("mesh", "mode"), config.mesh.mode.value, text, "remove mesh", ("environment",))
+        yield Conflict(("mesh", "mode"), config.mesh.mode.value, text, "remove mesh", ("environment",))
     if local and config.gateway.engine is not GatewayEngine.ENVOY:
         text = "envoy on a developer's machine: Kong is not to be had as a package"
-        yield _Conflict(("gateway", "engine"), config.gateway.engine.value, text, "remove engine", ("environment",))
+        yield Conflict(("gateway", "engine"), config.gateway.engine.value, text, "remove engine", ("environment",))
     yield from _managed_checks(config)
     yield from _service_checks(config)
     yield from _serving_checks(config)
@@ -78,10 +65,10 @@ def _cross_checks(config: PlatformConfig) -> Iterator[_Conflict]:
             location = ("models", index, "timeoutSeconds")
             text = f"at most gateway.requestTimeoutSeconds ({timeout_s})"
             fix = "lower it, or raise the gateway's timeout"
-            yield _Conflict(location, model.timeout_seconds, text, fix, ("gateway.requestTimeoutSeconds",))
+            yield Conflict(location, model.timeout_seconds, text, fix, ("gateway.requestTimeoutSeconds",))
 
 
-def _managed_checks(config: PlatformConfig) -> Iterator[_Conflict]:
+def _managed_checks(config: PlatformConfig) -> Iterator[Conflict]:
     """What AWS runs needs a cluster on AWS."""
     data = config.data
     asked = (
@@ -93,49 +80,44 @@ def _managed_checks(config: PlatformConfig) -> Iterator[_Conflict]:
         if chosen and config.cluster.eks is None:
             text = "with cluster.kind: eks only, whose pods can reach it"
             fix = f"remove {field}: the part then runs in pods"
-            yield _Conflict(("data", part, field), "(an object)", text, fix, ("cluster.kind",))
+            yield Conflict(("data", part, field), "(an object)", text, fix, ("cluster.kind",))
 
 
-def _service_checks(config: PlatformConfig) -> Iterator[_Conflict]:
+def _service_checks(config: PlatformConfig) -> Iterator[Conflict]:
     """Bundled services against the parts that they stand on."""
-    data, services = config.data, config.services
-    for name in services.bundled:
-        intent = SERVICES[name]
-        needs = (
-            (intent.database and data.postgres is None, "keeps its tables in PostgreSQL", "data.postgres"),
-            (bool(intent.buckets) and data.object_store is None, "keeps documents in buckets", "data.objectStore"),
-            (name == "user" and data.nats is None, "tells keys to all services through NATS", "data.nats"),
-            (name == "retriever" and data.vector_database is None, "keeps its passages there", "data.vectorDatabase"),
-            (name == "retriever" and services.embeddings is None, "asks it for vectors", "services.embeddings"),
-        )
-        for lacks, why, path in needs:
-            if lacks:
+    around, services = config.around, config.services.there
+    for name in services:
+        record = around.records[name]
+        needs = {
+            **({"data.postgres": "keeps its tables in PostgreSQL"} if record.database else {}),
+            **({"data.objectStore": "keeps documents in buckets"} if record.buckets else {}),
+            **(record.needs or {}),
+        }
+        for path, why in needs.items():
+            if not _there(config, path):
                 fix = f"add {path}, or remove services.{name}"
-                yield _Conflict(("services", name), "(an object)", f"{name} {why}", fix, (path.split(".")[0],))
-    collections = data.vector_database.collections if data.vector_database else ()
-    if services.retriever and data.vector_database and not any(c.dimension == VECTOR for c in collections):
-        text = f"a collection of dimension {VECTOR}, which the Embeddings service makes"
-        fix = f"add {{name: documents, dimension: {VECTOR}}}"
-        shown = ", ".join(c.name for c in collections) or "(none)"
-        yield _Conflict(("data", "vectorDatabase", "collections"), shown, text, fix, ("services.retriever",))
-    if services.user and services.user.login and config.gateway.hosts[0].startswith("*"):
-        text = "a plain name first, with services.user.login: people come back to it from the provider"
-        fix = 'put a name such as "api.example.com" before it'
-        yield _Conflict(("gateway", "hosts", 0), config.gateway.hosts[0], text, fix, ("services.user",))
-    if config.gateway.oidc and services.user:
-        text = "none with services.user, which knows who calls by keys"
-        fix = "remove gateway.oidc, and set services.user.login"
-        yield _Conflict(("gateway", "oidc"), config.gateway.oidc.issuer, text, fix, ("services.user",))
+                yield Conflict(("services", name), "(an object)", f"{name} {why}", fix, (path.split(".")[0],))
+    for name, section in services.items():
+        yield from around.records[name].conflicts(section, around)
 
 
-def _routing_checks(config: PlatformConfig) -> Iterator[_Conflict]:
+def _there(config: PlatformConfig, path: str) -> bool:
+    """Whether the configuration has a section at this path of the stack file."""
+    found: object = config
+    for part in path.split("."):
+        fields = type(found).model_fields if isinstance(found, Section) else {}
+        found = next((getattr(found, name) for name, field in fields.items() if part in (name, field.alias)), None)
+    return found is not None
+
+
+def _routing_checks(config: PlatformConfig) -> Iterator[Conflict]:
     """Fallbacks and routes against the models that there are."""
     models = [model.name for model in config.models]
     names = [*models, *(route.name for route in config.routes)]
     duplicate = first_duplicate(tuple(names))
     if duplicate and models.count(duplicate) < 2:  # two models of one name are told already
         text = "names of routes must be unique, and none of a model's"
-        yield _Conflict(("routes",), duplicate, text, f'rename the route "{duplicate}"', ("models",))
+        yield Conflict(("routes",), duplicate, text, f'rename the route "{duplicate}"', ("models",))
     for kind, entries in (("models", config.models), ("routes", config.routes)):
         for index, entry in enumerate(entries):
             for place, fallback in enumerate(entry.routing.fallbacks):
@@ -143,21 +125,21 @@ def _routing_checks(config: PlatformConfig) -> Iterator[_Conflict]:
                     location = (kind, index, "routing", "fallbacks", place)
                     others = ", ".join(name for name in names if name != entry.name)
                     text = f"another model or route: {others or 'there are none'}"
-                    yield _Conflict(location, fallback, text, "name one of them, or remove it", ("models", "routes"))
+                    yield Conflict(location, fallback, text, "name one of them, or remove it", ("models", "routes"))
     for index, route in enumerate(config.routes):
         for place, target in enumerate(route.targets):
             if target.model not in models:
                 location = ("routes", index, "targets", place, "model")
-                yield _Conflict(location, target.model, f"one of models: {', '.join(models)}", "name one", ("models",))
+                yield Conflict(location, target.model, f"one of models: {', '.join(models)}", "name one", ("models",))
     for index, model in enumerate(config.models):
         first_s = model.routing.first_token_seconds
         if first_s > model.timeout_seconds:
             location = ("models", index, "routing", "firstTokenSeconds")
             text = f"at most the model's timeoutSeconds ({model.timeout_seconds})"
-            yield _Conflict(location, first_s, text, "lower it, or raise timeoutSeconds", ())
+            yield Conflict(location, first_s, text, "lower it, or raise timeoutSeconds", ())
 
 
-def _gpu_checks(cluster: Cluster, eks: Eks) -> Iterator[_Conflict]:
+def _gpu_checks(cluster: Cluster, eks: Eks) -> Iterator[Conflict]:
     """GPU pools against the region and the quota of the AWS account."""
     needed = 0
     for index, pool in enumerate(cluster.gpu_pools):
@@ -166,22 +148,22 @@ def _gpu_checks(cluster: Cluster, eks: Eks) -> Iterator[_Conflict]:
             fitting = ", ".join(i.name for i in INSTANCES.values() if i.gpu is pool.gpu)
             text = "an EC2 instance type is required on eks"
             fix = f"use one of {fitting}" if fitting else f"AWS has no instances with {pool.gpu}; choose another GPU"
-            yield _Conflict(location, pool.instance_type or "(missing)", text, fix)
+            yield Conflict(location, pool.instance_type or "(missing)", text, fix)
             continue
         if eks.region not in pool.instance.regions:
             text = f"{pool.instance.name} is not sold in {eks.region}"
             fix = f"use one of {', '.join(sorted(pool.instance.regions))}, or another GPU"
-            yield _Conflict(location, pool.instance_type, text, fix, ("cluster.eks.region",))
+            yield Conflict(location, pool.instance_type, text, fix, ("cluster.eks.region",))
         if pool.capacity is Capacity.ON_DEMAND:
             needed += pool.instance.vcpus * pool.max_nodes
     if eks.gpu_vcpu_quota is not None and needed > eks.gpu_vcpu_quota:
         codes = sorted({pool.instance.quota.value for pool in cluster.gpu_pools if pool.instance})
         text = f"gpuPools may run {needed} vCPUs; the account may run {eks.gpu_vcpu_quota}"
         fix = f"lower maxNodes, or ask AWS to raise quota {' and '.join(codes)} to {needed}"
-        yield _Conflict(("cluster", "eks", "gpuVcpuQuota"), eks.gpu_vcpu_quota, text, fix, ("cluster.gpuPools",))
+        yield Conflict(("cluster", "eks", "gpuVcpuQuota"), eks.gpu_vcpu_quota, text, fix, ("cluster.gpuPools",))
 
 
-def _serving_checks(config: PlatformConfig) -> Iterator[_Conflict]:
+def _serving_checks(config: PlatformConfig) -> Iterator[Conflict]:
     """Models against the GPU pools that they name."""
     pools = {pool.name: pool for pool in config.cluster.gpu_pools}
     for index, model in enumerate(config.models):
@@ -192,41 +174,40 @@ def _serving_checks(config: PlatformConfig) -> Iterator[_Conflict]:
         if pool is None:
             text = f"one of cluster.gpuPools: {', '.join(pools) or 'there are none'}"
             fix = "name a pool, or add it"
-            yield _Conflict((*location, "gpuPool"), model.serving.gpu_pool, text, fix, ("cluster.gpuPools",))
+            yield Conflict((*location, "gpuPool"), model.serving.gpu_pool, text, fix, ("cluster.gpuPools",))
             continue
         profiles = sorted({name for layout in pool.layouts for name, _ in layout})
         offered = [*profiles, *(["gpu"] if not all(pool.layouts) else [])]
         if model.serving.slice not in offered:
             text = f"a slice that pool {pool.name} has: {', '.join(offered)}"
             fix = "choose one of them, or cut the pool otherwise"
-            yield _Conflict((*location, "slice"), model.serving.slice, text, fix, ("cluster.gpuPools",))
+            yield Conflict((*location, "slice"), model.serving.slice, text, fix, ("cluster.gpuPools",))
         elif model.serving.slice == "gpu" and model.serving.gpus > pool.gpus:
             text = f"at most the {pool.gpus} GPUs of a node in pool {pool.name}"
-            yield _Conflict((*location, "gpus"), model.serving.gpus, text, "use nodes for more", ("cluster.gpuPools",))
+            yield Conflict((*location, "gpus"), model.serving.gpus, text, "use nodes for more", ("cluster.gpuPools",))
 
 
-def _production_checks(config: PlatformConfig) -> Iterator[_Conflict]:
+def _production_checks(config: PlatformConfig) -> Iterator[Conflict]:
     counted: list[tuple[Location, int]] = [
         (("gateway", "replicas"), config.gateway.replicas),
-        (("services", "router", "replicas"), config.services.router.replicas),
         *((("models", i, "replicas"), m.replicas) for i, m in enumerate(config.models)),
-        *((("services", name, "replicas"), bundled.replicas) for name, bundled in config.services.bundled.items()),
+        *((("services", name, "replicas"), section.replicas) for name, section in config.services.there.items()),
     ]
     for location, replicas in counted:
         if replicas < 2:
             text = "at least 2 in prod, so that a node may fail"
-            yield _Conflict(location, replicas, text, "set it to 2 or more", ("environment",))
+            yield Conflict(location, replicas, text, "set it to 2 or more", ("environment",))
     eks = config.cluster.eks
     if eks and eks.nat is Nat.SINGLE:
         text = "per-zone in prod: with one NAT gateway a zone's failure cuts off all"
-        yield _Conflict(("cluster", "eks", "nat"), "single", text, "set it to per-zone", ("environment",))
+        yield Conflict(("cluster", "eks", "nat"), "single", text, "set it to per-zone", ("environment",))
     if eks and eks.public_api_cidrs:
         text = "empty in prod: the API is private"
         shown = ", ".join(eks.public_api_cidrs)
-        yield _Conflict(("cluster", "eks", "publicApiCidrs"), shown, text, "remove them", ("environment",))
+        yield Conflict(("cluster", "eks", "publicApiCidrs"), shown, text, "remove them", ("environment",))
     if config.observability.log_level is LogLevel.DEBUG:
         text = "not debug in prod: prompts would be logged"
-        yield _Conflict(("observability", "logLevel"), "debug", text, "set it to info", ("environment",))
+        yield Conflict(("observability", "logLevel"), "debug", text, "set it to info", ("environment",))
 
 
 _STAND_IN: dict[str, Any] = {

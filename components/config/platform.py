@@ -14,6 +14,8 @@ from components.config.models import Model
 from components.config.observability import Observability
 from components.config.routes import Route
 from components.config.services import Services
+from components.services.record import Surroundings
+from components.services.registry import SERVICES
 
 
 class Environment(StrEnum):
@@ -43,3 +45,8 @@ class PlatformConfig(Section):
     services: Services = setting(Change.SAFE, "The bundled AI services", default=Services())
     data: Data = setting(Change.SAFE, "Databases, messaging, cache, objects", default=Data())
     observability: Observability = setting(Change.SAFE, "Logs and traces", default=Observability())
+
+    @property
+    def around(self) -> Surroundings:
+        """What the hooks of services' records may look at."""
+        return Surroundings(self.data, self.gateway, {name: SERVICES[name] for name in self.services.there})

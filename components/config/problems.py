@@ -27,6 +27,17 @@ class Problem:
         return f"{self.path} = {self.value}\n    limit: {self.limit}\n    fix:   {self.fix}"
 
 
+@dataclass(frozen=True)
+class Conflict:
+    """A rule between sections that does not hold; `needs` are the other fields that it looked at."""
+
+    location: Location
+    value: object
+    limit: str
+    fix: str
+    needs: tuple[str, ...] = ()
+
+
 class ConfigError(Exception):
     """The configuration cannot be used; `problems` has every reason."""
 

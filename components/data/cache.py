@@ -14,8 +14,8 @@ from components.config.data import Persistence
 from components.data import exporter
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
-from components.intents import SERVICES
 from components.security.logins import Logins
+from components.services.registry import SERVICES
 
 PART = "cache"
 PORT = 6379
@@ -47,7 +47,7 @@ class Cache(PlatformComponent):
     ) -> None:
         super().__init__("data", name, {"eviction": config.eviction.value}, opts)
         logins = args["logins"]
-        users = [s.service for s in SERVICES.values() if s.cache]
+        users = [s.name for s in SERVICES.values() if s.cache]
         known = pulumi.Output.all(**{user: logins.password(user, "cache") for user in (OWNER, *users)})
         self.server = server = DataServer(
             name,

@@ -15,8 +15,8 @@ from components.data.kafka_cluster import SYSTEM_AUTHORITIES
 from components.data.postgres_cluster import DIRECT_PORT
 from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
-from components.intents import with_database
 from components.security.logins import Logins
+from components.services.registry import with_database
 
 PART = "change-data-capture"
 PORT, METRICS_PORT = 8083, 9404
@@ -180,15 +180,15 @@ def worker(bootstrap: str, copies: int, trusted: str) -> str:
 def connectors(postgres_host: str) -> dict[str, dict[str, str]]:
     """A connector for each outbox. An event's topic is the row's aggregatetype, its key the row's aggregateid."""
     return {
-        f"outbox-{intent.service}": {
+        f"outbox-{intent.name}": {
             "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
             "tasks.max": "1",
             "database.hostname": postgres_host,
             "database.port": str(DIRECT_PORT),
             "database.user": CAPTURE,
             "database.password": f"${{dir:/etc/credentials/{CAPTURE}:postgres}}",
-            "database.dbname": intent.service,
-            "topic.prefix": f"{CONNECT_PREFIX}{intent.service}",
+            "database.dbname": intent.name,
+            "topic.prefix": f"{CONNECT_PREFIX}{intent.name}",
             "topic.heartbeat.prefix": f"{CONNECT_PREFIX}heartbeat",
             "topic.creation.default.partitions": "1",
             "topic.creation.default.replication.factor": "-1",
@@ -200,7 +200,7 @@ def connectors(postgres_host: str) -> dict[str, dict[str, str]]:
             "plugin.name": "pgoutput",
             "publication.name": "outbox",
             "publication.autocreate.mode": "disabled",
-            "slot.name": f"outbox_{intent.service}",
+            "slot.name": f"outbox_{intent.name}",
             "table.include.list": "events.outbox",
             # Rows from before the connector are sent once; after that the log alone tells. A server that was restored
             # knows nothing of the place that was reached: then the connector begins anew.

@@ -9,7 +9,8 @@ import pulumi
 
 from components.base import PlatformComponent
 from components.data.task import Document, document
-from components.intents import SERVICES, DataIntent
+from components.services.record import DataIntent
+from components.services.registry import SERVICES
 
 CAPTURE = "capture"
 """The login of change data capture, beside the services'."""
@@ -63,7 +64,7 @@ def every_login() -> list[str]:
 
 def logins(capture: bool) -> dict[str, list[Right]]:
     """Every login of Kafka that the intents ask for, and its rights."""
-    found = {s.service: rights(s) for s in SERVICES.values() if s.produces or s.consumes}
+    found = {s.name: rights(s) for s in SERVICES.values() if s.produces or s.consumes}
     return found | ({CAPTURE: capture_rights()} if capture else {})
 
 
@@ -72,7 +73,7 @@ def rights(intent: DataIntent) -> list[Right]:
     return [
         *_allow("TOPIC", intent.produces, ("WRITE", "DESCRIBE")),
         *_allow("TOPIC", intent.consumes, ("READ", "DESCRIBE")),
-        *_allow("GROUP", [intent.service] if intent.consumes else [], ("READ",), "PREFIXED"),
+        *_allow("GROUP", [intent.name] if intent.consumes else [], ("READ",), "PREFIXED"),
     ]
 
 

@@ -30,9 +30,9 @@ from components.data.server import (
 )
 from components.data.task import DataTask, TaskInputs
 from components.data.zone import zone_reader
-from components.intents import topics
 from components.security.certificate import Certificate
 from components.security.logins import Logins
+from components.services.registry import topics
 
 PART = "kafka"
 CLIENT_PORT, CONTROLLER_PORT, PEER_PORT, METRICS_PORT = 9092, 9093, 9094, 9404

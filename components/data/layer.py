@@ -25,8 +25,8 @@ from components.data.postgres_cluster import BUCKET, REGISTRY, SUPERUSER, Postgr
 from components.data.schema_registry import WRITER, SchemaRegistry
 from components.data.server import DataServer
 from components.data.vector_database import VectorDatabase
-from components.intents import SERVICES
 from components.security.logins import Logins
+from components.services.registry import SERVICES
 
 IMAGES = {
     "postgres": ("postgres", EXPORTERS),
@@ -55,8 +55,6 @@ class DataLayer(PlatformComponent):
     """The servers of the parts, by name."""
     keeps: bool
     """Whether data is protected from `destroy`."""
-    backup_days: int
-    """For how long backups of PostgreSQL are kept; 0: there are none."""
 
     def __init__(
         self,
@@ -72,9 +70,6 @@ class DataLayer(PlatformComponent):
         self._env, self._config, self._namespace, self._site = env, config, namespace, site
         self._images = {name: image(name) for name in images(config)}
         self.parts, self.keeps = {}, not config.destroy_data
-        postgres = config.postgres
-        backed_up = postgres is not None and (postgres.rds is not None or config.object_store is not None)
-        self.backup_days = postgres.backup.keep_days if postgres is not None and backed_up else 0
         systems = login_systems(config)
         self.logins = None
         self.postgres = self.nats = self.kafka = self.cache = self.objects = None
@@ -186,7 +181,7 @@ def login_systems(config: Data) -> dict[str, list[str]]:
         OBJECTS_OWNER: ["objects"],
     }
     for intent in SERVICES.values():
-        wanted[intent.service] = [
+        wanted[intent.name] = [
             "nats",
             *(["postgres"] if intent.database else []),
             *(["kafka"] if intent.produces or intent.consumes else []),

@@ -14,8 +14,8 @@ from components.data import exporter
 from components.data.nats_accounts import accounts
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
-from components.intents import SERVICES, key_buckets
 from components.security.logins import Logins
+from components.services.registry import SERVICES, key_buckets
 
 PART = "nats"
 CLIENT_PORT, ROUTE_PORT, MONITOR_PORT = 4222, 6222, 8222
@@ -46,7 +46,7 @@ class Nats(PlatformComponent):
     ) -> None:
         super().__init__("data", name, {"replicas": config.replicas}, opts)
         logins = args["logins"]
-        users = {service.service: logins.password(service.service, "nats") for service in SERVICES.values()}
+        users = {service.name: logins.password(service.name, "nats") for service in SERVICES.values()}
         rendered = pulumi.Output.all(namespace=args["namespace"], owner=logins.password(OWNER, "nats"), **users)
         self.server = server = DataServer(
             name,

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components.intents import SERVICES, DataIntent, reports
+from components.services.record import DataIntent
+from components.services.registry import SERVICES
 
 PLATFORM = "PLATFORM"
 """The account of the streams, and of tasks."""
@@ -40,19 +41,19 @@ def account(service: str) -> str:
 def accounts(owner: str, passwords: Mapping[str, str], intents: Mapping[str, DataIntent] = SERVICES) -> dict[str, Any]:
     """The accounts of nats.conf; `owner` is the platform's login. It holds passwords."""
     shared = [{"service": subject, "accounts": who} for subject, who in sorted(_asked(intents).items())]
-    shared += [{"stream": _inbox(i), "accounts": [account(i.service)]} for i in intents.values() if _buckets(i)]
+    shared += [{"stream": _inbox(i), "accounts": [account(i.name)]} for i in intents.values() if _buckets(i)]
     platform = {"jetstream": "enabled", "users": [{"user": owner, "password": passwords[owner]}], "exports": shared}
-    own = {account(i.service): _own(i, passwords[i.service], intents) for i in intents.values()}
+    own = {account(i.name): _own(i, passwords[i.name], intents) for i in intents.values()}
     return {PLATFORM: platform, **own}
 
 
 def _own(intent: DataIntent, password: str, intents: Mapping[str, DataIntent]) -> dict[str, Any]:
     """A service's account."""
     heard = [
-        (account(other.service), subject)
+        (account(other.name), subject)
         for other in intents.values()
         for subject, who in sorted(_heard(other, intents).items())
-        if account(intent.service) in who
+        if account(intent.name) in who
     ]
     if _buckets(intent):
         heard.append((PLATFORM, _inbox(intent)))  # what streams deliver
@@ -60,7 +61,7 @@ def _own(intent: DataIntent, password: str, intents: Mapping[str, DataIntent]) -
         {"service": {"account": PLATFORM, "subject": subject}, "to": _foreign(subject)} for subject in requests(intent)
     ]
     return {
-        "users": [{"user": intent.service, "password": password, "permissions": permissions(intent)}],
+        "users": [{"user": intent.name, "password": password, "permissions": permissions(intent)}],
         "exports": [{"stream": s, "accounts": who} for s, who in sorted(_heard(intent, intents).items())],
         "imports": [*asked, *({"stream": {"account": name, "subject": subject}} for name, subject in heard)],
         "mappings": {f"{_API}>": f"{_FOREIGN}>"},
@@ -85,7 +86,7 @@ def permissions(intent: DataIntent) -> dict[str, object]:
 
 
 def _sent(intent: DataIntent) -> tuple[str, ...]:
-    return (*intent.sends, *reports(intent))
+    return (*intent.sends, *intent.reports)
 
 
 def _buckets(intent: DataIntent) -> tuple[str, ...]:
@@ -97,7 +98,7 @@ def _foreign(subject: str) -> str:
 
 
 def _inbox(intent: DataIntent) -> str:
-    return f"_INBOX.{intent.service}.>"
+    return f"_INBOX.{intent.name}.>"
 
 
 def _asked(intents: Mapping[str, DataIntent]) -> dict[str, list[str]]:
@@ -105,7 +106,7 @@ def _asked(intents: Mapping[str, DataIntent]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for intent in intents.values():
         for subject in requests(intent):
-            found.setdefault(subject, []).append(account(intent.service))
+            found.setdefault(subject, []).append(account(intent.name))
     return found
 
 
@@ -113,10 +114,10 @@ def _heard(intent: DataIntent, intents: Mapping[str, DataIntent]) -> dict[str, l
     """Subjects that a service sends, and the others that hear them."""
     keepers = {bucket: other for other in intents.values() for bucket in other.keeps}
     found = {
-        subject: [account(other.service) for other in intents.values() if subject in other.hears and other != intent]
+        subject: [account(other.name) for other in intents.values() if subject in other.hears and other != intent]
         for subject in intent.sends
     }
-    for bucket, subject in zip(intent.follows, reports(intent), strict=True):
+    for bucket, subject in zip(intent.follows, intent.reports, strict=True):
         if bucket in keepers:
-            found[subject] = [account(keepers[bucket].service)]
+            found[subject] = [account(keepers[bucket].name)]
     return {subject: who for subject, who in found.items() if who}

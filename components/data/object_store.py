@@ -24,8 +24,8 @@ from components.data.server import (
     task_name,
 )
 from components.data.task import DataTask, TaskInputs
-from components.intents import SERVICES
 from components.security.logins import Logins
+from components.services.registry import SERVICES
 
 PART = "object-store"
 PORT = 7070
@@ -165,4 +165,4 @@ class ObjectStore(PlatformComponent):
 
 def buckets(more: dict[str, str]) -> dict[str, str]:
     """The owner of each bucket."""
-    return {b: s.service for s in SERVICES.values() for b in s.buckets} | more
+    return {b: s.name for s in SERVICES.values() for b in s.buckets} | more

@@ -16,8 +16,8 @@ from components.data.object_store import ObjectStore
 from components.data.rds import Rds
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
-from components.intents import SERVICES, with_database
 from components.security.logins import Logins
+from components.services.registry import SERVICES, with_database
 
 PART = "postgres"
 DIRECT_PORT, POOL_PORT = 5432, 6432
@@ -147,7 +147,7 @@ class PostgresCluster(PlatformComponent):
             },
             self.child(providers={"aws": site.provider}),
         )
-        direct = (PART, task_name(PART), *(s.service for s in with_database()), *args["callers"])
+        direct = (PART, task_name(PART), *(s.name for s in with_database()), *args["callers"])
         outlet(
             f"{name}-outlet", (args["namespace"], f"{PART}-outlet"), direct, (site.network, DIRECT_PORT), self.child()
         )
@@ -173,11 +173,11 @@ class PostgresCluster(PlatformComponent):
 
 def pooled() -> list[str]:
     """The logins that use the pool."""
-    return [REGISTRY, *(service.service for service in with_database())]
+    return [REGISTRY, *(service.name for service in with_database())]
 
 
 def _callers(args: PostgresClusterArgs) -> tuple[str, ...]:
-    return (*(service.service for service in with_database()), *args["callers"], task_name(PART))
+    return (*(service.name for service in with_database()), *args["callers"], task_name(PART))
 
 
 def pool_process(config: Postgres, image: pulumi.Input[str], server: pulumi.Input[str] = "") -> Process:
@@ -291,8 +291,8 @@ def wanted(capture: bool) -> dict[str, object]:
     """Databases and logins, as the intents say."""
     databases: list[dict[str, object]] = [
         {
-            "name": service.service,
-            "login": service.service,
+            "name": service.name,
+            "login": service.name,
             "extensions": list(service.extensions),
             "outbox": bool(service.outbox),
         }

@@ -13,8 +13,8 @@ from components.data import registry_guard
 from components.data.postgres_cluster import DIRECT_PORT, REGISTRY
 from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
-from components.intents import SERVICES
 from components.security.logins import Logins
+from components.services.registry import SERVICES
 
 PART = "schema-registry"
 PORT, REGISTRY_PORT, MANAGEMENT_PORT = 8080, 8081, 9000
@@ -83,7 +83,7 @@ class SchemaRegistry(PlatformComponent):
                         start_s=180,
                     ),
                 ),
-                callers=(*(s.service for s in SERVICES.values() if s.produces or s.consumes), task_name(PART)),
+                callers=(*(s.name for s in SERVICES.values() if s.produces or s.consumes), task_name(PART)),
                 replicas=config.replicas,
                 metrics_port=MANAGEMENT_PORT,
             ),

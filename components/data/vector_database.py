@@ -13,8 +13,9 @@ from components.config.data import VectorEngine
 from components.data import postgres_cluster
 from components.data.task import DataTask, TaskInputs
 from components.security.logins import Logins
+from components.services.registry import owner_of_collections
 
-OWNER = "retriever"
+OWNER = owner_of_collections()
 """The service that owns the collections, and the database that holds them."""
 
 
@@ -50,7 +51,7 @@ class VectorDatabase(PlatformComponent):
                     "kind": "Deployment",
                     "namespace": args["namespace"],
                     "name": OWNER,
-                    "probe": "the Retriever is ready",
+                    "probe": "the owner of the collections is ready",
                 },
                 collections=self.collections,
             )

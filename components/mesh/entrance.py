@@ -7,7 +7,6 @@ from typing import TypedDict
 
 import pulumi
 
-from components.ai import bundled, router
 from components.config.base import quantity
 from components.config.cluster import ClusterKind
 from components.config.gateway import GatewayEngine
@@ -15,7 +14,6 @@ from components.config.platform import PlatformConfig
 from components.mesh import envoy, kong_gateway, limits
 from components.mesh.gateway import Gateway
 from components.mesh.routes import (
-    OPERATORS_PREFIX,
     Backend,
     Cors,
     Document,
@@ -25,6 +23,7 @@ from components.mesh.routes import (
     Rates,
     Route,
 )
+from components.services.record import PORT, Body
 
 PROXY_PORT = envoy.LISTEN_PORT
 """Where both data planes listen in their pods."""
@@ -51,26 +50,6 @@ def inside_hosts(config: PlatformConfig) -> list[str]:
     return [inside, f"{inside}.svc.cluster.local", "127.0.0.1"]
 
 
-PREFIXES: dict[str, tuple[str, ...]] = {
-    "user": ("/v1/tenants", "/v1/self", "/v1/check", "/v1/list-objects", "/v1/login", "/v1/callback", "/v1/user/"),
-    "prompt": ("/v1/prompts", "/v1/prompt/", "/api/public/v2/prompts"),
-    "guardrails": ("/v1/moderations", "/v1/guard/"),
-    "retriever": ("/v1/files", "/v1/vector_stores", "/v1/retriever/"),
-    "billing": ("/v1/billing/",),
-    "audit": ("/v1/audit/",),
-}
-"""Paths of the services beside the router."""
-
-ROUTER_PREFIXES = ("/v1/", "/v1/models", OPERATORS_PREFIX, f"{OPERATORS_PREFIX}/routes")
-"""Paths of the router: all that no other service has, and those under which its names hold slashes."""
-LARGE_BODIES = ("/v1/", "/v1/files")
-"""Paths that take as much as the configuration's maxBodySize: questions to models, with images, and uploads."""
-TEXT_BODIES = ("/v1/moderations", "/v1/guard/", "/v1/prompts", "/api/public/v2/prompts")
-"""Paths that take texts to look at or to keep; all others take what describes something."""
-ENCODED_NAMES = ("/v1/models", "/v1/admin/routes", "/v1/prompts", "/api/public/v2/prompts")
-"""Below these, names may hold slashes, which clients send as %2F."""
-
-
 def _about(documents: tuple[Document, ...]) -> str:
     return json.dumps(
         {
@@ -82,27 +61,26 @@ def _about(documents: tuple[Document, ...]) -> str:
     )
 
 
-def _body(prefix: str, largest: int) -> int:
-    """Bytes that a body under the prefix may have."""
-    if prefix in LARGE_BODIES:
+def _body(size: Body, largest: int) -> int:
+    """Bytes that a body of this size may have."""
+    if size is Body.LARGE:
         return largest
-    return min(largest, limits.most("GATEWAY_TEXT_BODY" if prefix in TEXT_BODIES else "GATEWAY_SMALL_BODY"))
+    return min(largest, limits.most("GATEWAY_TEXT_BODY" if size is Body.TEXT else "GATEWAY_SMALL_BODY"))
 
 
 def intent(config: PlatformConfig) -> GatewayIntent:
     """What the gateway should do."""
     settings, namespace = config.gateway, config.cluster.namespace
-    the_router = Backend("router", f"router.{namespace}", router.PORT)
-    others = {name: Backend(name, f"{name}.{namespace}", bundled.PORT) for name in config.services.bundled}
     prefixes = {
-        **dict.fromkeys(ROUTER_PREFIXES, the_router),
-        **{prefix: backend for name, backend in others.items() for prefix in PREFIXES.get(name, ())},
+        prefix.path: (prefix, Backend(record.name, f"{record.name}.{namespace}", PORT))
+        for record in config.around.records.values()
+        for prefix in record.prefixes
     }
     largest = int(quantity(settings.max_body_size).to_integral_value(rounding="ROUND_FLOOR"))
     timeouts = settings.request_timeout_seconds, settings.idle_timeout_seconds
     documents = tuple(
         Document(f"/openapi/{backend.name}.json", backend, "/openapi.json")
-        for backend in dict.fromkeys(prefixes.values())
+        for backend in dict.fromkeys(backend for _, backend in prefixes.values())
     )
     public = settings.operators.public
     if public is None:
@@ -113,8 +91,8 @@ def intent(config: PlatformConfig) -> GatewayIntent:
         port=settings.port,
         routes=(
             *(
-                Route(prefix, backend, *timeouts, _body(prefix, largest), encoded_slash=prefix in ENCODED_NAMES)
-                for prefix, backend in prefixes.items()
+                Route(path, backend, *timeouts, _body(prefix.body, largest), encoded_slash=prefix.encoded_names)
+                for path, (prefix, backend) in prefixes.items()
             ),
         ),
         rates=Rates(
@@ -122,7 +100,7 @@ def intent(config: PlatformConfig) -> GatewayIntent:
             (rate.address_requests_per_second, 2 * rate.address_requests_per_second),
         ),
         oidc=Oidc(oidc.issuer, oidc.audience) if oidc else None,
-        services_ask=config.services.user is not None,
+        services_ask=any(record.keeps_keys for record in config.around.records.values()),
         cors=Cors(cors.allowed_origins, cors.max_age_seconds) if cors else None,
         about=_about(documents),
         documents=documents,

@@ -10,6 +10,7 @@ from typing import Any
 
 from components.observability import alerts_data
 from components.observability.alert import Alert, Panel
+from components.services.registry import SERVICES
 
 BUDGET = 0.001
 """Of all requests in 30 days."""
@@ -56,8 +57,6 @@ ALERTS: tuple[Alert, ...] = (
     Alert("ConfigurationIsNotReceived", "max by (job, bucket) (bucket_away_seconds) > 30", "0m", "page",
           "A replica of {{ $labels.job }} receives no changes of {{ $labels.bucket }}, since NATS is away: it goes on "
           "with what it knows.", "data"),
-    Alert("NobodyLooksAtRequests", 'sum(rate(router_guardrails_total{action="unanswered"}[5m])) > 0', "5m", "page",
-          "Guardrails does not answer: requests go on unlooked at, or are refused where it is required.", "guardrails"),
     Alert("CallsOfServicesAreRefused",
           'sum by (job, outcome) (increase(service_identity_total{outcome!="admitted"}[10m])) > 0', "0m", "page",
           "{{ $labels.job }} refuses calls of services ({{ $labels.outcome }}): somebody calls who may not, or a service "
@@ -65,9 +64,6 @@ ALERTS: tuple[Alert, ...] = (
     Alert("UpstreamFails", 'sum by (target) (rate(router_upstream_requests_total{outcome="failed"}[10m])) / '
           "sum by (target) (rate(router_upstream_requests_total[10m])) > 0.1", "10m", "ticket",
           "A tenth of what {{ $labels.target }} is asked fails.", ""),
-    Alert("EmbeddingsFallBehind", 'histogram_quantile(0.95, sum by (le) (rate(http_server_request_duration_seconds_bucket{'
-          'route="/v1/embeddings"}[10m]))) > 5', "10m", "ticket",
-          "One in twenty requests for vectors takes more than five seconds: more replicas are needed.", "embeddings"),
     Alert("PodRestarts", 'increase(kube_pod_container_status_restarts_total{namespace="$namespace"}[30m]) > 3', "0m",
           "ticket", "{{ $labels.pod }} was started again more than three times in half an hour.", ""),
     Alert("VolumeFills", 'kubelet_volume_stats_available_bytes{namespace="$namespace"} / '
@@ -77,6 +73,7 @@ ALERTS: tuple[Alert, ...] = (
           "1h", "ticket", "{{ $labels.persistentvolumeclaim }} will be full within three days.", "data"),
     Alert("BackupOrTaskFailed", 'kube_job_status_failed{namespace="$namespace"} > 0', "5m", "ticket",
           "{{ $labels.job_name }} has failed; `kubectl logs` tells why.", "data"),
+    *(alert for record in SERVICES.values() for alert in record.alerts),
 )  # fmt: skip
 PANELS: tuple[Panel, ...] = (
     Panel(
@@ -103,12 +100,7 @@ PANELS: tuple[Panel, ...] = (
         "histogram_quantile(0.95, sum by (job, le) (rate(http_server_request_duration_seconds_bucket[$__rate_interval])))",
         "s",
     ),
-    Panel(
-        "Vectors, by where they came from",
-        "sum by (source) (rate(embeddings_vectors_total[$__rate_interval]))",
-        "reqps",
-    ),
-    Panel("Tokens read, and padding", "sum by (kind) (rate(embeddings_tokens_total[$__rate_interval]))", "short"),
+    *(panel for record in SERVICES.values() for panel in record.panels),
     Panel("Volumes: what is left", 'kubelet_volume_stats_available_bytes{namespace="$namespace"}', "bytes", "data"),
 )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from components.services.registry import SERVICES
 from local import paths
 from local.toolchain.tools import ToolName
 
@@ -13,12 +14,11 @@ SOURCES = paths.PROJECT / "service_images"
 
 
 class ImageName(StrEnum):
-    """Every image, by its folder under service_images/."""
+    """Every image but those of the services, by its folder under service_images/."""
 
     PAUSE = "pause"
     BASE = "base"
     KIT = "kit"
-    ROUTER = "router"
     INFERENCE_SIM = "inference-sim"
     GATEWAY = "gateway"
     POSTGRES = "postgres"
@@ -30,13 +30,6 @@ class ImageName(StrEnum):
     KAFKA = "kafka"
     SCHEMA_REGISTRY = "schema-registry"
     DATA_TASKS = "data-tasks"
-    USER = "user"
-    PROMPT = "prompt"
-    GUARDRAILS = "guardrails"
-    EMBEDDINGS = "embeddings"
-    RETRIEVER = "retriever"
-    BILLING = "billing"
-    AUDIT = "audit"
     VLLM = "vllm"
 
 
@@ -44,8 +37,8 @@ class ImageName(StrEnum):
 class Image:
     """One image's recipe."""
 
-    name: ImageName
-    parents: tuple[ImageName, ...] = ()
+    name: str
+    parents: tuple[str, ...] = ()
     """Images named by build arguments (BASE, KIT) in the Containerfile."""
     tools: tuple[ToolName, ...] = ()
     """Go programs copied into the context."""
@@ -68,13 +61,12 @@ class Image:
         return SOURCES / self.name
 
 
-IMAGES: dict[ImageName, Image] = {
+IMAGES: dict[str, Image] = {
     image.name: image
     for image in (
         Image(ImageName.PAUSE, tools=(ToolName.PAUSE,)),
         Image(ImageName.BASE, rootfs=True, runs=False),
         Image(ImageName.KIT, (ImageName.BASE,), wheels=True, sources=True, runs=False),
-        Image(ImageName.ROUTER, (ImageName.KIT,), sources=True),
         Image(ImageName.INFERENCE_SIM, tools=(ToolName.INFERENCE_SIM,)),
         Image(ImageName.GATEWAY, (ImageName.BASE,), wheels=True),
         Image(ImageName.POSTGRES, rootfs=True, wheels=True, sources=True),
@@ -90,16 +82,10 @@ IMAGES: dict[ImageName, Image] = {
         Image(ImageName.KAFKA, (ImageName.JAVA,), wheels=True, jars=True, sources=True),
         Image(ImageName.SCHEMA_REGISTRY, (ImageName.JAVA,), jars=True),
         Image(ImageName.DATA_TASKS, (ImageName.KIT,), sources=True),
-        Image(ImageName.USER, (ImageName.KIT,), sources=True),
-        Image(ImageName.PROMPT, (ImageName.KIT,), sources=True),
-        Image(ImageName.GUARDRAILS, (ImageName.KIT,), wheels=True, sources=True),
-        Image(ImageName.EMBEDDINGS, (ImageName.KIT,), wheels=True, sources=True),
-        Image(ImageName.RETRIEVER, (ImageName.KIT,), wheels=True, sources=True),
-        Image(ImageName.BILLING, (ImageName.KIT,), sources=True),
-        Image(ImageName.AUDIT, (ImageName.KIT,), sources=True),
+        *(Image(one.image, (ImageName.KIT,), wheels=one.wheels, sources=True) for one in SERVICES.values()),
         Image(ImageName.VLLM, rootfs=True, wheels=True, sources=True, gpu=True),
     )
 }
 
-LOCAL: tuple[ImageName, ...] = tuple(name for name, image in IMAGES.items() if not image.gpu)
+LOCAL: tuple[str, ...] = tuple(name for name, image in IMAGES.items() if not image.gpu)
 """What `forge up` builds."""

@@ -18,7 +18,7 @@ from local import paths
 from local.errors import LocalError
 from local.images import context as contexts
 from local.images import cosign, engine, provenance, sbom, schedule
-from local.images.catalogue import IMAGES, LOCAL, ImageName
+from local.images.catalogue import IMAGES, LOCAL
 from local.node import preflight, settings
 
 MANIFEST_TYPES = (
@@ -115,7 +115,7 @@ def _place(name: str, context_hash: str) -> str:
 
 
 def build(
-    names: Iterable[ImageName] = LOCAL, say: Say = lambda _: None, *, sign: bool = True, registry: str = ""
+    names: Iterable[str] = LOCAL, say: Say = lambda _: None, *, sign: bool = True, registry: str = ""
 ) -> dict[str, Built]:
     """Bring the images of `names` and their parents up to date; returns the whole record of the registry.
 
@@ -131,8 +131,8 @@ def build(
         return work.index
 
 
-def _with_parents(names: Iterable[ImageName]) -> set[ImageName]:
-    result: set[ImageName] = set()
+def _with_parents(names: Iterable[str]) -> set[str]:
+    result: set[str] = set()
     queue = list(names)
     while queue:
         name = queue.pop()
@@ -154,9 +154,9 @@ class _Work:
         self._builder: engine.Engine | None = None
         self._say, self._sign = say, sign
         self._lock = threading.Lock()
-        self._contents: dict[ImageName, tuple[str, datetime]] = {}
+        self._contents: dict[str, tuple[str, datetime]] = {}
 
-    def build(self, name: ImageName) -> None:
+    def build(self, name: str) -> None:
         """Make the image, unless one of the same content is in the registry. Its parents are made."""
         image, started = IMAGES[name], datetime.now(UTC)
         if image.rootfs and name not in self.index:
@@ -175,7 +175,7 @@ class _Work:
             self._say(f"built {name} in {(datetime.now(UTC) - started).total_seconds():.0f} s")
         self._record(have)
 
-    def certify(self, name: ImageName) -> None:
+    def certify(self, name: str) -> None:
         """Sign the image and attest what is in it and how it was made, unless that is done."""
         built = self.index[name]
         if not self._sign or not IMAGES[name].runs or built.signed:
@@ -208,11 +208,9 @@ class _Work:
             _remember(self._history, built)
 
 
-def _certify(
-    built: Built, folders: dict[ImageName, Path], content: str, parents: dict[str, str], started: datetime
-) -> None:
+def _certify(built: Built, folders: dict[str, Path], content: str, parents: dict[str, str], started: datetime) -> None:
     cosign.ensure_key()
-    name = ImageName(built.name)
+    name = built.name
     cosign.sign(built.reference)
     cosign.attest(built.reference, "cyclonedx", sbom.describe(name, built.digest, folders))
     statement = provenance.predicate(name, folders[name], content, parents, built.engine, started)

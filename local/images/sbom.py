@@ -18,7 +18,7 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from local.images import maven
-from local.images.catalogue import IMAGES, Image, ImageName
+from local.images.catalogue import IMAGES, Image
 from local.images.context import SUITE
 
 
@@ -88,10 +88,10 @@ def _own_components(image: Image, context: Path) -> Iterator[Component]:
         yield from _go(context / tool)
 
 
-def describe(name: ImageName, digest: str, contexts: dict[ImageName, Path]) -> str:
+def describe(name: str, digest: str, contexts: dict[str, Path]) -> str:
     """The SBOM of an image and all that it is built upon, as CycloneDX JSON."""
     bom = Bom()
-    purl = PackageURL("oci", None, name.value, digest)
+    purl = PackageURL("oci", None, str(name), digest)
     bom.metadata.component = Component(
         name=f"cogniforge/{name}", version=digest, type=ComponentType.CONTAINER, purl=purl, bom_ref=str(purl)
     )

@@ -12,12 +12,12 @@ import pytest
 from kubernetes import client
 
 from components.data.task import digest
-from components.intents import SERVICES, with_database
+from components.services.registry import SERVICES, with_database
 from tests.e2e.conftest import forge
 from tests.e2e.data_client import LABELS, OUTBOX, READ, DataClient, kill, until_ready
 
 pytestmark = pytest.mark.e2e
-OWNERS = [intent.service for intent in with_database()]
+OWNERS = [intent.name for intent in with_database()]
 
 
 @pytest.mark.parametrize("service", OWNERS)

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from kubernetes import client
 
 from cli import stack
-from components.ai.bundled import RPC_CALLERS, RPC_PORT
+from components.services.record import RPC_PORT
+from components.services.registry import SERVICES, rpc_callers
 from local import paths
 from tests.e2e.bystander import NAMESPACE, Bystander, bystander, restarts
 from tests.e2e.conftest import connected
@@ -128,7 +129,7 @@ class Caller:
 
     def __init__(self, api: client.ApiClient, callee: str, key: str) -> None:
         core: Any = client.CoreV1Api(api)
-        account = RPC_CALLERS[callee][0]
+        account = rpc_callers(SERVICES[callee])[0]
         asked = {"spec": {"audiences": [callee], "expirationSeconds": 7200}}
         token = core.create_namespaced_service_account_token(account, NAMESPACE, asked).status.token
         pods = core.list_namespaced_pod(NAMESPACE, label_selector=f"app.kubernetes.io/name={callee}").items

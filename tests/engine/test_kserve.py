@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from kubernetes import client
 
-from components.ai import router
 from components.ai.model_server import key_secret
 from components.ai.model_serving import PORT, ModelServing
 from components.ai.service import AiService
@@ -29,6 +29,10 @@ from components.config.gpu import GpuPool
 from components.config.models import Model
 from components.config.observability import Observability
 from components.security.api_key import ApiKey
+from components.services import making, routing
+from components.services.record import PORT as SERVICE_PORT
+from components.services.record import Bundled
+from components.services.registry import FRONT
 from local.images.pipeline import read_index
 from local.node.settings import NodePaths
 from local.toolchain import builder
@@ -151,15 +155,17 @@ def _program(names: list[str]) -> Callable[[], None]:
             }
             ModelServing(name.replace("/", "-").lower(), model, model.serving, pool, args, within)
         static = {"absent": (Model.model_validate({"name": "absent"}), f"http://absent.{NAMESPACE}:8000")}
-        intent = router.intent_for(1, Resources(cpu="50m", memory="256Mi"), True, Observability())
-        files = {"routes.json": router.route_table(static)}
+        section = Bundled(resources=Resources(cpu="50m", memory="256Mi"))
+        intent = replace(making.intent_for(FRONT, section, Observability()), reads=routing.SERVED)
+        files = {"routes.json": routing.route_table(static)}
         # The same for every list of names, so that the Router's pods stay: a Secret that comes later is mounted then.
-        credentials = router.credentials([_model(name) for name in MODELS], NAMESPACE)
+        credentials = routing.credentials([_model(name) for name in MODELS], NAMESPACE)
         args: Any = {
             "namespace": NAMESPACE,
             "image": index["router"].reference,
             "files": files,
             "credentials": credentials,
+            "environment": routing.DISCOVER,
         }
         AiService("router", intent, args, pulumi.ResourceOptions.merge(within, pulumi.ResourceOptions(depends_on=keys)))
 
@@ -180,7 +186,7 @@ def served(controller: Path, slices: None, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def http(served: Any, core: client.CoreV1Api) -> httpx.Client:
     address = core.read_namespaced_service("router", NAMESPACE).spec.cluster_ip
-    return httpx.Client(base_url=f"http://{address}:{router.PORT}", trust_env=False, timeout=10)
+    return httpx.Client(base_url=f"http://{address}:{SERVICE_PORT}", trust_env=False, timeout=10)
 
 
 def models(http: httpx.Client) -> set[str]:

@@ -28,7 +28,7 @@ from components.data import (
 )
 from components.data.layer import login_systems
 from components.data.task import digest as task_digest
-from components.intents import SERVICES, key_buckets, topics
+from components.services.registry import SERVICES, key_buckets, topics
 from tests.unit.test_platform import of_kind, registered
 
 pytestmark = pytest.mark.xdist_group("tree")
@@ -76,7 +76,7 @@ def test_servers_of_nats_know_one_another() -> None:
 def test_rights_in_kafka_follow_from_the_intents() -> None:
     found = kafka_access.logins(capture=True)
     writes = {(user, r["name"]) for user, rights in found.items() for r in rights if r["operation"] == "WRITE"}
-    own = {(s.service, topic) for s in SERVICES.values() for topic in s.produces}
+    own = {(s.name, topic) for s in SERVICES.values() for topic in s.produces}
     captured = {("capture", topic) for s in SERVICES.values() for topic in s.outbox}
     assert writes == own | captured
 
@@ -140,13 +140,13 @@ def test_without_an_object_store_no_log_is_archived() -> None:
 def test_each_service_with_tables_has_a_database_of_its_own() -> None:
     wanted: Any = postgres_cluster.wanted(capture=True)
     own = {(d["name"], d["login"]) for d in wanted["databases"]}
-    assert {(s.service, s.service) for s in SERVICES.values() if s.database} <= own
+    assert {(s.name, s.name) for s in SERVICES.values() if s.database} <= own
     assert all(name == login for name, login in own)
 
 
 def test_each_outbox_has_a_connector() -> None:
     found = change_data_capture.connectors("postgres")
-    assert set(found) == {f"outbox-{s.service}" for s in SERVICES.values() if s.outbox}
+    assert set(found) == {f"outbox-{s.name}" for s in SERVICES.values() if s.outbox}
     assert all("password" not in key or "${dir:" in value for c in found.values() for key, value in c.items())
 
 

@@ -19,7 +19,7 @@ from components.data import change_data_capture, exporter
 from components.data.cache import OWNER as CACHE_OWNER
 from components.data.change_data_capture import CONNECT
 from components.data.nats import MONITOR_PORT, OWNER, configuration
-from components.intents import SERVICES
+from components.services.registry import SERVICES
 
 SOURCES = Path(__file__).resolve().parents[2] / "service_images"
 sys.path[:0] = [str(SOURCES.parent), str(SOURCES / "data-tasks" / "src"), str(SOURCES / "kafka" / "src")]

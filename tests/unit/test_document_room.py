@@ -8,17 +8,24 @@ from typing import Any
 
 import yaml
 
-from components.ai import bundled
 from components.config.parse import parse
 
 LOCAL = Path(__file__).resolve().parents[2] / "stacks" / "Pulumi.local.yaml"
+
+
+def variables(found: dict[str, Any]) -> dict[str, dict[str, str]]:
+    config = parse(found)
+    records = config.around.records
+    return {
+        name: dict(records[name].variables(section, config.around)) for name, section in config.services.there.items()
+    }
 
 
 def given(quotas: dict[str, Any], storage: str) -> dict[str, str]:
     found = yaml.safe_load(LOCAL.read_text())["config"]["cogniforge:platform"]
     found["services"]["retriever"] = {**(found["services"]["retriever"] or {}), "quotas": quotas}
     found["data"]["objectStore"]["storage"] = storage
-    return bundled.rooms(parse(found))
+    return variables(found)["retriever"]
 
 
 def test_a_tenants_quotas_are_the_stack_files() -> None:
@@ -38,7 +45,7 @@ def test_quotas_and_retention_of_services_are_the_stack_files() -> None:
     services["prompt"] = {"quotas": {"versions": 3}}
     services["billing"] = {"retention": {"namesDays": 90}}
     services["audit"] = {"retention": {"usageDays": 40}}
-    made = {name: bundled.kept(service) for name, service in parse(found).services.bundled.items()}
+    made = variables(found)
     assert json.loads(made["user"]["SERVICE_QUOTAS"])["keys"] == 7
     assert json.loads(made["user"]["SERVICE_QUOTAS_OF"]) == {"acme": {"keys": 9}}, "the rest is as for the others"
     assert json.loads(made["prompt"]["SERVICE_QUOTAS"])["versions of prompts"] == 3

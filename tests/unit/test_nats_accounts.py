@@ -22,7 +22,8 @@ from nats.errors import Error as NatsError
 from components.config.data import Nats
 from components.data.nats import OWNER, configuration
 from components.data.nats_accounts import PLATFORM, accounts, permissions
-from components.intents import SERVICES, DataIntent, key_buckets
+from components.services.record import DataIntent
+from components.services.registry import SERVICES, key_buckets
 
 SOURCES = Path(__file__).resolve().parents[2] / "service_images"
 sys.path[:0] = [str(SOURCES.parent), str(SOURCES / "kit" / "src"), str(SOURCES / "data-tasks" / "src")]

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from components.ai import router as component
 from components.config.models import Model
 from components.config.routes import Route, Strategy
+from components.services import routing as component
 from local import paths
 
 sys.path[:0] = [str(paths.PROJECT / "service_images" / name / "src") for name in ("kit", "router")]

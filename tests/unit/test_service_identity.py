@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from components.ai import bundled, service_identity
+from components.ai import service_identity
 from components.ai.model_server import hosts, key_secret, part_name
 from components.config.parse import parse
+from components.services.registry import SERVICES, rpc_callers
 from tests.unit.test_platform import ENVIRONMENTS, of_kind, registered_of, stack_file
 
 pytestmark = pytest.mark.xdist_group("tree")
@@ -59,11 +60,11 @@ def _let_through(environment: str, name: str, port: str) -> set[str]:
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_who_serves_grpc_lets_in_by_token_whom_the_network_lets_through(environment: str) -> None:
     servers = _servers(environment)
-    assert set(servers) == set(bundled.RPC_CALLERS)
+    assert set(servers) == {name for name, record in SERVICES.items() if rpc_callers(record)}
     for name, pod in servers.items():
         told = _told(pod)
         callers = {caller.removeprefix("cogniforge/") for caller in json.loads(told["SERVICE_CALLERS"])}
-        assert callers == set(bundled.RPC_CALLERS[name]) == _let_through(environment, name, "grpc"), name
+        assert callers == set(rpc_callers(SERVICES[name])) == _let_through(environment, name, "grpc"), name
         assert told["SERVICE_ISSUER"] == service_identity.API_SERVER, name
 
 
@@ -87,7 +88,7 @@ def test_a_service_has_a_token_for_each_that_it_asks_and_for_no_other(environmen
         }
         tokens = {path: token["audience"] for path, token in _tokens(pod).items() if "audience" in token}
         assert tokens == {f"tokens/{callee}": callee for callee in asked}, name
-        assert all(name in bundled.RPC_CALLERS[callee] for callee in asked)
+        assert asked <= set(SERVICES[name].asks) if name in SERVICES else not asked
 
 
 def _mounted(environment: str) -> dict[str, Any]:

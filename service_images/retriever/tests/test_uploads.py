@@ -14,7 +14,7 @@ from retriever.__main__ import RetrieverSettings, create
 from retriever.files import FORM
 from starlette.testclient import TestClient
 
-from components.ai.bundled import SCRATCH_MIB
+from components.services.retriever import RECORD
 
 from .conftest import Model, upload
 
@@ -22,7 +22,7 @@ MIB = 2**20
 
 
 def test_all_uploads_at_once_fit_into_the_volume_for_them() -> None:
-    assert FORM.at_once_bytes + 16 * MIB <= SCRATCH_MIB["retriever"] * MIB
+    assert FORM.at_once_bytes + 16 * MIB <= RECORD.scratch_mib * MIB
 
 
 def test_a_tenant_leaves_room_for_the_largest_form_of_another_one() -> None:

@@ -1,69 +1,67 @@
-"""The AI Router: its intent, and the route table that follows from the configured models."""
+"""The Router's table of routes, which follows from the configured models, and what else only the Router receives."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from components.ai.bundled import RPC_CALLERS, RPC_PORT, environment, rpc_addresses, told
+import pulumi
+
 from components.ai.model_server import hosts, key_secret, part_name
-from components.ai.service import ServiceIntent
-from components.config.base import Resources
+from components.ai.service import AiServiceArgs
 from components.config.models import Model
-from components.config.observability import Observability
 from components.config.platform import PlatformConfig
 from components.config.routes import Route, RouteTarget
 from components.config.routing import Routing
+from components.services import embeddings as vectors
+from components.services import guardrails as guards
+from components.services.making import asks_for_keys, url
 
-PORT = 8080
-SPILL_MIB = 1024
-"""Usage events that may wait on disk while Kafka is away: two million requests."""
+SERVED = (("serving.kserve.io", "inferenceservices"),)
+"""What the Router watches to find the models that KServe serves in its namespace."""
+DISCOVER = {"SERVICE_DISCOVER": "true"}
 INSIDE = "inside"
 """Where the Router looks for what it shows servers of the platform."""
-EMBEDDINGS = "all-minilm-l6-v2"
-"""Name of the Embeddings service's model."""
 
 
-def intent(config: PlatformConfig) -> ServiceIntent:
-    """The router as configured."""
-    router, observability = config.services.router, config.observability
-    served = any(model.serving for model in config.models)
-    rpc_port = RPC_PORT if config.services.retriever else 0
-    more = told(rpc_addresses(config, "router"))
-    return intent_for(router.replicas, router.resources, served, observability, more, rpc_port=rpc_port)
-
-
-def intent_for(
-    replicas: int,
-    resources: Resources,
-    discover: bool,
-    observability: Observability,
-    more: Mapping[str, str] = MappingProxyType({}),
-    rpc_port: int = 0,
-) -> ServiceIntent:
-    """The router on its own; `discover`: it finds the models that KServe serves in its namespace; `more`: variables."""
-    return ServiceIntent(
-        name="router",
-        port=PORT,
-        callers=("gateway",),
-        replicas=replicas,
-        resources=resources,
-        rpc_port=rpc_port,
-        rpc_callers=RPC_CALLERS["router"] if rpc_port else (),
-        scratch_mib=SPILL_MIB + 64,
-        reads=(("serving.kserve.io", "inferenceservices"),) if discover else (),
-        environment={
-            **environment(observability, PORT),
-            "SERVICE_SPILL_BYTES": str(SPILL_MIB * 2**20),
-            **({"SERVICE_DISCOVER": "true"} if discover else {}),
-            **({"SERVICE_CALLS": "true"} if rpc_port else {}),
-            **more,
-        },
+def extras(
+    config: PlatformConfig,
+    namespace: pulumi.Input[str],
+    image: pulumi.Input[str],
+    urls: Mapping[str, pulumi.Input[str]],
+    key: pulumi.Output[str],
+) -> AiServiceArgs:
+    """What only the Router receives; `urls` are those of the servers of models, `key` is the operator's."""
+    models = {model.name: model for model in config.models}
+    outside = {model.name: model.external.url for model in config.models if model.external}
+    # Only what is made of the key is in the table, and that tells nothing of it.
+    known = pulumi.Output.unsecret(key) if asks_for_keys(config) else ""
+    table = pulumi.Output.all(pulumi.Output.all(**urls), known).apply(
+        lambda found: route_table(
+            {name: (models[name], place) for name, place in (found[0] | outside).items()},
+            config.routes,
+            url(config, vectors.RECORD.name),
+            found[1],
+            guards.RECORD.name in config.around.records,
+        )
     )
+    return {
+        "namespace": namespace,
+        "image": image,
+        "files": {"routes.json": table},
+        "environment": DISCOVER if served(config) else {},
+        "credentials": credentials(config.models, config.cluster.namespace),
+        "shown": shown(url(config, vectors.RECORD.name)),
+        "outlets": outlets(config.models),
+    }
+
+
+def served(config: PlatformConfig) -> bool:
+    """Whether KServe serves models."""
+    return any(model.serving for model in config.models)
 
 
 def _treatment(routing: Routing, guarded: bool) -> dict[str, Any]:
@@ -107,7 +105,7 @@ def credentials(models: Iterable[Model], namespace: str) -> dict[str, tuple[str,
 def shown(embeddings: str) -> dict[str, str]:
     """What the Router shows Embeddings, whose base URL is given: its file, and the audience of the token in it."""
     host = urlsplit(embeddings).hostname
-    return {f"{INSIDE}/{host}": "embeddings"} if host else {}
+    return {f"{INSIDE}/{host}": vectors.RECORD.name} if host else {}
 
 
 def _server(model: Model, url: str) -> dict[str, Any]:
@@ -149,7 +147,7 @@ def route_table(
         for name, (model, url) in sorted(models.items())
     ]
     if embeddings:
-        table.append({"model": EMBEDDINGS, "upstream": embeddings, "owned_by": "embeddings"})
+        table.append({"model": vectors.MODEL, "upstream": embeddings, "owned_by": "embeddings"})
     content: dict[str, Any] = {"routes": [*table, *(_shared(route, models, guarded) for route in routes)]}
     if key:
         content["tenants"] = [

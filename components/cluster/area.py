@@ -1,0 +1,47 @@
+"""The cluster of an environment: made, or found, and the namespace in it."""
+
+from __future__ import annotations
+
+from components.base import ADMISSION_LABEL
+from components.cluster.aws_foundation import AwsFoundation
+from components.cluster.aws_site import AwsSite
+from components.cluster.existing_cluster import ExistingCluster
+from components.cluster.local_cluster import LocalCluster
+from components.cluster.namespace import PlatformNamespace
+from components.config.cluster import ClusterKind
+from components.mesh import istio
+from components.stage import Stage
+
+
+class ClusterArea:
+    """Where everything else runs."""
+
+    site: AwsSite | None
+    """Where AWS runs what it is asked to."""
+
+    def __init__(self, stage: Stage) -> None:
+        config, self.site = stage.config, None
+        child = stage.options()
+        if config.cluster.eks is not None:
+            foundation = AwsFoundation(f"{stage.env}-foundation", config, child, environment=stage.env)
+            self.site = foundation.site
+            provider, parts = foundation.provider, foundation.parts
+        elif config.cluster.kind is ClusterKind.LOCAL:
+            local = LocalCluster(f"{stage.env}-cluster", child)
+            provider, parts = local.provider, {"cluster": local}
+        else:
+            existing = ExistingCluster(f"{stage.env}-cluster", config.cluster.context, child)
+            stage.reused = frozenset(part.part.chart for part in existing.found if part.reused)
+            provider, parts = existing.provider, {"cluster": existing}
+        stage.connect(provider)
+        self.namespace = PlatformNamespace(
+            f"{stage.env}-namespace",
+            {
+                "namespace": config.cluster.namespace,
+                "owner": config.owner,
+                "labels": {ADMISSION_LABEL: config.cluster.namespace, **istio.namespace_labels(config.mesh.mode)},
+            },
+            stage.options(),
+        )
+        stage.namespace = self.namespace.namespace
+        stage.parts |= {**parts, "namespace": self.namespace}

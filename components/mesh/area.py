@@ -1,0 +1,71 @@
+"""The entrance of an environment, and who may call whom behind it."""
+
+from __future__ import annotations
+
+import pulumi
+
+from components.ai import model_server, model_serving
+from components.ai.models import inside
+from components.base import SCRAPER, fingerprint
+from components.config.mesh import MeshMode
+from components.data.layer import DataLayer
+from components.mesh import entrance, istio
+from components.security.area import SecurityArea
+from components.services import making
+from components.services.record import PORT
+from components.services.registry import FRONT
+from components.stage import Stage
+
+
+class EntranceArea:
+    """The gateway, and the mesh's policy where there is a mesh."""
+
+    def __init__(self, stage: Stage, security: SecurityArea, data: DataLayer) -> None:
+        self._stage = stage
+        self.gateway = entrance.make(
+            f"{stage.env}-gateway",
+            stage.config,
+            {
+                "namespace": stage.namespace,
+                "image": stage.images["gateway"],
+                "key": security.key.key,
+                "certificate_secret": security.certificate.secret_name,
+                "certificate_version": security.certificate.authority.apply(fingerprint),
+            },
+            stage.options(),
+        )
+        stage.parts["gateway"] = self.gateway
+        if stage.config.mesh.mode is not MeshMode.OFF:
+            stage.parts["mesh-policy"] = self._policy(data, security.ready)
+
+    def _policy(self, data: DataLayer, ready: list[pulumi.Resource]) -> istio.MeshPolicy:
+        config, models = self._stage.config, inside(self._stage.config)
+        return istio.MeshPolicy(
+            f"{self._stage.env}-mesh-policy",
+            {
+                "namespace": self._stage.namespace,
+                "callers": {
+                    **{model_server.part_name(m): (FRONT.name,) for m in models},
+                    **making.callers(config),
+                    **{name: server.callers for name, server in data.servers.items()},
+                },
+                "metrics": {
+                    FRONT.name: PORT,
+                    **{model_server.part_name(m): model_server.PORT for m in models if not m.serving},
+                    **{model_server.part_name(m): model_serving.PORT for m in models if m.serving},
+                    **{name: server.metrics_port for name, server in data.servers.items() if server.metrics_port},
+                },
+                "scraper": SCRAPER,
+                "entrance": ("gateway", entrance.PROXY_PORT),
+                "cluster_domain": "cluster.local",
+            },
+            self._stage.options(ready),
+        )
+
+    @property
+    def url(self) -> pulumi.Output[str]:
+        """Where clients reach the API: the configured host if it is a plain name, else the load balancer's address."""
+        around = self._stage.config.around
+        if around.gateway.hosts[0].startswith("*"):
+            return pulumi.Output.concat("https://", self.gateway.address, "/v1")
+        return self.gateway.address.apply(lambda _: f"{around.url}/v1")

@@ -1,0 +1,85 @@
+"""What proves that an environment works and is closed, and what watches it."""
+
+from __future__ import annotations
+
+import pulumi
+
+from components.ai.models import SIMULATOR, ModelsArea, inside
+from components.base import PlatformComponent, fingerprint
+from components.config.cluster import NetworkPolicies
+from components.config.platform import PlatformConfig
+from components.data.layer import DataLayer
+from components.mesh import entrance
+from components.mesh.area import EntranceArea
+from components.observability.end_to_end import EndToEndCheck
+from components.observability.monitoring import Monitoring, MonitoringArgs
+from components.security.area import SecurityArea
+from components.security.isolation_check import IsolationCheck
+from components.services.area import ServicesArea
+from components.services.registry import FRONT
+from components.stage import Stage
+
+
+def isolation_images(config: PlatformConfig) -> list[str]:
+    """Images of the check that a pod without rights reaches nothing."""
+    return ["data-tasks"] if config.cluster.network_policies is NetworkPolicies.ENFORCED else []
+
+
+class ObservabilityArea:
+    """The end-to-end check, the isolation check, and monitoring."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        security: SecurityArea,
+        data: DataLayer,
+        models: ModelsArea,
+        services: ServicesArea,
+        gateway: EntranceArea,
+    ) -> None:
+        self._stage, self._inside = stage, entrance.inside_hosts(stage.config)[1]
+        self._end_to_end(security, [gateway.gateway, *services.parts.values()])
+        closed = [*services.parts.values(), *data.servers.values(), gateway.gateway, *models.servers.values()]
+        self._isolation(closed)
+        if stage.config.observability.prometheus_operator:
+            names = frozenset((*data.parts, *services.parts, *(("data",) if data.servers else ())))
+            args: MonitoringArgs = {"namespace": stage.config.cluster.namespace, "parts": names}
+            stage.parts["monitoring"] = Monitoring(f"{stage.env}-monitoring", args, stage.options())
+
+    def _end_to_end(self, security: SecurityArea, after: list[PlatformComponent]) -> None:
+        stage = self._stage
+        config, images = stage.config, [stage.images[name] for name in (FRONT.image, "gateway", SIMULATOR)]
+        release = pulumi.Output.all(*images, config.model_dump_json()).apply(
+            lambda values: fingerprint("\n".join(map(str, values)))
+        )
+        stage.parts["end-to-end"] = EndToEndCheck(
+            f"{stage.env}-end-to-end",
+            {
+                "namespace": stage.namespace,
+                "image": stage.images[FRONT.image],
+                "url": f"https://{self._inside}:{config.gateway.port}/v1/chat/completions",
+                "model": (inside(config) or config.models)[0].name,
+                "key_secret": security.key.secret_name,
+                "certificate_secret": security.certificate.secret_name,
+                "release": release,
+            },
+            stage.options(after),
+        )
+
+    def _isolation(self, closed: list[PlatformComponent]) -> None:
+        """The check that a pod without rights reaches nothing but the entrance."""
+        stage = self._stage
+        names = isolation_images(stage.config)
+        if not names:
+            return
+        stage.parts["isolation"] = IsolationCheck(
+            f"{stage.env}-isolation",
+            {
+                "namespace": stage.namespace,
+                "image": stage.images[names[0]],
+                "ports": {name: numbers for part in closed for name, numbers in part.ports.items()},
+                "control": (self._inside, stage.config.gateway.port),
+                "release": fingerprint(stage.config.model_dump_json()),
+            },
+            stage.options(closed),
+        )

@@ -1,0 +1,82 @@
+"""What keeps an environment safe: admission of pods, mutual TLS, the operator's key, the gateway's certificate."""
+
+from __future__ import annotations
+
+import pulumi
+
+from components.cluster.area import ClusterArea
+from components.config.gateway import GatewayEngine
+from components.config.mesh import MeshMode
+from components.config.platform import Environment
+from components.data import layer
+from components.mesh import entrance, istio
+from components.security.admission_policy import AdmissionPolicy
+from components.security.api_key import ApiKey
+from components.security.certificate import Certificate
+from components.stage import Stage
+
+CERTIFICATE_SECRET = "gateway-tls"
+KEY_SECRET = "gateway-key-default"
+
+
+class SecurityArea:
+    """Which pods may run, and what callers and the gateway show of themselves."""
+
+    key: ApiKey
+    """The operator's."""
+    certificate: Certificate
+    ready: list[pulumi.Resource]
+    """What has to be ready of the mesh before pods start."""
+
+    def __init__(self, stage: Stage, cluster: ClusterArea) -> None:
+        admission = self._admission(stage, cluster)
+        stage.first = [admission]  # before what runs pods, so that its images are admitted by then
+        self.ready = []
+        stage.parts["admission"] = admission
+        self._istio(stage)
+        self.key = ApiKey(
+            f"{stage.env}-api-key", {"namespace": stage.namespace, "secret_name": KEY_SECRET}, stage.options()
+        )
+        hosts = [*stage.config.gateway.hosts, *entrance.inside_hosts(stage.config)]
+        self.certificate = Certificate(
+            f"{stage.env}-certificate",
+            {"namespace": stage.namespace, "secret_name": CERTIFICATE_SECRET, "hosts": hosts},
+            stage.options(),
+        )
+        stage.parts |= {"api-key": self.key, "certificate": self.certificate}
+
+    def _admission(self, stage: Stage, cluster: ClusterArea) -> AdmissionPolicy:
+        """Which pods the API server admits to the platform's namespaces, and whether it guards the data there."""
+        config = stage.config
+        upstream = [
+            *(["kong"] if config.gateway.engine is GatewayEngine.KONG else []),
+            *(["kserve"] if any(model.serving for model in config.models) else []),
+            *(["istio"] if config.mesh.mode is not MeshMode.OFF else []),
+        ]
+        return AdmissionPolicy(
+            f"{stage.env}-admission",
+            {
+                "namespace": stage.namespace,
+                "images": stage.resolver.admitted(),
+                "upstream": upstream,
+                "guard_data": not config.data.destroy_data and bool(layer.images(config.data)),
+            },
+            stage.options([cluster.namespace]),
+        )
+
+    def _istio(self, stage: Stage) -> None:
+        """Istio, where the configuration wants a mesh and the cluster has none."""
+        config = stage.config
+        if config.mesh.mode is MeshMode.OFF or "istiod" in stage.reused:
+            return
+        mesh = istio.Istio(
+            f"{stage.env}-istio",
+            {
+                "mode": config.mesh.mode,
+                "highly_available": config.environment in (Environment.STAGING, Environment.PROD),
+                "platform": "eks" if config.cluster.eks else "",
+            },
+            stage.options(),
+        )
+        self.ready = mesh.ready
+        stage.parts["istio"] = mesh

@@ -1,0 +1,43 @@
+"""The services of an environment, each from its record."""
+
+from __future__ import annotations
+
+import pulumi
+
+from components.ai.models import ModelsArea
+from components.ai.service import AiServiceArgs
+from components.base import PlatformComponent
+from components.data.layer import DataLayer
+from components.security.area import SecurityArea
+from components.services import making, routing
+from components.services.registry import FRONT
+from components.stage import Stage
+
+
+class ServicesArea:
+    """All services that the configuration names."""
+
+    parts: dict[str, PlatformComponent]
+    """By name; the one that answers for the models is among them."""
+
+    def __init__(self, stage: Stage, security: SecurityArea, data: DataLayer, models: ModelsArea) -> None:
+        config, self.parts = stage.config, {}
+        for name, record in config.around.records.items():
+            image = stage.images[record.image]
+            more: AiServiceArgs = {"namespace": stage.namespace, "image": image}
+            after: list[pulumi.Resource] = []
+            if record is FRONT:
+                after = [*models.keys.values()]  # its pods then have the servers' keys from their start
+                more = routing.extras(config, stage.namespace, image, models.urls, security.key.key)
+            self.parts[name] = making.make(
+                f"{stage.env}-{name}",
+                record,
+                config,
+                data,
+                security.key.secret_name,
+                more,
+                after,
+                stage.options,
+                routing.SERVED if record is FRONT and routing.served(config) else (),
+            )
+        stage.parts |= self.parts

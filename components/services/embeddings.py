@@ -1,0 +1,39 @@
+"""Embeddings: vectors of texts."""
+
+from __future__ import annotations
+
+from components.observability.alert import Alert, Panel
+from components.services.record import Objectives, ServiceRecord
+
+MODEL = "all-minilm-l6-v2"
+"""Name of the service's model."""
+VECTOR = 384
+"""Numbers in a vector. Source: sentence-transformers/all-MiniLM-L6-v2."""
+RECORD = ServiceRecord(
+    "embeddings",
+    title="Embeddings",
+    about="Vectors of texts",
+    position=4,
+    cache=True,
+    objectives=Objectives(latency_seconds=5.0, latency_share=0.95),
+    wheels=True,
+    alerts=(
+        Alert(
+            "EmbeddingsFallBehind",
+            "histogram_quantile(0.95, sum by (le) (rate(http_server_request_duration_seconds_bucket{"
+            'route="/v1/embeddings"}[10m]))) > 5',
+            "10m",
+            "ticket",
+            "One in twenty requests for vectors takes more than five seconds: more replicas are needed.",
+            "embeddings",
+        ),
+    ),
+    panels=(
+        Panel(
+            "Vectors, by where they came from",
+            "sum by (source) (rate(embeddings_vectors_total[$__rate_interval]))",
+            "reqps",
+        ),
+        Panel("Tokens read, and padding", "sum by (kind) (rate(embeddings_tokens_total[$__rate_interval]))", "short"),
+    ),
+)

@@ -1,0 +1,43 @@
+"""Guardrails: what must not go to a model, or come from it."""
+
+from __future__ import annotations
+
+from components.config.base import Change, Resources, setting
+from components.observability.alert import Alert
+from components.services.record import Body, Bundled, Objectives, Prefix, ServiceRecord
+
+
+class Guardrails(Bundled):
+    """What must not go to a model, or come from it."""
+
+    resources: Resources = setting(
+        Change.SAFE,
+        "Per replica; half of the memory is a worker's, which looks at large texts",
+        default=Resources(cpu="50m", memory="512Mi"),
+    )
+
+
+RECORD = ServiceRecord(
+    "guardrails",
+    title="Guardrails",
+    about="What must not go to a model, or come from it",
+    position=3,
+    section=Guardrails,
+    prefixes=(Prefix("/v1/moderations", Body.TEXT), Prefix("/v1/guard/", Body.TEXT)),
+    produces=("guard.decided.v1",),
+    follows=("policies", "tenants"),
+    asks_for_keys=True,
+    scopes=("guardrails",),
+    objectives=Objectives(latency_seconds=0.25),
+    wheels=True,
+    alerts=(
+        Alert(
+            "NobodyLooksAtRequests",
+            'sum(rate(router_guardrails_total{action="unanswered"}[5m])) > 0',
+            "5m",
+            "page",
+            "Guardrails does not answer: requests go on unlooked at, or are refused where it is required.",
+            "guardrails",
+        ),
+    ),
+)

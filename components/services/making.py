@@ -1,0 +1,163 @@
+"""Makes the services of an environment from their records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import pulumi
+
+from components.ai.bindings import bindings
+from components.ai.service import AiService, AiServiceArgs, ServiceIntent
+from components.base import PlatformComponent
+from components.config.observability import Observability
+from components.config.platform import PlatformConfig
+from components.data.layer import DataLayer
+from components.security.logins import Logins
+from components.services.record import PORT, RPC_PORT, Bundled, ServiceRecord
+from components.services.registry import rest_callers, rpc_callers
+
+Options = Callable[[list[pulumi.Resource]], pulumi.ResourceOptions]
+"""Options of a part that comes after others."""
+
+
+def address(config: PlatformConfig, name: str) -> str:
+    """host:port of a service's gRPC; empty where the environment does not have the service."""
+    return f"{name}-rpc.{config.cluster.namespace}:{RPC_PORT}" if name in config.around.records else ""
+
+
+def url(config: PlatformConfig, name: str) -> str:
+    """The base URL of a service's REST inside the cluster; empty where the environment does not have the service."""
+    return f"http://{name}.{config.cluster.namespace}:{PORT}" if name in config.around.records else ""
+
+
+def asks_for_keys(config: PlatformConfig) -> bool:
+    """Whether the environment has a service that keeps keys, so that others ask callers for keys."""
+    return any(record.keeps_keys for record in config.around.records.values())
+
+
+def intent(record: ServiceRecord, config: PlatformConfig) -> ServiceIntent:
+    """A service as configured."""
+    callers = rpc_callers(record)
+    served = any(caller in config.around.records for caller in callers)
+    section = config.services.there[record.name]
+    return intent_for(record, section, config.observability, callers if served else ())
+
+
+def intent_for(
+    record: ServiceRecord, section: Bundled, observability: Observability, rpc_callers: tuple[str, ...] = ()
+) -> ServiceIntent:
+    """A service on its own; it serves gRPC where somebody calls."""
+    return ServiceIntent(
+        name=record.name,
+        port=PORT,
+        callers=rest_callers(record),
+        rpc_port=RPC_PORT if rpc_callers else 0,
+        rpc_callers=rpc_callers,
+        replicas=section.replicas,
+        resources=section.resources,
+        tables=record.database,
+        scratch_mib=record.scratch_mib,
+        environment={
+            "SERVICE_LOG_LEVEL": observability.log_level.value,
+            "SERVICE_OTLP_ENDPOINT": observability.otlp_endpoint,
+            "SERVICE_TRACE_SAMPLE_RATIO": str(observability.trace_sample_ratio),
+            "SERVICE_PORT": str(PORT),
+        },
+    )
+
+
+def arguments(
+    record: ServiceRecord,
+    config: PlatformConfig,
+    data: DataLayer,
+    key_secret: pulumi.Input[str],
+    more: AiServiceArgs,
+) -> AiServiceArgs:
+    """What a service receives from the others; `more` has its namespace, its image and what only this one receives."""
+    around, section, bound = config.around, config.services.there[record.name], bindings(data, record.name)
+    addresses = {name: address(config, name) for name in record.asks}
+    return {
+        **more,
+        "files": {**bound.files, **more.get("files", {})},
+        "environment": {
+            **bound.environment,
+            **{f"SERVICE_{name.upper()}": place for name, place in addresses.items()},
+            **({"SERVICE_TENANTS": "true"} if record.asks_for_keys and asks_for_keys(config) else {}),
+            **record.variables(section, around),
+            **more.get("environment", {}),
+        },
+        "secrets": {
+            **bound.secrets,
+            **({"SERVICE_INSTALLATION_KEY": (key_secret, "key")} if record.keeps_keys else {}),
+            **record.secrets(section, around),
+        },
+        "versions": bound.versions,
+        "annotations": bound.annotations,
+        "asks": sorted(name for name, place in addresses.items() if place),
+        "outlets": [*record.egress, *more.get("outlets", [])],
+    }
+
+
+class _KeepsSecrets(PlatformComponent):
+    """A service with secrets that outlive rotations of passwords."""
+
+    url: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        record: ServiceRecord,
+        intent: ServiceIntent,
+        args: AiServiceArgs,
+        *,
+        keep: bool,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("ai", f"{name}-part", {}, opts)
+        login = f"{record.name}-keys"
+        keys = Logins(
+            f"{name}-keys",
+            {"namespace": args["namespace"], "logins": {login: list(record.own_secrets)}, "generation": 1},
+            self.child(protect=True) if keep else self.child(),
+        )
+        own: dict[str, tuple[pulumi.Input[str], str]] = {
+            f"SERVICE_{secret.upper()}_SECRET": (keys.secret(login), secret) for secret in record.own_secrets
+        }
+        service = AiService(name, intent, {**args, "secrets": {**args.get("secrets", {}), **own}}, self.child())
+        self.url, self.ports = service.url, service.ports
+        self.finish(
+            {
+                "kind": "Deployment",
+                "namespace": args["namespace"],
+                "name": record.name,
+                "probe": f"GET {intent.ready_path} answers 200",
+            },
+            url=self.url,
+        )
+
+
+def make(
+    name: str,
+    record: ServiceRecord,
+    config: PlatformConfig,
+    data: DataLayer,
+    key_secret: pulumi.Input[str],
+    more: AiServiceArgs,
+    after: list[pulumi.Resource],
+    options: Options,
+    reads: tuple[tuple[str, str], ...] = (),
+) -> PlatformComponent:
+    """A service with all that its record says; `reads`: (API group, resource) that it watches in its namespace."""
+    wanted = replace(intent(record, config), reads=reads)
+    args = arguments(record, config, data, key_secret, more)
+    opts = options([*after, *(data.parts[part] for part in record.waits_for if part in data.parts)])
+    if not record.own_secrets:
+        return AiService(name, wanted, args, opts)
+    component = type(record.component, (_KeepsSecrets,), {})  # the class's name is the component's token
+    return component(name, record, wanted, args, keep=data.keeps, opts=opts)
+
+
+def callers(config: PlatformConfig) -> Mapping[str, tuple[str, ...]]:
+    """Who may connect to each service of an environment."""
+    return {name: intent(record, config).all_callers for name, record in config.around.records.items()}

@@ -1,0 +1,49 @@
+"""The AI Router: one API in front of every model."""
+
+from __future__ import annotations
+
+from components.config.base import Change, Resources, setting
+from components.mesh.routes import OPERATORS_PREFIX
+from components.services.record import Body, Bundled, Objectives, Prefix, ServiceRecord, Surroundings
+
+SPILL_MIB = 1024
+"""Usage events that may wait on disk while Kafka is away: two million requests."""
+
+
+class Router(Bundled):
+    """The AI Router."""
+
+    resources: Resources = setting(Change.SAFE, "Per replica", default=Resources(cpu="100m", memory="256Mi"))
+
+
+def _variables(section: Router, around: Surroundings) -> dict[str, str]:
+    asked = any(RECORD.name in other.asks for other in around.records.values())
+    return {"SERVICE_SPILL_BYTES": str(SPILL_MIB * 2**20), **({"SERVICE_CALLS": "true"} if asked else {})}
+
+
+RECORD = ServiceRecord(
+    "router",
+    title="AI Router",
+    about="One API in front of every model",
+    position=0,
+    section=Router,
+    always=True,
+    # All that no other service has, and the prefixes below which its names hold slashes.
+    prefixes=(
+        Prefix("/v1/", Body.LARGE),
+        Prefix("/v1/models", encoded_names=True),
+        Prefix(OPERATORS_PREFIX),
+        Prefix(f"{OPERATORS_PREFIX}/routes", encoded_names=True),
+    ),
+    asks=("user", "prompt", "guardrails", "embeddings"),
+    asks_rest=("embeddings",),
+    produces=("usage.recorded.v1", "route.changed.v1"),
+    sends=("router.used", "in_force.router.router"),
+    hears=("router.used",),
+    keeps=("router",),
+    follows=("tenants", "budgets", "labels"),
+    scopes=("inference", "embeddings"),
+    objectives=Objectives(latency_seconds=0.5, first_token_seconds=2.0),
+    scratch_mib=SPILL_MIB + 64,
+    variables=_variables,
+)

@@ -1,0 +1,104 @@
+"""User: tenants, teams, users and their API keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated
+
+from components.config.base import Change, DnsLabel, Section, matching, setting
+from components.config.problems import Conflict
+from components.services.quotas import quotas
+from components.services.record import Bundled, Prefix, ServiceRecord, Surroundings
+
+
+class Login(Section):
+    """Logins of people with an OpenID Connect provider, such as Keycloak."""
+
+    issuer: Annotated[str, matching(r"https://[^\s]+", "an https URL", 'write it like "https://login.example.com"')] = (
+        setting(Change.SAFE, "The provider's issuer")
+    )
+    client_id: str = setting(Change.SAFE, "The platform's name there", min_length=1, max_length=200)
+    secret_name: DnsLabel = setting(
+        Change.SAFE, "Secret in the platform's namespace; its entry \"secret\" is the client's"
+    )
+
+
+class UserQuotas(Section):
+    """What a tenant may keep in User."""
+
+    users: int = setting(Change.SAFE, "Users", default=10_000, ge=1, le=10_000_000)
+    teams: int = setting(Change.SAFE, "Teams", default=1000, ge=1, le=1_000_000)
+    keys: int = setting(Change.SAFE, "API keys that are valid", default=5000, ge=1, le=1_000_000)
+    relations: int = setting(Change.SAFE, "Relations", default=100_000, ge=1, le=100_000_000)
+
+
+class UserQuotasOf(UserQuotas):
+    """What one tenant may keep in User, instead of what the others may."""
+
+    tenant: DnsLabel = setting(Change.SAFE, "The tenant's id")
+
+
+class User(Bundled):
+    """Tenants, teams, users and their API keys."""
+
+    quotas: UserQuotas = setting(Change.SAFE, "Of each tenant", default=UserQuotas())
+    quotas_of: tuple[UserQuotasOf, ...] = setting(
+        Change.SAFE, "Of tenants that may keep more, or less", default=(), max_length=1000, strict=False
+    )
+
+    login: Login | None = setting(Change.SAFE, "Where people log in", default=None)
+
+
+def _variables(section: User, around: Surroundings) -> dict[str, str]:
+    erasers = sorted(record.name for record in around.records.values() if record.erases)
+    found = {"SERVICE_ERASED_BY": json.dumps(erasers), **quotas(section.quotas, section.quotas_of)}
+    if login := section.login:
+        found["SERVICE_OIDC_ISSUER"] = login.issuer
+        found["SERVICE_OIDC_CLIENT"] = login.client_id
+        found["SERVICE_OIDC_REDIRECT"] = f"{around.url}/v1/callback"
+    return found
+
+
+def _secrets(section: User, around: Surroundings) -> dict[str, tuple[str, str]]:
+    return {"SERVICE_OIDC_SECRET": (section.login.secret_name, "secret")} if section.login else {}
+
+
+def _conflicts(section: User, around: Surroundings) -> Iterator[Conflict]:
+    hosts, oidc = around.gateway.hosts, around.gateway.oidc
+    if section.login and hosts[0].startswith("*"):
+        text = "a plain name first, with services.user.login: people come back to it from the provider"
+        fix = 'put a name such as "api.example.com" before it'
+        yield Conflict(("gateway", "hosts", 0), hosts[0], text, fix, ("services.user",))
+    if oidc:
+        text = "none with services.user, which knows who calls by keys"
+        fix = "remove gateway.oidc, and set services.user.login"
+        yield Conflict(("gateway", "oidc"), oidc.issuer, text, fix, ("services.user",))
+
+
+RECORD = ServiceRecord(
+    "user",
+    title="User",
+    about="Tenants and keys; services then ask for keys",
+    position=1,
+    section=User,
+    prefixes=(
+        Prefix("/v1/tenants"),
+        Prefix("/v1/self"),
+        Prefix("/v1/check"),
+        Prefix("/v1/list-objects"),
+        Prefix("/v1/login"),
+        Prefix("/v1/callback"),
+        Prefix("/v1/user/"),
+    ),
+    needs={"data.nats": "tells keys to all services through NATS"},
+    database=True,
+    consumes=("tenant.erased.v1",),
+    outbox=("user.changed.v1", "quota.reached.v1", "tenant.deleted.v1", "dead-letter.handled.v1"),
+    keeps=("tenants", "policies", "deleted"),
+    keeps_keys=True,
+    scopes=("manage", "impersonate"),
+    variables=_variables,
+    secrets=_secrets,
+    conflicts=_conflicts,
+)
