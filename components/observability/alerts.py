@@ -30,46 +30,46 @@ ALERTS: tuple[Alert, ...] = (
           "Requests for models fail: 5 % of the month's budget is gone within six hours.", ""),
     Alert("ServiceErrorBudgetFast", _burn(_ERRORS, 14.4, "1h", "5m"), "2m", "page",
           "{{ $labels.job }} fails: 2 % of the month's budget is gone within an hour.", ""),
-    Alert("UsageIsLost", 'increase(events_lost_total{topic="usage.recorded.v1"}[10m]) > 0', "0m", "page",
+    Alert("UsageEventsDropped", 'increase(events_lost_total{topic="usage.recorded.v1"}[10m]) > 0', "0m", "page",
           "Usage was dropped: what it costs will not be billed. See Kafka, and the router's log.", "kafka"),
-    Alert("UsageIsNotReported", 'sum by (model, target) (rate(router_usage_estimated_total{cause="not_reported"}[10m])) > 0',
+    Alert("UpstreamUsageMissing", 'sum by (model, target) (rate(router_usage_estimated_total{cause="not_reported"}[10m])) > 0',
           "10m", "ticket", "{{ $labels.target }} answers for {{ $labels.model }} without a usage: the Router counts the "
           "tokens by itself, as an estimate. Make the upstream report them.", ""),
-    Alert("EventsAreLost", 'sum by (job, topic) (increase(events_lost_total{topic!="usage.recorded.v1"}[10m])) > 0', "0m", "page",
+    Alert("EventsDropped", 'sum by (job, topic) (increase(events_lost_total{topic!="usage.recorded.v1"}[10m])) > 0', "0m", "page",
           "{{ $labels.job }} could not send events of {{ $labels.topic }}: the audit log will lack them. See Kafka.",
           "kafka"),
-    Alert("DeadLetters", "max by (job, topic) (dead_letters_waiting) > 0", "0m", "ticket",
+    Alert("DeadLettersWaiting", "max by (job, topic) (dead_letters_waiting) > 0", "0m", "ticket",
           "{{ $labels.job }} could not process something of {{ $labels.topic }} and has set it aside: "
           "`forge dead-letters list` shows it.", ""),
-    Alert("EventsStuck", "max by (job) (events_stuck_seconds) > 30", "0m", "page",
+    Alert("EventConsumerStuck", "max by (job) (events_stuck_seconds) > 30", "0m", "page",
           "{{ $labels.job }} tries the same events again and again: its database is away or full. Nothing is lost.",
           "kafka"),
-    Alert("EventsWaitOnDisk", "predict_linear(events_spilled_bytes[10m], 3600) > events_spill_limit_bytes or "
+    Alert("EventSpillFillingUp", "predict_linear(events_spilled_bytes[10m], 3600) > events_spill_limit_bytes or "
           "events_spilled_bytes > 0.5 * events_spill_limit_bytes", "0m", "page",
           "{{ $labels.pod }} keeps events on disk, since Kafka is away; within an hour it has no room left and loses "
           "them: the Router's are usage, Guardrails' are for the audit log.", "kafka"),
-    Alert("RevokedKeysAreNotLearnt", "router_keys_away_seconds > 30", "0m", "page",
+    Alert("KeyRevocationsStale", "router_keys_away_seconds > 30", "0m", "page",
           "{{ $labels.pod }} learns nothing of revoked keys, since NATS is away: they hold for up to five minutes, then "
           "User is asked about each key.", "data"),
-    Alert("ConfigurationIsNotInForce", "max by (job, bucket, why) (followers_lagging) > 0", "0m", "page",
+    Alert("ConfigurationNotApplied", "max by (job, bucket, why) (followers_lagging) > 0", "0m", "page",
           "Replicas have not applied what {{ $labels.job }} pushed to {{ $labels.bucket }} ({{ $labels.why }}): "
           "the operators' operation `replicas` of {{ $labels.job }} names them and the reason.", ""),
-    Alert("ConfigurationIsNotReceived", "max by (job, bucket) (bucket_away_seconds) > 30", "0m", "page",
+    Alert("ConfigurationFeedDown", "max by (job, bucket) (bucket_away_seconds) > 30", "0m", "page",
           "A replica of {{ $labels.job }} receives no changes of {{ $labels.bucket }}, since NATS is away: it goes on "
           "with what it knows.", "data"),
-    Alert("CallsOfServicesAreRefused",
+    Alert("ServiceCallsRefused",
           'sum by (job, outcome) (increase(service_identity_total{outcome!="admitted"}[10m])) > 0', "0m", "page",
           "{{ $labels.job }} refuses calls of services ({{ $labels.outcome }}): somebody calls who may not, or a service "
           "lacks its token. The log names accounts that may not.", ""),
-    Alert("UpstreamFails", 'sum by (target) (rate(router_upstream_requests_total{outcome="failed"}[10m])) / '
+    Alert("UpstreamErrorRateHigh", 'sum by (target) (rate(router_upstream_requests_total{outcome="failed"}[10m])) / '
           "sum by (target) (rate(router_upstream_requests_total[10m])) > 0.1", "10m", "ticket",
           "A tenth of what {{ $labels.target }} is asked fails.", ""),
     Alert("PodRestarts", 'increase(kube_pod_container_status_restarts_total{namespace="$namespace"}[30m]) > 3', "0m",
           "ticket", "{{ $labels.pod }} was started again more than three times in half an hour.", ""),
-    Alert("VolumeFills", 'kubelet_volume_stats_available_bytes{namespace="$namespace"} / '
+    Alert("VolumeAlmostFull", 'kubelet_volume_stats_available_bytes{namespace="$namespace"} / '
           'kubelet_volume_stats_capacity_bytes{namespace="$namespace"} < 0.15', "10m", "page",
           "{{ $labels.persistentvolumeclaim }} has less than 15 % left; a full one stops writes.", "data"),
-    Alert("VolumeWillFill", 'predict_linear(kubelet_volume_stats_available_bytes{namespace="$namespace"}[6h], 259200) < 0',
+    Alert("VolumeFillingUp", 'predict_linear(kubelet_volume_stats_available_bytes{namespace="$namespace"}[6h], 259200) < 0',
           "1h", "ticket", "{{ $labels.persistentvolumeclaim }} will be full within three days.", "data"),
     Alert("BackupOrTaskFailed", 'kube_job_status_failed{namespace="$namespace"} > 0', "5m", "ticket",
           "{{ $labels.job_name }} has failed; `kubectl logs` tells why.", "data"),

@@ -10,7 +10,7 @@ from components.observability.alert import Alert, Panel
 ALERTS: tuple[Alert, ...] = (
     Alert("PostgresDown", "pg_up == 0", "1m", "page", "PostgreSQL does not answer its exporter.", "postgres"),
     Alert(
-        "PostgresConnectionsRunOut",
+        "PostgresConnectionsNearLimit",
         "sum(pg_stat_activity_count) / max(pg_settings_max_connections) > 0.85",
         "5m",
         "ticket",
@@ -18,7 +18,7 @@ ALERTS: tuple[Alert, ...] = (
         "postgres",
     ),
     Alert(
-        "PostgresArchivingFails",
+        "PostgresArchivingFailing",
         "increase(pg_stat_archiver_failed_count[15m]) > 0",
         "15m",
         "page",
@@ -26,7 +26,7 @@ ALERTS: tuple[Alert, ...] = (
         "postgres",
     ),
     Alert(
-        "PostgresSlotFallsBehind",
+        "PostgresReplicationSlotLagging",
         "max by (slot_name) (pg_replication_slots_pg_wal_lsn_diff) > "
         "scalar(max(pg_settings_max_slot_wal_keep_size_bytes)) / 2",
         "10m",
@@ -44,7 +44,7 @@ ALERTS: tuple[Alert, ...] = (
         "postgres",
     ),
     Alert(
-        "PostgresDataIsDamaged",
+        "PostgresChecksumFailures",
         "sum by (datname) (increase(pg_stat_database_checksum_failures[1h])) > 0",
         "0m",
         "page",
@@ -68,7 +68,7 @@ ALERTS: tuple[Alert, ...] = (
         "kafka",
     ),
     Alert(
-        "KafkaWithoutController",
+        "KafkaNoActiveController",
         "sum(kafka_controller_activecontrollercount) != 1",
         "2m",
         "page",
@@ -76,7 +76,7 @@ ALERTS: tuple[Alert, ...] = (
         "kafka",
     ),
     Alert(
-        "CaptureTaskFailed",
+        "ChangeDataCaptureTaskFailed",
         'sum by (connector) (connect_task_status{status="failed"}) > 0',
         "0m",
         "page",
@@ -84,7 +84,7 @@ ALERTS: tuple[Alert, ...] = (
         "change-data-capture",
     ),
     Alert(
-        "CaptureFallsBehind",
+        "ChangeDataCaptureLagging",
         "max by (server) (debezium_millisecondsbehindsource) > 60000",
         "10m",
         "ticket",
@@ -92,7 +92,7 @@ ALERTS: tuple[Alert, ...] = (
         "change-data-capture",
     ),
     Alert(
-        "RegistryIsSlow",
+        "SchemaRegistrySlow",
         "histogram_quantile(0.95, sum by (le) (rate(rest_requests_seconds_bucket[10m]))) > 1",
         "10m",
         "ticket",
@@ -108,7 +108,7 @@ ALERTS: tuple[Alert, ...] = (
         "nats",
     ),
     Alert(
-        "NatsStorageRunsOut",
+        "NatsStorageNearLimit",
         "max(gnatsd_varz_jetstream_stats_storage) / max(gnatsd_varz_jetstream_config_max_storage) > 0.85",
         "10m",
         "page",
@@ -117,7 +117,7 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert("CacheDown", "redis_up == 0", "2m", "page", "The cache does not answer its exporter.", "cache"),
     Alert(
-        "CacheIsTooSmall",
+        "CacheEvicting",
         "increase(redis_evicted_keys_total[1h]) > 0.5 * sum(redis_db_keys)",
         "1h",
         "ticket",
@@ -125,7 +125,7 @@ ALERTS: tuple[Alert, ...] = (
         "cache",
     ),
     Alert(
-        "CacheRefusesConnections",
+        "CacheConnectionsRefused",
         "increase(redis_rejected_connections_total[10m]) > 0",
         "0m",
         "ticket",
@@ -133,7 +133,7 @@ ALERTS: tuple[Alert, ...] = (
         "cache",
     ),
     Alert(
-        "ObjectStoreFails",
+        "ObjectStoreErrorRateHigh",
         'sum(rate(versitygw_failed_count{status=~"5.."}[10m])) > 0.1',
         "10m",
         "page",

@@ -19,7 +19,7 @@ RECORD = ServiceRecord(
     wheels=True,
     alerts=(
         Alert(
-            "EmbeddingsFallBehind",
+            "EmbeddingsLatencyHigh",
             "histogram_quantile(0.95, sum by (le) (rate(http_server_request_duration_seconds_bucket{"
             'route="/v1/embeddings"}[10m]))) > 5',
             "10m",

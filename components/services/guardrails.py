@@ -32,7 +32,7 @@ RECORD = ServiceRecord(
     wheels=True,
     alerts=(
         Alert(
-            "NobodyLooksAtRequests",
+            "GuardrailsUnavailable",
             'sum(rate(router_guardrails_total{action="unanswered"}[5m])) > 0',
             "5m",
             "page",

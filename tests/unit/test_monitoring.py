@@ -63,7 +63,7 @@ def test_every_data_part_has_an_alert_and_a_panel(part: str) -> None:
 
 def test_alerts_of_parts_that_are_not_there_are_left_out() -> None:
     names = {rule["alert"] for rule in alerts.rules("n", frozenset())["groups"][0]["rules"]}
-    assert "RouterErrorBudgetFast" in names and "UsageIsLost" not in names and "VolumeFills" not in names
+    assert "RouterErrorBudgetFast" in names and "UsageEventsDropped" not in names and "VolumeAlmostFull" not in names
 
 
 @pytest.mark.parametrize(
