@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
@@ -88,3 +92,49 @@ def test_a_request_without_a_valid_trace_begins_its_own(
     assert client.get("/v1/things", headers={"traceparent": header}).status_code == 200
     (span,) = exporter.get_finished_spans()
     assert span.parent is None
+
+
+async def _reads(request: Request) -> Response:
+    await request.body()
+    return JSONResponse({})
+
+
+def test_a_client_that_goes_before_its_body_is_whole_is_no_fault_of_the_server() -> None:
+    """Else a tenant that hangs up uses up the service's error budget, and fills the log with tracebacks."""
+    application = app.create([Route("/v1/things", _reads, methods=["POST"])], {})
+    coming: list[Message] = [
+        {"type": "http.request", "body": b"begun", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return coming.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/things", "headers": [], "query_string": b"", "app": None}
+    asyncio.run(application(scope, receive, send))
+    assert sent[0]["status"] == 499
+
+
+_LOGGING = """
+from kit import logs
+from kit.settings import ServiceSettings
+logs.configure(ServiceSettings(name="things"))
+def fail(key):
+    raise ValueError(f"of {len(key)} characters")
+try:
+    fail("cf-the-key-of-a-" + "tenant")
+except ValueError as error:
+    logs.get("test").error("unexpected error", exc_info=error)
+"""
+
+
+def test_a_logged_error_has_no_values_of_variables() -> None:
+    """Among them are keys, and what tenants have sent."""
+    source = {"PYTHONPATH": str(Path(__file__).resolve().parents[1] / "src")}
+    told = subprocess.run([sys.executable, "-c", _LOGGING], capture_output=True, text=True, env=source, check=True)
+    assert json.loads(told.stdout)["exception"][0]["exc_type"] == "ValueError"
+    assert "cf-the-key-of-a-tenant" not in told.stdout

@@ -12,6 +12,8 @@ from starlette.responses import JSONResponse, Response
 from kit import logs
 
 log = logs.get("kit.errors")
+CLIENT_GONE = 499
+"""Status of a request whose client did not wait for the answer. Source: nginx's convention."""
 
 
 class ErrorType(StrEnum):
@@ -86,6 +88,11 @@ async def on_http_exception(_: Request, error: Exception) -> Response:
     answer = ApiError(error.status_code, error.detail, kind).response()
     answer.headers.update(error.headers or {})
     return answer
+
+
+async def on_disconnect(_: Request, __: Exception) -> Response:
+    """Handler for a client that goes before its request is whole: no server is at fault, and nobody reads the answer."""
+    return Response(status_code=CLIENT_GONE)
 
 
 async def on_unexpected(request: Request, error: Exception) -> Response:
