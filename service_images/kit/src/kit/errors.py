@@ -91,7 +91,7 @@ async def on_http_exception(_: Request, error: Exception) -> Response:
 
 
 async def on_disconnect(_: Request, __: Exception) -> Response:
-    """Handler for a client that goes before its request is whole: no server is at fault, and nobody reads the answer."""
+    """Handler for a client that goes before its request is whole: no server is at fault, nobody reads the answer."""
     return Response(status_code=CLIENT_GONE)
 
 
