@@ -355,3 +355,36 @@ def test_data_servers_ask_for_a_login_by_themselves(data: DataClient) -> None:
     assert registry in (0, 401)
     assert connect in (0, 401)
     assert monitoring == 0
+
+
+def test_an_optional_property_can_be_added_to_an_event_and_nothing_else_gets_by(
+    data: DataClient, unique_name: str
+) -> None:
+    """The registry alone refuses new properties, so that an update of the platform could never add one."""
+    said = data.run(
+        """
+import httpx
+from tasks import registry
+from tasks.common import Problem
+headers = {**registry.TYPE, "authorization": "Bearer " + secret("schemas", "schemas")}
+client = httpx.Client(base_url="http://schema-registry:8080/apis/ccompat/v7", headers=headers, timeout=15)
+subject, properties = f"{run}-value", {"a": {"type": "string"}}
+added = properties | {"b": {"type": "string", "enum": ["", "x"]}}
+def put(properties, required):
+    schema = {"type": "object", "required": required, "properties": properties}
+    try: registry.register(client, subject, schema, "BACKWARD")
+    except Problem as problem: return str(problem)
+    return ""
+try:
+    said = [put(properties, ["a"]), put(added, ["a"]), put(added, ["a", "b"]),
+            put(added | {"c": {"type": "string"}}, ["a", "c"]), put(added | {"a": {"type": "integer"}}, ["a"])]
+    said.append(client.get(f"/config/{subject}").json()["compatibilityLevel"])
+finally:
+    for more in ("", "?permanent=true"): client.delete(f"/subjects/{subject}{more}")
+print(json.dumps(said))
+""",
+        run=unique_name,
+    )
+    assert said[:2] == ["", ""]
+    assert all("not backward compatible" in refusal for refusal in said[2:5]), said
+    assert said[5] == "BACKWARD"

@@ -24,7 +24,7 @@ from cogniforge.guardrails.v1 import guardrails_pb2 as messages
 from hypothesis import given
 from hypothesis import strategies as st
 from router import sse, texts
-from router.guard import Guard, filtered
+from router.guard import LATE_S, Guard, filtered
 from router.guarded_chat import GuardedChat
 from router.guarded_responses import GuardedResponses
 
@@ -119,6 +119,7 @@ def guarded(kind: Any, *events: Any) -> bytes:
     async def run() -> bytes:
         outward = Outward()
         guard = Guard.__new__(Guard)
+        guard.late_s = LATE_S
         guard._client = SimpleNamespace(stub=Stub())  # type: ignore[assignment]
         stream = kind(guard, outward)
         stream.end(b"".join(sse.event(json.dumps(event).encode()) for event in events), 200)
