@@ -40,8 +40,8 @@ def _get(client: httpx.Client, path: str) -> Any:
 def _only_adds(refusal: str) -> bool:
     """Whether a schema was refused for nothing but optional properties that are new.
 
-    The registry refuses them because an event could have had such a property all along, with a value of another type. The
-    platform's events have no properties but those of their schemas.
+    The registry refuses them because an event could have had such a property all along, with a value of another type.
+    The platform's events have no properties but those of their schemas.
     """
     found = _DIFFERENCES.search(refusal)
     return found is not None and all(place.endswith(_ADDED) for place in found[1].split(", "))
