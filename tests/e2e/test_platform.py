@@ -20,6 +20,7 @@ from local.images.catalogue import IMAGES
 from local.node.settings import NodePaths
 from local.toolchain import shim
 from tests.e2e.conftest import forge
+from tests.exclusive import cluster_wide
 
 pytestmark = pytest.mark.e2e
 STACK_FILE = paths.PROJECT / "stacks" / "Pulumi.local.yaml"
@@ -213,14 +214,15 @@ def test_a_lost_passphrase_is_explained() -> None:
 
 def test_destroy_leaves_nothing_and_up_brings_it_back(api: client.ApiClient) -> None:
     core = client.CoreV1Api(api)
-    forge("destroy", "--yes")
-    with pytest.raises(ApiException) as error:
-        core.read_namespace("cogniforge")
-    assert error.value.status == 404
-    claims = [v.spec.claim_ref for v in core.list_persistent_volume().items]
-    assert not [c for c in claims if c and c.namespace == "cogniforge"]
-    names = {s.metadata.name for s in client.RbacAuthorizationV1Api(api).list_cluster_role().items}
-    assert not [n for n in names if "gateway" in n or "router" in n]
-    state = json.loads(shim_run("stack", "export", "--stack", "local"))
-    assert not state["deployment"].get("resources")
-    assert "The platform is up" in forge("up").stdout
+    with cluster_wide():
+        forge("destroy", "--yes")
+        with pytest.raises(ApiException) as error:
+            core.read_namespace("cogniforge")
+        assert error.value.status == 404
+        claims = [v.spec.claim_ref for v in core.list_persistent_volume().items]
+        assert not [c for c in claims if c and c.namespace == "cogniforge"]
+        names = {s.metadata.name for s in client.RbacAuthorizationV1Api(api).list_cluster_role().items}
+        assert not [n for n in names if "gateway" in n or "router" in n]
+        state = json.loads(shim_run("stack", "export", "--stack", "local"))
+        assert not state["deployment"].get("resources")
+        assert "The platform is up" in forge("up").stdout

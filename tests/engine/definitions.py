@@ -14,6 +14,7 @@ import yaml
 from kubernetes import client, utils
 
 from local import paths
+from tests.exclusive import cluster_wide
 
 SCHEMAS = Path(os.environ.get("PLATFORM_SCHEMAS", str(paths.PROJECT.parent / "shared" / "schemas"))) / "crds"
 _LIMIT_S = 60
@@ -28,8 +29,13 @@ def installed(api: client.ApiClient, *patterns: str) -> Iterator[None]:
     files = [file for pattern in patterns for file in sorted(SCHEMAS.glob(pattern))]
     documents = [d for file in files for d in yaml.load_all(file.read_text(), Loader=loader) if d]
     made = [d for d in documents if d["kind"] == "CustomResourceDefinition"]
-    extensions = client.ApiextensionsV1Api(api)
     names = [d["metadata"]["name"] for d in made]
+    with cluster_wide():
+        yield from _installed(api, made, names, patterns)
+
+
+def _installed(api: client.ApiClient, made: list[Any], names: list[str], patterns: tuple[str, ...]) -> Iterator[None]:
+    extensions = client.ApiextensionsV1Api(api)
     try:
         for definition in made:
             definition["spec"].pop("conversion", None)  # webhooks need the operator in the cluster
