@@ -10,7 +10,6 @@ from typing import Any
 import certifi
 
 from local import paths
-from local.errors import LocalError
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,7 @@ def of(stack_name: str) -> Access:
     from cli import stack
 
     config = stack.read_config(stack_name)
-    outputs = stack.outputs(stack_name)
-    if not outputs.get("url"):
-        raise LocalError(f"{stack_name} is not up", fix=f"run `forge up -s {stack_name}`")
-    return write(stack_name, outputs, config.models[0].name)
+    return write(stack_name, stack.running(stack_name), config.models[0].name)
 
 
 def exports(access: Access) -> str:

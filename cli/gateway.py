@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -14,12 +15,16 @@ def connect(stack_name: str) -> httpx.Client:
     """A client of the environment's gateway. Raises LocalError where there is no environment."""
     from cli import stack
 
-    found = stack.outputs(stack_name)
-    if not found.get("url"):
-        raise LocalError(f"{stack_name} is not up", fix=f"run `forge up -s {stack_name}`")
+    found = stack.running(stack_name)
     context = ssl.create_default_context(cadata=found["authority"])
     headers = {"authorization": f"Bearer {found['apiKey']}"}
     return httpx.Client(base_url=found["url"], verify=context, headers=headers, trust_env=False, timeout=30)
+
+
+def path(*parts: str) -> str:
+    """Of an operation: its first part as it is, names behind it encoded."""
+    operation, *names = parts
+    return "/".join([operation, *(quote(name, safe="") for name in names)])
 
 
 def ask(client: httpx.Client, method: str, path: str, *, fix: str = "", **more: Any) -> Any:

@@ -31,4 +31,5 @@ Stack = Annotated[
     str, typer.Option("--stack", "-s", help="Environment: the name of its file under stacks/.", autocompletion=_begun)
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="text, or json in a schema that stays.")]
+Tenant = Annotated[str, typer.Argument(help="The tenant's id.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for a confirmation.")]

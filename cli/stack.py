@@ -166,6 +166,14 @@ def refuse_protected(stack: str) -> None:
         )
 
 
+def running(stack: str) -> dict[str, Any]:
+    """The outputs of an environment that is up. Raises LocalError for another one."""
+    found = outputs(stack)
+    if not found.get("url"):
+        raise LocalError(f"{stack} is not up", fix=f"run `forge up -s {stack}`")
+    return found
+
+
 def outputs(stack: str) -> dict[str, Any]:
     """The stack's outputs, secrets included; empty before the first update."""
     result = capture("stack", "output", "--json", "--show-secrets", "--stack", stack)

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import api_text, gateway, output
-from cli.commands.tenant import Tenant, path
-from cli.options import Format, Output, Stack, Yes
+from cli.options import Format, Output, Stack, Tenant, Yes
 
 app = typer.Typer(no_args_is_help=True, help="API keys of tenants.")
 
@@ -17,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="API keys of tenants.")
 def show_all(tenant: Tenant, stack_name: Stack = "local", output_format: Output = Format.TEXT) -> None:
     """List a tenant's keys, the newest first."""
     with gateway.connect(stack_name) as client:
-        api_text.keys(gateway.ask(client, "GET", path(tenant, "keys")), output_format)
+        api_text.keys(gateway.ask(client, "GET", gateway.path("tenants", tenant, "keys")), output_format)
 
 
 @app.command()
@@ -36,7 +35,7 @@ def create(
     body: dict[str, Any] = {"name": name, **({"scopes": scopes} if scopes else {})}
     body |= {"expires": expires} if expires else {}
     with gateway.connect(stack_name) as client:
-        api_text.record(gateway.ask(client, "POST", path(tenant, "keys"), json=body), output_format)
+        api_text.record(gateway.ask(client, "POST", gateway.path("tenants", tenant, "keys"), json=body), output_format)
 
 
 @app.command()
@@ -51,5 +50,5 @@ def revoke(
     output.confirm(f"Revoke key {key} of {tenant}? Programs that use it are refused from then on.", yes)
     with gateway.connect(stack_name) as client:
         query = {"made": "keep"} if keep_made else {}
-        gateway.ask(client, "DELETE", path(tenant, "keys", key), params=query)
+        gateway.ask(client, "DELETE", gateway.path("tenants", tenant, "keys", key), params=query)
     output.line(f"key {key} of {tenant} is revoked")

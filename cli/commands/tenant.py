@@ -5,25 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from cli import api_text, gateway, output
-from cli.options import Format, Output, Stack, Yes
+from cli.options import Format, Output, Stack, Tenant, Yes
 from local.errors import LocalError
 
 app = typer.Typer(no_args_is_help=True, help="Tenants: who may use the platform, and how much.")
-Tenant = Annotated[str, typer.Argument(help="The tenant's id.")]
 Name = Annotated[str | None, typer.Option("--name", help="What people call it.")]
 Models = Annotated[list[str] | None, typer.Option("--model", help="A model that it may ask; may be repeated.")]
 Requests = Annotated[int | None, typer.Option(min=0, help="Limit; 0: none.")]
 Tokens = Annotated[int | None, typer.Option(min=0, help="Limit; 0: none.")]
-
-
-def path(tenant: str, *more: str) -> str:
-    """Of an operation on a tenant."""
-    return "/".join(["tenants", *(quote(part, safe="") for part in (tenant, *more))])
 
 
 def _limits(
@@ -50,7 +43,7 @@ def show_all(stack_name: Stack = "local", output_format: Output = Format.TEXT) -
 def show(tenant: Tenant, stack_name: Stack = "local", output_format: Output = Format.TEXT) -> None:
     """Show a tenant's limits."""
     with gateway.connect(stack_name) as client:
-        api_text.record(gateway.ask(client, "GET", path(tenant)), output_format)
+        api_text.record(gateway.ask(client, "GET", gateway.path("tenants", tenant)), output_format)
 
 
 @app.command()
@@ -85,10 +78,11 @@ def update(
     change |= {"models": []} if all_models else {}
     if not change:
         raise LocalError("nothing to change was given", fix="add an option, such as --requests-per-minute 600")
+    where = gateway.path("tenants", tenant)
     with gateway.connect(stack_name) as client:
-        before = gateway.ask(client, "GET", path(tenant))
+        before = gateway.ask(client, "GET", where)
         kept = {field: value for field, value in before.items() if field not in ("id", "created")}
-        api_text.record(gateway.ask(client, "PUT", path(tenant), json={**kept, **change}), output_format)
+        api_text.record(gateway.ask(client, "PUT", where, json={**kept, **change}), output_format)
 
 
 @app.command()
@@ -106,10 +100,9 @@ def policy(
             body = {"policy": yaml.safe_load(file.read_text())}
         except (OSError, UnicodeError, yaml.YAMLError) as error:
             raise LocalError(f"{file} cannot be read as JSON or YAML", reason=str(error)) from None
+    where = gateway.path("tenants", tenant, "policy")
     with gateway.connect(stack_name) as client:
-        found = gateway.ask(
-            client, "PUT" if body else "GET", path(tenant, "policy"), **({"json": body} if body else {})
-        )
+        found = gateway.ask(client, "PUT" if body else "GET", where, **({"json": body} if body else {}))
     print(json.dumps(found, indent=2))
 
 
@@ -118,7 +111,7 @@ def delete(tenant: Tenant, stack_name: Stack = "local", yes: Yes = False) -> Non
     """Delete a tenant with all that it has. Its id is not given again."""
     output.confirm(f"Delete {tenant} with its users, keys, prompts, documents and policies?", yes)
     with gateway.connect(stack_name) as client:
-        gateway.ask(client, "DELETE", path(tenant))
+        gateway.ask(client, "DELETE", gateway.path("tenants", tenant))
     output.line(f"{tenant} is deleted; `forge tenant deletion {tenant}` shows which services have erased its data")
 
 
@@ -126,4 +119,4 @@ def delete(tenant: Tenant, stack_name: Stack = "local", yes: Yes = False) -> Non
 def deletion(tenant: Tenant, stack_name: Stack = "local", output_format: Output = Format.TEXT) -> None:
     """Show which services have erased a deleted tenant's data."""
     with gateway.connect(stack_name) as client:
-        api_text.record(gateway.ask(client, "GET", path(tenant, "deletion")), output_format)
+        api_text.record(gateway.ask(client, "GET", gateway.path("tenants", tenant, "deletion")), output_format)

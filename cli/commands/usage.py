@@ -5,15 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from cli import api_text, gateway, output
-from cli.options import Format, Output, Stack
+from cli.options import Format, Output, Stack, Tenant
 
+_TENANTS = "billing/tenants"
 app = typer.Typer(no_args_is_help=True, help="What tenants use, what it costs, and how much they may use.")
-Tenant = Annotated[str, typer.Argument(help="The tenant's id.")]
 
 
 class Group(StrEnum):
@@ -27,10 +26,6 @@ class Group(StrEnum):
 
 def _month(now: datetime) -> str:
     return now.strftime("%Y-%m")
-
-
-def _path(tenant: str, *more: str) -> str:
-    return "/".join(["billing/tenants", *(quote(part, safe="") for part in (tenant, *more))])
 
 
 @app.command()
@@ -64,7 +59,7 @@ def show(
 def left(tenant: Tenant, stack_name: Stack = "local", output_format: Output = Format.TEXT) -> None:
     """Show how much of its budget a tenant has left this month."""
     with gateway.connect(stack_name) as client:
-        api_text.record(gateway.ask(client, "GET", _path(tenant, "entitlement")), output_format)
+        api_text.record(gateway.ask(client, "GET", gateway.path(_TENANTS, tenant, "entitlement")), output_format)
 
 
 @app.command()
@@ -75,7 +70,7 @@ def budget(
 ) -> None:
     """Limit a tenant's month. Requests beyond it are refused with 429."""
     with gateway.connect(stack_name) as client:
-        found = gateway.ask(client, "PUT", _path(tenant, "budget"), json={"usd": usd})
+        found = gateway.ask(client, "PUT", gateway.path(_TENANTS, tenant, "budget"), json={"usd": usd})
     output.line(f"{tenant} may use {found['usd']} USD a month")
 
 
@@ -90,7 +85,7 @@ def credit(
     """Grant a credit for a month."""
     body = {"id": name, "usd": usd, "period": period or _month(datetime.now(UTC))}
     with gateway.connect(stack_name) as client:
-        found = gateway.ask(client, "POST", _path(tenant, "credits"), json=body)
+        found = gateway.ask(client, "POST", gateway.path(_TENANTS, tenant, "credits"), json=body)
     output.line(f"{tenant} has a credit of {found['usd']} USD for {found['period']}")
 
 
@@ -103,7 +98,7 @@ def invoice(
     output_format: Output = Format.TEXT,
 ) -> None:
     """Show a month's invoice, issued or as it stands."""
-    where = _path(tenant, "invoices", period or _month(datetime.now(UTC)))
+    where = gateway.path(_TENANTS, tenant, "invoices", period or _month(datetime.now(UTC)))
     with gateway.connect(stack_name) as client:
         api_text.invoice(gateway.ask(client, "POST" if issue else "GET", where), output_format)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-CONNECT_WORKER = "org.apache.kafka.connect.runtime.Worker"
+_CONNECT_WORKER = "org.apache.kafka.connect.runtime.Worker"
 _LEVELS = {
     "kafka.server.KafkaRaftServer": "info",
     "org.apache.kafka.connect.runtime.distributed.DistributedHerder": "info",
@@ -32,7 +32,7 @@ def configuration(orphans: str = "") -> str:
             "PatternLayout": {"pattern": "%d{ISO8601} %m%n"},
             "RegexFilter": {"regex": _ORPHANED, "onMatch": "ACCEPT", "onMismatch": "DENY"},
         }
-        loggers.append({"name": CONNECT_WORKER, "level": "warn", "AppenderRef": [{"ref": "orphans"}]})
+        loggers.append({"name": _CONNECT_WORKER, "level": "warn", "AppenderRef": [{"ref": "orphans"}]})
     root = {"level": "warn", "AppenderRef": [{"ref": "console"}]}
     made = {"status": "warn", "Appenders": appenders, "Loggers": {"Root": root, "Logger": loggers}}
     return json.dumps({"Configuration": made}, indent=1)

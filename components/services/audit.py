@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from components.config.base import Change, Section, setting
 from components.services.quotas import kept
-from components.services.record import Bundled, Prefix, ServiceRecord, Surroundings
+from components.services.record import (
+    DEAD_LETTER_HANDLED,
+    QUOTA_REACHED,
+    TENANT_DELETED,
+    TENANT_ERASED,
+    Bundled,
+    Prefix,
+    ServiceRecord,
+    Surroundings,
+)
 
 
 class AuditRetention(Section):
@@ -42,14 +51,14 @@ RECORD = ServiceRecord(
         "guard.decided.v1",
         "prompt.changed.v1",
         "document.changed.v1",
-        "quota.reached.v1",
+        QUOTA_REACHED,
         "user.changed.v1",
         "invoice.issued.v1",
         "billing.changed.v1",
-        "dead-letter.handled.v1",
-        "tenant.deleted.v1",
+        DEAD_LETTER_HANDLED,
+        TENANT_DELETED,
     ),
-    outbox=("tenant.erased.v1", "dead-letter.handled.v1"),
+    outbox=(TENANT_ERASED, DEAD_LETTER_HANDLED),
     follows=("tenants",),
     # The log is signed and sealed with these. With other ones, old checkpoints could not be verified, nor old entries
     # read.

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from components.config.base import Change, Section, setting
 from components.services.quotas import kept
-from components.services.record import Bundled, Prefix, ServiceRecord, Surroundings
+from components.services.record import (
+    DEAD_LETTER_HANDLED,
+    TENANT_DELETED,
+    TENANT_ERASED,
+    Bundled,
+    Prefix,
+    ServiceRecord,
+    Surroundings,
+)
 
 
 class BillingRetention(Section):
@@ -33,8 +41,8 @@ RECORD = ServiceRecord(
     section=Billing,
     prefixes=(Prefix("/v1/billing/"),),
     database=True,
-    consumes=("usage.recorded.v1", "tenant.deleted.v1"),
-    outbox=("invoice.issued.v1", "billing.changed.v1", "tenant.erased.v1", "dead-letter.handled.v1"),
+    consumes=("usage.recorded.v1", TENANT_DELETED),
+    outbox=("invoice.issued.v1", "billing.changed.v1", TENANT_ERASED, DEAD_LETTER_HANDLED),
     keeps=("budgets",),
     follows=("tenants",),
     asks_for_keys=True,

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from components.config.base import Change, DnsLabel, Section, setting
 from components.services.quotas import quotas
-from components.services.record import Body, Bundled, Prefix, ServiceRecord, Surroundings
+from components.services.record import (
+    DEAD_LETTER_HANDLED,
+    QUOTA_REACHED,
+    TENANT_DELETED,
+    TENANT_ERASED,
+    Body,
+    Bundled,
+    Prefix,
+    ServiceRecord,
+    Surroundings,
+)
 
 
 class PromptQuotas(Section):
@@ -52,8 +62,8 @@ RECORD = ServiceRecord(
         Prefix("/api/public/v2/prompts", Body.TEXT, encoded_names=True),
     ),
     database=True,
-    consumes=("tenant.deleted.v1",),
-    outbox=("prompt.changed.v1", "quota.reached.v1", "tenant.erased.v1", "dead-letter.handled.v1"),
+    consumes=(TENANT_DELETED,),
+    outbox=("prompt.changed.v1", QUOTA_REACHED, TENANT_ERASED, DEAD_LETTER_HANDLED),
     keeps=("labels",),
     follows=("tenants",),
     cache=True,

@@ -18,6 +18,8 @@ PORT = 8080
 RPC_PORT = 9090
 """Where services that other services ask serve gRPC."""
 TENANT_DELETED = "tenant.deleted.v1"
+TENANT_ERASED = "tenant.erased.v1"
+QUOTA_REACHED = "quota.reached.v1"
 DEAD_LETTER_HANDLED = "dead-letter.handled.v1"
 
 

@@ -8,7 +8,18 @@ from components.config.base import Change, Section, quantity, setting
 from components.config.data import Storage
 from components.config.problems import Conflict
 from components.services.embeddings import VECTOR
-from components.services.record import Body, Bundled, Objectives, Prefix, ServiceRecord, Surroundings
+from components.services.record import (
+    DEAD_LETTER_HANDLED,
+    QUOTA_REACHED,
+    TENANT_DELETED,
+    TENANT_ERASED,
+    Body,
+    Bundled,
+    Objectives,
+    Prefix,
+    ServiceRecord,
+    Surroundings,
+)
 
 DOCUMENTS_PERCENT = 50
 """Of the object store's volume. The rest is for backups and the write-ahead log: a store that documents fill would stop
@@ -73,8 +84,8 @@ RECORD = ServiceRecord(
     waits_for=("vector-database",),
     database=True,
     extensions=("vector",),
-    consumes=("tenant.deleted.v1",),
-    outbox=("document.changed.v1", "quota.reached.v1", "tenant.erased.v1", "dead-letter.handled.v1"),
+    consumes=(TENANT_DELETED,),
+    outbox=("document.changed.v1", QUOTA_REACHED, TENANT_ERASED, DEAD_LETTER_HANDLED),
     follows=("tenants",),
     buckets=("documents",),
     collections=True,

@@ -9,7 +9,16 @@ from typing import Annotated
 from components.config.base import Change, DnsLabel, Section, matching, setting
 from components.config.problems import Conflict
 from components.services.quotas import quotas
-from components.services.record import Bundled, Prefix, ServiceRecord, Surroundings
+from components.services.record import (
+    DEAD_LETTER_HANDLED,
+    QUOTA_REACHED,
+    TENANT_DELETED,
+    TENANT_ERASED,
+    Bundled,
+    Prefix,
+    ServiceRecord,
+    Surroundings,
+)
 
 
 class Login(Section):
@@ -93,8 +102,8 @@ RECORD = ServiceRecord(
     ),
     needs={"data.nats": "tells keys to all services through NATS"},
     database=True,
-    consumes=("tenant.erased.v1",),
-    outbox=("user.changed.v1", "quota.reached.v1", "tenant.deleted.v1", "dead-letter.handled.v1"),
+    consumes=(TENANT_ERASED,),
+    outbox=("user.changed.v1", QUOTA_REACHED, TENANT_DELETED, DEAD_LETTER_HANDLED),
     keeps=("tenants", "policies", "deleted"),
     keeps_keys=True,
     scopes=("manage", "impersonate"),

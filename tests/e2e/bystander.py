@@ -9,14 +9,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import hypothesis
+from hypothesis import HealthCheck, Phase
 from kubernetes import client
 
-from cli import stack
-from tests.e2e.conftest import audit_entries, connected
-from tests.e2e.test_services import Tenant
+from tests.e2e.conftest import audit_entries
+from tests.e2e.test_services import Tenant, tenant_of_own
 from tests.waiting import until
 
 NAMESPACE = "cogniforge"
+FUZZING = hypothesis.settings(
+    deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+)
+"""What is generated is sent once: a failure is looked up in the list of what was sent, and not made smaller."""
 
 
 @dataclass
@@ -88,11 +93,8 @@ def _without_times(answer: httpx.Response) -> Any:
 
 def bystander(operator: httpx.Client) -> Iterator[Bystander]:
     """For a fixture: the tenant is deleted in the end."""
-    tenant = Tenant(operator, connected(stack.outputs("local")))
-    tenant.until_known()
-    yield Bystander(tenant)
-    operator.delete(f"/v1/tenants/{tenant.name}")
-    tenant.http.close()
+    with tenant_of_own(operator) as tenant:
+        yield Bystander(tenant)
 
 
 def restarts(api: client.ApiClient) -> dict[str, int]:

@@ -16,7 +16,7 @@ import httpx
 import hypothesis
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, errors
+from hypothesis import errors
 from hypothesis import strategies as st
 from kubernetes import client
 from schemathesis import GenerationMode
@@ -24,7 +24,7 @@ from schemathesis.core.errors import InvalidSchema
 
 from cli import stack
 from local import paths
-from tests.e2e.bystander import Bystander, bystander, restarts
+from tests.e2e.bystander import FUZZING, Bystander, bystander, restarts
 from tests.e2e.conftest import connected
 from tests.e2e.test_services import Tenant
 
@@ -121,13 +121,7 @@ def _turn(operation: Any, attacker: Attacker, seed: int) -> None:
     mode = GenerationMode.NEGATIVE if seed % 2 else GenerationMode.POSITIVE
 
     @hypothesis.seed(seed)
-    @hypothesis.settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @hypothesis.settings(FUZZING, max_examples=EXAMPLES)
     @hypothesis.given(data=st.data())
     def sent(data: st.DataObject) -> None:
         attacker.send(data.draw(operation.as_strategy(generation_mode=mode)), data.draw)

@@ -18,17 +18,14 @@ import pytest
 from google.protobuf import descriptor as pb
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_tools import protoc
-from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from kubernetes import client
 
-from cli import stack
 from components.services.record import RPC_PORT
 from components.services.registry import SERVICES, rpc_callers
 from local import paths
-from tests.e2e.bystander import NAMESPACE, Bystander, bystander, restarts
-from tests.e2e.conftest import connected
-from tests.e2e.test_services import Tenant
+from tests.e2e.bystander import FUZZING, NAMESPACE, Bystander, bystander, restarts
+from tests.e2e.test_services import Tenant, tenant_of_own
 
 MINUTES = float(os.environ.get("FUZZ_RPC_MINUTES", "1"))
 pytestmark = [pytest.mark.drill("fuzz"), pytest.mark.timeout(MINUTES * 60 + 600)]
@@ -76,12 +73,10 @@ def _bystander(operator: httpx.Client) -> Iterator[Bystander]:
 
 @pytest.fixture(scope="module")
 def attacker(operator: httpx.Client) -> Iterator[Tenant]:
-    made = Tenant(operator, connected(stack.outputs("local")))
-    made.until_known()
-    made.http.post("/v1/prompts", json={"name": "kept", "prompt": "Hello", "labels": ["production"]}).raise_for_status()
-    yield made
-    operator.delete(f"/v1/tenants/{made.name}")
-    made.http.close()
+    prompt = {"name": "kept", "prompt": "Hello", "labels": ["production"]}
+    with tenant_of_own(operator) as made:
+        made.http.post("/v1/prompts", json=prompt).raise_for_status()
+        yield made
 
 
 def _field(
@@ -166,13 +161,7 @@ def _turn(caller: Caller, method: pb.MethodDescriptor, foreign: Bystander, own: 
     ended: list[Any] = []
 
     @hypothesis.seed(seed)
-    @hypothesis.settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @hypothesis.settings(FUZZING, max_examples=EXAMPLES)
     @hypothesis.given(sent=requests | requests | requests | spoiled)
     def call(sent: list[bytes]) -> None:
         ended.append((sent, *caller.call(method, sent)))

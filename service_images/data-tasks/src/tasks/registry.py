@@ -26,9 +26,8 @@ def main() -> None:
         _put(client, "/config", {"compatibility": level})
         for topic in events.topics():
             subject = f"{topic}-value"
-            if (
-                client.get(f"/config/{subject}").status_code == 200
-            ):  # it has a level of its own from an earlier addition
+            # A subject that is there may have a level of its own, from an earlier addition.
+            if client.get(f"/config/{subject}").status_code == 200:
                 _put(client, f"/config/{subject}", {"compatibility": level})
             register(client, subject, events.schema(topic), level)
 

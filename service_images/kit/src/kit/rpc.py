@@ -88,6 +88,8 @@ class _Door(grpc.aio.ServerInterceptor):
 
     def __init__(self, callers: identity.Callers) -> None:
         self._callers = callers
+        self._lenient: dict[str, Any] = {}
+        """Methods that were called, by name: grpc asks for one at each call."""
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """The method, or a refusal in its place."""
@@ -101,10 +103,14 @@ class _Door(grpc.aio.ServerInterceptor):
                 await self._callers.admit(token)
             except ApiError as error:
                 return _refusing(error)
-        handler = await continuation(handler_call_details)
-        if handler is None:  # there is no such method, which grpc says itself
-            return None
-        return handler._replace(request_deserializer=_lenient(handler.request_deserializer))
+        known = self._lenient.get(handler_call_details.method)
+        if known is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:  # there is no such method, which grpc says itself
+                return None
+            known = handler._replace(request_deserializer=_lenient(handler.request_deserializer))
+            self._lenient[handler_call_details.method] = known
+        return known
 
 
 def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from kit.directory import unknown
-from kit.errors import ApiError, ErrorType
+from kit.errors import CLIENT_GONE, ApiError, ErrorType
 from kit.limits import INFERENCE_BODY
 
 from router import anthropic, bodies, continuation, errors, payload, settling, sse, usage
@@ -54,7 +54,7 @@ class Exchange(Attempts):
         """The client has gone: nobody waits for an answer."""
         if self.disconnected and not self.response_complete:
             self.abandon()
-            self.finish(499)
+            self.finish(CLIENT_GONE)
 
     def feed(self, data: bytes) -> None:
         """A piece of the request's body; of one that is refused, nothing is kept."""

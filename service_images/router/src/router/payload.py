@@ -110,14 +110,15 @@ def request(exchange: Request, state: TargetState) -> bytes:
 
 def _outside(exchange: Request, state: TargetState, body: bytes) -> bytes:
     """To a model outside: with its own credential, and without our traces."""
-    path, shown = exchange.upstream_path, state.authorization()
-    if state.messages:
+    path = exchange.upstream_path
+    if not state.messages:
+        shown = state.authorization()
+    else:
         if path != CHAT:
             message = f"The model `{exchange.model}` does not serve {exchange.path_text}."
             raise ApiError(404, message, ErrorType.NOT_FOUND, param="model", code="model_not_supported")
         path, body = to_anthropic.PATH, to_anthropic.request(msgspec.json.decode(body))
-        shown = shown.replace(b"authorization: Bearer", b"x-api-key:")
-        shown += b"anthropic-version: %s\r\n" % to_anthropic.VERSION
+        shown = state.authorization(b"x-api-key:") + b"anthropic-version: %s\r\n" % to_anthropic.VERSION
     head = b"POST %s%s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\naccept-encoding: identity\r\n"
     own = head % (state.prefix, path, state.host_header)
     return b"%s%scontent-length: %d\r\n\r\n%s" % (own, shown, len(body), body)

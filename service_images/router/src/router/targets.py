@@ -156,10 +156,10 @@ class TargetState:
             ticket.cancel()
             raise
 
-    def authorization(self) -> bytes:
+    def authorization(self, header: bytes = b"authorization: Bearer") -> bytes:
         """The line of a request's head that shows the credential; empty where there is none."""
         key = self.credential.value
-        return b"authorization: Bearer %s\r\n" % key if key else b""
+        return b"%s %s\r\n" % (header, key) if key else b""
 
     def cost(self, input_tokens: int, output_tokens: int) -> float:
         """US dollars."""
