@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import spill as spilling
 from kit.sender import LOST
 from kit.spill import Event, Spill
+from router import metering as metering_module
 from router.metering import Metering
 
 
@@ -125,3 +127,20 @@ def test_what_is_taken_is_what_was_put(tmp_path_factory: pytest.TempPathFactory,
         queue.done(taken[0])
     assert found == events
     assert queue.size == 0
+
+
+def test_an_event_that_is_written_down_while_others_are_handed_on_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = Kafka(room=10)
+    kafka.away = False
+    told = metering(tmp_path, kafka)
+
+    def encode(event: Any) -> bytes:
+        told.hand_on()  # what another thread may do at this moment
+        return msgspec.json.encode(event)
+
+    monkeypatch.setattr(metering_module, "_encode", encode)
+    told.tell("topic", "key", {"n": 1})
+    told.hand_on()
+    assert kafka.delivered == [b'{"n":1}']

@@ -8,7 +8,8 @@ and what would go beyond is counted as lost. A service that stops sends what wai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ class Sender:
         access = {"queue.buffering.max.kbytes": QUEUE_KIB, **access}
         self._producer = kafka.producer(access, _EVENTS, self._told)
         self._spill = spill
-        self._waiting: list[Event] = []
+        self._waiting: deque[Event] = deque()
+        """Only appended to and taken from the left, one event at a time: threads may do both at once."""
         self._unsent: dict[Path, int] = {}
         """Events of files that were taken whose delivery Kafka has not confirmed yet."""
         _ROOM.set(spill.most_bytes)
@@ -78,15 +80,19 @@ class Sender:
 
     def hand_on(self) -> None:
         """Hand on what has come, then what waits on disk; what the producer has no room for goes to the disk."""
-        waiting, self._waiting = self._waiting, []
-        for number, event in enumerate(waiting):
+        while self._waiting:
+            event = self._waiting.popleft()
             if not self._produce(event):
-                self._put_aside(waiting[number:])
+                self._put_aside([event, *self._rest()])
                 break
         else:
             self._resume()
         self._producer.poll(0)
         _SPILLED.set(self._spill.size)
+
+    def _rest(self) -> Iterator[Event]:
+        while self._waiting:
+            yield self._waiting.popleft()
 
     def _told(self, error: Any, message: Any) -> None:
         if error is not None:
