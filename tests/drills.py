@@ -41,6 +41,12 @@ DRILLS: tuple[Drill, ...] = (
         ("cli/recovery.py", "cli/stack.py", "local/providers/", "local/toolchain/"),
     ),
     Drill(
+        "first-up",
+        "a new environment whose first update is killed again and again comes up",
+        9,
+        ("cli/recovery.py", "cli/stack.py", "local/providers/"),
+    ),
+    Drill(
         "kills",
         "data servers are killed, and a database is dropped and restored, while they are written to",
         6,
