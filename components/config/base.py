@@ -1,7 +1,7 @@
-"""What every section of the configuration is made of: field types with limits, upgrade marks, strictness.
+"""Building blocks of all configuration sections: field types with limits, upgrade marks, strictness.
 
-Every field says what happens when it changes: `immutable` (the environment must be made anew),
-`disruptive` (requests may fail while it is applied) or `safe`.
+Every field has an upgrade mark: `immutable` (a change needs a new environment), `disruptive` (requests may fail
+while a change is applied) or `safe`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from components.config.problems import violation
 
 
 class Change(StrEnum):
-    """What changing a field does to a running environment."""
+    """Effect of a changed field on a running environment."""
 
     SAFE = "safe"
     DISRUPTIVE = "disruptive"
@@ -32,7 +32,7 @@ _QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti|)$")
 
 
 def quantity(text: str) -> Decimal:
-    """The number that a Kubernetes quantity such as "250m" or "1Gi" stands for. Raises ValueError."""
+    """Value of a Kubernetes quantity: 0.25 for "250m", 2^30 for "1Gi". Raises ValueError for any other text."""
     match = _QUANTITY.match(text)
     if match is None:
         raise ValueError(text)
@@ -40,12 +40,12 @@ def quantity(text: str) -> Decimal:
 
 
 def gibibytes(text: str) -> int:
-    """The same in GiB, rounded up, as AWS counts volumes."""
+    """Value of a Kubernetes quantity of bytes in GiB, rounded up. AWS sizes volumes in whole GiB."""
     return math.ceil(quantity(text) / 2**30)
 
 
 def quantity_between(low: str, high: str, example: str) -> AfterValidator:
-    """A Kubernetes quantity within limits, both included."""
+    """Validator: a Kubernetes quantity from `low` to `high`, inclusive. Errors show `example`."""
 
     def check(text: str) -> str:
         try:
@@ -60,7 +60,7 @@ def quantity_between(low: str, high: str, example: str) -> AfterValidator:
 
 
 def matching(pattern: str, limit: str, fix: str) -> AfterValidator:
-    """A string that matches a pattern as a whole, with words for the one that does not."""
+    """Validator: the whole string matches `pattern`. Otherwise the error shows `limit` and `fix`."""
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
@@ -95,12 +95,12 @@ ModelName = Annotated[
 
 
 def setting(change: Change, description: str, **options: Any) -> Any:
-    """A field with its upgrade mark. `description` is shown by editors through the JSON Schema."""
+    """A field with its upgrade mark. Editors and the reference page show `description`, from the JSON Schema."""
     return Field(description=description, json_schema_extra={"x-change": change.value}, **options)
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown fields are mistakes; names are camelCase in YAML."""
+    """Base class of all sections. Unknown fields are errors. Field names are camelCase in YAML."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -113,12 +113,12 @@ class Section(BaseModel):
 
 
 class Resources(Section):
-    """What a container may use. Memory is both request and limit; CPU is a request, never a limit."""
+    """Resources of a container. `memory` is request and limit; `cpu` is a request only."""
 
-    cpu: Cpu = setting(Change.SAFE, "CPU request, such as 250m", default="50m")
+    cpu: Cpu = setting(Change.SAFE, "CPU request per container, such as 250m", default="50m")
     memory: Memory = setting(Change.SAFE, "Memory request and limit, such as 256Mi", default="256Mi")
 
 
 def first_duplicate(values: tuple[str, ...]) -> str | None:
-    """The first value that is there twice."""
+    """The first value that occurs a second time; None if all values are unique."""
     return next((v for i, v in enumerate(values) if v in values[:i]), None)

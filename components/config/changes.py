@@ -1,4 +1,4 @@
-"""What differs between two configurations, each difference with the mark of its field."""
+"""Compares two configurations. Each difference has the upgrade mark of its field."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ORDER = (Change.SAFE, Change.DISRUPTIVE, Change.IMMUTABLE)
 
 @dataclass(frozen=True)
 class Changed:
-    """One field that differs. A value is None where the field, or the entry of a list, is not there."""
+    """One difference. `before` or `after` is None if that side lacks the field or the list entry."""
 
     path: str
     before: object
@@ -25,7 +25,7 @@ class Changed:
 
 
 def changes(before: PlatformConfig, after: PlatformConfig) -> tuple[Changed, ...]:
-    """Every difference. Entries of lists are told apart by their name, so that a move is no difference."""
+    """All differences. List entries are matched by name, so a changed order is no difference."""
     return tuple(_sections("", before, after))
 
 
@@ -45,19 +45,19 @@ def _values(path: str, old: object, new: object, mark: Change) -> Iterator[Chang
         for name in before.keys() | after.keys():
             where, one, other = f"{path}[{name}]", before.get(name), after.get(name)
             if one is None or other is None:
-                # What is taken away is missed by whoever used it.
+                # Removing an entry affects whoever used it, so it is at least disruptive.
                 least = mark if one is None else max(mark, Change.DISRUPTIVE, key=_ORDER.index)
                 yield Changed(where, _plain(one), _plain(other), least)
             else:
                 yield from _sections(f"{where}.", one, other)
     else:
-        # A section that was not there takes nothing away.
+        # Adding a section removes nothing, so it is safe.
         added = old is None and isinstance(new, Section)
         yield Changed(path, _plain(old), _plain(new), Change.SAFE if added else mark)
 
 
 def _named(value: object) -> dict[str, Section] | None:
-    """A list of sections by their names; None for anything else."""
+    """Entries of a list of sections by name; None for any other value."""
     if not isinstance(value, tuple):
         return None
     entries = cast("tuple[object, ...]", value)

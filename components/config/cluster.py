@@ -1,4 +1,4 @@
-"""Where the platform runs."""
+"""The cluster section of the configuration: the Kubernetes cluster that the platform runs on."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from components.config.problems import violation
 
 
 class ClusterKind(StrEnum):
-    """Where the platform runs."""
+    """Kind of Kubernetes cluster."""
 
     LOCAL = "local"
     """The Kubernetes node that `forge up` starts on this machine."""
     EXISTING = "existing"
-    """A cluster that a kubeconfig context names."""
+    """A cluster that exists already, selected by a kubeconfig context."""
     EKS = "eks"
-    """A cluster on AWS that the platform makes."""
+    """An Amazon EKS cluster that the platform creates."""
 
 
 class NetworkPolicies(StrEnum):
-    """What the cluster's network does with NetworkPolicies."""
+    """Whether the cluster's network plugin enforces NetworkPolicies."""
 
     ENFORCED = "enforced"
-    """The network plugin enforces them; each update proves that with a pod without rights."""
+    """Enforced. Each update proves that: a pod without rights must not reach the platform."""
     NOT_ENFORCED = "not-enforced"
-    """Every pod of the cluster reaches every port of the platform. Nothing is proven."""
+    """Not enforced: every pod of the cluster reaches every port of the platform. Updates skip the proof."""
 
 
 class Cluster(Section):
-    """Where the platform runs."""
+    """The Kubernetes cluster that the platform runs on."""
 
-    kind: ClusterKind = setting(Change.IMMUTABLE, "local, existing or eks", strict=False)
-    context: str = setting(Change.IMMUTABLE, "kubeconfig context of an existing cluster", default="", max_length=253)
-    namespace: DnsLabel = setting(Change.IMMUTABLE, "Namespace of the platform", default="cogniforge")
-    eks: Eks | None = setting(Change.IMMUTABLE, "The AWS cluster; with kind: eks only", default=None)
+    kind: ClusterKind = setting(Change.IMMUTABLE, "Kind of cluster: local, existing or eks", strict=False)
+    context: str = setting(Change.IMMUTABLE, "kubeconfig context; with kind: existing only", default="", max_length=253)
+    namespace: DnsLabel = setting(Change.IMMUTABLE, "Namespace for the platform's objects", default="cogniforge")
+    eks: Eks | None = setting(Change.IMMUTABLE, "Amazon EKS cluster; with kind: eks only", default=None)
     network_policies: NetworkPolicies = setting(
         Change.SAFE,
-        "enforced or not-enforced: whether the cluster's network keeps pods apart",
+        "Whether the cluster's network enforces NetworkPolicies: enforced or not-enforced",
         default=NetworkPolicies.ENFORCED,
         strict=False,
     )
     gpu_pools: tuple[GpuPool, ...] = setting(
-        Change.DISRUPTIVE, "Nodes with GPUs", default=(), max_length=20, strict=False
+        Change.DISRUPTIVE, "Pools of nodes with GPUs", default=(), max_length=20, strict=False
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The data part of the configuration: databases, messaging, cache, objects. A part that is not named is not made."""
+"""The data section of the configuration: databases, messaging, cache, object store. All its parts are optional."""
 
 from __future__ import annotations
 
@@ -19,33 +19,39 @@ Storage = Annotated[str, between("64Mi", "64Ti", "10Gi")]
 RDS_KEEP_DAYS, RDS_LEAST = 35, "20Gi"
 """Limits of RDS with gp3 volumes. Source: Amazon RDS user guide, "Backup retention period", "DB instance storage"."""
 MSK_BROKERS = 3
-"""MSK wants as many brokers in each zone, and a network of the platform's has three zones."""
+"""MSK needs equally many brokers in each zone, and the platform's network has three zones."""
 
 
 def _quorum(replicas: int, what: str) -> None:
     if replicas % 2 == 0:
         raise violation(
-            f"1, 3 or 5 {what}: with an even number one failure stops all, as with one less",
+            f"1, 3 or 5 {what}: an even number tolerates no more failures than one fewer",
             f"set replicas to {replicas - 1} or {replicas + 1}",
         )
 
 
 class Backup(Section):
-    """Base backups to the object store; the write-ahead log is archived continuously beside them."""
+    """Base backups to the object store. The write-ahead log is archived continuously, too."""
 
     every_hours: int = setting(Change.SAFE, "Hours between base backups", default=24, ge=1, le=168)
-    keep_days: int = setting(Change.SAFE, "Days that one can go back", default=7, ge=1, le=365)
+    keep_days: int = setting(
+        Change.SAFE, "Days that backups are kept: how far back a restore can go", default=7, ge=1, le=365
+    )
 
 
 class Postgres(Section):
-    """PostgreSQL: a database and a login for each service that owns tables."""
+    """PostgreSQL. Each service that owns tables gets a database and a login."""
 
-    storage: Storage = setting(Change.SAFE, "Volume of the server", default="10Gi")
-    resources: Resources = setting(Change.DISRUPTIVE, "Of the server", default=Resources(cpu="250m", memory="1Gi"))
-    max_connections: int = setting(Change.DISRUPTIVE, "Connections of the server", default=100, ge=20, le=5000)
-    pool_size: int = setting(Change.SAFE, "Server connections of each login through the pool", default=10, ge=1, le=500)
-    backup: Backup = setting(Change.SAFE, "Base backups", default=Backup())
-    rds: Rds | None = setting(Change.IMMUTABLE, "On Amazon RDS in place of a pod", default=None)
+    storage: Storage = setting(Change.SAFE, "Size of the server's volume", default="10Gi")
+    resources: Resources = setting(
+        Change.DISRUPTIVE, "Resources of the server", default=Resources(cpu="250m", memory="1Gi")
+    )
+    max_connections: int = setting(Change.DISRUPTIVE, "Most connections to the server", default=100, ge=20, le=5000)
+    pool_size: int = setting(
+        Change.SAFE, "Most server connections per login through the connection pool", default=10, ge=1, le=500
+    )
+    backup: Backup = setting(Change.SAFE, "Schedule and retention of base backups", default=Backup())
+    rds: Rds | None = setting(Change.IMMUTABLE, "Run on Amazon RDS instead of in a pod", default=None)
 
     @model_validator(mode="after")
     def _rds_takes_it(self) -> Self:
@@ -67,14 +73,14 @@ class Postgres(Section):
 
 
 class Kafka(Section):
-    """Kafka: the events of all services."""
+    """Kafka, which carries the events of all services."""
 
-    replicas: int = setting(Change.DISRUPTIVE, "Brokers: 1, 3 or 5", default=3, ge=1, le=5)
-    storage: Storage = setting(Change.SAFE, "Volume of each broker", default="20Gi")
-    resources: Resources = setting(Change.SAFE, "Of each broker", default=Resources(cpu="250m", memory="1Gi"))
-    retention_hours: int = setting(Change.SAFE, "How long events are kept", default=168, ge=1, le=87_600)
-    partitions: int = setting(Change.SAFE, "Partitions of each topic; can only grow", default=6, ge=1, le=1000)
-    msk: Msk | None = setting(Change.IMMUTABLE, "On Amazon MSK in place of pods", default=None)
+    replicas: int = setting(Change.DISRUPTIVE, "Number of brokers: 1, 3 or 5", default=3, ge=1, le=5)
+    storage: Storage = setting(Change.SAFE, "Size of each broker's volume", default="20Gi")
+    resources: Resources = setting(Change.SAFE, "Resources per broker", default=Resources(cpu="250m", memory="1Gi"))
+    retention_hours: int = setting(Change.SAFE, "Hours that events are kept", default=168, ge=1, le=87_600)
+    partitions: int = setting(Change.SAFE, "Partitions per topic; the number can only grow", default=6, ge=1, le=1000)
+    msk: Msk | None = setting(Change.IMMUTABLE, "Run on Amazon MSK instead of in pods", default=None)
 
     @model_validator(mode="after")
     def _msk_takes_it(self) -> Self:
@@ -89,39 +95,42 @@ class Kafka(Section):
 
 
 class Compatibility(StrEnum):
-    """What a new version of a schema may change."""
+    """Compatibility rule for new versions of an event's schema."""
 
     BACKWARD = "BACKWARD"
-    """New consumers read old events."""
+    """Consumers with the new schema read old events."""
     FORWARD = "FORWARD"
-    """Old consumers read new events."""
+    """Consumers with the old schema read new events."""
     FULL = "FULL"
-    """Both."""
+    """Both directions."""
 
 
 class SchemaRegistry(Section):
-    """Apicurio Registry: the schema of each event, with Confluent's API. Keeps them in PostgreSQL."""
+    """Apicurio Registry, which serves event schemas with Confluent's API and stores them in PostgreSQL."""
 
-    replicas: int = setting(Change.SAFE, "Replicas", default=1, ge=1, le=10)
-    resources: Resources = setting(Change.SAFE, "Per replica", default=Resources(cpu="100m", memory="640Mi"))
+    replicas: int = setting(Change.SAFE, "Number of replicas", default=1, ge=1, le=10)
+    resources: Resources = setting(Change.SAFE, "Resources per replica", default=Resources(cpu="100m", memory="640Mi"))
     compatibility: Compatibility = setting(
-        Change.SAFE, "What a new version of a schema may change", default=Compatibility.BACKWARD, strict=False
+        Change.SAFE,
+        "Compatibility of new schema versions: BACKWARD, FORWARD or FULL",
+        default=Compatibility.BACKWARD,
+        strict=False,
     )
 
 
 class ChangeDataCapture(Section):
-    """Debezium on Kafka Connect: what services put into their outbox goes to Kafka."""
+    """Debezium on Kafka Connect, which publishes rows of the services' outbox tables to Kafka."""
 
-    replicas: int = setting(Change.SAFE, "Connect workers", default=1, ge=1, le=10)
-    resources: Resources = setting(Change.SAFE, "Per worker", default=Resources(cpu="100m", memory="768Mi"))
+    replicas: int = setting(Change.SAFE, "Number of Kafka Connect workers", default=1, ge=1, le=10)
+    resources: Resources = setting(Change.SAFE, "Resources per worker", default=Resources(cpu="100m", memory="768Mi"))
 
 
 class Nats(Section):
-    """NATS with JetStream: messages between services, each within its own subjects."""
+    """NATS with JetStream, for messages between services. Each service has its own subjects."""
 
-    replicas: int = setting(Change.DISRUPTIVE, "Servers: 1, 3 or 5", default=3, ge=1, le=5)
-    storage: Storage = setting(Change.SAFE, "JetStream volume of each server", default="5Gi")
-    resources: Resources = setting(Change.SAFE, "Of each server", default=Resources(cpu="100m", memory="256Mi"))
+    replicas: int = setting(Change.DISRUPTIVE, "Number of servers: 1, 3 or 5", default=3, ge=1, le=5)
+    storage: Storage = setting(Change.SAFE, "Size of each server's JetStream volume", default="5Gi")
+    resources: Resources = setting(Change.SAFE, "Resources per server", default=Resources(cpu="100m", memory="256Mi"))
 
     @model_validator(mode="after")
     def _odd(self) -> Self:
@@ -130,50 +139,61 @@ class Nats(Section):
 
 
 class Eviction(StrEnum):
-    """What a full cache does."""
+    """Which keys a full cache evicts. The names are Redis' `maxmemory-policy`."""
 
     ALLKEYS_LRU = "allkeys-lru"
-    """Drops what was not used for longest."""
+    """The least recently used keys."""
     ALLKEYS_LFU = "allkeys-lfu"
-    """Drops what is used least."""
+    """The least frequently used keys."""
     VOLATILE_TTL = "volatile-ttl"
-    """Drops what would expire soonest."""
+    """The keys that expire soonest."""
     NOEVICTION = "noeviction"
-    """Refuses writes."""
+    """None: writes are refused."""
 
 
 class Persistence(StrEnum):
-    """What is left of the cache after a restart."""
+    """What the cache still holds after a restart."""
 
     NONE = "none"
     """Nothing."""
     AOF = "aof"
-    """All but the last second: every write is logged."""
+    """All but the last second: the append-only file is flushed every second."""
     ALWAYS = "always"
-    """All that was acknowledged: every write is on the disk before its answer. Slower by a flush a write."""
+    """All acknowledged writes: each write is flushed to disk before its answer, which makes writes slower."""
 
 
 class Cache(Section):
-    """Redis or Valkey: what services keep for a while. Each service sees its own keys only."""
+    """Redis or Valkey, for short-lived data. Each service can access its own keys only."""
 
-    storage: Storage = setting(Change.SAFE, "Volume, with persistence", default="2Gi")
+    storage: Storage = setting(Change.SAFE, "Size of the volume; used with persistence only", default="2Gi")
     resources: Resources = setting(
-        Change.DISRUPTIVE, "Three quarters of the memory hold data", default=Resources(cpu="100m", memory="256Mi")
+        Change.DISRUPTIVE,
+        "Resources of the server; three quarters of the memory hold data",
+        default=Resources(cpu="100m", memory="256Mi"),
     )
-    eviction: Eviction = setting(Change.SAFE, "What a full cache does", default=Eviction.ALLKEYS_LRU, strict=False)
-    persistence: Persistence = setting(Change.DISRUPTIVE, "none, aof or always", default=Persistence.NONE, strict=False)
+    eviction: Eviction = setting(
+        Change.SAFE,
+        "Eviction when the cache is full: allkeys-lru, allkeys-lfu, volatile-ttl or noeviction",
+        default=Eviction.ALLKEYS_LRU,
+        strict=False,
+    )
+    persistence: Persistence = setting(
+        Change.DISRUPTIVE, "Durability of writes: none, aof or always", default=Persistence.NONE, strict=False
+    )
 
 
 class ObjectStore(Section):
-    """Buckets: backups and uploaded documents."""
+    """S3-compatible object store for backups and uploaded documents."""
 
-    storage: Storage = setting(Change.SAFE, "Volume of the server", default="20Gi")
-    resources: Resources = setting(Change.SAFE, "Of the server", default=Resources(cpu="100m", memory="256Mi"))
-    s3: S3 | None = setting(Change.IMMUTABLE, "In Amazon S3 in place of a pod", default=None)
+    storage: Storage = setting(Change.SAFE, "Size of the server's volume", default="20Gi")
+    resources: Resources = setting(
+        Change.SAFE, "Resources of the server", default=Resources(cpu="100m", memory="256Mi")
+    )
+    s3: S3 | None = setting(Change.IMMUTABLE, "Use Amazon S3 instead of a pod", default=None)
 
 
 class Metric(StrEnum):
-    """How near two vectors are."""
+    """Distance function between two vectors."""
 
     COSINE = "cosine"
     L2 = "l2"
@@ -181,14 +201,20 @@ class Metric(StrEnum):
 
 
 class Collection(Section):
-    """One set of vectors."""
+    """One collection of vectors."""
 
     name: DnsLabel = setting(Change.IMMUTABLE, "Name of the collection")
-    dimension: int = setting(Change.IMMUTABLE, "Numbers in a vector", ge=1, le=2000)
-    metric: Metric = setting(Change.IMMUTABLE, "cosine, l2 or dot", default=Metric.COSINE, strict=False)
-    links: int = setting(Change.DISRUPTIVE, "HNSW: links of each node (m)", default=16, ge=2, le=100)
+    dimension: int = setting(Change.IMMUTABLE, "Dimension of the vectors", ge=1, le=2000)
+    metric: Metric = setting(
+        Change.IMMUTABLE, "Distance function: cosine, l2 or dot", default=Metric.COSINE, strict=False
+    )
+    links: int = setting(Change.DISRUPTIVE, "HNSW index: links per node (m)", default=16, ge=2, le=100)
     build_effort: int = setting(
-        Change.DISRUPTIVE, "HNSW: candidates while building (ef_construction)", default=128, ge=4, le=1000
+        Change.DISRUPTIVE,
+        "HNSW index: candidates considered while building (ef_construction)",
+        default=128,
+        ge=4,
+        le=1000,
     )
 
     @model_validator(mode="after")
@@ -199,36 +225,40 @@ class Collection(Section):
 
 
 class VectorEngine(StrEnum):
-    """Where vectors are kept."""
+    """Engine that stores vectors."""
 
     PGVECTOR = "pgvector"
-    """In PostgreSQL, with HNSW indexes."""
+    """The platform's PostgreSQL, with HNSW indexes."""
     WEAVIATE = "weaviate"
-    """A Weaviate of yours, by its URL."""
+    """Your own Weaviate server, given by its URL."""
     MILVUS = "milvus"
-    """A Milvus of yours, by its URL."""
+    """Your own Milvus server, given by its URL."""
     PINECONE = "pinecone"
-    """An index at Pinecone, by its host."""
+    """An index at Pinecone, given by the URL of its host."""
 
 
 class VectorServer(Section):
-    """An engine that the platform does not run itself."""
+    """A vector engine that runs outside the platform."""
 
     url: Annotated[
         str, matching(r"https?://[^\s]+", "an http(s) URL", 'write it like "https://weaviate.example.com"')
-    ] = setting(Change.DISRUPTIVE, "Where it is")
-    secret_name: DnsLabel = setting(Change.SAFE, 'Secret in the platform\'s namespace; its entry "key" is the API key')
+    ] = setting(Change.DISRUPTIVE, "URL of the server")
+    secret_name: DnsLabel = setting(
+        Change.SAFE, 'Secret in the platform\'s namespace; its entry "key" holds the API key'
+    )
 
 
 class VectorDatabase(Section):
     """The vector database, and its collections."""
 
     engine: VectorEngine = setting(
-        Change.IMMUTABLE, "pgvector, weaviate, milvus or pinecone", default=VectorEngine.PGVECTOR, strict=False
+        Change.IMMUTABLE, "Engine: pgvector, weaviate, milvus or pinecone", default=VectorEngine.PGVECTOR, strict=False
     )
-    server: VectorServer | None = setting(Change.DISRUPTIVE, "With any engine but pgvector", default=None)
+    server: VectorServer | None = setting(
+        Change.DISRUPTIVE, "Address and credential; required with every engine except pgvector", default=None
+    )
     collections: tuple[Collection, ...] = setting(
-        Change.SAFE, "Sets of vectors", default=(), max_length=100, strict=False
+        Change.SAFE, "Collections of vectors", default=(), max_length=100, strict=False
     )
 
     @model_validator(mode="after")
@@ -237,31 +267,33 @@ class VectorDatabase(Section):
             raise violation(f'names of collections must be unique; "{duplicate}" is there twice', "rename one")
         if (self.engine is VectorEngine.PGVECTOR) != (self.server is None):
             fix = "add server with url and secretName" if self.server is None else "remove server"
-            raise violation("server belongs to every engine but pgvector", fix)
+            raise violation("server is required with every engine except pgvector, and not allowed with pgvector", fix)
         return self
 
 
 class Data(Section):
-    """What the services keep and how they talk."""
+    """Databases, messaging, cache and object store. A part without a section is not deployed."""
 
     destroy_data: bool = setting(
-        Change.SAFE, "Whether `destroy` may delete volumes; else it is refused with the list", default=False
+        Change.SAFE, "Whether `destroy` may delete volumes; if false, `destroy` lists them and refuses", default=False
     )
     credentials_generation: int = setting(
         Change.DISRUPTIVE, "Raise it to give every login a new password", default=1, ge=1, le=1_000_000
     )
-    postgres: Postgres | None = setting(Change.IMMUTABLE, "Databases", default=None)
-    object_store: ObjectStore | None = setting(Change.IMMUTABLE, "Buckets", default=None)
-    nats: Nats | None = setting(Change.DISRUPTIVE, "Messages", default=None)
-    kafka: Kafka | None = setting(Change.IMMUTABLE, "Events", default=None)
-    cache: Cache | None = setting(Change.DISRUPTIVE, "Cache", default=None)
-    schema_registry: SchemaRegistry | None = setting(Change.DISRUPTIVE, "Schemas of events", default=None)
-    change_data_capture: ChangeDataCapture | None = setting(Change.DISRUPTIVE, "From tables to events", default=None)
-    vector_database: VectorDatabase | None = setting(Change.IMMUTABLE, "Vectors", default=None)
+    postgres: Postgres | None = setting(Change.IMMUTABLE, "PostgreSQL", default=None)
+    object_store: ObjectStore | None = setting(Change.IMMUTABLE, "Object store", default=None)
+    nats: Nats | None = setting(Change.DISRUPTIVE, "NATS with JetStream", default=None)
+    kafka: Kafka | None = setting(Change.IMMUTABLE, "Kafka", default=None)
+    cache: Cache | None = setting(Change.DISRUPTIVE, "Redis or Valkey", default=None)
+    schema_registry: SchemaRegistry | None = setting(Change.DISRUPTIVE, "Registry of event schemas", default=None)
+    change_data_capture: ChangeDataCapture | None = setting(
+        Change.DISRUPTIVE, "Publishes outbox tables to Kafka", default=None
+    )
+    vector_database: VectorDatabase | None = setting(Change.IMMUTABLE, "Vector database", default=None)
 
     @property
     def backup_days(self) -> int:
-        """For how long backups of PostgreSQL are kept; 0: there are none."""
+        """Days that backups of PostgreSQL are kept; 0 if PostgreSQL is not backed up."""
         postgres = self.postgres
         backed_up = postgres is not None and (postgres.rds is not None or self.object_store is not None)
         return postgres.backup.keep_days if postgres is not None and backed_up else 0
@@ -290,7 +322,7 @@ _FIELDS = {
 
 
 def shrunk(before: Data, after: Data) -> list[str]:
-    """Paths of volumes that would become smaller. No file system can do that."""
+    """Paths of volumes that would become smaller. Kubernetes volumes cannot shrink."""
     found: list[str] = []
     for name, path in _FIELDS.items():
         old, new = getattr(getattr(before, name), "storage", None), getattr(getattr(after, name), "storage", None)

@@ -1,4 +1,4 @@
-"""The AWS part of the configuration: network, control plane, node pools."""
+"""The AWS section of the configuration: network, control plane, node pools."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ SUPPORTED_VERSIONS = ("1.32", "1.33", "1.34")
 
 
 class WorkloadIdentity(StrEnum):
-    """How pods get AWS permissions."""
+    """Mechanism that gives pods AWS permissions."""
 
     POD_IDENTITY = "pod-identity"
-    """EKS Pod Identity: an agent on the node; no OIDC provider to trust."""
+    """EKS Pod Identity: an agent on each node hands out credentials; no OIDC provider is needed."""
     IRSA = "irsa"
-    """IAM roles for service accounts: tokens of the cluster's OIDC issuer."""
+    """IAM roles for service accounts: AWS trusts tokens of the cluster's OIDC issuer."""
 
 
 class Autoscaler(StrEnum):
-    """What adds and removes nodes."""
+    """Controller that adds and removes nodes."""
 
     KARPENTER = "karpenter"
-    """Karpenter picks instances for pending pods; one small managed group runs Karpenter itself."""
+    """Karpenter chooses instances for pending pods. One small managed node group runs Karpenter itself."""
     MANAGED = "managed"
-    """Managed node groups between their limits."""
+    """EKS managed node groups, scaled between minNodes and maxNodes."""
 
 
 class Capacity(StrEnum):
-    """How instances are bought."""
+    """Purchase option of EC2 instances."""
 
     ON_DEMAND = "on-demand"
     SPOT = "spot"
-    """Cheaper; may be taken back with two minutes' notice."""
+    """Cheaper. AWS may reclaim the instance with two minutes' notice."""
 
 
 class Nat(StrEnum):
     """How private subnets reach the internet."""
 
     PER_ZONE = "per-zone"
-    """A NAT gateway in each zone: no zone depends on another."""
+    """One NAT gateway per zone: no zone depends on another."""
     SINGLE = "single"
     """One NAT gateway: cheaper, and a single point of failure."""
 
@@ -79,17 +79,21 @@ Principal = Annotated[str, _Arn]
 
 
 class NodePool(Section):
-    """Nodes without GPUs."""
+    """A pool of nodes without GPUs."""
 
     name: DnsLabel = setting(Change.IMMUTABLE, "Name of the pool")
     instance_types: tuple[
         Annotated[str, matching(r"[a-z][a-z0-9-]*\.[a-z0-9]+", "an EC2 instance type", 'write it like "m7i.xlarge"')],
         ...,
-    ] = setting(Change.DISRUPTIVE, "EC2 instance types, best first", min_length=1, max_length=20, strict=False)
-    capacity: Capacity = setting(Change.DISRUPTIVE, "on-demand or spot", default=Capacity.ON_DEMAND, strict=False)
-    min_nodes: int = setting(Change.SAFE, "Fewest nodes", default=2, ge=0, le=1000)
-    max_nodes: int = setting(Change.SAFE, "Most nodes", default=10, ge=1, le=1000)
-    disk_gib: int = setting(Change.DISRUPTIVE, "Root volume in GiB", default=100, ge=20, le=16384)
+    ] = setting(
+        Change.DISRUPTIVE, "EC2 instance types, preferred ones first", min_length=1, max_length=20, strict=False
+    )
+    capacity: Capacity = setting(
+        Change.DISRUPTIVE, "Purchase option: on-demand or spot", default=Capacity.ON_DEMAND, strict=False
+    )
+    min_nodes: int = setting(Change.SAFE, "Minimum number of nodes", default=2, ge=0, le=1000)
+    max_nodes: int = setting(Change.SAFE, "Maximum number of nodes", default=10, ge=1, le=1000)
+    disk_gib: int = setting(Change.DISRUPTIVE, "Size of the root volume in GiB", default=100, ge=20, le=16384)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -99,46 +103,73 @@ class NodePool(Section):
 
 
 class Eks(Section):
-    """A Kubernetes cluster on AWS, with a network of its own."""
+    """An Amazon EKS cluster in its own VPC."""
 
     region: Annotated[str, matching(r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region", 'write it like "eu-central-1"')] = (
         setting(Change.IMMUTABLE, "AWS region")
     )
     account_id: Annotated[str, matching(r"\d{12}", "twelve digits in quotes", "copy it from the AWS console")] = (
-        setting(Change.IMMUTABLE, "AWS account; credentials of another account are refused")
+        setting(Change.IMMUTABLE, "AWS account ID; credentials of another account are refused")
     )
     version: Annotated[
         str,
         matching("|".join(SUPPORTED_VERSIONS), f"one of {', '.join(SUPPORTED_VERSIONS)}", "choose one, in quotes"),
     ] = setting(Change.DISRUPTIVE, "Kubernetes version; upgrades go one minor version at a time", default="1.34")
-    vpc_cidr: VpcCidr = setting(Change.IMMUTABLE, "Network of nodes and pods", default="10.20.0.0/16")
-    service_cidr: ServiceCidr = setting(Change.IMMUTABLE, "Network of Services", default="172.20.0.0/16")
+    vpc_cidr: VpcCidr = setting(Change.IMMUTABLE, "IPv4 network of the VPC: nodes and pods", default="10.20.0.0/16")
+    service_cidr: ServiceCidr = setting(
+        Change.IMMUTABLE, "IPv4 network of Kubernetes Services", default="172.20.0.0/16"
+    )
     peered_cidrs: tuple[AnyCidr, ...] = setting(
-        Change.SAFE, "Networks that will be connected to this one; checked for overlap", default=(), strict=False
+        Change.SAFE,
+        "Networks that will be peered with the VPC; they must not overlap with it",
+        default=(),
+        strict=False,
     )
     zones: tuple[Annotated[str, matching("[a-f]", "a zone letter, a to f", "use [a, b, c]")], ...] = setting(
-        Change.IMMUTABLE, "Letters of three zones", default=("a", "b", "c"), min_length=3, max_length=3, strict=False
+        Change.IMMUTABLE,
+        "Letters of three availability zones",
+        default=("a", "b", "c"),
+        min_length=3,
+        max_length=3,
+        strict=False,
     )
-    nat: Nat = setting(Change.DISRUPTIVE, "per-zone or single", default=Nat.PER_ZONE, strict=False)
+    nat: Nat = setting(Change.DISRUPTIVE, "NAT gateways: per-zone or single", default=Nat.PER_ZONE, strict=False)
     public_api_cidrs: tuple[AnyCidr, ...] = setting(
-        Change.SAFE, "Networks that may reach the API from outside; none: a private API", default=(), strict=False
+        Change.SAFE,
+        "Networks that may reach the Kubernetes API from the internet; empty makes the API private",
+        default=(),
+        strict=False,
     )
     admins: tuple[Principal, ...] = setting(
-        Change.SAFE, "IAM principals with cluster administration", min_length=1, max_length=20, strict=False
+        Change.SAFE,
+        "IAM principals with administrator rights on the cluster",
+        min_length=1,
+        max_length=20,
+        strict=False,
     )
-    viewers: tuple[Principal, ...] = setting(Change.SAFE, "IAM principals that may look", default=(), strict=False)
+    viewers: tuple[Principal, ...] = setting(
+        Change.SAFE, "IAM principals with read access to the cluster", default=(), strict=False
+    )
     identity: WorkloadIdentity = setting(
-        Change.DISRUPTIVE, "pod-identity or irsa", default=WorkloadIdentity.POD_IDENTITY, strict=False
+        Change.DISRUPTIVE,
+        "AWS permissions of pods: pod-identity or irsa",
+        default=WorkloadIdentity.POD_IDENTITY,
+        strict=False,
     )
     autoscaler: Autoscaler = setting(
-        Change.DISRUPTIVE, "karpenter or managed", default=Autoscaler.KARPENTER, strict=False
+        Change.DISRUPTIVE, "Node autoscaler: karpenter or managed", default=Autoscaler.KARPENTER, strict=False
     )
     node_pools: tuple[NodePool, ...] = setting(
-        Change.DISRUPTIVE, "Nodes without GPUs", min_length=1, max_length=10, strict=False
+        Change.DISRUPTIVE, "Pools of nodes without GPUs", min_length=1, max_length=10, strict=False
     )
-    log_days: int = setting(Change.SAFE, "Days that control plane and flow logs are kept", default=90, ge=1, le=3653)
+    log_days: int = setting(
+        Change.SAFE, "Days that control plane logs and flow logs are kept", default=90, ge=1, le=3653
+    )
     gpu_vcpu_quota: int | None = setting(
-        Change.SAFE, "vCPUs that the account may run of P and G instances; checked against gpuPools", default=None, ge=0
+        Change.SAFE,
+        "The account's quota of vCPUs for P and G instances; gpuPools must stay within it",
+        default=None,
+        ge=0,
     )
 
     @model_validator(mode="after")
@@ -150,7 +181,7 @@ class Eks(Section):
                 continue
             if ipaddress.IPv4Network(a).overlaps(ipaddress.IPv4Network(b)):
                 raise violation(f"{one} {a} and {two} {b} must not overlap", f"move {one} to a free network")
-        # Networks that make up the whole Internet together, such as its two halves, are as open as the whole.
+        # Several networks together can cover the whole internet, such as 0.0.0.0/1 and 128.0.0.0/1.
         if sum(ipaddress.IPv4Network(c).num_addresses for c in self.public_api_cidrs) > _PUBLIC_ADDRESSES:
             raise violation(
                 f"publicApiCidrs must hold at most {_PUBLIC_ADDRESSES:,} addresses, as many as a /16; "

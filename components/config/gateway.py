@@ -1,4 +1,4 @@
-"""The gateway's part of the configuration."""
+"""The gateway section of the configuration."""
 
 from __future__ import annotations
 
@@ -22,22 +22,30 @@ from components.config.problems import violation
 
 
 class GatewayEngine(StrEnum):
-    """What carries the traffic."""
+    """Proxy that the gateway runs."""
 
     ENVOY = "envoy"
-    """Envoy, from an image of the platform's own."""
+    """Envoy, from the platform's own image."""
     KONG = "kong"
-    """Kong with its ingress controller, configured through Gateway API."""
+    """Kong with its ingress controller, configured through the Gateway API."""
 
 
 class RateLimit(Section):
-    """How many requests the gateway lets through."""
+    """Rate limits for requests at the gateway."""
 
-    requests_per_second: int = setting(Change.SAFE, "Sustained rate of each API key", default=500, ge=1, le=100_000)
-    burst: int = setting(Change.SAFE, "Requests above the rate in one go", default=1000, ge=1, le=1_000_000)
+    requests_per_second: int = setting(
+        Change.SAFE, "Sustained requests per second per API key", default=500, ge=1, le=100_000
+    )
+    burst: int = setting(
+        Change.SAFE,
+        "Requests per API key that may come at once, beyond the sustained rate",
+        default=1000,
+        ge=1,
+        le=1_000_000,
+    )
     address_requests_per_second: int = setting(
         Change.SAFE,
-        "Sustained rate of each client address, whatever keys it shows; its burst is twice that",
+        "Sustained requests per second per client address, with any keys; the burst is twice this value",
         default=2000,
         ge=1,
         le=1_000_000,
@@ -58,12 +66,12 @@ class RateLimit(Section):
 
 
 class Oidc(Section):
-    """Who may call: tokens of an OpenID Connect provider instead of API keys."""
+    """Authentication with tokens of an OpenID Connect provider, instead of API keys."""
 
     issuer: Annotated[str, matching(r"https://[^\s]+", "an https URL", 'write it like "https://login.example.com"')] = (
-        setting(Change.DISRUPTIVE, "The provider's issuer")
+        setting(Change.DISRUPTIVE, "Issuer URL of the provider")
     )
-    audience: str = setting(Change.DISRUPTIVE, "Audience that tokens must have", min_length=1, max_length=200)
+    audience: str = setting(Change.DISRUPTIVE, "Audience that tokens must name", min_length=1, max_length=200)
 
 
 Origin = Annotated[
@@ -78,13 +86,13 @@ Origin = Annotated[
 
 
 class Cors(Section):
-    """Which web pages may call the platform from a browser."""
+    """Cross-origin requests: web pages that may call the platform from a browser."""
 
     allowed_origins: tuple[Origin, ...] = setting(
-        Change.SAFE, "Exact origins of the pages", min_length=1, max_length=50, strict=False
+        Change.SAFE, "Exact origins of the allowed pages", min_length=1, max_length=50, strict=False
     )
     max_age_seconds: int = setting(
-        Change.SAFE, "How long a browser keeps the answer to a preflight request", default=600, ge=0, le=86_400
+        Change.SAFE, "Seconds that a browser may cache the answer to a preflight request", default=600, ge=0, le=86_400
     )
 
     @model_validator(mode="after")
@@ -95,16 +103,17 @@ class Cors(Section):
 
 
 class OperatorAccess(Section):
-    """From where operators' paths (/v1/admin) are answered at the gateway."""
+    """Addresses that may use the operators' paths (/v1/admin) at the gateway."""
 
     public: bool | None = setting(
         Change.SAFE,
-        "Whether from everywhere; by default on this machine only. Otherwise through a port-forward (how-to, routes)",
+        "Whether every address may; the default is true in the local environment only. Elsewhere, use a port-forward "
+        "(how-to: routes)",
         default=None,
     )
     addresses: tuple[AnyCidr, ...] = setting(
         Change.SAFE,
-        "Networks from which they are answered although not public",
+        "Networks that may use the operators' paths while public is false",
         default=(),
         max_length=50,
         strict=False,
@@ -115,27 +124,37 @@ class OperatorAccess(Section):
         if self.public and self.addresses:
             raise violation("addresses have no effect with public: true", "remove one of the two")
         if "0.0.0.0/0" in self.addresses:
-            raise violation("addresses must not hold 0.0.0.0/0: that is everybody", "name your networks")
+            raise violation("addresses must not contain 0.0.0.0/0, which is every address", "name your networks")
         return self
 
 
 class Gateway(Section):
-    """The entrance: hosts, limits, timeouts, who may call."""
+    """The entrance for all requests from outside: host names, limits, timeouts, authentication."""
 
-    engine: GatewayEngine = setting(Change.DISRUPTIVE, "envoy or kong", default=GatewayEngine.ENVOY, strict=False)
-    oidc: Oidc | None = setting(Change.DISRUPTIVE, "With kong: tokens instead of API keys", default=None)
-    hosts: tuple[Hostname, ...] = setting(
-        Change.DISRUPTIVE, "Host names that the certificate covers", min_length=1, max_length=20, strict=False
+    engine: GatewayEngine = setting(
+        Change.DISRUPTIVE, "Proxy: envoy or kong", default=GatewayEngine.ENVOY, strict=False
     )
-    port: int = setting(Change.DISRUPTIVE, "HTTPS port that clients use", default=443, ge=1, le=65535)
-    replicas: int = setting(Change.SAFE, "Data plane replicas", default=1, ge=1, le=50)
-    resources: Resources = setting(Change.SAFE, "Per replica", default=Resources(cpu="50m", memory="192Mi"))
-    request_timeout_seconds: int = setting(Change.SAFE, "Whole request, streams included", default=300, ge=1, le=3600)
-    idle_timeout_seconds: int = setting(Change.SAFE, "Stream without data", default=60, ge=1, le=3600)
+    oidc: Oidc | None = setting(Change.DISRUPTIVE, "Tokens instead of API keys; with engine: kong only", default=None)
+    hosts: tuple[Hostname, ...] = setting(
+        Change.DISRUPTIVE,
+        "Host names of the platform; the certificate covers them",
+        min_length=1,
+        max_length=20,
+        strict=False,
+    )
+    port: int = setting(Change.DISRUPTIVE, "HTTPS port for clients", default=443, ge=1, le=65535)
+    replicas: int = setting(Change.SAFE, "Number of proxy replicas", default=1, ge=1, le=50)
+    resources: Resources = setting(Change.SAFE, "Resources per replica", default=Resources(cpu="50m", memory="192Mi"))
+    request_timeout_seconds: int = setting(
+        Change.SAFE, "Longest duration of a request, streams included", default=300, ge=1, le=3600
+    )
+    idle_timeout_seconds: int = setting(Change.SAFE, "Longest time without data on a stream", default=60, ge=1, le=3600)
     max_body_size: BodySize = setting(Change.SAFE, "Largest request body", default="16Mi")
-    rate_limit: RateLimit = setting(Change.SAFE, "Requests let through", default=RateLimit())
-    operators: OperatorAccess = setting(Change.SAFE, "Who reaches operators' paths", default=OperatorAccess())
-    cors: Cors | None = setting(Change.SAFE, "Web pages that may call; none may without it", default=None)
+    rate_limit: RateLimit = setting(Change.SAFE, "Rate limits", default=RateLimit())
+    operators: OperatorAccess = setting(Change.SAFE, "Access to the operators' paths", default=OperatorAccess())
+    cors: Cors | None = setting(
+        Change.SAFE, "Cross-origin access for web pages; without this section none is allowed", default=None
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,4 +1,4 @@
-"""The GPU part of the configuration: pools of nodes, and how their GPUs are cut into slices."""
+"""The GPU section of the configuration: pools of nodes, and how MIG splits their GPUs into slices."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Counts = Annotated[dict[str, int], Field(min_length=1, max_length=7)]
 
 
 def _layout_shape(value: object) -> object:
-    """One message for a value of the wrong type, where a union would give one for each of its members."""
+    """Validates the shape of a MIG layout with one error. The union type alone would report one error per member."""
     fix = 'write a name such as "all-balanced", counts such as {"3g.40gb": 2}, or a list of these'
     entries = list(cast("Sequence[object]", value)) if isinstance(value, list | tuple) else [value]
     for entry in entries:
         counts = cast("dict[object, object]", entry) if isinstance(entry, dict) else None
         if not isinstance(entry, str) and not counts:
-            raise violation("a layout's name, counts by profile, or a list with one for each GPU", fix)
+            raise violation("a layout's name, counts by profile, or a list with one entry per GPU", fix)
         for count in counts.values() if counts else ():
             if not isinstance(count, int) or isinstance(count, bool):
                 raise violation("counts must be whole numbers", fix)
@@ -39,82 +39,95 @@ MigSetting = Annotated[
 
 
 class NodeOs(StrEnum):
-    """What GPU nodes boot."""
+    """Operating system of GPU nodes."""
 
     AL2023 = "al2023"
-    """EKS's accelerated Amazon Linux 2023: NVIDIA driver and container toolkit included."""
+    """EKS's accelerated Amazon Linux 2023 image, with NVIDIA driver and container toolkit."""
     BOTTLEROCKET = "bottlerocket"
-    """Bottlerocket's NVIDIA variant: read-only root; its own device plugin offers slices as single only."""
+    """Bottlerocket's NVIDIA variant: read-only root. Its device plugin supports strategy `single` only."""
 
 
 class Tenant(Section):
-    """A tenant's share of a pool."""
+    """A tenant's quota of a pool."""
 
     namespace: DnsLabel = setting(Change.SAFE, "Namespace of the tenant")
-    slices: Counts = setting(Change.SAFE, 'Slices by profile, such as {"1g.10gb": 4}; "gpu" for whole GPUs')
+    slices: Counts = setting(
+        Change.SAFE, 'Number of slices by MIG profile, such as {"1g.10gb": 4}; "gpu" for whole GPUs'
+    )
 
 
 class GpuPool(Section):
-    """Nodes of one GPU model, cut in one way."""
+    """A pool of nodes with the same GPU model and MIG layout."""
 
     name: DnsLabel = setting(Change.IMMUTABLE, "Name of the pool")
     gpu: GpuModel = setting(Change.IMMUTABLE, "GPU model", strict=False)
-    instance_type: str = setting(Change.DISRUPTIVE, "EC2 instance type; required on eks", default="", max_length=40)
+    instance_type: str = setting(
+        Change.DISRUPTIVE, "EC2 instance type; required with kind: eks", default="", max_length=40
+    )
     gpus_per_node: int = setting(
-        Change.IMMUTABLE, "GPUs of a node; on eks the instance type says it", default=0, ge=0, le=16
+        Change.IMMUTABLE, "GPUs per node; with kind: eks the instance type gives it", default=0, ge=0, le=16
     )
     mig: MigSetting = setting(
         Change.DISRUPTIVE,
-        'Layout: a name such as all-1g.10gb or all-balanced, counts such as {"3g.40gb": 2}, or a list with one for '
-        "each GPU",
+        'MIG layout: a name such as all-1g.10gb or all-balanced, counts such as {"3g.40gb": 2}, or a list with one '
+        "entry per GPU",
         default="all-disabled",
     )
     strategy: MigStrategy = setting(
-        Change.DISRUPTIVE, "single: slices are nvidia.com/gpu; mixed: named", default=MigStrategy.MIXED, strict=False
+        Change.DISRUPTIVE,
+        "Resource name of slices. single: nvidia.com/gpu; mixed: one per profile, such as nvidia.com/mig-1g.10gb",
+        default=MigStrategy.MIXED,
+        strict=False,
     )
-    os: NodeOs = setting(Change.DISRUPTIVE, "al2023 or bottlerocket", default=NodeOs.AL2023, strict=False)
-    capacity: Capacity = setting(Change.DISRUPTIVE, "on-demand or spot", default=Capacity.ON_DEMAND, strict=False)
-    min_nodes: int = setting(Change.SAFE, "Fewest nodes", default=0, ge=0, le=500)
-    max_nodes: int = setting(Change.SAFE, "Most nodes", default=1, ge=1, le=500)
+    os: NodeOs = setting(
+        Change.DISRUPTIVE, "Operating system: al2023 or bottlerocket", default=NodeOs.AL2023, strict=False
+    )
+    capacity: Capacity = setting(
+        Change.DISRUPTIVE, "Purchase option: on-demand or spot", default=Capacity.ON_DEMAND, strict=False
+    )
+    min_nodes: int = setting(Change.SAFE, "Minimum number of nodes", default=0, ge=0, le=500)
+    max_nodes: int = setting(Change.SAFE, "Maximum number of nodes", default=1, ge=1, le=500)
     hourly_usd: float | None = setting(
-        Change.SAFE, "What you pay for a node, USD an hour; default: the list price in us-east-1", default=None, gt=0
+        Change.SAFE, "Price of a node in USD per hour; default: the list price in us-east-1", default=None, gt=0
     )
-    tenants: tuple[Tenant, ...] = setting(Change.SAFE, "Shares of the pool", default=(), max_length=50, strict=False)
+    tenants: tuple[Tenant, ...] = setting(
+        Change.SAFE, "Quotas of tenants in the pool", default=(), max_length=50, strict=False
+    )
 
     @property
     def instance(self) -> GpuInstance | None:
-        """The EC2 instance type, or none for a pool that exists already."""
+        """The EC2 instance type; None for a pool that exists already."""
         return INSTANCES.get(self.instance_type)
 
     @property
     def gpus(self) -> int:
-        """GPUs of a node."""
+        """Number of GPUs per node."""
         return self.instance.gpus if self.instance else self.gpus_per_node
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
-        """The layout of each of a node's GPUs."""
+        """MIG layouts of a node, one per GPU."""
         return mig.parse(self.gpu, self.gpus, _spec(self.mig))
 
     @property
     def resources(self) -> dict[str, int]:
-        """What a node offers to pods, by extended resource."""
+        """Number of GPUs or slices that a node offers to pods, by extended resource name."""
         return mig.resources(self.strategy, self.layouts)
 
     @property
     def node_usd(self) -> Decimal | None:
-        """USD an hour of a node, or none where no price is known."""
+        """Price of a node in USD per hour; None if no price is known."""
         if self.hourly_usd is not None:
             return Decimal(str(self.hourly_usd))
         return self.instance.hourly_usd if self.instance else None
 
     def hourly_range_usd(self) -> tuple[Decimal, Decimal]:
-        """USD an hour with the fewest and with the most nodes; zero where no price is known."""
+        """Price in USD per hour with minNodes and with maxNodes; zero if no price is known."""
         price = self.node_usd or Decimal()
         return price * self.min_nodes, price * self.max_nodes
 
     def slice_usd(self) -> dict[str, Decimal]:
-        """USD an hour of one slice by resource: each GPU's price, shared out by memory slices."""
+        """Price of one slice in USD per hour by resource name: the GPU's price divided by memory slices."""
         price = self.node_usd
         if price is None:
             return {}
@@ -131,7 +144,7 @@ class GpuPool(Section):
         return {key: (paid[key] / counted[key]).quantize(Decimal("0.0001")) for key in sorted(paid)}
 
     def tenant_resources(self, tenant: Tenant) -> dict[str, int]:
-        """A tenant's share by extended resource."""
+        """A tenant's quota by extended resource name."""
         single = self.strategy is MigStrategy.SINGLE
         totals: dict[str, int] = {}
         for name, count in tenant.slices.items():
@@ -172,14 +185,14 @@ class GpuPool(Section):
         for tenant in self.tenants:
             for name, count in self.tenant_resources(tenant).items():
                 if count < 1:
-                    raise violation(f"{tenant.namespace} asks for {count} of {name}; at least 1", "remove the entry")
+                    raise violation(f"{tenant.namespace} requests {count} of {name}; at least 1", "remove the entry")
                 wanted[name] = wanted.get(name, 0) + count
         for name, count in wanted.items():
             most = offered.get(name, 0) * self.max_nodes
             if count > most:
                 raise violation(
-                    f"tenants ask for {count} of {name}; {self.max_nodes} nodes offer {most}",
-                    "raise maxNodes, cut the GPUs otherwise, or lower the shares",
+                    f"tenants request {count} of {name}; {self.max_nodes} nodes offer {most}",
+                    "raise maxNodes, choose another MIG layout, or lower the quotas",
                 )
 
 

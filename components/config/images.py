@@ -1,4 +1,4 @@
-"""Where the platform's own images come from."""
+"""The images section of the configuration: source of the platform's own container images."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from components.config.problems import violation
 
 
 class ImageSource(StrEnum):
-    """Where the platform's own images come from."""
+    """Source of the platform's own container images."""
 
     LOCAL_BUILD = "local-build"
-    """Built, signed and pushed by `forge up`: to the local node's registry, or to `registry` for another cluster."""
+    """`forge up` builds, signs and pushes them: to the local node's registry, or to `registry` for another cluster."""
     REGISTRY = "registry"
-    """Released images, by the digests in versions.lock.yaml."""
+    """Released images, with the digests of versions.lock.yaml."""
 
 
 _PLAIN = re.compile(r"(localhost|127(\.\d+){3}|\[::1\]|.*\.local(host)?)(:\d+)?")
 
 
 def speaks_plain_http(registry: str) -> bool:
-    """Whether a registry, given as host[:port][/path], is one of this machine, where HTTP is spoken without TLS.
+    """Whether a registry (host[:port][/path]) is on this machine, and so uses HTTP without TLS.
 
-    The same hosts as in go-containerregistry, which cosign and containers' tools use.
+    The hosts are those of go-containerregistry, which cosign and other container tools use.
     """
     return _PLAIN.fullmatch(registry.partition("/")[0]) is not None
 
 
 def record(index: Path, registry: str) -> Path:
-    """The record of images that were built for another cluster's registry, beside that of the local node's."""
+    """File that lists the images built for a registry; an empty registry means the local node's own."""
     if not registry:
         return index
     return index.parent / "elsewhere" / re.sub(r"[^a-z0-9.-]", "_", registry) / index.name
 
 
 class Images(Section):
-    """Where the platform's own images come from."""
+    """Source of the platform's own container images."""
 
-    source: ImageSource = setting(Change.DISRUPTIVE, "local-build or registry", strict=False)
+    source: ImageSource = setting(Change.DISRUPTIVE, "Source: local-build or registry", strict=False)
     registry: Annotated[
         str,
         matching(r"|[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*", "a registry host and path", 'write it like "ghcr.io/acme"'),
     ] = setting(
         Change.DISRUPTIVE,
-        "Registry host and path that hold the images; with local-build: for an existing cluster only",
+        "Host and path of the registry; with source: local-build, for kind: existing only",
         default="",
     )
 

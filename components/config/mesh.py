@@ -1,4 +1,4 @@
-"""The mesh part of the configuration."""
+"""The mesh section of the configuration."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from components.config.base import Change, Section, setting
 
 
 class MeshMode(StrEnum):
-    """How services are connected."""
+    """Service mesh between the services."""
 
     OFF = "off"
-    """No mesh: network policies alone."""
+    """No mesh: only NetworkPolicies separate services."""
     AMBIENT = "ambient"
-    """Istio with a proxy a node: no restarts, little memory."""
+    """Istio with one proxy per node: pods need no restart, and memory use is low."""
     SIDECAR = "sidecar"
-    """Istio with a proxy a pod."""
+    """Istio with one proxy per pod."""
 
 
 class Mesh(Section):
     """Mutual TLS and authorization between services."""
 
-    mode: MeshMode = setting(Change.DISRUPTIVE, "off, ambient or sidecar", default=MeshMode.OFF, strict=False)
+    mode: MeshMode = setting(
+        Change.DISRUPTIVE, "Service mesh: off, ambient or sidecar", default=MeshMode.OFF, strict=False
+    )

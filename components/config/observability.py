@@ -1,4 +1,4 @@
-"""Logs, traces and metrics."""
+"""The observability section of the configuration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from components.config.base import Change, Section, matching, setting
 
 
 class LogLevel(StrEnum):
-    """How much the services log."""
+    """Lowest level of log lines that services write."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -18,14 +18,18 @@ class LogLevel(StrEnum):
 
 
 class Observability(Section):
-    """Logs and traces."""
+    """Logs, traces and metrics."""
 
-    log_level: LogLevel = setting(Change.SAFE, "How much is logged", default=LogLevel.INFO, strict=False)
+    log_level: LogLevel = setting(
+        Change.SAFE, "Lowest level that is logged: debug, info, warning or error", default=LogLevel.INFO, strict=False
+    )
     otlp_endpoint: Annotated[
         str,
         matching(r"|https?://[^\s/]+(:\d+)?", "an http(s) URL without a path", 'write "http://collector:4318"'),
-    ] = setting(Change.SAFE, "Where traces go; empty: nowhere", default="")
-    trace_sample_ratio: float = setting(Change.SAFE, "Share of requests traced", default=1.0, ge=0, le=1)
+    ] = setting(Change.SAFE, "OTLP endpoint that receives traces; empty sends no traces", default="")
+    trace_sample_ratio: float = setting(Change.SAFE, "Share of requests that are traced", default=1.0, ge=0, le=1)
     prometheus_operator: bool = setting(
-        Change.SAFE, "The cluster has the Prometheus operator: metrics, alerts and a dashboard for it", default=False
+        Change.SAFE,
+        "Whether the cluster runs the Prometheus operator; true adds monitors, alerts and a dashboard",
+        default=False,
     )

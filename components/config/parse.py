@@ -1,4 +1,4 @@
-"""Reads a configuration: every mistake is reported, those between sections included."""
+"""Validates a configuration and reports all mistakes together, including conflicts between sections."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ def _cross_checks(config: PlatformConfig) -> Iterator[Conflict]:
         yield Conflict(("cluster", "kind"), config.cluster.kind.value, text, fix, ("environment",))
     built = config.images.source is ImageSource.LOCAL_BUILD
     if built and config.cluster.kind is ClusterKind.EXISTING and local and not config.images.registry:
-        text = "required with local-build for an existing cluster: nodes pull from there"
-        fix = 'name a registry that this machine and the cluster reach, such as "localhost:5001/cogniforge"'
+        text = "required with local-build for an existing cluster, whose nodes pull images from the registry"
+        fix = 'set a registry that this machine and the cluster reach, such as "localhost:5001/cogniforge"'
         yield Conflict(("images", "registry"), "(missing)", text, fix, ("cluster.kind", "environment"))
     if built and config.cluster.kind is ClusterKind.LOCAL and config.images.registry:
-        text = "none with local-build for the local node, which has its own registry"
+        text = "must be empty with local-build for the local node, which has its own registry"
         yield Conflict(("images", "registry"), config.images.registry, text, "remove it", ("cluster.kind",))
     if not local and built:
         text = f"local-build images exist on one machine only, not in {config.environment}"
         fix = "set source: registry and a registry"
         yield Conflict(("images", "source"), "local-build", text, fix, ("environment",))
     if local and config.gateway.port < 1024:
-        text = "at least 1024 on a developer's machine"
+        text = "at least 1024 in the local environment"
         yield Conflict(("gateway", "port"), config.gateway.port, text, "set it to 8443", ("environment",))
     if config.environment is Environment.PROD:
         yield from _production_checks(config)
     if config.cluster.eks:
         yield from _gpu_checks(config.cluster, config.cluster.eks)
     if local and config.mesh.mode is not MeshMode.OFF:
-        text = "off on a developer's machine: Istio is not to be had as a package"
+        text = "must be off in the local environment: Istio is not available as a package"
         yield Conflict(("mesh", "mode"), config.mesh.mode.value, text, "remove mesh", ("environment",))
     if local and config.gateway.engine is not GatewayEngine.ENVOY:
-        text = "envoy on a developer's machine: Kong is not to be had as a package"
+        text = "must be envoy in the local environment: Kong is not available as a package"
         yield Conflict(("gateway", "engine"), config.gateway.engine.value, text, "remove engine", ("environment",))
     yield from _managed_checks(config)
     yield from _service_checks(config)
@@ -69,7 +69,7 @@ def _cross_checks(config: PlatformConfig) -> Iterator[Conflict]:
 
 
 def _managed_checks(config: PlatformConfig) -> Iterator[Conflict]:
-    """What AWS runs needs a cluster on AWS."""
+    """Managed AWS services against the kind of cluster: only EKS pods can reach them."""
     data = config.data
     asked = (
         ("postgres", "rds", data.postgres and data.postgres.rds),
@@ -78,13 +78,13 @@ def _managed_checks(config: PlatformConfig) -> Iterator[Conflict]:
     )
     for part, field, chosen in asked:
         if chosen and config.cluster.eks is None:
-            text = "with cluster.kind: eks only, whose pods can reach it"
+            text = "allowed with cluster.kind: eks only, whose pods can reach the managed service"
             fix = f"remove {field}: the part then runs in pods"
             yield Conflict(("data", part, field), "(an object)", text, fix, ("cluster.kind",))
 
 
 def _service_checks(config: PlatformConfig) -> Iterator[Conflict]:
-    """Bundled services against the parts that they stand on."""
+    """Bundled services against the parts that they need."""
     around, services = config.around, config.services.there
     for name in services:
         record = around.records[name]
@@ -111,12 +111,12 @@ def _there(config: PlatformConfig, path: str) -> bool:
 
 
 def _routing_checks(config: PlatformConfig) -> Iterator[Conflict]:
-    """Fallbacks and routes against the models that there are."""
+    """Fallbacks and routes against the configured models."""
     models = [model.name for model in config.models]
     names = [*models, *(route.name for route in config.routes)]
     duplicate = first_duplicate(tuple(names))
-    if duplicate and models.count(duplicate) < 2:  # two models of one name are told already
-        text = "names of routes must be unique, and none of a model's"
+    if duplicate and models.count(duplicate) < 2:  # duplicate model names are reported above
+        text = "names of routes must be unique, and must differ from names of models"
         yield Conflict(("routes",), duplicate, text, f'rename the route "{duplicate}"', ("models",))
     for kind, entries in (("models", config.models), ("routes", config.routes)):
         for index, entry in enumerate(entries):
@@ -140,7 +140,7 @@ def _routing_checks(config: PlatformConfig) -> Iterator[Conflict]:
 
 
 def _gpu_checks(cluster: Cluster, eks: Eks) -> Iterator[Conflict]:
-    """GPU pools against the region and the quota of the AWS account."""
+    """GPU pools against the AWS region and the account's quota."""
     needed = 0
     for index, pool in enumerate(cluster.gpu_pools):
         location = ("cluster", "gpuPools", index, "instanceType")
@@ -164,7 +164,7 @@ def _gpu_checks(cluster: Cluster, eks: Eks) -> Iterator[Conflict]:
 
 
 def _serving_checks(config: PlatformConfig) -> Iterator[Conflict]:
-    """Models against the GPU pools that they name."""
+    """Models' serving sections against the GPU pools that they name."""
     pools = {pool.name: pool for pool in config.cluster.gpu_pools}
     for index, model in enumerate(config.models):
         if model.serving is None:
@@ -180,11 +180,13 @@ def _serving_checks(config: PlatformConfig) -> Iterator[Conflict]:
         offered = [*profiles, *(["gpu"] if not all(pool.layouts) else [])]
         if model.serving.slice not in offered:
             text = f"a slice that pool {pool.name} has: {', '.join(offered)}"
-            fix = "choose one of them, or cut the pool otherwise"
+            fix = "choose one of them, or change the pool's MIG layout"
             yield Conflict((*location, "slice"), model.serving.slice, text, fix, ("cluster.gpuPools",))
         elif model.serving.slice == "gpu" and model.serving.gpus > pool.gpus:
             text = f"at most the {pool.gpus} GPUs of a node in pool {pool.name}"
-            yield Conflict((*location, "gpus"), model.serving.gpus, text, "use nodes for more", ("cluster.gpuPools",))
+            yield Conflict(
+                (*location, "gpus"), model.serving.gpus, text, "set nodes to span several nodes", ("cluster.gpuPools",)
+            )
 
 
 def _production_checks(config: PlatformConfig) -> Iterator[Conflict]:
@@ -195,18 +197,18 @@ def _production_checks(config: PlatformConfig) -> Iterator[Conflict]:
     ]
     for location, replicas in counted:
         if replicas < 2:
-            text = "at least 2 in prod, so that a node may fail"
+            text = "at least 2 in prod, so that the service survives the loss of a node"
             yield Conflict(location, replicas, text, "set it to 2 or more", ("environment",))
     eks = config.cluster.eks
     if eks and eks.nat is Nat.SINGLE:
-        text = "per-zone in prod: with one NAT gateway a zone's failure cuts off all"
+        text = "must be per-zone in prod: with a single NAT gateway, one zone's failure disconnects all zones"
         yield Conflict(("cluster", "eks", "nat"), "single", text, "set it to per-zone", ("environment",))
     if eks and eks.public_api_cidrs:
-        text = "empty in prod: the API is private"
+        text = "must be empty in prod, where the Kubernetes API is private"
         shown = ", ".join(eks.public_api_cidrs)
         yield Conflict(("cluster", "eks", "publicApiCidrs"), shown, text, "remove them", ("environment",))
     if config.observability.log_level is LogLevel.DEBUG:
-        text = "not debug in prod: prompts would be logged"
+        text = "must not be debug in prod: debug logs contain prompts"
         yield Conflict(("observability", "logLevel"), "debug", text, "set it to info", ("environment",))
 
 
@@ -218,23 +220,23 @@ _STAND_IN: dict[str, Any] = {
     "gateway": {"hosts": ["localhost"]},
     "models": [{"name": "stand-in"}],
 }
-"""Takes the place of missing or broken required fields while the rules between the others are checked."""
+"""Replaces missing or invalid required fields, so that rules between the other fields can be checked."""
 
 
 def parse(data: object) -> PlatformConfig:
-    """Validate a configuration. Raises ConfigError with every problem, those between sections included."""
+    """Validate a configuration, given as YAML data. Raises ConfigError with all problems."""
     problems: list[Problem] = []
     remaining = copy.deepcopy(data)
     config: PlatformConfig | None = None
     replaced: set[str] = set()
-    for _ in range(20):  # each round takes out what is wrong, so that the rest can be checked too
+    for _ in range(20):  # each round removes the invalid fields, so that the others can be checked, too
         try:
             config = PlatformConfig.model_validate(remaining)
             break
         except ValidationError as error:
             details = _causes(error.errors())
             found = [describe(detail, PlatformConfig) for detail in details]
-            # What a section lacks once a mistake was taken out of it is no mistake of the user's.
+            # Removing an invalid field can make its section incomplete. That is not the user's mistake.
             problems += [p for p in found if not any(_overlap(p.path, other) for other in replaced)]
             replaced |= {problem.path for problem in found}
             if not _replace(remaining, [detail["loc"] for detail in details]):
@@ -250,7 +252,7 @@ def parse(data: object) -> PlatformConfig:
 
 
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Without the lists that are too short only because pydantic does not count their wrong entries."""
+    """Drops "too short" errors of lists that have invalid entries: pydantic does not count these entries."""
     places = [error["loc"] for error in errors]
     return [
         error
@@ -261,13 +263,13 @@ def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Whether one path is the other or lies within it."""
+    """Whether the paths are equal, or one lies within the other."""
     short, long = sorted((one, other), key=len)
     return long == short or long.startswith((f"{short}.", f"{short}["))
 
 
 def _replace(data: Any, locations: list[Location]) -> bool:
-    """Put stand-ins at these locations, or nothing where the field is optional; says whether it could."""
+    """Replace the values at these locations by stand-ins, or remove optional ones. Returns whether any changed."""
     done = False
     for location in sorted(locations, key=len, reverse=True):
         parent: Any = data
@@ -288,7 +290,7 @@ def _replace(data: Any, locations: list[Location]) -> bool:
 
 
 def _member(value: object, part: str | int) -> object:
-    """A stand-in's member; every entry of a list is like its first."""
+    """A member of a stand-in. All entries of a list have the same stand-in, its first."""
     if isinstance(part, int):
         return cast("list[object]", value)[0] if isinstance(value, list) else None
     return cast("dict[str, object]", value).get(part) if isinstance(value, dict) else None

@@ -1,4 +1,4 @@
-"""The typed configuration of an environment: one file, all mistakes reported at once."""
+"""The typed configuration of an environment: all sections of a stack file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from components.services.registry import SERVICES
 
 
 class Environment(StrEnum):
-    """The four environments."""
+    """Stage of an environment. It decides which rules hold, such as those of production."""
 
     LOCAL = "local"
     DEV = "dev"
@@ -30,23 +30,25 @@ class Environment(StrEnum):
 class PlatformConfig(Section):
     """The whole configuration of an environment."""
 
-    environment: Environment = setting(Change.IMMUTABLE, "local, dev, staging or prod", strict=False)
-    owner: str = setting(Change.SAFE, "Who answers for this environment", min_length=1, max_length=63)
-    cluster: Cluster = setting(Change.IMMUTABLE, "Where the platform runs")
-    images: Images = setting(Change.DISRUPTIVE, "Where the platform's own images come from")
-    gateway: Gateway = setting(Change.DISRUPTIVE, "The entrance")
-    mesh: Mesh = setting(Change.DISRUPTIVE, "Mutual TLS between services", default=Mesh())
+    environment: Environment = setting(
+        Change.IMMUTABLE, "Stage of the environment: local, dev, staging or prod", strict=False
+    )
+    owner: str = setting(Change.SAFE, "Person or group responsible for the environment", min_length=1, max_length=63)
+    cluster: Cluster = setting(Change.IMMUTABLE, "Kubernetes cluster that the platform runs on")
+    images: Images = setting(Change.DISRUPTIVE, "Source of the platform's own container images")
+    gateway: Gateway = setting(Change.DISRUPTIVE, "Entrance for all requests from outside")
+    mesh: Mesh = setting(Change.DISRUPTIVE, "Mutual TLS and authorization between services", default=Mesh())
     models: tuple[Model, ...] = setting(
-        Change.SAFE, "Models that clients can ask", min_length=1, max_length=100, strict=False
+        Change.SAFE, "Models that clients can use", min_length=1, max_length=100, strict=False
     )
     routes: tuple[Route, ...] = setting(
-        Change.SAFE, "Names under which several models answer", default=(), max_length=100, strict=False
+        Change.SAFE, "Names for clients that stand for several models", default=(), max_length=100, strict=False
     )
-    services: Services = setting(Change.SAFE, "The bundled AI services", default=Services())
-    data: Data = setting(Change.SAFE, "Databases, messaging, cache, objects", default=Data())
-    observability: Observability = setting(Change.SAFE, "Logs and traces", default=Observability())
+    services: Services = setting(Change.SAFE, "Bundled AI services", default=Services())
+    data: Data = setting(Change.SAFE, "Databases, messaging, cache, object store", default=Data())
+    observability: Observability = setting(Change.SAFE, "Logs, traces and metrics", default=Observability())
 
     @property
     def around(self) -> Surroundings:
-        """What the hooks of services' records may look at."""
+        """The sections that hooks in service records may read."""
         return Surroundings(self.data, self.gateway, {name: SERVICES[name] for name in self.services.there})

@@ -1,4 +1,4 @@
-"""Turns validation errors into problems that a person can mend: path, value, limit, fix."""
+"""Turns validation errors into problems with path, value, limit and fix."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Conflict:
-    """A rule between sections that does not hold; `needs` are the other fields that it looked at."""
+    """A violated rule between sections. `needs` are paths of the other fields that the rule reads."""
 
     location: Location
     value: object
@@ -39,7 +39,7 @@ class Conflict:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; `problems` has every reason."""
+    """The configuration is invalid; `problems` holds all reasons."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -49,13 +49,13 @@ class ConfigError(Exception):
 
 
 def violation(limit: str, fix: str) -> PydanticCustomError:
-    """An error for validators: what is allowed and what to do."""
-    # Pydantic formats the text, so braces in it would be taken for fields.
+    """An error for validators: `limit` says what is allowed, `fix` what to do."""
+    # Pydantic formats its message template, so the text is passed as a value: it may contain braces.
     return PydanticCustomError("platform", "{limit}", {"limit": limit, "fix": fix})
 
 
 def format_location(location: Location) -> str:
-    """`services.router.models[0].name`."""
+    """A location as a path such as `services.router.models[0].name`."""
     text = ""
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else part)
@@ -70,7 +70,7 @@ def _shown(value: object) -> str:
 
 
 def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel] | None:
-    """The model class whose field a location names, found through the annotations."""
+    """The model class that holds the field at a location, or None."""
     current: type[BaseModel] | None = model
     for part in location[:-1]:
         if current is None or isinstance(part, int):
@@ -121,7 +121,7 @@ _TYPES = {
 
 
 def describe(error: ErrorDetails, model: type[BaseModel]) -> Problem:
-    """One of pydantic's errors as a Problem."""
+    """Convert one of pydantic's errors to a Problem. `model` is the class that was validated."""
     location = error["loc"]
     path, kind = format_location(location), error["type"]
     context = error.get("ctx") or {}

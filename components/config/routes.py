@@ -1,4 +1,4 @@
-"""Names under which several models answer: A/B tests, canaries, bandits."""
+"""The routes section of the configuration: one name for several models, for A/B tests, canaries and bandits."""
 
 from __future__ import annotations
 
@@ -14,48 +14,52 @@ from components.config.routing import Routing
 
 
 class Strategy(StrEnum):
-    """How one of a route's models is chosen."""
+    """How a route chooses a model for a request."""
 
     WEIGHTED = "weighted"
-    """By weight: an A/B test; with `sticky`, a caller stays with its model."""
+    """At random by weight, as for an A/B test. With `sticky`, a caller keeps its model."""
     CANARY = "canary"
-    """A growing share for one of them, taken back where it errs or is slow."""
+    """A growing share for the model on trial, withdrawn if it fails too often or is too slow."""
     BANDIT = "bandit"
-    """Whichever is doing best by latency, cost and what users say."""
+    """The model with the best latency, cost and user feedback, learned from the requests."""
     LEAST_LATENCY = "least-latency"
-    """The one that answers soonest."""
+    """The model with the lowest latency."""
     CONSISTENT_HASH = "consistent-hash"
-    """The same caller to the same model."""
+    """Requests of the same caller go to the same model."""
     PREFIX = "prefix"
-    """The same beginning of a prompt to the same model, whose cache still has it."""
+    """Prompts with the same prefix go to the same model, whose prefix cache still holds it."""
 
 
 class RouteTarget(Section):
-    """One model of a route."""
+    """A model that a route may choose."""
 
-    model: ModelName = setting(Change.SAFE, "One of models")
-    weight: float = setting(Change.SAFE, "Share, relative to the others'; 0: none", default=1, ge=0, le=1_000_000)
-    input_price: float = setting(Change.SAFE, "US dollars per million input tokens", default=0, ge=0, le=100_000)
-    output_price: float = setting(Change.SAFE, "US dollars per million output tokens", default=0, ge=0, le=100_000)
+    model: ModelName = setting(Change.SAFE, "Name of an entry in models")
+    weight: float = setting(
+        Change.SAFE, "Share of the requests, relative to the other weights; 0 means none", default=1, ge=0, le=1_000_000
+    )
+    input_price: float = setting(Change.SAFE, "Price in USD per million input tokens", default=0, ge=0, le=100_000)
+    output_price: float = setting(Change.SAFE, "Price in USD per million output tokens", default=0, ge=0, le=100_000)
 
 
 class RouteCanary(Section):
-    """A trial of one model of a route."""
+    """Canary release of one model of a route."""
 
-    model: ModelName = setting(Change.SAFE, "The model on trial, one of the route's targets")
+    model: ModelName = setting(Change.SAFE, "Model on trial; must be one of targets")
     steps: tuple[float, ...] = setting(
         Change.SAFE,
-        "Shares of the requests, growing",
+        "Shares of the requests for the model on trial, in increasing order",
         default=(0.01, 0.05, 0.25, 0.5, 1.0),
         max_length=20,
         strict=False,
     )
-    requests_per_step: int = setting(Change.SAFE, "Requests that a step takes", default=100, ge=1, le=1_000_000)
+    requests_per_step: int = setting(
+        Change.SAFE, "Requests to the model on trial before the next step", default=100, ge=1, le=1_000_000
+    )
     max_error_ratio: float = setting(
-        Change.SAFE, "Failures of a step at which it is taken back", default=0.05, ge=0, le=1
+        Change.SAFE, "Share of failed requests in a step that ends the trial", default=0.05, ge=0, le=1
     )
     max_latency_ratio: float = setting(
-        Change.SAFE, "Mean latency, relative to the others', at which it is taken back", default=1.5, ge=1, le=100
+        Change.SAFE, "Mean latency relative to the other models that ends the trial", default=1.5, ge=1, le=100
     )
 
     @model_validator(mode="after")
@@ -68,16 +72,21 @@ class RouteCanary(Section):
 
 
 class Route(Section):
-    """A name that clients ask, and the models that answer to it."""
+    """A model name for clients, and the models that answer requests for it."""
 
-    name: ModelName = setting(Change.DISRUPTIVE, "Name that clients use")
+    name: ModelName = setting(Change.DISRUPTIVE, "Model name in clients' requests")
     targets: tuple[RouteTarget, ...] = setting(
-        Change.SAFE, "The models that answer", min_length=1, max_length=20, strict=False
+        Change.SAFE, "Models that answer", min_length=1, max_length=20, strict=False
     )
-    strategy: Strategy = setting(Change.SAFE, "How one is chosen", default=Strategy.WEIGHTED, strict=False)
-    sticky: bool = setting(Change.SAFE, "With weighted: a caller stays with its model", default=False)
-    canary: RouteCanary | None = setting(Change.SAFE, "With canary: the trial", default=None)
-    routing: Routing = setting(Change.SAFE, "Retries, time limits, fallbacks, cached answers", default=Routing())
+    strategy: Strategy = setting(
+        Change.SAFE,
+        "Choice of the model: weighted, canary, bandit, least-latency, consistent-hash or prefix",
+        default=Strategy.WEIGHTED,
+        strict=False,
+    )
+    sticky: bool = setting(Change.SAFE, "Whether a caller keeps its model; with strategy: weighted only", default=False)
+    canary: RouteCanary | None = setting(Change.SAFE, "The trial; with strategy: canary only", default=None)
+    routing: Routing = setting(Change.SAFE, "Retries, timeouts, fallbacks, answer cache", default=Routing())
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -87,7 +96,10 @@ class Route(Section):
         if not any(target.weight for target in self.targets):
             raise violation("at least one weight above 0", "give a target a weight")
         if (self.strategy is Strategy.CANARY) != (self.canary is not None):
-            raise violation("canary and strategy: canary go together", "add the one, or remove the other")
+            raise violation(
+                "canary is required with strategy: canary, and not allowed with others",
+                "add canary, or change strategy",
+            )
         if self.canary is not None and (self.canary.model not in names or len(names) < 2):
             raise violation("canary.model is one of at least two targets", f"name one of: {', '.join(names)}")
         if self.sticky and self.strategy is not Strategy.WEIGHTED:

@@ -1,4 +1,4 @@
-"""How the AI Router treats requests for a model: retries, time limits, fallbacks, cached answers."""
+"""How the AI Router handles requests for a model: retries, timeouts, fallbacks, answer cache."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from components.config.base import Change, ModelName, Section, setting
 
 
 class AnswerCache(Section):
-    """Answers given again to equal requests of the same tenant."""
+    """Cache of answers, reused for equal requests of the same tenant."""
 
-    ttl_seconds: int = setting(Change.SAFE, "How long an answer is kept", default=300, ge=1, le=86_400)
+    ttl_seconds: int = setting(Change.SAFE, "Seconds that an answer is kept", default=300, ge=1, le=86_400)
     any_temperature: bool = setting(
-        Change.SAFE, "Keep answers of requests that ask for variety (temperature above 0), too", default=False
+        Change.SAFE, "Whether answers to requests with a temperature above 0 are cached, too", default=False
     )
     similarity: float = setting(
         Change.SAFE,
-        "With services.embeddings: cosine from which on questions are the same; 0: never",
+        "Cosine similarity at which two questions count as equal; 0 disables this. Needs services.embeddings",
         default=0.0,
         ge=0,
         le=1,
@@ -24,41 +24,41 @@ class AnswerCache(Section):
 
 
 class Guarding(StrEnum):
-    """Whether Guardrails looks at what goes to a model and comes from it; where the service is on."""
+    """Whether Guardrails checks requests to a model and its answers. Has no effect without the Guardrails service."""
 
     OFF = "off"
     ON = "on"
-    """It does; requests go on where it does not answer."""
+    """Checked. If Guardrails is unavailable, requests pass unchecked."""
     REQUIRED = "required"
-    """It does; no request goes on where it does not answer."""
+    """Checked. If Guardrails is unavailable, requests are refused."""
 
 
 class Routing(Section):
-    """The router's treatment of one model."""
+    """How the Router handles requests for one model."""
 
     fallbacks: tuple[ModelName, ...] = setting(
         Change.SAFE,
-        "Models that answer where no server of this one does, in order",
+        "Models that answer when no server of this model does, in order of preference",
         default=(),
         max_length=10,
         strict=False,
     )
-    attempts: int = setting(Change.SAFE, "Servers asked for one request, at most", default=3, ge=1, le=10)
+    attempts: int = setting(Change.SAFE, "Most servers tried for one request", default=3, ge=1, le=10)
     first_token_seconds: int = setting(
         Change.SAFE,
-        "Without a first byte for so long, another server is asked instead; 0: never",
+        "Seconds without a first byte after which the request moves to another server; 0 disables this",
         default=0,
         ge=0,
         le=600,
     )
     hedge_milliseconds: int = setting(
         Change.SAFE,
-        "Without a first byte for so long, another server is asked as well; 0: never",
+        "Milliseconds without a first byte after which a second server gets the same request; 0 disables this",
         default=0,
         ge=0,
         le=60_000,
     )
     guardrails: Guarding = setting(
-        Change.SAFE, "With services.guardrails: off, on or required", default=Guarding.ON, strict=False
+        Change.SAFE, "Check by services.guardrails: off, on or required", default=Guarding.ON, strict=False
     )
-    cache: AnswerCache | None = setting(Change.SAFE, "Keep answers; else: always ask", default=None)
+    cache: AnswerCache | None = setting(Change.SAFE, "Answer cache; without this section it is off", default=None)

@@ -1,4 +1,4 @@
-"""`python -m components.config.schema`: writes the JSON Schemas that editors and CI check the stack files with."""
+"""Writes the JSON Schemas of stack files, which editors and CI use: `python -m components.config.schema`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ FOLDER = Path(__file__).resolve().parents[2] / "stacks"
 
 
 def json_schema() -> str:
-    """The JSON Schema for editors, as kept in stacks/platform.schema.json."""
+    """The JSON Schema of the platform's configuration, the text of stacks/platform.schema.json."""
     schema = PlatformConfig.model_json_schema(by_alias=True)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return json.dumps(schema, indent=2) + "\n"
 
 
 def stack_schema() -> str:
-    """The schema of a whole stack file, which holds the platform's configuration under one key."""
+    """The JSON Schema of a whole stack file, which holds the platform's configuration under one key."""
     platform = {"$ref": "platform.schema.json"}
     config = {"type": "object", "required": ["cogniforge:platform"], "properties": {"cogniforge:platform": platform}}
     content = {
@@ -32,7 +32,7 @@ def stack_schema() -> str:
 
 
 def write() -> None:
-    """Write both files."""
+    """Write both schemas into stacks/."""
     (FOLDER / "platform.schema.json").write_text(json_schema())
     (FOLDER / "pulumi-stack.schema.json").write_text(stack_schema())
 

@@ -1,4 +1,4 @@
-"""The bundled AI services: a section for each record."""
+"""The services section of the configuration, with one subsection per service record."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _FIELDS: dict[str, Any] = {
 
 
 class Services(create_model("_Services", __base__=Section, **_FIELDS)):
-    """The bundled AI services. One that is not named is not made."""
+    """Bundled AI services. A service without a section is not deployed."""
 
     @property
     def there(self) -> dict[str, Bundled]:
-        """The sections of the services that there are, by name."""
+        """Sections of the enabled services by name."""
         found = {name: getattr(self, name) for name in _FIELDS}
         return {name: section for name, section in found.items() if section is not None}

@@ -1,4 +1,4 @@
-"""The part of a model's configuration that says how it is served on GPUs."""
+"""The section of a model that is served on GPUs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from components.config.problems import violation
 
 
 class Quantization(StrEnum):
-    """How weights are stored. Source: vLLM's `--quantization`."""
+    """Number format of stored weights. Source: vLLM's `--quantization`."""
 
     NONE = "none"
     FP8 = "fp8"
@@ -21,7 +21,7 @@ class Quantization(StrEnum):
 
 
 class DataType(StrEnum):
-    """Type of weights and activations."""
+    """Number format of weights and activations in computation."""
 
     AUTO = "auto"
     BFLOAT16 = "bfloat16"
@@ -29,19 +29,27 @@ class DataType(StrEnum):
 
 
 class Scaling(Section):
-    """When servers are added. Both limits hold for one server."""
+    """When inference servers are added and removed. Both thresholds are per server."""
 
-    max_replicas: int = setting(Change.SAFE, "Most servers", default=4, ge=1, le=200)
-    queue_depth: int = setting(Change.SAFE, "Waiting requests that call for another server", default=8, ge=1, le=1000)
-    tokens_per_second: int = setting(
-        Change.SAFE, "Generated tokens a second that call for another server", default=2000, ge=1, le=1_000_000
+    max_replicas: int = setting(Change.SAFE, "Maximum number of servers", default=4, ge=1, le=200)
+    queue_depth: int = setting(
+        Change.SAFE, "Queued requests per server above which a server is added", default=8, ge=1, le=1000
     )
-    idle_seconds: int = setting(Change.SAFE, "Quiet time before servers are removed", default=300, ge=30, le=86_400)
-    to_zero: bool = setting(Change.SAFE, "Remove the last server too", default=False)
+    tokens_per_second: int = setting(
+        Change.SAFE,
+        "Generated tokens per second per server above which a server is added",
+        default=2000,
+        ge=1,
+        le=1_000_000,
+    )
+    idle_seconds: int = setting(
+        Change.SAFE, "Seconds of low load before servers are removed", default=300, ge=30, le=86_400
+    )
+    to_zero: bool = setting(Change.SAFE, "Whether the last server is removed, too", default=False)
 
 
 class Canary(Section):
-    """A new version of the weights that gets a share of the requests."""
+    """Canary release of new weights: they get a share of the requests."""
 
     weights: Annotated[
         str,
@@ -50,8 +58,8 @@ class Canary(Section):
             "an hf://, s3://, pvc:// or oci:// address",
             'write it like "hf://org/model"',
         ),
-    ] = setting(Change.SAFE, "Where the new weights are")
-    percent: int = setting(Change.SAFE, "Share of the requests", default=10, ge=1, le=99)
+    ] = setting(Change.SAFE, "Address of the new weights")
+    percent: int = setting(Change.SAFE, "Percentage of requests for the new weights", default=10, ge=1, le=99)
 
 
 class Serving(Section):
@@ -64,25 +72,36 @@ class Serving(Section):
             "an hf://, s3://, pvc:// or oci:// address",
             'write it like "hf://meta-llama/Llama-3.1-8B-Instruct"',
         ),
-    ] = setting(Change.DISRUPTIVE, "Where the weights are")
-    gpu_pool: DnsLabel = setting(Change.DISRUPTIVE, "Pool of cluster.gpuPools that it runs in")
+    ] = setting(Change.DISRUPTIVE, "Address of the weights")
+    gpu_pool: DnsLabel = setting(Change.DISRUPTIVE, "Name of the pool in cluster.gpuPools that the model runs in")
     slice: str = setting(Change.DISRUPTIVE, 'MIG profile such as "3g.40gb", or "gpu" for whole GPUs', default="gpu")
-    gpus: int = setting(Change.DISRUPTIVE, "GPUs or slices of a server", default=1, ge=1, le=16)
-    nodes: int = setting(Change.DISRUPTIVE, "Nodes that one server spans", default=1, ge=1, le=16)
+    gpus: int = setting(Change.DISRUPTIVE, "GPUs or slices per server", default=1, ge=1, le=16)
+    nodes: int = setting(Change.DISRUPTIVE, "Nodes per server", default=1, ge=1, le=16)
     memory_fraction: float = setting(
-        Change.DISRUPTIVE, "Share of the GPU's memory that the engine takes", default=0.9, ge=0.1, le=0.98
+        Change.DISRUPTIVE, "Share of the GPU's memory that the engine reserves", default=0.9, ge=0.1, le=0.98
     )
-    max_sequences: int = setting(Change.DISRUPTIVE, "Requests in one batch", default=256, ge=1, le=4096)
-    data_type: DataType = setting(Change.DISRUPTIVE, "auto, bfloat16 or float16", default=DataType.AUTO, strict=False)
+    max_sequences: int = setting(Change.DISRUPTIVE, "Most requests in one batch", default=256, ge=1, le=4096)
+    data_type: DataType = setting(
+        Change.DISRUPTIVE, "Number format: auto, bfloat16 or float16", default=DataType.AUTO, strict=False
+    )
     quantization: Quantization = setting(
-        Change.DISRUPTIVE, "none, fp8, awq or gptq", default=Quantization.NONE, strict=False
+        Change.DISRUPTIVE,
+        "Quantization of the weights: none, fp8, awq or gptq",
+        default=Quantization.NONE,
+        strict=False,
     )
-    prefix_caching: bool = setting(Change.DISRUPTIVE, "Keep common beginnings of prompts", default=True)
+    prefix_caching: bool = setting(
+        Change.DISRUPTIVE, "Whether the engine caches common prefixes of prompts", default=True
+    )
     cache_gib: int = setting(
-        Change.DISRUPTIVE, "Keep the weights on the nodes' disks; their size in GiB, 0: no", default=0, ge=0, le=4096
+        Change.DISRUPTIVE,
+        "Space in GiB for the weights on the nodes' disks; 0 disables this cache",
+        default=0,
+        ge=0,
+        le=4096,
     )
-    scaling: Scaling = setting(Change.SAFE, "When servers are added", default=Scaling())
-    canary: Canary | None = setting(Change.SAFE, "A new version on trial", default=None)
+    scaling: Scaling = setting(Change.SAFE, "When servers are added and removed", default=Scaling())
+    canary: Canary | None = setting(Change.SAFE, "Canary release of new weights", default=None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
