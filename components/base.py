@@ -1,4 +1,4 @@
-"""What every component of the platform has in common: type token, labels, outputs, health check."""
+"""Base class of all components: type token, labels, outputs, health check."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import pulumi
 
 PART_OF = "cogniforge"
 ADMISSION_LABEL = "cogniforge.dev/admission"
-"""Label of a namespace. Its value is the namespace of the platform whose release alone may run pods there."""
+"""Label of a namespace. Its value is the platform's namespace; only images of that platform may run in pods here."""
 SCRAPER = ("observability", "prometheus")
-"""Namespace and service account (and name) of what reads the parts' metrics."""
+"""Namespace, and name of the service account, of the metrics collector."""
 
 
 class HealthCheck(TypedDict):
-    """How to tell that a component works. `forge status` reads it from the stack's outputs."""
+    """Health check of a component. `forge status` reads it from the stack's outputs."""
 
     kind: str
-    """Kubernetes kind to look at, such as "Deployment"; empty for a component without one."""
+    """Kind of the Kubernetes object to check, such as "Deployment"; empty for a component without one."""
     namespace: pulumi.Input[str]
     name: pulumi.Input[str]
     probe: str
-    """What readiness means, in words: "GET /readyz answers 200"."""
+    """Description of the check, such as "GET /readyz answers 200"."""
 
 
 def formerly(name: str, *tokens: str) -> list[pulumi.Alias]:
-    """Aliases for a component that had another name; with them a new name replaces nothing.
+    """Aliases of a renamed component, so that the rename replaces no resources. `name` is the former name.
 
-    `tokens` are its former type tokens, where name and type change in one release.
+    `tokens` are former type tokens, if name and type change in one release.
     """
     return [pulumi.Alias(name=name), *(pulumi.Alias(name=name, type_=token) for token in tokens)]
 
 
 def labels(part: str, component: str, **extra: str) -> dict[str, str]:
-    """The recommended labels of Kubernetes for an object of a part."""
+    """Kubernetes' recommended labels for an object of a part."""
     return {
         "app.kubernetes.io/name": part,
         "app.kubernetes.io/component": component,
@@ -46,23 +46,23 @@ def labels(part: str, component: str, **extra: str) -> dict[str, str]:
 
 
 def selector(part: str) -> dict[str, str]:
-    """The labels that pick a part's pods; these never change, since selectors cannot."""
+    """Labels that select a part's pods. They must never change: selectors are immutable."""
     return {"app.kubernetes.io/name": part, "app.kubernetes.io/part-of": PART_OF}
 
 
 def fingerprint(text: str) -> str:
-    """A short text that changes with another."""
+    """A short hash of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class PlatformComponent(pulumi.ComponentResource):
-    """Base of all components. A subclass makes its resources with `self.child()` and ends with `finish`."""
+    """Base of all components. A subclass passes `self.child()` to its resources and calls `finish` at the end."""
 
     health: pulumi.Output[dict[str, Any]]
     ports: Mapping[str, Sequence[int]]
-    """TCP ports that it serves inside the cluster, by the name of the Service that offers them."""
+    """TCP ports inside the cluster, by name of the Kubernetes Service."""
     former_tokens: ClassVar[tuple[str, ...]] = ()
-    """Type tokens that this component had before; what they made is kept when it is renamed or moves."""
+    """Former type tokens. With them, a renamed or moved component keeps its resources."""
 
     def __init__(
         self, area: str, name: str, args: Mapping[str, Any], opts: pulumi.ResourceOptions | None = None
@@ -75,10 +75,10 @@ class PlatformComponent(pulumi.ComponentResource):
         self.ports = {}
 
     def child(self, **options: Any) -> pulumi.ResourceOptions:
-        """Options that make a resource a child of this component."""
+        """Resource options for children of this component; `options` are passed on to ResourceOptions."""
         return pulumi.ResourceOptions(parent=self, **options)
 
     def finish(self, health: HealthCheck, **outputs: Any) -> None:
-        """Register the outputs and the health check; every component ends with this."""
+        """Register the health check and the outputs. Every constructor calls this last."""
         self.health = pulumi.Output.from_input(dict(health))
         self.register_outputs({**outputs, "health": self.health})

@@ -1,4 +1,4 @@
-"""Every part of the platform: what it is, its version and image, and how upgrades went."""
+"""Catalogue of all parts: what each is, its version and image, and its tested upgrades."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ LOCK_FILE = Path(__file__).with_name("versions.lock.yaml")
 
 
 NO_DIGEST = "cannot be deployed: "
-"""How a warning of a preview begins where an image has no digest; `forge preview` refuses by it."""
+"""Beginning of the preview warning about an image without a digest, by which `forge preview` recognizes it."""
 
 
 class Risk(StrEnum):
-    """What moving from one version of a part to another means."""
+    """Risk of a change from one version of a part to another."""
 
     SAFE = "safe"
     MANUAL = "manual-steps"
@@ -29,7 +29,7 @@ class Risk(StrEnum):
 
 @dataclass(frozen=True)
 class Transition:
-    """One tried move between versions of a part."""
+    """A tested change between two versions of a part."""
 
     from_version: str
     to_version: str
@@ -47,11 +47,11 @@ class Part:
     token: str
     """Type token of the component that provisions it."""
     health: str
-    """What its health check does."""
+    """Description of its health check."""
     image: str = ""
-    """Name of its image in the lock; empty where it has none."""
+    """Name of its image in the lock file; empty if it has none."""
     toggle: str = ""
-    """Path in the configuration that switches it on; empty: always on."""
+    """Path of the configuration section that enables it; empty means always enabled."""
 
 
 PARTS: dict[str, Part] = {
@@ -169,10 +169,13 @@ TRANSITIONS: dict[str, tuple[Transition, ...]] = {
             "4.2",
             "4.3",
             Risk.SAFE,
-            "broker by broker; the metadata keeps its version; drilled in tests/e2e under writes",
+            "brokers restart one by one; the metadata version stays; tested in tests/e2e under writes",
         ),
         Transition(
-            "4.3", "4.2", Risk.MANUAL, "broker by broker, unless kafka-features has raised the version of the metadata"
+            "4.3",
+            "4.2",
+            Risk.MANUAL,
+            "brokers restart one by one; impossible once kafka-features has raised the metadata version",
         ),
     ),
     "image kafka: debezium": (
@@ -180,77 +183,71 @@ TRANSITIONS: dict[str, tuple[Transition, ...]] = {
             "3.3.0",
             "3.3.1",
             Risk.SAFE,
-            "workers restart and go on from the offsets in Kafka; drilled in tests/e2e under writes, no event missing "
-            "and none before another of its key",
+            "workers restart and continue from their offsets in Kafka; tested in tests/e2e under writes: no event is "
+            "missing, and events of a key stay in order",
         ),
-        Transition("3.3.1", "3.3.0", Risk.MANUAL, "offsets and slots are read by both"),
+        Transition("3.3.1", "3.3.0", Risk.MANUAL, "both versions read offsets and slots"),
     ),
     "image nats": (
         Transition(
-            "2.14", "2.15", Risk.SAFE, "JetStream's files are read by both; drilled in tests/e2e with values kept"
+            "2.14", "2.15", Risk.SAFE, "both versions read JetStream's files; tested in tests/e2e with stored values"
         ),
-        Transition(
-            "2.15", "2.14", Risk.MANUAL, "JetStream's files are read by both; newer settings of streams are lost"
-        ),
+        Transition("2.15", "2.14", Risk.MANUAL, "both versions read JetStream's files; newer stream settings are lost"),
     ),
     "image object-store": (
         Transition(
             "1.7",
             "1.8",
             Risk.SAFE,
-            "one restart; objects, their metadata and accounts stay where they are; drilled in tests/e2e under writes",
+            "one restart; objects, metadata and accounts stay; tested in tests/e2e under writes",
         ),
-        Transition("1.8", "1.7", Risk.MANUAL, "one restart; files are read by both"),
+        Transition("1.8", "1.7", Risk.MANUAL, "one restart; both versions read the files"),
     ),
     "image postgres": (
         Transition(
             "16.11",
             "16.14",
             Risk.SAFE,
-            "one restart; minor versions read the same files, and pgvector stays as it is in a database until somebody "
-            "runs ALTER EXTENSION vector UPDATE; drilled in tests/e2e under writes, with vectors and their index",
+            "one restart; minor versions read the same files, and a database keeps its pgvector version until someone "
+            "runs ALTER EXTENSION vector UPDATE; tested in tests/e2e under writes, with vectors and their index",
         ),
-        Transition(
-            "16.14", "16.11", Risk.MANUAL, "one restart; not once ALTER EXTENSION has brought pgvector past what it has"
-        ),
+        Transition("16.14", "16.11", Risk.MANUAL, "one restart; impossible once ALTER EXTENSION has upgraded pgvector"),
     ),
     "image schema-registry": (
         Transition(
             "3.3.2",
             "3.3.3",
             Risk.SAFE,
-            "one restart; both keep the same tables; drilled in tests/e2e under writes, schemas keep their ids",
+            "one restart; both versions use the same tables; tested in tests/e2e under writes: schemas keep their ids",
         ),
-        Transition("3.3.3", "3.3.2", Risk.MANUAL, "one restart; both keep the same tables"),
+        Transition("3.3.3", "3.3.2", Risk.MANUAL, "one restart; both versions use the same tables"),
     ),
     "kubernetes": (
         Transition(
             "1.32",
             "1.33",
             Risk.MANUAL,
-            "1.33 has no Amazon Linux 2 images any more, and deprecates the Endpoints API",
+            "1.33 has no Amazon Linux 2 images, and deprecates the Endpoints API",
         ),
-        Transition(
-            "1.33", "1.34", Risk.MANUAL, "1.34 serves resource.k8s.io/v1; DRA drivers older than that stay on v1beta1"
-        ),
+        Transition("1.33", "1.34", Risk.MANUAL, "1.34 serves resource.k8s.io/v1; older DRA drivers stay on v1beta1"),
     ),
 }
-"""Moves that were tried, by the part's key in `versions()`. A version may name a whole line, such as "1.33"."""
+"""Tested changes by the part's key in `versions()`. "1.33" stands for all 1.33.x."""
 
 
 class LockError(Exception):
-    """The lock file cannot be used."""
+    """The lock file is missing or invalid."""
 
 
 @dataclass(frozen=True)
 class LockedImage:
-    """One of the platform's own images as released."""
+    """A released image of the platform."""
 
     name: str
     version: str
     digest: str | None
     former: str | None = None
-    """Digest of the release before; its pods may still have to be made again while they are replaced."""
+    """Digest of the previous release. During an update, its pods may still have to be recreated."""
 
 
 @functools.cache
@@ -262,18 +259,18 @@ def _lock() -> dict[str, Any]:
     if not isinstance(content, dict):
         raise LockError(f"{LOCK_FILE} must hold an object")
     lock = cast("dict[str, Any]", content)
-    # A service is in the lock once it is released; before, it has the platform's version.
+    # A service that is not released yet is not in the lock file. It then has the platform's version.
     new: dict[str, Any] = {record.image: {"version": lock["platform"], "digest": None} for record in SERVICES.values()}
     return {**lock, "images": dict(sorted({**new, **lock["images"]}.items()))}
 
 
 def platform_version() -> str:
-    """The platform's own version."""
+    """Version of the platform."""
     return str(_lock()["platform"])
 
 
 def versions() -> dict[str, str]:
-    """Every pinned version by part: "platform", "image router", "image kafka: debezium", "chart istiod"."""
+    """All pinned versions by part, such as "platform", "image router", "image kafka: debezium", "chart istiod"."""
     found = {"platform": platform_version()}
     found |= {f"image {name}": str(entry["version"]) for name, entry in _lock()["images"].items()}
     for name, parts in _lock()["within"].items():
@@ -282,7 +279,7 @@ def versions() -> dict[str, str]:
 
 
 def image(name: str) -> LockedImage:
-    """The pin of an image. Raises LockError for a name that the lock does not have."""
+    """The locked version and digest of an image. Raises LockError if the lock file lacks the name."""
     try:
         entry = _lock()["images"][name]
     except KeyError:
@@ -291,12 +288,12 @@ def image(name: str) -> LockedImage:
 
 
 def image_names() -> tuple[str, ...]:
-    """Every image of the platform that pods run."""
+    """Names of all images of the platform that run in pods."""
     return tuple(_lock()["images"])
 
 
 def version(part: str) -> str:
-    """The pinned version of a third-party part."""
+    """The locked version of a third-party part. Raises LockError if the lock file lacks the name."""
     try:
         return str(_lock()["parts"][part])
     except KeyError:
@@ -309,12 +306,12 @@ class Chart:
 
     name: str
     repository: str
-    """An https or oci address."""
+    """URL of its repository: https or oci."""
     version: str
 
 
 def chart(name: str) -> Chart:
-    """The pin of a chart. Raises LockError for a name that the lock does not have."""
+    """The locked version and digest of a chart. Raises LockError if the lock file lacks the name."""
     try:
         entry = _lock()["charts"][name]
     except KeyError:
@@ -323,7 +320,7 @@ def chart(name: str) -> Chart:
 
 
 def addon(name: str, kubernetes: str) -> str:
-    """The pinned version of an EKS add-on for a Kubernetes version."""
+    """The locked version of an EKS add-on for a Kubernetes version. Raises LockError if there is none."""
     try:
         return str(_lock()["addons"][name][kubernetes])
     except KeyError:

@@ -1,7 +1,7 @@
-"""The schemas of events: what they are in this checkout, and what a change of one means for who reads old events.
+"""Schemas of events, and the check that changes to them are compatible: new readers must accept old events.
 
-`python -m components.event_schemas` writes down what is released; an incompatible schema is refused there, and in every
-preview.
+`python -m components.event_schemas` records the current schemas as released. It refuses incompatible changes, as does
+every preview.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any, cast
 
 FOLDER = Path(__file__).resolve().parents[1] / "service_images" / "kit" / "src" / "kit" / "events"
 RELEASED = Path(__file__).with_name("released_schemas.json")
-"""The schemas that readers may have seen events of."""
+"""File with the released schemas. Stored events may follow them."""
 Schema = dict[str, Any]
 
 
 class IncompatibleSchema(Exception):
-    """Events that are kept, or still come, would be refused by who reads them."""
+    """A changed schema would make readers refuse stored events, or events of services that are not updated yet."""
 
 
 def current() -> dict[str, Schema]:
-    """The schema of each topic's data."""
+    """Schema of the event data by topic."""
     return {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 
 
 def broken(before: Schema, after: Schema, place: str = "data") -> Iterator[str]:
-    """Why events that the old schema allows would be refused by the new one; nothing where none would."""
+    """Reasons why the new schema refuses events that the old one allows; none if it is compatible."""
     if before.get("type") != after.get("type"):
         yield f"{place} was of type {before.get('type', 'any')}, and is {after.get('type', 'any')}"
         return
@@ -53,22 +53,22 @@ def _texts(values: object) -> set[str]:
 
 
 def findings(before: dict[str, Schema], after: dict[str, Schema]) -> list[tuple[str, str]]:
-    """(topic, reason) for each change that old events would not survive. A new topic breaks nothing."""
+    """(topic, reason) of each incompatible change. A new topic is compatible."""
     found = [(t, reason) for t in sorted(before.keys() & after.keys()) for reason in broken(before[t], after[t])]
     return found + [(topic, "the topic is gone") for topic in sorted(before.keys() - after.keys())]
 
 
 def refuse() -> None:
-    """Raises IncompatibleSchema with every topic whose schema in this checkout breaks what is released."""
+    """Raise IncompatibleSchema if this checkout's schemas are incompatible with the released ones. Names all topics."""
     broken_ones = findings(json.loads(RELEASED.read_text()), current())
     if broken_ones:
-        told = "\n".join(f"  {topic}: {reason}" for topic, reason in broken_ones)
+        reasons = "\n".join(f"  {topic}: {reason}" for topic, reason in broken_ones)
         fix = "undo it, or give the event a new version with a topic of its own"
-        raise IncompatibleSchema(f"schemas of events are not compatible with those released:\n{told}\n  fix: {fix}")
+        raise IncompatibleSchema(f"schemas of events are not compatible with those released:\n{reasons}\n  fix: {fix}")
 
 
 def release() -> None:
-    """Write down the schemas of this checkout as released. Raises IncompatibleSchema."""
+    """Record this checkout's schemas as released. Raises IncompatibleSchema."""
     refuse()
     RELEASED.write_text(json.dumps(current(), indent=1, sort_keys=True) + "\n")
 

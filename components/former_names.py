@@ -1,4 +1,4 @@
-"""Names that resources had before, so that an update renames them and replaces nothing."""
+"""Former names of resources, so that an update renames them instead of replacing them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pulumi
 
 
 def keep(environment: str, stage: str) -> None:
-    """Until 0.1.0 the names of an environment's resources began with its stage, whatever its own name was."""
+    """Add aliases for names up to 0.1.0, which began with the environment's stage instead of its name."""
     if environment == stage:
         return
 

@@ -1,4 +1,4 @@
-"""The whole platform, as a list of its areas and of what each takes from the others."""
+"""The whole platform: its areas, and what each area takes from the others."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from components.stage import Stage
 
 
 class Platform(PlatformComponent):
-    """An environment of the platform, from one configuration."""
+    """One environment of the platform, built from its configuration."""
 
     def __init__(
         self, config: PlatformConfig, opts: pulumi.ResourceOptions | None = None, *, name: str | None = None
     ) -> None:
-        """`name` is the environment's own, with which names of resources begin; default: its stage."""
+        """`name`: name of the environment, the prefix of resource names. The default is its stage."""
         env = name or config.environment.value
         super().__init__("platform", f"{env}-platform", {"version": catalogue.platform_version()}, opts)
         stage = Stage(self, env, config, _images(config))
@@ -52,6 +52,6 @@ class Platform(PlatformComponent):
 
 
 def _images(config: PlatformConfig) -> Iterator[str]:
-    """Names of the images that the environment runs, but those of models on GPUs."""
+    """Names of the images that the environment runs, except those of models on GPUs."""
     yield from ("gateway", SIMULATOR, *layer.images(config.data), *isolation_images(config))
     yield from (record.image for record in config.around.records.values())

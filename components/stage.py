@@ -1,4 +1,4 @@
-"""What all areas of a platform share while it is made: configuration, images, the cluster, what comes first."""
+"""State that all areas share while the platform is built: configuration, images, cluster, prerequisites."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from components.delivery.images import ImageResolver
 
 
 class Stage:
-    """One environment while it is made."""
+    """One environment while its resources are being declared."""
 
     def __init__(self, parent: pulumi.Resource, env: str, config: PlatformConfig, images: Iterable[str]) -> None:
-        """`env`: the environment's name, with which names of resources begin. `images`: names of all that may run.
+        """`env`: name of the environment, the prefix of resource names. `images`: names of all images that may run.
 
-        Raises ImageError for an image that cannot be deployed.
+        Raises ImageError if an image cannot be deployed.
         """
         self.config, self.env = config, env
         self.resolver = ImageResolver(config.images)
-        # Every image is verified before the first resource is registered: a bad one changes nothing.
+        # All images are verified before the first resource is registered, so an invalid image changes nothing.
         self.images = {name: self.resolver.reference(name) for name in sorted(set(images))}
         self.parts: dict[str, PlatformComponent] = {}
-        """All parts by name."""
+        """Components of all parts by name."""
         self.reused: frozenset[str] = frozenset()
-        """Charts whose parts the cluster has already."""
+        """Charts that are installed in the cluster already."""
         self.first: list[pulumi.Resource] = []
-        """What comes before everything that runs pods."""
+        """Resources that must exist before any pod runs."""
         self.namespace: pulumi.Output[str] = pulumi.Output.from_input(config.cluster.namespace)
         self._parent, self._cluster = parent, None
 
     def connect(self, cluster: k8s.Provider) -> None:
-        """All that is made from now on is made in this cluster."""
+        """Create all further resources in this cluster."""
         self._cluster = cluster
 
     def options(self, depends_on: Sequence[pulumi.Resource] = ()) -> pulumi.ResourceOptions:
-        """Options of a part that comes after others."""
+        """Resource options that order a part after the given resources."""
         providers = {"kubernetes": self._cluster} if self._cluster else None
         return pulumi.ResourceOptions(parent=self._parent, providers=providers, depends_on=[*self.first, *depends_on])

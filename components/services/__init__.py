@@ -1,1 +1,1 @@
-"""The AI services: one file a service, each with its record, and what is derived from the records."""
+"""The AI services: one record per service, and the modules that derive resources from the records."""

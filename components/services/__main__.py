@@ -1,4 +1,4 @@
-"""`python -m components.services`: names of the services that describe their REST operations with the kit."""
+"""Prints the names of services that declare REST operations with the kit: `python -m components.services`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The services of an environment, each from its record."""
+"""Area of the services: deploys each enabled service from its record."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from components.stage import Stage
 
 
 class ServicesArea:
-    """All services that the configuration names."""
+    """All enabled services."""
 
     parts: dict[str, PlatformComponent]
-    """By name; the one that answers for the models is among them."""
+    """Services by name, including the Router."""
 
     def __init__(self, stage: Stage, security: SecurityArea, data: DataLayer, models: ModelsArea) -> None:
         config, self.parts = stage.config, {}
@@ -27,7 +27,7 @@ class ServicesArea:
             more: AiServiceArgs = {"namespace": stage.namespace, "image": image}
             after: list[pulumi.Resource] = []
             if record is FRONT:
-                after = [*models.keys.values()]  # its pods then have the servers' keys from their start
+                after = [*models.keys.values()]  # pods then have the model servers' keys when they start
                 more = routing.extras(config, stage.namespace, image, models.urls, security.key.key)
             self.parts[name] = making.make(
                 f"{stage.env}-{name}",

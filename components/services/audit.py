@@ -1,4 +1,4 @@
-"""Audit: a log of all events that only grows."""
+"""Audit: an append-only log of all events."""
 
 from __future__ import annotations
 
@@ -17,20 +17,28 @@ from components.services.record import (
 
 
 class AuditRetention(Section):
-    """For how many days Audit keeps what entries tell; that something happened, and every proof, is kept for ever."""
+    """Days that Audit keeps the content of entries. The entries themselves and their proofs are kept forever."""
 
     security_days: int = setting(
-        Change.SAFE, "Tenants, keys, rights, policies, routes, operators' acts", default=3660, ge=35, le=36_500
+        Change.SAFE,
+        "Entries about tenants, keys, rights, policies, routes and operators' actions",
+        default=3660,
+        ge=35,
+        le=36_500,
     )
-    money_days: int = setting(Change.SAFE, "Prices, credits, budgets, invoices", default=3660, ge=35, le=36_500)
-    content_days: int = setting(Change.SAFE, "Prompts, documents, what Guardrails did", default=800, ge=35, le=36_500)
-    usage_days: int = setting(Change.SAFE, "Each request to a model", default=400, ge=35, le=36_500)
+    money_days: int = setting(
+        Change.SAFE, "Entries about prices, credits, budgets and invoices", default=3660, ge=35, le=36_500
+    )
+    content_days: int = setting(
+        Change.SAFE, "Entries about prompts, documents and Guardrails' decisions", default=800, ge=35, le=36_500
+    )
+    usage_days: int = setting(Change.SAFE, "Entries about single requests to models", default=400, ge=35, le=36_500)
 
 
 class Audit(Bundled):
-    """A log of all events that only grows."""
+    """Append-only log of all events."""
 
-    retention: AuditRetention = setting(Change.SAFE, "How long contents are kept", default=AuditRetention())
+    retention: AuditRetention = setting(Change.SAFE, "Retention of the content of entries", default=AuditRetention())
 
 
 def _variables(section: Audit, around: Surroundings) -> dict[str, str]:
@@ -40,7 +48,7 @@ def _variables(section: Audit, around: Surroundings) -> dict[str, str]:
 RECORD = ServiceRecord(
     "audit",
     title="Audit",
-    about="A log of all events that only grows",
+    about="Append-only log of all events",
     position=7,
     section=Audit,
     prefixes=(Prefix("/v1/audit/"),),
@@ -60,8 +68,7 @@ RECORD = ServiceRecord(
     ),
     outbox=(TENANT_ERASED, DEAD_LETTER_HANDLED),
     follows=("tenants",),
-    # The log is signed and sealed with these. With other ones, old checkpoints could not be verified, nor old entries
-    # read.
+    # These keys sign and encrypt the log. Without them, old checkpoints cannot be verified and old entries not read.
     own_secrets=("signing", "sealing"),
     asks_for_keys=True,
     scopes=("audit",),

@@ -16,17 +16,21 @@ from components.services.record import (
 
 
 class BillingRetention(Section):
-    """For how many days Billing keeps what is in an invoice that is issued."""
+    """Days that Billing keeps records that an issued invoice covers."""
 
-    names_days: int = setting(Change.SAFE, "Who used what", default=400, ge=35, le=36_500)
-    usage_days: int = setting(Change.SAFE, "Each single use", default=800, ge=35, le=36_500)
-    invoices_days: int = setting(Change.SAFE, "Invoices and credits; ask your law", default=3660, ge=365, le=36_500)
+    names_days: int = setting(Change.SAFE, "Names of users and keys in usage records", default=400, ge=35, le=36_500)
+    usage_days: int = setting(Change.SAFE, "Usage records of single requests", default=800, ge=35, le=36_500)
+    invoices_days: int = setting(
+        Change.SAFE, "Invoices and credits; the law may set a minimum", default=3660, ge=365, le=36_500
+    )
 
 
 class Billing(Bundled):
-    """Meters, budgets, invoices."""
+    """Usage metering, budgets and invoices."""
 
-    retention: BillingRetention = setting(Change.SAFE, "How long things are kept", default=BillingRetention())
+    retention: BillingRetention = setting(
+        Change.SAFE, "Retention of usage records and invoices", default=BillingRetention()
+    )
 
 
 def _variables(section: Billing, around: Surroundings) -> dict[str, str]:
@@ -36,7 +40,7 @@ def _variables(section: Billing, around: Surroundings) -> dict[str, str]:
 RECORD = ServiceRecord(
     "billing",
     title="Billing",
-    about="Meters, budgets, invoices",
+    about="Usage metering, budgets and invoices",
     position=6,
     section=Billing,
     prefixes=(Prefix("/v1/billing/"),),

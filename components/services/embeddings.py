@@ -1,4 +1,4 @@
-"""Embeddings: vectors of texts."""
+"""Embeddings: turns texts into vectors."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from components.observability.alert import Alert, Panel
 from components.services.record import Objectives, ServiceRecord
 
 MODEL = "all-minilm-l6-v2"
-"""Name of the service's model."""
+"""Name of the embedding model for clients."""
 VECTOR = 384
-"""Numbers in a vector. Source: sentence-transformers/all-MiniLM-L6-v2."""
+"""Dimension of the vectors. Source: sentence-transformers/all-MiniLM-L6-v2."""
 RECORD = ServiceRecord(
     "embeddings",
     title="Embeddings",
-    about="Vectors of texts",
+    about="Turns texts into vectors",
     position=4,
     cache=True,
     objectives=Objectives(latency_seconds=5.0, latency_share=0.95),

@@ -1,4 +1,4 @@
-"""Guardrails: what must not go to a model, or come from it."""
+"""Guardrails: checks requests to models and their answers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from components.services.record import Body, Bundled, Objectives, Prefix, Servic
 
 
 class Guardrails(Bundled):
-    """What must not go to a model, or come from it."""
+    """Checks requests to models and their answers: personal data, secrets, prompt injection, forbidden topics."""
 
     resources: Resources = setting(
         Change.SAFE,
-        "Per replica; half of the memory is a worker's, which looks at large texts",
+        "Resources per replica; half of the memory is for the worker that checks large texts",
         default=Resources(cpu="50m", memory="512Mi"),
     )
 
@@ -20,7 +20,7 @@ class Guardrails(Bundled):
 RECORD = ServiceRecord(
     "guardrails",
     title="Guardrails",
-    about="What must not go to a model, or come from it",
+    about="Checks requests to models and their answers",
     position=3,
     section=Guardrails,
     prefixes=(Prefix("/v1/moderations", Body.TEXT), Prefix("/v1/guard/", Body.TEXT)),

@@ -1,4 +1,4 @@
-"""Makes the services of an environment from their records."""
+"""Creates the Pulumi resources of services from their records."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from components.services.record import PORT, RPC_PORT, Bundled, ServiceRecord
 from components.services.registry import rest_callers, rpc_callers
 
 Options = Callable[[list[pulumi.Resource]], pulumi.ResourceOptions]
-"""Options of a part that comes after others."""
+"""Resource options that order a part after the given resources."""
 
 
 def address(config: PlatformConfig, name: str) -> str:
-    """host:port of a service's gRPC; empty where the environment does not have the service."""
+    """host:port of a service's gRPC API; empty if the service is not enabled."""
     return f"{name}-rpc.{config.cluster.namespace}:{RPC_PORT}" if name in config.around.records else ""
 
 
 def url(config: PlatformConfig, name: str) -> str:
-    """The base URL of a service's REST inside the cluster; empty where the environment does not have the service."""
+    """Base URL of a service's REST API inside the cluster; empty if the service is not enabled."""
     return f"http://{name}.{config.cluster.namespace}:{PORT}" if name in config.around.records else ""
 
 
 def asks_for_keys(config: PlatformConfig) -> bool:
-    """Whether the environment has a service that keeps keys, so that others ask callers for keys."""
+    """Whether a service that manages API keys is enabled. Other services then require a key from callers."""
     return any(record.keeps_keys for record in config.around.records.values())
 
 
 def intent(record: ServiceRecord, config: PlatformConfig) -> ServiceIntent:
-    """A service as configured."""
+    """The intent of a service, with the values of its configuration section."""
     callers = rpc_callers(record)
     served = any(caller in config.around.records for caller in callers)
     section = config.services.there[record.name]
@@ -47,7 +47,7 @@ def intent(record: ServiceRecord, config: PlatformConfig) -> ServiceIntent:
 def intent_for(
     record: ServiceRecord, section: Bundled, observability: Observability, rpc_callers: tuple[str, ...] = ()
 ) -> ServiceIntent:
-    """A service on its own; it serves gRPC where somebody calls."""
+    """The intent of a service from its section alone. It serves gRPC if `rpc_callers` is not empty."""
     return ServiceIntent(
         name=record.name,
         port=PORT,
@@ -74,7 +74,7 @@ def arguments(
     key_secret: pulumi.Input[str],
     more: AiServiceArgs,
 ) -> AiServiceArgs:
-    """What a service receives from the others; `more` has its namespace, its image and what only this one receives."""
+    """Arguments of a service: addresses and logins of parts that it uses. `more` adds namespace, image and extras."""
     around, section, bound = config.around, config.services.there[record.name], bindings(data, record.name)
     addresses = {name: address(config, name) for name in record.asks}
     return {
@@ -100,7 +100,7 @@ def arguments(
 
 
 class _KeepsSecrets(PlatformComponent):
-    """A service with secrets that outlive rotations of passwords."""
+    """A service with its own secrets, which password rotation does not change."""
 
     url: pulumi.Output[str]
 
@@ -148,16 +148,16 @@ def make(
     options: Options,
     reads: tuple[tuple[str, str], ...] = (),
 ) -> PlatformComponent:
-    """A service with all that its record says; `reads`: (API group, resource) that it watches in its namespace."""
+    """Create a service from its record. `reads`: (API group, resource) pairs that it watches in its namespace."""
     wanted = replace(intent(record, config), reads=reads)
     args = arguments(record, config, data, key_secret, more)
     opts = options([*after, *(data.parts[part] for part in record.waits_for if part in data.parts)])
     if not record.own_secrets:
         return AiService(name, wanted, args, opts)
-    component = type(record.component, (_KeepsSecrets,), {})  # the class's name is the component's token
+    component = type(record.component, (_KeepsSecrets,), {})  # the class name is part of the component's type token
     return component(name, record, wanted, args, keep=data.keeps, opts=opts)
 
 
 def callers(config: PlatformConfig) -> Mapping[str, tuple[str, ...]]:
-    """Who may connect to each service of an environment."""
+    """Callers that may connect to each service, by service name."""
     return {name: intent(record, config).all_callers for name, record in config.around.records.items()}

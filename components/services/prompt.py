@@ -1,4 +1,4 @@
-"""Prompt: prompts with versions and labels."""
+"""Prompt: stores prompts with versions and labels."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from components.services.record import (
 
 
 class PromptQuotas(Section):
-    """What a tenant may keep in Prompt."""
+    """Limits on what a tenant stores in Prompt."""
 
     prompts: int = setting(Change.SAFE, "Prompts", default=5000, ge=1, le=1_000_000)
-    versions: int = setting(Change.SAFE, "Versions of all prompts", default=50_000, ge=1, le=100_000_000)
-    labels: int = setting(Change.SAFE, "Labels of all prompts", default=20_000, ge=1, le=10_000_000)
-    splits: int = setting(Change.SAFE, "Splits of all prompts", default=5000, ge=1, le=1_000_000)
+    versions: int = setting(Change.SAFE, "Most versions of all prompts together", default=50_000, ge=1, le=100_000_000)
+    labels: int = setting(Change.SAFE, "Most labels of all prompts together", default=20_000, ge=1, le=10_000_000)
+    splits: int = setting(Change.SAFE, "Most traffic splits of all prompts together", default=5000, ge=1, le=1_000_000)
 
 
 class PromptQuotasOf(PromptQuotas):
-    """What one tenant may keep in Prompt, instead of what the others may."""
+    """Limits for one tenant, in place of the general ones."""
 
-    tenant: DnsLabel = setting(Change.SAFE, "The tenant's id")
+    tenant: DnsLabel = setting(Change.SAFE, "ID of the tenant")
 
 
 class Prompt(Bundled):
-    """Prompts with versions and labels."""
+    """Stores prompts with versions and labels."""
 
-    quotas: PromptQuotas = setting(Change.SAFE, "Of each tenant", default=PromptQuotas())
+    quotas: PromptQuotas = setting(Change.SAFE, "Limits per tenant", default=PromptQuotas())
     quotas_of: tuple[PromptQuotasOf, ...] = setting(
-        Change.SAFE, "Of tenants that may keep more, or less", default=(), max_length=1000, strict=False
+        Change.SAFE, "Limits of single tenants, in place of quotas", default=(), max_length=1000, strict=False
     )
 
 
@@ -46,14 +46,14 @@ def _variables(section: Prompt, around: Surroundings) -> dict[str, str]:
 
 
 def _name(field: str) -> str:
-    """The service's own name for what a quota counts."""
+    """Name of a quota in the service's own settings."""
     return field if field == "prompts" else f"{field} of prompts"
 
 
 RECORD = ServiceRecord(
     "prompt",
     title="Prompt",
-    about="Prompts with versions and labels",
+    about="Stores prompts with versions and labels",
     position=2,
     section=Prompt,
     prefixes=(

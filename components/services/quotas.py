@@ -1,4 +1,4 @@
-"""How services receive what their sections say of quotas and of retention."""
+"""Passes quotas and retention from the configuration to services, as environment variables."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from components.config.base import Section
 
 
 def quotas(each: Section, others: Sequence[Section], name: Callable[[str], str] = str) -> dict[str, str]:
-    """Variables with the quotas of all tenants, and of those that have their own; `name` translates fields' names."""
-    # What one tenant's section does not name holds for that tenant as for the others.
+    """Variables with the general quotas and those of single tenants. `name` maps field names to the service's names."""
+    # A field that a tenant's section leaves out keeps its general value for that tenant.
     own = {getattr(one, "tenant"): _named(one, name, unset=False) for one in others}  # noqa: B009
     return {"SERVICE_QUOTAS": json.dumps(_named(each, name, unset=True)), "SERVICE_QUOTAS_OF": json.dumps(own)}
 
@@ -21,5 +21,5 @@ def _named(section: Section, name: Callable[[str], str], *, unset: bool) -> dict
 
 
 def kept(retention: Section) -> dict[str, str]:
-    """Variables that say for how many days a service keeps things."""
+    """Variables with a service's retention in days."""
     return {f"SERVICE_KEEP_{field.upper()}": str(days) for field, days in retention.model_dump().items()}

@@ -1,4 +1,4 @@
-"""The record of a service: all facts that other parts of the platform derive from, each stated once."""
+"""The record of a service: all facts about the service, each stated once. Resources are derived from it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from components.config.problems import Conflict
 from components.observability.alert import Alert, Panel
 
 PORT = 8080
-"""Where every service serves REST and metrics."""
+"""TCP port for REST and metrics, in every service."""
 RPC_PORT = 9090
-"""Where services that other services ask serve gRPC."""
+"""TCP port for gRPC, in services that other services call."""
 TENANT_DELETED = "tenant.deleted.v1"
 TENANT_ERASED = "tenant.erased.v1"
 QUOTA_REACHED = "quota.reached.v1"
@@ -24,21 +24,21 @@ DEAD_LETTER_HANDLED = "dead-letter.handled.v1"
 
 
 class Bundled(Section):
-    """A bundled service."""
+    """Settings that all bundled services have."""
 
-    replicas: int = setting(Change.SAFE, "Replicas", default=1, ge=1, le=100)
-    resources: Resources = setting(Change.SAFE, "Per replica", default=Resources(cpu="50m", memory="256Mi"))
+    replicas: int = setting(Change.SAFE, "Number of replicas", default=1, ge=1, le=100)
+    resources: Resources = setting(Change.SAFE, "Resources per replica", default=Resources(cpu="50m", memory="256Mi"))
 
 
 class Body(StrEnum):
-    """How large the bodies of requests below a prefix may be."""
+    """Size class of request bodies below a prefix."""
 
     SMALL = "small"
-    """What describes something."""
+    """Descriptions of objects, such as a tenant or a policy."""
     TEXT = "text"
-    """Texts to look at or to keep."""
+    """Texts to be checked or stored."""
     LARGE = "large"
-    """As much as the configuration's maxBodySize: questions to models, with images, and uploads."""
+    """Requests to models, with images, and uploads: up to the configuration's maxBodySize."""
 
 
 @dataclass(frozen=True)
@@ -48,70 +48,70 @@ class Prefix:
     path: str
     body: Body = Body.SMALL
     encoded_names: bool = False
-    """Names below the prefix may hold slashes, which clients send as %2F."""
+    """Whether names below the prefix may contain slashes, which clients encode as %2F."""
 
 
 @dataclass(frozen=True)
 class Objectives:
-    """What a service promises."""
+    """Service level objectives."""
 
     availability: float = 0.999
-    """Share of requests in 30 days that do not fail by the service's fault."""
+    """Share of requests in 30 days that do not fail because of the service."""
     latency_seconds: float = 1.0
     latency_share: float = 0.99
     """Share of requests that are answered within `latency_seconds`."""
     first_token_seconds: float | None = None
-    """Within this time the first token arrives, for the same share; None: the service streams no tokens."""
+    """Seconds within which the first token arrives, for the same share. None: the service streams no tokens."""
 
 
 @dataclass(frozen=True)
 class DataIntent:
-    """One service's share of the data layer. Databases, rights, subjects, cache users and buckets follow from it."""
+    """What a service needs from the data layer. Databases, logins, rights, topics and buckets are derived from it."""
 
     name: str
     database: bool = False
-    """It owns a PostgreSQL database of its own name."""
+    """Whether the service owns a PostgreSQL database, which has the service's name."""
     extensions: tuple[str, ...] = ()
-    """PostgreSQL extensions in it."""
+    """PostgreSQL extensions in that database."""
     outbox: tuple[str, ...] = ()
-    """Topics that its outbox fills, through change data capture."""
+    """Kafka topics that receive the service's outbox rows, through change data capture."""
     produces: tuple[str, ...] = ()
-    """Topics that it writes itself."""
+    """Kafka topics that the service writes directly."""
     consumes: tuple[str, ...] = ()
-    """Topics that it reads, in a consumer group of its own name."""
+    """Kafka topics that the service reads. Its consumer group has the service's name."""
     sends: tuple[str, ...] = ()
-    """NATS subjects that it publishes to."""
+    """NATS subjects that the service publishes to."""
     hears: tuple[str, ...] = ()
-    """NATS subjects that it subscribes to."""
+    """NATS subjects that the service subscribes to."""
     keeps: tuple[str, ...] = ()
-    """Key-value buckets of NATS that it writes; each has one writer."""
+    """NATS key-value buckets that the service writes. A bucket has one writer."""
     follows: tuple[str, ...] = ()
-    """Key-value buckets of NATS that it reads and receives changes of; it reports to the owner what it has applied."""
+    """NATS key-value buckets that the service watches. It reports to the writer which revision it has applied."""
     cache: bool = False
-    """It has a user in the cache that sees keys below `<name>:`."""
+    """Whether the service has a cache user, which can access keys with the prefix `<name>:`."""
     buckets: tuple[str, ...] = ()
-    """Buckets of the object store."""
+    """Object store buckets that the service uses."""
     collections: bool = False
-    """It owns the vector database's collections."""
+    """Whether the service owns the vector database's collections."""
 
     @property
     def reports(self) -> tuple[str, ...]:
-        """Subjects on which it reports what it has applied of the buckets that it follows."""
+        """NATS subjects on which the service reports the applied revision of each bucket that it follows."""
         return tuple(f"in_force.{bucket}.{self.name}" for bucket in self.follows)
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a service's hooks may look at: the configuration around the service's own section."""
+    """Configuration outside the service's own section, which the service's hooks may read."""
 
     data: Data
     gateway: Gateway
     records: Mapping[str, ServiceRecord]
-    """The services that the environment has, by name."""
+    """Records of the enabled services by name."""
 
     @property
     def url(self) -> str:
-        """The platform's first public address."""
+        """URL of the platform for clients, with the first host name."""
         host, port = self.gateway.hosts[0], self.gateway.port
         return f"https://{host}" if port == 443 else f"https://{host}:{port}"
 
@@ -130,69 +130,69 @@ def _no_conflicts(section: Any, around: Surroundings) -> Iterator[Conflict]:
 
 @dataclass(frozen=True)
 class ServiceRecord(DataIntent):
-    """A service. A field that is not named holds for a service that only answers the gateway."""
+    """All facts about a service. The defaults are those of a service that only answers requests from the gateway."""
 
     title: str = ""
     about: str = ""
-    """One line, for the reference of the configuration."""
+    """What the service does, in one line, for the configuration reference."""
     section: type[Bundled] = Bundled
-    """Its section of the configuration, with the default resources."""
+    """Class of its configuration section, with its default resources."""
     position: int = 100
-    """Its place among sections, and among routes at the gateway: Kong's routes have their place in their names, and
-    another place would replace them."""
+    """Rank among configuration sections and gateway routes. Kong's route names contain the rank, so a new rank replaces
+    these routes."""
     always: bool = False
-    """Every environment has it; else its section switches it on."""
+    """Whether every environment has the service. Otherwise, its configuration section enables it."""
     prefixes: tuple[Prefix, ...] = ()
-    """Its REST paths at the gateway, which may then call it."""
+    """REST paths that the gateway forwards to the service."""
     asks: tuple[str, ...] = ()
-    """Services that it calls over gRPC. Each callee lets it in by its token: callers are derived from this field."""
+    """Services that this service calls over gRPC. Each callee's list of accepted callers is derived from this field."""
     asks_rest: tuple[str, ...] = ()
-    """Services that it calls over REST."""
+    """Services that this service calls over REST."""
     needs: Mapping[str, str] | None = None
-    """Parts of the configuration that it cannot be without, such as "data.nats", each with what the service does
-    there. Its database and its buckets need no mention."""
+    """Required configuration sections, such as "data.nats", each with the reason, which completes the sentence
+    "<service> ...". A database and buckets are required automatically."""
     waits_for: tuple[str, ...] = ()
-    """Parts of the data layer that have to work before it starts, besides those whose addresses it receives."""
+    """Parts of the data layer that must be ready first, besides those whose addresses the service receives."""
     own_secrets: tuple[str, ...] = ()
-    """Secrets that are made once and outlive rotations of passwords, in SERVICE_<NAME>_SECRET."""
+    """Secrets that are generated once and not rotated with passwords. Variable: SERVICE_<NAME>_SECRET."""
     keeps_keys: bool = False
-    """It decides which API keys there are: it receives the operator's key, and others ask callers for keys."""
+    """Whether the service manages API keys. It receives the installation key, and other services require keys."""
     asks_for_keys: bool = False
-    """It knows callers by their keys, where a service of the environment keeps keys."""
+    """Whether the service requires an API key from callers, if a service that manages keys is enabled."""
     scopes: tuple[str, ...] = ()
-    """What a key must be good for to use it."""
+    """Scopes that an API key needs to use the service."""
     objectives: Objectives = Objectives()
     egress: tuple[int, ...] = ()
-    """TCP ports at which it reaches addresses outside the cluster."""
+    """TCP ports on which the service connects to addresses outside the cluster."""
     wheels: bool = False
-    """Its image holds wheels of a requirements.lock of its own."""
+    """Whether the service's image installs packages from its own requirements.lock."""
     scratch_mib: int = 64
-    """Of /tmp."""
+    """Size of /tmp in MiB."""
     alerts: tuple[Alert, ...] = ()
     panels: tuple[Panel, ...] = ()
     variables: Callable[[Any, Surroundings], Mapping[str, str]] = _no_variables
-    """Environment variables that follow from its section, and from what is around it."""
+    """Hook: environment variables, computed from the service's section and the surrounding configuration."""
     secrets: Callable[[Any, Surroundings], Mapping[str, tuple[str, str]]] = _no_secrets
-    """Environment variables from (Secret, entry) that the operator makes."""
+    """Hook: environment variables whose values are in Secrets of the operator, each as (Secret, entry)."""
     conflicts: Callable[[Any, Surroundings], Iterator[Conflict]] = _no_conflicts
-    """Mistakes between its section and the rest of the configuration."""
+    """Hook: conflicts between the service's section and the surrounding configuration."""
 
     @property
     def image(self) -> str:
-        """Its image's name in the lock, and its folder under service_images/."""
+        """Name of the service's image in the lock file, and of its folder in service_images/."""
         return self.name
 
     @property
     def component(self) -> str:
-        """The class of its component: one that keeps secrets has a component of its own around the service."""
+        """Class name of the Pulumi component. A service with its own secrets has its own component class."""
         return self.title if self.own_secrets else "AiService"
 
     @property
     def erases(self) -> bool:
-        """Whether it holds something of tenants, and erases what it holds of a deleted one."""
+        """Whether the service stores tenant data, and erases that of a deleted tenant."""
         return TENANT_DELETED in self.consumes
 
     @property
     def sets_aside(self) -> bool:
-        """Whether it keeps dead letters that an operator can handle."""
+        """Whether the service keeps dead letters, which operators can retry or drop."""
         return DEAD_LETTER_HANDLED in self.outbox

@@ -1,4 +1,4 @@
-"""All bundled services, and what follows from several records at once."""
+"""All bundled services, and facts that are derived from several records."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from components.services import audit, billing, embeddings, guardrails, prompt, 
 from components.services.record import ServiceRecord
 
 FRONT = router.RECORD
-"""The service that answers for the models; all others are optional."""
+"""The Router, which serves all models. All other services are optional."""
 SERVICES: Mapping[str, ServiceRecord] = {
     record.name: record
     for record in (
@@ -22,39 +22,39 @@ SERVICES: Mapping[str, ServiceRecord] = {
         audit.RECORD,
     )
 }
-"""By name."""
+"""Records of all bundled services by name."""
 VECTOR = embeddings.VECTOR
-"""Numbers in a vector of the service that makes vectors: the vector database needs a collection for them."""
+"""Dimension of the Embeddings service's vectors. The vector database needs a collection of this dimension."""
 GATEWAY = "gateway"
-"""The part that calls every service with prefixes."""
+"""Name of the gateway, which calls every service that has prefixes."""
 
 
 def rest_callers(record: ServiceRecord, services: Mapping[str, ServiceRecord] = SERVICES) -> tuple[str, ...]:
-    """Parts that call a service over REST."""
+    """Names of services, and the gateway, that call a service over REST."""
     asking = sorted(other.name for other in services.values() if record.name in other.asks_rest)
     return (*([GATEWAY] if record.prefixes else []), *asking)
 
 
 def rpc_callers(record: ServiceRecord, services: Mapping[str, ServiceRecord] = SERVICES) -> tuple[str, ...]:
-    """Services that call a service over gRPC; it serves gRPC where there is one."""
+    """Names of services that call a service over gRPC. A service without such callers serves no gRPC."""
     return tuple(sorted(other.name for other in services.values() if record.name in other.asks))
 
 
 def topics(services: Mapping[str, ServiceRecord] = SERVICES) -> tuple[str, ...]:
-    """Every topic that some service writes."""
+    """All Kafka topics that services write."""
     return tuple(sorted({topic for one in services.values() for topic in (*one.produces, *one.outbox)}))
 
 
 def with_database(services: Mapping[str, ServiceRecord] = SERVICES) -> tuple[ServiceRecord, ...]:
-    """The services that own a database."""
+    """Records of services that own a database."""
     return tuple(one for one in services.values() if one.database)
 
 
 def key_buckets(services: Mapping[str, ServiceRecord] = SERVICES) -> tuple[str, ...]:
-    """Every key-value bucket of NATS."""
+    """All NATS key-value buckets."""
     return tuple(sorted({bucket for one in services.values() for bucket in (*one.keeps, *one.follows)}))
 
 
 def owner_of_collections() -> str:
-    """The service that owns the vector database's collections."""
+    """Name of the service that owns the vector database's collections."""
     return next(one.name for one in SERVICES.values() if one.collections)

@@ -1,4 +1,4 @@
-"""Retriever: documents, search, cited answers."""
+"""Retriever: document stores, search, and answers with citations (RAG)."""
 
 from __future__ import annotations
 
@@ -22,23 +22,25 @@ from components.services.record import (
 )
 
 DOCUMENTS_PERCENT = 50
-"""Of the object store's volume. The rest is for backups and the write-ahead log: a store that documents fill would stop
-PostgreSQL."""
+"""Share of the object store's volume for documents. The rest is for backups and the write-ahead log: a full object
+store would stop PostgreSQL."""
 
 
 class DocumentQuotas(Section):
-    """What a tenant may keep in Retriever."""
+    """Limits on what a tenant stores in Retriever."""
 
     files: int = setting(Change.SAFE, "Files", default=10_000, ge=1, le=10_000_000)
-    storage: Storage = setting(Change.SAFE, "Bytes of all files", default="2Gi")
-    stores: int = setting(Change.SAFE, "Vector stores", default=1000, ge=1, le=1_000_000)
-    passages: int = setting(Change.SAFE, "Passages of all stores", default=1_000_000, ge=1, le=1_000_000_000)
+    storage: Storage = setting(Change.SAFE, "Most bytes of all files together", default="2Gi")
+    stores: int = setting(Change.SAFE, "Most vector stores", default=1000, ge=1, le=1_000_000)
+    passages: int = setting(
+        Change.SAFE, "Most passages of all vector stores together", default=1_000_000, ge=1, le=1_000_000_000
+    )
 
 
 class Retriever(Bundled):
-    """Documents, search, cited answers."""
+    """Document stores, search, and answers with citations (RAG)."""
 
-    quotas: DocumentQuotas = setting(Change.SAFE, "Of each tenant", default=DocumentQuotas())
+    quotas: DocumentQuotas = setting(Change.SAFE, "Limits per tenant", default=DocumentQuotas())
 
 
 def _variables(section: Retriever, around: Surroundings) -> dict[str, str]:
@@ -66,7 +68,7 @@ def _secrets(section: Retriever, around: Surroundings) -> dict[str, tuple[str, s
 def _conflicts(section: Retriever, around: Surroundings) -> Iterator[Conflict]:
     vectors = around.data.vector_database
     if vectors and not any(collection.dimension == VECTOR for collection in vectors.collections):
-        text = f"a collection of dimension {VECTOR}, which the Embeddings service makes"
+        text = f"a collection with dimension {VECTOR}, that of the Embeddings service's vectors"
         fix = f"add {{name: documents, dimension: {VECTOR}}}"
         shown = ", ".join(collection.name for collection in vectors.collections) or "(none)"
         yield Conflict(("data", "vectorDatabase", "collections"), shown, text, fix, ("services.retriever",))
@@ -75,12 +77,15 @@ def _conflicts(section: Retriever, around: Surroundings) -> Iterator[Conflict]:
 RECORD = ServiceRecord(
     "retriever",
     title="Retriever",
-    about="Documents, search, cited answers",
+    about="Document stores, search, and answers with citations",
     position=5,
     section=Retriever,
     prefixes=(Prefix("/v1/files", Body.LARGE), Prefix("/v1/vector_stores"), Prefix("/v1/retriever/")),
     asks=("user", "embeddings", "router"),
-    needs={"data.vectorDatabase": "keeps its passages there", "services.embeddings": "asks it for vectors"},
+    needs={
+        "data.vectorDatabase": "stores passages in the vector database",
+        "services.embeddings": "needs Embeddings for vectors",
+    },
     waits_for=("vector-database",),
     database=True,
     extensions=("vector",),
@@ -93,7 +98,7 @@ RECORD = ServiceRecord(
     scopes=("retrieval",),
     objectives=Objectives(latency_seconds=2.0, latency_share=0.95),
     wheels=True,
-    # Uploads, 96 MiB at once, and the files of parsers.
+    # Uploads, 96 MiB at a time, and files of the parsers.
     scratch_mib=128,
     variables=_variables,
     secrets=_secrets,

@@ -7,13 +7,13 @@ from components.mesh.routes import OPERATORS_PREFIX
 from components.services.record import Body, Bundled, Objectives, Prefix, ServiceRecord, Surroundings
 
 SPILL_MIB = 1024
-"""Usage events that may wait on disk while Kafka is away: two million requests."""
+"""Size of the disk buffer for usage events while Kafka is unavailable. It holds two million requests."""
 
 
 class Router(Bundled):
-    """The AI Router."""
+    """The AI Router, one API for all models."""
 
-    resources: Resources = setting(Change.SAFE, "Per replica", default=Resources(cpu="100m", memory="256Mi"))
+    resources: Resources = setting(Change.SAFE, "Resources per replica", default=Resources(cpu="100m", memory="256Mi"))
 
 
 def _variables(section: Router, around: Surroundings) -> dict[str, str]:
@@ -24,11 +24,11 @@ def _variables(section: Router, around: Surroundings) -> dict[str, str]:
 RECORD = ServiceRecord(
     "router",
     title="AI Router",
-    about="One API in front of every model",
+    about="One API for all models",
     position=0,
     section=Router,
     always=True,
-    # All that no other service has, and the prefixes below which its names hold slashes.
+    # All paths that no other service has, and the prefixes whose names may contain slashes.
     prefixes=(
         Prefix("/v1/", Body.LARGE),
         Prefix("/v1/models", encoded_names=True),

@@ -1,4 +1,4 @@
-"""The Router's table of routes, which follows from the configured models, and what else only the Router receives."""
+"""The Router's table of routes, derived from the configured models, and other inputs of the Router alone."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from components.services import guardrails as guards
 from components.services.making import asks_for_keys, url
 
 SERVED = (("serving.kserve.io", "inferenceservices"),)
-"""What the Router watches to find the models that KServe serves in its namespace."""
+"""(API group, resource) pairs that the Router watches, to find models that KServe serves in its namespace."""
 DISCOVER = {"SERVICE_DISCOVER": "true"}
 INSIDE = "inside"
-"""Where the Router looks for what it shows servers of the platform."""
+"""Folder of the Router's credentials for servers inside the platform."""
 
 
 def extras(
@@ -34,10 +34,10 @@ def extras(
     urls: Mapping[str, pulumi.Input[str]],
     key: pulumi.Output[str],
 ) -> AiServiceArgs:
-    """What only the Router receives; `urls` are those of the servers of models, `key` is the operator's."""
+    """Arguments of the Router alone. `urls`: base URLs of model servers by model; `key`: the installation key."""
     models = {model.name: model for model in config.models}
     outside = {model.name: model.external.url for model in config.models if model.external}
-    # Only what is made of the key is in the table, and that tells nothing of it.
+    # The table contains a hash of the key only, which does not reveal the key.
     known = pulumi.Output.unsecret(key) if asks_for_keys(config) else ""
     table = pulumi.Output.all(pulumi.Output.all(**urls), known).apply(
         lambda found: route_table(
@@ -60,12 +60,12 @@ def extras(
 
 
 def served(config: PlatformConfig) -> bool:
-    """Whether KServe serves models."""
+    """Whether KServe serves any model."""
     return any(model.serving for model in config.models)
 
 
 def _treatment(routing: Routing, guarded: bool) -> dict[str, Any]:
-    """What the router's own table calls the fields of `routing`."""
+    """The fields of `routing` with their names in the Router's table."""
     cache = routing.cache
     return {
         **({"guardrails": routing.guardrails.value} if guarded else {}),
@@ -84,14 +84,15 @@ def _treatment(routing: Routing, guarded: bool) -> dict[str, Any]:
 
 
 def outlets(models: Iterable[Model]) -> list[int]:
-    """Ports at which the Router reaches providers outside."""
+    """TCP ports of external providers that the Router connects to."""
     return sorted({model.external.port for model in models if model.external is not None})
 
 
 def credentials(models: Iterable[Model], namespace: str) -> dict[str, tuple[str, str]]:
-    """What the Router shows servers of models: its file of each, and the Secret and entry of that file.
+    """The Router's credentials for model servers: the Secret and entry by file path.
 
-    A provider's lies below the host that it is for, that of a server in this namespace is named after its host.
+    A provider's credential is in a folder named after the provider's host, so that no other host receives it. The
+    credential of a server in this namespace is named after the server's host.
     """
     found: dict[str, tuple[str, str]] = {}
     for model in models:
@@ -103,13 +104,13 @@ def credentials(models: Iterable[Model], namespace: str) -> dict[str, tuple[str,
 
 
 def shown(embeddings: str) -> dict[str, str]:
-    """What the Router shows Embeddings, whose base URL is given: its file, and the audience of the token in it."""
+    """The Router's token for Embeddings: the token's audience by file path. `embeddings` is its base URL."""
     host = urlsplit(embeddings).hostname
     return {f"{INSIDE}/{host}": vectors.RECORD.name} if host else {}
 
 
 def _server(model: Model, url: str) -> dict[str, Any]:
-    """Where a model is, as a target of the Router."""
+    """A model's server as a target in the Router's table."""
     outside = model.external
     if outside is None:
         return {"name": model.name, "upstream": url, "upstream_model": model.name}
@@ -131,10 +132,10 @@ def route_table(
     key: str = "",
     guarded: bool = False,
 ) -> str:
-    """The JSON that the router reads; `models` maps a name to the model and its server's base URL.
+    """The Router's table of routes as JSON. `models`: the model and its server's base URL by model name.
 
-    `embeddings` is where the Embeddings service is; `guarded`: there is Guardrails to ask. With `key`, callers have to
-    show one: this one, the operator's, or one that the User service tells of.
+    `embeddings`: base URL of the Embeddings service. `guarded`: whether Guardrails is enabled. `key`: the installation
+    key; with it, callers need an API key: this one, or one that the User service has issued.
     """
     table = [
         {
@@ -157,13 +158,13 @@ def route_table(
 
 
 def _prices(target: RouteTarget, model: Model) -> dict[str, float]:
-    """Of a route's target; where it names none, those of a model outside hold."""
+    """Prices of a route's target; the default are the prices of its external model."""
     named = {"input_price": target.input_price, "output_price": target.output_price}
     return {name: price for name, price in named.items() if price or model.external is None}
 
 
 def _shared(route: Route, models: Mapping[str, tuple[Model, str]], guarded: bool) -> dict[str, Any]:
-    """A name under which several models answer."""
+    """A route over several models, as an entry of the table."""
     canary = route.canary
     trial = (
         {

@@ -1,4 +1,4 @@
-"""User: tenants, teams, users and their API keys."""
+"""User: manages tenants, teams, users and API keys."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ from components.services.record import (
 
 
 class Login(Section):
-    """Logins of people with an OpenID Connect provider, such as Keycloak."""
+    """Login of people through an OpenID Connect provider, such as Keycloak."""
 
     issuer: Annotated[str, matching(r"https://[^\s]+", "an https URL", 'write it like "https://login.example.com"')] = (
-        setting(Change.SAFE, "The provider's issuer")
+        setting(Change.SAFE, "Issuer URL of the provider")
     )
-    client_id: str = setting(Change.SAFE, "The platform's name there", min_length=1, max_length=200)
+    client_id: str = setting(Change.SAFE, "Client ID of the platform at the provider", min_length=1, max_length=200)
     secret_name: DnsLabel = setting(
-        Change.SAFE, "Secret in the platform's namespace; its entry \"secret\" is the client's"
+        Change.SAFE, 'Secret in the platform\'s namespace; its entry "secret" holds the client secret'
     )
 
 
 class UserQuotas(Section):
-    """What a tenant may keep in User."""
+    """Limits on what a tenant stores in User."""
 
     users: int = setting(Change.SAFE, "Users", default=10_000, ge=1, le=10_000_000)
     teams: int = setting(Change.SAFE, "Teams", default=1000, ge=1, le=1_000_000)
-    keys: int = setting(Change.SAFE, "API keys that are valid", default=5000, ge=1, le=1_000_000)
+    keys: int = setting(Change.SAFE, "Most valid API keys", default=5000, ge=1, le=1_000_000)
     relations: int = setting(Change.SAFE, "Relations", default=100_000, ge=1, le=100_000_000)
 
 
 class UserQuotasOf(UserQuotas):
-    """What one tenant may keep in User, instead of what the others may."""
+    """Limits for one tenant, in place of the general ones."""
 
-    tenant: DnsLabel = setting(Change.SAFE, "The tenant's id")
+    tenant: DnsLabel = setting(Change.SAFE, "ID of the tenant")
 
 
 class User(Bundled):
-    """Tenants, teams, users and their API keys."""
+    """Manages tenants, teams, users and API keys."""
 
-    quotas: UserQuotas = setting(Change.SAFE, "Of each tenant", default=UserQuotas())
+    quotas: UserQuotas = setting(Change.SAFE, "Limits per tenant", default=UserQuotas())
     quotas_of: tuple[UserQuotasOf, ...] = setting(
-        Change.SAFE, "Of tenants that may keep more, or less", default=(), max_length=1000, strict=False
+        Change.SAFE, "Limits of single tenants, in place of quotas", default=(), max_length=1000, strict=False
     )
 
-    login: Login | None = setting(Change.SAFE, "Where people log in", default=None)
+    login: Login | None = setting(Change.SAFE, "OpenID Connect provider for people's login", default=None)
 
 
 def _variables(section: User, around: Surroundings) -> dict[str, str]:
@@ -76,11 +76,11 @@ def _secrets(section: User, around: Surroundings) -> dict[str, tuple[str, str]]:
 def _conflicts(section: User, around: Surroundings) -> Iterator[Conflict]:
     hosts, oidc = around.gateway.hosts, around.gateway.oidc
     if section.login and hosts[0].startswith("*"):
-        text = "a plain name first, with services.user.login: people come back to it from the provider"
+        text = "no wildcard in the first host name with services.user.login: the provider redirects people to that host"
         fix = 'put a name such as "api.example.com" before it'
         yield Conflict(("gateway", "hosts", 0), hosts[0], text, fix, ("services.user",))
     if oidc:
-        text = "none with services.user, which knows who calls by keys"
+        text = "not allowed with services.user, which identifies callers by API keys"
         fix = "remove gateway.oidc, and set services.user.login"
         yield Conflict(("gateway", "oidc"), oidc.issuer, text, fix, ("services.user",))
 
@@ -88,7 +88,7 @@ def _conflicts(section: User, around: Surroundings) -> Iterator[Conflict]:
 RECORD = ServiceRecord(
     "user",
     title="User",
-    about="Tenants and keys; services then ask for keys",
+    about="Manages tenants and API keys; services then require keys",
     position=1,
     section=User,
     prefixes=(
@@ -100,7 +100,7 @@ RECORD = ServiceRecord(
         Prefix("/v1/callback"),
         Prefix("/v1/user/"),
     ),
-    needs={"data.nats": "tells keys to all services through NATS"},
+    needs={"data.nats": "publishes keys to all services through NATS"},
     database=True,
     consumes=(TENANT_ERASED,),
     outbox=("user.changed.v1", QUOTA_REACHED, TENANT_DELETED, DEAD_LETTER_HANDLED),
