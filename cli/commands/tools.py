@@ -1,4 +1,4 @@
-"""`forge tools`: Debian packages and Go tools."""
+"""`forge tools`: Debian packages, Go tools, and the schemas that tests use."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from cli import output
 
 
 def run(
-    tests: Annotated[bool, typer.Option("--tests", help="Those that only tests need, too.")] = False,
+    tests: Annotated[bool, typer.Option("--tests", help="Also what only tests need: tools and schemas.")] = False,
 ) -> None:
     """Install the Debian packages and build the Go tools that are missing, so that `up` and the tests find them."""
-    from local.toolchain import builder, packages
+    from local.toolchain import builder, packages, upstream_schemas
     from local.toolchain.tools import TOOLS
 
     if installed := packages.install():
@@ -21,3 +21,6 @@ def run(
     wanted = [tool.name for tool in TOOLS.values() if tests or not tool.for_tests]
     for name, path in builder.resolve_all(wanted, output.BuildReport()).items():
         output.line(f"[green]ok[/]  {name}: {path}", indent=4)
+    if tests:
+        for project, path in upstream_schemas.resolve_all().items():
+            output.line(f"[green]ok[/]  schemas of {project}: {path}", indent=4)

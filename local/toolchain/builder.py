@@ -202,9 +202,14 @@ _CAUSES = (
 )
 
 
+def fix_of(output: str) -> str:
+    """What to do about an error message of Go; empty where the message is of no known kind."""
+    return next((fix for marks, fix in _CAUSES if any(mark in output for mark in marks)), "")
+
+
 def _failure(tool: Tool, output: str) -> LocalError:
     reason = "\n       ".join(output.strip().splitlines()[-12:])
-    fix = next((fix for marks, fix in _CAUSES if any(mark in output for mark in marks)), "")
+    fix = fix_of(output)
     return LocalError(
         f"{tool.title} {tool.version} did not build",
         reason=reason or "the Go compiler gave no reason",

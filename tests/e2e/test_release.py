@@ -125,7 +125,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) ->
     made.edit("dev", _dev)
     made.edit("staging", _adopted("staging", 8444))
     made.edit("prod", _adopted("prod", 8445))
-    with installed(api, "karpenter/*.yaml"):
+    with installed(api, "karpenter/*"):
         yield made
         with ThreadPoolExecutor(3) as pool:
             stacks = ("prod", "staging", "dev")

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import pytest
-import yaml
 from kubernetes import client, utils
 
-from local import paths
+from tests import upstream
 from tests.exclusive import cluster_wide
 
-SCHEMAS = Path(os.environ.get("PLATFORM_SCHEMAS", str(paths.PROJECT.parent / "shared" / "schemas"))) / "crds"
 _LIMIT_S = 60
 
 
 @contextmanager
 def installed(api: client.ApiClient, *patterns: str) -> Iterator[None]:
-    """CRDs by path patterns such as "kserve/*.yaml"; served when this begins, gone when it ends."""
-    if not SCHEMAS.exists():
-        pytest.skip(f"the folder of upstream schemas is absent: {SCHEMAS} (set PLATFORM_SCHEMAS)")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    files = [file for pattern in patterns for file in sorted(SCHEMAS.glob(pattern))]
-    documents = [d for file in files for d in yaml.load_all(file.read_text(), Loader=loader) if d]
+    """CRDs by project and file pattern, such as "keda/*scaledobjects*"; served when this begins, gone when it ends."""
+    documents = [d for pattern in patterns for d in upstream.documents(*pattern.split("/"))]
     made = [d for d in documents if d["kind"] == "CustomResourceDefinition"]
     names = [d["metadata"]["name"] for d in made]
     with cluster_wide():

@@ -81,7 +81,7 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
 @pytest.fixture(scope="module")
 def karpenter(api: client.ApiClient) -> Iterator[None]:
     """The CRDs of Karpenter, as its chart would bring them."""
-    with installed(api, "karpenter/*.yaml"):
+    with installed(api, "karpenter/*"):
         yield
 
 

@@ -37,7 +37,7 @@ INTENT = GatewayIntent(
 @pytest.fixture(scope="module")
 def definitions(api: client.ApiClient) -> Iterator[None]:
     """The CRDs of Gateway API and of Kong, as Kong's chart brings them."""
-    with installed(api, "gateway-api/*.yaml", "kong-ingress-controller/*.yaml"):
+    with installed(api, "gateway-api/*", "kong-ingress-controller/*"):
         yield
 
 

@@ -64,7 +64,7 @@ _SETTINGS = {
 @pytest.fixture(scope="module")
 def definitions(api: client.ApiClient) -> Iterator[None]:
     """The CRDs of KServe and KEDA, as their charts bring them."""
-    with installed(api, "kserve/*.yaml", "keda/*scaledobjects.yaml"):
+    with installed(api, "kserve/*", "keda/*scaledobjects*"):
         yield
 
 

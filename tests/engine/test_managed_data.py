@@ -26,7 +26,7 @@ PASSWORD = "not-to-be-seen-in-any-state"
 @pytest.fixture(scope="module", autouse=True)
 def karpenter(api: client.ApiClient) -> Any:
     """The CRDs of Karpenter, as its chart would bring them."""
-    with installed(api, "karpenter/*.yaml"):
+    with installed(api, "karpenter/*"):
         yield
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
 import re
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -17,8 +15,8 @@ from hypothesis import strategies as st
 
 from components.mesh import kong, kong_gateway
 from components.mesh.routes import Backend, Cors, Document, GatewayIntent, Oidc, Rates, Route
+from tests import upstream
 
-SCHEMA = Path(os.environ.get("PLATFORM_SCHEMAS", "../shared/schemas")) / "crds" / "kong-deck" / "kong_json_schema.json"
 ROUTER = Backend("router", "router.cogniforge", 8080)
 ROUTE = Route("/v1/", ROUTER, 300, 60, 16 * 2**20)
 NAMES = Route("/v1/models", ROUTER, 300, 60, 2**20, encoded_slash=True)
@@ -36,9 +34,8 @@ INTENT = GatewayIntent(
 
 @functools.cache
 def _validator() -> Any:
-    if not SCHEMA.exists():
-        pytest.skip(f"Kong's schema is absent: {SCHEMA} (set PLATFORM_SCHEMAS)")
-    return jsonschema.Draft4Validator(json.loads(SCHEMA.read_text()))
+    [schema] = upstream.documents("kong-deck")
+    return jsonschema.Draft4Validator(schema)
 
 
 def mistakes(config: dict[str, Any]) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,16 +13,13 @@ from hypothesis import strategies as st
 from components.cluster import mig
 from components.cluster.gpu_models import GPUS, Gpu, GpuModel
 from components.cluster.mig_plan import repartition
+from tests import upstream
 
 MIG_GPUS = [gpu for gpu in GPUS.values() if gpu.profiles]
 
 
 def _upstream() -> dict[str, list[dict[str, Any]]]:
-    folder = Path(os.environ.get("PLATFORM_SCHEMAS", "../shared/schemas"))
-    file = folder / "crds" / "mig-parted" / "config-default.yaml"
-    if not file.exists():
-        pytest.skip(f"the folder of upstream schemas is absent: {folder} (set PLATFORM_SCHEMAS)")
-    return yaml.safe_load(file.read_text())["mig-configs"]
+    return yaml.safe_load(upstream.unpackaged("crds/mig-parted/config-default.yaml").read_text())["mig-configs"]
 
 
 def _matches(entry: dict[str, Any], gpu: Gpu) -> bool:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import copy
 import functools
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 from pulumi.output import Unknown
 
 from components.ai import model_serving
 from components.config.gpu import GpuPool
 from components.config.models import Model
+from tests import upstream
 from tests.unit.test_platform import registered
 
 pytestmark = pytest.mark.xdist_group("tree")
 
-SCHEMAS = Path(os.environ.get("PLATFORM_SCHEMAS", "../shared/schemas")) / "crds"
 _BUILT_IN = (
     "admissionregistration.k8s.io",
     "apps",
@@ -38,8 +35,6 @@ _OURS = ("storage.k8s.io", "resource.k8s.io", "helm.sh")
 @functools.cache
 def _definitions() -> dict[tuple[str, str], dict[str, Any]]:
     """Schemas by (apiVersion, kind)."""
-    if not SCHEMAS.exists():
-        pytest.skip(f"the folder of upstream schemas is absent: {SCHEMAS} (set PLATFORM_SCHEMAS)")
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for project in (
         "gateway-api",
@@ -50,12 +45,11 @@ def _definitions() -> dict[tuple[str, str], dict[str, Any]]:
         "kserve",
         "prometheus-operator",
     ):
-        for file in (SCHEMAS / project).glob("*.yaml"):
-            for document in yaml.load_all(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-                spec = (document or {}).get("spec", {})
-                for version in spec.get("versions", []):
-                    key = f"{spec['group']}/{version['name']}", spec["names"]["kind"]
-                    found[key] = closed(version["schema"]["openAPIV3Schema"], top=True)
+        for document in upstream.documents(project):
+            spec = document.get("spec", {})
+            for version in spec.get("versions", []):
+                key = f"{spec['group']}/{version['name']}", spec["names"]["kind"]
+                found[key] = closed(version["schema"]["openAPIV3Schema"], top=True)
     return found
 
 
