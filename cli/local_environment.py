@@ -20,7 +20,7 @@ from components.config.platform import PlatformConfig
 from local import paths
 from local.errors import LocalError
 from local.images import pipeline
-from local.images.catalogue import LOCAL, ImageName
+from local.images.catalogue import LOCAL, ImageName, own
 from local.images.engine import Buildah
 from local.node import preflight, settings
 from local.node.node import Node
@@ -44,7 +44,7 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
     config = stack.read_config(name)
     if config.cluster.kind is not ClusterKind.LOCAL:
         if config.images.source is ImageSource.LOCAL_BUILD:
-            _build_for(config.images.registry)
+            _build_for(config)
         stack.ensure(name)
         found = previews.collect(name)
         verdict = upgrade.check(name, found)
@@ -65,7 +65,7 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
         _check_gateway_port(node, config)
         node.up(_pause_image)
     with stages.stage("Images: build, SBOM, sign"):
-        pipeline.build(say=output.say)
+        pipeline.build(say=output.say, own=own(config.around.records.values()))
     with stages.stage("pulumi up"):
         stack.ensure(name)
         _refuse_blocked(upgrade.check(name))
@@ -78,11 +78,12 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
     _farewell(found, answer, stages.total)
 
 
-def _build_for(registry: str) -> None:
+def _build_for(config: PlatformConfig) -> None:
     """Build the images for a cluster that is somebody else's; needs no root where Docker runs."""
+    registry, mine = config.images.registry, own(config.around.records.values())
     with output.Stages(1).stage(f"Images: build, sign, push to {registry}"):
         # The pod sandbox is the cluster's own.
-        pipeline.build([name for name in LOCAL if name is not ImageName.PAUSE], output.say, registry=registry)
+        pipeline.build([name for name in LOCAL if name is not ImageName.PAUSE], output.say, registry=registry, own=mine)
 
 
 def _refuse_blocked(verdict: upgrade.Verdict) -> None:

@@ -21,7 +21,8 @@ class Stage:
         Raises ImageError if an image cannot be deployed.
         """
         self.config, self.env = config, env
-        self.resolver = ImageResolver(config.images)
+        own = {record.image: record.reference for record in config.around.records.values() if record.custom}
+        self.resolver = ImageResolver(config.images, own)
         # All images are verified before the first resource is registered, so an invalid image changes nothing.
         self.images = {name: self.resolver.reference(name) for name in sorted(set(images))}
         self.parts: dict[str, PlatformComponent] = {}

@@ -38,6 +38,8 @@ def _type(definition: dict[str, Any]) -> str:
         return str(definition["$ref"]).rsplit("/", 1)[-1]
     if definition.get("type") == "array":
         return f"list of {_type(definition.get('items', {}))}"
+    if isinstance(entries := definition.get("additionalProperties"), dict):
+        return f"object of {_type(entries)}"
     return str(definition.get("type", "object"))
 
 

@@ -9,7 +9,7 @@ import pulumi
 
 from components.data.kafka_cluster import SYSTEM_AUTHORITIES
 from components.data.layer import DataLayer
-from components.services.registry import SERVICES
+from components.services.record import DataIntent
 
 _AUTHORITY = "kafka-ca.crt"
 
@@ -27,9 +27,9 @@ class Bindings:
     annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
 
 
-def bindings(data: DataLayer, service: str) -> Bindings:
-    """As the service's intent says, as far as the environment has the parts; a value is known once its part works."""
-    intent, logins = SERVICES[service], data.logins
+def bindings(data: DataLayer, intent: DataIntent) -> Bindings:
+    """As a service's intent says, as far as the environment has the parts; a value is known once its part works."""
+    service, logins = intent.name, data.logins
     if logins is None:
         return Bindings()
     environment: dict[str, pulumi.Input[str]] = {}

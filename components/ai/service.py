@@ -44,8 +44,8 @@ class ServiceIntent:
     """Where it serves gRPC; 0: nowhere. Callers reach each pod by itself, under `<name>-rpc`."""
     rpc_callers: tuple[str, ...] = ()
     """Services that may call it over gRPC. It lets them in by their tokens."""
-    tables: bool = False
-    """Whether it owns tables, which are brought up to date before it starts."""
+    migration: tuple[str, ...] = ()
+    """Command that brings its tables up to date before it starts; empty: none runs."""
     reads: tuple[tuple[str, str], ...] = ()
     """(API group, resource) that it lists and watches in its namespace; with none it has no credentials."""
 
@@ -207,11 +207,11 @@ class AiService(PlatformComponent):
         first: Any = {
             "name": "tables",
             "image": image,
-            "command": ["python3", "-m", "kit.migrate", intent.name],
+            "command": list(intent.migration),
             **{key: container[key] for key in ("env", "resources", "security_context", "volume_mounts")},
         }
         pod: Any = {
-            **({"init_containers": [first]} if intent.tables else {}),
+            **({"init_containers": [first]} if intent.migration else {}),
             "service_account_name": intent.name,
             "automount_service_account_token": bool(intent.reads),
             "enable_service_links": False,

@@ -57,7 +57,11 @@ def _values(path: str, old: object, new: object, mark: Change) -> Iterator[Chang
 
 
 def _named(value: object) -> dict[str, Section] | None:
-    """Entries of a list of sections by name; None for any other value."""
+    """Entries of a list, or of an object of sections, by name; None for any other value."""
+    if isinstance(value, dict):
+        members = cast("dict[str, object]", value)
+        own = {name: member for name, member in members.items() if isinstance(member, Section)}
+        return own if len(own) == len(members) else None
     if not isinstance(value, tuple):
         return None
     entries = cast("tuple[object, ...]", value)

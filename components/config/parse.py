@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from components.cluster.gpu_models import INSTANCES
+from components.config import custom_checks
 from components.config.base import Section, first_duplicate
 from components.config.cluster import Cluster, ClusterKind
 from components.config.eks import Capacity, Eks, Nat
@@ -18,7 +19,7 @@ from components.config.images import ImageSource
 from components.config.mesh import MeshMode
 from components.config.observability import LogLevel
 from components.config.platform import Environment, PlatformConfig
-from components.config.problems import ConfigError, Conflict, Location, Problem, describe, format_location
+from components.config.problems import ConfigError, Conflict, Location, Problem, describe, entry_of, format_location
 
 
 def _cross_checks(config: PlatformConfig) -> Iterator[Conflict]:
@@ -84,10 +85,10 @@ def _managed_checks(config: PlatformConfig) -> Iterator[Conflict]:
 
 
 def _service_checks(config: PlatformConfig) -> Iterator[Conflict]:
-    """Bundled services against the parts that they need."""
+    """Services against the parts that they need."""
     around, services = config.around, config.services.there
     for name in services:
-        record = around.records[name]
+        record, location = around.records[name], config.services.location(name)
         needs = {
             **({"data.postgres": "keeps its tables in PostgreSQL"} if record.database else {}),
             **({"data.objectStore": "keeps documents in buckets"} if record.buckets else {}),
@@ -95,10 +96,11 @@ def _service_checks(config: PlatformConfig) -> Iterator[Conflict]:
         }
         for path, why in needs.items():
             if not _there(config, path):
-                fix = f"add {path}, or remove services.{name}"
-                yield Conflict(("services", name), "(an object)", f"{name} {why}", fix, (path.split(".")[0],))
+                fix = f"add {path}, or remove {format_location(location)}"
+                yield Conflict(location, "(an object)", f"{name} {why}", fix, (path.split(".")[0],))
     for name, section in services.items():
         yield from around.records[name].conflicts(section, around)
+    yield from custom_checks.conflicts(config)
 
 
 def _there(config: PlatformConfig, path: str) -> bool:
@@ -193,7 +195,10 @@ def _production_checks(config: PlatformConfig) -> Iterator[Conflict]:
     counted: list[tuple[Location, int]] = [
         (("gateway", "replicas"), config.gateway.replicas),
         *((("models", i, "replicas"), m.replicas) for i, m in enumerate(config.models)),
-        *((("services", name, "replicas"), section.replicas) for name, section in config.services.there.items()),
+        *(
+            ((*config.services.location(name), "replicas"), section.replicas)
+            for name, section in config.services.there.items()
+        ),
     ]
     for location, replicas in counted:
         if replicas < 2:
@@ -239,7 +244,7 @@ def parse(data: object) -> PlatformConfig:
             # Removing an invalid field can make its section incomplete. That is not the user's mistake.
             problems += [p for p in found if not any(_overlap(p.path, other) for other in replaced)]
             replaced |= {problem.path for problem in found}
-            if not _replace(remaining, [detail["loc"] for detail in details]):
+            if not _replace(remaining, [entry_of(detail["loc"]) for detail in details]):
                 break
     for conflict in _cross_checks(config) if config else ():
         path = format_location(conflict.location)

@@ -15,7 +15,6 @@ from components.config.observability import Observability
 from components.config.routes import Route
 from components.config.services import Services
 from components.services.record import Surroundings
-from components.services.registry import SERVICES
 
 
 class Environment(StrEnum):
@@ -44,11 +43,11 @@ class PlatformConfig(Section):
     routes: tuple[Route, ...] = setting(
         Change.SAFE, "Names for clients that stand for several models", default=(), max_length=100, strict=False
     )
-    services: Services = setting(Change.SAFE, "Bundled AI services", default=Services())
+    services: Services = setting(Change.SAFE, "AI services", default=Services())
     data: Data = setting(Change.SAFE, "Databases, messaging, cache, object store", default=Data())
     observability: Observability = setting(Change.SAFE, "Logs, traces and metrics", default=Observability())
 
     @property
     def around(self) -> Surroundings:
         """The sections that hooks in service records may read."""
-        return Surroundings(self.data, self.gateway, {name: SERVICES[name] for name in self.services.there})
+        return Surroundings(self.data, self.gateway, self.services.records)

@@ -54,6 +54,15 @@ def violation(limit: str, fix: str) -> PydanticCustomError:
     return PydanticCustomError("platform", "{limit}", {"limit": limit, "fix": fix})
 
 
+_KEY = "[key]"
+"""With this, pydantic marks that the name of an entry is wrong, not its value."""
+
+
+def entry_of(location: Location) -> Location:
+    """The location of an entry, whether its name or its value is wrong."""
+    return location[:-1] if location and location[-1] == _KEY else location
+
+
 def format_location(location: Location) -> str:
     """A location as a path such as `services.router.models[0].name`."""
     text = ""
@@ -72,10 +81,15 @@ def _shown(value: object) -> str:
 def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel] | None:
     """The model class that holds the field at a location, or None."""
     current: type[BaseModel] | None = model
+    named = False
     for part in location[:-1]:
         if current is None or isinstance(part, int):
             continue
+        if named:  # the name of an entry
+            named = False
+            continue
         field = next((f for n, f in current.model_fields.items() if part in (n, f.alias)), None)
+        named = field is not None and typing.get_origin(field.annotation) is dict
         current = _inner_model(field.annotation) if field else None
     return current
 
@@ -122,7 +136,7 @@ _TYPES = {
 
 def describe(error: ErrorDetails, model: type[BaseModel]) -> Problem:
     """Convert one of pydantic's errors to a Problem. `model` is the class that was validated."""
-    location = error["loc"]
+    location = entry_of(error["loc"])
     path, kind = format_location(location), error["type"]
     context = error.get("ctx") or {}
     value = _shown(error["input"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pulumi
@@ -31,13 +32,17 @@ class ImageResolver:
     """Finds references and verifies them."""
 
     settings: Images
+    own: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Images of the user's own services, by name: the reference by digest as configured; empty: built here."""
 
     def reference(self, name: str) -> pulumi.Output[str]:
-        """The image's reference by digest.
+        """The image's reference by digest. One that the configuration names is taken as it is.
 
         In a preview the reference may be unknown, because the image need not exist yet. In an
         update it is verified first. Raises ImageError, which stops the update before anything changes.
         """
+        if given := self.own.get(name):
+            return pulumi.Output.from_input(given)
         found = self._find(name)
         if pulumi.runtime.is_dry_run():
             if found is None and self.settings.source is ImageSource.REGISTRY:
@@ -53,13 +58,14 @@ class ImageResolver:
 
         While one is replaced, or when an update stops half-way, a pod of the release before may have to be made again.
         """
+        given = {reference for reference in self.own.values() if reference}
         if self.settings.source is ImageSource.REGISTRY:
             locked = [catalogue.image(name) for name in catalogue.image_names()]
             digests = [(image.name, digest) for image in locked for digest in (image.digest, image.former) if digest]
-            return sorted(f"{self.settings.registry}/{name}@{digest}" for name, digest in digests)
-        names = set(catalogue.image_names())
+            return sorted(given | {f"{self.settings.registry}/{name}@{digest}" for name, digest in digests})
+        names = {*catalogue.image_names(), *self.own}
         records = [*self._index().values(), *self._index("history.json").values()]
-        return sorted({f"{r['repository']}@{r['digest']}" for r in records if r["name"] in names})
+        return sorted(given | {f"{r['repository']}@{r['digest']}" for r in records if r["name"] in names})
 
     def _find(self, name: str) -> str | None:
         if self.settings.source is ImageSource.REGISTRY:

@@ -12,7 +12,6 @@ from components.data.layer import DataLayer
 from components.mesh import entrance, istio
 from components.security.area import SecurityArea
 from components.services import making
-from components.services.record import PORT
 from components.services.registry import FRONT
 from components.stage import Stage
 
@@ -50,7 +49,7 @@ class EntranceArea:
                     **{name: server.callers for name, server in data.servers.items()},
                 },
                 "metrics": {
-                    FRONT.name: PORT,
+                    **{name: record.port for name, record in config.around.records.items() if record.metrics},
                     **{model_server.part_name(m): model_server.PORT for m in models if not m.serving},
                     **{model_server.part_name(m): model_serving.PORT for m in models if m.serving},
                     **{name: server.metrics_port for name, server in data.servers.items() if server.metrics_port},

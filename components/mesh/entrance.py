@@ -23,7 +23,7 @@ from components.mesh.routes import (
     Rates,
     Route,
 )
-from components.services.record import PORT, Body
+from components.services.record import Body
 
 PROXY_PORT = envoy.LISTEN_PORT
 """Where both data planes listen in their pods."""
@@ -72,15 +72,16 @@ def intent(config: PlatformConfig) -> GatewayIntent:
     """What the gateway should do."""
     settings, namespace = config.gateway, config.cluster.namespace
     prefixes = {
-        prefix.path: (prefix, Backend(record.name, f"{record.name}.{namespace}", PORT))
+        prefix.path: (prefix, Backend(record.name, f"{record.name}.{namespace}", record.port))
         for record in config.around.records.values()
         for prefix in record.prefixes
     }
     largest = int(quantity(settings.max_body_size).to_integral_value(rounding="ROUND_FLOOR"))
     timeouts = settings.request_timeout_seconds, settings.idle_timeout_seconds
     documents = tuple(
-        Document(f"/openapi/{backend.name}.json", backend, "/openapi.json")
+        Document(f"/openapi/{backend.name}.json", backend, path)
         for backend in dict.fromkeys(backend for _, backend in prefixes.values())
+        if (path := config.around.records[backend.name].document)
     )
     public = settings.operators.public
     if public is None:
@@ -100,7 +101,7 @@ def intent(config: PlatformConfig) -> GatewayIntent:
             (rate.address_requests_per_second, 2 * rate.address_requests_per_second),
         ),
         oidc=Oidc(oidc.issuer, oidc.audience) if oidc else None,
-        services_ask=any(record.keeps_keys for record in config.around.records.values()),
+        services_ask=bool(config.around.keeper),
         cors=Cors(cors.allowed_origins, cors.max_age_seconds) if cors else None,
         about=_about(documents),
         documents=documents,

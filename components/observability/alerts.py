@@ -6,11 +6,12 @@ hours 5 %. Source: Google, The Site Reliability Workbook, chapter 5.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from components.observability import alerts_data
 from components.observability.alert import Alert, Panel
-from components.services.registry import SERVICES
+from components.services.record import ServiceRecord
 
 BUDGET = 0.001
 """Of all requests in 30 days."""
@@ -73,7 +74,6 @@ ALERTS: tuple[Alert, ...] = (
           "1h", "ticket", "{{ $labels.persistentvolumeclaim }} will be full within three days.", "data"),
     Alert("BackupOrTaskFailed", 'kube_job_status_failed{namespace="$namespace"} > 0', "5m", "ticket",
           "{{ $labels.job_name }} has failed; `kubectl logs` tells why.", "data"),
-    *(alert for record in SERVICES.values() for alert in record.alerts),
 )  # fmt: skip
 PANELS: tuple[Panel, ...] = (
     Panel(
@@ -100,14 +100,29 @@ PANELS: tuple[Panel, ...] = (
         "histogram_quantile(0.95, sum by (job, le) (rate(http_server_request_duration_seconds_bucket[$__rate_interval])))",
         "s",
     ),
-    *(panel for record in SERVICES.values() for panel in record.panels),
-    Panel("Volumes: what is left", 'kubelet_volume_stats_available_bytes{namespace="$namespace"}', "bytes", "data"),
+)
+VOLUMES = Panel(
+    "Volumes: what is left", 'kubelet_volume_stats_available_bytes{namespace="$namespace"}', "bytes", "data"
 )
 
 
-def rules(namespace: str, parts: frozenset[str]) -> dict[str, Any]:
-    """The spec of a PrometheusRule with the alerts of the parts that there are."""
-    wanted = [alert for alert in (*ALERTS, *alerts_data.ALERTS) if not alert.part or alert.part in parts]
+def alerts(records: Iterable[ServiceRecord]) -> tuple[Alert, ...]:
+    """All alerts but the data layer's, with those that the records of services bring."""
+    return (*ALERTS, *(alert for record in _by_name(records) for alert in record.alerts))
+
+
+def panels(records: Iterable[ServiceRecord]) -> tuple[Panel, ...]:
+    """All panels but the data layer's, with those that the records of services bring; volumes come last."""
+    return (*PANELS, *(panel for record in _by_name(records) for panel in record.panels), VOLUMES)
+
+
+def _by_name(records: Iterable[ServiceRecord]) -> list[ServiceRecord]:
+    return sorted(records, key=lambda record: record.name)
+
+
+def rules(namespace: str, parts: frozenset[str], records: Iterable[ServiceRecord]) -> dict[str, Any]:
+    """The spec of a PrometheusRule with the alerts of the parts that there are; `records` are the services'."""
+    wanted = [alert for alert in (*alerts(records), *alerts_data.ALERTS) if not alert.part or alert.part in parts]
     return {
         "groups": [
             {
@@ -127,9 +142,9 @@ def rules(namespace: str, parts: frozenset[str]) -> dict[str, Any]:
     }
 
 
-def dashboards(namespace: str, parts: frozenset[str]) -> dict[str, dict[str, Any]]:
+def dashboards(namespace: str, parts: frozenset[str], records: Iterable[ServiceRecord]) -> dict[str, dict[str, Any]]:
     """Dashboards of Grafana's by their names: the services, and the data layer where there is one."""
-    found = {"cogniforge": _dashboard("cogniforge", "CogniForge", PANELS, namespace, parts)}
+    found = {"cogniforge": _dashboard("cogniforge", "CogniForge", panels(records), namespace, parts)}
     data = _dashboard("cogniforge-data", "CogniForge: data", alerts_data.PANELS, namespace, parts)
     return found | ({"cogniforge-data": data} if data["panels"] else {})
 

@@ -43,7 +43,11 @@ class ObservabilityArea:
         self._isolation(closed)
         if stage.config.observability.prometheus_operator:
             names = frozenset((*data.parts, *services.parts, *(("data",) if data.servers else ())))
-            args: MonitoringArgs = {"namespace": stage.config.cluster.namespace, "parts": names}
+            args: MonitoringArgs = {
+                "namespace": stage.config.cluster.namespace,
+                "parts": names,
+                "services": [*stage.config.around.records.values()],
+            }
             stage.parts["monitoring"] = Monitoring(f"{stage.env}-monitoring", args, stage.options())
 
     def _end_to_end(self, security: SecurityArea, after: list[PlatformComponent]) -> None:

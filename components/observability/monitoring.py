@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import pulumi
@@ -10,6 +11,7 @@ import pulumi_kubernetes as k8s
 
 from components.base import PlatformComponent, labels
 from components.observability import alerts
+from components.services.record import ServiceRecord
 
 
 class MonitoringArgs(TypedDict):
@@ -18,6 +20,8 @@ class MonitoringArgs(TypedDict):
     namespace: str
     parts: frozenset[str]
     """Names of the parts that there are; "data" stands for any with a volume."""
+    services: Sequence[ServiceRecord]
+    """Records whose alerts and panels are among them."""
 
 
 class Monitoring(PlatformComponent):
@@ -27,8 +31,8 @@ class Monitoring(PlatformComponent):
         super().__init__("observability", name, {"parts": sorted(args["parts"])}, opts)
         self._namespace = args["namespace"]
         self._make("PodMonitor", "metrics", pod_monitor())
-        self._make("PrometheusRule", "alerts", alerts.rules(args["namespace"], args["parts"]))
-        boards = alerts.dashboards(args["namespace"], args["parts"])
+        self._make("PrometheusRule", "alerts", alerts.rules(args["namespace"], args["parts"], args["services"]))
+        boards = alerts.dashboards(args["namespace"], args["parts"], args["services"])
         k8s.core.v1.ConfigMap(
             f"{name}-dashboard",
             metadata={

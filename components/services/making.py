@@ -14,7 +14,7 @@ from components.config.observability import Observability
 from components.config.platform import PlatformConfig
 from components.data.layer import DataLayer
 from components.security.logins import Logins
-from components.services.record import PORT, RPC_PORT, Bundled, ServiceRecord
+from components.services.record import Bundled, ServiceRecord
 from components.services.registry import rest_callers, rpc_callers
 
 Options = Callable[[list[pulumi.Resource]], pulumi.ResourceOptions]
@@ -23,46 +23,57 @@ Options = Callable[[list[pulumi.Resource]], pulumi.ResourceOptions]
 
 def address(config: PlatformConfig, name: str) -> str:
     """host:port of a service's gRPC API; empty if the service is not enabled."""
-    return f"{name}-rpc.{config.cluster.namespace}:{RPC_PORT}" if name in config.around.records else ""
+    record = config.around.records.get(name)
+    return f"{name}-rpc.{config.cluster.namespace}:{record.rpc_port}" if record else ""
 
 
 def url(config: PlatformConfig, name: str) -> str:
     """Base URL of a service's REST API inside the cluster; empty if the service is not enabled."""
-    return f"http://{name}.{config.cluster.namespace}:{PORT}" if name in config.around.records else ""
+    record = config.around.records.get(name)
+    return f"http://{name}.{config.cluster.namespace}:{record.port}" if record else ""
+
+
+def variable(name: str) -> str:
+    """Environment variable that holds the address of another service."""
+    return f"SERVICE_{name.upper().replace('-', '_')}"
 
 
 def asks_for_keys(config: PlatformConfig) -> bool:
     """Whether a service that manages API keys is enabled. Other services then require a key from callers."""
-    return any(record.keeps_keys for record in config.around.records.values())
+    return bool(config.around.keeper)
 
 
 def intent(record: ServiceRecord, config: PlatformConfig) -> ServiceIntent:
     """The intent of a service, with the values of its configuration section."""
-    callers = rpc_callers(record)
-    served = any(caller in config.around.records for caller in callers)
-    section = config.services.there[record.name]
-    return intent_for(record, section, config.observability, callers if served else ())
+    records, section = config.around.records, config.services.there[record.name]
+    return intent_for(record, section, config.observability, records)
 
 
 def intent_for(
-    record: ServiceRecord, section: Bundled, observability: Observability, rpc_callers: tuple[str, ...] = ()
+    record: ServiceRecord, section: Bundled, observability: Observability, records: Mapping[str, ServiceRecord]
 ) -> ServiceIntent:
-    """The intent of a service from its section alone. It serves gRPC if `rpc_callers` is not empty."""
+    """The intent of a service from its section and the records of all services. It serves gRPC if one of them calls."""
+    calling = rpc_callers(record, records)
     return ServiceIntent(
         name=record.name,
-        port=PORT,
-        callers=rest_callers(record),
-        rpc_port=RPC_PORT if rpc_callers else 0,
-        rpc_callers=rpc_callers,
+        port=record.port,
+        callers=rest_callers(record, records),
+        ready_path=record.ready_path,
+        live_path=record.live_path,
+        metrics=record.metrics,
+        rpc_port=record.rpc_port if calling else 0,
+        rpc_callers=calling,
         replicas=section.replicas,
         resources=section.resources,
-        tables=record.database,
+        migration=record.migration,
         scratch_mib=record.scratch_mib,
         environment={
             "SERVICE_LOG_LEVEL": observability.log_level.value,
             "SERVICE_OTLP_ENDPOINT": observability.otlp_endpoint,
             "SERVICE_TRACE_SAMPLE_RATIO": str(observability.trace_sample_ratio),
-            "SERVICE_PORT": str(PORT),
+            "SERVICE_PORT": str(record.port),
+            # Bundled services know their own names.
+            **({"SERVICE_NAME": record.name} if record.custom else {}),
         },
     )
 
@@ -75,14 +86,16 @@ def arguments(
     more: AiServiceArgs,
 ) -> AiServiceArgs:
     """Arguments of a service: addresses and logins of parts that it uses. `more` adds namespace, image and extras."""
-    around, section, bound = config.around, config.services.there[record.name], bindings(data, record.name)
+    around, section, bound = config.around, config.services.there[record.name], bindings(data, record)
     addresses = {name: address(config, name) for name in record.asks}
+    urls = {name: url(config, name) for name in record.asks_rest if record.receives_urls}
     return {
         **more,
         "files": {**bound.files, **more.get("files", {})},
         "environment": {
             **bound.environment,
-            **{f"SERVICE_{name.upper()}": place for name, place in addresses.items()},
+            **{variable(name): place for name, place in addresses.items()},
+            **{f"{variable(name)}_URL": place for name, place in urls.items()},
             **({"SERVICE_TENANTS": "true"} if record.asks_for_keys and asks_for_keys(config) else {}),
             **record.variables(section, around),
             **more.get("environment", {}),

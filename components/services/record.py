@@ -21,6 +21,10 @@ TENANT_DELETED = "tenant.deleted.v1"
 TENANT_ERASED = "tenant.erased.v1"
 QUOTA_REACHED = "quota.reached.v1"
 DEAD_LETTER_HANDLED = "dead-letter.handled.v1"
+SHARED_TOPICS = (TENANT_ERASED, QUOTA_REACHED, DEAD_LETTER_HANDLED)
+"""Topics that several services write, each about its own actions."""
+KEYS_BUCKET = "tenants"
+"""Key-value bucket of NATS from which services learn API keys and tenants."""
 
 
 class Bundled(Section):
@@ -110,6 +114,11 @@ class Surroundings:
     """Records of the enabled services by name."""
 
     @property
+    def keeper(self) -> str:
+        """Name of the service that manages API keys; empty: none is enabled, and the gateway checks keys."""
+        return next((record.name for record in self.records.values() if record.keeps_keys), "")
+
+    @property
     def url(self) -> str:
         """URL of the platform for clients, with the first host name."""
         host, port = self.gateway.hosts[0], self.gateway.port
@@ -142,12 +151,27 @@ class ServiceRecord(DataIntent):
     these routes."""
     always: bool = False
     """Whether every environment has the service. Otherwise, its configuration section enables it."""
+    port: int = PORT
+    """Port of the REST API, health checks and metrics."""
+    rpc_port: int = RPC_PORT
+    ready_path: str = "/readyz"
+    live_path: str = "/healthz"
+    metrics: bool = True
+    """Whether the service exposes Prometheus metrics at /metrics of `port`."""
+    document: str = "/openapi.json"
+    """Path of the OpenAPI document; empty: the service has none."""
     prefixes: tuple[Prefix, ...] = ()
     """REST paths that the gateway forwards to the service."""
+    paths: tuple[str, ...] = ()
+    """The service's own paths below a prefix whose other paths may belong to other services."""
     asks: tuple[str, ...] = ()
     """Services that this service calls over gRPC. Each callee's list of accepted callers is derived from this field."""
     asks_rest: tuple[str, ...] = ()
     """Services that this service calls over REST."""
+    receives_urls: bool = True
+    """Whether the service receives the URL of each service in `asks_rest`. Variable: SERVICE_<NAME>_URL."""
+    callers: tuple[str, ...] = ()
+    """Services that may call this service over REST, besides those that name it in `asks_rest`."""
     needs: Mapping[str, str] | None = None
     """Required configuration sections, such as "data.nats", each with the reason, which completes the sentence
     "<service> ...". A database and buckets are required automatically."""
@@ -166,6 +190,14 @@ class ServiceRecord(DataIntent):
     """TCP ports on which the service connects to addresses outside the cluster."""
     wheels: bool = False
     """Whether the service's image installs packages from its own requirements.lock."""
+    migrates: tuple[str, ...] | None = None
+    """Command that migrates the service's tables before it starts. None: the kit's command, if it owns a database."""
+    custom: bool = False
+    """Whether the service is the user's own."""
+    built_from: str = ""
+    """Folder that the image of a user's own service is built from; empty: the image is not built here."""
+    reference: str = ""
+    """Image of a user's own service by digest; empty: the image is built here."""
     scratch_mib: int = 64
     """Size of /tmp in MiB."""
     alerts: tuple[Alert, ...] = ()
@@ -179,8 +211,15 @@ class ServiceRecord(DataIntent):
 
     @property
     def image(self) -> str:
-        """Name of the service's image in the lock file, and of its folder in service_images/."""
+        """Name of the image, of a bundled service's entry in the lock file and of its folder in service_images/."""
         return self.name
+
+    @property
+    def migration(self) -> tuple[str, ...]:
+        """Command that migrates the service's tables before it starts; empty: no command runs."""
+        if self.migrates is not None:
+            return self.migrates
+        return ("python3", "-m", "kit.migrate", self.name) if self.database else ()
 
     @property
     def component(self) -> str:

@@ -31,7 +31,7 @@ GATEWAY = "gateway"
 
 def rest_callers(record: ServiceRecord, services: Mapping[str, ServiceRecord] = SERVICES) -> tuple[str, ...]:
     """Names of services, and the gateway, that call a service over REST."""
-    asking = sorted(other.name for other in services.values() if record.name in other.asks_rest)
+    asking = sorted({*record.callers, *(one.name for one in services.values() if record.name in one.asks_rest)})
     return (*([GATEWAY] if record.prefixes else []), *asking)
 
 

@@ -35,8 +35,17 @@ RECORD = ServiceRecord(
         Prefix(OPERATORS_PREFIX),
         Prefix(f"{OPERATORS_PREFIX}/routes", encoded_names=True),
     ),
+    paths=(
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/feedback",
+        "/v1/messages",
+        "/v1/responses",
+    ),
     asks=("user", "prompt", "guardrails", "embeddings"),
     asks_rest=("embeddings",),
+    receives_urls=False,  # its table of routes has them
     produces=("usage.recorded.v1", "route.changed.v1"),
     sends=("router.used", "in_force.router.router"),
     hears=("router.used",),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from components.services.record import ServiceRecord
 from components.services.registry import SERVICES
 from local import paths
+from local.errors import LocalError
 from local.toolchain.tools import ToolName
 
 SOURCES = paths.PROJECT / "service_images"
@@ -54,11 +57,13 @@ class Image:
     """Whether it is for GPU nodes: large, and not built by `forge up`."""
     runs: bool = True
     """Whether pods run it (then it is signed); base images are only built upon."""
+    at: Path | None = None
+    """Where the Containerfile of a user's own image is; None: in the image's folder under service_images/."""
 
     @property
     def folder(self) -> Path:
         """Where the Containerfile is."""
-        return SOURCES / self.name
+        return self.at or SOURCES / self.name
 
 
 IMAGES: dict[str, Image] = {
@@ -86,6 +91,33 @@ IMAGES: dict[str, Image] = {
         Image(ImageName.VLLM, rootfs=True, wheels=True, sources=True, gpu=True),
     )
 }
+
+
+def own(records: Iterable[ServiceRecord]) -> dict[str, Image]:
+    """The images of users' own services that are built here, on the same base images as ours.
+
+    Raises LocalError for a folder without a Containerfile.
+    """
+    found: dict[str, Image] = {}
+    for record in records:
+        if not record.built_from:
+            continue
+        folder = paths.PROJECT / record.built_from
+        if not (folder / "Containerfile").is_file():
+            raise LocalError(
+                f"the image of {record.name} cannot be built",
+                reason=f"{folder} has no Containerfile",
+                fix=f"correct services.custom.{record.name}.build, or add the file",
+            )
+        found[record.image] = Image(
+            record.image,
+            (ImageName.BASE, ImageName.KIT),
+            wheels=(folder / "requirements.lock").is_file(),
+            sources=(folder / "src").is_dir(),
+            at=folder,
+        )
+    return found
+
 
 LOCAL: tuple[str, ...] = tuple(name for name, image in IMAGES.items() if not image.gpu)
 """What `forge up` builds."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import urllib3
 from filelock import FileLock
@@ -18,7 +19,7 @@ from local import paths
 from local.errors import LocalError
 from local.images import context as contexts
 from local.images import cosign, engine, provenance, sbom, schedule
-from local.images.catalogue import IMAGES, LOCAL
+from local.images.catalogue import IMAGES, LOCAL, Image
 from local.node import preflight, settings
 
 MANIFEST_TYPES = (
@@ -115,42 +116,48 @@ def _place(name: str, context_hash: str) -> str:
 
 
 def build(
-    names: Iterable[str] = LOCAL, say: Say = lambda _: None, *, sign: bool = True, registry: str = ""
+    names: Iterable[str] = LOCAL,
+    say: Say = lambda _: None,
+    *,
+    sign: bool = True,
+    registry: str = "",
+    own: Mapping[str, Image] = MappingProxyType({}),
 ) -> dict[str, Built]:
     """Bring the images of `names` and their parents up to date; returns the whole record of the registry.
 
-    `registry` is host[:port][/path]; empty: the local node's.
+    `registry` is host[:port][/path]; empty: the local node's. `own` are images of users' own services, built besides.
     What was built before an error is recorded, and the next build goes on from there.
     """
     folder = paths.private_folder(paths.state() / "images")
-    wanted = _with_parents(names)
+    images = {**IMAGES, **own}
+    wanted = _with_parents([*names, *own], images)
     with FileLock(folder / "lock"):
-        work = _Work(folder, say, sign, registry)
-        schedule.run({name: IMAGES[name].parents for name in IMAGES if name in wanted}, work.build, work.certify)
+        work = _Work(folder, say, sign, registry, images)
+        schedule.run({name: images[name].parents for name in images if name in wanted}, work.build, work.certify)
         work.end()
         return work.index
 
 
-def _with_parents(names: Iterable[str]) -> set[str]:
+def _with_parents(names: Iterable[str], images: Mapping[str, Image]) -> set[str]:
     result: set[str] = set()
     queue = list(names)
     while queue:
         name = queue.pop()
         result.add(name)
-        queue += IMAGES[name].parents
+        queue += images[name].parents
     return result
 
 
 class _Work:
     """Builds and signs single images, from several threads, and keeps the record."""
 
-    def __init__(self, folder: Path, say: Say, sign: bool, registry: str) -> None:
-        self._registry = registry
+    def __init__(self, folder: Path, say: Say, sign: bool, registry: str, images: Mapping[str, Image]) -> None:
+        self._registry, self._images = registry, images
         self.index = read_index(registry)
         self._history = _read(history_file(registry)) | {
             _place(one.name, one.context_hash): one for one in self.index.values()
         }
-        self._folders = {name: folder / "contexts" / name for name in IMAGES}
+        self._folders = {name: folder / "contexts" / name for name in images}
         self._builder: engine.Engine | None = None
         self._say, self._sign = say, sign
         self._lock = threading.Lock()
@@ -158,7 +165,7 @@ class _Work:
 
     def build(self, name: str) -> None:
         """Make the image, unless one of the same content is in the registry. Its parents are made."""
-        image, started = IMAGES[name], datetime.now(UTC)
+        image, started = self._images[name], datetime.now(UTC)
         if image.rootfs and name not in self.index:
             self._say(f"making the Debian root file system of {name}")
         content = contexts.assemble(image, self._folders[name])
@@ -178,12 +185,12 @@ class _Work:
     def certify(self, name: str) -> None:
         """Sign the image and attest what is in it and how it was made, unless that is done."""
         built = self.index[name]
-        if not self._sign or not IMAGES[name].runs or built.signed:
+        if not self._sign or not self._images[name].runs or built.signed:
             return
         started = time.monotonic()
         content, begun = self._contents[name]
-        parents = {self.index[p].reference: self.index[p].digest for p in IMAGES[name].parents}
-        _certify(built, self._folders, content, parents, begun)
+        parents = {self.index[p].reference: self.index[p].digest for p in self._images[name].parents}
+        _certify(built, self._images, self._folders, content, parents, begun)
         self._record(replace(built, signed=True))
         self._say(f"signed {name} in {time.monotonic() - started:.0f} s: SBOM, signature, provenance")
 
@@ -208,10 +215,18 @@ class _Work:
             _remember(self._history, built)
 
 
-def _certify(built: Built, folders: dict[str, Path], content: str, parents: dict[str, str], started: datetime) -> None:
+def _certify(
+    built: Built,
+    images: Mapping[str, Image],
+    folders: dict[str, Path],
+    content: str,
+    parents: dict[str, str],
+    started: datetime,
+) -> None:
     cosign.ensure_key()
     name = built.name
     cosign.sign(built.reference)
-    cosign.attest(built.reference, "cyclonedx", sbom.describe(name, built.digest, folders))
-    statement = provenance.predicate(name, folders[name], content, parents, built.engine, started)
+    cosign.attest(built.reference, "cyclonedx", sbom.describe(name, built.digest, folders, images))
+    file = (images[name].folder / "Containerfile").relative_to(paths.PROJECT)
+    statement = provenance.predicate(name, str(file), folders[name], content, parents, built.engine, started)
     cosign.attest(built.reference, "slsaprovenance1", statement)

@@ -32,9 +32,12 @@ def source() -> dict[str, Any]:
 
 
 def predicate(
-    image: str, context: Path, context_hash: str, parents: dict[str, str], engine: str, started: datetime
+    image: str, file: str, context: Path, context_hash: str, parents: dict[str, str], engine: str, started: datetime
 ) -> str:
-    """The predicate as JSON; cosign wraps it in an in-toto statement about the image's digest."""
+    """The predicate as JSON; `file` is the Containerfile's path in the source.
+
+    Cosign wraps it in an in-toto statement about the image's digest.
+    """
     materials = [source(), {"name": "context", "digest": {"sha256": context_hash}}]
     materials += [
         {"uri": f"oci://{ref}", "digest": {"sha256": d.removeprefix("sha256:")}} for ref, d in parents.items()
@@ -47,7 +50,7 @@ def predicate(
                 "buildType": BUILD_TYPE,
                 "externalParameters": {
                     "image": image,
-                    "containerfile": f"service_images/{image}/Containerfile",
+                    "containerfile": file,
                 },
                 "internalParameters": {"engine": engine},
                 "resolvedDependencies": materials,

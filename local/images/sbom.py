@@ -8,7 +8,7 @@ import re
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cyclonedx.model import HashAlgorithm, HashType
@@ -88,7 +88,7 @@ def _own_components(image: Image, context: Path) -> Iterator[Component]:
         yield from _go(context / tool)
 
 
-def describe(name: str, digest: str, contexts: dict[str, Path]) -> str:
+def describe(name: str, digest: str, contexts: Mapping[str, Path], images: Mapping[str, Image] = IMAGES) -> str:
     """The SBOM of an image and all that it is built upon, as CycloneDX JSON."""
     bom = Bom()
     purl = PackageURL("oci", None, str(name), digest)
@@ -98,7 +98,7 @@ def describe(name: str, digest: str, contexts: dict[str, Path]) -> str:
     seen: set[str] = set()
     queue = [name]
     while queue:
-        image = IMAGES[queue.pop()]
+        image = images[queue.pop()]
         queue += image.parents
         for component in _own_components(image, contexts[image.name]):
             if str(component.purl) not in seen:

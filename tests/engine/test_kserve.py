@@ -156,7 +156,7 @@ def _program(names: list[str]) -> Callable[[], None]:
             ModelServing(name.replace("/", "-").lower(), model, model.serving, pool, args, within)
         static = {"absent": (Model.model_validate({"name": "absent"}), f"http://absent.{NAMESPACE}:8000")}
         section = Bundled(resources=Resources(cpu="50m", memory="256Mi"))
-        intent = replace(making.intent_for(FRONT, section, Observability()), reads=routing.SERVED)
+        intent = replace(making.intent_for(FRONT, section, Observability(), {}), reads=routing.SERVED)
         files = {"routes.json": routing.route_table(static)}
         # The same for every list of names, so that the Router's pods stay: a Secret that comes later is mounted then.
         credentials = routing.credentials([_model(name) for name in MODELS], NAMESPACE)

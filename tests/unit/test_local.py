@@ -377,7 +377,7 @@ def test_the_catalogue_names_components_that_exist() -> None:
 def test_provenance_names_source_context_and_parents(tmp_path: Path) -> None:
     started = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     text = provenance.predicate(
-        "router", tmp_path, "a" * 64, {"r/kit@sha256:b": "sha256:" + "b" * 64}, "buildah", started
+        "router", "x/Containerfile", tmp_path, "a" * 64, {"r/kit@sha256:b": "sha256:" + "b" * 64}, "buildah", started
     )
     definition = yaml.safe_load(text)["buildDefinition"]
     digests = [m.get("digest") for m in definition["resolvedDependencies"]]

@@ -9,6 +9,7 @@ import pytest
 
 from components.observability import alerts, alerts_data, monitoring
 from components.observability.alert import Alert, Panel, metrics
+from components.services import registry
 from tests.unit.test_platform import registered_of, stack_file
 from tests.unit.test_schemas import mistakes
 
@@ -40,7 +41,8 @@ def asked(alert_list: tuple[Alert, ...], panels: tuple[Panel, ...]) -> dict[str,
     return {**{a.name: a.expression for a in alert_list}, **{p.title: p.query for p in panels}}
 
 
-SERVICES = asked(alerts.ALERTS, alerts.PANELS)
+RECORDS = tuple(registry.SERVICES.values())
+SERVICES = asked(alerts.alerts(RECORDS), alerts.panels(RECORDS))
 DATA = asked(alerts_data.ALERTS, alerts_data.PANELS)
 
 
@@ -62,13 +64,13 @@ def test_every_data_part_has_an_alert_and_a_panel(part: str) -> None:
 
 
 def test_alerts_of_parts_that_are_not_there_are_left_out() -> None:
-    names = {rule["alert"] for rule in alerts.rules("n", frozenset())["groups"][0]["rules"]}
+    names = {rule["alert"] for rule in alerts.rules("n", frozenset(), RECORDS)["groups"][0]["rules"]}
     assert "RouterErrorBudgetFast" in names and "UsageEventsDropped" not in names and "VolumeAlmostFull" not in names
 
 
 @pytest.mark.parametrize(
     ("kind", "spec"),
-    [("PrometheusRule", alerts.rules("cogniforge", PARTS)), ("PodMonitor", monitoring.pod_monitor())],
+    [("PrometheusRule", alerts.rules("cogniforge", PARTS, RECORDS)), ("PodMonitor", monitoring.pod_monitor())],
 )
 def test_it_fits_the_operators_schema(kind: str, spec: dict[str, object]) -> None:
     resource = {"apiVersion": "monitoring.coreos.com/v1", "kind": kind, "metadata": {"name": "x"}, "spec": spec}
@@ -76,13 +78,13 @@ def test_it_fits_the_operators_schema(kind: str, spec: dict[str, object]) -> Non
 
 
 def test_panels_lie_side_by_side() -> None:
-    for board in alerts.dashboards("n", PARTS).values():
+    for board in alerts.dashboards("n", PARTS, RECORDS).values():
         places = [(p["gridPos"]["x"], p["gridPos"]["y"]) for p in board["panels"]]
         assert len(set(places)) == len(places)
 
 
 def test_an_environment_without_data_has_no_board_for_it() -> None:
-    assert set(alerts.dashboards("n", frozenset())) == {"cogniforge"}
+    assert set(alerts.dashboards("n", frozenset(), RECORDS)) == {"cogniforge"}
 
 
 def test_an_environment_has_them_where_the_operator_is() -> None:
