@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: setup up down reset test test-unit test-integration test-contract test-start test-checks test-engine test-e2e test-drills test-all lint lock schema protos
+.PHONY: setup wheel up down reset test test-unit test-integration test-contract test-start test-checks test-engine test-e2e test-drills test-all lint lock schema protos
 
 setup: $(STAMP)
 
@@ -14,6 +14,10 @@ $(STAMP): requirements.lock pyproject.toml
 	$(VENV)/bin/pip install --quiet --no-deps --require-hashes -r requirements.lock
 	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $(STAMP)
+
+# The installable package, in dist/. A checkout with changes is refused; WHEEL_FLAGS="--config-settings dirty=allow".
+wheel: setup
+	$(VENV)/bin/pip wheel --quiet --no-deps --no-build-isolation -w dist $(WHEEL_FLAGS) .
 
 up: setup
 	$(VENV)/bin/forge up

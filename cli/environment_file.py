@@ -101,6 +101,7 @@ def write(answers: Answers) -> Path:
         {"config": {"cogniforge:platform": content}}, sort_keys=False, default_flow_style=None, width=120
     )
     try:
+        file.parent.mkdir(exist_ok=True)
         with file.open("x") as target:  # refuses even what came into being a moment ago
             target.write(text)
     except FileExistsError:

@@ -24,6 +24,7 @@ from cli.commands import (
     logs,
     preview,
     promote,
+    pulumi,
     release,
     repartition,
     reset,
@@ -84,6 +85,7 @@ for _name, _run in COMMANDS.items():
 for _name, _group in GROUPS.items():
     app.add_typer(_group, name=_name)
 app.command(name="kubectl", context_settings=kubectl.SETTINGS)(kubectl.run)
+app.command(name="pulumi", context_settings=pulumi.SETTINGS)(pulumi.run)
 
 
 def guarded(run: Callable[[], Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from cli import documents, engine, output, stack, upgrade
 from cli.steps import REPLACING, Preview, Step, Violation
 from cli.upgrade import Verdict
+from components import sources
 from components.catalogue import NO_DIGEST
 from local import paths
 from local.errors import LocalError
@@ -16,7 +17,7 @@ from policies.crossguard import pack
 from policies.crossguard.rule import Level
 from policies.crossguard.stage import stage
 
-PACK = paths.PROJECT / "policies" / "crossguard"
+PACK = sources.ROOT / "policies" / "crossguard"
 _QUIET = {"same", "read", "refresh"}
 
 

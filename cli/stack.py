@@ -39,14 +39,15 @@ def read_config(stack: str) -> PlatformConfig:
         data = content["config"]["cogniforge:platform"]
     except FileNotFoundError:
         known = ", ".join(sorted(p.stem.removeprefix("Pulumi.") for p in file.parent.glob("Pulumi.*.yaml")))
-        raise LocalError(f"there is no stack file {file.name}", fix=f"use one of: {known}") from None
+        fix = f"use one of: {known}" if known else f"run `forge init {stack}`, which writes one here"
+        raise LocalError(f"there is no stack file {file.name}", fix=fix) from None
     except yaml.YAMLError as error:
         raise LocalError(f"{file.name} is not YAML", reason=str(error), fix="correct the line named above") from None
     except (KeyError, TypeError):
         raise LocalError(
             f"{file.name} has no platform configuration",
             reason="`config:` must hold `cogniforge:platform:`",
-            fix="see stacks/Pulumi.local.yaml for an example",
+            fix="compare it with a file that `forge init` writes",
         ) from None
     try:
         return parse(data)

@@ -209,8 +209,7 @@ def _memory_mib(pid: int) -> int | None:
 def plugins() -> dict[str, str]:
     """Which provider plugins an update would use: "real" or "stand-in", by name."""
     real = shim.real_plugins()
-    names = sorted(p.name.removeprefix("pulumi-") for p in shim.STAND_INS.glob("pulumi-*"))
-    return {name: "real" if f"pulumi-{name}" in real else "stand-in" for name in names}
+    return {name.removeprefix("pulumi-"): "real" if name in real else "stand-in" for name in sorted(shim.STAND_INS)}
 
 
 @dataclass(frozen=True)

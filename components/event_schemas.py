@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-FOLDER = Path(__file__).resolve().parents[1] / "service_images" / "kit" / "src" / "kit" / "events"
+from components import sources
+
+FOLDER = sources.SERVICE_IMAGES / "kit" / "src" / "kit" / "events"
 RELEASED = Path(__file__).with_name("released_schemas.json")
 """File with the released schemas. Stored events may follow them."""
 Schema = dict[str, Any]

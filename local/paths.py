@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
+from components import sources
+
+PROJECT = sources.project()
+"""The folder whose `stacks` describe the environments."""
 
 
 def _folder(override: str, xdg: str, fallback: str) -> Path:

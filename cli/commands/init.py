@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from cli import output
+from components import sources
+from local import paths
 from local.errors import LocalError
 
 if TYPE_CHECKING:
@@ -50,10 +52,13 @@ def run(
 ) -> None:
     """Write a new environment's file under stacks/. What no option says is asked for."""
     from cli import environment_file as files
+    from cli import project_files
     from components.config.cluster import ClusterKind
     from components.config.platform import Environment
 
     files.refuse_existing(name)
+    if sources.INSTALLED:
+        project_files.refuse_foreign(paths.PROJECT)
     kind = ClusterKind(_choose("--on", "Where does it run", Where, where, Where.EKS).value)
     on_aws, local = kind is ClusterKind.EKS, kind is ClusterKind.LOCAL
     if build and kind is not ClusterKind.EXISTING:
@@ -78,6 +83,8 @@ def run(
             built=build,
         )
     )
+    if sources.INSTALLED and (new := project_files.write(paths.PROJECT)):
+        output.line(f"Wrote {' and '.join(new)}: the Pulumi program of the environments in this folder.")
     output.line(f"Wrote stacks/{file.name}: {name}, of stage {chosen.value}.")
     output.line(f"Then: [bold]forge preview -s {name}[/], [bold]forge up -s {name}[/].")
 

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from cli import output
+from components import sources
 from components.catalogue import LOCK_FILE
+from local.errors import LocalError
 
 
 def run(
@@ -21,6 +23,12 @@ def run(
     from local.images import pipeline
     from local.images.catalogue import IMAGES, LOCAL, ImageName
 
+    if sources.INSTALLED and lock == LOCK_FILE:
+        raise LocalError(
+            "the installed package cannot be released",
+            reason=f"the digests go into {lock.name}, and what is installed is not written to",
+            fix="release from a checkout of the platform, and install the wheel of that commit",
+        )
     releases.check_registry(registry)
     wanted = [name for name in (IMAGES if gpu else LOCAL) if IMAGES[name].runs and name is not ImageName.PAUSE]
     found = pipeline.build(wanted, output.say)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from components import sources
 from components.config.platform import PlatformConfig
-
-FOLDER = Path(__file__).resolve().parents[2] / "stacks"
 
 
 def json_schema() -> str:
@@ -31,11 +30,11 @@ def stack_schema() -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def write() -> None:
-    """Write both schemas into stacks/."""
-    (FOLDER / "platform.schema.json").write_text(json_schema())
-    (FOLDER / "pulumi-stack.schema.json").write_text(stack_schema())
+def write(folder: Path) -> None:
+    """Write both schemas into a folder of stack files."""
+    (folder / "platform.schema.json").write_text(json_schema())
+    (folder / "pulumi-stack.schema.json").write_text(stack_schema())
 
 
 if __name__ == "__main__":
-    write()
+    write(sources.project() / "stacks")

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from pathlib import Path
 from types import ModuleType
 
-_SOURCE = Path(__file__).resolve().parents[2] / "service_images" / "kit" / "src" / "kit" / "limits.py"
+from components import sources
+
+_SOURCE = sources.SERVICE_IMAGES / "kit" / "src" / "kit" / "limits.py"
 
 
 def _table() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("components.mesh._limits", _SOURCE)
+    spec = importlib.util.spec_from_file_location(f"{__package__}._limits", _SOURCE)
     assert spec is not None and spec.loader is not None, f"{_SOURCE} is Python"
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where its dataclasses look for their names

@@ -1,11 +1,10 @@
 """TLS, API keys, limits and timeouts in front of a service that is there already."""
 
 import pulumi
-
-from components.mesh.gateway import Gateway
-from components.mesh.routes import Backend, GatewayIntent, Rates, Route
-from components.security.api_key import ApiKey
-from components.security.certificate import Certificate
+from cogniforge.mesh.gateway import Gateway
+from cogniforge.mesh.routes import Backend, GatewayIntent, Rates, Route
+from cogniforge.security.api_key import ApiKey
+from cogniforge.security.certificate import Certificate
 
 config = pulumi.Config()
 namespace = config.require("namespace")

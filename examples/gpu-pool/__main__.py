@@ -1,9 +1,8 @@
 """Nodes with eight H100 each, cut for two tenants; the nodes exist and carry cogniforge.dev/gpu-pool=shared."""
 
 import pulumi
-
-from components.cluster.gpu_node_pool import GpuNodePool
-from components.config.gpu import GpuPool
+from cogniforge.cluster.gpu_node_pool import GpuNodePool
+from cogniforge.config.gpu import GpuPool
 
 pool = GpuPool.model_validate(
     {

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from components import sources
 from components.services.record import ServiceRecord
 from components.services.registry import SERVICES
 from local import paths
 from local.errors import LocalError
 from local.toolchain.tools import ToolName
-
-SOURCES = paths.PROJECT / "service_images"
 
 
 class ImageName(StrEnum):
@@ -63,7 +62,7 @@ class Image:
     @property
     def folder(self) -> Path:
         """Where the Containerfile is."""
-        return self.at or SOURCES / self.name
+        return self.at or sources.SERVICE_IMAGES / self.name
 
 
 IMAGES: dict[str, Image] = {

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from components import sources
 from local import paths
 from local.errors import LocalError
 
@@ -108,4 +109,4 @@ def write_locks(sources: Path) -> None:
 
 
 if __name__ == "__main__":
-    write_locks(paths.PROJECT / "service_images")
+    write_locks(sources.SERVICE_IMAGES)

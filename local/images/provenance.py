@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from local import paths
+from components import sources
 
 BUILD_TYPE = "https://cogniforge.dev/build-types/containerfile/v1"
 BUILDER = "https://cogniforge.dev/builders/local/v1"
@@ -17,17 +17,22 @@ PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 
 
 def _git(*args: str) -> str:
-    result = subprocess.run(["git", *args], cwd=paths.PROJECT, capture_output=True, text=True)
+    result = subprocess.run(["git", *args], cwd=sources.ROOT, capture_output=True, text=True)
     return result.stdout.strip() if result.returncode == 0 else ""
 
 
 def source() -> dict[str, Any]:
     """The commit that the build's source comes from, and whether the checkout differs from it."""
-    commit = _git("rev-parse", "HEAD")
     material: dict[str, Any] = {"uri": "git+https://cogniforge.dev/platform", "name": "source"}
+    if sources.INSTALLED:
+        found = json.loads((sources.ROOT / "source.json").read_text())  # the wheel's build wrote it
+        commit, modified = found["commit"], found["modified"]
+    else:
+        commit = _git("rev-parse", "HEAD")
+        modified = bool(_git("status", "--porcelain", "--untracked-files=no"))
     if commit:
         material["digest"] = {"gitCommit": commit}
-        material["annotations"] = {"modified": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+        material["annotations"] = {"modified": modified}
     return material
 
 

@@ -25,16 +25,37 @@ from pulumi.automation._server import LanguageServer
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 
 from local.providers.ending import Ending
+from local.providers.program import __main__ as foreign
 
 _MAX_MESSAGE = 400 * 1024 * 1024
 
 
+class NoEnvironment(Exception):
+    """The virtual environment that a program asks for is not there."""
+
+
+def interpreter(info: language_pb2.ProgramInfo) -> Path:
+    """The Python of a program or plugin: that of its `virtualenv`, else this one. Raises NoEnvironment."""
+    option = dict(info.options).get("virtualenv")
+    if not option:
+        return Path(sys.executable)
+    folder = Path(info.root_directory or info.program_directory) / str(option)
+    if not (folder / "pyvenv.cfg").is_file():
+        what = "is not a virtual environment" if folder.exists() else "does not exist"
+        fix = f"make it with `python3 -m venv {folder}` and install the program's packages in it"
+        raise NoEnvironment(f'runtime.options.virtualenv is "{option}", but {folder} {what}; {fix}')
+    if folder.resolve() == Path(sys.prefix).resolve():
+        return Path(sys.executable)
+    return folder / "bin" / "python"
+
+
 class Host(LanguageServer):
-    """Runs the program of a project folder in this process."""
+    """Runs the program of a project folder: in this process, or in that of the program's own virtual environment."""
 
     def __init__(self, engine_address: str) -> None:
         super().__init__(lambda: None)
         self._engine_address = engine_address
+        self._processes: set[subprocess.Popen[bytes]] = set()
 
     def Handshake(self, request: Any, context: Any) -> language_pb2.LanguageHandshakeResponse:
         """Keep the engine's address; programs log through it."""
@@ -52,8 +73,9 @@ class Host(LanguageServer):
         return language_pb2.GetProgramDependenciesResponse(dependencies=dependencies)
 
     def InstallDependencies(self, request: Any, context: Any) -> Any:
-        """Nothing to do: `make setup` installs from the lock file."""
-        yield language_pb2.InstallDependenciesResponse(stdout=b"dependencies are installed by `make setup`\n")
+        """Nothing is installed here: only the user knows from where."""
+        text = "install the program's packages with pip, in its virtual environment; this language host does not\n"
+        yield language_pb2.InstallDependenciesResponse(stdout=text.encode())
 
     def RuntimeOptionsPrompts(self, request: Any, context: Any) -> language_pb2.RuntimeOptionsResponse:
         """No questions to ask."""
@@ -66,9 +88,12 @@ class Host(LanguageServer):
     def RunPlugin(self, request: Any, context: grpc.ServicerContext) -> Iterator[language_pb2.RunPluginResponse]:
         """Run a Python plugin, such as a policy pack, and pass on what it writes until it ends."""
         folder = Path(request.info.program_directory)
-        # The interpreter that has the project's dependencies; a plugin with its own brings its own language host.
+        try:
+            python = interpreter(request.info)
+        except NoEnvironment as error:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         process = subprocess.Popen(
-            [sys.executable, str(folder / "__main__.py"), *request.args],
+            [str(python), str(folder / "__main__.py"), *request.args],
             cwd=request.pwd or folder,
             env=dict(entry.split("=", 1) for entry in request.env) or None,
             stdin=subprocess.DEVNULL,
@@ -92,6 +117,12 @@ class Host(LanguageServer):
         script = entry / "__main__.py" if entry.is_dir() else entry
         del request.args[:]
         request.args.append(self._engine_address)
+        try:
+            python = interpreter(request.info)
+        except NoEnvironment as error:
+            return language_pb2.RunResponse(error=str(error))
+        if python != Path(sys.executable):
+            return self._run_in(python, script, folder, request)
 
         def program() -> None:
             os.chdir(folder)
@@ -101,6 +132,26 @@ class Host(LanguageServer):
 
         self.program = program
         return super().Run(request, context)
+
+    def _run_in(self, python: Path, script: Path, folder: Path, request: Any) -> language_pb2.RunResponse:
+        process = subprocess.Popen(
+            [str(python), foreign.__file__, str(script)],
+            cwd=folder,
+            env={**os.environ, "VIRTUAL_ENV": str(python.parents[1])},
+            stdin=subprocess.PIPE,
+        )
+        self._processes.add(process)
+        with contextlib.suppress(BrokenPipeError):  # it has ended; its status says how
+            process.communicate(request.SerializeToString())
+        self._processes.discard(process)
+        if process.returncode in (0, foreign.SHOWN):
+            return language_pb2.RunResponse(bail=process.returncode != 0)
+        return language_pb2.RunResponse(error=f"the program's process ended with status {process.returncode}")
+
+    def end_programs(self) -> None:
+        """End the programs in processes of their own; their engine is gone."""
+        for process in tuple(self._processes):
+            process.terminate()
 
 
 def _pass_on(name: str, stream: Any, written: queue.SimpleQueue[language_pb2.RunPluginResponse | None]) -> None:
@@ -117,7 +168,8 @@ def main() -> None:
         ("grpc.max_send_message_length", _MAX_MESSAGE),
     ]
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=options)
-    language_pb2_grpc.add_LanguageRuntimeServicer_to_server(Host(address), server)
+    host = Host(address)
+    language_pb2_grpc.add_LanguageRuntimeServicer_to_server(host, server)
     port = server.add_insecure_port("127.0.0.1:0")
     ended = Ending()
     ended.on_signals()
@@ -125,6 +177,7 @@ def main() -> None:
     server.start()
     print(port, flush=True)
     ended.wait()
+    host.end_programs()
     server.stop(0).wait()
     # Not by returning: the interpreter would wait for a program whose engine is gone. What it printed is shown.
     with contextlib.suppress(OSError):

@@ -67,7 +67,7 @@ def _is_shim(program: Path) -> bool:
     """Whether it only leads back here, as another checkout's `pulumi` does: asking it for its version would not end."""
     try:
         with program.open("rb") as file:
-            return b"local.toolchain.shim" in file.read(2048)
+            return b"toolchain.shim" in file.read(2048)
     except OSError:
         return False
 

@@ -9,17 +9,23 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shlex
 import shutil
 import sys
 import threading
 from pathlib import Path
 
-from local import paths
+from components import sources
+from local import paths, providers
 from local.errors import LocalError
 from local.toolchain import builder, engine_process, leftovers
 from local.toolchain.tools import TOOLS, ToolName
 
-STAND_INS = paths.PROJECT / "local" / "providers" / "bin"
+STAND_INS = {
+    "pulumi-language-python": f"{providers.__name__}.language",
+    **{f"pulumi-resource-{one}": f"{providers.__name__}.{one}" for one in ("aws", "kubernetes", "random", "tls")},
+}
+"""Modules that stand in for plugins, by the plugin's executable."""
 _PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 
 
@@ -61,38 +67,42 @@ def real_plugins() -> set[str]:
     home = Path(os.environ.get("PULUMI_HOME", str(Path.home() / ".pulumi")))
     cached = {p.name.rsplit("-v", 1)[0] for p in (home / "plugins").glob("resource-*") if p.is_dir()}
     names: set[str] = set()
-    for program in STAND_INS.glob("pulumi-*"):
-        found = shutil.which(program.name, path=_user_path())
-        if found or program.name.removeprefix("pulumi-") in cached:
-            names.add(program.name)
+    for name in STAND_INS:
+        if shutil.which(name, path=_user_path()) or name.removeprefix("pulumi-") in cached:
+            names.add(name)
     return names
 
 
 def _user_path() -> str:
-    """PATH without stand-ins, those of other checkouts too: a command may have been started by one of them."""
-    own = _links().parent
+    """PATH without stand-ins, those of other installations too: a command may have been started by one of them."""
+    own = _plugins().parent
     folders = os.environ.get("PATH", "").split(os.pathsep)
-    return os.pathsep.join(f for f in folders if f != str(STAND_INS) and Path(f).parent != own)
+    return os.pathsep.join(f for f in folders if Path(f).parent != own)
 
 
-def _links() -> Path:
-    """This checkout's own folder: another one's plugins are not these."""
-    return paths.state() / "pulumi" / "plugins" / hashlib.sha256(str(paths.PROJECT).encode()).hexdigest()[:12]
+def _plugins() -> Path:
+    """This installation's own folder: another one's stand-ins run other code, or with another interpreter."""
+    key = hashlib.sha256(f"{sources.ROOT}\0{sys.executable}".encode()).hexdigest()[:12]
+    return paths.state() / "pulumi" / "plugins" / key
 
 
-def _link_stand_ins() -> Path:
-    """A folder with links to just the stand-ins that no real plugin replaces."""
-    folder = _links()
+def _write_stand_ins() -> Path:
+    """A folder with executables of just the stand-ins that no real plugin replaces."""
+    folder = _plugins()
     folder.mkdir(parents=True, exist_ok=True)
     real = real_plugins()
-    for program in STAND_INS.glob("pulumi-*"):
-        link = folder / program.name
-        if program.name in real:
-            link.unlink(missing_ok=True)
-        elif not link.is_symlink() or link.readlink() != program:
-            temporary = folder / f".{program.name}.{os.getpid()}.{threading.get_ident()}"
-            temporary.symlink_to(program)
-            temporary.replace(link)  # in one step: another command may be doing the same
+    for name, module in STAND_INS.items():
+        program = folder / name
+        if name in real:
+            program.unlink(missing_ok=True)
+            continue
+        # -P: a module in the folder of the user's program must not take the place of one of ours.
+        text = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -m {module} "$@"\n'
+        if not program.is_file() or program.read_text() != text:
+            temporary = folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
+            temporary.write_text(text)
+            temporary.chmod(0o755)
+            temporary.replace(program)  # in one step: another command may be doing the same
     return folder
 
 
@@ -103,7 +113,6 @@ def environment(base: dict[str, str] | None = None) -> dict[str, str]:
     env.setdefault("PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION", "true")
     env.setdefault("PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER", "true")
     env.setdefault("PULUMI_IGNORE_AMBIENT_PLUGINS", "false")
-    env.setdefault("COGNIFORGE_PYTHON", sys.executable)
     credentials = Path(env.get("PULUMI_HOME", str(Path.home() / ".pulumi"))) / "credentials.json"
     if "PULUMI_BACKEND_URL" not in env and not credentials.exists():
         ensure_backend()
@@ -115,7 +124,7 @@ def environment(base: dict[str, str] | None = None) -> dict[str, str]:
     env.setdefault("COGNIFORGE_IMAGES", str(paths.state() / "images" / "index.json"))
     env.setdefault("COGNIFORGE_IMAGE_KEY", str(paths.state() / "keys" / "cosign.pub"))
     env.setdefault("COGNIFORGE_COSIGN", str(builder.cached_path(TOOLS[ToolName.COSIGN])))
-    env["PATH"] = os.pathsep.join([_user_path(), str(_link_stand_ins())])
+    env["PATH"] = os.pathsep.join([_user_path(), str(_write_stand_ins())])
     return env
 
 
@@ -145,17 +154,23 @@ def run(arguments: list[str]) -> int:
     return engine_process.attended([program, *arguments], environment())
 
 
-def main() -> None:
-    """Run the real CLI with the caller's arguments."""
+def attended(arguments: list[str]) -> int:
+    """The same, and take the salt out of the stack files of the working directory."""
     try:
-        status = run(sys.argv[1:])
-    except LocalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 1
+        return run(arguments)
     finally:
         forget_salt()
         if (here := Path.cwd() / "stacks") != paths.PROJECT / "stacks" and here.is_dir():
             forget_salt(here)  # another checkout's, in whose folder this was called
+
+
+def main() -> None:
+    """Run the real CLI with the caller's arguments."""
+    try:
+        status = attended(sys.argv[1:])
+    except LocalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 1
     raise SystemExit(status)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 import yaml
 
+from components import sources
+
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
 """Stages, from the least to the most strict."""
-STACKS = Path(__file__).resolve().parents[2] / "stacks"
+STACKS = sources.project() / "stacks"
 
 
 @functools.cache

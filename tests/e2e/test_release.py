@@ -47,6 +47,8 @@ class Checkout:
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target)
+        # The program's own environment, which Pulumi.yaml names.
+        (self.folder / ".venv").symlink_to(sys.prefix)
         account = folder / "account"
         account.mkdir()
         (account / "quotas.json").write_text(json.dumps({"vpcs": 5, "eips": 10, "L-417A185B": 1000}))

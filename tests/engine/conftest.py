@@ -18,12 +18,14 @@ from typing import Any
 import pulumi
 import pulumi.automation as auto
 import pytest
+from filelock import FileLock
 from kubernetes import client, config
 
 from local import paths
 from local.node.settings import NodePaths
 from local.toolchain import builder, shim
 from local.toolchain.tools import ToolName
+from tests import wheel
 
 Program = Callable[[], None]
 
@@ -196,6 +198,18 @@ def image() -> str:
     from local.images.pipeline import read_index
 
     return read_index()["pause"].reference
+
+
+@pytest.fixture(scope="session")
+def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the wheel of this checkout, made once a run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "wheel"
+    with FileLock(f"{folder}.lock"):
+        if not (done := folder / "done").exists():
+            wheel.install(wheel.build(folder, paths.PROJECT, "--config-settings", "dirty=allow"), folder / "venv")
+            done.touch()
+    return folder / "venv"
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def example(tmp_path: Path) -> Iterator[Callable[..., auto.Stack]]:
+def example(tmp_path: Path, installed_wheel: Path) -> Iterator[Callable[..., auto.Stack]]:
     """A stack of an example, as its user would make it; destroyed in the end."""
     stacks: list[auto.Stack] = []
     work = tmp_path / "examples"
@@ -51,6 +51,8 @@ def example(tmp_path: Path) -> Iterator[Callable[..., auto.Stack]]:
     (tmp_path / "state").mkdir()
 
     def make(name: str, **config: str) -> auto.Stack:
+        # Where the example names an environment, it is one that has the wheel, and not this checkout.
+        (work / name / ".venv").symlink_to(installed_wheel)
         options = auto.LocalWorkspaceOptions(env_vars=_environment(tmp_path / "state"))
         stack = auto.create_stack("try", work_dir=str(work / name), opts=options)
         for key, value in config.items():

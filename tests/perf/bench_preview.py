@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -85,7 +84,6 @@ def main() -> None:
             "KUBECONFIG": str(folder / "none"),
         }
         env.pop("PULUMI_CONFIG_PASSPHRASE_FILE", None)
-        env["COGNIFORGE_PYTHON"] = sys.executable
         program = folder / "synthetic"
         program.mkdir()
         (program / "Pulumi.yaml").write_text(yaml.safe_dump({"name": "synthetic", "runtime": "python"}))

@@ -1,0 +1,40 @@
+"""`runtime.options.virtualenv`: which interpreter a program or a plugin gets."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from pulumi.runtime.proto import language_pb2
+
+from local.providers import language
+
+
+def _info(folder: Path, **options: str) -> language_pb2.ProgramInfo:
+    info = language_pb2.ProgramInfo(root_directory=str(folder), program_directory=str(folder / "program"))
+    info.options.update(options)
+    return info
+
+
+def test_a_program_without_an_environment_runs_in_the_platforms(tmp_path: Path) -> None:
+    assert language.interpreter(_info(tmp_path)) == Path(sys.executable)
+
+
+def test_a_programs_environment_is_below_the_projects_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "pyvenv.cfg").touch()
+    assert language.interpreter(_info(tmp_path, virtualenv="mine")) == tmp_path / "mine" / "bin" / "python"
+
+
+def test_the_platforms_own_environment_is_known_by_any_path(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(sys.prefix)
+    assert language.interpreter(_info(tmp_path, virtualenv="link")) == Path(sys.executable)
+
+
+@pytest.mark.parametrize(("name", "what"), [("none", "does not exist"), ("empty", "is not a virtual environment")])
+def test_an_environment_that_is_not_there_is_named_with_what_makes_it(tmp_path: Path, name: str, what: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(language.NoEnvironment, match=what) as error:
+        language.interpreter(_info(tmp_path, virtualenv=name))
+    assert f"python3 -m venv {tmp_path / name}" in str(error.value)
