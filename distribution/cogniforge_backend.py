@@ -14,7 +14,7 @@ import os
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -59,7 +59,7 @@ def build_sdist(directory: str, config_settings: Settings = None) -> str:
 
 
 @contextlib.contextmanager
-def _staged(settings: Settings) -> Iterator[None]:
+def _staged(settings: Settings) -> Generator[None]:
     """A folder with the project in the wheel's layout, as the working directory."""
     checkout = Path.cwd()
     changed = refuse_changes(checkout, settings)

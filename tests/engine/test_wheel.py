@@ -67,14 +67,15 @@ def test_forge_works_in_an_empty_folder_and_writes_nothing_to_the_package(
     env["COGNIFORGE_HOME"] = str(tmp_path / "home")
     before = _files(installed_wheel)
 
-    def forge(*arguments: str, status: int = 0) -> str:
+    def forge(*arguments: str, status: int | None = 0) -> str:
         command = [str(installed_wheel / "bin" / "forge"), *arguments]
         result = subprocess.run(command, capture_output=True, text=True, cwd=project, env=env)
-        assert result.returncode == status, result.stdout + result.stderr
+        assert status in (None, result.returncode), result.stdout + result.stderr
         return " ".join((result.stdout + result.stderr).split())
 
     assert forge("--version").startswith("forge 0.")
-    assert "Pulumi CLI and engine" in forge("doctor")
+    # Whether this machine is ready is not the question: the ports may be those of the node that runs here.
+    assert "Pulumi CLI and engine" in forge("doctor", status=None)
     assert "run `forge init prod-eu`" in forge("preview", "-s", "prod-eu", status=1)
     assert "Wrote Pulumi.yaml and __main__.py" in forge(*EKS)
     # No image of this version is released: what `forge up` would say, with everything that it would make.
