@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -91,6 +92,24 @@ def test_the_plugin_serves_a_program_that_imports_nothing(
     stored = core.read_namespaced_secret("from-the-plugin", namespace).data["key"]
     assert outputs["key"].secret
     assert outputs["key"].value == base64.b64decode(stored).decode()
+
+
+def test_a_program_runs_in_the_virtual_environment_that_it_names(tmp_path: Path, installed_wheel: Path) -> None:
+    (tmp_path / "mine").symlink_to(installed_wheel)
+    options = {"runtime": {"name": "python", "options": {"virtualenv": "mine"}}}
+    (tmp_path / "Pulumi.yaml").write_text(json.dumps({"name": "own", **options}))
+    (tmp_path / "other.py").write_text("import random\nVALUE = random.__file__\n")
+    program = "import sys, other, pulumi\npulumi.export('prefix', sys.prefix)\npulumi.export('random', other.VALUE)\n"
+    (tmp_path / "__main__.py").write_text(program)
+    (tmp_path / "state").mkdir()
+    options = auto.LocalWorkspaceOptions(env_vars=_environment(tmp_path / "state"))
+    stack = auto.create_stack("try", work_dir=str(tmp_path), opts=options)
+    outputs = stack.up().outputs
+    assert outputs["prefix"].value == str(tmp_path / "mine")
+    assert outputs["random"].value == random.__file__, "the stand-ins' folder is not on the program's path"
+    (tmp_path / "__main__.py").write_text("raise ValueError('a mistake')\n")
+    with pytest.raises(auto.errors.CommandError, match="ValueError: a mistake"):
+        stack.preview()
 
 
 def test_the_schema_in_the_docs_is_the_plugins(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from pulumi.runtime.proto import language_pb2
 
 from local.providers import language
+from tests.waiting import until
 
 
 def _info(folder: Path, **options: str) -> language_pb2.ProgramInfo:
@@ -38,3 +41,32 @@ def test_an_environment_that_is_not_there_is_named_with_what_makes_it(tmp_path: 
     with pytest.raises(language.NoEnvironment, match=what) as error:
         language.interpreter(_info(tmp_path, virtualenv=name))
     assert f"python3 -m venv {tmp_path / name}" in str(error.value)
+
+
+def test_a_program_in_its_own_environment_ends_with_its_engine(tmp_path: Path) -> None:
+    environment = tmp_path / "mine"
+    (environment / "bin").mkdir(parents=True)
+    (environment / "pyvenv.cfg").touch()
+    python = environment / "bin" / "python"
+    python.write_text("#!/bin/sh\nexec sleep 600\n")
+    python.chmod(0o755)
+    (tmp_path / "program").mkdir()
+    host = language.Host("")
+    request = language_pb2.RunRequest(info=_info(tmp_path, virtualenv="mine"))
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(host.Run, request, None)
+        try:
+            until(lambda: host._processes, 30)
+        finally:
+            host.end_programs()
+        assert "status -15" in running.result(30).error
+
+
+def test_a_missing_environment_fails_the_program_and_the_plugin_with_the_same_words(tmp_path: Path) -> None:
+    info = _info(tmp_path, virtualenv="none")
+    error = language.Host("").Run(language_pb2.RunRequest(info=info), None).error
+    context = Mock(abort=Mock(side_effect=RuntimeError))
+    with pytest.raises(RuntimeError):
+        next(language.Host("").RunPlugin(language_pb2.RunPluginRequest(info=info), context))
+    assert "does not exist" in error
+    assert context.abort.call_args.args[1] == error
