@@ -31,6 +31,12 @@ def cache() -> Path:
     return _folder("COGNIFORGE_CACHE", "XDG_CACHE_HOME", ".cache")
 
 
+def in_source(path: Path) -> Path:
+    """The path of a source file, relative to the platform's own files or to the user's project."""
+    root = next((root for root in (sources.ROOT, PROJECT) if path.is_relative_to(root)), None)
+    return path.relative_to(root) if root else path
+
+
 def private_folder(path: Path) -> Path:
     """Make a folder that only its owner can read."""
     path.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from components import sources
 from local import paths
 from local.errors import LocalError
 from local.images import maven
@@ -190,7 +189,7 @@ def _download_wheels(lock: Path, machine: str, target: Path) -> None:
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode != 0:
             raise LocalError(
-                f"the wheels of {lock.relative_to(sources.ROOT)} could not be downloaded",
+                f"the wheels of {paths.in_source(lock)} could not be downloaded",
                 reason="\n       ".join(result.stderr.strip().splitlines()[-6:]),
                 fix="check the network and pip's index settings (`pip config list`), then try again",
             )

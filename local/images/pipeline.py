@@ -227,6 +227,6 @@ def _certify(
     name = built.name
     cosign.sign(built.reference)
     cosign.attest(built.reference, "cyclonedx", sbom.describe(name, built.digest, folders, images))
-    file = (images[name].folder / "Containerfile").relative_to(paths.PROJECT)
+    file = paths.in_source(images[name].folder / "Containerfile")
     statement = provenance.predicate(name, str(file), folders[name], content, parents, built.engine, started)
     cosign.attest(built.reference, "slsaprovenance1", statement)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -26,6 +27,15 @@ for name, module in list(sys.modules.items()):
     if getattr(module, "__file__", None) and name != "__main__":
         files[str(pathlib.Path(module.__file__).resolve())].append(name)
 print(json.dumps({"files": files, "path": sys.path}))
+"""
+# What decides the content of each image that only has sources, and of each tool.
+KEYS = """
+import json, pathlib, sys
+from {package}local.images import catalogue, context
+from {package}local.toolchain.tools import TOOLS
+images = [one for one in catalogue.IMAGES.values() if not (one.tools or one.rootfs or one.wheels or one.jars)]
+print(json.dumps({{one.name: context.assemble(one, pathlib.Path(sys.argv[1])) for one in images}}))
+print(json.dumps({{name: tool.key() for name, tool in TOOLS.items()}}))
 """
 EKS = (
     *("init", "prod-eu", "--on", "eks", "--stage", "prod", "--size", "small", "--region", "eu-central-1"),
@@ -56,6 +66,20 @@ def test_each_module_has_one_name_and_none_is_of_the_checkout(installed_wheel: P
     assert {file: names for file, names in ours.items() if len(names) > 1} == {}
     elsewhere = [file for file in [*ours, *found["path"]] if Path(file).is_relative_to(paths.PROJECT)]
     assert elsewhere == []
+
+
+def test_images_and_tools_are_built_from_the_same_sources_as_in_the_checkout(
+    installed_wheel: Path, tmp_path: Path
+) -> None:
+    def keys(python: str, package: str) -> list[dict[str, str]]:
+        command = [python, "-c", KEYS.format(package=package), str(tmp_path / "context")]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
+    images, tools = keys(str(installed_wheel / "bin" / "python"), "cogniforge.")
+    assert len(images) > 5
+    assert [images, tools] == keys(sys.executable, "")
 
 
 def test_forge_works_in_an_empty_folder_and_writes_nothing_to_the_package(

@@ -10,6 +10,7 @@ import yaml
 from cli import place, project_files
 from components import sources
 from components.config import schema
+from local import paths
 from local.errors import LocalError
 from tests.unit.test_cli_output import Run, run
 
@@ -85,3 +86,10 @@ def test_an_installed_package_is_not_released(
     code, _, errors = run("release", "registry.example.com/x")
     assert code == 1
     assert "the installed package cannot be released" in " ".join(errors.split())
+
+
+def test_a_source_file_is_named_from_where_its_source_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "PROJECT", tmp_path)
+    for folder in (tmp_path, sources.ROOT):
+        assert paths.in_source(folder / "a" / "b") == Path("a/b")
+    assert paths.in_source(Path("/elsewhere/a")) == Path("/elsewhere/a")
