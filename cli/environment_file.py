@@ -17,7 +17,7 @@ from components.config.parse import parse
 from components.config.platform import Environment
 from components.config.problems import ConfigError
 from components.config.services import Services
-from components.services.registry import VECTOR
+from components.services.registry import SERVICES, VECTOR
 from local.errors import LocalError
 
 _HEADER = "# yaml-language-server: $schema=pulumi-stack.schema.json\n"
@@ -125,7 +125,7 @@ def definition(answers: Answers) -> dict[str, Any]:
         },
         "gateway": {"hosts": list(answers.hosts), "port": answers.port, "replicas": services},
         "models": [{"name": "demo", "engine": "simulator", "replicas": services}],
-        "services": {name: {"replicas": services} for name in Services.model_fields},
+        "services": {name: {"replicas": services} for name in Services.model_fields if name in SERVICES},
         "data": _data(figures, small),
     }
 
