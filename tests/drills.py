@@ -83,6 +83,12 @@ DRILLS: tuple[Drill, ...] = (
         10,
         ("local/images/pipeline.py", "components/delivery/", "cli/environment_file.py"),
     ),
+    Drill(
+        "own-service",
+        "a user's own service is built, added, used through the gateway, and removed",
+        6,
+        ("components/config/custom", "components/services/custom.py", "local/images/catalogue.py"),
+    ),
     Drill("pools", "a connection pool elsewhere, with its certificate checked", 1, ("components/data/postgres",)),
     Drill("node", "the node is killed part by part, stopped twice and removed", 8, _NODE, last=True),
 )

@@ -13,9 +13,13 @@ from components.services.record import PORT, RPC_PORT, Body, Bundled, Objectives
 _LABEL = "[a-z]([a-z0-9]|-(?=[a-z0-9]))*"
 _SEGMENT = r"[A-Za-z0-9._~-]+"
 _WORD = "[a-z0-9]+"
+_LONGEST_NAME = 18
+"""Of a service. Names of IAM roles, "<environment>-object-store-<service>-<7 digits>", stay within AWS' 64."""
+_LONGEST_BUCKET = 14
+"""Of a bucket. In S3 its name follows "cogniforge-<environment>-<account>-", and has 63 characters at most."""
 ServiceName = Annotated[
     str,
-    Field(max_length=30),
+    Field(max_length=_LONGEST_NAME),
     matching(_LABEL, "a letter, then lower-case letters, digits and single hyphens", 'write it like "my-notes"'),
 ]
 ImageReference = Annotated[
@@ -70,6 +74,9 @@ KeyBucket = Annotated[
     str,
     Field(max_length=40),
     matching(r"[a-z][a-z0-9_]*", "lower-case letters, digits and underscores", 'write it like "note_limits"'),
+]
+Bucket = Annotated[
+    str, Field(max_length=_LONGEST_BUCKET), matching("[a-z0-9]+(-[a-z0-9]+)*", "a bucket name", 'write it like "notes"')
 ]
 Extension = Annotated[
     str, Field(max_length=60), matching("[a-z][a-z0-9_-]*", "the name of an extension", 'write it like "vector"')
@@ -184,7 +191,7 @@ class SecretEntry(Section):
     entry: str = setting(Change.SAFE, "The entry's key", min_length=1, max_length=200)
 
 
-class CustomService(Bundled):
+class Service(Bundled):
     """A service of your own."""
 
     image: ImageReference | None = setting(Change.SAFE, "Its image by digest, in a registry of yours", default=None)
@@ -242,7 +249,7 @@ class CustomService(Bundled):
     kafka: CustomTopics = setting(Change.DISRUPTIVE, "Its topics", default=CustomTopics())
     nats: CustomSubjects = setting(Change.DISRUPTIVE, "Its subjects and key-value buckets", default=CustomSubjects())
     cache: bool = setting(Change.DISRUPTIVE, "It has a login at the cache, for keys below `<name>:`", default=False)
-    buckets: tuple[DnsLabel, ...] = setting(
+    buckets: tuple[Bucket, ...] = setting(
         Change.DISRUPTIVE, "Its buckets in the object store", default=(), max_length=20, strict=False
     )
     egress: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = setting(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 
-from components.config.custom import CustomService
+from components.config.custom import Service
 from components.config.images import ImageSource
 from components.config.platform import PlatformConfig
 from components.config.problems import Conflict, Location
@@ -34,8 +34,6 @@ RESERVED_VARIABLES = ("KUBERNETES_", "SERVICE_")
 """Beginnings of the variables that Kubernetes and the platform set."""
 RESERVED_PATHS = (OPERATORS_PREFIX, "/openapi")
 """Paths at the gateway that belong to operators and to the gateway itself."""
-RESERVED_BUCKETS = ("postgres-backup",)
-"""Buckets of the object store that hold the platform's own objects."""
 RESERVED_SUBJECTS = ("in_force", "platform")
 """First words of subjects that the platform uses."""
 
@@ -69,7 +67,7 @@ def _name(here: Location, name: str) -> Iterator[Conflict]:
         yield Conflict(here, name, f"none of the platform's own names: {taken}", fix)
 
 
-def _image(here: Location, section: CustomService, config: PlatformConfig) -> Iterator[Conflict]:
+def _image(here: Location, section: Service, config: PlatformConfig) -> Iterator[Conflict]:
     built = config.images.source is ImageSource.LOCAL_BUILD
     if section.image and section.build:
         text = "image or build, not both"
@@ -84,7 +82,7 @@ def _image(here: Location, section: CustomService, config: PlatformConfig) -> It
         yield Conflict((*here, "image"), "(missing)", text, fix, (f"{_path(here)}.build",))
 
 
-def _ports(here: Location, section: CustomService) -> Iterator[Conflict]:
+def _ports(here: Location, section: Service) -> Iterator[Conflict]:
     for field, port in (("port", section.port), ("rpcPort", section.rpc_port)):
         if port in RESERVED_PORTS:
             text = f"not {RESERVED_PORTS.start} to {RESERVED_PORTS.stop - 1}, which the mesh's proxies use"
@@ -94,7 +92,7 @@ def _ports(here: Location, section: CustomService) -> Iterator[Conflict]:
         yield Conflict((*here, "rpcPort"), section.rpc_port, text, "choose another port", (f"{_path(here)}.port",))
 
 
-def _prefixes(here: Location, name: str, section: CustomService, config: PlatformConfig) -> Iterator[Conflict]:
+def _prefixes(here: Location, name: str, section: Service, config: PlatformConfig) -> Iterator[Conflict]:
     records = config.around.records
     if section.prefixes and section.keys is None:
         text = "required with prefixes: directory, asked or none"
@@ -145,9 +143,7 @@ def _below(path: str, above: str) -> bool:
     return f"{path.rstrip('/')}/".startswith(f"{above.rstrip('/')}/")
 
 
-def _called(
-    here: Location, name: str, section: CustomService, records: Mapping[str, ServiceRecord]
-) -> Iterator[Conflict]:
+def _called(here: Location, name: str, section: Service, records: Mapping[str, ServiceRecord]) -> Iterator[Conflict]:
     others = sorted(other for other in records if other != name)
     asked = (("asks", section.asks), ("asksRest", section.asks_rest), ("callers", section.callers))
     for field, named in asked:
@@ -173,7 +169,7 @@ def _near(word: str, words: Iterable[str]) -> str:
     return f'did you mean "{near[0]}"?' if near else "name one of them, or remove it"
 
 
-def _variables(here: Location, section: CustomService) -> Iterator[Conflict]:
+def _variables(here: Location, section: Service) -> Iterator[Conflict]:
     for field, named in (("environment", section.environment), ("secrets", section.secrets)):
         for variable in sorted(named):
             if variable.startswith(RESERVED_VARIABLES):
@@ -199,9 +195,7 @@ def _claims(here: Location, record: ServiceRecord, records: Mapping[str, Service
         for index, claim in enumerate(claimed):
             where = (*here, *field, index)
             owner = owned.get(claim, "")
-            reserved = (kind == "bucket" and claim in RESERVED_BUCKETS) or (
-                kind == "subject" and claim.split(".")[0] in RESERVED_SUBJECTS
-            )
+            reserved = kind == "subject" and claim.split(".")[0] in RESERVED_SUBJECTS
             if (owner and claim not in SHARED_TOPICS) or reserved:
                 text = f"a {kind} of its own; this one belongs to {owner or 'the platform'}"
                 yield Conflict(where, claim, text, "choose another name")
@@ -224,7 +218,7 @@ def _topics(here: Location, record: ServiceRecord, records: Mapping[str, Service
         yield Conflict((*here, "kafka", "consumes"), TENANT_DELETED, text, fix)
 
 
-def _followed(here: Location, section: CustomService, records: Mapping[str, ServiceRecord]) -> Iterator[Conflict]:
+def _followed(here: Location, section: Service, records: Mapping[str, ServiceRecord]) -> Iterator[Conflict]:
     kept = sorted({bucket for one in records.values() for bucket in one.keeps})
     sent = sorted({subject for one in records.values() for subject in one.sends})
     fields = (("follows", section.nats.follows, kept, "keeps"), ("hears", section.nats.hears, sent, "sends"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -13,6 +13,7 @@ from components.cluster.gpu_models import INSTANCES
 from components.config import custom_checks
 from components.config.base import Section, first_duplicate
 from components.config.cluster import Cluster, ClusterKind
+from components.config.custom import Service
 from components.config.eks import Capacity, Eks, Nat
 from components.config.gateway import GatewayEngine
 from components.config.images import ImageSource
@@ -228,10 +229,14 @@ _STAND_IN: dict[str, Any] = {
 """Replaces missing or invalid required fields, so that rules between the other fields can be checked."""
 
 
-def parse(data: object) -> PlatformConfig:
-    """Validate a configuration, given as YAML data. Raises ConfigError with all problems."""
+def parse(data: object, services: Mapping[str, Service | Mapping[str, object]] | None = None) -> PlatformConfig:
+    """Validate a configuration, given as YAML data. Raises ConfigError with all problems.
+
+    `services` are a program's own services by name. They are added to `services.custom`, and replace those of the same
+    name there.
+    """
     problems: list[Problem] = []
-    remaining = copy.deepcopy(data)
+    remaining = _with_services(copy.deepcopy(data), services or {})
     config: PlatformConfig | None = None
     replaced: set[str] = set()
     for _ in range(20):  # each round removes the invalid fields, so that the others can be checked, too
@@ -254,6 +259,21 @@ def parse(data: object) -> PlatformConfig:
     if problems or config is None:
         raise ConfigError(problems)
     return config
+
+
+def _with_services(data: Any, services: Mapping[str, Service | Mapping[str, object]]) -> Any:
+    if not services or not isinstance(data, dict):
+        return data
+    given = {
+        name: one.model_dump(mode="json", by_alias=True, exclude_unset=True) if isinstance(one, Service) else dict(one)
+        for name, one in services.items()
+    }
+    content = cast("dict[str, Any]", data)
+    section = content.setdefault("services", {})
+    if isinstance(section, dict):
+        own = cast("dict[str, Any]", section)
+        own["custom"] = {**own.get("custom", {}), **given}
+    return content
 
 
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:

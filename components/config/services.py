@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import create_model
 
 from components.config.base import Change, Section, setting
-from components.config.custom import CustomService, ServiceName
+from components.config.custom import Service, ServiceName
 from components.config.problems import Location
 from components.services import custom
 from components.services.record import Bundled, ServiceRecord
@@ -26,7 +26,7 @@ _FIELDS: dict[str, Any] = {
 class Services(create_model("_Services", __base__=Section, **_FIELDS)):
     """AI services. A bundled service without a section is not deployed."""
 
-    custom: dict[ServiceName, CustomService] = setting(
+    custom: dict[ServiceName, Service] = setting(
         Change.DISRUPTIVE, "Your own services by name", default={}, max_length=50
     )
 

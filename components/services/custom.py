@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from components.config.custom import CustomService, Keys
+from components.config.custom import Keys, Service
 from components.observability.alert import Alert, Panel
 from components.services.record import KEYS_BUCKET, Objectives, Prefix, ServiceRecord, Surroundings
 
@@ -14,7 +14,7 @@ FAST_BURN = 14.4
 chapter 5."""
 
 
-def record(name: str, section: CustomService, keeper: str) -> ServiceRecord:
+def record(name: str, section: Service, keeper: str) -> ServiceRecord:
     """What the platform derives from; `keeper` is the service that keeps API keys, empty where there is none."""
     directory, asked = section.keys is Keys.DIRECTORY, section.keys is Keys.ASKED
     objectives = Objectives(**section.objectives.model_dump())
@@ -26,7 +26,7 @@ def record(name: str, section: CustomService, keeper: str) -> ServiceRecord:
         custom=True,
         reference=section.image or "",
         built_from=section.build or "",
-        section=CustomService,
+        section=Service,
         port=section.port,
         rpc_port=section.rpc_port,
         ready_path=section.ready_path,
@@ -66,7 +66,7 @@ def _once(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _needs(section: CustomService) -> Mapping[str, str]:
+def _needs(section: Service) -> Mapping[str, str]:
     """Parts of the data layer that the section asks for; databases and buckets are in the record itself."""
     topics, subjects = section.kafka, section.nats
     asked = {
@@ -78,12 +78,12 @@ def _needs(section: CustomService) -> Mapping[str, str]:
     return {path: why for path, (wanted, why) in asked.items() if wanted}
 
 
-def _variables(section: CustomService, around: Surroundings) -> Mapping[str, str]:
+def _variables(section: Service, around: Surroundings) -> Mapping[str, str]:
     scopes = {"SERVICE_SCOPES": json.dumps(section.scopes)} if section.scopes else {}
     return {**section.environment, **scopes}
 
 
-def _secrets(section: CustomService, around: Surroundings) -> Mapping[str, tuple[str, str]]:
+def _secrets(section: Service, around: Surroundings) -> Mapping[str, tuple[str, str]]:
     return {variable: (one.secret, one.entry) for variable, one in section.secrets.items()}
 
 

@@ -109,6 +109,15 @@ def data() -> Iterator[DataClient]:
 
 
 @pytest.fixture
+def edited_stack() -> Iterator[Path]:
+    """The local stack's file, put back afterwards."""
+    file = stack.config_file("local")
+    before = file.read_text()
+    yield file
+    file.write_text(before)
+
+
+@pytest.fixture
 def unique_name() -> str:
     """A name that no other test uses."""
     return f"t{uuid.uuid4().hex[:10]}"

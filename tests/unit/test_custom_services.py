@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from components import catalogue
 from components.config import custom_checks
 from components.config.changes import changes
+from components.config.custom import CustomPrefix, Keys, Service
 from components.config.parse import parse
 from components.config.problems import ConfigError
 from components.data.layer import login_systems
@@ -185,6 +186,20 @@ def test_any_section_is_a_record_or_named_mistakes(section: dict[str, Any]) -> N
         parse(with_services(notes=section))
     except ConfigError as error:
         assert all(problem.path.startswith("services.custom") and problem.fix for problem in error.problems)
+
+
+def test_a_program_adds_a_service_as_the_stack_file_does() -> None:
+    image: dict[str, Any] = {"image": DIGEST, "prefixes": [{"path": "/v1/notes"}], "keys": "asked"}
+    typed = Service(image=DIGEST, prefixes=(CustomPrefix(path="/v1/notes"),), keys=Keys.ASKED)
+    written = parse(with_services(notes=image)).around.records["notes"]
+    assert parse(stack_file("local"), {"notes": typed}).around.records["notes"] == written
+    assert parse(stack_file("local"), {"notes": image}).around.records["notes"] == written
+
+
+def test_mistakes_of_a_program_are_those_of_the_stack_file() -> None:
+    with pytest.raises(ConfigError) as error:
+        parse({**stack_file("local"), "owner": 3}, {"notes": {"image": "notes:latest"}})
+    assert {problem.path for problem in error.value.problems} == {"owner", "services.custom.notes.image"}
 
 
 def test_names_with_hyphens_are_variables_with_underscores() -> None:

@@ -6,6 +6,7 @@ import re
 import runpy
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -13,10 +14,12 @@ import yaml
 
 from cli.main import app
 from components.config.parse import parse
+from components.services.record import TENANT_DELETED
+from components.services.registry import SERVICES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-MAKE_TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+MAKE_TARGETS = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def commands() -> list[tuple[str, str]]:
@@ -82,6 +85,30 @@ def test_every_example_of_a_route_is_valid(example: str) -> None:
     found = parse({**data, **given})
     assert [route.name for route in found.routes] == [route["name"] for route in given.get("routes", [])]
     assert [model.name for model in found.models if "models" in given] == [m["name"] for m in given.get("models", [])]
+
+
+def test_the_own_service_of_the_guide_is_valid() -> None:
+    page = (ROOT / "docs/how-to/own-service.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    data = yaml.safe_load((ROOT / "stacks/Pulumi.staging.yaml").read_text())["config"]["cogniforge:platform"]
+    own = yaml.safe_load(text)
+    assert own["custom"].keys() <= parse({**data, "services": {**data["services"], **own}}).around.records.keys()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    found: dict[str, Any] = {"data": data}
+    exec(compile(code, "own-service.md", "exec"), found)
+    assert found["config"].around.records["notes"].asks_rest == ("router", "user")
+
+
+def test_the_record_in_the_guide_for_bundled_services_is_one() -> None:
+    page = (ROOT / "docs/contributing/adding-a-service.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(compile(code, "adding-a-service.md", "exec"), found)
+    record = found["RECORD"]
+    assert record.position == max(one.position for one in SERVICES.values()) + 1
+    assert set(record.asks) <= SERVICES.keys() and set(record.consumes) <= {TENANT_DELETED}
+    for path in re.findall(r"`((?:components|local)/[a-z_/.]+)`", page):
+        assert (ROOT / path).exists() or path == "components/services/notes.py", path
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda page: page.name[:4])
