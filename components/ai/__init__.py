@@ -1,1 +1,1 @@
-"""The AI services and the model servers."""
+"""AI services and model servers."""

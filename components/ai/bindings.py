@@ -1,4 +1,4 @@
-"""What a service is told of the data layer: where the parts are that it uses, and its passwords for them."""
+"""Connection settings for a service: addresses of the data layer's parts that it uses, and its passwords."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _AUTHORITY = "kafka-ca.crt"
 
 @dataclass(frozen=True)
 class Bindings:
-    """Inputs of an `AiService`, by kind."""
+    """Connection settings as inputs of an `AiService`, by kind."""
 
     environment: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
     secrets: Mapping[str, tuple[pulumi.Input[str], str]] = field(

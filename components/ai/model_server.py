@@ -1,4 +1,4 @@
-"""A server for one model. Here: llm-d's vLLM simulator, which speaks vLLM's API without a GPU."""
+"""Simulated model server: llm-d's vLLM simulator, which has vLLM's API and needs no GPU."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from components.services.registry import FRONT
 
 PORT = 8000
 KEY_VARIABLE = "VLLM_API_KEY"
-"""Where vLLM, and its simulator, take the key that callers have to show."""
+"""Environment variable from which vLLM and its simulator read the key that they require from callers."""
 
 
 def part_name(model: Model) -> str:
-    """A Kubernetes name for a model: "org/Model-7b" -> "model-org-model-7b"."""
+    """Kubernetes name of a model's server: "org/Model-7b" -> "model-org-model-7b"."""
     slug = re.sub(r"[^a-z0-9]+", "-", model.name.lower()).strip("-")
     return f"model-{slug}"[:50].rstrip("-")
 
 
 def key_secret(model: Model) -> str:
-    """Name of the Secret with the key of a model's server, under "key"."""
+    """Name of the Secret that holds the key of a model's server in its entry "key"."""
     return f"{part_name(model)}-key"
 
 
 def hosts(model: Model, namespace: str) -> tuple[str, ...]:
-    """Under which names callers reach a model's server."""
+    """Host names of a model's server for callers."""
     if model.serving is None:
         return (f"{part_name(model)}.{namespace}",)
-    # KServe names the server in full in its InferenceService's status, where the Router finds it.
+    # The status of a KServe InferenceService, from which the Router learns the server, has the full name.
     short = f"{part_name(model)}-predictor.{namespace}"
     return (short, f"{short}.svc.cluster.local")
 
@@ -53,6 +53,6 @@ def simulator(model: Model) -> ServiceIntent:
         ready_path="/health",
         live_path="/health",
         arguments=tuple(arguments),
-        # Go collects garbage in time only where it knows of the pod's limit.
+        # Without the pod's memory limit, Go's garbage collector runs too late.
         environment={"GOMEMLIMIT": str(int(quantity(model.resources.memory) * 8 // 10))},
     )

@@ -1,4 +1,4 @@
-"""A model on GPUs: KServe InferenceService with vLLM or TGI, scaled by KEDA on queue and tokens."""
+"""A model on GPUs: a KServe InferenceService with vLLM or TGI, which KEDA scales by queue length and token rate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from components.services.registry import FRONT
 
 PORT = 8080
 DOOR = "model_door.Door"
-"""Of our image of vLLM: asks for the key at every path, where vLLM asks below /v1 only."""
+"""ASGI middleware in our vLLM image. It requires the key on all paths; vLLM itself requires it below /v1 only."""
 _SERVING_V1 = "serving.kserve.io/v1beta1"
 _RUNTIME = "serving.kserve.io/v1alpha1"
 _METRICS = {
@@ -28,8 +28,8 @@ _METRICS = {
     ModelEngine.SIMULATOR: ("vllm:num_requests_waiting", "vllm:generation_tokens_total"),
 }
 IMAGES = {ModelEngine.VLLM: "vllm", ModelEngine.TGI: "tgi", ModelEngine.SIMULATOR: "inference-sim"}
-"""Image by engine."""
-"""(waiting requests, generated tokens) by engine. Sources: vLLM's and TGI's metrics reference."""
+"""Name of the image by engine."""
+"""Metrics (waiting requests, generated tokens) by engine. Sources: metrics references of vLLM and TGI."""
 
 
 class ModelServingArgs(TypedDict):
@@ -37,15 +37,15 @@ class ModelServingArgs(TypedDict):
 
     namespace: pulumi.Input[str]
     image: pulumi.Input[str]
-    """The engine, by digest."""
+    """Image of the engine, by digest."""
     key_secret: pulumi.Input[str]
-    """Secret with the key that callers have to show, under "key"."""
+    """Name of the Secret whose entry "key" holds the key that callers need."""
     prometheus: str
-    """Where KEDA asks for the metrics, such as "http://prometheus.observability:9090"."""
+    """URL of Prometheus for KEDA's queries, such as "http://prometheus.observability:9090"."""
 
 
 class ModelServing(PlatformComponent):
-    """One model: its runtime, its InferenceService in raw deployment mode, cache and scaling."""
+    """One model on GPUs: ServingRuntime, InferenceService (raw deployment mode), weights cache, scaling."""
 
     url: pulumi.Output[str]
     """Base URL inside the cluster."""
@@ -106,11 +106,11 @@ class ModelServing(PlatformComponent):
             "labels": labels(self._part, "ai"),
         }
         if kind == "InferenceService":
-            # Plain Deployments: no Knative; KEDA scales, not KServe's own autoscaler.
+            # Raw deployment mode: no Knative, and KEDA scales instead of KServe's autoscaler.
             modes = {
                 "serving.kserve.io/deploymentMode": "Standard",
                 "serving.kserve.io/autoscalerClass": "external",
-                # How the router, which finds it by itself, offers it to clients.
+                # The Router discovers the server. This is the model name that it offers to clients.
                 "cogniforge.dev/model": self._model.name,
             }
             metadata["annotations"] = modes
@@ -124,9 +124,9 @@ class ModelServing(PlatformComponent):
         )
 
     def _network_policies(self) -> None:
-        """The Router and the scraper reach the servers; these reach the place of their weights.
+        """Allow the Router and the metrics collector to reach the servers, and the servers to download weights.
 
-        KServe gives the labels of the InferenceService to its pods.
+        KServe copies the labels of an InferenceService to its pods.
         """
         ports = [{"port": PORT, "protocol": "TCP"}]
         inside = {
@@ -189,7 +189,7 @@ class ModelServing(PlatformComponent):
 
 
 def engine_arguments(model: Model, serving: Serving) -> list[str]:
-    """The engine's command line."""
+    """Command line arguments of the engine."""
     if model.engine is ModelEngine.SIMULATOR:
         return [
             "--model=/mnt/models",
@@ -234,14 +234,14 @@ def engine_arguments(model: Model, serving: Serving) -> list[str]:
 
 
 def gpu_resource(serving: Serving, pool: GpuPool) -> str:
-    """The extended resource that a server asks for."""
+    """Extended resource that a server requests, such as "nvidia.com/gpu"."""
     if serving.slice == "gpu" or pool.strategy is mig.MigStrategy.SINGLE:
         return mig.GPU_RESOURCE
     return mig.resource_name(serving.slice)
 
 
 def runtime_spec(model: Model, args: ModelServingArgs) -> dict[str, Any]:
-    """A ServingRuntime for one model: the engine, its key, how it is probed, what it speaks."""
+    """Spec of a ServingRuntime for one model: the engine's container, key, probes and protocols."""
     variable = "API_KEY" if model.engine is ModelEngine.TGI else KEY_VARIABLE
     key = {"name": variable, "valueFrom": {"secretKeyRef": {"name": args["key_secret"], "key": "key"}}}
     health = {"path": "/health", "port": PORT}
@@ -255,7 +255,7 @@ def runtime_spec(model: Model, args: ModelServingArgs) -> dict[str, Any]:
                 "image": args["image"],
                 "ports": [{"containerPort": PORT, "name": "http", "protocol": "TCP"}],
                 "securityContext": _camel(restricted()),
-                # Loading weights takes minutes; a hung engine is found within half a minute.
+                # Loading weights takes minutes. The liveness probe detects a hung engine within half a minute.
                 "startupProbe": {"httpGet": health, "periodSeconds": 5, "failureThreshold": 240},
                 "readinessProbe": {"httpGet": health, "periodSeconds": 5, "failureThreshold": 2},
                 "livenessProbe": {"httpGet": health, "periodSeconds": 10, "failureThreshold": 3},
@@ -275,7 +275,7 @@ def runtime_spec(model: Model, args: ModelServingArgs) -> dict[str, Any]:
 
 
 def service_spec(model: Model, serving: Serving, pool: GpuPool) -> dict[str, Any]:
-    """An InferenceService: where the weights are, which GPUs, how many servers, who gets the canary."""
+    """Spec of an InferenceService: weights, GPUs, number of servers, canary share."""
     gpu = {gpu_resource(serving, pool): str(serving.gpus)}
     resources = {
         "requests": {"cpu": model.resources.cpu, "memory": model.resources.memory, **gpu},
@@ -308,7 +308,7 @@ def service_spec(model: Model, serving: Serving, pool: GpuPool) -> dict[str, Any
 
 
 def scaling_spec(model: Model, serving: Serving, prometheus: str) -> dict[str, Any]:
-    """A ScaledObject: more servers when requests wait or tokens flow, fewer when it is quiet."""
+    """Spec of a KEDA ScaledObject, which scales by waiting requests and generated tokens per server."""
     waiting, tokens = _METRICS[model.engine]
     part, scaling = part_name(model), serving.scaling
     selector = f'{{app="isvc.{part}-predictor"}}'
@@ -323,7 +323,7 @@ def scaling_spec(model: Model, serving: Serving, prometheus: str) -> dict[str, A
         "maxReplicaCount": max(scaling.max_replicas, model.replicas),
         "pollingInterval": 15,
         "cooldownPeriod": scaling.idle_seconds,
-        # Without metrics it stays at what it has, instead of guessing.
+        # Without metrics, the number of servers stays as it is.
         "fallback": {"failureThreshold": 4, "replicas": max(model.replicas, 1), "behavior": "currentReplicasIfHigher"},
         "triggers": [
             trigger("queue", f"sum({waiting}{selector})", scaling.queue_depth),
@@ -333,7 +333,7 @@ def scaling_spec(model: Model, serving: Serving, prometheus: str) -> dict[str, A
 
 
 def _camel(value: Any) -> Any:
-    """Typed inputs are written in snake_case; custom resources take Kubernetes' own names."""
+    """Convert keys from snake_case, as in the SDK's typed inputs, to camelCase, as in custom resources."""
     if isinstance(value, dict):
         return {_camel_name(str(k)): _camel(v) for k, v in value.items()}  # pyright: ignore
     return value

@@ -1,4 +1,4 @@
-"""The model servers of an environment, each with a key of its own that callers have to show."""
+"""Area of the models: model servers, each with its own API key for callers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from components.stage import Stage
 
 PROMETHEUS = "http://prometheus.observability:9090"
 SIMULATOR = "inference-sim"
-"""Image of simulated servers."""
+"""Name of the simulator's image."""
 
 
 def inside(config: PlatformConfig) -> list[Model]:
-    """The models that are served here."""
+    """Models that the platform serves, without those of external providers."""
     return [model for model in config.models if model.external is None]
 
 
 class ModelsArea:
-    """A server for each model, its key, and the operators that serve models on GPUs."""
+    """Model servers with their keys, and the operators that GPU models need."""
 
     servers: dict[str, AiService | ModelServing]
     """By the model's name."""
@@ -74,5 +74,5 @@ class ModelsArea:
 
     @property
     def urls(self) -> dict[str, pulumi.Output[str]]:
-        """The base URL of each server, by the model's name."""
+        """Base URLs of the servers by model name."""
         return {name: server.url for name, server in self.servers.items()}

@@ -1,4 +1,4 @@
-"""An AI service as its authors think of it (an intent), and all that Kubernetes needs for it."""
+"""A stateless service: its intent, and the Kubernetes resources that are derived from the intent."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from components.base import SCRAPER, PlatformComponent, labels, selector
 from components.config.base import Resources
 
 PROGRESS_DEADLINE_S = 600
-"""A rollout without progress for so long has failed; a node may have to be made for it first."""
+"""Seconds without progress after which a rollout has failed. It includes time to add a node."""
 START_S = 180
-"""Seconds that a service may take to start: on a node that starts all of them at once, a multiple of a quiet one's."""
+"""Seconds that a service may take to start. A node that starts all services at once is several times slower."""
 DRAIN_DELAY_S = 5
-"""How long a stopping pod goes on serving while callers learn that it is leaving."""
+"""Seconds that a stopping pod still serves requests, until all callers have learned that it is leaving."""
 NOBODY = 65532
 
 
 @dataclass(frozen=True)
 class ServiceIntent:
-    """What a service is and who may call it. Workload, network policy and budget follow from this."""
+    """A service and its callers. Deployment, NetworkPolicy and disruption budget are derived from it."""
 
     name: str
     port: int
@@ -39,47 +39,47 @@ class ServiceIntent:
     metrics: bool = True
     drain_seconds: int = 20
     scratch_mib: int = 64
-    """Room for temporary files, which end with the pod."""
+    """Size of the volume for temporary files, which is deleted with the pod."""
     rpc_port: int = 0
-    """Where it serves gRPC; 0: nowhere. Callers reach each pod by itself, under `<name>-rpc`."""
+    """TCP port for gRPC; 0 means none. The headless Service `<name>-rpc` gives callers the address of each pod."""
     rpc_callers: tuple[str, ...] = ()
-    """Services that may call it over gRPC. It lets them in by their tokens."""
+    """Services that may call it over gRPC. They authenticate with service account tokens."""
     migration: tuple[str, ...] = ()
     """Command that brings its tables up to date before it starts; empty: none runs."""
     reads: tuple[tuple[str, str], ...] = ()
-    """(API group, resource) that it lists and watches in its namespace; with none it has no credentials."""
+    """(API group, resource) pairs that it may list and watch in its namespace. Without any, it has no API token."""
 
     @property
     def all_callers(self) -> tuple[str, ...]:
-        """Parts that may connect to one of its ports."""
+        """Parts that may connect to at least one of its ports."""
         return tuple(dict.fromkeys((*self.callers, *self.rpc_callers)))
 
 
 class AiServiceArgs(TypedDict):
-    """Inputs of a service."""
+    """Inputs of an `AiService`."""
 
     namespace: pulumi.Input[str]
     image: pulumi.Input[str]
-    """Reference by digest."""
+    """Image reference by digest."""
     files: NotRequired[Mapping[str, pulumi.Input[str]]]
-    """Files mounted read-only at /etc/<name>; a change of content rolls the pods."""
+    """Content by file name, mounted read-only at /etc/<name>. A change restarts the pods, one by one."""
     environment: NotRequired[Mapping[str, pulumi.Input[str]]]
-    """Variables besides the intent's own: where the parts are that it uses."""
+    """Environment variables besides those of the intent, such as addresses of other parts."""
     secrets: NotRequired[Mapping[str, tuple[pulumi.Input[str], str]]]
-    """Variables from (Secret, key)."""
+    """Environment variables from (Secret, entry)."""
     versions: NotRequired[Sequence[pulumi.Input[str]]]
-    """Changes with the secrets, and so rolls the pods."""
+    """A value that changes with the secrets, so that a change restarts the pods."""
     credentials: NotRequired[Mapping[str, tuple[str, str]]]
-    """Files below /etc/<name>-credentials from (Secret, entry), which the platform does not make: a new value is there
-    within about a minute, without a restart, and pods start without one."""
+    """Files below /etc/<name>-credentials from (Secret, entry). The operator creates these Secrets: pods start without
+    them, and a new value arrives within about a minute, without a restart."""
     shown: NotRequired[Mapping[str, str]]
-    """Files below the same folder with a token of its own account for (audience)."""
+    """Files below the same folder, each with a token of the pod's service account for the given audience."""
     asks: NotRequired[Sequence[str]]
-    """Services that it calls over gRPC; it has a token for each."""
+    """Services that it calls over gRPC. It gets a token for each."""
     outlets: NotRequired[Sequence[int]]
-    """Ports at which it may reach addresses outside the cluster."""
+    """TCP ports on which it may connect to addresses outside the cluster."""
     annotations: NotRequired[Mapping[str, pulumi.Input[str]]]
-    """What its account carries, such as the AWS role of its pods."""
+    """Annotations of its service account, such as the AWS role of its pods."""
 
 
 class AiService(PlatformComponent):
@@ -129,7 +129,7 @@ class AiService(PlatformComponent):
                 spec={"max_unavailable": 1, "selector": {"match_labels": selector(intent.name)}},
                 opts=self.child(),
             )
-        # The URL is known once the pods behind it are ready, so whoever takes it comes after them.
+        # The URL resolves once the pods are ready, so resources that use it are created after that.
         ready = pulumi.Output.all(self._namespace, deployment.metadata["name"], service.metadata["name"])
         self.url = ready.apply(lambda known: f"http://{known[2]}.{known[0]}:{intent.port}")
         probe = f"GET {intent.ready_path} answers 200"
@@ -149,7 +149,7 @@ class AiService(PlatformComponent):
     def _files(self, files: Mapping[str, pulumi.Input[str]]) -> tuple[Any, Any]:
         if not files:
             return [], []
-        # Auto-named: a new content is a new object, so pods that still run keep the old one.
+        # Auto-named: changed content creates a new object, and running pods keep the old one.
         config = k8s.core.v1.ConfigMap(
             f"{self.name}-files",
             metadata={"namespace": self._namespace, "labels": labels(self._intent.name, "ai")},
@@ -248,7 +248,7 @@ class AiService(PlatformComponent):
     def _service(self) -> k8s.core.v1.Service:
         intent = self._intent
         if intent.rpc_port:
-            # Without an address of its own: a connection of HTTP/2 stays, so that callers have to know all pods.
+            # Headless: HTTP/2 connections are long-lived, so callers must balance over the pods themselves.
             port = {"name": "grpc", "port": intent.rpc_port, "target_port": "grpc", "app_protocol": "grpc"}
             spec: Any = {"cluster_ip": "None", "selector": selector(intent.name), "ports": [port]}
             meta: Any = {**self._meta(), "name": f"{intent.name}-rpc"}
@@ -274,13 +274,13 @@ class AiService(PlatformComponent):
         network_policy(self.name, self._meta(), intent.name, spec, self.child())
 
     def _outlet(self, ports: Sequence[int]) -> None:
-        """Let it out to providers."""
+        """Allow connections to external providers."""
         name = self._intent.name
         meta = {**self._meta(), "name": f"{name}-outside"}
         network_policy(f"{self.name}-outside", meta, name, outlet_spec(ports), self.child())
 
     def _reader(self) -> None:
-        """The right to read."""
+        """Role and binding for the resources that the service watches."""
         rules: Any = [{"api_groups": [g], "resources": [r], "verbs": ["list", "watch"]} for g, r in self._intent.reads]
         role = k8s.rbac.v1.Role(self.name, metadata=self._meta(), rules=rules, opts=self.child())
         k8s.rbac.v1.RoleBinding(
@@ -293,7 +293,7 @@ class AiService(PlatformComponent):
 
 
 def outlet_spec(ports: Sequence[int]) -> Any:
-    """Of a network policy: out to these ports, but not to the node's own services, such as a cloud's metadata."""
+    """Egress spec of a NetworkPolicy: these ports at all addresses except link-local ones, such as cloud metadata."""
     anywhere: Any = {"ip_block": {"cidr": "0.0.0.0/0", "except_": ["169.254.0.0/16"]}}
     return {
         "policy_types": ["Egress"],
@@ -302,8 +302,8 @@ def outlet_spec(ports: Sequence[int]) -> Any:
 
 
 def api_server_outlet(resource: str, meta: Any, pods: str, opts: pulumi.ResourceOptions) -> None:
-    """Let pods of this name out to the API server; the namespace lets nobody out by itself."""
-    # The API server is no pod, so that its port is all that a policy can name.
+    """Allow pods of this name to connect to the API server. The namespace denies egress by default."""
+    # The API server is not a pod, so a policy can only name its port.
     spec = {"policy_types": ["Egress"], "egress": [{"ports": [{"port": 443}, {"port": 6443}]}]}
     network_policy(resource, meta, pods, spec, opts)
 
@@ -311,18 +311,18 @@ def api_server_outlet(resource: str, meta: Any, pods: str, opts: pulumi.Resource
 def network_policy(
     resource: str, meta: Any, pods: str, directions: Mapping[str, Any], opts: pulumi.ResourceOptions
 ) -> None:
-    """A policy for the pods of this name; `directions` is its spec, but for the choice of pods."""
+    """A NetworkPolicy for the pods of this name. `directions` is its spec without the pod selector."""
     spec: Any = {"pod_selector": {"match_labels": selector(pods)}, **directions}
     k8s.networking.v1.NetworkPolicy(resource, metadata=meta, spec=spec, opts=opts)
 
 
 def peers(parts: Sequence[str]) -> Any:
-    """Peers of a network policy."""
+    """NetworkPolicy peers: the pods of these parts."""
     return [{"pod_selector": {"match_labels": selector(part)}} for part in parts]
 
 
 def scraper() -> Any:
-    """The peer of a network policy that stands for what reads metrics."""
+    """NetworkPolicy peer: the pods of the metrics collector."""
     namespace, name = SCRAPER
     return {
         "namespace_selector": {"match_labels": {"kubernetes.io/metadata.name": namespace}},
@@ -331,7 +331,7 @@ def scraper() -> Any:
 
 
 def restricted() -> Any:
-    """The restricted Pod Security Standard for a container, and a read-only root besides."""
+    """Security context of a container: the restricted Pod Security Standard plus a read-only root file system."""
     return {
         "allow_privilege_escalation": False,
         "read_only_root_filesystem": True,
@@ -344,7 +344,7 @@ def restricted() -> Any:
 
 
 def spread(part: str) -> Any:
-    """Replicas on different nodes and zones where there are several."""
+    """Topology spread constraints: replicas on different nodes and zones, if there are several."""
     return [
         {
             "max_skew": 1,
@@ -357,7 +357,7 @@ def spread(part: str) -> Any:
 
 
 def _sources(credentials: Mapping[str, tuple[str, str]], shown: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Of a projected volume."""
+    """Sources of a projected volume."""
     held = [
         {"secret": {"name": secret, "items": [{"key": key, "path": path}], "optional": True}}
         for path, (secret, key) in sorted(credentials.items())

@@ -1,7 +1,7 @@
-"""How a service shows who it is, and how it knows who calls: tokens of service accounts in a volume of its pods.
+"""Authentication between services with service account tokens, which a projected volume puts into the pods.
 
-A caller has a token for each service that it asks, of no use for any other. A callee knows whom it may let in and
-where the cluster's public keys are; it asks the API server for them with a token of its own.
+A caller has one token per service that it calls; the token's audience is that service, and others refuse it. A callee
+has the list of accepted callers. It fetches the cluster's public keys from the API server, with its own token.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ MOUNT = "/var/run/secrets/cogniforge"
 VOLUME = "identity"
 API_SERVER = "https://kubernetes.default.svc"
 TOKEN_SECONDS = 3600
-"""The kubelet renews a token when a fifth of this is left: for so long calls work while the API server is away."""
+"""Lifetime in seconds. The kubelet renews a token when a fifth is left, so calls survive an API server outage of
+that length."""
 
 
 def environment(namespace: pulumi.Input[str], callers: Sequence[str]) -> dict[str, pulumi.Input[str]]:
-    """What a service is told that lets only `callers` in."""
+    """Environment variables of a service that accepts only `callers`."""
     known = pulumi.Output.from_input(namespace)
     return {
         "SERVICE_ISSUER": API_SERVER,
@@ -29,12 +30,12 @@ def environment(namespace: pulumi.Input[str], callers: Sequence[str]) -> dict[st
 
 
 def mount() -> dict[str, Any]:
-    """For a container."""
+    """Volume mount of a container."""
     return {"name": VOLUME, "mount_path": MOUNT, "read_only": True}
 
 
 def volume(asks: Sequence[str], *, answers: bool) -> dict[str, Any]:
-    """`asks`: the services that the pod calls; `answers`: it is called itself."""
+    """Volume with the tokens. `asks`: services that the pod calls; `answers`: whether the pod is called, too."""
     sources = [token(f"tokens/{callee}", callee) for callee in asks]
     if answers:
         authority = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "issuer/ca.crt"}]}
@@ -43,6 +44,6 @@ def volume(asks: Sequence[str], *, answers: bool) -> dict[str, Any]:
 
 
 def token(path: str, audience: str = "") -> dict[str, Any]:
-    """A source of a projected volume. Without an audience, it is for the API server."""
+    """A token as a source of a projected volume. Without an audience, the token is for the API server."""
     wanted = {"audience": audience} if audience else {}
     return {"service_account_token": {"path": path, "expiration_seconds": TOKEN_SECONDS, **wanted}}

@@ -1,4 +1,4 @@
-"""What serving models on GPUs needs in the cluster: KServe, KEDA, and cert-manager for KServe's webhooks."""
+"""Operators for models on GPUs: KServe, KEDA, and cert-manager for KServe's webhooks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ Options = Callable[[list[pulumi.Resource]], pulumi.ResourceOptions]
 
 
 def make(env: str, reused: Set[str], options: Options) -> dict[str, PlatformComponent]:
-    """The operators that the cluster does not have yet, by part. `options` takes what one depends on."""
+    """Install the operators that are not in `reused`. Returns the components by part.
+
+    `options` returns the resource options for given dependencies.
+    """
     made: dict[str, PlatformComponent] = {}
 
     def operator(part: str, args: OperatorArgs, after: list[str]) -> None:

@@ -1,1 +1,1 @@
-"""Where the platform runs: connection, namespace."""
+"""The cluster that the platform runs on: AWS foundation, connection, namespace, GPU pools."""

@@ -1,4 +1,4 @@
-"""The cluster of an environment: made, or found, and the namespace in it."""
+"""Area of the cluster: creates an EKS cluster or connects to an existing one, and creates the namespace."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from components.stage import Stage
 
 
 class ClusterArea:
-    """Where everything else runs."""
+    """The cluster and the platform's namespace."""
 
     site: AwsSite | None
-    """Where AWS runs what it is asked to."""
+    """Network for managed AWS services; None outside AWS."""
 
     def __init__(self, stage: Stage) -> None:
         config, self.site = stage.config, None

@@ -1,4 +1,4 @@
-"""Everything on AWS that an environment stands on: account, keys, network, cluster, nodes."""
+"""AWS resources under an environment: keys, network, cluster, nodes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class AwsFoundation(PlatformComponent):
     """Network, keys, EKS cluster, autoscaling and GPU pools of an environment."""
 
     provider: k8s.Provider
-    """Talks to the new cluster."""
+    """Kubernetes provider for the new cluster."""
     parts: dict[str, PlatformComponent]
     site: AwsSite
-    """What parts need that AWS runs beside the cluster."""
+    """Network for managed AWS services."""
 
     def __init__(
         self,
@@ -35,15 +35,15 @@ class AwsFoundation(PlatformComponent):
         *,
         environment: str | None = None,
     ) -> None:
-        """`environment` is the environment's own name; default: its stage."""
+        """`environment`: name of the environment. The default is its stage."""
         super().__init__("cluster", name, {}, opts)
         eks, env = config.cluster.eks, environment or config.environment.value
-        assert eks is not None  # the configuration has one where kind is eks
+        assert eks is not None  # with kind: eks, the configuration requires it
         protect = config.environment in (Environment.STAGING, Environment.PROD)
         account = aws.Provider(
             f"{env}-aws",
             region=eks.region,
-            # Credentials of another account are refused before anything is made.
+            # The provider refuses credentials of another account before it creates anything.
             allowed_account_ids=[eks.account_id],
             default_tags={
                 "tags": {

@@ -1,4 +1,4 @@
-"""Where on AWS an environment is: what parts need that AWS runs beside the cluster."""
+"""An environment's place on AWS, for parts that use managed services."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from components.base import PART_OF, labels
 from components.cluster.eks_cluster import EksCluster
 
 _IDENTITY_AGENT = "169.254.170.23/32"
-"""Where pods get their AWS role's credentials. Source: Amazon EKS user guide, "EKS Pod Identity"."""
+"""Address from which pods get credentials of their AWS role. Source: Amazon EKS user guide, "EKS Pod Identity"."""
 ANYWHERE = "0.0.0.0/0"
 
 
 @dataclass(frozen=True)
 class AwsSite:
-    """Account, network, key and cluster."""
+    """Account, network, encryption key and cluster of an environment."""
 
     provider: aws.Provider
     account_id: str
     region: str
     vpc_id: pulumi.Output[str]
     network: str
-    """The VPC's addresses."""
+    """IPv4 network (CIDR) of the VPC."""
     subnet_ids: list[pulumi.Output[str]]
-    """Private subnets, one in each of three zones."""
+    """IDs of private subnets, one in each of three zones."""
     key_arn: pulumi.Output[str]
-    """KMS key for what is stored."""
+    """ARN of the KMS key for stored data."""
     cluster: EksCluster
-    """Its pods reach what the cluster's security group may reach."""
+    """ID of the cluster's security group, which all pods are in."""
 
     def entrance(self, name: str, port: int, purpose: str, opts: pulumi.ResourceOptions) -> aws.ec2.SecurityGroup:
-        """A security group that lets the cluster's pods reach one port, and nobody else anything."""
+        """A security group that admits the cluster's pods to one port, and no other traffic."""
         group = aws.ec2.SecurityGroup(name, description=purpose, vpc_id=self.vpc_id, opts=opts)
         aws.vpc.SecurityGroupIngressRule(
             name,
@@ -57,9 +57,9 @@ def outlet(
     target: tuple[str, int],
     opts: pulumi.ResourceOptions,
 ) -> None:
-    """Let pods of these names out to (network, port) of AWS; the namespace lets nobody out by itself.
+    """Allow pods of these names to connect to (network, port) of AWS. The namespace denies egress by default.
 
-    `policy` is the namespace and the name of the network policy.
+    `policy`: namespace and name of the NetworkPolicy.
     """
     to: list[tuple[str, int]] = [target] if target[0] != ANYWHERE else [target, (_IDENTITY_AGENT, 80)]
     chosen: Any = {"key": "app.kubernetes.io/name", "operator": "In", "values": sorted(set(pods))}

@@ -1,4 +1,4 @@
-"""What a cluster has already: parts that are reused, and parts that stand in the way."""
+"""Finds parts that a cluster has already, and decides whether the platform can reuse them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from components.versions import numbers
 
 @dataclass(frozen=True)
 class Footprint:
-    """How a part is recognised."""
+    """How an installed part is recognised."""
 
     chart: str
-    """Its name in versions.lock.yaml."""
+    """Name of its chart in versions.lock.yaml."""
     deployment: str
     title: str
 
@@ -32,25 +32,25 @@ FOOTPRINTS = (
 
 @dataclass(frozen=True)
 class Found:
-    """A part that is there, and what becomes of it."""
+    """An installed part, and whether it can be reused."""
 
     part: Footprint
     namespace: str
     version: str
     ours: bool
-    """Whether an update of the platform put it there."""
+    """Whether the platform itself installed it."""
     refusal: str = ""
-    """Why it cannot be reused; empty: it can."""
+    """Why it cannot be reused; empty if it can."""
     fix: str = ""
 
     @property
     def reused(self) -> bool:
-        """Whether the platform leaves it to whoever runs it."""
+        """Whether the platform uses the part as it is, and leaves its operation to its owner."""
         return not self.ours and not self.refusal
 
 
 class ClusterConflict(Exception):
-    """The cluster has parts that the platform can neither reuse nor replace; the text has all of them."""
+    """The cluster has parts that the platform can neither reuse nor replace. The message lists all of them."""
 
     def __init__(self, conflicts: Iterable[Found]) -> None:
         lines = [
@@ -62,7 +62,7 @@ class ClusterConflict(Exception):
 
 
 def judge(deployments: Iterable[Mapping[str, Any]], own_namespaces: Iterable[str]) -> list[Found]:
-    """Look through a cluster's Deployments (as JSON) for parts. Those in the platform's own namespaces are its own."""
+    """Find parts among a cluster's Deployments (as JSON). Those in `own_namespaces` belong to the platform."""
     own = set(own_namespaces)
     found: list[Found] = []
     for deployment in deployments:
@@ -80,7 +80,7 @@ def judge(deployments: Iterable[Mapping[str, Any]], own_namespaces: Iterable[str
 
 
 def _version(deployment: Mapping[str, Any]) -> str:
-    """From the label that charts set, else from the image's tag."""
+    """Version from the label that charts set, otherwise from the image's tag."""
     labels = cast("Mapping[str, str]", deployment["metadata"].get("labels") or {})
     if version := labels.get("app.kubernetes.io/version", ""):
         return version
@@ -90,13 +90,13 @@ def _version(deployment: Mapping[str, Any]) -> str:
 
 
 def _refusal(part: Footprint, version: str) -> tuple[str, str]:
-    """Reusable is what has the pinned major and minor version, or one minor version less."""
+    """(reason, fix) of a refusal; both empty for the pinned minor version and the one before, which can be reused."""
     pinned = catalogue.chart(part.chart).version
     wanted, there = numbers(pinned), numbers(version)
-    assert wanted is not None  # pins have numbers
+    assert wanted is not None  # all pinned versions are numeric
     if there is None:
-        return "its version cannot be told", f"label its Deployment with app.kubernetes.io/version: {pinned}"
+        return "its version is unknown", f"label its Deployment with app.kubernetes.io/version: {pinned}"
     if there[0] == wanted[0] and wanted[1] - there[1] in (0, 1):
         return "", ""
-    fix = f"move it to {pinned}, or take it away and let the platform install it"
-    return f"the platform is tested with {pinned} and one minor version less", fix
+    fix = f"change it to {pinned}, or remove it and let the platform install it"
+    return f"the platform is tested with {pinned} and the minor version before it", fix

@@ -1,4 +1,4 @@
-"""A Kubernetes cluster on AWS: control plane, access, pinned add-ons, on-demand and spot nodes."""
+"""An EKS cluster: control plane, access, pinned add-ons, on-demand and spot nodes."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ _LOG_TYPES = ("api", "audit", "authenticator", "controllerManager", "scheduler")
 _ACCESS = "arn:aws:eks::aws:cluster-access-policy"
 _STORAGE_CLASS = "gp3"
 _ADDONS = ("vpc-cni", "kube-proxy", "coredns", "eks-pod-identity-agent", "aws-ebs-csi-driver", "metrics-server")
-"""EKS add-ons; their versions are in versions.lock.yaml."""
+"""EKS add-ons. Their versions are in versions.lock.yaml."""
 
 
 class EksClusterArgs(TypedDict):
     """Inputs of a cluster."""
 
     cluster_name: str
-    """Its name in AWS."""
+    """Name of the cluster in AWS."""
     subnet_ids: list[pulumi.Output[str]]
-    """Private subnets in three zones."""
+    """IDs of private subnets in three zones."""
     key_arn: pulumi.Input[str]
-    """KMS key for secrets, logs and volumes."""
+    """ARN of the KMS key for secrets, logs and volumes."""
     protect: bool
-    """Whether AWS and Pulumi refuse to delete it."""
+    """Whether AWS and Pulumi refuse to delete the cluster."""
 
 
 class EksCluster(PlatformComponent):
     """An EKS cluster with a private API, encrypted secrets, access entries, and its first nodes."""
 
     provider: k8s.Provider
-    """Talks to the cluster with the caller's AWS credentials."""
+    """Kubernetes provider for the cluster. It uses the caller's AWS credentials."""
     cluster_name: pulumi.Output[str]
     node_role: aws.iam.Role
     issuer: tuple[pulumi.Output[str], pulumi.Output[str]] | None
-    """(ARN, URL) of the OIDC provider with IRSA."""
+    """(ARN, URL) of the cluster's OIDC provider; only with IRSA."""
 
     def __init__(self, name: str, eks: Eks, args: EksClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("cluster", name, args, opts)
@@ -181,7 +181,7 @@ class EksCluster(PlatformComponent):
             self._addon(addon, settings, nodes, storage if csi else None)
 
     def _node_groups(self, depends_on: list[pulumi.Resource]) -> list[pulumi.Resource]:
-        """With Karpenter, just the first on-demand pool: Karpenter runs there and makes the others."""
+        """Managed node groups. With Karpenter, only the first on-demand pool, where Karpenter itself runs."""
         pools = self._eks.node_pools
         if self._eks.autoscaler is Autoscaler.KARPENTER:
             pools = tuple(p for p in pools if p.capacity == "on-demand")[:1]
@@ -208,7 +208,7 @@ class EksCluster(PlatformComponent):
                     node_repair_config={"enabled": True},
                     launch_template={"id": template.id, "version": template.latest_version.apply(str)},
                     labels={"cogniforge.dev/pool": pool.name},
-                    # The autoscaler owns the size once the group exists.
+                    # The autoscaler changes the size of an existing group, so the program ignores it.
                     opts=self.child(depends_on=depends_on, ignore_changes=["scalingConfig.desiredSize"]),
                 )
             )
@@ -233,7 +233,7 @@ class EksCluster(PlatformComponent):
 def launch_template(
     name: str, disk_gib: int, key_arn: pulumi.Input[str], opts: pulumi.ResourceOptions
 ) -> aws.ec2.LaunchTemplate:
-    """A template for nodes: encrypted disk, and instance metadata that pods cannot reach."""
+    """A launch template for nodes: encrypted disk, and no access to instance metadata from pods."""
     return aws.ec2.LaunchTemplate(
         name,
         metadata_options={"http_tokens": "required", "http_put_response_hop_limit": 1, "http_endpoint": "enabled"},
@@ -254,7 +254,7 @@ def launch_template(
 
 
 def kubeconfig(name: str, endpoint: str, authority: str, region: str) -> str:
-    """A kubeconfig that asks the AWS CLI for a token: no credential is in it."""
+    """A kubeconfig without credentials: it gets a token from the AWS CLI."""
     exec_ = {
         "apiVersion": "client.authentication.k8s.io/v1",
         "command": "aws",

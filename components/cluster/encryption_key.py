@@ -1,4 +1,4 @@
-"""A KMS key with rotation: one a purpose, so that access to one says nothing about another."""
+"""A KMS key with rotation. There is one key per purpose, so that access to one key gives no access to others' data."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class EncryptionKeyArgs(TypedDict):
     """Inputs of a key."""
 
     purpose: pulumi.Input[str]
-    """What it encrypts, in words."""
+    """Description of the encrypted data."""
     account_id: pulumi.Input[str]
-    """Account that administers it."""
+    """ID of the AWS account that administers the key."""
     services: NotRequired[list[str]]
-    """AWS services that may use it, such as "logs.eu-central-1.amazonaws.com"."""
+    """AWS services that may use the key, such as "logs.eu-central-1.amazonaws.com"."""
 
 
 class EncryptionKey(PlatformComponent):
-    """A customer-managed key: rotated yearly, deleted only after 30 days."""
+    """A customer managed key, with yearly rotation and a waiting period of 30 days before deletion."""
 
     arn: pulumi.Output[str]
 
@@ -44,7 +44,7 @@ class EncryptionKey(PlatformComponent):
 
 
 def _policy(account: str, services: list[str]) -> str:
-    # In a key's policy "*" means this key.
+    # In a key policy, the resource "*" means this key.
     allowed = [
         {
             "Effect": "Allow",

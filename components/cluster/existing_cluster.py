@@ -1,4 +1,4 @@
-"""A cluster that is there already: adopted as it is, with what it has."""
+"""An existing cluster, used with the parts that are installed in it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from components.cluster import detection
 from components.cluster.detection import ClusterConflict, Found
 
 OURS = f"app.kubernetes.io/part-of={PART_OF}"
-"""Label of the namespaces that the platform makes."""
+"""Label of namespaces that the platform creates."""
 
 
 class ExistingCluster(PlatformComponent):
-    """The connection to a kubeconfig context, and the parts that the platform finds behind it."""
+    """The connection to the cluster of a kubeconfig context, and the parts that are installed there."""
 
     provider: k8s.Provider
     found: tuple[Found, ...]
-    """Parts that are there; empty where the cluster cannot be reached, as in a preview from afar."""
+    """Installed parts; empty if the cluster cannot be reached, as in a preview without access."""
 
     def __init__(self, name: str, context: str, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Raises ClusterConflict, before anything is registered, where a part can be neither reused nor replaced."""
+        """Raises ClusterConflict, before any resource is registered, if a part can be neither reused nor replaced."""
         own = [str(n["metadata"]["name"]) for n in _list(context, "CoreV1Api", "list_namespace", OURS)]
         found = detection.judge(_list(context, "AppsV1Api", "list_deployment_for_all_namespaces"), own)
         conflicts = [part for part in found if part.refusal]
@@ -37,19 +37,19 @@ class ExistingCluster(PlatformComponent):
         self.provider = k8s.Provider(name, context=context, opts=self.child())
         for part in self.found:
             if part.reused:
-                pulumi.log.info(f"{part.part.title} {part.version} in {part.namespace} is there: reused", self)
+                pulumi.log.info(f"{part.part.title} {part.version} in {part.namespace} exists and is reused", self)
         self.finish(
             {"kind": "", "namespace": "", "name": context, "probe": "the API server answers"},
             reused={part.part.chart: part.version for part in self.found if part.reused},
         )
 
     def has(self, chart: str) -> bool:
-        """Whether a part is there and is reused, so that the platform must not install it."""
+        """Whether an installed part is reused, so that the platform must not install it."""
         return any(part.part.chart == chart and part.reused for part in self.found)
 
 
 def _client(context: str) -> Any:
-    """The API client of a context, or None where there is no such context."""
+    """The API client of a kubeconfig context; None if the context does not exist."""
     config: Any = importlib.import_module("kubernetes.config")
     try:
         return config.new_client_from_config(os.environ.get("KUBECONFIG"), context=context)
@@ -58,7 +58,7 @@ def _client(context: str) -> Any:
 
 
 def _list(context: str, api: str, operation: str, selector: str = "") -> list[dict[str, Any]]:
-    """Objects of a cluster as JSON; none where it cannot be reached."""
+    """Objects of a cluster as JSON; empty if the cluster cannot be reached."""
     client: Any = _client(context)
     if client is None:
         return []
@@ -66,10 +66,10 @@ def _list(context: str, api: str, operation: str, selector: str = "") -> list[di
     errors: Any = importlib.import_module("urllib3.exceptions")
     try:
         call = getattr(getattr(kubernetes, api)(client), operation)
-        # The plain answer: models would refuse objects that a newer API server has more to say of.
+        # The raw answer: the client's models would refuse objects with fields of a newer API server.
         answer = call(label_selector=selector, _preload_content=False, _request_timeout=10)
     except (errors.HTTPError, kubernetes.ApiException) as error:
-        pulumi.log.warn(f"what the cluster {context} has cannot be told: {error}".splitlines()[0])
+        pulumi.log.warn(f"cannot find out which parts the cluster {context} has: {error}".splitlines()[0])
         return []
     items: list[dict[str, Any]] = json.loads(answer.data)["items"]
     return items

@@ -1,4 +1,4 @@
-"""GPU models: their MIG profiles, the EC2 instances that carry them, what those cost.
+"""GPU models with their MIG profiles, and EC2 instance types with their GPUs and prices.
 
 Sources: profiles and PCI ids from mig-parted's `config-default.yaml` (checked against it by a test); slice sizes and
 placements from NVIDIA's MIG user guide, "Supported MIG profiles" (release 580); instance sizes from the EC2 user
@@ -13,7 +13,7 @@ from enum import StrEnum
 
 
 class GpuModel(StrEnum):
-    """A GPU, by name and memory in GB."""
+    """A GPU model, by name and memory in GB."""
 
     A30 = "a30"
     A100_40 = "a100-40"
@@ -31,38 +31,38 @@ class GpuModel(StrEnum):
 
 @dataclass(frozen=True)
 class Profile:
-    """One kind of MIG slice. A GPU is a row of memory slices; an instance covers `span` of them from a start."""
+    """A MIG profile. A GPU is a row of memory slices; an instance of a profile covers `span` of them from a start."""
 
     name: str
     compute: int
-    """Compute slices that it takes."""
+    """Number of compute slices that an instance uses."""
     span: int
-    """Memory slices that it takes."""
+    """Number of memory slices that an instance uses."""
     starts: tuple[int, ...]
-    """Memory slices where it may begin."""
+    """Indices of memory slices at which an instance may begin."""
     limit: int
-    """Instances of it that one GPU can hold alone."""
+    """Most instances of this profile on one GPU."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a GPU can hold."""
+    """Slices and MIG profiles of a GPU model."""
 
     model: GpuModel
     memory_gb: int
     compute_slices: int
-    """0: no MIG."""
+    """0 means that the model does not support MIG."""
     memory_slices: int
     profiles: tuple[Profile, ...]
     pci_ids: tuple[str, ...] = ()
 
     def profile(self, name: str) -> Profile | None:
-        """The profile of that name, or none."""
+        """The profile with this name, or None."""
         return next((p for p in self.profiles if p.name == name), None)
 
 
 def _seven(one: str, one_wide: str, two: str, three: str, four: str, seven: str) -> tuple[Profile, ...]:
-    """The profiles of a GPU with seven compute and eight memory slices."""
+    """Profiles of a GPU with seven compute slices and eight memory slices."""
     return (
         Profile(f"1g.{one}gb", 1, 1, (0, 1, 2, 3, 4, 5, 6), 7),
         Profile(f"1g.{one}gb+me", 1, 1, (0, 1, 2, 3, 4, 5, 6), 1),
@@ -123,7 +123,7 @@ _GPUS = (
     Gpu(GpuModel.T4, 16, 0, 0, ()),
 )
 GPUS = {gpu.model: gpu for gpu in _GPUS}
-"""Every known GPU by model."""
+"""All known GPUs by model."""
 
 
 class Quota(StrEnum):
@@ -143,9 +143,9 @@ class GpuInstance:
     vcpus: int
     memory_gib: int
     regions: frozenset[str]
-    """Regions that sell it; a snapshot of November 2025."""
+    """AWS regions that offer it, as of November 2025."""
     hourly_usd: Decimal | None
-    """None: sold in Capacity Blocks only."""
+    """None: offered in Capacity Blocks only."""
     quota: Quota
 
 
@@ -177,4 +177,4 @@ _INSTANCES = (
     GpuInstance("g6e.12xlarge", GpuModel.L40S, 4, 48, 384, _WIDE, Decimal("10.4926"), Quota.G),
 )
 INSTANCES = {instance.name: instance for instance in _INSTANCES}
-"""Every known EC2 instance type with GPUs, by name."""
+"""All known EC2 instance types with GPUs, by name."""

@@ -1,4 +1,4 @@
-"""A pool of GPU nodes. How its GPUs are cut into MIG slices is part of its definition."""
+"""A pool of GPU nodes. Its definition includes the MIG layout of its GPUs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.config.eks import Autoscaler, Capacity, Eks
 from components.config.gpu import GpuPool, NodeOs
 
 DRIVER = "gpu.nvidia.com"
-"""The DRA driver of NVIDIA's GPUs; its device classes are DRIVER and mig.nvidia.com."""
+"""DRA driver of NVIDIA's GPUs. Its device classes are DRIVER and mig.nvidia.com."""
 _DISK_GIB = 500
 _IMAGES = {NodeOs.AL2023: "AL2023_x86_64_NVIDIA", NodeOs.BOTTLEROCKET: "BOTTLEROCKET_x86_64_NVIDIA"}
 _ALIASES = {NodeOs.AL2023: "al2023@latest", NodeOs.BOTTLEROCKET: "bottlerocket@latest"}
@@ -26,20 +26,20 @@ class GpuNodePoolArgs(TypedDict):
     """Inputs of a pool on AWS."""
 
     cluster: EksCluster
-    """Cluster that the nodes join."""
+    """Name of the cluster that the nodes join."""
     subnet_ids: list[pulumi.Output[str]]
-    """Private subnets."""
+    """IDs of private subnets."""
     key_arn: pulumi.Input[str]
-    """KMS key for the nodes' disks."""
+    """ARN of the KMS key for the nodes' disks."""
 
 
 class GpuNodePool(PlatformComponent):
-    """Nodes, labels, taint, device classes and the tenants' quotas of one pool."""
+    """Nodes, labels, taint, device classes and tenants' quotas of one pool."""
 
     resources: dict[str, int]
-    """What each node offers to pods, by extended resource."""
+    """Number of GPUs or slices per node, by extended resource name."""
     slice_usd: dict[str, str]
-    """USD an hour of one slice, by extended resource; empty where no price is known."""
+    """Price of one slice in USD per hour, by extended resource name; empty if no price is known."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class GpuNodePool(PlatformComponent):
         args: GpuNodePoolArgs | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Without `eks` and `args` the nodes exist already and carry the label cogniforge.dev/gpu-pool."""
+        """Without `eks` and `args`, the nodes exist already and have the label cogniforge.dev/gpu-pool."""
         super().__init__("cluster", name, {"gpu": pool.gpu.value, "layouts": pool.mig}, opts)
         self._pool = pool
         self.resources = pool.resources
@@ -63,7 +63,7 @@ class GpuNodePool(PlatformComponent):
         self._quotas()
         if self.slice_usd and pulumi.runtime.is_dry_run():
             prices = ", ".join(f"{resource} {usd}" for resource, usd in self.slice_usd.items())
-            pulumi.log.info(f"GPU pool {pool.name}: USD an hour for each slice: {prices}", self)
+            pulumi.log.info(f"GPU pool {pool.name}: USD per hour for each slice: {prices}", self)
         self.finish(
             {
                 "kind": "",
@@ -137,7 +137,7 @@ class GpuNodePool(PlatformComponent):
         )
 
     def _device_classes(self) -> None:
-        """A DRA class for each kind of slice in the pool, so that claims can ask for it by name."""
+        """A DRA device class per MIG profile in the pool, so that claims can request a profile by name."""
         profiles = sorted({name for layout in self._pool.layouts for name, _ in layout})
         for profile in profiles:
             suffix = profile.replace(".", "-").replace("+", "-")
@@ -179,7 +179,7 @@ class GpuNodePool(PlatformComponent):
 
 
 def node_labels(pool: GpuPool) -> dict[str, str]:
-    """Labels of a pool's nodes; the MIG manager acts on nvidia.com/mig.config."""
+    """Labels of a pool's nodes. The MIG manager applies the layout that nvidia.com/mig.config names."""
     return {
         "cogniforge.dev/gpu-pool": pool.name,
         "nvidia.com/mig.config": config_name(pool),
@@ -188,7 +188,7 @@ def node_labels(pool: GpuPool) -> dict[str, str]:
 
 
 def overlay_spec(pool: GpuPool) -> dict[str, Any]:
-    """A NodeOverlay: before a node exists, Karpenter cannot know which slices its GPUs will be cut into."""
+    """Spec of a NodeOverlay, which tells Karpenter the slices of a node that does not exist yet."""
     capacity = {name: str(count) for name, count in pool.resources.items() if name != mig.GPU_RESOURCE}
     return {
         "requirements": [
@@ -202,7 +202,7 @@ def overlay_spec(pool: GpuPool) -> dict[str, Any]:
 
 
 def device_expression(profile: str) -> str:
-    """A CEL expression that picks MIG devices of a profile."""
+    """CEL expression that selects MIG devices of a profile."""
     return (
         f'device.driver == "{DRIVER}" && device.attributes["{DRIVER}"].type == "mig" && '
         f'device.attributes["{DRIVER}"].profile == "{profile}"'

@@ -1,4 +1,4 @@
-"""NVIDIA's GPU operator: device plugin, MIG manager, metrics; driver and toolkit come with the node image."""
+"""NVIDIA's GPU operator: device plugin, MIG manager, metrics, and driver and toolkit if the nodes lack them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _BUILT_IN_DISABLED = "all-disabled"
 
 
 class GpuOperator(PlatformComponent):
-    """The operator, with the layouts of all pools as its MIG configuration."""
+    """The operator. Its MIG configuration contains the layouts of all pools."""
 
     def __init__(
         self, name: str, pools: Sequence[GpuPool], preinstalled: bool, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        """`preinstalled`: the nodes' image brings driver and container toolkit, as EKS's accelerated images do."""
+        """`preinstalled`: the node image contains driver and container toolkit, as EKS's accelerated images do."""
         super().__init__("cluster", name, {"pools": [pool.name for pool in pools]}, opts)
         operator = Operator(
             "cluster",
@@ -58,7 +58,7 @@ class GpuOperator(PlatformComponent):
 
 
 def values(pools: Sequence[GpuPool], preinstalled: bool) -> dict[str, Any]:
-    """The chart's values. The strategy is one for the cluster: mixed as soon as one pool wants it."""
+    """Values of the chart. The MIG strategy holds for the whole cluster: mixed if at least one pool requires it."""
     cut = [pool for pool in pools if any(pool.layouts)]
     mixed = any(pool.strategy is MigStrategy.MIXED for pool in cut)
     return {
@@ -78,14 +78,14 @@ def values(pools: Sequence[GpuPool], preinstalled: bool) -> dict[str, Any]:
 
 
 def config_name(pool: GpuPool) -> str:
-    """The name of a pool's layout, which nodes carry as the label nvidia.com/mig.config."""
+    """Name of a pool's layout, the value of the node label nvidia.com/mig.config."""
     return f"pool-{pool.name}" if any(pool.layouts) else _BUILT_IN_DISABLED
 
 
 def layout_name(pool: GpuPool) -> str:
-    """A name that changes with the layout. The MIG manager acts when a node's label changes, not when the layout does.
+    """A name that changes with the layout. The MIG manager reacts to a changed node label, not to a changed layout.
 
-    New nodes come with `config_name`; `forge repartition` puts this name on those that run, one after the other.
+    New nodes have `config_name` as their label. `forge repartition` sets this name on running nodes, one by one.
     """
     if not any(pool.layouts):
         return _BUILT_IN_DISABLED
@@ -93,7 +93,7 @@ def layout_name(pool: GpuPool) -> str:
 
 
 def parted_file(pools: Sequence[GpuPool]) -> str:
-    """The mig-parted configuration of all pools."""
+    """mig-parted configuration (YAML) with the layouts of all pools."""
     layouts: dict[str, Any] = {_BUILT_IN_DISABLED: mig.parted_config(((),))}
     for pool in pools:
         if any(pool.layouts):

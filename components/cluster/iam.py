@@ -1,4 +1,4 @@
-"""IAM documents and roles, written so that a wildcard has to be meant."""
+"""IAM policy documents and roles. Actions and resources are always explicit, so that no wildcard is accidental."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ AWS_POLICY = "arn:aws:iam::aws:policy"
 def statement(
     actions: Sequence[str], resources: Sequence[str], conditions: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """A permission to do `actions` on `resources` under `conditions`."""
+    """A policy statement that allows `actions` on `resources` under `conditions`."""
     allow: dict[str, Any] = {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
     return {**allow, "Condition": dict(conditions)} if conditions else allow
 
 
 def document(statements: Sequence[Mapping[str, Any]]) -> str:
-    """A policy document as IAM takes it."""
+    """A policy document as JSON."""
     return json.dumps({"Version": "2012-10-17", "Statement": list(statements)}, sort_keys=True)
 
 
 def trusted_service(service: str) -> str:
-    """A trust policy for an AWS service such as "eks.amazonaws.com"."""
+    """A trust policy for an AWS service, such as "eks.amazonaws.com"."""
     return document(
         [{"Effect": "Allow", "Action": ["sts:AssumeRole", "sts:TagSession"], "Principal": {"Service": service}}]
     )
@@ -37,7 +37,7 @@ def trusted_service(service: str) -> str:
 def service_role(
     name: str, service: str, policies: Sequence[str], opts: pulumi.ResourceOptions, attached: pulumi.Resource
 ) -> tuple[aws.iam.Role, list[pulumi.Resource]]:
-    """A role for an AWS service with managed policies; returns it and the attachments to depend on."""
+    """A role for an AWS service with managed policies. Returns the role, and the attachments to depend on."""
     role = aws.iam.Role(name, assume_role_policy=trusted_service(service), opts=opts)
     attachments: list[pulumi.Resource] = [
         aws.iam.RolePolicyAttachment(
@@ -52,7 +52,7 @@ def service_role(
 
 
 class WorkloadRole:
-    """The AWS permissions of one Kubernetes service account, by Pod Identity or IRSA."""
+    """AWS permissions of one Kubernetes service account, through Pod Identity or IRSA."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class WorkloadRole:
         policy: pulumi.Input[str] | None = None,
         managed: str = "",
     ) -> None:
-        """`issuer` is (ARN, URL) of the OIDC provider with IRSA; `account` is (namespace, service account)."""
+        """`issuer`: (ARN, URL) of the OIDC provider, for IRSA. `account`: (namespace, service account)."""
         namespace, service_account = account
         if issuer is None:
             trust: pulumi.Input[str] = trusted_service("pods.eks.amazonaws.com")
@@ -90,7 +90,7 @@ class WorkloadRole:
 
     @property
     def annotations(self) -> dict[str, pulumi.Input[str]]:
-        """What the service account must carry; nothing with Pod Identity."""
+        """Annotations that the service account needs; empty with Pod Identity."""
         return {"eks.amazonaws.com/role-arn": self.arn} if self.identity is WorkloadIdentity.IRSA else {}
 
 

@@ -1,4 +1,4 @@
-"""Karpenter: nodes for pods that wait, and their removal when nobody needs them."""
+"""Karpenter: adds nodes for pending pods, and removes nodes that are no longer needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMESPACE = "kube-system"
 API_VERSION = "karpenter.sh/v1"
 CLASS_API_VERSION = "karpenter.k8s.aws/v1"
 EXPIRE_AFTER = "720h"
-"""A node is replaced after 30 days at the latest, so that it boots a patched image."""
+"""Lifetime of a node: 30 days. Its replacement boots the current, patched image."""
 _EVENTS = {
     "interruption": {"source": ["aws.ec2"], "detail-type": ["EC2 Spot Instance Interruption Warning"]},
     "rebalance": {"source": ["aws.ec2"], "detail-type": ["EC2 Instance Rebalance Recommendation"]},
@@ -33,17 +33,17 @@ class KarpenterArgs(TypedDict):
     """Inputs of Karpenter."""
 
     cluster: EksCluster
-    """Cluster whose nodes it makes."""
+    """Name of the cluster."""
     account_id: str
-    """AWS account."""
+    """AWS account ID."""
     key_arn: pulumi.Input[str]
-    """KMS key for the disks of nodes."""
+    """ARN of the KMS key for the nodes' disks."""
     node_overlays: bool
-    """Whether NodeOverlays tell it of MIG slices."""
+    """Whether NodeOverlays are used, which declare MIG slices of future nodes."""
 
 
 class Karpenter(PlatformComponent):
-    """The controller, its queue of interruptions, and the pools without GPUs."""
+    """The controller, its queue for interruption notices, and the pools without GPUs."""
 
     def __init__(self, name: str, eks: Eks, args: KarpenterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("cluster", name, {}, opts)
@@ -155,7 +155,7 @@ class Karpenter(PlatformComponent):
 def node_class_spec(
     cluster: pulumi.Input[str], role: pulumi.Input[str], disk_gib: int, image_alias: str
 ) -> dict[str, Any]:
-    """An EC2NodeClass: private subnets, encrypted disk, metadata out of reach of pods."""
+    """Spec of an EC2NodeClass: private subnets, encrypted disk, no access to instance metadata from pods."""
     discovery = [{"tags": {"karpenter.sh/discovery": cluster}}]
     return {
         "role": role,
@@ -188,7 +188,7 @@ def node_pool_spec(
     *,
     consolidate: str = "WhenEmptyOrUnderutilized",
 ) -> dict[str, Any]:
-    """A Karpenter NodePool. Pools with GPUs consolidate only when empty: moving a model is expensive."""
+    """Spec of a Karpenter NodePool. Nodes with GPUs are removed only when empty, since moving a model is expensive."""
     return {
         "template": {
             "metadata": {"labels": {"cogniforge.dev/pool": node_class, **labels}},
@@ -213,7 +213,10 @@ def node_pool_spec(
 
 
 def controller_policy(region: str, account: str, cluster: str, node_role_arn: str, queue_arn: str, key_arn: str) -> str:
-    """What Karpenter may do: change only what carries this cluster's tags. Source: Karpenter's CloudFormation 1.x."""
+    """IAM policy of Karpenter: it may change only resources with this cluster's tags.
+
+    Source: Karpenter's CloudFormation template 1.x.
+    """
     ec2 = f"arn:aws:ec2:{region}"
     owned = {f"aws:ResourceTag/kubernetes.io/cluster/{cluster}": "owned"}
     tagging = {f"aws:RequestTag/kubernetes.io/cluster/{cluster}": "owned"}
@@ -251,7 +254,7 @@ def controller_policy(region: str, account: str, cluster: str, node_role_arn: st
                 {"StringEquals": {"ec2:CreateAction": ["RunInstances", "CreateFleet", "CreateLaunchTemplate"]}},
             ),
             iam.statement(["ec2:TerminateInstances", "ec2:DeleteLaunchTemplate"], own, {"StringEquals": owned}),
-            # Describe calls know no resources: AWS accepts "*" only.
+            # Describe actions do not support resource ARNs: AWS accepts "*" only.
             iam.statement(describe, ["*"], {"StringEquals": {"aws:RequestedRegion": region}}),
             iam.statement(["pricing:GetProducts"], ["*"]),
             iam.statement(["ssm:GetParameter"], [f"arn:aws:ssm:{region}::parameter/aws/service/*"]),

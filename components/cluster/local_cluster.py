@@ -1,4 +1,4 @@
-"""The cluster of a developer's machine: the node that `forge up` starts."""
+"""The local cluster: the Kubernetes node that `forge up` starts on this machine."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pulumi_kubernetes as k8s
 from components.base import PlatformComponent
 
 KUBECONFIG_VARIABLE = "COGNIFORGE_KUBECONFIG"
-"""Names the kubeconfig of the local node; the project's `pulumi` sets it."""
+"""Environment variable with the path of the local node's kubeconfig. The project's `pulumi` command sets it."""
 CONTEXT = "cogniforge-local"
 
 
 class LocalCluster(PlatformComponent):
-    """The connection to the local node; nothing is contacted until resources are made."""
+    """The connection to the local node. The node is not contacted before resources are created."""
 
     provider: k8s.Provider
 
     def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("cluster", name, {}, opts)
-        # Its former place is under the platform itself.
+        # An alias for its former parent, the platform itself.
         aliases = [pulumi.Alias(parent=opts.parent)] if opts and opts.parent else []
         self.provider = k8s.Provider(
             name, kubeconfig=os.environ.get(KUBECONFIG_VARIABLE), context=CONTEXT, opts=self.child(aliases=aliases)

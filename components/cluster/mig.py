@@ -1,7 +1,7 @@
-"""MIG layouts: how GPUs are cut into slices, and whether a cut fits.
+"""MIG layouts: how GPUs are split into slices, and whether a layout fits.
 
-A layout is written as a name that mig-parted knows (`all-1g.10gb`, `all-balanced`, `all-disabled`), as counts by
-profile (`{"1g.10gb": 4, "3g.40gb": 1}`), or as a list with one of either for each GPU of a node.
+A layout is a name that mig-parted defines (`all-1g.10gb`, `all-balanced`, `all-disabled`), counts by profile
+(`{"1g.10gb": 4, "3g.40gb": 1}`), or a list with one such entry per GPU of a node.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 from components.cluster.gpu_models import GPUS, Gpu, GpuModel, Profile
 
 Layout = tuple[tuple[str, int], ...]
-"""Instances of one GPU by profile, sorted; empty: MIG is off."""
+"""Instances of one GPU as sorted (profile, count) pairs; empty means that MIG is off."""
 LayoutSpec = str | Mapping[str, int] | Sequence[str | Mapping[str, int]]
-"""A layout as written in the configuration."""
+"""A layout in the notation of the configuration."""
 GPU_RESOURCE = "nvidia.com/gpu"
 _DISABLED = "all-disabled"
 _BALANCED = "all-balanced"
@@ -29,13 +29,13 @@ class MigStrategy(StrEnum):
     """How slices are offered to pods."""
 
     SINGLE = "single"
-    """As `nvidia.com/gpu`: all slices of a node must be of one kind."""
+    """As `nvidia.com/gpu`. All slices of a node must have the same profile."""
     MIXED = "mixed"
-    """As `nvidia.com/mig-<profile>`: slices of several kinds on a node."""
+    """As `nvidia.com/mig-<profile>`. A node may have slices of several profiles."""
 
 
 class MigError(ValueError):
-    """A layout that the GPU cannot hold; says the limit and the fix."""
+    """The GPU does not support a layout. `limit` says what is allowed, `fix` what to do."""
 
     def __init__(self, limit: str, fix: str) -> None:
         super().__init__(f"{limit}; {fix}")
@@ -45,7 +45,7 @@ class MigError(ValueError):
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one instance lies on its GPU."""
+    """Position of one instance on its GPU."""
 
     profile: str
     start: int
@@ -53,11 +53,13 @@ class Placement:
 
 
 def parse(model: GpuModel, gpus: int, spec: LayoutSpec) -> tuple[Layout, ...]:
-    """The layout of each of a node's GPUs. Raises MigError."""
+    """Layouts of a node, one per GPU. Raises MigError if a layout is unknown or does not fit."""
     if isinstance(spec, str | Mapping):
         return (_one(model, spec),) * gpus
     if len(spec) != gpus:
-        raise MigError(f"one entry for each of the node's {gpus} GPUs; there are {len(spec)}", "add or remove entries")
+        raise MigError(
+            f"one entry per GPU of the node, which has {gpus}; the list has {len(spec)}", "add or remove entries"
+        )
     return tuple(_one(model, entry) for entry in spec)
 
 
@@ -85,13 +87,13 @@ def _one(model: GpuModel, spec: str | Mapping[str, int]) -> Layout:
 
 
 def _too_many(gpu: Gpu, profile: Profile, count: int) -> str:
-    """Why a GPU does not hold that many of one profile."""
+    """Reason why a GPU does not support that many instances of one profile."""
     held = f"{gpu.model} holds 1 to {profile.limit} of {profile.name}, not {count}"
     return f"{held}: {_MEDIA}" if _media(profile) else held
 
 
 def _unplaceable(gpu: Gpu, layout: Layout) -> MigError:
-    """What of a GPU a layout uses up: slices, the media engines, or the places where slices may start."""
+    """Error for a layout that does not fit: too many slices, media engines in use, or no valid start positions."""
     profiles = [_profile(gpu, name) for name, count in layout for _ in range(count)]
     compute, memory = sum(p.compute for p in profiles), sum(p.span for p in profiles)
     media = [p for p in profiles if _media(p)]
@@ -104,29 +106,29 @@ def _unplaceable(gpu: Gpu, layout: Layout) -> MigError:
         fixes.append(f"use fewer or smaller slices, such as {balanced}")
     if len(media) > 1:
         names = " and ".join(dict.fromkeys(p.name for p in media))
-        reasons.append(f"{names} each take the media engines; {_MEDIA}")
+        reasons.append(f"{names} each need the media engines; {_MEDIA}")
         plain = " or ".join(dict.fromkeys(p.name.removesuffix(_MEDIA_SUFFIX) for p in media))
         fixes.append(f"keep one profile with {_MEDIA_SUFFIX}; for the others use {plain}")
     if not reasons:
         starts = "; ".join(
             f"{p.name} takes {p.span} from {', '.join(map(str, p.starts))}" for p in dict.fromkeys(profiles)
         )
-        reasons.append(f"{describe(layout)} does not fit: memory slices start at fixed places ({starts})")
+        reasons.append(f"{describe(layout)} does not fit: memory slices start at fixed positions ({starts})")
         fixes.append("use fewer or smaller slices")
     return MigError(" and ".join(reasons), " and ".join(fixes))
 
 
 def _media(profile: Profile) -> bool:
-    """Whether an instance takes the media engines (decoders, encoder, JPEG), of which a GPU has one set."""
+    """Whether an instance uses the media engines (decoders, encoder, JPEG), of which a GPU has one set."""
     return profile.name.endswith(_MEDIA_SUFFIX)
 
 
 def named_layout(gpu: Gpu, name: str) -> dict[str, int]:
-    """Counts by profile of a layout that mig-parted knows by name. Raises MigError."""
+    """Counts by profile of a layout that mig-parted defines by name. Raises MigError for an unknown name."""
     if name == _DISABLED:
         return {}
     if name == _BALANCED and gpu.profiles:
-        # Slices with as much of the memory as of the compute; 3g, whose memory share is larger, is the exception.
+        # Profiles with equal shares of memory and compute. The exception is 3g, which has a larger share of memory.
         one, *rest = [p for p in gpu.profiles if "+" not in p.name and (p.span == p.compute or p.compute == 3)]
         two = next(p for p in rest if p.compute == 2)
         three = next((p for p in rest if p.compute == 3), None)
@@ -139,13 +141,13 @@ def named_layout(gpu: Gpu, name: str) -> dict[str, int]:
 
 
 def layout_name(profile: Profile) -> str:
-    """mig-parted's name for a GPU cut into as many of one profile as it holds."""
+    """mig-parted's name for the layout with the most instances of one profile."""
     return f"all-{profile.name.replace('+', '.')}"
 
 
 @functools.cache
 def place(model: GpuModel, layout: Layout) -> tuple[Placement, ...] | None:
-    """Places for every instance of a layout, or none if there are none. Exact: it tries all."""
+    """Positions for all instances of a layout; None if it does not fit. Exact: the search is exhaustive."""
     gpu = GPUS[model]
     wanted = sorted((_profile(gpu, n) for n, c in layout for _ in range(c)), key=lambda p: (-p.span, p.name))
     if sum(p.compute for p in wanted) > gpu.compute_slices:
@@ -170,11 +172,11 @@ def place(model: GpuModel, layout: Layout) -> tuple[Placement, ...] | None:
 
 
 def resources(strategy: MigStrategy, layouts: Sequence[Layout]) -> dict[str, int]:
-    """What a node offers to pods: counts by extended resource. Raises MigError where `single` cannot say it."""
+    """Number of slices of a node by extended resource name. Raises MigError for `single` with mixed profiles."""
     kinds = {name for layout in layouts for name, _ in layout}
     if strategy is MigStrategy.SINGLE:
         if len(kinds) > 1 or (kinds and any(not layout for layout in layouts)):
-            raise MigError("strategy single needs one kind of slice on the whole node", "set strategy: mixed")
+            raise MigError("strategy single needs the same profile for all slices of a node", "set strategy: mixed")
         return {GPU_RESOURCE: sum(sum(c for _, c in layout) or 1 for layout in layouts)}
     totals: dict[str, int] = {}
     for layout in layouts:
@@ -185,12 +187,12 @@ def resources(strategy: MigStrategy, layouts: Sequence[Layout]) -> dict[str, int
 
 
 def resource_name(profile: str) -> str:
-    """The extended resource of a slice: `nvidia.com/mig-1g.10gb`, `nvidia.com/mig-1g.10gb.me`."""
+    """Extended resource name of a profile: `nvidia.com/mig-1g.10gb`, `nvidia.com/mig-1g.10gb.me`."""
     return f"nvidia.com/mig-{profile.replace('+', '.')}"
 
 
 def parted_config(layouts: Sequence[Layout]) -> list[dict[str, Any]]:
-    """The layouts as a mig-parted configuration: one entry for each group of equal GPUs."""
+    """The layouts as a mig-parted configuration, with one entry per group of GPUs with the same layout."""
     entries: list[dict[str, Any]] = []
     for layout in dict.fromkeys(layouts):
         devices = [i for i, other in enumerate(layouts) if other == layout]
@@ -203,13 +205,13 @@ def parted_config(layouts: Sequence[Layout]) -> list[dict[str, Any]]:
 
 
 def describe(layout: Layout) -> str:
-    """A layout in words: "4 x 1g.10gb + 1 x 3g.40gb"."""
+    """A layout as text: "4 x 1g.10gb + 1 x 3g.40gb"."""
     return " + ".join(f"{count} x {name}" for name, count in layout) or "MIG off"
 
 
 def _profile(gpu: Gpu, name: str) -> Profile:
     profile = gpu.profile(name)
-    assert profile is not None  # parse() has looked
+    assert profile is not None  # parse() has checked the name
     return profile
 
 

@@ -1,4 +1,4 @@
-"""Changing a MIG layout: which GPUs must be emptied, in which order, and which keep running."""
+"""Plans the change of a MIG layout: which GPUs must be drained, in which order, and which stay in use."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from components.cluster.mig import Layout, describe
 
 @dataclass(frozen=True)
 class Step:
-    """One GPU of one node: empty it, cut it anew, let pods back."""
+    """The change of one GPU: evict its pods, apply the new layout, admit pods again."""
 
     node: str
     gpu: int
     before: Layout
     after: Layout
     evict: tuple[str, ...]
-    """Pods, as namespace/name, that use a slice of this GPU."""
+    """Pods that use a slice of this GPU, as namespace/name."""
 
     def __str__(self) -> str:
         pods = f"evict {', '.join(self.evict)}" if self.evict else "no pods to evict"
@@ -26,15 +26,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Repartition:
-    """The plan for a pool: steps in order, one GPU at a time on one node at a time."""
+    """The plan for a pool: ordered steps, one GPU of one node at a time."""
 
     steps: tuple[Step, ...]
     untouched: int
-    """GPUs that keep their layout and their pods."""
+    """GPUs that keep their layout and pods."""
 
     @property
     def evicted(self) -> tuple[str, ...]:
-        """Every pod that has to move."""
+        """All pods that are evicted."""
         return tuple(pod for step in self.steps for pod in step.evict)
 
 
@@ -43,10 +43,10 @@ def repartition(
     after: Sequence[Layout],
     pods: Mapping[tuple[str, int], Sequence[str]],
 ) -> Repartition:
-    """Plan the way from each node's layouts to the pool's new ones.
+    """Plan the change from the nodes' current layouts to the pool's new ones.
 
-    `before` has the layouts of each node's GPUs, `pods` the pods on each (node, GPU). Nodes with the fewest pods to
-    evict come first, so that room is made before it is needed.
+    `before`: layouts of each node's GPUs. `pods`: pods by (node, GPU). Nodes with the fewest pods to evict come first,
+    so that evicted pods find room on nodes that are finished already.
     """
     steps: list[Step] = []
     total = 0

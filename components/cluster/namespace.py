@@ -1,4 +1,4 @@
-"""The platform's namespace: restricted pods, and no traffic that nobody asked for."""
+"""The platform's namespace: restricted pods, and traffic denied by default."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class PlatformNamespaceArgs(TypedDict):
     """Inputs of the namespace."""
 
     namespace: pulumi.Input[str]
-    """Its name in Kubernetes."""
+    """Name of the namespace."""
     owner: pulumi.Input[str]
-    """Who answers for it; kept as an annotation."""
+    """Person or group responsible for it, stored as an annotation."""
     labels: NotRequired[dict[str, str]]
-    """Further labels, such as the mesh's."""
+    """Additional labels, such as those of the mesh."""
 
 
 class PlatformNamespace(PlatformComponent):
@@ -41,8 +41,8 @@ class PlatformNamespace(PlatformComponent):
             opts=self.child(),
         )
         self.namespace = namespace.metadata["name"]
-        # One policy for each direction. kube-router lets an egress rule admit ingress where one policy has both
-        # directions and chooses both pods.
+        # One policy per direction: in a policy with both directions that selects both pods, kube-router lets an egress
+        # rule admit ingress.
         self._policy("default-deny", {"policy_types": ["Ingress"]})
         egress: list[Any] = [
             {"ports": [{"port": DNS_PORT, "protocol": protocol} for protocol in ("UDP", "TCP")]},
@@ -55,7 +55,7 @@ class PlatformNamespace(PlatformComponent):
         )
 
     def _policy(self, policy: str, spec: dict[str, Any]) -> None:
-        """A NetworkPolicy for all pods of the namespace."""
+        """Create a NetworkPolicy for all pods of the namespace."""
         meta: Any = {"name": policy, "namespace": self.namespace, "labels": labels("namespace", "cluster")}
         choice: Any = {"pod_selector": {}, **spec}
         k8s.networking.v1.NetworkPolicy(f"{self.name}-{policy}", metadata=meta, spec=choice, opts=self.child())

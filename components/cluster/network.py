@@ -1,4 +1,4 @@
-"""The network of an AWS environment: three zones, private nodes, flow logs."""
+"""The network of an AWS environment: a VPC with three zones, private nodes and flow logs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class NetworkArgs(TypedDict):
     """Inputs of a network."""
 
     cluster_name: pulumi.Input[str]
-    """Cluster whose load balancers and nodes use the subnets."""
+    """Name of the cluster whose load balancers and nodes use the subnets."""
     key_arn: pulumi.Input[str]
-    """KMS key for the flow logs."""
+    """ARN of the KMS key for the flow logs."""
 
 
 def subnets(cidr: str) -> tuple[list[str], list[str]]:
-    """(private, public) networks of three zones: private ones take a quarter each, public ones share the last."""
+    """(private, public) subnets of three zones. Private ones get a quarter each; public ones share the last quarter."""
     quarters = list(ipaddress.IPv4Network(cidr).subnets(prefixlen_diff=2))
     public = list(quarters[3].subnets(new_prefix=max(24, quarters[3].prefixlen + 2)))
     return [str(n) for n in quarters[:3]], [str(n) for n in public[:3]]
@@ -45,7 +45,7 @@ class Network(PlatformComponent):
             name, cidr_block=eks.vpc_cidr, enable_dns_hostnames=True, enable_dns_support=True, opts=self.child()
         )
         self.vpc_id = vpc.id
-        # AWS makes a default group that lets members talk; taken over with no rules, it lets nothing through.
+        # AWS creates a default security group that allows traffic between members. Without rules, it allows none.
         aws.ec2.DefaultSecurityGroup(name, vpc_id=vpc.id, opts=self.child())
         gateway = aws.ec2.InternetGateway(name, vpc_id=vpc.id, opts=self.child())
         public = self._table(f"{name}-public", gateway_id=gateway.id)
@@ -161,9 +161,9 @@ class Network(PlatformComponent):
 
 
 _RETENTIONS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
-"""What CloudWatch Logs accepts, in days. Source: PutRetentionPolicy in its API reference."""
+"""Retention periods of CloudWatch Logs, in days. Source: its API reference, PutRetentionPolicy."""
 
 
 def nearest_retention(days: int) -> int:
-    """The shortest time that CloudWatch Logs accepts and that is long enough."""
+    """The shortest retention period of CloudWatch Logs with at least `days` days."""
     return next(accepted for accepted in _RETENTIONS if accepted >= days)

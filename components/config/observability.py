@@ -18,7 +18,7 @@ class LogLevel(StrEnum):
 
 
 class Observability(Section):
-    """Logs, traces and metrics."""
+    """The observability section of the configuration."""
 
     log_level: LogLevel = setting(
         Change.SAFE, "Lowest level that is logged: debug, info, warning or error", default=LogLevel.INFO, strict=False

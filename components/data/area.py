@@ -1,4 +1,4 @@
-"""The data layer as an area of a platform."""
+"""Area of the data layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from components.stage import Stage
 
 
 def make(stage: Stage, cluster: ClusterArea, security: SecurityArea) -> DataLayer:
-    """Databases, messaging, cache and objects, as configured."""
+    """Create databases, messaging, cache and object store, as configured."""
     config = stage.config
     after = [cluster.namespace, *security.ready]
     image = stage.images.__getitem__

@@ -1,4 +1,4 @@
-"""Redis or Valkey: a cache in which each service sees its own keys only."""
+"""Cache: Redis or Valkey, in which each service can access its own keys only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from components.services.registry import SERVICES
 PART = "cache"
 PORT = 6379
 OWNER = "cache"
-"""The login that may look at the server; only its exporter uses it."""
+"""Login of the metrics exporter. It may read statistics, and no keys."""
 _LOOKING = "+ping +info +latency|latest +slowlog|len +slowlog|get"
 
 
@@ -30,17 +30,17 @@ class CacheArgs(TypedDict):
     namespace: pulumi.Input[str]
     image: pulumi.Input[str]
     tasks_image: pulumi.Input[str]
-    """An image with the kit in it."""
+    """Image that contains the kit."""
     exporters_image: pulumi.Input[str]
     logins: Logins
     destroy_data: bool
 
 
 class Cache(PlatformComponent):
-    """A server, its users, and the proof that a key can be written and read, and no other service's."""
+    """The server, its users, and a check: a user can write and read its own keys, and no others."""
 
     url: pulumi.Output[str]
-    """URL without a login, known once the check has passed."""
+    """URL without credentials. It resolves once the check has passed."""
 
     def __init__(
         self, name: str, config: CacheConfig, args: CacheArgs, opts: pulumi.ResourceOptions | None = None
@@ -110,7 +110,7 @@ class Cache(PlatformComponent):
 
 
 def settings(config: CacheConfig) -> str:
-    """redis.conf. A quarter of the memory is left for buffers and for copies while a log is rewritten."""
+    """Content of redis.conf. A quarter of the memory stays free for buffers and for copies during log rewrites."""
     lasting = config.persistence is not Persistence.NONE
     lines = {
         "port": PORT,
@@ -132,7 +132,8 @@ def settings(config: CacheConfig) -> str:
 
 
 def access_list(passwords: dict[str, str]) -> str:
-    """users.acl: hashes of passwords; a service has the keys below its own name, and no command that looks beyond."""
+    """Content of users.acl, with hashed passwords. A service may access keys with its own prefix, and may not run
+    commands that reach other keys."""
     lines = ["user default off"]
     for user, password in sorted(passwords.items()):
         digest = hashlib.sha256(password.encode()).hexdigest()

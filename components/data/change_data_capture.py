@@ -1,4 +1,4 @@
-"""Debezium on Kafka Connect: what a service puts into its outbox, with its change, becomes an event."""
+"""Change data capture: Debezium on Kafka Connect publishes rows of the services' outbox tables to Kafka."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from components.services.registry import with_database
 PART = "change-data-capture"
 PORT, METRICS_PORT = 8083, 9404
 CONNECT = "connect"
-"""The login that changes connectors; only the task uses it."""
+"""Login for Kafka Connect's API. Only the setup task uses it."""
 _SECRETS = f"/etc/{PART}-secret"
 _EXTENSION = "org.apache.kafka.connect.rest.basic.auth.extension"
 
@@ -31,19 +31,19 @@ class ChangeDataCaptureArgs(TypedDict):
 
     namespace: pulumi.Input[str]
     image: pulumi.Input[str]
-    """Kafka's own, with Debezium's connector."""
+    """Kafka's image, which contains Debezium's connector."""
     tasks_image: pulumi.Input[str]
     logins: Logins
     postgres_host: pulumi.Input[str]
     bootstrap: pulumi.Input[str]
-    """host:port of Kafka."""
+    """host:port of the Kafka brokers."""
     authority: pulumi.Input[str] | None
-    """The certificate (PEM) that Kafka's are signed with; none: one that everybody knows."""
+    """CA certificate (PEM) of the brokers. None: their certificate is from a public CA."""
     brokers: int
 
 
 class ChangeDataCapture(PlatformComponent):
-    """Workers, and a connector for the outbox of each service that has one."""
+    """Kafka Connect workers, and a connector per service that has an outbox."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class ChangeDataCapture(PlatformComponent):
                         {"CONFIG": f"/etc/{PART}", "HEAP_PERCENT": "45"},
                         fields={"POD_NAME": "metadata.name"},
                         ready={"exec_": {"command": [*PROBE]}},
-                        # Until a worker with orphaned tasks is started anew, their outboxes stand still.
+                        # Events of an orphaned task's outbox stop until its worker restarts.
                         alive={"exec_": {"command": [*PROBE, ORPHANS]}},
                         alive_s=45,
                         start_s=240,
@@ -129,7 +129,7 @@ class ChangeDataCapture(PlatformComponent):
 
 
 def worker(bootstrap: str, copies: int, trusted: str) -> str:
-    """A Connect worker's configuration. What it keeps lies in topics, so that workers come and go."""
+    """Configuration of a Kafka Connect worker. Its state is in Kafka topics, so workers are replaceable."""
     login = "org.apache.kafka.common.security.scram.ScramLoginModule required"
     password = f"${{dir:/etc/credentials/{CAPTURE}:kafka}}"
     access = {
@@ -143,14 +143,14 @@ def worker(bootstrap: str, copies: int, trusted: str) -> str:
     lines = {
         "config.providers": "dir,env",
         "config.providers.dir.class": "org.apache.kafka.common.config.provider.DirectoryConfigProvider",
-        # A connector's configuration may name these files and this variable, and nothing else of the worker's.
+        # Connector configurations may refer to these files and this variable of the worker only.
         "config.providers.dir.param.allowed.paths": f"/etc/credentials/{CAPTURE}",
         "config.providers.env.param.allowlist.pattern": "POD_NAME",
         "config.providers.env.class": "org.apache.kafka.common.config.provider.EnvVarConfigProvider",
         **access,
         **{f"{side}.{key}": value for side in ("producer", "consumer", "admin") for key, value in access.items()},
         "producer.acks": "all",
-        # One event at a time that may be tried again: none overtakes another.
+        # One request in flight: a retried event is not overtaken by a later one.
         "producer.max.in.flight.requests.per.connection": "1",
         "producer.linger.ms": "5",
         "group.id": f"{CONNECT_PREFIX}workers",
@@ -159,18 +159,18 @@ def worker(bootstrap: str, copies: int, trusted: str) -> str:
         "offset.storage.partitions": "5",
         "offset.flush.interval.ms": "5000",
         "key.converter": "org.apache.kafka.connect.storage.StringConverter",
-        # Payloads are text, and stay so: a converter that reads or builds JSON can fail on what it is given.
+        # Payloads stay text. A converter that parses or builds JSON can fail on valid payloads.
         "value.converter": "org.apache.kafka.connect.storage.StringConverter",
-        # A connector may not talk to Kafka as anybody but the worker.
+        # Connectors use the worker's Kafka login only.
         "connector.client.config.override.policy": "None",
-        # Workers forward requests to each other, so that the port cannot be bound to loopback: it asks for a login.
-        # Between workers, requests are signed with a key that the group shares.
+        # Workers forward requests to each other, so the port cannot be on loopback. It requires a login.
+        # Requests between workers are signed with a key that the group shares.
         "rest.extension.classes": f"{_EXTENSION}.BasicAuthSecurityRestExtension",
         "admin.listeners": "",
         "connect.protocol": "sessioned",
         "listeners": f"http://:{PORT}",
         "rest.advertised.host.name": f"${{env:POD_NAME}}.{PART}-nodes",
-        # A worker that is gone is replaced at once: its pod comes back under the same name.
+        # No delay before a lost worker's tasks move: the StatefulSet restarts the pod with the same name.
         "scheduled.rebalance.max.delay.ms": "5000",
         "plugin.discovery": "only_scan",
     }
@@ -178,7 +178,7 @@ def worker(bootstrap: str, copies: int, trusted: str) -> str:
 
 
 def connectors(postgres_host: str) -> dict[str, dict[str, str]]:
-    """A connector for each outbox. An event's topic is the row's aggregatetype, its key the row's aggregateid."""
+    """Connector configurations by name, one per outbox. A row's aggregatetype is the topic, its aggregateid the key."""
     return {
         f"outbox-{intent.name}": {
             "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
@@ -193,8 +193,8 @@ def connectors(postgres_host: str) -> dict[str, dict[str, str]]:
             "topic.creation.default.partitions": "1",
             "topic.creation.default.replication.factor": "-1",
             "heartbeat.interval.ms": "10000",
-            # A database in which nothing happens writes a word into the log by itself; else its slot would hold on to
-            # all that others write, until there is too much of it. The word itself is no event.
+            # An idle database writes a heartbeat message into the write-ahead log. Without it, the slot of an idle
+            # database would retain the log of all databases, until the volume is full. It creates no event.
             "heartbeat.action.query": "SELECT pg_logical_emit_message(true, 'heartbeat', '')",
             "message.prefix.exclude.list": "heartbeat",
             "plugin.name": "pgoutput",
@@ -202,8 +202,8 @@ def connectors(postgres_host: str) -> dict[str, dict[str, str]]:
             "publication.autocreate.mode": "disabled",
             "slot.name": f"outbox_{intent.name}",
             "table.include.list": "events.outbox",
-            # Rows from before the connector are sent once; after that the log alone tells. A server that was restored
-            # knows nothing of the place that was reached: then the connector begins anew.
+            # The connector first publishes existing rows, then follows the log. A restored server lacks the saved log
+            # position; the connector then starts again with existing rows.
             "snapshot.mode": "when_needed",
             "tombstones.on.delete": "false",
             "errors.retry.timeout": "-1",
@@ -211,8 +211,8 @@ def connectors(postgres_host: str) -> dict[str, dict[str, str]]:
             "transforms": "outbox",
             "transforms.outbox.type": "io.debezium.transforms.outbox.EventRouter",
             "transforms.outbox.route.topic.replacement": "${routedByValue}",
-            # With "true" Debezium guesses a schema for each JSON text, and stops for ever at one that has none, such as
-            # an array of unlike arrays.
+            # With "true", Debezium infers a schema for each JSON text, and stops for good at a text that has none, such
+            # as an array of arrays with different types.
             "transforms.outbox.table.expand.json.payload": "false",
             "transforms.outbox.table.op.invalid.behavior": "warn",
         }
@@ -224,8 +224,9 @@ def connectors(postgres_host: str) -> dict[str, dict[str, str]]:
 LOGIN_FILE = f"{_SECRETS}/rest.properties"
 PROBE = ("python3", "/opt/kafka/bin/connect_probe.py", str(PORT), LOGIN_FILE)
 ORPHANS = "/tmp/orphans"
-"""Where the worker's errors about tasks go that it could not stop in time, as happens when Kafka goes away while they
-start. Such a task runs on beside its successor, holds the replication slot, and neither captures anything."""
+"""Log file for the worker's errors about tasks that it could not stop in time, as happens when Kafka becomes
+unavailable while tasks start. Such a task keeps the replication slot, and neither it nor its successor captures
+events."""
 JAAS = f"""\
 KafkaConnect {{
     {_EXTENSION}.PropertyFileLoginModule required file="{LOGIN_FILE}";

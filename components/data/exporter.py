@@ -1,10 +1,9 @@
-"""Sidecars that turn a data server's own figures into Prometheus' metrics.
+"""Sidecars that export a data server's statistics as Prometheus metrics.
 
-Redis' exporter asks any server that a query names (`/scrape?target=`). It listens on loopback, and a door in front of
-it lets nothing through but `/metrics` without a query (`metrics-door`). The others ask their own server alone.
+Redis' exporter scrapes any server that a query names (`/scrape?target=`). It therefore listens on loopback, behind a
+proxy (`metrics-door`) that passes only `/metrics` without a query. The other exporters scrape their own server only.
 
-They are started again when they hang, but nobody asks whether they are ready: a server must not stop answering because
-nobody can count how much it does.
+Exporters have a liveness probe but no readiness probe: a failed exporter must not take its server out of service.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ IMAGE = "exporters"
 NAME = "metrics"
 POSTGRES_PORT, CACHE_PORT, NATS_PORT, STATSD_PORT = 9187, 9121, 7777, 9102
 STATSD = 9125
-"""Where statsd's lines are taken, inside the pod."""
+"""Port for statsd lines, inside the pod."""
 BEHIND = 10_000
-"""An exporter behind a door listens so many ports further on."""
+"""Offset of an exporter's own port from that of the proxy in front of it."""
 _RESOURCES = Resources(cpu="10m", memory="48Mi")
 
 
 def postgres(image: pulumi.Input[str], sockets: str, user: str) -> Process:
-    """By the server's socket, as its own user."""
+    """Exporter for PostgreSQL. It connects through the server's Unix socket, as `user`."""
     return _process(
         image,
         ("/usr/bin/prometheus-postgres-exporter", f"--web.listen-address=:{POSTGRES_PORT}"),
@@ -38,7 +37,7 @@ def postgres(image: pulumi.Input[str], sockets: str, user: str) -> Process:
 
 
 def cache(image: pulumi.Input[str], port: int, user: str, passwords: str) -> Process:
-    """As the login that may look at the server, and at no key; `passwords` is a file of `cache_passwords`."""
+    """Exporter for Redis or Valkey. `user` may read statistics, but no keys. `passwords`: file of `cache_passwords`."""
     inner = f"127.0.0.1:{CACHE_PORT + BEHIND}"
     door = ("metrics-door", f"-listen=:{CACHE_PORT}", f"-metrics=http://{inner}/metrics", "--")
     flags = (f"-web.listen-address={inner}", "-config-command=-", f"-redis.password-file={passwords}")
@@ -47,18 +46,18 @@ def cache(image: pulumi.Input[str], port: int, user: str, passwords: str) -> Pro
 
 
 def cache_passwords(port: int, user: str, password: str) -> str:
-    """The password for the server in the same pod alone, whatever server the exporter is made to ask."""
+    """Password file that is valid for the server in the same pod only, even if a query names another server."""
     return json.dumps({f"redis://{name}127.0.0.1:{port}": password for name in ("", f"{user}@")})
 
 
 def nats(image: pulumi.Input[str], monitor_port: int) -> Process:
-    """By the server's monitoring port."""
+    """Exporter for NATS. It reads the server's monitoring port."""
     flags = ("-varz", "-connz", "-jsz=all", "-healthz", "-addr=0.0.0.0", f"-port={NATS_PORT}")
     return _process(image, ("nats-exporter", *flags, f"http://127.0.0.1:{monitor_port}"), NATS_PORT)
 
 
 def statsd(image: pulumi.Input[str]) -> Process:
-    """For a server that tells statsd."""
+    """Exporter for a server that sends statsd lines."""
     flags = (f"--statsd.listen-udp=127.0.0.1:{STATSD}", "--statsd.listen-tcp=", f"--web.listen-address=:{STATSD_PORT}")
     return _process(image, ("statsd-exporter", *flags), STATSD_PORT)
 

@@ -1,4 +1,4 @@
-"""What a login may do in Kafka, as a resource: its rights follow from what its service produces and consumes."""
+"""Kafka ACLs of a login, as a resource. They are derived from what its service produces and consumes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from components.services.record import DataIntent
 from components.services.registry import SERVICES
 
 CAPTURE = "capture"
-"""The login of change data capture, beside the services'."""
+"""Login of change data capture."""
 CONNECT_PREFIX = "connect-"
-"""Topics and group of Kafka Connect begin with this."""
+"""Prefix of Kafka Connect's internal topics and of its group."""
 
 
 class Right(TypedDict):
-    """One allowed operation, in the terms of Kafka's ACLs."""
+    """One allowed operation, with the terms of Kafka's ACLs."""
 
     kind: str
     name: str
     pattern: str
-    """LITERAL or PREFIXED."""
+    """How `name` is matched: LITERAL or PREFIXED."""
     operation: str
 
 
 class KafkaAccessArgs(TypedDict):
-    """Inputs of a login's rights."""
+    """Inputs of `KafkaAccess`."""
 
     namespace: pulumi.Input[str]
     login: str
@@ -37,10 +37,10 @@ class KafkaAccessArgs(TypedDict):
 
 
 class KafkaAccess(PlatformComponent):
-    """A login and its ACLs. The cluster's task gives it these and takes away all others."""
+    """A login and its ACLs. The cluster's setup task creates these ACLs and removes all others."""
 
     document: Document
-    """What the cluster's task reads."""
+    """Document that the cluster's setup task reads."""
 
     def __init__(self, name: str, args: KafkaAccessArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         spec = {"user": args["login"], "rights": args["rights"]}
@@ -58,18 +58,18 @@ class KafkaAccess(PlatformComponent):
 
 
 def every_login() -> list[str]:
-    """All logins that there may be; who is not declared any more has its rights and its password taken away."""
+    """All possible logins. The setup task removes the ACLs and passwords of those that are not declared."""
     return sorted({*SERVICES, CAPTURE})
 
 
 def logins(capture: bool) -> dict[str, list[Right]]:
-    """Every login of Kafka that the intents ask for, and its rights."""
+    """ACLs by login, derived from the intents."""
     found = {s.name: rights(s) for s in SERVICES.values() if s.produces or s.consumes}
     return found | ({CAPTURE: capture_rights()} if capture else {})
 
 
 def rights(intent: DataIntent) -> list[Right]:
-    """What a service does itself; its outbox is written by change data capture."""
+    """ACLs of a service's own login. Its outbox topics belong to change data capture."""
     return [
         *_allow("TOPIC", intent.produces, ("WRITE", "DESCRIBE")),
         *_allow("TOPIC", intent.consumes, ("READ", "DESCRIBE")),
@@ -78,7 +78,7 @@ def rights(intent: DataIntent) -> list[Right]:
 
 
 def capture_rights() -> list[Right]:
-    """What change data capture does: all outboxes' topics, and what Kafka Connect keeps for itself."""
+    """ACLs of change data capture: the topics of all outboxes, and Kafka Connect's internal topics."""
     return [
         *_allow("TOPIC", [topic for s in SERVICES.values() for topic in s.outbox], ("WRITE", "DESCRIBE")),
         *_allow("TOPIC", [CONNECT_PREFIX], ("ALL",), "PREFIXED"),

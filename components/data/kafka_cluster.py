@@ -1,4 +1,4 @@
-"""Kafka in KRaft mode: brokers with TLS and SCRAM; a resource for each topic and each login's rights."""
+"""Kafka in KRaft mode: brokers with TLS and SCRAM logins, and one resource per topic and per login."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from components.services.registry import topics
 PART = "kafka"
 CLIENT_PORT, CONTROLLER_PORT, PEER_PORT, METRICS_PORT = 9092, 9093, 9094, 9404
 TLS_SECRET = "kafka-tls"
-"""The brokers' certificate. Whoever holds it may do everything: brokers to each other, and tasks."""
+"""Secret with the brokers' certificate. Its holders are superusers: the brokers, and the setup tasks."""
 OWNER = "brokers"
-"""The login that may do everything at MSK, where brokers show no certificate of ours; only tasks use it."""
+"""Superuser login on MSK, whose brokers do not use our certificate. Only setup tasks use it."""
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
-"""Certificates that the images trust; MSK's are signed by one of them."""
+"""File with the CA certificates in the images. One of them signs MSK's certificates."""
 
 
 class KafkaClusterArgs(TypedDict):
@@ -50,27 +50,27 @@ class KafkaClusterArgs(TypedDict):
     namespace: str
     image: pulumi.Input[str]
     tasks_image: pulumi.Input[str]
-    """An image with the kit in it."""
+    """Image that contains the kit."""
     logins: Logins
     capture: bool
-    """Whether change data capture writes to it."""
+    """Whether change data capture writes to the cluster."""
     site: AwsSite | None
-    """Where MSK is, if the configuration asks for it."""
+    """Network of the MSK cluster; required with `msk` in the configuration."""
     destroy_data: bool
 
 
 class KafkaCluster(PlatformComponent):
-    """Brokers, their certificate, and the proof that an event is written and read."""
+    """Brokers, their certificate, topics, logins, and a check that writes and reads an event."""
 
     bootstrap: pulumi.Output[str]
-    """host:port for clients, known once topics and rights are there and the check has passed."""
+    """host:port for clients. It resolves once topics and ACLs exist and the check has passed."""
     authority: pulumi.Output[str] | None
-    """The certificate (PEM) that clients trust; none: one that everybody knows."""
+    """CA certificate (PEM) for clients. None: the brokers' certificate is from a public CA."""
     server: DataServer | None
     topics: dict[str, KafkaTopic]
-    """By name; they follow from what services produce."""
+    """Topics by name, derived from what services produce."""
     access: dict[str, KafkaAccess]
-    """By login; it follows from what services produce and consume."""
+    """ACLs by login, derived from what services produce and consume."""
 
     def __init__(
         self, name: str, config: Kafka, args: KafkaClusterArgs, opts: pulumi.ResourceOptions | None = None
@@ -104,7 +104,7 @@ class KafkaCluster(PlatformComponent):
         )
 
     def _at_msk(self, config: Kafka, args: KafkaClusterArgs) -> tuple[pulumi.Output[str], TaskInputs]:
-        """MSK runs the brokers and knows the users; topics and rights are the task's."""
+        """Amazon MSK runs the brokers and manages the users. The setup task manages topics and ACLs."""
         site, logins, task = args["site"], args["logins"], task_name(PART)
         assert site is not None  # the configuration takes msk with a cluster on AWS only
         msk = Msk(
@@ -128,7 +128,7 @@ class KafkaCluster(PlatformComponent):
         return msk.bootstrap, dataclasses.replace(inputs, mounts=mounts, environment=environment)
 
     def _task(self, args: KafkaClusterArgs, endpoint: pulumi.Input[str], clients: pulumi.Input[str]) -> TaskInputs:
-        """Topics, users and rights, as far as they are made in the same way everywhere."""
+        """Setup task for topics and ACLs, which is the same on MSK and in pods."""
         logins = args["logins"]
         return TaskInputs(
             namespace=args["namespace"],
@@ -138,7 +138,7 @@ class KafkaCluster(PlatformComponent):
             environment={
                 "ENDPOINT": endpoint,
                 "CLIENTS": clients,
-                # Who is not among the declared loses what it had.
+                # Logins that are not declared lose their ACLs and passwords.
                 "LOGINS": json.dumps(kafka_access.every_login()),
             },
             mounts={f"/etc/credentials/{user}": logins.secret(user) for user in self.access},
@@ -147,7 +147,7 @@ class KafkaCluster(PlatformComponent):
         )
 
     def _in_pods(self, config: Kafka, args: KafkaClusterArgs) -> tuple[pulumi.Output[str], TaskInputs]:
-        """Brokers with volumes, and a certificate of ours."""
+        """Brokers in pods, with volumes and the platform's own certificate."""
         namespace = args["namespace"]
         certificate = Certificate(
             f"{self.name}-certificate",
@@ -166,7 +166,7 @@ class KafkaCluster(PlatformComponent):
                 replicas=config.replicas,
                 storage=config.storage,
                 metrics_port=METRICS_PORT,
-                # Who stops last, when all of them do, finds nobody to hand over to and waits for its end.
+                # When all brokers stop, the last one cannot hand over leadership, and waits until it is killed.
                 stop_seconds=60,
             ),
             ServerInputs(
@@ -204,8 +204,8 @@ def _broker(config: Kafka, args: KafkaClusterArgs) -> Process:
             "CONFIG": f"/etc/{PART}",
             "NODES": f"{PART}-nodes.{args['namespace']}.svc:{PEER_PORT}",
         },
-        # Ready is who is in sync, so that a rolling restart takes the next broker only then; catching up may take
-        # long, and is no reason to be started anew.
+        # A broker is ready when its replicas are in sync, so a rolling restart waits for that. Catching up may take
+        # long and must not cause a restart, so liveness is another probe.
         started=asking("started"),
         ready=asking("ready"),
         alive={"tcp_socket": {"port": "kafka"}},
@@ -214,7 +214,7 @@ def _broker(config: Kafka, args: KafkaClusterArgs) -> Process:
 
 
 def _zone(args: KafkaClusterArgs) -> Process:
-    """Finds out which zone the pod is in; the broker's rack."""
+    """Init process that finds the zone of the pod's node, which becomes the broker's rack."""
     script = ("zone", "/tmp/zone")
     return Process(
         "zone", args["image"], Resources(cpu="20m", memory="64Mi"), script, fields={"NODE_NAME": "spec.nodeName"}
@@ -222,12 +222,12 @@ def _zone(args: KafkaClusterArgs) -> Process:
 
 
 def asking(question: str) -> Any:
-    """A probe's action that asks the broker's own metrics."""
+    """Probe action that evaluates the broker's own metrics."""
     return {"exec_": {"command": ["python3", "/opt/kafka/bin/probe.py", question, str(METRICS_PORT)]}}
 
 
 def hosts(namespace: str) -> list[str]:
-    """Names in the brokers' certificate; the first is their own name to each other."""
+    """Names in the brokers' certificate. Brokers use the first one among themselves."""
     return [PART, f"{PART}.{namespace}.svc", f"*.{PART}-nodes.{namespace}.svc"]
 
 
@@ -236,12 +236,12 @@ def _fingerprint(text: str) -> str:
 
 
 def cluster_id(namespace: str) -> str:
-    """A Kafka cluster id: 16 bytes in base64. It tells volumes of other clusters apart, and is no secret."""
+    """Kafka cluster id: 16 bytes in base64. Brokers refuse volumes of another cluster by it. It is not secret."""
     return base64.urlsafe_b64encode(hashlib.sha256(f"{PART}.{namespace}".encode()).digest()[:16]).decode().rstrip("=")
 
 
 def properties(config: Kafka, namespace: str) -> str:
-    """A broker's configuration; ${env:...} and ${dir:...} are filled in by Kafka itself when it starts."""
+    """Configuration of a broker. Kafka itself replaces ${env:...} and ${dir:...} when it starts."""
     voters = ",".join(f"{n}@{PART}-{n}.{PART}-nodes.{namespace}.svc:{CONTROLLER_PORT}" for n in range(config.replicas))
     copies = min(3, config.replicas)
     own = f"{PART}-${{env:NODE_ID}}.{PART}-nodes.{namespace}.svc"
@@ -269,7 +269,7 @@ def properties(config: Kafka, namespace: str) -> str:
         "ssl.truststore.type": "PEM",
         "ssl.truststore.certificates": "${dir:/etc/tls:ca.crt}",
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        # Peers show each other their certificate; the order of a name's parts is the library's affair.
+        # Brokers authenticate each other with their certificate. The TLS library decides the order of the name's parts.
         "super.users": f"User:CN={PART},O=CogniForge;User:O=CogniForge,CN={PART}",
         "allow.everyone.if.no.acl.found": "false",
         "auto.create.topics.enable": "false",

@@ -1,4 +1,4 @@
-"""A topic of Kafka, as a resource: how many partitions and copies it has, and how long it keeps events."""
+"""A Kafka topic as a resource: partitions, replicas, and retention of events."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class KafkaTopicArgs(TypedDict):
 
     namespace: pulumi.Input[str]
     topic: str
-    """Its name: lower-case words, digits, dots and hyphens."""
+    """Name: lower-case letters, digits, dots and hyphens."""
 
 
 class KafkaTopic(PlatformComponent):
-    """What a topic is to be. The cluster's task brings it about, and fails the update where it cannot.
+    """Desired state of a topic. The cluster's setup task applies it, and fails the update if it cannot.
 
-    Partitions are added and never taken away. A topic that is no longer declared stays, with its events.
+    Partitions can be added, but not removed. A topic that is no longer declared stays, with its events.
     """
 
     document: Document
-    """What the cluster's task reads."""
+    """Document that the cluster's setup task reads."""
 
     def __init__(
         self, name: str, config: Kafka, args: KafkaTopicArgs, opts: pulumi.ResourceOptions | None = None
@@ -41,7 +41,7 @@ class KafkaTopic(PlatformComponent):
 
 
 def specification(topic: str, config: Kafka) -> dict[str, Any]:
-    """A topic's partitions, copies (replicas), and settings in Kafka's terms."""
+    """Partitions, replicas and settings of a topic, with Kafka's names."""
     copies = min(3, config.replicas)
     return {
         "name": topic,

@@ -1,4 +1,4 @@
-"""The data layer of an environment: which of its parts there are, and what each takes from the others."""
+"""The data layer of an environment: its enabled parts, and what each part takes from the others."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ IMAGES = {
     "schema_registry": ("schema-registry", "data-tasks", "gateway"),
     "change_data_capture": ("kafka", "data-tasks"),
 }
-"""Images of each part, by the field that switches it on."""
+"""Names of each part's images, by the configuration field that enables the part."""
 
 
 class DataLayer(PlatformComponent):
-    """Databases, messaging, cache and objects, with the logins that all of them share."""
+    """Databases, messaging, cache and object store, with their common logins."""
 
     parts: dict[str, PlatformComponent]
-    """The parts that there are, by name."""
+    """Enabled parts by name."""
     nats: Nats | None
     postgres: PostgresCluster | None
     kafka: KafkaCluster | None
@@ -52,7 +52,7 @@ class DataLayer(PlatformComponent):
     objects: ObjectStore | None
     logins: Logins | None
     servers: dict[str, DataServer]
-    """The servers of the parts, by name."""
+    """Servers of the parts by name."""
     keeps: bool
     """Whether data is protected from `destroy`."""
 
@@ -65,7 +65,7 @@ class DataLayer(PlatformComponent):
         site: AwsSite | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """`image` finds an image by its name in the lock; `site` is where AWS runs what it is asked to."""
+        """`image` returns the reference of an image by its name in the lock file; `site` is the AWS network."""
         super().__init__("data", f"{env}-data", {}, opts)
         self._env, self._config, self._namespace, self._site = env, config, namespace, site
         self._images = {name: image(name) for name in images(config)}
@@ -83,7 +83,7 @@ class DataLayer(PlatformComponent):
         self.finish({"kind": "", "namespace": namespace, "name": "data", "probe": "the check of every part has passed"})
 
     def _image(self, name: str) -> pulumi.Input[str]:
-        """An image; none where AWS runs what would be in it."""
+        """Reference of an image; empty if a managed AWS service replaces it."""
         return self._images.get(name, "")
 
     def _common(self, logins: Logins) -> Any:
@@ -99,7 +99,7 @@ class DataLayer(PlatformComponent):
         config, common = self._config, self._common(logins)
         capture = config.change_data_capture is not None
         if config.object_store:
-            # RDS keeps its backups itself.
+            # RDS stores its own backups.
             owners = {BUCKET: SUPERUSER} if config.postgres and not config.postgres.rds else {}
             args: Any = {
                 **common,
@@ -168,7 +168,7 @@ class DataLayer(PlatformComponent):
 
 
 def login_systems(config: Data) -> dict[str, list[str]]:
-    """Which systems each login has a password for, as far as the configuration has them."""
+    """Enabled systems for which each login has a password, by login."""
     wanted: dict[str, list[str]] = {
         SUPERUSER: ["postgres"] if config.postgres and config.postgres.rds else ["postgres", "objects"],
         BROKERS_OWNER: ["kafka"] if config.kafka and config.kafka.msk else [],
@@ -190,7 +190,7 @@ def login_systems(config: Data) -> dict[str, list[str]]:
         ]
     there = {
         "postgres": config.postgres,
-        # Pods come to S3 with a role in place of a password.
+        # Pods authenticate to S3 with an IAM role instead of a password.
         "objects": None if config.object_store and config.object_store.s3 else config.object_store,
         "nats": config.nats,
         "cache": config.cache,
@@ -208,7 +208,7 @@ def images(config: Data) -> list[str]:
 
 
 def _run(config: Data, field: str) -> tuple[str, ...]:
-    """What is left of a part in pods."""
+    """Names of a part's images that still run in pods; managed AWS services replace the others."""
     elsewhere = {
         "postgres": config.postgres and config.postgres.rds and ("postgres",),
         "object_store": config.object_store and config.object_store.s3 and ("data-tasks",),

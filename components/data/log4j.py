@@ -1,4 +1,4 @@
-"""How Kafka's programs log: warnings to the console, and what an operator asks for first."""
+"""Logging of Kafka's programs: warnings, and the messages that operators need first, to the console."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _LEVELS = {
     "kafka.server.KafkaRaftServer": "info",
     "org.apache.kafka.connect.runtime.distributed.DistributedHerder": "info",
     "io.debezium.connector.postgresql": "info",
-    # Warns of each of the database's own types whenever it reads them again.
+    # This logger warns about each of the database's own types every time that it reads them.
     "io.debezium.connector.postgresql.TypeRegistry": "error",
 }
 _ORPHANED = "Graceful stop of task .* failed.*"
-"""A Connect worker's message about a task that did not end in time. Source: connect-runtime 4.3.1, Worker."""
+"""Message of a Connect worker about a task that did not stop in time. Source: connect-runtime 4.3.1, Worker."""
 
 
 def configuration(orphans: str = "") -> str:
-    """Log4j's configuration. A Connect worker's messages about tasks that it could not stop also go to the file
-    `orphans`, which is emptied at each start."""
+    """Configuration of Log4j. A Connect worker's messages about tasks that it could not stop also go to the file
+    `orphans`, which each start truncates."""
     appenders: dict[str, Any] = {
         "Console": {"name": "console", "PatternLayout": {"pattern": "%d{ISO8601} %-5p %c{1}: %m%n"}}
     }

@@ -1,4 +1,4 @@
-"""Kafka on Amazon MSK: brokers in three zones, TLS, SCRAM users from the platform's own logins."""
+"""Kafka on Amazon MSK: brokers in three zones, with TLS and SCRAM users for the platform's logins."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from components.config.base import gibibytes
 from components.config.data import Kafka
 
 PORT = 9096
-"""Of SCRAM over TLS. Source: Amazon MSK developer guide, "Port information"."""
+"""Port for SCRAM over TLS. Source: Amazon MSK developer guide, "Port information"."""
 VERSION = "3.9.x.kraft"
-"""Source: Amazon MSK developer guide, "Supported Apache Kafka versions"."""
+"""Kafka version. Source: Amazon MSK developer guide, "Supported Apache Kafka versions"."""
 _LOG_DAYS = 30
 
 
 class MskArgs(TypedDict):
-    """Inputs of a cluster at MSK."""
+    """Inputs of an MSK cluster."""
 
     site: AwsSite
     users: Mapping[str, pulumi.Output[str]]
@@ -35,14 +35,14 @@ class MskArgs(TypedDict):
 
 
 class Msk(PlatformComponent):
-    """The cluster, its configuration, and its users, which MSK takes from Secrets Manager."""
+    """The cluster, its configuration, and its users, which MSK reads from Secrets Manager."""
 
     bootstrap: pulumi.Output[str]
-    """host:port pairs, known once the users are there."""
+    """host:port pairs of the brokers, separated by commas. It resolves once the users exist."""
 
     def __init__(self, name: str, config: Kafka, args: MskArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("data", name, {"replicas": config.replicas}, opts)
-        assert config.msk is not None  # only made where the configuration has it
+        assert config.msk is not None  # created only if the configuration has it
         site, keeps = args["site"], not args["destroy_data"]
         self._name, self._site = name, site
         group = site.entrance(name, PORT, f"Kafka of {name}", self.child())
@@ -97,7 +97,7 @@ class Msk(PlatformComponent):
     def _users(
         self, cluster: aws.msk.Cluster, users: Mapping[str, pulumi.Output[str]]
     ) -> aws.msk.ScramSecretAssociation:
-        """MSK wants names that begin with AmazonMSK_, and a key of one's own."""
+        """Secrets with the users' passwords. MSK requires the name prefix AmazonMSK_ and a customer managed key."""
         key = EncryptionKey(
             f"{self._name}-users",
             {"purpose": f"passwords of {self._name}", "account_id": self._site.account_id},
@@ -110,7 +110,7 @@ class Msk(PlatformComponent):
                 name=f"AmazonMSK_{self._name}_{user}",
                 description=f"{user} at {self._name}",
                 kms_key_id=key.arn,
-                # A name is free again at once, so that an environment can be made anew.
+                # Delete without a recovery window, so that a recreated environment can use the name again.
                 recovery_window_in_days=0,
                 opts=self.child(),
             )
@@ -137,14 +137,14 @@ def _login(user: str, password: str) -> str:
 
 
 def readable(arn: str, account: str) -> str:
-    """Only MSK, on behalf of this account, reads it by this; whoever runs the platform has IAM."""
+    """Resource policy of a secret: MSK may read it, on behalf of this account. Operators use IAM instead."""
     allowed = iam.statement(["secretsmanager:GetSecretValue"], [arn])
     allowed = {**allowed, "Condition": {"StringEquals": {"aws:SourceAccount": account}}}
     return iam.document([{**allowed, "Principal": {"Service": "kafka.amazonaws.com"}}])
 
 
 def properties(config: Kafka) -> str:
-    """What brokers are told. Who may do what follows from ACLs; see `tasks.kafka`."""
+    """Configuration of the brokers. ACLs grant all rights; see `tasks.kafka`."""
     lines = {
         "auto.create.topics.enable": "false",
         "default.replication.factor": "3",

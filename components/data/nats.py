@@ -1,4 +1,4 @@
-"""NATS with JetStream: subject-based messaging between services, each with an account and subjects of its own."""
+"""NATS with JetStream: messaging between services. Each service has its own account and subjects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from components.services.registry import SERVICES, key_buckets
 PART = "nats"
 CLIENT_PORT, ROUTE_PORT, MONITOR_PORT = 4222, 6222, 8222
 OWNER = "nats"
-"""The login that makes streams; only tasks use it."""
+"""Login that manages streams. Only setup tasks use it."""
 
 
 class NatsArgs(TypedDict):
@@ -29,17 +29,17 @@ class NatsArgs(TypedDict):
     namespace: pulumi.Input[str]
     image: pulumi.Input[str]
     tasks_image: pulumi.Input[str]
-    """An image with the kit in it."""
+    """Image that contains the kit."""
     exporters_image: pulumi.Input[str]
     logins: Logins
     destroy_data: bool
 
 
 class Nats(PlatformComponent):
-    """Servers, an account for each service, and the proof that a message is kept and delivered."""
+    """Servers, an account per service, and a check that stores and delivers a message."""
 
     url: pulumi.Output[str]
-    """URL without a login, known once streams are there and the check has passed."""
+    """URL without credentials. It resolves once the streams exist and the check has passed."""
 
     def __init__(
         self, name: str, config: NatsConfig, args: NatsArgs, opts: pulumi.ResourceOptions | None = None
@@ -115,22 +115,22 @@ class Nats(PlatformComponent):
 
 
 def healthy(question: str) -> Any:
-    """A probe's action, run in the pod: the monitoring port is on its loopback."""
+    """Probe action. It runs inside the pod, because the monitoring port is on loopback."""
     url = f"http://127.0.0.1:{MONITOR_PORT}/healthz?{question}"
     return {"exec_": {"command": ["python3", "-c", f"import urllib.request as u; u.urlopen('{url}', timeout=4)"]}}
 
 
 def configuration(config: NatsConfig, namespace: str, passwords: dict[str, str]) -> str:
-    """nats.conf, as JSON, which NATS reads. It holds passwords."""
+    """Content of nats.conf, as JSON, which NATS accepts. It contains passwords."""
     peers = [f"nats://{PART}-{n}.{PART}-nodes.{namespace}.svc:{ROUTE_PORT}" for n in range(config.replicas)]
     settings: dict[str, object] = {
         "port": CLIENT_PORT,
-        # It shows subjects, accounts and addresses, and knows no login: only the pod itself reaches it.
+        # The monitoring port shows subjects, accounts and addresses without a login, so it is on loopback.
         "http": f"127.0.0.1:{MONITOR_PORT}",
         "jetstream": {
             "store_dir": DATA_MOUNT,
             "max_memory_store": int(quantity(config.resources.memory)) // 4,
-            # The rest of the volume is for what a stream needs while it is compacted.
+            # The rest of the volume is for the compaction of streams.
             "max_file_store": int(quantity(config.storage)) * 9 // 10,
         },
         "accounts": accounts(OWNER, passwords),
@@ -141,5 +141,5 @@ def configuration(config: NatsConfig, namespace: str, passwords: dict[str, str])
     if config.replicas > 1:
         settings["server_name"] = "$HOSTNAME"
         settings["cluster"] = {"name": "platform", "port": ROUTE_PORT, "routes": peers}
-    # A reference to the environment is one only without quotes.
+    # NATS expands a reference to an environment variable only without quotes.
     return json.dumps(settings, indent=2).replace('"$HOSTNAME"', "$HOSTNAME") + "\n"

@@ -1,9 +1,9 @@
-"""NATS accounts: one for each service, which shares no subject with another but what the intents say.
+"""NATS accounts: one per service. Accounts share only the subjects that the intents declare.
 
-Streams are the platform's, in an account of their own. A service's account imports from there what it keeps and
-follows, and from another service's account what it hears, and reports of what is applied of its buckets; everything
-else in one account cannot be named in another.
-Inside its account a service's user has the same subjects and no more, as a second line.
+Streams are in the platform's own account. A service's account imports the buckets that it keeps and follows from there.
+From other services' accounts it imports the subjects that it hears, and reports on the applied state of its buckets.
+No other subject of one account can be used in another.
+As a second line of defence, a service's user has rights to the same subjects only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from components.services.record import DataIntent
 from components.services.registry import SERVICES
 
 PLATFORM = "PLATFORM"
-"""The account of the streams, and of tasks."""
+"""Account of the streams and of the setup tasks."""
 _READING = (
     "$JS.API.STREAM.INFO.{0}",
     "$JS.API.STREAM.MSG.GET.{0}",
@@ -27,19 +27,19 @@ _READING = (
     "$JS.API.CONSUMER.DELETE.{0}.*",
     "$JS.FC.{0}.>",
 )
-"""What who reads a stream asks, and how it says that it keeps up. Source: NATS, JetStream wire API reference."""
+"""Subjects for reading a stream and for flow control. Source: NATS, JetStream wire API reference."""
 _API, _FOREIGN = "$JS.API.", "platform.API."
-"""Every account has streams of its own to ask for, or a word that it has none: those of the platform go by another
-name, which the server puts in place of what clients ask."""
+"""In each account, the JetStream API's usual subjects mean that account's own streams, or "no streams". The platform's
+streams therefore have another prefix, which the server maps from the subjects that clients use."""
 
 
 def account(service: str) -> str:
-    """The name of a service's account."""
+    """Name of a service's account."""
     return service.upper()
 
 
 def accounts(owner: str, passwords: Mapping[str, str], intents: Mapping[str, DataIntent] = SERVICES) -> dict[str, Any]:
-    """The accounts of nats.conf; `owner` is the platform's login. It holds passwords."""
+    """Accounts section of nats.conf, with passwords. `owner` is the platform's login."""
     shared = [{"service": subject, "accounts": who} for subject, who in sorted(_asked(intents).items())]
     shared += [{"stream": _inbox(i), "accounts": [account(i.name)]} for i in intents.values() if _buckets(i)]
     platform = {"jetstream": "enabled", "users": [{"user": owner, "password": passwords[owner]}], "exports": shared}
@@ -56,7 +56,7 @@ def _own(intent: DataIntent, password: str, intents: Mapping[str, DataIntent]) -
         if account(intent.name) in who
     ]
     if _buckets(intent):
-        heard.append((PLATFORM, _inbox(intent)))  # what streams deliver
+        heard.append((PLATFORM, _inbox(intent)))  # deliveries of streams
     asked = [
         {"service": {"account": PLATFORM, "subject": subject}, "to": _foreign(subject)} for subject in requests(intent)
     ]
@@ -69,7 +69,7 @@ def _own(intent: DataIntent, password: str, intents: Mapping[str, DataIntent]) -
 
 
 def requests(intent: DataIntent) -> list[str]:
-    """What a service may ask of the platform's account: to read its buckets, and to write those that it keeps."""
+    """Subjects of the platform's account that a service may use, to read its buckets and write those that it keeps."""
     return [
         *(f"$KV.{bucket}.>" for bucket in intent.keeps),
         *(subject.format(f"KV_{bucket}") for bucket in _buckets(intent) for subject in _READING),
@@ -77,7 +77,7 @@ def requests(intent: DataIntent) -> list[str]:
 
 
 def permissions(intent: DataIntent) -> dict[str, object]:
-    """What a service's user may publish and hear in its account: its intent, and its own inbox."""
+    """Publish and subscribe rights of a service's user: the subjects of its intent, and its own inbox."""
     inbox = _inbox(intent)
     return {
         "publish": {"allow": [*_sent(intent), *map(_foreign, requests(intent)), inbox]},
@@ -102,7 +102,7 @@ def _inbox(intent: DataIntent) -> str:
 
 
 def _asked(intents: Mapping[str, DataIntent]) -> dict[str, list[str]]:
-    """Subjects of the platform's account, and who may ask them."""
+    """Services that may use each subject of the platform's account, by subject."""
     found: dict[str, list[str]] = {}
     for intent in intents.values():
         for subject in requests(intent):
@@ -111,7 +111,7 @@ def _asked(intents: Mapping[str, DataIntent]) -> dict[str, list[str]]:
 
 
 def _heard(intent: DataIntent, intents: Mapping[str, DataIntent]) -> dict[str, list[str]]:
-    """Subjects that a service sends, and the others that hear them."""
+    """Services that receive each subject that a service sends, by subject."""
     keepers = {bucket: other for other in intents.values() for bucket in other.keeps}
     found = {
         subject: [account(other.name) for other in intents.values() if subject in other.hears and other != intent]

@@ -1,4 +1,4 @@
-"""Buckets for backups and uploaded documents: Versity's S3 gateway over a volume, or Amazon S3."""
+"""Object store for backups and uploaded documents: Versity's S3 gateway with a volume, or Amazon S3."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from components.services.registry import SERVICES
 PART = "object-store"
 PORT = 7070
 OWNER = "objects"
-"""The login that may do everything; only tasks use it."""
+"""Superuser login. Only setup tasks use it."""
 
 
 class ObjectStoreArgs(TypedDict):
@@ -39,29 +39,29 @@ class ObjectStoreArgs(TypedDict):
     namespace: str
     image: pulumi.Input[str]
     tasks_image: pulumi.Input[str]
-    """An image with the kit in it."""
+    """Image that contains the kit."""
     exporters_image: pulumi.Input[str]
     logins: Logins
     owners: dict[str, str]
-    """Buckets beside the services', each with the login that owns it."""
+    """Owner (login) of each bucket that does not belong to a service."""
     site: AwsSite | None
-    """Where S3 is, if the configuration asks for it."""
+    """Network with access to S3; required with `s3` in the configuration."""
     prefix: str
-    """What the names of buckets in S3 begin with."""
+    """Prefix of bucket names in S3."""
     destroy_data: bool
 
 
 class ObjectStore(PlatformComponent):
-    """Buckets, each with its owner, and the proof that an object can be written and read."""
+    """Buckets, each with an owner, and a check that writes and reads an object."""
 
     endpoint: pulumi.Output[str]
-    """URL, known once the buckets are there."""
+    """URL. It resolves once the buckets exist."""
     by_role: bool
-    """Whether pods come with a role of AWS' in place of a password."""
+    """Whether pods authenticate with an IAM role instead of a password."""
     annotations: Mapping[str, Mapping[str, pulumi.Input[str]]]
-    """What the account of each owner must carry."""
+    """Annotations that each owner's service account needs."""
     place: Mapping[str, str]
-    """PREFIX of the buckets' names and REGION, where they are not the usual."""
+    """Environment variables with the bucket prefix (PREFIX) and the REGION, if they differ from the defaults."""
     server: DataServer | None
 
     def __init__(
@@ -105,7 +105,7 @@ class ObjectStore(PlatformComponent):
         )
 
     def _in_s3(self, config: S3Config, args: ObjectStoreArgs, owners: dict[str, str]) -> pulumi.Output[str]:
-        """Buckets in S3, roles for who owns them, and a way out to S3 for their pods."""
+        """Buckets in S3, IAM roles for their owners, and egress to S3 for the owners' pods."""
         site = args["site"]
         assert site is not None  # the configuration takes s3 with a cluster on AWS only
         task = task_name(PART)
@@ -129,7 +129,7 @@ class ObjectStore(PlatformComponent):
         return pulumi.Output.all(*made.ready).apply(lambda _: f"https://s3.{site.region}.amazonaws.com")
 
     def _in_pod(self, config: ObjectStoreConfig, args: ObjectStoreArgs, owners: dict[str, str]) -> pulumi.Output[str]:
-        """A server with a volume."""
+        """A server pod with a volume."""
         logins = args["logins"]
         flags = ("--port", f":{PORT}", "--health", "/healthz", "--quiet", "--iam-dir", f"{DATA_MOUNT}/accounts")
         told = ("--metrics-service-name", PART, "--metrics-statsd-servers", f"127.0.0.1:{exporter.STATSD}")
@@ -164,5 +164,5 @@ class ObjectStore(PlatformComponent):
 
 
 def buckets(more: dict[str, str]) -> dict[str, str]:
-    """The owner of each bucket."""
+    """Owner of each bucket, by bucket."""
     return {b: s.name for s in SERVICES.values() for b in s.buckets} | more

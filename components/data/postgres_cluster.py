@@ -1,4 +1,4 @@
-"""PostgreSQL: the server, its pool, continuous backup, and a database with a login for each service."""
+"""PostgreSQL: the server, its connection pool, continuous backup, and a database with a login per service."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from components.services.registry import SERVICES, with_database
 PART = "postgres"
 DIRECT_PORT, POOL_PORT = 5432, 6432
 SUPERUSER, CAPTURE, REGISTRY = "postgres", "capture", "registry"
-"""Logins beside the services': the server's own, change data capture's, the schema registry's."""
+"""Logins besides those of the services: superuser, change data capture, schema registry."""
 SOCKETS = "/run/postgres"
 BUCKET = "postgres-backup"
 _CHECKED = "registry"
 _POOLS = 2
-"""Pods of the pool where the server is elsewhere: one may go."""
+"""Pods of the connection pool with RDS. The pool survives the loss of one."""
 
 
 class PostgresClusterArgs(TypedDict):
@@ -38,23 +38,23 @@ class PostgresClusterArgs(TypedDict):
     exporters_image: pulumi.Input[str]
     logins: Logins
     objects: ObjectStore | None
-    """Where backups and the write-ahead log go; without one there is no backup."""
+    """Object store for backups and the write-ahead log. Without it, there are no backups."""
     site: AwsSite | None
-    """Where RDS is, if the configuration asks for it."""
+    """Network of the RDS server; required with `rds` in the configuration."""
     callers: tuple[str, ...]
-    """Parts besides the services with a database that may connect."""
+    """Parts that may connect, besides services with a database."""
     capture: bool
-    """Whether change data capture reads the outboxes."""
+    """Whether change data capture reads the outbox tables."""
     destroy_data: bool
 
 
 class PostgresCluster(PlatformComponent):
-    """A server, the databases in it, and the proof that a row can be written and read."""
+    """The server, its databases, and a check that writes and reads a row."""
 
     host: pulumi.Output[str]
-    """DNS name of the pool, known once databases and logins are there and the check has passed."""
+    """DNS name of the connection pool. It resolves once databases and logins exist and the check has passed."""
     direct: pulumi.Output[str]
-    """DNS name of the server itself, known as soon."""
+    """DNS name of the server itself. It resolves at the same time."""
 
     def __init__(
         self, name: str, config: Postgres, args: PostgresClusterArgs, opts: pulumi.ResourceOptions | None = None
@@ -115,7 +115,7 @@ class PostgresCluster(PlatformComponent):
         )
 
     def _in_pod(self, name: str, config: Postgres, args: PostgresClusterArgs) -> DataServer:
-        """The server, its pool and who takes backups, in one pod with a volume."""
+        """The server, its connection pool and the backup process, in one pod with a volume."""
         logins, backed_up = args["logins"], args["objects"] is not None
         return DataServer(
             name,
@@ -133,7 +133,7 @@ class PostgresCluster(PlatformComponent):
         )
 
     def _at_rds(self, name: str, config: Postgres, args: PostgresClusterArgs) -> tuple[DataServer, pulumi.Output[str]]:
-        """RDS keeps the data; the pool runs in pods, under the name that all know."""
+        """The server on RDS. The connection pool runs in pods, with the usual DNS name."""
         site, logins = args["site"], args["logins"]
         assert site is not None  # the configuration takes rds with a cluster on AWS only
         rds = Rds(
@@ -172,7 +172,7 @@ class PostgresCluster(PlatformComponent):
 
 
 def pooled() -> list[str]:
-    """The logins that use the pool."""
+    """Logins that use the connection pool."""
     return [REGISTRY, *(service.name for service in with_database())]
 
 
@@ -181,7 +181,7 @@ def _callers(args: PostgresClusterArgs) -> tuple[str, ...]:
 
 
 def pool_process(config: Postgres, image: pulumi.Input[str], server: pulumi.Input[str] = "") -> Process:
-    """PgBouncer; `server` is host:port, or empty for the one in the same pod."""
+    """PgBouncer, the connection pool. `server` is host:port; empty means the server in the same pod."""
     environment: dict[str, pulumi.Input[str]] = {"POOL_SIZE": str(config.pool_size)}
     if server:
         environment |= {"POOL_SERVER": server}
@@ -198,7 +198,7 @@ def pool_process(config: Postgres, image: pulumi.Input[str], server: pulumi.Inpu
 
 
 def intent(config: Postgres, args: PostgresClusterArgs) -> ServerIntent:
-    """The server's pod: PostgreSQL, the pool, and who takes base backups."""
+    """Intent of the server's pod: PostgreSQL, the connection pool, and the base backup process."""
     image, logins, objects = args["image"], args["logins"], args["objects"]
     bucket: dict[str, pulumi.Input[str]] = {}
     key: dict[str, tuple[pulumi.Input[str], str]] = {}
@@ -206,7 +206,7 @@ def intent(config: Postgres, args: PostgresClusterArgs) -> ServerIntent:
         bucket = {
             "BACKUP_URL": f"s3://{objects.place.get('PREFIX', '')}{BUCKET}",
             "AWS_DEFAULT_REGION": objects.place.get("REGION", "us-east-1"),
-            # Older S3 gateways do not know the newer checksums that the SDK adds by itself.
+            # The SDK adds newer checksums by default, which older S3 gateways do not support.
             "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
             "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
             "BACKUP_ENDPOINT": objects.endpoint,
@@ -215,7 +215,7 @@ def intent(config: Postgres, args: PostgresClusterArgs) -> ServerIntent:
         bucket |= {"AWS_ACCESS_KEY_ID": SUPERUSER}
         key = {"AWS_SECRET_ACCESS_KEY": (logins.secret(SUPERUSER), "objects")}
     asks = f"pg_isready -q -h {SOCKETS} -U {SUPERUSER}"
-    # Status 1: the server runs and takes no connections yet. A long replay of the log must not be cut short.
+    # Status 1: the server runs, but accepts no connections yet. A long replay of the log must not be interrupted.
     runs = {"exec_": {"command": ["sh", "-c", f"{asks}; [ $? -le 1 ]"]}}
     server = Process(
         PART,
@@ -229,7 +229,7 @@ def intent(config: Postgres, args: PostgresClusterArgs) -> ServerIntent:
         started=runs,
         alive=runs,
         start_s=600,
-        # Asked to end, a server waits for its clients; "fast" ends their transactions and writes everything down.
+        # On SIGTERM, a server waits for its clients. "fast" aborts their transactions and writes a checkpoint.
         stop=("/opt/postgres/bin/pg_ctl", "-D", f"{DATA_MOUNT}/cluster", "-m", "fast", "-t", "80", "stop"),
     )
     schedule: dict[str, pulumi.Input[str]] = {
@@ -255,7 +255,8 @@ def intent(config: Postgres, args: PostgresClusterArgs) -> ServerIntent:
 
 
 def settings(config: Postgres, backed_up: bool) -> str:
-    """postgresql.conf. Memory as PostgreSQL's manual recommends: a quarter shared, three quarters assumed cached."""
+    """Content of postgresql.conf. Memory as PostgreSQL's manual recommends: a quarter for shared buffers, three
+    quarters as the effective cache size."""
     megabytes = int(quantity(config.resources.memory)) // 2**20
     archive = "python3 -m barman.clients.cloud_walarchive --gzip --endpoint-url $BACKUP_ENDPOINT $BACKUP_URL main %p"
     lines = {
@@ -266,7 +267,7 @@ def settings(config: Postgres, backed_up: bool) -> str:
         "effective_cache_size": f"{max(64, megabytes * 3 // 4)}MB",
         "maintenance_work_mem": f"{max(16, megabytes // 16)}MB",
         "dynamic_shared_memory_type": "mmap",
-        # Change data capture reads the log; a slot that nobody reads must not fill the volume.
+        # Change data capture reads the log. A slot without a reader must not fill the volume.
         "wal_level": "logical",
         "max_replication_slots": 20,
         "max_wal_senders": 20,
@@ -274,7 +275,7 @@ def settings(config: Postgres, backed_up: bool) -> str:
         "max_wal_size": "1GB",
         "archive_mode": "on" if backed_up else "off",
         "archive_command": archive if backed_up else "",
-        # The most that a restore can lose.
+        # Seconds of changes that a restore can lose at most.
         "archive_timeout": "60s",
         "log_destination": "stderr",
         "logging_collector": "off",
@@ -288,7 +289,7 @@ def settings(config: Postgres, backed_up: bool) -> str:
 
 
 def wanted(capture: bool) -> dict[str, object]:
-    """Databases and logins, as the intents say."""
+    """Desired databases and logins, derived from the intents, for the setup task."""
     databases: list[dict[str, object]] = [
         {
             "name": service.name,

@@ -1,4 +1,4 @@
-"""PostgreSQL on Amazon RDS: a server with a standby, backups and encryption, which only the cluster can reach."""
+"""PostgreSQL on Amazon RDS: a server with standby, backups and encryption, reachable from the cluster only."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from components.config.data import Postgres
 
 PORT = 5432
 VERSION = "16.10"
-"""Of PostgreSQL; AWS applies newer minor ones. Source: Amazon RDS for PostgreSQL release notes, 2025-09."""
+"""PostgreSQL version. AWS applies newer minor versions. Source: Amazon RDS for PostgreSQL release notes, 2025-09."""
 FAMILY = "postgres16"
 
 
 class RdsArgs(TypedDict):
-    """Inputs of a server at RDS."""
+    """Inputs of an RDS server."""
 
     site: AwsSite
     user: str
-    """Login that makes databases and logins."""
+    """Login that creates databases and logins."""
     password: pulumi.Output[str]
     destroy_data: bool
 
 
 class Rds(PlatformComponent):
-    """The server, its parameters, subnets and security group."""
+    """The RDS instance with its parameter group, subnets and security group."""
 
     address: pulumi.Output[str]
-    """DNS name; port 5432."""
+    """DNS name. The port is 5432."""
 
     def __init__(self, name: str, config: Postgres, args: RdsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("data", name, {"storage": config.storage}, opts)
-        assert config.rds is not None  # only made where the configuration has it
+        assert config.rds is not None  # created only if the configuration has it
         site, keeps = args["site"], not args["destroy_data"]
         group = site.entrance(name, PORT, f"PostgreSQL of {name}", self.child())
         subnets = aws.rds.SubnetGroup(name, subnet_ids=site.subnet_ids, opts=self.child(protect=keeps))
@@ -58,7 +58,7 @@ class Rds(PlatformComponent):
             multi_az=config.rds.standby,
             storage_type="gp3",
             allocated_storage=gibibytes(config.storage),
-            # Of the authorities that the pool knows.
+            # One of the certificate authorities that the connection pool trusts.
             ca_cert_identifier="rds-ca-rsa2048-g1",
             storage_encrypted=True,
             kms_key_id=site.key_arn,
@@ -79,7 +79,7 @@ class Rds(PlatformComponent):
             skip_final_snapshot=not keeps,
             final_snapshot_identifier=f"{name}-final" if keeps else None,
             delete_automated_backups=not keeps,
-            # A larger volume and another class are wanted now, not in the next window.
+            # A changed volume size or instance class takes effect at once, not in the next maintenance window.
             apply_immediately=True,
             opts=self.child(protect=keeps, ignore_changes=["engineVersion"]),
         )
@@ -91,10 +91,10 @@ class Rds(PlatformComponent):
 
 
 def settings(config: Postgres) -> dict[str, str]:
-    """Parameters. Memory is left to RDS, which knows the instance class."""
+    """Server parameters. Those for memory are left to RDS, which derives them from the instance class."""
     return {
         "max_connections": str(config.max_connections),
-        # Change data capture reads the log; a slot that nobody reads must not fill the volume.
+        # Change data capture reads the log. A slot without a reader must not fill the volume.
         "rds.logical_replication": "1",
         "max_replication_slots": "20",
         "max_wal_senders": "20",

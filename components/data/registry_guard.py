@@ -1,6 +1,7 @@
-"""Envoy in the schema registry's pod: everybody in the namespace reads, the registry's task alone writes.
+"""Envoy in front of the schema registry: all pods in the namespace may read, only the registry's setup task may write.
 
-The registry itself knows people by OpenID Connect only. It listens on the pod's loopback, behind this. Pure: no Pulumi.
+The registry itself supports authentication with OpenID Connect only, so it listens on loopback behind this proxy.
+Pure: no Pulumi.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from components.mesh.envoy_base import BUFFER_BYTES, Json, http_filter, set_head
 
 RESOURCES = Resources(cpu="10m", memory="96Mi")
 _HEAP_BYTES = 32 * 2**20
-"""What is left of the memory for requests; Envoy's program takes the rest."""
+"""Share of the memory for requests. Envoy's program takes the rest."""
 _KEYS = "envoy.filters.http.api_key_auth"
 
 
 def render(port: int, registry_port: int, password: str) -> Json:
-    """Envoy's bootstrap: from `port` to `registry_port` on loopback. All but GET and HEAD need the password."""
+    """Envoy's bootstrap: proxy `port` to `registry_port` on loopback. Methods except GET and HEAD need the password."""
     keys = http_filter(
         "api_key_auth",
         "api_key_auth.v3.ApiKeyAuth",
@@ -29,7 +30,7 @@ def render(port: int, registry_port: int, password: str) -> Json:
     reading = {
         **there,
         "match": {"prefix": "/", "headers": [reads]},
-        # Some servers take the method from this header.
+        # Some servers let this header override the method.
         "request_headers_to_remove": ["x-http-method-override"],
         "typed_per_filter_config": {_KEYS: anybody},
     }

@@ -1,4 +1,4 @@
-"""Buckets in Amazon S3: encrypted, versioned, private; a pod reaches its own bucket by its own role."""
+"""Buckets in Amazon S3: encrypted, versioned, private. A pod accesses its own bucket with its own IAM role."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class S3Args(TypedDict):
     site: AwsSite
     namespace: str
     prefix: str
-    """What the names of buckets begin with: they are unique in all of AWS."""
+    """Prefix of bucket names, which must be unique in all of AWS."""
     owners: Mapping[str, str]
-    """The service account that owns each bucket."""
+    """Service account that owns each bucket, by bucket."""
     prover: str
-    """Service account that may write and read below `.check/` in each, to prove that it works."""
+    """Service account of the check. It may write and read below `.check/` in each bucket."""
     destroy_data: bool
 
 
 class S3(PlatformComponent):
-    """Buckets, and a role for each owner."""
+    """Buckets, and an IAM role per owner."""
 
     annotations: dict[str, dict[str, pulumi.Input[str]]]
-    """What the service account of each owner must carry; nothing with Pod Identity."""
+    """Annotations that each owner's service account needs; empty with Pod Identity."""
     ready: list[pulumi.Resource]
 
     def __init__(self, name: str, config: S3Config, args: S3Args, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -109,7 +109,7 @@ class S3(PlatformComponent):
 
 
 def allowed(key_arn: str, arns: list[str], below: str) -> str:
-    """Objects of these buckets below a prefix, and the key that they are encrypted with."""
+    """IAM policy: access to objects of these buckets below a prefix, and to the buckets' encryption key."""
     objects = [f"{arn}/{below}*" for arn in arns]
     return iam.document(
         [
@@ -121,7 +121,7 @@ def allowed(key_arn: str, arns: list[str], below: str) -> str:
 
 
 def _encrypted_only(arn: str) -> str:
-    """Nobody speaks to the bucket without TLS."""
+    """Bucket policy that denies requests without TLS."""
     return iam.document(
         [
             {

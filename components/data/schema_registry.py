@@ -1,4 +1,4 @@
-"""Apicurio Registry: the schema of every event, with Confluent's API; it keeps them in PostgreSQL."""
+"""Schema registry: Apicurio Registry serves event schemas with Confluent's API and stores them in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from components.services.registry import SERVICES
 PART = "schema-registry"
 PORT, REGISTRY_PORT, MANAGEMENT_PORT = 8080, 8081, 9000
 WRITER = "schemas"
-"""The login that registers schemas; only the task uses it."""
+"""Login that registers schemas. Only the setup task uses it."""
 
 
 class SchemaRegistryArgs(TypedDict):
@@ -30,16 +30,16 @@ class SchemaRegistryArgs(TypedDict):
     guard_image: pulumi.Input[str]
     """Envoy."""
     tasks_image: pulumi.Input[str]
-    """An image with the kit, and so with the schemas, in it."""
+    """Image that contains the kit, and with it the schemas."""
     logins: Logins
     postgres_host: pulumi.Input[str]
 
 
 class SchemaRegistry(PlatformComponent):
-    """Replicas over one database, and every event's schema in it."""
+    """Replicas with a common database, and a setup task that registers all event schemas."""
 
     url: pulumi.Output[str]
-    """URL of Confluent's API, known once all schemas are registered."""
+    """URL of Confluent's API. It resolves once all schemas are registered."""
 
     def __init__(
         self,

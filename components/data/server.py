@@ -1,4 +1,4 @@
-"""A server that keeps data, as its authors think of it, and all that Kubernetes needs for it."""
+"""A stateful server: its intent, and the Kubernetes resources that are derived from the intent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.data.zone import ACCOUNT_MOUNT, account_volume
 
 DATA_MOUNT = "/data"
 _ROLL = "cogniforge.dev/config"
-"""Annotation of a pod; changes with its files and passwords, so that a change rolls the pods."""
+"""Pod annotation that changes with files and passwords, so that a change restarts the pods."""
 
 
 @dataclass(frozen=True)
@@ -32,60 +32,60 @@ class Process:
     secrets: Mapping[str, tuple[pulumi.Input[str], str]] = field(
         default_factory=dict[str, tuple[pulumi.Input[str], str]]
     )
-    """Environment variables from (Secret, key)."""
+    """Environment variables from (Secret, entry)."""
     fields: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Environment variables from the pod's own fields, such as "metadata.name"."""
+    """Environment variables from fields of the pod, such as "metadata.name"."""
     ready: Any = None
-    """A readiness probe's action, such as {"tcp_socket": {"port": "kafka"}}; started and alive by the same."""
+    """Action of the readiness probe, such as {"tcp_socket": {"port": "kafka"}}. The other probes default to it."""
     started: Any = None
-    """A startup probe's action, where being started is more than being ready."""
+    """Action of the startup probe, if it differs from `ready`."""
     start_s: int = 120
-    """How long it may take to be ready for the first time."""
+    """Seconds until the first success of the startup probe."""
     stop: tuple[str, ...] = ()
-    """What stops it, where being asked to end (SIGTERM) means to wait for every client."""
+    """Command of the preStop hook, for servers that on SIGTERM wait for all clients."""
     alive: Any = None
-    """A liveness probe's action, where it is another one than `ready`, or there is no `ready`."""
+    """Action of the liveness probe, if it differs from `ready` or there is no `ready`."""
     alive_s: int = 90
-    """For how long the liveness probe may fail before the container is started anew."""
+    """Seconds of failed liveness probes after which the container restarts."""
 
 
 @dataclass(frozen=True)
 class ServerIntent:
-    """What a server is and who may connect to it."""
+    """A stateful server and its callers."""
 
     name: str
     title: str
     processes: tuple[Process, ...]
     callers: tuple[str, ...]
-    """Parts whose pods may connect to its ports."""
+    """Names of parts whose pods may connect to its ports."""
     prepares: tuple[Process, ...] = ()
-    """What runs to its end before the others begin. It, and nobody else in the pod, may speak to Kubernetes."""
+    """Init process, which ends before the others start. It alone in the pod has access to the Kubernetes API."""
     replicas: int = 1
     storage: str = ""
-    """Volume of each replica at /data; empty: none."""
+    """Size of each replica's volume at /data; empty means no volume."""
     metrics_port: int = 0
     stop_seconds: int = 60
-    """How long it may take to write down what it has."""
+    """Seconds that the server may take to shut down."""
 
 
 @dataclass(frozen=True)
 class ServerInputs:
-    """What a server is given."""
+    """Inputs of a server."""
 
     namespace: pulumi.Input[str]
     destroy_data: bool
     files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
-    """Files at /etc/<name>, which hold no secret."""
+    """Files at /etc/<name> without secrets."""
     secret_files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
-    """Files at /etc/<name>-secret, held in a Secret."""
+    """Files at /etc/<name>-secret, stored in a Secret."""
     mounts: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
-    """Secrets, by the folder where all their keys are files."""
+    """Names of Secrets by folder. Each entry of a Secret becomes a file in the folder."""
     versions: Sequence[pulumi.Input[str]] = ()
-    """Changes with the passwords that are mounted."""
+    """A value that changes with the mounted passwords."""
     scratch: tuple[str, ...] = ()
-    """Folders that are empty when the pod starts, shared by its containers."""
+    """Folders that the pod's containers share. They are empty when the pod starts."""
     annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
-    """What its account carries, such as the AWS role of its pods."""
+    """Annotations of its service account, such as the AWS role of its pods."""
 
 
 def service_account(
@@ -95,7 +95,7 @@ def service_account(
     opts: pulumi.ResourceOptions,
     annotations: Mapping[str, pulumi.Input[str]] | None = None,
 ) -> None:
-    """An account for pods of the data layer; none of them speaks to Kubernetes."""
+    """A service account for pods of the data layer. Its token is not mounted."""
     meta: Any = {"name": name, "namespace": namespace, "labels": labels(name, "data")}
     k8s.core.v1.ServiceAccount(
         resource,
@@ -106,24 +106,24 @@ def service_account(
 
 
 def claim_spec(storage: str) -> Any:
-    """The spec of a claim of a replica."""
+    """Spec of a replica's volume claim."""
     return {"access_modes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage}}}
 
 
 def task_name(part: str) -> str:
-    """How the tasks of a part are called; they have an account and rights of their own."""
+    """Name of a part's setup tasks, which have their own service account and rights."""
     return f"{part}-task"
 
 
 class DataServer(PlatformComponent):
-    """StatefulSet, Services, account, network policy and disruption budget of a server."""
+    """StatefulSet, Services, ServiceAccount, NetworkPolicy and disruption budget of a server."""
 
     host: pulumi.Output[str]
-    """DNS name inside the cluster, known once all its pods are ready."""
+    """DNS name inside the cluster. It resolves once all pods are ready."""
     callers: tuple[str, ...]
-    """Who may connect: its own pods to each other, and those that the intent names."""
+    """Parts that may connect: its own pods, and those that the intent names."""
     metrics_port: int
-    """Where its metrics are; 0: nowhere."""
+    """TCP port of its metrics; 0 means none."""
 
     def __init__(
         self, name: str, intent: ServerIntent, inputs: ServerInputs, opts: pulumi.ResourceOptions | None = None
@@ -158,7 +158,7 @@ class DataServer(PlatformComponent):
         )
 
     def _volumes_grow(self, workload: k8s.apps.v1.StatefulSet) -> None:
-        """A StatefulSet's template of claims cannot change: each claim is told its size by itself."""
+        """Patch the size of each claim. The claim template of a StatefulSet is immutable."""
         for number in range(self._intent.replicas):
             claim = f"data-{self._intent.name}-{number}"
             meta: Any = self._meta(claim) | {"annotations": {"pulumi.com/patchForce": "true"}}
@@ -167,7 +167,7 @@ class DataServer(PlatformComponent):
                 f"{self.name}-{number}",
                 metadata=meta,
                 spec=spec,
-                # The claim is the StatefulSet's: when the patch goes, it stays as it is.
+                # The claim belongs to the StatefulSet: deleting the patch must not change the claim.
                 opts=self.child(depends_on=[workload], retain_on_delete=True),
             )
 
@@ -182,7 +182,7 @@ class DataServer(PlatformComponent):
         return {name: port for process in self._intent.processes for name, port in process.ports.items()}
 
     def _services(self) -> None:
-        """One name for whoever is ready, and one for each pod, known before it is ready: its peers need it."""
+        """A Service for the ready pods, and a headless one for each pod, which peers need before the pod is ready."""
         ports = [{"name": n, "port": p, "target_port": n} for n, p in self._ports().items()]
         chosen: Any = {"selector": selector(self._intent.name), "ports": ports}
         k8s.core.v1.Service(self.name, metadata=self._meta(), spec=chosen, opts=self.child())
@@ -208,7 +208,7 @@ class DataServer(PlatformComponent):
         k8s.networking.v1.NetworkPolicy(self.name, metadata=self._meta(), spec=spec, opts=self.child())
 
     def _volumes(self) -> tuple[list[Any], list[Any], list[pulumi.Input[str]]]:
-        """Mounts, volumes, and what their content is known by."""
+        """Mounts, volumes, and names that change with the volumes' content."""
         intent, inputs = self._intent, self._inputs
         mounts: list[Any] = [{"name": "tmp", "mount_path": "/tmp"}]
         volumes: list[Any] = [{"name": "tmp", "empty_dir": {"size_limit": "256Mi"}}]
@@ -217,7 +217,7 @@ class DataServer(PlatformComponent):
             mounts.append({"name": f"scratch-{number}", "mount_path": folder})
             volumes.append({"name": f"scratch-{number}", "empty_dir": {"size_limit": "64Mi"}})
         if inputs.files:
-            # Auto-named: a new content is a new object, and a new name in the pods' definition rolls them.
+            # Auto-named: changed content creates a new object, and its new name restarts the pods.
             files = k8s.core.v1.ConfigMap(
                 f"{self.name}-files",
                 metadata={"namespace": inputs.namespace, "labels": labels(intent.name, "data")},
@@ -313,13 +313,13 @@ class DataServer(PlatformComponent):
             "metadata": {"name": "data", "labels": labels(intent.name, "data")},
             "spec": claim_spec(intent.storage),
         }
-        # A claim outlives the StatefulSet unless the configuration says that data may go with it.
+        # Claims outlive the StatefulSet, unless the configuration allows deletion of data.
         policy = {"when_deleted": "Delete" if inputs.destroy_data else "Retain", "when_scaled": "Retain"}
         kept = {"persistent_volume_claim_retention_policy": policy}
         spec: Any = {
             "replicas": intent.replicas,
             "service_name": f"{intent.name}-nodes",
-            # In order, a pod that cannot start would stand in the way of the update that mends it.
+            # With ordered updates, a pod that cannot start would block the update that repairs it.
             "pod_management_policy": "Parallel",
             "revision_history_limit": 3,
             "selector": {"match_labels": selector(intent.name)},
@@ -338,7 +338,7 @@ class DataServer(PlatformComponent):
             spec=spec,
             opts=self.child(
                 protect=bool(intent.storage) and not inputs.destroy_data,
-                # The template cannot change; see `_volumes_grow`.
+                # The template is immutable; see `_volumes_grow`.
                 ignore_changes=["spec.volumeClaimTemplates"],
                 custom_timeouts={"create": f"{PROGRESS_DEADLINE_S}s", "update": f"{PROGRESS_DEADLINE_S}s"},
             ),

@@ -1,4 +1,4 @@
-"""A Job that brings a server's content to what the intents say, or proves that it works; a change runs it again."""
+"""Setup tasks: Jobs that apply the desired content to a server, or check that it works. A change runs them again."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from components.base import PlatformComponent, labels
 from components.data.server import task_name
 
 DEADLINE_S = 240
-"""How long a task may take, with its tries; a server that has just started may still be electing a leader."""
+"""Seconds that a task may take, with its retries. A new server may still be electing a leader."""
 DOCUMENTS = "/etc/documents"
-"""Where a task finds its documents, `<name>.json` each."""
+"""Folder with a task's documents, `<name>.json` each."""
 _KEY = "document.json"
 
 
 @dataclass(frozen=True)
 class Document:
-    """Something that a task is to bring about, which is a resource of its own: a ConfigMap that says what."""
+    """Desired state for a task, as a resource of its own: a ConfigMap."""
 
     name: str
     config_map: pulumi.Output[str]
@@ -39,7 +39,7 @@ def document(
     content: Mapping[str, Any],
     opts: pulumi.ResourceOptions,
 ) -> Document:
-    """Write it down as a resource `name` whose ConfigMap is `config_map`; `part` is whose it is."""
+    """Create a document: resource `name`, ConfigMap `config_map`, labelled as an object of `part`."""
     text = json.dumps(content, indent=2, sort_keys=True)
     written = k8s.core.v1.ConfigMap(
         name,
@@ -52,24 +52,24 @@ def document(
 
 @dataclass(frozen=True)
 class TaskInputs:
-    """What a task is given."""
+    """Inputs of a task."""
 
     namespace: pulumi.Input[str]
     image: pulumi.Input[str]
     arguments: tuple[str, ...]
     part: str
-    """The part that it belongs to: its pods carry `<part>-task` as their name, which the part's policy lets in."""
+    """The part that it belongs to. The name label of its pods is `<part>-task`; the part's NetworkPolicy admits it."""
     environment: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
     mounts: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
-    """Secrets, by the folder where all their keys are files."""
+    """Names of Secrets by folder. Each entry of a Secret becomes a file in the folder."""
     documents: tuple[Document, ...] = ()
-    """What it is to bring about; a change of any runs it again."""
+    """Desired state. A change of any document runs the task again."""
     versions: tuple[pulumi.Input[str], ...] = ()
-    """Changes with the passwords that are mounted, and so runs it again."""
+    """A value that changes with the mounted passwords. A change runs the task again."""
 
 
 class DataTask(PlatformComponent):
-    """One Job; the update fails where it fails."""
+    """One Job. If it fails, the update fails."""
 
     def __init__(self, name: str, inputs: TaskInputs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("data", name, {"arguments": list(inputs.arguments)}, opts)
@@ -131,12 +131,12 @@ class DataTask(PlatformComponent):
 
 
 def digest(texts: Mapping[str, str]) -> str:
-    """By which a task knows that the documents it finds are those that it was made for."""
+    """Hash by which a task verifies that the mounted documents are those that it was created for."""
     return hashlib.sha256(json.dumps(dict(texts), sort_keys=True).encode()).hexdigest()
 
 
 def _documents(documents: tuple[Document, ...]) -> tuple[list[Any], list[Any]]:
-    """One mount of all, and its volume."""
+    """One volume with all documents, and its mount."""
     if not documents:
         return [], []
     sources = [

@@ -1,4 +1,4 @@
-"""The vector database: collections with dimension, metric and index; in PostgreSQL with pgvector, or elsewhere."""
+"""Vector database: collections with dimension, distance function and index, in pgvector or an external engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.security.logins import Logins
 from components.services.registry import owner_of_collections
 
 OWNER = owner_of_collections()
-"""The service that owns the collections, and the database that holds them."""
+"""Service that owns the collections, and its database, which holds them."""
 
 
 class VectorDatabaseArgs(TypedDict):
@@ -24,16 +24,16 @@ class VectorDatabaseArgs(TypedDict):
 
     namespace: pulumi.Input[str]
     image: pulumi.Input[str]
-    """PostgreSQL's image, whose tasks make the collections."""
+    """PostgreSQL's image, which contains the setup task for collections."""
     logins: Logins
     postgres_host: pulumi.Input[str]
 
 
 class VectorDatabase(PlatformComponent):
-    """The configured collections, and the proof that a near vector is found in each."""
+    """The configured collections, and a check that finds a near vector in each."""
 
     collections: dict[str, int]
-    """Dimension of each collection."""
+    """Dimension of each collection, by name."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class VectorDatabase(PlatformComponent):
         super().__init__("data", name, {"engine": config.engine.value}, opts)
         self.collections = {collection.name: collection.dimension for collection in config.collections}
         if config.engine is not VectorEngine.PGVECTOR:
-            # Somebody else's: the Retriever makes its collection there, and is ready once that is done.
+            # External engine: the Retriever creates its collection there, and is ready after that.
             self.finish(
                 {
                     "kind": "Deployment",

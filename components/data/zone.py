@@ -1,4 +1,4 @@
-"""The right to ask in which zone a node is, for servers that spread copies over zones."""
+"""The right to read a node's zone, for servers that spread replicas over zones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKEN_SECONDS = 3600
 
 
 def zone_reader(resource: str, namespace: str, account: str, opts: pulumi.ResourceOptions) -> None:
-    """Let a service account read nodes, which belong to no namespace, and its pods reach the API server."""
+    """Allow a service account to read nodes (a cluster-wide resource), and its pods to connect to the API server."""
     name = f"{namespace}-{account}-zone"
     group = "rbac.authorization.k8s.io"
     meta: Any = {"name": name, "labels": labels(account, "data")}
@@ -33,7 +33,7 @@ def zone_reader(resource: str, namespace: str, account: str, opts: pulumi.Resour
 
 
 def account_volume(name: str) -> Any:
-    """A token of the pod's account for whoever mounts it at `ACCOUNT_MOUNT`; no other container has one."""
+    """Volume with a token of the pod's service account. Only containers that mount it at `ACCOUNT_MOUNT` have one."""
     authority = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
     token = {"path": "token", "expiration_seconds": TOKEN_SECONDS}
     sources = [{"service_account_token": token}, {"config_map": authority}]

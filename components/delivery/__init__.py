@@ -1,1 +1,1 @@
-"""Images: which digest runs, and the proof that it is ours."""
+"""Images by digest, verification of their signatures, and charts of operators."""

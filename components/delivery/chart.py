@@ -1,4 +1,4 @@
-"""A Helm release of an operator, pinned by the lock file: one resource that previews anywhere."""
+"""An operator as a Helm release, pinned by the lock file. It is one resource, so previews need no cluster."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class OperatorArgs(TypedDict):
     """Inputs of an operator."""
 
     chart: str
-    """Its name in versions.lock.yaml."""
+    """Name of its chart in versions.lock.yaml."""
     namespace: str
-    """Namespace that is made for it."""
+    """Namespace that is created for it."""
     values: NotRequired[Mapping[str, Any]]
     """Values of the chart."""
     deployment: str
-    """Deployment or DaemonSet whose readiness is the operator's."""
+    """Name of the Deployment or DaemonSet that shows the operator's readiness."""
     kind: NotRequired[str]
     """"Deployment" (default) or "DaemonSet"."""
     privileged: NotRequired[bool]
-    """Whether its pods touch the node; its namespace then allows it. Default no."""
+    """Whether its pods need access to the node, which the namespace then allows. Default false."""
     shared: NotRequired[bool]
-    """Whether the namespace exists already. Default no."""
+    """Whether the namespace exists already. Default false."""
 
 
 class Operator(PlatformComponent):
@@ -62,7 +62,7 @@ class Operator(PlatformComponent):
             namespace=args["namespace"],
             repository_opts=None if oci else {"repo": chart.repository},
             values=dict(args.get("values", {})),
-            # A failed upgrade goes back to what worked, and nothing is left half-way.
+            # A failed upgrade is rolled back completely.
             atomic=True,
             cleanup_on_fail=True,
             max_history=5,

@@ -1,4 +1,4 @@
-"""Which image runs: always a digest, and only after its signature was verified."""
+"""Finds image references: always by digest, and with a verified signature."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from components.config.images import Images, ImageSource, record
 from components.delivery import registry
 
 INDEX_VARIABLE = "COGNIFORGE_IMAGES"
-"""Names the file in which `forge up` records what it built."""
+"""Environment variable with the path of the file in which `forge up` records built images."""
 KEY_VARIABLE = "COGNIFORGE_IMAGE_KEY"
-"""Names the public key that signatures are checked with."""
+"""Environment variable with the path of the public key for signatures."""
 COSIGN_VARIABLE = "COGNIFORGE_COSIGN"
-"""Names the cosign program; default: the one on PATH."""
+"""Environment variable with the path of cosign. The default is cosign on PATH."""
 
 
 class ImageError(Exception):
-    """An image must not be deployed; the text says why and what to do."""
+    """An image must not be deployed. The message says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class ImageResolver:
-    """Finds references and verifies them."""
+    """Finds the references of images and verifies their signatures."""
 
     settings: Images
     own: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -54,9 +54,9 @@ class ImageResolver:
         return pulumi.Output.from_input(found)
 
     def admitted(self) -> list[str]:
-        """Every reference that pods may run: this release's images, and those that a rollout replaces.
+        """All references that pods may run: images of this release, and those that a rollout replaces.
 
-        While one is replaced, or when an update stops half-way, a pod of the release before may have to be made again.
+        During a rollout, and after an interrupted update, pods of the previous release may have to be recreated.
         """
         given = {reference for reference in self.own.values() if reference}
         if self.settings.source is ImageSource.REGISTRY:
@@ -75,7 +75,7 @@ class ImageResolver:
         return f"{built['repository']}@{built['digest']}" if built else None
 
     def _index(self, sibling: str = "") -> dict[str, dict[str, str]]:
-        """The record of what was built here for this registry, or a file beside it."""
+        """Images that were built here for this registry, by name; or the content of a file next to that record."""
         index = os.environ.get(INDEX_VARIABLE)
         if not index:
             return {}
@@ -93,8 +93,10 @@ class ImageResolver:
     def _verify(self, name: str, reference: str) -> None:
         key = os.environ.get(KEY_VARIABLE, "")
         if not key or not Path(key).exists():
-            raise ImageError(f'image "{name}": no public key to verify it with; set {KEY_VARIABLE} to a cosign.pub')
-        # The key is this installation's own and there is no transparency log to ask.
+            raise ImageError(
+                f'image "{name}": there is no public key for verification; set {KEY_VARIABLE} to the path of cosign.pub'
+            )
+        # The key belongs to this installation, so there is no entry in a public transparency log.
         flags = ("--insecure-ignore-tlog=true", "--private-infrastructure=true", "--output=json")
         program = os.environ.get(COSIGN_VARIABLE, "cosign")
         try:
@@ -111,7 +113,7 @@ class ImageResolver:
             reason = registry.altered(reference)
         if reason is not None:
             raise ImageError(
-                f'image "{name}" is not what was signed: {reason}\n'
+                f'image "{name}" does not match its signature: {reason}\n'
                 f"  reference: {reference}\n"
                 "  Nothing was changed. If you did not change the image yourself, treat the registry as tampered with; "
                 "`forge images --rebuild` builds and signs it again."
@@ -119,7 +121,7 @@ class ImageResolver:
 
 
 def _unknown() -> pulumi.Output[str]:
-    """An output that a preview shows as not known yet."""
+    """An output that is unknown in previews."""
 
     async def value() -> str:
         return ""

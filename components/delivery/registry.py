@@ -1,4 +1,4 @@
-"""What a loopback registry really holds for a reference; cosign checks the digest's signature, not the content."""
+"""Checks the manifest that a loopback registry serves. cosign verifies the digest's signature, not the content."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ACCEPT = (
 
 
 def altered(reference: str) -> str | None:
-    """Why the manifest of `host/repository@sha256:...` is not the one that its digest names; None if it is.
+    """Reason why the manifest of `host/repository@sha256:...` does not match its digest; None if it matches.
 
-    The manifest names its layers by digest in turn, and the container runtime checks those when it pulls.
+    The manifest refers to its layers by digest, and the container runtime verifies these when it pulls the image.
     """
     name, _, digest = reference.partition("@")
     host, _, repository = name.partition("/")
@@ -29,7 +29,7 @@ def altered(reference: str) -> str | None:
         with urllib.request.urlopen(request, timeout=10) as answer:
             found = f"sha256:{hashlib.sha256(answer.read()).hexdigest()}"
     except urllib.error.HTTPError as error:
-        return f"the registry answers {error.code} for its manifest"
+        return f"the registry answers the request for its manifest with status {error.code}"
     except OSError as error:
-        return f"the registry {host} does not answer: {error}"
+        return f"the registry {host} is unreachable: {error}"
     return None if found == digest else f"its manifest has the digest {found}"

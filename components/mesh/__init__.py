@@ -1,1 +1,1 @@
-"""How callers reach the services: the gateway and its renderers."""
+"""The gateway with its renderers, and the service mesh."""

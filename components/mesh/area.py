@@ -1,4 +1,4 @@
-"""The entrance of an environment, and who may call whom behind it."""
+"""Area of the entrance: the gateway, and authorization in the mesh behind it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from components.stage import Stage
 
 
 class EntranceArea:
-    """The gateway, and the mesh's policy where there is a mesh."""
+    """The gateway, and the mesh policy if a mesh is enabled."""
 
     def __init__(self, stage: Stage, security: SecurityArea, data: DataLayer) -> None:
         self._stage = stage
@@ -63,7 +63,7 @@ class EntranceArea:
 
     @property
     def url(self) -> pulumi.Output[str]:
-        """Where clients reach the API: the configured host if it is a plain name, else the load balancer's address."""
+        """URL of the API for clients: the first configured host, or the load balancer's address if it is a wildcard."""
         around = self._stage.config.around
         if around.gateway.hosts[0].startswith("*"):
             return pulumi.Output.concat("https://", self.gateway.address, "/v1")

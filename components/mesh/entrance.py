@@ -1,4 +1,4 @@
-"""The platform's gateway: its intent from the configuration, and the data plane that the configuration names."""
+"""Creates the gateway: derives its intent from the configuration, and uses the configured proxy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from components.mesh.routes import (
 from components.services.record import Body
 
 PROXY_PORT = envoy.LISTEN_PORT
-"""Where both data planes listen in their pods."""
+"""TCP port of both proxies inside their pods."""
 
 
 class EntranceArgs(TypedDict):
@@ -34,17 +34,17 @@ class EntranceArgs(TypedDict):
 
     namespace: pulumi.Input[str]
     image: pulumi.Input[str]
-    """Envoy's image."""
+    """Image of Envoy."""
     key: pulumi.Input[str]
-    """The default client's API key."""
+    """API key of the default client."""
     certificate_secret: pulumi.Input[str]
-    """A kubernetes.io/tls Secret."""
+    """Name of a Secret of type kubernetes.io/tls."""
     certificate_version: pulumi.Input[str]
-    """Changes when the certificate does."""
+    """A value that changes with the certificate."""
 
 
 def inside_hosts(config: PlatformConfig) -> list[str]:
-    """Names of the gateway for callers in the cluster, and for the local load balancer on loopback."""
+    """Host names of the gateway for callers inside the cluster, and on loopback for the local load balancer."""
     service = "gateway-proxy" if config.gateway.engine is GatewayEngine.KONG else "gateway"
     inside = f"{service}.{config.cluster.namespace}"
     return [inside, f"{inside}.svc.cluster.local", "127.0.0.1"]
@@ -62,14 +62,14 @@ def _about(documents: tuple[Document, ...]) -> str:
 
 
 def _body(size: Body, largest: int) -> int:
-    """Bytes that a body of this size may have."""
+    """Largest body of a size class, in bytes."""
     if size is Body.LARGE:
         return largest
     return min(largest, limits.most("GATEWAY_TEXT_BODY" if size is Body.TEXT else "GATEWAY_SMALL_BODY"))
 
 
 def intent(config: PlatformConfig) -> GatewayIntent:
-    """What the gateway should do."""
+    """Derive the gateway's intent from the configuration."""
     settings, namespace = config.gateway, config.cluster.namespace
     prefixes = {
         prefix.path: (prefix, Backend(record.name, f"{record.name}.{namespace}", record.port))
@@ -112,7 +112,7 @@ def intent(config: PlatformConfig) -> GatewayIntent:
 def make(
     name: str, config: PlatformConfig, args: EntranceArgs, opts: pulumi.ResourceOptions
 ) -> Gateway | kong_gateway.KongGateway:
-    """The data plane that the configuration names."""
+    """Create the configured proxy."""
     settings = config.gateway
     if settings.engine is GatewayEngine.KONG:
         return kong_gateway.KongGateway(

@@ -1,4 +1,4 @@
-"""Renders a gateway intent as Envoy's bootstrap configuration. Pure: no Pulumi, no cluster."""
+"""Renders a gateway intent as Envoy's bootstrap configuration. Pure functions: no Pulumi, no cluster."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ LISTEN_PORT = 8443
 ADMIN_PORT = 9901
 STATUS_PORT = 9902
 OPERATORS_PORT = 8444
-"""A second listener, where operators' paths are answered; only where they are not public."""
+"""Second listener, which serves the operators' paths if they are not public."""
 TLS_FOLDER = "/etc/gateway-tls"
 REQUEST_BYTES = 3 * BUFFER_BYTES + 16 * 1024
-"""Most that a request costs: both connections' buffers, the start of its body for another try, and its own state."""
+"""Most bytes per request: buffers of both connections, the beginning of the body for a retry, and state."""
 CONNECTION_BYTES = BUFFER_BYTES + 32 * 1024
-"""Most that an idle client connection costs, TLS included."""
+"""Most bytes per idle client connection, TLS included."""
 PROGRAM_BYTES = 80 * 2**20
-"""What Envoy takes besides its heap, its code included: of version 1.40 68 MB resident before the first connection, and
-up to 75 MB once all of its code has run."""
+"""Memory of Envoy outside its heap, code included. Measured with version 1.40: 68 MB resident before the first
+connection, and up to 75 MB once all code has run."""
 BODY_TIMEOUT_S = 120
-"""For a whole request to arrive: 16 MiB at 1.1 Mbit/s."""
+"""Time limit for receiving a whole request: 16 MiB at 1.1 Mbit/s."""
 _BUCKETS = 20_000
-"""Rate limits' buckets that are kept, about 200 bytes each; then those that were not used for longest go."""
+"""Most rate limit buckets, about 200 bytes each. Beyond that, the least recently used ones are dropped."""
 
 
 def _api_key(keys: dict[str, str]) -> Json:
-    """Callers show their key as a bearer token, as OpenAI's clients do, or as x-api-key."""
+    """API key filter. Callers send the key as a bearer token, as OpenAI's clients do, or as x-api-key."""
     credentials = [{"client": client, "key": key} for client, key in sorted(keys.items())]
     return http_filter(
         "api_key_auth",
         "api_key_auth.v3.ApiKeyAuth",
         credentials=credentials,
         key_sources=[{"header": "authorization"}, {"header": "x-api-key"}],
-        # The services behind the gateway never see the key.
+        # The key is removed before the request goes to a service.
         forwarding={"header": "x-client-id", "hide_credentials": True},
     )
 
 
 def _bucket(rate: int, burst: int) -> Json:
-    # Tokens come ten times a second, so that the rate is smooth.
+    # The bucket is filled ten times a second, which makes the rate smooth.
     per_fill = max(1, rate // 10)
     return {"max_tokens": burst, "tokens_per_fill": per_fill, "fill_interval": f"{per_fill / rate:.6f}s"}
 
 
 def _rate_limit(rates: Rates) -> Json:
-    """A bucket for each address and for each key. Nobody who has neither can use up what others may send."""
+    """Rate limit with one bucket per address and one per key, so that no caller can use up others' rates."""
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     shows_key = [
         {"actions": [{"request_headers": {"header_name": name, "descriptor_key": "key"}}]}
@@ -58,11 +58,11 @@ def _rate_limit(rates: Rates) -> Json:
         "local_ratelimit",
         "local_ratelimit.v3.LocalRateLimit",
         stat_prefix="gateway",
-        # Every request has an address, so that this bucket is never asked; Envoy wants one.
+        # Envoy requires a default bucket. It is never used, since every request has an address.
         token_bucket=_bucket(*rates.per_address),
         always_consume_default_token_bucket=False,
         rate_limits=[{"actions": [address]}, *shows_key],
-        # A descriptor without a value stands for all values; each value gets a bucket of its own.
+        # A descriptor without a value matches all values; each value gets its own bucket.
         descriptors=[
             {"entries": [{"key": "masked_remote_address"}], "token_bucket": _bucket(*rates.per_address)},
             {"entries": [{"key": "key"}], "token_bucket": _bucket(*rates.per_key)},
@@ -85,7 +85,7 @@ def _cluster(backend: Backend, requests: int) -> Json:
             "cluster_name": backend.name,
             "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
         },
-        # Long-lived connections would stay on one pod: a ClusterIP balances connections, not requests.
+        # A ClusterIP balances connections, not requests, so long-lived connections would stay on one pod.
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
                 "extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -105,7 +105,7 @@ def _access_log() -> Json:
         "time": "%START_TIME%",
         "request_id": "%REQ(X-REQUEST-ID)%",
         "method": "%REQ(:METHOD)%",
-        # Without the query, in which clients send keys and codes.
+        # The log omits the query, which may contain keys and codes.
         "path": "%PATH(NQ)%",
         "status": "%RESPONSE_CODE%",
         "flags": "%RESPONSE_FLAGS%",
@@ -121,7 +121,7 @@ def _access_log() -> Json:
 
 
 def _operators(addresses: tuple[str, ...]) -> Json:
-    """Refuses operators' paths to everybody but these networks."""
+    """Filter that refuses the operators' paths to all addresses outside these networks."""
     networks = [
         {"remote_ip": {"address_prefix": address, "prefix_len": int(length)}}
         for address, _, length in (network.partition("/") for network in addresses)
@@ -154,11 +154,11 @@ def _connection_manager(intent: GatewayIntent, keys: dict[str, str], inside: boo
             use_remote_address=True,
             normalize_path=True,
             merge_slashes=True,
-            # The routes decide: some take names with an encoded slash, the others refuse.
+            # Routes decide about encoded slashes: some accept names that contain one, others refuse.
             path_with_escaped_slashes_action="KEEP_UNCHANGED",
             stream_idle_timeout=f"{max(r.idle_timeout_seconds for r in intent.routes)}s",
             request_headers_timeout="10s",
-            # A connection without a request.
+            # Limit for a connection without a request.
             common_http_protocol_options={"idle_timeout": "60s", "max_requests_per_connection": 10_000},
             request_timeout=f"{BODY_TIMEOUT_S}s",
             http2_protocol_options={
@@ -203,7 +203,7 @@ def _listener(intent: GatewayIntent, keys: dict[str, str], name: str, port: int,
 
 
 def _status_listener() -> Json:
-    """Readiness and metrics for the cluster. The admin port itself, which shows keys, stays on loopback."""
+    """Listener with readiness and metrics for the cluster. The admin port, which shows keys, stays on loopback."""
     paths = ("/ready", "/stats/prometheus")
     routes = [{"match": {"path": path}, "route": {"cluster": "admin"}} for path in paths]
     manager = typed(
@@ -218,7 +218,7 @@ def _status_listener() -> Json:
     connection_manager = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
     return {
         "name": "status",
-        # Kubernetes must not take a gateway for dead because it has as many callers as it takes.
+        # The connection limit does not apply here: a busy gateway must not fail its probes.
         "ignore_global_conn_limit": True,
         "bypass_overload_manager": True,
         "address": {"socket_address": {"address": "0.0.0.0", "port_value": STATUS_PORT}},
@@ -234,7 +234,7 @@ def _action(name: str, **trigger: Any) -> Json:
 
 
 def _overload(heap_bytes: int, connections: int) -> Json:
-    """What is given up, one after the other, as the heap fills: idle memory, idle connections, new work."""
+    """Overload manager. As the heap fills, Envoy frees idle memory, closes idle connections, then refuses new work."""
     heap = typed("extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=heap_bytes)
     limit = typed(
         "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
@@ -258,9 +258,9 @@ def _overload(heap_bytes: int, connections: int) -> Json:
 
 
 def render(intent: GatewayIntent, keys: dict[str, str], memory_bytes: int) -> Json:
-    """The bootstrap; `keys` maps a client's name to its API key, so the result is a secret.
+    """Envoy's bootstrap. `keys`: API key by client name, which makes the result a secret.
 
-    `memory_bytes` is what the pod may use. As many requests and connections are taken at a time as it can hold.
+    `memory_bytes`: the pod's memory limit. The limits on concurrent requests and connections are derived from it.
     """
     heap = max(memory_bytes - PROGRAM_BYTES, memory_bytes // 4)
     requests, connections = heap // 2 // REQUEST_BYTES, heap // 2 // CONNECTION_BYTES

@@ -1,4 +1,4 @@
-"""What all parts of Envoy's configuration are written with."""
+"""Helpers for writing Envoy's configuration."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 _TYPES = "type.googleapis.com/envoy"
 Json = dict[str, Any]
 BUFFER_BYTES = 32 * 1024
-"""Held of a connection that is read faster than the other side takes it; then reading stops."""
+"""Buffer per connection, in bytes, for data that the other side has not accepted yet. When full, reading stops."""
 
 
 def typed(kind: str, **fields: Any) -> Json:
-    """A message of one of Envoy's extensions; `kind` is its name without the leading "envoy."."""
+    """Typed configuration of an Envoy extension. `kind` is the message's name without the leading "envoy."."""
     return {"@type": f"{_TYPES}.{kind}", **fields}
 
 
@@ -21,5 +21,5 @@ def http_filter(name: str, kind: str, **fields: Any) -> Json:
 
 
 def set_header(name: str, value: str) -> Json:
-    """A header that replaces one of the same name."""
+    """Header option that sets a header and replaces an existing one."""
     return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

@@ -1,4 +1,4 @@
-"""Envoy's own answers in the asked vendor's shape. Pure: no Pulumi, no cluster."""
+"""Envoy's own error answers, in the format of the vendor's API that was called. Pure functions: no Pulumi."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PATH = ":path"
 
 
 def _status(status: int, comparison: str = "EQ") -> Json:
-    value = {"default_value": status, "runtime_key": "gateway.unused"}  # Envoy asks for a key; nothing sets it
+    value = {"default_value": status, "runtime_key": "gateway.unused"}  # Envoy requires a runtime key; it is never set
     return {"status_code_filter": {"comparison": {"op": comparison, "value": value}}}
 
 
@@ -32,7 +32,7 @@ _ANTHROPIC: Json = {
     }
 }
 _UNREAD = _header(_PATH, present_match=True, invert_match=True)
-"""Envoy gave up before it had read the request's head, so that the request has no id yet."""
+"""Matches requests without an id: Envoy refused them before it had read all headers."""
 _ENCODED = _header(_PATH, string_match={"safe_regex": {"regex": r".*%(2[fF]|5[cC]).*"}})
 
 
@@ -53,7 +53,7 @@ def _mappers(when: Json, error: GatewayError) -> list[Json]:
 
 
 def local_replies() -> Json:
-    """The configuration of local replies; the first mapper that fits is used."""
+    """Configuration of local replies. Envoy uses the first mapper that matches."""
     encoded = _mappers(_all(_status(400), _ENCODED), errors.ENCODED_PATH)
     others = [mapper for error in ERRORS for mapper in _mappers(_status(error.status), error)]
     unforeseen = GatewayError(0, errors.DEFAULT_CODE, "server_error", "api_error", "The gateway refused the request.")

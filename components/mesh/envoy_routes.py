@@ -1,4 +1,4 @@
-"""Routes of a gateway intent as Envoy's. Pure: no Pulumi, no cluster."""
+"""Renders the routes of a gateway intent for Envoy. Pure functions: no Pulumi, no cluster."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _READS = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"
 
 
 def virtual_host(intent: GatewayIntent, closed: bool) -> Json:
-    """The platform's hosts and paths, in the order in which Envoy tries them.
+    """Virtual host with all routes, in the order in which Envoy tries them.
 
-    `closed`: operators' paths are as if they were not there.
+    `closed`: whether operators' paths answer 404, as unknown paths do.
     """
     return {
         "name": "platform",
@@ -29,9 +29,9 @@ def virtual_host(intent: GatewayIntent, closed: bool) -> Json:
         "routes": [*([_CLOSED] if closed else []), *_routes(intent)],
         "response_headers_to_remove": list(HIDDEN_HEADERS),
         "response_headers_to_add": [set_header("request-id", _REQUEST_ID)],
-        # A request whose body is longer is tried once only.
+        # A request with a longer body is not retried.
         "request_body_buffer_limit": BUFFER_BYTES,
-        # Only the gateway or a service behind it says who calls.
+        # Callers cannot set these headers: only the gateway and the services identify callers.
         **({"request_headers_to_remove": ["x-client-id"]} if intent.services_ask else {}),
         **({"typed_per_filter_config": {"envoy.filters.http.cors": _cors(intent.cors)}} if intent.cors else {}),
     }
@@ -75,7 +75,7 @@ def _refusal(path: str) -> Json:
 
 
 def _too_large(route: Route, match: Json) -> Json:
-    """Refuses by the announced length; the service counts bodies that come in chunks of an unknown number."""
+    """Route that refuses requests by content-length. For chunked bodies, the service enforces the limit."""
     longer = {"range_match": {"start": route.max_body_bytes + 1, "end": 2**63 - 1}}
     return {
         "match": {**match, "headers": [{"name": "content-length", **longer}]},
@@ -97,7 +97,7 @@ def _route(route: Route, match: Json) -> list[Json]:
             "cluster": route.backend.name,
             "timeout": f"{route.timeout_seconds}s",
             "idle_timeout": f"{route.idle_timeout_seconds}s",
-            # A request is sent again only where the service surely did not get it.
+            # Retry only if the service certainly did not receive the request.
             "retry_policy": {
                 "retry_on": "connect-failure,refused-stream,reset-before-request",
                 "num_retries": 3,
@@ -112,7 +112,7 @@ def _cors(cors: Cors) -> Json:
         "extensions.filters.http.cors.v3.CorsPolicy",
         allow_origin_string_match=[{"exact": origin} for origin in cors.origins],
         allow_methods="GET, POST, PUT, PATCH, DELETE",
-        # The wildcard stands for every header but this one (Fetch standard, "CORS non-wildcard request-header name").
+        # The wildcard covers all headers except this (Fetch standard, "CORS non-wildcard request-header name").
         allow_headers="authorization, *",
         expose_headers="*",
         max_age=str(cors.max_age_seconds),

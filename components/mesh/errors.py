@@ -1,22 +1,22 @@
-"""The gateway's own errors, in the shape that the asked vendor's clients read."""
+"""The gateway's own errors, in the format of the vendor's API that was called."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 ANTHROPIC_PREFIX = "/v1/messages"
-"""Requests under this path, or with the header below, come from Anthropic's clients; all others from OpenAI's."""
+"""Path prefix of Anthropic's API. Requests below it, or with the header below, get Anthropic's error format."""
 ANTHROPIC_HEADER = "anthropic-version"
 DEFAULT_CODE = "gateway_error"
 
 
 @dataclass(frozen=True)
 class GatewayError:
-    """What a caller reads when the gateway itself refuses. Sources: both vendors' pages on errors, of 2026-10."""
+    """An error of the gateway itself. Sources: both vendors' documentation of errors, as of 2026-10."""
 
     status: int
     code: str
-    """OpenAI's `code`: text that programs compare."""
+    """OpenAI's `code`, which programs compare."""
     kind: str
     """OpenAI's `type`."""
     anthropic_kind: str
@@ -40,7 +40,7 @@ ENCODED_PATH = _caller(
     "The path holds an encoded slash or backslash where no name may hold one. Names with a slash are allowed under "
     "/v1/prompts, /v1/models and /api/public/v2/prompts.",
 )
-"""Beside the table: its status is 400 too."""
+"""Not part of the table, because another error has status 400, too."""
 ERRORS = (
     _caller(400, "bad_request", "The request is not valid HTTP."),
     _caller(401, "invalid_api_key", "The API key is missing or wrong.", "authentication_error"),
@@ -68,16 +68,16 @@ ERRORS = (
 
 
 def openai_body(error: GatewayError) -> dict[str, object]:
-    """The error as OpenAI's clients read it."""
+    """Error body in OpenAI's format."""
     return {"error": {"message": error.message, "type": error.kind, "param": None, "code": error.code}}
 
 
 def anthropic_body(error: GatewayError, request_id: str) -> dict[str, object]:
-    """The error as Anthropic's clients read it."""
+    """Error body in Anthropic's format."""
     said = {"type": error.anthropic_kind, "message": error.message}
     return {"type": "error", "error": said, "request_id": request_id}
 
 
 def by_status(status: int) -> GatewayError:
-    """The error of the table with this status. Raises StopIteration where there is none."""
+    """The table's error with this HTTP status. Raises StopIteration if there is none."""
     return next(error for error in ERRORS if error.status == status)

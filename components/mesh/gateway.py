@@ -1,4 +1,4 @@
-"""The gateway: TLS, API keys, limits and routes in front of the services."""
+"""The Envoy gateway: TLS, API keys, limits and routes in front of the services."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ class GatewayArgs(TypedDict):
 
     namespace: pulumi.Input[str]
     image: pulumi.Input[str]
-    """Envoy, by digest."""
+    """Image of Envoy, by digest."""
     keys: dict[str, pulumi.Input[str]]
-    """API keys by client."""
+    """API key by client name."""
     certificate_secret: pulumi.Input[str]
-    """A kubernetes.io/tls Secret."""
+    """Name of a Secret of type kubernetes.io/tls."""
     certificate_version: pulumi.Input[str]
-    """Changes when the certificate does, so that the pods are rolled."""
+    """A value that changes with the certificate, so that a new certificate restarts the pods."""
     replicas: int
     cpu: str
-    """CPU request of a replica."""
+    """CPU request per replica."""
     memory: str
-    """Memory request and limit of a replica."""
+    """Memory request and limit per replica."""
     local_port_offset: int
-    """Added to the port by the local load balancer, which has no address of its own."""
+    """Offset that the local load balancer adds to the port, since it shares the machine's addresses."""
 
 
 class Gateway(PlatformComponent):
-    """Envoy as the data plane of a `GatewayIntent`."""
+    """Envoy that implements a `GatewayIntent`."""
 
     address: pulumi.Output[str]
-    """Where clients connect: host:port."""
+    """Address for clients: host:port."""
 
     def __init__(
         self, name: str, intent: GatewayIntent, args: GatewayArgs, opts: pulumi.ResourceOptions | None = None
@@ -53,7 +53,7 @@ class Gateway(PlatformComponent):
         bootstrap = pulumi.Output.all(**args["keys"]).apply(
             lambda keys: json.dumps(envoy.render(intent, keys, int(quantity(args["memory"]))), separators=(",", ":"))
         )
-        # Auto-named, like all mounted files: a new content is a new object and rolls the pods.
+        # Auto-named, like all mounted files: changed content creates a new object and restarts the pods.
         config = k8s.core.v1.Secret(
             f"{name}-config",
             metadata={"namespace": args["namespace"], "labels": labels("gateway", "mesh")},
@@ -185,7 +185,7 @@ class Gateway(PlatformComponent):
         )
 
     def _operators_service(self) -> None:
-        """For a port-forward: no policy lets a pod reach the port, and no load balancer leads to it."""
+        """Service for port-forwards. No NetworkPolicy admits pods to its port, and no load balancer points to it."""
         meta: Any = {**self._meta(), "name": "gateway-operators"}
         k8s.core.v1.Service(
             f"{self.name}-operators",
@@ -211,7 +211,7 @@ class Gateway(PlatformComponent):
 
 
 def _ingress_host(status: Mapping[str, Any] | None) -> str:
-    """The host that the cluster's load balancer gave the Service; "pending" while it has none."""
+    """Host that the load balancer assigned to the Service; "pending" until then."""
     balancer = cast("Mapping[str, Any]", (status or {}).get("load_balancer") or {})
     ingress = cast("list[Mapping[str, Any]]", balancer.get("ingress") or [])
     return str(ingress[0].get("hostname") or ingress[0].get("ip")) if ingress else "pending"

@@ -1,4 +1,4 @@
-"""Istio: mutual TLS between all services, and who may call whom, from the services' own intents."""
+"""Istio: mutual TLS between all services, and authorization that is derived from the services' intents."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _HA = {"autoscaleMin": 2, "autoscaleMax": 5}
 
 
 class IstioArgs(TypedDict):
-    """Inputs of the mesh."""
+    """Inputs of Istio."""
 
     mode: MeshMode
-    """ambient: a proxy a node (ztunnel); sidecar: a proxy a pod."""
+    """ambient: one proxy (ztunnel) per node; sidecar: one proxy per pod."""
     highly_available: bool
-    """Two replicas of the control plane at least."""
+    """Whether the control plane has at least two replicas."""
     platform: str
-    """Platform that the CNI plugin must know of, such as "eks"; empty: none."""
+    """Kubernetes platform for the CNI plugin, such as "eks"; empty for none."""
 
 
 class Istio(PlatformComponent):
-    """Istio's control plane and data plane, from its own charts."""
+    """Istio's control plane and data plane, from the official charts."""
 
     def __init__(self, name: str, args: IstioArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mesh", name, {"mode": args["mode"].value}, opts)
@@ -92,23 +92,23 @@ class Istio(PlatformComponent):
 
 
 class MeshPolicyArgs(TypedDict):
-    """Inputs of the policy of a namespace."""
+    """Inputs of `MeshPolicy`."""
 
     namespace: pulumi.Input[str]
     callers: Mapping[str, tuple[str, ...]]
-    """Who may call each service, by name; nobody else may."""
+    """Allowed callers by service name. All others are refused."""
     metrics: Mapping[str, int]
-    """Port of each service that offers /metrics, by name."""
+    """TCP port of /metrics by service name."""
     scraper: tuple[str, str]
-    """(namespace, service account) that may connect to these ports."""
+    """(namespace, service account) of the metrics collector, which may connect to these ports."""
     entrance: tuple[str, int]
-    """(service, port) that clients outside the mesh reach; it checks their keys itself."""
+    """(service, port) that is open to clients outside the mesh. That service checks API keys itself."""
     cluster_domain: str
-    """Trust domain, "cluster.local" by default in Istio."""
+    """Trust domain. Istio's default is "cluster.local"."""
 
 
 class MeshPolicy(PlatformComponent):
-    """Strict mutual TLS in a namespace, and an allow-list for each service."""
+    """Strict mutual TLS in a namespace, and an AuthorizationPolicy per service."""
 
     def __init__(self, name: str, args: MeshPolicyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mesh", name, {}, opts)
@@ -146,20 +146,20 @@ class MeshPolicy(PlatformComponent):
 
 
 def allow(service: str, callers: Iterable[str], namespace: str, domain: str) -> dict[str, Any]:
-    """An AuthorizationPolicy: these service accounts may call this service."""
+    """Spec of an AuthorizationPolicy: these service accounts may call this service."""
     principals = [f"{domain}/ns/{namespace}/sa/{caller}" for caller in callers]
     return {
         "selector": {"matchLabels": selector(service)},
         "action": "ALLOW",
-        # A policy without rules allows nobody.
+        # A policy without rules denies all requests.
         "rules": [{"from": [{"source": {"principals": principals}}]}] if principals else [],
     }
 
 
 def scrape(service: str, port: int, scraper: tuple[str, str], domain: str) -> dict[str, Any]:
-    """An AuthorizationPolicy: the scraper may connect to the port of a service that offers metrics.
+    """Spec of an AuthorizationPolicy: the metrics collector may connect to a service's metrics port.
 
-    Only ports are told apart: in ambient mode no proxy on the way reads paths, and a rule with one would match nothing.
+    The rule names a port but no path: in ambient mode no proxy parses HTTP, and a rule with a path would never match.
     """
     namespace, account = scraper
     return {
@@ -175,7 +175,7 @@ def scrape(service: str, port: int, scraper: tuple[str, str], domain: str) -> di
 
 
 def namespace_labels(mode: MeshMode) -> dict[str, str]:
-    """What puts a namespace into the mesh."""
+    """Labels that add a namespace to the mesh."""
     return {
         MeshMode.AMBIENT: {"istio.io/dataplane-mode": "ambient"},
         MeshMode.SIDECAR: {"istio-injection": "enabled"},

@@ -1,4 +1,4 @@
-"""Renders a gateway intent as Kong's plugins, routes and declarative configuration. Pure: no Pulumi, no cluster."""
+"""Renders a gateway intent as Kong's plugins, routes and declarative configuration. Pure functions: no Pulumi."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from components.mesh.routes import (
 
 Json = dict[str, Any]
 FORMAT = "3.0"
-"""Version of Kong's declarative format."""
+"""Version of Kong's declarative configuration format."""
 CLIENT_HEADER = "x-client-id"
 CONTENT_TYPE = "application/json"
 _MILLISECONDS = 1000
@@ -39,16 +39,16 @@ class Plugin:
     plugin: str
     config: Json
     variant: str = ""
-    """Tells configurations of the same plugin apart."""
+    """Distinguishes several configurations of the same plugin."""
 
     @property
     def name(self) -> str:
-        """Its name in Kubernetes."""
+        """Name of its Kubernetes object."""
         return "-".join(filter(None, ("gateway", self.plugin, self.variant)))
 
 
 class Match(Enum):
-    """How a route's path is compared, in the terms of Gateway API."""
+    """How a route's path is matched. The values are those of the Gateway API."""
 
     PREFIX = "PathPrefix"
     EXACT = "Exact"
@@ -57,7 +57,7 @@ class Match(Enum):
 
 @dataclass(frozen=True)
 class KongRoute:
-    """A route of Kong's. Regular expressions come before prefixes, those with a higher priority first."""
+    """A route of Kong. Kong tries regular expressions before prefixes, and higher priorities first."""
 
     name: str
     match: Match
@@ -67,27 +67,27 @@ class KongRoute:
     plugins: tuple[Plugin, ...]
     priority: int = 0
     methods: tuple[str, ...] = ()
-    """Empty: all."""
+    """HTTP methods; empty means all."""
     path_there: str = ""
-    """Asked of the backend instead of the path."""
+    """Path that the backend receives instead."""
     refuses: bool = False
-    """Whether Kong itself answers, and nothing reaches the backend."""
+    """Whether Kong itself answers, without the backend."""
 
     @property
     def in_kongs_terms(self) -> str:
-        """The path as Kong's own configuration writes it."""
+        """Path in Kong's own notation."""
         if self.match is Match.PREFIX:
             return self.path
         return f"~{self.path}" if self.match is Match.REGEX else f"~{self.path}$"
 
 
 def plugins(intent: GatewayIntent) -> tuple[Plugin, ...]:
-    """The plugins that every route gets, in no order: Kong runs them by its own priorities."""
+    """Plugins of all routes. Their order has no meaning: Kong runs plugins by built-in priorities."""
     return (
         *([] if intent.services_ask else [_authentication(intent)]),
         Plugin("correlation-id", {"header_name": "x-request-id", "generator": "uuid", "echo_downstream": True}),
-        # Kong counts in fixed windows: the minute holds the sustained rate, the second holds the burst. Requests
-        # without the header are counted by address; nginx counts all by address besides.
+        # Kong counts in fixed windows: the limit per minute is the sustained rate, the limit per second the burst.
+        # Requests without the header are counted by address. In addition, nginx counts all requests by address.
         Plugin(
             "rate-limiting",
             {
@@ -101,7 +101,7 @@ def plugins(intent: GatewayIntent) -> tuple[Plugin, ...]:
                 "error_message": errors.by_status(429).message,
             },
         ),
-        # Only Kong or a service behind it says who calls.
+        # Callers cannot set these headers: only Kong and the services identify callers.
         Plugin(
             "request-transformer",
             {
@@ -121,7 +121,7 @@ def plugins(intent: GatewayIntent) -> tuple[Plugin, ...]:
 def _authentication(intent: GatewayIntent) -> Plugin:
     if intent.oidc is None:
         return Plugin("key-auth", {"key_names": ["authorization", "x-api-key"], "hide_credentials": True})
-    # Of Kong's enterprise edition; the free jwt plugin cannot follow a provider's keys.
+    # This plugin needs Kong's enterprise edition. The free jwt plugin cannot follow a provider's key rotation.
     return Plugin(
         "openid-connect",
         {
@@ -139,7 +139,7 @@ def _cors(cors: Cors) -> Plugin:
     settings: Json = {
         "origins": list(cors.origins),
         "methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],
-        # Without `headers`, Kong allows those that the browser asks for.
+        # Without `headers`, Kong allows the headers that the browser requests.
         "exposed_headers": ["*"],
         "max_age": cors.max_age_seconds,
         "credentials": False,
@@ -154,7 +154,7 @@ def _size(route: Route) -> Plugin:
 
 
 def _operators(intent: GatewayIntent, route: Route) -> tuple[Plugin, ...]:
-    """Refuses operators' paths to everybody but the configured networks."""
+    """Plugins that refuse the operators' paths to all addresses outside the configured networks."""
     if intent.operators.public or not route.prefix.startswith(OPERATORS_PREFIX):
         return ()
     refusal = errors.by_status(403)
@@ -171,12 +171,12 @@ def _refusal(error: GatewayError) -> Plugin:
 
 
 def credentials(key: str) -> tuple[str, str]:
-    """What a client may send for its key: as a bearer token, as OpenAI's clients do, or as it is."""
+    """Header values that clients may send for a key: as a bearer token, as OpenAI's clients do, or the key alone."""
     return f"Bearer {key}", key
 
 
 def host_names(intent: GatewayIntent) -> list[str]:
-    """The intent's hosts without addresses, which Gateway API does not take."""
+    """The intent's host names. IP addresses are left out, since the Gateway API does not allow them."""
     return [host for host in intent.hosts if not _is_address(host)]
 
 
@@ -189,9 +189,9 @@ def _is_address(host: str) -> bool:
 
 
 def routes(intent: GatewayIntent) -> tuple[KongRoute, ...]:
-    """All routes, those that refuse paths included."""
+    """All routes, including those that refuse requests."""
     common = plugins(intent)
-    anywhere = intent.routes[0].backend  # Gateway API wants a backend also where Kong answers
+    anywhere = intent.routes[0].backend  # the Gateway API requires a backend even if Kong itself answers
     idle = max(route.idle_timeout_seconds for route in intent.routes)
 
     def answering(name: str, match: Match, path: str, plugin: Plugin, **more: Any) -> KongRoute:
@@ -226,12 +226,12 @@ AUTHENTICATION = ("key-auth", "openid-connect")
 
 
 def _open(common: tuple[Plugin, ...]) -> tuple[Plugin, ...]:
-    """Without authentication: for what Kong itself says to everybody."""
+    """Plugins without authentication, for public answers of Kong itself."""
     return tuple(plugin for plugin in common if plugin.plugin not in AUTHENTICATION)
 
 
 def declarative(intent: GatewayIntent, keys: dict[str, str]) -> Json:
-    """The whole configuration in Kong's declarative format, as `deck gateway sync` takes it."""
+    """The whole configuration in Kong's declarative format, for `deck gateway sync`."""
     consumers = [
         {"username": client, "keyauth_credentials": [{"key": value} for value in credentials(key)]}
         for client, key in sorted(keys.items())
@@ -250,7 +250,7 @@ def _service(route: KongRoute, intent: GatewayIntent) -> Json:
         "port": route.backend.port,
         "protocol": "http",
         "connect_timeout": 5 * _MILLISECONDS,
-        # Between two reads, so it bounds a stream that stalls; Kong has no limit for a whole answer.
+        # The timeout is between two reads, so it ends stalled streams. Kong has no limit for a whole answer.
         "read_timeout": route.idle_timeout_seconds * _MILLISECONDS,
         "write_timeout": route.idle_timeout_seconds * _MILLISECONDS,
         "retries": 3,
@@ -263,7 +263,7 @@ def _service(route: KongRoute, intent: GatewayIntent) -> Json:
                 "protocols": ["https"],
                 "strip_path": bool(route.path_there),
                 "preserve_host": True,
-                # Bodies go on as they come: the service judges the key before the body is there.
+                # Bodies are not buffered, so the service can check the key before the whole body has arrived.
                 "request_buffering": False,
                 "response_buffering": False,
                 **({"methods": list(route.methods)} if route.methods else {}),

@@ -1,4 +1,4 @@
-"""The gateway in the cloud: Kong with its ingress controller, configured through Gateway API."""
+"""The Kong gateway: Kong with its ingress controller, configured through the Gateway API."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _GATEWAY_API = "gateway.networking.k8s.io/v1"
 _KONG = "configuration.konghq.com/v1"
 _PROXY_PORT = 8443
 KEYS_ASKED_BY = "cogniforge.dev/keys-asked-by"
-"""Annotation of a route: who looks at the caller's key."""
+"""Annotation of a route: which part checks the caller's key."""
 _ERROR_FOLDER = "/etc/gateway-errors"
 _CONNECTIONS_PER_ADDRESS = 1000
-# Kong fills in its message and the request's id.
+# Kong inserts its message and the request id.
 _ERROR_TEMPLATE = (
     '{"error": {"message": "%s", "type": "gateway_error", "param": null, "code": "gateway_error", "request_id": "%s"}}'
 )
@@ -35,21 +35,21 @@ class KongGatewayArgs(TypedDict):
 
     namespace: pulumi.Input[str]
     keys: dict[str, pulumi.Input[str]]
-    """API keys by client; not used with OIDC."""
+    """API key by client name; not used with OIDC."""
     certificate_secret: pulumi.Input[str]
-    """A kubernetes.io/tls Secret."""
+    """Name of a Secret of type kubernetes.io/tls."""
     replicas: int
     cpu: str
-    """CPU request of a replica."""
+    """CPU request per replica."""
     memory: str
-    """Memory request and limit of a replica."""
+    """Memory request and limit per replica."""
 
 
 class KongGateway(PlatformComponent):
-    """Kong as the data plane of a `GatewayIntent`; everything that it does is a Kubernetes resource."""
+    """Kong that implements a `GatewayIntent`. Its whole configuration consists of Kubernetes resources."""
 
     address: pulumi.Output[str]
-    """The Service's name in the cluster; the cloud's load balancer stands in front of it."""
+    """Name of the Service. The cloud's load balancer points to it."""
 
     def __init__(
         self, name: str, intent: GatewayIntent, args: KongGatewayArgs, opts: pulumi.ResourceOptions | None = None
@@ -123,14 +123,14 @@ class KongGateway(PlatformComponent):
     ) -> pulumi.Resource:
         metadata: dict[str, Any] = {"name": name, "labels": labels("gateway", "mesh")}
         if kind == "KongClusterPlugin":
-            metadata["labels"]["global"] = "true"  # for every route of this Kong
+            metadata["labels"]["global"] = "true"  # applies to all routes of this Kong
         if kind not in ("GatewayClass", "KongClusterPlugin"):
             metadata["namespace"] = self._args["namespace"]
         if version == _KONG:
             metadata["annotations"] = {"kubernetes.io/ingress.class": CLASS}
         if kind == "GatewayClass":
             metadata["annotations"] = {"konghq.com/gatewayclass-unmanaged": "true"}
-        # The SDK's class for custom resources knows `spec` only; Kong's have their fields at the top.
+        # The SDK's class for custom resources supports `spec` only; Kong's resources have top-level fields.
         return pulumi.CustomResource(
             f"kubernetes:{version}:{kind}",
             f"{self.name}-{slug}",
@@ -205,7 +205,7 @@ class KongGateway(PlatformComponent):
         )
 
     def _budget(self) -> None:
-        """Of our own, not the chart's: the policies see it before anything is deployed."""
+        """Disruption budget, our own instead of the chart's, so that policies can check it in a preview."""
         k8s.policy.v1.PodDisruptionBudget(
             self.name,
             metadata={
@@ -235,14 +235,14 @@ class KongGateway(PlatformComponent):
 
 
 def keys_asked_by(intent: GatewayIntent, route: KongRoute) -> str:
-    """Who looks at the caller's key: "gateway", "service", or "nobody" where Kong itself answers."""
+    """Which part checks the caller's key: "gateway", "service", or "nobody" if Kong itself answers."""
     if route.refuses:
         return "nobody"
     return "service" if intent.services_ask else "gateway"
 
 
 def route_spec(intent: GatewayIntent, route: KongRoute) -> dict[str, Any]:
-    """An HTTPRoute: to the backend's Service in the gateway's namespace."""
+    """Spec of an HTTPRoute to the backend's Service in the gateway's namespace."""
     path = {"type": route.match.value, "value": route.path}
     if route.match is kong.Match.PREFIX:
         path["value"] = route.path.rstrip("/") or "/"
@@ -263,7 +263,7 @@ def route_spec(intent: GatewayIntent, route: KongRoute) -> dict[str, Any]:
 
 
 def environment(intent: GatewayIntent) -> dict[str, str]:
-    """Kong's settings, and through it nginx's: what is logged, what is told, what one address may use."""
+    """Environment variables of Kong, which also configure nginx: logging, response headers, limits per address."""
     rate, burst = intent.rates.per_address
     return {
         "nginx_http_client_max_body_size": str(max(route.max_body_bytes for route in intent.routes)),
@@ -276,13 +276,13 @@ def environment(intent: GatewayIntent) -> dict[str, str]:
         "nginx_http_limit_conn_zone": "$binary_remote_addr zone=connections:10m",
         "nginx_proxy_limit_conn": f"connections {_CONNECTIONS_PER_ADDRESS}",
         "nginx_proxy_limit_conn_status": "429",
-        # $uri is the path without its query, in which clients send keys and codes.
+        # $uri is the path without the query, which may contain keys and codes.
         "nginx_http_log_format": (
             'noquery escape=json \'{"time":"$time_iso8601","request_id":"$http_x_request_id",'
             '"method":"$request_method","path":"$uri","status":$status,"duration_s":$request_time}\''
         ),
         "proxy_access_log": "/dev/stdout noquery",
-        # nginx adds the whole request line, with the query, to messages of a lower level.
+        # Messages of lower levels contain the whole request line, with the query.
         "log_level": "crit",
         "headers": "off",
         "error_template_json": f"{_ERROR_FOLDER}/error.json",
@@ -294,7 +294,7 @@ def environment(intent: GatewayIntent) -> dict[str, str]:
 
 
 def values(intent: GatewayIntent, args: KongGatewayArgs) -> dict[str, Any]:
-    """Values of the chart, which holds two of Kong's: the controller and the data plane."""
+    """Values of the chart, which contains two charts: the controller and the proxy."""
     ours = labels("gateway", "mesh")
     security = {
         "runAsNonRoot": True,
@@ -321,7 +321,7 @@ def values(intent: GatewayIntent, args: KongGatewayArgs) -> dict[str, Any]:
         "gateway": {
             "fullnameOverride": "gateway",
             "replicaCount": args["replicas"],
-            # Its name comes from the chart; with this, the platform's selectors find the pods.
+            # The chart sets the name. With this label, the platform's selectors match the pods.
             "nameOverride": "gateway",
             "podLabels": {"app.kubernetes.io/part-of": ours["app.kubernetes.io/part-of"]},
             "deployment": {

@@ -1,6 +1,6 @@
-"""The table of limits that services have (`kit/limits.py`), for what is rendered to hold the same ones.
+"""Reads the services' table of limits (`kit/limits.py`), so that rendered configurations have the same limits.
 
-It is read from its source: what is deployed has no package of the services.
+The table is loaded from its source file, since the platform does not install the services' packages.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ def _table() -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"{__package__}._limits", _SOURCE)
     assert spec is not None and spec.loader is not None, f"{_SOURCE} is Python"
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where its dataclasses look for their names
+    sys.modules[spec.name] = module  # dataclasses look up annotations in this table
     spec.loader.exec_module(module)
     return module
 
 
 def most(name: str) -> int:
-    """The most that the limit of this name allows. Raises AttributeError."""
+    """Maximum of the limit with this name. Raises AttributeError for an unknown name."""
     return int(getattr(_TABLE, name).most)
 
 

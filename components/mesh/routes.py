@@ -1,4 +1,4 @@
-"""What the gateway should do, whatever does it: hosts, routes, timeouts, limits, who may call."""
+"""The gateway's intent, independent of the proxy: hosts, routes, timeouts, limits, authentication."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ REFUSED_PATHS = (
     r".*(/|%2[fF])(\.|%2[eE]){0,2}%2[fF].*",
     r".*%2[fF](\.|%2[eE]){0,2}(/.*|%2[fF].*)?",
 )
-"""Paths that no route takes, each a regular expression for the whole path without its query: an encoded backslash,
-and an encoded slash beside an empty segment, "." or "..".
+"""Refused paths, as regular expressions for the whole path without the query: an encoded backslash, and an encoded
+slash next to an empty segment, "." or "..".
 
-A service that decodes these sees another path than the gateway does."""
+A service that decodes such a path would see another path than the gateway."""
 
 ENCODED_SLASH = r".*%2[fF].*"
-"""A path with an encoded slash. Only routes with `encoded_slash` take it."""
+"""Regular expression for paths with an encoded slash. Only routes with `encoded_slash` accept them."""
 
 HIDDEN_HEADERS = (
     "server",
@@ -27,7 +27,7 @@ HIDDEN_HEADERS = (
     "x-kong-proxy-latency",
     "x-kong-upstream-latency",
 )
-"""Headers of answers that name what runs inside, or how long it took there. Callers do not get them."""
+"""Response headers that reveal internal software or timing. The gateway removes them."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Backend:
 
 @dataclass(frozen=True)
 class Oidc:
-    """Callers show a token of an OpenID Connect provider."""
+    """Authentication with tokens of an OpenID Connect provider."""
 
     issuer: str
     audience: str
@@ -49,61 +49,61 @@ class Oidc:
 
 @dataclass(frozen=True)
 class Cors:
-    """Web pages of these origins may read answers. Cookies are never allowed: callers show a key."""
+    """Web pages of these origins may read answers. Cookies are never allowed, since callers send a key."""
 
     origins: tuple[str, ...]
     """Exact origins, such as "https://app.example.com"."""
     max_age_seconds: int
-    """How long a browser may keep the answer to a preflight request."""
+    """Seconds that a browser may cache the answer to a preflight request."""
 
 
 OPERATORS_PREFIX = "/v1/admin"
-"""Operators' paths of the router."""
+"""Prefix of the Router's paths for operators."""
 
 
 @dataclass(frozen=True)
 class Operators:
-    """From where operators' paths are answered."""
+    """Addresses that may use the operators' paths."""
 
     public: bool = True
-    """Whether from everywhere, as all other paths."""
+    """Whether all addresses may."""
     addresses: tuple[str, ...] = ()
-    """Networks in CIDR notation from which they are answered although they are not public."""
+    """Networks in CIDR notation that may, while `public` is false."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """How many requests are let through: token buckets of a rate a second and a burst."""
+    """Rate limits: token buckets, each with a rate per second and a burst."""
 
     per_key: tuple[int, int]
-    """For each API key."""
+    """Rate per API key."""
     per_address: tuple[int, int]
-    """For each client address, whatever keys it shows."""
+    """Rate per client address, with any keys."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """Requests under a path prefix go to a backend."""
+    """Forwards requests below a path prefix to a backend."""
 
     prefix: str
-    """Ends with "/": everything that begins with it. Otherwise: this path and everything below it."""
+    """Path prefix. With a final "/", it matches all paths that begin with it; otherwise this path and all below it."""
     backend: Backend
     timeout_seconds: int
     idle_timeout_seconds: int
     max_body_bytes: int
-    """The largest body that callers may announce."""
+    """Largest content-length in bytes."""
     encoded_slash: bool = False
-    """Whether names below the prefix may hold a slash, written as %2F, which the service decodes."""
+    """Whether names below the prefix may contain slashes, encoded as %2F. The service decodes them."""
 
     @property
     def encoded(self) -> str:
-        """A regular expression for the paths below the prefix that hold an encoded slash."""
+        """Regular expression for paths below the prefix with an encoded slash."""
         return re.escape(self.prefix.rstrip("/")) + "/" + ENCODED_SLASH
 
 
 @dataclass(frozen=True)
 class Document:
-    """The OpenAPI document of a service, at a path of its own."""
+    """OpenAPI document of a service, served by the gateway."""
 
     path: str
     backend: Backend
@@ -112,19 +112,20 @@ class Document:
 
 @dataclass(frozen=True)
 class GatewayIntent:
-    """The gateway's whole behaviour. Renderers turn it into Envoy's or Kong's configuration."""
+    """Desired behaviour of the gateway. Renderers turn it into a configuration for Envoy or Kong."""
 
     hosts: tuple[str, ...]
     port: int
     routes: tuple[Route, ...]
     rates: Rates
     oidc: Oidc | None = None
-    """None: callers show an API key."""
+    """None: callers send an API key."""
     services_ask: bool = False
-    """Whether the services themselves look at the keys, which are passed on; else the gateway does, and keeps them."""
+    """Whether the services check API keys, which the gateway then forwards. Otherwise the gateway checks and removes
+    them."""
     cors: Cors | None = None
-    """None: answers carry no CORS headers, so that no web page may read them."""
+    """None: answers have no CORS headers, so that web pages cannot read them."""
     about: str = ""
-    """JSON that `GET /` answers with; empty: there is no such path."""
+    """JSON body of `GET /`; empty means that the path does not exist."""
     documents: tuple[Document, ...] = ()
     operators: Operators = Operators()

@@ -1,1 +1,1 @@
-"""Knowing that it works: health checks."""
+"""Health checks, monitoring, alerts and dashboards."""

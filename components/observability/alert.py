@@ -1,4 +1,4 @@
-"""What an alert and a panel of a dashboard are."""
+"""Definitions of an alert and of a dashboard panel."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Alert:
-    """One alert."""
+    """A Prometheus alert."""
 
     name: str
     expression: str
     lasts: str
-    """How long it has to be so."""
+    """Duration for which the expression must hold, such as "5m"."""
     severity: str
-    """page or ticket."""
+    """Severity: "page" or "ticket"."""
     summary: str
     part: str
-    """Whose it is; empty: every environment's."""
+    """Part that it watches; empty means that every environment has it."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One graph of a dashboard."""
+    """A graph on a dashboard."""
 
     title: str
     query: str
     unit: str
-    """As Grafana names it."""
+    """Unit, with Grafana's name."""
     part: str = ""
-    """Whose it is; empty: every environment's."""
+    """Part that it watches; empty means that every environment has it."""
 
 
 _FUNCTIONS = frozenset(
@@ -39,7 +39,7 @@ _FUNCTIONS = frozenset(
 
 
 def metrics(expression: str) -> set[str]:
-    """Names of the metrics that a query of these asks for."""
+    """Names of all metrics in a query."""
     plain = re.sub(r'"[^"]*"', "", re.sub(r"\[[^]]*\]", "", expression))
     plain = re.sub(r"\bby \([^)]*\)", "", re.sub(r"\{[^}]*\}", "", plain))
     return set(re.findall(r"[a-z_][a-z0-9_]{2,}", plain)) - _FUNCTIONS

@@ -1,7 +1,7 @@
-"""What operators are told, and what they look at: alerts and dashboard panels over the metrics that parts give.
+"""Alerts and dashboard panels for the services.
 
-Pure data. Error ratios burn a budget of 0.1 % in 30 days: 14.4 times as fast for an hour is 2 % of it, 6 times for six
-hours 5 %. Source: Google, The Site Reliability Workbook, chapter 5.
+Pure data. Alerts on error ratios use burn rates of an error budget of 0.1 % in 30 days: a burn rate of 14.4 for one hour
+uses 2 % of the budget, a burn rate of 6 for six hours 5 %. Source: Google, The Site Reliability Workbook, chapter 5.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from components.observability.alert import Alert, Panel
 from components.services.record import ServiceRecord
 
 BUDGET = 0.001
-"""Of all requests in 30 days."""
+"""Error budget: share of all requests in 30 days."""
 _ERRORS = 'sum by (job) (rate(http_server_requests_total{{status=~"5.."}}[{0}])) / sum by (job) (rate(http_server_requests_total[{0}]))'
 _ROUTER = 'sum(rate(router_requests_total{{status=~"5.."}}[{0}])) / sum(rate(router_requests_total[{0}]))'
 
@@ -143,7 +143,7 @@ def rules(namespace: str, parts: frozenset[str], records: Iterable[ServiceRecord
 
 
 def dashboards(namespace: str, parts: frozenset[str], records: Iterable[ServiceRecord]) -> dict[str, dict[str, Any]]:
-    """Dashboards of Grafana's by their names: the services, and the data layer where there is one."""
+    """Grafana dashboards by name: services, and the data layer if it is enabled."""
     found = {"cogniforge": _dashboard("cogniforge", "CogniForge", panels(records), namespace, parts)}
     data = _dashboard("cogniforge-data", "CogniForge: data", alerts_data.PANELS, namespace, parts)
     return found | ({"cogniforge-data": data} if data["panels"] else {})
@@ -152,7 +152,7 @@ def dashboards(namespace: str, parts: frozenset[str], records: Iterable[ServiceR
 def _dashboard(
     uid: str, title: str, panels: tuple[Panel, ...], namespace: str, parts: frozenset[str]
 ) -> dict[str, Any]:
-    """Two panels a row."""
+    """A dashboard with two panels per row."""
     wanted = [panel for panel in panels if not panel.part or panel.part in parts]
     drawn: list[dict[str, Any]] = [
         {

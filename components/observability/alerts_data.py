@@ -1,6 +1,6 @@
-"""Alerts and dashboard rows of the data layer, over the metrics that its servers and their exporters give.
+"""Alerts and dashboard panels for the data layer, based on metrics of its servers and exporters.
 
-Pure data. Where a figure is one of a server's own limits, the alert asks the server for it.
+Pure data. Thresholds that depend on a server's limits read the limit from a metric.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What proves that an environment works and is closed, and what watches it."""
+"""Area of observability: the end-to-end check, the isolation check, and monitoring."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from components.stage import Stage
 
 
 def isolation_images(config: PlatformConfig) -> list[str]:
-    """Images of the check that a pod without rights reaches nothing."""
+    """Names of the isolation check's images."""
     return ["data-tasks"] if config.cluster.network_policies is NetworkPolicies.ENFORCED else []
 
 
@@ -71,7 +71,7 @@ class ObservabilityArea:
         )
 
     def _isolation(self, closed: list[PlatformComponent]) -> None:
-        """The check that a pod without rights reaches nothing but the entrance."""
+        """Create the isolation check: a pod without rights must reach no port except the gateway's."""
         stage = self._stage
         names = isolation_images(stage.config)
         if not names:

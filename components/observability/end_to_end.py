@@ -1,4 +1,4 @@
-"""The platform's own proof: a chat completion through the gateway, asked from inside the cluster."""
+"""End-to-end check: requests a chat completion through the gateway, from inside the cluster."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class EndToEndCheckArgs(TypedDict):
 
     namespace: pulumi.Input[str]
     image: pulumi.Input[str]
-    """Any image with the kit in it."""
+    """Image that contains the kit."""
     url: pulumi.Input[str]
     model: str
     key_secret: pulumi.Input[str]
     certificate_secret: pulumi.Input[str]
     release: pulumi.Input[str]
-    """Changes with what is checked, so that the check runs again."""
+    """A value that changes with the checked resources, so that a change runs the check again."""
 
 
 class EndToEndCheck(PlatformComponent):
-    """A Job that must succeed for the update to succeed; a new release replaces it."""
+    """A Job. If it fails, the update fails. A new release replaces it."""
 
     def __init__(self, name: str, args: EndToEndCheckArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("observability", name, args, opts)

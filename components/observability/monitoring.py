@@ -1,4 +1,4 @@
-"""Monitoring through the Prometheus operator of the cluster: which pods give metrics, alerts, and a dashboard."""
+"""Monitoring through the cluster's Prometheus operator: metrics of pods, alerts, dashboards."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class MonitoringArgs(TypedDict):
 
     namespace: str
     parts: frozenset[str]
-    """Names of the parts that there are; "data" stands for any with a volume."""
+    """Names of the enabled parts. "data" stands for any part with a volume."""
     services: Sequence[ServiceRecord]
     """Records whose alerts and panels are among them."""
 
 
 class Monitoring(PlatformComponent):
-    """A PodMonitor for pods that say that they have metrics, a PrometheusRule, a dashboard for Grafana's sidecar."""
+    """A PodMonitor for annotated pods, a PrometheusRule, and dashboards for Grafana's sidecar."""
 
     def __init__(self, name: str, args: MonitoringArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("observability", name, {"parts": sorted(args["parts"])}, opts)
@@ -68,7 +68,7 @@ class Monitoring(PlatformComponent):
 
 
 def pod_monitor() -> dict[str, Any]:
-    """Pods that carry Prometheus' annotations, at the port that they name; a part's name is its job."""
+    """Spec of a PodMonitor for pods with Prometheus' annotations, at the annotated port. The job is the part's name."""
     annotation = "__meta_kubernetes_pod_annotation_prometheus_io"
     return {
         "selector": {"matchLabels": {"app.kubernetes.io/managed-by": "pulumi"}},

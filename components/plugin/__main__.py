@@ -1,4 +1,4 @@
-"""The component library as a Pulumi plugin: the components that take plain inputs, for programs in any language."""
+"""Pulumi plugin of the component library: components with plain inputs, for programs in any language."""
 
 import sys
 from collections.abc import Callable
@@ -18,7 +18,7 @@ COMPONENTS: list[type[pulumi.ComponentResource]] = [ApiKey, Certificate, Encrypt
 
 
 def _resolve(owner: type | Callable[..., object]) -> None:
-    """Turn annotations that are text into types; the host reads them as they stand."""
+    """Replace annotations that are strings by their types, because the component host does not evaluate them."""
     scope = vars(sys.modules[owner.__module__])
     for name, value in list(owner.__annotations__.items()):
         text = value.__forward_arg__ if isinstance(value, ForwardRef) else value
@@ -28,7 +28,7 @@ def _resolve(owner: type | Callable[..., object]) -> None:
 
 
 def serve() -> None:
-    """Answer the engine until it ends this process."""
+    """Serve the Pulumi engine until it ends this process."""
     _resolve(PlatformComponent)
     for component in COMPONENTS:
         _resolve(component)

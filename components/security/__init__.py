@@ -1,1 +1,1 @@
-"""Keys and certificates."""
+"""Keys, certificates, logins, admission policies."""

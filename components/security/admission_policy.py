@@ -1,9 +1,9 @@
-"""What may run in the platform's namespaces, and what may not be deleted there: enforced by the API server itself.
+"""Admission policies: which pods may run in the platform's namespaces, and which objects may not be deleted there.
 
-Two ValidatingAdmissionPolicies hold for the namespaces of one environment, by their label
-`cogniforge.dev/admission`, and for nothing else: not for nodes, certificates, leases or kube-system. They need no
-webhook, so that nothing has to run before a stopped cluster can start again. Pods are judged, not the workloads that
-make them: where an update has just changed the list of images, controllers try again until it is in force.
+The API server itself enforces two ValidatingAdmissionPolicies for the namespaces of one environment, by their label
+`cogniforge.dev/admission`. They do not apply to other namespaces or to cluster-wide objects such as nodes. They need no
+webhook, so a stopped cluster can start again without any pod running first. They check pods instead of the workloads
+that create pods: if an update has just changed the list of images, controllers retry until the new list is in force.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from components.base import ADMISSION_LABEL, PlatformComponent, labels
 
 PART = "admission"
 DEFAULT_MEMORY = "256Mi"
-"""Memory of a container in the platform's namespace that names none, such as a helper's. The parts name their own."""
+"""Default memory limit of containers that set none, such as helpers. All parts set their own limits."""
 DELETION_ALLOWED = "cogniforge.dev/deletion-allowed"
-"""Annotation of a volume claim, a StatefulSet or a namespace: with "true", it may be deleted."""
+"""Annotation of a volume claim, a StatefulSet or a namespace. The value "true" allows its deletion."""
 UPSTREAM_IMAGES: dict[str, tuple[str, ...]] = {
     "kong": ("kong/kong:", "kong/kubernetes-ingress-controller:", "kong/kong-gateway:"),
     "kserve": ("kserve/storage-initializer:",),
     "istio": ("docker.io/istio/proxyv2:", "gcr.io/istio-release/proxyv2:", "registry.istio.io/release/proxyv2:"),
 }
-"""Images that charts of other projects run in the platform's namespaces, by the beginning of their reference.
+"""Prefixes of image references that third-party charts run in the platform's namespaces, by chart.
 
-The charts are pinned by version, their images by tag alone.
+The charts are pinned by version, but their images by tag only.
 """
 
 _IMAGES = """
@@ -45,17 +45,17 @@ class AdmissionPolicyArgs(TypedDict):
     """Inputs of the policies."""
 
     namespace: pulumi.Input[str]
-    """The platform's namespace; the policies are named after it."""
+    """The platform's namespace. The policies' names contain it."""
     images: Sequence[str]
-    """References by digest that pods may run: this release's, and those that a rollout replaces."""
+    """Allowed image references by digest: those of this release, and those that a rollout replaces."""
     upstream: Sequence[str]
     """Keys of `UPSTREAM_IMAGES` whose charts run pods in the platform's namespaces."""
     guard_data: bool
-    """Whether the deletion of volume claims, StatefulSets with volumes and namespaces is refused."""
+    """Whether to refuse the deletion of volume claims, StatefulSets with volumes, and namespaces."""
 
 
 class AdmissionPolicy(PlatformComponent):
-    """The policies and their bindings. What runs pods depends on it, so that its images are admitted by then."""
+    """The policies and their bindings. Workloads depend on this component, so that their images are allowed in time."""
 
     def __init__(self, name: str, args: AdmissionPolicyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("security", name, {"guard_data": args["guard_data"]}, opts)
@@ -87,7 +87,7 @@ class AdmissionPolicy(PlatformComponent):
         )
 
     def _namespaces(self) -> Any:
-        """The selector of the environment's namespaces, so that environments of one cluster do not meet."""
+        """Selector of this environment's namespaces, so that environments in one cluster do not affect each other."""
         return {"match_labels": {ADMISSION_LABEL: self._namespace}}
 
     def _called(self, what: str) -> pulumi.Output[str]:
@@ -122,7 +122,7 @@ def _rule(groups: list[str], resources: list[str], operations: list[str]) -> Any
 
 
 def _pods(namespaces: Any, images: Sequence[str], upstream: Sequence[str]) -> Any:
-    """Pods: images of the release alone, restricted, with a limit of memory, nothing of the node."""
+    """Policy for pods: images of the release only, restricted containers, a memory limit, no access to the node."""
     prefixes = [prefix for key in upstream for prefix in UPSTREAM_IMAGES[key]]
     strangers = (
         f"({_IMAGES.format(pod='object.spec')}).filter(i, !(i in variables.admitted) && !(i in variables.before)"
@@ -183,7 +183,7 @@ def _pods(namespaces: Any, images: Sequence[str], upstream: Sequence[str]) -> An
 
 
 def _data(namespaces: Any) -> Any:
-    """What holds data is not deleted in passing."""
+    """Policy that refuses the deletion of objects that hold data."""
     annotations = "has(oldObject.metadata.annotations)"
     allowed = f"{annotations} && oldObject.metadata.annotations[?'{DELETION_ALLOWED}'].orValue('') == 'true'"
     empty = "oldObject.kind == 'StatefulSet' && !has(oldObject.spec.volumeClaimTemplates)"

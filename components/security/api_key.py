@@ -1,4 +1,4 @@
-"""An API key: random, held as a secret in the state and in Kubernetes, never a default."""
+"""An API key: random, stored as a secret in the Pulumi state and in Kubernetes. There is no default key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from components.base import PlatformComponent, labels
 
 PREFIX = "cf-"
 LENGTH = 40
-"""Letters and digits; 40 of them are 238 bits."""
+"""Number of characters (letters and digits). 40 of them have 238 bits of entropy."""
 
 
 class ApiKeyArgs(TypedDict):
@@ -22,17 +22,17 @@ class ApiKeyArgs(TypedDict):
     namespace: pulumi.Input[str]
     secret_name: str
     generation: NotRequired[str]
-    """Change it to rotate the key."""
+    """Any text. A change rotates the key."""
 
 
 class ApiKey(PlatformComponent):
-    """One client's key."""
+    """API key of one client."""
 
     key: pulumi.Output[str]
-    """The key; a secret."""
+    """The key, a secret output."""
     secret_name: pulumi.Output[str]
     version: pulumi.Output[str]
-    """Changes with the key, and tells nothing of it."""
+    """A value that changes with the key and does not reveal it."""
 
     def __init__(self, name: str, args: ApiKeyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("security", name, args, opts)

@@ -1,4 +1,4 @@
-"""What keeps an environment safe: admission of pods, mutual TLS, the operator's key, the gateway's certificate."""
+"""Area of security: admission of pods, mutual TLS, the installation key, the gateway's certificate."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ KEY_SECRET = "gateway-key-default"
 
 
 class SecurityArea:
-    """Which pods may run, and what callers and the gateway show of themselves."""
+    """Admission policies, mesh, installation key and gateway certificate."""
 
     key: ApiKey
-    """The operator's."""
+    """The installation key, for the operator."""
     certificate: Certificate
     ready: list[pulumi.Resource]
-    """What has to be ready of the mesh before pods start."""
+    """Resources of the mesh that must be ready before pods start."""
 
     def __init__(self, stage: Stage, cluster: ClusterArea) -> None:
         admission = self._admission(stage, cluster)
-        stage.first = [admission]  # before what runs pods, so that its images are admitted by then
+        stage.first = [admission]  # before all workloads, so that their images are allowed in time
         self.ready = []
         stage.parts["admission"] = admission
         self._istio(stage)
@@ -46,7 +46,7 @@ class SecurityArea:
         stage.parts |= {"api-key": self.key, "certificate": self.certificate}
 
     def _admission(self, stage: Stage, cluster: ClusterArea) -> AdmissionPolicy:
-        """Which pods the API server admits to the platform's namespaces, and whether it guards the data there."""
+        """Create the admission policies: allowed pods, and protection of data."""
         config = stage.config
         upstream = [
             *(["kong"] if config.gateway.engine is GatewayEngine.KONG else []),
@@ -65,7 +65,7 @@ class SecurityArea:
         )
 
     def _istio(self, stage: Stage) -> None:
-        """Istio, where the configuration wants a mesh and the cluster has none."""
+        """Install Istio if the configuration enables a mesh and the cluster has none."""
         config = stage.config
         if config.mesh.mode is MeshMode.OFF or "istiod" in stage.reused:
             return

@@ -1,4 +1,4 @@
-"""A private certificate authority and a server certificate that it signs."""
+"""A private certificate authority, and a server certificate signed by it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from components.base import PlatformComponent, labels
 
 CA_HOURS = 10 * 365 * 24
 CERTIFICATE_HOURS = 397 * 24
-"""The longest that browsers accept (CA/Browser Forum ballot SC31)."""
+"""Validity in hours: the longest that browsers accept (CA/Browser Forum ballot SC31)."""
 
 
 class CertificateArgs(TypedDict):
@@ -22,11 +22,11 @@ class CertificateArgs(TypedDict):
 
     namespace: pulumi.Input[str]
     secret_name: str
-    """Kubernetes Secret that gets tls.crt, tls.key and ca.crt."""
+    """Name of the Secret that receives tls.crt, tls.key and ca.crt."""
     hosts: Sequence[str]
-    """DNS names and IP addresses."""
+    """DNS names and IP addresses that the certificate covers."""
     client: NotRequired[bool]
-    """Whether its holder may show it to others too, as peers of one cluster do. Default false."""
+    """Whether it is also a client certificate, as for peers of one cluster. Default false."""
 
 
 def _is_address(host: str) -> bool:
@@ -38,10 +38,10 @@ def _is_address(host: str) -> bool:
 
 
 class Certificate(PlatformComponent):
-    """A server certificate with an authority of its own; private keys are secrets in the state."""
+    """A server certificate with its own certificate authority. Private keys are secrets in the Pulumi state."""
 
     authority: pulumi.Output[str]
-    """The authority's certificate (PEM), for clients to trust."""
+    """Certificate of the authority (PEM), which clients must trust."""
     secret_name: pulumi.Output[str]
 
     def __init__(self, name: str, args: CertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:

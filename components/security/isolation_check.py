@@ -1,4 +1,4 @@
-"""The platform's proof that strangers are kept out: a pod without rights tries every port of every part."""
+"""Check of network isolation: a pod without rights tries to connect to every port of every part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from components.base import ADMISSION_LABEL, PlatformComponent, labels
 
 PART = "isolation"
 DEADLINE_S = 180
-"""Seconds that the check may take. Some clusters enforce a policy for a new pod only after half a minute."""
+"""Seconds that the check may take. Some clusters need half a minute to enforce policies for a new pod."""
 
 
 class IsolationCheckArgs(TypedDict):
@@ -23,17 +23,17 @@ class IsolationCheckArgs(TypedDict):
     namespace: pulumi.Input[str]
     """The platform's namespace."""
     image: pulumi.Input[str]
-    """The image of the data tasks."""
+    """Image of the data tasks."""
     ports: Mapping[str, Sequence[int]]
-    """TCP ports that must not answer, by the name of the Service in the platform's namespace."""
+    """TCP ports that must be unreachable, by name of the Service in the platform's namespace."""
     control: tuple[str, int]
-    """Host and port that must answer. It shows that the pod's network works at all."""
+    """Host and port that must be reachable, which shows that the pod's network works at all."""
     release: pulumi.Input[str]
-    """Changes with what is checked, so that the check runs again."""
+    """A value that changes with the checked resources, so that a change runs the check again."""
 
 
 class IsolationCheck(PlatformComponent):
-    """A Job in a namespace of its own. The update fails where a port of the platform answers it."""
+    """A Job in its own namespace. The update fails if the Job reaches a port of the platform."""
 
     def __init__(self, name: str, args: IsolationCheckArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("security", name, {"ports": dict(args["ports"])}, opts)
@@ -77,7 +77,7 @@ class IsolationCheck(PlatformComponent):
             spec={
                 "backoff_limit": 0,
                 "active_deadline_seconds": DEADLINE_S,
-                # Not labelled as a part of the platform: a policy that admits all parts must not admit this pod.
+                # No part-of label: a policy that admits all parts must not admit this pod.
                 "template": {"metadata": {"labels": {"app.kubernetes.io/name": PART}}, "spec": pod},
             },
             opts=self.child(delete_before_replace=True),

@@ -1,4 +1,4 @@
-"""Logins of the platform's own parts: one random secret each, from which a password for each system is derived."""
+"""Logins of the platform's parts. Each has one random secret, from which a password per system is derived."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pulumi_random as random
 from components.base import PlatformComponent, labels
 
 LENGTH = 43
-"""Letters and digits; 43 of them are 256 bits."""
+"""Number of characters (letters and digits). 43 of them have 256 bits of entropy."""
 
 
 class LoginsArgs(TypedDict):
@@ -22,16 +22,17 @@ class LoginsArgs(TypedDict):
 
     namespace: pulumi.Input[str]
     logins: Mapping[str, Sequence[str]]
-    """Systems (such as "postgres", "kafka") that each login has a password for."""
+    """Systems, such as "postgres" or "kafka", for which a login has a password, by login."""
     generation: int
-    """Raise it to give every login a new secret."""
+    """Number to increase for new secrets of all logins."""
 
 
 class Logins(PlatformComponent):
-    """A Secret `login-<name>` for each login, with one password a system as its keys."""
+    """One Secret `login-<name>` per login, with one entry per system, which holds the password."""
 
     versions: dict[str, pulumi.Output[str]]
-    """Changes with a login's passwords, and tells nothing of them; pods that carry it are rolled by a rotation."""
+    """Values by login that change with its passwords and do not reveal them. Pods have it as an annotation, so that a
+    rotation restarts them."""
 
     def __init__(self, name: str, args: LoginsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("security", name, {"logins": {k: list(v) for k, v in args["logins"].items()}}, opts)
@@ -69,16 +70,16 @@ class Logins(PlatformComponent):
         )
 
     def secret(self, login: str) -> pulumi.Output[str]:
-        """Name of the Secret of a login."""
+        """Name of a login's Secret."""
         return self._secrets[login].metadata["name"]
 
     def password(self, login: str, system: str) -> pulumi.Output[str]:
-        """A password; a secret output."""
+        """A login's password for a system, a secret output."""
         return self._passwords[login, system]
 
 
 def _derived(root: pulumi.Output[str], system: str) -> pulumi.Output[str]:
-    """Whoever learns the password of one system learns nothing of another's."""
+    """Derive a system's password. It does not reveal the passwords of other systems."""
     return pulumi.Output.secret(
         root.apply(lambda key: hmac.new(key.encode(), system.encode(), hashlib.sha256).hexdigest()[:40])
     )

@@ -213,7 +213,7 @@ def test_destroy_of_protected_data_is_refused(cloud: Cloud) -> None:
 
 def test_without_a_simulated_account_an_update_is_refused(tmp_path: Path) -> None:
     engine = Engine(tmp_path)
-    assert "never touches AWS" in engine.failing_up(_small())
+    assert "never accesses AWS" in engine.failing_up(_small())
     engine.destroy()
 
 
@@ -224,7 +224,7 @@ _WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("aws:ec2/vpc:Vpc", {"cidrBlock": 5}, "expected a string"),
     ("aws:iam/role:Role", {"assumeRolePolicy": "{"}, "must be JSON"),
     ("aws:eks/cluster:Cluster", {"name": "-bad-", "roleArn": "r", "vpcConfig": {}}, "does not match"),
-    ("aws:eks/cluster:Gluster", {}, "no resource of the installed pulumi-aws"),
+    ("aws:eks/cluster:Gluster", {}, "not a resource of the installed pulumi-aws"),
 ]
 
 

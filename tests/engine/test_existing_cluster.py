@@ -60,7 +60,7 @@ def test_a_part_that_does_not_fit_is_refused_before_anything_is_made(
     keda("2.1.0")
     message = engine.failing_up(_adopt)
     assert "KEDA 2.1.0 in" in message
-    assert "fix: move it to" in message
+    assert "fix: change it to" in message
 
 
 def test_a_cluster_that_cannot_be_reached_can_be_previewed(engine: Engine) -> None:

@@ -259,7 +259,7 @@ def test_a_gpu_in_use_is_not_cut_under_its_pod(pool: Callable[..., Pool], unique
     until(made.running(1))
     after = gpus(unique, "all-3g.40gb")
     plan = dataclasses.replace(made.deploy(after), steps=(Step(f"{unique}-0", 0, (), (), ()),))
-    with pytest.raises(LocalError, match="was not cut as"):
+    with pytest.raises(LocalError, match="did not get the MIG layout"):
         repartition.carry_out(made.core, after, plan, print, 60)
     assert made.pods()["pod"].status.phase == "Running"
 

@@ -115,5 +115,5 @@ def test_what_is_signed_by_nobody_is_refused(
     monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)
     forged = dataclasses.replace(built, digest="sha256:" + "0" * 64)
     pipeline._save({built.name: forged}, pipeline.index_file(registry))
-    with pytest.raises(ImageError, match="is not what was signed"):
+    with pytest.raises(ImageError, match="does not match its signature"):
         ImageResolver(Images(source=ImageSource.LOCAL_BUILD, registry=registry)).reference(built.name)

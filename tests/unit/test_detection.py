@@ -50,7 +50,7 @@ def test_the_charts_label_counts_more_than_the_images_tag() -> None:
 
 
 def test_a_version_that_cannot_be_told_is_refused() -> None:
-    assert "cannot be told" in judged(deployment("istiod", "registry:5000/istio/pilot@sha256:abc"))[0].refusal
+    assert "is unknown" in judged(deployment("istiod", "registry:5000/istio/pilot@sha256:abc"))[0].refusal
 
 
 def test_the_platforms_own_parts_are_neither_reused_nor_refused() -> None:

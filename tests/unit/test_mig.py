@@ -101,7 +101,7 @@ def test_the_layout_of_the_readme_fits() -> None:
         (GpuModel.H100_80, {"1g.5gb": 1}, 'no MIG profile "1g.5gb"'),
         (GpuModel.H100_80, "all-1g.5gb", 'no layout "all-1g.5gb"'),
         (GpuModel.L4, {"1g.5gb": 1}, "l4 has no MIG"),
-        (GpuModel.H100_80, ["all-balanced"], "one entry for each of the node's 8 GPUs; there are 1"),
+        (GpuModel.H100_80, ["all-balanced"], "one entry per GPU of the node, which has 8; the list has 1"),
         (GpuModel.A30, {"1g.6gb+me": 1, "2g.12gb+me": 1}, "a GPU has one set of media engines"),
         (GpuModel.A30, {"1g.6gb": 1, "1g.6gb+me": 1, "2g.12gb+me": 1}, "a GPU has one set of media engines"),
         (GpuModel.H100_80, {"1g.10gb+me": 2}, "a GPU has one set of media engines"),
@@ -135,7 +135,7 @@ def test_a_refusal_names_what_is_used_up_and_nothing_else(case: tuple[Gpu, dict[
     fits = mig.place(gpu.model, tuple(sorted(counts.items()))) is not None
     assert ("memory slices; " in reason) == slices
     assert ("media engines" in reason) == media
-    assert ("fixed places" in reason) == (not fits and not slices and not media)
+    assert ("fixed positions" in reason) == (not fits and not slices and not media)
 
 
 def test_strategy_single_offers_plain_gpus() -> None:
@@ -150,7 +150,7 @@ def test_strategy_mixed_names_the_slices() -> None:
 
 
 def test_strategy_single_refuses_two_kinds() -> None:
-    with pytest.raises(mig.MigError, match="one kind of slice"):
+    with pytest.raises(mig.MigError, match="the same profile"):
         mig.resources(mig.MigStrategy.SINGLE, mig.parse(GpuModel.H100_80, 1, "all-balanced"))
 
 
