@@ -1,1 +1,1 @@
-"""`forge`: the command line of the platform. Thin: it calls `local` and Pulumi."""
+"""`forge`, the platform's command line interface. It is a thin layer over `components`, `local` and Pulumi."""

@@ -1,4 +1,4 @@
-"""How programs reach an environment: its URL, a key, and the authority of its certificate."""
+"""Access to an environment for programs: its URL, an API key, and its CA certificate."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from local import paths
 
 @dataclass(frozen=True)
 class Access:
-    """What a client needs. The files are readable by their owner only."""
+    """Settings for a client. Only their owner can read the files."""
 
     url: str
-    """Of the OpenAI API; ends with /v1."""
+    """Base URL of the OpenAI API; ends with /v1."""
     key: str
     authority_file: Path
-    """The certificate of the environment's own authority."""
+    """File with the CA certificate of the environment."""
     bundle_file: Path
-    """The same beside the public authorities: a client that trusts it still reaches the rest of the world."""
+    """File with that certificate and the public CAs, so that a client that uses it can also reach other servers."""
     key_file: Path
     model: str
-    """One that can be asked."""
+    """Name of a model of the environment."""
 
     @property
     def root(self) -> str:
-        """The URL without /v1, as Anthropic's clients want it."""
+        """The URL without /v1, for Anthropic's clients."""
         return self.url.removesuffix("/v1")
 
 
 def folder(stack: str) -> Path:
-    """Where an environment's files are. Those of `local` are where they were before there were others."""
+    """Folder with an environment's files. Those of `local` are in the parent folder, for compatibility."""
     return paths.state() if stack == "local" else paths.state() / "access" / stack
 
 
 def write(stack: str, outputs: dict[str, Any], model: str) -> Access:
-    """Write the files of an environment from its stack's outputs."""
+    """Write an environment's files from the outputs of its stack."""
     home = folder(stack)
     found = Access(
         str(outputs["url"]), str(outputs["apiKey"]), home / "ca.pem", home / "ca-bundle.pem", home / "api-key", model
@@ -52,7 +52,7 @@ def write(stack: str, outputs: dict[str, Any], model: str) -> Access:
 
 
 def of(stack_name: str) -> Access:
-    """The access to an environment. Raises LocalError where it is not up."""
+    """Access to an environment. Raises LocalError if it is not running."""
     from cli import stack
 
     config = stack.read_config(stack_name)
@@ -60,7 +60,7 @@ def of(stack_name: str) -> Access:
 
 
 def exports(access: Access) -> str:
-    """Variables that the clients of OpenAI and Anthropic read, as commands of a shell."""
+    """Shell commands that export the environment variables for OpenAI's and Anthropic's clients."""
     variables = {
         "OPENAI_BASE_URL": access.url,
         "OPENAI_API_KEY": access.key,
@@ -102,7 +102,7 @@ print(answer.content[0].text)
 
 
 def openai(access: Access) -> str:
-    """A Python program with OpenAI's client. It reads the key from its file."""
+    """A Python program with OpenAI's client. It reads the key from the key file."""
     return _python(access, "openai", "OpenAI", access.url) + _OPENAI.format(model=access.model)
 
 
@@ -118,7 +118,7 @@ def _python(access: Access, package: str, cls: str, url: str) -> str:
 
 
 def curl(access: Access) -> str:
-    """A command to paste: it reads the key from its file, so that the key is not in the shell's history."""
+    """A curl command. It reads the key from the key file, so that the shell's history does not contain the key."""
     body = f'{{"model": "{access.model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
     return (
         f"curl --cacert {shlex.quote(str(access.authority_file))} "

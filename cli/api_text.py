@@ -1,4 +1,4 @@
-"""What the services answer, as tables and lists; or as it is, with `--output json`."""
+"""Prints answers of services: as tables and lists, or unchanged with `--output json`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _as_it_is(found: object, form: Format) -> bool:
 
 
 def _cell(value: object) -> str:
-    """One line of text. A service's text may hold anything, so it is no markup."""
+    """A value as one line of plain text. Texts of services may contain anything, so they are not used as markup."""
     match value:
         case None | "" | [] | ():
             return "-"
@@ -36,12 +36,12 @@ def _cell(value: object) -> str:
 
 
 def _printable(text: str) -> str:
-    """Without what moves a terminal's cursor or changes its colours."""
+    """The text without control characters, which could move a terminal's cursor or change its colours."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
 def record(found: Record, form: Format) -> None:
-    """One thing, a field a line. Keys and other long words stay whole."""
+    """Print one object with one field per line. Keys and other long words are not broken."""
     if _as_it_is(found, form):
         return
     shown = {_printable(name.replace("_", " ")): value for name, value in found.items()}
@@ -52,7 +52,7 @@ def record(found: Record, form: Format) -> None:
 
 
 def _rows(found: list[Record], columns: dict[str, str], form: Format, nothing: str, *right: str) -> None:
-    """A table of `columns`: title by field."""
+    """Print a table. `columns` is the title by field."""
     if _as_it_is(found, form):
         return
     if not found:
@@ -65,7 +65,7 @@ def _rows(found: list[Record], columns: dict[str, str], form: Format, nothing: s
 
 
 def tenants(found: list[Record], form: Format) -> None:
-    """Tenants with their limits; 0 is none."""
+    """Print tenants with their limits. 0 means no limit."""
     shown = [{**one, **{f: one[f] or None for f in ("requests_per_minute", "tokens_per_minute")}} for one in found]
     columns = {"id": "tenant", "name": "name", "models": "models"}
     columns |= {"requests_per_minute": "requests/min", "tokens_per_minute": "tokens/min", "created": "created"}
@@ -74,29 +74,29 @@ def tenants(found: list[Record], form: Format) -> None:
 
 
 def keys(found: list[Record], form: Format) -> None:
-    """Keys, without what they are."""
+    """Print API keys, without the secret values."""
     columns = {"id": "id", "name": "name", "hint": "hint", "scopes": "scopes"}
     columns |= {"expires": "expires", "revoked": "revoked"}
     _rows(found, columns, form, "There are no keys.")
 
 
 def prices(found: list[Record], form: Format) -> None:
-    """The price book."""
+    """Print the price list."""
     columns = {"model": "model", "kind": "kind", "usd": "USD", "per": "per", "tenant": "tenant", "begins": "begins"}
     _rows(found, columns, form, "There are no prices.", "USD", "per")
 
 
 def usage(found: list[Record], group: str, form: Format) -> None:
-    """Requests and tokens."""
+    """Print requests and tokens."""
     columns = {group: group, "requests": "requests", "input_tokens": "input tokens", "output_tokens": "output tokens"}
-    _rows(found, columns, form, "Nothing was used.", "requests", "input tokens", "output tokens")
+    _rows(found, columns, form, "There is no usage.", "requests", "input tokens", "output tokens")
 
 
 def invoice(found: Record, form: Format) -> None:
-    """An invoice with its lines."""
+    """Print an invoice with its lines."""
     if _as_it_is(found, form):
         return
-    state = f"number {found['number']}, issued {found['issued']}" if found.get("issued") else "as it stands"
+    state = f"number {found['number']}, issued {found['issued']}" if found.get("issued") else "not issued yet"
     output.line(f"Invoice of {escape(_cell(found['tenant']))} for {found['period']}, {state}")
     lines = found["lines"]
     if lines:
@@ -105,4 +105,4 @@ def invoice(found: Record, form: Format) -> None:
     total = f"{found['total_cents'] / 100:.2f}"
     output.line(f"gross {found['gross_usd']}, credit {found['credit_usd']}, to pay {total} {found['currency']}")
     if missing := found.get("unpriced"):
-        output.line(f"[red]without a price[/]: {escape(_cell(missing))}", indent=2)
+        output.line(f"[red]no price for[/]: {escape(_cell(missing))}", indent=2)

@@ -1,4 +1,4 @@
-"""How commands reach the cluster of an environment."""
+"""Access to the cluster of an environment."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def is_local(config: PlatformConfig) -> bool:
 
 
 def kubeconfig(config: PlatformConfig) -> Path | None:
-    """The local node's kubeconfig; None: the user's own."""
+    """Path of the local node's kubeconfig; None means the user's own kubeconfig."""
     from local.node.settings import NodePaths
 
     return NodePaths().kubeconfig if is_local(config) else None
 
 
 def kubectl(local: bool, context: str) -> list[str]:
-    """The kubectl of the node's binary, pointed at the environment's cluster."""
+    """Command line of kubectl for the environment's cluster. The local node's binary contains its own kubectl."""
     from local.node.settings import NodePaths
     from local.toolchain import builder
     from local.toolchain.tools import ToolName
 
-    own = None if local else shutil.which("kubectl")  # whoever has a cluster has a kubectl that fits it
+    own = None if local else shutil.which("kubectl")  # the user's kubectl fits the version of the user's cluster
     base = [own] if own else [str(builder.resolve(ToolName.NODE)), "kubectl"]
     if local:
         return [*base, "--kubeconfig", str(NodePaths().kubeconfig)]

@@ -1,4 +1,4 @@
-"""What a `destroy` or a `reset` would delete."""
+"""Shows what `destroy` and `reset` would delete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from local.toolchain import shim
 
 
 def parts(resources: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
-    """Part, number of resources, and the data that they hold."""
+    """(part, number of resources, data that would be lost) of each part."""
     counts: Counter[str] = Counter()
     data: dict[str, set[str]] = {}
     for resource in resources:
@@ -29,7 +29,7 @@ def parts(resources: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
 
 
 def show(stack: str, resources: list[dict[str, Any]]) -> None:
-    """What `destroy` deletes, by part."""
+    """Print what `destroy` deletes, by part."""
     found = parts(resources)
     output.line(f"This deletes {sum(count for _, count, _ in found)} resources of {stack}:")
     view = output.table("part", "resources", "data that is lost", right=frozenset({"resources"}))
@@ -39,7 +39,7 @@ def show(stack: str, resources: list[dict[str, Any]]) -> None:
 
 
 def show_reset() -> bool:
-    """What `reset` deletes: stacks, data and keys. False where there is none of these."""
+    """Print what `reset` deletes: stacks, data and keys. Returns False if there is nothing to delete."""
     kept = _kept()
     if kept:
         output.line(f"This stops the local node and deletes {paths.state()}:")
@@ -53,13 +53,13 @@ def _kept() -> list[tuple[str, str]]:
     stacks = sorted(file.stem for file in shim.backend_folder().glob(".pulumi/stacks/*/*.json"))
     found: list[tuple[str, str]] = []
     if (folder / "node").exists():
-        found.append(("the node", "its cluster with the data of all volumes"))
+        found.append(("the node", "the cluster and the data of all volumes"))
     if (folder / "images").exists():
-        found.append(("images", "what was built, with the record of it"))
+        found.append(("images", "all built images and the record of them"))
     if stacks:
-        found.append(("Pulumi's state", f"stacks {', '.join(stacks)}, and the passphrase of their secrets"))
+        found.append(("Pulumi's state", f"stacks {', '.join(stacks)}, and the passphrase for their secrets"))
     for key in sorted((folder / "keys").glob("*.pub")):
         digest = hashlib.sha256(key.read_bytes()).hexdigest()[:16]
-        text = f"{key.with_suffix('.key')} (public key sha256:{digest}); nothing more can be signed with it"
+        text = f"{key.with_suffix('.key')} (public key sha256:{digest}); new signatures with this key become impossible"
         found.append(("signing key", text))
     return found

@@ -1,4 +1,4 @@
-"""`forge doctor`: what this machine has, what is missing, and how to get it."""
+"""`forge doctor`: checks what this machine has, what is missing, and how to get it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from local.toolchain import builder, packages, tools
 
 @dataclass(frozen=True)
 class Finding:
-    """One checked thing."""
+    """Result of one check."""
 
     what: str
     ok: bool
@@ -42,7 +42,7 @@ def _go() -> Finding:
 def _all_cached() -> bool:
     try:
         return all(builder.cached_path(tool).exists() for tool in tools.TOOLS.values() if not tool.for_tests)
-    except LocalError:  # no Go, and nothing was ever built
+    except LocalError:  # without Go, and before the first build
         return False
 
 
@@ -59,7 +59,7 @@ def _tools() -> list[Finding]:
     found: list[Finding] = []
     for tool in (t for t in tools.TOOLS.values() if not t.for_tests):
         if own := builder.on_path(tool):
-            where = f"{tool.version}, yours at {own}"
+            where = f"{tool.version}, your own at {own}"
         elif builder.cached_path(tool).exists():
             where = f"{tool.version}, cached"
         else:
@@ -78,7 +78,7 @@ def _ports() -> list[Finding]:
 
 
 def findings() -> list[Finding]:
-    """Everything that `forge up` needs, checked without changing anything."""
+    """Check everything that `forge up` needs. Changes nothing."""
     missing = packages.missing()
     install = f"`forge up` installs them (apt-get install {' '.join(missing)})"
     memory = psutil.virtual_memory().available
@@ -89,7 +89,7 @@ def findings() -> list[Finding]:
         Finding(
             "Debian packages",
             not missing,
-            "all there" if not missing else f"missing: {', '.join(missing)}",
+            "all installed" if not missing else f"missing: {', '.join(missing)}",
             install,
         ),
         _disk(),
@@ -110,17 +110,17 @@ def findings() -> list[Finding]:
 
 @dataclass(frozen=True)
 class Way:
-    """One of the ways in which this machine can bring the platform up."""
+    """A way to run the platform from this machine."""
 
     name: str
     possible: bool
     what: str
-    """What it needs and lacks; or how to go it."""
+    """What is missing, or the command that starts it."""
 
 
 def ways(found: list[Finding]) -> list[Way]:
-    """The local node, which needs root on Debian; and a cluster that exists, with images that Docker builds."""
-    # Packages that are missing are installed by `forge up`.
+    """The two ways: the local node, which needs root on Debian, or an existing cluster, with images built by Docker."""
+    # `forge up` installs missing packages.
     missing = [f.what for f in found if f.required and not f.ok and f.what != "Debian packages"]
     if not sys.platform.startswith("linux") or shutil.which("apt-get") is None:
         missing.append("Debian")
@@ -128,7 +128,7 @@ def ways(found: list[Finding]) -> list[Way]:
         "local node", not missing, f"lacks: {', '.join(missing)}" if missing else "`forge up` starts it on this machine"
     )
     lacks = [f.what for f in found if f.required and not f.ok and f.what in ("Python", "Go", "disk")]
-    # On a Debian with root, buildah takes Docker's place.
+    # On Debian with root, buildah replaces Docker.
     if not engine.docker_runs() and (os.geteuid() != 0 or shutil.which("buildah") is None):
         lacks.append("Docker")
     if not (contexts := _contexts()):
@@ -147,7 +147,7 @@ def _contexts() -> list[str]:
 
 
 def document(found: list[Finding], possible: list[Way]) -> documents.Doctor:
-    """The findings for programs."""
+    """The findings as a JSON document."""
     ready = any(way.possible for way in possible)
     checks = [
         documents.CheckedThing(name=f.what, ok=f.ok, required=f.required, found=f.found, fix="" if f.ok else f.fix)

@@ -1,4 +1,4 @@
-"""What `--output json` prints: one document a command. Fields are added, but never renamed or removed."""
+"""Documents of `--output json`, one per command. New versions may add fields, but never rename or remove them."""
 
 from __future__ import annotations
 
@@ -9,67 +9,67 @@ from pydantic.alias_generators import to_camel
 
 
 class Document(BaseModel):
-    """Base of all documents: names are camelCase, as in the stack files."""
+    """Base of all documents. Field names are camelCase, as in stack files."""
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True, extra="forbid")
 
 
 class CheckedThing(Document):
-    """One thing that `doctor` checked."""
+    """Result of one check of `doctor`."""
 
-    name: str = Field(description="What was checked")
+    name: str = Field(description="Name of the check")
     ok: bool
     required: bool = Field(description="Whether the local node needs it")
     found: str
-    fix: str = Field(description="What to do; empty where nothing is to be done")
+    fix: str = Field(description="What to do; empty if nothing is to be done")
 
 
 class WayToRun(Document):
-    """A way in which this machine can bring the platform up."""
+    """A way to run the platform from this machine."""
 
     name: str = Field(description='"local node" or "existing cluster"')
     possible: bool
-    what: str = Field(description="What it lacks, or how to go it")
+    what: str = Field(description="What is missing, or the command that starts it")
 
 
 class Doctor(Document):
-    """`forge doctor`."""
+    """Document of `forge doctor`."""
 
     version: Literal[1] = 1
-    ready: bool = Field(description="Whether any of the ways is possible")
+    ready: bool = Field(description="Whether at least one way is possible")
     ways: list[WayToRun]
     checks: list[CheckedThing]
 
 
 class Workload(Document):
-    """A process of the node, a part, or a task."""
+    """State of a process of the node, a part, or a task."""
 
     name: str
     version: str
     healthy: bool
-    health: str = Field(description='Such as "healthy (2/2)" or "not ready (0/1)"')
-    image: str = Field(description="Without its registry; empty for a process of the node")
-    cpu_millicores: int | None = Field(description="Used now; null where the metrics are not known")
-    memory_mib: int | None = Field(description="Used now; null where the metrics are not known")
-    details: list[str] = Field(description="Why it is not healthy, by pod")
+    health: str = Field(description='State, such as "healthy (2/2)" or "not ready (0/1)"')
+    image: str = Field(description="Image without its registry; empty for a process of the node")
+    cpu_millicores: int | None = Field(description="Current usage; null if there are no metrics")
+    memory_mib: int | None = Field(description="Current usage; null if there are no metrics")
+    details: list[str] = Field(description="Reasons why it is not healthy, by pod")
 
 
 class Status(Document):
-    """`forge status`."""
+    """Document of `forge status`."""
 
     version: Literal[1] = 1
     stack: str
-    healthy: bool = Field(description="Whether everything works; tasks that failed count")
+    healthy: bool = Field(description="Whether all parts are healthy and no task has failed")
     node: list[Workload] = Field(description="Processes of the local node; empty for other clusters")
     parts: list[Workload]
-    tasks: list[Workload] = Field(description="Jobs that prepare or prove something")
-    plugins: dict[str, str] = Field(description='"real" or "stand-in", by the name of the Pulumi plugin')
+    tasks: list[Workload] = Field(description="Jobs that set up or check a part")
+    plugins: dict[str, str] = Field(description='"real" or "stand-in", by name of the Pulumi plugin')
 
 
 class Change(Document):
     """One resource that an update would change."""
 
-    operation: str = Field(description='Pulumi\'s name, such as "create" or "replace"')
+    operation: str = Field(description='Pulumi\'s name of the operation, such as "create" or "replace"')
     type: str
     name: str
     part: str = Field(description="The component that it belongs to")
@@ -78,7 +78,7 @@ class Change(Document):
 
 
 class Objection(Document):
-    """A policy that objects to a resource."""
+    """A policy that a resource violates."""
 
     rule: str
     level: Literal["mandatory", "advisory"]
@@ -88,7 +88,7 @@ class Objection(Document):
 
 
 class PartFinding(Document):
-    """What an update means for one part."""
+    """Effect of an update on one part."""
 
     part: str
     risk: Literal["safe", "manual-steps", "blocked"]
@@ -98,18 +98,18 @@ class PartFinding(Document):
 
 
 class Upgrade(Document):
-    """`forge upgrade-check`."""
+    """Document of `forge upgrade-check`."""
 
     version: Literal[1] = 1
     stack: str
     deployed: bool = Field(description="Whether there is a deployment to compare with")
-    risk: Literal["safe", "manual-steps", "blocked"] = Field(description="The worst of all findings")
-    cost: str = Field(description="GPU nodes in USD an hour, now and before; empty where there are none")
+    risk: Literal["safe", "manual-steps", "blocked"] = Field(description="The highest risk of all findings")
+    cost: str = Field(description="Price of GPU nodes in USD per hour, now and before; empty without GPU nodes")
     findings: list[PartFinding]
 
 
 class Preview(Document):
-    """`forge preview`."""
+    """Document of `forge preview`."""
 
     version: Literal[1] = 1
     stack: str
@@ -117,16 +117,16 @@ class Preview(Document):
     unchanged: int
     changes: list[Change]
     policies: list[Objection]
-    unreleased_images: list[str] = Field(description="Images that have no digest yet")
+    unreleased_images: list[str] = Field(description="Images without a digest")
     errors: list[str]
     costs: list[str]
     upgrade: Upgrade
 
 
 class DriftedResource(Document):
-    """A resource that is not as it was deployed."""
+    """A resource that differs from its last deployment."""
 
-    operation: Literal["update", "delete"] = Field(description='"update": changed; "delete": gone')
+    operation: Literal["update", "delete"] = Field(description='"update": changed; "delete": deleted')
     type: str
     name: str
     part: str
@@ -134,11 +134,11 @@ class DriftedResource(Document):
 
 
 class Drift(Document):
-    """`forge drift`."""
+    """Document of `forge drift`."""
 
     version: Literal[1] = 1
     stack: str
-    resources: list[DriftedResource] = Field(description="Empty where everything is as it was deployed")
+    resources: list[DriftedResource] = Field(description="Resources that differ from the last deployment")
 
 
 class PromotionGate(Document):
@@ -151,12 +151,12 @@ class PromotionGate(Document):
 
 
 class Promotion(Document):
-    """`forge promote`."""
+    """Document of `forge promote`."""
 
     version: Literal[1] = 1
     source: str
     target: str
-    passed: bool = Field(description="Whether all gates are open")
+    passed: bool = Field(description="Whether all conditions are met")
     promoted: bool = Field(description="Whether the target was updated")
     gates: list[PromotionGate]
 
@@ -171,21 +171,21 @@ class BuiltImage(Document):
 
 
 class Images(Document):
-    """`forge images`."""
+    """Document of `forge images`."""
 
     version: Literal[1] = 1
     images: list[BuiltImage]
 
 
 class Environment(Document):
-    """`forge env`."""
+    """Document of `forge env`."""
 
     version: Literal[1] = 1
     stack: str
-    url: str = Field(description="Of the OpenAI API; ends with /v1")
-    key: str = Field(description="The operator's API key")
-    key_file: str = Field(description="File that holds the key, readable by its owner only")
-    authority_file: str = Field(description="Certificate of the environment's authority, for `curl --cacert`")
+    url: str = Field(description="Base URL of the OpenAI API; ends with /v1")
+    key: str = Field(description="The installation key, an API key with all rights")
+    key_file: str = Field(description="File with the key, readable by its owner only")
+    authority_file: str = Field(description="File with the environment's CA certificate, for `curl --cacert`")
 
 
 DOCUMENTS: dict[str, type[Document]] = {
@@ -198,4 +198,4 @@ DOCUMENTS: dict[str, type[Document]] = {
     "status": Status,
     "upgrade-check": Upgrade,
 }
-"""The document of each command that has one."""
+"""Document class by command."""

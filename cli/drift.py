@@ -1,4 +1,4 @@
-"""`forge drift`: what was changed behind the platform's back."""
+"""`forge drift`: finds resources that were changed outside of Pulumi."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from cli import documents, engine, output, stack
 from local.errors import LocalError
 
 DRIFT_STATUS = 2
-"""Exit status of `forge drift` where something drifted; 1 is for errors."""
+"""Exit status of `forge drift` if resources have drifted; 1 is for errors."""
 
 
 @dataclass(frozen=True)
 class Drifted:
-    """One resource that is not as it was deployed."""
+    """A resource that differs from its last deployment."""
 
     operation: str
-    """"update": changed; "delete": gone."""
+    """"update": changed; "delete": deleted."""
     type: str
     name: str
     part: str
@@ -24,7 +24,7 @@ class Drifted:
 
 
 def find(name: str) -> list[Drifted]:
-    """Read every resource of a stack and compare; nothing is changed. Raises LocalError where that fails."""
+    """Compare all resources of a stack with its state. Changes nothing. Raises LocalError if that is impossible."""
     stack.ensure(name)
     with output.waiting(f"reading the resources of {name}"):
         outcome = engine.run(name, "refresh", "--preview-only")
@@ -43,19 +43,19 @@ def find(name: str) -> list[Drifted]:
 
 
 def document(name: str, drifted: list[Drifted]) -> documents.Drift:
-    """The same for programs."""
+    """The drifted resources as a JSON document."""
     return documents.Drift.model_validate(
         {"stack": name, "resources": [{**vars(item), "fields": list(item.fields)} for item in drifted]}
     )
 
 
 def markdown(name: str, drifted: list[Drifted]) -> str:
-    """A report by part."""
+    """The drifted resources by part, as Markdown."""
     if not drifted:
-        return f"## `{name}` is as it was deployed\n"
-    lines = [f"## `{name}` drifted: {len(drifted)} resources", "", "| Part | Resource | What |", "|---|---|---|"]
+        return f"## `{name}` has not drifted\n"
+    lines = [f"## `{name}` drifted: {len(drifted)} resources", "", "| Part | Resource | Change |", "|---|---|---|"]
     for item in drifted:
         what = "deleted" if item.operation == "delete" else f"changed: {', '.join(item.fields) or '(outputs)'}"
         lines.append(f"| {item.part} | `{item.type}` {item.name} | {what} |")
-    mend = f"To put it right: `forge up -s {name}`. To keep it: change the definition to match, then the same."
+    mend = f"To revert the changes, run `forge up -s {name}`. To keep them, change the definition first, then run it."
     return "\n".join([*lines, "", mend, ""])

@@ -1,4 +1,4 @@
-"""One operation of the Pulumi engine, with its events as data."""
+"""Runs operations of the Pulumi engine and returns their events as data."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from local.toolchain.tools import ToolName
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an operation ended."""
+    """Result of an operation."""
 
     status: int
     events: tuple[dict[str, Any], ...]
     text: str
-    """What a user would have seen."""
+    """Output for the user."""
 
 
 def capture(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `pulumi` with its output kept from the user."""
+    """Run `pulumi` and capture its output."""
     program = builder.resolve(ToolName.PULUMI)
     try:
         return engine_process.capture([program, *arguments], shim.environment(), paths.PROJECT)
@@ -35,11 +35,11 @@ def capture(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def run(stack: str, operation: str, *flags: str, shown: bool = False) -> Outcome:
-    """Run an operation on a stack without asking; with `shown`, the user sees the engine's own output."""
+    """Run an operation on a stack without confirmation. With `shown`, the user sees the engine's own output."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "events.json")
         command = [str(builder.resolve(ToolName.PULUMI)), operation, "--stack", stack, "--non-interactive", *flags]
-        # The event log is behind these two switches.
+        # The event log needs both of these variables.
         env = {**shim.environment(), "PULUMI_EXPERIMENTAL": "true", "PULUMI_DEBUG_COMMANDS": "true"}
         command += ["--event-log", str(log)]
         try:
@@ -52,30 +52,30 @@ def run(stack: str, operation: str, *flags: str, shown: bool = False) -> Outcome
             shim.forget_salt()
         lines = log.read_text().splitlines() if log.exists() else []
     events = tuple(json.loads(line) for line in lines if line.strip())
-    # The engine ends with 0 where only the end of a plugin went wrong: what it has shown may not be all.
+    # The engine exits with 0 if a plugin has crashed at its end. Its output may then be incomplete.
     return Outcome(status or int(bool(errors(events))), events, text)
 
 
 def errors(events: Iterable[dict[str, Any]]) -> list[str]:
-    """The errors that the engine reported."""
+    """Messages of errors that the engine reported."""
     found = (event["diagnosticEvent"] for event in events if "diagnosticEvent" in event)
     return [plain(one["message"]).strip() for one in found if one["severity"] == "error"]
 
 
 def part_of(urn: str) -> str:
-    """The component that a resource belongs to: the nearest of the platform's above it."""
+    """The part that a resource belongs to: its nearest parent that is a component of the platform."""
     chain = urn.split("::")[2].split("$")
     owners = [t.split(":")[2] for t in chain[:-1] if t.startswith("cogniforge:")]
     return owners[-1] if owners else "(no part)"
 
 
 def type_of(urn: str) -> str:
-    """The type of a resource."""
+    """Type of a resource, from its URN."""
     return urn.split("::")[2].split("$")[-1]
 
 
 def plain(text: str) -> str:
-    """A message without the engine's colour marks."""
+    """A message without the engine's colour codes."""
     for mark in ("<{%reset%}>", "<{%fg 1%}>", "<{%fg 3%}>", "<{%fg 8%}>", "<{%bold%}>", "<{%underline%}>"):
         text = text.replace(mark, "")
     return text

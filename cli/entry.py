@@ -1,4 +1,4 @@
-"""The entry point of `forge`: quiet even when it is interrupted while it is still loading."""
+"""Entry point of `forge`. It handles Ctrl-C without a traceback, even while modules are loading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of a new environment, from a few answers. What the file does not say has the schema's defaults."""
+"""Writes the stack file of a new environment from a few answers. All other fields keep the schema's defaults."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _HEADER = "# yaml-language-server: $schema=pulumi-stack.schema.json\n"
 
 
 class Size(StrEnum):
-    """How much an environment can carry; every figure can be changed in the file."""
+    """Size of an environment: replicas and volumes. All figures can be changed in the file."""
 
     SMALL = "small"
-    """For trying things out: one of each, or two in production."""
+    """For trials: one replica of each service, or two in production."""
     MEDIUM = "medium"
-    """For some teams: two of each service, three of each data server."""
+    """For several teams: two replicas of each service, three of each data server."""
     LARGE = "large"
-    """For a company: three of each, and volumes for months of events."""
+    """For a company: three replicas of each, and volumes for months of events."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class _Figures:
     services: int
     """Replicas of each service."""
     servers: int
-    """Of each data server that works in a quorum: an odd number."""
+    """Replicas of each data server with a quorum: an odd number."""
     storage: str
     memory: str
-    """Of PostgreSQL and Kafka."""
+    """Size of the volumes of PostgreSQL and Kafka."""
 
 
 _SIZES = {
@@ -55,7 +55,7 @@ _LOCAL = _Figures(1, 1, "4Gi", "768Mi")
 
 @dataclass(frozen=True)
 class Answers:
-    """What a new environment is to be."""
+    """Answers that describe a new environment."""
 
     name: str
     kind: ClusterKind
@@ -75,11 +75,11 @@ class Answers:
 
 
 def refuse_existing(name: str) -> Path:
-    """Where the file goes. Raises LocalError where there is one, or where the name cannot be one."""
+    """Path of the new file. Raises LocalError if the file exists or the name is invalid."""
     try:
         names.check(name)
     except ConfigError as error:
-        raise LocalError(f'"{name}" is no name of an environment', reason=error.problems[0].limit) from None
+        raise LocalError(f'"{name}" is not a valid name for an environment', reason=error.problems[0].limit) from None
     file = stack.config_file(name)
     if file.exists():
         raise LocalError(
@@ -90,19 +90,22 @@ def refuse_existing(name: str) -> Path:
 
 
 def write(answers: Answers) -> Path:
-    """Write the file. Raises LocalError where it exists, or with every problem of the answers."""
+    """Write the file. Raises LocalError if the file exists, or with all problems of the answers."""
     file = refuse_existing(answers.name)
     content = definition(answers)
     try:
         parse(content)
     except ConfigError as error:
-        raise LocalError(f"{answers.name} cannot be made of these answers: {error}", fix="answer otherwise") from None
+        raise LocalError(
+            f"the answers for {answers.name} are not a valid configuration: {error}",
+            fix="change the answers named above",
+        ) from None
     text = _HEADER + yaml.safe_dump(
         {"config": {"cogniforge:platform": content}}, sort_keys=False, default_flow_style=None, width=120
     )
     try:
         file.parent.mkdir(exist_ok=True)
-        with file.open("x") as target:  # refuses even what came into being a moment ago
+        with file.open("x") as target:  # fails even if the file was created a moment ago
             target.write(text)
     except FileExistsError:
         refuse_existing(answers.name)
@@ -110,7 +113,7 @@ def write(answers: Answers) -> Path:
 
 
 def definition(answers: Answers) -> dict[str, Any]:
-    """The platform's configuration."""
+    """Configuration of the platform, as in the stack file."""
     local = answers.kind is ClusterKind.LOCAL
     small = local or answers.built
     figures = _LOCAL if small else _SIZES[answers.size]
@@ -133,7 +136,7 @@ def definition(answers: Answers) -> dict[str, Any]:
 def _cluster(answers: Answers) -> dict[str, Any]:
     match answers.kind:
         case ClusterKind.LOCAL:
-            # Another local environment lies beside the first one, on the same node.
+            # Another local environment shares the node with the first one, in its own namespace.
             own = {} if answers.name == "local" else {"namespace": answers.name}
             return {"kind": "local", **own}
         case ClusterKind.EXISTING:

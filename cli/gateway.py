@@ -1,4 +1,4 @@
-"""The REST operations of an environment, over its gateway and with the operator's key."""
+"""Client for an environment's REST APIs, through its gateway and with the installation key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from local.errors import LocalError
 
 
 def connect(stack_name: str) -> httpx.Client:
-    """A client of the environment's gateway. Raises LocalError where there is no environment."""
+    """HTTP client for the environment's gateway. Raises LocalError if the environment is not running."""
     from cli import stack
 
     found = stack.running(stack_name)
@@ -22,13 +22,16 @@ def connect(stack_name: str) -> httpx.Client:
 
 
 def path(*parts: str) -> str:
-    """Of an operation: its first part as it is, names behind it encoded."""
+    """Path of an operation. The first part is used as it is; the names after it are percent-encoded."""
     operation, *names = parts
     return "/".join([operation, *(quote(name, safe="") for name in names)])
 
 
 def ask(client: httpx.Client, method: str, path: str, *, fix: str = "", **more: Any) -> Any:
-    """The answer as JSON; None where there is none. Raises LocalError with the service's message where it refuses."""
+    """Call an operation and return its JSON answer, or None if it is empty.
+
+    Raises LocalError if the gateway is unreachable, or with the service's message if it refuses.
+    """
     try:
         answer = client.request(method, path, **more)
     except httpx.HTTPError as error:

@@ -1,4 +1,4 @@
-"""How the GPUs of a node are cut at this moment, and which pods use each, as NVIDIA's DCGM exporter tells."""
+"""Current MIG layouts of a node's GPUs, and the pods that use them, from NVIDIA's DCGM exporter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PORT = 9400
 
 @dataclass
 class NodeGpus:
-    """The GPUs of one node."""
+    """MIG layouts and pods of one node."""
 
     layouts: list[Layout]
     users: dict[int, tuple[str, ...]] = field(default_factory=dict[int, tuple[str, ...]])
@@ -30,10 +30,10 @@ class NodeGpus:
 
 
 def parse(metrics: str, gpus: int) -> NodeGpus:
-    """What the exporter's metrics say of a node with so many GPUs.
+    """State of a node with `gpus` GPUs, from the exporter's metrics.
 
-    Each series names its GPU (`gpu`), on a cut one the instance (`GPU_I_PROFILE`, `GPU_I_ID`), and the pod that uses
-    it. Raises ValueError for what is no exposition, and for a GPU that the node should not have.
+    Each series has labels for its GPU (`gpu`), its MIG instance (`GPU_I_PROFILE`, `GPU_I_ID`) if MIG is on, and the pod
+    that uses it. Raises ValueError if the text is no Prometheus exposition, or if GPUs are missing or unknown.
     """
     instances: list[dict[str, str]] = [{} for _ in range(gpus)]
     users: dict[int, set[str]] = {}
@@ -44,14 +44,14 @@ def parse(metrics: str, gpus: int) -> NodeGpus:
                 continue
             gpu = int(sample.labels["gpu"])
             if gpu >= gpus:
-                raise ValueError(f"it reports GPU {gpu}; the pool's nodes have {gpus}")
+                raise ValueError(f"the metrics contain GPU {gpu}, but the pool's nodes have {gpus}")
             seen.add(gpu)
             if profile := sample.labels.get("GPU_I_PROFILE"):
                 instances[gpu][sample.labels["GPU_I_ID"]] = profile
             if pod := sample.labels.get("pod"):
                 users.setdefault(gpu, set()).add(f"{sample.labels['namespace']}/{pod}")
     if missing := sorted(set(range(gpus)) - seen):
-        raise ValueError(f"it does not report GPU {missing[0]}")
+        raise ValueError(f"the metrics lack GPU {missing[0]}")
     return NodeGpus([_layout(found.values()) for found in instances], {g: tuple(sorted(p)) for g, p in users.items()})
 
 
@@ -59,7 +59,9 @@ def _families(metrics: str) -> list[Metric]:
     try:
         return list(text_string_to_metric_families(metrics))
     except ValueError as error:
-        raise ValueError(f"it is not Prometheus' text format{f': {error}' if str(error) else ''}") from None
+        raise ValueError(
+            f"the metrics are not in Prometheus' text format{f': {error}' if str(error) else ''}"
+        ) from None
 
 
 def _layout(profiles: Iterable[str]) -> Layout:
@@ -67,11 +69,11 @@ def _layout(profiles: Iterable[str]) -> Layout:
 
 
 def metrics_of(core: client.CoreV1Api, node: str) -> str:
-    """The exporter's metrics on a node, through the API server. Raises LocalError where it does not answer."""
+    """The exporter's metrics for a node, through the API server. Raises LocalError if the exporter does not answer."""
     pods = core.list_namespaced_pod(NAMESPACE, label_selector=EXPORTER, field_selector=f"spec.nodeName={node}").items
     if not pods:
         raise LocalError(
-            f"node {node} has no DCGM exporter, which knows what each GPU is used for",
+            f"node {node} has no DCGM exporter, which reports the use of each GPU",
             fix=f"see `kubectl get pods -n {NAMESPACE} -o wide`; the GPU operator runs one on each GPU node",
         )
     try:

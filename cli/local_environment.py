@@ -1,4 +1,4 @@
-"""`forge up`, `down` and `reset` on this machine: tools, node, images, platform, first answer."""
+"""`forge up`, `down` and `reset`: tools, local node, images, platform, first answer."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ ANSWER_TIMEOUT_S = 30.0
 
 
 def authority_file() -> Path:
-    """The local authority's certificate, for `curl --cacert`."""
+    """File with the local CA certificate, for `curl --cacert`."""
     return access.folder("local") / "ca.pem"
 
 
 def key_file() -> Path:
-    """The API key of the local gateway, mode 0600."""
+    """File with the API key of the local gateway. Its mode is 0600."""
     return access.folder("local") / "api-key"
 
 
 def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
-    """Bring the environment up and ask it a question; `quiet` keeps the engine's output of other clusters away."""
+    """Start the environment and request a first answer. `quiet` hides the engine's output for other clusters."""
     config = stack.read_config(name)
     if config.cluster.kind is not ClusterKind.LOCAL:
         if config.images.source is ImageSource.LOCAL_BUILD:
@@ -50,7 +50,9 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
         verdict = upgrade.check(name, found)
         if found.refused or verdict.blocked:
             preview_text.show(found, verdict)
-            raise LocalError(f"this update of {name} is refused; nothing was changed", fix="mend what is listed above")
+            raise LocalError(
+                f"this update of {name} is refused; nothing was changed", fix="correct the problems listed above"
+            )
         stack.run(name, "up", quiet=quiet)
         return
     packages.require_root()
@@ -69,7 +71,7 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
     with stages.stage("pulumi up"):
         stack.ensure(name)
         _refuse_blocked(upgrade.check(name))
-        # The refresh makes it resume from whatever an interrupted run left behind.
+        # The refresh lets the update resume after an interrupted one.
         stack.run(name, "up", "--skip-preview", "--refresh", quiet=not show_pulumi)
     with stages.stage("First answer"):
         outputs = stack.outputs(name)
@@ -79,10 +81,10 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
 
 
 def _build_for(config: PlatformConfig) -> None:
-    """Build the images for a cluster that is somebody else's; needs no root where Docker runs."""
+    """Build the images for an existing cluster. Needs no root if Docker runs."""
     registry, mine = config.images.registry, own(config.around.records.values())
     with output.Stages(1).stage(f"Images: build, sign, push to {registry}"):
-        # The pod sandbox is the cluster's own.
+        # The cluster has its own pause image.
         pipeline.build([name for name in LOCAL if name is not ImageName.PAUSE], output.say, registry=registry, own=mine)
 
 
@@ -91,7 +93,7 @@ def _refuse_blocked(verdict: upgrade.Verdict) -> None:
         print(upgrade.markdown(verdict), end="")
         raise LocalError(
             f"this update of {verdict.stack} is blocked: it would lose data or cannot be applied",
-            fix="follow the table above; nothing was changed",
+            fix="follow the steps in the table above; nothing was changed",
         )
 
 
@@ -106,7 +108,7 @@ def _check_gateway_port(node: Node, config: PlatformConfig) -> None:
 
 
 def ask(outputs: dict[str, Any], config: PlatformConfig) -> str:
-    """One chat completion through the gateway, as a client would. Raises LocalError without an answer."""
+    """Request a chat completion through the gateway, as a client does. Raises LocalError if there is no answer."""
     question = {
         "model": config.models[0].name,
         "messages": [{"role": "user", "content": "Hello, CogniForge!"}],
@@ -139,12 +141,12 @@ def _farewell(found: Access, answer: str, total_s: float) -> None:
     output.line(f"  URL     {found.url}")
     console.print(Text(f"  answer  {answer.strip()}\n"))
     console.print("Try it:\n")
-    print(access.curl(found), end="")  # plain: rich would wrap the lines
+    print(access.curl(found), end="")  # without rich, which would wrap the lines
     console.print("\nThen: [bold]forge env[/], [bold]forge status[/], [bold]forge logs router[/], [bold]forge down[/].")
 
 
 def down() -> None:
-    """Stop the node; all data stays for the next `forge up`."""
+    """Stop the local node. All data stays for the next `forge up`."""
     packages.require_root()
     stopped = Node(say=output.say).down()
     output.console.print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
@@ -163,5 +165,5 @@ def reset() -> None:
 
 
 def node_kubeconfig() -> Path:
-    """The administrator's kubeconfig of the local node."""
+    """Path of the administrator's kubeconfig for the local node."""
     return settings.NodePaths().kubeconfig

@@ -1,4 +1,4 @@
-"""`forge`: the commands of cli/commands, registered with their names."""
+"""The `forge` application, with all commands of cli/commands."""
 
 from __future__ import annotations
 
@@ -89,21 +89,21 @@ app.command(name="pulumi", context_settings=pulumi.SETTINGS)(pulumi.run)
 
 
 def guarded(run: Callable[[], Any]) -> None:
-    """Run, and show errors that the user can mend without a traceback."""
+    """Run a command. Errors that the user can correct are shown without a traceback."""
     try:
         run()
     except LocalError as error:
         output.show_error(error)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        output.errors.print("\ninterrupted: nothing is lost, the same command goes on from here")
+        output.errors.print("\ninterrupted: nothing is lost; run the same command again to continue")
         raise SystemExit(130) from None
-    except Exception as error:  # a fault of ours: keep the details for a report, show one line
+    except Exception as error:  # a bug: store the details for a report, show one line
         log = paths.state() / "crash.log"
         paths.write_private(log, traceback.format_exc())
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         fix = f"run the same command again; if it happens again, report it with {log}"
-        output.show_error(LocalError("forge met an error that it does not know", reason=reason, fix=fix))
+        output.show_error(LocalError("forge failed with an unexpected error", reason=reason, fix=fix))
         raise SystemExit(1) from None
 
 

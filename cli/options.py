@@ -11,25 +11,28 @@ from local import paths
 
 
 class Format(StrEnum):
-    """How a command prints its result."""
+    """Output format of a command."""
 
     TEXT = "text"
     JSON = "json"
 
 
 def environments() -> list[str]:
-    """Names of the environments that have a file under stacks/."""
+    """Names of the environments with a stack file under stacks/."""
     return sorted(file.stem.removeprefix("Pulumi.") for file in (paths.PROJECT / "stacks").glob("Pulumi.*.yaml"))
 
 
 def _begun(incomplete: str) -> list[str]:
-    """For the shell's completion."""
+    """Names for shell completion."""
     return [name for name in environments() if name.startswith(incomplete)]
 
 
 Stack = Annotated[
-    str, typer.Option("--stack", "-s", help="Environment: the name of its file under stacks/.", autocompletion=_begun)
+    str,
+    typer.Option(
+        "--stack", "-s", help="Environment: the NAME of its file stacks/Pulumi.NAME.yaml.", autocompletion=_begun
+    ),
 ]
-Output = Annotated[Format, typer.Option("--output", "-o", help="text, or json in a schema that stays.")]
-Tenant = Annotated[str, typer.Argument(help="The tenant's id.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for a confirmation.")]
+Output = Annotated[Format, typer.Option("--output", "-o", help="Output format: text, or json with a stable schema.")]
+Tenant = Annotated[str, typer.Argument(help="ID of the tenant.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]

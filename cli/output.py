@@ -1,4 +1,4 @@
-"""What `forge` prints: stages with times, tables, JSON documents, and errors without tracebacks."""
+"""Output of `forge`: stages with their durations, tables, JSON documents, and errors without tracebacks."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from local.toolchain.builder import Progress as Build
 
 WIDTH = 100
-"""Columns where the output is not a terminal."""
+"""Width in columns if the output is not a terminal."""
 _SHORT_S = 2.0
-"""What takes longer is reported with its time."""
+"""Seconds after which an operation's duration is reported."""
 
 
 def _console(*, stderr: bool) -> Console:
@@ -37,21 +37,21 @@ errors = _console(stderr=True)
 
 
 def line(markup: str, *, indent: int = 0) -> None:
-    """A paragraph in rich's markup, wrapped between words. Continuation lines are indented by `indent`."""
+    """Print a paragraph of rich markup, wrapped between words. Continuation lines are indented by `indent`."""
     for each in Text.from_markup(markup).split("\n"):
         wrapped = _wrap(each, console.width, indent)
         console.print(wrapped, overflow="ignore", no_wrap=True, crop=False)
 
 
 def _wrap(text: Text, width: int, indent: int) -> Text:
-    """Break between words only: a path or a command that is longer than the line stays whole."""
+    """Wrap a text between words only: a path or a command that is longer than the line is not broken."""
     lines = textwrap.wrap(
         text.plain,
         width,
         subsequent_indent=" " * indent,
         break_long_words=False,
         break_on_hyphens=False,
-        # Each line stays a part of the text, whose styles are taken from it by position.
+        # Lines are slices of the text, which keeps their styles.
         expand_tabs=False,
         replace_whitespace=False,
     )
@@ -66,7 +66,7 @@ def _wrap(text: Text, width: int, indent: int) -> Text:
 
 
 def table(*columns: str, title: str = "", right: frozenset[str] = frozenset()) -> Table:
-    """An empty table whose cells are never broken within a word."""
+    """An empty table that never breaks cells within a word."""
     view = Table(title=title or None, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     for column in columns:
         if column in right:
@@ -82,13 +82,13 @@ def document(found: Document) -> None:
 
 
 def only_documents() -> None:
-    """From now on all but the document goes to standard error."""
+    """Send all further output except the document to standard error."""
     console.stderr = True
 
 
 @contextlib.contextmanager
 def waiting(title: str) -> Iterator[None]:
-    """Show on standard error that something runs, and for how long; silent where it takes less than two seconds."""
+    """Show on standard error what is running, and its duration. Silent if it takes less than two seconds."""
     started = time.monotonic()
     if errors.is_terminal:
         columns = (SpinnerColumn(), TextColumn("[dim]{task.description}"), TimeElapsedColumn())
@@ -102,7 +102,7 @@ def waiting(title: str) -> Iterator[None]:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask before something is lost. Raises LocalError where the answer is no, or where nobody answers."""
+    """Ask for confirmation. Raises LocalError if the answer is no, or if there is none."""
     if yes:
         return
     try:
@@ -115,12 +115,12 @@ def confirm(question: str, yes: bool) -> None:
 
 
 def duration(seconds: float) -> str:
-    """ "1m 05s" or "3.2s"."""
+    """A duration as text: "1m 05s" or "3.2s"."""
     return f"{int(seconds // 60)}m {int(seconds % 60):02d}s" if seconds >= 60 else f"{seconds:.1f}s"
 
 
 def show_error(error: LocalError) -> None:
-    """What failed, why, and what to do about it; on standard error."""
+    """Print an error with problem, reason and fix on standard error."""
     errors.print(_labelled("error: ", error.problem, "bold red"), overflow="ignore", no_wrap=True, crop=False)
     for label, text, style in (("  why: ", error.reason, ""), ("  fix: ", error.fix, "green")):
         if text:
@@ -128,7 +128,7 @@ def show_error(error: LocalError) -> None:
 
 
 def _labelled(label: str, text: str, style: str) -> Text:
-    """The text behind its label, each of its lines wrapped between words."""
+    """The text after its label, wrapped between words."""
     first, _, rest = text.partition("\n")
     lines = [first, *textwrap.dedent(rest).splitlines()] if rest else [first]
     shown: list[str] = []
@@ -148,7 +148,7 @@ def _labelled(label: str, text: str, style: str) -> Text:
 
 
 class Stages:
-    """Numbered stages, each with its time."""
+    """Numbered stages of a command, with their durations."""
 
     def __init__(self, count: int) -> None:
         self._count, self._number, self._started = count, 0, time.monotonic()
@@ -156,7 +156,7 @@ class Stages:
 
     @contextlib.contextmanager
     def stage(self, title: str) -> Iterator[None]:
-        """Announce a stage, run it, and say how long it took."""
+        """Print the title of a stage, run it, and print its duration."""
         self._number += 1
         head = f"[bold cyan]\\[{self._number}/{self._count}][/] {title}"
         console.print(head)
@@ -176,12 +176,12 @@ class Stages:
 
 
 def say(message: str) -> None:
-    """A line below a stage."""
+    """Print a line below the current stage."""
     console.print(Text(f"      {message}", style="dim"), overflow="ignore", no_wrap=True, crop=False)
 
 
 class BuildReport:
-    """Progress of tool builds: a live line on a terminal, a line every 20 s elsewhere."""
+    """Prints the progress of tool builds: a live line on a terminal, otherwise a line every 20 seconds."""
 
     EVERY_S = 20.0
 
@@ -190,7 +190,7 @@ class BuildReport:
         self._tool = ""
 
     def __call__(self, progress: Build) -> None:
-        """Show one report."""
+        """Print a progress report."""
         tool = progress.tool
         now = time.monotonic()
         first = tool.name != self._tool

@@ -13,7 +13,7 @@ def refuse_another_checkout() -> None:
     """Raise LocalError in the folder of another checkout: the user means that one's files and code."""
     try:
         here = sources.project_of(Path.cwd())
-    except OSError:  # the folder is gone
+    except OSError:  # the current folder was deleted
         return
     if here is None:
         return

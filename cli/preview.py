@@ -1,4 +1,4 @@
-"""A preview as data: what would change, which policies object. Rendered as Markdown or SARIF."""
+"""A preview as data: changes and policy violations. Rendered as Markdown or SARIF."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _QUIET = {"same", "read", "refresh"}
 
 
 def collect(name: str, *, shown: bool = False) -> Preview:
-    """Preview a stack with its policies. Raises LocalError where the engine cannot even start.
+    """Preview a stack and check its policies. Raises LocalError if the engine cannot start.
 
-    With `shown`, the user sees the engine's own output, without the stack's outputs: they repeat the configuration.
+    With `shown`, the user sees the engine's own output, but not the stack's outputs, which repeat the configuration.
     """
     flags = policy_flags(name)
     if shown:
@@ -34,7 +34,7 @@ def collect(name: str, *, shown: bool = False) -> Preview:
 
 
 def read(name: str, outcome: engine.Outcome) -> Preview:
-    """A preview from the engine's events."""
+    """Read a preview from the engine's events."""
     preview = Preview(name)
     for event in outcome.events:
         _add(preview, event)
@@ -45,7 +45,7 @@ def read(name: str, outcome: engine.Outcome) -> Preview:
 
 
 def document(preview: Preview, verdict: Verdict) -> documents.Preview:
-    """The same for programs."""
+    """The preview as a JSON document."""
     return documents.Preview(
         stack=preview.stack,
         refused=preview.refused or verdict.blocked,
@@ -67,13 +67,13 @@ def _lists(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_errors(found: Preview) -> None:
-    """Raise LocalError where the engine reported errors: what it found may not be all."""
+    """Raise LocalError if the engine reported errors, since the preview may be incomplete."""
     if found.errors:
         raise LocalError(f"the preview of {found.stack} failed", reason="\n       ".join(found.errors))
 
 
 def policy_flags(name: str) -> list[str]:
-    """What makes Pulumi check the policies, at the environment's levels."""
+    """Flags that make Pulumi check the policies, with the environment's enforcement levels."""
     levels = paths.state() / "pulumi" / f"levels-{name}.json"
     paths.write_private(levels, json.dumps(pack.levels(stage(name))))
     return ["--policy-pack", str(PACK), "--policy-pack-config", str(levels)]
@@ -84,7 +84,7 @@ def _add(preview: Preview, event: dict[str, Any]) -> None:
         _add_step(preview, found["metadata"])
     elif found := event.get("policyEvent"):
         level = Level.MANDATORY if found["enforcementLevel"] == "mandatory" else Level.ADVISORY
-        # The engine puts the rule's description before what the rule said.
+        # The engine puts the rule's description before the rule's message.
         message = engine.plain(found["message"]).strip().splitlines()[-1]
         preview.violations.append(Violation(found["policyName"], level, found.get("resourceUrn", ""), message))
     elif found := event.get("diagnosticEvent"):
@@ -94,7 +94,7 @@ def _add(preview: Preview, event: dict[str, Any]) -> None:
         elif found["severity"] == "warning" and text.startswith(NO_DIGEST):
             if (reason := text.removeprefix(NO_DIGEST)) not in preview.unreleased:
                 preview.unreleased.append(reason)
-        elif found["severity"] == "info" and "USD an hour" in text:
+        elif found["severity"] == "info" and "USD per hour" in text:
             preview.notes.append(text)
 
 
@@ -104,7 +104,7 @@ def _add_step(preview: Preview, metadata: dict[str, Any]) -> None:
         preview.unchanged += operation == "same"
         return
     if engine.type_of(urn).startswith(("cogniforge:", "pulumi:pulumi:")):
-        return  # components have nothing of their own
+        return  # components have no state of their own
     preview.steps.append(
         Step(
             operation,
@@ -118,7 +118,7 @@ def _add_step(preview: Preview, metadata: dict[str, Any]) -> None:
 
 
 def markdown(preview: Preview) -> str:
-    """A comment for a change request: verdict, replacements first, changes by part, policies, cost."""
+    """A comment for a pull request: verdict, replacements, changes by part, policies, cost."""
     verdict = "would be refused" if preview.refused else "can go ahead"
     lines = [f"## Preview of `{preview.stack}`: {verdict}", ""]
     counts: dict[str, int] = {}
@@ -129,10 +129,10 @@ def markdown(preview: Preview) -> str:
     lines += [f"- **Error:** {error}" for error in [*preview.errors, *preview.unreleased]]
     replaced = [s for s in preview.steps if s.operation in REPLACING]
     if replaced:
-        lines += ["### Replaced: made anew, what they hold is lost", ""]
+        lines += ["### Replaced: deleted and created again; their data is lost", ""]
         lines += [f"- `{s.type}` **{s.name}**: {', '.join(s.replacing) or 'forced'}" for s in replaced] + [""]
     if preview.violations:
-        lines += ["### Policies", "", "| Level | Rule | Resource | What and how to mend it |", "|---|---|---|---|"]
+        lines += ["### Policies", "", "| Level | Rule | Resource | Violation and fix |", "|---|---|---|---|"]
         ordered = sorted(preview.violations, key=lambda v: (v.level is Level.ADVISORY, v.rule, v.urn))
         lines += [f"| {v.level} | {v.rule} | `{v.resource}` | {_cell(v.message)} |" for v in ordered] + [""]
     lines += _by_part([s for s in preview.steps if s.operation not in REPLACING])
@@ -158,7 +158,7 @@ def _cell(text: str) -> str:
 
 
 def sarif(preview: Preview) -> str:
-    """The violations in SARIF 2.1.0, which code scanners show beside the change."""
+    """The violations in SARIF 2.1.0, for code scanning tools."""
     rules = [*pack.RULES, *pack.STACK_RULES]
     index = {rule.name: i for i, rule in enumerate(rules)}
     file = f"stacks/{stack.config_file(preview.stack).name}"

@@ -1,4 +1,4 @@
-"""`forge preview` for people: verdict, replacements, policies, changes by part, cost."""
+"""Text output of `forge preview`: verdict, replacements, policies, changes by part, cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from components.catalogue import Risk
 from policies.crossguard.rule import Level
 
 _HALVES = ("create-replacement", "delete-replaced")
-"""Steps that are halves of a "replace"."""
+"""Operations that are the two halves of a "replace"."""
 _VERBS = {
     "create": "[green]{n} to create[/]",
     "update": "[yellow]{n} to change[/]",
@@ -23,7 +23,7 @@ _VERBS = {
 
 
 def show(found: Preview, verdict: Verdict, *, steps: bool = True) -> None:
-    """Print the short view; without `steps`, what the engine's own output leaves out."""
+    """Print the short view. Without `steps`, print only what the engine's own output lacks."""
     refused = found.refused or verdict.blocked
     state = "[bold red]would be refused[/]" if refused else "[bold green]can go ahead[/]"
     output.line(f"[bold]Preview of {found.stack}[/]: {state}")
@@ -38,7 +38,9 @@ def show(found: Preview, verdict: Verdict, *, steps: bool = True) -> None:
     if steps:
         replaced = [s for s in found.steps if s.operation in REPLACING and s.operation not in _HALVES]
         reasons = [f"{s.type} {s.name}: {', '.join(s.replacing) or 'forced'}" for s in replaced]
-        _section("Replaced: made anew, what they hold is lost", [escape(reason) for reason in reasons], "red")
+        _section(
+            "Replaced: deleted and created again; their data is lost", [escape(reason) for reason in reasons], "red"
+        )
     ordered = sorted(found.violations, key=lambda v: (v.level is Level.ADVISORY, v.rule, v.urn))
     _section("Policies", [escape(f"{v.level} {v.rule}: {v.resource}: {v.message}") for v in ordered])
     if steps:
@@ -77,9 +79,9 @@ def _by_part(found: Preview) -> None:
 
 def _upgrade(verdict: Verdict) -> None:
     if not verdict.deployed:
-        _section("Upgrade", ["nothing is deployed yet: everything is new"])
+        _section("Upgrade", ["nothing is deployed yet; all resources are new"])
         return
-    # What is safe is in the table of parts; a changed field is always shown.
-    told = [f for f in verdict.findings if f.risk is not Risk.SAFE or "->" in f.what]
-    lines = [f"{f.risk.value}: {f.part}: {f.what}" + (f" ({f.todo})" if f.todo else "") for f in told]
+    # Safe findings are in the table of parts. Changed fields are always shown.
+    listed = [f for f in verdict.findings if f.risk is not Risk.SAFE or "->" in f.what]
+    lines = [f"{f.risk.value}: {f.part}: {f.what}" + (f" ({f.todo})" if f.todo else "") for f in listed]
     _section(f"Upgrade: {verdict.risk.value}", [escape(text) for text in lines] or ["no field or version changes"])

@@ -1,4 +1,4 @@
-"""`forge promote`: what runs in one environment goes to the next, past gates."""
+"""`forge promote`: deploys the release of one environment to the next, if all conditions (gates) are met."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Gate:
 
 
 def next_environment(source: str, target: str | None = None) -> str:
-    """Where an environment is promoted to: to the one that is named after the next stage, or to `target` of that stage.
+    """Target of a promotion: the environment that is named after the next stage, or `target`, if it is of that stage.
 
-    Raises LocalError where there is no such environment.
+    Raises LocalError if there is no such environment.
     """
     stage = stack.read_config(source).environment.value
     index = CHAIN.index(stage) if stage in CHAIN else len(CHAIN)
     if index + 1 >= len(CHAIN):
         raise LocalError(
-            f'there is nothing after "{source}"',
+            f'there is no stage after that of "{source}"',
             reason=f"its stage is {stage}",
             fix=f"promote an environment of stage {' or '.join(CHAIN[:-1])}",
         )
@@ -56,7 +56,7 @@ def next_environment(source: str, target: str | None = None) -> str:
 
 
 def gates(source: str, target: str, soak: int, accept_manual: bool) -> list[Gate]:
-    """Every condition of a promotion, judged now. Those that need a deployment are left out where there is none."""
+    """Evaluate all conditions of a promotion. Without a deployment, conditions that need one are left out."""
     config = stack.read_config(source)
     deployed = stack.outputs(source).get("definition") if stack.exists(source) else None
     found = definition_gates(source, deployed, config)
@@ -73,20 +73,20 @@ def gates(source: str, target: str, soak: int, accept_manual: bool) -> list[Gate
 
 
 def document(source: str, target: str, found: list[Gate], promoted: bool) -> documents.Promotion:
-    """The gates for programs."""
+    """The gates as a JSON document."""
     shown = [documents.PromotionGate(name=g.name, passed=g.passed, found=g.found, fix=g.fix) for g in found]
     passed = all(gate.passed for gate in found)
     return documents.Promotion(source=source, target=target, passed=passed, promoted=promoted, gates=shown)
 
 
 def definition_gates(source: str, deployed: dict[str, Any] | None, config: PlatformConfig) -> list[Gate]:
-    """Whether the source runs what this checkout would deploy to the target."""
+    """Gates: the source runs the versions and the definition that this checkout would deploy to the target."""
     if not deployed:
         return [Gate("deployed", False, f"{source} has never been deployed", f"run `forge up -s {source}`")]
     mine, theirs = catalogue.versions(), deployed.get("versions", {})
     other = sorted(part for part in mine.keys() | theirs.keys() if mine.get(part) != theirs.get(part))
     differing = [c.path for c in changes(parse(deployed["config"]), config)]
-    fix = f"run `forge up -s {source}` from this checkout, or check out what runs there"
+    fix = f"run `forge up -s {source}` from this checkout, or check out the release that runs there"
     return [
         Gate("same versions", not other, f"differ: {', '.join(other)}" if other else f"{len(mine)} parts", fix),
         Gate("same definition", not differing, f"differ: {', '.join(differing)}" if differing else "all fields", fix),
@@ -94,7 +94,7 @@ def definition_gates(source: str, deployed: dict[str, Any] | None, config: Platf
 
 
 def soak_gate(source: str, history: list[dict[str, Any]], minutes: int, now: datetime) -> Gate:
-    """Whether the last update of the source succeeded, and long enough ago. `history` has the newest first."""
+    """Gate: the last update of the source succeeded, at least `minutes` ago. `history` has the newest update first."""
     updates = [entry for entry in history if entry.get("kind") == "update"]
     if not updates:
         return Gate("soaked", False, "no update on record", f"run `forge up -s {source}`")
@@ -109,34 +109,34 @@ def soak_gate(source: str, history: list[dict[str, Any]], minutes: int, now: dat
 
 
 def health_gate(source: str, unhealthy: list[str]) -> Gate:
-    """Whether every part of the source works."""
+    """Gate: all parts of the source are healthy."""
     found = f"not healthy: {', '.join(unhealthy)}" if unhealthy else "every part"
     return Gate("healthy", not unhealthy, found, f"see `forge status -s {source}`")
 
 
 def drift_gate(source: str) -> Gate:
-    """Whether the source is as it was deployed."""
+    """Gate: the source has not drifted."""
     drifted = drift.find(source)
     found = f"{len(drifted)} resources drifted" if drifted else "as deployed"
     return Gate("no drift", not drifted, found, f"see `forge drift -s {source}`")
 
 
 def upgrade_gate(verdict: upgrade.Verdict, accept_manual: bool) -> Gate:
-    """Whether the target can take it."""
+    """Gate: the update of the target is safe, or its manual steps are accepted."""
     worst = verdict.risk
     passed = worst is Risk.SAFE or (worst is Risk.MANUAL and accept_manual)
     fix = f"see `forge upgrade-check -s {verdict.stack}`"
     if worst is Risk.MANUAL:
-        fix += ", do what it says, then add --accept-manual"
+        fix += ", do its manual steps, then add --accept-manual"
     return Gate("target can take it", passed, worst.value, fix)
 
 
 def history(name: str) -> list[dict[str, Any]]:
-    """The stack's updates, newest first; empty for a stack that is not there."""
+    """Updates of the stack, newest first; empty if the stack does not exist."""
     result = stack.capture("stack", "history", "--stack", name, "--json", "--full-dates")
     return json.loads(result.stdout) if result.returncode == 0 and result.stdout.strip().startswith("[") else []
 
 
 def now() -> datetime:
-    """The time, with its zone."""
+    """The current time, with its time zone."""
     return datetime.now(UTC)

@@ -1,6 +1,6 @@
-"""After an interrupted update: what it made in the cluster, and no state knows, is found by its mark.
+"""Recovery after an interrupted update: finds objects in the cluster that the state lacks, by their label.
 
-The next update goes on with what its program still wants. What the program wants no more is removed here.
+The next update adopts the objects that its program still declares. This module removes the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from local.toolchain import leftovers, shim
 _PROVIDER = "pulumi:providers:kubernetes"
 _SECRET = "4dabf18193072939515e22adb298388d"
 _SETTLED_PACKAGES = ("kubernetes", "random", "tls", "aws", "pulumi")
-"""Their stand-ins recognise what they have made, or make nothing outside of the state."""
+"""Providers whose stand-ins recognise their own objects, or create nothing outside of the state."""
 
 
 def _flag(name: str) -> Path:
@@ -33,7 +33,7 @@ def _flag(name: str) -> Path:
 
 @contextmanager
 def settled(name: str) -> Iterator[None]:
-    """Around an update or a destroy: after its success, what an interrupted one before it left is gone too."""
+    """Context of an update or destroy. After success, it removes leftovers of an interrupted operation."""
     folder = shim.state_folder()
     interrupted = _flag(name).exists() or bool(folder and leftovers.pending(folder, name))
     before = _providers(_export(name)) if interrupted else {}
@@ -52,7 +52,7 @@ def _export(name: str) -> dict[str, Any]:
 
 
 def _providers(deployment: dict[str, Any]) -> dict[str, Cluster]:
-    """A connection for each provider of a state, by the provider's id."""
+    """Connections to the clusters of a state's providers, by provider ID."""
     found: dict[str, Cluster] = {}
     for resource in deployment.get("resources") or []:
         if resource["type"] == _PROVIDER:
@@ -75,7 +75,7 @@ def _settle(name: str, before: dict[str, Cluster]) -> None:
             for live in cluster.marked(ownership.STATE, state):
                 _remove_unrecorded(cluster, live, recorded)
         except (ApiError, ProviderError) as error:
-            output.say(f"what an interrupted update left could not be looked for: {error}")
+            output.say(f"cannot search for leftovers of an interrupted update: {error}")
             return
     _forget_pending(name)
 
@@ -88,15 +88,15 @@ def _remove_unrecorded(cluster: Cluster, live: Object, recorded: set[tuple[str, 
     if token.rpartition(":")[2] != live["kind"] or live["metadata"].get("deletionTimestamp"):
         return
     if data := held_by(token):
-        output.say(f"an interrupted update left {label}; it may hold {data}: delete it by hand if nothing needs it")
+        output.say(f"an interrupted update left {label}, which may hold {data}; delete it by hand if it is not needed")
         return
     meta = live["metadata"]
     cluster.delete(live["apiVersion"], live["kind"], meta.get("namespace"), meta["name"], "Background")
-    output.say(f"removed {label}, which an interrupted update had made and nothing wants any more")
+    output.say(f"removed {label}, a leftover of an interrupted update")
 
 
 def _forget_pending(name: str) -> None:
-    """Take the settled operations out of the state: Pulumi itself would carry them along for ever."""
+    """Remove settled pending operations from the state. Pulumi itself would keep them forever."""
     result = engine.capture("stack", "export", "--stack", name)
     exported = json.loads(result.stdout)
     operations = exported.get("deployment", {}).get("pending_operations") or []
@@ -110,7 +110,7 @@ def _forget_pending(name: str) -> None:
         paths.write_private(file, json.dumps(exported))
         result = engine.capture("stack", "import", "--stack", name, "--file", str(file))
     if result.returncode != 0:
-        raise LocalError(f"the state of {name} could not be put right", reason=result.stderr)
+        raise LocalError(f"the state of {name} could not be repaired", reason=result.stderr)
 
 
 def _is_settled(operation: dict[str, Any], real: set[str]) -> bool:

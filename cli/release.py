@@ -1,4 +1,4 @@
-"""`forge release`: signed images go to a registry, and their digests into the lock file that environments deploy by."""
+"""`forge release`: pushes signed images to a registry, and records their digests in the lock file."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from local.images import cosign
 from local.images.pipeline import Built
 
 STATEMENTS = ("cyclonedx", "slsaprovenance1")
-"""Signed statements that go with every image: its SBOM and its provenance."""
+"""Types of attestations of every image: SBOM and provenance."""
 _REGISTRY = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*")
 _ENTRY = r"(?m)^(  {name}: \{{version: (?P<version>[^,]+), digest: )(?P<digest>[^,}}]+)((?:, former: [^,}}]+)?\}})"
 
 
 def check_registry(registry: str) -> None:
-    """Raise LocalError unless it is host[:port][/path], as the stack files name it."""
+    """Raise LocalError unless the registry has the form host[:port][/path], as in stack files."""
     if not _REGISTRY.fullmatch(registry):
         raise LocalError(
             f'"{registry}" is not a registry',
             reason="it must be host[:port][/path], in lower case and without https://",
-            fix="give what the stack file has under images.registry",
+            fix="use the value of images.registry in the stack file",
         )
 
 
 def refuse_changed(built: Mapping[str, Built], lock: Path) -> None:
-    """Raise LocalError where a version that is already released has other content now: releases never change."""
+    """Raise LocalError if the content of a released version has changed. Releases are immutable."""
     text = _with_services(lock.read_text())
     for name, image in built.items():
         entry = _entry(name, text, lock)
@@ -46,9 +46,10 @@ def refuse_changed(built: Mapping[str, Built], lock: Path) -> None:
 
 
 def push(built: Mapping[str, Built], registry: str, lock: Path, say: Callable[[str], None]) -> dict[str, str]:
-    """Copy images with signature, SBOM and provenance, verify them where they arrived, record the digests.
+    """Copy images with signature, SBOM and provenance to a registry, verify them there, and record their digests.
 
-    Returns references by name. The lock is written once all have arrived; an interrupted release is run again.
+    Returns references by name. The lock file is written after all images have arrived, so an interrupted release can
+    be run again.
     """
     references: dict[str, str] = {}
     text = _with_services(lock.read_text())
@@ -69,7 +70,7 @@ def push(built: Mapping[str, Built], registry: str, lock: Path, say: Callable[[s
 
 
 def _copy(source: str, target: str) -> None:
-    """Byte for byte, so that the digest stays. Registries on this machine's loopback speak plain HTTP."""
+    """Copy an image without changes, so that its digest stays. Registries on loopback use plain HTTP."""
     plain = [
         f"--{side}-tls-verify=false"
         for side, reference in (("src", source), ("dest", target))
@@ -87,9 +88,9 @@ def _copy(source: str, target: str) -> None:
 
 
 def _certify(source: str, target: str) -> None:
-    """Sign where the image arrived, with the statements that it has here.
+    """Sign the copied image, and attach the attestations of the source.
 
-    cosign's own copy leaves out what it stores as referrers of an image.
+    `cosign copy` leaves out attestations that are stored as referrers of an image.
     """
     if cosign.verify(target, cosign.public_key()) is None and all(_has(target, kind) for kind in STATEMENTS):
         return
@@ -108,13 +109,13 @@ def _has(reference: str, kind: str) -> bool:
 
 def _trusted(name: str, reference: str) -> None:
     if (reason := cosign.verify(reference, cosign.public_key())) is not None:
-        raise LocalError(f'"{name}" is not released: {reference} is not what was signed', reason=reason)
+        raise LocalError(f'"{name}" is not released: {reference} does not match its signature', reason=reason)
     for kind in STATEMENTS:
         cosign.attestation(reference, kind, cosign.public_key())
 
 
 def _with_services(text: str) -> str:
-    """The lock with an entry for each service, also for one that was never released."""
+    """The lock file with an entry for each service, including services that were never released."""
     for name in (record.image for record in SERVICES.values()):
         if not re.search(_ENTRY.format(name=re.escape(name)), text):
             entry = f"  {name}: {{version: {catalogue.platform_version()}, digest: null}}\n"

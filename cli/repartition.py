@@ -1,4 +1,4 @@
-"""`forge repartition`: cut a pool's GPUs anew, emptying only those whose layout changes, one node at a time."""
+"""`forge repartition`: applies new MIG layouts to a pool, one node at a time. Only GPUs that change are drained."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CONFIG = "nvidia.com/mig.config"
 STATE = "nvidia.com/mig.config.state"
 _NOT_FOUND, _TOO_MANY_REQUESTS = 404, 429
 Read = Callable[[str], str]
-"""The DCGM exporter's metrics of a node."""
+"""Function that returns the DCGM exporter's metrics for a node."""
 
 
 def plan(core: client.CoreV1Api, pool: GpuPool, read: Read) -> Repartition:
-    """The way from how the pool's nodes are cut to how the configuration wants them. Raises LocalError."""
+    """Plan the change from the nodes' current MIG layouts to the configured ones. Raises LocalError."""
     nodes = [n.metadata.name for n in core.list_node(label_selector=f"cogniforge.dev/gpu-pool={pool.name}").items]
     found = {name: _state(name, pool, read) for name in nodes}
     pods = {(name, gpu): users for name, state in found.items() for gpu, users in state.users.items()}
@@ -36,19 +36,19 @@ def _state(node: str, pool: GpuPool, read: Read) -> NodeGpus:
         return gpu_state.parse(read(node), pool.gpus)
     except ValueError as error:
         raise LocalError(
-            f"what the DCGM exporter of node {node} says cannot be used",
+            f"the metrics of the DCGM exporter on node {node} are not usable",
             reason=str(error),
-            fix="look at its metrics; a node that is being made, or with a GPU lost, tells too little",
+            fix="check its metrics; they are incomplete while a node starts, and if a GPU is lost",
         ) from None
 
 
 def carry_out(
     core: client.CoreV1Api, pool: GpuPool, steps: Repartition, say: Callable[[str], None], limit_s: float = 600
 ) -> None:
-    """Do it: close a node to new pods, evict, have the MIG manager cut it, open it again; then the next node.
+    """Carry out a plan. For each node: cordon, evict pods, let the MIG manager apply the layout, uncordon.
 
-    `limit_s` bounds each wait. Raises LocalError with what holds it; the node is opened again, and another run goes on
-    from there.
+    `limit_s` is the time limit of each wait, in seconds. Raises LocalError with the obstacle. The node is then
+    uncordoned, and another run continues from there.
     """
     by_node: dict[str, list[Step]] = {}
     for step in steps.steps:
@@ -66,7 +66,7 @@ def carry_out(
 
 
 def _evict(core: client.CoreV1Api, pod: str, limit_s: float) -> None:
-    """Ask until a disruption budget lets the pod go, then wait until it is gone."""
+    """Request eviction until the disruption budget allows it, then wait until the pod is deleted."""
     namespace, name = pod.split("/")
     try:
         uid = core.read_namespaced_pod(name, namespace).metadata.uid
@@ -95,14 +95,14 @@ def _evict(core: client.CoreV1Api, pod: str, limit_s: float) -> None:
     if not _within(limit_s, gone):
         raise LocalError(
             f"pod {pod} did not leave its GPU within {limit_s:.0f} s",
-            reason=refusal or "it is still ending",
-            fix=f"see `kubectl get pdb,pods -n {namespace}`, then run the same command again: it goes on from here",
+            reason=refusal or "it is still terminating",
+            fix=f"see `kubectl get pdb,pods -n {namespace}`, then run the same command again to continue",
         )
 
 
 def _cut(core: client.CoreV1Api, node: str, pool: GpuPool, limit_s: float) -> None:
-    """Name the new layout on the node and wait for the MIG manager."""
-    # "pending" is ours, so that a "success" of the layout before is not taken for an answer.
+    """Set the new layout as the node's label, and wait for the MIG manager."""
+    # The state is set to "pending" first, so that the "success" of the previous layout is not mistaken for the new one.
     wanted = layout_name(pool)
     core.patch_node(node, {"metadata": {"labels": {CONFIG: wanted, STATE: "pending"}}})
 
@@ -111,9 +111,9 @@ def _cut(core: client.CoreV1Api, node: str, pool: GpuPool, limit_s: float) -> No
 
     if not _within(limit_s, lambda: labels().get(STATE) in ("success", "failed")) or labels()[STATE] == "failed":
         raise LocalError(
-            f"node {node} was not cut as {wanted}",
+            f"node {node} did not get the MIG layout {wanted}",
             reason=f"{STATE} is {labels().get(STATE)}",
-            fix="see the logs of its nvidia-mig-manager pod; has `forge up` deployed this layout?",
+            fix="see the logs of its nvidia-mig-manager pod, and check that `forge up` has deployed this layout",
         )
 
 

@@ -1,4 +1,4 @@
-"""`forge restore`: PostgreSQL goes back to a moment; what was there before is kept on its volume."""
+"""`forge restore`: restores PostgreSQL to a point in time. The previous data stays on the volume."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEFT_RECOVERY = "SELECT NOT pg_is_in_recovery()"
 
 
 def restore(kubectl: Sequence[str], namespace: str, until: str, say: Callable[[str], None], limit_s: float) -> None:
-    """Ask for it in the pod, start the pod anew, and wait until the log was replayed. Raises LocalError."""
+    """Request the restore in the pod, restart the pod, and wait until the log is replayed. Raises LocalError."""
     base = [*kubectl, "--namespace", namespace]
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +25,7 @@ def restore(kubectl: Sequence[str], namespace: str, until: str, say: Callable[[s
         raise LocalError(
             "PostgreSQL is not restored; nothing was changed",
             reason=next((line for line in lines if line.startswith("request-restore")), "\n".join(lines[-3:])),
-            fix="name a moment after the first backup and before now, such as 2026-11-24T18:00:00Z",
+            fix="give a time after the first backup and before now, such as 2026-11-24T18:00:00Z",
         )
     say(asked.stdout.strip())
     before = run("get", "pod", POD, "-o", "jsonpath={.metadata.uid}").stdout
@@ -36,11 +36,11 @@ def restore(kubectl: Sequence[str], namespace: str, until: str, say: Callable[[s
     while time.monotonic() < deadline:
         uid = run("get", "pod", POD, "-o", "jsonpath={.metadata.uid}").stdout
         if uid not in ("", before) and run(*query, _LEFT_RECOVERY).stdout.strip() == "t":
-            # Its place in the log is gone with the server's future; it looks for a new one when it starts.
+            # Its saved log position is later than the restored log. It finds a new position when it restarts.
             run("delete", "pod", "--selector", f"app.kubernetes.io/name={CAPTURE}", "--wait=false")
             return
         time.sleep(1)
     raise LocalError(
         f"PostgreSQL does not answer {limit_s:.0f} s after its restore began",
-        fix=f"see `kubectl logs -n {namespace} {POD} -c postgres`; the data from before is kept at /data",
+        fix=f"see `kubectl logs -n {namespace} {POD} -c postgres`; the previous data is at /data",
     )

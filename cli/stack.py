@@ -1,4 +1,4 @@
-"""The Pulumi stack of an environment, driven through the same `pulumi` that the user types."""
+"""The Pulumi stack of an environment, operated with the same `pulumi` command that users have."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from local.toolchain import builder, engine_process, leftovers, shim
 from local.toolchain.tools import ToolName
 
 TURN_S = 90.0
-"""Longest wait for an engine that was told to stop: it finishes the calls that are under way."""
+"""Longest wait in seconds for an engine that is stopping: it completes its running calls first."""
 
 
 def config_file(stack: str) -> Any:
-    """The stack's file."""
+    """Path of the stack file."""
     return paths.PROJECT / "stacks" / f"Pulumi.{stack}.yaml"
 
 
 def read_config(stack: str) -> PlatformConfig:
-    """The stack's validated configuration. Raises LocalError with every problem in it."""
+    """The stack's validated configuration. Raises LocalError with all problems."""
     try:
         names.check(stack)
     except ConfigError as error:
-        raise LocalError(f'"{stack}" is no name of an environment', reason=error.problems[0].limit) from None
+        raise LocalError(f'"{stack}" is not a valid name for an environment', reason=error.problems[0].limit) from None
     file = config_file(stack)
     try:
         content = yaml.safe_load(file.read_text())
@@ -59,7 +59,7 @@ capture = engine.capture
 
 
 def exists(stack: str) -> bool:
-    """Whether the back end has the stack."""
+    """Whether the stack exists in the Pulumi backend."""
     listing = capture("stack", "ls", "--json")
     if listing.returncode != 0:
         raise LocalError("the Pulumi back end cannot be read", reason=listing.stderr)
@@ -67,7 +67,7 @@ def exists(stack: str) -> bool:
 
 
 def ensure(stack: str) -> None:
-    """Create the stack the first time; mend what a killed engine has left half written."""
+    """Create the stack if it does not exist, and repair files that a killed engine left incomplete."""
     shim.ensure_backend()
     if folder := shim.state_folder():
         leftovers.clear(folder)
@@ -78,7 +78,7 @@ def ensure(stack: str) -> None:
 
 
 def resources(stack: str) -> list[dict[str, Any]]:
-    """What the state of a stack holds; empty where it was never deployed, or everything was deleted."""
+    """Resources in the state of a stack; empty if it was never deployed or is destroyed."""
     if not exists(stack):
         return []
     result = capture("stack", "export", "--stack", stack)
@@ -89,14 +89,14 @@ def resources(stack: str) -> list[dict[str, Any]]:
 
 
 def require_deployed(stack: str) -> None:
-    """Raise LocalError where a stack has nothing deployed."""
+    """Raise LocalError if nothing is deployed."""
     shim.ensure_backend()
     if not resources(stack):
         raise LocalError(f"{stack} is not deployed", fix=f"run `forge up -s {stack}` first")
 
 
 def await_turn(stack: str) -> None:
-    """Wait until no engine works on the stack, such as one that was told to stop. Raises LocalError."""
+    """Wait until no other engine operates on the stack, such as one that is stopping. Raises LocalError on timeout."""
     folder, deadline = shim.state_folder(), time.monotonic() + TURN_S
     while folder and (held := [lock for lock in leftovers.clear(folder) if lock.stack == stack]):
         if time.monotonic() > deadline:
@@ -111,7 +111,7 @@ def await_turn(stack: str) -> None:
 def run(stack: str, operation: str, *flags: str, quiet: bool = False) -> None:
     """Run up, refresh or destroy, showing Pulumi's own output. Raises LocalError when it fails."""
     flags = ("--suppress-permalink=true", *flags)
-    from cli import recovery  # imports the Kubernetes client, which takes longer than most commands
+    from cli import recovery  # a late import: loading the Kubernetes client takes longer than most commands
 
     await_turn(stack)
     with recovery.settled(stack):
@@ -134,12 +134,12 @@ def _change(stack: str, operation: str, *flags: str, quiet: bool) -> None:
         raise LocalError(
             f"pulumi {operation} failed",
             reason=reason,
-            fix="mend the cause and run the same command again: it resumes",
+            fix="remove the cause and run the same command again to continue",
         )
 
 
 def _diagnostics(text: str) -> str:
-    """Pulumi's diagnostics without its progress lines and its remarks on plugins."""
+    """Pulumi's diagnostics, without progress lines and notes on plugins."""
     lines = text.split("Diagnostics:", 1)[-1].splitlines()
     kept = [line for line in lines if line.strip() and "warning: using pulumi-" not in line]
     end = next((i for i, line in enumerate(kept) if line.startswith(("Outputs:", "Resources:"))), len(kept))
@@ -147,7 +147,7 @@ def _diagnostics(text: str) -> str:
 
 
 def protected(deployment: dict[str, Any]) -> list[str]:
-    """What an exported stack protects from deletion, as "Kind name"."""
+    """Protected resources of an exported stack, as "Kind name"."""
     resources = deployment.get("deployment", {}).get("resources") or []
     kept = [resource["urn"] for resource in resources if resource.get("protect")]
     parts = [(urn.split("::")[2].split("$")[-1], urn.split("::")[3]) for urn in kept]
@@ -155,7 +155,7 @@ def protected(deployment: dict[str, Any]) -> list[str]:
 
 
 def refuse_protected(stack: str) -> None:
-    """Raise LocalError with the list where the stack protects anything: a destroy would stop half-way."""
+    """Raise LocalError with the list of protected resources, if there are any: a destroy would stop half-way."""
     result = capture("stack", "export", "--stack", stack)
     if result.returncode != 0:
         raise LocalError(f"the state of {stack} cannot be read", reason=result.stderr)
@@ -168,7 +168,7 @@ def refuse_protected(stack: str) -> None:
 
 
 def running(stack: str) -> dict[str, Any]:
-    """The outputs of an environment that is up. Raises LocalError for another one."""
+    """Outputs of a running environment. Raises LocalError if it is not running."""
     found = outputs(stack)
     if not found.get("url"):
         raise LocalError(f"{stack} is not up", fix=f"run `forge up -s {stack}`")
@@ -176,6 +176,6 @@ def running(stack: str) -> dict[str, Any]:
 
 
 def outputs(stack: str) -> dict[str, Any]:
-    """The stack's outputs, secrets included; empty before the first update."""
+    """Outputs of the stack, including secrets; empty before the first update."""
     result = capture("stack", "output", "--json", "--show-secrets", "--stack", stack)
     return json.loads(result.stdout) if result.returncode == 0 and result.stdout.strip() else {}

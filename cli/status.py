@@ -1,4 +1,4 @@
-"""`forge status`: each part's version, health, image, and the CPU and memory that it uses."""
+"""`forge status`: version, health, image, CPU and memory of each part."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ from local.toolchain.tools import TOOLS, ToolName
 
 PART_LABEL = "app.kubernetes.io/name"
 _SAMPLE_S = 0.2
-"""Time over which the CPU of the node's processes is measured, all at once."""
+"""Seconds over which the CPU usage of the node's processes is measured, for all at the same time."""
 
 
 @dataclass
 class PartStatus:
-    """One line of the table."""
+    """State of a part: one row of the table."""
 
     name: str
     version: str
     health: str
     image: str = ""
     cpu_m: int | None = None
-    """CPU in thousandths of a core."""
+    """CPU usage in millicores."""
     memory_mib: int | None = None
     details: list[str] = field(default_factory=list[str])
     task: bool = False
-    """Whether it is a Job, which prepares or proves something and ends."""
+    """Whether it is a task: a Job that sets up or checks something and then ends."""
 
     @property
     def healthy(self) -> bool:
-        """Whether the part works."""
+        """Whether the part is healthy."""
         return self.health.startswith(("healthy", "running", "passed"))
 
 
@@ -64,9 +64,9 @@ _LISTS = {
 
 
 def _list(api: client.ApiClient, path: str) -> list[Item]:
-    """The items of a list as plain JSON: the client's own classes take longer to fill than the API server to answer.
+    """Items of a list as plain JSON. The client's own classes take longer to fill than the API server takes to answer.
 
-    Empty where the API server does not have the list, as the metrics' while metrics-server starts.
+    Empty if the API server lacks the API, as with metrics while metrics-server starts.
     """
     headers = {"Accept": "application/json"}
     if token := api.configuration.get_api_key_with_prefix("authorization"):
@@ -81,7 +81,7 @@ def _list(api: client.ApiClient, path: str) -> list[Item]:
 
 
 def _usage(items: list[Item]) -> dict[str, tuple[int, int]]:
-    """CPU (m) and memory (MiB) by pod."""
+    """(CPU in millicores, memory in MiB) by pod."""
     found: dict[str, tuple[int, int]] = {}
     for item in items:
         usages = [c["usage"] for c in item["containers"]]
@@ -95,7 +95,7 @@ def _workload(item: Item, usage: dict[str, tuple[int, int]], pods: list[Item]) -
     name, spec, state = item["metadata"]["name"], item["spec"], item.get("status") or {}
     wanted, available = spec.get("replicas", 1), state.get("availableReplicas", 0)
     if state.get("observedGeneration") != item["metadata"]["generation"]:
-        available = 0  # what it reports is of the definition before
+        available = 0  # the reported status belongs to the previous definition
     part = name if name in catalogue.PARTS else ("inference-sim" if name.startswith("model-") else name)
     try:
         version = catalogue.image(catalogue.PARTS[part].image).version if part in catalogue.PARTS else ""
@@ -135,12 +135,14 @@ def _job(job: Item) -> PartStatus:
 
 
 def connect(kubeconfig: Path | None, context: str | None) -> client.ApiClient:
-    """A client of the environment's cluster. Raises LocalError where there is no usable kubeconfig."""
+    """Client for the environment's cluster. Raises LocalError if there is no usable kubeconfig."""
     try:
         return config.new_client_from_config(str(kubeconfig) if kubeconfig else None, context=context)
     except (config.ConfigException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise LocalError("the cluster is not known", reason=reason, fix="set KUBECONFIG, or run `forge up`") from None
+        raise LocalError(
+            "there is no usable kubeconfig", reason=reason, fix="set KUBECONFIG, or run `forge up`"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -154,7 +156,7 @@ def _answering() -> Iterator[None]:
 
 
 def parts(kubeconfig: Path | None, context: str | None, namespaces: list[str]) -> list[PartStatus]:
-    """Every workload of the namespaces. Raises LocalError where the cluster does not answer."""
+    """All workloads of the namespaces. Raises LocalError if the cluster does not answer."""
     api = connect(kubeconfig, context)
     wanted = [(namespace, name, path.format(namespace)) for namespace in namespaces for name, path in _LISTS.items()]
     api.configuration.retries = False
@@ -171,7 +173,7 @@ def parts(kubeconfig: Path | None, context: str | None, namespaces: list[str]) -
 
 
 def node_processes(node: Node) -> list[PartStatus]:
-    """The node's own processes with what they use now."""
+    """Processes of the local node with their current usage."""
     version = TOOLS[ToolName.NODE].version
     running = {process.name: process.running() for process in node.processes()}
     began, before = time.monotonic(), {name: _cpu_s(live) for name, live in running.items()}
@@ -189,7 +191,7 @@ def node_processes(node: Node) -> list[PartStatus]:
 
 
 def _cpu_s(process: psutil.Process | None) -> float | None:
-    """Seconds of CPU that a process has used; None where it is gone."""
+    """CPU seconds that a process has used; None if it has ended."""
     try:
         times = process.cpu_times() if process else None
     except psutil.Error:
@@ -198,7 +200,7 @@ def _cpu_s(process: psutil.Process | None) -> float | None:
 
 
 def _memory_mib(pid: int) -> int | None:
-    """Proportional memory: the processes share one binary's pages, which the resident size counts each time."""
+    """Proportional set size in MiB. The processes share one binary, whose pages the resident size counts repeatedly."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -207,14 +209,14 @@ def _memory_mib(pid: int) -> int | None:
 
 
 def plugins() -> dict[str, str]:
-    """Which provider plugins an update would use: "real" or "stand-in", by name."""
+    """Kind of each provider plugin that an update would use: "real" or "stand-in", by name."""
     real = shim.real_plugins()
     return {name.removeprefix("pulumi-"): "real" if name in real else "stand-in" for name in sorted(shim.STAND_INS)}
 
 
 @dataclass(frozen=True)
 class Found:
-    """Everything that `forge status` shows."""
+    """All data that `forge status` shows."""
 
     stack: str
     node: list[PartStatus]
@@ -223,12 +225,12 @@ class Found:
 
     @property
     def healthy(self) -> bool:
-        """Whether everything works."""
+        """Whether all parts are healthy and no task has failed."""
         return all(row.healthy for row in [*self.node, *self.rows])
 
 
 def collect(name: str) -> Found:
-    """The state of an environment. Raises LocalError where its cluster does not answer."""
+    """State of an environment. Raises LocalError if its cluster does not answer."""
     config = stack.read_config(name)
     local = cluster.is_local(config)
     namespaces = [config.cluster.namespace, *(["kube-system"] if local else [])]
@@ -239,7 +241,7 @@ def collect(name: str) -> Found:
 
 
 def names(kubeconfig: Path | None, context: str | None, namespace: str) -> list[str]:
-    """The parts that have pods. Raises LocalError where the cluster does not answer."""
+    """Names of the parts with pods. Raises LocalError if the cluster does not answer."""
     api = connect(kubeconfig, context)
     api.configuration.retries = False
     with _answering():
@@ -248,7 +250,7 @@ def names(kubeconfig: Path | None, context: str | None, namespace: str) -> list[
 
 
 def document(found: Found) -> documents.Status:
-    """The same for programs."""
+    """The state as a JSON document."""
     return documents.Status(
         stack=found.stack,
         healthy=found.healthy,
@@ -273,7 +275,7 @@ def _workload_document(row: PartStatus) -> documents.Workload:
 
 
 def show(found: Found, *, tasks: bool) -> None:
-    """Print the tables. A task that failed is always shown."""
+    """Print the tables. Failed tasks are always shown."""
     if found.node:
         output.console.print(table("Node", found.node))
         output.console.print()
@@ -293,7 +295,7 @@ _NUMBERS = frozenset({"CPU m", "memory MiB"})
 
 
 def table(title: str, rows: list[PartStatus]) -> Table:
-    """The rows as a table, with a total where any has a figure."""
+    """The rows as a table, with totals for columns that have figures."""
     measured = any(row.memory_mib is not None for row in rows)
     images = any(row.image for row in rows)
     columns = ["part", "version", "health", *(["image"] if images else []), *(sorted(_NUMBERS) if measured else [])]
@@ -310,6 +312,6 @@ def table(title: str, rows: list[PartStatus]) -> Table:
 
 
 def _short(image: str) -> str:
-    """The name with the beginning of the digest, which tells two builds apart."""
+    """Name and beginning of the digest, which distinguishes builds."""
     name, _, digest = image.partition("@sha256:")
     return f"{name}@{digest[:8]}" if digest else image

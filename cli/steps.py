@@ -1,4 +1,4 @@
-"""What a preview finds, as data."""
+"""Data classes for the results of a preview."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Step:
     type: str
     name: str
     part: str
-    """The component that it belongs to."""
+    """Part that the resource belongs to."""
     fields: tuple[str, ...] = ()
-    """Changed fields."""
+    """Fields that change."""
     replacing: tuple[str, ...] = ()
     """Fields whose change forces the replacement."""
 
 
 @dataclass(frozen=True)
 class Violation:
-    """One policy that objects."""
+    """A policy that a resource violates."""
 
     rule: str
     level: Level
@@ -42,7 +42,7 @@ class Violation:
 
 @dataclass
 class Preview:
-    """Everything that a preview tells."""
+    """Results of a preview."""
 
     stack: str
     steps: list[Step] = field(default_factory=list[Step])
@@ -51,9 +51,9 @@ class Preview:
     notes: list[str] = field(default_factory=list[str])
     errors: list[str] = field(default_factory=list[str])
     unreleased: list[str] = field(default_factory=list[str])
-    """Why images cannot be deployed: they have no digest."""
+    """Messages about images that cannot be deployed because they have no digest."""
 
     @property
     def refused(self) -> bool:
-        """Whether an update would be refused."""
+        """Whether `forge up` would refuse this update."""
         return bool(self.errors or self.unreleased) or any(v.level is Level.MANDATORY for v in self.violations)

@@ -1,4 +1,4 @@
-"""`forge upgrade-check`: what an update would do to a running environment, part by part, and the way back."""
+"""`forge upgrade-check`: effects of an update on a running environment, by part, and the rollback plan."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KUBERNETES_VERSION = "cluster.eks.version"
 
 @dataclass(frozen=True)
 class Finding:
-    """What one part meets in this update."""
+    """Effect of the update on one part."""
 
     part: str
     risk: Risk
@@ -37,30 +37,30 @@ class Finding:
 
 @dataclass
 class Verdict:
-    """The whole update."""
+    """Effects of the whole update."""
 
     stack: str
     deployed: bool
-    """Whether there is anything to compare with."""
+    """Whether there is a deployment to compare with."""
     findings: list[Finding] = field(default_factory=list[Finding])
     cost: str = ""
-    """What the GPU nodes cost before and after; empty where there are none."""
+    """Price of GPU nodes before and after, as text; empty without GPU nodes."""
 
     @property
     def risk(self) -> Risk:
-        """The worst of all parts."""
+        """The highest risk of all parts."""
         return max((f.risk for f in self.findings), key=_ORDER.index, default=Risk.SAFE)
 
     @property
     def blocked(self) -> bool:
-        """Whether the update must not run."""
+        """Whether `forge up` refuses the update."""
         return self.risk is Risk.BLOCKED
 
 
 def check(name: str, preview: Preview | None = None) -> Verdict:
-    """Compare what the stack's last update deployed with the definition in this checkout.
+    """Compare the stack's last deployment with the definition in this checkout.
 
-    With a preview, the resources are looked at too; without, the configuration and the versions only.
+    Without a preview, only configuration and versions are compared; with a preview, resources, too.
     """
     config = stack.read_config(name)
     before = stack.outputs(name).get("definition") if stack.exists(name) else None
@@ -74,14 +74,17 @@ def check(name: str, preview: Preview | None = None) -> Verdict:
 
 
 def definition_findings(before: dict[str, Any], config: PlatformConfig) -> list[Finding]:
-    """What the differences of configuration and versions mean."""
+    """Findings for differences of configuration and versions."""
     found = [_version_finding(m) for m in versions.moves(before.get("versions", {}), catalogue.versions())]
     try:
         old = parse(before["config"])
     except (ConfigError, KeyError) as error:
         reason = str(error).splitlines()[0]
         todo = "compare the stack's output `definition` with the stack file by hand"
-        return [*found, Finding("configuration", Risk.MANUAL, f"the deployed one cannot be read: {reason}", todo)]
+        return [
+            *found,
+            Finding("configuration", Risk.MANUAL, f"the deployed configuration cannot be read: {reason}", todo),
+        ]
     found += [_config_finding(change, old, config) for change in changes(old, config)]
     if old.data.schema_registry and "schemas" in before:
         found += [
@@ -90,7 +93,7 @@ def definition_findings(before: dict[str, Any], config: PlatformConfig) -> list[
                 Risk.BLOCKED,
                 f"{topic}: {reason}",
                 "undo it, or give the event a new version with a topic of its own",
-                f"put the schema of {topic} back and run `forge up`",
+                f"restore the schema of {topic} and run `forge up`",
             )
             for topic, reason in event_schemas.findings(before["schemas"], event_schemas.current())
         ]
@@ -98,7 +101,7 @@ def definition_findings(before: dict[str, Any], config: PlatformConfig) -> list[
 
 
 def cost_change(before: dict[str, Any] | None, config: PlatformConfig) -> str:
-    """GPU nodes in USD an hour, from the fewest to the most nodes, and what they cost before."""
+    """Price of GPU nodes in USD per hour, for minNodes to maxNodes, now and before, as text."""
     try:
         old = parse(before["config"]) if before else None
     except (ConfigError, KeyError):
@@ -107,8 +110,8 @@ def cost_change(before: dict[str, Any] | None, config: PlatformConfig) -> str:
     if now == "0.00" and then in (None, "0.00"):
         return ""
     if then == now:
-        return f"GPU nodes: {now} USD an hour, as before"
-    return f"GPU nodes: {now} USD an hour" + (f"; before: {then}" if then is not None else "")
+        return f"GPU nodes: {now} USD per hour, as before"
+    return f"GPU nodes: {now} USD per hour" + (f"; before: {then}" if then is not None else "")
 
 
 def _gpu_usd(config: PlatformConfig) -> str:
@@ -131,18 +134,18 @@ def _config_finding(change: Changed, old: PlatformConfig, new: PlatformConfig) -
     what = f"{change.path}: {_short(change.before)} -> {_short(change.after)}"
     todo = {
         Change.SAFE: "",
-        Change.DISRUPTIVE: "requests may fail while it is applied: choose a quiet hour",
-        Change.IMMUTABLE: "put it back; for another value, make a new environment and move to it",
+        Change.DISRUPTIVE: "requests may fail while the change is applied; choose a time with little traffic",
+        Change.IMMUTABLE: "restore the old value; to change it, create a new environment and migrate to it",
     }[change.mark]
-    return Finding(part, _MARKS[change.mark], what, todo, f"put {change.path} back and run `forge up`")
+    return Finding(part, _MARKS[change.mark], what, todo, f"restore {change.path} and run `forge up`")
 
 
 def _volume_finding(change: Changed, *, shrinks: bool) -> Finding:
-    """A volume grows with the update; none can shrink."""
+    """Finding for a changed volume size. Volumes can grow, but not shrink."""
     what = f"{change.path}: {change.before} -> {change.after}"
     if shrinks:
-        return Finding("data", Risk.BLOCKED, what, f"a volume cannot shrink: put {change.before} back")
-    return Finding("data", Risk.SAFE, what, "", "a volume stays as large as it is")
+        return Finding("data", Risk.BLOCKED, what, f"a volume cannot shrink; restore {change.before}")
+    return Finding("data", Risk.SAFE, what, "", "not needed: a volume keeps its size")
 
 
 def _short(value: object) -> str:
@@ -151,7 +154,7 @@ def _short(value: object) -> str:
 
 
 def step_findings(steps: Iterable[Step]) -> list[Finding]:
-    """What replacements and deletions mean; changes in place are safe."""
+    """Findings for replacements and deletions of resources. Changes in place are safe."""
     found: list[Finding] = []
     changed: dict[str, int] = {}
     for step in steps:
@@ -164,22 +167,22 @@ def step_findings(steps: Iterable[Step]) -> list[Finding]:
         why = f" ({', '.join(step.replacing)})" if step.replacing else ""
         what = f"{step.operation} {step.type} {step.name}{why}"
         if data := held_by(step.type):
-            todo = f"it holds {data}: move the data first, then unprotect the resource and delete it by hand"
+            todo = f"the resource holds {data}: move the data first, then unprotect the resource and delete it by hand"
             found.append(Finding(step.part, Risk.BLOCKED, what, todo, "only from a backup"))
         elif replaced:
-            todo = "what it does stops in between: choose a quiet hour"
+            todo = "the resource is unavailable in between; choose a time with little traffic"
             found.append(Finding(step.part, Risk.MANUAL, what, todo, "`git revert` and `forge up`"))
         else:
-            found.append(Finding(step.part, Risk.SAFE, what, "", "`git revert` and `forge up` make it again"))
+            found.append(Finding(step.part, Risk.SAFE, what, "", "`git revert` and `forge up` create it again"))
     for part, count in changed.items():
         plural = "s" if count > 1 else ""
-        what = f"{count} resource{plural} made or changed in place"
+        what = f"{count} resource{plural} created or changed in place"
         found.append(Finding(part, Risk.SAFE, what, "", "`git revert` and `forge up`"))
     return found
 
 
 def document(verdict: Verdict) -> documents.Upgrade:
-    """The verdict for programs."""
+    """The verdict as a JSON document."""
     found = [
         documents.PartFinding(part=f.part, risk=f.risk.value, what=f.what, todo=f.todo, way_back=f.way_back)
         for f in verdict.findings
@@ -190,30 +193,41 @@ def document(verdict: Verdict) -> documents.Upgrade:
 
 
 def markdown(verdict: Verdict) -> str:
-    """The verdict by part, and the plan for the way back."""
+    """The verdict by part and the rollback plan, as Markdown."""
     lines = [f"### Upgrade of `{verdict.stack}`: {verdict.risk.value}", ""]
     if verdict.cost:
         lines += [f"{verdict.cost}.", ""]
     if not verdict.deployed:
-        return "\n".join([*lines, "Nothing is deployed yet: everything is new.", ""])
+        return "\n".join([*lines, "Nothing is deployed yet; all resources are new.", ""])
     if not verdict.findings:
         return "\n".join([*lines, "Nothing changes.", ""])
-    lines += ["| Part | Verdict | What | To do |", "|---|---|---|---|"]
+    lines += ["| Part | Verdict | Change | To do |", "|---|---|---|---|"]
     lines += [f"| {f.part} | {f.risk.value} | {_cell(f.what)} | {_cell(f.todo)} |" for f in verdict.findings]
     return "\n".join([*lines, "", *way_back(verdict)])
 
 
 def way_back(verdict: Verdict) -> list[str]:
-    """The rollback plan: what to keep before, and how to return."""
-    save = f"`pulumi stack export --stack {verdict.stack} --file before.json`: the state as it is"
-    lines = ["<details><summary>Way back</summary>", "", f"1. Before: {save}.", "2. To return, in this order:"]
+    """The rollback plan: what to save before the update, and how to roll back."""
+    save = f"`pulumi stack export --stack {verdict.stack} --file before.json` saves the state"
+    lines = [
+        "<details><summary>Rollback</summary>",
+        "",
+        f"1. Before the update: {save}.",
+        "2. To roll back, in this order:",
+    ]
     plans: dict[str, list[str]] = {}
     for finding in verdict.findings:
         plans.setdefault(finding.way_back, []).append(finding.part)
     irreversible = sorted(plans, key=lambda plan: not plan.startswith(("none", "only")))
     for plan in irreversible:
         lines.append(f"   - {', '.join(sorted(set(plans[plan])))}: {plan}.")
-    return [*lines, f"3. `forge upgrade-check -s {verdict.stack}` must say that nothing changes.", "", "</details>", ""]
+    return [
+        *lines,
+        f"3. `forge upgrade-check -s {verdict.stack}` must then report that nothing changes.",
+        "",
+        "</details>",
+        "",
+    ]
 
 
 def _cell(text: str) -> str:

@@ -1,4 +1,4 @@
-"""One module a command of `forge`; `cli.main` registers them.
+"""The commands of `forge`, one module each. `cli.main` registers them.
 
-Each imports what it needs when it runs: all together take longer to load than most commands to answer.
+A command imports other modules when it runs: loading all of them takes longer than most commands need.
 """

@@ -1,4 +1,4 @@
-"""`forge dead-letters`: what services could not process, over the gateway and with the operator's key."""
+"""`forge dead-letters`: shows, retries and drops dead letters, through the gateway with the installation key."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from cli.options import Stack, Yes
 from components.services.registry import SERVICES
 from local.errors import LocalError
 
-app = typer.Typer(no_args_is_help=True, help="Events and changes that services could not process and have set aside.")
+app = typer.Typer(no_args_is_help=True, help="Dead letters: events, files and tasks that a service could not process.")
 
 
 Service = StrEnum("Service", {name.upper(): name for name in sorted(SERVICES) if SERVICES[name].sets_aside})
-"""Services that set things aside."""
+"""Services that keep dead letters."""
 _PAGE = 500
 _REASON = 100
-One = Annotated[Service, typer.Option("--service", help="The service that has set it aside.")]
-Number = Annotated[int, typer.Argument(min=1, help="The dead letter's number, as `list` shows it.")]
+One = Annotated[Service, typer.Option("--service", help="Service that keeps the dead letter.")]
+Number = Annotated[int, typer.Argument(min=1, help="Number of the dead letter, from `list`.")]
 
 
 def found(client: httpx.Client, service: Service) -> Iterator[dict[str, Any]]:
-    """All dead letters of a service, the oldest first. Raises LocalError."""
+    """All dead letters of a service, oldest first. Raises LocalError."""
     after: int | None = 0
     while after is not None:
         page = gateway.ask(client, "GET", _path(service), params={"after": after, "limit": _PAGE})
@@ -42,7 +42,9 @@ def _path(service: Service, number: int | None = None, action: str = "") -> str:
 
 @app.command(name="list")
 def show_all(
-    service: Annotated[Service | None, typer.Option("--service", help="Of this service only.")] = None,
+    service: Annotated[
+        Service | None, typer.Option("--service", help="Show dead letters of this service only.")
+    ] = None,
     stack_name: Stack = "local",
 ) -> None:
     """List dead letters. Exit status 2 if there are any."""
@@ -59,7 +61,7 @@ def show_all(
                     raise
                 skipped.append(f"{one}: {error.problem}; {error.reason}")
     for line in skipped:
-        output.line(escape(f"not asked: {line}"), indent=4)
+        output.line(escape(f"not available: {line}"), indent=4)
     if count:
         raise typer.Exit(2)
     print("There are no dead letters.")
@@ -73,17 +75,17 @@ def _line(letter: dict[str, Any]) -> str:
 
 @app.command()
 def show(number: Number, service: One, stack_name: Stack = "local") -> None:
-    """Show a dead letter with what it holds."""
+    """Show a dead letter with its content."""
     with gateway.connect(stack_name) as client:
         output.console.print_json(data=gateway.ask(client, "GET", _path(service, number)))
 
 
 @app.command()
 def retry(number: Number, service: One, stack_name: Stack = "local") -> None:
-    """Process a dead letter again. It is gone if that succeeds; later events of its key were processed before it."""
+    """Process a dead letter again, and delete it on success. Later events of its key have been processed already."""
     with gateway.connect(stack_name) as client:
         gateway.ask(client, "POST", _path(service, number, "retry"))
-    print(f"{service}: dead letter {number} is processed")
+    print(f"{service}: dead letter {number} was processed")
 
 
 @app.command()
@@ -93,8 +95,8 @@ def drop(
     stack_name: Stack = "local",
     yes: Yes = False,
 ) -> None:
-    """Drop a dead letter for good."""
-    output.confirm(f"What dead letter {number} of {service} holds is lost. Drop it?", yes)
+    """Delete a dead letter with its content."""
+    output.confirm(f"Drop dead letter {number} of {service}? Its content is lost.", yes)
     with gateway.connect(stack_name) as client:
         gateway.ask(client, "DELETE", _path(service, number))
-    print(f"{service}: dead letter {number} is dropped")
+    print(f"{service}: dead letter {number} was dropped")

@@ -1,4 +1,4 @@
-"""`forge destroy`: the platform goes, its cluster stays."""
+"""`forge destroy`: deletes the platform from its cluster."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from cli.options import Stack, Yes
 
 
 def run(stack_name: Stack = "local", yes: Yes = False) -> None:
-    """Delete the platform from its cluster; the local node itself stays. Refused while anything is protected."""
+    """Delete the platform from its cluster. The cluster stays. Refused while data is protected."""
     from cli import destruction, stack
 
     found = stack.resources(stack_name)
     if not found:
-        output.line(f"{stack_name} is not deployed: there is nothing to delete")
+        output.line(f"{stack_name} is not deployed; there is nothing to delete")
         return
     stack.ensure(stack_name)
     stack.refuse_protected(stack_name)

@@ -1,4 +1,4 @@
-"""`forge doctor`: what this machine lacks."""
+"""`forge doctor`: checks this machine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from cli.options import Format, Output
 
 
 def run(output_format: Output = Format.TEXT) -> None:
-    """Check this machine: what is missing, how to get it, and in which ways the platform can run.
+    """Check this machine: what is missing, how to get it, and how the platform can run.
 
-    Exit status 1 if there is no way.
+    Exit status 1 if the platform cannot run.
     """
     from cli import doctor
 
@@ -24,14 +24,14 @@ def run(output_format: Output = Format.TEXT) -> None:
         for finding in found:
             show(finding.what, finding.ok, finding.found, finding.fix)
         for way in possible:
-            mark = "[green]can go[/]" if way.possible else "[yellow]cannot go[/]"
-            output.line(f"{mark} by way of {way.name}: {escape(way.what)}", indent=7)
+            mark = "[green]possible[/]" if way.possible else "[yellow]not possible[/]"
+            output.line(f"{mark}: {way.name}: {escape(way.what)}", indent=7)
     if not any(way.possible for way in possible):
         raise typer.Exit(1)
 
 
 def show(what: str, ok: bool, found: str, fix: str) -> None:
-    """One line, and what to do where it is not as it should be."""
+    """Print the result of a check, with a fix if it failed."""
     output.line(f"{'[green]ok[/]  ' if ok else '[red]miss[/]'} {what}: {escape(found)}", indent=7)
     if not ok:
         output.line(f"       fix: {escape(fix)}", indent=12)

@@ -1,4 +1,4 @@
-"""`forge drift`: what was changed behind the platform's back."""
+"""`forge drift`: finds resources that were changed outside of Pulumi."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cli.options import Format, Output, Stack
 
 
 def run(stack_name: Stack = "local", output_format: Output = Format.TEXT) -> None:
-    """Show what was changed behind the platform's back; changes nothing. Exit status 2 if anything was."""
+    """Show resources that were changed outside of Pulumi. Changes nothing. Exit status 2 if there are any."""
     from cli import drift, stack
 
     stack.read_config(stack_name)

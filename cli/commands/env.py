@@ -1,4 +1,4 @@
-"""`forge env`: how programs reach the environment."""
+"""`forge env`: shows how programs access the environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from local.errors import LocalError
 
 
 class Client(StrEnum):
-    """What a set-up is printed for."""
+    """Client that example code is printed for."""
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
@@ -26,11 +26,11 @@ def run(
         False
     ),
     client: Annotated[
-        Client | None, typer.Option("--client", help="Print a first program: openai and anthropic in Python, or curl.")
+        Client | None, typer.Option("--client", help="Print example code: openai or anthropic (Python), or curl.")
     ] = None,
     output_format: Output = Format.TEXT,
 ) -> None:
-    """Show the URL, the operator's key and the authority's file; or set up a shell or a client."""
+    """Show URL, installation key and CA certificate file; or print shell variables or example code."""
     from cli import access
 
     if export + (client is not None) + (output_format is Format.JSON) > 1:

@@ -1,4 +1,4 @@
-"""`forge images`: the platform's images, built and signed."""
+"""`forge images`: builds and signs the platform's images."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from cli.options import Format, Output
 
 
 def run(
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build all again, whatever the record says.")] = False,
-    gpu: Annotated[bool, typer.Option("--gpu", help="Those for GPU nodes too: 5 GB of downloads.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Build all images again, even if they are current.")
+    ] = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Include the images for GPU nodes, which download 5 GB.")] = False,
     output_format: Output = Format.TEXT,
 ) -> None:
-    """Build and sign the images; lists their digests."""
+    """Build and sign the images, and list their digests."""
     from local.images import pipeline
     from local.images.catalogue import IMAGES, LOCAL
 

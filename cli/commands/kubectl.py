@@ -1,4 +1,4 @@
-"""`forge kubectl`: kubectl against the local node."""
+"""`forge kubectl`: runs kubectl for the local node."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opti
 
 
 def run(context: typer.Context) -> None:
-    """Run kubectl against the local node."""
+    """Run kubectl with the local node's cluster."""
     from cli import cluster
 
-    # As they were typed: the parser takes away the "--" that tells kubectl's options from a command's.
+    # The original arguments: the parser would remove the "--" that separates kubectl's options from a command's.
     typed = sys.argv[sys.argv.index("kubectl") + 1 :] if "kubectl" in sys.argv else context.args
     raise typer.Exit(subprocess.run([*cluster.kubectl(True, ""), *typed]).returncode)

@@ -1,4 +1,4 @@
-"""`forge logs`: what a part has written."""
+"""`forge logs`: shows the logs of a part."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from local.errors import LocalError
 
 
 def run(
-    part: Annotated[str, typer.Argument(help="A part such as router, or a node process with --node.")],
-    node: Annotated[bool, typer.Option("--node", help="A process of the node itself.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=10_000, help="The last lines of each pod.")] = 50,
+    part: Annotated[
+        str, typer.Argument(help="Name of a part, such as router; with --node, of a process of the local node.")
+    ],
+    node: Annotated[bool, typer.Option("--node", help="Show the log of a process of the local node.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show new lines until interrupted.")] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=1, max=10_000, help="Number of last lines of each pod.")
+    ] = 50,
     stack_name: Stack = "local",
 ) -> None:
     """Show the logs of a part."""

@@ -1,4 +1,4 @@
-"""`forge preview`: what an update would change."""
+"""`forge preview`: shows what an update would change."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from local.errors import LocalError
 
 def run(
     stack_name: Stack = "local",
-    full: Annotated[bool, typer.Option("--full", help="Show the engine's own output: each resource.")] = False,
-    comment: Annotated[bool, typer.Option("--comment", help="Write Markdown for a change request.")] = False,
-    sarif: Annotated[Path | None, typer.Option(help="Write the policies' findings to this file, as SARIF.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Show the engine's own output, with every resource.")] = False,
+    comment: Annotated[bool, typer.Option("--comment", help="Print Markdown for a pull request.")] = False,
+    sarif: Annotated[Path | None, typer.Option(help="Write policy violations to this file, as SARIF.")] = None,
     output_format: Output = Format.TEXT,
 ) -> None:
-    """Show what would change and what the policies say; needs no cluster. Exit status 1 where `up` would be refused."""
+    """Show changes and policy violations. Needs no cluster. Exit status 1 if `up` would be refused."""
     from cli import preview as previews
     from cli import preview_text, stack, upgrade
 

@@ -1,4 +1,4 @@
-"""`forge promote`: what runs well in one environment goes to the next."""
+"""`forge promote`: deploys the release of one environment to the next."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from local.errors import LocalError
 
 
 def run(
-    source: Annotated[str, typer.Argument(help="Environment whose release goes on, of stage dev or staging.")],
+    source: Annotated[str, typer.Argument(help="Environment to promote from, of stage dev or staging.")],
     to: Annotated[
-        str | None, typer.Option("--to", help="Environment of the next stage; default: the one named after it.")
+        str | None, typer.Option("--to", help="Environment of the next stage; default: the one named after that stage.")
     ] = None,
-    soak: Annotated[int, typer.Option(min=0, help="Minutes that the release must have run there.")] = 60,
+    soak: Annotated[int, typer.Option(min=0, help="Minutes that the release must have run in the source.")] = 60,
     accept_manual: Annotated[
-        bool, typer.Option("--accept-manual", help="The manual steps of `upgrade-check` are done.")
+        bool, typer.Option("--accept-manual", help="Confirm that the manual steps of `upgrade-check` are done.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the gates only.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the gates.")] = False,
     output_format: Output = Format.TEXT,
 ) -> None:
-    """Deploy to the next environment what runs well in this one; stops at the first gate that is shut."""
+    """Deploy an environment's release to the next one. Refused unless all gates pass."""
     from cli import local_environment, promotion
 
     if output_format is Format.JSON:
@@ -33,7 +33,7 @@ def run(
     gates = promotion.gates(source, target, soak, accept_manual)
     for gate in gates:
         output.line(
-            f"{'[green]open[/]' if gate.passed else '[red]shut[/]'} {gate.name}: {escape(gate.found)}", indent=5
+            f"{'[green]pass[/]' if gate.passed else '[red]fail[/]'} {gate.name}: {escape(gate.found)}", indent=5
         )
         if not gate.passed:
             output.line(f"     fix: {escape(gate.fix)}", indent=10)
@@ -44,4 +44,4 @@ def run(
     if output_format is Format.JSON:
         output.document(promotion.document(source, target, gates, promoted))
     if not passed:
-        raise LocalError(f"{source} is not promoted to {target}", fix="see the gates that are shut")
+        raise LocalError(f"{source} is not promoted to {target}", fix="see the failed gates above")

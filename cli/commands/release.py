@@ -1,4 +1,4 @@
-"""`forge release`: signed images go to a registry."""
+"""`forge release`: pushes signed images to a registry."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from local.errors import LocalError
 
 
 def run(
-    registry: Annotated[str, typer.Argument(help="host[:port][/path], as images.registry of the stack files has it.")],
-    lock: Annotated[Path, typer.Option(help="The lock file that gets the digests.")] = LOCK_FILE,
-    gpu: Annotated[bool, typer.Option("--gpu", help="Images for GPU nodes too.")] = False,
+    registry: Annotated[
+        str, typer.Argument(help="Registry as host[:port][/path], like images.registry in stack files.")
+    ],
+    lock: Annotated[Path, typer.Option(help="Lock file that the digests are written to.")] = LOCK_FILE,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Include the images for GPU nodes.")] = False,
 ) -> None:
-    """Push the signed images with SBOM and provenance to a registry, and lock their digests."""
+    """Push the signed images with SBOM and provenance to a registry, and write their digests to the lock file."""
     from cli import release as releases
     from local.images import pipeline
     from local.images.catalogue import IMAGES, LOCAL, ImageName

@@ -1,4 +1,4 @@
-"""`forge repartition`: GPUs are cut as the configuration says."""
+"""`forge repartition`: applies configured MIG layouts to running nodes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from local.errors import LocalError
 
 
 def run(
-    pool_name: Annotated[str, typer.Argument(metavar="POOL", help="A name under cluster.gpuPools.")],
-    apply: Annotated[bool, typer.Option("--apply", help="Do it, one node at a time; else the plan is shown.")] = False,
+    pool_name: Annotated[str, typer.Argument(metavar="POOL", help="Name of a pool in cluster.gpuPools.")],
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Apply the plan, one node at a time. Without it, only show the plan.")
+    ] = False,
     stack_name: Stack = "prod",
-    limit: Annotated[int, typer.Option(min=1, help="Seconds that one pod or node may take.")] = 600,
+    limit: Annotated[int, typer.Option(min=1, help="Time limit in seconds for each pod and node.")] = 600,
 ) -> None:
-    """Cut a pool's GPUs as the configuration says; pods on GPUs that keep their layout go on running."""
+    """Apply the configured MIG layouts to a pool. Pods on GPUs that keep their layout are not evicted."""
     from kubernetes import client
 
     from cli import gpu_state, stack
@@ -35,7 +37,7 @@ def run(
     for step in steps.steps:
         output.console.print(str(step), markup=False)
     print(
-        f"{len(steps.steps)} GPUs to cut, {len(steps.evicted)} pods to evict; {steps.untouched} GPUs stay as they are"
+        f"{len(steps.steps)} GPUs to change, {len(steps.evicted)} pods to evict; {steps.untouched} GPUs stay the same"
     )
     if apply:
         repartitions.carry_out(core, pool, steps, output.say, limit)

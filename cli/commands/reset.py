@@ -1,4 +1,4 @@
-"""`forge reset`: the local environment goes for good."""
+"""`forge reset`: deletes the local environment with all data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from cli.options import Yes
 
 
 def run(yes: Yes = False) -> None:
-    """Delete the local environment, all its data and its signing keys; built tools stay cached."""
+    """Delete the local environment, all its data and its signing keys. Built tools stay cached."""
     from cli import destruction, local_environment
 
     if destruction.show_reset():

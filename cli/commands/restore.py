@@ -1,4 +1,4 @@
-"""`forge restore`: PostgreSQL goes back to a moment."""
+"""`forge restore`: restores PostgreSQL to a point in time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from local.errors import LocalError
 
 
 def run(
-    until: Annotated[str, typer.Argument(help="The moment to go back to, with its zone: 2026-11-24T18:00:00Z.")],
+    until: Annotated[str, typer.Argument(help="Point in time with its time zone, such as 2026-11-24T18:00:00Z.")],
     stack_name: Stack = "local",
-    limit: Annotated[int, typer.Option(min=1, help="Seconds that it may take.")] = 900,
+    limit: Annotated[int, typer.Option(min=1, help="Time limit in seconds.")] = 900,
 ) -> None:
-    """Take PostgreSQL back to a moment. What was there before is kept on its volume."""
+    """Restore PostgreSQL to a point in time. The previous data stays on the volume."""
     from cli import cluster, stack
     from cli import restore as restores
 
@@ -25,9 +25,9 @@ def run(
         raise LocalError(f"{stack_name} has no PostgreSQL with backups", fix="add data.postgres and data.objectStore")
     if config.data.postgres.rds:
         raise LocalError(
-            f"PostgreSQL of {stack_name} runs at RDS, which goes back by itself",
-            fix="`aws rds restore-db-instance-to-point-in-time` makes a new instance; see docs/how-to/data.md",
+            f"PostgreSQL of {stack_name} runs on RDS, which has its own restore",
+            fix="`aws rds restore-db-instance-to-point-in-time` creates a new instance; see docs/how-to/data.md",
         )
     command = cluster.kubectl(cluster.is_local(config), config.cluster.context)
     restores.restore(command, config.cluster.namespace, until, output.say, limit)
-    print(f"PostgreSQL is as it was at {until}")
+    print(f"PostgreSQL is restored to {until}")

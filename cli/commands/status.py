@@ -1,4 +1,4 @@
-"""`forge status`: each part's version, health and use."""
+"""`forge status`: shows version, health and resource usage of each part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def run(
     all_rows: Annotated[bool, typer.Option("--all", help="Show tasks, too.")] = False,
     output_format: Output = Format.TEXT,
 ) -> None:
-    """Show each part's version, health, image, CPU and memory. Exit status 1 if one is not healthy."""
+    """Show version, health, image, CPU and memory of each part. Exit status 1 if a part is not healthy."""
     from cli import status as status_view
 
     found = status_view.collect(stack_name)

@@ -1,4 +1,4 @@
-"""`forge tenant`: who may use the platform, and how much."""
+"""`forge tenant`: manages tenants and their limits."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from cli import api_text, gateway, output
 from cli.options import Format, Output, Stack, Tenant, Yes
 from local.errors import LocalError
 
-app = typer.Typer(no_args_is_help=True, help="Tenants: who may use the platform, and how much.")
-Name = Annotated[str | None, typer.Option("--name", help="What people call it.")]
-Models = Annotated[list[str] | None, typer.Option("--model", help="A model that it may ask; may be repeated.")]
-Requests = Annotated[int | None, typer.Option(min=0, help="Limit; 0: none.")]
-Tokens = Annotated[int | None, typer.Option(min=0, help="Limit; 0: none.")]
+app = typer.Typer(no_args_is_help=True, help="Tenants and their limits.")
+Name = Annotated[str | None, typer.Option("--name", help="Display name of the tenant.")]
+Models = Annotated[list[str] | None, typer.Option("--model", help="Model that the tenant may use; may be repeated.")]
+Requests = Annotated[int | None, typer.Option(min=0, help="Most requests per minute; 0 means no limit.")]
+Tokens = Annotated[int | None, typer.Option(min=0, help="Most tokens per minute; 0 means no limit.")]
 
 
 def _limits(
     name: str | None, models: list[str] | None, requests_per_minute: int | None, tokens_per_minute: int | None
 ) -> dict[str, Any]:
-    """What was given of them."""
+    """The limits that were given as options."""
     given = {
         "name": name,
         "models": models or None,
@@ -34,7 +34,7 @@ def _limits(
 
 @app.command(name="list")
 def show_all(stack_name: Stack = "local", output_format: Output = Format.TEXT) -> None:
-    """List the tenants."""
+    """List all tenants."""
     with gateway.connect(stack_name) as client:
         api_text.tenants(gateway.ask(client, "GET", "tenants"), output_format)
 
@@ -56,7 +56,7 @@ def create(
     stack_name: Stack = "local",
     output_format: Output = Format.TEXT,
 ) -> None:
-    """Make a tenant. Without limits it may use everything."""
+    """Create a tenant. Without limits, it may use all models at any rate."""
     body = {"id": tenant, **_limits(name, models, requests_per_minute, tokens_per_minute)}
     with gateway.connect(stack_name) as client:
         api_text.record(gateway.ask(client, "POST", "tenants", json=body), output_format)
@@ -69,15 +69,15 @@ def update(
     models: Models = None,
     requests_per_minute: Requests = None,
     tokens_per_minute: Tokens = None,
-    all_models: Annotated[bool, typer.Option("--all-models", help="It may ask every model.")] = False,
+    all_models: Annotated[bool, typer.Option("--all-models", help="Allow all models.")] = False,
     stack_name: Stack = "local",
     output_format: Output = Format.TEXT,
 ) -> None:
-    """Change a tenant's limits; what is not given stays."""
+    """Change a tenant's limits. Limits that are not given stay."""
     change = _limits(name, models, requests_per_minute, tokens_per_minute)
     change |= {"models": []} if all_models else {}
     if not change:
-        raise LocalError("nothing to change was given", fix="add an option, such as --requests-per-minute 600")
+        raise LocalError("there is nothing to change", fix="add an option, such as --requests-per-minute 600")
     where = gateway.path("tenants", tenant)
     with gateway.connect(stack_name) as client:
         before = gateway.ask(client, "GET", where)
@@ -88,10 +88,10 @@ def update(
 @app.command()
 def policy(
     tenant: Tenant,
-    file: Annotated[Path | None, typer.Option("--set", help="JSON or YAML file with the new policy.")] = None,
+    file: Annotated[Path | None, typer.Option("--set", help="JSON or YAML file with a new guard policy.")] = None,
     stack_name: Stack = "local",
 ) -> None:
-    """Show a tenant's guardrails as JSON, or set them."""
+    """Show a tenant's guard policy as JSON, or replace it."""
     import yaml
 
     body: dict[str, Any] | None = None
@@ -108,11 +108,11 @@ def policy(
 
 @app.command()
 def delete(tenant: Tenant, stack_name: Stack = "local", yes: Yes = False) -> None:
-    """Delete a tenant with all that it has. Its id is not given again."""
+    """Delete a tenant with all its data. Its ID cannot be used again."""
     output.confirm(f"Delete {tenant} with its users, keys, prompts, documents and policies?", yes)
     with gateway.connect(stack_name) as client:
         gateway.ask(client, "DELETE", gateway.path("tenants", tenant))
-    output.line(f"{tenant} is deleted; `forge tenant deletion {tenant}` shows which services have erased its data")
+    output.line(f"{tenant} was deleted; `forge tenant deletion {tenant}` shows which services have erased its data")
 
 
 @app.command()

@@ -12,7 +12,7 @@ from cli import output
 def run(
     tests: Annotated[bool, typer.Option("--tests", help="Also what only tests need: tools and schemas.")] = False,
 ) -> None:
-    """Install the Debian packages and build the Go tools that are missing, so that `up` and the tests find them."""
+    """Install missing Debian packages and build missing Go tools, for `up` and the tests."""
     from local.toolchain import builder, packages, upstream_schemas
     from local.toolchain.tools import TOOLS
 

@@ -1,4 +1,4 @@
-"""`forge up`: the environment as its file says."""
+"""`forge up`: creates or updates an environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def run(
     stack_name: Stack = "local",
     show_pulumi: Annotated[bool, typer.Option("--show-pulumi", help="Show Pulumi's own output.")] = False,
 ) -> None:
-    """Bring the environment up; ends with the URL and a first answer. Refused where `upgrade-check` says blocked."""
+    """Create or update the environment. Shows its URL and a first answer. Refused if `upgrade-check` says blocked."""
     from cli import local_environment
 
     local_environment.up(stack_name, show_pulumi=show_pulumi)

@@ -1,4 +1,4 @@
-"""`forge upgrade-check`: what an update means, part by part."""
+"""`forge upgrade-check`: shows the effects of an update by part."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from cli.options import Format, Output, Stack
 
 
 def run(stack_name: Stack = "local", output_format: Output = Format.TEXT) -> None:
-    """Say per part what an update means: safe, manual steps, blocked; and the way back. Exit status 1 if blocked."""
+    """Show for each part whether an update is safe, needs manual steps or is blocked, and the rollback plan.
+
+    Exit status 1 if it is blocked.
+    """
     from cli import preview as previews
     from cli import stack, upgrade
 

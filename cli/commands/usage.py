@@ -1,4 +1,4 @@
-"""`forge usage`: what was used, what it costs, and how much may be used."""
+"""`forge usage`: shows usage and invoices, and manages budgets, credits and prices."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cli import api_text, gateway, output
 from cli.options import Format, Output, Stack, Tenant
 
 _TENANTS = "billing/tenants"
-app = typer.Typer(no_args_is_help=True, help="What tenants use, what it costs, and how much they may use.")
+app = typer.Typer(no_args_is_help=True, help="Usage, invoices, budgets, credits and prices.")
 
 
 class Group(StrEnum):
-    """By what usage is added up."""
+    """Field that usage is grouped by."""
 
     TENANT = "tenant"
     MODEL = "model"
@@ -30,14 +30,18 @@ def _month(now: datetime) -> str:
 
 @app.command()
 def show(
-    tenant: Annotated[str | None, typer.Argument(help="The tenant's id; none: all tenants.")] = None,
-    by: Annotated[Group | None, typer.Option("--by", help="Default: model, or tenant where all are shown.")] = None,
-    begin: Annotated[str | None, typer.Option(help="Default: the month's first day. 2026-11-01T00:00:00Z.")] = None,
-    end: Annotated[str | None, typer.Option(help="Default: now.")] = None,
+    tenant: Annotated[str | None, typer.Argument(help="ID of the tenant; default: all tenants.")] = None,
+    by: Annotated[
+        Group | None, typer.Option("--by", help="Grouping. Default: model, or tenant if all tenants are shown.")
+    ] = None,
+    begin: Annotated[
+        str | None, typer.Option(help="Beginning, such as 2026-11-01T00:00:00Z. Default: the first day of the month.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="End. Default: now.")] = None,
     stack_name: Stack = "local",
     output_format: Output = Format.TEXT,
 ) -> None:
-    """Show requests and tokens."""
+    """Show the number of requests and tokens."""
     now = datetime.now(UTC)
     first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     group = by or (Group.MODEL if tenant else Group.TENANT)
@@ -57,7 +61,7 @@ def show(
 
 @app.command()
 def left(tenant: Tenant, stack_name: Stack = "local", output_format: Output = Format.TEXT) -> None:
-    """Show how much of its budget a tenant has left this month."""
+    """Show how much of a tenant's budget is left in this month."""
     with gateway.connect(stack_name) as client:
         api_text.record(gateway.ask(client, "GET", gateway.path(_TENANTS, tenant, "entitlement")), output_format)
 
@@ -65,24 +69,24 @@ def left(tenant: Tenant, stack_name: Stack = "local", output_format: Output = Fo
 @app.command()
 def budget(
     tenant: Tenant,
-    usd: Annotated[str, typer.Argument(help="The most that it may use in a month, in USD.")],
+    usd: Annotated[str, typer.Argument(help="Budget per month in USD.")],
     stack_name: Stack = "local",
 ) -> None:
-    """Limit a tenant's month. Requests beyond it are refused with 429."""
+    """Set a tenant's monthly budget. Requests beyond it are refused with HTTP status 429."""
     with gateway.connect(stack_name) as client:
         found = gateway.ask(client, "PUT", gateway.path(_TENANTS, tenant, "budget"), json={"usd": usd})
-    output.line(f"{tenant} may use {found['usd']} USD a month")
+    output.line(f"{tenant} has a budget of {found['usd']} USD per month")
 
 
 @app.command()
 def credit(
     tenant: Tenant,
-    name: Annotated[str, typer.Argument(help="Its name; a second one of the same name is refused.")],
-    usd: Annotated[str, typer.Argument(help="What need not be paid, in USD.")],
-    period: Annotated[str | None, typer.Option(help="The month, such as 2026-11; default: this one.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the credit. It must be new.")],
+    usd: Annotated[str, typer.Argument(help="Amount in USD that the invoice is reduced by.")],
+    period: Annotated[str | None, typer.Option(help="Month, such as 2026-11; default: the current month.")] = None,
     stack_name: Stack = "local",
 ) -> None:
-    """Grant a credit for a month."""
+    """Grant a tenant a credit for a month."""
     body = {"id": name, "usd": usd, "period": period or _month(datetime.now(UTC))}
     with gateway.connect(stack_name) as client:
         found = gateway.ask(client, "POST", gateway.path(_TENANTS, tenant, "credits"), json=body)
@@ -92,12 +96,12 @@ def credit(
 @app.command()
 def invoice(
     tenant: Tenant,
-    period: Annotated[str | None, typer.Argument(help="The month, such as 2026-11; default: this one.")] = None,
-    issue: Annotated[bool, typer.Option("--issue", help="Issue it; it never changes then.")] = False,
+    period: Annotated[str | None, typer.Argument(help="Month, such as 2026-11; default: the current month.")] = None,
+    issue: Annotated[bool, typer.Option("--issue", help="Issue the invoice. It can never change after that.")] = False,
     stack_name: Stack = "local",
     output_format: Output = Format.TEXT,
 ) -> None:
-    """Show a month's invoice, issued or as it stands."""
+    """Show a tenant's invoice for a month, issued or preliminary."""
     where = gateway.path(_TENANTS, tenant, "invoices", period or _month(datetime.now(UTC)))
     with gateway.connect(stack_name) as client:
         api_text.invoice(gateway.ask(client, "POST" if issue else "GET", where), output_format)
@@ -105,23 +109,23 @@ def invoice(
 
 @app.command()
 def prices(stack_name: Stack = "local", output_format: Output = Format.TEXT) -> None:
-    """List the prices."""
+    """List all prices."""
     with gateway.connect(stack_name) as client:
         api_text.prices(gateway.ask(client, "GET", "billing/prices"), output_format)
 
 
 @app.command()
 def price(
-    model: Annotated[str, typer.Argument(help="The model; *: any.")],
-    kind: Annotated[str, typer.Argument(help="input, output or request.")],
-    usd: Annotated[str, typer.Argument(help="USD for as many as --per says.")],
-    per: Annotated[int, typer.Option(min=1, help="Tokens, or requests.")] = 1_000_000,
-    tenant: Annotated[str, typer.Option(help="For this tenant only.")] = "",
-    begins: Annotated[str | None, typer.Option(help="From then on; default: now.")] = None,
+    model: Annotated[str, typer.Argument(help="Name of the model; * means any model.")],
+    kind: Annotated[str, typer.Argument(help="Unit that is priced: input (tokens), output (tokens) or request.")],
+    usd: Annotated[str, typer.Argument(help="Price in USD for --per units.")],
+    per: Annotated[int, typer.Option(min=1, help="Number of units that the price is for.")] = 1_000_000,
+    tenant: Annotated[str, typer.Option(help="Tenant that the price is for; default: all tenants.")] = "",
+    begins: Annotated[str | None, typer.Option(help="Time from which the price holds; default: now.")] = None,
     stack_name: Stack = "local",
     output_format: Output = Format.TEXT,
 ) -> None:
-    """Set a price from a time on. A price never changes: another one begins."""
+    """Set a price from a time on. Existing prices never change; the new price succeeds them."""
     body = {"tenant": tenant, "model": model, "kind": kind, "usd": usd, "per": per}
     body |= {"begins": begins or datetime.now(UTC).isoformat()}
     with gateway.connect(stack_name) as client:

@@ -271,7 +271,7 @@ print(json.dumps(True))
         run=unique_name,
     )
     text = forge("restore", moment).stdout
-    assert "is as it was at" in text
+    assert "is restored to" in text
     after, later = data.run(
         ROWS
         + """

@@ -119,7 +119,7 @@ def test_an_unsigned_image_stops_the_update(image_index: dict) -> None:
     image_index["router"]["repository"] = image_index["kit"]["repository"]
     pipeline.index_file().write_text(json.dumps(image_index))
     text = shim_run("up", "--yes", "--skip-preview", "--stack", "local", check=False)
-    assert "is not what was signed" in text
+    assert "does not match its signature" in text
     assert "Nothing was changed" in text
 
 
@@ -132,7 +132,7 @@ def test_a_manifest_changed_in_the_registry_stops_the_update(image_index: dict) 
         text = shim_run("up", "--yes", "--skip-preview", "--stack", "local", check=False)
     finally:
         blob.write_bytes(original)
-    assert "is not what was signed" in text
+    assert "does not match its signature" in text
 
 
 def test_every_running_image_has_signature_sbom_and_provenance() -> None:
@@ -167,7 +167,7 @@ def test_the_environment_recovers_afterwards() -> None:
 
 
 def test_a_change_behind_its_back_is_drift_and_up_mends_it(api: client.ApiClient) -> None:
-    assert forge("drift").stdout == "## `local` is as it was deployed\n"
+    assert forge("drift").stdout == "## `local` has not drifted\n"
     apps = client.AppsV1Api(api)
     patch = {"spec": {"template": {"metadata": {"labels": {"app.kubernetes.io/component": "changed"}}}}}
     apps.patch_namespaced_deployment("router", "cogniforge", patch, field_manager="somebody")
@@ -182,7 +182,7 @@ def test_a_new_namespace_is_blocked_before_anything_changes(edited_stack: Path) 
     edited_stack.write_text(edited_stack.read_text().replace("kind: local", "kind: local\n      namespace: elsewhere"))
     checked = forge("upgrade-check", check=False)
     assert checked.returncode == 1
-    assert "it holds every object and volume claim in it" in checked.stdout
+    assert "the resource holds all objects and volume claims in it" in checked.stdout
     refused = forge("up", check=False)
     assert refused.returncode == 1
     assert "is blocked" in refused.stderr

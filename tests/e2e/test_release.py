@@ -197,12 +197,12 @@ def test_the_release_comes_up_in_dev(checkout: Checkout, api: client.ApiClient) 
 def test_a_release_that_has_not_soaked_is_not_promoted(checkout: Checkout) -> None:
     result = checkout.forge("promote", "dev", "--soak", "600", check=False)
     assert result.returncode == 1
-    assert "shut soaked" in result.stdout
+    assert "fail soaked" in result.stdout
 
 
 def test_what_runs_well_in_dev_is_promoted_to_staging(checkout: Checkout, api: client.ApiClient) -> None:
     result = checkout.forge("promote", "dev", "--soak", "0")
-    assert "shut" not in result.stdout
+    assert "fail " not in result.stdout
     deployments = client.AppsV1Api(api).list_namespaced_deployment("platform-staging").items
     assert {d.metadata.name for d in deployments} >= {"router", "gateway", "model-demo"}
     assert all(d.status.ready_replicas == d.spec.replicas for d in deployments)
@@ -210,7 +210,7 @@ def test_what_runs_well_in_dev_is_promoted_to_staging(checkout: Checkout, api: c
 
 def test_what_runs_well_in_staging_is_promoted_to_prod(checkout: Checkout, api: client.ApiClient) -> None:
     result = checkout.forge("promote", "staging", "--soak", "0")
-    assert "shut" not in result.stdout
+    assert "fail " not in result.stdout
     deployments = {d.metadata.name: d for d in client.AppsV1Api(api).list_namespaced_deployment("platform-prod").items}
     assert {"router", "gateway", "model-demo"} <= deployments.keys()
     assert all(d.status.ready_replicas == d.spec.replicas >= 2 for d in deployments.values())
@@ -221,4 +221,4 @@ def test_an_unhealthy_environment_is_not_promoted(checkout: Checkout, api: clien
     apps.patch_namespaced_deployment_scale("router", "platform-dev", {"spec": {"replicas": 0}})
     result = checkout.forge("promote", "dev", "--soak", "0", check=False)
     assert result.returncode == 1
-    assert "shut healthy" in result.stdout or "shut no drift" in result.stdout
+    assert "fail healthy" in result.stdout or "fail no drift" in result.stdout

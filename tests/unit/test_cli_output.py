@@ -121,7 +121,7 @@ PREVIEW = Preview(
             "1 replica; production needs 2. Fix: set services.billing.replicas to 2 or more.",
         )
     ],
-    notes=["GPU nodes: 98.32 to 294.96 USD an hour"],
+    notes=["GPU nodes: 98.32 to 294.96 USD per hour"],
     unreleased=['image "billing" 0.1.0 is not released: versions.lock.yaml has no digest for it'],
 )
 VERDICT = Verdict(
@@ -135,10 +135,10 @@ VERDICT = Verdict(
             "it holds a database: move the data first, then unprotect the resource and delete it by hand",
             "only from a backup",
         ),
-        Finding("gateway", Risk.MANUAL, "gateway.port: 443 -> 8443", "requests may fail while it is applied"),
-        Finding("Router", Risk.SAFE, "2 resources made or changed in place", "", "`git revert` and `forge up`"),
+        Finding("gateway", Risk.MANUAL, "gateway.port: 443 -> 8443", "requests may fail while the change is applied"),
+        Finding("Router", Risk.SAFE, "2 resources created or changed in place", "", "`git revert` and `forge up`"),
     ],
-    cost="GPU nodes: 98.32 to 294.96 USD an hour, as before",
+    cost="GPU nodes: 98.32 to 294.96 USD per hour, as before",
 )
 FRESH = Preview("dev", steps=PREVIEW.steps[2:4], unchanged=0)
 
@@ -213,7 +213,7 @@ def test_only_the_document_goes_to_standard_output(run: Run, monkeypatch: pytest
     monkeypatch.setattr(promotion, "gates", lambda *_: GATES)
     _, out, err = run("promote", "dev", "-o", "json")
     assert documents.Promotion.model_validate_json(out).gates[1].passed is False
-    assert "shut" in err
+    assert "failed gates" in err
 
 
 def test_promote_from_the_last_environment(run: Run) -> None:
@@ -225,8 +225,8 @@ FINDINGS = [
     doctor_checks.Finding(
         "ports",
         False,
-        "127.0.0.1:8443 (for the gateway) is taken by python (pid 4711); 127.0.0.1:5780 (for the image registry) is "
-        "taken by docker-registry (pid 4712)",
+        "127.0.0.1:8443 (for the gateway) is in use by python (pid 4711); 127.0.0.1:5780 (for the image registry) is "
+        "in use by docker-registry (pid 4712)",
         "stop those programs",
     ),
 ]

@@ -20,7 +20,7 @@ LETTER = {
     "position": 41,
     "key": "acme",
     "bytes": 12,
-    "reason": "ValueError('a text holds the character U+0000')",
+    "reason": "ValueError('a text contains the character U+0000')",
     "tries": 1,
     "made": "2026-11-26T14:00:00Z",
 }
@@ -58,7 +58,7 @@ def test_all_services_are_listed_page_by_page(asked: list[str]) -> None:
     result = run("list")
     assert result.exit_code == 2
     assert "usage.recorded.v1/2/41" in result.output.replace("\n", "")
-    assert "not asked" in result.output and "prompt" in result.output
+    assert "not available" in result.output and "prompt" in result.output
     assert asked.count("GET /v1/billing/dead-letters") == 2
 
 

@@ -27,12 +27,12 @@ def test_pods_are_told_by_gpu() -> None:
 
 
 def test_a_gpu_that_is_not_reported_is_an_error() -> None:
-    with pytest.raises(ValueError, match="does not report GPU 2"):
+    with pytest.raises(ValueError, match="the metrics lack GPU 2"):
         parse(METRICS, 3)
 
 
 def test_a_gpu_too_many_is_an_error() -> None:
-    with pytest.raises(ValueError, match="reports GPU 1; the pool's nodes have 1"):
+    with pytest.raises(ValueError, match="contain GPU 1, but the pool's nodes have 1"):
         parse(METRICS, 1)
 
 

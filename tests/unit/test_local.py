@@ -220,7 +220,7 @@ def test_on_another_system_the_missing_programs_are_named(monkeypatch: pytest.Mo
     monkeypatch.setattr(packages, "is_debian", lambda: False)
     with pytest.raises(LocalError, match="containerd") as error:
         packages.install()
-    assert "not Debian" in error.value.reason
+    assert "does not run Debian" in error.value.reason
 
 
 def test_a_nearly_full_disk_is_refused(tmp_path: Path) -> None:

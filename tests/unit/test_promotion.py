@@ -35,7 +35,7 @@ def test_the_chain_leads_to_prod() -> None:
 
 @pytest.mark.parametrize("last", ["prod", "local"])
 def test_nothing_comes_after_the_last_stage(last: str) -> None:
-    with pytest.raises(LocalError, match=f'nothing after "{last}"'):
+    with pytest.raises(LocalError, match=f'no stage after that of "{last}"'):
         promotion.next_environment(last)
 
 

@@ -121,7 +121,7 @@ def test_a_definition_that_cannot_be_read_is_for_a_person() -> None:
 def test_a_disruptive_field_wants_a_quiet_hour() -> None:
     found = verdict(lambda d: d["config"]["gateway"].update(port=8443))
     assert found.risk is Risk.MANUAL
-    assert "quiet hour" in found.findings[0].todo
+    assert "little traffic" in found.findings[0].todo
 
 
 def test_the_cost_of_more_gpu_nodes_is_said() -> None:
@@ -130,7 +130,7 @@ def test_the_cost_of_more_gpu_nodes_is_said() -> None:
     text = upgrade.cost_change(before, parse(stack()))
     pools = parse(stack()).cluster.gpu_pools
     most = [sum(p.node_usd * n for p, n in zip(pools, counts, strict=True)) for counts in ((3, 8), (2, 8))]
-    assert f"to {most[0]:.2f} USD an hour; before: " in text
+    assert f"to {most[0]:.2f} USD per hour; before: " in text
     assert text.endswith(f"to {most[1]:.2f}")
 
 
@@ -198,7 +198,7 @@ EVENTS = (
             "message": "<{%fg 3%}>Pods are spread.<{%reset%}>\nno topology spread constraints",
         }
     },
-    {"diagnosticEvent": {"severity": "info", "message": "GPU pool slices: 98.32 USD an hour a node"}},
+    {"diagnosticEvent": {"severity": "info", "message": "GPU pool slices: 98.32 USD per hour a node"}},
 )
 
 
@@ -247,7 +247,7 @@ def test_a_smaller_volume_is_blocked() -> None:
 def test_a_larger_volume_grows_with_the_update() -> None:
     found = _found(lambda c: c["data"]["kafka"].update(storage="1Ti"))
     assert [(f.risk, f.todo) for f in found] == [(Risk.SAFE, "")]
-    assert "stays as large" in found[0].way_back
+    assert "keeps its size" in found[0].way_back
 
 
 @pytest.mark.parametrize(("part", "field"), [("postgres", "rds"), ("kafka", "msk"), ("objectStore", "s3")])
