@@ -1,1 +1,1 @@
-"""The embedded environment: tools, node, provider stand-ins and images on this machine."""
+"""The local environment: tools, Kubernetes node, provider stand-ins and images on this machine."""

@@ -1,13 +1,13 @@
-"""The one error that the local environment shows to its user."""
+"""The exception for all errors that users can correct."""
 
 from __future__ import annotations
 
 
 class LocalError(Exception):
-    """Something that the user can mend: what failed, why, and what to do about it."""
+    """An error that the user can correct: what failed, why, and what to do."""
 
     def __init__(self, problem: str, *, reason: str = "", fix: str = "") -> None:
-        """`problem` is one sentence; `reason` the cause as reported; `fix` the next step to take."""
+        """`problem`: what failed, in one sentence. `reason`: the reported cause. `fix`: what to do next."""
         super().__init__(problem)
         self.problem = problem
         self.reason = reason.strip()

@@ -1,6 +1,6 @@
-"""Where the local environment keeps things: one state folder, one cache folder, nothing else.
+"""Folders of the local environment: one state folder and one cache folder.
 
-`COGNIFORGE_HOME` and `COGNIFORGE_CACHE` move them; the defaults follow the XDG base directories.
+`COGNIFORGE_HOME` and `COGNIFORGE_CACHE` set their paths. The defaults follow the XDG base directories.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def _folder(override: str, xdg: str, fallback: str) -> Path:
 
 
 def state() -> Path:
-    """What `forge reset` deletes: cluster data, keys, Pulumi state, image records."""
+    """State folder: cluster data, keys, Pulumi state, image records. `forge reset` deletes it."""
     return _folder("COGNIFORGE_HOME", "XDG_STATE_HOME", ".local/state")
 
 
 def cache() -> Path:
-    """What can be rebuilt: compiled tools, downloaded wheels. Survives `forge reset`."""
+    """Cache folder: compiled tools and downloaded packages, which can be rebuilt. `forge reset` keeps it."""
     return _folder("COGNIFORGE_CACHE", "XDG_CACHE_HOME", ".cache")
 
 
@@ -38,14 +38,14 @@ def in_source(path: Path) -> Path:
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that only its owner can read."""
+    """Create a folder that only its owner can access."""
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(0o700)
     return path
 
 
 def write_private(path: Path, data: bytes | str) -> None:
-    """Write a file with mode 0600 in one step: readers see the old content or the new, never a part."""
+    """Write a file with mode 0600 atomically: readers see the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = data.encode() if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

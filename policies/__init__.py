@@ -1,1 +1,1 @@
-"""Policies on what the platform deploys."""
+"""Policies for the platform's resources."""

@@ -1,1 +1,1 @@
-"""GPU nodes without GPUs: fake nodes (KWOK) and a simulator of NVIDIA's MIG manager, for tests and rehearsals."""
+"""GPU nodes without GPUs, for tests and rehearsals: fake nodes (KWOK) and a simulator of NVIDIA's MIG manager."""

@@ -1,4 +1,4 @@
-"""Nodes that exist in the API server only: KWOK keeps them ready and lets pods on them run without containers."""
+"""Fake nodes: they exist in the API server only. KWOK keeps them ready and simulates pods without containers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _VALUE = "fake"
 
 @contextlib.contextmanager
 def kwok(kubeconfig: Path, log: Path) -> Iterator[None]:
-    """Run KWOK for the fake nodes of a cluster; other nodes are left alone."""
+    """Run KWOK for the fake nodes of a cluster. It ignores other nodes."""
     command = [str(builder.resolve(ToolName.KWOK)), "--kubeconfig", str(kubeconfig), "--config", str(STAGES)]
     command += ["--manage-nodes-with-annotation-selector", f"{MANAGED}={_VALUE}", "--node-ip", "127.0.0.1"]
     with log.open("ab") as output:
@@ -36,7 +36,7 @@ def kwok(kubeconfig: Path, log: Path) -> Iterator[None]:
 
 
 def node(pool: GpuPool, number: int) -> dict[str, Any]:
-    """One node of a pool as the cloud would make it: whole GPUs, not cut yet."""
+    """One node of a pool as the cloud creates it: whole GPUs, without a MIG layout."""
     capacity = {"cpu": "192", "memory": "2Ti", "pods": "250", mig.GPU_RESOURCE: str(pool.gpus)}
     return {
         "apiVersion": "v1",
@@ -53,7 +53,7 @@ def node(pool: GpuPool, number: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def nodes(core: client.CoreV1Api, pool: GpuPool, count: int) -> Iterator[list[str]]:
-    """Fake nodes of a pool; they and what is on them are gone in the end."""
+    """Create fake nodes of a pool. At the end, the nodes and their pods are deleted."""
     made: list[str] = []
     try:
         for number in range(count):

@@ -1,8 +1,8 @@
-"""A simulator of what NVIDIA's device plugin and MIG manager do on a node, as far as pods can tell.
+"""Simulator of NVIDIA's device plugin, MIG manager and DCGM exporter on a node.
 
-It hands slices of particular GPUs to pods, cuts GPUs anew when the label nvidia.com/mig.config of their node changes,
-and tells what DCGM's exporter would. Like the real one it moves no pod: a GPU in use cannot be cut, and the state is
-"failed".
+It assigns slices of specific GPUs to pods, applies a new MIG layout when the node's label nvidia.com/mig.config
+changes, and returns the DCGM exporter's metrics. Like the real MIG manager, it evicts no pods: the layout of a GPU in
+use cannot change, and the state becomes "failed".
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ CONFIG = "nvidia.com/mig.config"
 STATE = "nvidia.com/mig.config.state"
 LAYOUT = "cogniforge.dev/mig-layout"
 DEVICES = "cogniforge.dev/mig-devices"
-"""Annotation of a pod: its slices, as `<GPU>/<profile or "gpu">/<number>`, separated by commas."""
+"""Annotation of a pod: its slices as `<GPU>/<profile or "gpu">/<number>`, separated by commas."""
 APPLIED = "cogniforge.dev/mig-applied"
-"""Annotation of a node: the layout's name that was dealt with last."""
+"""Annotation of a node: name of the layout that was processed last."""
 
 
 def layouts_of(config: str, name: str, gpus: int) -> list[Layout]:
-    """The layout of each GPU from a mig-parted configuration. Raises KeyError for an unknown name."""
+    """Layouts by GPU, from a mig-parted configuration. Raises KeyError for an unknown name."""
     found: list[Layout] = [()] * gpus
     for entry in yaml.safe_load(config)["mig-configs"][name]:
         devices = range(gpus) if entry["devices"] == "all" else entry["devices"]
@@ -46,12 +46,12 @@ class MigManager:
         self._core, self._pool, self.config = core, pool, config
 
     def run(self, stop: threading.Event) -> None:
-        """Reconcile until told to stop."""
+        """Reconcile until `stop` is set."""
         while not stop.wait(0.2):
             self.step()
 
     def step(self) -> None:
-        """Look once at every node of the pool."""
+        """Reconcile every node of the pool once."""
         selector = f"cogniforge.dev/gpu-pool={self._pool.name}"
         for node in self._core.list_node(label_selector=selector).items:
             if (node.metadata.annotations or {}).get(MANAGED):
@@ -68,7 +68,7 @@ class MigManager:
         return [tuple((n, c) for n, c in g) for g in json.loads(text)] if text else [()] * self._pool.gpus
 
     def _hand_out(self, node: Any, pods: list[Any]) -> None:
-        """What the kubelet's device manager does: every container gets free slices of the kind that it asks for."""
+        """Act as the kubelet's device manager: give each container free slices of the requested profile."""
         current = self._current(node)
         free = _slices(current)
         for pod in pods:
@@ -90,7 +90,7 @@ class MigManager:
             self._core.patch_namespaced_pod(pod.metadata.name, pod.metadata.namespace, patch)
 
     def _cut(self, node: Any, pods: list[Any]) -> None:
-        """What the MIG manager does after the node's label changed."""
+        """Act as the MIG manager after a change of the node's label."""
         current, name = self._current(node), node.metadata.name
         label = node.metadata.labels[CONFIG]
         if (node.metadata.annotations or {}).get(APPLIED) == label and node.metadata.labels.get(STATE) != "pending":
@@ -109,7 +109,7 @@ class MigManager:
         self._mark(name, "success", label)
 
     def metrics(self, node: str) -> str:
-        """What DCGM's exporter says of a node: a series for each slice, with the pod that uses it."""
+        """Metrics of the DCGM exporter for a node: one series per slice, with the pod that uses it."""
         found, pods = self._core.read_node(node), self._pods(node)
         users = {device: pod for pod in pods for device in _devices(pod)}
         lines = ["# TYPE DCGM_FI_DEV_FB_USED gauge"]
@@ -136,7 +136,7 @@ class MigManager:
 
 
 def _slices(layouts: list[Layout]) -> set[str]:
-    """Every slice of a node: `<GPU>/<profile>/<number>`."""
+    """All slices of a node as `<GPU>/<profile>/<number>`."""
     return {
         f"{gpu}/{profile}/{number}"
         for gpu, layout in enumerate(layouts)
@@ -151,7 +151,7 @@ def _devices(pod: Any) -> list[str]:
 
 
 def _requests(pod: Any) -> dict[str, int]:
-    """How many slices of each profile a pod asks for."""
+    """Number of slices that a pod requests, by profile."""
     wanted: dict[str, int] = {}
     for container in pod.spec.containers:
         for name, count in (container.resources.limits or {}).items():

@@ -1,1 +1,1 @@
-"""Builds, describes, signs and records the project's images."""
+"""Builds, signs and records the project's images, with SBOM and provenance."""

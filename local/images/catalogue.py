@@ -1,4 +1,4 @@
-"""The images that this project builds, in build order, and what goes into each."""
+"""Catalogue of the project's images, in build order, with the content of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from local.toolchain.tools import ToolName
 
 
 class ImageName(StrEnum):
-    """Every image but those of the services, by its folder under service_images/."""
+    """All images except those of services. The value is the folder under service_images/."""
 
     PAUSE = "pause"
     BASE = "base"
@@ -37,31 +37,31 @@ class ImageName(StrEnum):
 
 @dataclass(frozen=True)
 class Image:
-    """One image's recipe."""
+    """Build recipe of an image."""
 
     name: str
     parents: tuple[str, ...] = ()
-    """Images named by build arguments (BASE, KIT) in the Containerfile."""
+    """Parent images, by build argument of the Containerfile (BASE, KIT)."""
     tools: tuple[ToolName, ...] = ()
-    """Go programs copied into the context."""
+    """Go programs that are copied into the build context."""
     rootfs: bool = False
-    """Whether the context holds a Debian root file system."""
+    """Whether the context contains a Debian root file system."""
     wheels: bool = False
-    """Whether the context holds the wheels of requirements.lock."""
+    """Whether the context contains the wheels of requirements.lock."""
     jars: bool = False
-    """Whether the context holds the files of jars.lock."""
+    """Whether the context contains the files of jars.lock."""
     sources: bool = False
-    """Whether the context holds src/."""
+    """Whether the context contains src/."""
     gpu: bool = False
-    """Whether it is for GPU nodes: large, and not built by `forge up`."""
+    """Whether the image is for GPU nodes. Such images are large, and `forge up` does not build them."""
     runs: bool = True
-    """Whether pods run it (then it is signed); base images are only built upon."""
+    """Whether pods run the image, which is then signed. Base images are only parents of others."""
     at: Path | None = None
     """Where the Containerfile of a user's own image is; None: in the image's folder under service_images/."""
 
     @property
     def folder(self) -> Path:
-        """Where the Containerfile is."""
+        """Folder of the Containerfile."""
         return self.at or sources.SERVICE_IMAGES / self.name
 
 
@@ -119,4 +119,4 @@ def own(records: Iterable[ServiceRecord]) -> dict[str, Image]:
 
 
 LOCAL: tuple[str, ...] = tuple(name for name, image in IMAGES.items() if not image.gpu)
-"""What `forge up` builds."""
+"""Names of the images that `forge up` builds."""

@@ -1,4 +1,4 @@
-"""Build contexts: everything that a Containerfile copies, laid out in one folder and hashed."""
+"""Build contexts: all files that a Containerfile copies, in one folder, with a hash."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from local.images.catalogue import Image
 from local.toolchain import builder
 
 SOURCE_DATE_EPOCH = 1_767_225_600
-"""Every file's and layer's time, 2026-01-01T00:00:00Z, so that the same content is the same digest."""
+"""Timestamp of all files and layers, 2026-01-01T00:00:00Z, so that equal content has equal digests."""
 PYTHON = "3.11"
 RECIPE = "4"
-"""Raised when the way of building changes, so that all images are built again."""
+"""Version of the build process. A higher number rebuilds all images."""
 SUITE = "bookworm"
 DEBIAN = f"debian:{SUITE}-slim"
-"""Image in which the user's Docker makes root file systems."""
+"""Image in which the user's Docker builds root file systems."""
 _EXCLUDES = ("doc", "man", "locale", "info", "lintian", "bug", "groff")
 
 
 def assemble(image: Image, folder: Path) -> str:
-    """Fill `folder` with the context of `image`; returns a hash of its content."""
+    """Fill `folder` with the build context of `image`. Returns a hash of its content."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copy(image.folder / "Containerfile", folder)
@@ -55,7 +55,7 @@ def assemble(image: Image, folder: Path) -> str:
 
 
 def _fix_modes(folder: Path) -> None:
-    """The same modes whatever the umask of the checkout was."""
+    """Set file modes that do not depend on the umask of the checkout."""
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
@@ -77,7 +77,7 @@ def _hash(folder: Path) -> str:
 
 
 def _rootfs(package_list: Path) -> Path:
-    """A Debian root file system as a tar, made once per package list and kept in the cache."""
+    """Path of a Debian root file system as a tar archive. It is built once per package list and cached."""
     names = [line for line in package_list.read_text().split("\n") if line and not line.startswith("#")]
     key = hashlib.sha256("\n".join([SUITE, platform.machine(), *_EXCLUDES, *names]).encode()).hexdigest()[:16]
     target = paths.cache() / "rootfs" / f"{SUITE}-{key}.tar"
@@ -97,20 +97,20 @@ def _make_rootfs(names: list[str], target: Path) -> None:
             '--aptopt=Acquire::Languages "none"',
             *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _EXCLUDES),
             "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-            # Caches and logs differ from run to run and serve nothing in an image.
+            # Caches and logs differ between runs and have no use in an image.
             '--customize-hook=rm -rf "$1"/var/cache/* "$1"/var/log/* "$1"/etc/machine-id "$1"/etc/hostname '
             '"$1"/etc/resolv.conf',
             SUITE,
         ]
         if os.geteuid() == 0 and shutil.which("mmdebstrap"):
             sources = [str(p) for p in _package_sources() if p.exists()]
-            # What it mounts goes with it, also where it is killed.
+            # In its own mount namespace, its mounts disappear with it, even if it is killed.
             away = ("unshare", "--mount", "--propagation", "private")
             command = [*away, "mmdebstrap", *options, str(output), *sources]
         elif shutil.which("docker") is None:
             raise LocalError(
-                "the base image's root file system cannot be made on this machine",
-                reason="that needs root and mmdebstrap, or Docker",
+                "the root file system of the base image cannot be built on this machine",
+                reason="the build needs root and mmdebstrap, or Docker",
                 fix="install Docker, or run as root on Debian; see `forge doctor`",
             )
         else:
@@ -119,15 +119,15 @@ def _make_rootfs(names: list[str], target: Path) -> None:
         result = subprocess.run(command, env=env, capture_output=True, text=True)
         if result.returncode != 0:
             raise LocalError(
-                "the base image's root file system could not be made from Debian packages",
+                "the root file system of the base image could not be built from Debian packages",
                 reason="\n       ".join(result.stderr.strip().splitlines()[-6:]),
-                fix="check that Debian's package sources answer (`apt-get update`), and try again",
+                fix="check that Debian's package sources are reachable (`apt-get update`), and try again",
             )
         output.replace(target)
 
 
 def _in_docker(options: list[str], scratch: Path, name: str) -> list[str]:
-    """The same by the user's Docker, for machines that are no Debian, or whose user is not root."""
+    """Command that runs mmdebstrap in the user's Docker, for machines without Debian or without root."""
     script = (
         "apt-get -qq update >/dev/null && apt-get -qq install -y mmdebstrap >/dev/null"
         f" && mmdebstrap {shlex.join(options)} {shlex.quote(f'/made/{name}')}"
@@ -145,14 +145,14 @@ def _in_docker(options: list[str], scratch: Path, name: str) -> list[str]:
 
 
 def _package_sources() -> list[Path]:
-    """Debian's own sources of this machine, leaving out third parties'."""
+    """This machine's apt source files for Debian itself, without third-party sources."""
     folder = Path("/etc/apt/sources.list.d")
     found = [p for p in sorted(folder.glob("*")) if p.suffix in {".sources", ".list"} and "debian" in p.name]
     return found or [Path("/etc/apt/sources.list")]
 
 
 def wheels(lock: Path) -> Path:
-    """The wheels of a lock file, downloaded once and checked against its hashes."""
+    """Folder with the wheels of a lock file, downloaded once and verified against its hashes."""
     machine = platform.machine()
     key = hashlib.sha256(lock.read_bytes() + machine.encode()).hexdigest()[:16]
     target = paths.cache() / "wheels" / key
@@ -164,7 +164,7 @@ def wheels(lock: Path) -> Path:
 
 
 def _download_wheels(lock: Path, machine: str, target: Path) -> None:
-    # Best first; bookworm has glibc 2.36. GPU libraries are built for the rarer ones.
+    # Preferred platforms first. bookworm has glibc 2.36; GPU libraries use the less common tags.
     platforms = [f"manylinux_2_{n}_{machine}" for n in (31, 28, 17)] + [f"manylinux2014_{machine}"]
     platforms += [f"manylinux_2_{n}_{machine}" for n in (35, 34, 27, 26, 24, 12, 5)]
     platforms += [f"manylinux{old}_{machine}" for old in ("2010", "1")] + [f"linux_{machine}"]
@@ -197,5 +197,5 @@ def _download_wheels(lock: Path, machine: str, target: Path) -> None:
 
 
 def combine(content: str, parents: Iterable[str]) -> str:
-    """One key for a context and the digests of the images below it."""
+    """Hash of a context and of the digests of its parent images."""
     return hashlib.sha256("\n".join([RECIPE, content, *sorted(parents)]).encode()).hexdigest()

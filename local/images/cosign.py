@@ -1,4 +1,4 @@
-"""Signing and attesting with cosign and a key that is made on this machine."""
+"""Signs and attests images with cosign and a key that is generated on this machine."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from local.errors import LocalError
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
 
-# No transparency log can be reached from a closed network, so nothing is uploaded
-# and verification relies on the key alone.
+# A closed network cannot reach a transparency log, so nothing is uploaded and verification uses the key alone.
 _OFFLINE_SIGN = ("--tlog-upload=false", "--use-signing-config=false", "--yes")
 _OFFLINE_VERIFY = ("--insecure-ignore-tlog=true", "--private-infrastructure=true")
 
 
 def keys() -> Path:
-    """The folder of the signing key."""
+    """Folder of the signing key."""
     return paths.state() / "keys"
 
 
 def public_key() -> Path:
-    """The key that verifies our images."""
+    """Path of the public key, which verifies the images."""
     return keys() / "cosign.pub"
 
 
@@ -43,7 +42,7 @@ def _cosign(*args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
 
 
 def ensure_key() -> None:
-    """Make the key pair the first time; its password is random and kept beside it, mode 0600."""
+    """Generate the key pair if it does not exist. Its random password is stored next to it, with mode 0600."""
     folder = paths.private_folder(keys())
     if (folder / "cosign.key").exists() and public_key().exists():
         return
@@ -55,12 +54,12 @@ def ensure_key() -> None:
 
 
 def sign(reference: str) -> None:
-    """Sign an image by its digest reference."""
+    """Sign an image, given by its reference with digest."""
     _cosign("sign", "--key", "cosign.key", *_OFFLINE_SIGN, reference)
 
 
 def attest(reference: str, kind: str, predicate: str) -> None:
-    """Attach a signed in-toto statement of a predicate type that cosign knows, such as "cyclonedx"."""
+    """Attach a signed in-toto statement. `kind` is a predicate type that cosign supports, such as "cyclonedx"."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         file.write(predicate)
         file.flush()
@@ -71,11 +70,11 @@ def attest(reference: str, kind: str, predicate: str) -> None:
 
 
 def verify(reference: str, key: Path) -> str | None:
-    """None if the image carries a valid signature of `key`, else why not."""
+    """None if the image has a valid signature of `key`, otherwise the reason."""
     result = _cosign("verify", "--key", str(key), *_OFFLINE_VERIFY, "--output", "json", reference, check=False)
     return None if result.returncode == 0 else result.stderr.strip().splitlines()[-1]
 
 
 def attestation(reference: str, kind: str, key: Path) -> str:
-    """The verified statement of one type, as JSON. Raises LocalError where there is none."""
+    """The verified statement of one type, as JSON. Raises LocalError if there is none."""
     return _cosign("verify-attestation", "--key", str(key), *_OFFLINE_VERIFY, "--type", kind, reference).stdout

@@ -1,4 +1,4 @@
-"""What turns a context into an image in a registry: the user's Docker where it runs, else buildah."""
+"""Image builders: the user's Docker if it runs, otherwise buildah."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Engine(Protocol):
     name: str
 
     def build_and_push(self, context: Path, reference: str, arguments: dict[str, str]) -> str:
-        """Build `context` as `reference` and push it; returns the manifest's digest ("sha256:...")."""
+        """Build `context` as `reference` and push it. Returns the manifest's digest ("sha256:...")."""
         ...
 
 
@@ -41,10 +41,10 @@ def _run(command: list[str], what: str, env: dict[str, str] | None = None) -> st
 
 
 class Buildah:
-    """Debian's buildah with a store of its own; needs no daemon.
+    """Debian's buildah with its own store. It needs no daemon.
 
-    The store is an overlay where the file system allows that: a layer is written once. Elsewhere (vfs) each layer is a
-    whole copy of the one below, and files have another order in the layers, so that digests differ.
+    The store uses the overlay driver if the file system supports it, which writes each layer once. Otherwise it uses
+    the vfs driver: each layer is a full copy of its parent, and files in layers have another order, so digests differ.
     """
 
     name = "buildah"
@@ -70,7 +70,7 @@ class Buildah:
         self._buildah(
             f"building {reference}",
             *("bud", "--quiet", "--timestamp", str(SOURCE_DATE_EPOCH), tls),
-            # History would name the parent by whatever tag the store knows it under.
+            # The history would contain the parent's tag in the local store.
             "--omit-history",
             *(
                 "--format",
@@ -91,20 +91,20 @@ class Buildah:
         return digest_file.read_text().strip()
 
     def clean(self) -> None:
-        """Empty the store, also of what a killed build left; what is needed later is in the registry."""
+        """Empty the store, including leftovers of a killed build. All results are in the registry."""
         self._buildah("removing the build store", "rm", "--all")
         self._buildah("removing the build store", "rmi", "--all", "--force")
 
 
 @functools.cache
 def _overlay_works(folder: Path) -> bool:
-    """Whether an overlay can lie on this file system; on another overlay, within a container, it cannot."""
+    """Whether this file system supports an overlay on top. Another overlay, as inside a container, does not."""
     with tempfile.TemporaryDirectory(dir=folder) as made:
         for name in ("lower", "upper", "work", "merged"):
             Path(made, name).mkdir()
         options = f"lowerdir={made}/lower,upperdir={made}/upper,workdir={made}/work"
         mount = ["mount", "-t", "overlay", "overlay", "-o", options, f"{made}/merged"]
-        # In a mount namespace of its own, so that nothing has to be unmounted.
+        # In its own mount namespace, so that nothing has to be unmounted.
         command = ["unshare", "--mount", "--propagation", "private", *mount]
         return subprocess.run(command, capture_output=True).returncode == 0
 
@@ -140,10 +140,10 @@ def _docker_runs() -> bool:
 
 
 def docker_runs() -> bool:
-    """Whether a Docker engine answers on this machine."""
+    """Whether a Docker engine runs on this machine."""
     return _docker_runs()
 
 
 def choose() -> Engine:
-    """Docker if an engine answers on this machine, else buildah."""
+    """Docker if an engine runs on this machine, otherwise buildah."""
     return Docker() if _docker_runs() else Buildah()

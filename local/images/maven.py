@@ -1,6 +1,6 @@
-"""Java programs from Maven Central: resolved by a pom.xml, pinned file by file in jars.lock.
+"""Java programs from Maven Central: a pom.xml resolves them, and jars.lock pins each file.
 
-`python -m local.images.maven` resolves every pom.xml anew and writes the locks.
+`python -m local.images.maven` resolves every pom.xml again and writes the lock files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from local.errors import LocalError
 
 POM, LOCK = "pom.xml", "jars.lock"
 _INDEX = "maven-metadata"
-"""Files in which Maven's repositories list versions."""
+"""Names of the files in which Maven repositories list versions."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Artifact:
 
 
 def read_lock(folder: Path) -> list[Artifact]:
-    """What an image's lock pins, sorted by file."""
+    """Pinned files of an image's lock, sorted by file name."""
     found: list[Artifact] = []
     for line in (folder / LOCK).read_text().splitlines():
         digest, coordinates, file = line.split()
@@ -46,9 +46,9 @@ def read_lock(folder: Path) -> list[Artifact]:
 
 
 def jars(folder: Path, fetch: Callable[[Path, Path], dict[str, Artifact]] | None = None) -> Path:
-    """A folder with exactly the locked files, fetched once. Raises LocalError where one is another than was locked.
+    """Folder with exactly the locked files, fetched once. Raises LocalError if a file differs from the lock.
 
-    `fetch` puts what the image's folder asks for into another folder and says what came; by default Maven does.
+    `fetch` downloads the files for the image's folder into another folder and returns them. The default uses Maven.
     """
     key = hashlib.sha256((folder / POM).read_bytes() + (folder / LOCK).read_bytes()).hexdigest()[:16]
     target = paths.cache() / "jars" / key
@@ -67,14 +67,14 @@ def _check(folder: Path, found: Mapping[str, Artifact]) -> None:
     differing = sorted(name for name in locked.keys() | found.keys() if locked.get(name) != found.get(name))
     if differing:
         raise LocalError(
-            f"{len(differing)} files for {folder.name} are not those that {LOCK} pins",
+            f"{len(differing)} files for {folder.name} differ from {LOCK}",
             reason=", ".join(differing[:5]),
-            fix=f"if you changed {POM}, run `make lock`; else the repository that Maven asks is not to be trusted",
+            fix=f"if you changed {POM}, run `make lock`; otherwise do not trust the Maven repository in use",
         )
 
 
 def _resolve(folder: Path, output: Path) -> dict[str, Artifact]:
-    """Fetch what the pom.xml asks for into one flat folder; returns what came, by file."""
+    """Fetch the dependencies of pom.xml into one flat folder. Returns the artifacts by file name."""
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         command = ["mvn", "-q", "-B", "-f", str(folder / POM), "dependency:copy-dependencies"]
         command += ["-DincludeScope=runtime", "-Dmdep.useRepositoryLayout=true", f"-DoutputDirectory={scratch}"]
@@ -99,7 +99,7 @@ def _resolve(folder: Path, output: Path) -> dict[str, Artifact]:
 
 
 def write_locks(sources: Path) -> None:
-    """Resolve every image's pom.xml and write what came."""
+    """Resolve every image's pom.xml and write its lock file."""
     for pom in sorted(sources.glob(f"*/{POM}")):
         with tempfile.TemporaryDirectory() as scratch:
             found = _resolve(pom.parent, Path(scratch) / "jars")

@@ -1,4 +1,4 @@
-"""Builds, describes, signs and records the images; does only what has changed."""
+"""Builds, signs and records the images, with SBOM and provenance. Only changed images are built."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ MANIFEST_TYPES = (
 )
 _NODES = f"{settings.REGISTRY}/cogniforge"
 KEPT = 5
-"""Builds of an image that are remembered."""
+"""Number of earlier builds per image that the history keeps."""
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Built:
-    """A built image as recorded."""
+    """Record of a built image."""
 
     name: str
     repository: str
@@ -45,28 +45,28 @@ class Built:
 
     @property
     def reference(self) -> str:
-        """The only way in which pods name it: by digest."""
+        """Reference by digest, the only form that pods use."""
         return f"{self.repository}@{self.digest}"
 
 
 def index_file(registry: str = "") -> Path:
-    """The record of what was built for a registry, which the Pulumi program reads; empty: the local node's."""
+    """File with the current images for a registry, which the Pulumi program reads. Empty means the local node's."""
     return record(paths.state() / "images" / "index.json", registry)
 
 
 def history_file(registry: str = "") -> Path:
-    """The record of what was built before: whoever goes back to it, to an older pin for one, has it at once."""
+    """File with earlier builds, so that going back to earlier content, such as an older pin, needs no build."""
     return index_file(registry).with_name("history.json")
 
 
 def forget() -> None:
-    """Make the next build do everything anew."""
+    """Make the next build rebuild all images."""
     index_file().unlink(missing_ok=True)
     history_file().unlink(missing_ok=True)
 
 
 def read_index(registry: str = "") -> dict[str, Built]:
-    """What has been built on this machine for a registry; empty before the first build."""
+    """Images that were built on this machine for a registry, by name; empty before the first build."""
     return _read(index_file(registry))
 
 
@@ -84,7 +84,7 @@ def _read(file: Path) -> dict[str, Built]:
 
 
 def in_registry(built: Built) -> bool:
-    """Whether the registry still has the manifest."""
+    """Whether the registry still has the image's manifest."""
     host, _, repository = built.repository.partition("/")
     scheme = "http" if speaks_plain_http(host) else "https"
     url = f"{scheme}://{host}/v2/{repository}/manifests/{built.digest}"
@@ -102,9 +102,9 @@ def _save(index: dict[str, Built], file: Path) -> None:
 
 
 def _remember(history: dict[str, Built], built: Built) -> None:
-    """Note what is in use, and drop the oldest of what there is too much of."""
+    """Add the image to the history, and drop its oldest builds beyond the limit."""
     place = _place(built.name, built.context_hash)
-    history.pop(place, None)  # the newest is the last
+    history.pop(place, None)  # the newest entry is the last
     history[place] = built
     older = [place for place, one in history.items() if one.name == built.name]
     for place in older[:-KEPT]:
@@ -149,7 +149,7 @@ def _with_parents(names: Iterable[str], images: Mapping[str, Image]) -> set[str]
 
 
 class _Work:
-    """Builds and signs single images, from several threads, and keeps the record."""
+    """Builds and signs single images from several threads, and maintains the record."""
 
     def __init__(self, folder: Path, say: Say, sign: bool, registry: str, images: Mapping[str, Image]) -> None:
         self._registry, self._images = registry, images
@@ -164,10 +164,10 @@ class _Work:
         self._contents: dict[str, tuple[str, datetime]] = {}
 
     def build(self, name: str) -> None:
-        """Make the image, unless one of the same content is in the registry. Its parents are made."""
+        """Build the image, unless the registry has one with the same content. Its parents must be built."""
         image, started = self._images[name], datetime.now(UTC)
         if image.rootfs and name not in self.index:
-            self._say(f"making the Debian root file system of {name}")
+            self._say(f"building the Debian root file system of {name}")
         content = contexts.assemble(image, self._folders[name])
         self._contents[name] = content, started
         key = contexts.combine(content, [self.index[p].digest for p in image.parents])
@@ -183,7 +183,7 @@ class _Work:
         self._record(have)
 
     def certify(self, name: str) -> None:
-        """Sign the image and attest what is in it and how it was made, unless that is done."""
+        """Sign the image and attach SBOM and provenance, unless that is done."""
         built = self.index[name]
         if not self._sign or not self._images[name].runs or built.signed:
             return
@@ -195,7 +195,7 @@ class _Work:
         self._say(f"signed {name} in {time.monotonic() - started:.0f} s: SBOM, signature, provenance")
 
     def end(self) -> None:
-        """Give back what the build took."""
+        """Release the resources of the build."""
         _save(self._history, history_file(self._registry))
         if isinstance(self._builder, engine.Buildah):
             self._builder.clean()
@@ -205,7 +205,7 @@ class _Work:
             if self._builder is None:
                 self._builder = engine.choose()
                 if isinstance(self._builder, engine.Buildah):
-                    self._builder.clean()  # what a killed build left is not gone on with
+                    self._builder.clean()  # leftovers of a killed build are not reused
             return self._builder
 
     def _record(self, built: Built) -> None:

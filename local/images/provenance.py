@@ -1,4 +1,4 @@
-"""SLSA v1 provenance of our images: from which source and materials, by which builder, when."""
+"""SLSA v1 provenance of images: source, materials, builder and time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _git(*args: str) -> str:
 
 
 def source() -> dict[str, Any]:
-    """The commit that the build's source comes from, and whether the checkout differs from it."""
+    """The commit of the checkout, and whether the checkout has uncommitted changes."""
     material: dict[str, Any] = {"uri": "git+https://cogniforge.dev/platform", "name": "source"}
     if sources.INSTALLED:
         found = json.loads((sources.ROOT / "source.json").read_text())  # the wheel's build wrote it

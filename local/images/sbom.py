@@ -1,4 +1,4 @@
-"""CycloneDX 1.6 SBOMs of our images: Debian packages, Python distributions and Go modules inside."""
+"""CycloneDX 1.6 SBOMs of images: Debian packages, Python distributions, Go modules and Java archives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from local.images.context import SUITE
 
 
 def _debian(rootfs: Path) -> Iterator[Component]:
-    """What dpkg recorded as installed in a root file system."""
+    """Debian packages that dpkg lists as installed in a root file system."""
     with tarfile.open(rootfs) as archive:
         member = archive.extractfile("./var/lib/dpkg/status")
         assert member is not None, "mmdebstrap always writes the dpkg status"
@@ -53,7 +53,7 @@ def _python(wheels: Path) -> Iterator[Component]:
 
 
 def _go(binary: Path) -> Iterator[Component]:
-    """The modules that the Go linker recorded in a binary."""
+    """Go modules that the linker recorded in a binary."""
     listing = subprocess.run(["go", "version", "-m", str(binary)], capture_output=True, text=True, check=True).stdout
     for line in listing.splitlines():
         fields = line.split("\t")
@@ -89,7 +89,7 @@ def _own_components(image: Image, context: Path) -> Iterator[Component]:
 
 
 def describe(name: str, digest: str, contexts: Mapping[str, Path], images: Mapping[str, Image] = IMAGES) -> str:
-    """The SBOM of an image and all that it is built upon, as CycloneDX JSON."""
+    """SBOM of an image, including its parents, as CycloneDX JSON."""
     bom = Bom()
     purl = PackageURL("oci", None, str(name), digest)
     bom.metadata.component = Component(

@@ -1,4 +1,4 @@
-"""The order of builds: each image when those that it is built upon are there, several at a time."""
+"""Schedules builds: each image after its parents, several at a time."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 BUILDERS = 2
-"""Images that are built at a time: compression and compilation use one core each."""
+"""Number of concurrent builds. Compression and compilation use one core each."""
 Name = TypeVar("Name")
 
 
 def run(
     parents: Mapping[Name, tuple[Name, ...]], build: Callable[[Name], None], certify: Callable[[Name], None]
 ) -> None:
-    """Build every name after its parents, in the mapping's order where that leaves a choice.
+    """Build every name after its parents, otherwise in the mapping's order.
 
-    `certify` follows the build of the same name, beside the builds of others. After an error nothing new begins; what
-    runs comes to its end, and the first error is raised.
+    `certify` runs after the build of the same name, concurrently with other builds. After an error, nothing new starts;
+    running builds complete, then the first error is raised.
     """
     waiting, built = list(parents), set[Name]()
     building: dict[Future[None], Name] = {}

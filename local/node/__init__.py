@@ -1,1 +1,1 @@
-"""The local Kubernetes node: processes, keys, network and the cluster's own add-ons."""
+"""The local Kubernetes node: processes, certificates, network and cluster add-ons."""

@@ -1,4 +1,4 @@
-"""What the cluster itself needs once the API answers: rights, DNS, a StorageClass, the metrics API."""
+"""Cluster add-ons of the local node: RBAC rules, DNS, a StorageClass, metrics-server."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _READ = ["get", "list", "watch"]
 
 
 def rights() -> list[Manifest]:
-    """What the node's own processes may do."""
+    """RBAC rules for the node's own processes."""
     return [
         _binding("cogniforge:kubelet-api", "system:kubelet-api-admin", _user("kube-apiserver-kubelet-client")),
         _binding(
@@ -95,7 +95,7 @@ def _storage_class() -> Manifest:
         "provisioner": "cogniforge.dev/local-path",
         "reclaimPolicy": "Delete",
         "allowVolumeExpansion": True,
-        # The volume is made where its first pod is scheduled.
+        # The volume is created on the node of its first pod.
         "volumeBindingMode": "WaitForFirstConsumer",
     }
 
@@ -109,10 +109,10 @@ def _probe(path: str, port: int, scheme: str = "HTTP", period_s: int = 5) -> Man
 
 
 def _server(name: str, image: str, binary: Path, args: list[str], container: Manifest, **pod: Any) -> Manifest:
-    """A one-replica Deployment whose program is a binary of the tool cache, mounted read-only.
+    """A Deployment with one replica that runs a binary of the tool cache, mounted read-only.
 
-    The image is the pod sandbox's, which is empty but for `pause`: the pages of the binary
-    are then shared with the node's own processes instead of held twice.
+    Its image is the pause image, which contains nothing else. The pod and the node's own processes then share the
+    memory pages of the binary.
     """
     labels = {"k8s-app": name}
     volumes = [
@@ -211,7 +211,7 @@ def _dns(node: NodePaths, image: str, binary: Path) -> list[Manifest]:
         ["coredns", "-conf", "/etc/coredns/Corefile"],
         container,
         dnsPolicy="Default",
-        # A NetworkPolicy sees the port of the pod, so DNS listens where it does on every other cluster.
+        # NetworkPolicies match the pod's port, so DNS listens on the same port as in other clusters.
         securityContext={"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "53"}]},
         volumes=[{"name": "config", "configMap": {"name": "coredns"}}],
     )
@@ -312,7 +312,7 @@ def _metrics(node: NodePaths, image: str, binary: Path) -> list[Manifest]:
 
 
 def manifests(node: NodePaths, image: str, node_binary: Path, metrics_binary: Path) -> list[Manifest]:
-    """Every object of the cluster's own but `rights`, in the order in which to apply them."""
+    """All objects of the add-ons except `rights`, in the order of application."""
     return [
         _storage_class(),
         *_dns(node, image, node_binary),

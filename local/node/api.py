@@ -1,4 +1,4 @@
-"""A small client of the node's API server: waiting for it, applying manifests, reading readiness."""
+"""A small client for the node's API server: waits for it, applies manifests, reads readiness."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _NOT_YET = (ApiException, DynamicApiError, urllib3.exceptions.HTTPError, OSError
 
 
 def connect(kubeconfig: Path) -> client.ApiClient:
-    """A client for the cluster of a kubeconfig."""
+    """API client for the cluster of a kubeconfig."""
     return config.new_client_from_config(str(kubeconfig))
 
 
 def wait_for(what: str, ready: Callable[[], bool], timeout_s: float, alive: Callable[[], None] | None = None) -> None:
-    """Poll until `ready()`; raises LocalError after `timeout_s`, or at once when `alive` raises."""
+    """Poll until `ready()` is true. Raises LocalError after `timeout_s` seconds, or as soon as `alive` raises."""
     deadline = time.monotonic() + timeout_s
     reason = ""
     while True:
@@ -45,7 +45,7 @@ def wait_for(what: str, ready: Callable[[], bool], timeout_s: float, alive: Call
 
 
 def api_ready(api: client.ApiClient) -> bool:
-    """Whether the API server says that all of it is ready."""
+    """Whether the API server reports that it is ready."""
     url = f"{api.configuration.host}/readyz"
     return api.call_api("GET", url, _request_timeout=2).status == 200
 
@@ -59,7 +59,7 @@ def node_ready(api: client.ApiClient) -> bool:
 
 
 def deployment_ready(api: client.ApiClient, namespace: str, name: str) -> bool:
-    """Whether a Deployment has all replicas of its newest definition available."""
+    """Whether all replicas of a Deployment's current definition are available."""
     d = client.AppsV1Api(api).read_namespaced_deployment(name, namespace, _request_timeout=5)
     return (
         (d.status.observed_generation or 0) >= d.metadata.generation
@@ -69,7 +69,7 @@ def deployment_ready(api: client.ApiClient, namespace: str, name: str) -> bool:
 
 
 def apply(api: client.ApiClient, manifests: list[Manifest]) -> None:
-    """Server-side apply, in order."""
+    """Apply manifests in order, with server-side apply."""
     dynamic = DynamicClient(api)
     for manifest in manifests:
         resource = dynamic.resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])

@@ -1,4 +1,4 @@
-"""Configuration files of the node's processes, written from `settings`."""
+"""Writes the configuration files of the node's processes, from `settings`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 
 def kubeconfig(node: NodePaths, user: str) -> Path:
-    """A kubeconfig that carries the user's certificate in itself; returns its path."""
+    """Write a kubeconfig with the user's embedded certificate. Returns its path."""
 
     def inline(name: str) -> str:
         return base64.b64encode((node.pki / name).read_bytes()).decode()
@@ -44,7 +44,7 @@ def kubeconfig(node: NodePaths, user: str) -> Path:
 
 
 def encryption(node: NodePaths) -> Path:
-    """Encryption at rest: new Secrets and ConfigMaps are sealed with secretbox."""
+    """Encryption at rest: Secrets and ConfigMaps are encrypted with secretbox."""
     key = base64.b64encode((node.pki / "secrets-encryption.key").read_bytes()).decode()
     content = {
         "apiVersion": "apiserver.config.k8s.io/v1",
@@ -62,7 +62,7 @@ def encryption(node: NodePaths) -> Path:
 
 
 def audit_policy(node: NodePaths) -> Path:
-    """Who changed what: every write is logged, bodies of secrets never are, chatter is left out."""
+    """Audit policy: all writes are logged, contents of Secrets never are, and routine requests are left out."""
     content = {
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
@@ -88,7 +88,7 @@ def audit_policy(node: NodePaths) -> Path:
 
 
 def containerd(node: NodePaths, pause_image: str) -> Path:
-    """containerd with its own root, state and socket, so that another containerd is not disturbed."""
+    """Configuration of containerd, with its own root, state and socket, so that it does not affect other instances."""
     path = node.config / "containerd.toml"
     write_private(
         path,
@@ -125,7 +125,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
 
 
 def registry(node: NodePaths) -> Path:
-    """The image registry: loopback only, blobs on disk."""
+    """Configuration of the image registry: on loopback only, with blobs on disk."""
     content = {
         "version": "0.1",
         "log": {"level": "warn", "accesslog": {"disabled": True}},
@@ -142,7 +142,7 @@ def registry(node: NodePaths) -> Path:
 
 
 def kubelet(node: NodePaths) -> Path:
-    """The kubelet: serves on the node's address alone, authenticates and authorizes every caller."""
+    """Configuration of the kubelet: it listens on the node's address only, and authenticates all callers."""
     resolver, _ = network.resolver_file(node)
     content: Json = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -178,7 +178,7 @@ def kubelet(node: NodePaths) -> Path:
         "imageGCHighThresholdPercent": 99,
         "imageGCLowThresholdPercent": 98,
         "protectKernelDefaults": False,
-        # kube-proxy writes nftables itself; the kubelet's iptables chains would only be left behind.
+        # kube-proxy uses nftables, so the kubelet's iptables chains have no use and would remain after a reset.
         "makeIPTablesUtilChains": False,
     }
     path = node.config / "kubelet.yaml"
@@ -187,7 +187,7 @@ def kubelet(node: NodePaths) -> Path:
 
 
 def write_all(node: NodePaths, pause_image: str) -> None:
-    """Write every file; the processes are restarted only if their command changes."""
+    """Write all files. Processes restart only if their command changes."""
     for user in (
         "admin",
         "controller-manager",

@@ -1,4 +1,4 @@
-"""The node's link, firewall table and pod network; and taking all of it away again."""
+"""Creates and removes the node's network link, firewall table and pod network."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ SHARED_FOLDERS = tuple(
         "/run/netns",
     )
 )
-"""Folders that containerd, the kubelet and CNI use whatever their configuration says."""
+"""Folders that containerd, the kubelet and CNI always use, independent of their configuration."""
 # ptp gives each pod a point-to-point link, so all traffic between pods is routed and
 # tracked by the host: Services work without br_netfilter, which many kernels lack.
 _SYSCTLS = {"net.ipv4.ip_forward": "1"}
 _VETH = "veth*"
 _POLICY_CHAINS = (":KUBE-ROUTER-", ":KUBE-POD-FW-", ":KUBE-NWPLCY-")
-"""How iptables-save begins the line of a chain of kube-router's policy controller."""
+"""Prefix of iptables-save's lines for chains of kube-router's policy controller."""
 _POLICY_SETS = ("kube-router-", "KUBE-SRC-", "KUBE-DST-")
-"""First letters of its address sets' names."""
+"""Prefixes of the names of its address sets."""
 
 
 def run(*command: str, check: bool = True, stdin: str | None = None) -> str:
-    """Run a system command; raises LocalError with its own words when it fails.
+    """Run a system command. Raises LocalError with its output if it fails.
 
-    Without `check`, a program that is not installed is no failure: what it would remove cannot be there.
+    Without `check`, a missing program is no failure: then there is nothing that it could remove.
     """
     try:
         result = subprocess.run(command, input=stdin, capture_output=True, text=True)
@@ -58,11 +58,11 @@ def _sysctl_file(name: str) -> Path:
 
 
 def _ruleset() -> str:
-    """Pods and this machine reach the node's address and the pods; nobody else does.
+    """Firewall rules: only pods and this machine can reach the node's address and the pods.
 
-    An address of a Service or pod that nothing translates or routes (kube-proxy not started yet, say)
-    is refused here. It must never leave the machine: whoever answers out there would be taken for the
-    Service, and a kept-alive connection to them would outlast the start of kube-proxy.
+    Packets to a Service or pod address that is not translated or routed, for example before kube-proxy has started, are
+    rejected. They must never leave the machine: a host outside could answer in place of the Service, and a connection
+    to that host would survive the start of kube-proxy.
     """
     address, pods, services = settings.NODE_ADDRESS, settings.POD_CIDR, settings.SERVICE_CIDR
     return f"""
@@ -94,10 +94,10 @@ table inet {TABLE} {{
 
 
 def configure(node: NodePaths) -> None:
-    """Make the link, the rules, the system settings and the CNI configuration; safe to repeat."""
+    """Create the link, firewall rules, system settings and CNI configuration. Can be repeated."""
     _record_originals(node)
     if not _link_exists():
-        # A bridge without ports: every kernel that runs containers has it, unlike "dummy".
+        # A bridge without ports: unlike "dummy", every kernel that runs containers supports bridges.
         run("ip", "link", "add", settings.LINK, "type", "bridge")
     run("ip", "address", "replace", f"{settings.NODE_ADDRESS}/32", "dev", settings.LINK)
     run("ip", "link", "set", settings.LINK, "up")
@@ -142,7 +142,7 @@ def _root_is_shared() -> bool:
 
 
 def _record_originals(node: NodePaths) -> None:
-    """Remember, once, the machine's settings that `configure` changes."""
+    """Save the original system settings that `configure` changes, once."""
     file = _originals(node)
     if not file.exists():
         values = {name: _sysctl_file(name).read_text().strip() for name in _SYSCTLS}
@@ -152,7 +152,7 @@ def _record_originals(node: NodePaths) -> None:
 
 
 def resolver_file(node: NodePaths) -> tuple[Path, list[str]]:
-    """A resolv.conf without loopback resolvers (pods cannot reach those), and the servers in it."""
+    """Write a resolv.conf without loopback resolvers, which pods cannot reach. Returns its path and its servers."""
     try:
         lines = Path("/etc/resolv.conf").read_text().splitlines()
     except OSError:
@@ -169,7 +169,7 @@ def _cni_records() -> list[Path]:
 
 
 def remove_shared_folders(node: NodePaths) -> None:
-    """Delete the shared folders that were not there before the node; in others, only what is the node's."""
+    """Delete shared folders that the node has created. In older folders, delete only the node's files."""
     try:
         existed = set(json.loads(_originals(node).read_text())["folders"])
     except (OSError, ValueError, KeyError):
@@ -177,14 +177,14 @@ def remove_shared_folders(node: NodePaths) -> None:
     for folder in SHARED_FOLDERS:
         if str(folder) not in existed:
             shutil.rmtree(folder, ignore_errors=True)
-    # CNI keeps one record a pod and network under names of container ids: whatever came since is the node's.
+    # CNI has one record per pod and network, named by container ID. New records belong to the node.
     for record in _cni_records():
         if str(record) not in existed:
             record.unlink(missing_ok=True)
 
 
 def remove(node: NodePaths) -> None:
-    """Undo `configure` and everything that kube-proxy and the pods left behind."""
+    """Undo `configure`, and remove leftovers of kube-proxy and pods."""
     for name in _pod_links(node):
         run("ip", "link", "delete", name, check=False)
     run("ip", "link", "delete", settings.LINK, check=False)
@@ -202,13 +202,13 @@ def remove(node: NodePaths) -> None:
 
 
 def remove_proxy_tables() -> None:
-    """Delete what kube-proxy wrote; it writes all of it again when it starts."""
+    """Delete kube-proxy's tables. It writes them again when it starts."""
     for family in ("ip", "ip6"):
         run("nft", "delete", "table", family, "kube-proxy", check=False)
 
 
 def remove_policy_rules() -> None:
-    """Delete the chains and address sets that enforce NetworkPolicies; a table that is empty then goes too."""
+    """Delete the chains and address sets that enforce NetworkPolicies, and tables that are empty then."""
     rules = run("iptables-save", "-t", "filter", check=False).splitlines()
     chains = [line.split()[0][1:] for line in rules if line.startswith(_POLICY_CHAINS)]
     if chains:
@@ -223,13 +223,13 @@ def remove_policy_rules() -> None:
 
 
 def _pod_links(node: NodePaths) -> list[str]:
-    """Host ends of the pods' links: the veths with a route into the pod network."""
+    """Host ends of the pods' links: veth interfaces with a route into the pod network."""
     routes = run("ip", "-4", "route", "show", "root", str(settings.POD_CIDR), check=False).splitlines()
     return sorted({line.split(" dev ")[1].split()[0] for line in routes if " dev veth" in line})
 
 
 def unmount_below(*folders: Path) -> None:
-    """Unmount everything at or below these folders, the deepest first."""
+    """Unmount all file systems at or below these folders, deepest first."""
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     prefixes = tuple(str(folder) for folder in folders)
     below = [m for m in mounts if any(m == p or m.startswith(p + "/") for p in prefixes)]

@@ -1,4 +1,4 @@
-"""The local node as a whole: up, down, reset, and what runs now."""
+"""The local node: up, down, reset, and the state of its processes."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ Say = Callable[[str], None]
 
 @dataclass
 class Node:
-    """The embedded Kubernetes node. All operations may be repeated and resumed."""
+    """The local Kubernetes node. All operations can be repeated and resumed."""
 
     paths: NodePaths = field(default_factory=NodePaths)
     say: Say = lambda _: None
 
     @property
     def binary(self) -> Path:
-        """The multi-call binary, built if need be."""
+        """Path of the multi-call binary. It is built if necessary."""
         return builder.resolve(ToolName.NODE)
 
     def processes(self) -> list[Process]:
-        """Every process in start order."""
+        """All processes in start order."""
         return services.all_processes(self.paths, builder.cached_path(TOOLS[ToolName.NODE]))
 
     def client(self) -> client.ApiClient:
-        """A client with the administrator's rights."""
+        """API client with administrator rights."""
         return api.connect(self.paths.kubeconfig)
 
     @contextlib.contextmanager
@@ -55,14 +55,16 @@ class Node:
             with lock.acquire(timeout=600):
                 yield
         except Timeout:
-            raise LocalError("another command has been changing the node for ten minutes", fix="wait for it") from None
+            raise LocalError(
+                "another command has been changing the node for ten minutes", fix="wait until it has ended"
+            ) from None
 
     # --- up ---------------------------------------------------------------------------------
 
     def up(self, pause_image: Callable[[], str]) -> None:
-        """Bring the node to Ready: start what is missing, restart what died or changed, leave the rest.
+        """Start the node and wait until it is Ready. Running, unchanged processes are not restarted.
 
-        `pause_image` gives the sandbox image's reference; it is called once the registry runs.
+        `pause_image` returns the reference of the pause image. It is called after the registry has started.
         """
         with self._exclusive():
             running = {p.name for p in self.processes() if p.running()}
@@ -131,8 +133,8 @@ class Node:
         processes = services.controllers(self.paths, self.binary)
         for process in processes:
             if process.name == "kube-proxy" and not process.up_to_date():
-                # On its first sync kube-proxy takes every endpoint chain that it finds for complete, even
-                # one that its predecessor had emptied before it died; without tables it writes them all.
+                # On its first sync, kube-proxy trusts existing endpoint chains, even one that its predecessor had
+                # emptied before it died. Without tables, it writes all chains.
                 network.remove_proxy_tables()
             self._start(process)
         metrics = builder.resolve(ToolName.METRICS_SERVER)
@@ -153,7 +155,7 @@ class Node:
     # --- down and reset -----------------------------------------------------------------------
 
     def down(self) -> list[str]:
-        """Stop the pods and every process; data stays. Returns the names of what was stopped."""
+        """Stop all pods and processes. Data stays. Returns the names of the stopped processes."""
         with self._exclusive():
             return self._stop()
 
@@ -168,7 +170,7 @@ class Node:
         return stopped + [p.name for p in reversed(stores) if p.stop()]
 
     def _stop_pods(self, containerd: Process) -> None:
-        """End every container through containerd, which is started for that if it had died."""
+        """Stop all containers through containerd, which is started if it is not running."""
         if not (self.paths.config / "containerd.toml").exists():
             return
         containerd.start()
@@ -179,10 +181,10 @@ class Node:
                 self._ctr("tasks", "kill", "--signal", "SIGKILL", "--all", task)
                 self._ctr("tasks", "delete", "--force", task)
             if time.monotonic() > deadline:
-                raise LocalError(f"containers do not end: {', '.join(tasks)}", fix="run the same command again")
+                raise LocalError(f"containers do not stop: {', '.join(tasks)}", fix="run the same command again")
 
     def reset(self) -> None:
-        """Stop everything and remove it: processes, mounts, links, rules, control groups, files."""
+        """Stop the node and remove its processes, mounts, links, firewall rules, control groups and files."""
         with self._exclusive():
             self._stop()
             namespaces = self._pod_namespaces()
@@ -199,7 +201,7 @@ class Node:
         (paths.state() / "node.lock").unlink(missing_ok=True)
 
     def _pod_namespaces(self) -> list[Path]:
-        """Network namespaces of our pods: those that the address pool's records were made for."""
+        """Network namespaces of the node's pods, from the records of the address pool."""
         pool = self.paths.root / "cni" / "addresses" / "cogniforge"
         if not pool.exists():
             return []
@@ -207,7 +209,7 @@ class Node:
 
 
 def _remove_cgroup(group: Path) -> None:
-    """Control groups go from the leaves up; the kernel may need a moment after the last process."""
+    """Remove a control group, leaves first. The kernel may need a moment after the last process has ended."""
     for child in sorted((p for p in group.glob("**/") if p.is_dir()), key=lambda p: len(p.parts), reverse=True):
         with contextlib.suppress(OSError):
             child.rmdir()

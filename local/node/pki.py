@@ -1,4 +1,4 @@
-"""The node's certificate authorities, certificates and keys: generated once, mode 0600, ECDSA P-256."""
+"""The node's certificate authorities, certificates and keys: generated once, ECDSA P-256, mode 0600."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _expires_soon(path: Path) -> bool:
 
 
 class Authority:
-    """A certificate authority in a folder: `<name>.crt` and `<name>.key`."""
+    """A certificate authority, stored in a folder as `<name>.crt` and `<name>.key`."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
@@ -88,7 +88,7 @@ class Authority:
         hosts: Iterable[str] = (),
         client: bool = True,
     ) -> None:
-        """Write `<name>.crt` and `<name>.key`, unless they exist, are signed by this authority and last."""
+        """Write `<name>.crt` and `<name>.key`, unless they exist, are signed by this authority and stay valid."""
         certificate_file, key_file = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         if not self.renewed and certificate_file.exists() and key_file.exists() and not _expires_soon(certificate_file):
             return
@@ -117,7 +117,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def ensure(node: NodePaths) -> None:
-    """Create what is missing and renew what expires within 30 days; touch nothing else."""
+    """Create missing certificates, and renew those that expire within 30 days. Others stay unchanged."""
     folder = private_folder(node.pki)
     address = str(settings.NODE_ADDRESS)
     cluster = Authority(folder, "cluster-ca")

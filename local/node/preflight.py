@@ -1,4 +1,4 @@
-"""What must hold before the node starts: root, packages, memory, disk, free ports."""
+"""Checks before the node starts: root, packages, memory, disk, free ports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from local.toolchain import packages
 
 
 def check_disk(folder: Path, floor_bytes: int = settings.DISK_FLOOR_BYTES) -> None:
-    """Refuse a nearly full disk: etcd and images that run out of space lose data."""
+    """Raise LocalError if the disk is nearly full: without space, etcd loses data."""
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < floor_bytes:
@@ -27,7 +27,7 @@ def check_disk(folder: Path, floor_bytes: int = settings.DISK_FLOOR_BYTES) -> No
 
 
 def check_memory() -> None:
-    """Refuse a machine that is too small."""
+    """Raise LocalError if there is too little free memory."""
     available = psutil.virtual_memory().available
     if available < settings.MEMORY_FLOOR_BYTES:
         raise LocalError(
@@ -51,7 +51,7 @@ def _owner(port: int) -> str:
 
 
 def taken_ports(ports: Mapping[int, str], address: str = "127.0.0.1") -> list[str]:
-    """A line for each port that something else listens on."""
+    """Messages about ports that other programs use."""
     lines: list[str] = []
     for port, user in ports.items():
         with socket.socket() as probe:
@@ -59,22 +59,22 @@ def taken_ports(ports: Mapping[int, str], address: str = "127.0.0.1") -> list[st
             try:
                 probe.bind((address, port))
             except OSError:
-                lines.append(f"{address}:{port} (for {user}) is taken by {_owner(port)}")
+                lines.append(f"{address}:{port} (for {user}) is in use by {_owner(port)}")
     return lines
 
 
 def check_ports(ports: Mapping[int, str]) -> None:
-    """Raise LocalError naming every port that is taken and by what."""
+    """Raise LocalError if ports are in use. It names the ports and the programs."""
     if lines := taken_ports(ports):
         raise LocalError(
-            "ports that the local environment needs are taken",
+            "ports that the local environment needs are in use",
             reason="\n       ".join(lines),
             fix="stop those programs, then run the same command again",
         )
 
 
 def check(folder: Path, ports: Mapping[int, str]) -> None:
-    """All checks, in the order in which a newcomer would mend them."""
+    """Run all checks, in the order in which a new user corrects them."""
     packages.require_root()
     check_disk(folder)
     check_memory()

@@ -1,4 +1,4 @@
-"""Long-running processes with a recorded identity: started detached, found again, ended by pid only."""
+"""Long-running processes with a recorded identity. They run detached, and are found and stopped by process ID."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STOP_GRACE_S = 15.0
 
 @dataclass(frozen=True)
 class Process:
-    """One server of the node."""
+    """A process of the node."""
 
     name: str
     command: Sequence[str]
@@ -32,7 +32,7 @@ class Process:
 
     @property
     def log_file(self) -> Path:
-        """Standard output and error of this process."""
+        """File with standard output and standard error."""
         return self.logs / f"{self.name}.log"
 
     @property
@@ -40,7 +40,7 @@ class Process:
         return self.pids / f"{self.name}.json"
 
     def running(self) -> psutil.Process | None:
-        """The live process that `start` recorded. A reused pid does not count: start times differ."""
+        """The running process that `start` recorded, or None. Its start time excludes a reused process ID."""
         try:
             record = json.loads(self._record.read_text())
             process = psutil.Process(record["pid"])
@@ -51,18 +51,18 @@ class Process:
         return None
 
     def _record_self(self) -> None:
-        """Write the record of the process that calls this."""
+        """Write the record of the calling process."""
         pid = os.getpid()
         write_private(self._record, json.dumps({"pid": pid, "born": _born(pid), "command": list(self.command)}))
 
     def up_to_date(self) -> bool:
-        """Whether it runs with the command that it should have."""
+        """Whether it runs with the current command."""
         if self.running() is None:
             return False
         return json.loads(self._record.read_text()).get("command") == list(self.command)
 
     def start(self) -> bool:
-        """Start it unless it runs as wanted already; returns whether it was started."""
+        """Start the process, unless it runs with the current command. Returns whether it was started."""
         if self.up_to_date():
             return False
         program = self.command[0]
@@ -79,14 +79,14 @@ class Process:
                 start_new_session=True,
                 cwd="/",
                 env={**os.environ, **self.environment},
-                # The child writes its record before it becomes the program: were it for us to do, a `forge`
-                # that is interrupted or killed right now would leave a server that nobody finds again.
+                # The child writes its own record before it executes the program. If the parent wrote it, a `forge` that
+                # is killed at this moment would leave a process without a record.
                 preexec_fn=self._record_self,
             )
         return True
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> bool:
-        """End it: TERM, then KILL after `grace_s`. Returns whether there was something to end."""
+        """Stop the process: TERM, then KILL after `grace_s` seconds. Returns whether it was running."""
         process = self.running()
         if process is not None:
             process.send_signal(signal.SIGTERM)
@@ -97,7 +97,7 @@ class Process:
         return process is not None
 
     def require_running(self) -> None:
-        """Raise LocalError with the end of the log if it has died."""
+        """Raise LocalError with the last lines of the log if the process has ended."""
         if self.running() is None:
             raise LocalError(
                 f"{self.name} stopped right after its start",
@@ -107,9 +107,9 @@ class Process:
 
 
 def _born(pid: int) -> str:
-    """When a process was started: the boot, and the clock ticks since then (proc(5), field 22).
+    """Start time of a process: the boot ID, and clock ticks since boot (proc(5), field 22).
 
-    Not by the wall clock, which may be set while the process runs.
+    The wall clock is not used, since it can be changed while the process runs.
     """
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -117,7 +117,7 @@ def _born(pid: int) -> str:
 
 
 def _gone(process: psutil.Process, timeout_s: float) -> bool:
-    """Wait for the end of a process that may be our child (then reap it) or may not."""
+    """Wait until a process has ended. If it is a child, reap it."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""The command of each of the node's processes, in start order."""
+"""Commands of the node's processes, in start order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def _program(name: str) -> str:
-    """Where a Debian program is, or will be: what runs can be told before it is installed."""
+    """Path of a Debian program, even before it is installed, so that commands can be compared."""
     return shutil.which(name) or shutil.which(name, path=_SYSTEM_PATH) or f"/usr/bin/{name}"
 
 
@@ -22,7 +22,7 @@ def _process(node: NodePaths, name: str, command: list[str], **environment: str)
 
 
 def stores(node: NodePaths, binary: Path) -> list[Process]:
-    """What the control plane stands on: registry, etcd, container runtime."""
+    """Processes below the control plane: registry, etcd, container runtime."""
     pki = node.pki
     client = f"https://127.0.0.1:{settings.ETCD_PORT}"
     peer = f"https://127.0.0.1:{settings.ETCD_PEER_PORT}"
@@ -63,7 +63,7 @@ def stores(node: NodePaths, binary: Path) -> list[Process]:
 
 
 def api_server(node: NodePaths, binary: Path) -> Process:
-    """kube-apiserver: on the node's address alone; secrets sealed at rest; audit log on."""
+    """kube-apiserver: on the node's address only, with encryption at rest and audit log."""
     pki, address = node.pki, settings.NODE_ADDRESS
     flags = {
         "bind-address": address,
@@ -81,7 +81,7 @@ def api_server(node: NodePaths, binary: Path) -> Process:
         "kubelet-client-certificate": pki / "apiserver-kubelet.crt",
         "kubelet-client-key": pki / "apiserver-kubelet.key",
         "kubelet-certificate-authority": pki / "cluster-ca.crt",
-        # Without it, logs and exec look the node's name up in DNS and fail.
+        # Without this flag, logs and exec resolve the node's name with DNS and fail.
         "kubelet-preferred-address-types": "InternalIP",
         "service-account-issuer": f"https://kubernetes.default.svc.{settings.CLUSTER_DOMAIN}",
         "service-account-key-file": pki / "service-accounts.pub",
@@ -115,7 +115,7 @@ def api_server(node: NodePaths, binary: Path) -> Process:
 
 
 def controllers(node: NodePaths, binary: Path) -> list[Process]:
-    """Everything that talks to the API server: control loops, node agents, volumes, load balancers."""
+    """Clients of the API server: controllers, node agents, volume provisioner, load balancer."""
     pki = node.pki
 
     def conf(user: str) -> str:
@@ -165,7 +165,7 @@ def controllers(node: NodePaths, binary: Path) -> list[Process]:
             "kube-proxy",
             f"--kubeconfig={conf('proxy')}",
             f"--hostname-override={settings.NODE_NAME}",
-            # iptables mode needs nfacct, which many kernels lack: half its rules load and nothing is served.
+            # iptables mode needs nfacct, which many kernels lack: only some rules load, and Services do not work.
             "--proxy-mode=nftables",
             f"--cluster-cidr={settings.POD_CIDR}",
             f"--nodeport-addresses={settings.NODE_ADDRESS}/32",
@@ -187,5 +187,5 @@ def controllers(node: NodePaths, binary: Path) -> list[Process]:
 
 
 def all_processes(node: NodePaths, binary: Path) -> list[Process]:
-    """Every process in start order; stopping goes the other way."""
+    """All processes in start order. They stop in reverse order."""
     return [*stores(node, binary), api_server(node, binary), *controllers(node, binary)]

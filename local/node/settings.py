@@ -11,11 +11,11 @@ from local import paths
 CLUSTER_DOMAIN = "cluster.local"
 NODE_NAME = "local"
 
-# 198.18.0.0/15 is set aside for benchmarking (RFC 2544), so it is nobody's private network.
+# 198.18.0.0/15 is reserved for benchmarking (RFC 2544), so no private network uses it.
 POD_CIDR = ipaddress.ip_network("198.18.0.0/17")
 SERVICE_CIDR = ipaddress.ip_network("198.19.0.0/16")
 NODE_ADDRESS = ipaddress.ip_address("198.18.128.1")
-"""The node's own address, on a link of its own: the API server listens here and nowhere else."""
+"""Address of the node, on its own link. The API server listens on this address only."""
 DNS_ADDRESS = SERVICE_CIDR[10]
 API_SERVICE_ADDRESS = SERVICE_CIDR[1]
 LINK = "cogniforge0"
@@ -43,12 +43,12 @@ REGISTRY = f"127.0.0.1:{REGISTRY_PORT}"
 
 MEMORY_FLOOR_BYTES = 3 * 1024**3
 DISK_FLOOR_BYTES = 4 * 1024**3
-"""Free space without which the node does not start: images, etcd and volumes grow from here."""
+"""Least free disk space for a start, in bytes. Images, etcd and volumes need more later."""
 
 
 @dataclass(frozen=True)
 class NodePaths:
-    """The node's folders, all under the state folder except the sockets, whose paths must be short."""
+    """Folders of the node. All are under the state folder, except sockets, whose paths must be short."""
 
     root: Path = field(default_factory=lambda: paths.state() / "node")
     run: Path = Path("/run/cogniforge")
@@ -65,25 +65,25 @@ class NodePaths:
 
     @property
     def logs(self) -> Path:
-        """One log file a process, and the API server's audit log."""
+        """One log file per process, and the API server's audit log."""
         return self.root / "logs"
 
     @property
     def pids(self) -> Path:
-        """One record a process: its pid and start time."""
+        """One record per process: its process ID and start time."""
         return self.root / "pids"
 
     @property
     def kubeconfig(self) -> Path:
-        """The administrator's kubeconfig."""
+        """Path of the administrator's kubeconfig."""
         return self.root / "kubeconfig"
 
     @property
     def containerd_socket(self) -> Path:
-        """Where containerd listens."""
+        """Path of containerd's socket."""
         return self.run / "containerd.sock"
 
     @property
     def volumes(self) -> Path:
-        """One folder a persistent volume."""
+        """One folder per persistent volume."""
         return self.root / "volumes"

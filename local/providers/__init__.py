@@ -1,1 +1,1 @@
-"""Stand-ins for Pulumi plugins that cannot be had as packages."""
+"""Stand-ins for Pulumi plugins that are not available as packages."""

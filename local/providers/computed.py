@@ -1,4 +1,4 @@
-"""Stand-ins for providers whose resources are values computed once and kept in the state."""
+"""Base of stand-ins for providers whose resources are values that are computed once and stored in the state."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Computed:
-    """One resource type: how its outputs follow from its inputs."""
+    """A resource type: how its outputs are computed from its inputs."""
 
     compute: Callable[[Values], tuple[str, Values]]
-    """Inputs (plain) to (id, outputs)."""
+    """Function from plain inputs to (ID, outputs)."""
     secret: tuple[str, ...] = ()
-    """Outputs to encrypt."""
+    """Names of secret outputs."""
     outputs: tuple[str, ...] = ()
-    """Outputs that are unknown in a preview."""
+    """Names of outputs that are unknown in previews."""
     defaults: tuple[tuple[str, Any], ...] = ()
-    """Inputs that the real provider fills in."""
+    """Default inputs of the real provider."""
 
 
 class ComputedProvider(Provider):
-    """A provider of such resources: any changed input makes a new value."""
+    """Provider of computed resources. Any changed input computes a new value."""
 
     resources: dict[str, Computed]
 
@@ -53,7 +53,7 @@ class ComputedProvider(Provider):
         return provider_pb2.CheckResponse(inputs=wire.encode_struct(inputs), failures=failures)
 
     def Diff(self, request: Any, context: Any) -> provider_pb2.DiffResponse:
-        """Any change replaces."""
+        """Any change requires replacement."""
         changes = list(diff.compare(wire.decode_struct(request.old_inputs), wire.decode_struct(request.news)))
         names = sorted({str(c.path[0]) for c in changes} - set(request.ignoreChanges))
         response = provider_pb2.DiffResponse
@@ -72,9 +72,9 @@ class ComputedProvider(Provider):
         return provider_pb2.CreateResponse(id=identifier, properties=wire.encode_struct(outputs))
 
     def Read(self, request: Any, context: Any) -> provider_pb2.ReadResponse:
-        """The state is the only copy."""
+        """Return the state, which is the only copy."""
         return provider_pb2.ReadResponse(id=request.id, properties=request.properties, inputs=request.inputs)
 
     def Delete(self, request: Any, context: Any) -> empty_pb2.Empty:
-        """Forgetting is all there is to do."""
+        """Do nothing: the engine removes the value from the state."""
         return empty_pb2.Empty()

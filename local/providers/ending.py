@@ -1,4 +1,4 @@
-"""How a stand-in learns that it has to end."""
+"""Tells a stand-in when to end."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ORPHAN_CHECK_S = 2.0
 
 
 class Ending:
-    """Something that happens once: a signal to end, or the end of the engine.
+    """A one-time event: a signal to end, or the end of the engine.
 
-    The signal is written to a pipe by the interpreter's C code (`signal.set_wakeup_fd`). A handler in Python runs only
-    when the main thread takes its next step: a signal that arrives just before that thread begins to wait, or that the
-    kernel gives to another thread, would stay unnoticed, and the engine would kill the process five seconds later.
+    The interpreter's C code writes signals to a pipe (`signal.set_wakeup_fd`). A handler in Python runs only when the
+    main thread executes its next instruction. A signal that arrives just before the main thread waits, or that the
+    kernel delivers to another thread, would be missed, and the engine would kill the process five seconds later.
     """
 
     def __init__(self) -> None:
@@ -25,23 +25,23 @@ class Ending:
         os.set_blocking(self._write, False)
 
     def on_signals(self) -> None:
-        """Let SIGINT and SIGTERM announce the end. To be called before the engine learns the port.
+        """Let SIGINT and SIGTERM announce the end. Call this before the port is printed.
 
-        From then on it may end this process at any moment. It does so with SIGINT; the user's own Ctrl-C arrives as a
-        Cancel call instead, because plugins run in a process group of their own.
+        After that, the engine may end this process at any moment, with SIGINT. A user's Ctrl-C arrives as a Cancel call
+        instead, because plugins run in their own process group.
         """
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
 
     def with_parent(self) -> None:
-        """Announce the end, too, when the engine is killed and cannot say goodbye."""
+        """Also announce the end when the engine process ends, even if it is killed."""
         threading.Thread(target=self._watch, args=(os.getppid(),), daemon=True).start()
 
     def _watch(self, engine: int) -> None:
         try:
             handle = os.pidfd_open(engine)
-        except OSError:  # it is gone already, or the kernel is older than Linux 5.3
+        except OSError:  # the engine has ended already, or the kernel is older than Linux 5.3
             while os.getppid() == engine:
                 time.sleep(ORPHAN_CHECK_S)
         else:
@@ -49,10 +49,10 @@ class Ending:
         self.announce()
 
     def announce(self) -> None:
-        """End `wait`."""
-        with contextlib.suppress(BlockingIOError):  # the pipe is full: announced often enough
+        """Announce the end, which ends `wait`."""
+        with contextlib.suppress(BlockingIOError):  # the pipe is full, so the end is announced already
             os.write(self._write, b".")
 
     def wait(self) -> None:
-        """Return once the end was announced, at once if that was before."""
+        """Wait until the end is announced."""
         os.read(self._read, 1)

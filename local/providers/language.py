@@ -1,7 +1,7 @@
 """Stand-in for Pulumi's Python language host, so that plain `pulumi up` runs `__main__.py`.
 
-It builds on the SDK's own server for inline programs (`pulumi.automation._server`, a private
-module: the SDK is pinned and a test guards it), adding what the CLI asks of a real language host.
+It extends the SDK's own server for inline programs (`pulumi.automation._server`, a private module: the SDK is pinned,
+and a test checks it) with the calls that the CLI makes to a real language host.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ class Host(LanguageServer):
         self._processes: set[subprocess.Popen[bytes]] = set()
 
     def Handshake(self, request: Any, context: Any) -> language_pb2.LanguageHandshakeResponse:
-        """Keep the engine's address; programs log through it."""
+        """Store the engine's address, which programs use for logging."""
         self._engine_address = request.engine_address or self._engine_address
         return language_pb2.LanguageHandshakeResponse()
 
     def GetPluginInfo(self, request: Any, context: Any) -> plugin_pb2.PluginInfo:
-        """The SDK's version."""
+        """Return the SDK's version."""
         return plugin_pb2.PluginInfo(version=metadata.version("pulumi"))
 
     def GetProgramDependencies(self, request: Any, context: Any) -> language_pb2.GetProgramDependenciesResponse:
-        """The installed Pulumi distributions, for `pulumi about`."""
+        """List the installed Pulumi distributions, for `pulumi about`."""
         found = [d for d in metadata.distributions() if d.name.lower().startswith("pulumi")]
         dependencies = [language_pb2.DependencyInfo(name=d.name, version=d.version) for d in found]
         return language_pb2.GetProgramDependenciesResponse(dependencies=dependencies)
@@ -78,15 +78,15 @@ class Host(LanguageServer):
         yield language_pb2.InstallDependenciesResponse(stdout=text.encode())
 
     def RuntimeOptionsPrompts(self, request: Any, context: Any) -> language_pb2.RuntimeOptionsResponse:
-        """No questions to ask."""
+        """Return no prompts."""
         return language_pb2.RuntimeOptionsResponse()
 
     def Cancel(self, request: Any, context: Any) -> empty_pb2.Empty:
-        """The engine stops its own work; the program ends with it."""
+        """Do nothing: the program ends together with the engine."""
         return empty_pb2.Empty()
 
     def RunPlugin(self, request: Any, context: grpc.ServicerContext) -> Iterator[language_pb2.RunPluginResponse]:
-        """Run a Python plugin, such as a policy pack, and pass on what it writes until it ends."""
+        """Run a Python plugin, such as a policy pack, and forward its output until it ends."""
         folder = Path(request.info.program_directory)
         try:
             python = interpreter(request.info)
@@ -100,7 +100,7 @@ class Host(LanguageServer):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        context.add_callback(process.terminate)  # the engine is done with it
+        context.add_callback(process.terminate)  # the engine has ended the call
         written: queue.SimpleQueue[language_pb2.RunPluginResponse | None] = queue.SimpleQueue()
         streams = ("stdout", process.stdout), ("stderr", process.stderr)
         for name, stream in streams:
@@ -161,7 +161,7 @@ def _pass_on(name: str, stream: Any, written: queue.SimpleQueue[language_pb2.Run
 
 
 def main() -> None:
-    """Serve until the CLI ends this process."""
+    """Serve the CLI until it ends this process."""
     address = next((arg for arg in reversed(sys.argv[1:]) if ":" in arg and not arg.startswith("-")), "")
     options = [
         ("grpc.max_receive_message_length", _MAX_MESSAGE),
@@ -179,7 +179,7 @@ def main() -> None:
     ended.wait()
     host.end_programs()
     server.stop(0).wait()
-    # Not by returning: the interpreter would wait for a program whose engine is gone. What it printed is shown.
+    # Exit explicitly: on return, the interpreter would wait for a program whose engine has ended.
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()

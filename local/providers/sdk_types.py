@@ -52,13 +52,13 @@ def _module(part: str) -> str:
 
 @functools.cache
 def _fields(cls: type) -> dict[str, Any]:
-    """Pulumi names of a class's inputs and their types, Inputs and Optionals unwrapped."""
+    """Types of a class's inputs by Pulumi name, without the wrappers Input and Optional."""
     hints = pulumi_types.input_type_types(cls)
     return dict(hints)
 
 
 def problems(value: Mapping[str, Any], cls: type, path: Path = ()) -> Iterator[tuple[str, str]]:
-    """(path, what is wrong) for every field that the SDK does not know or whose type differs."""
+    """(path, problem) of each field that is unknown to the SDK or has another type."""
     fields = _fields(cls)
     for key, item in value.items():
         if key not in fields:
@@ -70,7 +70,7 @@ def problems(value: Mapping[str, Any], cls: type, path: Path = ()) -> Iterator[t
 
 
 def _alternatives(hint: Any) -> list[Any]:
-    """The types that a value may have, with Input, Output, Optional and Union taken apart."""
+    """Allowed types of a value, without the wrappers Input, Output, Optional and Union."""
     if isinstance(hint, str | typing.ForwardRef) or hint is Any:
         return [Any]
     origin = typing.get_origin(hint)

@@ -1,4 +1,4 @@
-"""The part of a provider plugin that every stand-in shares: gRPC server, handshake, error mapping."""
+"""Common base of the provider stand-ins: gRPC server, handshake, error mapping."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from local.providers import wire
 from local.providers.ending import Ending
 
 GRACE_S = 1.0
-"""Seconds that calls under way have to end when the plugin is told to."""
+"""Seconds that running calls get when the plugin has to end."""
 _MAX_MESSAGE = 400 * 1024 * 1024
 _OPTIONS = [("grpc.max_receive_message_length", _MAX_MESSAGE), ("grpc.max_send_message_length", _MAX_MESSAGE)]
 
 
 class ProviderError(Exception):
-    """A failure that the engine shows to the user as it is."""
+    """A failure. The engine shows its message to the user unchanged."""
 
 
 class InitFailed(Exception):
-    """The object exists, but did not become ready: the engine records it and says why."""
+    """The object exists, but did not become ready. The engine records it and shows the reasons."""
 
     def __init__(self, identifier: str, properties: dict[str, Any], inputs: dict[str, Any], reasons: list[str]) -> None:
         super().__init__("; ".join(reasons))
@@ -40,7 +40,7 @@ class InitFailed(Exception):
 
 
 class Log:
-    """Messages to the engine, which shows them beside the resource."""
+    """Sends messages to the engine, which shows them with the resource."""
 
     def __init__(self, address: str | None) -> None:
         self._stub = None
@@ -52,18 +52,18 @@ class Log:
             self._stub.Log(engine_pb2.LogRequest(severity=severity, message=message, urn=urn, ephemeral=ephemeral))
 
     def status(self, urn: str, message: str) -> None:
-        """Progress, shown in place of the last status."""
+        """Show progress, which replaces the last status."""
         self._send(engine_pb2.INFO, urn, message, True)
 
     def warning(self, urn: str, message: str) -> None:
-        """A message that stays."""
+        """Show a permanent message."""
         self._send(engine_pb2.WARNING, urn, message, False)
 
 
 def _mapped(
     method: Callable[[Any, Any, grpc.ServicerContext], Any],
 ) -> Callable[[Any, Any, grpc.ServicerContext], Any]:
-    """Turn a ProviderError into a gRPC status, so that no traceback reaches the user."""
+    """Convert a ProviderError to a gRPC status, so that users see no traceback."""
 
     @functools.wraps(method)
     def call(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
@@ -79,7 +79,7 @@ def _mapped(
 
 @dataclass
 class _Status(grpc.Status):
-    """A gRPC status that carries a detail message, as grpcio's `abort_with_status` wants it."""
+    """A gRPC status with a detail message, for grpcio's `abort_with_status`."""
 
     code: grpc.StatusCode
     details: str
@@ -102,19 +102,19 @@ def _abort_init(context: grpc.ServicerContext, failure: InitFailed) -> None:
 
 
 class Provider(provider_pb2_grpc.ResourceProviderServicer):
-    """Base of the stand-ins: what does not depend on the resources."""
+    """Base class of the stand-ins, with everything that does not depend on resource types."""
 
     package: str
-    """The plugin's name, such as "kubernetes"."""
+    """Name of the plugin, such as "kubernetes"."""
     sdk: str
-    """The Python distribution whose version it answers with, such as "pulumi-kubernetes"."""
+    """Python distribution whose version the plugin reports, such as "pulumi-kubernetes"."""
 
     def __init__(self) -> None:
         self.log = Log(sys.argv[1] if len(sys.argv) > 1 else None)
         self.cancelled = threading.Event()
 
     def Handshake(self, request: Any, context: Any) -> provider_pb2.ProviderHandshakeResponse:
-        """Tell the engine what this provider understands."""
+        """Announce the provider's features to the engine."""
         if request.engine_address:
             self.log = Log(request.engine_address)
         return provider_pb2.ProviderHandshakeResponse(
@@ -125,17 +125,17 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     def GetPluginInfo(self, request: Any, context: Any) -> plugin_pb2.PluginInfo:
-        """The SDK's version: program and plugin belong together."""
+        """Report the SDK's version, since program and plugin must match."""
         return plugin_pb2.PluginInfo(version=metadata.version(self.sdk))
 
     def Attach(self, request: Any, context: Any) -> empty_pb2.Empty:
-        """Join an engine that did not start this process."""
-        self.cancelled.clear()  # an earlier engine's interruption is not this one's
+        """Connect to an engine that did not start this process."""
+        self.cancelled.clear()  # an interruption by an earlier engine no longer counts
         self.log = Log(request.address)
         return empty_pb2.Empty()
 
     def GetSchema(self, request: Any, context: Any) -> provider_pb2.GetSchemaResponse:
-        """Just the name: the SDK's own types are the schema here."""
+        """Return the name only. Inputs are checked against the SDK's types instead of a schema."""
         return provider_pb2.GetSchemaResponse(
             schema=json.dumps({"name": self.package, "version": metadata.version(self.sdk)})
         )
@@ -145,11 +145,11 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.CheckResponse(inputs=request.news)
 
     def DiffConfig(self, request: Any, context: Any) -> provider_pb2.DiffResponse:
-        """A changed configuration never replaces resources."""
+        """Report no changes: a changed configuration never replaces resources."""
         return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_UNKNOWN)
 
     def Configure(self, request: Any, context: Any) -> provider_pb2.ConfigureResponse:
-        """Say that secrets and previews are understood."""
+        """Announce support for secrets and previews."""
         return provider_pb2.ConfigureResponse(
             acceptSecrets=True,
             supportsPreview=True,
@@ -158,7 +158,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     def Cancel(self, request: Any, context: Any) -> empty_pb2.Empty:
-        """The user interrupted: stop waiting."""
+        """Stop waiting, because the user has interrupted the operation."""
         self.cancelled.set()
         return empty_pb2.Empty()
 
@@ -178,6 +178,6 @@ def serve(provider: Provider) -> None:
     print(port, flush=True)
     ended.wait()
     provider.cancelled.set()
-    server.stop(GRACE_S).wait()  # a call under way, such as Cancel, still gets its answer
-    # Not by returning: the interpreter would wait for threads whose caller is gone, and they might still write.
+    server.stop(GRACE_S).wait()  # running calls, such as Cancel, still get their answer
+    # Exit explicitly: on return, the interpreter would wait for threads whose caller has ended, and they could write.
     os._exit(0)

@@ -1,8 +1,7 @@
-"""Property values between the engine and a provider: plain Python with secrets and unknowns kept.
+"""Converts property values between the engine's wire format and Python.
 
-On the wire every number is a double, a secret is an object with a signature, and a value that is
-not known yet is a sentinel string. Here a whole number is an int, a secret is a `Secret`, and an
-unknown is `UNKNOWN`.
+On the wire, every number is a double, a secret is an object with a signature, and an unknown value is a sentinel
+string. In Python, a whole number is an int, a secret is a `Secret`, and an unknown value is `UNKNOWN`.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ _SECRET = "1b47061264138c4ac30d75fd1eb44270"
 _OUTPUT = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
 _RESOURCE = "5cf8f73096256a8f31e491e813e4eb8e"
 UNKNOWN_TEXT = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
-"""How the engine writes a value that is not known yet."""
+"""The engine's sentinel for an unknown value."""
 _EXACT = 2**53
-"""Whole doubles beyond this are not exact, so they stay floats."""
+"""Largest exact whole number in a double. Larger ones stay floats."""
 
 Path = tuple[str | int, ...]
 
@@ -38,18 +37,18 @@ UNKNOWN = _Unknown()
 
 @dataclass(frozen=True)
 class Secret:
-    """A value that must be encrypted in the state and hidden in output."""
+    """A value that is encrypted in the state and hidden in output."""
 
     value: Any
 
 
 def decode_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
-    """A Struct as a dict."""
+    """Decode a Struct to a dict."""
     return {key: decode(value) for key, value in struct.fields.items()}
 
 
 def decode(value: struct_pb2.Value) -> Any:
-    """One value."""
+    """Decode one value."""
     match value.WhichOneof("kind"):
         case "number_value":
             number = value.number_value
@@ -82,7 +81,7 @@ def _decode_object(fields: dict[str, Any]) -> Any:
 
 
 def encode_struct(value: dict[str, Any]) -> struct_pb2.Struct:
-    """A dict as a Struct."""
+    """Encode a dict as a Struct."""
     struct = struct_pb2.Struct()
     for key, item in value.items():
         _encode_into(struct.fields[key], item)
@@ -116,7 +115,7 @@ def _encode_into(target: struct_pb2.Value, value: Any) -> None:
 
 
 def transform(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Apply `change` to every leaf and secret, the inside first."""
+    """Apply `change` to every leaf and secret, innermost first."""
     if isinstance(value, dict):
         return {k: transform(v, change) for k, v in value.items()}
     if isinstance(value, list):
@@ -127,12 +126,12 @@ def transform(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def reveal(value: Any) -> Any:
-    """The same value without secret marks."""
+    """The value without secret marks."""
     return transform(value, lambda v: v.value if isinstance(v, Secret) else v)
 
 
 def has_unknown(value: Any) -> bool:
-    """Whether anything inside is not known yet."""
+    """Whether the value contains an unknown value."""
     if isinstance(value, dict):
         return any(has_unknown(v) for v in value.values())
     if isinstance(value, list):
@@ -143,7 +142,7 @@ def has_unknown(value: Any) -> bool:
 
 
 def secret_paths(value: Any, path: Path = ()) -> Iterator[Path]:
-    """Where secrets are."""
+    """Paths of all secrets in a value."""
     if isinstance(value, Secret):
         yield path
     elif isinstance(value, dict):
@@ -155,7 +154,7 @@ def secret_paths(value: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def conceal(value: Any, paths: set[Path], path: Path = ()) -> Any:
-    """Mark the values at `paths` as secret again."""
+    """Mark the values at `paths` as secret."""
     if path in paths:
         return value if isinstance(value, Secret) else Secret(value)
     if isinstance(value, dict):
@@ -166,7 +165,7 @@ def conceal(value: Any, paths: set[Path], path: Path = ()) -> Any:
 
 
 def format_path(path: Path) -> str:
-    """A path as Pulumi writes it: `spec.ports[0].port`, `data["a.b"]`."""
+    """A path in Pulumi's notation: `spec.ports[0].port`, `data["a.b"]`."""
     text = ""
     for part in path:
         if isinstance(part, int):

@@ -1,1 +1,1 @@
-"""The Go programs: pinned, resolved, built."""
+"""Pins, finds and builds the Go programs."""

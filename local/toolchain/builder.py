@@ -1,4 +1,4 @@
-"""Resolves each tool: at its pinned version on PATH, else from the cache, else built from its pins."""
+"""Finds each tool: on PATH in its pinned version, otherwise in the cache, otherwise built from source."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from local.errors import LocalError
 from local.toolchain.tools import BUILD_TAGS, TOOLS, Tool, ToolName, go_version
 
 BUILD_DISK_BYTES = 6 * 1024**3
-"""Free space that a cold build of every tool needs (Go build cache 4.4 GiB + binaries, measured 2026-11)."""
+"""Free space in bytes for a build of all tools from nothing: Go build cache 4.4 GiB plus binaries, measured 2026-11."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One report of a build under way."""
+    """Progress report of a running build."""
 
     tool: Tool
     packages_done: int
@@ -42,12 +42,12 @@ def _ignore(_: Progress) -> None:
 
 
 def cached_path(tool: Tool) -> Path:
-    """Where the cache keeps this tool at this pin."""
+    """Path of this tool in the cache, for its current pin."""
     return paths.cache() / "tools" / f"{tool.name}-{tool.key()}" / tool.name
 
 
 def on_path(tool: Tool) -> Path | None:
-    """The user's own copy, if it is the pinned version. A checkout's `pulumi` shim is not one."""
+    """Path of the user's own copy, if it has the pinned version, or None. `pulumi` shims of checkouts do not count."""
     if not tool.version_command:
         return None
     folders = [f for f in os.environ.get("PATH", "").split(os.pathsep) if f]
@@ -64,7 +64,7 @@ def on_path(tool: Tool) -> Path | None:
 
 
 def _is_shim(program: Path) -> bool:
-    """Whether it only leads back here, as another checkout's `pulumi` does: asking it for its version would not end."""
+    """Whether the program is a checkout's `pulumi` shim. Asking a shim for its version would recurse without end."""
     try:
         with program.open("rb") as file:
             return b"toolchain.shim" in file.read(2048)
@@ -73,9 +73,9 @@ def _is_shim(program: Path) -> bool:
 
 
 def resolve(name: ToolName, report: Report = _ignore) -> Path:
-    """The path of a tool that runs, building it if need be.
+    """Path of a tool. It is built if necessary.
 
-    Raises LocalError with the tool, the reason and what to do when it cannot be had.
+    Raises LocalError with the tool, the reason and the fix if it cannot be built.
     """
     tool = TOOLS[name]
     if found := on_path(tool):
@@ -85,20 +85,20 @@ def resolve(name: ToolName, report: Report = _ignore) -> Path:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with _exclusive(tool, target, report):
-        if not target.exists():  # another run may have finished it meanwhile
+        if not target.exists():  # another run may have built it meanwhile
             _build(tool, target, report)
     return target
 
 
 def resolve_all(names: Iterable[ToolName] | None = None, report: Report = _ignore) -> dict[ToolName, Path]:
-    """Every tool of `names` (default: those that `forge up` needs), in build order."""
+    """Paths of the tools `names` (default: those that `forge up` needs), in build order."""
     wanted = [t.name for t in TOOLS.values() if not t.for_tests] if names is None else names
     return {name: resolve(name, report) for name in wanted}
 
 
 @contextlib.contextmanager
 def _exclusive(tool: Tool, target: Path, report: Report):
-    """One build of a tool at a time; the second run waits and then finds it done."""
+    """Lock for the build of a tool. A second run waits, and then finds the built tool."""
     lock = FileLock(target.parent.with_suffix(".lock"))
     started = time.monotonic()
     while True:
@@ -106,7 +106,7 @@ def _exclusive(tool: Tool, target: Path, report: Report):
             lock.acquire(timeout=2)
             break
         except Timeout:
-            report(Progress(tool, 0, 0, time.monotonic() - started, "another run is building it: waiting"))
+            report(Progress(tool, 0, 0, time.monotonic() - started, "waiting for another run that is building it"))
     try:
         yield
     finally:
@@ -130,7 +130,7 @@ def _check_disk(target: Path) -> None:
 
 
 def _build(tool: Tool, target: Path, report: Report) -> None:
-    go_version()  # names the fix where there is no compiler
+    go_version()  # raises an error with a fix if there is no compiler
     _check_disk(target)
     env = _environment()
     report(Progress(tool, 0, 0, 0.0, "fetching modules"))
@@ -173,7 +173,7 @@ def _run_build(tool: Tool, command: list[str], env: dict[str, str], total: int, 
 
 
 def _is_package_name(line: str) -> bool:
-    """`go build -v` prints one import path a line; everything else is a message."""
+    """Whether a line of `go build -v` is an import path. All other lines are messages."""
     return " " not in line.strip() and not line.startswith("#")
 
 
@@ -181,7 +181,7 @@ _CAUSES = (
     (("no space left",), "free some space on the disk, then run the same command again"),
     (
         ("signal: killed", "cannot allocate memory"),
-        "the build needs about 3 GiB of free memory: close something",
+        "the build needs about 3 GiB of free memory: close other programs",
     ),
     (
         (
@@ -211,7 +211,7 @@ def _failure(tool: Tool, output: str) -> LocalError:
     reason = "\n       ".join(output.strip().splitlines()[-12:])
     fix = fix_of(output)
     return LocalError(
-        f"{tool.title} {tool.version} did not build",
+        f"{tool.title} {tool.version} could not be built",
         reason=reason or "the Go compiler gave no reason",
         fix=fix or f"see the message above; to try by hand: cd {tool.folder} && go build {tool.package}",
     )

@@ -1,7 +1,8 @@
-"""Runs the Pulumi CLI so that it ends in order, whatever happens to the process that started it.
+"""Runs the Pulumi CLI so that it ends in order, even if the process that started it is killed.
 
-An engine that is told once to stop finishes what it has begun and records it. Told twice, or killed, it leaves objects
-that its state does not know. So signals are passed on once each, and the engine's output does not depend on us.
+An engine that receives one stop signal completes its running operations and records them. After a second signal, or if
+killed, it leaves objects that its state lacks. So each signal is forwarded only once, and the engine's output does not
+depend on this process.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _LIBC = ctypes.CDLL(None)
 
 
 def _begin() -> None:
-    """In the child: be told to stop when `forge` is killed; take signals even where `forge` was told to ignore them."""
+    """In the child: receive a stop signal when `forge` is killed, and handle signals even if `forge` ignores them."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
     for number in _PASSED_ON:
         signal.signal(number, signal.SIG_DFL)
@@ -31,7 +32,7 @@ def _begin() -> None:
 
 @contextmanager
 def _passing_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Tell the engine to stop for each signal that asks us to; yields the numbers of those that came."""
+    """Forward stop signals to the engine. Yields a list of the received signal numbers."""
     received: list[int] = []
 
     def pass_on(number: int, _: FrameType | None) -> None:
@@ -53,7 +54,7 @@ def _passing_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
 def _run(
     command: Sequence[str | Path], env: Mapping[str, str], cwd: Path, out: IO[bytes] | None, err: IO[bytes] | None
 ) -> int:
-    # A session of its own: a terminal that closes, or a Ctrl-C in it, reaches the engine through us and only once.
+    # In its own session, the engine receives a closed terminal or Ctrl-C only through this process, and only once.
     process = subprocess.Popen(
         [str(part) for part in command],
         env=dict(env),
@@ -74,14 +75,14 @@ def _run(
 
 
 def attended(command: Sequence[str | Path], env: Mapping[str, str]) -> int:
-    """Run it in the user's terminal, where it may ask questions; returns its exit status."""
+    """Run the command in the user's terminal, where it may ask questions. Returns its exit status."""
 
     def begin() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is told to it as a request to stop
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal reaches the engine as a stop signal
 
     process = subprocess.Popen([str(part) for part in command], env=dict(env), preexec_fn=begin)
-    # A Ctrl-C reaches it from the terminal; what is meant for us alone is passed on.
+    # The terminal sends Ctrl-C to the engine. Signals to this process alone are forwarded.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: process.send_signal(signal.SIGINT) if process.poll() is None else None)
@@ -89,16 +90,16 @@ def attended(command: Sequence[str | Path], env: Mapping[str, str]) -> int:
 
 
 def show(command: Sequence[str | Path], env: Mapping[str, str], cwd: Path) -> int:
-    """Run it with its output shown; returns its exit status.
+    """Run the command and show its output. Returns its exit status.
 
-    Raises KeyboardInterrupt or SystemExit where it was asked to stop, once the engine has stopped.
+    Raises KeyboardInterrupt or SystemExit after a stop signal, once the engine has stopped.
     """
     return _run(command, env, cwd, None, None)
 
 
 def capture(command: Sequence[str | Path], env: Mapping[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run it with its output kept from the user. Raises as `show` does."""
-    # Files, not pipes: writing to a pipe whose reader was killed would end the engine in the middle of its work.
+    """Run the command and capture its output. Raises as `show` does."""
+    # Files instead of pipes: writing to a pipe whose reader was killed would end the engine during its work.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         status = _run(command, env, cwd, out, err)
         return subprocess.CompletedProcess(list(map(str, command)), status, _read(out), _read(err))

@@ -1,6 +1,6 @@
-"""Keycloak, as Maven Central has it: fetched, checked and built once, for tests of logins.
+"""Keycloak from Maven Central: fetched, verified and built once, for tests of logins.
 
-Needs Maven and the Java that comes with it.
+Needs Maven and its Java runtime.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BUILT_FOR = ("--db=dev-mem", "--features-disabled=account,admin,ciba,device-flo
 
 
 def resolve() -> Path:
-    """A folder with `bin/kc.sh`, built for `start --optimized`. Raises LocalError where it is not to be had."""
+    """Folder with `bin/kc.sh`, built for `start --optimized`. Raises LocalError if it cannot be fetched or built."""
     key = hashlib.sha256(" ".join((SHA256, *_BUILT_FOR)).encode()).hexdigest()[:16]
     target = paths.cache() / "tools" / f"keycloak-{key}"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -45,9 +45,9 @@ def _fetched(folder: Path) -> Path:
         found = hashlib.file_digest(handle, "sha256").hexdigest()
     if found != SHA256:
         raise LocalError(
-            f"Keycloak {VERSION} is not the file that is pinned",
+            f"the file of Keycloak {VERSION} differs from its pin",
             reason=f"its SHA-256 is {found}",
-            fix="the repository that Maven asks is not to be trusted",
+            fix="do not trust the Maven repository in use",
         )
     return file
 
@@ -64,7 +64,7 @@ def _run(command: list[str]) -> None:
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode != 0:
         raise LocalError(
-            f"Keycloak {VERSION} could not be made",
+            f"Keycloak {VERSION} could not be built",
             reason="\n       ".join((result.stdout + result.stderr).strip().splitlines()[-4:]),
             fix="check the network and Maven's settings (~/.m2/settings.xml), then try again",
         )

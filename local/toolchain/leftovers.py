@@ -1,4 +1,4 @@
-"""What a killed engine leaves in a back end that is a folder: locks of dead processes, a state that is half written."""
+"""Leftovers of a killed engine in a backend folder: locks of ended processes, and partially written files."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ _CLOCK_SLACK_S = 2.0
 
 @dataclass(frozen=True)
 class Lock:
-    """One lock of a stack."""
+    """A lock of a stack."""
 
     file: Path
     pid: int
     host: str
     since: float
-    """Seconds since the epoch."""
+    """Time of its creation, in seconds since the epoch."""
 
     @property
     def stack(self) -> str:
-        """The stack's name."""
+        """Name of the stack."""
         return self.file.parent.name
 
     def held(self) -> bool:
-        """Whether its process lives. Locks of other machines count as held."""
+        """Whether its process is running. Locks of other machines count as held."""
         if self.host != socket.gethostname():
             return True
         try:
             process = psutil.Process(self.pid)
-            # A process that is younger than the lock got the number of one that is gone.
+            # A process that is younger than the lock has reused the process ID.
             return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= self.since + _CLOCK_SLACK_S
         except psutil.Error:
             return False
 
 
 def folder_of(url: str) -> Path | None:
-    """The folder of a back end, or None where it is none."""
+    """Folder of a backend URL, or None if it is not a folder."""
     return Path(url.removeprefix("file://").split("?")[0]).expanduser() if url.startswith("file://") else None
 
 
 def locks(backend: Path) -> list[Lock]:
-    """Every lock of a back end."""
+    """All locks of a backend."""
     found: list[Lock] = []
     for file in (backend / ".pulumi" / "locks").rglob("*.json"):
         try:
@@ -60,14 +60,14 @@ def locks(backend: Path) -> list[Lock]:
             since = datetime.fromisoformat(content["timestamp"]).timestamp()
             found.append(Lock(file, int(content["pid"]), str(content["hostname"]), since))
         except FileNotFoundError:
-            continue  # just given back
+            continue  # just released
         except (ValueError, KeyError, TypeError):
-            found.append(Lock(file, 0, socket.gethostname(), 0.0))  # cut off while it was written
+            found.append(Lock(file, 0, socket.gethostname(), 0.0))  # partially written
     return found
 
 
 def clear(backend: Path) -> list[Lock]:
-    """Remove the locks of dead processes and mend what was half written; returns the locks that are held."""
+    """Remove locks of ended processes and repair partially written files. Returns the locks that are held."""
     held: list[Lock] = []
     for lock in locks(backend):
         if lock.held():
@@ -80,10 +80,10 @@ def clear(backend: Path) -> list[Lock]:
 
 
 def _mend(folder: Path) -> None:
-    """Put right what nobody writes any more.
+    """Repair partially written files of engines that have ended.
 
-    The engine replaces a state in one step, but not the file of attributes beside it: one that is cut off makes the
-    state unreadable, and the engine does without it.
+    The engine replaces a state file atomically, but not the attributes file next to it. A partial attributes file makes
+    the state unreadable; the engine works without it, so it is removed.
     """
     for attributes in folder.rglob("*.attrs"):
         if not attributes.with_suffix("").exists() or not _readable(attributes):
@@ -105,13 +105,13 @@ def _readable(file: Path) -> bool:
 
 
 def _restore(file: Path) -> None:
-    """Put the state before the last write back; what cannot be read is kept beside it. Raises LocalError."""
+    """Restore the previous version of a state file. The unreadable one is kept next to it. Raises LocalError."""
     backup = file.with_name(f"{file.name}.bak")
     if not backup.exists() or not _readable(backup):
         raise LocalError(
-            f"the state of the stack {file.stem} cannot be read, and neither can the one before it",
-            reason=f"{file} was cut off while it was written, perhaps by a full disk or a loss of power",
-            fix=f"put a copy from a backup of {file.parent} in its place",
+            f"the state of the stack {file.stem} cannot be read, and neither can its previous version",
+            reason=f"{file} is incomplete, perhaps because of a full disk or a power failure",
+            fix=f"replace it by a copy from a backup of {file.parent}",
         )
     shutil.copy2(file, file.with_name(f"{file.name}.broken"))
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
@@ -120,7 +120,7 @@ def _restore(file: Path) -> None:
 
 
 def pending(backend: Path, stack: str) -> list[dict[str, Any]]:
-    """Operations that were under way when the engine of a stack was killed."""
+    """Operations that were running when the engine of a stack was killed."""
     for file in (backend / ".pulumi" / "stacks").rglob(f"{stack}.json"):
         with contextlib.suppress(OSError, ValueError):
             latest = json.loads(file.read_text()).get("checkpoint", {}).get("latest") or {}

@@ -1,4 +1,4 @@
-"""The Debian packages of the local environment: which are missing, and installing them by name."""
+"""Debian packages of the local environment: finds missing ones and installs them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PACKAGES: dict[str, str] = {
     "skopeo": "skopeo",
     "maven": "mvn",
 }
-"""Each package and the program that shows it is there."""
+"""Program that shows whether a package is installed, by package."""
 
 
 def _present(program: str) -> bool:
@@ -35,27 +35,27 @@ def _present(program: str) -> bool:
 
 
 def missing() -> list[str]:
-    """The packages whose programs are not on this machine."""
+    """Packages whose programs are not installed."""
     return [package for package, program in PACKAGES.items() if not _present(program)]
 
 
 def is_debian() -> bool:
-    """Whether apt can install packages here (Debian and its derivatives)."""
+    """Whether this machine has apt (Debian and its derivatives)."""
     return shutil.which("apt-get") is not None
 
 
 def require_root() -> None:
-    """Refuse to go on without root, and say why it is needed."""
+    """Raise LocalError unless the user is root."""
     if os.geteuid() != 0:
         raise LocalError(
             "the local environment needs root",
-            reason="it runs containerd and the kubelet, and makes network links and mounts",
+            reason="it runs containerd and the kubelet, and creates network links and mounts",
             fix="run the same command as root: sudo -E make up",
         )
 
 
 def install() -> list[str]:
-    """Install what is missing; returns the names. Raises LocalError where that cannot be done."""
+    """Install missing packages. Returns their names. Raises LocalError if the installation fails."""
     names = missing()
     if not names:
         return []
@@ -64,7 +64,7 @@ def install() -> list[str]:
         programs = ", ".join(PACKAGES[name] for name in names)
         raise LocalError(
             f"these programs are missing: {programs}",
-            reason="this is not Debian or a derivative, so the setup cannot install them by name",
+            reason="this machine does not run Debian or a derivative, so `forge` cannot install them",
             fix=f"install them with your package manager (Debian calls the packages {', '.join(names)})",
         )
     require_root()

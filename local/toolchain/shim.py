@@ -1,7 +1,7 @@
-"""`pulumi` in the project's virtual environment: the real CLI, with this machine's back end and plugins.
+"""`pulumi` in the project's virtual environment: the real CLI, with this machine's backend and plugins.
 
-Everything is a default: a variable that the user has set, a `pulumi login` of the user's, and real
-plugins on PATH or under ~/.pulumi/plugins win over what is set here.
+All settings are defaults: variables that the user has set, a user's `pulumi login`, and real plugins on PATH or in
+~/.pulumi/plugins take precedence.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 
 
 def passphrase_file() -> Path:
-    """The file with the passphrase that encrypts the local stack's secrets."""
+    """File with the passphrase that encrypts the local stack's secrets."""
     return paths.state() / "pulumi" / "passphrase"
 
 
 def backend_folder() -> Path:
-    """The folder that holds the local stack's state."""
+    """Folder with the local stack's state."""
     return paths.state() / "pulumi" / "state"
 
 
 def ensure_backend() -> None:
-    """Make the state folder and, the first time, a random passphrase.
+    """Create the state folder and, if there is none, a random passphrase.
 
-    Raises LocalError where stacks exist whose passphrase is gone: a new one could not read them.
+    Raises LocalError if stacks exist and their passphrase is missing, since a new one could not decrypt them.
     """
     folder = paths.private_folder(backend_folder())
     file = passphrase_file()
@@ -52,18 +52,18 @@ def ensure_backend() -> None:
         raise LocalError(
             "the passphrase of the local Pulumi state is lost",
             reason=f"{folder} holds stacks, but {file} does not exist; their secrets cannot be read without it",
-            fix=f"put the file back (from a backup), or start over with `forge reset`, which deletes {paths.state()}",
+            fix=f"restore the file from a backup, or start over with `forge reset`, which deletes {paths.state()}",
         )
     paths.write_private(file, secrets.token_urlsafe(32))
 
 
 def state_folder() -> Path | None:
-    """The folder with the state of the back end in use; None where that is no folder of this machine."""
+    """Folder of the backend in use; None if the backend is not a folder on this machine."""
     return leftovers.folder_of(environment().get("PULUMI_BACKEND_URL", ""))
 
 
 def real_plugins() -> set[str]:
-    """Names of the executables that the user's own installation provides."""
+    """Names of plugin executables in the user's own installation."""
     home = Path(os.environ.get("PULUMI_HOME", str(Path.home() / ".pulumi")))
     cached = {p.name.rsplit("-v", 1)[0] for p in (home / "plugins").glob("resource-*") if p.is_dir()}
     names: set[str] = set()
@@ -102,12 +102,12 @@ def _write_stand_ins() -> Path:
             temporary = folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
             temporary.write_text(text)
             temporary.chmod(0o755)
-            temporary.replace(program)  # in one step: another command may be doing the same
+            temporary.replace(program)  # atomic, since another command may do the same
     return folder
 
 
 def environment(base: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment in which the Pulumi CLI finds this machine's back end and plugins."""
+    """Environment variables with which the Pulumi CLI finds this machine's backend and plugins."""
     env = dict(os.environ if base is None else base)
     env.setdefault("PULUMI_SKIP_UPDATE_CHECK", "true")
     env.setdefault("PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION", "true")
@@ -119,7 +119,7 @@ def environment(base: dict[str, str] | None = None) -> dict[str, str]:
         env["PULUMI_BACKEND_URL"] = f"file://{backend_folder()}"
     if not any(name in env for name in _PASSPHRASE) and passphrase_file().exists():
         env["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(passphrase_file())
-    # How the program finds what `forge up` made on this machine.
+    # Paths of files that `forge up` created on this machine, for the Pulumi program.
     env.setdefault("COGNIFORGE_KUBECONFIG", str(paths.state() / "node" / "kubeconfig"))
     env.setdefault("COGNIFORGE_IMAGES", str(paths.state() / "images" / "index.json"))
     env.setdefault("COGNIFORGE_IMAGE_KEY", str(paths.state() / "keys" / "cosign.pub"))
@@ -129,11 +129,11 @@ def environment(base: dict[str, str] | None = None) -> dict[str, str]:
 
 
 def forget_salt(folder: Path = paths.PROJECT / "stacks") -> None:
-    """Take the encryption salt that Pulumi writes into a stack's file out again.
+    """Remove the encryption salt that Pulumi writes into stack files.
 
-    The salt belongs to this machine's passphrase and is in the state as well, from where Pulumi
-    reads it (PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER); in the file it would only dirty the checkout.
-    It stays where the file holds encrypted values, which need it.
+    The salt belongs to this machine's passphrase. Pulumi also reads it from the state
+    (PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER); in the file, it would be an uncommitted change of the checkout. It stays
+    in files with encrypted values, which need it.
     """
     if any(name in os.environ for name in _PASSPHRASE):
         return  # the user's own passphrase, perhaps shared with a team
@@ -147,7 +147,7 @@ def forget_salt(folder: Path = paths.PROJECT / "stacks") -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run the real CLI to its end; returns its exit status."""
+    """Run the real CLI. Returns its exit status."""
     if folder := state_folder():
         leftovers.clear(folder)
     program = builder.resolve(ToolName.PULUMI)
@@ -161,7 +161,7 @@ def attended(arguments: list[str]) -> int:
     finally:
         forget_salt()
         if (here := Path.cwd() / "stacks") != paths.PROJECT / "stacks" and here.is_dir():
-            forget_salt(here)  # another checkout's, in whose folder this was called
+            forget_salt(here)  # the stack files of another checkout, if it is the current folder
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The Go programs of the local environment, each pinned by the go.mod and go.sum of its module."""
+"""Go programs of the local environment. The go.mod and go.sum of its module pin each program."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from local.errors import LocalError
 MODULES = Path(__file__).resolve().parent
 GO_MINIMUM = (1, 26)
 BUILD_TAGS = "grpcnotrace,osusergo,netgo"
-"""grpcnotrace lets the linker drop unused code; the others keep the binaries static."""
+"""Build tags. grpcnotrace lets the linker drop unused code; the others make the binaries static."""
 
 
 class ToolName(StrEnum):
-    """Every tool that the builder can resolve."""
+    """All tools that the builder can provide."""
 
     NODE = "node"
     PULUMI = "pulumi"
@@ -42,33 +42,33 @@ class ToolName(StrEnum):
 
 @dataclass(frozen=True)
 class Tool:
-    """One program: where its source is pinned, how it is built and how its version is read."""
+    """A Go program: the pin of its source, how it is built, and how its version is read."""
 
     name: ToolName
     title: str
     module: str
-    """Folder under local/toolchain that holds go.mod."""
+    """Folder under local/toolchain with its go.mod."""
     package: str
-    """What `go build` is given."""
+    """Package argument of `go build`."""
     pin: str
-    """The module path in go.mod whose version is the tool's version; empty for our own code."""
+    """Module path in go.mod whose version is the tool's version; empty for the project's own code."""
     version_flags: tuple[str, ...] = ()
-    """-X flags; `{v}` is the pinned version."""
+    """Linker flags -X. `{v}` is replaced by the pinned version."""
     version_command: tuple[str, ...] = ()
-    """Arguments that make the program print its version; empty where PATH is not consulted."""
+    """Arguments that make the program print its version; empty if PATH is not searched."""
     for_tests: bool = False
-    """Whether `forge up` can do without it; it is built when it is first asked for."""
+    """Whether `forge up` does not need the tool. It is then built at its first use."""
     expected_s: int = 60
-    """Seconds of a cold build on two cores, in the order of `TOOLS`; measured 2026-11."""
+    """Seconds of a build from nothing on two cores, in the order of `TOOLS`, measured 2026-11."""
 
     @property
     def folder(self) -> Path:
-        """The module's folder."""
+        """Folder of the module."""
         return MODULES / self.module
 
     @functools.cached_property
     def version(self) -> str:
-        """The pinned version, such as "v1.34.10", read from go.mod."""
+        """Pinned version, such as "v1.34.10", read from go.mod."""
         if not self.pin:
             return "v0.1.0"
         text = (self.folder / "go.mod").read_text()
@@ -79,11 +79,11 @@ class Tool:
 
     @property
     def ldflags(self) -> str:
-        """Linker flags: no debug tables, and the version that the program reports."""
+        """Linker flags: they remove debug tables and set the version that the program reports."""
         return " ".join(["-s -w", *(f"-X {flag.format(v=self.version)}" for flag in self.version_flags)])
 
     def key(self) -> str:
-        """A hash of everything that decides the binary's content: pins, our source, flags, Go, machine."""
+        """Hash of everything that determines the binary: pins, own source, flags, Go version, machine."""
         digest = hashlib.sha256()
         sources = [self.folder / "go.mod", self.folder / "go.sum"]
         own = self.folder / self.package if self.package.startswith("./") else self.folder
@@ -225,9 +225,9 @@ TOOLS: dict[ToolName, Tool] = {
 
 @functools.cache
 def compiler() -> str:
-    """The version of Go in the cache's keys. Raises LocalError where it is not known.
+    """Version of Go for the cache's keys. Raises LocalError if it is unknown.
 
-    Without Go on PATH, it is the one that was there last: what is cached runs without the compiler.
+    Without Go on PATH, it is the version of the last build, since cached tools run without the compiler.
     """
     record = paths.cache() / "tools" / "go-version"
     if shutil.which("go") is None and record.exists():
@@ -240,7 +240,7 @@ def compiler() -> str:
 
 @functools.cache
 def go_version() -> str:
-    """The Go toolchain's version, such as "go1.26.8". Raises LocalError where there is none or it is too old."""
+    """Version of Go on PATH, such as "go1.26.8". Raises LocalError if Go is missing or too old."""
     fix = f"install Go {GO_MINIMUM[0]}.{GO_MINIMUM[1]} or newer (https://go.dev/dl) and put it on PATH"
     try:
         output = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout

@@ -1,1 +1,1 @@
-"""Policies on Pulumi resources, checked in every preview and update."""
+"""Policies for Pulumi resources, checked in every preview and update."""

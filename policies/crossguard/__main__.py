@@ -1,4 +1,4 @@
-"""The policy pack that Pulumi starts."""
+"""Entry point of the policy pack."""
 
 from policies.crossguard.pack import start
 

@@ -1,4 +1,4 @@
-"""Rules on AWS resources: encryption, exposure, operation."""
+"""Rules for AWS resources: encryption, exposure, operation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SUPPORTED_KUBERNETES = ("1.32", "1.33", "1.34")
 
 
 def _must(name: str, wanted: Any, text: str) -> Any:
-    """A check that a property has a value, or any value where `wanted` is none."""
+    """A check that a property has the value `wanted`; None requires any value."""
 
     def check(resource: Resource) -> Iterator[str]:
         value: Any = resource.properties
@@ -35,19 +35,19 @@ def _template_disks(resource: Resource) -> Iterator[str]:
 
 def _queue(resource: Resource) -> Iterator[str]:
     if not known(resource.properties, "kmsMasterKeyId") and not resource.properties.get("sqsManagedSseEnabled"):
-        yield "messages are stored in the clear"
+        yield "messages are stored unencrypted"
 
 
 def _secrets_encrypted(resource: Resource) -> Iterator[str]:
     encryption = resource.properties.get("encryptionConfig")
     if not encryption or "secrets" not in (encryption.get("resources") or []):
-        yield "Kubernetes secrets are not encrypted with a key of the account"
+        yield "Kubernetes secrets are not encrypted with a KMS key of the account"
 
 
 def _kafka(resource: Resource) -> Iterator[str]:
     transit = ((resource.properties.get("encryptionInfo") or {}).get("encryptionInTransit")) or {}
     if transit.get("clientBroker") != "TLS":
-        yield "clients may talk to the brokers without TLS"
+        yield "clients may connect to the brokers without TLS"
 
 
 def _cache(resource: Resource) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _api_private(resource: Resource) -> Iterator[str]:
         if resource.environment == "prod":
             yield "the API has a public address in prod"
         elif not vpc.get("publicAccessCidrs") or set(vpc.get("publicAccessCidrs") or []) & set(_WORLD):
-            yield "the API can be reached from anywhere"
+            yield "the API can be reached from the whole internet"
 
 
 def _ingress(resource: Resource) -> Iterator[str]:
@@ -78,7 +78,7 @@ def _ingress(resource: Resource) -> Iterator[str]:
     for rule in rules:
         blocks = [*(rule.get("cidrBlocks") or []), *(rule.get("ipv6CidrBlocks") or [])]
         if set(blocks) & set(_WORLD) and rule.get("fromPort") != 443:
-            yield f"port {rule.get('fromPort')} is open to the world"
+            yield f"port {rule.get('fromPort')} is open to the whole internet"
 
 
 def _public_access_block(resource: Resource) -> Iterator[str]:
@@ -106,7 +106,7 @@ def _cluster_version(resource: Resource) -> Iterator[str]:
 
 def _default_tags(resource: Resource) -> Iterator[str]:
     tags = resource.properties.get("defaultTags")
-    if isinstance(tags, str):  # provider configuration travels as JSON
+    if isinstance(tags, str):  # provider configuration is sent as JSON
         tags = json.loads(tags)
     present = set(((tags or {}).get("tags") or {}).keys())
     missing = {"cogniforge.dev/environment", "cogniforge.dev/owner"} - present
@@ -116,7 +116,7 @@ def _default_tags(resource: Resource) -> Iterator[str]:
 
 def _protected(resource: Resource) -> Iterator[str]:
     if not resource.protect:
-        yield "it holds data and can be deleted by a mistake in the program"
+        yield "the resource holds data, and a mistake in the program could delete it"
 
 
 def _flow_logs(resources: Sequence[Resource]) -> Iterator[tuple[str, str]]:
@@ -144,26 +144,26 @@ _FAMILY = {
     ),
     "aws-topic-encrypted": (
         ("aws:sns/topic:Topic",), "Topics are encrypted.", "set kmsMasterKeyId",
-        _must("kmsMasterKeyId", None, "messages are stored in the clear"),
+        _must("kmsMasterKeyId", None, "messages are stored unencrypted"),
     ),
     "aws-log-group-encrypted": (
-        ("aws:cloudwatch/logGroup:LogGroup",), "Logs are encrypted with a key of the account.", "set kmsKeyId",
-        _must("kmsKeyId", None, "logs are encrypted with a key of AWS"),
+        ("aws:cloudwatch/logGroup:LogGroup",), "Logs are encrypted with a KMS key of the account.", "set kmsKeyId",
+        _must("kmsKeyId", None, "logs are encrypted with an AWS managed key"),
     ),
     "aws-key-rotated": (
         ("aws:kms/key:Key",), "Keys are rotated yearly.", "set enableKeyRotation to true",
         _must("enableKeyRotation", True, "the key is never rotated"),
     ),
     "aws-cluster-secrets-encrypted": (
-        ("aws:eks/cluster:Cluster",), "Kubernetes secrets are encrypted with a key of the account.",
+        ("aws:eks/cluster:Cluster",), "Kubernetes secrets are encrypted with a KMS key of the account.",
         "set encryptionConfig for secrets", _secrets_encrypted,
     ),
     "aws-kafka-encrypted": (
-        ("aws:msk/cluster:Cluster",), "Kafka speaks TLS only.", "set encryptionInTransit.clientBroker to TLS", _kafka,
+        ("aws:msk/cluster:Cluster",), "Kafka accepts TLS only.", "set encryptionInTransit.clientBroker to TLS", _kafka,
     ),
     "aws-cache-encrypted": (
         ("aws:elasticache/replicationGroup:ReplicationGroup",), "Caches are encrypted at rest and in transit.",
-        "switch both on", _cache,
+        "enable both", _cache,
     ),
     "aws-file-system-encrypted": (
         ("aws:efs/fileSystem:FileSystem",), "File systems are encrypted.", "set encrypted to true",
@@ -172,13 +172,13 @@ _FAMILY = {
 }  # fmt: skip
 _EXPOSED = {
     "aws-cluster-api-private": (
-        ("aws:eks/cluster:Cluster",), "The Kubernetes API is private, or open to named networks only.",
+        ("aws:eks/cluster:Cluster",), "The Kubernetes API is private, or open to listed networks only.",
         "set endpointPublicAccess to false, or name publicAccessCidrs", _api_private,
     ),
     "aws-no-open-ingress": (
         ("aws:ec2/securityGroup:SecurityGroup", "aws:ec2/securityGroupRule:SecurityGroupRule",
          "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"),
-        "Only port 443 may be open to the world.", "name the networks that need it", _ingress,
+        "Only port 443 may be open to the whole internet.", "list the networks that need access", _ingress,
     ),
     "aws-database-private": (
         ("aws:rds/instance:Instance",), "Databases have no public address.", "set publiclyAccessible to false",
@@ -189,11 +189,11 @@ _EXPOSED = {
         "remove the ACL and use policies", _bucket_acl,
     ),
     "aws-bucket-access-blocked": (
-        ("aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock",), "Public access to buckets is blocked, four ways.",
+        ("aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock",), "Public access to buckets is blocked.",
         "set all four to true", _public_access_block,
     ),
     "aws-subnet-no-public-addresses": (
-        ("aws:ec2/subnet:Subnet",), "Subnets give out no public addresses.", "set mapPublicIpOnLaunch to false",
+        ("aws:ec2/subnet:Subnet",), "Subnets assign no public addresses.", "set mapPublicIpOnLaunch to false",
         _must("mapPublicIpOnLaunch", False, "instances get public addresses"),
     ),
     "aws-metadata-tokens": (
@@ -209,15 +209,15 @@ _EXPOSED = {
 }  # fmt: skip
 _OPERATED = {
     "aws-log-retention": (
-        ("aws:cloudwatch/logGroup:LogGroup",), "Logs have an end.", "set retentionInDays",
-        _must("retentionInDays", None, "logs are kept and paid for forever"),
+        ("aws:cloudwatch/logGroup:LogGroup",), "Logs have a retention period.", "set retentionInDays",
+        _must("retentionInDays", None, "logs are kept forever"),
     ),
     "aws-cluster-logs": (
-        ("aws:eks/cluster:Cluster",), "The control plane's logs are on.", "enable api, audit and authenticator",
+        ("aws:eks/cluster:Cluster",), "Control plane logs are enabled.", "enable api, audit and authenticator",
         _cluster_logs,
     ),
     "aws-cluster-access-entries": (
-        ("aws:eks/cluster:Cluster",), "Access is by access entries, not by a ConfigMap.",
+        ("aws:eks/cluster:Cluster",), "Cluster access uses access entries, not a ConfigMap.",
         "set accessConfig.authenticationMode to API",
         _must("accessConfig.authenticationMode", "API", "access depends on the aws-auth ConfigMap"),
     ),
@@ -226,12 +226,13 @@ _OPERATED = {
         f"use one of {', '.join(_SUPPORTED_KUBERNETES)}", _cluster_version,
     ),
     "aws-provider-tags": (
-        ("pulumi:providers:aws",), "Everything carries environment and owner.", "set defaultTags on the provider",
+        ("pulumi:providers:aws",), "All resources have owner tags.",
+        "set defaultTags on the provider",
         _default_tags,
     ),
     "aws-account-pinned": (
         ("pulumi:providers:aws",), "Credentials of another account are refused.", "set allowedAccountIds",
-        _must("allowedAccountIds", None, "whichever account the credentials belong to is used"),
+        _must("allowedAccountIds", None, "the provider uses the account of any credentials"),
     ),
 }  # fmt: skip
 
@@ -245,7 +246,7 @@ def _rules() -> Iterator[Rule]:
     yield Rule(
         "aws-data-protected",
         Area.DATA,
-        "What holds data cannot be deleted by a mistake.",
+        "Resources that hold data are protected from deletion.",
         "set the protect option",
         protected,
         _protected,

@@ -1,4 +1,4 @@
-"""Rules on the cloud's gateway: nobody is answered without a key, and it asks nobody outside."""
+"""Rules for the Kong gateway: every route requires a key, and no plugin calls external services."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _PLUGINS = tuple(f"kubernetes:configuration.konghq.com/v1:{kind}" for kind in ("
 _ASKED_BY = "cogniforge.dev/keys-asked-by"
 _AUTHENTICATION = ("key-auth", "openid-connect", "jwt")
 _ASKING = {"router", "user", "prompt", "guardrails", "retriever", "billing", "audit"}
-"""Services that look at a caller's key themselves."""
+"""Services that check API keys themselves."""
 _OUTWARD = ("ai-", "aws-lambda", "azure-functions", "forward-proxy", "http-callout", "datakit")
-"""Plugins that answer with what somebody else says, on the platform's credential."""
+"""Plugins that forward requests to external providers with the platform's credential."""
 
 
 def _annotations(resource: Resource) -> Mapping[str, Any]:
@@ -22,7 +22,7 @@ def _annotations(resource: Resource) -> Mapping[str, Any]:
 
 
 def _used(resource: Resource) -> list[str]:
-    """Plugins of a route, without the prefix that the platform's objects have."""
+    """Names of a route's plugins, without the prefix of the platform's objects."""
     names = str(_annotations(resource).get("konghq.com/plugins", "")).split(",")
     return [name.strip().removeprefix("gateway-") for name in names]
 
@@ -38,23 +38,23 @@ def _asks(resource: Resource) -> Iterator[str]:
     if asked_by == "service" and backends and backends <= _ASKING:
         return
     named = ", ".join(sorted(map(str, backends))) or "nothing"
-    yield f"nobody asks for a key on the route to {named}, as far as its annotation and its plugins tell"
+    yield f"the route to {named} has neither an authentication plugin nor an annotation of a service that checks keys"
 
 
 def _outward(resource: Resource) -> Iterator[str]:
     plugin = known(resource.properties, "plugin")
     if plugin is not UNKNOWN and str(plugin).startswith(_OUTWARD):
-        yield f"{plugin} answers on the platform's credential, without a budget, Guardrails or metering"
+        yield f"{plugin} uses the platform's credential without budget, Guardrails or metering"
 
 
 RULES = (
     Rule(
-        "gateway-route-asks-for-a-key", Area.EXPOSURE, "No route of the gateway answers without a key.",
-        f"use an authentication plugin, or a service that asks, and say so in the annotation {_ASKED_BY}",
+        "gateway-route-asks-for-a-key", Area.EXPOSURE, "Every route of the gateway requires a key.",
+        f"use an authentication plugin, or a service that checks keys, and set the annotation {_ASKED_BY}",
         _ROUTES, _asks,
     ),
     Rule(
-        "gateway-asks-nobody-outside", Area.EXPOSURE, "Models of other providers are asked by the Router alone.",
-        "make the model a target of the Router", _PLUGINS, _outward,
+        "gateway-asks-nobody-outside", Area.EXPOSURE, "Only the Router calls external model providers.",
+        "configure the model in the Router", _PLUGINS, _outward,
     ),
 )  # fmt: skip

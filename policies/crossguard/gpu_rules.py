@@ -1,4 +1,4 @@
-"""Rules on GPUs: allowed types, MIG layouts, cost."""
+"""Rules for GPUs: allowed types, MIG layouts, cost."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ ALLOWED_GPUS = {
     "staging": ("t4", "a10g", "l4", "l40s", "a100-40", "a100-80", "h100-80"),
     "prod": tuple(str(model) for model in GPUS),
 }
-"""GPU models by environment: experiments do not need the newest."""
+"""Allowed GPU models by stage. Development does not need the newest ones."""
 COST_CEILING_USD = {"local": Decimal(0), "dev": Decimal(50), "staging": Decimal(100), "prod": Decimal(400)}
-"""Most that an environment's GPU nodes may cost an hour at their largest, in USD."""
+"""Highest price of all GPU nodes in USD per hour, with maxNodes, by stage."""
 _NODE_POOLS = ("aws:eks/nodeGroup:NodeGroup", "kubernetes:karpenter.sh/v1:NodePool")
 _MIG_RESOURCES = {resource_name(p.name) for gpu in GPUS.values() for p in gpu.profiles}
 
 
 def _instances(resource: Resource) -> tuple[list[str], int]:
-    """(instance types, most nodes) of a pool."""
+    """(instance types, maximum number of nodes) of a pool."""
     if resource.type.startswith("aws:"):
         size = int((resource.properties.get("scalingConfig") or {}).get("maxSize") or 0)
         return list(resource.properties.get("instanceTypes") or []), size
@@ -53,7 +53,7 @@ def _tainted(resource: Resource) -> Iterator[str]:
     spec = ((resource.properties.get("spec") or {}).get("template") or {}).get("spec") or {}
     taints = resource.properties.get("taints") or spec.get("taints") or []
     if not any(t.get("key") == GPU_RESOURCE for t in taints):
-        yield "pods without a GPU may take its place"
+        yield "pods without a GPU can be scheduled on it"
 
 
 def _layouts_fit(resource: Resource) -> Iterator[str]:
@@ -64,7 +64,7 @@ def _layouts_fit(resource: Resource) -> Iterator[str]:
         for entry in entries:
             layout = tuple(sorted((entry.get("mig-devices") or {}).items()))
             if layout and not any(_fits(model, layout) for model in GPUS):
-                yield f"no GPU can hold {name}: {dict(layout)}"
+                yield f"the layout {name} fits on no GPU: {dict(layout)}"
 
 
 def _fits(model: Any, layout: tuple[tuple[str, int], ...]) -> bool:
@@ -77,7 +77,7 @@ def _known_slices(resource: Resource) -> Iterator[str]:
         limits: Mapping[str, Any] = (container.get("resources") or {}).get("limits") or {}
         for name in limits:
             if name.startswith("nvidia.com/mig-") and name not in _MIG_RESOURCES:
-                yield f"{container.get('name')}: {name} exists on no GPU"
+                yield f"{container.get('name')}: {name} is not a MIG profile of any GPU"
 
 
 def _limits_equal(resource: Resource) -> Iterator[str]:
@@ -86,7 +86,7 @@ def _limits_equal(resource: Resource) -> Iterator[str]:
         requests, limits = wanted.get("requests") or {}, wanted.get("limits") or {}
         for name in {n for n in (*requests, *limits) if n.startswith("nvidia.com/")}:
             if name in requests and requests.get(name) != limits.get(name):
-                yield f"{container.get('name')}: {name} is requested but not limited to the same"
+                yield f"{container.get('name')}: the limit of {name} differs from its request"
 
 
 def _operator_layouts(resource: Resource) -> Iterator[str]:
@@ -112,12 +112,12 @@ def _cost(resources: Sequence[Resource]) -> Iterator[tuple[str, str]]:
                 pools.append(resource)
     if pools and total > COST_CEILING_USD.get(pools[0].environment, Decimal(0)):
         ceiling = COST_CEILING_USD[pools[0].environment]
-        yield pools[0].urn, f"GPU nodes may cost {total:.2f} USD an hour; the ceiling is {ceiling}"
+        yield pools[0].urn, f"GPU nodes may cost {total:.2f} USD per hour; the ceiling is {ceiling}"
 
 
 RULES = (
     Rule(
-        "gpu-type-allowed", Area.GPU, "Each environment has its GPU types.", "use a smaller GPU, or ask for more",
+        "gpu-type-allowed", Area.GPU, "GPU types are allowed in this stage.", "use a smaller GPU, or change the rule",
         _NODE_POOLS, _allowed,
     ),
     Rule(
@@ -129,7 +129,7 @@ RULES = (
         ("kubernetes:core/v1:ConfigMap",), _layouts_fit,
     ),
     Rule(
-        "mig-slices-known", Area.GPU, "Pods ask for slices that exist.", "correct the profile's name", WORKLOADS,
+        "mig-slices-known", Area.GPU, "Pods request MIG profiles that exist.", "correct the profile's name", WORKLOADS,
         _known_slices,
     ),
     Rule(
@@ -137,13 +137,13 @@ RULES = (
         _limits_equal,
     ),
     Rule(
-        "mig-operator-configured", Area.GPU, "The GPU operator knows the layouts.",
+        "mig-operator-configured", Area.GPU, "The GPU operator has the MIG layouts.",
         "set mig.strategy and migManager.config.name", ("kubernetes:helm.sh/v3:Release",), _operator_layouts,
     ),
 )  # fmt: skip
 STACK_RULES = (
     StackRule(
-        "gpu-cost-ceiling", Area.COST, "GPU nodes stay below the environment's ceiling.",
+        "gpu-cost-ceiling", Area.COST, "GPU nodes cost less than the stage's ceiling.",
         "lower maxNodes, or raise COST_CEILING_USD in a reviewed change", _cost,
     ),
 )  # fmt: skip

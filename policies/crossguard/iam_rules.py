@@ -1,4 +1,4 @@
-"""Rules on permissions: AWS policies, Kubernetes roles, credentials in the clear."""
+"""Rules for permissions: AWS policies, Kubernetes roles, plain-text credentials."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _wildcard_actions(resource: Resource) -> Iterator[str]:
             if action == "*" or action.endswith(":*"):
                 yield f'action "{action}" allows everything'
         if statement.get("NotAction"):
-            yield "NotAction allows whatever AWS adds later"
+            yield "NotAction allows all actions that AWS adds later"
 
 
 def _wildcard_resources(resource: Resource) -> Iterator[str]:
@@ -48,7 +48,7 @@ def _open_trust(resource: Resource) -> Iterator[str]:
             [principal] if isinstance(principal, str) else [v for p in (principal or {}).values() for v in _list(p)]
         )
         if "*" in values and not statement.get("Condition"):
-            yield "anybody may take on this role"
+            yield "anyone may assume this role"
 
 
 def _federated_trust(resource: Resource) -> Iterator[str]:
@@ -56,7 +56,7 @@ def _federated_trust(resource: Resource) -> Iterator[str]:
         if "sts:AssumeRoleWithWebIdentity" in _list(statement.get("Action")):
             conditions = json.dumps(statement.get("Condition") or {})
             if ":sub" not in conditions:
-                yield "any identity of the issuer may take on this role"
+                yield "any identity of the issuer may assume this role"
 
 
 def _admin_attached(resource: Resource) -> Iterator[str]:
@@ -91,7 +91,7 @@ def _plain_secret(resource: Resource) -> Iterator[str]:
     for container in containers(resource):
         for variable in container.get("env") or []:
             if _SECRET_NAME.search(variable.get("name") or "") and variable.get("value"):
-                yield f"{container.get('name')}: {variable.get('name')} is written in the clear"
+                yield f"{container.get('name')}: {variable.get('name')} has a plain-text value"
 
 
 _WORKLOADS = ("kubernetes:apps/v1:*", "kubernetes:batch/v1:*", "kubernetes:core/v1:Pod")
@@ -105,7 +105,7 @@ RULES = (
         "name the resources, or add a condition", _POLICY_TYPES, _wildcard_resources,
     ),
     Rule(
-        "iam-trust-named", Area.IAM, "Roles say who may take them on.", "name the principal, or add a condition",
+        "iam-trust-named", Area.IAM, "Roles name who may assume them.", "name the principal, or add a condition",
         ("aws:iam/role:Role",), _open_trust, "local",
     ),
     Rule(
@@ -113,12 +113,12 @@ RULES = (
         "add a condition on the token's sub", ("aws:iam/role:Role",), _federated_trust,
     ),
     Rule(
-        "iam-no-administrators", Area.IAM, "No workload is an administrator.", "attach a policy with what it needs",
+        "iam-no-administrators", Area.IAM, "No workload is an administrator.", "attach a policy with the needed rights",
         ("aws:iam/rolePolicyAttachment:RolePolicyAttachment", "aws:iam/userPolicyAttachment:UserPolicyAttachment"),
         _admin_attached,
     ),
     Rule(
-        "iam-no-access-keys", Area.IAM, "Nobody has a long-lived access key.", "use a role",
+        "iam-no-access-keys", Area.IAM, "There are no long-lived access keys.", "use a role",
         ("aws:iam/accessKey:AccessKey",), _any("an access key does not expire"),
     ),
     Rule(
@@ -127,11 +127,11 @@ RULES = (
         _rbac_wildcard,
     ),
     Rule(
-        "rbac-no-cluster-admin", Area.IAM, "No workload is cluster-admin.", "bind a role with what it needs",
+        "rbac-no-cluster-admin", Area.IAM, "No workload is cluster-admin.", "bind a role with the needed rights",
         ("kubernetes:rbac.authorization.k8s.io/v1:*Binding",), _cluster_admin,
     ),
     Rule(
-        "no-plain-secrets", Area.IAM, "Secrets come from Secrets.", "use valueFrom.secretKeyRef",
+        "no-plain-secrets", Area.IAM, "Secret values come from Secrets.", "use valueFrom.secretKeyRef",
         _WORKLOADS, _plain_secret, "local",
     ),
 )  # fmt: skip

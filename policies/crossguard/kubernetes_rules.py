@@ -1,4 +1,4 @@
-"""Rules on Kubernetes workloads, charts and data."""
+"""Rules for Kubernetes workloads, charts and data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRUSTED_CHARTS = re.compile(
 
 
 def pod(resource: Resource) -> Mapping[str, Any]:
-    """The pod's spec within any workload."""
+    """Pod spec of any workload."""
     properties = resource.properties
     if resource.type.endswith(":Pod"):
         return properties.get("spec") or {}
@@ -30,13 +30,13 @@ def pod(resource: Resource) -> Mapping[str, Any]:
 
 
 def containers(resource: Resource) -> list[Mapping[str, Any]]:
-    """All containers of a workload, the ones that come first included."""
+    """All containers of a workload, including init containers."""
     spec = pod(resource)
     return [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
 
 
 def _each(text: str, broken: Any) -> Any:
-    """A check of every container."""
+    """A check of all containers."""
 
     def check(resource: Resource) -> Iterator[str]:
         for container in containers(resource):
@@ -67,13 +67,13 @@ def _non_root(resource: Resource) -> Iterator[str]:
 
 
 def _probe(name: str, *excused: str) -> Any:
-    """`excused`: names of ports for whose sake alone nobody has to be asked."""
+    """A check for a probe. Containers with only ports of the names `excused` need none."""
 
     def check(resource: Resource) -> Iterator[str]:
         for container in pod(resource).get("containers") or []:
             ports = {port.get("name") for port in container.get("ports") or []} - {*excused}
             if ports and not container.get(name):
-                yield f"{container.get('name')}: has ports and no {name}"
+                yield f"{container.get('name')}: has ports, but no {name}"
 
     return check
 
@@ -81,13 +81,13 @@ def _probe(name: str, *excused: str) -> Any:
 def _host(resource: Resource) -> Iterator[str]:
     for name in ("hostNetwork", "hostPID", "hostIPC"):
         if pod(resource).get(name):
-            yield f"{name} is on"
+            yield f"{name} is enabled"
 
 
 def _host_path(resource: Resource) -> Iterator[str]:
     for volume in pod(resource).get("volumes") or []:
         if volume.get("hostPath"):
-            yield f"volume {volume.get('name')} is a folder of the node"
+            yield f"volume {volume.get('name')} is a hostPath"
 
 
 def _capabilities(container: Mapping[str, Any]) -> bool:
@@ -97,14 +97,14 @@ def _capabilities(container: Mapping[str, Any]) -> bool:
 def _replicas(resource: Resource) -> Iterator[str]:
     count = (resource.properties.get("spec") or {}).get("replicas") or 1
     if resource.environment == "prod" and count < 2:
-        yield "one replica in prod: a node's failure is an outage"
+        yield "one replica in prod: the failure of a node causes an outage"
 
 
 def _spread(resource: Resource) -> Iterator[str]:
     spec = pod(resource)
     anti = ((spec.get("affinity") or {}).get("podAntiAffinity")) or {}
     if resource.environment == "prod" and not spec.get("topologySpreadConstraints") and not anti:
-        yield "replicas may all land on one node"
+        yield "all replicas may run on the same node"
 
 
 def _token(resource: Resource) -> Iterator[str]:
@@ -132,12 +132,12 @@ def _claims_kept(resource: Resource) -> Iterator[str]:
 
 def _claim_protected(resource: Resource) -> Iterator[str]:
     if resource.environment in ("staging", "prod") and not resource.protect:
-        yield "it holds data and can be deleted by a mistake in the program"
+        yield "the claim holds data, and a mistake in the program could delete it"
 
 
 def _chart_version(resource: Resource) -> Iterator[str]:
     if not resource.properties.get("version"):
-        yield "whichever version is newest is installed"
+        yield "the newest version is installed"
 
 
 def _chart_source(resource: Resource) -> Iterator[str]:
@@ -150,38 +150,38 @@ def _chart_source(resource: Resource) -> Iterator[str]:
 
 def _chart_atomic(resource: Resource) -> Iterator[str]:
     if not resource.properties.get("atomic"):
-        yield "a failed upgrade stays half-way"
+        yield "a failed upgrade is not rolled back"
 
 
 _RELEASE = ("kubernetes:helm.sh/v3:Release",)
 RULES = (
     Rule(
-        "k8s-image-by-digest", Area.SUPPLY_CHAIN, "Images are named by digest.", "use name@sha256:...", WORKLOADS,
-        _each("the image is named by a tag", _no_digest), "local",
+        "k8s-image-by-digest", Area.SUPPLY_CHAIN, "Images are referenced by digest.", "use name@sha256:...", WORKLOADS,
+        _each("the image is referenced by a tag", _no_digest), "local",
     ),
     Rule(
         "k8s-memory-limit", Area.WORKLOAD, "Containers have a memory limit.", "set resources.limits.memory", WORKLOADS,
         _each("no memory limit", lambda c: not _resource(c, "limits", "memory")),
     ),
     Rule(
-        "k8s-requests", Area.WORKLOAD, "Containers say what CPU and memory they need.", "set resources.requests",
+        "k8s-requests", Area.WORKLOAD, "Containers have CPU and memory requests.", "set resources.requests",
         WORKLOADS,
         _each("no request", lambda c: not (_resource(c, "requests", "cpu") and _resource(c, "requests", "memory"))),
     ),
     Rule(
-        "k8s-readiness-probe", Area.WORKLOAD, "Servers say when they are ready.", "add a readinessProbe", _SERVING,
-        # Who only counts for a server is not what the server's clients wait for.
+        "k8s-readiness-probe", Area.WORKLOAD, "Servers have a readiness probe.", "add a readinessProbe", _SERVING,
+        # Exporters need no readiness probe: clients do not wait for them.
         _probe("readinessProbe", "metrics"),
     ),
     Rule(
-        "k8s-liveness-probe", Area.WORKLOAD, "Servers say when they hang.", "add a livenessProbe", _SERVING,
+        "k8s-liveness-probe", Area.WORKLOAD, "Servers have a liveness probe.", "add a livenessProbe", _SERVING,
         _probe("livenessProbe"),
     ),
     Rule(
-        "k8s-non-root", Area.WORKLOAD, "Nothing runs as root.", "set runAsNonRoot to true", WORKLOADS, _non_root,
+        "k8s-non-root", Area.WORKLOAD, "Containers run as non-root.", "set runAsNonRoot to true", WORKLOADS, _non_root,
     ),
     Rule(
-        "k8s-no-escalation", Area.WORKLOAD, "No process gains privileges.", "set allowPrivilegeEscalation to false",
+        "k8s-no-escalation", Area.WORKLOAD, "Privileges cannot be gained.", "set allowPrivilegeEscalation to false",
         WORKLOADS,
         _each("may gain privileges", lambda c: _security(c, "allowPrivilegeEscalation") is not False),
     ),
@@ -190,7 +190,7 @@ RULES = (
         WORKLOADS, _each("the root file system can be written", lambda c: not _security(c, "readOnlyRootFilesystem")),
     ),
     Rule(
-        "k8s-not-privileged", Area.WORKLOAD, "Nothing is privileged.", "remove privileged", WORKLOADS,
+        "k8s-not-privileged", Area.WORKLOAD, "Containers are not privileged.", "remove privileged", WORKLOADS,
         _each("is privileged", lambda c: _security(c, "privileged")), "local",
     ),
     Rule(
@@ -198,15 +198,15 @@ RULES = (
         _each("keeps capabilities", _capabilities),
     ),
     Rule(
-        "k8s-no-host-namespaces", Area.EXPOSURE, "Pods stay out of the node's namespaces.", "remove host*", WORKLOADS,
+        "k8s-no-host-namespaces", Area.EXPOSURE, "Pods do not use the node's namespaces.", "remove host*", WORKLOADS,
         _host,
     ),
     Rule(
-        "k8s-no-host-path", Area.EXPOSURE, "Pods stay out of the node's folders.", "use a volume claim", WORKLOADS,
+        "k8s-no-host-path", Area.EXPOSURE, "Pods do not use the node's folders.", "use a volume claim", WORKLOADS,
         _host_path,
     ),
     Rule(
-        "k8s-replicas", Area.WORKLOAD, "Prod has at least two of everything that serves.", "set replicas to 2 or more",
+        "k8s-replicas", Area.WORKLOAD, "Servers have at least two replicas in prod.", "set replicas to 2 or more",
         ("kubernetes:apps/v1:Deployment",), _replicas, "prod",
     ),
     Rule(
@@ -214,11 +214,11 @@ RULES = (
         _SERVING, _spread, "prod",
     ),
     Rule(
-        "k8s-no-default-token", Area.IAM, "Pods get no token that they do not need.",
+        "k8s-no-default-token", Area.IAM, "Pods have no unneeded service account token.",
         "set automountServiceAccountToken to false, or name a service account", WORKLOADS, _token,
     ),
     Rule(
-        "k8s-no-node-port", Area.EXPOSURE, "Nothing listens on every node.", "use the gateway",
+        "k8s-no-node-port", Area.EXPOSURE, "No Service has a node port.", "use the gateway",
         ("kubernetes:core/v1:Service",), _node_port,
     ),
     Rule(
@@ -230,18 +230,18 @@ RULES = (
         ("kubernetes:apps/v1:StatefulSet",), _claims_kept,
     ),
     Rule(
-        "k8s-claims-protected", Area.DATA, "Volume claims cannot be deleted by a mistake.", "set the protect option",
+        "k8s-claims-protected", Area.DATA, "Volume claims are protected from deletion.", "set the protect option",
         ("kubernetes:core/v1:PersistentVolumeClaim",), _claim_protected, "staging",
     ),
     Rule(
         "chart-pinned", Area.SUPPLY_CHAIN, "Charts have a version.", "set version", _RELEASE, _chart_version, "local",
     ),
     Rule(
-        "chart-from-known-repository", Area.SUPPLY_CHAIN, "Charts come from repositories that we know.",
+        "chart-from-known-repository", Area.SUPPLY_CHAIN, "Charts come from known repositories.",
         "use a chart of versions.lock.yaml", _RELEASE, _chart_source,
     ),
     Rule(
-        "chart-atomic", Area.OPERATIONS, "A failed upgrade of a chart is undone.", "set atomic to true", _RELEASE,
+        "chart-atomic", Area.OPERATIONS, "A failed chart upgrade is rolled back.", "set atomic to true", _RELEASE,
         _chart_atomic,
     ),
 )  # fmt: skip

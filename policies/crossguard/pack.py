@@ -1,4 +1,4 @@
-"""All rules as a Pulumi policy pack, and their levels by environment."""
+"""All rules as a Pulumi policy pack, and their levels by stage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STACK_RULES: tuple[StackRule, ...] = (*aws_rules.STACK_RULES, *gpu_rules.STACK_R
 
 
 def levels(environment: str) -> dict[str, Any]:
-    """The pack's configuration for an environment, as `--policy-pack-config` takes it."""
+    """Configuration of the pack for an environment, for `--policy-pack-config`."""
     return {rule.name: {"enforcementLevel": level(rule, environment).value} for rule in (*RULES, *STACK_RULES)}
 
 
@@ -59,7 +59,7 @@ def _stack_policy(rule: StackRule) -> StackValidationPolicy:
 
 
 def start() -> None:
-    """Serve the pack to the engine. Without a configuration every rule is as strict as in prod."""
+    """Serve the pack to the engine. Without a configuration, all rules are as strict as in prod."""
     strict = {rule.name: EnforcementLevel(level(rule, "prod").value) for rule in (*RULES, *STACK_RULES)}
     policies: list[Any] = [*map(_resource_policy, RULES), *map(_stack_policy, STACK_RULES)]
     PolicyPack(NAME, policies=policies, initial_config=dict(strict))

@@ -1,4 +1,4 @@
-"""What a rule is, and how values that are not known yet are handled."""
+"""Definition of rules, and handling of values that are unknown in a preview."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Properties = Mapping[str, Any]
 
 
 class Level(StrEnum):
-    """What a violation does."""
+    """Effect of a violation."""
 
     MANDATORY = "mandatory"
-    """The update is refused."""
+    """The violation refuses the update."""
     ADVISORY = "advisory"
-    """It is reported."""
+    """The violation is reported only."""
     DISABLED = "disabled"
 
 
 class Area(StrEnum):
-    """What a rule protects."""
+    """Subject of a rule."""
 
     ENCRYPTION = "encryption"
     EXPOSURE = "exposure"
@@ -42,7 +42,7 @@ class Area(StrEnum):
 
 @dataclass(frozen=True)
 class Resource:
-    """A resource as a rule sees it."""
+    """A resource for the check of rules."""
 
     type: str
     name: str
@@ -52,29 +52,29 @@ class Resource:
 
     @property
     def environment(self) -> str:
-        """The stage of its environment: local, dev, staging or prod."""
+        """Stage of its environment: local, dev, staging or prod."""
         return stage(self.urn.split(":")[2])
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule on single resources."""
+    """A rule for single resources."""
 
     name: str
     area: Area
     description: str
-    """What must hold."""
+    """The requirement, as a sentence."""
     fix: str
-    """What to do where it does not."""
+    """What to do after a violation."""
     types: tuple[str, ...]
-    """Resource types that it looks at; a final * stands for any ending."""
+    """Resource types that it checks. A final * matches any ending."""
     check: Callable[[Resource], Iterator[str]]
-    """Yields what is wrong."""
+    """Function that yields violations."""
     strict_from: str = "dev"
-    """First environment in which it is mandatory; before, it is advisory."""
+    """First stage in which it is mandatory. In earlier stages, it is advisory."""
 
     def violations(self, resource: Resource) -> list[str]:
-        """What is wrong with a resource. What is not known before the update is looked at during it."""
+        """Violations of a resource. Values that are unknown in a preview are checked during the update."""
         if not any(matches(resource.type, wanted) for wanted in self.types):
             return []
         found: list[str] = []
@@ -85,18 +85,18 @@ class Rule:
 
 @dataclass(frozen=True)
 class StackRule:
-    """One rule on a stack as a whole."""
+    """A rule for a whole stack."""
 
     name: str
     area: Area
     description: str
     fix: str
     check: Callable[[Sequence[Resource]], Iterator[tuple[str, str]]]
-    """Yields (URN, what is wrong)."""
+    """Function that yields (URN, violation)."""
     strict_from: str = "dev"
 
     def violations(self, resources: Sequence[Resource]) -> list[tuple[str, str]]:
-        """What is wrong with a stack."""
+        """Violations of a stack, as (URN, violation)."""
         found: list[tuple[str, str]] = []
         with contextlib.suppress(UnknownValueError):
             found.extend(self.check(resources))
@@ -104,18 +104,18 @@ class StackRule:
 
 
 def level(rule: Rule | StackRule, environment: str) -> Level:
-    """How strict a rule is in an environment."""
+    """Level of a rule in an environment."""
     strict = ENVIRONMENTS.index(environment) >= ENVIRONMENTS.index(rule.strict_from)
     return Level.MANDATORY if strict else Level.ADVISORY
 
 
 def matches(resource_type: str, wanted: str) -> bool:
-    """Whether a type is the wanted one."""
+    """Whether a resource type matches the type of a rule."""
     return re.fullmatch(re.escape(wanted).replace(r"\*", ".*"), resource_type) is not None
 
 
 def known(value: Any, name: str) -> Any:
-    """A member that may be unknown before the update: none then."""
+    """A member of a value; None if it is unknown before the update."""
     try:
         return value.get(name)
     except UnknownValueError:
@@ -123,7 +123,7 @@ def known(value: Any, name: str) -> Any:
 
 
 class Unknown:
-    """A value that the update will tell."""
+    """A value that is unknown before the update."""
 
     def __bool__(self) -> bool:
         return True

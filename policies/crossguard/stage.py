@@ -1,4 +1,4 @@
-"""The stage that an environment is of: its stack's file says which."""
+"""Finds the stage of an environment in its stack file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import yaml
 from components import sources
 
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
-"""Stages, from the least to the most strict."""
+"""Stages in the order of strictness."""
 STACKS = sources.project() / "stacks"
 
 
 @functools.cache
 def stage(stack: str) -> str:
-    """Of a stack without a file: the stage that its name begins with; else the strictest."""
+    """Stage of a stack. Without a file, it is the stage that the name begins with, otherwise the strictest."""
     try:
         found = yaml.safe_load((STACKS / f"Pulumi.{stack}.yaml").read_text())
         named = found["config"]["cogniforge:platform"]["environment"]

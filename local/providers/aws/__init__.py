@@ -1,1 +1,1 @@
-"""Stand-in for the aws provider: previews anywhere, and a simulated account for tests."""
+"""Stand-in for the aws provider: previews without AWS, and a simulated account for tests."""

@@ -1,4 +1,4 @@
-"""A simulated AWS account in a folder: what exists, what fails next, which quotas hold."""
+"""A simulated AWS account in a folder: resources, quotas, and injected failures."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from local.providers.server import ProviderError
 
 Values = dict[str, Any]
 _DEFAULT_QUOTAS = {"vpcs": 5, "eips": 5, "clusters": 100, "L-417A185B": 0, "L-DB2E81BA": 0}
-"""What a new account may have in a region. Source: the Service Quotas console of a new account."""
+"""Quotas of a new account in a region. Source: the Service Quotas console of a new account."""
 _LOOSE = {"ec2/routeTableAssociation:RouteTableAssociation"}
 
 
 class Throttled(Exception):
-    """AWS asks to come back later."""
+    """AWS throttles the call; the client must retry."""
 
 
 class Account:
-    """The account's content. Each resource is a file, so that a test can read it and let it drift."""
+    """Content of the account. Each resource is a file, so that tests can read it and simulate drift."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -37,33 +37,33 @@ class Account:
         return self.folder / f"{kind.rpartition(':')[2]}-{digest}.json"
 
     def everything(self) -> Iterator[Values]:
-        """All resources: {"kind", "id", "properties", "unseen"}."""
+        """All resources as {"kind", "id", "properties", "unseen"}."""
         for file in sorted(self.folder.glob("*-*.json")):
             yield json.loads(file.read_text())
 
     def put(self, kind: str, identity: str, properties: Values, *, new: bool = False, token: str = "") -> None:
-        """Create or change a resource; `token` says who creates it, as AWS' client tokens do.
+        """Create or change a resource. `token` identifies the creator, like AWS' client tokens.
 
-        Raises ProviderError where the name is taken or a quota is used up.
+        Raises ProviderError if the name exists or a quota is exhausted.
         """
         with self._lock:
             file = self._file(kind, identity)
             before = json.loads(file.read_text()) if file.exists() else {}
             if new and before:
                 raise ProviderError(f"ResourceInUseException: {kind} {identity} exists already")
-            # Reads lag behind a create: the first ones do not see it yet.
+            # Reads are eventually consistent: the first ones after a create do not return the resource.
             unseen = int(self._settings("lag.json").get(kind, 0)) if new else 0
             record = {"kind": kind, "id": identity, "properties": properties, "unseen": unseen}
             _write(file, {**record, "token": token or before.get("token", "")})
 
     def created(self, kind: str, token: str, recorded: set[str]) -> str | None:
-        """The id of what the holder of a token created and has not recorded, if there is one."""
+        """ID of a resource that was created with this token and is not in `recorded`, or None."""
         with self._lock:
             made = (r for r in self.everything() if token and r["kind"] == kind and r.get("token") == token)
             return next((str(r["id"]) for r in made if r["id"] not in recorded), None)
 
     def get(self, kind: str, identity: str) -> Values | None:
-        """A resource's properties, or none."""
+        """Properties of a resource, or None."""
         with self._lock:
             file = self._file(kind, identity)
             if not file.exists():
@@ -76,7 +76,7 @@ class Account:
             return record["properties"]
 
     def remove(self, kind: str, identity: str) -> None:
-        """Delete a resource. Raises ProviderError while others use it."""
+        """Delete a resource. Raises ProviderError while other resources use it."""
         with self._lock:
             file = self._file(kind, identity)
             if not file.exists():
@@ -90,7 +90,7 @@ class Account:
             file.unlink()
 
     def refuse_over_quota(self, kind: str, quota: str, properties: Values) -> None:
-        """Raise ProviderError where a new resource would go over a quota."""
+        """Raise ProviderError if a new resource would exceed a quota."""
         quotas = {**_DEFAULT_QUOTAS, **self._settings("quotas.json")}
         if quota:
             used = sum(1 for r in self.everything() if r["kind"] == kind)
@@ -110,12 +110,12 @@ class Account:
         for code, vcpus in wanted.items():
             if vcpus > quotas[code]:
                 raise ProviderError(
-                    f"VcpuLimitExceeded: {vcpus} vCPUs wanted, quota {code} allows {quotas[code]}; "
+                    f"VcpuLimitExceeded: {vcpus} vCPUs requested, quota {code} allows {quotas[code]}; "
                     "lower the pool's nodes, or ask AWS for more"
                 )
 
     def failure(self, verb: str, kind: str, name: str) -> str | None:
-        """Take the next injected failure that fits, if any: "throttle", "partial", "denied"."""
+        """Return and remove the next matching injected failure: "throttle", "partial", "denied" or None."""
         with self._lock:
             file = self.folder / "failures.json"
             failures: list[Values] = json.loads(file.read_text()) if file.exists() else []
@@ -133,14 +133,14 @@ class Account:
 
 
 def _write(file: Path, content: Any) -> None:
-    """In one step: an engine that is killed leaves no half-written account."""
+    """Write a file atomically, so that a killed engine leaves no partial file."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(json.dumps(content, indent=1))
     temporary.replace(file)
 
 
 def _uses(record: Values, kind: str, identity: str) -> bool:
-    """Whether AWS would refuse to delete `identity` because of this record."""
+    """Whether AWS would refuse to delete `identity` because this resource uses it."""
     if record["kind"] in _LOOSE:
         return False
     owners = {

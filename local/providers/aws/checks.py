@@ -1,4 +1,4 @@
-"""Checks inputs of AWS resources: the SDK's types and required fields, and botocore's service models."""
+"""Checks inputs of AWS resources against the SDK's types and required fields, and botocore's service models."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _RENAMED = {
     ("logs", "CreateLogGroup", "name"): "logGroupName",
     ("ec2", "CreateLaunchTemplate", "name"): "LaunchTemplateName",
 }
-"""Where the provider calls a field otherwise than AWS does."""
+"""Fields whose name in the provider differs from the name in AWS' API."""
 
 
 @functools.cache
 def required(token: str) -> tuple[str, ...]:
-    """Inputs without which the SDK does not make the resource."""
+    """Names of inputs that the SDK requires."""
     cls = sdk_types.arguments_type(token)
     if cls is None:
         return ()
@@ -45,10 +45,10 @@ def _names(cls: type) -> dict[str, str]:
 
 
 def problems(token: str, inputs: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(path, what is wrong) for every input that AWS or the SDK would refuse."""
+    """(path, problem) of each input that AWS or the SDK would refuse."""
     cls = sdk_types.arguments_type(token)
     if cls is None:
-        yield "", f"{token} is no resource of the installed pulumi-aws"
+        yield "", f"{token} is not a resource of the installed pulumi-aws"
         return
     yield from sdk_types.problems(inputs, cls)
     for name in required(token):
@@ -67,7 +67,7 @@ def problems(token: str, inputs: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def version_step(token: str, before: object, after: object) -> str:
-    """Why EKS would refuse this change of a cluster's version; empty where it would not.
+    """Reason why EKS would refuse this change of a cluster's version; empty if it would not.
 
     Source: https://docs.aws.amazon.com/eks/latest/userguide/update-cluster.html
     """
@@ -81,7 +81,7 @@ def version_step(token: str, before: object, after: object) -> str:
 
 @functools.cache
 def _input_shape(service: str, operation: str) -> Any:
-    """The shape of an operation's input, or none where botocore is not installed."""
+    """Shape of an operation's input; None if botocore is not installed."""
     if importlib.util.find_spec("botocore") is None:
         return None
     from botocore.loaders import Loader
@@ -129,7 +129,7 @@ def _text_problems(shape: Any, value: str, path: tuple[str | int, ...]) -> Itera
     if pattern := rules.get("pattern"):
         try:
             fits = re.fullmatch(pattern.replace("\\p{", "\\w{"), value) is not None
-        except re.error:  # a Java pattern that Python cannot read
+        except re.error:  # a Java pattern that Python does not support
             return
         if not fits:
             yield where, f'"{value}" does not match {pattern}'

@@ -1,4 +1,4 @@
-"""The resource types of AWS that the simulated account knows: ids, ARNs, outputs, what forces a replacement."""
+"""AWS resource types that the simulated account supports: IDs, ARNs, outputs, and inputs that force replacement."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ from typing import Any
 import yaml
 
 ACCOUNT = "000000000000"
-"""Account of every simulated ARN; AWS gives it to nobody."""
+"""Account ID in all simulated ARNs. AWS does not assign it."""
 KUBECONFIG_VARIABLE = "COGNIFORGE_SIMULATED_EKS"
-"""Names a kubeconfig: simulated EKS clusters answer at that API server. Else at an address that does not exist."""
+"""Environment variable with the path of a kubeconfig, whose API server serves simulated EKS clusters. Without it, their
+address does not exist."""
 Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One type of resource."""
+    """A resource type."""
 
     arn: str = ""
-    """Template of its ARN, with {region}, {account}, {id} and inputs by name; empty: it has none."""
+    """Template of the ARN, with {region}, {account}, {id} and inputs by name; empty for types without an ARN."""
     prefix: str = ""
-    """Its ids are this and 17 hex digits; empty: the id is `named` by an input."""
+    """Prefix of IDs, which 17 hex digits follow; empty if the input `named` is the ID."""
     named: str = ""
-    """Input that is the id; made up from the resource's name where the program leaves it out."""
+    """Input that is the ID. If the program leaves it out, it is generated from the resource's name."""
     joined: tuple[str, ...] = ()
-    """Inputs that make the id together, with colons."""
+    """Inputs that form the ID, joined by colons."""
     operation: tuple[str, str] = ("", "")
-    """botocore's service and operation that create it."""
+    """(service, operation) of botocore that creates the resource."""
     replaces: tuple[str, ...] = ()
-    """Inputs that cannot change. Source: the ForceNew marks of the AWS provider's documentation."""
+    """Inputs whose change forces replacement. Source: the ForceNew marks of the AWS provider's documentation."""
     outputs: Callable[[str, Values, str], Values] = field(default=lambda *_: {})
-    """(id, inputs, region) to outputs beside id, arn and the inputs themselves."""
+    """Function from (ID, inputs, region) to outputs, besides ID, ARN and the inputs."""
     quota: str = ""
-    """Quota that counts it."""
+    """Quota that counts this type."""
 
 
 def _hex(length: int) -> str:
@@ -271,11 +272,11 @@ KINDS: dict[str, Kind] = {
         replaces=("clusterName", "namespace", "serviceAccount"),
     ),
 }
-"""By token, without "aws:"."""
+"""Resource types by token without "aws:"."""
 
 
 def identifier(kind: Kind, name: str, inputs: Values) -> str:
-    """A new id as AWS would give it."""
+    """A new ID in AWS' format."""
     if kind.prefix:
         return f"{kind.prefix}{_hex(17)}"
     if kind.named:
@@ -284,6 +285,6 @@ def identifier(kind: Kind, name: str, inputs: Values) -> str:
 
 
 def outputs(kind: Kind, identity: str, inputs: Values, region: str) -> Values:
-    """Everything that AWS tells of a resource."""
+    """All outputs of a resource."""
     arn = kind.arn.format(**{"region": region, "account": ACCOUNT, "id": identity}) if kind.arn else None
     return {**inputs, **({"arn": arn} if arn else {}), **kind.outputs(identity, inputs, region)}

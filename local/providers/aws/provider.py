@@ -1,4 +1,4 @@
-"""The aws provider stand-in: previews anywhere, and updates of a simulated account, never of a real one."""
+"""Stand-in for the aws provider: previews, and updates of a simulated account. It never accesses AWS."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from local.providers.server import InitFailed, Provider, ProviderError
 from local.providers.wire import UNKNOWN, UNKNOWN_TEXT
 
 FOLDER_VARIABLE = "COGNIFORGE_SIMULATED_AWS"
-"""Names the folder of the simulated account; without it there are previews only."""
+"""Environment variable with the folder of the simulated account. Without it, only previews work."""
 _ATTEMPTS = 6
 _READS = 20
 
 
 def _retried() -> tenacity.Retrying:
-    """The real provider retries throttled calls too; the waits are shortened."""
+    """Retries throttled calls, like the real provider, but with shorter waits."""
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(Throttled),
         wait=tenacity.wait_exponential_jitter(0.02, 0.5),
@@ -38,7 +38,7 @@ def _retried() -> tenacity.Retrying:
 
 
 class Aws(Provider):
-    """Answers to the tokens of pulumi-aws."""
+    """Provider for the resource tokens of pulumi-aws."""
 
     package = "aws"
     sdk = "pulumi-aws"
@@ -48,10 +48,10 @@ class Aws(Provider):
         self._region = "us-east-1"
         self._state = ""
         self._recorded: dict[str, set[str]] = {}
-        """Ids by URN of what the state has."""
+        """IDs of the resources in the state, by URN."""
 
     def Configure(self, request: Any, context: Any) -> provider_pb2.ConfigureResponse:
-        """Remember the region."""
+        """Store the region."""
         settings = wire.reveal(wire.decode_struct(request.args))
         if isinstance(settings.get("region"), str):
             self._region = settings["region"]
@@ -59,11 +59,11 @@ class Aws(Provider):
         return super().Configure(request, context)
 
     def Invoke(self, request: Any, context: Any) -> provider_pb2.InvokeResponse:
-        """No functions: they ask a real account."""
-        raise ProviderError(f"{request.tok} asks AWS and needs the real aws provider plugin")
+        """Refuse functions, since they query a real account."""
+        raise ProviderError(f"{request.tok} queries AWS and needs the real aws provider plugin")
 
     def Check(self, request: Any, context: Any) -> provider_pb2.CheckResponse:
-        """Validate, and make up the name that AWS wants where the program gives none."""
+        """Validate the inputs, and generate a required name if the program gives none."""
         token = _token(request.urn)
         olds, inputs = wire.decode_struct(request.olds), wire.decode_struct(request.news)
         kind = kinds.KINDS.get(token.removeprefix("aws:"))
@@ -79,7 +79,7 @@ class Aws(Provider):
         return provider_pb2.CheckResponse(inputs=wire.encode_struct(inputs), failures=failures)
 
     def Diff(self, request: Any, context: Any) -> provider_pb2.DiffResponse:
-        """Compare inputs; what AWS cannot change is replaced."""
+        """Compare inputs. Changes that AWS does not support in place require replacement."""
         kind = self._kind(request.urn)
         self._recorded.setdefault(request.urn, set()).add(request.id)
         changes = list(diff.compare(wire.decode_struct(request.old_inputs), wire.decode_struct(request.news)))
@@ -101,7 +101,7 @@ class Aws(Provider):
         )
 
     def Create(self, request: Any, context: Any) -> provider_pb2.CreateResponse:
-        """Make it in the simulated account."""
+        """Create the resource in the simulated account."""
         inputs, token = wire.decode_struct(request.properties), _token(request.urn)
         if request.preview:
             unknown = dict.fromkeys(_computed(token), UNKNOWN)
@@ -111,7 +111,7 @@ class Aws(Provider):
         slug = token.removeprefix("aws:")
         client_token = f"{self._state} {request.urn}" if self._state else ""
         if made := account.created(slug, client_token, self._recorded.get(request.urn, set())):
-            # An interrupted update created it, and nobody took note: it gets what is wanted now.
+            # An interrupted update created the resource without recording it. It is adopted and updated.
             self._await_visible(account, slug, made)
             outputs = self._changed(account, kind, slug, made, plain)
             outputs = wire.conceal(outputs, set(wire.secret_paths(inputs)))
@@ -128,7 +128,7 @@ class Aws(Provider):
         return provider_pb2.CreateResponse(id=identity, properties=wire.encode_struct(outputs))
 
     def Update(self, request: Any, context: Any) -> provider_pb2.UpdateResponse:
-        """Change it in the simulated account."""
+        """Change the resource in the simulated account."""
         inputs, olds, kind = wire.decode_struct(request.news), wire.decode_struct(request.olds), self._kind(request.urn)
         if request.preview:
             return provider_pb2.UpdateResponse(properties=wire.encode_struct({**olds, **inputs}))
@@ -139,7 +139,7 @@ class Aws(Provider):
         return provider_pb2.UpdateResponse(properties=wire.encode_struct(outputs))
 
     def _changed(self, account: Account, kind: kinds.Kind, slug: str, identity: str, inputs: dict[str, Any]) -> Any:
-        """What a resource is once it has these inputs; what AWS gave to it stays."""
+        """Properties of a resource with new inputs. Values that AWS assigned stay."""
         before = account.get(slug, identity) or {}
         kept = {k: v for k, v in before.items() if k in kinds.outputs(kind, identity, {}, self._region)}
         outputs = {**kinds.outputs(kind, identity, inputs, self._region), **kept, **inputs}
@@ -149,14 +149,14 @@ class Aws(Provider):
         return outputs
 
     def Read(self, request: Any, context: Any) -> provider_pb2.ReadResponse:
-        """What the simulated account says."""
+        """Read the resource from the simulated account."""
         slug, inputs = _token(request.urn).removeprefix("aws:"), wire.decode_struct(request.inputs)
         self._recorded.setdefault(request.urn, set()).add(request.id)
         found = self._account().get(slug, request.id)
         if found is None:
             return provider_pb2.ReadResponse()
         live = {k: found[k] for k in inputs if k in found} if inputs else found
-        if isinstance(network := inputs.get("vpcConfig"), dict):  # the cluster's own answers in it are no input
+        if isinstance(network := inputs.get("vpcConfig"), dict):  # AWS adds outputs to this object
             live["vpcConfig"] = {k: v for k, v in found["vpcConfig"].items() if k in network}
         paths = set(wire.secret_paths(inputs))
         return provider_pb2.ReadResponse(
@@ -166,7 +166,7 @@ class Aws(Provider):
         )
 
     def Delete(self, request: Any, context: Any) -> empty_pb2.Empty:
-        """Remove it from the simulated account."""
+        """Delete the resource from the simulated account."""
         account, slug = self._account(), _token(request.urn).removeprefix("aws:")
         self._call(account, "delete", slug, request.urn.split("::")[-1])
         account.remove(slug, request.id)
@@ -176,14 +176,14 @@ class Aws(Provider):
         folder = os.environ.get(FOLDER_VARIABLE)
         if not folder:
             raise ProviderError(
-                "this is a stand-in for the aws provider: it previews, and never touches AWS. To deploy, install the "
+                "this stand-in for the aws provider only previews, and never accesses AWS. To deploy, install the "
                 "real plugin (`pulumi plugin install resource aws`); `forge status` says which one is in use"
             )
         return Account(Path(folder))
 
     @staticmethod
     def _call(account: Account, verb: str, slug: str, name: str) -> str | None:
-        """One call of the API with what was injected: throttling is retried, a refusal is final."""
+        """Simulate one API call with injected failures. Throttling is retried; a refusal is final."""
         try:
             for attempt in _retried():
                 with attempt:
@@ -195,7 +195,7 @@ class Aws(Provider):
                     return failure
         except Throttled:
             raise ProviderError(
-                f"ThrottlingException: {verb} {slug} {name}: rate exceeded, tried {_ATTEMPTS} times"
+                f"ThrottlingException: {verb} {slug} {name}: rate exceeded, {_ATTEMPTS} attempts failed"
             ) from None
         return None
 
@@ -204,12 +204,12 @@ class Aws(Provider):
         for _ in range(_READS):
             if account.get(slug, identity) is not None:
                 return
-        raise ProviderError(f"{slug} {identity} was created, but reads do not see it")
+        raise ProviderError(f"{slug} {identity} was created, but reads do not return it")
 
     def _kind(self, urn: str) -> kinds.Kind:
         token = _token(urn)
         if token.removeprefix("aws:") not in kinds.KINDS:
-            raise ProviderError(f"the stand-in for aws does not know {token}; it needs the real plugin")
+            raise ProviderError(f"the stand-in for aws does not support {token}; install the real plugin")
         return kinds.KINDS[token.removeprefix("aws:")]
 
 
@@ -223,6 +223,6 @@ def _within(path: str, fields: tuple[str, ...]) -> bool:
 
 @functools.cache
 def _computed(token: str) -> tuple[str, ...]:
-    """Outputs of the SDK's resource class."""
+    """Names of the outputs of the SDK's resource class."""
     cls = sdk_types.resource_type(token)
     return tuple(pulumi_types.resource_types(cls)) if cls and issubclass(cls, pulumi.CustomResource) else ()

@@ -1,4 +1,4 @@
-"""The API server as the provider needs it: discovery, apply, read, delete, events, logs."""
+"""Client for an API server: discovery, apply, read, delete, events, logs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Object = dict[str, Any]
 
 
 class ApiError(Exception):
-    """The API server's refusal."""
+    """The API server refused a request."""
 
     def __init__(self, status: int, reason: str, message: str, causes: list[Object]) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class ApiError(Exception):
 
     @property
     def immutable(self) -> bool:
-        """Whether the object has to be replaced for this change."""
+        """Whether the change requires replacement of the object."""
         text = self.message.lower()
         marks = ("immutable", "may not change", "may not add or remove", "cannot change roleref", "updates to ")
         return self.status == 422 and any(mark in text for mark in marks)
@@ -42,11 +42,11 @@ class NotFound(ApiError):
 
 
 class Unreachable(ProviderError):
-    """No API server answers."""
+    """The API server is unreachable."""
 
 
 class Cluster:
-    """A connection to one API server; safe to use from several threads."""
+    """A connection to one API server. It can be used by several threads."""
 
     def __init__(self, kubeconfig: str | None, context: str | None, namespace: str | None) -> None:
         self._kubeconfig, self._context = kubeconfig, context
@@ -76,13 +76,13 @@ class Cluster:
             where = (
                 "the provider's `kubeconfig`" if self._kubeconfig else os.environ.get("KUBECONFIG", "~/.kube/config")
             )
-            raise Unreachable(f"no cluster to talk to: {where}: {error}") from None
+            raise Unreachable(f"there is no usable kubeconfig: {where}: {error}") from None
         api.configuration.retries = False  # pyright: ignore
         return api
 
     @property
     def default_namespace(self) -> str:
-        """The provider's namespace, else the kubeconfig context's, else "default"."""
+        """Namespace of the provider, otherwise that of the kubeconfig context, otherwise "default"."""
         return self._namespace or "default"
 
     def _call(
@@ -96,7 +96,7 @@ class Cluster:
     ) -> Any:
         api = self._client()
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        # The client encodes JSON itself and passes other content on as it is.
+        # The client encodes JSON itself and sends other content unchanged.
         data = body if body is None or "json" in content_type else json.dumps(body)
         try:
             response = api.call_api(
@@ -138,7 +138,7 @@ class Cluster:
         return f"{prefix}{api_version}{scope}/{resource['name']}" + (f"/{quote(name)}" if name else "")
 
     def namespaced(self, api_version: str, kind: str) -> bool:
-        """Whether objects of a kind live in namespaces."""
+        """Whether objects of a kind are namespaced."""
         return bool(self.resource(api_version, kind)["namespaced"])
 
     # --- objects -------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class Cluster:
         return self._call("GET", f"{path}?{urlencode(query)}").get("items", [])
 
     def apply(self, manifest: Object, *, dry_run: bool = False, force: bool = True) -> Object:
-        """Server-side apply; unknown fields are refused."""
+        """Apply a manifest with server-side apply. Unknown fields are refused."""
         meta = manifest["metadata"]
         path = self.path(manifest["apiVersion"], manifest["kind"], meta.get("namespace"), meta["name"])
         query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower(), "fieldValidation": "Strict"}
@@ -162,12 +162,12 @@ class Cluster:
         return self._call("PATCH", f"{path}?{urlencode(query)}", manifest, "application/apply-patch+yaml")
 
     def delete(self, api_version: str, kind: str, namespace: str | None, name: str, propagation: str) -> None:
-        """Ask for an object's deletion. Raises NotFound."""
+        """Request the deletion of an object. Raises NotFound."""
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         self._call("DELETE", self.path(api_version, kind, namespace, name), body)
 
     def marked(self, label: str, value: str) -> Iterator[Object]:
-        """Every object of any kind with a label."""
+        """Objects of all kinds with a label."""
         query = urlencode({"labelSelector": f"{label}={value}"})
         for prefix, api_version in self._api_versions():
             for resource in self._call("GET", prefix + api_version).get("resources", []):
@@ -177,13 +177,13 @@ class Cluster:
                 yield from ({**item, "apiVersion": api_version, "kind": resource["kind"]} for item in items)
 
     def _api_versions(self) -> Iterator[tuple[str, str]]:
-        """(path prefix, apiVersion) of each group, in the version that the API server prefers."""
+        """(path prefix, apiVersion) of each API group, in the preferred version."""
         yield "/api/", "v1"
         for group in self._call("GET", "/apis").get("groups", []):
             yield "/apis/", group["preferredVersion"]["groupVersion"]
 
     def logs(self, namespace: str, pod: str, container: str, previous: bool, lines: int = 10) -> str:
-        """The end of a container's log; empty where there is none."""
+        """Last lines of a container's log; empty if there is none."""
         query = {"container": container, "tailLines": str(lines), "previous": str(previous).lower()}
         try:
             return self._call("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log?{urlencode(query)}", raw=True)

@@ -1,4 +1,4 @@
-"""What changed between two manifests, and which changes Kubernetes forbids on a live object."""
+"""Compares manifests, and tells which changes Kubernetes forbids on a live object."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from local.providers.wire import UNKNOWN, Path, Secret, format_path
 
 
 class Change(StrEnum):
-    """What happened to one field."""
+    """Kind of change of a field."""
 
     ADD = "add"
     DELETE = "delete"
@@ -21,19 +21,19 @@ class Change(StrEnum):
 
 @dataclass(frozen=True)
 class FieldChange:
-    """One changed field."""
+    """A changed field."""
 
     path: Path
     change: Change
 
     @property
     def text(self) -> str:
-        """The path as Pulumi writes it."""
+        """Path in Pulumi's notation."""
         return format_path(self.path)
 
 
 def compare(old: Any, new: Any, path: Path = ()) -> Iterator[FieldChange]:
-    """Every changed leaf; an unknown new value counts as changed."""
+    """All changed leaves. An unknown new value counts as changed."""
     old = old.value if isinstance(old, Secret) else old
     new = new.value if isinstance(new, Secret) else new
     if isinstance(old, dict) and isinstance(new, dict):
@@ -52,7 +52,7 @@ def compare(old: Any, new: Any, path: Path = ()) -> Iterator[FieldChange]:
 
 
 def _compare_member(old: dict[str, Any], new: dict[str, Any], key: str, path: Path) -> Iterator[FieldChange]:
-    # In Kubernetes a null field is an absent one.
+    # In Kubernetes, a null field is equal to an absent one.
     before, after = old.get(key), new.get(key)
     if before is None and after is None:
         return
@@ -102,10 +102,10 @@ _IDENTITY = re.compile(r"^(metadata\.(name|namespace)|kind)$")
 
 
 def forbidden(change: FieldChange, kind: str, old: dict[str, Any]) -> bool:
-    """Whether this change cannot be made to a live object, so that it must be replaced."""
+    """Whether a live object does not allow this change, so that it must be replaced."""
     text = change.text
     if _IDENTITY.match(text):
-        # A namespace that is spelled out for the first time and is the default is no move.
+        # Naming the default namespace explicitly does not move the object.
         return not (change.change is Change.ADD and text == "metadata.namespace")
     if (
         kind in {"ConfigMap", "Secret"}

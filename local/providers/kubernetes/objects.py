@@ -1,4 +1,4 @@
-"""Kubernetes objects as the engine sees them: inputs to manifests, live objects to outputs."""
+"""Converts Kubernetes objects for the engine: inputs to manifests, and live objects to outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from local.providers.kubernetes.cluster import Object
 from local.providers.wire import Path, Secret
 
 _HIDDEN = {("v1", "Secret"): ("data", "stringData")}
-"""Fields that are secret whatever the program says."""
+"""Fields that are always secret."""
 _SERVER_SIDE = (
     "status",
     "managedFields",
@@ -25,13 +25,13 @@ _CRD = "CustomResourceDefinition"
 
 
 def manifest_of(inputs: dict[str, Any]) -> Object:
-    """What is sent to the API server for a resource's inputs."""
+    """Manifest for the API server from a resource's inputs."""
     plain = {k: v for k, v in wire.reveal(inputs).items() if v is not None}
     return _renamed(plain, "x_kubernetes_", "_", "-") if plain.get("kind") == _CRD else plain
 
 
 def _renamed(value: Any, prefix: str, old: str, new: str) -> Any:
-    """Pulumi's schema writes x_kubernetes_int_or_string for what Kubernetes calls x-kubernetes-int-or-string."""
+    """Rename keys such as x-kubernetes-int-or-string, which is x_kubernetes_int_or_string in Pulumi's schema."""
     if isinstance(value, dict):
         return {
             (k.replace(old, new) if k.startswith(prefix) else k): _renamed(v, prefix, old, new)
@@ -41,7 +41,7 @@ def _renamed(value: Any, prefix: str, old: str, new: str) -> Any:
 
 
 def from_server(live: Object) -> Object:
-    """The live object as Pulumi's schema names its fields."""
+    """A live object with the field names of Pulumi's schema."""
     return _renamed(live, "x-kubernetes-", "-", "_") if live.get("kind") == _CRD else live
 
 
@@ -51,19 +51,19 @@ def label(manifest: Object) -> str:
 
 
 def adopts(manifest: Object) -> bool:
-    """An object that exists and is not ours is refused, unless `pulumi.com/patchForce` adopts it."""
+    """Whether the annotation `pulumi.com/patchForce` allows adoption of an existing object."""
     return (manifest["metadata"].get("annotations") or {}).get("pulumi.com/patchForce") == "true"
 
 
 def annotation_problems(metadata: Any) -> list[tuple[str, str]]:
-    """(path, what is wrong) for the annotations that tell the provider how to wait."""
+    """(path, problem) of annotations that control how the provider waits."""
     annotations = wire.reveal(metadata).get("annotations") if isinstance(metadata, dict) else None
     if not isinstance(annotations, dict):
         return []
     found: list[tuple[str, str]] = []
     seconds, rule = annotations.get(readiness.TIMEOUT), annotations.get(wait_for.ANNOTATION)
     if isinstance(seconds, str) and not seconds.isdecimal():
-        reason = f"{seconds!r} is no whole number of seconds, such as 600"
+        reason = f"{seconds!r} is not a whole number of seconds, such as 600"
         found.append((wire.format_path(("metadata", "annotations", readiness.TIMEOUT)), reason))
     if isinstance(rule, str) and rule:
         try:
@@ -74,13 +74,13 @@ def annotation_problems(metadata: Any) -> list[tuple[str, str]]:
 
 
 def identifier_of(live: Object) -> str:
-    """The resource\'s id: namespace/name, or the name of what has no namespace."""
+    """ID of the resource: namespace/name, or the name of a cluster-wide object."""
     meta = live["metadata"]
     return f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else meta["name"]
 
 
 def kind_of(urn: str, known: Object) -> tuple[str, str]:
-    """apiVersion and kind, from the object or from its type token."""
+    """(apiVersion, kind) from the object or from its type token."""
     if known.get("apiVersion") and known.get("kind"):
         return known["apiVersion"], known["kind"]
     _, group_version, kind = urn.split("::")[2].split("$")[-1].split(":")
@@ -88,7 +88,7 @@ def kind_of(urn: str, known: Object) -> tuple[str, str]:
 
 
 def conceal(outputs: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
-    """Hide what the program marked as secret, and what is secret by its kind."""
+    """Mark outputs as secret that the program marked, or that are always secret."""
     paths = set(wire.secret_paths(inputs))
     for key in _HIDDEN.get((str(outputs.get("apiVersion")), str(outputs.get("kind"))), ()):
         if outputs.get(key) is not None:
@@ -97,14 +97,14 @@ def conceal(outputs: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def outputs_of(live: Object, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The live object without the bookkeeping that changes all the time."""
+    """The live object without metadata that changes frequently."""
     trimmed = copy.deepcopy(from_server(ownership.unmarked(live)))
     trimmed.get("metadata", {}).pop("managedFields", None)
     return conceal(trimmed, inputs)
 
 
 def live_inputs(live: Object, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The program's fields with their live values, so that a refresh shows drift in them and nothing else."""
+    """Live values of the fields that the program sets, so that a refresh shows drift of these fields only."""
 
     api_version = str(live.get("apiVersion", ""))
 
@@ -119,27 +119,27 @@ def live_inputs(live: Object, inputs: dict[str, Any]) -> dict[str, Any]:
         if isinstance(wanted, list) and isinstance(actual, list) and len(wanted) == len(actual):
             return [follow(w, a, (*path, i)) for i, (w, a) in enumerate(zip(wanted, actual, strict=True))]
         if wanted != actual and quantities.is_quantity(api_version, path) and quantities.same(wanted, actual):
-            return wanted  # the program's spelling
+            return wanted  # the notation of the program
         return actual
 
     result = follow(inputs, live, ())
-    if "stringData" in inputs:  # write-only: the server keeps it as data
+    if "stringData" in inputs:  # write-only: the API server stores it in data
         result["stringData"] = wire.reveal(inputs["stringData"])
     return result
 
 
 def _said(value: Any) -> bool:
-    """Whether the server would write a field with this value: it leaves out what is zero or empty."""
+    """Whether the API server would return a field with this value. It leaves out zero and empty values."""
     return bool(value.value if isinstance(value, Secret) else value)
 
 
 def _unsaid(value: Any) -> Any:
-    """What stands for a field that the server left out."""
+    """The empty value that corresponds to a field that the API server left out."""
     return value.value if isinstance(value, Secret) else value
 
 
 def importable(live: Object) -> dict[str, Any]:
-    """The inputs of an object that was not made by this program."""
+    """Inputs for the import of an object that this program did not create."""
     result = {k: v for k, v in copy.deepcopy(ownership.unmarked(live)).items() if k not in _SERVER_SIDE}
     result["metadata"] = {k: v for k, v in result["metadata"].items() if k not in _SERVER_SIDE}
     return result

@@ -1,7 +1,7 @@
-"""Whose an object is. Each carries the mark of its resource from the first write on.
+"""Ownership of objects. Each object has a mark with its resource from its creation on.
 
-An update that is killed leaves objects that its state does not know. By the mark the next update recognises its own and
-goes on with them; what belongs to another resource, another stack or nobody is left alone.
+A killed update leaves objects that its state lacks. By their mark, the next update recognises and adopts its own
+objects. Objects of other resources, other stacks or without a mark stay untouched.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from local.providers.kubernetes.cluster import FIELD_MANAGER, Object
 
 URN = "pulumi.cogniforge.dev/urn"
-"""Annotation: the URN, which names stack, project, type and resource."""
+"""Annotation with the URN, which contains stack, project, type and resource."""
 STATE = "pulumi.cogniforge.dev/state"
-"""Label: the id of the provider in the state. Two states of one stack name, in two back ends, differ in it."""
+"""Label with the ID of the provider in the state. It differs between stacks of the same name in different backends."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """One resource of one state."""
+    """A resource of a state."""
 
     urn: str
     state: str
-    """Empty where the engine does not tell the provider's id: then nothing is marked and nothing recognised."""
+    """ID of the provider. Empty if the engine does not send it; then objects are neither marked nor recognised."""
 
     def mark(self, manifest: Object) -> Object:
         """The manifest with this owner's mark."""
@@ -37,12 +37,12 @@ class Owner:
         return {**manifest, "metadata": {**meta, **marks}}
 
     def owns(self, live: Object) -> bool:
-        """Whether this resource made the object."""
+        """Whether this resource created the object."""
         return bool(self.state) and of(live) == self
 
 
 def of(live: Object) -> Owner | None:
-    """The resource that made an object. None where the mark is missing or was copied by somebody else."""
+    """The resource that created an object. None if the mark is missing or was copied from another object."""
     meta = live["metadata"]
     urn, state = (meta.get("annotations") or {}).get(URN), (meta.get("labels") or {}).get(STATE)
     if not urn or not state or not any(_wrote_mark(entry) for entry in meta.get("managedFields") or []):
@@ -51,13 +51,13 @@ def of(live: Object) -> Owner | None:
 
 
 def _wrote_mark(entry: Object) -> bool:
-    """Whether a field manager's entry is the provider's and holds the mark."""
+    """Whether a field manager's entry belongs to the provider and contains the mark."""
     meta = (entry.get("fieldsV1") or {}).get("f:metadata") or {}
     return entry.get("manager") == FIELD_MANAGER and f"f:{URN}" in (meta.get("f:annotations") or {})
 
 
 def unmarked(live: Object) -> Object:
-    """The object as the program knows it."""
+    """The object without the mark."""
     meta = dict(live["metadata"])
     for name, key in (("annotations", URN), ("labels", STATE)):
         kept = {k: v for k, v in (meta.get(name) or {}).items() if k != key}
@@ -69,7 +69,7 @@ def unmarked(live: Object) -> Object:
 
 
 def unfinished(owner: Owner, candidates: Iterable[Object], recorded: set[str]) -> str | None:
-    """The name of an object that an interrupted update made for the owner, and that the state does not have."""
+    """Name of an object that an interrupted update created for the owner, and that the state lacks."""
     names = sorted(
         live["metadata"]["name"]
         for live in candidates

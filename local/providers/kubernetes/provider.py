@@ -1,4 +1,4 @@
-"""The kubernetes provider stand-in: server-side apply of typed resources against any API server."""
+"""Stand-in for the kubernetes provider: server-side apply of typed resources to any API server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNSUPPORTED = {
 
 
 class Kubernetes(Provider):
-    """Answers to the tokens of pulumi-kubernetes."""
+    """Provider for the resource tokens of pulumi-kubernetes."""
 
     package = "kubernetes"
     sdk = "pulumi-kubernetes"
@@ -38,12 +38,12 @@ class Kubernetes(Provider):
         self._cluster_unknown = False
         self._state = ""
         self._recorded: dict[str, set[str]] = {}
-        """Names by URN of the objects that the state has."""
+        """Names of the objects in the state, by URN."""
         self._made: dict[str, str] = {}
-        """Ids by URN of what this engine had created."""
+        """IDs of the objects that this engine has created, by URN."""
 
     def Configure(self, request: Any, context: Any) -> provider_pb2.ConfigureResponse:
-        """Remember which cluster; an unknown kubeconfig means that it does not exist yet."""
+        """Store the cluster's connection. An unknown kubeconfig means that the cluster does not exist yet."""
         settings = wire.decode_struct(request.args)
         self._cluster_unknown = settings.get("kubeconfig") is UNKNOWN
         plain = {k: v for k, v in wire.reveal(settings).items() if isinstance(v, str) and v}
@@ -53,13 +53,13 @@ class Kubernetes(Provider):
         return super().Configure(request, context)
 
     def Invoke(self, request: Any, context: Any) -> provider_pb2.InvokeResponse:
-        """No functions: they render charts and YAML."""
+        """Refuse functions, which render charts and YAML."""
         raise ProviderError(f"{request.tok} needs the real kubernetes provider plugin")
 
     # --- check ---------------------------------------------------------------------------------
 
     def Check(self, request: Any, context: Any) -> provider_pb2.CheckResponse:
-        """Validate against the SDK's types, fill in names and labels."""
+        """Validate the inputs against the SDK's types, and add names and labels."""
         token = _token(request.urn)
         olds, news = wire.decode_struct(request.olds), wire.decode_struct(request.news)
         inputs = copy.deepcopy(news)
@@ -80,13 +80,13 @@ class Kubernetes(Provider):
 
     @staticmethod
     def _worth_a_dry_run(olds: dict[str, Any], news: dict[str, Any]) -> bool:
-        """What has not changed was accepted before, and what replaces an object cannot be tried on it."""
+        """Whether a dry run is useful: not for unchanged inputs, and not for a replacement of the object."""
         plain = wire.reveal(olds)
         changes = list(diff.compare(olds, news))
         return bool(changes) and not (olds and any(diff.forbidden(c, str(news.get("kind")), plain) for c in changes))
 
     def _named(self, request: Any, olds: dict[str, Any], inputs: dict[str, Any]) -> Any:
-        """Give an object without a name one that stays the same from update to update."""
+        """Add a generated name if the inputs have none. It stays the same in later updates."""
         metadata = inputs["metadata"]
         old = olds.get("metadata") or {}
         if old.get("name"):
@@ -107,7 +107,7 @@ class Kubernetes(Provider):
         return {**metadata, "name": name, "annotations": {**annotations, _AUTONAMED: "true"}}
 
     def _unfinished(self, urn: str, inputs: dict[str, Any]) -> str | None:
-        """The name that an interrupted update gave to this object when it made it."""
+        """Name of this object if an interrupted update has created it, or None."""
         version, kind = inputs.get("apiVersion"), inputs.get("kind")
         namespace = inputs["metadata"].get("namespace")
         known = isinstance(version, str) and isinstance(kind, str) and not wire.has_unknown(namespace)
@@ -117,12 +117,12 @@ class Kubernetes(Provider):
             selector = f"{ownership.STATE}={self._state}"
             found = self._cluster.list(version, kind, wire.reveal(namespace), labelSelector=selector)
         except (ApiError, Unreachable):
-            return None  # its kind, its namespace or the cluster is not there yet
+            return None  # its kind, its namespace or the cluster does not exist yet
         owner = ownership.Owner(urn, self._state)
         return ownership.unfinished(owner, found, self._recorded.get(urn, set()))
 
     def _server_problems(self, inputs: dict[str, Any]) -> list[tuple[str, str]]:
-        """What the API server says to an object whose kind it knows, by a dry run."""
+        """(path, problem) that the API server reports in a dry run."""
         if self._cluster_unknown or wire.has_unknown(inputs):
             return []
         manifest = objects.manifest_of(inputs)
@@ -131,7 +131,7 @@ class Kubernetes(Provider):
         try:
             self._cluster.apply(manifest, dry_run=True)
         except (NotFound, Unreachable):
-            return []  # not there yet: its namespace, its CRD or the cluster comes in the same update
+            return []  # its namespace, its CRD or the cluster is created in the same update
         except ApiError as error:
             if error.status in {400, 422} and not error.immutable:
                 fields = [(c.get("field", ""), c.get("message", "")) for c in error.causes]
@@ -141,7 +141,7 @@ class Kubernetes(Provider):
     # --- diff ----------------------------------------------------------------------------------
 
     def Diff(self, request: Any, context: Any) -> provider_pb2.DiffResponse:
-        """Compare inputs; say replace where Kubernetes forbids the change."""
+        """Compare inputs. Changes that Kubernetes forbids require replacement."""
         old_inputs = wire.decode_struct(request.old_inputs)
         news = wire.decode_struct(request.news)
         kind = news.get("kind", "")
@@ -169,7 +169,7 @@ class Kubernetes(Provider):
         )
 
     def _server_refusals(self, news: dict[str, Any], changes: list[diff.FieldChange]) -> set[str]:
-        """Changes that only the API server knows to be forbidden (webhooks, CRD rules)."""
+        """Changes that only the API server can refuse, by webhooks or CRD rules."""
         if self._cluster_unknown or wire.has_unknown(news):
             return set()
         try:
@@ -210,26 +210,26 @@ class Kubernetes(Provider):
         )
 
     def _make(self, request: Any, manifest: Object) -> Object:
-        """Create the object, or go on with what an interrupted update made of it."""
+        """Create the object, or adopt the one that an interrupted update has created."""
         owner = ownership.Owner(request.urn, self._state)
         existing = self._existing(request, manifest)
         if existing is not None and not objects.adopts(manifest) and not owner.owns(existing):
             raise ProviderError(self._taken(manifest, ownership.of(existing), owner))
         self._refuse_interrupted()
         try:
-            # Applied, not created: with a second manager from a POST, fields that the
-            # program drops later would stay, since that manager would still own them.
+            # Applied instead of created: a POST would add a second field manager, and fields that the program drops
+            # later would stay, since that manager would still own them.
             return self._cluster.apply(owner.mark(manifest))
         except ApiError as error:
             if existing is None or not error.immutable or not owner.owns(existing) or held_by(_token(request.urn)):
                 raise
-        # Its definition has changed since the interrupted update in what cannot be changed; it holds no data.
+        # Immutable fields have changed since the interrupted update. The object holds no data, so it is replaced.
         Place.of(manifest).delete(self._cluster, "Foreground")
         self._waiter(request).gone(Place.of(manifest))
         return self._cluster.apply(owner.mark(manifest))
 
     def _existing(self, request: Any, manifest: Object) -> Object | None:
-        """The object of that name, once one that is being deleted has gone."""
+        """The existing object of that name, or None. Waits if it is being deleted."""
         try:
             found = Place.of(manifest).get(self._cluster)
         except NotFound:
@@ -252,8 +252,8 @@ class Kubernetes(Provider):
             raise ProviderError(_UNSUPPORTED[group])
 
     def _preview(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """What is known before the object exists: its inputs; the server adds the rest."""
-        if "kind" not in inputs:  # a chart's release is no Kubernetes object
+        """Outputs that are known before the object exists: its inputs."""
+        if "kind" not in inputs:  # a Helm release is not a Kubernetes object
             return {**inputs, "status": UNKNOWN}
         outputs = {**inputs, "status": UNKNOWN}
         metadata = inputs.get("metadata")
@@ -296,11 +296,11 @@ class Kubernetes(Provider):
         place = self._place(request, known)
         try:
             live = place.get(self._cluster)
-            if live["metadata"].get("deletionTimestamp"):  # an interrupted destroy: it is as good as gone
+            if live["metadata"].get("deletionTimestamp"):  # an interrupted destroy: the object counts as deleted
                 self._waiter(request).gone(place)
                 return provider_pb2.ReadResponse()
         except NotFound:
-            return provider_pb2.ReadResponse()  # no id: it is gone
+            return provider_pb2.ReadResponse()  # without an ID, the object counts as deleted
         except ApiError as error:
             raise ProviderError(f"reading {place.kind} {request.id}: {error.message}") from None
         named = objects.from_server(live)
@@ -318,13 +318,13 @@ class Kubernetes(Provider):
         return Place(api_version, kind, namespace or None, name)
 
     def Delete(self, request: Any, context: Any) -> empty_pb2.Empty:
-        """Delete the object and wait until it is gone."""
+        """Delete the object and wait until it is deleted."""
         if releases.recorded(request.urn):
             return empty_pb2.Empty()
         state = wire.reveal(wire.decode_struct(request.properties))
         place = self._place(request, state)
         if self._made.get(request.urn) == request.id:
-            return empty_pb2.Empty()  # its replacement has taken the object over
+            return empty_pb2.Empty()  # its replacement has adopted the object
         annotations = (state.get("metadata") or {}).get("annotations") or {}
         propagation = {"orphan": "Orphan", "background": "Background"}.get(
             annotations.get(readiness.DELETION_PROPAGATION, "foreground").lower(), "Foreground"

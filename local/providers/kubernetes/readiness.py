@@ -1,4 +1,4 @@
-"""When an object counts as ready, and what stands in its way."""
+"""Readiness of objects, and the reasons why they are not ready."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _WAITING_PROBLEMS = {
 
 _CRASHES = {"CrashLoopBackOff", "RunContainerError", "CreateContainerError"}
 _CRASHES_ENOUGH = 2
-"""Restarts; the kubelet's back-off (10 s, then 20 s) makes that half a minute."""
+"""Number of restarts after which a container has failed: half a minute with the kubelet's back-off of 10 s and 20 s."""
 _IMAGE_PATIENCE_S = 40
 
 
 @dataclass
 class State:
-    """One look at an object."""
+    """Readiness of an object at one moment."""
 
     ready: bool
     progress: str = ""
     failed: str = ""
-    """Set when waiting longer is useless."""
+    """Reason why waiting longer is useless; empty otherwise."""
     problems: list[str] = field(default_factory=list[str])
-    """What is wrong now, but may mend itself."""
+    """Current problems that may disappear."""
 
 
 def _condition(obj: Object, kind: str) -> Object:
@@ -60,7 +60,7 @@ def _selected_pods(cluster: Cluster, obj: Object) -> list[Object]:
 
 
 def pod_problems(cluster: Cluster, pod: Object) -> list[str]:
-    """Why a pod is not ready: scheduling, images, crashes with the last log lines, failing probes."""
+    """Reasons why a pod is not ready: scheduling, images, crashes with last log lines, failing probes."""
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     found: list[str] = []
     scheduled = _condition(pod, "PodScheduled")
@@ -82,7 +82,7 @@ def pod_problems(cluster: Cluster, pod: Object) -> list[str]:
 
 
 def hopeless(pod: Object, now: datetime | None = None) -> str:
-    """Why waiting longer for a pod is useless: it crashed again and again, or its image does not come."""
+    """Reason why waiting longer for a pod is useless: repeated crashes, or an image that cannot be pulled."""
     status, name = pod.get("status") or {}, pod["metadata"]["name"]
     born = datetime.fromisoformat(pod["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
     age_s = ((now or datetime.now(UTC)) - born).total_seconds()
@@ -125,7 +125,7 @@ def _deployment(cluster: Cluster, obj: Object) -> State:
     total = status.get("replicas", 0)
     progressing, failure = _condition(obj, "Progressing"), _condition(obj, "ReplicaFailure")
     if obj["spec"].get("paused") and _observed(obj):
-        return State(True)  # its author holds the rollout: until it is resumed, nothing more will come
+        return State(True)  # the rollout is paused, so nothing more will happen
     ready = _observed(obj) and updated >= wanted and available >= wanted and total == updated
     if ready:
         return State(True)
@@ -140,7 +140,7 @@ def _deployment(cluster: Cluster, obj: Object) -> State:
 
 
 def _newest(cluster: Cluster, obj: Object) -> list[Object]:
-    """The pods of a Deployment's current template."""
+    """Pods of a Deployment's current template."""
     pods = [p for p in _selected_pods(cluster, obj) if not p["metadata"].get("deletionTimestamp")]
     newest = max(pods, key=lambda p: p["metadata"]["creationTimestamp"], default=None)
     label = "pod-template-hash"
@@ -164,12 +164,12 @@ def _stateful_set(cluster: Cluster, obj: Object) -> State:
 
 
 def _by_hand(spec: Object) -> bool:
-    """Whether pods get a new template only when somebody deletes them."""
+    """Whether pods get a new template only after they are deleted (OnDelete)."""
     return (spec.get("updateStrategy") or {}).get("type") == "OnDelete"
 
 
 def _to_update(spec: Object) -> int:
-    """How many pods of a StatefulSet the controller brings to the newest template by itself.
+    """Number of pods of a StatefulSet that the controller updates to the newest template by itself.
 
     Source: `kubectl rollout status`, polymorphichelpers/rollout_status.go of v1.34.
     """
@@ -190,7 +190,7 @@ def _daemon_set(cluster: Cluster, obj: Object) -> State:
 
 
 def _replicas(cluster: Cluster, obj: Object) -> State:
-    """A ReplicaSet or ReplicationController of the author's own."""
+    """A ReplicaSet or ReplicationController that the program declares directly."""
     wanted, available = obj["spec"].get("replicas", 1), (obj.get("status") or {}).get("availableReplicas", 0)
     if _observed(obj) and available >= wanted:
         return State(True)
@@ -230,7 +230,7 @@ def _claim(cluster: Cluster, obj: Object) -> State:
         except NotFound:
             return State(False, f"there is no StorageClass {name} yet")
         if storage_class.get("volumeBindingMode") == "WaitForFirstConsumer":
-            return State(True)  # it binds when its first pod comes
+            return State(True)  # it binds when its first pod is scheduled
     failed = "the volume behind the claim was lost" if phase == "Lost" else ""
     return State(False, f"phase {phase}", failed, warning_events(cluster, obj))
 
@@ -295,7 +295,7 @@ _CHECKS: dict[tuple[str, str], Callable[[Cluster, Object], State]] = {
 
 
 def _custom(obj: Object, annotation: str) -> State:
-    """Whether everything holds that the author waits for."""
+    """Whether all rules of the annotation hold."""
     try:
         rules = wait_for.parse(annotation)
     except wait_for.RuleError as error:
@@ -305,7 +305,7 @@ def _custom(obj: Object, annotation: str) -> State:
 
 
 def look(cluster: Cluster, obj: Object) -> State:
-    """How ready an object is now. Kinds without a rule are ready once they exist."""
+    """Current readiness of an object. Kinds without a rule are ready once they exist."""
     if rule := (obj["metadata"].get("annotations") or {}).get(wait_for.ANNOTATION):
         return _custom(obj, rule)
     group = obj["apiVersion"].rpartition("/")[0]
@@ -314,5 +314,5 @@ def look(cluster: Cluster, obj: Object) -> State:
 
 
 def skipped(obj: Object) -> bool:
-    """Whether the author asked not to wait."""
+    """Whether an annotation disables waiting."""
     return (obj["metadata"].get("annotations") or {}).get(SKIP_AWAIT) == "true"

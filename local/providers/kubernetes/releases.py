@@ -1,4 +1,4 @@
-"""Helm releases under a simulated AWS account: kept in the state, never installed, and said so."""
+"""Helm releases in a simulated AWS account. They are recorded in the state, but never installed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def recorded(urn: str) -> bool:
 
 
 def identifier(inputs: dict[str, Any]) -> str:
-    """namespace/name, as the real provider has it."""
+    """ID of a release: namespace/name, as in the real provider."""
     return f"{inputs.get('namespace', 'default')}/{inputs['name']}"
 
 
 def outputs(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The inputs, and a status that does not claim a deployment."""
+    """Outputs of a release: its inputs, and a status that does not claim a deployment."""
     status = {
         "name": inputs["name"],
         "namespace": inputs.get("namespace", "default"),

@@ -1,4 +1,4 @@
-"""The annotation `pulumi.com/waitFor`: what an object must show before it counts as ready.
+"""The annotation `pulumi.com/waitFor`: rules for an object's readiness.
 
 Its value is one rule or a JSON list of rules, all of which must hold. A rule is `condition=TYPE`,
 `condition=TYPE=STATUS`, `jsonpath={PATH}` or `jsonpath={PATH}=VALUE`.
@@ -22,18 +22,18 @@ _FORMS = "use condition=TYPE, condition=TYPE=STATUS, jsonpath={PATH} or jsonpath
 
 
 class RuleError(ValueError):
-    """A rule that cannot be read; says which and how rules are written."""
+    """A rule is invalid. The message contains the rule and the valid forms."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Wants a condition of the object's status."""
+    """Rule that requires a condition in the object's status."""
 
     type: str
     status: str
 
     def holds(self, obj: dict[str, Any]) -> bool:
-        """Whether the object has the condition for its present definition. Names compare as in `kubectl wait`."""
+        """Whether the object has the condition for its current definition. Names are compared as in `kubectl wait`."""
         status = obj.get("status") or {}
         for found in status.get("conditions") or []:
             if str(found.get("type", "")).casefold() != self.type.casefold():
@@ -46,14 +46,14 @@ class Condition:
 
 @dataclass(frozen=True)
 class Field:
-    """Wants a field to exist, or to have a value."""
+    """Rule that requires a field to exist, or to have a value."""
 
     path: Any
-    """A compiled path."""
+    """The compiled path."""
     value: str | None
 
     def holds(self, obj: dict[str, Any]) -> bool:
-        """Whether the first value at the path is there and reads as wanted."""
+        """Whether the first value at the path exists and has the required value."""
         found: list[Any] = self.path.findall(obj)
         return bool(found) and (self.value is None or _text(found[0]) == self.value)
 
@@ -62,7 +62,7 @@ Rule = Condition | Field
 
 
 def _text(value: Any) -> str | None:
-    """A JSON scalar as the annotation writes it; None for lists and objects, which equal no text."""
+    """A JSON scalar in the annotation's notation; None for lists and objects."""
     if isinstance(value, dict | list):
         return None
     return value if isinstance(value, str) else json.dumps(value)
@@ -70,7 +70,7 @@ def _text(value: Any) -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def parse(annotation: str) -> tuple[Rule, ...]:
-    """The rules of an annotation, all of which must hold. Raises RuleError."""
+    """Parse the rules of an annotation, all of which must hold. Raises RuleError."""
     return tuple(_rule(text) for text in _texts(annotation))
 
 
@@ -94,13 +94,13 @@ def _rule(text: str) -> Rule:
             return Condition(name, status or "True")
     if kind == "jsonpath":
         return _field(text, rest)
-    raise RuleError(f"cannot read {text!r}; {_FORMS}")
+    raise RuleError(f"{text!r} is not a valid rule; {_FORMS}")
 
 
 def _field(text: str, rest: str) -> Field:
     end = _closing(rest)
     if not rest.startswith("{") or end is None:
-        raise RuleError(f"{text!r}: the path must stand in braces, such as {{.status.phase}}; {_FORMS}")
+        raise RuleError(f"{text!r}: the path must be in braces, such as {{.status.phase}}; {_FORMS}")
     path, after = rest[1:end].strip(), rest[end + 1 :]
     if after and (not after.startswith("=") or after == "="):
         raise RuleError(f"{text!r}: after the path comes =VALUE or nothing; {_FORMS}")
@@ -113,7 +113,7 @@ def _field(text: str, rest: str) -> Field:
 
 
 def _closing(text: str) -> int | None:
-    """Where the brace that opens `text` is closed; braces inside quotes do not count."""
+    """Index of the brace that closes the one at the start of `text`. Braces inside quotes do not count."""
     depth, quote = 0, ""
     characters = iter(enumerate(text))
     for index, character in characters:

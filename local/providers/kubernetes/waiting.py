@@ -1,4 +1,4 @@
-"""Waiting for objects: until they are ready, until they are gone."""
+"""Waits for objects until they are ready or deleted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POLL_S = 0.5
 
 @dataclass(frozen=True)
 class Place:
-    """Where an object is."""
+    """Address of an object: its kind, namespace and name."""
 
     api_version: str
     kind: str
@@ -26,32 +26,32 @@ class Place:
 
     @classmethod
     def of(cls, manifest: Object) -> Place:
-        """The place of a manifest or a live object."""
+        """Address of a manifest or a live object."""
         meta = manifest["metadata"]
         return cls(manifest["apiVersion"], manifest["kind"], meta.get("namespace"), meta["name"])
 
     def get(self, cluster: Cluster) -> Object:
-        """The object. Raises NotFound."""
+        """Read the object. Raises NotFound."""
         return cluster.get(self.api_version, self.kind, self.namespace, self.name)
 
     def delete(self, cluster: Cluster, propagation: str) -> None:
-        """Ask for its deletion. Raises NotFound."""
+        """Request its deletion. Raises NotFound."""
         cluster.delete(self.api_version, self.kind, self.namespace, self.name, propagation)
 
 
 @dataclass(frozen=True)
 class Waiter:
-    """Waits on behalf of one resource, and tells the user for what."""
+    """Waits for an object of one resource, and shows progress to the user."""
 
     cluster: Cluster
     log: Log
     cancelled: threading.Event
     urn: str
     timeout_s: float
-    """The program's `custom_timeouts`; 0: none."""
+    """Timeout from the program's `custom_timeouts`, in seconds; 0 means none."""
 
     def gone(self, place: Place) -> None:
-        """Return once the object has gone. Raises ProviderError with what holds it."""
+        """Wait until the object is deleted. Raises ProviderError with the obstacle."""
         uid = None
         deadline = time.monotonic() + (self.timeout_s or DEFAULT_TIMEOUT_S)
         while time.monotonic() < deadline and not self.cancelled.is_set():
@@ -61,15 +61,15 @@ class Waiter:
                 return
             uid = uid or live["metadata"]["uid"]
             if live["metadata"]["uid"] != uid:
-                return  # another object took the name
+                return  # a new object has the name
             holders = ", ".join(live["metadata"].get("finalizers") or []) or "its dependents"
-            self.log.status(self.urn, f"waiting for {holders} to let go")
+            self.log.status(self.urn, f"waiting for {holders}")
             self.cancelled.wait(POLL_S)
         what = f"{place.kind} {place.name}"
-        raise ProviderError(f"{what} is still there: finalizers or dependents hold it; try again later")
+        raise ProviderError(f"{what} is not deleted yet: finalizers or dependents block it; try again later")
 
     def ready(self, identifier: str, live: Object, inputs: dict[str, Any]) -> Object:
-        """The object once it is ready. Raises InitFailed with the reasons when it does not become so."""
+        """Wait until the object is ready, and return it. Raises InitFailed with the reasons if it does not."""
         if readiness.skipped(live):
             return live
         limit = (live["metadata"].get("annotations") or {}).get(readiness.TIMEOUT)

@@ -1,1 +1,1 @@
-"""The random provider."""
+"""Stand-in for the random provider."""

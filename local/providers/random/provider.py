@@ -1,4 +1,4 @@
-"""The random provider stand-in: values from the operating system's generator, kept in the state."""
+"""Stand-in for the random provider: values from the operating system's generator, stored in the state."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _text(inputs: Values) -> str:
         pools["special"] = inputs["overrideSpecial"]
     required = [(pools.get(name, ""), inputs.get(minimum) or 0) for name, minimum, _ in _CLASSES]
     if sum(count for _, count in required) > length or not pools:
-        raise ProviderError(f"length {length} is too short for the wanted minimum of each class")
+        raise ProviderError(f"length {length} is too short for the required minimum of each character class")
     generator = secrets.SystemRandom()
     chosen = [generator.choice(pool) for pool, count in required if pool for _ in range(count)]
     everything = "".join(pools.values())
@@ -54,7 +54,7 @@ def _bytes(inputs: Values) -> tuple[str, Values]:
 
 
 class Random(ComputedProvider):
-    """Answers to the tokens of pulumi-random."""
+    """Provider for the resource tokens of pulumi-random."""
 
     package = "random"
     sdk = "pulumi-random"

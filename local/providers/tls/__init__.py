@@ -1,1 +1,1 @@
-"""The tls provider."""
+"""Stand-in for the tls provider."""

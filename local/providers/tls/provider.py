@@ -1,4 +1,4 @@
-"""The tls provider stand-in: private keys, certificate requests and certificates."""
+"""Stand-in for the tls provider: private keys, certificate requests and certificates."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ _CERTIFICATE = ("certPem", "validityStartTime", "validityEndTime", "readyForRene
 
 
 class Tls(ComputedProvider):
-    """Answers to the tokens of pulumi-tls."""
+    """Provider for the resource tokens of pulumi-tls."""
 
     package = "tls"
     sdk = "pulumi-tls"
