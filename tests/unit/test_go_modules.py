@@ -1,0 +1,60 @@
+"""The Go modules of the tools: packages that several tools use are compiled once."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+
+import pytest
+
+from local.toolchain.tools import MODULES, TOOLS
+
+FAMILIES = (
+    "k8s.io/",
+    "google.golang.org/grpc",
+    "google.golang.org/protobuf",
+    "go.opentelemetry.io/",
+    "github.com/prometheus/",
+)
+"""Libraries that most tools are built on. A package is compiled anew for each version of it, and of what it imports."""
+FOLDERS = sorted({tool.module for tool in TOOLS.values()})
+NODE_REQUIRES_OTHERS = {"k8s.io/apiextensions-apiserver", "k8s.io/component-helpers"}
+"""The node requires these as Kubernetes does (v0.0.0, v0.34.10); what it replaces them by is the common version."""
+UNLIKE = {"k8s.io/cri-api", "k8s.io/cri-client"}
+"""KWOK does not compile with the node's: it uses fields of the options of logs that 0.34 does not export."""
+
+_REQUIRED = re.compile(r"^(?:require )?\t?(\S+) (v\S+)(?: // indirect)?$", re.MULTILINE)
+_REPLACED = re.compile(r"^(?:replace )?\t?(\S+) => \S+ (v\S+)$", re.MULTILINE)
+
+
+def _versions(folder: str) -> dict[str, tuple[str, str]]:
+    """The required and the used version of each module of the families.
+
+    Go takes both into a compiled package's identity: with `-trimpath`, the required one too.
+    """
+    text = (MODULES / folder / "go.mod").read_text()
+    replaced = dict(_REPLACED.findall(text))
+    return {
+        module: ("" if module in NODE_REQUIRES_OTHERS else required, replaced.get(module, required))
+        for module, required in _REQUIRED.findall(text)
+        if module.startswith(FAMILIES) and module not in UNLIKE
+    }
+
+
+def test_all_go_modules_use_one_version_of_the_common_libraries() -> None:
+    found: dict[str, dict[tuple[str, str], list[str]]] = defaultdict(lambda: defaultdict(list))
+    for folder in FOLDERS:
+        for module, version in _versions(folder).items():
+            found[module][version].append(folder)
+    assert len(found) > 60
+    assert {module: dict(versions) for module, versions in found.items() if len(versions) > 1} == {}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_each_go_module_names_what_is_built_of_it(folder: str) -> None:
+    """Otherwise `go mod tidy` would remove the requirements."""
+    text = (MODULES / folder / "go.mod").read_text()
+    packages = {t.package for t in TOOLS.values() if t.module == folder and not t.package.startswith(".")}
+    assert {
+        package for package in packages if not re.search(rf"^(?:tool |\t){re.escape(package)}$", text, re.M)
+    } == set()
