@@ -62,6 +62,9 @@ def _name(here: Location, name: str) -> Iterator[Conflict]:
         yield Conflict(here, name, f"not the name of a bundled service: {', '.join(SERVICES)}", fix)
     elif name in RESERVED_NAMES:
         yield Conflict(here, name, "not the name of a part, login or database of the platform", fix)
+    elif longer := next((one for one in SERVICES if one.startswith(name)), ""):
+        # A service may use all consumer groups of Kafka whose names begin with its own.
+        yield Conflict(here, name, f"not the beginning of a bundled service's name, such as {longer}", fix)
     elif name.startswith(RESERVED_BEGINNINGS) or name.endswith(RESERVED_ENDINGS):
         taken = ", ".join((*(f"{word}..." for word in RESERVED_BEGINNINGS), *(f"...{w}" for w in RESERVED_ENDINGS)))
         yield Conflict(here, name, f"none of the platform's own names: {taken}", fix)

@@ -116,14 +116,15 @@ def test_routes_of_bundled_services_keep_their_places() -> None:
 
 def test_the_order_in_which_services_are_written_changes_nothing() -> None:
     other = {**NOTES, "prefixes": [{"path": "/v1/others"}]}
-    one, two = parse(with_services(a=NOTES, b=other)), parse(with_services(b=other, a=NOTES))
+    one, two = parse(with_services(first=NOTES, second=other)), parse(with_services(second=other, first=NOTES))
     assert list(one.around.records.values()) == list(two.around.records.values())
 
 
 def test_a_service_that_is_added_or_taken_away_is_one_change_each() -> None:
     other = {**NOTES, "prefixes": [{"path": "/v1/others"}]}
-    found = changes(parse(with_services(a=NOTES)), parse(with_services(a={**NOTES, "replicas": 2}, b=other)))
-    assert {one.path for one in found} == {"services.custom[a].replicas", "services.custom[b]"}
+    after = with_services(first={**NOTES, "replicas": 2}, second=other)
+    found = changes(parse(with_services(first=NOTES)), parse(after))
+    assert {one.path for one in found} == {"services.custom[first].replicas", "services.custom[second]"}
 
 
 def test_an_image_that_is_built_comes_from_its_folder_on_the_kit() -> None:
