@@ -73,9 +73,12 @@ class Host(LanguageServer):
         return language_pb2.GetProgramDependenciesResponse(dependencies=dependencies)
 
     def InstallDependencies(self, request: Any, context: Any) -> Any:
-        """Nothing is installed here: only the user knows from where."""
-        text = "install the program's packages with pip, in its virtual environment; this language host does not\n"
-        yield language_pb2.InstallDependenciesResponse(stdout=text.encode())
+        """Nothing is installed here: only the user knows from where. A missing environment is an error."""
+        try:
+            interpreter(request.info)
+        except NoEnvironment as error:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        yield language_pb2.InstallDependenciesResponse()
 
     def RuntimeOptionsPrompts(self, request: Any, context: Any) -> language_pb2.RuntimeOptionsResponse:
         """Return no prompts."""

@@ -116,14 +116,33 @@ def _files(folder: Path) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for file in found}
 
 
+def test_the_plugin_of_the_wheel_has_the_checkouts_schema(installed_wheel: Path, tmp_path: Path) -> None:
+    (plugin,) = installed_wheel.glob("lib/python*/site-packages/cogniforge/plugin")
+    command = [str(installed_wheel / "bin" / "forge"), "pulumi", "package", "get-schema", str(plugin)]
+    env = {**os.environ, "COGNIFORGE_HOME": str(tmp_path / "home")}
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert result.returncode == 0, result.stderr
+    schema = paths.PROJECT / "docs" / "reference" / "components.schema.json"
+    assert json.loads(result.stdout[result.stdout.index("{") :]) == json.loads(schema.read_text())
+
+
 def test_a_wheel_of_a_clean_checkout_is_the_same_twice_and_of_a_changed_one_is_refused(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", "--shared", str(paths.PROJECT), str(clone)], check=True)
-    first, second = (wheel.build(tmp_path / name, clone) for name in ("one", "two"))
+
+    def make(*flags: str) -> subprocess.CompletedProcess[str]:
+        environment = Path(sys.prefix)
+        command = ["make", "-o", str(environment / ".installed"), f"VENV={environment}", "wheel", *flags]
+        return subprocess.run(command, capture_output=True, text=True, cwd=clone)
+
+    made = make()
+    assert made.returncode == 0, made.stderr
+    (first,) = (clone / "dist").glob("*.whl")
     assert "dirty" not in first.name
-    assert first.read_bytes() == second.read_bytes()
+    assert first.read_bytes() == wheel.build(tmp_path / "two", clone).read_bytes()
     (clone / "components" / "base.py").write_text("changed = True\n")
-    refused = wheel.pip("wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(clone))
+    refused = make()
     assert refused.returncode != 0
     assert "M components/base.py" in refused.stderr
-    assert wheel.build(tmp_path / "three", clone, "--config-settings", "dirty=allow").name.count("+dirty") == 1
+    assert make("WHEEL_FLAGS=--config-settings dirty=allow").returncode == 0
+    assert len([*(clone / "dist").glob("*+dirty-*.whl")]) == 1

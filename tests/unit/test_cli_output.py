@@ -30,7 +30,7 @@ from local import paths
 from local.errors import LocalError
 from local.images import pipeline
 from local.node.node import Node
-from local.toolchain import builder, packages
+from local.toolchain import builder, packages, shim
 from policies.crossguard.rule import Level
 from tests.golden import assert_golden
 
@@ -351,6 +351,13 @@ def test_restore_where_there_is_no_backup(run: Run) -> None:
 
 def test_repartition_of_an_unknown_pool(run: Run) -> None:
     golden("repartition-unknown.txt", run("repartition", "nope"), 1)
+
+
+def test_pulumi_is_passed_on_as_it_was_typed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[list[str]] = []
+    monkeypatch.setattr(shim, "attended", lambda arguments: given.append(arguments) or 3)
+    assert run("pulumi", "up", "--help", "--", "-x")[0] == 3
+    assert given == [["up", "--help", "--", "-x"]]
 
 
 def test_kubectl_is_passed_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,11 +62,14 @@ def test_a_program_in_its_own_environment_ends_with_its_engine(tmp_path: Path) -
         assert "status -15" in running.result(30).error
 
 
-def test_a_missing_environment_fails_the_program_and_the_plugin_with_the_same_words(tmp_path: Path) -> None:
+def test_a_missing_environment_fails_program_plugin_and_installation_with_the_same_words(tmp_path: Path) -> None:
     info = _info(tmp_path, virtualenv="none")
     error = language.Host("").Run(language_pb2.RunRequest(info=info), None).error
-    context = Mock(abort=Mock(side_effect=RuntimeError))
-    with pytest.raises(RuntimeError):
-        next(language.Host("").RunPlugin(language_pb2.RunPluginRequest(info=info), context))
     assert "does not exist" in error
-    assert context.abort.call_args.args[1] == error
+    host = language.Host("")
+    plugin, installation = language_pb2.RunPluginRequest(info=info), language_pb2.InstallDependenciesRequest(info=info)
+    for call, given in ((host.RunPlugin, plugin), (host.InstallDependencies, installation)):
+        context = Mock(abort=Mock(side_effect=RuntimeError))
+        with pytest.raises(RuntimeError):
+            next(call(given, context))
+        assert context.abort.call_args.args[1] == error
