@@ -1,7 +1,7 @@
-"""`probe.py started|ready <metrics port>`: what a broker says of itself; the pod's probes ask this.
+"""Probes of a Kafka broker, based on its metrics: `probe.py started|ready <metrics port>`.
 
-Ready it is once every partition that it keeps has it among those in sync, and from then on while it runs. A rolling
-restart takes the next broker only when this one is ready: never two copies of an event away at once.
+A broker becomes ready when it is in sync for all its partitions, and stays ready while it runs. A rolling restart waits
+for readiness before it restarts the next broker, so that an event never loses two replicas at once.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from pathlib import Path
 from typing import Any
 
 RUNNING = 3.0
-"""A broker's state once it serves. Source: org.apache.kafka.metadata.BrokerState."""
+"""State of a serving broker. Source: org.apache.kafka.metadata.BrokerState."""
 LIBRARIES = "/opt/kafka/python"
 TLS = "/etc/tls"
 SEEN = Path("/tmp/in-sync")
-"""Which start of the broker was in sync; the folder outlives a restart of the container."""
+"""File with the start of the broker that has been in sync. The folder survives a restart of the container."""
 
 
 def values(text: str, name: str) -> list[float]:
-    """Every value of a metric."""
+    """All values of a metric."""
     lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
     return [float(line.rsplit(" ", 1)[1]) for line in lines]
 
 
 def running(port: str) -> bool:
-    """Whether the broker says that it serves."""
+    """Whether the broker reports that it is serving."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=4) as answer:
         return values(answer.read().decode(), "kafka_broker_state") == [RUNNING]
 
 
 def out_of_sync(node: int, topics: Iterable[Any]) -> list[str]:
-    """Partitions of which a node keeps a copy that is not in sync."""
+    """Partitions whose replica on this node is not in sync."""
     return [
         f"{topic.topic}-{partition.id}"
         for topic in topics
@@ -60,12 +60,12 @@ def _topics() -> list[Any]:
 
 
 def _start() -> str:
-    """When the container's main process began, in ticks of the kernel's clock: field 22 of its stat."""
+    """Start time of the container's main process in clock ticks: field 22 of its stat."""
     return Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19]
 
 
 def in_sync() -> bool:
-    """Whether this start of the broker has once been in sync with all leaders."""
+    """Whether the broker has been in sync with all leaders since its start."""
     start = _start()
     if SEEN.exists() and SEEN.read_text() == start:
         return True
@@ -78,13 +78,13 @@ def in_sync() -> bool:
 
 
 def main(question: str, port: str) -> int:
-    """Exit status 0 for yes."""
+    """Exit status 0 if the probe succeeds."""
     return 0 if running(port) and (question == "started" or in_sync()) else 1
 
 
 if __name__ == "__main__":
     try:
         raise SystemExit(main(*sys.argv[1:]))
-    except Exception as error:  # whatever it is, it is a no, and its words belong into the pod's events
+    except Exception as error:  # any error means failure, and its text should appear in the pod's events
         print(error)
         raise SystemExit(1) from None

@@ -1,7 +1,7 @@
-"""`zone.py FILE`: asks Kubernetes in which zone this pod's node is, and writes it down.
+"""Writes the zone of this pod's node to a file: `zone.py FILE`.
 
-A broker tells it as its rack, so that the copies of a partition are in different zones. A pod's own fields know it only
-from Kubernetes 1.35 on.
+A broker uses the zone as its rack, so that replicas of a partition are in different zones. The downward API provides
+the zone only since Kubernetes 1.35.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TRIES = 5
 
 
 def zone(node: dict[str, Any]) -> str:
-    """Of a node, as Kubernetes describes it; empty: it has none."""
+    """Zone of a node, given as a Kubernetes object; empty if it has none."""
     return node["metadata"].get("labels", {}).get(LABEL, "")
 
 
@@ -36,13 +36,13 @@ def _node() -> dict[str, Any]:
 
 
 def main(file: str) -> int:
-    """Exit status 1 where Kubernetes does not say."""
+    """Exit status 1 if the node cannot be read."""
     for number in range(TRIES):
         try:
             Path(file).write_text(zone(_node()))
             return 0
         except OSError as error:
-            print(f"the node's zone is not known: {error}", file=sys.stderr)
+            print(f"the node's zone is unknown: {error}", file=sys.stderr)
             time.sleep(2**number / 2)
     return 1
 

@@ -151,7 +151,7 @@ async def test_nothing_is_set_aside_while_the_database_is_away(consumer: Consume
     await consumer.events.process([message(0)])
     postgres_server.kill()
     work = asyncio.create_task(consumer.events.process([message(1), Received(b"nonsense"), message(2)]))
-    while "cannot be taken" not in (await consumer.events.check() or "") and not work.done():
+    while "cannot be handled" not in (await consumer.events.check() or "") and not work.done():
         await asyncio.sleep(0.02)
         if consumer.calls == 1:  # the one that is no event is set aside first, and that waits too
             break

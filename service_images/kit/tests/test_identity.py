@@ -135,7 +135,7 @@ def test_bytes_that_are_no_message_are_the_callers_mistake(cluster: Cluster) -> 
 
 def test_a_call_without_a_token_is_refused(cluster: Cluster) -> None:
     code, message = refusal(cluster, None)
-    assert code is grpc.StatusCode.UNAUTHENTICATED and "carries no token of a service" in message
+    assert code is grpc.StatusCode.UNAUTHENTICATED and "has no service token" in message
 
 
 def test_a_token_for_another_service_is_refused(cluster: Cluster) -> None:
@@ -158,12 +158,12 @@ def test_the_same_name_in_another_namespace_is_another_service(cluster: Cluster)
     ("claims", "says"),
     [
         ({"iss": "https://another.example"}, "of another issuer"),
-        ({"exp": int(time.time()) - 60}, "has ended"),
+        ({"exp": int(time.time()) - 60}, "has expired"),
         ({"nbf": int(time.time()) + 3600}, "not valid yet"),
         ({"aud": []}, "for another service"),
         ({"sub": "system:serviceaccount:cogniforge:retriever"}, "two accounts"),
-        ({"kubernetes.io": {"namespace": NAMESPACE}}, "no token"),
-        ({"kubernetes.io": "router"}, "no token"),
+        ({"kubernetes.io": {"namespace": NAMESPACE}}, "not a valid token"),
+        ({"kubernetes.io": "router"}, "not a valid token"),
         ({"exp": "never"}, "for another service"),
     ],
 )
@@ -223,7 +223,7 @@ def admitted(checking: Callers, token: str) -> int:
 def test_before_the_keys_are_known_nobody_is_let_in(own: Cluster) -> None:
     checking = callers(own)
     assert admitted(checking, own.token("router", "guardrails")) == 503
-    assert "not known yet" in (asyncio.run(checking.check()) or "")
+    assert "not fetched yet" in (asyncio.run(checking.check()) or "")
 
 
 def test_without_an_issuer_nothing_listens(own: Cluster) -> None:

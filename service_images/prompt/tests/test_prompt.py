@@ -121,14 +121,14 @@ def test_a_variable_that_the_template_guards_is_optional(prompts: httpx.Client, 
 def test_a_variable_whose_value_is_needed_is_not(prompts: httpx.Client, template: str) -> None:
     add(prompts, template)
     answer = render(prompts, label="latest", variables={})
-    assert answer.status_code == 400 and answer.json()["error"]["message"] == "variables: name: it is missing"
+    assert answer.status_code == 400 and answer.json()["error"]["message"] == "variables: name: the value is missing"
 
 
 def test_a_variable_that_an_included_prompt_needs_is_missing_too(prompts: httpx.Client) -> None:
     add(prompts, "{{ a }}", "part")
     add(prompts, "{% include 'part@1' %}{{ b }}")
     message = render(prompts, label="latest", variables={}).json()["error"]["message"]
-    assert message == "variables: a: it is missing; b: it is missing"
+    assert message == "variables: a: the value is missing; b: the value is missing"
 
 
 def test_variables_schemas_that_are_not_allowed_are_all_refused_when_they_are_sent(prompts: httpx.Client) -> None:
@@ -156,7 +156,7 @@ def test_a_schema_that_was_accepted_before_and_is_not_any_more_is_said_to_be(
             ('{"who": {"$dynamicRef": "#"}}',),
         )
     answer = render(prompts, version=2)
-    assert answer.status_code == 400 and "make a new version" in answer.json()["error"]["message"]
+    assert answer.status_code == 400 and "create a new version" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_every_variable_that_is_wrong_is_named(prompts: httpx.Client) -> None:
     schemas = {"age": {"type": "integer", "minimum": 0}, "mail": {"type": "string", "pattern": "^[^@]+@[^@]+$"}}
     add(prompts, "{{ age }}{{ mail }}{{ name }}", variables=schemas)
     message = render(prompts, label="latest", variables={"age": -1, "mail": "x"}).json()["error"]["message"]
-    assert "age" in message and "mail" in message and "name: it is missing" in message
+    assert "age" in message and "mail" in message and "name: the value is missing" in message
 
 
 @pytest.mark.parametrize("value", ['{"a": "\\u0000"}', '{"\\u0000": 1}', '{"a": [1e999]}'])

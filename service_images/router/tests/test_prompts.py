@@ -125,7 +125,7 @@ def test_responses_take_stored_prompts_too(router: Any) -> None:
     ("prompt", "status", "words"),
     [
         ({"id": "nobody"}, 404, "prompt"),
-        ({"id": "greeting"}, 400, "it is missing"),
+        ({"id": "greeting"}, 400, "the value is missing"),
         ({**NAMED, "label": "x", "version": 1}, 400, "one of version, label"),
         ({**NAMED, "version": "first"}, 400, "a number"),
         ({**NAMED, "more": 1}, 400, "unknown field"),

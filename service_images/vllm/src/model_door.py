@@ -1,7 +1,7 @@
-"""What vLLM's server asks of callers: its key, at every path.
+"""ASGI middleware for vLLM's server that requires the API key on all paths.
 
-vLLM checks `VLLM_API_KEY` below /v1 only: /invocations answers the same questions without one, and /tokenize, /pooling
-or /score work for anybody. Source: vLLM's documentation, "Security", section "API Key Authentication Limitations".
+vLLM itself checks `VLLM_API_KEY` below /v1 only: /invocations serves the same requests without a key, as do /tokenize,
+/pooling and /score. Source: vLLM's documentation, "Security", section "API Key Authentication Limitations".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 OPEN = frozenset((("GET", "/health"), ("GET", "/metrics"), ("GET", "/metrics/")))
-"""Asked by the kubelet and by Prometheus, which have no key. They say nothing of requests."""
+"""Paths for the kubelet and Prometheus, which have no key. They reveal no requests."""
 _REFUSAL = (
     b'{"error":{"message":"This model server wants its key as authorization: Bearer.",'
     b'"type":"authentication_error","param":null,"code":"invalid_api_key"}}'
@@ -25,16 +25,16 @@ _REFUSAL = (
 
 
 class Door:
-    """ASGI middleware: lets in who shows the key. Of a refused request, nothing but its head is read."""
+    """ASGI middleware that admits requests with the key. The body of a refused request is not read."""
 
     def __init__(self, app: Application) -> None:
         key = os.environ.get("VLLM_API_KEY", "")
         if not key:
-            raise SystemExit("VLLM_API_KEY is empty; a model server without a key would answer anybody")
+            raise SystemExit("VLLM_API_KEY is empty; a model server without a key would serve anyone")
         self._app, self._known = app, hashlib.sha256(key.encode()).digest()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """One connection or request."""
+        """Handle a connection or request."""
         kind = scope["type"]
         if kind == "lifespan" or (kind == "http" and (scope["method"], scope["path"]) in OPEN) or self._shown(scope):
             await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Starts Audit; or, with `verify` or `download`, checks or copies a log."""
+"""Entry point of the Audit service. With `verify` or `download`, it checks or copies a log instead."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from audit.ledger import Ledger
 from audit.sealing import Keys
 
 TOPICS = tuple(topic for topic in events.topics() if topic not in (DELETED, ERASED))
-"""What the log tells of; who has deleted a tenant is told by User's own changes."""
+"""Topics that the log records. Deletions of tenants are recorded through User's own changes."""
 
 
 class AuditSettings(ServiceSettings):
-    """Audit's settings."""
+    """Settings of the Audit service."""
 
     name: str = "audit"
     origin: str = "cogniforge/audit"
-    """The log's name in its checkpoints; it never changes."""
+    """Name of the log in its checkpoints. It must never change."""
     signing_secret: SecretStr
-    """From which the key is made that signs checkpoints; it never changes."""
+    """Secret from which the signing key of checkpoints is derived. It must never change."""
     sealing_secret: SecretStr
-    """From which the key is made that seals tenants' keys; it never changes."""
+    """Secret from which the encryption key of tenants' keys is derived. It must never change."""
     backup_days: int = Field(default=0, ge=0)
-    """For how long backups of the database are kept: so long they hold keys that were destroyed. 0: unknown."""
+    """Days that database backups are kept. Until then, they contain destroyed keys. 0 means unknown."""
     keep_security_days: int = Field(default=0, ge=0)
-    """For how long the contents of entries of this class are kept; 0: for ever, and so with the others."""
+    """Days that the content of entries of this class is kept; 0 means forever, here and in the following settings."""
     keep_money_days: int = Field(default=0, ge=0)
     keep_content_days: int = Field(default=0, ge=0)
     keep_usage_days: int = Field(default=0, ge=0)
@@ -54,7 +54,7 @@ def _keys(settings: AuditSettings) -> tuple[Keys, Ed25519PrivateKey]:
 
 
 def consumer(settings: AuditSettings, database: Database) -> tuple[Events | None, DeadLetters]:
-    """What reads events of all topics, where there is Kafka, and what it sets aside."""
+    """The consumer of all topics, if Kafka is enabled, and its dead letters."""
     ledger = Ledger(database, *_keys(settings), settings.origin)
 
     async def take(batch: Sequence[dict[str, Any]]) -> None:
@@ -88,7 +88,7 @@ def create(settings: AuditSettings) -> Starlette:
 
 
 def main() -> int:
-    """Serve, or do what the arguments say."""
+    """Run the service, or the command in the arguments."""
     if len(sys.argv) > 1:
         return verify.main(sys.argv[1:])
     return service.main(AuditSettings(), create)  # pyright: ignore[reportCallIssue]

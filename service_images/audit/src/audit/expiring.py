@@ -1,8 +1,8 @@
-"""What entries tell goes after a time, by class; that something happened, and every proof, is kept for ever.
+"""Retention of the content of entries, by class. The entries themselves and all proofs are kept forever.
 
-A leaf commits to its content by a salted hash. The content, the subject and the salt lie beside it and go; then nobody
-can confirm a guess, and the tree still holds. The log itself says what has gone. Leaves of version 1 hold their content
-sealed: it goes only with their tenant's key.
+A leaf commits to its content by a salted hash. Content, subject and salt are stored next to the leaf and are deleted
+together. After that, no guess of the content can be confirmed, and the tree stays valid. The log records what has
+expired. Leaves of version 1 contain their encrypted content, which becomes unreadable only with the tenant's key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kit.retention import BATCH, Expire
 from audit.ledger import Ledger
 
 EXPIRED = "audit.expired.v1"
-"""Type of the entry that says what has gone; it is written here and goes over no topic."""
+"""Type of the entry that records expired content. It is written here, without a topic."""
 ACTOR = "service:audit"
 CLASSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -27,7 +27,7 @@ CLASSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "usage": ("usage.recorded.v1",),
     }
 )
-"""Types of events by class. Everything else is of the class "security"."""
+"""Event types by class. All other types belong to the class "security"."""
 SECURITY = "security"
 _OTHERS = tuple(name for names in CLASSES.values() for name in names)
 _EXPIRE = """
@@ -37,19 +37,19 @@ UPDATE entries SET subject = NULL, content = NULL WHERE number IN (
 
 
 def class_of(kind: str) -> str:
-    """The class of an event's type."""
+    """Class of an event type."""
     name = kind.removeprefix(events.TYPE_PREFIX)
     return next((found for found, names in CLASSES.items() if name in names), SECURITY)
 
 
 class Expiring:
-    """Over one ledger."""
+    """Expires content of one ledger."""
 
     def __init__(self, database: Database, ledger: Ledger) -> None:
         self._database, self._ledger = database, ledger
 
     def after(self, days: Mapping[str, int]) -> Iterator[Expire]:
-        """What goes after so many days, by class; 0: never."""
+        """Functions that delete expired content, for retention in days by class; 0 means never."""
         for name, kept in days.items():
             if kept:
                 yield self._of(name, kept)

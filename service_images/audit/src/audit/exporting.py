@@ -1,8 +1,8 @@
-"""Exports: a tenant's entries of a span of the log, with everything that proves them, a line each.
+"""Exports of a tenant's entries for a range of the log, with proofs, one line per entry.
 
-The first line has the checkpoint, the last one a statement that the log has signed: whose entries these are, from where
-to where, how many, and a hash over all of them in order. With the proof of each line, its commitment to what it shows,
-and the places that count a tenant's entries without a gap, no line can be removed, added, changed or moved.
+The first line is the checkpoint. The last line is a signed statement of the log: the tenant, the range, the number of
+entries, and a hash over all entries in order. Together with each line's proof, its commitment to its content, and
+consecutive numbers per tenant, this detects every removed, added, changed or moved line.
 """
 
 from __future__ import annotations
@@ -20,64 +20,64 @@ from audit import merkle, reading
 from audit.ledger import Ledger
 
 _PAGE = 200
-"""Entries that are in memory at a time."""
+"""Number of entries in memory at a time."""
 _TITLE = "cogniforge audit export"
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What the log says of an export."""
+    """The log's signed statement about an export."""
 
     tenant: str
     size: int
-    """Of the log, by the checkpoint."""
+    """Size of the log in the checkpoint."""
     first: int
-    """Number of the first entry of the log that it may have."""
+    """First entry number of the range."""
     last: int
-    """And of the last one; -1 for an empty log."""
+    """Last entry number of the range; -1 for an empty log."""
     count: int
     digest: str
-    """As `Digest` makes it, in hexadecimal."""
+    """Hash of `Digest`, in hexadecimal."""
 
     def text(self) -> str:
-        """The signed part; tenants are written as JSON, so that each is one line."""
+        """The signed text. Tenants are JSON strings, so that each takes one line."""
         span = f"{self.size}\n{self.first} {self.last}\n{self.count}\n{self.digest}"
         return f"{_TITLE}\n{json.dumps(self.tenant)}\n{span}\n"
 
 
 def parse(text: str) -> Statement:
-    """The statement of a text. Raises ValueError."""
+    """Parse a statement. Raises ValueError."""
     title, tenant, size, span, count, digest, end = text.split("\n")
     first, last = span.split(" ")
     found = Statement(json.loads(tenant), int(size), int(first), int(last), int(count), digest)
     if (title, end) != (_TITLE, "") or found.text() != text:
-        raise ValueError("it is no statement of an export")
+        raise ValueError("the text is not a statement of an export")
     return found
 
 
 class Digest:
-    """A hash over entries in their order: their leaves, and what is shown of them."""
+    """A hash over entries in order: their leaves and their shown content."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self.count = 0
 
     def add(self, number: int, leaf: bytes, event: dict[str, Any]) -> None:
-        """One more."""
+        """Add an entry."""
         shown = hashlib.sha256(_encode(event)).digest()
         self._hash.update(number.to_bytes(8, "big") + merkle.leaf(leaf) + shown)
         self.count += 1
 
     def hex(self) -> str:
-        """Of all so far."""
+        """Hash of all entries so far."""
         return self._hash.hexdigest()
 
 
 async def export(log: Ledger, database: Database, tenant: str, first: int, last: int | None) -> AsyncIterator[bytes]:
-    """Lines of a tenant's entries from number `first` to `last`, by default to the newest.
+    """Lines of an export with a tenant's entries from number `first` to `last`. The default is the newest.
 
-    They are read page by page; an export that ends without its last line was broken off.
+    Entries are read page by page. An export without its last line is incomplete.
     """
     async with database.transaction() as connection:
         newest = await reading.checkpoint(connection)

@@ -1,4 +1,4 @@
-"""The log in the database: one writer at a time appends batches, each with its tiles and its checkpoint."""
+"""The log in the database. One writer at a time appends a batch with its tiles and its checkpoint."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ from audit.note import Checkpoint
 from audit.sealing import Keys
 
 _WRITER = 0x6175
-"""Key of the advisory lock that the one who appends holds to the end of its transaction."""
+"""Number of the advisory lock that the writer holds until the end of its transaction."""
 _encode = msgspec.json.Encoder(order="sorted").encode
 Event = dict[str, Any]
 VERSION = 2
-"""Of leaves. Those of version 1 hold their sealed content and are not numbered by tenant; they have no field `v`."""
+"""Version of leaves. Leaves of version 1 have no field `v`; they contain the encrypted content and no place."""
 
 
 class Entry(NamedTuple):
-    """What is kept of an event."""
+    """Stored parts of an event."""
 
     leaf: bytes
     content: bytes | None
-    """Sealed; None where the tenant's key was destroyed."""
+    """Encrypted content; None if the tenant's key is destroyed."""
 
 
 class TooLarge(ValueError):
-    """An event that no entry can hold."""
+    """An event exceeds the size limits of entries."""
 
 
 class Ledger:
-    """Appends, reads, and signs what it says of itself."""
+    """Appends, reads and signs the log."""
 
     def __init__(self, database: Database, keys: Keys, signer: Ed25519PrivateKey, origin: str) -> None:
         self._database, self._keys, self._signer, self._origin = database, keys, signer, origin
 
     def sign(self, text: str) -> str:
-        """A statement of the log, as a signed note."""
+        """Sign a text as a note of the log."""
         return note.sign_text(self._origin, text, self._signer)
 
     @staticmethod
     async def alone(connection: Connection) -> None:
-        """Until the end of the transaction nobody else appends."""
+        """Lock the log for other writers until the end of the transaction."""
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_WRITER,))
 
     async def append(self, events: Sequence[Event]) -> dict[tuple[str, str], int]:
-        """Write events down; returns the number of each by (source, id). One that is there already keeps its number.
+        """Append events. Returns the entry number by (source, ID). Known events keep their number.
 
-        When it returns, they are on disk and under a signed checkpoint.
+        After the return, the events are on disk and covered by a signed checkpoint.
         """
         async with self._database.transaction() as connection:
             await self.alone(connection)
@@ -98,10 +98,10 @@ class Ledger:
         return [_entry(event, keys.get(_tenant(event)), next(places[_tenant(event)])) for event in events]
 
     async def opened(self, connection: Connection, rows: Iterable[tuple[bytes, bytes | None]]) -> list[Event]:
-        """Entries, each (leaf, sealed content), with what they tell; without it where the tenant's key was destroyed
-        ("shredded"), or it has been kept long enough ("expired").
+        """Decrypt entries, given as (leaf, encrypted content). Entries without content are marked "shredded" if the
+        tenant's key is destroyed, or "expired" after the retention period.
 
-        `leaf` is the version of the entry: those of version 1 do not commit to their subject and data one by one.
+        `leaf` is the version of the entry. Version 1 does not commit to subject and data.
         """
         found = [(msgspec.json.decode(leaf), content) for leaf, content in rows]
         keys = await self._keys.get(connection, {leaf["tenant"] for leaf, _ in found})
@@ -113,12 +113,12 @@ def _tenant(event: Event) -> str:
 
 
 def content_of(event: Event) -> bytes:
-    """What a leaf commits to by its hash: everything that an entry tells besides what is in the leaf in the clear."""
+    """Content that a leaf commits to by its hash: all fields that are not in the leaf in plain text."""
     return _encode({"subject": event["subject"], "data": event["data"]})
 
 
 def _entry(event: Event, key: AESGCM | None, place: int) -> Entry:
-    """In the clear: who, what and when. By a salted hash: what it is about, what it tells, and who did it."""
+    """An entry. Plain text: tenant, type and time. Committed to by a salted hash: subject, data and actor."""
     told = content_of({"subject": event.get("subject", ""), "data": event["data"]})
     if len(told) > AUDIT_CONTENT.most:
         raise TooLarge(f"event {event['id']} is too large: {len(told)} bytes; {AUDIT_CONTENT}")
@@ -133,7 +133,7 @@ def _entry(event: Event, key: AESGCM | None, place: int) -> Entry:
             "tenant": _tenant(event),
             "trace": event.get("traceparent", ""),
             "place": place,
-            # That something happened is kept of a shredded tenant; what it was may not be.
+            # Only the fact of the event may be stored for a shredded tenant, not its content.
             "content": sealing.commitment(salt, told) if key is not None else "",
         }
     )
@@ -161,12 +161,12 @@ def _opened(leaf: Event, content: bytes | None, key: AESGCM | None) -> Event:
         return {**shown, **msgspec.json.decode(told)}
     salt, told = told[: sealing.SALT_BYTES], told[sealing.SALT_BYTES :]
     if sealing.commitment(salt, told) != commitment:
-        raise ValueError(f"the content of {_about(leaf)} is not what its leaf commits to")
+        raise ValueError(f"the content of {_about(leaf)} does not match the hash in its leaf")
     return {**shown, "salt": salt.hex(), **msgspec.json.decode(told)}
 
 
 async def _take_places(connection: Connection, wanted: Mapping[str, int]) -> dict[str, Iterator[int]]:
-    """The next places of tenants: an entry's place says how many of its tenant's come before it."""
+    """Next places by tenant. An entry's place is the number of earlier entries of the same tenant."""
     found: dict[str, Iterator[int]] = {}
     for tenant, count in sorted(wanted.items()):
         cursor = await connection.execute(
@@ -181,7 +181,7 @@ async def _take_places(connection: Connection, wanted: Mapping[str, int]) -> dic
 
 
 async def _edge(connection: Connection) -> tuple[int, list[bytes]]:
-    """How many entries there are, and the unfinished tile of each level."""
+    """Number of entries, and the incomplete tile of each level."""
     cursor = await connection.execute("SELECT max(size) FROM checkpoints")
     row = await cursor.fetchone()
     size = (row[0] if row else None) or 0
@@ -195,7 +195,7 @@ async def _edge(connection: Connection) -> tuple[int, list[bytes]]:
 
 
 async def tile(connection: Connection, level: int, number: int) -> bytes:
-    """The hashes of a tile. Raises KeyError where there is none."""
+    """Hashes of a tile. Raises KeyError if it does not exist."""
     cursor = await connection.execute("SELECT hashes FROM tiles WHERE level = %s AND number = %s", (level, number))
     row = await cursor.fetchone()
     if row is None:

@@ -1,6 +1,6 @@
-"""The Merkle tree of RFC 6962, kept in tiles of 256 hashes as C2SP's tlog-tiles lays them out.
+"""The Merkle tree of RFC 6962, stored in tiles of 256 hashes in the layout of C2SP's tlog-tiles.
 
-A tile of level 0 holds hashes of entries; one of level L holds the roots of 256 tiles of level L-1 each.
+A tile of level 0 contains hashes of entries. A tile of level L contains the roots of 256 tiles of level L-1.
 """
 
 from __future__ import annotations
@@ -13,40 +13,40 @@ HASH_BYTES = 32
 EMPTY = hashlib.sha256(b"").digest()
 Hash = bytes
 ReadTile = Callable[[int, int], bytes]
-"""The hashes of a tile (level, number), one after the other; a partial one has fewer."""
+"""Function that returns the concatenated hashes of a tile (level, number). A partial tile has fewer than 256."""
 
 
 def leaf(entry: bytes) -> Hash:
-    """The hash of an entry."""
+    """Hash of an entry."""
     return hashlib.sha256(b"\0" + entry).digest()
 
 
 def node(left: Hash, right: Hash) -> Hash:
-    """The hash of two subtrees."""
+    """Hash of two subtrees."""
     return hashlib.sha256(b"\1" + left + right).digest()
 
 
 def fold(hashes: Sequence[Hash]) -> Hash:
-    """The root over subtrees of equal size, of which the last may be smaller."""
+    """Root over subtrees of equal size. The last one may be smaller."""
     if not hashes:
         return EMPTY
     level = list(hashes)
     while len(level) > 1:
         paired = [node(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
-        # One that is left over goes up as it is: its partner is yet to come.
+        # An odd last hash is promoted unchanged: it has no sibling yet.
         level = paired + level[len(level) & ~1 :]
     return level[0]
 
 
 def split(tile: bytes) -> list[Hash]:
-    """The hashes of a tile."""
+    """Split a tile into its hashes."""
     return [tile[i : i + HASH_BYTES] for i in range(0, len(tile), HASH_BYTES)]
 
 
 def append(edge: list[bytes], size: int, hashes: Sequence[Hash]) -> tuple[list[bytes], dict[tuple[int, int], bytes]]:
-    """Add entries to a tree of `size`.
+    """Add entries to a tree with `size` entries.
 
-    `edge` has the last, unfinished tile of each level. Returns the new edge, and every tile that changed.
+    `edge` contains the last, incomplete tile of each level. Returns the new edge and all changed tiles.
     """
     edge, changed = list(edge), dict[tuple[int, int], bytes]()
     level, coming, before = 0, list(hashes), size
@@ -70,7 +70,7 @@ def append(edge: list[bytes], size: int, hashes: Sequence[Hash]) -> tuple[list[b
 
 
 def root(edge: Sequence[bytes]) -> Hash:
-    """The root of a tree by its unfinished tiles."""
+    """Root of a tree, from its incomplete tiles."""
     rest: Hash | None = None
     for tile in edge:
         hashes = split(tile) + ([rest] if rest is not None else [])
@@ -80,7 +80,7 @@ def root(edge: Sequence[bytes]) -> Hash:
 
 
 def _subtree(read: ReadTile, begin: int, end: int) -> Hash:
-    """The root over entries `begin` to `end`, which lie under one node of the tree."""
+    """Root over the entries `begin` to `end`, which are one subtree."""
     count = end - begin
     if count & (count - 1) == 0 and begin % count == 0:
         level, inside = divmod(count.bit_length() - 1, 8)
@@ -93,12 +93,12 @@ def _subtree(read: ReadTile, begin: int, end: int) -> Hash:
 
 
 def _left(count: int) -> int:
-    """The greatest power of two below `count`."""
+    """Largest power of two below `count`."""
     return 1 << (count - 1).bit_length() - 1
 
 
 def inclusion(read: ReadTile, number: int, size: int) -> list[Hash]:
-    """The hashes that lead from an entry to the root of the tree with `size` entries, the nearest first."""
+    """Inclusion proof: hashes from an entry to the root of the tree with `size` entries, nearest first."""
     proof: list[Hash] = []
     begin, end = 0, size
     while end - begin > 1:
@@ -113,7 +113,7 @@ def inclusion(read: ReadTile, number: int, size: int) -> list[Hash]:
 
 
 def consistency(read: ReadTile, old: int, new: int) -> list[Hash]:
-    """The hashes that show that the tree with `new` entries begins with that of `old` (RFC 6962, 2.1.2)."""
+    """Consistency proof that the tree with `new` entries extends that with `old` entries (RFC 6962, 2.1.2)."""
 
     def walk(count: int, begin: int, end: int, whole: bool) -> list[Hash]:
         if count == end - begin:
@@ -127,7 +127,7 @@ def consistency(read: ReadTile, old: int, new: int) -> list[Hash]:
 
 
 def verify_inclusion(entry: bytes, number: int, size: int, proof: Sequence[Hash], expected: Hash) -> bool:
-    """Whether an entry is in the tree with that root (RFC 9162, 2.1.3.2)."""
+    """Whether the proof shows that an entry is in the tree with this root (RFC 9162, 2.1.3.2)."""
     if not 0 <= number < size:
         return False
     position, last, found = number, size - 1, leaf(entry)
@@ -145,7 +145,7 @@ def verify_inclusion(entry: bytes, number: int, size: int, proof: Sequence[Hash]
 
 
 def verify_consistency(old: int, new: int, proof: Sequence[Hash], old_root: Hash, new_root: Hash) -> bool:
-    """Whether the tree with `new` entries begins with that of `old` (RFC 9162, 2.1.4.2)."""
+    """Whether the proof shows that the new tree extends the old one (RFC 9162, 2.1.4.2)."""
     if old == new:
         return not proof and old_root == new_root
     if not 0 < old < new:
@@ -173,5 +173,5 @@ def verify_consistency(old: int, new: int, proof: Sequence[Hash], old_root: Hash
 
 
 def of(entries: Sequence[bytes]) -> Hash:
-    """The root over entries that are all here."""
+    """Root over a complete list of entries."""
     return fold([leaf(entry) for entry in entries])

@@ -1,4 +1,4 @@
-"""Checkpoints: the size and root of the log, signed, as C2SP's signed-note and tlog-checkpoint write them."""
+"""Checkpoints: size and root of the log, signed, in the formats signed-note and tlog-checkpoint of C2SP."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _ED25519 = b"\x01"
 
 
 class NoteError(ValueError):
-    """A note that cannot be trusted; says why."""
+    """A note is invalid. The message says why."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint says."""
+    """Content of a checkpoint."""
 
     origin: str
     size: int
     root: bytes
 
     def text(self) -> str:
-        """The signed part."""
+        """The signed text."""
         return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
 
 
 def key_id(name: str, public: bytes) -> bytes:
-    """Four bytes by which a signature names its key."""
+    """Four bytes that identify the key in a signature."""
     return hashlib.sha256(name.encode() + b"\n" + _ED25519 + public).digest()[:4]
 
 
@@ -40,45 +40,45 @@ def _raw(key: Ed25519PublicKey) -> bytes:
 
 
 def verifier(name: str, key: Ed25519PublicKey) -> str:
-    """The public key as a line of text: what `verify` is given."""
+    """The public key as a line of text, for `verify`."""
     public = _raw(key)
     return f"{name}+{key_id(name, public).hex()}+{base64.b64encode(_ED25519 + public).decode()}"
 
 
 def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
-    """A note that the log's own key has signed."""
+    """A checkpoint as a note, signed with the log's key."""
     return sign_text(checkpoint.origin, checkpoint.text(), key)
 
 
 def sign_text(name: str, text: str, key: Ed25519PrivateKey) -> str:
-    """Any text, ending with a line, as a note of the log."""
+    """A text that ends with a newline, as a note signed with the log's key."""
     signature = key_id(name, _raw(key.public_key())) + key.sign(text.encode())
     return f"{text}\n\N{EM DASH} {name} {base64.b64encode(signature).decode()}\n"
 
 
 def verify(note: str, trusted: str) -> Checkpoint:
-    """The checkpoint of a note, if the key that `verifier` gave has signed it. Raises NoteError."""
+    """The checkpoint in a note. Raises NoteError unless it is signed with the trusted key, a line of `verifier`."""
     return parse(verify_text(note, trusted))
 
 
 def verify_text(note: str, trusted: str) -> str:
-    """The text of a note, if the key that `verifier` gave has signed it. Raises NoteError."""
+    """The text of a note. Raises NoteError unless it is signed with the trusted key, a line of `verifier`."""
     try:
         name, identity, encoded = trusted.strip().split("+", 2)
         public = base64.b64decode(encoded, validate=True)
     except ValueError:
-        raise NoteError("the public key is not written as <name>+<id>+<key>") from None
+        raise NoteError("the public key does not have the form <name>+<id>+<key>") from None
     if public[:1] != _ED25519 or key_id(name, public[1:]).hex() != identity:
         raise NoteError("the public key is damaged")
     text, mark, signatures = note.partition("\n\n")
     if not mark:
-        raise NoteError("it has no signature")
+        raise NoteError("the note has no signature")
     if not signatures.endswith("\n"):
-        raise NoteError("it does not end with a line")
+        raise NoteError("the note does not end with a newline")
     for line in signatures[:-1].split("\n"):
         fields = line.split(" ")
         if len(fields) != 3 or fields[:2] != ["\N{EM DASH}", name]:
-            raise NoteError(f"a line is no signature of {name}")
+            raise NoteError(f"a line is not a signature of {name}")
         signature = _exactly(fields[2])
         if signature[:4].hex() != identity:
             continue
@@ -87,27 +87,27 @@ def verify_text(note: str, trusted: str) -> str:
         except InvalidSignature:
             raise NoteError("the signature is wrong") from None
         return f"{text}\n"
-    raise NoteError(f"{name} has not signed it with this key")
+    raise NoteError(f"{name} has not signed the note with this key")
 
 
 def _exactly(text: str) -> bytes:
-    """Base64 in the one way in which it is written; a decoder alone takes no notice of some bits."""
+    """Decode base64 strictly. Decoders ignore some bits, so that several texts decode to the same bytes."""
     try:
         found = base64.b64decode(text, validate=True)
     except ValueError:
         raise NoteError("a part is not base64") from None
     if base64.b64encode(found).decode() != text:
-        raise NoteError("a part is not base64 as it is written")
+        raise NoteError("a part is not canonical base64")
     return found
 
 
 def parse(text: str) -> Checkpoint:
-    """What the text of a checkpoint says. Raises NoteError."""
+    """Parse the text of a checkpoint. Raises NoteError."""
     lines = text.split("\n")
     try:
         size, root = int(lines[1]), base64.b64decode(lines[2], validate=True)
     except (ValueError, IndexError):
-        raise NoteError("it is no checkpoint") from None
+        raise NoteError("the text is not a checkpoint") from None
     if size < 0 or len(root) != 32:
-        raise NoteError("it is no checkpoint")
+        raise NoteError("the text is not a checkpoint")
     return Checkpoint(lines[0], size, root)

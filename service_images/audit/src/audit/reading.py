@@ -1,4 +1,4 @@
-"""What can be asked of the log: entries, proofs, tiles, how something was at a time."""
+"""Queries of the log: entries, proofs, tiles, and the state of a subject at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIMIT = 1000
 
 
 async def tiles_for(connection: Connection, size: int, *numbers: int) -> merkle.ReadTile:
-    """The tiles on the way from these entries, and from the edge, to the root: all that their proofs are made of."""
+    """The tiles between these entries, the edge and the root, which their proofs need."""
     wanted: set[tuple[int, int]] = set()
     level = 0
     while True:
@@ -33,7 +33,7 @@ async def tiles_for(connection: Connection, size: int, *numbers: int) -> merkle.
 
 
 async def checkpoint(connection: Connection, size: int | None = None) -> tuple[int, bytes, str] | None:
-    """(size, root, note) of the newest checkpoint, or of the one at exactly `size` entries."""
+    """(size, root, note) of the newest checkpoint, or of the one with exactly `size` entries."""
     which = "WHERE size = %s" if size is not None else "ORDER BY size DESC LIMIT 1"
     cursor = await connection.execute(
         f"SELECT size, root, note FROM checkpoints {which}", (size,) if size is not None else ()
@@ -42,7 +42,7 @@ async def checkpoint(connection: Connection, size: int | None = None) -> tuple[i
 
 
 async def bundle(connection: Connection, number: int, width: int) -> bytes | None:
-    """Entries in tlog-tiles' format; None where there are not so many."""
+    """Entries in the format of tlog-tiles; None if the log has fewer entries."""
     cursor = await connection.execute(
         "SELECT leaf FROM entries WHERE number >= %s AND number < %s ORDER BY number",
         (number * WIDTH, number * WIDTH + width),
@@ -52,7 +52,7 @@ async def bundle(connection: Connection, number: int, width: int) -> bytes | Non
 
 
 async def tile(connection: Connection, level: int, number: int, width: int) -> bytes | None:
-    """The first `width` hashes of a tile; None where there are not so many."""
+    """The first `width` hashes of a tile; None if it has fewer."""
     try:
         hashes = await ledger.tile(connection, level, number)
     except KeyError:
@@ -64,7 +64,7 @@ async def tile(connection: Connection, level: int, number: int, width: int) -> b
 async def find(
     log: Ledger, connection: Connection, tenant: str, subject: str, kind: str, after: int, limit: int
 ) -> list[dict[str, Any]]:
-    """Entries in order; those of a tenant, about a subject, or of a type only where these are given."""
+    """Entries in order, filtered by tenant, subject and type if given."""
     conditions: list[str] = ["number > %s"]
     values: list[Any] = [after]
     if tenant:
@@ -88,9 +88,9 @@ async def find(
 async def state(
     log: Ledger, connection: Connection, tenant: str, subject: str, at: datetime
 ) -> tuple[dict[str, Any] | None, int, int]:
-    """(what a subject was at a time, how many events that follows from, the number of the last one).
+    """(state of a subject at a time, number of events that it is computed from, number of the last entry).
 
-    Each event tells what it changes; `after` replaces fields, and "deleted" ends it.
+    Each event contains its change: `after` replaces fields, and "deleted" ends the subject.
     """
     cursor = await connection.execute(
         "SELECT number, leaf, content FROM entries WHERE tenant = %s AND subject = %s AND time <= %s ORDER BY number",

@@ -1,7 +1,8 @@
-"""The content of an event is sealed with its tenant's key. Once that is destroyed nobody can read it; the log holds.
+"""Encrypts the content of events with the tenant's key. After the key is destroyed, the content is unreadable, and
+the log stays valid.
 
-A leaf of the log has a salted hash of the content instead of the content itself. The salt is sealed with the content:
-whoever may read an entry can check it, and nobody can find the content of a shredded one by trying.
+A leaf contains a salted hash of the content. The salt is encrypted with the content: readers of an entry can verify
+the hash, and the content of a shredded entry cannot be found by guessing.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ from kit.tenant_deletion import forget
 _NONCE_BYTES = 12
 SALT_BYTES = 32
 _CONTENT = b"cogniforge audit content\n"
-"""Begins what is hashed, so that the hash is of nothing else."""
+"""Prefix of the hashed bytes, which separates these hashes from others."""
 
 
 def commitment(salt: bytes, content: bytes) -> str:
-    """The hash by which a leaf commits to its entry's content, in hexadecimal."""
+    """Hash in hexadecimal, by which a leaf commits to its entry's content."""
     return hashlib.sha256(_CONTENT + salt + content).hexdigest()
 
 
 class Keys:
-    """Tenants' keys, each sealed with the service's own key in the database.
+    """Keys of tenants, stored in the database, encrypted with the service's own key.
 
-    They are read from there in each transaction, so that a key that was destroyed is gone in all replicas at once.
+    Each transaction reads them from the database, so that a destroyed key is unusable in all replicas at once.
     """
 
     def __init__(self, secret: str) -> None:
         self._own = AESGCM(hashlib.sha256(secret.encode()).digest())
 
     async def get(self, connection: Connection, tenants: set[str], *, make: bool = False) -> dict[str, AESGCM]:
-        """The keys of tenants, without those whose key was destroyed; with `make`, new ones where there are none."""
+        """Keys by tenant. Tenants with a destroyed key are left out. `make`: create missing keys."""
         if make:
             async with connection.cursor() as cursor:
                 await cursor.executemany(
@@ -53,9 +54,9 @@ class Keys:
         return {tenant: AESGCM(_open(self._own, sealed, tenant)) for tenant, sealed in await found.fetchall()}
 
     async def shred(self, connection: Connection, tenant: str) -> bool:
-        """Destroy a tenant's key for ever, with its entries' contents and the names of what they are about.
+        """Destroy a tenant's key, and delete the contents and subjects of its entries.
 
-        False: it has no key.
+        Returns False if the tenant has no key.
         """
         cursor = await connection.execute(
             "UPDATE keys SET sealed = NULL, shredded = now() WHERE tenant = %s AND sealed IS NOT NULL", (tenant,)
@@ -63,12 +64,12 @@ class Keys:
         if not cursor.rowcount:
             return False
         await connection.execute("UPDATE entries SET subject = NULL, content = NULL WHERE tenant = %s", (tenant,))
-        await forget(connection, tenant)  # what could not be processed is not sealed
+        await forget(connection, tenant)  # dead letters are not encrypted
         return True
 
     @staticmethod
     async def refuse(connection: Connection, tenant: str) -> None:
-        """A tenant without a key is never given one."""
+        """Ensure that a tenant without a key never gets one."""
         await connection.execute(
             "INSERT INTO keys (tenant, sealed, shredded) VALUES (%s, NULL, now()) ON CONFLICT DO NOTHING", (tenant,)
         )
@@ -89,13 +90,13 @@ def _open(key: AESGCM, sealed: bytes, about: str) -> bytes:
 
 
 def seal(key: AESGCM, content: bytes, about: str) -> bytes:
-    """Content under a tenant's key; `about` is bound to it, so that it cannot be moved to another entry."""
+    """Encrypt content with a tenant's key. `about` is authenticated, so that content cannot move to another entry."""
     return _seal(key, content, about)
 
 
 def unseal(key: AESGCM, sealed: bytes, about: str) -> bytes:
-    """The content. Raises ValueError where it was changed."""
+    """Decrypt content. Raises ValueError if it was changed."""
     try:
         return _open(key, sealed, about)
     except InvalidTag:
-        raise ValueError("the sealed content was changed") from None
+        raise ValueError("the encrypted content was changed") from None

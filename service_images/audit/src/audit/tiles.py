@@ -1,4 +1,4 @@
-"""Paths and formats of C2SP's tlog-tiles: how others read the log."""
+"""Paths and formats of C2SP's tlog-tiles, for external readers of the log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PART = re.compile(r"^(?:x\d{3}/)*\d{3}$")
 
 
 def path_of(number: int) -> str:
-    """A tile's number as a path: 1234067 is x001/x234/067."""
+    """Path of a tile's number: 1234067 becomes x001/x234/067."""
     parts = [f"{number % 1000:03d}"]
     while number := number // 1000:
         parts.append(f"x{number % 1000:03d}")
@@ -18,7 +18,7 @@ def path_of(number: int) -> str:
 
 
 def number_of(path: str) -> int | None:
-    """The other way round; None for what is no such path."""
+    """Number of a tile's path; None if the path is invalid."""
     if not _PART.match(path):
         return None
     number = int(path.replace("x", "").replace("/", ""))
@@ -26,12 +26,12 @@ def number_of(path: str) -> int | None:
 
 
 def bundle(entries: Sequence[bytes]) -> bytes:
-    """Entries one after the other, each after its length in two bytes."""
+    """Concatenated entries, each preceded by its length in two bytes."""
     return b"".join(struct.pack(">H", len(entry)) + entry for entry in entries)
 
 
 def unbundle(content: bytes) -> list[bytes]:
-    """The other way round. Raises ValueError for what is no bundle."""
+    """Split a bundle into entries. Raises ValueError if it is invalid."""
     found: list[bytes] = []
     offset = 0
     while offset < len(content):

@@ -1,6 +1,6 @@
-"""`python3 -m audit verify <file or folder> <key file>`: checks a log or an export, with nothing but what is there.
+"""Checks an export or a log offline: `python3 -m audit verify <file or folder> <key file>`.
 
-A file is a tenant's export; a folder is a copy of the whole log (`download`). One flipped bit anywhere is found.
+A file is a tenant's export. A folder is a copy of the whole log, made with `download`. Every changed bit is detected.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from audit.note import Checkpoint
 
 
 class Broken(Exception):
-    """What is wrong with a log."""
+    """An export or a log is invalid. The message says why."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What an export holds in which everything is right."""
+    """Summary of a valid export."""
 
     statement: Statement
     shredded: int
-    """Entries whose content nobody can read any more."""
+    """Number of entries whose content is shredded or expired."""
     earlier: int
-    """Entries with a leaf of version 1: for their subject and data stands the signature of the export, not the tree."""
+    """Number of entries of version 1. The export's signature covers their subject and data, but the tree does not."""
 
 
 def export(lines: Iterable[str], key: str) -> Checked:
-    """Check an export, line by line. Raises Broken."""
+    """Check an export line by line. Raises Broken."""
     numbered = enumerate(lines, 1)
     try:
         checkpoint = note.verify(json.loads(next(numbered)[1])["checkpoint"], key)
@@ -66,7 +66,7 @@ def export(lines: Iterable[str], key: str) -> Checked:
         tenants.add(entry.tenant)
         shredded, earlier = shredded + entry.shredded, earlier + entry.earlier
     if statement is None:
-        raise Broken("the end is missing: lines may be, too")
+        raise Broken("the last line is missing, so other lines may be missing, too")
     _whole(statement, checkpoint, digest, tenants, before[0])
     return Checked(statement, shredded, earlier)
 
@@ -83,10 +83,10 @@ class _Entry:
 
 
 def _entry_of(found: dict[str, Any], checkpoint: Checkpoint) -> _Entry:
-    """The entry of a line, if it is in the log and shows what it commits to. Raises Broken."""
+    """The entry of a line. Raises Broken unless it is in the log and matches its commitment."""
     number, text, shown = int(found["number"]), str(found["entry"]), dict(found["event"])
     if set(found) != {"number", "entry", "proof", "event"}:
-        raise Broken("it has other fields than number, entry, proof and event")
+        raise Broken("it has fields other than number, entry, proof and event")
     proof = [bytes.fromhex(part) for part in found["proof"]]
     if not merkle.verify_inclusion(text.encode(), number, checkpoint.size, proof, checkpoint.root):
         raise Broken(f"entry {number} is not in the log of the checkpoint")
@@ -98,7 +98,7 @@ def _entry_of(found: dict[str, Any], checkpoint: Checkpoint) -> _Entry:
     if shown != {**leaf, "leaf": version}:
         raise Broken(f"what is shown of entry {number} is not what was written")
     if gone and told:
-        raise Broken(f"entry {number} is shredded or expired, and shows something")
+        raise Broken(f"entry {number} is shredded or expired, but has content")
     if version >= VERSION and not gone:
         salt = bytes.fromhex(told.pop("salt"))
         if sealing.commitment(salt, content_of(told)) != content:
@@ -111,7 +111,7 @@ def _entry_of(found: dict[str, Any], checkpoint: Checkpoint) -> _Entry:
 
 
 def _follows(line: int, entry: _Entry, before: tuple[int, int | None]) -> tuple[int, int | None]:
-    """The number and place of an entry, if it comes after the one before and nothing is between. Raises Broken."""
+    """(number, place) of an entry. Raises Broken unless it directly follows the previous one of its tenant."""
     number, place = before
     if entry.number <= number:
         raise Broken(f"line {line}: entry {entry.number} is not after entry {number}")
@@ -121,11 +121,11 @@ def _follows(line: int, entry: _Entry, before: tuple[int, int | None]) -> tuple[
 
 
 def _whole(statement: Statement, checkpoint: Checkpoint, digest: Digest, tenants: set[str], last: int) -> None:
-    """Raises Broken where the entries are not all that the log says there are."""
+    """Raise Broken unless the entries are exactly those of the log's signed statement."""
     if statement.size != checkpoint.size:
-        raise Broken("the end is that of an export of another checkpoint")
+        raise Broken("the last line belongs to an export of another checkpoint")
     if not tenants <= {statement.tenant}:
-        raise Broken("it holds entries of another tenant")
+        raise Broken("the export contains entries of another tenant")
     if last > statement.last:
         raise Broken(f"entry {last} is not in the span of the export")
     if (statement.count, statement.digest) != (digest.count, digest.hex()):
@@ -135,7 +135,7 @@ def _whole(statement: Statement, checkpoint: Checkpoint, digest: Digest, tenants
 
 
 def folder(path: Path, key: str) -> int:
-    """The size of a copied log in which everything is right. Raises Broken."""
+    """Check a copied log. Returns its size. Raises Broken."""
     try:
         checkpoint = note.verify((path / "checkpoint").read_text(), key)
     except (OSError, ValueError) as error:
@@ -162,9 +162,9 @@ def folder(path: Path, key: str) -> int:
 
 
 def download(url: str, path: Path, key: str = "") -> int:
-    """Copy a log as it is now; returns its size. What is there already and cannot have changed is kept.
+    """Copy the current log. Returns its size. Complete tiles that exist already are not copied again.
 
-    `url` is where Audit's operations begin, such as https://gateway/v1/audit; `key` an operator's API key.
+    `url`: base URL of Audit's API, such as https://gateway/v1/audit. `key`: an operator's API key.
     """
     headers = {"authorization": f"Bearer {key}"} if key else {}
     with httpx.Client(base_url=url, timeout=60, trust_env=False, headers=headers) as client:
@@ -185,7 +185,7 @@ def download(url: str, path: Path, key: str = "") -> int:
 
 
 def summary(found: Checked) -> str:
-    """One line of what was checked."""
+    """The result of a check as one line."""
     said = found.statement
     text = f"all {said.count} entries of {said.tenant or 'no tenant'} from {said.first} to {said.last}, and no others, "
     text += f"are in the log of {said.size}, as they were written"
@@ -197,7 +197,7 @@ def summary(found: Checked) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status 0 when all is right, 1 with one line when it is not."""
+    """Run a command. Exit status 0 if the log is valid, 1 with a message otherwise."""
     if len(arguments) != 3 or arguments[0] not in ("verify", "download"):
         usage = "audit verify <file or folder> <key file> | audit download <url> <folder>  # standard input: an API key"
         print(f"usage: {usage}", file=sys.stderr)

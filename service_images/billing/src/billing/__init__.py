@@ -1,1 +1,1 @@
-"""Billing: usage events become meters, budgets and invoices."""
+"""Billing: computes meters, budgets and invoices from usage events."""

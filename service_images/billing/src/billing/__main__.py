@@ -1,4 +1,4 @@
-"""Starts Billing."""
+"""Entry point of the Billing service."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ TOPIC = "usage.recorded.v1"
 
 
 class BillingSettings(ServiceSettings):
-    """Billing's settings."""
+    """Settings of the Billing service."""
 
     name: str = "billing"
     keep_names_days: int = Field(default=0, ge=0)
-    """For how long it is kept who used what, once it is in an invoice; 0: for ever, and so with the others."""
+    """Days that names of users are kept after invoicing; 0 means forever, here and in the following settings."""
     keep_usage_days: int = Field(default=0, ge=0)
-    """For how long each single use is kept, once it is in an invoice."""
+    """Days that single usage records are kept after invoicing."""
     keep_invoices_days: int = Field(default=0, ge=0)
-    """For how long invoices and credits are kept."""
+    """Days that invoices and credits are kept."""
 
 
 def consumer(settings: BillingSettings, database: Database) -> tuple[Events | None, DeadLetters]:
-    """What reads usage events, where there is Kafka, and what it sets aside."""
+    """The consumer of usage events, if Kafka is enabled, and its dead letters."""
 
     async def take(batch: Sequence[dict[str, Any]]) -> None:
         await intake.take(database, batch)

@@ -1,6 +1,6 @@
-"""Tells routers what is left of each budget: a value in NATS for each tenant, written anew when it changes.
+"""Publishes the remaining budget of each tenant to routers, as a value in NATS that is updated when it changes.
 
-A budget that is gone goes from NATS too; whatever else is in the bucket goes when the service starts.
+Deleted budgets are deleted from NATS, too. Other leftovers in the bucket are deleted when the service starts.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ EVERY_S = 1.0
 
 
 def limit(value: bytes) -> float:
-    """The budget, in US dollars, in a value of the bucket."""
+    """The budget in USD, from a value of the bucket."""
     return msgspec.json.decode(value)["budget_usd"]
 
 
 class Budgets:
-    """Looks and tells, for ever."""
+    """Publishes changed budgets in an endless loop."""
 
     def __init__(self, database: Database, bus: Bus) -> None:
         self._database, self._bus = database, bus
@@ -36,12 +36,12 @@ class Budgets:
         self._compared = False
 
     async def run(self) -> None:
-        """What cannot be told now is told later."""
+        """Run the loop. Values that cannot be published now are published later."""
         while not told_to_end():
             try:
                 await self._tell()
             except Exception as error:
-                log.warning("budgets are not told", reason=repr(error))
+                log.warning("cannot publish budgets", reason=repr(error))
                 if isinstance(error, NatsError):
                     self._told.clear()
                     self._compared = False
@@ -67,7 +67,7 @@ class Budgets:
                 self._told[tenant] = content
 
     async def _left(self, limits: Mapping[str, object]) -> set[str]:
-        """Keys that are in the bucket, once, although their tenants have no budget."""
+        """Keys in the bucket whose tenants have no budget; computed once."""
         if self._compared:
             return set()
         found = set(await self._bus.keys(BUCKET)) - {key(tenant) for tenant in limits}

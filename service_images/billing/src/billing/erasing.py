@@ -1,7 +1,7 @@
-"""A tenant that was deleted: what Billing erases of it, and what it keeps because books must be kept.
+"""Erases the data of a deleted tenant, except records that accounting requires.
 
-Kept are invoices, and what they follow from: usage that is counted but says nothing of a person, prices, credits. Gone
-are who used what, traces, and the budget. What is used later is not counted.
+Kept: invoices and their basis, which is usage without personal data, prices and credits. Erased: names of users,
+traces, and the budget. Later usage is not counted.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from billing import intake
 
 
 async def erase(connection: Connection, tenant: str) -> None:
-    """Done twice, it does nothing."""
-    # Years of usage take longer than a request may; no event is taken meanwhile, so that none brings a name back.
+    """Erase a tenant's data. Can be repeated."""
+    # Years of usage take longer than the usual limit. The lock blocks new events, which could restore erased names.
     await connection.execute("SET LOCAL statement_timeout = 0")
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (intake.ISSUING,))
     await connection.execute("INSERT INTO erased (tenant) VALUES (%s) ON CONFLICT DO NOTHING", (tenant,))
@@ -25,7 +25,7 @@ async def erase(connection: Connection, tenant: str) -> None:
 
 
 async def refuse(connection: Connection, tenant: str) -> None:
-    """Raises ApiError(409) for a tenant that was erased."""
+    """Raise ApiError(409) if the tenant is erased."""
     cursor = await connection.execute("SELECT 1 FROM erased WHERE tenant = %s FOR SHARE", (tenant,))
     if await cursor.fetchone() is not None:
         raise ApiError(409, "The tenant was deleted.", code="tenant_deleted")

@@ -1,4 +1,4 @@
-"""What Billing keeps for how long. Nothing goes that no issued invoice has taken in: it would be lost to the books."""
+"""Retention in Billing. Records are deleted only after an issued invoice has included them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DELETE FROM credits WHERE (tenant, id) IN (
 
 
 def expiring(names_days: int, usage_days: int, invoices_days: int) -> Iterator[Expire]:
-    """What goes after so many days; 0: never."""
+    """Functions that delete expired records, for retention periods in days; 0 means never."""
     for query, days in (
         (_NAMES, names_days), (_USAGE, usage_days), (_INVOICES, invoices_days), (_CREDITS, invoices_days)
     ):  # fmt: skip

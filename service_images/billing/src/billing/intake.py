@@ -1,4 +1,4 @@
-"""Usage events into the database: each counts once, whatever comes twice, and in the period that is still open."""
+"""Stores usage events in the database. Each event counts once, in a period that is not invoiced yet."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from kit.database import Database
 
 ISSUING = 0x6269
-"""Key of the advisory lock: shared while usage is written, alone while an invoice is made."""
+"""Number of the advisory lock: shared while usage is stored, exclusive while an invoice is issued."""
 _COLUMNS = 'source, id, tenant, time, model, operation, input_tokens, output_tokens, cached, "user", duration_ms, trace'
 _STAGE = f"CREATE TEMPORARY TABLE stage ON COMMIT DROP AS SELECT {_COLUMNS} FROM usage WITH NO DATA"
 
 
 def _shown(column: str) -> str:
-    """Of what comes late of a tenant that was deleted, nothing says who has used it."""
+    """SQL expression for a column. Late events of a deleted tenant lose the columns with personal data."""
     return f"CASE WHEN e.tenant IS NULL THEN s.{column} ELSE '' END" if column in ('"user"', "trace") else f"s.{column}"
 
 
@@ -31,7 +31,7 @@ ON CONFLICT DO NOTHING
 
 
 async def take(database: Database, events: Sequence[dict[str, Any]]) -> int:
-    """Write usage down; returns how many events were new. The events are checked: they fit `api.UsageEvent`."""
+    """Store usage events. Returns the number of new ones. The events must be valid `api.UsageEvent`s."""
     if not events:
         return 0
     async with database.transaction() as connection, connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""Meters: usage summed, counted, averaged, over any span of time and by any field."""
+"""Meters: aggregates usage over a time range, grouped by a field."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def read(
     end: datetime,
     group: Group,
 ) -> list[dict[str, Any]]:
-    """One value, or one for each group in order; `end` is not included. An empty `tenant` stands for all."""
+    """One value, or one per group in order. `end` is exclusive. An empty `tenant` means all tenants."""
     value = sql.SQL(_FUNCTIONS[aggregation]).format(sql.Identifier(field.value))  # pyright: ignore[reportArgumentType]
     keys = {
         Group.NONE: sql.SQL("''"),

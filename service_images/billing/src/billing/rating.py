@@ -1,4 +1,4 @@
-"""What usage costs: every event by the price that was in force when it happened, summed exactly, rounded once."""
+"""Computes costs of usage: each event has the price of its time; sums are exact and rounded once."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ WHERE u.tenant = %(tenant)s AND u.period = %(period)s AND NOT u.cached AND k.qua
     WHERE p.kind = k.kind AND p.tenant IN ('', u.tenant) AND p.model IN ('*', u.model) AND p.begins <= u.time)
 ORDER BY 1, 2
 """
-"""Tokens that no price covers. What is free has a price of 0; a price by request comes on top and covers no tokens."""
+"""Tokens without a price. A free model has a price of 0. A price per request is additional and covers no tokens."""
 
 
 async def invoice(connection: Connection, tenant: str, period: date) -> dict[str, Any]:
-    """A tenant's invoice for a month, from the events as they are; the same events give the same invoice."""
+    """A tenant's invoice for a month, computed from the current events. Equal events give equal invoices."""
     values = {"tenant": tenant, "period": period}
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(_LINES, values)
@@ -83,13 +83,13 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(amount: Decimal) -> str:
-    """Digits, without an exponent or zeros that say nothing."""
+    """Decimal notation without exponent and trailing zeros."""
     text = f"{amount:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 async def spent(connection: Connection, period: date) -> dict[str, Decimal]:
-    """What each tenant with a budget has used in a month, credits taken off."""
+    """Amount in USD that each tenant with a budget has used in a month, minus credits."""
     cursor = await connection.execute("SELECT tenant FROM budgets")
     found: dict[str, Decimal] = {}
     for (tenant,) in await cursor.fetchall():

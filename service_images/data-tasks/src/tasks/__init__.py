@@ -1,1 +1,1 @@
-"""Tasks of the data layer: bring a server's content to what the intents say, then prove that it works."""
+"""Setup tasks of the data layer: apply the desired state to a server, then check that it works."""

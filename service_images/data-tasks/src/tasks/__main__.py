@@ -1,4 +1,4 @@
-"""`python3 -m tasks <system>`: what PROVISION asks for, at ENDPOINT."""
+"""Runs the setup task of a system, with the desired state in PROVISION and the server at ENDPOINT."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SYSTEMS = ("cache", "capture", "isolation", "kafka", "nats", "objects", "registr
 
 
 def main(arguments: list[str]) -> int:
-    """Run one system's task; exit status 1 where it fails, 2 for an unknown one."""
+    """Run one system's task. Exit status 1 if it fails, 2 for an unknown system."""
     if len(arguments) != 1 or arguments[0] not in SYSTEMS:
         print(f"usage: tasks {'|'.join(SYSTEMS)}", file=sys.stderr)
         return 2
@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     except Problem as problem:
         print(f"{arguments[0]}: {problem}", file=sys.stderr, flush=True)
         return 1
-    print(f"{arguments[0]}: as wanted, and it works", flush=True)
+    print(f"{arguments[0]}: the desired state is applied and the check has passed", flush=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The cache: each login writes and reads a key of its own, and is refused another's."""
+"""Task for the cache: checks that each login can write and read its own keys, and no others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.common import Problem, endpoint, password, patiently
 
 
 def main() -> None:
-    """Prove it."""
+    """Run the check."""
     for login in os.environ["CHECK_LOGINS"].split():
         client = redis.Redis.from_url(
             endpoint(), username=login, password=password(login, "cache"), socket_timeout=5, socket_connect_timeout=5
@@ -20,9 +20,9 @@ def main() -> None:
         key, token = f"{login}:check:{uuid.uuid4().hex}", uuid.uuid4().bytes
         client.set(key, token, ex=60)
         if client.get(key) != token:
-            raise Problem("what was written is not what was read")
+            raise Problem("the value that was read differs from the one that was written")
         try:
             client.get(f"not-{login}:key")
         except redis.exceptions.NoPermissionError:
             continue
-        raise Problem(f"{login} may read keys of others")
+        raise Problem(f"{login} can read keys of other logins")

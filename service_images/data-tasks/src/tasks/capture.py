@@ -1,4 +1,4 @@
-"""Change data capture: a connector for each outbox; then each of them runs."""
+"""Task for change data capture: creates a connector per outbox, and waits until all are running."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ LOGIN = "connect"
 
 
 class NotYet(Exception):
-    """A connector that does not run yet."""
+    """A connector is not running yet."""
 
 
 def main() -> None:
-    """Bring it about."""
+    """Run the task."""
     asked: dict[str, dict[str, str]] = wanted()["connectors"]
     login = (LOGIN, password(LOGIN, LOGIN))
     with httpx.Client(base_url=endpoint(), auth=login, timeout=30, trust_env=False) as client:
@@ -24,9 +24,9 @@ def main() -> None:
         for name in set(there) - set(asked):
             client.delete(f"/connectors/{name}").raise_for_status()
         for name, config in asked.items():
-            patiently(f"{name} is not taken", lambda n=name, c=config: _put(client, n, c), NotYet, httpx.HTTPError)
+            patiently(f"{name} is not accepted", lambda n=name, c=config: _put(client, n, c), NotYet, httpx.HTTPError)
         for name in asked:
-            patiently(f"{name} does not run", lambda n=name: _running(client, n), NotYet, httpx.HTTPError)
+            patiently(f"{name} is not running", lambda n=name: _running(client, n), NotYet, httpx.HTTPError)
 
 
 def _connectors(client: httpx.Client) -> list[str]:
@@ -35,7 +35,7 @@ def _connectors(client: httpx.Client) -> list[str]:
 
 def _put(client: httpx.Client, name: str, config: dict[str, Any]) -> None:
     answer = client.put(f"/connectors/{name}/config", json=config)
-    if answer.status_code in (409, 500, 503):  # the workers are still sharing out their work
+    if answer.status_code in (409, 500, 503):  # the workers are rebalancing
         raise NotYet(f"{answer.status_code} {answer.text[:500]}")
     if answer.status_code >= 400:
         raise Problem(f"{name}: {answer.text[:500]}")

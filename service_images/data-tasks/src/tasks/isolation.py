@@ -1,4 +1,4 @@
-"""Tries to connect to every port of the platform, as a pod without rights. Succeeds where none answers."""
+"""Isolation check: a pod without rights tries to connect to all ports of the platform. It passes if none answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from tasks.common import Problem
 
 PATIENCE_S = 90.0
-"""How long ports may still answer: a new pod's policies are enforced a little after the pod starts."""
+"""Seconds that ports may still answer. Policies for a new pod take effect a little after its start."""
 _CONNECT_S = 3.0
 _PAUSE_S = 2.0
 _AT_ONCE = 64
@@ -18,24 +18,25 @@ Target = tuple[str, int]
 
 
 def main() -> None:
-    """TARGETS: host to ports that must be closed. CONTROL: host and port that must answer."""
+    """Run the check. TARGETS: ports that must be closed, by host. CONTROL: host and port that must answer."""
     targets = [(host, port) for host, ports in json.loads(os.environ["TARGETS"]).items() for port in ports]
     host, port = json.loads(os.environ["CONTROL"])
     asyncio.run(check(targets, (host, port)))
 
 
 async def check(targets: list[Target], control: Target, patience_s: float = PATIENCE_S) -> None:
-    """Raise Problem with the ports that answer, or where nothing can be concluded from their silence."""
+    """Raise Problem if ports answer, or if the network does not work, so that closed ports prove nothing."""
     deadline = time.monotonic() + patience_s
     while True:
-        # The control comes first and again last: silence means something only while the network works.
+        # The control is tested first and last: closed ports are a result only while the network works.
         working = await _answers(*control)
         unknown = await _unresolved({host for host, _ in targets})
         found = await _open(targets)
         working = working and await _answers(*control)
         if working and not unknown and not found:
             print(
-                f"{len(targets)} ports of {len({h for h, _ in targets})} services are closed to strangers", flush=True
+                f"{len(targets)} ports of {len({h for h, _ in targets})} services are closed to a pod without rights",
+                flush=True,
             )
             return
         if time.monotonic() > deadline:

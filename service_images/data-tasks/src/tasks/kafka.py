@@ -1,4 +1,4 @@
-"""Kafka: topics, users and rights; then an event is written and read by a login with rights, and refused to others."""
+"""Task for Kafka: applies topics, users and ACLs. Then checks that only logins with rights can write and read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tasks.common import Problem, documents, endpoint, password, patiently
 TLS = "/etc/tls"
 CHECK = "platform.check.v1"
 ITERATIONS = 4096
-"""The least that Kafka takes; the passwords are random, not guessable."""
+"""Kafka's minimum of hash iterations. It suffices, because the passwords are random."""
 _EVERYTHING = tuple(
     {"kind": kind, "name": name, "pattern": "LITERAL", "operation": "ALL"}
     for kind, name in (("TOPIC", "*"), ("GROUP", "*"), ("BROKER", "kafka-cluster"), ("TRANSACTIONAL_ID", "*"))
@@ -41,7 +41,7 @@ _EVERYTHING = tuple(
 
 
 def main() -> None:
-    """Bring it about."""
+    """Run the task."""
     admin = AdminClient(_as_owner())
     patiently("the brokers do not answer", lambda: admin.list_topics(timeout=10), KafkaException)
     topics, access = documents("kafka-topic-"), documents("kafka-access-")
@@ -51,17 +51,17 @@ def main() -> None:
     gone = sorted({*json.loads(os.environ["LOGINS"])} - {*users})
     owner = os.environ.get("OWNER", "")
     if owner:
-        # Where no rule matches, MSK lets every login do everything: one that matches all comes first.
+        # Without a matching ACL, MSK allows everything. An ACL that matches everything is therefore created first.
         _rights(admin, [owner], [{"user": owner, **anything} for anything in _EVERYTHING])
     _topics(admin, [*topics, check])
-    if not owner:  # MSK has its users from Secrets Manager
+    if not owner:  # MSK reads its users from Secrets Manager
         _users(admin, users, gone)
     _rights(admin, [*users, *gone], [{"user": one["user"], **right} for one in access for right in one["rights"]])
     _check(users)
 
 
 def _as_owner() -> dict[str, Any]:
-    """By certificate at brokers of ours; by a login at MSK."""
+    """Client settings of the superuser: a certificate for the platform's brokers, a login for MSK."""
     if owner := os.environ.get("OWNER"):
         return _as_user(endpoint(), owner)
     return {
@@ -126,7 +126,7 @@ def _topics(admin: AdminClient, topics: list[dict[str, Any]]) -> None:
 
 
 def _users(admin: AdminClient, users: list[str], gone: list[str]) -> None:
-    """Passwords for those who are declared, none for those who are not any more."""
+    """Set the passwords of declared users, and remove those of others."""
     mechanism = ScramMechanism.SCRAM_SHA_512
     info = ScramCredentialInfo(mechanism, ITERATIONS)
     _done(
@@ -154,7 +154,7 @@ def _binding(right: dict[str, str]) -> AclBinding:
 
 
 def _rights(admin: AdminClient, users: list[str], rights: list[dict[str, str]]) -> None:
-    """Give what is wanted, and take away what these users have besides."""
+    """Create the desired ACLs, and delete all other ACLs of these users."""
     asked = {_binding(right) for right in rights}
     anything = AclBindingFilter(
         ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
@@ -175,12 +175,12 @@ def _rights(admin: AdminClient, users: list[str], rights: list[dict[str, str]]) 
 
 
 def _check(users: list[str]) -> None:
-    """An event goes round by way of the listener that clients use."""
+    """Write and read an event through the clients' listener."""
     token, failed = uuid.uuid4().hex, []
     producer = Producer({**_as_owner(), "acks": "all", "message.timeout.ms": 60_000})
     producer.produce(CHECK, token.encode(), on_delivery=lambda error, _: failed.append(error) if error else None)
     if producer.flush(60) or failed:
-        raise Problem(f"an event was not taken: {failed}")
+        raise Problem(f"an event was not accepted: {failed}")
     consumer = Consumer({**_as_owner(), "group.id": "platform-check", "enable.auto.commit": False})
     low, high = consumer.get_watermark_offsets(TopicPartition(CHECK, 0), timeout=30)
     consumer.assign([TopicPartition(CHECK, 0, max(low, high - 5))])
@@ -196,11 +196,11 @@ def _check(users: list[str]) -> None:
 
 
 def _refused(users: list[str]) -> None:
-    """A user with a password sees no topic that its rights do not name."""
+    """Check that a user sees only topics that its ACLs name."""
     if not users:
         return
     user = users[0]
     login = _as_user(os.environ["CLIENTS"], user)
     seen = patiently(f"{user} cannot log in", lambda: AdminClient(login).list_topics(timeout=10), KafkaException).topics
     if CHECK in seen:
-        raise Problem(f"{user} sees {CHECK}, to which it has no right")
+        raise Problem(f"{user} sees {CHECK} without a right to it")

@@ -1,4 +1,4 @@
-"""NATS: the key-value buckets; then a value is kept by JetStream and read again."""
+"""Task for NATS: creates the key-value buckets. Then checks that JetStream stores and returns a value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HISTORY = 8
 
 
 def main() -> None:
-    """Bring it about."""
+    """Run the task."""
     try:
         asyncio.run(asyncio.wait_for(_run(), PATIENCE_S))
     except (NatsError, TimeoutError, OSError) as error:
@@ -50,7 +50,7 @@ async def _bucket(stream: JetStreamContext, name: str) -> None:
                 await stream.create_key_value(
                     KeyValueConfig(name, history=HISTORY, storage=StorageType.FILE, replicas=wanted()["replicas"])
                 )
-        except NatsError:  # JetStream elects its leader when the servers have found each other
+        except NatsError:  # JetStream has no leader before the servers have connected
             await asyncio.sleep(1)
             continue
         return
@@ -60,4 +60,4 @@ async def _check(stream: JetStreamContext) -> None:
     bucket, token = await stream.key_value("check"), uuid.uuid4().hex.encode()
     await bucket.put("token", token)
     if (await bucket.get("token")).value != token:
-        raise Problem("what was kept is not what was read")
+        raise Problem("the value that was read differs from the one that was stored")

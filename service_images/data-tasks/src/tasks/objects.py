@@ -1,4 +1,4 @@
-"""The object store: accounts and buckets, each bucket its owner's alone; then an object is written and read."""
+"""Task for the object store: creates accounts and buckets. Then checks that only a bucket's owner can use it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OWNER, REGION = "objects", "us-east-1"
 
 
 def main() -> None:
-    """Bring it about."""
+    """Run the task."""
     asked: dict[str, str] = wanted()["buckets"]
     if wanted().get("by_role"):
         _at_aws(sorted(asked))
@@ -42,14 +42,14 @@ def main() -> None:
 
 
 def _at_aws(buckets: list[str]) -> None:
-    """The buckets and who may use them are made with the account; what is left is to prove that they work."""
+    """Check buckets in Amazon S3. Pulumi has created them and their permissions."""
     client = Minio(
         urllib.parse.urlsplit(endpoint()).netloc, credentials=IamAwsProvider(), region=wanted()["REGION"], secure=True
     )
     failures = (S3Error, urllib3.exceptions.HTTPError, ValueError, OSError)
     for bucket in buckets:
         name = f"{wanted()['PREFIX']}{bucket}"
-        # A new role is known everywhere only after some seconds.
+        # A new IAM role takes effect after some seconds.
         patiently(f"{name} cannot be used", functools.partial(_round_trip, client, name), *failures)
 
 
@@ -67,7 +67,7 @@ def _client(login: str) -> Minio:
 
 
 def _admin(call: str, query: str, body: str) -> tuple[int, str]:
-    """A call of Versity's administration API, signed as any S3 request."""
+    """Call Versity's administration API. Requests are signed like S3 requests."""
     url = urllib.parse.urlsplit(f"{endpoint()}/{call}" + (f"?{query}" if query else ""))
     now, digest = datetime.now(UTC), hashlib.sha256(body.encode()).hexdigest()
     headers = {"Host": url.netloc, "X-Amz-Date": now.strftime("%Y%m%dT%H%M%SZ"), "X-Amz-Content-Sha256": digest}
@@ -91,7 +91,7 @@ def _account(user: str) -> None:
     secret = escape(password(user, "objects"))
     fields = f"<Access>{escape(user)}</Access><Secret>{secret}</Secret><Role>user</Role>"
     _, text = _admin("create-user", "", f"<Account>{fields}</Account>")
-    if text:  # it is there already: its password may have changed
+    if text:  # the account exists; its password may have changed
         changed = f"<MutableProps><Secret>{secret}</Secret></MutableProps>"
         _admin("update-user", f"access={user}", changed)
 
@@ -105,7 +105,7 @@ def _round_trip(client: Minio, bucket: str) -> None:
     client.put_object(bucket, name, io.BytesIO(content), len(content))
     answer = client.get_object(bucket, name)
     if answer.read() != content:
-        raise Problem("what was written is not what was read")
+        raise Problem("the object that was read differs from the one that was written")
     answer.close()
     client.remove_object(bucket, name)
 
@@ -117,4 +117,4 @@ def _refused(bucket: str, other: str) -> None:
         if error.code == "AccessDenied":
             return
         raise Problem(f"{other} at {bucket}: {error}") from None
-    raise Problem(f"{other} may list {bucket}")
+    raise Problem(f"{other} can list {bucket}")

@@ -1,4 +1,4 @@
-"""The schema registry: every event's schema, under the compatibility that the configuration asks for."""
+"""Task for the schema registry: registers all event schemas with the configured compatibility."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TYPE = {"content-type": "application/vnd.schemaregistry.v1+json"}
 
 
 def main() -> None:
-    """Bring it about."""
+    """Run the task."""
     headers = {**TYPE, "authorization": f"Bearer {password(LOGIN, LOGIN)}"}
     with httpx.Client(base_url=f"{endpoint()}/apis/ccompat/v7", headers=headers, timeout=15, trust_env=False) as client:
         patiently("the registry does not answer", lambda: _get(client, "/subjects"), httpx.HTTPError)
@@ -26,7 +26,7 @@ def main() -> None:
         _put(client, "/config", {"compatibility": level})
         for topic in events.topics():
             subject = f"{topic}-value"
-            # A subject that is there may have a level of its own, from an earlier addition.
+            # An existing subject may have its own level, from an earlier change.
             if client.get(f"/config/{subject}").status_code == 200:
                 _put(client, f"/config/{subject}", {"compatibility": level})
             register(client, subject, events.schema(topic), level)
@@ -37,10 +37,10 @@ def _get(client: httpx.Client, path: str) -> Any:
 
 
 def _only_adds(refusal: str) -> bool:
-    """Whether a schema was refused for nothing but optional properties that are new.
+    """Whether a schema was refused only because of new optional properties.
 
-    The registry refuses them because an event could have had such a property all along, with a value of another type.
-    The platform's events have no properties but those of their schemas.
+    The registry refuses them because old events could have had such a property with another type. The platform's
+    events have only properties of their schemas.
     """
     found = _DIFFERENCES.search(refusal)
     return found is not None and all(place.endswith(_ADDED) for place in found[1].split(", "))
@@ -53,7 +53,7 @@ def _put(client: httpx.Client, path: str, body: Any) -> None:
 
 
 def register(client: httpx.Client, subject: str, schema: dict[str, Any], level: str) -> None:
-    """Put a schema in force. Raises Problem where events of the one before would not be valid any more."""
+    """Register a schema. Raises Problem if it is incompatible with the current one."""
     body = {"schemaType": "JSON", "schema": json.dumps(schema, sort_keys=True)}
     answer = client.post(f"/subjects/{subject}/versions", json=body)
     if answer.status_code == 409 and _only_adds(answer.text):
@@ -61,15 +61,15 @@ def register(client: httpx.Client, subject: str, schema: dict[str, Any], level: 
         try:
             answer = client.post(f"/subjects/{subject}/versions", json=body)
         finally:
-            # Removing the subject's own level would leave it at NONE.
+            # Removing the subject's own level would set it to NONE.
             _put(client, f"/config/{subject}", {"compatibility": level})
     if answer.status_code == 409:
         raise Problem(
-            f"{subject}: the new schema is not {level.lower()} compatible with the one in force: {answer.text[:300]}; "
+            f"{subject}: the new schema is not {level.lower()} compatible with the current one: {answer.text[:300]}; "
             "give the event a new version, with a topic of its own"
         )
     if answer.status_code >= 400:
         raise Problem(f"{subject}: {answer.status_code} {answer.text[:300]}")
     kept = _get(client, f"/subjects/{subject}/versions/latest")["schema"]
     if json.loads(kept) != schema:
-        raise Problem(f"{subject}: what is kept is not what was registered")
+        raise Problem(f"{subject}: the stored schema differs from the registered one")

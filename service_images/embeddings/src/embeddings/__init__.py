@@ -1,1 +1,1 @@
-"""Embeddings: texts become vectors, batched, cached, asked for once however many wait."""
+"""Embeddings: computes vectors of texts, with batching, a cache, and deduplication of concurrent requests."""

@@ -1,4 +1,4 @@
-"""Starts Embeddings."""
+"""Entry point of the Embeddings service."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from embeddings.vectors import Vectors
 
 
 class EmbeddingsSettings(ServiceSettings):
-    """Embeddings' settings."""
+    """Settings of the Embeddings service."""
 
     name: str = "embeddings"
     model_folder: Path = Path("/opt/model")
     threads: int = Field(default=0, ge=0, le=256)
-    """Of the model; 0: as many as there are cores for this process."""
+    """Number of threads of the model; 0 means the number of cores of this process."""
 
 
 def create(settings: EmbeddingsSettings) -> Starlette:
-    """The application. Over REST as over gRPC, services are let in by their tokens: the Router, which knows tenants."""
+    """The application. REST and gRPC accept the tokens of services only, such as the Router's."""
     engine = Engine(settings.model_folder, settings.threads or len(os.sched_getaffinity(0)))
     batcher, cache = Batcher(engine.run), Cache(settings)
     vectors = Vectors(engine, batcher, cache)

@@ -1,7 +1,7 @@
-"""Texts of many requests in one run of the model: by tokens, so that a run takes about the same time whatever is asked.
+"""Batches texts of many requests into one run of the model, by tokens, so that all runs take about the same time.
 
-While the model runs, texts gather; the next run takes the one that has waited longest, and others of about its length,
-as many as fit. A text that is asked for twice meanwhile is run once.
+While the model runs, texts queue up. The next run takes the text that has waited longest and as many others of similar
+length as fit. A text that is requested several times is run once.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from prometheus_client import Counter, Histogram
 from embeddings.engine import Vector
 
 MAX_BATCH_TOKENS = 2048
-"""Padding included; more makes runs longer and not faster (measured on 2 cores: 16 x 128 and 32 x 64 alike)."""
+"""Most tokens per run, padding included. More tokens do not increase throughput (measured on 2 cores: 16 x 128 and
+32 x 64 are equal)."""
 MAX_WAITING_TOKENS = 400_000
-"""About a minute's work; who comes then is told to come later."""
+"""Most queued tokens, about a minute's work. Requests beyond it are refused."""
 _RUNS = Counter("embeddings_runs_total", "Runs of the model.", registry=telemetry.REGISTRY)
 _TOKENS = Counter("embeddings_tokens_total", "Tokens that the model has read.", ["kind"], registry=telemetry.REGISTRY)
 _SIZE = Histogram(
@@ -28,7 +29,7 @@ _SIZE = Histogram(
 
 
 class Overloaded(Exception):
-    """More waits than can be done in time."""
+    """The queue is full."""
 
 
 @dataclass(order=True)
@@ -40,7 +41,7 @@ class _Waiting:
 
 
 class Batcher:
-    """In front of one engine."""
+    """Queue in front of one engine."""
 
     def __init__(self, run: Callable[[Sequence[Sequence[int]]], Vector]) -> None:
         self._run = run
@@ -51,7 +52,7 @@ class Batcher:
         self._woken = asyncio.Event()
 
     async def embed(self, texts: Sequence[Sequence[int]]) -> list[Vector]:
-        """A vector for each. Raises Overloaded."""
+        """One vector per text. Raises Overloaded."""
         if self._tokens + sum(map(len, texts)) > MAX_WAITING_TOKENS and self._tokens:
             raise Overloaded
         return list(await asyncio.gather(*(asyncio.shield(self._add(tuple(tokens)).done) for tokens in texts)))
@@ -69,12 +70,12 @@ class Batcher:
         return one
 
     async def run(self) -> None:
-        """For ever."""
+        """Run batches in an endless loop."""
         while True:
             if not self._sorted:
                 self._woken.clear()
                 await self._woken.wait()
-            # Whoever is being read in this moment comes along.
+            # Texts that arrive at this moment join the batch.
             await asyncio.sleep(0)
             batch = self._next()
             longest = batch[-1].length
@@ -88,7 +89,7 @@ class Batcher:
             except Exception as error:
                 for one in batch:
                     one.done.set_exception(RuntimeError(f"the model has failed: {error}"))
-                    one.done.exception()  # told to whoever waits; nobody may wait any more
+                    one.done.exception()  # mark as retrieved: there may be no waiter left
             else:
                 for one, vector in zip(batch, vectors, strict=True):
                     one.done.set_result(vector)
@@ -97,11 +98,11 @@ class Batcher:
                     del self._by_tokens[one.tokens]
 
     def _next(self) -> list[_Waiting]:
-        """The one that has waited longest, and its neighbours by length; sorted."""
+        """The text that has waited longest, and others of similar length, sorted by length."""
         first = min(range(len(self._sorted)), key=lambda place: self._sorted[place].number)
         begin, end = first, first + 1
         while True:
-            # Shorter ones cost no more than they are long; a longer one makes all of them longer.
+            # A longer text increases the padding of all texts in the batch.
             length = self._sorted[end - 1].length
             if (
                 begin > 0

@@ -15,18 +15,18 @@ from embeddings.vectors import Long, Vectors
 
 
 class Calls(service.EmbeddingsServiceServicer):
-    """For services."""
+    """gRPC methods for other services."""
 
     def __init__(self, vectors: Vectors) -> None:
         self._vectors, self._reranker = vectors, Reranker(vectors)
 
     def add(self, server: Any) -> None:
-        """To a server."""
+        """Register the methods with a server."""
         service.add_EmbeddingsServiceServicer_to_server(self, server)  # pyright: ignore[reportUnknownMemberType]
 
     @rpc.answers
     async def Embed(self, request: messages.EmbedRequest) -> messages.EmbedResponse:
-        """Texts that are longer than the model takes are embedded in parts, or refused where `whole` is set."""
+        """Vectors of texts. Texts beyond the model's limit are embedded in parts, or refused if `whole` is set."""
         if not 1 <= len(request.texts) <= MAX_TEXTS:
             raise ApiError(400, f"1 to {MAX_TEXTS} texts; there are {len(request.texts)}")
         long = Long.REFUSE if request.whole else Long.SPLIT
@@ -35,7 +35,7 @@ class Calls(service.EmbeddingsServiceServicer):
 
     @rpc.answers
     async def Rerank(self, request: messages.RerankRequest) -> messages.RerankResponse:
-        """Texts are read sentence by sentence, and as wholes."""
+        """Scores of texts for a query, from their sentences and the whole texts."""
         if not 1 <= len(request.texts) <= MAX_TEXTS or not request.query:
             raise ApiError(400, f"a query, and 1 to {MAX_TEXTS} texts; there are {len(request.texts)}")
         return messages.RerankResponse(scores=await self._reranker.scores(request.query, request.texts))

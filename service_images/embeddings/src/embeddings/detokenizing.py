@@ -1,4 +1,4 @@
-"""Texts from token ids: OpenAI's API takes arrays of tokens of cl100k_base, and LangChain's client sends them."""
+"""Converts token IDs to texts: OpenAI's API accepts arrays of cl100k_base tokens, which LangChain's client sends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from embeddings.export import VOCABULARY
 
 
 class Detokenizer:
-    """One byte string that holds all tokens, and where each begins: 1.5 MB, where a list of them takes 6."""
+    """All tokens in one byte string with an index, which takes 1.5 MB; a list of tokens would take 6 MB."""
 
     def __init__(self, folder: Path) -> None:
         self._content = (folder / VOCABULARY).read_bytes()
@@ -23,7 +23,7 @@ class Detokenizer:
         self._places = memoryview(b"".join(place.to_bytes(4, "little") for place in places)).cast("I")
 
     def text(self, tokens: Sequence[int], where: str) -> str:
-        """The text of tokens; pieces of a character at their ends become U+FFFD. Raises ApiError(400)."""
+        """Text of tokens. Incomplete characters at the ends become U+FFFD. Raises ApiError(400)."""
         return b"".join(self._bytes(token, f"{where}.{number}") for number, token in enumerate(tokens)).decode(
             errors="replace"
         )
@@ -31,7 +31,7 @@ class Detokenizer:
     def _bytes(self, token: int, where: str) -> bytes:
         if not 0 <= token < len(self._places):
             message = (
-                f"{where}: {token} is no token of cl100k_base (0 to {len(self._places) - 1}). Send texts instead; with "
+                f"{where}: {token} is not a token of cl100k_base (0 to {len(self._places) - 1}). Send texts; with "
                 "LangChain: check_embedding_ctx_length=False."
             )
             raise ApiError(400, message, param=where, code="invalid_token")

@@ -1,9 +1,9 @@
-"""How well texts answer a query: by their nearest sentences, not by what they are about on the whole.
+"""Reranking: scores texts by their best matching sentences for a query.
 
-A vector of a long passage is a mean over all that it says, in which one sentence that answers is lost. Each window of
-sentences has a vector of its own here, and a passage is worth what its best window is, and a little of the whole. It is
-MaxSim over sentences, after ColBERT's over tokens (Khattab, Zaharia, SIGIR 2020). MiniLM is no cross-encoder, which
-would read both texts at once.
+The vector of a long passage is a mean over its whole content, in which a single answering sentence has little weight.
+Here, each window of sentences has its own vector, and a passage's score is that of its best window, plus a small part
+for the whole passage. This is MaxSim over sentences, like ColBERT's over tokens (Khattab, Zaharia, SIGIR 2020). MiniLM
+is not a cross-encoder, which would read query and text together.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 from embeddings.vectors import Long, Vectors
 
 WHOLE = 0.2
-"""Of the score: the passage as a whole."""
+"""Weight of the whole passage in the score."""
 SHORT = 40
-"""Characters; a shorter sentence goes with the next one."""
+"""Least characters of a window. A shorter sentence is joined with the next one."""
 WINDOWS = 24
-"""Of a text; what comes after them counts with the whole only."""
+"""Most windows of a text. The rest counts only as part of the whole passage."""
 _ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 def windows(text: str) -> list[str]:
-    """Its sentences; short ones go together."""
+    """Sentences of a text. Short ones are joined."""
     found: list[str] = []
     waiting = ""
     for part in _ENDS.split(text):
@@ -39,13 +39,13 @@ def windows(text: str) -> list[str]:
 
 
 class Reranker:
-    """Over the same vectors as everything else: what was read before is in the cache."""
+    """Computes scores with cached vectors."""
 
     def __init__(self, vectors: Vectors) -> None:
         self._vectors = vectors
 
     async def scores(self, query: str, texts: Sequence[str], *, long: Long = Long.SPLIT) -> list[float]:
-        """A score from -1 to 1 for each text. Raises ApiError."""
+        """One score from -1 to 1 per text. Raises ApiError."""
         parts = [windows(text) for text in texts]
         every = list(dict.fromkeys((query, *texts, *(part for own in parts for part in own))))
         found, _ = await self._vectors.of(every, long=long)

@@ -1,4 +1,4 @@
-"""Vectors of texts: from memory, from the cache that replicas share, or from the model."""
+"""Vectors of texts: from memory, from the shared cache, or from the model."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from embeddings.batching import Batcher, Overloaded
 from embeddings.engine import DIMENSION, MAX_TOKENS, MODEL, Engine, Vector, pieces, shortened
 
 KEPT = 20_000
-"""Vectors in memory: 30 MB."""
+"""Number of vectors in memory, which take 30 MB."""
 SPLIT_TOKENS = 8192
-"""Of a text that is split. Source: OpenAI's API reference, "Create embeddings", the limit of an input."""
+"""Most tokens of a text that is split. Source: OpenAI's API reference, "Create embeddings", limit of an input."""
 KEPT_S = 86_400
-"""In the shared cache."""
+"""Time to live in the shared cache, in seconds."""
 _FOUND = Counter("embeddings_vectors_total", "Vectors given, by where they came from.", ["source"], registry=REGISTRY)
 
 
 class Long(Enum):
-    """What happens to a text that is longer than the model takes (`MAX_TOKENS`)."""
+    """Handling of texts beyond the model's limit (`MAX_TOKENS`)."""
 
     SPLIT = "split"
-    """Its parts are embedded, and its vector is their mean by length, up to `SPLIT_TOKENS`."""
+    """The vector is the mean of the parts' vectors, weighted by length. The limit is `SPLIT_TOKENS`."""
     REFUSE = "refuse"
     CUT = "cut"
-    """Only its beginning is embedded: for callers that ask for it."""
+    """Only the beginning is embedded, for callers that request it."""
 
 
 class Vectors:
-    """In front of batcher and engine."""
+    """Caches in front of batcher and engine."""
 
     def __init__(self, engine: Engine, batcher: Batcher, cache: Cache) -> None:
         self._engine, self._batcher, self._cache = engine, batcher, cache
         self._kept: OrderedDict[str, Vector] = OrderedDict()
 
     async def of(self, texts: Sequence[str], *, long: Long = Long.SPLIT) -> tuple[list[Vector], int]:
-        """A vector of length one for each text, and how many tokens they have.
+        """(one vector of length one per text, number of tokens).
 
-        Raises ApiError: 413 for a text that is longer than `long` allows, 429 where too much waits.
+        Raises ApiError: 413 for a text beyond the limit of `long`, 429 if the queue is full.
         """
         wanted = {"gen_ai.request.model": MODEL, "gen_ai.embeddings.dimension.count": DIMENSION}
         with telemetry.genai("embeddings", MODEL, wanted) as span:
@@ -60,7 +60,7 @@ class Vectors:
         most = {Long.SPLIT: SPLIT_TOKENS, Long.REFUSE: MAX_TOKENS}.get(long)
         longest = max(map(len, tokens))
         if most is not None and longest > most:
-            message = f"A text has {longest} tokens of {MODEL}; at most {most} are taken. Split it."
+            message = f"A text has {longest} tokens of {MODEL}; the limit is {most}. Split the text."
             raise ApiError(413, message, param="input", code="text_too_long")
         parts = [[shortened(ids)] if long is Long.CUT else pieces(ids) for ids in tokens]
         found = await self._each([part for own in parts for part in own])
@@ -72,7 +72,7 @@ class Vectors:
         return vectors, sum(len(part) for own in parts for part in own)
 
     async def _each(self, tokens: Sequence[list[int]]) -> list[Vector]:
-        """A vector for each, none longer than the model takes."""
+        """One vector per text, all within the model's limit."""
         keys = [hashlib.blake2b(np.array(ids, np.int32).tobytes(), digest_size=16).hexdigest() for ids in tokens]
         found = {key: vector for key in keys if (vector := self._kept.get(key)) is not None}
         _FOUND.labels("memory").inc(len(found))
@@ -95,7 +95,7 @@ class Vectors:
                 vectors = await self._batcher.embed([tokens[key] for key in made])
             except Overloaded:
                 raise ApiError(
-                    429, "Too much waits already; come later.", ErrorType.RATE_LIMIT, code="overloaded"
+                    429, "The queue is full. Try again later.", ErrorType.RATE_LIMIT, code="overloaded"
                 ) from None
             fresh = dict(zip(made, vectors, strict=True))
             _FOUND.labels("model").inc(len(fresh))
@@ -109,7 +109,8 @@ class Vectors:
 
 
 def _mean(vectors: Sequence[Vector], weights: Sequence[int]) -> Vector:
-    """Of length one. Source: OpenAI Cookbook, "Embedding texts that are longer than the model's context length"."""
+    """Weighted mean, of length one. Source: OpenAI Cookbook, "Embedding texts that are longer than the model's context
+    length"."""
     mean = np.average(np.stack(vectors), axis=0, weights=weights).astype(np.float32)
     length = float(np.linalg.norm(mean))
     return mean / length if length else mean

@@ -1,1 +1,1 @@
-"""Guardrails: personal data, secrets, injected prompts, topics and shapes in what users and models write."""
+"""Guardrails: detects personal data, secrets, prompt injection, forbidden topics and invalid JSON in texts."""

@@ -1,4 +1,4 @@
-"""Starts Guardrails."""
+"""Entry point of the Guardrails service."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from guardrails.telling import TOPIC, Decisions
 
 
 class GuardrailsSettings(ServiceSettings):
-    """Guardrails' settings."""
+    """Settings of the Guardrails service."""
 
     name: str = "guardrails"
     spill_folder: Path = Path("/tmp/events")
-    """Where decisions wait while Kafka is away and memory is full."""
+    """Folder for decision events while Kafka is unavailable and memory is full."""
     spill_bytes: int = Field(default=32 * 2**20, ge=0)
-    """The most that may wait there: 500 bytes for each decision."""
+    """Most bytes in that folder. A decision takes 500 bytes."""
 
 
 def create(settings: GuardrailsSettings) -> Starlette:

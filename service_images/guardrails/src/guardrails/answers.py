@@ -1,4 +1,4 @@
-"""What is answered about texts, as REST and gRPC write it: made where a text was looked at, which may be a worker."""
+"""Answers about texts in the formats of REST and gRPC. They are built where the check runs, which may be a worker."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from guardrails.guard import Finding, Verdict
 
 
 class Form(StrEnum):
-    """Who reads it."""
+    """Format of an answer."""
 
     REST = "rest"
     RPC = "rpc"
     MODERATION = "moderation"
-    """OpenAI's clients: the list of results, as JSON."""
+    """For OpenAI's clients: the list of results as JSON."""
 
 
 class Outcome(NamedTuple):
-    """Of a check."""
+    """Result of a check."""
 
     action: Action
     kinds: dict[str, int]
-    """How often each was found."""
+    """Number of findings by kind."""
     content: bytes
     """The answer."""
 
 
 def outcome(verdicts: Sequence[Verdict], form: Form) -> Outcome:
-    """Of several texts."""
+    """Result of a check of several texts."""
     action = max((verdict.action for verdict in verdicts), default=Action.ALLOW)
     kinds = Counter(finding.kind for verdict in verdicts for finding in verdict.findings)
     return Outcome(action, dict(kinds), _WRITERS[form](action, verdicts))
@@ -46,7 +46,7 @@ def action_of(action: Action) -> Any:
 
 
 def finding_of(finding: Finding, number: int) -> messages.Finding:
-    """A finding in gRPC's messages; `number` is its text's."""
+    """A finding in gRPC's messages. `number` is the index of its text."""
     return messages.Finding(
         text=number,
         start=finding.start,

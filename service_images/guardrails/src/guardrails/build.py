@@ -1,4 +1,4 @@
-"""`python -m guardrails.build FOLDER`: what the image has ready, so that Guardrails need not make it at its start."""
+"""Builds data at image build time that Guardrails loads at its start: `python -m guardrails.build FOLDER`."""
 
 from __future__ import annotations
 

@@ -24,11 +24,11 @@ from guardrails.stream import Stream
 from guardrails.telling import Decisions
 
 SLICE = 8 * 1024
-"""Characters of a piece that are looked at in one go, in the event loop: about 1 ms."""
+"""Most characters that are checked at once in the event loop, which takes about 1 ms."""
 
 
 class Calls(service.GuardrailsServiceServicer):
-    """For services; the tenant is the caller's word, whom the mesh has let in."""
+    """gRPC methods for other services. The caller, which is authenticated, names the tenant."""
 
     def __init__(
         self, guard: Guard, policies: Policies, decisions: Decisions | None = None, checker: Checker | None = None
@@ -37,12 +37,12 @@ class Calls(service.GuardrailsServiceServicer):
         self._checker = checker or Checker(guard)
 
     def add(self, server: Any) -> None:
-        """To a server."""
+        """Register the methods with a server."""
         service.add_GuardrailsServiceServicer_to_server(self, server)  # pyright: ignore[reportUnknownMemberType]
 
     @rpc.answers
     async def Check(self, request: messages.CheckRequest) -> messages.CheckResponse:
-        """Whole texts."""
+        """Check whole texts."""
         policy, direction = self._policies.of(request.tenant), _direction(request.direction)
         with telemetry.genai("guard", direction.value, {}) as span:
             answer = await self._checked(request, policy, direction)
@@ -60,7 +60,7 @@ class Calls(service.GuardrailsServiceServicer):
 
     @rpc.streams
     async def Stream(self, requests: AsyncIterator[messages.StreamRequest]) -> AsyncIterator[messages.StreamResponse]:
-        """A text in pieces: an answer for each."""
+        """Check a text in pieces, with an answer per piece."""
         stream: Stream | None = None
         first: messages.StreamRequest | None = None
         kinds: Counter[str] = Counter()
@@ -95,7 +95,7 @@ class Calls(service.GuardrailsServiceServicer):
             self._decisions.tell(first.tenant, _direction(first.direction), action, kinds)
 
     async def _fed(self, stream: Stream, piece: str, *, last: bool) -> tuple[str, list[Finding]]:
-        """What goes on of a piece, and what was found; between slices of it others have their turn."""
+        """(released text, findings) of a piece. Other tasks run between its slices."""
         going: list[str] = []
         told: list[Finding] = []
         for place in range(0, len(piece) or 1, SLICE):

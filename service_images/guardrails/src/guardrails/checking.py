@@ -1,9 +1,9 @@
-"""Checks of whole texts: small ones at once, large ones beside, so that nobody waits for another tenant's text.
+"""Checks of whole texts: small ones in the event loop, large ones in workers, so that tenants do not block each other.
 
-A large check runs in a worker process, in turns by tenant and one at a time for each, within a time limit: all of its
-steps take time that grows with the text and no faster, and it gives up between them once its time has passed; a worker
-that does not is killed. One worker is always ready, since the Router does not wait for the start of one; it takes 105
-MB of its own, and up to 25 MB more for 1 MB of text that is full of findings.
+A large check runs in a worker process with a time limit. Tenants take turns, with one check each at a time. All steps
+take linear time, and the check stops between steps when its time is up; otherwise the worker is killed. One worker is
+always ready, since the Router does not wait for a start. It takes 105 MB, and up to 25 MB more for 1 MB of text that is
+full of findings.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from guardrails.policy import Compiled
 from guardrails.recognizers import NotLoaded
 
 AT_ONCE = 16 * 1024
-"""Characters that are checked at once, in the event loop: about 1 ms."""
+"""Most characters that are checked in the event loop, which takes about 1 ms."""
 LIMIT_S = 1.5
-"""Of a large check. The Router waits 2 s."""
+"""Time limit of a large check in seconds. The Router waits 2 s."""
 WAITING_EACH = 32
-"""Large checks of one tenant that may wait."""
+"""Most waiting large checks per tenant."""
 _KILLED = Limits(memory_mb=160, cpu_s=LIMIT_S + 0.3, wall_s=LIMIT_S + 0.3, input_mb=8, answer_mb=24)
-"""A worker that needs more is ended."""
+"""Memory limit of a worker in MB."""
 _SWITCH_S = 0.001
-"""How long a thread may keep the interpreter before the event loop has its turn."""
+"""Seconds that a thread may hold the interpreter before the event loop runs."""
 Result = TypeVar("Result")
 
 
 class Checker:
-    """In front of the guard; belongs to one event loop."""
+    """Schedules checks. Belongs to one event loop."""
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
@@ -50,7 +50,7 @@ class Checker:
         self._running: set[asyncio.Task[Outcome]] = set()
 
     async def run(self) -> None:
-        """Load what takes long beside the first requests, which wait where they need it; then keep a worker ready."""
+        """Load slow parts in the background; requests that need them wait. Then keep a worker ready."""
         self._guard.load_later()
         await asyncio.to_thread(self._load)
         self._loaded.set()
@@ -61,7 +61,7 @@ class Checker:
         self._guard.load()
 
     async def at_once(self, work: Callable[[], Result]) -> Result:
-        """What work in the event loop returns, once that what it needs is loaded."""
+        """Result of work in the event loop, after the parts that it needs are loaded."""
         while True:
             try:
                 return work()
@@ -78,7 +78,7 @@ class Checker:
         *,
         form: Form = Form.REST,
     ) -> Outcome:
-        """What may go on of each text. Raises ApiError: 413 for too much text, 429 where too many checks wait."""
+        """Check texts. Raises ApiError: 413 for too much text, 429 if too many checks are waiting."""
         size = sum(len(text) if text.isascii() else len(text.encode(errors="replace")) for text in texts)
         if size > GUARD_TEXTS.most:
             raise _too_large(f"{size:,} bytes of text; at most {GUARD_TEXTS.most:,} can be checked at once.")
@@ -97,8 +97,8 @@ class Checker:
         *,
         form: Form,
     ) -> Outcome:
-        """The same in a worker, of any size that gRPC takes."""
-        # Who asked may go; a worker that is ended for that would have to be started for the next one.
+        """Check texts in a worker, up to the size limit of gRPC."""
+        # A cancelled caller does not cancel the check, since a killed worker would have to be restarted.
         asked = (policy.policy.model_dump_json(), direction.value, list(texts), set(others), form.value, LIMIT_S)
         running = asyncio.create_task(self._told(self._workers.call(tenant, large.check, *asked)))
         self._running.add(running)
@@ -107,17 +107,17 @@ class Checker:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the workers that are ready."""
+        """Process IDs of idle workers."""
         return self._workers.pids
 
     async def close(self) -> None:
-        """No check runs any more."""
+        """Stop all checks."""
         await self._workers.close()
 
     def _done(self, running: asyncio.Task[Outcome]) -> None:
         self._running.discard(running)
         if not running.cancelled():
-            running.exception()  # whoever asked may be gone
+            running.exception()  # mark as retrieved: the caller may be gone
 
     @staticmethod
     async def _told(work: Awaitable[Outcome]) -> Outcome:

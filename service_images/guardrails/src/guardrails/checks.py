@@ -1,6 +1,6 @@
-"""Decides whether what looks like a thing is one: check digits, ranges, and the characters around it.
+"""Validates candidates of detectors by check digits, ranges, and surrounding characters.
 
-A check receives a folded text and the span of a match, and returns the spans in it that are things.
+A check receives a folded text and the span of a match, and returns the valid spans in it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _NOT_DIGIT = re.compile(r"\D")
 _VERSION_BEFORE = re.compile(r"(?i)(\bv|version|release|build|firmware)[\s:=.]*$")
 _B58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _ALNUM = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-"""Letters and digits of folded texts that belong to the word beside them. Those of other scripts do not: Chinese,
-Japanese or Thai write no spaces, and Korean joins its particles to the word."""
+"""Letters and digits of folded texts that join adjacent words. Those of other scripts do not: Chinese, Japanese and
+Thai have no spaces, and Korean appends particles to words."""
 
 
 def whole(fits: Callable[[str, int, int], bool]) -> Check:
-    """A check whose match is a thing as a whole, or none."""
+    """A check that accepts or rejects the whole match."""
 
     @functools.wraps(fits)
     def check(text: str, start: int, end: int) -> Spans:
@@ -54,7 +54,7 @@ def alnum_at(text: str, place: int) -> bool:
 
 
 def apart(text: str, start: int, end: int) -> bool:
-    """Nothing beside it makes it part of a longer word or number; "_" is a mark of Markdown."""
+    """Whether a span is not part of a longer word or number. "_" counts as Markdown markup."""
     if alnum_at(text, start - 1) or alnum_at(text, end):
         return False
     if text[start - 1 : start] in ("-", ".") and alnum_at(text, start - 2):
@@ -70,7 +70,7 @@ def separate(text: str, start: int, end: int) -> bool:
 
 @whole
 def token(text: str, start: int, end: int) -> bool:
-    """Not within a longer word."""
+    """Whether a span is not part of a longer word."""
     return not (alnum_at(text, start - 1) or alnum_at(text, end))
 
 
@@ -92,7 +92,7 @@ _TLDS = frozenset(
     "invalid",
     "onion",
 }
-"""Names that end domains: the public suffix list, and what networks of one's own use."""
+"""Top-level domains: the public suffix list, and names for private networks."""
 _SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
 _LOCAL = re.compile(rf"[^\s@{_SPACELESS}]{{1,64}}\Z")
 _BEFORE_LOCAL = re.compile(r"(?s).*[\s<>()\[\]{},;:\"|\\=/]")
@@ -101,21 +101,21 @@ _LABEL = re.compile(rf"[A-Za-z0-9\u0080-\u0dff\u0f00-\u0fff\u10a0-\u177f\u1800-\
 
 
 def email(text: str, start: int, _: int) -> Spans:
-    """Addresses around "@", also internationalised ones (RFC 6531, RFC 5890), by the end of their domain."""
+    """Email addresses around "@", including internationalised ones (RFC 6531, RFC 5890), with a valid domain."""
     at = start
     first = _local(text, at)
     last = _domain(text, at + 1)
     if first == at or not last:
         return ()
     if text[first:at] == "git" and text[last : last + 1] == ":":
-        return ()  # where a repository is, not an address
+        return ()  # the URL of a repository
     if text[first] == "_" and text[last : last + 1] == "_":
         first += len(text[first:at]) - len(text[first:at].lstrip("_"))
     return ((first, last),) if first < at else ()
 
 
 def _local(text: str, at: int) -> int:
-    """Where the part before "@" begins."""
+    """Start of the local part before "@"."""
     window = text[max(0, at - 64) : at]
     if (before := _BEFORE_LOCAL.match(window)) is not None:
         window = window[before.end() :]
@@ -124,13 +124,13 @@ def _local(text: str, at: int) -> int:
     match = _LOCAL.search(window)
     value = match[0] if match is not None else window
     if value.isdigit():
-        value = window  # digits at the end of a name, perhaps in a script without spaces
+        value = window  # final digits of a name, perhaps in a script without spaces
     value = value.lstrip(_MARKS) if value[0] != "_" else value
     return at - len(value) if ".." not in value else at
 
 
 def _domain(text: str, start: int) -> int:
-    """Where a domain ends; 0: there is none."""
+    """End of a domain; 0 if there is none."""
     labels: list[tuple[int, str]] = []
     place = start
     while len(labels) < 10 and (match := _LABEL.match(text, place)) and len(match[0]) <= 63:
@@ -139,7 +139,7 @@ def _domain(text: str, start: int) -> int:
         stop = text[match.end() : place]
         if stop != "." and not (stop == "。" and not match[0].isascii()):
             break
-    # What follows without a space, as in "example.com.Please", is no part of it.
+    # A following word without a space, as in "example.com.Please", does not belong to it.
     while len(labels) > 1:
         end, label = labels.pop()
         label = label.rstrip("-")
@@ -150,7 +150,7 @@ def _domain(text: str, start: int) -> int:
 
 @whole
 def ssn(text: str, start: int, end: int) -> bool:
-    """Never given out: areas 000, 666 and 900 on, group 00, serial 0000. Source: SSA, randomization FAQ."""
+    """Invalid numbers: areas 000, 666 and from 900, group 00, serial 0000. Source: SSA, randomization FAQ."""
     number = digits_of(text[start:end])
     fits = number[:3] not in ("000", "666") and number[0] != "9" and number[3:5] != "00" and number[5:] != "0000"
     return fits and number not in ("123456789", "078051120", "219099999") and apart(text, start, end)
@@ -158,7 +158,7 @@ def ssn(text: str, start: int, end: int) -> bool:
 
 @whole
 def itin(text: str, start: int, end: int) -> bool:
-    """9xx with a group that the IRS gives out: 50 to 65, 70 to 88, 90 to 92, 94 to 99."""
+    """9xx with a group that the IRS issues: 50 to 65, 70 to 88, 90 to 92, 94 to 99."""
     group = int(digits_of(text[start:end])[3:5])
     return apart(text, start, end) and (50 <= group <= 65 or 70 <= group <= 88 or 90 <= group <= 92 or group >= 94)
 
@@ -175,7 +175,7 @@ def _beside_address(text: str, start: int, end: int) -> bool:
 
 
 def ipv4(text: str, start: int, end: int) -> Spans:
-    """An IPv4 address, with its prefix length; not a version, and none that means nobody."""
+    """An IPv4 address with its prefix length; not a version number, and not a reserved address."""
     if _VERSION_BEFORE.search(text[max(0, start - 12) : start]) or not _beside_address(text, start, end):
         return ()
     found, _, prefix = text[start:end].partition("/")
@@ -189,12 +189,12 @@ def ipv4(text: str, start: int, end: int) -> Spans:
 
 
 def ipv6(text: str, start: int, end: int) -> Spans:
-    """An IPv6 address in any form of RFC 4291 and RFC 5952, with zone and prefix length; none of reserved space.
+    """An IPv6 address in any form of RFC 4291 and RFC 5952, with zone and prefix length, outside of reserved space.
 
-    Reserved space (IANA, IPv6 address space) holds nobody; names in programs, such as `dead::beef`, fall into it.
+    Reserved space (IANA, IPv6 address space) identifies no one. Names in programs, such as `dead::beef`, are in it.
     """
     first = text.index(":", start) + 1
-    # Words may be joined to it by a colon, such as "address:fe80::1".
+    # A colon may join a word to the address, as in "address:fe80::1".
     if text.startswith(":::", start):
         begins = (start + 1,)
     else:
@@ -208,7 +208,7 @@ def ipv6(text: str, start: int, end: int) -> Spans:
 
 
 def _ipv6_end(text: str, start: int, end: int) -> int:
-    """Where an address that begins at `start` ends; 0: there is none."""
+    """End of an address that begins at `start`; 0 if there is none."""
     value = text[start:end]
     while value:
         address, _, prefix = value.partition("/")
@@ -230,7 +230,7 @@ def _ipv6_end(text: str, start: int, end: int) -> int:
 
 @whole
 def mac(text: str, start: int, end: int) -> bool:
-    """Not part of a longer row of octets, such as a fingerprint."""
+    """Whether it is not part of a longer row of octets, such as a fingerprint."""
     more = re.compile(r"[:\-][0-9A-Fa-f]{2}\b")
     value = text[start:end]
     dotted = "." not in value or bool(re.search(r"\d", value))
@@ -267,7 +267,7 @@ def _valid(validate: Callable[[str], object], text: str, start: int, end: int) -
 
 @whole
 def spanish(text: str, start: int, end: int) -> bool:
-    """DNI, NIE or NIF with its letter."""
+    """DNI, NIE or NIF with a valid letter."""
     return _valid(nif.validate, text, start, end)
 
 
@@ -279,19 +279,19 @@ def italian(text: str, start: int, end: int) -> bool:
 
 @whole
 def british(text: str, start: int, end: int) -> bool:
-    """National Insurance number; prefixes that are not given out: see HMRC, NIM39110."""
+    """National Insurance number with a valid prefix. Source: HMRC, NIM39110."""
     return apart(text, start, end) and text[start : start + 2].upper() not in ("BG", "GB", "KN", "NK", "NT", "TN", "ZZ")
 
 
 @whole
 def british_health(text: str, start: int, end: int) -> bool:
-    """NHS number; its check digit alone would let every eleventh number pass, so that words have to say it."""
+    """NHS number. Its check digit accepts every eleventh number, so words must announce it."""
     return _valid(nhs.validate, text, start, end)
 
 
 @whole
 def indian(text: str, start: int, end: int) -> bool:
-    """Aadhaar, by Verhoeff's digit."""
+    """Aadhaar number with Verhoeff's check digit."""
     return _valid(aadhaar.validate, text, start, end)
 
 
@@ -303,19 +303,19 @@ def australian(text: str, start: int, end: int) -> bool:
 
 @whole
 def entropy(text: str, start: int, end: int) -> bool:
-    """A value that was made at random: many different characters, letters and digits, no word."""
+    """Whether a value is random: many different characters, letters and digits, and no words."""
     value = text[start:end]
     kinds = sum(bool(re.search(kind, value)) for kind in (r"[a-z]", r"[A-Z]", r"\d", r"[^A-Za-z0-9]"))
     return len(set(value)) >= min(10, len(value) * 2 // 3) and kinds >= 2
 
 
 def openai(text: str, start: int, end: int) -> Spans:
-    """A key of OpenAI's; those of Anthropic's begin alike."""
+    """An OpenAI key. Anthropic's keys have a similar beginning."""
     if alnum_at(text, start - 1) or text.startswith("sk-ant-", start):
         return ()
     return entropy(text, start, end)
 
 
 def keyed(text: str, start: int, end: int) -> Spans:
-    """A random token that is not within a longer word."""
+    """A random token that is not part of a longer word."""
     return () if alnum_at(text, start - 1) else entropy(text, start, end)

@@ -1,4 +1,4 @@
-"""What describes a kind of thing that is looked for."""
+"""Definition of a detector."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from guardrails.hints import Part
 
 @dataclass(frozen=True)
 class Detector:
-    """One form of one kind."""
+    """Detector for one form of a kind."""
 
     kind: str
     category: Category
     exact: str
-    """RE2, for folded texts; the group "v", if there is one, is what is found."""
+    """RE2 expression for folded texts. The group "v", if present, is the finding."""
     check: Check | None = None
     context: str = ""
-    """RE2 that must match in the characters before a finding; empty: nothing has to."""
+    """RE2 expression that must match in the characters before a finding; empty if no context is needed."""
     hint: str = ""
-    """For Hyperscan; empty: `exact`. What several have in common is looked for once."""
+    """Expression for Hyperscan; empty means `exact`. Equal hints of several detectors are searched once."""
     part: Part = Part.WORDS
-    """The database of the hint."""
+    """Database of the hint."""
     weight: float = 1.0
-    """How sure a finding is, of 1; several injections add up."""
+    """Confidence of a finding, at most 1. Those of several injections are added."""
     recognizer: str = ""
-    """Presidio's recognizer for what follows `exact`, which then matches words that announce an identifier."""
+    """Presidio recognizer for the text after `exact`, which matches words that announce an identifier."""
     after: bool = False
-    """The context may also follow: for kinds with a check digit."""
+    """Whether the context may also follow the finding, for kinds with a check digit."""

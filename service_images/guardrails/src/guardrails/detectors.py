@@ -1,10 +1,10 @@
-"""The kinds that are looked for: for each form a hint, which Hyperscan finds in a text, and what it then has to be.
+"""All detectors: for each form of a kind, a hint for Hyperscan, an exact expression, and a check.
 
-Expressions match folded texts (see `folding`): digits of all scripts, spaces, dashes and letters that look like Latin
-ones are ASCII there. Hints may be too wide; RE2 matches exactly, in linear time whatever is sent, and a check decides.
-Identifiers that only words announce are left to Presidio's recognizers, which see what follows the words. Formats of
-tokens are those that their issuers publish (GitHub, AWS, Slack, Stripe, Google, OpenAI, Anthropic); groupings of numbers
-are those that the issuers print.
+Expressions match folded texts (see `folding`), in which digits of all scripts, spaces, dashes and letters that look
+like Latin ones are ASCII. Hints may match too much; RE2 then matches exactly, in linear time, and a check decides.
+Identifiers that are recognisable only by announcing words are left to Presidio's recognizers, which see the text after
+the words. Formats of tokens are those that their issuers publish (GitHub, AWS, Slack, Stripe, Google, OpenAI,
+Anthropic). Groupings of numbers are those that issuers print.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from guardrails.injections import INJECTIONS
 from guardrails.readings import BLOB_HINT
 
 S = r"[\s.\-_/]{0,3}"
-"""Between the groups of a number: nothing, spaces, a line break, a dot, a dash, a slash."""
+"""Separator between groups of a number: nothing, spaces, a line break, a dot, a dash or a slash."""
 _SPACE = r"[ .\-_/]{0,3}"
 _ROW = rf"\d(?:{S}\d){{6}}"
-"""Of the kinds that need words: each has seven digits at least."""
+"""Hint for kinds that need announcing words. Each has at least seven digits."""
 
 
 def _pii(
@@ -40,7 +40,7 @@ def _pii(
 
 
 def _row(kind: str, exact: str, check: Check, context: str, *, after: bool = False) -> Detector:
-    """Seven digits or more that words announce."""
+    """A detector for seven or more digits with announcing words."""
     return _pii(kind, exact, check, context, _ROW, after=after, part=Part.DIGITS)
 
 
@@ -56,7 +56,7 @@ _PRIVATE = "(?:[A-Z]{2,20} )?PRIVATE KEY-----"
 _BASE64 = "[A-Za-z0-9+/=]"
 _BREAK = r"[ \t]*\r?\n"
 _LINES = rf"(?:{_BREAK}(?:(?:Proc-Type|DEK-Info): [^\n]{{1,80}}(?:{_BREAK})?|{_BASE64}+)| +{_BASE64}{{40,}})*"
-"""Of a key whose end is not there (yet)."""
+"""Lines of a key without an end marker."""
 _MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|mai|okt|dez)[a-z]{0,7}"
 _DATE = rf"(?:\d{{1,4}}[/.\- ]{{1,2}}\d{{1,2}}[/.\- ]{{1,2}}\d{{1,4}}|\d{{1,2}}(?:st|nd|rd|th|\.)?[ \-]{{1,2}}(?:of )?{_MONTH}\.?[ ,\-]{{1,2}}\d{{2,4}}|{_MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?,? {{1,2}}\d{{2,4}})"
 _BORN = "born(?: on| in)?|birth ?date|birthday|date of birth|dob|geboren(?: am)?|geburtsdatum|n[eé]e? le|date de naissance|nacid[oa] el|fecha de nacimiento"
@@ -101,7 +101,7 @@ _IDENTIFIERS = (
     _said("ph_umid", "PhUmidRecognizer", r"\bumid\b|\bcrn\b"),
     _said("za_id_number", "ZaIdNumberRecognizer", r"\b(?:sa|rsa|african|smart|national) id\b|identity number"),
 )
-"""Words that announce an identifier, from those that Presidio's recognizers take for context."""
+"""Words that announce an identifier, from the context words of Presidio's recognizers."""
 _FORMS: tuple[Detector, ...] = (
     _pii("email", "@", checks.email, hint=r"[^\s@]@[^\s@]+[.\xe3]"),
     _pii("credit_card", rf"\d(?:{S}\d){{11,}}", numbers.card, hint=rf"\d(?:{S}\d){{11}}", part=Part.DIGITS),
@@ -208,4 +208,5 @@ _FORMS: tuple[Detector, ...] = (
     ),
 )
 DETECTORS: tuple[Detector, ...] = (*_FORMS, *INJECTIONS)
-"""In order: where findings with the same action overlap, the longer one holds, then the earlier detector."""
+"""All detectors in order of precedence. Of overlapping findings with the same action, the longer one wins, then the
+earlier detector."""

@@ -1,6 +1,6 @@
-"""Folds a text into the letters and digits that a reader takes it for.
+"""Folds a text to the letters and digits that a reader sees.
 
-What is folded, by the Unicode standard: compatibility forms (NFKC), diacritics, characters that are not seen
+Folded, according to the Unicode standard: compatibility forms (NFKC), diacritics, invisible characters
 (Default_Ignorable_Code_Point: zero-width characters, bidirectional controls, variation selectors, tags), digits of all
 scripts, dashes, spaces, and letters that look like Latin ones (UTS #39, confusables.txt, from `confusable_homoglyphs`).
 Letters of other scripts stay, in lower case. ASCII is never changed, so that an ASCII text is its own folding.
@@ -18,16 +18,16 @@ from confusable_homoglyphs.confusables import confusables_data
 from guardrails.views import Change, View
 
 _SCANNED = (range(0x80, 0x20000), range(0xE0000, 0xE0200))
-"""Blocks that hold anything to fold."""
+"""Unicode blocks with characters to fold."""
 _INVISIBLE = re.compile(
     "[\x80-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 """Default_Ignorable_Code_Point of DerivedCoreProperties.txt, and the C1 controls."""
 _MARKS = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]")
-"""Diacritics; the vowel signs of other scripts are letters and stay."""
+"""Diacritics. Vowel signs of other scripts are letters and stay."""
 _ALIKE = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU", "MATHEMATICAL", "ROMAN", "MODIFIER")
-"""Scripts whose letters are folded to Latin ones that look the same."""
+"""Scripts whose letters are folded to similar Latin ones."""
 _NAMED = re.compile(r"LATIN (?:(SMALL|CAPITAL) )?LETTER (SMALL CAPITAL )?([A-Z])(?: WITH [A-Z ]+)?")
 _ENCLOSED = (0x1F130, 0x1F150, 0x1F170, 0x1F1E6)
 """Squared, negative circled, negative squared letters and regional indicators: A to Z each."""
@@ -46,7 +46,7 @@ _PUNCTUATION = {
 
 
 def _look(char: str) -> str | None:
-    """The ASCII letter that a letter looks like."""
+    """The ASCII letter that a letter resembles."""
     name = unicodedata.name(char, "")
     if not name.startswith(_ALIKE):
         return None
@@ -93,7 +93,7 @@ FOLDED: dict[str, str] = {
     if unicodedata.category(char) not in ("Cn", "Cs", "Co") or _INVISIBLE.match(char)
     if (folded := _folded(char)) != char
 }
-"""What each character that is not its own folding is folded to."""
+"""Folding by character, for all characters that change."""
 _ANY = re.compile("[" + "".join(map(re.escape, FOLDED)) + "]")
 _FEW = 64
 _HIDING = frozenset(map(chr, (0x202E, *range(0xFE00, 0xFE10), *range(0xE0000, 0xE0200))))
@@ -118,7 +118,7 @@ def fold(view: View) -> View:
 
 
 def forms(char: str) -> list[str]:
-    """What a letter, small or capital, is folded to, in lower case; other characters have one form, or none.
+    """Foldings of a letter's small and capital forms, in lower case. Other characters have one form, or none.
 
     A capital may look like a Latin letter where the small letter does not: the Cyrillic "\u0412" is folded to "B", and
     "\u0432" is not folded.
@@ -129,7 +129,7 @@ def forms(char: str) -> list[str]:
 
 
 def pattern(expression: str) -> str:
-    """An expression that is blind to case, as it matches folded texts, whatever the case of the texts."""
+    """A case-insensitive expression, changed to match folded texts."""
     return "".join(
         part if part.isascii() else _class(part) if part[0] == "[" else _any_form(part)
         for part in _PARTS.findall(expression)
@@ -137,11 +137,11 @@ def pattern(expression: str) -> str:
 
 
 _PARTS = re.compile(r"\\.|\[(?:\\.|[^\]\\])+\]|.", re.DOTALL)
-"""Of an expression: escapes, classes, characters."""
+"""Tokens of an expression: escapes, classes, characters."""
 
 
 def _any_form(char: str) -> str:
-    # No class: Hyperscan sees bytes, of which such a letter has several.
+    # An alternation instead of a class: Hyperscan matches bytes, and such a letter has several.
     found = [re.escape(form) for form in forms(char)]
     return found[0] if len(found) == 1 else f"(?:{'|'.join(found)})"
 
@@ -151,7 +151,7 @@ def _class(expression: str) -> str:
 
 
 def hidden(view: View) -> list[View]:
-    """What a text says that no reader sees: in tags, in variation selectors, and against its direction."""
+    """Hidden texts: in tags, in variation selectors, and in reversed direction."""
     text = view.text
     found: list[View] = []
     if _HIDING.isdisjoint(set(text)):
@@ -185,7 +185,7 @@ def _of_selectors(text: str) -> Iterable[str]:
 
 
 def _only(matches: Iterable[re.Match[str]], length: int, decode: Callable[[str], Iterable[str]]) -> Iterable[Change]:
-    """What is hidden, without what is seen."""
+    """Changes that keep the hidden text only."""
     place = 0
     for match in matches:
         yield place, match.start(), ""

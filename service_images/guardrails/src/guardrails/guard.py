@@ -1,4 +1,4 @@
-"""A text against a policy: what is found, what is done about it, and what may go on."""
+"""Applies a policy to a text: findings, actions, and the text that may pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from guardrails.views import View
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found, and what is done about it."""
+    """A finding and its action."""
 
     start: int
     end: int
@@ -28,7 +28,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Of one text."""
+    """Result for one text."""
 
     action: Action
     text: str
@@ -36,29 +36,29 @@ class Verdict:
 
 
 class Guard:
-    """Looks at whole texts; used by one thread at a time."""
+    """Checks whole texts. Used by one thread at a time."""
 
     def __init__(self, scanner: Scanner | None = None) -> None:
         self._scanner = scanner or Scanner()
 
     def twin(self) -> Guard:
-        """For another thread."""
+        """A copy for another thread."""
         return Guard(self._scanner.twin())
 
     def load_later(self) -> None:
-        """Until `load` is done, what needs Presidio raises NotLoaded."""
+        """Until `load` has completed, checks that need Presidio raise NotLoaded."""
         self._scanner.load_later()
 
     def load(self) -> None:
-        """Load Presidio; in any thread."""
+        """Load Presidio. Can be called in any thread."""
         self._scanner.load()
 
     def within(self, seconds: float) -> None:
-        """From now on, a check that is not done in `seconds` raises OutOfTime."""
+        """Set a time limit: a check that takes longer raises OutOfTime."""
         self._scanner.until = time.monotonic() + seconds
 
     def check(self, text: str, policy: Compiled, direction: Direction, *, answer: bool = True) -> Verdict:
-        """What may go on of a whole text; of one that is blocked, nothing. `answer`: the schema applies to it."""
+        """Check a whole text. The result has the text that may pass, empty if blocked. `answer`: apply the schema."""
         findings = self.find(text, policy, direction)
         if answer and has_shape(policy, direction) and not _fits(text, policy):
             findings.append(Finding(0, len(text), "shape", Category.SCHEMA, Action.BLOCK))
@@ -67,7 +67,7 @@ class Guard:
         return Verdict(action, going_on, tuple(findings))
 
     def find(self, text: str, policy: Compiled, direction: Direction) -> list[Finding]:
-        """What the policy wants something done about, in order."""
+        """Findings with an action in the policy, in order."""
         actions = policy.actions[direction]
         found = [one for one in self._scanner.everything(text) if actions.get(one.kind, Action.ALLOW) > Action.ALLOW]
         chosen = {id(one): actions[one.kind] for one in found}
@@ -90,7 +90,7 @@ class Guard:
 
 
 def _uncovered(one: Found, kept: list[Found]) -> list[tuple[int, int]]:
-    """What of a thing lies beside the stricter or longer ones that overlap it, and must go as well."""
+    """Parts of a finding outside of overlapping stricter or longer ones, which must be redacted, too."""
     place = max(0, bisect_left(kept, one.start, key=lambda other: other.start) - 1)
     rest: list[tuple[int, int]] = []
     start = one.start
@@ -103,9 +103,9 @@ def _uncovered(one: Found, kept: list[Found]) -> list[tuple[int, int]]:
 
 
 def redacted(text: str, findings: list[Finding], offset: int = 0) -> str:
-    """With the name of its kind in place of each thing that has to go; `offset`: where the text begins.
+    """Text with redacted findings replaced by the names of their kinds. `offset`: start of the text.
 
-    Of what began before the text, the rest has to go.
+    Of a finding that began before the text, the rest is redacted.
     """
     pieces: list[str] = []
     last = 0
@@ -118,7 +118,7 @@ def redacted(text: str, findings: list[Finding], offset: int = 0) -> str:
 
 
 def has_shape(policy: Compiled, direction: Direction) -> bool:
-    """Whether answers have to fit a schema."""
+    """Whether answers must match a schema."""
     return policy.shape is not None and direction is Direction.OUTPUT
 
 

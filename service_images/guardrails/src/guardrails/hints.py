@@ -1,9 +1,9 @@
-"""Which of many expressions are somewhere in a text: Hyperscan looks for many of them at once.
+"""Finds which of many expressions occur in a text, with Hyperscan, which searches for many at once.
 
-`Part` says in how many databases. A database takes up to a second to compile and less than a millisecond to read. So
-they are made with the image (`python -m guardrails.build`), under names that say for which expressions and which
-Hyperscan they are; where there is none of a name, or Hyperscan does not take it on this machine, the expressions are
-compiled in place.
+The expressions are divided into several databases (`Part`). A database takes up to a second to compile and less than a
+millisecond to load, so they are built with the image (`python -m guardrails.build`). Their file names depend on the
+expressions and on Hyperscan's version. If a file is missing, or Hyperscan refuses it on this machine, the expressions
+are compiled at run time.
 """
 
 from __future__ import annotations
@@ -22,47 +22,47 @@ from kit import logs
 
 log = logs.get("guardrails.hints")
 BUILT = Path("/opt/app/hints")
-"""Where the image has its databases."""
+"""Folder of the databases in the image."""
 
 
 class Part(IntEnum):
-    """The database that an expression is in.
+    """Database of an expression.
 
-    Hyperscan joins the expressions of a database to a few automata. Those that begin alike make one that is as fast as
-    each alone; unlike ones slow each other down, and so does a small one in front of a large one. On 2 KB of prose
-    these four databases take 15.5 us, one of the same expressions took 24.5 us.
+    Hyperscan combines the expressions of a database into a few automata. Expressions with similar beginnings form an
+    automaton that is as fast as each alone; different ones slow each other down, as does a small one before a large
+    one. On 2 KB of prose, these four databases take 15.5 us; a single one with the same expressions takes 24.5 us.
     """
 
     WORDS = 0
-    """Has characters that must be there as they are, or few places where it may begin."""
+    """Expressions with literal characters, or with few possible starts."""
     LETTERS = 1
-    """May begin at any letter: an automaton has to follow every character."""
+    """Expressions that may begin at any letter, so that an automaton must process every character."""
     PAIRS = 2
-    """Two letters or digits, and what stands behind them."""
+    """Two letters or digits, and the following characters."""
     DIGITS = 3
     """Begins with a digit."""
 
 
 class Hints:
-    """Used by one thread at a time."""
+    """Searches for expressions. Used by one thread at a time."""
 
     def __init__(self, *parts: Sequence[str]) -> None:
-        """`parts`: the expressions of each database, which are numbered throughout."""
+        """`parts`: expressions of each database. They are numbered consecutively."""
         databases = [_database(tuple(part), BUILT) for part in parts if part]
         firsts = [sum(map(len, parts[:number])) for number, part in enumerate(parts) if part]
         self._databases = list(zip(databases, firsts, map(hyperscan.Scratch, databases), strict=True))
 
     def twin(self) -> Hints:
-        """For another thread."""
+        """A copy for another thread."""
         other = copy.copy(self)
         other._databases = [(database, first, hyperscan.Scratch(database)) for database, first, _ in self._databases]
         return other
 
     def hits(self, content: bytes) -> list[int]:
-        """The numbers of the expressions that are there."""
+        """Numbers of the expressions that occur in the content."""
         found: list[int] = []
         for database, first, scratch in self._databases:
-            # By place: names of arguments would cost more than the scan of a short text.
+            # Positional arguments: keywords would cost more than the scan of a short text.
             database.scan(content, _hit, 0, (found, first), scratch)
         return found
 
@@ -73,7 +73,7 @@ def _hit(number: int, _: int, __: int, ___: int, context: tuple[list[int], int])
 
 
 def save(expressions: Sequence[str], folder: Path) -> Path:
-    """Write the database where `Hints` will look for it."""
+    """Write the database to the file that `Hints` loads."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / _name(tuple(expressions))
     file.write_bytes(hyperscan.dumpb(_compiled(tuple(expressions))))
@@ -86,13 +86,13 @@ def _database(expressions: tuple[str, ...], folder: Path) -> Any:
 
 
 def _read(file: Path) -> Any:
-    """None: there is none that fits."""
+    """A stored database, or None if there is no usable one."""
     try:
         return hyperscan.loadb(file.read_bytes(), hyperscan.HS_MODE_BLOCK)
     except OSError:
         return None
     except hyperscan.error as error:
-        log.warning("the image's database of hints does not fit; it is compiled", reason=repr(error))
+        log.warning("the image's database of hints is not usable; compiling it", reason=repr(error))
         return None
 
 
@@ -113,5 +113,5 @@ def _name(expressions: tuple[str, ...]) -> str:
 
 
 def _plain(expression: str) -> str:
-    """Hyperscan knows no named groups."""
+    """The expression without named groups, which Hyperscan does not support."""
     return expression.replace("(?P<v>", "(")

@@ -1,7 +1,7 @@
-"""What tries to take a model over: phrases in several languages, markup of prompts, ways to carry data out.
+"""Detectors of prompt injection: phrases in several languages, prompt markup, and ways to exfiltrate data.
 
-Expressions match folded texts. English is covered widest; for thirteen other languages, the request to ignore what was
-said before.
+Expressions match folded texts. English has the widest coverage; for thirteen other languages, requests to ignore
+earlier instructions are covered.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from guardrails.detector import Detector
 from guardrails.folding import pattern
 
 W = r"[\s*_~`\"',.:;>\-]+"
-"""Between words: also marks of Markdown and punctuation."""
+"""Separator between words, including Markdown markup and punctuation."""
 _VERBS = "ignore|disregard|forget|override|bypass|neglect|do not follow|don'?t follow|stop following"
 _OF = rf"(?:(?:all|any|the|your|these|those|my|of|every|each|other){W})*"
 _EARLIER = "previous|prior|above|earlier|preceding|foregoing|existing|original|initial|system|past"
@@ -25,12 +25,12 @@ _NOT = re.compile(
     rf"(?i)(?:n'?t|\bnot|\bcannot|\bnever|\bpas|\bno|\bn[aã]o|\bnon|\bnie){_SOFTLY}|(?:不要|不能|不可|请勿|勿|别|不)$"
 )
 _NOT_RUSSIAN = re.compile(rf"(?i)\b{pattern('не')}{_SOFTLY}")
-"""In capitals it is folded to the English "HE", which forbids nothing."""
+"""In capitals, this word is folded to the English "HE", which is no negation."""
 _WHY_NOT = re.compile(r"(?i)\bwhy (?:do |did |should )?(?:not|n't)\s*$")
 
 
 def commanded(text: str, start: int, end: int) -> Spans:
-    """A command, and not the request to leave it: "do not ignore the previous instructions"."""
+    """Whether it is a command, and not a negated one such as "do not ignore the previous instructions"."""
     before = text[max(0, start - 40) : start]
     forbidden = _NOT.search(before) or (not text[start:end].isascii() and _NOT_RUSSIAN.search(before))
     return () if forbidden and not _WHY_NOT.search(before) else ((start, end),)
@@ -63,7 +63,7 @@ INJECTIONS: tuple[Detector, ...] = (
     _injection("override", r"\b(?:ignore|disregard|forget|override|bypass)\s+(?:everything|all|anything)\s+(?:(?:that )?(?:you(?:'ve| have)? (?:been told|were told|know|learned)|i said|was said|came before|above|before|prior))"),
     _injection("override", rf"\b(?:ignore|disregard|forget|override|bypass)\s+(?:all |any |your )+(?:{_ORDERS})", 0.8),
     _injection("override", rf"\bskip{W}{_OF}(?:{_EARLIER}){W}(?:{_ORDERS})", 0.5),
-    # As it reads where everything but letters is left out.
+    # The text with letters only.
     _injection("override", r"(?:ignore|disregard|forget|override|bypass)(?:all|any|the|your|of|these|those|my|other)*(?:previous|prior|above|earlier|preceding|original|initial|system)(?:instruction|prompt|directive|rule|guideline|command|direction)s?"),
     *(_injection("override", language) for language in _OTHER_LANGUAGES),
     _injection("override", _RUSSIAN, hint=pattern(f"(?i)(?:{_EARLIER_RUSSIAN})")),
@@ -77,6 +77,6 @@ INJECTIONS: tuple[Detector, ...] = (
     _injection("exfiltration", r"!\[[^\]]{0,80}\]\(https?://[^)\s]{1,400}(?:\?|&)[a-z_]{1,20}=", 0.6, r"(?i)\]\(https?://"),
     _injection("smuggling", r"\b(?:base64|rot13|hex)[ -]?(?:decode|encoded)[^.\n]{0,60}\b(?:execute|follow|run|obey)\b", 0.6),
 )  # fmt: skip
-"""What adds up to an injection from `INJECTED` on."""
+"""Kinds whose weights are added."""
 INJECTED = 0.8
-"""Weight of all injections in a text from which on it is one."""
+"""Sum of weights at which a text counts as an injection."""

@@ -1,4 +1,4 @@
-"""A large check, as a worker process does it (see `kit/workers.py`)."""
+"""Large checks in a worker process (see `kit/workers.py`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from guardrails.policy import Compiled
 
 
 def check(policy: str, direction: str, texts: Sequence[str], others: set[int], form: str, limit_s: float) -> Outcome:
-    """With what the parent passes and a worker may answer: the content is in base64. Raises OutOfTime."""
+    """Entry point with JSON-compatible arguments and results: the content is in base64. Raises OutOfTime."""
     guard().within(limit_s)
     found = outcome(checked(guard(), _compiled(policy), Direction(direction), texts, others), Form(form))
     return found._replace(content=base64.b64encode(found.content).decode())  # type: ignore[arg-type]
@@ -23,13 +23,13 @@ def check(policy: str, direction: str, texts: Sequence[str], others: set[int], f
 def checked(
     guard: Guard, policy: Compiled, direction: Direction, texts: Sequence[str], others: set[int]
 ) -> list[Verdict]:
-    """What may go on of each text; to `others` the schema of answers does not apply."""
+    """Check texts. The schema of answers does not apply to the texts with the indices `others`."""
     return [guard.check(text, policy, direction, answer=number not in others) for number, text in enumerate(texts)]
 
 
 @functools.cache
 def guard() -> Guard:
-    """The worker's own."""
+    """The worker's guard."""
     made = Guard()
     made.load()
     return made

@@ -1,4 +1,4 @@
-"""Numbers among other numbers: cards, bank accounts and telephones, wherever they begin and end in a row of digits."""
+"""Finds card, bank account and telephone numbers at any position in a row of digits."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ NETWORKS: tuple[tuple[int, int, frozenset[int]], ...] = (
     (9792, 9792, _SIXTEEN),  # Troy
     (9860, 9860, _SIXTEEN),  # Humo
 )
-"""First digits and lengths by network: ISO/IEC 7812-1, as the networks publish their ranges."""
+"""Prefixes and lengths by network. Source: ISO/IEC 7812-1, and the networks' published ranges."""
 _BY_FIRST: dict[str, list[tuple[int, int, int, frozenset[int]]]] = {}
 for _low, _high, _lengths in NETWORKS:
     for _first in range(int(str(_low)[0]), int(str(_high)[0]) + 1):
@@ -79,9 +79,9 @@ _GROUPINGS = (
     *((4, 4, 4, 4), (8, 8), (6, 10), (6, 4, 6), (4, 12), (12, 4), (4, 4, 8), (8, 4, 4), (4, 8, 4)),
     *((4, 6, 5), (4, 5, 6), (4, 4, 4, 3), (4, 6, 4), (4, 4, 4, 2), (4, 4, 4, 1), (4, 4, 5)),
 )
-"""Digits in each group, as networks print them and people write them down; the longest first."""
+"""Number of digits per group, as printed by networks and written by people; longest first."""
 _BY_SIZES: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
-"""The groupings by the digits of their first two groups, of which most rows of digits have none."""
+"""Groupings by the lengths of their first two groups, which most rows of digits do not match."""
 for _grouping in _GROUPINGS:
     _BY_SIZES.setdefault(_grouping[:2], []).append(_grouping)
 _LONGEST_ROW = 40
@@ -89,17 +89,17 @@ _LONGEST_ROW = 40
 
 _SINGLE = bytes(range(10)).rjust(58, b"\0").ljust(256, b"\0")
 _DOUBLED = bytes((0, 2, 4, 6, 8, 1, 3, 5, 7, 9)).rjust(58, b"\0").ljust(256, b"\0")
-"""What each digit, as ASCII, counts."""
+"""Luhn value of each ASCII digit."""
 
 
 def _luhn(number: str) -> bool:
-    """ISO/IEC 7812-1, annex B; stdnum's takes many times as long."""
+    """Luhn check of ISO/IEC 7812-1, annex B. stdnum's implementation is many times slower."""
     digits = number.encode()
     return not (sum(digits[-1::-2].translate(_SINGLE)) + sum(digits[-2::-2].translate(_DOUBLED))) % 10
 
 
 def is_card(number: str) -> bool:
-    """A number of a known network, with its length and check digit."""
+    """Whether a number has the prefix and length of a known network, and a valid check digit."""
     length = len(number)
     for width, low, high, lengths in _BY_FIRST.get(number[0], ()):
         if length in lengths and low <= int(number[:width]) <= high:
@@ -108,9 +108,9 @@ def is_card(number: str) -> bool:
 
 
 def card(text: str, start: int, end: int) -> Spans:
-    """Card numbers in a row of digits: whole groups, in a grouping of cards, or all of the row.
+    """Card numbers in a row of digits: whole groups in a grouping of cards, or the whole row.
 
-    A valid check digit decides, whatever words or numbers stand beside.
+    A valid check digit decides, independent of surrounding words and numbers.
     """
     groups = [match.span() for match in _GROUP.finditer(text, start, end)]
     sizes = tuple([last - first for first, last in groups])
@@ -176,11 +176,11 @@ def _iban_lengths() -> dict[str, int]:
 
 
 _IBAN_LENGTH = _iban_lengths()
-"""Letters and digits of an IBAN by country: the IBAN registry (ISO 13616), as python-stdnum keeps it."""
+"""Length of an IBAN by country, from the IBAN registry (ISO 13616) in python-stdnum."""
 
 
 def iban(text: str, start: int, end: int) -> Spans:
-    """By country, length and check digits; letters before it may be joined to it, since its check digits decide."""
+    """IBANs with valid country, length and check digits. Preceding letters may be joined, since check digits decide."""
     length = _IBAN_LENGTH.get(text[start : start + 2].upper())
     if length is None or (start and text[start - 1].isdigit()):
         return ()
@@ -196,7 +196,7 @@ def iban(text: str, start: int, end: int) -> Spans:
 _ID_BEFORE = re.compile(
     r"(?i)(order|invoice|tracking|serial|sku|isbn|ref(erence)?|ticket|case|build|uuid|hash|part)\W*(no|number|id|nr)?\W*$"
 )
-"""Words after which a number with no check digit is something else."""
+"""Words after which a number without a check digit is something else."""
 _PHONE_BEFORE = re.compile(
     pattern(
         r"(?i)(?:\b(?:tel|telephone|phone|fon|telefon\w*|mobile?|cell|call|fax|handy|whatsapp|sms|dial|movil)\b|电话|電話|전화|тел)[^\n]{0,12}$"
@@ -205,11 +205,11 @@ _PHONE_BEFORE = re.compile(
 _ZEROS = re.compile(r"00[1-9]\d{6,}\Z")
 _PARTED = re.compile(r"[ ().\-/]")
 REGIONS = ("GB", "DE", "FR", "IT", "ES", "NL", "BR", "IN", "AU", "JP")
-"""Countries whose national forms are tried behind words such as "phone"."""
+"""Countries whose national formats are tried after words such as "phone"."""
 
 
 def phone(text: str, start: int, end: int) -> Spans:
-    """Numbers that can be dialled: with their country, as written in North America, or nationally behind words."""
+    """Phone numbers: international, in the North American format, or national after announcing words."""
     before = text[max(0, start - 40) : start]
     if alnum_at(text, start - 1) or (text[start - 1 : start] in (".", "-") and alnum_at(text, start - 2)):
         return ()
@@ -226,7 +226,7 @@ def phone(text: str, start: int, end: int) -> Spans:
 
 
 def _unbracketed(value: str, start: int) -> Span:
-    """Without a bracket that is not part of the number: "(212-555-0123)"."""
+    """The span without brackets around the number, as in "(212-555-0123)"."""
     inner = value[1:].rstrip(")")
     if value[0] == "(" and ")" not in inner:
         return start + 1, start + 1 + len(inner)
@@ -234,7 +234,7 @@ def _unbracketed(value: str, start: int) -> Span:
 
 
 def _ends(text: str, start: int, end: int) -> Iterator[int]:
-    """The ends of a match's groups, the last first."""
+    """Ends of a match's groups, last first."""
 
     def closed(place: int) -> int:
         open_bracket = text.count("(", start, place) > text.count(")", start, place)
@@ -248,7 +248,7 @@ def _dialled(value: str, said: bool) -> bool:
     parted = bool(_PARTED.search(value.strip()))
     if value.startswith("00"):
         if not (parted or said):
-            return False  # digits in a row are anything
+            return False  # plain digits can be anything
         value = "+" + value[2:]
     elif not value.startswith("+") and not (parted or said):
         return False
@@ -265,7 +265,7 @@ def _possible(value: str, region: str) -> bool:
 
 
 def account(text: str, start: int, end: int) -> Spans:
-    """A bank account's number, of which there is no check digit: the longest of whole groups with 8 to 17 digits."""
+    """Bank account numbers, which have no check digit: the longest sequence of whole groups with 8 to 17 digits."""
     if alnum_at(text, start - 1):
         return ()
     for last in _ends(text, start, end):

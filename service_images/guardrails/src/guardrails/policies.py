@@ -1,4 +1,4 @@
-"""Each tenant's policy, as the User service tells it through NATS; in force within a second."""
+"""Policies of tenants, received from the User service through NATS. They are in force within a second."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BUCKET = "policies"
 
 
 class Policies:
-    """By tenant; the platform's own for all others."""
+    """Policies by tenant, with the platform's default for all others."""
 
     def __init__(self) -> None:
         self.default = Compiled(Policy())
@@ -22,13 +22,13 @@ class Policies:
         self._own: dict[str, Compiled] = {}
 
     def of(self, tenant: str) -> Compiled:
-        """What holds for a tenant."""
+        """Policy of a tenant."""
         return self._own.get(tenant, self.default)
 
     def take(self, key: str, value: bytes | None) -> None:
-        """A tenant's policy, or that it has none. One that cannot be understood changes nothing.
+        """Set or remove a tenant's policy. An invalid one changes nothing.
 
-        Raises ValueError with the reason, without the policy's content.
+        Raises ValueError with the reason, but without the policy's content.
         """
         (tenant,) = bus.parts(key)
         if value is None:

@@ -37,7 +37,7 @@ PACKS: dict[Pack, dict[str, Action]] = {
 
 
 class Compiled:
-    """A policy, ready to be asked."""
+    """A policy, prepared for checks."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -58,7 +58,7 @@ class Compiled:
 
 
 def _any_of(words: tuple[str, ...]) -> Callable[[str], Any]:
-    """Where any of the words is, in a folded text; a letter of a script without spaces is a word by itself."""
+    """Function that finds any of the words in a folded text. Letters of scripts without spaces count as words."""
     options = re2.Options()
     options.case_sensitive = False
     expressions = dict.fromkeys(_expression(word) for word in words)
@@ -66,7 +66,7 @@ def _any_of(words: tuple[str, ...]) -> Callable[[str], Any]:
 
 
 def _expression(word: str) -> str:
-    """A word as it is in folded texts, whatever its case there."""
+    """Case-insensitive expression for a word in folded texts."""
     letters = [{re2.escape(form): form for form in found} for char in word if (found := forms(char))]
     for end, bound in ((0, r"\b{}"), (-1, r"{}\b")) if letters else ():
         letters[end] = {

@@ -1,7 +1,7 @@
-"""Other ways to read a text: what is encoded, spelled out or disguised in it.
+"""Readings of a text: decodes encoded, spelled out or disguised parts.
 
-Each reading has a hint, which Hyperscan looks for together with the detectors' hints, so that a text without disguise
-costs nothing more. A reading makes views of the text, and these are scanned as texts are.
+Each reading has a hint, which Hyperscan searches together with the detectors' hints, so that ordinary texts have no
+extra cost. A reading creates views of the text, which are scanned like texts.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from guardrails.views import Change, View
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to read a text."""
+    """A way to read a text."""
 
     hint: str
-    """For Hyperscan."""
+    """Expression for Hyperscan."""
     views: Callable[[View], Iterable[View]]
     disguise: bool = False
-    """It is for words only: what else is found in its views does not count."""
+    """Whether only words count in its views, and no other findings."""
     part: Part = Part.WORDS
-    """The database of the hint."""
+    """Database of the hint."""
 
 
 # --- characters written as escapes ----------------------------------------------------------------
@@ -99,7 +99,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
 
 
 def _text_of(content: bytes) -> str:
-    """The text that bytes are; empty: they are none."""
+    """Text of decoded bytes; empty if they are not text."""
     try:
         wide = len(content) > 8 and not any(content[1:16:2])
         text = content.decode("utf-16-le" if wide else "utf-8")
@@ -113,7 +113,7 @@ def _decoded(blob: str) -> str:
     if len(blob) % 2 == 0 and _ALL_HEX.fullmatch(blob) and (text := _text_of(bytes.fromhex(blob))):
         return text
     blob = blob.rstrip("=").replace("-", "+").replace("_", "/")
-    # What is missing at the end of a text that is cut off is left out.
+    # An incomplete end of a truncated text is left out.
     blob = blob[: len(blob) - 1] if len(blob) % 4 == 1 else blob
     try:
         return _text_of(base64.b64decode(blob + "=" * (-len(blob) % 4)))
@@ -159,7 +159,7 @@ _HAN = {char: str(digit) for digit, char in enumerate("零一二三四五六七�
 SAID = rf"(?:double |triple )?(?:{'|'.join(sorted(_DIGIT, key=len, reverse=True))})"
 _SPELLED = re.compile(rf"(?i)\b{SAID}(?:[\s,.\-]{{1,3}}{SAID}\b){{7,}}|[{''.join(_HAN)}]{{8,}}")
 _SPELLED_HINT = rf"(?i)(?:{SAID}[\s,.\-]{{1,3}}){{3}}|(?:{'|'.join(_HAN)}){{8}}"
-"""Three words of the eight: with seven, the database of hints takes 0.3 s to 0.4 s more to build."""
+"""The hint matches three words instead of seven, which would add 0.3 s to 0.4 s to the build of the database."""
 _ONE = re.compile(
     rf"(?i)(double |triple )?(?:({'|'.join(sorted(_DIGIT, key=len, reverse=True))})\b|([{''.join(_HAN)}]))"
 )
@@ -191,7 +191,7 @@ _NO_LETTERS = re.compile(r"[^A-Za-z]+")
 
 
 def _joined(view: View) -> Iterator[View]:
-    """Around words with something between their letters: the letters alone."""
+    """Views of words with separators between their letters: the letters alone."""
     end = 0
     for match in _BROKEN_WORD.finditer(view.text):
         if match[0].isalpha() or match.end() <= end:
@@ -220,7 +220,7 @@ _LEET_HINT = "(?i)" + "|".join(
 _LEET_WORD = re.compile(_LEET_HINT)
 _AS_L = {"aii": "all", "ruies": "rules", "guideiines": "guidelines", "fuii": "full", "reveai": "reveal",
          "jaiibreak": "jailbreak"}  # fmt: skip
-"""Words in which the sign for i stands for l."""
+"""Words in which the sign for i means l."""
 _L = re.compile(rf"(?i)\b(?:{'|'.join(_AS_L)})\b")
 
 

@@ -1,7 +1,8 @@
-"""Presidio's recognizers, for what words say: Hyperscan finds the words, and only then Presidio is asked what follows.
+"""Presidio's recognizers for identifiers with announcing words: Hyperscan finds the words, then Presidio checks the
+text after them.
 
-They know the forms and check digits of identifiers of many countries. Each sees a window of a few words, never a whole
-text: some of Presidio's expressions take time that grows with the square of what they are given.
+The recognizers know formats and check digits of many countries. They see a window of a few words instead of a whole
+text, since some of Presidio's expressions take quadratic time.
 """
 
 from __future__ import annotations
@@ -13,54 +14,54 @@ from typing import Any
 import re2
 
 FROM, WINDOW = 60, 100
-"""Characters after the words in which an identifier begins, and is looked for."""
+"""Number of characters after the words in which an identifier may begin, and that are searched."""
 BUDGET = 256
-"""How often Presidio is asked about a text. In the rest, whatever has the digits of an identifier is one."""
+"""Most calls of Presidio per text. In the rest, everything with enough digits counts as an identifier."""
 SURE = 0.05
-"""Presidio's score from which on the words before decide; those below are for what would fit nearly anything."""
+"""Least score of Presidio at which the announcing words decide. Lower scores belong to very general patterns."""
 _DIGITS = 4
 _LONGEST = 18
 TRIES = 12
-"""Groupings of a window that Presidio is asked about."""
+"""Most groupings of a window that Presidio checks."""
 _ROW = re2.compile(r"[A-Za-z0-9]{1,12}(?:[ .\-/_]{1,3}[A-Za-z0-9]{1,12})+")
 _WORD = re2.compile(r"[A-Za-z0-9]+")
 _ANY = re2.compile(r"\b[A-Za-z0-9](?:[./ -]?[A-Za-z0-9]){4,20}\b")
 
 
 class NotLoaded(Exception):
-    """Presidio is needed, and still being loaded."""
+    """Presidio is needed, but not loaded yet."""
 
 
 class Recognizers:
-    """Used by one thread at a time. Presidio takes more than a second to load: it is, once it is needed, or before."""
+    """Used by one thread at a time. Presidio is loaded at the first use or before, which takes more than a second."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        """`names` are Presidio's."""
+        """`names`: class names of Presidio's recognizers."""
         self.asked = 0
-        """How often Presidio has been asked."""
+        """Number of calls of Presidio."""
         self._names = sorted(set(names))
         self._known: dict[str, Any] = {}
         self._later = False
 
     def twin(self) -> Recognizers:
-        """For another thread, in which it may be loaded."""
+        """A copy for another thread, in which it may be loaded."""
         other = copy.copy(self)
         other._later = False
         return other
 
     def load_later(self) -> None:
-        """Until `load` has been called, `spans` raises NotLoaded where it needs Presidio."""
+        """Until `load` has been called, `spans` raises NotLoaded if it needs Presidio."""
         self._later = not self._known
 
     def load(self) -> None:
-        """Load it; in any thread."""
+        """Load Presidio. Can be called in any thread."""
         from presidio_analyzer import predefined_recognizers
 
         self._known = {name: getattr(predefined_recognizers, name)() for name in self._names}
         self._later = False
 
     def spans(self, name: str, text: str, after: int) -> list[tuple[int, int]]:
-        """What a recognizer finds after the words that end at `after`."""
+        """Findings of a recognizer after the words that end at `after`."""
         window = text[after : after + WINDOW]
         if sum(map(str.isdigit, window)) < _DIGITS:
             return []
@@ -82,7 +83,7 @@ class Recognizers:
         return [(result.start, result.end) for result in results if result.score >= SURE]
 
     def _grouped(self, name: str, window: str) -> list[tuple[int, int]]:
-        """An identifier in groups, as issuers print it and people write it: found without what is between them."""
+        """Findings in a window without the separators between groups."""
         tries = TRIES
         for match in _ROW.finditer(window):
             groups = [group.span() for group in _WORD.finditer(window, *match.span())]
@@ -99,7 +100,7 @@ class Recognizers:
         return []
 
     def any(self, text: str, afters: list[int]) -> list[tuple[int, int]]:
-        """Whatever could be an identifier behind words: for who writes more of these than anybody would."""
+        """Possible identifiers after announcing words, for texts with an unusual number of these."""
         found: list[tuple[int, int]] = []
         begin = end = 0
         for after in [*afters, len(text) + WINDOW]:

@@ -1,4 +1,4 @@
-"""Finds what detectors describe: Hyperscan looks for all hints at once; RE2, checks and Presidio decide."""
+"""Runs all detectors: Hyperscan searches for all hints at once, then RE2, checks and Presidio decide."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from guardrails.recognizers import BUDGET, Recognizers
 from guardrails.views import View
 
 CONTEXT, AFTER = 60, 24
-"""Characters before, and after, a finding in which words may say what it is."""
+"""Number of characters before and after a finding that are searched for context words."""
 _DEPTH = 2
-"""Readings of readings: what is encoded twice is found."""
+"""Most levels of readings, so that doubly encoded texts are found."""
 
 
 class Found(NamedTuple):
-    """A thing in a text, by the places of its characters."""
+    """A finding in a text, with its span."""
 
     start: int
     end: int
@@ -39,11 +39,11 @@ class Found(NamedTuple):
 
 
 _Match = tuple[int, int, Detector]
-"""Where something is in a text, and which detector has found it."""
+"""Span of a match and its detector."""
 
 
 class OutOfTime(Exception):
-    """A text could not be scanned within its time."""
+    """The scan of a text exceeded its time limit."""
 
 
 def _hint(detector: Detector) -> tuple[Part, str]:
@@ -51,23 +51,23 @@ def _hint(detector: Detector) -> tuple[Part, str]:
 
 
 def expressions(detectors: Sequence[Detector]) -> list[list[str]]:
-    """All hints, by part: the readings', the detectors' and their contexts, each once.
+    """Unique hints by part: those of readings, detectors and their contexts.
 
-    Words that must be there are looked for with the rest: without them nothing else needs to be done.
+    Context words are searched together with the other hints: without them, no further work is needed.
     """
-    # The readings' are the larger ones, and go first: see Part.
+    # The hints of readings are larger and come first: see Part.
     hints = [(one.part, one.hint) for one in READINGS]
     hints += [*map(_hint, detectors), *((Part.WORDS, d.context) for d in detectors if d.context)]
     return [list(dict.fromkeys(hint for of, hint in hints if of is part)) for part in Part]
 
 
 class Scanner:
-    """Made once; used by one thread at a time."""
+    """Scans texts. Created once, and used by one thread at a time."""
 
     def __init__(self, detectors: Sequence[Detector] = DETECTORS) -> None:
         self._detectors = detectors
         self._exact = [_compiled(d.exact) for d in detectors]
-        # Of bytes, whose places need not be translated; in ASCII they are the characters'.
+        # Expressions for bytes, whose positions need no translation: in ASCII they equal those of characters.
         self._plain = [_compiled(d.exact.encode()) for d in detectors]
         self._value = [exact.groupindex.get("v", 0) for exact in self._exact]
         self._context = [re2.compile(d.context) if d.context else None for d in detectors]
@@ -76,7 +76,7 @@ class Scanner:
         self._recognizers = Recognizers(d.recognizer for d in detectors if d.recognizer)
         numbers = itertools.count()
         number_of = {(part, hint): next(numbers) for part, hints in zip(Part, parts, strict=True) for hint in hints}
-        # By the number of a hint: detectors that need no words; by that of words: detectors, each with its hint's.
+        # Detectors without context, by number of their hint. Others, with their hint, by number of their context.
         self._alone: list[list[int]] = [[] for _ in number_of]
         self._under: list[list[tuple[int, int]]] = [[] for _ in number_of]
         for number, d in enumerate(detectors):
@@ -86,31 +86,31 @@ class Scanner:
                 self._alone[number_of[_hint(d)]].append(number)
         self._readings = {number_of[one.part, one.hint]: one for one in READINGS}
         self._ask = frozenset(number for number, d in enumerate(detectors) if d.recognizer)
-        # What words announce goes before what only its form says.
+        # Findings with announcing words have precedence over those by format only.
         self._rank = [(not d.context, number) for number, d in enumerate(detectors)]
         self.until = float("inf")
-        """When a scan gives up, on the clock of `time.monotonic`."""
+        """Deadline of a scan, by `time.monotonic`."""
 
     def twin(self) -> Scanner:
-        """For another thread: with the same expressions, which are large."""
+        """A copy for another thread. It shares the expressions, which are large."""
         other = copy.copy(self)
         other._hints, other._recognizers = self._hints.twin(), self._recognizers.twin()
         return other
 
     def load_later(self) -> None:
-        """Until `load` has been called, a text that needs what takes long to load raises NotLoaded."""
+        """Until `load` has been called, texts that need slow parts raise NotLoaded."""
         self._recognizers.load_later()
 
     def load(self) -> None:
-        """Load it now; elsewhere it is loaded when it is needed. In any thread."""
+        """Load the slow parts now instead of at their first use. Can be called in any thread."""
         self._recognizers.load()
 
     def scan(self, text: str) -> list[Found]:
-        """What is in a text, in order, without overlaps."""
+        """Findings in a text, in order and without overlaps."""
         return settled(self.everything(text))
 
     def everything(self, text: str) -> list[Found]:
-        """What is in a text, with all kinds that match at a place; injections only if together they are sure enough.
+        """All findings in a text, including overlapping ones. Injections count only if their total weight suffices.
 
         Raises OutOfTime and NotLoaded.
         """
@@ -118,7 +118,7 @@ class Scanner:
         view = View(text)
         folded = fold(view)
         self._look(folded, found)
-        # What is hidden is folded to nothing: where each character still has its place, nothing is.
+        # Hidden characters are folded to nothing, so a text whose length does not change contains none.
         if folded.starts is not None:
             for secret in hidden(view):
                 self._look(fold(secret), found)
@@ -146,7 +146,7 @@ class Scanner:
                     for other in reading.views(view):
                         self._look(fold(other), found, depth + 1, reading.disguise)
         if "\\" in text:
-            # An escaped line break, as in JSON, is a break and no letter of the word behind it.
+            # An escaped line break, as in JSON, is a separator, not a letter of the next word.
             text = text.replace("\\n", " \n").replace("\\r", " \r").replace("\\t", "  ")
             content = text.encode("utf-8", "surrogatepass")
         for number, (start, end, detector) in enumerate(self._matches(text, content, there)):
@@ -162,7 +162,7 @@ class Scanner:
                 found[key] = Found(start, end, detector.kind, detector.category, detector.weight)
 
     def in_time(self) -> None:
-        """Raises OutOfTime."""
+        """Raise OutOfTime after the deadline."""
         if time.monotonic() > self.until:
             raise OutOfTime
 
@@ -196,7 +196,7 @@ class Scanner:
         return bool(before or (after and context.search(text[end : end + AFTER])))
 
     def _told(self, text: str, hits: list[int]) -> Iterator[_Match]:
-        """What follows words that announce an identifier."""
+        """Identifiers after announcing words."""
         last = self._recognizers.asked + BUDGET
         for number in hits:
             detector = self._detectors[number]
@@ -212,8 +212,8 @@ class Scanner:
 
 
 def settled(found: Iterable[Found], rank: Callable[[Found], int] = lambda _: 0) -> list[Found]:
-    """Of those that overlap, the one of the highest rank, then the longest one, then the first."""
-    kept: list[Found] = []  # in order, and apart: whether something overlaps is seen at its neighbours
+    """Findings without overlaps. The highest rank wins, then the longest, then the first."""
+    kept: list[Found] = []  # sorted and disjoint, so only neighbours need a check for overlaps
     for one in sorted(found, key=lambda f: (-rank(f), f.start - f.end, f.start)):
         place = bisect_left(kept, one.start, key=_start)
         if (not place or one.start >= kept[place - 1].end) and (place == len(kept) or one.end <= kept[place].start):
@@ -226,5 +226,5 @@ def _start(found: Found) -> int:
 
 
 def _compiled(expression: str | bytes) -> Any:
-    """One character is sooner found without RE2."""
+    """A compiled expression. Single characters are searched faster without RE2."""
     return re.compile(expression) if len(expression) == 1 else re2.compile(expression)

@@ -1,9 +1,8 @@
-"""A text that comes in pieces: each piece goes on once it is sure that nothing in it has to go.
+"""Checks a text that arrives in pieces. A piece is released once no part of it can belong to a finding.
 
-What may still become something, such as half an address, is held back: the last word, or group of numbers, and never
-more than one chunk. What is longer than that, such as a private key, is told as soon as it is known for what it is;
-the rest of it then goes as it comes. Where the answer has to fit a schema, all of it is held back until its end: only
-then is it known whether it does.
+Possible beginnings of a finding, such as half an address, are held back: the last word or group of numbers, and at most
+one chunk. Longer findings, such as a private key, are reported as soon as they are recognised, and their rest is
+redacted as it arrives. If the answer must match a schema, all of it is held back until its end.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from guardrails.scanner import AFTER
 from guardrails.views import View
 
 CHUNK = 128
-"""Characters that are held back at most, or as many as have just come at once; longer than nearly all that is looked
-for. The peers look at a stream in larger ones (NeMo Guardrails, `streaming.chunk_size`: 200 tokens)."""
+"""Most characters that are held back, unless a piece is longer. It exceeds the length of nearly all findings. Similar
+products use larger chunks (NeMo Guardrails, `streaming.chunk_size`: 200 tokens)."""
 SEEN = 256
-"""Characters that have gone on and are still looked at: what words say of what follows."""
+"""Number of released characters that are still searched for context words."""
 LONGEST = 16_384
-"""Characters that are looked at anew while something goes on; an RSA key of 4,096 bits has 3,300."""
+"""Most characters that are scanned again while a finding continues. An RSA key of 4,096 bits has 3,300."""
 _NUMBER = r"\S{0,8}[\d+(]\S{0,8}"
 _FORMS = (
-    # A number in groups, also with letters in or before them, as in IBANs; behind it, words may say what it is.
+    # A number in groups, possibly with letters, as in IBANs. Context words may follow it.
     rf"(?:[A-Z]{{1,4}}\s{{1,3}}){{0,2}}{_NUMBER}(?:\s{{1,3}}(?:{_NUMBER}|[A-Z]{{1,4}}))*\s{{0,3}}",
     rf"\S{{0,8}}\d[\d\s().+\-/_]{{5,40}}\d[^\n]{{0,{AFTER}}}",
     r"(?:[A-Z]{1,4}\s{1,3}){1,2}[A-Z]{0,4}",
@@ -40,13 +39,13 @@ _FORMS = (
     r"\S+",  # a word
 )
 _OPEN = re2.compile(rf"(?:^|\s)({'|'.join(_FORMS)})\z")
-"""What may go on in the next piece."""
+"""Text that may continue in the next piece."""
 _PLAIN = re2.compile(r"\s*\p{Lu}?[\p{Ll}\p{Lo}\p{M}]+[.,;:!?]{0,3}\s*")
-"""A word as it stands in sentences, also of a script without spaces: no number, address or key, nothing in capitals."""
+"""An ordinary word of a sentence, also in scripts without spaces: no number, address or key, no capitals."""
 PLAIN_MOST = 32
-"""Characters of such a word, with what is around it."""
+"""Most characters of such a word with its surroundings."""
 _BETWEEN = re.compile(r"(?:\s|\\[nr])+")
-"""After this, what was found may go on in the next line."""
+"""Ending after which a finding may continue in the next line."""
 _PHRASE = re2.compile(
     r"(?i)(?:\b(?:ignore|disregard|forget|override|bypass|reveal|show|print|repeat|born|birth|dob|geboren|ne|nacido)\b"
     rf"|{pattern(PASSWORD)}|-----(?:BEGIN|END)\b)[^\n]{{0,100}}\z"
@@ -54,34 +53,34 @@ _PHRASE = re2.compile(
 
 
 class Stream:
-    """One text."""
+    """A text that arrives in pieces."""
 
     def __init__(self, guard: Guard, policy: Compiled, direction: Direction, *, answer: bool = True) -> None:
         self._shaped = answer and has_shape(policy, direction)
         self._guard, self._policy, self._direction = guard, policy, direction
         self._held, self._before = "", ""
         self._place = 0
-        """Where, in the whole text, what is held begins."""
+        """Start of the held text in the whole text."""
         self._told: dict[tuple[int, str], int] = {}
-        """Findings that were told and may go on: where each begins, its kind, and where it ended."""
+        """Reported findings that may continue: start, kind and end."""
         self.action = Action.ALLOW
-        """The strongest so far."""
+        """Strictest action so far."""
 
     def whole(self, last: str) -> str:
-        """The whole answer with its last piece, where only that can be judged; else nothing."""
+        """The whole answer with its last piece if only the whole can be judged, otherwise empty."""
         return self._held + last if self._shaped else ""
 
     @property
     def held(self) -> int:
-        """Characters that have come and wait."""
+        """Number of held characters."""
         return len(self._held)
 
     def late(self) -> tuple[str, list[Finding]]:
-        """What goes on since nothing further comes for now: a plain word, after which nothing is open.
+        """Release held text during a pause of the stream: an ordinary word without an open finding.
 
-        It may be the beginning of an address: that is found when the rest of it has come, and the rest is redacted.
-        What goes on like this is never more than the first letters of something. Numbers, what follows a word of which
-        some has gone on like this, and what words before say something of wait until they are whole. Raises NotLoaded.
+        The word may be the beginning of an address. That is detected when the rest arrives, and the rest is
+        redacted, so only first letters can pass. Numbers, text after a partly released word, and text after context
+        words stay held until they are complete. Raises NotLoaded.
         """
         if self._shaped or self.action is Action.BLOCK:
             return "", []
@@ -94,9 +93,9 @@ class Stream:
         return self._look(0, last=True)
 
     def feed(self, piece: str, *, last: bool = False) -> tuple[str, list[Finding]]:
-        """What goes on now, and what was found in it; nothing goes on any more once something blocks.
+        """(released text, findings) after a new piece. Nothing is released after a blocking finding.
 
-        Raises NotLoaded; then the piece has not been taken.
+        Raises NotLoaded; the piece is then not consumed.
         """
         if self.action is Action.BLOCK:
             return "", []
@@ -127,7 +126,7 @@ class Stream:
         return text, new
 
     def _whole(self, *, last: bool) -> tuple[str, list[Finding]]:
-        """All of the answer at its end, if it fits the schema."""
+        """The whole answer at its end, if it matches the schema."""
         if len(self._held) > GUARD_SHAPED.most:
             self.action, self._held = Action.BLOCK, ""
             return "", [Finding(0, GUARD_SHAPED.most, "shape", Category.SCHEMA, Action.BLOCK)]
@@ -138,7 +137,7 @@ class Stream:
         return verdict.text, list(verdict.findings)
 
     def _cut(self, found: list[Finding], piece: int) -> int:
-        """Up to where the text may go on. What crosses that place waits, or goes whole now: it is told once."""
+        """Position up to which the text is released. A finding across it is held or released as a whole."""
         end = self._place + len(self._held)
         latest = max(self._place, end - max(CHUNK, piece))
         tail = self._held[latest - self._place :]
@@ -151,14 +150,14 @@ class Stream:
         return cut
 
     def _redacted(self, findings: list[Finding], new: list[Finding], cut: int) -> str:
-        """What goes on. Of what was told before and goes on itself, nothing more is said."""
+        """Released text. The continuation of a reported finding is not reported again."""
         known = (f.end for f in findings if f.action is Action.REDACT and (f.start, f.kind) in self._told)
         begin = min(cut, max((self._place, *known)))
         text = self._held[begin - self._place : cut - self._place]
         return redacted(text, [f for f in new if f.end > begin], begin)
 
     def _go(self, findings: list[Finding], cut: int) -> None:
-        """Up to here it has gone on; keep what may say something of the rest."""
+        """Mark the text up to `cut` as released, and keep its end as context."""
         since = cut - SEEN
         self._told = {place: end for place, end in self._told.items() if end > since}
         self._told |= {(f.start, f.kind): f.end for f in findings}
@@ -170,7 +169,7 @@ class Stream:
 
 
 def _open(tail: str) -> int:
-    """Where that begins at the end of a text which may go on in the next piece."""
+    """Start of the end of a text that may continue in the next piece."""
     view = fold(View(tail))
     starts = [match.start(match.re.groups) for pattern in (_OPEN, _PHRASE) if (match := pattern.search(view.text))]
     start = min(starts, default=len(view.text))

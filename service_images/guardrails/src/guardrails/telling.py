@@ -1,4 +1,4 @@
-"""Tells the audit log what was done about a text: never the text itself, nor what was found in it."""
+"""Publishes decisions for the audit log, without the text and the findings themselves."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Send = Callable[[str, str, dict[str, object]], None]
 
 
 class Decisions:
-    """Everything but "allow" is an event, under the trace of its request."""
+    """Publishes an event for every decision except "allow", with the trace of its request."""
 
     def __init__(self, send: Send | None) -> None:
         self._send = send
 
     def tell(self, tenant: str, direction: Direction, action: Action, kinds: Mapping[str, int]) -> None:
-        """One decision; `kinds`: how often each was found."""
+        """Publish a decision. `kinds`: number of findings by kind."""
         if self._send is None or action is Action.ALLOW:
             return
         data: dict[str, object] = {"tenant": tenant or "default", "direction": direction.value, "action": action.word}

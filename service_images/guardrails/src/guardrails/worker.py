@@ -1,4 +1,4 @@
-"""What a worker loads before its first job, so that none waits for the detectors and Presidio."""
+"""Module that a worker loads before its first job: detectors and Presidio."""
 
 from guardrails import large
 

@@ -1,1 +1,1 @@
-"""What every service shares: settings, logs, health, metrics, tracing, errors and a graceful server."""
+"""Common library of all services: settings, logs, health, metrics, tracing, errors, and a server."""

@@ -1,4 +1,4 @@
-"""NATS for services: one connection that comes back by itself, with the service's own login and inbox."""
+"""NATS client for services: one connection that reconnects, with the service's own login and inbox."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _QUOTED = re.compile(r"=([0-9A-F]{2})")
 
 
 def key(*parts: str) -> str:
-    """A key of a bucket from parts of any text, joined by dots; each character that NATS does not take is `=XX`."""
+    """Bucket key from parts with any text, joined by dots. Characters that NATS does not allow become `=XX`."""
     return ".".join(
         _PLAIN.sub(lambda found: "".join(f"={byte:02X}" for byte in found[0].encode()), part) for part in parts
     )
 
 
 def parts(key: str) -> list[str]:
-    """What `key` was made of."""
+    """The parts that `key` was built from."""
     return [
         _QUOTED.sub(lambda found: chr(int(found[1], 16)), part).encode("latin-1").decode(errors="replace")
         for part in key.split(".")
@@ -37,14 +37,14 @@ def parts(key: str) -> list[str]:
 
 
 def options(settings: ServiceSettings) -> dict[str, Any]:
-    """What a connection is made with: the login, and an inbox that only this service may listen to."""
+    """Connection options: the login, and an inbox that only this service may subscribe to."""
     password = settings.nats_password.get_secret_value()
     login = {"user": settings.name, "password": password} if password else {}
     return {"name": settings.name, "inbox_prefix": f"_INBOX.{settings.name}".encode(), **login}
 
 
 def told_to_end() -> bool:
-    """Whether this task was cancelled. nats-py swallows that while it writes, so that loops around it have to ask."""
+    """Whether this task was cancelled. nats-py swallows cancellation while it writes, so loops must check."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -54,16 +54,16 @@ async def _note(error: Exception) -> None:
 
 
 async def connect(url: str, login: Mapping[str, Any], **more: Any) -> Client:
-    """Connect with what `options` gave; `more` says what happens when the connection is lost."""
+    """Connect with the result of `options`. `more` sets the handling of a lost connection."""
     return await nats.connect(url, error_cb=_note, **{**login, **more})
 
 
 class Conflict(Exception):
-    """A key has another revision than who writes it thought."""
+    """A key has another revision than the writer expected."""
 
 
 class Bus:
-    """Connects the first time that it is used; without a server each call raises NatsError, OSError or TimeoutError."""
+    """Connects at its first use. Without a server, each call raises NatsError, OSError or TimeoutError."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
@@ -72,16 +72,16 @@ class Bus:
     async def _connected(self) -> Client:
         if self._client is None or self._client.is_closed:
             again = {"max_reconnect_attempts": -1, "reconnect_time_wait": 0.5, "connect_timeout": 2}
-            # Nothing waits in the client for a server that is away: who writes is told, and decides what to do.
+            # The client does not buffer writes while the server is unavailable: the writer gets an error and decides.
             again["pending_size"] = 0
             connecting = connect(self._settings.nats_url, options(self._settings), **again)
             self._client = await asyncio.wait_for(connecting, _CONNECT_S)
         return self._client
 
     async def put(self, bucket: str, key: str, value: bytes, last: int | None = None) -> int:
-        """Write a key of a bucket; returns its revision when JetStream has kept it.
+        """Write a key of a bucket. Returns its revision once JetStream has stored it.
 
-        `last` is the revision that it must still have, 0 where it must have no value. Raises Conflict.
+        `last` is the expected current revision; 0 means that the key must have no value. Raises Conflict.
         """
         client = await self._connected()
         store = await client.jetstream(timeout=5).key_value(bucket)
@@ -90,16 +90,16 @@ class Bus:
         try:
             return await (store.update(key, value, last) if last else store.create(key, value))
         except KeyWrongLastSequenceError:
-            raise Conflict(f"{bucket}/{key} has changed meanwhile") from None
+            raise Conflict(f"{bucket}/{key} was changed by another writer") from None
 
     async def delete(self, bucket: str, key: str) -> None:
-        """Take a key away; who follows is told."""
+        """Delete a key. Followers receive the deletion."""
         client = await self._connected()
         store = await client.jetstream(timeout=5).key_value(bucket)
         await store.delete(key)
 
     async def keys(self, bucket: str) -> list[str]:
-        """All keys that have a value."""
+        """All keys with a value."""
         client = await self._connected()
         store = await client.jetstream(timeout=5).key_value(bucket)
         try:
@@ -108,7 +108,7 @@ class Bus:
             return []
 
     async def get(self, bucket: str, key: str) -> tuple[bytes | None, int]:
-        """A key's value and revision; without a value, the revision of its deletion, or 0 where it never had one."""
+        """(value, revision) of a key. Without a value: None, and the revision of its deletion or 0."""
         client = await self._connected()
         store = await client.jetstream(timeout=5).key_value(bucket)
         try:
@@ -118,18 +118,18 @@ class Bus:
         return entry.value or b"", entry.revision or 0
 
     async def last(self, bucket: str) -> int:
-        """The revision that was written last to a bucket; 0: none was."""
+        """Last revision of a bucket; 0 if nothing was written."""
         client = await self._connected()
         info = await client.jetstream(timeout=5).stream_info(f"KV_{bucket}")
         return info.state.last_seq if info.state.messages else 0
 
     async def subscribe(self, subject: str, take: Callable[[Any], Awaitable[None]]) -> None:
-        """Receive what is published on a subject from now on, also after the connection was lost and made anew."""
+        """Receive messages on a subject from now on, also after a reconnection."""
         client = await self._connected()
         await client.subscribe(subject, cb=take)
 
     async def probe(self, bucket: str) -> str | None:
-        """None where JetStream answers for a bucket now; else why not."""
+        """None if JetStream serves a bucket, otherwise the reason."""
         try:
             client = await self._connected()
             store = await client.jetstream(timeout=5).key_value(bucket)
@@ -139,6 +139,6 @@ class Bus:
         return None
 
     async def close(self) -> None:
-        """Send what is waiting, and go."""
+        """Flush pending messages and close the connection."""
         if self._client is not None and not self._client.is_closed:
             await self._client.close()

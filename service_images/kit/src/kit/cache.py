@@ -1,4 +1,4 @@
-"""The cache for services: each sees its own keys only. It may lose everything at any time, and be away."""
+"""Cache client for services. Each service can access its own keys only. Data may be lost at any time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kit.settings import ServiceSettings
 log = logs.get("kit.cache")
 _TIMEOUT_S = 0.25
 _AWAY_S = 2.0
-"""After a failure nobody asks for so long: without a cache one should be slow, not slower."""
+"""Seconds without requests after a failure, so that an unavailable cache does not slow the service down further."""
 
 
 class Cache:
-    """Bytes by key. A failure is a miss."""
+    """A cache of bytes by key. A failure counts as a miss."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._prefix = f"{settings.name}:"
@@ -38,18 +38,18 @@ class Cache:
         )
 
     async def close(self) -> None:
-        """Give connections back."""
+        """Close the connections."""
         if self._client is not None:
             await self._client.aclose()
 
     def _away(self, error: Exception | None = None) -> bool:
         if error is not None:
             self._until = time.monotonic() + _AWAY_S
-            log.warning("the cache does not answer", reason=repr(error))
+            log.warning("the cache is unavailable", reason=repr(error))
         return self._client is None or time.monotonic() < self._until
 
     async def get(self, *keys: str) -> list[bytes | None]:
-        """What there is."""
+        """Cached values of keys; None for a miss."""
         if not keys or self._away():
             return [None] * len(keys)
         assert self._client is not None, "else it is away"
@@ -60,7 +60,7 @@ class Cache:
             return [None] * len(keys)
 
     async def put(self, values: dict[str, bytes], seconds: int) -> None:
-        """Keep for so long, or not."""
+        """Store values for some seconds, if possible."""
         if not values or self._away():
             return
         assert self._client is not None, "else it is away"

@@ -1,7 +1,7 @@
-"""`python3 -m kit.check`: asks a URL until it answers as expected; the platform's end-to-end check.
+"""The platform's end-to-end check, `python3 -m kit.check`: requests a URL until it answers as expected.
 
-The request comes from the environment: CHECK_URL, CHECK_BODY (JSON; POST if set), CHECK_KEY (bearer),
-CHECK_CA (PEM file), CHECK_EXPECT (a field that the JSON answer must have), CHECK_TIMEOUT_SECONDS.
+The environment defines the request: CHECK_URL, CHECK_BODY (JSON; POST if set), CHECK_KEY (bearer token), CHECK_CA (PEM
+file), CHECK_EXPECT (a required field of the JSON answer), CHECK_TIMEOUT_SECONDS.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 
 def ask(url: str, body: str, key: str, authority: str) -> Any:
-    """One request; returns the decoded answer."""
+    """Send one request. Returns the decoded answer."""
     headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
     request = urllib.request.Request(url, data=body.encode() or None, headers=headers)
     context = ssl.create_default_context(cafile=authority or None)
@@ -26,7 +26,7 @@ def ask(url: str, body: str, key: str, authority: str) -> Any:
 
 
 def main() -> int:
-    """Exit status 0 as soon as the answer is right, 1 after the time is up."""
+    """Exit status 0 as soon as the answer is as expected, 1 after the timeout."""
     env = os.environ
     deadline = time.monotonic() + float(env.get("CHECK_TIMEOUT_SECONDS", "45"))
     expected, reason = env.get("CHECK_EXPECT", ""), ""

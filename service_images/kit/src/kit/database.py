@@ -1,4 +1,4 @@
-"""A service's PostgreSQL database: a pool of connections, transactions, readiness."""
+"""A service's PostgreSQL database: connection pool, transactions, readiness."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from kit.settings import ServiceSettings
 
 Connection = psycopg.AsyncConnection[Any]
 _WAIT_S = 5.0
-"""For a connection; a request that waits longer is answered with 503."""
+"""Longest wait for a connection in seconds. After that, the request is answered with 503."""
 _JOINED: ContextVar[tuple[Database, asyncio.Task[Any] | None, Connection] | None] = ContextVar("joined", default=None)
 
 
 class Database:
-    """Opened with the service and closed with it."""
+    """The database, opened and closed with the service."""
 
     def __init__(self, settings: ServiceSettings, connections: int = 8) -> None:
-        # Server-side preparation belongs to one server connection; the pool in front hands out another each time.
+        # Prepared statements belong to one server connection, but PgBouncer may change it with each transaction.
         options = {"prepare_threshold": None, "connect_timeout": 5, "application_name": settings.name}
         self.name = settings.name
-        """Of the database, and the service."""
+        """Name of the database and the service."""
         self._pool = AsyncConnectionPool(
             settings.database(pooled=True),
             kwargs=options,
@@ -38,16 +38,16 @@ class Database:
         )
 
     async def open(self) -> None:
-        """Begin to connect; the service is ready once `check` says so."""
+        """Start connecting. The service is ready once `check` succeeds."""
         await self._pool.open()
 
     async def close(self) -> None:
-        """Give all connections back."""
+        """Close all connections."""
         await self._pool.close()
 
     @contextmanager
     def joined(self, connection: Connection) -> Iterator[None]:
-        """Transactions of this task are parts of the one that the connection is in, until the end of the block."""
+        """Context in which transactions of this task join the connection's current transaction."""
         token = _JOINED.set((self, asyncio.current_task(), connection))
         try:
             yield
@@ -56,9 +56,9 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """One transaction: committed at the end, rolled back on an error.
+        """A transaction, committed at the end and rolled back after an error.
 
-        Raises ApiError(503) without a database, and ApiError(507) where its volume is full.
+        Raises ApiError(503) if the database is unavailable, and ApiError(507) if its volume is full.
         """
         if (joined := _JOINED.get()) is not None and joined[:2] == (self, asyncio.current_task()):
             async with joined[2].transaction():
@@ -68,14 +68,14 @@ class Database:
             async with self._pool.connection() as connection:
                 yield connection
         except psycopg.errors.DiskFull:
-            message = "The database's volume is full; nothing was changed. A larger one is data.postgres.storage."
+            message = "The database's volume is full; nothing was changed. Raise data.postgres.storage."
             raise ApiError(507, message, ErrorType.SERVER, code="storage_full") from None
         except (PoolTimeout, psycopg.OperationalError):
             message = "The database does not answer now; nothing was changed."
             raise ApiError(503, message, ErrorType.SERVER, code="unavailable") from None
 
     async def check(self) -> str | None:
-        """Readiness: None when the database answers."""
+        """Readiness: None if the database is available, otherwise the reason."""
         try:
             async with self._pool.connection(timeout=2) as connection:
                 await connection.execute("SELECT 1")

@@ -1,18 +1,18 @@
-"""The last seconds of a process: it goes on serving, and asks its callers to connect elsewhere."""
+"""Draining: before it stops, a process still serves requests and asks callers to reconnect elsewhere."""
 
 from __future__ import annotations
 
 
 class Drain:
-    """Whether this process is about to stop."""
+    """Drain state of this process."""
 
     def __init__(self) -> None:
         self.begun = False
 
     def begin(self) -> None:
-        """From now on every answer closes its connection."""
+        """Close the connection with each answer from now on."""
         self.begun = True
 
 
 DRAIN = Drain()
-"""Of this process: set by the server, read by the middleware."""
+"""State of this process. The server sets it, the middleware reads it."""

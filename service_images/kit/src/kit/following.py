@@ -1,8 +1,8 @@
-"""Follows key-value buckets of NATS: every value that is there, then each change, within milliseconds.
+"""Follows NATS key-value buckets: receives all current values, then each change within milliseconds.
 
-A lost connection is made anew and the bucket read again, so that nothing written meanwhile is missed; keys that are
-gone by then are told as such. While NATS is away, whoever follows goes on with what it knows. The bucket's owner
-receives reports of what is applied here (`kit.in_force`).
+After a reconnection, the whole bucket is read again, so that no change is missed, including deletions. While NATS is
+unavailable, the follower keeps the last known values. The bucket's owner receives reports of the applied revisions
+(`kit.in_force`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kit.in_force import INSTANCE, Reporter
 
 log = logs.get("kit.following")
 Take = Callable[[str, bytes | None], None]
-"""Is given a key and its value; None: it is gone. What it raises is logged and reported, and changes nothing else."""
+"""Callback with a key and its value, or None if it was deleted. Its exceptions are logged and reported only."""
 _BACKOFF_S = (0.2, 5.0)
 _WAIT_S = 0.5
 AWAY = Gauge(
@@ -36,7 +36,7 @@ AWAY = Gauge(
 
 
 class Following:
-    """Hands what a bucket holds to `take`."""
+    """Passes the values of a bucket to `take`."""
 
     def __init__(
         self,
@@ -50,18 +50,18 @@ class Following:
         self._known: dict[str, int] = {}
         self._reporter = Reporter(bucket, login, instance)
         self.away_since: float | None = time.monotonic()
-        """Since when no change could be learnt, by the monotonic clock; None: the bucket is being followed."""
+        """Monotonic time since which no changes are received; None while the bucket is being followed."""
         AWAY.labels(bucket).set_function(self._away_s)
 
     def _away_s(self) -> float:
         return 0.0 if self.away_since is None else time.monotonic() - self.away_since
 
     def revision(self, key: str) -> int:
-        """Of the value that was handed on last; 0: the key has none."""
+        """Revision of the value that was passed on last; 0 if the key has none."""
         return self._known.get(key, 0)
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Run until cancelled."""
         low, high = _BACKOFF_S
         pause = low
         while not bus.told_to_end():
@@ -69,9 +69,9 @@ class Following:
                 await self._follow()
                 pause = low
             except BucketNotFoundError:
-                pause = low  # nobody has written to it yet
+                pause = low  # the bucket is empty
             except (NatsError, OSError, TimeoutError) as error:
-                log.warning("NATS does not answer", bucket=self._bucket, reason=repr(error), again_in_s=round(pause, 1))
+                log.warning("NATS is unavailable", bucket=self._bucket, reason=repr(error), again_in_s=round(pause, 1))
                 pause = min(pause * 2, high)
             if not bus.told_to_end():
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -85,7 +85,7 @@ class Following:
         connection = await bus.connect(
             self._url,
             self._login,
-            allow_reconnect=False,  # a new connection reads everything anew
+            allow_reconnect=False,  # a new connection reads the whole bucket again
             connect_timeout=2,
             disconnected_cb=on_lost,
             closed_cb=on_lost,
@@ -132,7 +132,7 @@ class Following:
             await connection.close()
 
     def _forget(self, seen: set[str]) -> None:
-        """All that is there has been told: what was there before and is no more has gone meanwhile."""
+        """After all current values were received: report earlier keys that are missing now as deleted."""
         for key in self._known.keys() - seen:
             self._tell(key, None, 0)
 
@@ -149,4 +149,4 @@ class Following:
             self._reporter.outcome(key, None)
         except Exception as error:
             self._reporter.outcome(key, str(error) or repr(error))
-            log.error("a value is not taken", bucket=self._bucket, key=key, reason=str(error))
+            log.error("a value was rejected", bucket=self._bucket, key=key, reason=str(error))

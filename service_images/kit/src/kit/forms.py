@@ -1,10 +1,10 @@
-"""Forms with files (multipart/form-data): received within limits, and known by their content.
+"""Forms with files (multipart/form-data): received within limits, and identified by a digest.
 
-A form has another boundary each time that it is sent, so that the bytes of the body say nothing of its content: the
-digest is over the fields' names, file names and contents.
+The boundary of a form differs each time, so the digest covers the fields' names, file names and contents instead of the
+body.
 
-Forms are spooled to /tmp, which is small. So the bytes of all forms that a process receives or works on are bounded,
-and those of one tenant leave room for another tenant's largest form.
+Forms are spooled to /tmp, which is small. The total size of all forms in a process is therefore limited, and one
+tenant's forms always leave room for another tenant's largest form.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from kit.errors import ApiError, ErrorType
 _OVERHEAD_BYTES = 64 * 1024
 _PIECE_BYTES = 256 * 1024
 _AGAIN_S = 1
-"""After which a form that found no room may be sent again."""
+"""Seconds after which a refused form may be sent again."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """The limits of a form."""
+    """Limits of a form."""
 
     file_bytes: int
-    """Of all files together."""
+    """Most bytes of all files together."""
     at_once_bytes: int
-    """Of all forms that are received or worked on at the same time; at least two of the largest."""
+    """Most bytes of all concurrent forms; at least twice the largest form."""
     files: int = 1
     fields: int = 16
     field_bytes: int = 64 * 1024
     _held: Counter[str] = field(default_factory=Counter[str], init=False, repr=False, compare=False)
-    """Bytes of the forms that there are now, by tenant."""
+    """Bytes of current forms by tenant."""
 
     @property
     def most_bytes(self) -> int:
-        """Of a whole form."""
+        """Most bytes of a whole form."""
         return self.file_bytes + _OVERHEAD_BYTES
 
     @contextmanager
     def room(self, tenant: str, size: int) -> Iterator[None]:
-        """Keep room for a form until the end of the block. Raises ApiError: 429, or 503 where all tenants are many."""
+        """Reserve room for a form during the block. Raises ApiError: 429 for the tenant's limit, 503 otherwise."""
         again = f"Send the file again after {_AGAIN_S} s."
         if self._held[tenant] + size > self.at_once_bytes - self.most_bytes:
-            message = f"The tenant uploads too much at the same time. {again}"
+            message = f"The tenant has too many concurrent uploads. {again}"
             raise ApiError(429, message, ErrorType.RATE_LIMIT, code="busy", retry_after_s=_AGAIN_S)
         if self._held.total() + size > self.at_once_bytes:
-            message = f"Too much is uploaded at the same time. {again}"
+            message = f"There are too many concurrent uploads. {again}"
             raise ApiError(503, message, ErrorType.SERVER, code="busy", retry_after_s=_AGAIN_S)
         self._held[tenant] += size
         try:
@@ -68,13 +68,13 @@ class Form:
 
 @asynccontextmanager
 async def received(request: Request, limits: Form, tenant: str) -> AsyncIterator[FormData]:
-    """The form; its files are gone at the end of the block.
+    """Receive a form. Its files are deleted at the end of the block.
 
-    Raises ApiError: 400, 413 for one that is too large, 429 or 503 for one too many at the same time.
+    Raises ApiError: 400, 413 if it is too large, 429 or 503 if there are too many at the same time.
     """
     given = request.headers.get("content-length")
     if given is not None and not (given.isascii() and given.isdigit()):
-        raise ApiError(400, "content-length: it is no number")
+        raise ApiError(400, "content-length: it is not a number")
     length = limits.most_bytes if given is None else int(given)  # without a length (chunked) it may be the largest
     _check(length, limits.most_bytes, limits)
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -100,7 +100,7 @@ async def _form(request: Request, limits: Form) -> FormData:
 
 
 def _bound(request: Request, limits: Form) -> None:
-    """End a body that is larger than it says, or says nothing (chunked), when it is too large."""
+    """Stop reading a body that exceeds its content-length or, without one (chunked), the limit."""
     receive, most, seen = request._receive, limits.most_bytes, 0
 
     async def counted() -> object:
@@ -123,7 +123,7 @@ def _unreadable(reason: str) -> ApiError:
 
 
 async def digest(form: FormData) -> bytes:
-    """SHA-256 of what a form holds, in its order; files are as they were before."""
+    """SHA-256 of a form's fields in order. The read position of files does not change."""
     found = hashlib.sha256()
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):

@@ -1,9 +1,9 @@
-"""Which service calls: a token of the caller's ServiceAccount, made for one callee and checked by that callee.
+"""Authentication between services: the caller sends a ServiceAccount token for one callee, and the callee checks it.
 
-Kubernetes makes the token: a projected volume holds one for each service that this one calls, with that service's name
-as its audience, and the kubelet renews it within the hour. The callee checks signature, issuer, audience, time and
-account with the cluster's public keys, which it asks of the API server; the API server is in no call's way. What was
-found out of a token holds until the token ends, so that a call costs a look into a dictionary.
+Kubernetes issues the tokens: a projected volume contains one per service that this one calls, with that service's name
+as its audience, and the kubelet renews them within the hour. The callee checks signature, issuer, audience, time and
+account with the cluster's public keys. It fetches them from the API server in advance, so calls do not depend on the
+API server. Results are cached until the token expires, so that a check is one dictionary lookup.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from kit.settings import ServiceSettings
 log = logs.get("kit.identity")
 HEADER = "x-service-token"
 CODE = "service_identity"
-"""Of refusals: they are of the service that calls, not of whom it calls for."""
+"""Code of refusals. They concern the calling service, not the user that it acts for."""
 _FRESH_S = 10.0
-"""For so long a token is sent on without a look at its file; the kubelet renews it long before it ends."""
+"""Seconds that a token is cached before its file is read again. The kubelet renews tokens long before they expire."""
 _LEEWAY_S = 30
 _MOST_BYTES = 8192
-"""Of a token; Kubernetes' have 1,000."""
+"""Most characters of a token. Kubernetes' tokens have 1,000."""
 _REMEMBERED = 1000
 _DISCOVERY, _KEYS = "/.well-known/openid-configuration", "/openid/v1/jwks"
 _PATIENCE_S = 5.0
 _ANSWER_BYTES = 256 * 1024
 _BACKOFF_S = (0.5, 15.0)
 _EVERY_S = 300.0
-"""After so long keys are asked for again: one that the cluster no longer uses is forgotten then."""
+"""Seconds after which keys are fetched again, which removes keys that the cluster no longer uses."""
 _AGAIN_S = 10.0
-"""The keys are not asked for more often, whatever tokens come."""
-# Kubernetes signs with a key of the cluster's: RSA or elliptic curves, never a shared secret.
+"""Least seconds between two requests for the keys."""
+# Kubernetes signs with asymmetric keys (RSA or elliptic curves), never with a shared secret.
 _ALGORITHMS = ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"]
 _CHECKED = Counter(
     "service_identity_total",
@@ -57,14 +57,14 @@ _ADMITTED, _MISSING, _INVALID, _FORBIDDEN, _UNKNOWN = (
 
 
 class Tokens:
-    """The caller's side: this process's own tokens, a file for each service that it calls."""
+    """Caller side: tokens of this process, one file per service that it calls."""
 
     def __init__(self, folder: Path, fresh_s: float = _FRESH_S) -> None:
         self.folder, self._fresh_s = folder, fresh_s
         self._known: dict[str, tuple[float, tuple[tuple[str, str], ...]]] = {}
 
     def metadata(self, callee: str) -> tuple[tuple[str, str], ...]:
-        """What goes with a call; empty: there is no token, and the callee will refuse."""
+        """Metadata for a call; empty if there is no token, and the callee will refuse."""
         now = time.monotonic()
         known = self._known.get(callee)
         if known is None or now >= known[0]:
@@ -80,35 +80,35 @@ class Tokens:
 
 
 OWN = Tokens(Path())
-"""This process's, as `configure` was told."""
+"""Tokens of this process, set by `configure`."""
 
 
 def configure(settings: ServiceSettings) -> None:
-    """Say where the process's tokens are."""
+    """Set the folder of the process's tokens."""
     OWN.folder = settings.tokens_folder
 
 
 class Issuer:
-    """The cluster's issuer of tokens: its name and its public keys, as the API server tells them."""
+    """The cluster's token issuer: its name and public keys, from the API server."""
 
     def __init__(self, url: str, folder: Path, again_s: float = _AGAIN_S) -> None:
-        """`url` of the API server; `folder` has the `token` that it wants and the `ca.crt` of its authority."""
+        """`url`: the API server. `folder` contains the `token` for it, and `ca.crt`, its CA certificate."""
         self._url, self._folder, self._again_s = url, folder, again_s
         self._told: dict[str, Any] | None = None
         self._asking = asyncio.Lock()
         self._asked = float("-inf")
         self.name = ""
         self.keys: Any = None
-        """A KeySet; None: they are not known yet."""
+        """KeySet, or None before the first fetch."""
         self.generation = 0
-        """Changes with the keys."""
+        """A number that changes with the keys."""
         self.told = asyncio.Event()
-        """Once there are keys."""
+        """Set once there are keys."""
 
     async def run(self) -> None:
-        """Until it is cancelled: learn the keys, then learn of others. Keys that are known outlive an outage."""
+        """Fetch the keys, then refresh them until cancelled. Known keys stay valid during an outage."""
         if not self._url:
-            log.error("no issuer of tokens is configured: calls of services are refused")
+            log.error("no token issuer is configured: calls of services are refused")
             return
         low, high = _BACKOFF_S
         pause = low
@@ -121,7 +121,7 @@ class Issuer:
                 pause = min(pause * 2, high)
 
     async def renew(self, younger_than_s: float = 0.0) -> bool:
-        """Ask for the keys, by one caller at a time and not if somebody has just done so; whether they were told."""
+        """Fetch the keys, unless that has just happened. One caller at a time. Returns whether it succeeded."""
         async with self._asking:
             if time.monotonic() - self._asked < younger_than_s:
                 return False
@@ -130,14 +130,14 @@ class Issuer:
                 self._take(*await asyncio.to_thread(self._ask))
             except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
                 log.warning(
-                    "the API server does not tell its keys" + ("" if self.keys else ": calls of services are refused"),
+                    "cannot fetch the cluster's public keys" + ("" if self.keys else ": calls of services are refused"),
                     reason=repr(error),
                 )
                 return False
             return True
 
     async def changed(self) -> bool:
-        """Whether there are other keys than a moment ago, for a token that these do not fit."""
+        """Fetch the keys again for a token that matches none. Returns whether they have changed."""
         before = self.generation
         await self.renew(self._again_s)
         return self.generation != before
@@ -157,13 +157,13 @@ class Issuer:
         self.name, self.keys, self._told = name, keys, told
         self.generation += 1
         self.told.set()
-        log.info("the cluster's keys for tokens are known", issuer=name, keys=len(keys.keys))
+        log.info("fetched the cluster's public keys", issuer=name, keys=len(keys.keys))
 
     def _ask(self) -> tuple[str, dict[str, Any]]:
         where = urlsplit(self._url)
         if where.scheme != "https" or not where.hostname:
-            raise ValueError(f"{self._url!r} is no address of an API server")
-        # The token is renewed by the kubelet: it is read anew each time.
+            raise ValueError(f"{self._url!r} is not a valid URL of an API server")
+        # The kubelet renews the token, so the file is read each time.
         headers = {"authorization": f"Bearer {(self._folder / 'token').read_text().strip()}"}
         trusted = ssl.create_default_context(cafile=str(self._folder / "ca.crt"))
         connection = http.client.HTTPSConnection(
@@ -185,54 +185,54 @@ def _got(connection: http.client.HTTPSConnection, path: str, headers: dict[str, 
         raise ValueError(f"{path}: {answer.status}")
     found = json.loads(content)
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: no object")
+        raise ValueError(f"{path}: the answer is not a JSON object")
     return found  # pyright: ignore[reportUnknownVariableType]
 
 
 class Callers:
-    """The callee's side: lets in whom the configuration names, and nobody else."""
+    """Callee side: admits the configured callers only."""
 
     def __init__(self, name: str, callers: Collection[str], issuer: Issuer) -> None:
-        """`name` is this service's, the audience of tokens; `callers` are "namespace/service account" each."""
+        """`name`: this service's name, the audience of tokens. `callers`: "namespace/service account" each."""
         self._name, self._callers, self._issuer = name, frozenset(callers), issuer
         self._admitted: dict[str, float] = {}
         self._generation = 0
 
     @classmethod
     def of(cls, settings: ServiceSettings) -> Callers:
-        """As configured."""
+        """From the settings."""
         return cls(settings.name, settings.callers, Issuer(settings.issuer, settings.issuer_folder))
 
     async def run(self) -> None:
-        """What has to run for tokens to be checked."""
+        """Run the refresh of keys until cancelled."""
         await self._issuer.run()
 
     async def ready(self) -> None:
-        """Until tokens can be checked."""
+        """Wait until tokens can be checked."""
         await self._issuer.told.wait()
 
     async def check(self) -> str | None:
         """Readiness."""
-        return None if self._issuer.keys else "the cluster's keys for tokens are not known yet"
+        return None if self._issuer.keys else "the cluster's public keys are not fetched yet"
 
     def known(self, token: str) -> bool:
-        """Whether a token was let in before and still is. The hot path."""
+        """Whether a token is in the cache of valid tokens. This is the hot path."""
         if self._admitted.get(token, 0.0) <= time.time() or self._generation != self._issuer.generation:
             return False
         _ADMITTED.inc()
         return True
 
     async def admit(self, token: str) -> None:
-        """Let a call in, or raise ApiError with what is wrong with its token."""
+        """Admit a call, or raise ApiError with the problem of its token."""
         if not token:
             _MISSING.inc()
             where = f"in {HEADER}, or over REST as authorization: Bearer"
-            raise _refused(401, f"This call carries no token of a service. {self._name} wants one {where}.")
+            raise _refused(401, f"The call has no service token. {self._name} requires one {where}.")
         if self.known(token):
             return
         if self._issuer.keys is None:
             _UNKNOWN.inc()
-            raise _refused(503, f"{self._name} cannot check yet who calls: it does not know the cluster's keys.")
+            raise _refused(503, f"{self._name} cannot check callers yet: it has not fetched the cluster's public keys.")
         try:
             caller, until = await self._verified(token)
         except _Invalid as error:
@@ -240,14 +240,14 @@ class Callers:
             raise _refused(401, f"The token of the calling service is not valid: {error}.") from None
         if caller not in self._callers:
             _FORBIDDEN.inc()
-            log.warning("a service may not call this one", caller=caller)
+            log.warning("refused a caller that is not allowed", caller=caller)
             raise _refused(403, f"The service account {caller} may not call {self._name}.")
         self._remember(token, until)
         _ADMITTED.inc()
 
     def _remember(self, token: str, until: float) -> None:
         if self._generation != self._issuer.generation:
-            # A key may have gone, with the tokens that it signed.
+            # A key may have been removed, which invalidates the tokens that it signed.
             self._generation = self._issuer.generation
             self._admitted.clear()
         if len(self._admitted) >= _REMEMBERED:
@@ -257,7 +257,7 @@ class Callers:
             self._admitted[token] = until
 
     async def _verified(self, token: str) -> tuple[str, float]:
-        """Whose token it is, and until when. Raises _Invalid."""
+        """(account, expiry) of a token. Raises _Invalid."""
         if len(token) > _MOST_BYTES:
             raise _Invalid("it is too long")
         from joserfc import errors
@@ -266,14 +266,14 @@ class Callers:
             try:
                 return self._read(token)
             except (errors.InvalidKeyIdError, errors.BadSignatureError, errors.InvalidClaimError):
-                # The cluster may have a new key.
+                # The cluster may have a new signing key.
                 if not await self._issuer.changed():
                     raise
                 return self._read(token)
         except errors.JoseError as error:
-            raise _Invalid(_REASONS.get(error.error, "it is no token")) from None
+            raise _Invalid(_REASONS.get(error.error, "it is not a valid token")) from None
         except (ValueError, TypeError, KeyError):
-            raise _Invalid("it is no token") from None
+            raise _Invalid("it is not a valid token") from None
 
     def _read(self, token: str) -> tuple[str, float]:
         from joserfc import jwt
@@ -295,15 +295,15 @@ class Callers:
 
 
 class _Invalid(Exception):
-    """A token that lets nobody in; says why."""
+    """A token is invalid. The message says why."""
 
 
 _REASONS = {
     "bad_signature": "the cluster has not signed it",
     "invalid_key_id": "the cluster has not signed it",
-    "expired_token": "it has ended",
+    "expired_token": "it has expired",
     "invalid_claim": "it is for another service, of another issuer, or not valid yet",
-    "missing_claim": "it does not say whose it is, for whom, or until when",
+    "missing_claim": "it lacks the account, the audience or the expiry",
 }
 
 

@@ -1,9 +1,8 @@
-"""Which replicas have applied what a key-value bucket of NATS holds: followers report, the bucket's owner collects.
+"""Tracks which replicas have applied the values of a NATS bucket: followers report, and the bucket's owner collects.
 
-A follower reports on `in_force.<bucket>.<service>` the last revision that it has applied and the keys whose values it
-rejected: soon after each change, and every `EVERY_S`. The subject names the service, so that the accounts of NATS keep
-a service from reporting for another one. The owner knows a replica until it says that it ends, or is silent for
-`GONE_S`.
+A follower reports its last applied revision and rejected keys on `in_force.<bucket>.<service>`, soon after each change
+and every `EVERY_S` seconds. The subject contains the service's name, so that NATS accounts prevent reports in the name
+of another service. The owner forgets a replica that reports its end, or is silent for `GONE_S` seconds.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ from kit import bus, logs, telemetry
 
 log = logs.get("kit.in_force")
 EVERY_S = 5.0
-"""Seconds between two reports of a replica where nothing changes."""
+"""Seconds between two reports of a replica without changes."""
 SOON_S = 0.1
-"""Changes within so many seconds make one report."""
+"""Seconds within which changes are combined into one report."""
 GONE_S = 3 * EVERY_S
-"""A replica that was silent for so many seconds is taken for gone."""
+"""Seconds of silence after which a replica counts as ended."""
 LAG_S = 30.0
-"""A replica lags when it has not applied a revision that is older than so many seconds."""
+"""Age in seconds of an unapplied revision at which a replica lags."""
 MOST_REJECTED = 1000
-"""Keys in one report: with keys and reasons of up to 400 bytes, it stays below the 1 MiB that NATS carries."""
+"""Most keys in one report. With keys and reasons of up to 400 bytes, it stays below NATS' limit of 1 MiB."""
 _REASON = 200
 INSTANCE = f"{socket.gethostname()}:{os.getpid()}"
-"""In Kubernetes, the pod's name and a number that stays when its container is started again."""
+"""Name of this replica: the pod's name and a number that survives a restart of the container."""
 LAGGING = Gauge(
     "followers_lagging",
     "Replicas that have not applied a change of a bucket within 30 s (behind), or could not (rejected).",
@@ -48,30 +47,30 @@ LAGGING = Gauge(
 
 
 def subject(bucket: str, service: str = "*") -> str:
-    """Where a service reports what it has applied of a bucket; by default, where all do."""
+    """Subject of a service's reports about a bucket. The default matches all services."""
     return f"in_force.{bucket}.{service}"
 
 
 class Report(msgspec.Struct):
-    """What one replica has applied."""
+    """Report of one replica."""
 
     service: str
     instance: str
     revision: int = 0
-    """Of the bucket; all that was written up to it is applied or rejected."""
+    """Revision of the bucket up to which all values are applied or rejected."""
     rejected: dict[str, str] = {}
-    """Why the values of these keys are not applied."""
+    """Reason of rejection by key."""
     more_rejected: bool = False
-    """There are more of them than a report holds."""
+    """Whether more keys are rejected than a report can contain."""
     ends: bool = False
-    """The replica is shutting down."""
+    """Whether the replica is shutting down."""
 
 
 _decode = msgspec.json.Decoder(Report).decode
 
 
 class Reporter:
-    """A follower's side; without a login nobody would know whose reports they are, and none is sent."""
+    """Follower side. Without a login, no reports are sent, since their sender would be unknown."""
 
     def __init__(self, bucket: str, login: Mapping[str, Any], instance: str = INSTANCE) -> None:
         self._bucket, self._service, self._instance = bucket, str(login.get("name", "")), instance
@@ -80,12 +79,12 @@ class Reporter:
         self._changed, self._sent = True, float("-inf")
 
     def reached(self, revision: int) -> None:
-        """All that was written up to this revision has been applied or rejected."""
+        """Record that all values up to this revision are applied or rejected."""
         self._changed |= revision != self._revision
         self._revision = revision
 
     def outcome(self, key: str, reason: str | None) -> None:
-        """A key's value, or that it has none, was applied (None), or rejected with a reason."""
+        """Record that a key's value or deletion was applied (None), or rejected with a reason."""
         if reason is None:
             self._changed |= self._rejected.pop(key, None) is not None
         else:
@@ -93,14 +92,14 @@ class Reporter:
             self._rejected[key] = reason[:_REASON]
 
     async def send(self, connection: Client) -> None:
-        """Report where it is time to."""
+        """Send a report if one is due."""
         waited = time.monotonic() - self._sent
         if self._service and (waited >= EVERY_S or (self._changed and waited >= SOON_S)):
             self._changed, self._sent = False, time.monotonic()
             await self._publish(connection, ends=False)
 
     async def end(self, connection: Client) -> None:
-        """Report that this replica ends; what cannot be sent any more shows by silence."""
+        """Report the end of this replica. If that fails, its silence has the same effect."""
         with suppress(NatsError, OSError):
             if self._service:
                 await self._publish(connection, ends=True)
@@ -134,16 +133,16 @@ class Replicas(BaseModel):
 
 
 class InForce:
-    """The owner's side: collects reports for ever, in memory."""
+    """Owner side: collects reports in memory."""
 
     def __init__(self, nats: bus.Bus, *buckets: str) -> None:
         self._bus, self.buckets = nats, buckets
         self._seen: dict[str, dict[tuple[str, str], tuple[float, Report]]] = {bucket: {} for bucket in buckets}
         self._written: dict[str, deque[tuple[float, int]]] = {bucket: deque() for bucket in buckets}
-        """When the bucket was seen to be at a revision, by the monotonic clock."""
+        """Monotonic time at which the bucket was seen at a revision."""
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Run until cancelled."""
         heard = False
         while not bus.told_to_end():
             try:
@@ -154,7 +153,7 @@ class InForce:
                 for bucket in self.buckets:
                     self._written[bucket].append((time.monotonic(), await self._bus.last(bucket)))
             except (NatsError, OSError, TimeoutError) as error:
-                log.warning("it is not known what replicas have applied", reason=repr(error))
+                log.warning("cannot find out what replicas have applied", reason=repr(error))
             self.measure()
             await asyncio.sleep(EVERY_S if heard else 1.0)
 
@@ -163,7 +162,7 @@ class InForce:
         try:
             report = _decode(message.data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            log.warning("a report is not understood", service=service, bucket=bucket, reason=str(error))
+            log.warning("received an invalid report", service=service, bucket=bucket, reason=str(error))
             return
         name = (service, report.instance)
         if report.ends:
@@ -172,23 +171,23 @@ class InForce:
             self._seen[bucket][name] = (time.monotonic(), report)
 
     def reports(self, bucket: str) -> list[tuple[str, Report]]:
-        """What each replica that is there reported last, with its service."""
+        """(service, last report) of each running replica."""
         now = time.monotonic()
         there = {name: seen for name, seen in self._seen[bucket].items() if now - seen[0] < GONE_S}
         self._seen[bucket] = there
         return [(service, report) for (service, _), (_, report) in sorted(there.items())]
 
     def written(self, bucket: str) -> int:
-        """The bucket's last revision, as of some seconds ago; 0: not known."""
+        """Last revision of the bucket, as of some seconds ago; 0 if unknown."""
         written = self._written[bucket]
         return written[-1][1] if written else 0
 
     async def of(self, bucket: str, key: str) -> tuple[bytes | None, Replicas | None]:
-        """The value that a key has in NATS, and where it is in force; no replicas: NATS does not answer."""
+        """(value of a key in NATS, replicas that have applied it). The replicas are None if NATS is unavailable."""
         try:
             value, revision = await self._bus.get(bucket, key)
         except (NatsError, OSError, TimeoutError) as error:
-            log.warning("it is not known what is in force", bucket=bucket, reason=repr(error))
+            log.warning("cannot find out what is in force", bucket=bucket, reason=repr(error))
             return None, None
         reports = self.reports(bucket)
         behind = [
@@ -199,14 +198,14 @@ class InForce:
         return value, Replicas(in_force=len(reports) - len(behind), of=len(reports), behind=behind)
 
     def measure(self) -> None:
-        """Set the metrics anew."""
+        """Update the metrics."""
         for bucket in self.buckets:
             reports, due = self.reports(bucket), self._due(bucket)
             LAGGING.labels(bucket, "behind").set(sum(report.revision < due for _, report in reports))
             LAGGING.labels(bucket, "rejected").set(sum(bool(report.rejected) for _, report in reports))
 
     def _due(self, bucket: str) -> int:
-        """The revision that every replica has to have applied by now."""
+        """Revision that all replicas must have applied by now."""
         written, due = self._written[bucket], 0
         until = time.monotonic() - LAG_S
         while written and written[0][0] <= until:
@@ -217,9 +216,9 @@ class InForce:
 
 
 def _missing(report: Report, key: str, revision: int) -> str | None:
-    """Why a replica does not have a key's value of a revision; None: it has it."""
+    """Reason why a replica has not applied a key's revision; None if it has."""
     if report.revision < revision:
         return ""
     if report.more_rejected and key not in report.rejected:
-        return "more values are rejected than a report holds"
+        return "more values are rejected than a report can contain"
     return report.rejected.get(key)

@@ -1,9 +1,9 @@
-"""JSON Schema from strangers: checked when it arrives, and evaluated within limits.
+"""Untrusted JSON Schemas: checked on arrival, and evaluated within limits.
 
-A schema may use the keywords of draft 2020-12 that `schema_reading` lists, and refer to its own `$defs`. Nothing is
-ever fetched: other references are refused, and the registry is empty. Patterns are RE2's, which match in linear time.
-Evaluation has a budget, so that neither a large value nor references that multiply can occupy a process. `format` is
-an annotation, as the draft has it.
+A schema may use the keywords of draft 2020-12 that `schema_reading` lists, and references to its own `$defs`. Nothing
+is fetched: other references are refused, and the registry is empty. Patterns use RE2, which matches in linear time.
+Evaluation has a budget, so that neither large values nor multiplying references can block a process. `format` is an
+annotation, as in the draft.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from kit.schema_reading import (
 
 __all__ = ["Problem", "Schema", "SchemaRefused", "read"]
 MAX_STEPS = 100_000
-"""Keywords that are evaluated for one value; about 0.5 s at the 5 us that a keyword takes on one core."""
+"""Most keyword evaluations for one value: about 0.5 s at 5 us per keyword on one core."""
 MAX_NESTING = 60
-"""Keywords in evaluation at once. Each takes five frames of Python's stack, which has a thousand."""
+"""Most nested keyword evaluations. Each takes five of Python's one thousand stack frames."""
 _STEP_CHARACTERS = 256
-"""Characters that count as one more step: comparing and quoting a value takes time by its size."""
+"""Number of characters that count as one step, since comparing and quoting take time by size."""
 MAX_VALUE_DEPTH = 64
-"""Levels of JSON in a value that is checked."""
+"""Most nesting levels of a checked value."""
 
 
 class _TooMuch(Exception):
-    """The budget is used up."""
+    """The budget is exhausted."""
 
 
 @dataclass
 class _Evaluation:
-    """Of one value."""
+    """Evaluation of one value, with its budget."""
 
     schema: Schema
     sizes: dict[int, int]
@@ -71,7 +71,7 @@ _EVALUATION: ContextVar[_Evaluation] = ContextVar("evaluation")
 
 
 def _bounded(keyword: Callable[..., Any], *, quotes: bool) -> Callable[..., Iterator[ValidationError]]:
-    """A keyword within the budget; `quotes`: its value is compared or quoted, and so counts by its size."""
+    """Wrap a keyword with the budget. `quotes`: its value is compared or quoted, so its size counts."""
 
     def bounded(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
         evaluation = _EVALUATION.get()
@@ -114,7 +114,7 @@ def _additional(validator: Any, wanted: Any, instance: Any, schema: dict[str, An
         if name in known or any(_found(pattern, name) for pattern in patterns):
             continue
         if wanted is False:
-            yield ValidationError(f"{shown(name)} is not a property that the schema has")
+            yield ValidationError(f"{shown(name)} is not a property of the schema")
         else:
             yield from validator.descend(value, wanted, path=name)
 
@@ -124,7 +124,7 @@ def _reference(validator: Any, reference: str, instance: Any, _: Any) -> Iterato
 
 
 def _unique(_: Any, wanted: bool, instance: Any, __: Any) -> Iterator[ValidationError]:
-    """In linear time: what is equal has the same key. Texts as keys, whose hashes nobody can choose."""
+    """Uniqueness in linear time: equal entries have the same key. Keys are texts, whose hashes cannot be predicted."""
     if wanted and isinstance(instance, list):
         _EVALUATION.get().steps -= len(instance)
         if len({_key(item) for item in instance}) < len(instance):
@@ -137,12 +137,12 @@ def _key(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{','.join(f'{_key(name)}:{_key(value[name])}' for name in sorted(value))}}}"
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 1.0 and 1 are one number
+        value = int(value)  # 1.0 and 1 are equal in JSON
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def _multiple(_: Any, wanted: float, instance: Any, __: Any) -> Iterator[ValidationError]:
-    """With the decimal numbers that were written: 0.3 is a multiple of 0.1."""
+    """Multiples in decimal arithmetic: 0.3 is a multiple of 0.1."""
     if number(instance) and (Fraction(repr(instance)) / Fraction(repr(wanted))).denominator != 1:
         yield ValidationError(f"{shown(instance)} is not a multiple of {wanted!r}")
 
@@ -165,7 +165,7 @@ _Validator: Any = create(
 
 @dataclass(frozen=True)
 class Schema:
-    """A schema that is allowed."""
+    """A valid schema."""
 
     content: dict[str, Any]
     patterns: dict[str, Any]
@@ -173,7 +173,7 @@ class Schema:
     _sizes: dict[int, int] = field(repr=False)
 
     def problems(self, value: Any) -> list[Problem]:
-        """What is wrong with a JSON value, the first few; also that it takes too much work to say. Never raises."""
+        """The first problems of a JSON value, including an exhausted budget. Never raises."""
         sizes, wrong = measured(value, MAX_VALUE_DEPTH)
         if wrong:
             return [Problem("", wrong)]
@@ -193,7 +193,7 @@ def _cut(message: str) -> str:
 
 
 def read(schema: Any) -> Schema:
-    """A schema, ready for use. Raises SchemaRefused with all that is wrong with it."""
+    """Prepare a schema for use. Raises SchemaRefused with all its problems."""
     if not isinstance(schema, dict):
         raise SchemaRefused([Problem("", f"{shown(schema)} is not a schema; write an object")])
     sizes, wrong = measured(schema, MAX_DEPTH)
@@ -207,7 +207,7 @@ def read(schema: Any) -> Schema:
     reader.finish()
     if reader.problems:
         raise SchemaRefused(reader.problems)
-    # With "$schema" in it, jsonschema would choose another validator: one without limits.
+    # With "$schema", jsonschema would choose another validator, without limits.
     content = {name: value for name, value in schema.items() if name != "$schema"}
     targets = {name: content if target is schema else target for name, target in reader.targets.items()}
     return Schema(content, reader.patterns, targets, sizes)

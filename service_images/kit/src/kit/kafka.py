@@ -1,4 +1,4 @@
-"""Kafka for services: how to reach it, and a consumer that no event can stop."""
+"""Kafka clients for services, and a consumer that invalid events cannot block."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ log = logs.get("kit.kafka")
 BATCH = 5000
 _WAIT_S = 0.5
 _PAUSE_S = 1.0
-"""While the database is away."""
+"""Pause in seconds while the database is unavailable."""
 _PAUSES_S = (0.25, 0.5, 1.0)
-"""Before the second, third and fourth try of an event that fails although all is well."""
+"""Pauses in seconds before the second, third and fourth try of an event that fails while the database works."""
 _FULL = 507
-"""ApiError of a volume that is full: whatever the event, it is not its fault."""
+"""Status of an ApiError for a full volume, which is not the event's fault."""
 STUCK = Gauge(
     "events_stuck_seconds",
     "For how long the same batch of events has not been done; 0: nothing waits.",
     registry=telemetry.REGISTRY,
 )
 Handler = Callable[[Sequence[dict[str, Any]]], Awaitable[None]]
-"""Takes a batch of events. What it raises is tried again: it must be able to see an event twice."""
+"""Handles a batch of events. It is called again after an exception, so it must tolerate repeated events."""
 
 
 def client(settings: ServiceSettings, **more: Any) -> dict[str, Any]:
-    """Settings of a client: TLS and the service's own login; `more` overrides."""
+    """Client settings with TLS and the service's own login. `more` overrides settings."""
     access: dict[str, Any] = {"bootstrap.servers": settings.kafka_bootstrap, "log_level": 3}
     if settings.kafka_authority:
         access |= {
@@ -52,9 +52,9 @@ def client(settings: ServiceSettings, **more: Any) -> dict[str, Any]:
 
 
 def producer(access: dict[str, Any], waiting: int, told: Callable[[Any, Message], None]) -> Producer:
-    """With an access that `client` gave: nothing is lost or doubled while it waits, however long a broker is away.
+    """An idempotent producer with the settings of `client`. An outage of brokers neither loses nor duplicates events.
 
-    `waiting`: events that are kept in memory; `told` is given what became of each.
+    `waiting`: most events in memory; `told`: callback with the delivery result of each.
     """
     return Producer(
         {
@@ -64,7 +64,7 @@ def producer(access: dict[str, Any], waiting: int, told: Callable[[Any, Message]
             "linger.ms": 50,
             "compression.type": "lz4",
             "queue.buffering.max.messages": waiting,
-            "message.timeout.ms": 0,  # for ever
+            "message.timeout.ms": 0,  # no timeout
             "on_delivery": told,
         }
     )
@@ -72,18 +72,18 @@ def producer(access: dict[str, Any], waiting: int, told: Callable[[Any, Message]
 
 @dataclass(frozen=True)
 class _Record:
-    """A message, and the event that it holds."""
+    """A message and its event."""
 
     message: Message
     event: dict[str, Any]
 
 
 class Events:
-    """Follows topics in the service's own group, and hands their events over in batches.
+    """Consumes topics in the service's own group, and passes events to a handler in batches.
 
-    A batch that fails is halved until the event that fails is alone. An event that fails again and again while the
-    database takes writes, and while the last good event can be handled once more, becomes a dead letter; the others are
-    handled. While the database is away nothing is set aside: the same events are tried for as long as it takes.
+    A failed batch is halved until the failing event is alone. If that event keeps failing while the database accepts
+    writes and the last good event can be handled again, it becomes a dead letter, and the others are handled. While the
+    database is unavailable, no dead letters are created: the same events are retried until it is back.
     """
 
     def __init__(
@@ -93,21 +93,21 @@ class Events:
         self._settings, self._topics, self._handle = client(settings, **more), list(topics), handle
         self._letters, self._reader = letters, reader(model)
         self._good: dict[str, Any] | None = None
-        """The last event that was handled."""
+        """The last successfully handled event."""
         self._since: float | None = None
-        """When the batch was begun that is not done yet."""
+        """Monotonic time at which the current batch was started; None if there is none."""
         self.problem: str | None = "Kafka: not connected yet"
-        """Why events do not come; None when they do."""
+        """Reason why no events arrive; None if they do."""
         self.taken = 0
-        """Events handed over since the start."""
+        """Number of events passed on since the start."""
         _running.add(self)
 
     def stuck_s(self) -> float:
-        """For how long the same batch has not been done; 0: none is begun."""
+        """Seconds since the start of the current batch; 0 if there is none."""
         return 0.0 if self._since is None else time.monotonic() - self._since
 
     async def run(self) -> None:
-        """For ever. A batch is committed once each of its events was handled or set aside."""
+        """Run until cancelled. A batch is committed once all its events are handled or dead letters."""
         consumer = Consumer(self._settings)
         consumer.subscribe(self._topics)
         try:
@@ -125,11 +125,11 @@ class Events:
     async def _commit(self, consumer: Consumer) -> None:
         try:
             await asyncio.to_thread(consumer.commit, asynchronous=False)
-        except KafkaException as error:  # what is not remembered comes again
-            log.warning("offsets were not kept", reason=str(error.args[0]))
+        except KafkaException as error:  # uncommitted events arrive again
+            log.warning("offsets were not committed", reason=str(error.args[0]))
 
     async def process(self, messages: Sequence[Message]) -> None:
-        """Until each of them was handled or set aside."""
+        """Process messages until each is handled or a dead letter."""
         waiting = [await self._read(messages)]
         failing: list[_Record] = []
         while waiting:
@@ -157,15 +157,15 @@ class Events:
                     failing.append(one)
 
     async def _failure(self, records: Sequence[_Record]) -> Exception | None:
-        """Why these events cannot be handled; None: they were. Returns once the fault is the events' own."""
+        """Reason why these events cannot be handled, or None. Returns only when the events themselves are at fault."""
         while True:
             try:
                 await self._handle([record.event for record in records])
             except Exception as error:
                 if not (isinstance(error, ApiError) and error.status == _FULL) and await self._healthy():
                     return error
-                self.problem = f"events cannot be taken: {error!r}"
-                log.warning("events are not taken yet", reason=repr(error), again_in_s=_PAUSE_S)
+                self.problem = f"events cannot be handled: {error!r}"
+                log.warning("events cannot be handled now", reason=repr(error), again_in_s=_PAUSE_S)
                 await asyncio.sleep(_PAUSE_S)
             else:
                 self.problem, self._good = None, records[-1].event
@@ -173,7 +173,7 @@ class Events:
                 return None
 
     async def _healthy(self) -> bool:
-        """Whether the database takes writes, and an event that was handled before can be handled again."""
+        """Whether the database accepts writes, and the last good event can be handled again."""
         if await self._letters.probe() is not None:
             return False
         if self._good is not None:
@@ -191,7 +191,7 @@ class Events:
             try:
                 await self._letters.put(message.topic() or "", key, value, reason, tries, **place)
             except Exception as error:
-                log.warning("an event cannot be set aside yet", reason=repr(error), again_in_s=_PAUSE_S)
+                log.warning("cannot store a dead letter now", reason=repr(error), again_in_s=_PAUSE_S)
                 await asyncio.sleep(_PAUSE_S)
             else:
                 return
@@ -205,7 +205,7 @@ class Events:
             self.problem = None
             try:
                 found.append(_Record(message, self._reader(message.value() or b"")))
-            except ValueError as error:  # BadJson and ValidationError are; no second try reads another text
+            except ValueError as error:  # includes BadJson and ValidationError; a retry would fail, too
                 await self._set_aside(message, str(error), 1)
         return found
 
@@ -219,14 +219,14 @@ STUCK.set_function(lambda: max((consumer.stuck_s() for consumer in _running), de
 
 
 def _final(error: Exception) -> bool:
-    """Whether another try can only fail alike: the text, or what the database says of its values, is wrong."""
+    """Whether a retry is useless, since the text is invalid or the database rejects its values."""
     refused = isinstance(error, ApiError) and error.status < 500
     return refused or isinstance(error, (ValueError, psycopg.DataError, psycopg.IntegrityError))
 
 
 def reader(model: Any) -> Callable[[bytes | str], dict[str, Any]]:
-    """Reads events of a model as the service's REST operation does, but for fields that it does not know: whoever
-    writes the event may be newer. Raises ValueError."""
+    """Function that reads events of a model like the service's REST operation, but ignores unknown fields, which a
+    newer producer may have added. Raises ValueError."""
     adapter: TypeAdapter[Any] = TypeAdapter(model)
 
     def read(content: bytes | str) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def reader(model: Any) -> Callable[[bytes | str], dict[str, Any]]:
 
 
 def retrying(handle: Handler, model: Any) -> Callable[[Row], Awaitable[None]]:
-    """Handles the event of a dead letter, for `DeadLetters`."""
+    """Function that handles the event of a dead letter, for `DeadLetters`."""
     read = reader(model)
 
     async def retry(row: Row) -> None:

@@ -1,4 +1,4 @@
-"""A fair queue: what waits is kept by tenant, and tenants take turns."""
+"""A fair queue: one queue per tenant, served in turns."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ Item = TypeVar("Item")
 
 
 class Lanes(Generic[Item]):
-    """One queue per tenant. The tenant that is served moves to the end; it has at most `running_each` items running."""
+    """Queues by tenant. A served tenant moves to the end, and has at most `running_each` items running."""
 
     def __init__(self, running_each: int) -> None:
         self._running_each = running_each
         self._lanes: OrderedDict[str, deque[Item]] = OrderedDict()
         self._running: Counter[str] = Counter()
         self.waiting = 0
-        """Items that wait, of all tenants."""
+        """Number of waiting items of all tenants."""
 
     def waiting_of(self, tenant: str) -> int:
-        """Items of a tenant that wait."""
+        """Number of waiting items of a tenant."""
         return len(self._lanes.get(tenant, ()))
 
     def all(self) -> list[Item]:
-        """Every item that waits."""
+        """All waiting items."""
         return [item for lane in self._lanes.values() for item in lane]
 
     def put(self, tenant: str, item: Item) -> None:
@@ -32,7 +32,7 @@ class Lanes(Generic[Item]):
         self.waiting += 1
 
     def take(self) -> Item | None:
-        """The next item of a tenant that may run one more; it counts as running until `ended`."""
+        """The next item of a tenant below its limit. It counts as running until `ended`."""
         tenant = next((name for name in self._lanes if self._running[name] < self._running_each), None)
         if tenant is None:
             return None
@@ -44,7 +44,7 @@ class Lanes(Generic[Item]):
         return item
 
     def drop(self, tenant: str, item: Item) -> None:
-        """Remove an item; no effect where it does not wait."""
+        """Remove a waiting item. No effect if it is not waiting."""
         lane = self._lanes.get(tenant)
         if lane is None or item not in lane:
             return
@@ -54,7 +54,7 @@ class Lanes(Generic[Item]):
             del self._lanes[tenant]
 
     def ended(self, tenant: str) -> None:
-        """An item of the tenant has ended."""
+        """Record that an item of the tenant has ended."""
         self._running[tenant] -= 1
         if not self._running[tenant]:
             del self._running[tenant]

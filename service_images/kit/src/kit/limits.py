@@ -1,8 +1,8 @@
-"""The largest size of everything that is accepted, sent on or kept: one table, from the entrance to the last table.
+"""Size limits of all data that the platform accepts, forwards or stores, in one table.
 
-`PATHS` lists, for each way that data takes through the platform, the limits in the order in which data meets them.
-Each is smaller than every later one, so that nothing that was accepted at the entrance is refused further on. A service
-that accepts a new field or uses a new store adds a limit here, and the path that it belongs to.
+`PATHS` lists the limits on each path through the platform, in the order in which data meets them. Each limit is smaller
+than all later ones, so that data accepted at the entrance is never refused later. A service that accepts a new field or
+uses a new store adds a limit here, with its path.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from types import MappingProxyType
 
 _KIB, _MIB = 2**10, 2**20
 _WORST_BYTES = 6
-"""Of a character in JSON: a control character is written as \\u0001. All others take at most four in UTF-8."""
+"""Most bytes of a character in JSON: a control character is written as \\u0001. All others take at most four bytes."""
 
 
 class Unit(StrEnum):
-    """What a limit counts."""
+    """Unit of a limit."""
 
     BYTES = "bytes"
     CHARACTERS = "characters"
@@ -29,7 +29,7 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True)
 class Limit:
-    """The most that something may have."""
+    """A size limit."""
 
     what: str
     most: int
@@ -37,7 +37,7 @@ class Limit:
 
     @property
     def bytes(self) -> int:
-        """The largest size in JSON, in bytes. Raises ValueError for what has none by itself, such as a count."""
+        """Largest size in JSON, in bytes. Raises ValueError for units without a size, such as counts."""
         if self.unit is Unit.BYTES:
             return self.most
         if self.unit is Unit.CHARACTERS:
@@ -52,23 +52,22 @@ def _text(what: str, most: int) -> Limit:
     return Limit(what, most, Unit.CHARACTERS)
 
 
-# JSON in general. Source of the depth: the parsers of the standard library, msgspec and Jackson (1,000 since 2.15)
-# accept more; nothing that people write comes near.
+# JSON in general. The parsers of the standard library, msgspec and Jackson (1,000 since 2.15) accept a larger depth.
 JSON_DEPTH = Limit("nesting of JSON", 64, Unit.DEPTH)
 JSON_INTEGER = Limit("an integer in JSON", 18, Unit.DIGITS)
-"""Fits into 64 bits with a sign, as PostgreSQL's bigint and every other reader has them."""
+"""Fits into signed 64 bits, as in PostgreSQL's bigint and all other readers."""
 JSON_NUMBER = Limit("a number in JSON", 400, Unit.DIGITS)
-"""As written, with its fraction and exponent: a double has at most 17 significant digits."""
+"""Length of the notation, with fraction and exponent. A double has at most 17 significant digits."""
 
-# Bodies, before they are read. Those of the gateway are rendered from here (components/mesh/entrance.py); what takes a
-# larger body, questions to models and uploads, has there what `gateway.maxBodySize` says.
+# Bodies, before they are read. The gateway's limits are derived from these (components/mesh/entrance.py), except for
+# requests to models and uploads, whose limit is `gateway.maxBodySize`.
 GATEWAY_SMALL_BODY = Limit("body that describes something, at the gateway", _MIB)
 GATEWAY_TEXT_BODY = Limit("body that brings texts to look at or to keep, at the gateway", 4 * _MIB)
 BODY = Limit("body of a REST request", 8 * _MIB)
 INFERENCE_BODY = Limit("body of a request for a model", 16 * _MIB)
-"""Images and files may be in it."""
+"""It may contain images and files."""
 ROUTER_BODIES = Limit("bodies of requests for models that a Router holds at once", 48 * _MIB)
-"""With one copy of each in a connection's buffer, and 90 MiB that a Router takes at rest, below its 256 MiB."""
+"""Together with a copy in connection buffers and 90 MiB for an idle Router, it stays below the limit of 256 MiB."""
 
 # Fields.
 ID = _text("name or id", 200)
@@ -77,7 +76,7 @@ SUBJECT = _text("subject of an event", 500)
 TRACE = _text("traceparent", 55)
 MODEL = _text("model", 200)
 USER = _text("user", 256)
-"""Who a request is made for, as the caller names them. Source: OpenAI's safety_identifier has 64, metadata 512."""
+"""User that a request is made for, as named by the caller. Source: OpenAI's safety_identifier has 64, metadata 512."""
 REQUEST_ID = _text("request id", 128)
 REASON = _text("reason", 1000)
 METADATA_ENTRIES = Limit("entries of metadata", 16, Unit.COUNT)
@@ -93,19 +92,19 @@ PROMPT_JSON = Limit("configuration of a version, and schemas of its variables, e
 RENDERED = _text("rendered prompt", 1_000_000)
 GUARD_PIECE = _text("piece of a stream, to Guardrails", 64 * _KIB)
 GUARD_TEXTS = Limit("texts of a check, together, in UTF-8", _MIB)
-"""Of a request or an answer; Guardrails reads 1 MiB of prose in 40 ms."""
+"""Texts of a request or an answer. Guardrails checks 1 MiB of prose in 40 ms."""
 GUARD_HELD = Limit("arguments of tools that a Router holds for one check", 768 * _KIB)
 GUARD_SHAPED = _text("answer in a stream that has to fit a schema", _MIB)
-"""A longer one is blocked."""
+"""Longer answers are blocked."""
 AFTER = Limit("state after a change, in an event", 128 * _KIB)
 
-# What fields are put into.
+# Containers of fields.
 RPC_MESSAGE = Limit("message of gRPC", 16 * _MIB)
 NATS_KEY = Limit("key of a NATS bucket", 4 * _KIB)
 """Source: nats-server's max_control_line, 4096 bytes."""
 NATS_VALUE = Limit("value of a NATS bucket", 768 * _KIB)
 NATS_MESSAGE = Limit("message of NATS", _MIB)
-"""max_payload of the server, headers included."""
+"""The server's max_payload, headers included."""
 EVENT = Limit("event, whole", 512 * _KIB)
 OUTBOX_PAYLOAD = Limit("payload of the outbox", 513 * _KIB)
 KAFKA_REQUEST = Limit("event as a Kafka producer takes it", 1_000_000)
@@ -150,7 +149,7 @@ ENVELOPE: Mapping[str, Limit] = MappingProxyType(
         "traceparent": TRACE,
     }
 )
-"""Of each event, besides its data."""
+"""Limits of an event's envelope."""
 EVENT_TEXTS: Mapping[str, Mapping[str, Limit]] = MappingProxyType(
     {
         "billing.changed.v1": {"tenant": TENANT, "id": SUBJECT, "actor": ID, "after": AFTER},
@@ -181,4 +180,4 @@ EVENT_TEXTS: Mapping[str, Mapping[str, Limit]] = MappingProxyType(
         "user.changed.v1": {"tenant": TENANT, "id": SUBJECT, "actor": ID, "after": AFTER},
     }
 )
-"""The largest size of each field of an event's data that has no size by its type."""
+"""Limits of fields in event data whose type does not limit their size."""

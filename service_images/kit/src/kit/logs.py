@@ -1,4 +1,4 @@
-"""JSON logs on standard output, each line with the ids of the request and trace it belongs to."""
+"""JSON logs on standard output. Each line has the IDs of its request and trace."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def _with_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapp
 
 
 def configure(settings: ServiceSettings) -> None:
-    """Set logging up for this process; libraries' records come out in the same form."""
+    """Configure logging for this process. Log records of libraries have the same format."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _with_trace,
-        # Without the values of variables: among them are keys, and what tenants have sent.
+        # Without values of local variables, which may contain keys and tenants' data.
         structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
     ]
     structlog.configure(
@@ -53,5 +53,5 @@ def configure(settings: ServiceSettings) -> None:
 
 
 def get(name: str) -> Any:
-    """A logger; keyword arguments become fields."""
+    """A logger. Keyword arguments become fields."""
     return structlog.get_logger(name)

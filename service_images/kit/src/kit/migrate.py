@@ -1,7 +1,7 @@
-"""`python3 -m kit.migrate <service> upgrade|downgrade [revision]`: brings a service's tables to a revision.
+"""Migrates a service's tables: `python3 -m kit.migrate <service> upgrade|downgrade [revision]`.
 
-A service keeps its revisions, made with Alembic, in `<package>/migrations/versions`. Replicas that start together wait
-for one another; a revision is applied whole or not at all.
+A service's Alembic revisions are in `<package>/migrations/versions`. Replicas that start at the same time wait for each
+other. A revision is applied atomically.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from sqlalchemy.pool import NullPool
 from kit.settings import ServiceSettings
 
 _LOCK = 0x6B6974
-"""Key of the advisory lock that one migration at a time holds."""
+"""Number of the advisory lock for migrations."""
 _PATIENCE_S = 120.0
 
 
 def configuration(package: str, url: str) -> Config:
-    """Alembic's settings for a service's package."""
+    """Alembic's configuration for a service's package."""
     found = importlib.import_module(package).__file__
     assert found is not None, "services are packages with an __init__.py"
     config = Config()
@@ -34,11 +34,11 @@ def configuration(package: str, url: str) -> Config:
 
 
 def run() -> None:
-    """What each service's migrations/env.py calls."""
+    """Run migrations; each service's migrations/env.py calls this."""
     url = sqlalchemy.make_url(context.config.attributes["url"]).set(drivername="postgresql+psycopg")
     engine = sqlalchemy.create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
-        # Services' logins have limits of time; a migration takes as long as its table is large.
+        # Services' logins have time limits, but the migration of a large table takes long.
         connection.execute(sqlalchemy.text("SET statement_timeout = 0"))
         connection.execute(sqlalchemy.text("SET idle_in_transaction_session_timeout = 0"))
         connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_LOCK})"))
@@ -50,7 +50,7 @@ def run() -> None:
 
 
 def migrate(package: str, url: str, direction: str = "upgrade", revision: str = "") -> None:
-    """Bring the tables to a revision: by default the newest, or one step back."""
+    """Migrate the tables to a revision. Default: the newest, or for a downgrade one step back."""
     config = configuration(package, url)
     if direction == "upgrade":
         command.upgrade(config, revision or "head")
@@ -59,7 +59,7 @@ def migrate(package: str, url: str, direction: str = "upgrade", revision: str = 
 
 
 def main(arguments: list[str]) -> int:
-    """Wait for the server, then migrate; exit status 1 with one line where it fails."""
+    """Wait for the server, then migrate. Exit status 1 with a message after a failure."""
     if not arguments or (len(arguments) > 1 and arguments[1] not in ("upgrade", "downgrade")):
         print("usage: kit.migrate <service> [upgrade|downgrade [revision]]", file=sys.stderr)
         return 2
@@ -70,11 +70,11 @@ def main(arguments: list[str]) -> int:
             migrate(arguments[0], url, *arguments[1:3])
         except sqlalchemy.exc.OperationalError as error:
             if time.monotonic() > deadline:
-                print(f"the database does not answer: {error.orig}", file=sys.stderr)
+                print(f"the database is unavailable: {error.orig}", file=sys.stderr)
                 return 1
             time.sleep(1)
             continue
-        print(f"{arguments[0]}: tables are as wanted")
+        print(f"{arguments[0]}: the tables are up to date")
         return 0
 
 

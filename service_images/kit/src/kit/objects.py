@@ -1,4 +1,4 @@
-"""Objects of a service: in its own bucket of the object store, or in a folder of this machine."""
+"""Object storage of a service: its own bucket in the object store, or a local folder."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from kit.settings import ServiceSettings
 
 _TIMEOUT_S = 10
 _FAILURES = (urllib3.exceptions.HTTPError, ValueError, OSError)
-"""Of the store's connection, and of who hands out a role's credentials."""
+"""Timeout in seconds for the store and for the source of a role's credentials."""
 
 
 class Objects(Protocol):
-    """By name."""
+    """Objects by name."""
 
     async def put(self, name: str, content: bytes) -> None:
-        """Write; returns once it is kept. Raises ApiError(503)."""
+        """Write an object. Returns once it is stored. Raises ApiError(503)."""
         ...
 
     async def get(self, name: str) -> bytes:
-        """Read. Raises ApiError(404) or ApiError(503)."""
+        """Read an object. Raises ApiError(404) or ApiError(503)."""
         ...
 
     async def delete(self, name: str) -> None:
-        """Not there: nothing to do. Raises ApiError(503)."""
+        """Delete an object. No effect if it does not exist. Raises ApiError(503)."""
         ...
 
 
 def objects(settings: ServiceSettings, bucket: str) -> Objects:
-    """Where the settings say: an S3 endpoint, or a file:// folder."""
+    """The storage in the settings: an S3 endpoint, or a file:// folder."""
     parts = urllib.parse.urlsplit(settings.objects_endpoint)
     return _Folder(Path(parts.path)) if parts.scheme == "file" else _S3(settings, parts, bucket)
 
 
 _FULL = frozenset(("XMinioStorageFull", "InsufficientStorage", "QuotaExceeded"))
-"""S3's codes of stores without room. Source: MinIO's cmd/api-errors.go."""
+"""S3 error codes for full stores. Source: MinIO's cmd/api-errors.go."""
 
 
 def _away(error: Exception) -> ApiError:
     full = error.code in _FULL if isinstance(error, S3Error) else getattr(error, "errno", None) == errno.ENOSPC
     if full:
-        message = "The object store is full; nothing was kept."
+        message = "The object store is full; nothing was stored."
         return ApiError(507, message, ErrorType.SERVER, code="storage_full")
     return ApiError(503, f"The object store does not answer now ({type(error).__name__}).", ErrorType.SERVER)
 

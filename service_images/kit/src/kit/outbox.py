@@ -1,4 +1,4 @@
-"""The outbox: an event that is written with the change that it tells of, or not at all."""
+"""The outbox: writes an event in the same transaction as the change that it reports."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kit.limits import EVENT
 
 
 async def put(connection: Connection, topic: str, service: str, key: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Write an event of a topic within the transaction of `connection`; `key` is what order is kept for.
+    """Write an event of a topic in the transaction of `connection`. Events with the same `key` stay in order.
 
-    The payload is opaque text: change data capture passes it on unread, so that no content can stop it. The row goes
-    again at once: change data capture reads the database's log, and the table stays small.
-    Raises ApiError(400) or ApiError(413) for an event that readers or Kafka would not take; nothing is changed then.
+    The payload is opaque text: change data capture does not parse it, so no content can block it. The row is deleted at
+    once, since change data capture reads the database's log; the table stays small.
+    Raises ApiError(400) or ApiError(413) for an event that readers or Kafka would refuse. Nothing is changed then.
     """
     parent = telemetry.traceparent()
     event = events.event(topic, service, key, data, parent)

@@ -1,7 +1,7 @@
-"""Quotas: how much of each kind of thing a tenant may keep in a service.
+"""Quotas: limits on the resources that a tenant stores in a service.
 
-What there is is counted where it is kept, so that the count is never wrong. A tenant that reaches 80 or 95 % of a quota
-is an event (`quota.reached.v1`), once for each time that the mark is passed.
+Usage is counted in the tables themselves, so the count is always exact. When a tenant reaches 80 % or 95 % of a quota,
+the service publishes an event (`quota.reached.v1`), once per crossing.
 """
 
 from __future__ import annotations
@@ -21,58 +21,58 @@ from kit.settings import ServiceSettings
 TOPIC = "quota.reached.v1"
 CODE = "quota_exceeded"
 MARKS = (80, 95)
-"""Percent of a quota at which there is an event."""
+"""Percentages of a quota at which an event is published."""
 NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Quota:
-    """Of one resource."""
+    """Quota of one resource."""
 
     resource: str
-    """Such as "files" or "bytes of files"."""
+    """Name of the resource, such as "files" or "bytes of files"."""
     most: int
     count: str
-    """A query that counts a tenant's: `SELECT ... WHERE tenant = %s`."""
+    """Query that counts a tenant's usage: `SELECT ... WHERE tenant = %s`."""
     size: bool = False
-    """It counts bytes: who has too many sends something too large (413), else too often (429)."""
+    """Whether it counts bytes. Requests beyond it are then answered with 413 instead of 429."""
 
 
 class QuotaSettings(ServiceSettings):
-    """Of a service whose quotas are named by their resources."""
+    """Settings of a service with quotas, by resource."""
 
     quotas: dict[str, int] = Field(default_factory=dict)
-    """What a tenant may keep, by resource, where it is not what the service has by itself."""
+    """General quotas by resource, which override the service's defaults."""
     quotas_of: dict[str, dict[str, int]] = Field(default_factory=dict)
-    """What single tenants may keep, by tenant and resource."""
+    """Quotas of single tenants, by tenant and resource."""
 
 
 class Quotas:
-    """Of one service."""
+    """All quotas of a service."""
 
     def __init__(self, service: str, quotas: Sequence[Quota], of: Mapping[str, Mapping[str, int]] = NONE) -> None:
-        """`of`: what single tenants may keep, where it is another number: by tenant and resource."""
+        """`of`: quotas of single tenants, by tenant and resource."""
         self._service, self._of = service, of
         self._quotas = {quota.resource: quota for quota in quotas}
 
     def given(self, quotas: Mapping[str, int], of: Mapping[str, Mapping[str, int]] = NONE) -> Quotas:
-        """The same with other numbers, by resource. Raises ValueError for a resource that is not known."""
+        """These quotas with other values, by resource. Raises ValueError for an unknown resource."""
         named = {*quotas, *(resource for numbers in of.values() for resource in numbers)}
         if unknown := sorted(named - self._quotas.keys()):
-            raise ValueError(f"no quota of {', '.join(unknown)}; there are {', '.join(self._quotas)}")
+            raise ValueError(f"there is no quota of {', '.join(unknown)}; known are {', '.join(self._quotas)}")
         own = [replace(quota, most=quotas.get(quota.resource, quota.most)) for quota in self._quotas.values()]
         return Quotas(self._service, own, of)
 
     async def check(self, connection: Connection, tenant: str, more: Mapping[str, int]) -> None:
-        """Whether so much more fits now. Raises ApiError, 413 or 429."""
+        """Check that `more` fits. Raises ApiError 413 or 429."""
         for resource, number in more.items():
             quota = self._quota(tenant, resource)
             await self._fits(connection, quota, tenant, number)
 
     async def use(self, connection: Connection, tenant: str, more: Mapping[str, int]) -> None:
-        """Before so much more is written, in the same transaction: a tenant's writers wait for one another.
+        """Check that `more` fits before it is written in the same transaction. Writers of a tenant are serialized.
 
-        Raises ApiError, 413 or 429.
+        Raises ApiError 413 or 429.
         """
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"quota:{tenant}",))
         for resource, number in more.items():
@@ -91,7 +91,7 @@ class Quotas:
 
     @staticmethod
     async def _fits(connection: Connection, quota: Quota, tenant: str, number: int) -> int:
-        """How much there is. Raises ApiError."""
+        """Current usage. Raises ApiError."""
         row = await (await connection.execute(quota.count.encode(), (tenant,))).fetchone()
         used = int(row[0]) if row else 0
         if used + number > quota.most:

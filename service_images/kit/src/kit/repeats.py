@@ -1,8 +1,8 @@
-"""Requests with an Idempotency-Key: sent again, they are answered again and do nothing twice.
+"""Idempotency-Key: a repeated request gets the first answer again and has no second effect.
 
-What a request does and what it is answered are committed together, so that a crash leaves both or neither; one that is
-refused leaves nothing, and may be tried again under its key. Answers are kept for a day, sealed with what only the
-caller has: its Idempotency-Key and its API key. Source: draft-ietf-httpapi-idempotency-key-header-07.
+The effect and the answer are committed together, so that a crash leaves both or neither. A refused request leaves
+nothing and can be retried with its key. Answers are kept for a day, encrypted with the Idempotency-Key and the API key,
+which only the caller has. Source: draft-ietf-httpapi-idempotency-key-header-07.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ TABLE = """CREATE TABLE repeats (
 );
 CREATE INDEX repeats_made ON repeats (made)"""
 REPLAYED = "idempotency-replayed"
-"""Header of an answer that was given before."""
+"""Header of a repeated answer."""
 _PATTERN = r"[\x21-\x7e]{1,255}"
 _KEPT = "24 hours"
 _NONCE_BYTES = 12
 _PATIENCE_MS = 3000
-"""For a request under the same key that is being answered."""
+"""Longest wait in milliseconds for a concurrent request with the same key."""
 
 
 def upgrade() -> None:
@@ -54,14 +54,14 @@ def downgrade() -> None:
 
 
 class Repeats:
-    """Keeps answers beside what a service keeps."""
+    """Stores answers in the service's database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @staticmethod
     def key_of(request: Request) -> str:
-        """The request's Idempotency-Key; empty: it has none. Raises ApiError(400) for one that cannot be."""
+        """The request's Idempotency-Key; empty if it has none. Raises ApiError(400) if it is invalid."""
         key = request.headers.get(HEADER)
         if key is None:
             return ""
@@ -73,12 +73,11 @@ class Repeats:
     async def once(
         self, request: Request, key: str, caller: Grant, content: bytes, answer: Callable[[], Awaitable[Response]]
     ) -> Response:
-        """What `answer` gives, or gave before. It and what it does with the database are one transaction.
+        """The result of `answer`, or the stored one. The answer and its database changes are one transaction.
 
-        `content` stands for the content of the request: its body, or of a form, whose body differs each time that it is
-        sent, a digest of its fields.
+        `content` identifies the request: its body, or for a form, whose body differs each time, a digest of its fields.
 
-        Raises ApiError: 409 while the first one is being answered, 422 where the key stood for another request.
+        Raises ApiError: 409 while the first request is running, 422 if the key was used for another request.
         """
         secret = bearer(request.headers)
         own = _digest(caller.tenant, caller.actor, secret, key)
@@ -98,7 +97,7 @@ class Repeats:
 
 
 async def _mine(connection: Connection, own: bytes, asked: bytes) -> bool:
-    """Whether this is the first request under the key; one that is being answered is waited for."""
+    """Whether this is the first request with the key. Waits for a running one."""
     await connection.execute(
         "DELETE FROM repeats WHERE key IN (SELECT key FROM repeats WHERE made < now() - %s::interval "
         "ORDER BY made LIMIT 20 FOR UPDATE SKIP LOCKED)",
@@ -110,7 +109,7 @@ async def _mine(connection: Connection, own: bytes, asked: bytes) -> bool:
             "INSERT INTO repeats (key, request) VALUES (%s, %s) ON CONFLICT DO NOTHING", (own, asked)
         )
     except LockNotAvailable:
-        message = "A request with this Idempotency-Key is being answered; come again."
+        message = "A request with this Idempotency-Key is still running. Try again later."
         raise ApiError(409, message, param="Idempotency-Key", code="idempotency_key_in_use") from None
     await connection.execute("SELECT set_config('lock_timeout', '0', true)")
     return bool(made.rowcount)

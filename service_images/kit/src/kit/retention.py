@@ -1,4 +1,4 @@
-"""Retention: what has been kept long enough goes, a few rows at a time, in one replica at a time."""
+"""Retention: deletes expired rows in small batches, in one replica at a time."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from kit.database import Connection, Database
 
 log = logs.get("kit.retention")
 BATCH = 1000
-"""Rows in a transaction."""
+"""Most rows per transaction."""
 _EVERY_S = 3600.0
 _LOCK = 0x72657461
 Expire = Callable[[Connection], Awaitable[bool]]
-"""Removes up to `BATCH` rows that have been kept long enough; whether there may be more."""
+"""Deletes up to `BATCH` expired rows. Returns whether there may be more."""
 
 
 class Retention:
-    """Runs beside the requests, in each replica."""
+    """Background task of each replica."""
 
     def __init__(self, database: Database, *expire: Expire) -> None:
         self._database, self._expire = database, expire
 
     async def run(self) -> None:
-        """Until it is cancelled. What cannot go now goes later."""
+        """Run until cancelled. Failed deletions are retried later."""
         while not told_to_end():
             try:
                 while await self.once():
                     pass
             except Exception as error:
-                log.warning("what has been kept long enough stays for now", reason=repr(error))
+                log.warning("cannot delete expired rows now", reason=repr(error))
             await asyncio.sleep(_EVERY_S)
 
     async def once(self) -> bool:
-        """A few rows of each kind; whether there may be more."""
+        """Delete one batch of each kind. Returns whether there may be more."""
         more = False
         for expire in self._expire:
             async with self._database.transaction() as connection:

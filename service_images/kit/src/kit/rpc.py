@@ -1,8 +1,8 @@
-"""gRPC between services: a server beside the REST one, and channels that follow the pods behind a name.
+"""gRPC between services: a server next to the REST server, and channels that balance over the pods of a service.
 
-The messages are made from kit/protos by `make protos`. Each call carries the caller's token for the callee
-(`kit.identity`), and a server lets nobody in without; between services the mesh encrypts. Errors are gRPC's own codes,
-made from the same `ApiError` as those of REST.
+`make protos` generates the messages from kit/protos. Each call has the caller's token for the callee (`kit.identity`),
+without which the server refuses it. The mesh encrypts connections. Errors are gRPC status codes, derived from the same
+`ApiError` as in REST.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kit.settings import ServiceSettings
 log = logs.get("kit.rpc")
 _METADATA: ContextVar[Mapping[str, str]] = ContextVar("metadata", default=MappingProxyType({}))
 _ERROR_CODE = "error-code"
-"""Metadata of a refusal: its code for programs, as in REST's envelope."""
+"""Metadata key of an error's code, the one of the REST error envelope."""
 _MAX_BYTES = RPC_MESSAGE.most
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -43,7 +43,7 @@ _CODES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 _STATUSES = {_CODES[status]: status for status in (400, 401, 403, 404, 413, 429)}
-"""Refusals that the caller's own caller can mend."""
+"""Status codes of errors that the original caller can correct."""
 _OPTIONS = [
     ("grpc.max_receive_message_length", _MAX_BYTES),
     ("grpc.max_send_message_length", _MAX_BYTES),
@@ -51,21 +51,21 @@ _OPTIONS = [
 
 
 class Server:
-    """Runs beside the REST operations; drains when it is told to stop. Only the configured callers are let in."""
+    """gRPC server. It drains before it stops, and admits the configured callers only."""
 
     def __init__(self, settings: ServiceSettings, *add: Callable[[Any], None]) -> None:
         self._settings, self._add = settings, add
         self.callers = identity.Callers.of(settings)
-        """Who is let in."""
+        """Allowed callers."""
         self.port = 0
-        """Where it listens, once it does."""
+        """Port, once it listens."""
 
     async def check(self) -> str | None:
-        """Readiness: calls cannot be answered yet."""
+        """Readiness: None if calls can be served, otherwise the reason."""
         return await self.callers.check()
 
     async def run(self) -> None:
-        """Until it is cancelled. It listens once it can tell callers from strangers."""
+        """Run until cancelled. It listens once it can check tokens."""
         async with asyncio.TaskGroup() as parts:
             parts.create_task(self.callers.run())
             await self.callers.ready()
@@ -80,19 +80,19 @@ class Server:
         try:
             await server.wait_for_termination()
         finally:
-            await server.stop(5)  # calls under way have a few seconds
+            await server.stop(5)  # running calls get a few seconds
 
 
 class _Door(grpc.aio.ServerInterceptor):
-    """In front of every method, those included that a service adds later."""
+    """Interceptor that checks callers of all methods."""
 
     def __init__(self, callers: identity.Callers) -> None:
         self._callers = callers
         self._lenient: dict[str, Any] = {}
-        """Methods that were called, by name: grpc asks for one at each call."""
+        """Wrapped methods by name, cached, since grpc requests one at each call."""
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        """The method, or a refusal in its place."""
+        """The method, or a refusal instead."""
         token = ""
         for name, value in handler_call_details.invocation_metadata:
             if name == identity.HEADER:
@@ -106,7 +106,7 @@ class _Door(grpc.aio.ServerInterceptor):
         known = self._lenient.get(handler_call_details.method)
         if known is None:
             handler = await continuation(handler_call_details)
-            if handler is None:  # there is no such method, which grpc says itself
+            if handler is None:  # unknown method: grpc itself answers
                 return None
             known = handler._replace(request_deserializer=_lenient(handler.request_deserializer))
             self._lenient[handler_call_details.method] = known
@@ -114,8 +114,7 @@ class _Door(grpc.aio.ServerInterceptor):
 
 
 def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """None for bytes that are no message. Left to grpc, they end the call as a fault of the server, with a traceback
-    in its log."""
+    """Deserializer that returns None for invalid bytes. grpc itself would report a server error with a traceback."""
 
     def read(content: bytes) -> Any:
         try:
@@ -127,9 +126,9 @@ def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 
 def _whole(request: Any) -> Any:
-    """A request that is a message. Raises ApiError."""
+    """The request, if it is valid. Raises ApiError."""
     if request is None:
-        raise ApiError(400, "The request is no message of the method's type.", ErrorType.INVALID_REQUEST)
+        raise ApiError(400, "The request is not a valid message of the method's type.", ErrorType.INVALID_REQUEST)
     return request
 
 
@@ -139,7 +138,7 @@ async def _all_whole(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 def _refusing(error: ApiError) -> Any:
-    """Reads nothing of the call, whatever kind it is of."""
+    """Handler that refuses a call without reading it."""
 
     async def refuse(_: Any, context: Any) -> None:
         await _abort(context, error)
@@ -148,7 +147,7 @@ def _refusing(error: ApiError) -> Any:
 
 
 def answers(handler: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any, Any], Awaitable[Any]]:
-    """A method of one question and one answer: within a span, with errors that say what is wrong."""
+    """Wrap a unary method: adds a span and error handling."""
 
     @functools.wraps(handler)
     async def method(self: Any, request: Any, context: Any) -> Any:
@@ -163,7 +162,7 @@ def answers(handler: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any
 
 
 def streams(handler: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any, Any, Any], AsyncIterator[Any]]:
-    """A method of many questions and many answers."""
+    """Wrap a bidirectional streaming method."""
 
     @functools.wraps(handler)
     async def method(self: Any, requests: Any, context: Any) -> AsyncIterator[Any]:
@@ -178,7 +177,7 @@ def streams(handler: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any,
 
 
 async def _refuse(context: Any, method: str, error: Exception) -> None:
-    """What is wrong with the call; of a fault of ours, no more than that there was one."""
+    """Abort a call with its error. Details of internal errors are not revealed."""
     if isinstance(error, ApiError):
         await _abort(context, error)
     log.error("unexpected error", method=method, exc_info=error)
@@ -191,7 +190,7 @@ async def _abort(context: Any, error: ApiError) -> None:
 
 
 def _told(context: Any) -> dict[str, str]:
-    """What came with a call."""
+    """Metadata of a call."""
     return {str(name): str(value) for name, value in context.invocation_metadata() or ()}
 
 
@@ -201,7 +200,7 @@ def _span(name: str, told: Mapping[str, str]) -> Any:
 
 
 def channel(target: str) -> Any:
-    """To all pods behind a name, in turn; what a pod that is gone has not taken is sent to another."""
+    """A channel to all pods of a service, round robin. Calls that a lost pod has not received go to another one."""
     retry = {
         "maxAttempts": 3,
         "initialBackoff": "0.05s",
@@ -216,40 +215,40 @@ def channel(target: str) -> Any:
 
 
 class Client:
-    """A service's stub; its channel belongs to the loop in which it is first used."""
+    """A stub for a service. Its channel belongs to the event loop of its first use."""
 
     def __init__(self, service: str, target: str, make: Callable[[Any], Any]) -> None:
-        """`service` is the callee's name, which the caller's token is for."""
+        """`service`: name of the callee, the audience of the caller's token."""
         self._service, self._target, self._make = service, target, make
         self._channel: Any = None
         self._stub: Any = None
 
     @property
     def stub(self) -> Any:
-        """To be asked for within the loop."""
+        """The stub. Call this within the event loop."""
         if self._stub is None:
             self._channel = channel(self._target)
             self._stub = self._make(Identified(self._channel, self._service))
         return self._stub
 
     async def close(self) -> None:
-        """Give connections back."""
+        """Close the connections."""
         if self._channel is not None:
             await self._channel.close()
 
 
 class Identified:
-    """A channel to a service, for a stub: its calls carry the caller's token for that service."""
+    """A channel for a stub that adds the caller's token for the service to all calls."""
 
     def __init__(self, channel: Any, service: str, tokens: identity.Tokens = identity.OWN) -> None:
         self._channel, self._service, self._tokens = channel, service, tokens
 
     def unary_unary(self, *args: Any, **more: Any) -> Any:
-        """One question, one answer."""
+        """Unary call."""
         return self._with(self._channel.unary_unary(*args, **more))
 
     def stream_stream(self, *args: Any, **more: Any) -> Any:
-        """Many of both."""
+        """Bidirectional streaming call."""
         return self._with(self._channel.stream_stream(*args, **more))
 
     def _with(self, method: Any) -> Any:
@@ -260,12 +259,12 @@ class Identified:
 
 
 def metadata(name: str) -> str:
-    """What came with the call that is being answered; empty: nothing of this name."""
+    """Metadata value of the current call; empty if there is none."""
     return _METADATA.get().get(name, "")
 
 
 def refused(error: grpc.aio.AioRpcError, who: str) -> ApiError:
-    """What to tell one's own caller where a service has refused what it was asked in their name."""
+    """The error for this service's caller, after another service has refused a call on the caller's behalf."""
     status, code = _STATUSES.get(error.code()), _error_code(error)
     if status is None or code == identity.CODE:
         return unavailable(who)
@@ -273,7 +272,7 @@ def refused(error: grpc.aio.AioRpcError, who: str) -> ApiError:
 
 
 def stranger(error: grpc.aio.AioRpcError) -> bool:
-    """Whether a service has refused this one itself, whoever the call was made for."""
+    """Whether the callee has refused this service itself, not the user that it acts for."""
     return _error_code(error) == identity.CODE
 
 
@@ -282,13 +281,13 @@ def _error_code(error: grpc.aio.AioRpcError) -> str | None:
 
 
 def key() -> str:
-    """The API key of whom the call is made for that is being answered; empty: it came without."""
+    """API key of the original caller of the current call; empty if there is none."""
     value = metadata("authorization")
     return value[7:].strip() if value[:7].lower() == "bearer " else ""
 
 
 def carried(traceparent: str = "") -> tuple[tuple[str, str], ...]:
-    """Metadata that goes with a call: the trace that it belongs to."""
+    """Metadata of a call with its trace."""
     if traceparent:
         return (("traceparent", traceparent),)
     found: dict[str, str] = {}

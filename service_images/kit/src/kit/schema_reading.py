@@ -1,4 +1,4 @@
-"""What a JSON Schema from strangers may be: the keywords that are allowed, its size, and where its references lead."""
+"""Checks untrusted JSON Schemas: allowed keywords, size, and references."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any
 import re2
 
 MAX_BYTES = 64 * 1024
-"""Of a schema, written as JSON."""
+"""Most bytes of a schema as JSON."""
 MAX_DEPTH = 32
-"""Levels of JSON in a schema."""
+"""Most nesting levels of a schema."""
 MAX_SUBSCHEMAS = 1000
 MAX_PATTERNS = 50
 MAX_PATTERN = 1000
-"""Characters of one pattern."""
+"""Most characters of a pattern."""
 MAX_PATTERN_MEMORY = 2**20
-"""Bytes that RE2 may use for one compiled pattern."""
+"""Most bytes of a compiled RE2 pattern."""
 MAX_PROBLEMS = 10
-"""Problems that are reported of one value."""
+"""Most reported problems of one value."""
 _DIALECTS = ("json-schema.org/draft/2020-12/schema", "json-schema.org/draft/2019-09/schema", "json-schema.org/draft-07/schema")  # fmt: skip # noqa: E501
 _TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 _IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "$ref")
-"""Keywords whose schemas look at the same value again."""
+"""Keywords whose subschemas apply to the same value."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, and where: a path such as `properties.age.minimum`, empty for the whole."""
+    """A problem and its path, such as `properties.age.minimum`; an empty path means the whole schema or value."""
 
     path: str
     message: str
@@ -40,7 +40,7 @@ class Problem:
 
 
 class SchemaRefused(ValueError):
-    """A schema that is not allowed, with every reason."""
+    """A schema is refused, with all reasons."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("; ".join(map(str, problems[:MAX_PROBLEMS])))
@@ -55,7 +55,7 @@ _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 60
 
 
 def shown(value: Any) -> str:
-    """A value for a message, shortened."""
+    """A value for a message, shortened if it is long."""
     return _SHORT.repr(value)
 
 
@@ -64,7 +64,7 @@ def _is(what: str, fits: Callable[[Any], bool]) -> Callable[[Any], str]:
 
 
 def number(value: Any) -> bool:
-    """Whether it is a number of JSON; Python takes true and false for numbers, too."""
+    """Whether a value is a JSON number. In Python, true and false are numbers, too."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -104,23 +104,23 @@ VALUES: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _NUMBER),
     "multipleOf": _is("a number above 0", lambda v: number(v) and v > 0),
     "uniqueItems": _BOOLEAN,
-    # Annotations: they say something to readers, and allow or refuse nothing.
+    # Annotations: for readers only, without effect on validation.
     **dict.fromkeys(("title", "description", "$comment", "format", "contentEncoding", "contentMediaType"), _TEXT),
     **dict.fromkeys(("deprecated", "readOnly", "writeOnly"), _BOOLEAN),
     "default": _ANY,
     "examples": _is("a list", lambda v: isinstance(v, list)),
 }
-"""Keywords that hold no schema, and what their value must be."""
+"""Check of the value, by keyword without subschemas."""
 _ONE = frozenset(
     ("additionalProperties", "propertyNames", "items", "contains", "not", "if", "then", "else", "contentSchema")
 )
-"""Keywords that hold a schema."""
+"""Keywords with one subschema."""
 _MANY = frozenset(("allOf", "anyOf", "oneOf", "prefixItems"))
-"""Keywords that hold a list of schemas."""
+"""Keywords with a list of subschemas."""
 _NAMED = frozenset(("properties", "patternProperties", "dependentSchemas", "$defs", "definitions"))
-"""Keywords that hold schemas by name."""
+"""Keywords with subschemas by name."""
 KEYWORDS = frozenset(("$schema", "$ref", "pattern", *VALUES, *_ONE, *_MANY, *_NAMED))
-"""All that a schema may use."""
+"""All allowed keywords."""
 _INSTEAD = {
     "unevaluatedProperties": "use additionalProperties",
     "unevaluatedItems": "use items",
@@ -139,23 +139,23 @@ def _regular_expression(pattern: str) -> Any:
 
 
 class Reader:
-    """Goes through a schema once, collecting all that is wrong."""
+    """Traverses a schema once and collects all problems."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self.problems: list[Problem] = []
         self.patterns: dict[str, Any] = {}
         self.targets: dict[str, Any] = {}
-        """What each reference leads to."""
+        """Target of each reference."""
         self._schema, self._count = schema, 0
         self._again: dict[int, list[Any]] = {}
-        """By the id of a schema: the schemas that look at the same value."""
+        """Subschemas that apply to the same value, by schema ID."""
 
     def refuse(self, path: str, message: str) -> None:
-        """Note a problem."""
+        """Record a problem."""
         self.problems.append(Problem(path, message))
 
     def read(self, schema: Any, path: str) -> None:
-        """One schema, with those that it holds."""
+        """Read a schema with its subschemas."""
         self._count += 1
         if isinstance(schema, bool):
             return
@@ -184,13 +184,13 @@ class Reader:
                 found = self._named(here, keyword, value)
             else:
                 instead = _INSTEAD.get(keyword, f"allowed are {', '.join(sorted(KEYWORDS))}")
-                self.refuse(here, f"the keyword {shown(keyword)} is not possible; {instead}")
+                self.refuse(here, f"the keyword {shown(keyword)} is not allowed; {instead}")
             if keyword in _IN_PLACE:
                 again += [item for item in found if isinstance(item, dict)]
 
     def _root(self, here: str, path: str, value: Any) -> None:
         if path:
-            self.refuse(here, "it may stand at the top of the schema only; leave it out here")
+            self.refuse(here, "it is allowed only at the top of the schema; leave it out here")
         elif wrong := _dialect(value):
             self.refuse(here, wrong)
 
@@ -220,10 +220,10 @@ class Reader:
             named = self._schema.get(place)
             target = named.get(name.replace("~1", "/").replace("~0", "~")) if isinstance(named, dict) else None
         else:
-            self.refuse(here, f'{shown(value)} leads out of the schema; write "#" or "#/$defs/NAME"')
+            self.refuse(here, f'{shown(value)} refers to something outside the schema; write "#" or "#/$defs/NAME"')
             return []
         if target is None:
-            self.refuse(here, f"{shown(value)} leads nowhere; add the definition")
+            self.refuse(here, f"{shown(value)} refers to a missing definition; add it")
             return []
         self.targets[value] = target
         return [target]
@@ -238,19 +238,19 @@ class Reader:
                 self.patterns[value] = _regular_expression(value)
             except re2.error as error:
                 reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
-                self.refuse(here, f"{shown(value)} is not a pattern of RE2's: {reason}")
+                self.refuse(here, f"{shown(value)} is not a valid RE2 pattern: {reason}")
 
     def finish(self) -> None:
-        """What only the whole schema shows."""
+        """Check properties of the whole schema."""
         if self._count > MAX_SUBSCHEMAS:
             self.refuse("", f"the schema holds {self._count} schemas; at most {MAX_SUBSCHEMAS} are possible")
         if len(self.patterns) > MAX_PATTERNS:
             self.refuse("", f"the schema holds {len(self.patterns)} patterns; at most {MAX_PATTERNS} are possible")
         if not self.problems and self._circle():
-            self.refuse("", "a reference leads back to itself without going into the value; take it out of the circle")
+            self.refuse("", "a reference refers to itself for the same value, which would never end; break the cycle")
 
     def _circle(self) -> bool:
-        """Whether a schema looks at the same value again through itself, which would never end."""
+        """Whether a schema applies itself to the same value again, which would never end."""
         done, path = set[int](), set[int]()
         waiting: list[tuple[int, bool]] = [(name, False) for name in self._again]
         while waiting:
@@ -271,7 +271,7 @@ class Reader:
 
 
 def measured(value: Any, max_depth: int) -> tuple[dict[int, int], str]:
-    """The characters of each list and object of a JSON value, by their ids, and what is wrong with it."""
+    """(number of characters of each list and object of a JSON value by ID, problem or empty text)."""
     sizes: dict[int, int] = {}
     order: list[Any] = []
     waiting: list[tuple[Any, int]] = [(value, 1)]
@@ -286,7 +286,7 @@ def measured(value: Any, max_depth: int) -> tuple[dict[int, int], str]:
                 waiting += [(name, depth) for name in item]
         elif isinstance(item, str):
             if not _encodable(item):
-                return sizes, "a text holds half of a surrogate pair"
+                return sizes, "a text contains an unpaired surrogate"
         elif isinstance(item, float) and not math.isfinite(item):
             return sizes, "a number is too large"
         elif not isinstance(item, int | float | None):
@@ -306,7 +306,7 @@ def _encodable(text: str) -> bool:
 
 
 def size(value: Any, sizes: Mapping[int, int]) -> int:
-    """The characters that a value takes, by what `measured` has found."""
+    """Number of characters of a value, from the result of `measured`."""
     if isinstance(value, str):
         return 1 + len(value)
     if isinstance(value, dict | list):

@@ -1,8 +1,9 @@
-"""Sends events to Kafka: written down in memory at once, sent in batches.
+"""Sends events to Kafka: collects them in memory, and sends them in batches.
 
-While Kafka is away events wait: `QUEUE_KIB` of them in the producer's memory, then as files (`spill.py`) up to the
-size that the service gives. Nothing is lost within that; metrics say how full it is and an alert when it would be full,
-and what would go beyond is counted as lost. A service that stops sends what waits first, for `flush_s` at most.
+While Kafka is unavailable, events wait: `QUEUE_KIB` of them in the producer's memory, then in files (`spill.py`) up to
+a configured size. Nothing is lost within this limit. Metrics show the fill level, an alert predicts when it will be
+full, and events beyond it are counted as lost. A stopping service first sends waiting events, for at most `flush_s`
+seconds.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from kit.spill import Event, Spill
 
 log = logs.get("kit.sender")
 QUEUE_KIB = 16 * 1024
-"""Memory of the producer's queue. The default of librdkafka, 1 GiB, is more than a pod has."""
+"""Memory of the producer's queue in KiB. librdkafka's default, 1 GiB, is more than a pod has."""
 _EVENTS = 100_000
-"""And so many at most, since each takes some memory beside its content."""
+"""Most events in the producer's queue, since each needs memory besides its content."""
 _EVERY_S = 0.25
 LOST = Counter("events_lost_total", "Events that could not be sent to Kafka.", ["topic"], registry=telemetry.REGISTRY)
 _SPILLED = Gauge("events_spilled_bytes", "Events that wait on disk for Kafka.", registry=telemetry.REGISTRY)
@@ -32,25 +33,25 @@ _ROOM = Gauge("events_spill_limit_bytes", "Most that may wait there.", registry=
 
 
 class Sender:
-    """Collects and sends. One in a process: the folder of `spill` is its own."""
+    """Collects and sends events. There is one per process, because it owns the folder of `spill`."""
 
     flush_s = 10.0
 
     def __init__(self, access: dict[str, Any], spill: Spill, *topics: str) -> None:
-        """`access`: what `kafka.client` gave. `topics`: those that it sends to, whose losses are counted from zero."""
+        """`access`: result of `kafka.client`. `topics`: topics that it sends to, whose loss counters start at zero."""
         access = {"queue.buffering.max.kbytes": QUEUE_KIB, **access}
         self._producer = kafka.producer(access, _EVENTS, self._told)
         self._spill = spill
         self._waiting: deque[Event] = deque()
         """Only appended to and taken from the left, one event at a time: threads may do both at once."""
         self._unsent: dict[Path, int] = {}
-        """Events of files that were taken whose delivery Kafka has not confirmed yet."""
+        """Number of events from files whose delivery Kafka has not confirmed yet."""
         _ROOM.set(spill.most_bytes)
         for topic in topics:
             LOST.labels(topic)
 
     def send(self, topic: str, key: str, event: dict[str, Any]) -> None:
-        """An event; it is sent within a second, or waits. One that no topic takes is lost at once."""
+        """Send an event within a second, or queue it. An event that is too large is lost at once."""
         try:
             content = strict_json.dumps(event)
             if len(content) > EVENT.most:
@@ -65,7 +66,7 @@ class Sender:
         log.error("events are lost", topic=topic, events=events, reason=reason)
 
     async def run(self) -> None:
-        """For ever; at the end what is left is sent."""
+        """Run until cancelled. At the end, the remaining events are sent."""
         try:
             while True:
                 await asyncio.sleep(_EVERY_S)
@@ -79,7 +80,7 @@ class Sender:
                 self._lose("(any)", "the service ends", left)
 
     def hand_on(self) -> None:
-        """Hand on what has come, then what waits on disk; what the producer has no room for goes to the disk."""
+        """Pass new events to the producer, then events on disk. Events that do not fit go to disk."""
         while self._waiting:
             event = self._waiting.popleft()
             if not self._produce(event):
@@ -99,7 +100,7 @@ class Sender:
             self._lose(message.topic() or "", str(error))
 
     def _produce(self, event: Event, done: Callable[[Any, Any], None] | None = None) -> bool:
-        """Whether the producer has taken it, or never will."""
+        """Whether the producer has accepted the event, or never will."""
         topic, key, content = event
         more = {} if done is None else {"on_delivery": done}
         try:
@@ -117,19 +118,19 @@ class Sender:
         try:
             written = self._spill.put(events)
         except OSError as error:
-            written, reason = 0, f"the disk does not take them: {error}"
+            written, reason = 0, f"they cannot be written to disk: {error}"
         for topic in {topic for topic, _, _ in events[written:]}:
             self._lose(topic, reason, sum(1 for one, _, _ in events[written:] if one == topic))
 
     def _resume(self) -> None:
-        """Send one file at a time, while Kafka takes what it is given."""
+        """Send one file at a time, while Kafka accepts events."""
         if self._unsent or not self._spill.size or (taken := self._spill.take()) is None:
             return
         file, events = taken
         self._unsent[file] = len(events) + 1
         for number, event in enumerate(events):
             if not self._produce(event, lambda error, message: self._sent(file, error, message)):
-                # The rest is written once more, behind all others; what is delivered of it is deleted with the file.
+                # The rest is written to the end of the queue. The file with the delivered events is deleted.
                 self._put_aside(events[number:])
                 for _ in events[number:]:
                     self._sent(file)

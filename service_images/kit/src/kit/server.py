@@ -1,4 +1,4 @@
-"""Runs a service: uvicorn on uvloop, draining connections and open requests when it is told to stop."""
+"""Runs a service with uvicorn on uvloop. It drains connections and open requests before it stops."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from kit.drain import DRAIN
 from kit.settings import ServiceSettings
 
 LINGER_S = 3.0
-"""A proxy's pooled connections are used, and so closed, within this time: none is cut off under a request."""
+"""Seconds within which proxies use each pooled connection again, so that draining closes it without an error."""
 
 
 class Server(uvicorn.Server):
-    """Told to stop, it first answers a little longer, closing each connection with its answer."""
+    """Server that, before it stops, still answers for a while and closes each connection with its answer."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first SIGTERM begins the drain; a second one, or SIGINT, stops at once."""
+        """The first SIGTERM starts the drain. A second one, or SIGINT, stops at once."""
         if sig != signal.SIGTERM or DRAIN.begun:
             super().handle_exit(sig, frame)
             return
@@ -35,7 +35,7 @@ class Server(uvicorn.Server):
 def run(
     app: Starlette, settings: ServiceSettings, http: type[asyncio.Protocol] | Literal["httptools"] = "httptools"
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is open within `drain_seconds`."""
+    """Serve until SIGTERM or SIGINT, then complete open requests within `drain_seconds`."""
     config = uvicorn.Config(
         app,
         host=settings.host,

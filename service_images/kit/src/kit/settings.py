@@ -1,4 +1,4 @@
-"""Settings of a service, read from the environment: one variable a field, with a common prefix."""
+"""Settings of a service, from environment variables with a common prefix, one per field."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 IDENTITY = Path("/var/run/secrets/cogniforge")
-"""Where a pod's tokens are."""
+"""Folder of a pod's tokens."""
 
 
 class LogLevel(StrEnum):
-    """How much a service logs."""
+    """Lowest level that a service logs."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -22,61 +22,61 @@ class LogLevel(StrEnum):
 
 
 class ServiceSettings(BaseSettings):
-    """What every service can be told. A service subclasses it and adds its own."""
+    """Settings of all services. A service subclasses it and adds its own."""
 
     model_config = SettingsConfigDict(env_prefix="SERVICE_", frozen=True)
 
     name: str = "service"
-    """The service's name in logs, metrics and traces."""
+    """Name of the service in logs, metrics and traces."""
     version: str = "0.1.0"
     host: str = "0.0.0.0"
     port: int = Field(default=8080, ge=1, le=65535)
     rpc_port: int = Field(default=9090, ge=0, le=65535)
-    """Where gRPC is served, by services that do."""
+    """TCP port for gRPC, in services that serve it."""
     log_level: LogLevel = LogLevel.INFO
     otlp_endpoint: str = ""
-    """Where traces go, such as http://collector:4318; empty: nowhere."""
+    """OTLP endpoint for traces, such as http://collector:4318; empty disables traces."""
     trace_sample_ratio: float = Field(default=1.0, ge=0, le=1)
     postgres_host: str = ""
-    """Where the service's database is; its name and login are the service's own."""
+    """Host of the service's database, through the connection pool. Database and login have the service's name."""
     postgres_direct_host: str = ""
-    """Where the server itself is, if it is not where its pool is."""
+    """Host of the database server itself, if it differs from that of the pool."""
     postgres_password: SecretStr = SecretStr("")
     postgres_pool_port: int = 6432
     postgres_port: int = 5432
     kafka_bootstrap: str = ""
-    """host:port of Kafka; empty: there is none."""
+    """host:port of Kafka; empty if there is none."""
     kafka_password: SecretStr = SecretStr("")
     kafka_authority: Path | None = None
-    """The certificate that Kafka's are signed with; without it, neither TLS nor a login is used."""
+    """File with Kafka's CA certificate. Without it, neither TLS nor a login is used."""
     nats_url: str = ""
-    """Where NATS is, such as nats://nats:4222; empty: there is none."""
+    """URL of NATS, such as nats://nats:4222; empty if there is none."""
     nats_password: SecretStr = SecretStr("")
     cache_url: str = ""
-    """Where the cache is, such as redis://cache:6379; empty: there is none."""
+    """URL of the cache, such as redis://cache:6379; empty if there is none."""
     cache_password: SecretStr = SecretStr("")
     objects_endpoint: str = ""
-    """URL of the object store; empty: there is none."""
+    """URL of the object store; empty if there is none."""
     objects_password: SecretStr = SecretStr("")
-    """Without one, the pod's own AWS role is used."""
+    """Password for the object store. Without one, the pod's own IAM role is used."""
     objects_region: str = "us-east-1"
     objects_prefix: str = ""
-    """What the names of buckets begin with."""
+    """Prefix of bucket names."""
     tenants: bool = False
-    """Whether callers show keys that the User service knows; else whoever the gateway let in may do everything."""
+    """Whether callers need API keys of the User service. Otherwise, callers that the gateway admits have all rights."""
     issuer: str = ""
-    """URL of the API server, whose keys tell tokens of services; empty: calls of services are refused."""
+    """URL of the API server, for the public keys of service tokens; empty refuses all calls of services."""
     issuer_folder: Path = IDENTITY / "issuer"
-    """With the `token` that the API server wants, and the `ca.crt` that its certificate is signed with."""
+    """Folder with the `token` for the API server, and `ca.crt`, its CA certificate."""
     callers: tuple[str, ...] = ()
-    """"namespace/service account" of each service that may call this one by itself."""
+    """"namespace/service account" of each service that may call this one."""
     tokens_folder: Path = IDENTITY / "tokens"
-    """With a token for each service that this one calls, in a file of that service's name."""
+    """Folder with one token per service that this one calls, in a file with that service's name."""
     drain_seconds: int = Field(default=20, ge=0, le=600)
-    """How long open requests may take after the service was told to stop."""
+    """Seconds that open requests may take after a stop signal."""
 
     def database(self, *, pooled: bool) -> str:
-        """How to reach the service's database: through the pool, or the server itself."""
+        """Connection string of the service's database, through the pool or directly."""
         port = self.postgres_pool_port if pooled else self.postgres_port
         password = self.postgres_password.get_secret_value()
         host = self.postgres_host if pooled else self.postgres_direct_host or self.postgres_host

@@ -1,7 +1,8 @@
-"""Events that wait on disk, in files of limited size, oldest first: what memory cannot hold while Kafka is away.
+"""Queue of events on disk, in files of limited size, for events that do not fit into memory while Kafka is
+unavailable.
 
-A file is deleted once Kafka has every event of it, so that a process that dies sends some of them twice instead of
-losing them: consumers count each event once, by its id. What is on disk outlives the process, not its pod.
+A file is deleted once Kafka has all its events. After a crash, some events are sent twice instead of being lost;
+consumers deduplicate by event ID. The queue survives a restart of the process, but not the deletion of its pod.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Event = tuple[str, bytes, bytes]
 
 
 class Spill:
-    """A queue in a folder that it has for itself."""
+    """A queue in a folder of its own."""
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self.most_bytes = most_bytes
@@ -29,16 +30,16 @@ class Spill:
         self._files = sorted(folder.glob("*.events"), key=lambda file: int(file.stem))
         self._sizes = {file: file.stat().st_size for file in self._files}
         self._next = int(self._files[-1].stem) + 1 if self._files else 0
-        self._sealed = True  # an earlier process may have died while it wrote
+        self._sealed = True  # an earlier process may have crashed while writing
         self._taken: set[Path] = set()
 
     @property
     def size(self) -> int:
-        """Bytes that wait."""
+        """Size of the queue in bytes."""
         return sum(self._sizes.values())
 
     def put(self, events: list[Event]) -> int:
-        """Append events; returns how many there was room for. Raises OSError where the disk does not take them."""
+        """Append events. Returns how many fit. Raises OSError if writing fails."""
         written, room = 0, self.most_bytes - self.size
         while written < len(events):
             if self._sealed or self._sizes[self._files[-1]] >= SEGMENT_BYTES:
@@ -67,7 +68,7 @@ class Spill:
         self._sealed = False
 
     def take(self) -> tuple[Path, list[Event]] | None:
-        """The oldest file that nobody has taken, and its events; None: nothing waits. `done` deletes it."""
+        """(oldest file that is not taken yet, its events), or None if the queue is empty. `done` deletes the file."""
         for file in self._files:
             if file not in self._taken:
                 self._taken.add(file)
@@ -76,7 +77,7 @@ class Spill:
         return None
 
     def done(self, file: Path) -> None:
-        """Kafka has all of it."""
+        """Delete a file whose events Kafka has received."""
         file.unlink(missing_ok=True)
         self._taken.discard(file)
         self._sizes.pop(file, None)
@@ -87,14 +88,14 @@ class Spill:
 
 
 def _read(content: bytes, file: Path) -> Iterator[Event]:
-    """The whole events of a file; a half one is the last that a process wrote before it died."""
+    """Complete events of a file. An incomplete last event was being written when a process crashed."""
     place = 0
     while place + _HEAD.size <= len(content):
         topic, key, body = _HEAD.unpack_from(content, place)
         start = place + _HEAD.size
         end = start + topic + key + body
         if end > len(content):
-            log.error("an event was half written", file=file.name, at=place)
+            log.error("an event is incomplete", file=file.name, at=place)
             return
         yield content[start : start + topic].decode(), content[start + topic : end - body], content[end - body : end]
         place = end

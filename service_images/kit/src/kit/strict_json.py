@@ -1,7 +1,7 @@
-"""JSON as every later reader takes it: PostgreSQL, Kafka's readers, NATS and the audit log.
+"""Strict JSON that all later readers accept: PostgreSQL, Kafka consumers, NATS and the audit log.
 
-The standard library's parser accepts what others refuse or read otherwise: duplicate keys, NaN, numbers that no
-database holds, U+0000, half of a surrogate pair, any depth. Here each of these is an error that names its place.
+The standard library's parser accepts texts that others refuse or interpret differently: duplicate keys, NaN, numbers
+beyond the range of databases, U+0000, unpaired surrogates, any depth. Here, each of these is an error with its path.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import msgspec
 from kit.limits import JSON_DEPTH, JSON_INTEGER, JSON_NUMBER
 
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
-"""Escapes that can make U+0000 or a lone surrogate. Both have to be written as escapes: the parser refuses raw control
-characters, and UTF-8 has no surrogates."""
+"""Escapes that can encode U+0000 or an unpaired surrogate. Both are possible as escapes only: the parser refuses raw
+control characters, and UTF-8 has no surrogates."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _SHOWN = 40
 _encode = msgspec.json.Encoder().encode
 
 
 class BadJson(ValueError):
-    """What is wrong with a text; `path` is where, as `a.0.b`, and empty where that is unknown."""
+    """A text is not valid. `path` is the position, such as `a.0.b`; empty if unknown."""
 
     def __init__(self, message: str, path: str = "") -> None:
         super().__init__(f"{path}: {message}" if path else message)
@@ -36,12 +36,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise BadJson(f"the key {_short(twice)} is there twice")
+        raise BadJson(f"the key {_short(twice)} occurs twice")
     return found
 
 
 def _constant(text: str) -> Any:
-    raise BadJson(f"{text} is no JSON")
+    raise BadJson(f"{text} is not JSON")
 
 
 def _integer(text: str) -> int:
@@ -65,7 +65,7 @@ _decoder = json.JSONDecoder(
 
 
 def loads(content: bytes | str) -> Any:
-    """The value of a JSON text. Raises BadJson."""
+    """Parse a JSON text. Raises BadJson."""
     try:
         text = content if isinstance(content, str) else content.decode()
     except UnicodeDecodeError as error:
@@ -84,7 +84,7 @@ def loads(content: bytes | str) -> Any:
 
 
 def check(value: Any) -> Any:
-    """The value itself, where it was made without `loads`. Raises BadJson for what `loads` does not accept."""
+    """Check a value that was not parsed by `loads`, and return it. Raises BadJson if `loads` would refuse it."""
     waiting: list[tuple[str, int, Any]] = [("", 0, value)]
     while waiting:
         path, depth, item = waiting.pop()
@@ -97,7 +97,7 @@ def check(value: Any) -> Any:
                 raise BadJson(f"an integer has more than {JSON_INTEGER.most} digits", path)
         elif isinstance(item, float):
             if not math.isfinite(item):
-                raise BadJson("a number is too large, or none", path)
+                raise BadJson("a number is too large, or not a number", path)
         elif isinstance(item, (dict, list, tuple)):
             if depth >= JSON_DEPTH.most:
                 raise BadJson(_too_deep(), path)
@@ -113,13 +113,13 @@ def check(value: Any) -> Any:
 
 def _check_text(text: str, path: str) -> None:
     if "\0" in text:
-        raise BadJson("a text holds the character U+0000", path)
+        raise BadJson("a text contains the character U+0000", path)
     if not text.isascii() and _SURROGATE.search(text):
-        raise BadJson("a text holds half of a surrogate pair", path)
+        raise BadJson("a text contains an unpaired surrogate", path)
 
 
 def dumps(value: Any) -> bytes:
-    """Compact JSON in UTF-8. Raises BadJson for what is none."""
+    """Compact JSON in UTF-8. Raises BadJson if the value is not JSON."""
     try:
         return _encode(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -127,7 +127,7 @@ def dumps(value: Any) -> bytes:
 
 
 def size(value: Any) -> int:
-    """Bytes of a value in compact JSON: what limits in bytes are compared with. Raises BadJson."""
+    """Size of a value as compact JSON in bytes, for comparison with limits. Raises BadJson."""
     return len(dumps(value))
 
 

@@ -28,24 +28,24 @@ DURATION = Histogram(
     "http_server_request_duration_seconds",
     "Time from the request's first byte to the answer's last.",
     ["method", "route"],
-    # Answers of a cache take a millisecond; streams take a minute.
+    # Cached answers take a millisecond, streams a minute.
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
     registry=REGISTRY,
 )
 
 
 _OUTSIDE = {"ratio": 1.0}
-"""Share of the traces of REST clients that are recorded; set once, by `configure_tracing`."""
+"""Share of REST clients' traces that are recorded, set once by `configure_tracing`."""
 
 
 def configure_tracing(settings: ServiceSettings) -> TracerProvider:
-    """Set the process's tracer up. Spans are made always, so that logs carry ids, and sent if told where."""
+    """Configure the process's tracer. Spans are always created, so that logs have IDs. An endpoint receives them."""
     resource = Resource.create({"service.name": settings.name, "service.version": settings.version})
     _OUTSIDE["ratio"] = settings.trace_sample_ratio
     sampler = ParentBased(TraceIdRatioBased(settings.trace_sample_ratio))
     provider = TracerProvider(resource=resource, sampler=sampler)
     if settings.otlp_endpoint:
-        # Two megabytes that a service without a collector need not have.
+        # A late import: it needs two megabytes, which a service without a collector saves.
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -56,10 +56,10 @@ def configure_tracing(settings: ServiceSettings) -> TracerProvider:
 
 
 def from_outside(headers: Mapping[str, str]) -> Context:
-    """The trace of a REST client: its ids are kept, so that the client finds its request in the logs.
+    """Trace context of a REST client. Its IDs are kept, so that clients find their requests in the logs.
 
-    Neither the client's sampled flag nor its trace id decides whether the request is recorded: with them any client
-    could have all of its requests recorded, or none.
+    The client's sampled flag and trace ID do not decide about recording. Otherwise, a client could have all of its
+    requests recorded, or none.
     """
     found = propagate.extract(headers)
     parent = trace.get_current_span(found).get_span_context()
@@ -92,7 +92,7 @@ def genai(
 
 
 def traceparent() -> str:
-    """Of the request that is being answered; empty outside of one."""
+    """Traceparent of the current request; empty outside of requests."""
     span = trace.get_current_span().get_span_context()
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}" if span.is_valid else ""
 

@@ -1,10 +1,10 @@
-"""Publishes what has changed in a service's tables to buckets of NATS if, and only if, the change is committed.
+"""Publishes committed changes of a service's tables to NATS buckets.
 
-A change is noted in the table `changes` in its own transaction. One replica at a time takes the noted keys, publishes
-each one's current value in a transaction of its own, and removes its notes. Urgent changes, such as the revocation of
-an API key, come first. A key that cannot be published while NATS and the database are well, such as one whose value is
-too large, is set aside as a dead letter and tried again later; it never holds up others. Now and then all keys are
-compared, so that a bucket that was lost is filled again, and values whose time has ended are removed.
+A change is recorded in the table `changes`, in its own transaction. One replica at a time reads the recorded keys,
+publishes each key's current value in a separate transaction, and deletes the records. Urgent changes, such as the
+revocation of an API key, come first. A key that cannot be published while NATS and the database work, for example
+because its value is too large, becomes a dead letter and is retried later; it never blocks others. All keys are
+compared periodically, which refills a lost bucket and removes expired values.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from kit.limits import NATS_VALUE
 
 log = logs.get("kit.telling")
 TABLE = "CREATE TABLE changes (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, bucket text, key text)"
-"""For a service's first migration; `upgrade` adds the rest."""
+"""SQL for a service's first migration. `upgrade` adds the rest."""
 _LOCK = 0x74656C6C
 _EVERY_S = 0.2
 _COMPARE_S = 60.0
 _BATCH = 500
 _TRIES = 3
-"""After so many a key becomes a dead letter."""
+"""Number of tries after which a key becomes a dead letter."""
 _AGAIN_S = (1.0, 60.0)
-"""Pause before a key that failed is tried again: it doubles from the first to the second."""
+"""(first, longest) pause in seconds before a failed key is retried. The pause doubles each time."""
 _PENDING = f"""
 SELECT bucket, key FROM changes
 WHERE (bucket, key) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))
@@ -62,46 +62,46 @@ def downgrade() -> None:
 
 
 async def changed(connection: Connection, bucket: str, key: str, *, urgent: bool = False) -> None:
-    """Note, within a transaction, that a key has another value or none. `urgent`: it goes before all that wait."""
+    """Record a changed or deleted key within a transaction. `urgent`: publish it before all others."""
     await connection.execute("INSERT INTO changes (bucket, key, urgent) VALUES (%s, %s, %s)", (bucket, key, urgent))
 
 
 class TooLarge(Exception):
-    """A value that no bucket takes."""
+    """A value exceeds the size limit of buckets."""
 
 
 @dataclass
 class _Failed:
     tries: int
     again: float
-    """On the monotonic clock."""
+    """Monotonic time of the next try."""
 
 
 class Telling(ABC):
-    """For ever; a service says what the values are."""
+    """Publisher of a service's values."""
 
     def __init__(self, database: Database, bus: Bus, *buckets: str) -> None:
         self._database, self._bus, self._buckets = database, bus, buckets
         self.letters = DeadLetters(database, self._retry)
-        """Keys that could not be published; for `dead_letters.operations`."""
+        """Dead letters for keys that cannot be published, for `dead_letters.operations`."""
         self._failed: dict[tuple[str, str], _Failed] = {}
         self._woken = asyncio.Event()
         self._compared = 0.0
 
     @abstractmethod
     async def value(self, connection: Connection, bucket: str, key: str) -> bytes | None:
-        """What the key's value is; None: it has none."""
+        """Current value of a key; None if it has none."""
 
     @abstractmethod
     async def keys(self, connection: Connection, bucket: str) -> set[str]:
-        """All keys that have a value."""
+        """All keys with a value."""
 
     def wake(self) -> None:
-        """Something has been committed: do not wait."""
+        """Publish now, because a change was committed."""
         self._woken.set()
 
     async def run(self) -> None:
-        """What cannot be published now is published later."""
+        """Run until cancelled. Failed publications are retried."""
         counting = asyncio.create_task(self.letters.run())
         try:
             while not told_to_end():
@@ -122,7 +122,7 @@ class Telling(ABC):
             counting.cancel()
 
     async def _tell(self) -> bool:
-        """Whether there may be more that can be published now."""
+        """Publish a batch. Returns whether there may be more."""
         now = time.monotonic()
         held = [name for name, failed in self._failed.items() if failed.again > now]
         async with self._database.transaction() as connection:
@@ -134,9 +134,9 @@ class Telling(ABC):
         return len(pending) == _BATCH
 
     async def _publish(self, bucket: str, key: str) -> bool:
-        """One key in a transaction of its own; False: another replica publishes at this moment.
+        """Publish one key in its own transaction. Returns False if another replica is publishing.
 
-        Raises only where NATS or the database is away: then all keys wait.
+        Raises only if NATS or the database is unavailable; then all keys wait.
         """
         try:
             async with self._database.transaction() as connection:
@@ -178,7 +178,7 @@ class Telling(ABC):
         await self.letters.resolve(connection, _topic(bucket), key.encode())
 
     async def _retry(self, row: Row) -> None:
-        """Publish the key of a dead letter now."""
+        """Publish the key of a dead letter."""
         bucket, key = row["topic"].removeprefix(_topic("")), row["key"].decode()
         async with self._database.transaction() as connection:
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
@@ -202,7 +202,7 @@ def _topic(bucket: str) -> str:
 
 
 async def _mine(connection: Connection) -> bool:
-    """Whether no other replica publishes at this moment."""
+    """Whether no other replica is publishing."""
     found = await connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,))
     row = await found.fetchone()
     return bool(row and row[0])

@@ -1,8 +1,8 @@
-"""Tenants that are deleted: each service that holds something of a tenant erases it, and acknowledges that to User.
+"""Deletion of tenants: each service with tenant data erases it, and acknowledges that to User.
 
-User's event `tenant.deleted.v1` comes once for each tenant; the id is never given again. A service erases what it
-holds, but for what the law has it keep, in one transaction with its acknowledgement, the event `tenant.erased.v1`;
-handled twice, it acknowledges twice.
+User publishes `tenant.deleted.v1` once per tenant; the ID is never used again. A service erases the tenant's data,
+except for records that the law requires, in one transaction with its acknowledgement, the event `tenant.erased.v1`. A
+repeated event is acknowledged again.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from kit.settings import ServiceSettings
 log = logs.get("kit.tenant_deletion")
 DELETED, ERASED = "tenant.deleted.v1", "tenant.erased.v1"
 PATIENCE_S = 30.0
-"""For this replica to learn that the tenant's keys are good for nothing, which takes about a second."""
+"""Seconds to wait until this replica knows that the tenant's keys are revoked, which takes about a second."""
 _LOOK_S = 0.1
 Erase = Callable[[Connection, str], Awaitable[None]]
-"""Deletes, in a transaction, all that a service holds of a tenant. Done twice, it does nothing."""
+"""Deletes a tenant's data in a transaction. Can be repeated."""
 
 
 class _Deletion(BaseModel):
@@ -35,7 +35,7 @@ class _Deletion(BaseModel):
 
 
 class Deleted(BaseModel):
-    """The event, as far as a service reads it."""
+    """The fields of the event that services read."""
 
     data: _Deletion
 
@@ -45,22 +45,22 @@ class _Erasure(_Deletion):
 
 
 class Erased(BaseModel):
-    """The acknowledgement, as far as User reads it."""
+    """The fields of the acknowledgement that User reads."""
 
     data: _Erasure
 
 
 class Erasing:
-    """A service's part in deletions; `handle` is for `kafka.Events`, with the model `Deleted`."""
+    """A service's part in deletions. `handle` is for `kafka.Events`, with the model `Deleted`."""
 
     def __init__(
         self, database: Database, service: str, erase: Erase, known: Callable[[str], bool] = lambda _: False
     ) -> None:
-        """`known`: whether this replica still takes requests of a tenant, which could write what was just erased."""
+        """`known`: whether this replica still accepts requests of a tenant, which could write after the erasure."""
         self._database, self._service, self._erase, self._known = database, service, erase, known
 
     def events(self, settings: ServiceSettings, letters: DeadLetters) -> Events | None:
-        """What follows deletions, where there is Kafka; those that fail are retried from the dead letters."""
+        """The consumer of deletions, if Kafka is enabled. Failed ones can be retried from the dead letters."""
         letters.also(DELETED, retrying(self.handle, Deleted))
         return Events(settings, [DELETED], self.handle, letters, Deleted) if settings.kafka_bootstrap else None
 
@@ -83,9 +83,9 @@ class Erasing:
 
 
 async def forget(connection: Connection, tenant: str) -> None:
-    """Delete a tenant's dead letters: their keys are the tenant's id, or begin with it and a slash.
+    """Delete a tenant's dead letters. Their keys are the tenant's ID, or begin with it and a slash.
 
-    The letter of the tenant's deletion stays: its retry may be what calls this.
+    The dead letter of the deletion itself stays, since its retry may be calling this.
     """
     own = tenant.encode()
     below = own + b"/"

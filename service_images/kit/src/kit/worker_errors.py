@@ -1,4 +1,4 @@
-"""Why work in a worker process (see `kit/workers.py`) has not been done."""
+"""Errors of jobs in worker processes (see `kit/workers.py`)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from kit.errors import ApiError, ErrorType
 
 
 class WorkError(ApiError):
-    """A job that has not been done. Its message is fit for the caller."""
+    """A job was not completed. The message can be shown to the caller."""
 
     outcome = "failed"
 
 
 class TooLarge(WorkError):
-    """What the job is given, or its answer, is larger than allowed (413)."""
+    """The input or the answer of the job is too large (413)."""
 
     outcome = "too_large"
 
@@ -39,7 +39,7 @@ class OutOfTime(WorkError):
 
 
 class Crashed(WorkError):
-    """The worker died (400): the job made a library crash."""
+    """The worker process crashed during the job (400)."""
 
     outcome = "crashed"
 
@@ -48,7 +48,7 @@ class Crashed(WorkError):
 
 
 class Busy(WorkError):
-    """Too many jobs wait already, of the tenant or of all tenants together (429)."""
+    """Too many jobs are waiting, of the tenant or of all tenants (429)."""
 
     outcome = "busy"
 

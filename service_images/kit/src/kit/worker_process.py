@@ -29,7 +29,7 @@ def main() -> None:
     codecs.register_error("cogniforge-clean", lambda error: ("\ufffd".encode() * (error.end - error.start), error.end))
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):  # what a library prints is not an answer
+    for standard in (0, 1, 2):  # output of libraries must not mix with answers
         os.dup2(nowhere, standard)
     _restrict()
     paths, modules = marshal.loads(_message(source))
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _restrict() -> None:
-    """A worker writes no files, makes no processes, and is the first that the kernel ends where memory is short."""
+    """Restrict the worker: no file writes, no child processes, and first choice of the kernel's OOM killer."""
     for kind in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC):
         resource.setrlimit(kind, (0, 0))
     try:
@@ -62,7 +62,7 @@ def _message(source: BinaryIO) -> bytes:
 
 
 def _address_space() -> int:
-    """Bytes that the process has mapped now."""
+    """Address space of the process in bytes."""
     with open("/proc/self/statm") as file:  # noqa: PTH123
         return int(file.read().split()[0]) * resource.getpagesize()
 
@@ -71,7 +71,7 @@ def _job(source: BinaryIO, length: int, at_rest: int) -> bytes:
     try:
         return _answer(source, length, at_rest)
     except MemoryError:
-        pass  # answered below, once the frames that hold the memory are gone
+        pass  # answered below, after the frames have released their memory
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -80,9 +80,9 @@ def _job(source: BinaryIO, length: int, at_rest: int) -> bytes:
 
 def _answer(source: BinaryIO, length: int, at_rest: int) -> bytes:
     name, arguments, size, memory, cpu_s, answer_bytes = marshal.loads(source.read(length))
-    # The soft limit only: the hard one could not be raised again after the job.
+    # Only the soft limit, because the hard limit could not be raised again after the job.
     resource.setrlimit(resource.RLIMIT_AS, (at_rest + memory, resource.RLIM_INFINITY))
-    signal.setitimer(signal.ITIMER_PROF, cpu_s)  # its signal ends a process, whatever code runs
+    signal.setitimer(signal.ITIMER_PROF, cpu_s)  # the signal ends the process even in native code
     if size >= 0:
         arguments = (*arguments, source.read(size))
     try:

@@ -1,15 +1,15 @@
-"""Work on what tenants send, in processes that can be killed.
+"""Worker processes for untrusted input of tenants.
 
-A document, template, schema or text of a tenant can make a parser run for ever or take all memory. Here such work runs
-in worker processes with limits on memory, CPU time and wall-clock time for each job. A worker that exceeds a limit, or
-dies, is replaced; the job fails with an error that says why, and no other job is affected. Jobs wait in one queue per
-tenant, from which the pool takes turns, and a tenant may use at most `running_each` workers at once, so that one tenant
-cannot hold up another for longer than one job's time limit.
+A document, template, schema or text of a tenant can make a parser run without end or exhaust memory. Such work runs in
+worker processes with limits on memory, CPU time and wall-clock time per job. A worker that exceeds a limit or crashes
+is replaced. Its job fails with a reason, and other jobs are not affected. Jobs wait in one queue per tenant, served in
+turns, and a tenant may use at most `running_each` workers at once, so that one tenant cannot delay another for longer
+than one job's time limit.
 
-A worker is a new Python interpreter and not a fork, so that it has none of the service's memory, files, sockets or
-secrets. At rest it takes 12 MB (6 MB of its own) and what the modules in `preload` need (pypdf: 24 MB), and it starts
-in 0.1 s; a job costs 0.3 ms (measured on 2 cores). A worker starts when the first job comes and ends after `IDLE_S`
-without one, unless it is kept. No privileges and no writable files are needed.
+A worker is a new Python interpreter instead of a fork, so that it has none of the service's memory, files, sockets or
+secrets. Idle, it takes 12 MB (6 MB of its own) plus the modules in `preload` (pypdf: 24 MB). It starts in 0.1 s; a job
+has an overhead of 0.3 ms (measured on 2 cores). A worker starts with the first job and ends after `IDLE_S` seconds
+without one, unless it is kept. It needs no privileges and no writable files.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ __all__ = ["Busy", "Crashed", "JobFailed", "Limits", "OutOfMemory", "OutOfTime",
 log = logs.get("kit.workers")
 MB = 2**20
 IDLE_S = 120.0
-"""After so long without a job a worker ends, and its memory is free."""
+"""Seconds without a job after which a worker ends and releases its memory."""
 _JOBS_EACH = 200
-"""After so many jobs a worker is replaced: what libraries leak or cache in it is free again."""
+"""Number of jobs after which a worker is replaced, which releases memory that libraries leak or cache."""
 _START_S = 60.0
 _LOOK_S = 0.2
-"""How often it is seen whether the workers that are kept live."""
+"""Seconds between two checks of kept workers."""
 _END_S = 5.0
-"""A worker that has closed its pipe and still runs after this time is killed."""
+"""Seconds after which a worker that has closed its pipe is killed."""
 _PIECE_BYTES = 256 * 1024
 _JOBS = metrics.Counter(
     "worker_jobs_total", "Jobs, by how they ended.", ["pool", "outcome"], registry=telemetry.REGISTRY
@@ -58,25 +58,25 @@ _SECONDS = metrics.Histogram(
     registry=telemetry.REGISTRY,
 )
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-"""Each thread of a library takes memory, and a worker may have none besides its own."""
+"""Environment that disables threads of libraries, which would need memory."""
 _CPU_SIGNALS = (signal.SIGPROF, signal.SIGXCPU)
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one job."""
+    """Limits of one job."""
 
     memory_mb: int = 96
-    """Address space, in MB, beyond what the worker has mapped at rest; what the job is given counts."""
+    """Address space in MB beyond that of the idle worker. The input counts."""
     cpu_s: float = 10.0
-    """CPU time, in seconds."""
+    """CPU time in seconds."""
     wall_s: float = 30.0
-    """Time from the start of the job to its answer, in seconds; waiting in the queue does not count."""
+    """Time from the start of the job to its answer in seconds, without the time in the queue."""
     input_mb: int = 32
-    """What the job is given, in MB."""
+    """Size of the input in MB."""
     answer_mb: int = 48
-    """What the job answers, as JSON, in MB."""
+    """Size of the answer as JSON in MB."""
 
 
 _DEFAULT = Limits()
@@ -91,7 +91,7 @@ class _Job:
     limits: Limits
     done: asyncio.Future[Any]
     task: asyncio.Task[None] | None = None
-    """Once it runs."""
+    """The process, once the job runs."""
 
     def settle(self, result: Any = None, error: Exception | None = None) -> None:
         if self.done.done():
@@ -103,7 +103,7 @@ class _Job:
 
 
 class _Process:
-    """One worker process."""
+    """A worker process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -112,8 +112,8 @@ class _Process:
 
     @classmethod
     async def start(cls, preload: Sequence[str]) -> _Process:
-        """Start a worker and wait until its modules are loaded. Raises Crashed."""
-        # Isolated, without site packages, without the service's environment: the paths come with the first message.
+        """Start a worker, and wait until its modules are loaded. Raises Crashed."""
+        # Isolated mode, without site packages and the service's environment. The first message contains the paths.
         command = [sys.executable, "-I", "-S", "-B", worker_process.__file__]
         pipe = asyncio.subprocess.PIPE
         made = cls(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, env=_ENVIRONMENT))
@@ -143,7 +143,7 @@ class _Process:
         self._writer.write(worker_process.LENGTH.pack(len(message)) + message)
 
     async def run(self, job: _Job, message: bytes) -> Any:
-        """The job's result. Raises WorkError or JobFailed; after a WorkError the process must be ended."""
+        """Result of the job. Raises WorkError or JobFailed. After a WorkError, the process must be ended."""
         self.jobs += 1
         limits = job.limits
         try:
@@ -172,7 +172,7 @@ class _Process:
         raise TooLarge(text) if kind == worker_process.ANSWER_TOO_LARGE else JobFailed(kind, text)
 
     async def _death(self, limits: Limits) -> WorkError:
-        # Its pipe is closed, so it is ending. A signal now would look for its status before asyncio does, and lose it.
+        # The pipe is closed, so the process is ending. A signal now could consume its exit status before asyncio does.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.process.wait(), _END_S)
         await self.end()
@@ -182,14 +182,14 @@ class _Process:
         return Crashed(signal.Signals(-status).name if status < 0 else f"status {status}")
 
     def alive(self) -> bool:
-        """As the kernel knows it: asyncio learns of an end later, and a job in between would fail for nothing."""
+        """Whether the process runs, according to the kernel. asyncio notices an end later, and a job could fail."""
         try:
             return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
         except ChildProcessError:
             return False
 
     async def end(self) -> None:
-        """Kill it, where it lives."""
+        """Kill the process if it is running."""
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
@@ -197,7 +197,7 @@ class _Process:
 
 
 class Workers:
-    """A pool of worker processes. Belongs to one event loop; close it with the service."""
+    """A pool of worker processes. It belongs to one event loop. Close it with the service."""
 
     def __init__(
         self,
@@ -211,11 +211,11 @@ class Workers:
         waiting_each: int = 64,
         waiting: int = 1024,
     ) -> None:
-        """`name` labels the metrics. `preload`: modules that each worker imports before its first job.
+        """`name`: label of the metrics. `preload`: modules that each worker imports before its first job.
 
-        `keep`: workers that `run` has ready at any time, for jobs that cannot wait for the start of one.
-        `running_each`: workers that one tenant may use at once; 0: all but one, so that one is left for the others.
-        `waiting_each`, `waiting`: jobs of one tenant, and of all, that may wait.
+        `keep`: number of workers that `run` keeps ready, for jobs that cannot wait for a start.
+        `running_each`: most workers of one tenant at once; 0 means all but one, which is left for other tenants.
+        `waiting_each`, `waiting`: most waiting jobs of one tenant, and of all tenants.
         """
         self._name, self._processes, self._limits, self._preload = name, processes, limits, tuple(preload)
         self._keep, self._waiting_each, self._waiting = keep, waiting_each, waiting
@@ -227,11 +227,11 @@ class Workers:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the workers that wait for a job."""
+        """Process IDs of idle workers."""
         return [process.process.pid for process in self._idle]
 
     async def run(self) -> None:
-        """For ever: start the workers that are kept, and another before one that is old, or where one has died."""
+        """Run until cancelled: start the kept workers, and replace old and crashed ones."""
         while not self._closed:
             self._idle = [process for process in self._idle if process.process.returncode is None]
             old = [process for process in self._idle if process.jobs >= _JOBS_EACH]
@@ -244,7 +244,7 @@ class Workers:
             try:
                 process = await _Process.start(self._preload)
             except WorkError as error:
-                log.error("a worker does not start", pool=self._name, reason=error.message)
+                log.error("cannot start a worker", pool=self._name, reason=error.message)
                 await asyncio.sleep(_LOOK_S)
             else:
                 await self._rest(process)
@@ -257,11 +257,11 @@ class Workers:
         content: bytes | None = None,
         limits: Limits | None = None,
     ) -> Result:
-        """What `function`, a function of a module, returns, as JSON gives it back: tuples are lists.
+        """Call `function`, a module-level function, in a worker. Returns its result as JSON: tuples become lists.
 
-        Arguments are None, numbers, texts, bytes, and tuples, lists, dicts and sets of these. `content`, the bytes of a
-        document for example, is the function's last argument. A lone surrogate in an answer becomes U+FFFD. If the
-        caller is cancelled, its job ends. Raises WorkError, or JobFailed for an exception that `function` raises.
+        Arguments may be None, numbers, texts, bytes, and tuples, lists, dicts and sets of these. `content`, such as the
+        bytes of a document, is the function's last argument. An unpaired surrogate in the result becomes U+FFFD. If the
+        caller is cancelled, the job ends. Raises WorkError, or JobFailed for an exception of `function`.
         """
         job = _Job(
             tenant,
@@ -289,7 +289,7 @@ class Workers:
         return result
 
     async def close(self) -> None:
-        """End all workers; jobs that wait or run fail as Busy."""
+        """End all workers. Waiting and running jobs fail as Busy."""
         self._closed = True
         for job in self._lanes.all():
             job.settle(error=Busy("The service is stopping."))
@@ -306,9 +306,9 @@ class Workers:
             raise TooLarge(f"The input has {size} bytes; at most {most} are processed.")
         waiting = self._lanes.waiting_of(job.tenant)
         if waiting >= self._waiting_each:
-            raise Busy(f"{waiting} requests of this tenant wait already; at most {self._waiting_each} may.")
+            raise Busy(f"{waiting} requests of this tenant are waiting already; the limit is {self._waiting_each}.")
         if self._lanes.waiting >= self._waiting:
-            raise Busy(f"{self._lanes.waiting} requests wait already; try again later.")
+            raise Busy(f"{self._lanes.waiting} requests are waiting already; try again later.")
         self._lanes.put(job.tenant, job)
         _WAITING.labels(self._name).set(self._lanes.waiting)
 
@@ -324,7 +324,7 @@ class Workers:
         self._dispatch()
 
     async def _work(self, job: _Job) -> None:
-        """Run one job in a worker; the worker is kept unless the job has spoilt it."""
+        """Run one job in a worker. The worker is kept unless the job has made it unusable."""
         process: _Process | None = None
         keep = False
         try:
@@ -348,7 +348,7 @@ class Workers:
                     await process.end()
 
     async def _rest(self, process: _Process) -> None:
-        """It waits for its next job."""
+        """Let a worker wait for its next job."""
         if self._closed:
             await process.end()
             return

@@ -1,1 +1,1 @@
-"""What a PostgreSQL pod does beside serving: it makes or restores its data, pools, backs up, provisions, checks."""
+"""Programs of a PostgreSQL pod: initialization, restore, connection pool, backups, provisioning, checks."""

@@ -19,7 +19,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command; exit status 2 for an unknown one."""
+    """Run one command. Exit status 2 for an unknown one."""
     if not arguments or arguments[0] not in COMMANDS:
         print(f"usage: pgnode {'|'.join(COMMANDS)}", file=sys.stderr)
         return 2

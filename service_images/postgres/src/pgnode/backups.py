@@ -1,4 +1,4 @@
-"""Takes base backups on schedule and drops those that are too old; the server archives its log by itself."""
+"""Takes base backups on schedule and deletes expired ones. The server itself archives the write-ahead log."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ LOOK_EVERY_S = 10
 
 
 def main() -> int:
-    """Run until stopped. What fails is reported and tried again."""
-    # The first process of a container is stopped by what it asks for only; half a backup is no backup, and left out.
+    """Run until stopped. Failures are reported and retried."""
+    # Process 1 of a container only receives signals that it handles. An interrupted backup is incomplete and ignored.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     every = timedelta(hours=float(os.environ.get("BACKUP_EVERY_HOURS", "24")))
     keep_days = int(os.environ.get("BACKUP_KEEP_DAYS", "7"))
@@ -26,7 +26,7 @@ def main() -> int:
         try:
             timeline = _timeline()
             newest = max((restore.finished(b) for b in restore.complete_backups()), default=None)
-            # After a restore the old backups lead to the old timeline; a new one makes the way back short.
+            # After a restore, old backups belong to the old timeline. A new backup makes the next restore fast.
             if newest is None or datetime.now(UTC) - newest >= every or (done_timeline and timeline != done_timeline):
                 _take()
                 _drop(keep_days)
@@ -44,7 +44,7 @@ def _timeline() -> int:
     except Exception as error:
         raise Problem(f"the server does not answer: {error}") from None
     if recovering:
-        raise Problem("the server still replays its log")
+        raise Problem("the server is still replaying its log")
     return timeline
 
 

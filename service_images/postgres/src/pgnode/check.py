@@ -1,4 +1,4 @@
-"""Proves that the server works: a row is written and read through the pool, by a login that owns a database."""
+"""Check of the server: writes and reads a row through the connection pool, with a login that owns a database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pgnode.settings import POOL_PORT, Problem, password, patiently
 
 
 def main() -> int:
-    """CHECK_DATABASE and CHECK_LOGIN say where."""
+    """Run the check with the database CHECK_DATABASE and the login CHECK_LOGIN."""
     database, login = os.environ["CHECK_DATABASE"], os.environ["CHECK_LOGIN"]
     reached = {"host": os.environ["PGHOST"], "port": POOL_PORT, "user": login, "password": password(login)}
     token = uuid.uuid4().hex
@@ -20,7 +20,7 @@ def main() -> int:
             cursor.execute("INSERT INTO health VALUES (%s)", (token,))
             cursor.execute("SELECT token FROM health")
             if cursor.fetchone() != (token,):
-                raise Problem("what was written was not read")
+                raise Problem("the row that was read differs from the one that was written")
         connection.commit()
     print("a row was written and read")
     return 0

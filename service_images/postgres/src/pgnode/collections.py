@@ -1,4 +1,4 @@
-"""Collections of vectors: a table and an HNSW index each. Then a vector is written and found by a near one."""
+"""Task for collections of vectors: creates a table and an HNSW index each. Then checks that searches work."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ OPERATORS = {"cosine": ("vector_cosine_ops", "<=>"), "l2": ("vector_l2_ops", "<-
 
 
 def main() -> int:
-    """PROVISION holds [{"name", "dimension", "metric", "links", "build_effort"}]."""
+    """Run the task. PROVISION contains [{"name", "dimension", "metric", "links", "build_effort"}]."""
     login = os.environ["PGUSER"]
     reached = {"host": os.environ["PGHOST"], "user": login, "password": password(login)}
     with session(patiently(120, database=login, **reached)) as cursor:
-        cursor.execute("SET statement_timeout = 0")  # an index takes as long as its table is large
+        cursor.execute("SET statement_timeout = 0")  # building the index of a large table takes long
         cursor.execute(layout.SCHEMA)
         for collection in json.loads(os.environ["PROVISION"]):
             _make(cursor, collection)
             _check(cursor, collection)
-    print("every collection takes vectors and finds them")
+    print("all collections store and find vectors")
     return 0
 
 
@@ -42,8 +42,8 @@ def _make(cursor: Any, collection: dict[str, Any]) -> None:
     there = _dimension(cursor, name)
     if there is not None and there != dimension:
         raise Problem(
-            f'collection "{name}" holds vectors of {there} numbers, not {dimension}; nothing was changed: '
-            "make a collection of another name and fill it anew"
+            f'collection "{name}" has dimension {there}, not {dimension}; nothing was changed: '
+            "create a collection with another name and fill it again"
         )
     parts = {
         "table": sql.Identifier(name),
@@ -58,7 +58,7 @@ def _make(cursor: Any, collection: dict[str, Any]) -> None:
     row = cursor.fetchone()
     if row and operators in row[0] and wanted in row[0]:
         return
-    # Built beside the old one, which answers until the new one is there.
+    # Built next to the old index, which serves queries until the new one is complete.
     fresh = f"{name}_near_new"
     cursor.execute(sql.SQL("DROP INDEX IF EXISTS vectors.{}").format(sql.Identifier(fresh)))
     cursor.execute(
@@ -88,5 +88,5 @@ def _check(cursor: Any, collection: dict[str, Any]) -> None:
     cursor.execute(sql.SQL(insert).format(table), (".check", ".check", str(near)))
     cursor.execute(sql.SQL(find).format(table, sql.SQL(operator)), (str(near),))
     if cursor.fetchone() != (".check",):
-        raise Problem(f'collection "{collection["name"]}" does not find what was written')
+        raise Problem(f'collection "{collection["name"]}" does not find a stored vector')
     cursor.execute(sql.SQL(delete).format(table))

@@ -1,4 +1,4 @@
-"""A collection's table and indexes, as psycopg composes them; it imports nothing, so that tests lay out the same."""
+"""SQL of a collection's table and indexes, for psycopg. Without imports, so that tests can use it, too."""
 
 SCHEMA = "CREATE SCHEMA IF NOT EXISTS vectors"
 TABLE = """

@@ -1,6 +1,7 @@
-"""PgBouncer in front of the server: many clients, few connections.
+"""PgBouncer, the connection pool in front of the server.
 
-It knows logins by asking the server in its own pod. One elsewhere does not tell passwords: then they are mounted.
+It reads logins from the server in its own pod. A managed server does not reveal password hashes, so passwords are
+mounted instead.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ auth_file = {file}
 server_tls_sslmode = verify-full
 server_tls_ca_file = {authorities}"""
 AUTHORITIES = Path(__file__).with_name("rds_authorities.pem")
-"""Who signs the certificates of PostgreSQL at RDS."""
+"""File with the CA certificates of Amazon RDS."""
 
 
 def main() -> int:
-    """Never returns when all is well: the process becomes PgBouncer.
+    """Replace this process by PgBouncer. Returns only after an error.
 
-    POOL_SERVER is host:port of a server elsewhere. Its certificate must name the host and be signed by one of the file
-    POOL_AUTHORITIES; without the variable, by Amazon RDS.
+    POOL_SERVER is host:port of a server outside the pod. Its certificate must name the host, and a CA in the file
+    POOL_AUTHORITIES must have signed it. The default are the CAs of Amazon RDS.
     """
     size, clients = os.environ.get("POOL_SIZE", "10"), os.environ.get("POOL_CLIENTS", "500")
     host, server_port, logins = SOCKETS, str(PORT), ASKING
@@ -62,7 +63,7 @@ def main() -> int:
 
 
 def _listed(file: Path) -> Path:
-    """Every mounted login and its password, for PgBouncer alone to read."""
+    """Write all mounted logins with their passwords to a file that only PgBouncer can read."""
     file.touch(mode=0o600)
     users = sorted(path.name for path in CREDENTIALS.iterdir())
     file.write_text("".join(f'"{user}" "{password(user)}"\n' for user in users))

@@ -1,4 +1,4 @@
-"""Logins, databases and outboxes, as the services' intents ask for them. Can be run again at any time."""
+"""Provisioning task: creates logins, databases and outbox tables from the services' intents. Can be repeated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ CREATE TABLE IF NOT EXISTS events.outbox (
 );
 ALTER TABLE events.outbox OWNER TO {owner};
 """
-"""Also where nobody reads it: a service writes into it with each change, and takes the row out at once."""
+"""The outbox table. It also exists without change data capture: a service inserts a row with each change and deletes
+it at once."""
 READ = """
 GRANT USAGE ON SCHEMA events TO {capture};
 GRANT SELECT ON events.outbox TO {capture};
@@ -39,25 +40,26 @@ DO $$ BEGIN
     END IF;
 END $$;
 """
-"""Outboxes of earlier versions hold jsonb. Text passes through unread: no order of keys and no number changes, and the
-log's reader has nothing to interpret. The table is almost empty: rows leave it with their transaction."""
+"""Changes jsonb payloads of earlier versions to text. Text is passed on unchanged, including key order and number
+formats, and the reader of the log need not parse it. The table is almost empty: transactions delete their rows."""
 
 
 LOST = """
 SELECT slot_name FROM pg_replication_slots
 WHERE slot_name LIKE 'outbox\\_%' AND wal_status = 'lost' AND NOT active
 """
-"""Slots whose part of the log is gone: nothing can be read by them, and they stand in their connector's way."""
+"""Finds slots whose part of the log was removed. They are unusable and block their connector."""
 LIMITS_MS = {"statement_timeout": 30_000, "idle_in_transaction_session_timeout": 60_000}
-"""Longer than any request is waited for, and short enough that what hangs holds nothing for long."""
+"""Time limits for services: longer than any request, and short enough to release locks of hanging transactions."""
 REPLICATION = "rds_replication"
-"""What a login must be granted at RDS to read the log. Source: Amazon RDS user guide, "Logical replication"."""
+"""Role that a login needs on RDS to read the log. Source: Amazon RDS user guide, "Logical replication"."""
 
 
 def main() -> int:
-    """PROVISION holds {"databases": [{"name", "login", "extensions", "outbox"}], "capture": login or "", "managed"}.
+    """Run the task.
 
-    `managed`: nobody is superuser at the server; whoever makes logins and databases may do no more than that.
+    PROVISION contains {"databases": [{"name", "login", "extensions", "outbox"}], "capture": login or "", "managed"}.
+    `managed`: there is no superuser; the login of this task may only create logins and databases.
     """
     asked = json.loads(os.environ["PROVISION"])
     managed, capture = asked.get("managed", False), asked["capture"]
@@ -82,13 +84,16 @@ def _drop_lost_slots(cursor: Any) -> None:
     cursor.execute(LOST)
     for (name,) in cursor.fetchall():
         cursor.execute("SELECT pg_drop_replication_slot(%s)", (name,))
-        print(f"{name} was lost and is dropped: its connector begins anew; events between are not told", flush=True)
+        print(
+            f"{name} was lost and is dropped: its connector starts again, and events in between are not published",
+            flush=True,
+        )
 
 
 def _login(cursor: Any, name: str, *, replication: bool, managed: bool) -> None:
     cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))
     verb = "ALTER" if cursor.fetchone() else "CREATE"
-    # What only a superuser may say is not said where there is none; a new login has none of it anyway.
+    # Only a superuser may set these attributes. New logins do not have them by default.
     marks = "" if managed else f"NOSUPERUSER NOCREATEDB NOCREATEROLE {'' if replication else 'NO'}REPLICATION"
     statement = "{} ROLE {} LOGIN {} PASSWORD {}"
     cursor.execute(
@@ -97,20 +102,20 @@ def _login(cursor: Any, name: str, *, replication: bool, managed: bool) -> None:
         )
     )
     if managed:
-        # To make what belongs to a login, one has to be able to act as it.
+        # To create objects that belong to a login, the current login must be a member of it.
         cursor.execute(sql.SQL("GRANT {} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE").format(sql.Identifier(name)))
     if managed and replication:
         cursor.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(REPLICATION), sql.Identifier(name)))
 
 
 def _verifier(cursor: Any, name: str) -> str:
-    """What the server keeps in place of the password; a statement in its log tells nobody the password."""
+    """SCRAM verifier of the password, so that logged statements do not contain the password."""
     return encrypt_password(password(name), name, scope=cursor.connection, algorithm="scram-sha-256")
 
 
 def _limit(cursor: Any, login: str) -> None:
-    """How long a service's statements and open transactions may take. It holds behind a pool, too, where settings of a
-    client's session would be those of another client a moment later. Migrations and index builds lift it."""
+    """Set limits for a service's statements and idle transactions. As settings of the role, they work through the pool,
+    too, whose server sessions are shared by clients. Migrations and index builds lift them."""
     for name, milliseconds in LIMITS_MS.items():
         statement = sql.SQL("ALTER ROLE {} SET {} = {}")
         cursor.execute(statement.format(sql.Identifier(login), sql.Identifier(name), sql.Literal(milliseconds)))
@@ -121,7 +126,7 @@ def _database(cursor: Any, database: dict[str, Any], capture: str) -> None:
     cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database["name"],))
     if not cursor.fetchone():
         cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, owner))
-    # Whoever is not named may not even connect.
+    # Other logins may not even connect.
     cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
     if capture and database["outbox"]:
         cursor.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(name, sql.Identifier(capture)))

@@ -1,6 +1,6 @@
-"""Point-in-time restore: asked for in a running pod, carried out when it starts the next time.
+"""Point-in-time restore: requested in a running pod, carried out at the next start.
 
-What was there before is kept beside the new cluster, as `cluster.before-<time>`.
+The previous data is kept next to the new cluster, as `cluster.before-<time>`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from datetime import UTC, datetime
 from pgnode.settings import CLUSTER, DATA, REQUEST, Problem, archive, connect, session
 
 SERVER = "main"
-"""The server's name in the object store."""
+"""Name of the server in the object store."""
 ACTIVE = DATA / "restore-active.json"
-"""The restore that goes on; it is kept until the server has been promoted."""
+"""File with the running restore. It is kept until the server is promoted."""
 ARCHIVED_WITHIN_S = 60
 
 
 def request(until: str) -> int:
-    """Write down that the next start shall go back to a time; everything up to now is archived first."""
+    """Request a restore at the next start. The current log is archived first."""
     moment = _moment(until)
     if moment > datetime.now(UTC):
         raise Problem(f"{until} is in the future")
@@ -42,12 +42,12 @@ def request(until: str) -> int:
                 raise Problem(f"{wanted} was not archived within {ARCHIVED_WITHIN_S} s; nothing was changed")
             time.sleep(0.5)
     REQUEST.write_text(json.dumps({"until": moment.isoformat()}))
-    print(f"the next start goes back to {moment.isoformat()}")
+    print(f"the next start restores {moment.isoformat()}")
     return 0
 
 
 def carry_out() -> None:
-    """Fetch the last backup before the time, and leave the server to replay the log up to it."""
+    """Fetch the last backup before the time. The server then replays the log up to the time."""
     until = json.loads(REQUEST.read_text())["until"]
     options, url = archive()
     chosen = _find(complete_backups(), _moment(until))
@@ -58,7 +58,7 @@ def carry_out() -> None:
     if result.returncode != 0:
         raise Problem(f"backup {chosen} could not be fetched: {result.stderr.strip()}")
     scratch.chmod(0o700)
-    # Slots of the time of the backup lead nowhere; who follows the log makes a new one when it finds none.
+    # Slots in the backup are invalid. Readers of the log create new ones.
     for slot in (scratch / "pg_replslot").iterdir():
         shutil.rmtree(slot)
     (scratch / "recovery.signal").touch()
@@ -71,7 +71,7 @@ def carry_out() -> None:
 
 
 def options() -> list[str]:
-    """What the server is told while it replays."""
+    """Command line options of the server during the replay."""
     if not (CLUSTER / "recovery.signal").exists():
         ACTIVE.unlink(missing_ok=True)
         return []
@@ -82,7 +82,7 @@ def options() -> list[str]:
         *("-c", f"restore_command={fetch} %f %p"),
         *("-c", f"recovery_target_time={until}"),
         *("-c", "recovery_target_action=promote"),
-        # Nobody connects before the replay has ended: a slot that change data capture makes meanwhile is invalidated.
+        # No connections before the replay has ended: slots that change data capture creates meanwhile become invalid.
         *("-c", "hot_standby=off"),
     ]
 
@@ -98,7 +98,7 @@ def _moment(text: str) -> datetime:
 
 
 def complete_backups() -> list[dict[str, str]]:
-    """The backups in the object store that can be restored. Raises Problem."""
+    """Complete backups in the object store. Raises Problem."""
     flags, url = archive()
     command = ["python3", "-m", "barman.clients.cloud_backup_list", "--format", "json", *flags, url, SERVER]
     result = subprocess.run(command, capture_output=True, text=True, env=os.environ)
@@ -108,7 +108,7 @@ def complete_backups() -> list[dict[str, str]]:
 
 
 def finished(backup: dict[str, str]) -> datetime:
-    """When a backup was complete: the earliest time that it can go back to."""
+    """Time at which a backup was complete: the earliest time that it can restore."""
     return datetime.fromisoformat(backup["end_time_iso"]) if "end_time_iso" in backup else _local(backup["end_time"])
 
 
@@ -121,5 +121,5 @@ def _find(backups: list[dict[str, str]], moment: datetime) -> str:
     if not fitting:
         oldest = min((finished(b) for b in backups), default=None)
         known = f"the first backup is from {oldest.isoformat()}" if oldest else "there is no backup yet"
-        raise Problem(f"nothing goes back to {moment.isoformat()}: {known}")
+        raise Problem(f"no backup can restore {moment.isoformat()}: {known}")
     return max(fitting, key=finished)["backup_id"]

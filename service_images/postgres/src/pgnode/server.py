@@ -1,4 +1,4 @@
-"""Makes the data directory the first time, restores it where that was asked for, and becomes the server."""
+"""Creates the data directory at the first start, restores it if requested, and starts the server."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ host all all all scram-sha-256
 
 
 def main() -> int:
-    """Never returns when all is well: the process becomes the server."""
+    """Replace this process by the server. Returns only after an error."""
     if REQUEST.exists():
         restore.carry_out()
     if not CLUSTER.exists():
         _make()
     hba = CLUSTER / "pg_hba.conf"
     hba.write_text(HBA)
-    # A server that was killed leaves its lock file; nobody else can be running on this volume.
+    # A killed server leaves its lock file. No other server can run on this volume.
     (CLUSTER / "postmaster.pid").unlink(missing_ok=True)
     command = [str(BIN / "postgres"), "-D", str(CLUSTER), "-c", f"config_file={CONFIG}", "-c", f"hba_file={hba}"]
     command += ["-c", f"port={PORT}", "-c", f"unix_socket_directories={SOCKETS}", *restore.options()]
@@ -51,4 +51,4 @@ def _make() -> None:
     if result.returncode != 0:
         raise Problem(f"initdb: {result.stderr.strip()}")
     scratch.rename(CLUSTER)
-    print("made an empty cluster", flush=True)
+    print("created an empty cluster", flush=True)

@@ -1,4 +1,4 @@
-"""Where things are in the pod, and how to reach the server from inside it."""
+"""Paths in the pod, and connections to the server from inside the pod."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import psycopg2
 
 DATA = Path("/data")
 CLUSTER = DATA / "cluster"
-"""PGDATA; made whole under another name first, so that it is either complete or not there."""
+"""PGDATA. It is created under another name first, so that it is either complete or missing."""
 REQUEST = DATA / "restore.json"
-"""A restore that was asked for: {"until": "<ISO 8601 time>"}."""
+"""File with a requested restore: {"until": "<ISO 8601 time>"}."""
 BIN = Path("/opt/postgres/bin")
 SOCKETS = "/run/postgres"
 CREDENTIALS = Path(os.environ.get("CREDENTIALS", "/etc/credentials"))
@@ -24,19 +24,19 @@ SUPERUSER = "postgres"
 
 
 class Problem(Exception):
-    """Something that stops a command; the text says what and why."""
+    """A command has failed. The message says why."""
 
 
 def password(login: str) -> str:
-    """A login's password, as mounted."""
+    """A login's password, from the mounted Secret."""
     try:
         return (CREDENTIALS / login / "postgres").read_text().strip()
     except OSError as error:
-        raise Problem(f"no password for {login}: {error}") from None
+        raise Problem(f"there is no password for {login}: {error}") from None
 
 
 def connect(database: str = "postgres", **more: Any) -> Any:
-    """A connection by the socket as superuser, or as `more` says."""
+    """A connection through the socket as superuser; `more` overrides connection parameters."""
     given = {"host": SOCKETS, "port": PORT, "user": SUPERUSER, "dbname": database, "connect_timeout": 5, **more}
     connection = psycopg2.connect(**given)
     connection.autocommit = True
@@ -44,7 +44,7 @@ def connect(database: str = "postgres", **more: Any) -> Any:
 
 
 def patiently(seconds: float, **more: Any) -> Any:
-    """A connection as soon as the server takes one, within `seconds`. Raises Problem."""
+    """Wait up to `seconds` for a connection. Raises Problem."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -57,13 +57,13 @@ def patiently(seconds: float, **more: Any) -> Any:
 
 @contextlib.contextmanager
 def session(connection: Any) -> Iterator[Any]:
-    """A cursor whose statements are each a transaction of its own; closes the connection in the end."""
+    """A cursor in autocommit mode. The connection is closed at the end."""
     with contextlib.closing(connection), connection.cursor() as cursor:
         yield cursor
 
 
 def archive() -> tuple[list[str], str]:
-    """Options and URL of the object store that holds backups; empty where there is none."""
+    """Options and URL of the object store for backups; empty if there is none."""
     url = os.environ.get("BACKUP_URL", "")
     endpoint = os.environ.get("BACKUP_ENDPOINT", "")
     return (["--endpoint-url", endpoint] if endpoint else []), url

@@ -1,1 +1,1 @@
-"""Prompt: versions that never change, labels that move, rendered in a sandbox."""
+"""Prompt: stores prompts with immutable versions and movable labels, and renders them in a sandbox."""

@@ -1,4 +1,4 @@
-"""Starts Prompt."""
+"""Entry point of the Prompt service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prompt.store import Told
 
 
 class PromptSettings(QuotaSettings):
-    """Prompt's settings."""
+    """Settings of the Prompt service."""
 
     name: str = "prompt"
 

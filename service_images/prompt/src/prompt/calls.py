@@ -18,20 +18,20 @@ from prompt.models import NAMED, TENANT, Asked
 
 
 class Calls(service.PromptServiceServicer):
-    """For services."""
+    """gRPC methods for other services."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
 
     def add(self, server: Any) -> None:
-        """To a server."""
+        """Register the methods with a server."""
         service.add_PromptServiceServicer_to_server(self, server)  # pyright: ignore[reportUnknownMemberType]
 
     @rpc.answers
     async def Render(self, request: messages.RenderRequest) -> messages.RenderResponse:
-        """As the REST operation does."""
+        """Same as the REST operation."""
         if not re.fullmatch(NAMED, request.name) or not re.fullmatch(TENANT, request.tenant):
-            raise missing("prompt")  # no prompt, and no tenant, is called so
+            raise missing("prompt")  # neither a prompt nor a tenant can have such a name
         which = request.WhichOneof("which")
         chosen = {which: getattr(request, which)} if which else {}
         try:

@@ -1,6 +1,6 @@
-"""The work on templates and variables of tenants: functions of their arguments alone, for a process that can be ended.
+"""Pure functions for templates and variables of tenants, run in a worker process that can be ended.
 
-They take and return what JSON has. What is wrong with the input is returned, not raised.
+Arguments and results are JSON values. Problems of the input are returned, not raised.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from prompt import sandbox
 from prompt.sandbox import MissingVariables, TemplateProblem
 
 ITSELF = "\0"
-"""The name of the template that is rendered: no reference, so that no include can mean it."""
+"""Name of the template that is rendered. It is not a valid reference, so that no include can name it."""
 
 
 def check(texts: list[str], schemas: dict[str, Any]) -> dict[str, Any]:
-    """What the templates of a new version include; `problems`: all that is wrong, as [path, message]."""
+    """Includes of a new version's templates. `problems`: all problems as [path, message]."""
     includes: set[str] = set()
     problems: list[list[str]] = []
     for number, text in enumerate(texts):
@@ -29,7 +29,7 @@ def check(texts: list[str], schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refused(schemas: dict[str, Any]) -> list[list[str]]:
-    from kit import json_schema  # takes 25 MB, which most prompts do not need
+    from kit import json_schema  # a late import: it needs 25 MB, and most prompts do not use it
 
     problems: list[list[str]] = []
     for name, schema in schemas.items():
@@ -43,7 +43,7 @@ def _refused(schemas: dict[str, Any]) -> list[list[str]]:
 def render(
     texts: list[str], parts: dict[str, str], variables: dict[str, Any], schemas: dict[str, Any]
 ) -> dict[str, Any]:
-    """The rendered texts; or `variables`: every one that is wrong or missing; or `template`: what it does wrong."""
+    """The rendered texts; or `variables`: all missing or invalid ones; or `template`: its problem."""
     given, wrong = dict(variables), list[str]()
     for name, schema in sorted(schemas.items()):
         if name in given:
@@ -68,6 +68,6 @@ def _wrong(name: str, schema: Any, value: Any) -> list[str]:
 
     try:
         problems = json_schema.read(schema).problems(value)
-    except json_schema.SchemaRefused as refused:  # of a version that was made when more was allowed
-        return [f"{name}: its schema is not supported any more, make a new version: {refused}"[:300]]
+    except json_schema.SchemaRefused as refused:  # the version was created when more was allowed
+        return [f"{name}: its schema is no longer supported; create a new version: {refused}"[:300]]
     return [f"{name}{f'.{p.path}' if p.path else ''}: {p.message}" for p in problems]

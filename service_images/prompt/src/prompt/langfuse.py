@@ -1,4 +1,4 @@
-"""What Langfuse's clients read. Source of the shapes: Langfuse, API reference, /api/public/v2/prompts."""
+"""Prompts in the format of Langfuse's API. Source: Langfuse, API reference, /api/public/v2/prompts."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ _OWN = "(v.tenant, v.name) = (p.tenant, p.name)"
 
 
 async def listed(connection: Connection, tenant: str, wanted: Wanted) -> Listed:
-    """A page, in order of names."""
+    """A page of prompts in order of their names."""
     values = {"tenant": tenant, "name": wanted.name, "label": wanted.label, "latest": LATEST}
     cursor = await connection.execute(f"SELECT count(*) {_WHICH}", values)
     row = await cursor.fetchone()

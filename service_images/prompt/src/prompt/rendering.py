@@ -1,4 +1,4 @@
-"""From a version and variables to a text: what it includes is looked up, variables are checked, the answer is kept."""
+"""Renders a version with variables: resolves includes, checks variables, and caches results."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from prompt import job, store
 from prompt.models import MAX_NUMBER, REFERENCE, Kind, Message, NewVersion, Version
 
 DEPTH = 8
-"""Includes within includes."""
+"""Most levels of nested includes."""
 KEPT_S = 3600
 _LONGEST = 4000
-"""Characters of an error's message."""
+"""Most characters of an error message."""
 PROCESSES = 2
 LIMITS = Limits(memory_mb=64, cpu_s=5, wall_s=30, input_mb=16, answer_mb=16)
-"""Of one check or rendering. A full budget of work takes 1 s, and the largest template 30 MB (measured)."""
+"""Limits of one check or rendering. The full work budget takes 1 s, and the largest template 30 MB (measured)."""
 MAX_PARTS = 100
-"""Prompts that one prompt includes, through others or itself."""
+"""Most prompts that one prompt includes, directly or indirectly."""
 MAX_CHARACTERS = limits.TEMPLATES.most
-"""Characters of the templates of a version, with all that it includes."""
+"""Most characters of a version's templates, includes included."""
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def problem(message: str, param: str = "prompt") -> ApiError:
-    """The answer to a template that cannot be rendered."""
+    """The error for a template that cannot be rendered."""
     return ApiError(400, f"{param}: {message}", param=param, code="invalid_template")
 
 
 def sources(prompt: str | Any) -> list[str]:
-    """The templates of a prompt."""
+    """Template texts of a prompt."""
     return [prompt] if isinstance(prompt, str) else [message.content for message in prompt]
 
 
 async def closure(
     connection: Connection, tenant: str, version: Version, includes: list[str]
 ) -> tuple[dict[str, str], list[str]]:
-    """All that a version includes, by reference, and "name@number" of each. Raises ApiError."""
+    """All included templates by reference, and "name@number" of each. Raises ApiError."""
     found: dict[str, str] = {}
     numbers = [f"{version.name}@{version.version}"]
 
@@ -52,14 +52,14 @@ async def closure(
         for reference in wanted:
             name, _, which = reference.rpartition("@")
             if name in path:
-                raise problem(f"{' -> '.join((*path, name))} is a circle")
+                raise problem(f"{' -> '.join((*path, name))} is a cycle")
             if len(path) > DEPTH:
-                raise problem(f"includes go deeper than {DEPTH}")
+                raise problem(f"includes are nested deeper than {DEPTH} levels")
             if reference in found:
                 continue
             if len(found) >= MAX_PARTS:
-                raise problem(f"it includes more than {MAX_PARTS} prompts; put some of them together")
-            # A number that no version can have is none of them.
+                raise problem(f"it includes more than {MAX_PARTS} prompts; combine some of them")
+            # A number beyond the range of versions does not exist.
             number: dict[str, Any] = {"version": min(int(which), MAX_NUMBER)} if which.isdigit() else {"label": which}
             try:
                 part, more = await store.read(connection, tenant, name, **number)
@@ -71,7 +71,7 @@ async def closure(
             numbers.append(f"{reference}={part.version}")
             characters = sum(map(len, (*found.values(), *sources(version.prompt))))
             if characters > MAX_CHARACTERS:
-                raise problem(f"with all that it includes, it has more than {MAX_CHARACTERS} characters; shorten it")
+                raise problem(f"with its includes, it has more than {MAX_CHARACTERS} characters; shorten it")
             await gather(more, (*path, name))
 
     await gather(includes, (version.name,))
@@ -79,18 +79,18 @@ async def closure(
 
 
 class Renderer:
-    """Checks and renders templates in worker processes, or finds what was rendered before."""
+    """Checks and renders templates in worker processes, with a cache of results."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._workers = Workers("templates", PROCESSES, LIMITS, preload=("prompt.job",))
 
     async def close(self) -> None:
-        """End the processes."""
+        """Stop the worker processes."""
         await self._workers.close()
 
     async def check(self, tenant: str, wanted: NewVersion) -> list[str]:
-        """What a new version includes. Raises ApiError(400) with all that keeps it from ever being rendered."""
+        """Includes of a new version. Raises ApiError(400) with all problems that make rendering impossible."""
         if (wanted.type is Kind.TEXT) != isinstance(wanted.prompt, str):
             raise ApiError(400, "prompt: a text for the type text, a list of messages for chat", param="prompt")
         found = await self._workers.call(tenant, job.check, sources(wanted.prompt), wanted.variables)
@@ -109,9 +109,9 @@ class Renderer:
     async def render(
         self, tenant: str, version: Version, parts: dict[str, str], numbers: list[str], variables: dict[str, Any]
     ) -> tuple[str | list[Message], bool]:
-        """A version with what `closure` found; and whether it was kept: the same input gives the same text.
+        """Render a version with its includes from `closure`. Returns the text and whether it came from the cache.
 
-        Raises ApiError(400) with every variable that is wrong or missing, or with what the template does wrong.
+        Raises ApiError(400) with all missing or invalid variables, or with the template's problem.
         """
         given = json.dumps([tenant, numbers, variables], sort_keys=True)
         digest = hashlib.sha256(given.encode()).hexdigest()
@@ -141,7 +141,7 @@ def _decoded(kept: bytes) -> str | list[Message]:
 
 
 def chosen(weights: dict[str, float], split: str, name: str, user: str) -> str:
-    """The label that a user gets: always the same, as long as the weights are."""
+    """The label for a user. It stays the same while the weights stay the same."""
     digest = hashlib.sha256(f"{name}\0{split}\0{user}".encode()).digest()
     point = int.from_bytes(digest[:8]) / 2**64 * sum(weights.values())
     for label, weight in sorted(weights.items()):

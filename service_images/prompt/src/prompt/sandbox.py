@@ -1,9 +1,9 @@
-"""Templates of strangers: Jinja2 in which nothing can be reached but what was given, within a budget of work.
+"""Sandbox for untrusted templates: Jinja2 with access to the given variables only, and a budget of work.
 
-Jinja's own sandbox keeps templates from Python's internals. On top of it: no method of any object can be called, only
-the filters listed here exist, and every loop, macro, concatenation, repetition, comparison, test, slice and output
-takes from a budget, so that no template occupies the service or fills its memory. A variable that a template guards
-(`name | default('there')`, `name is defined`, `if name`, `name or 'there'`) is optional.
+Jinja's own sandbox blocks access to Python internals. In addition, no methods can be called, only the filters listed
+here exist, and each loop, macro, concatenation, repetition, comparison, test, slice and output uses up a part of a
+budget, so that no template can block the service or exhaust its memory. A variable is optional if the template guards
+it (`name | default('there')`, `name is defined`, `if name`, `name or 'there'`).
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from jinja2.visitor import NodeTransformer
 from kit import limits
 
 MAX_SOURCE = limits.TEMPLATE.most
-"""Characters of a template."""
+"""Most characters of a template."""
 MAX_TOKENS = 8000
-"""Jinja2's tokens in a template, which take 3.5 KB each while it is read. A long prompt for an agent has 500."""
+"""Most Jinja2 tokens in a template. Each takes 3.5 KB while parsing. A long prompt for an agent has 500."""
 MAX_WORK = limits.RENDERED.most
-"""Characters that may be made, in all; a loop's round or a macro's call counts as `ROUND`."""
+"""Most characters that a rendering may produce. A loop iteration or macro call counts as `ROUND` characters."""
 ROUND = 20
 _COMPARED = 8
-"""Characters of a text that are compared or searched in the time in which one is made."""
+"""Number of characters that are compared or searched in the time of producing one character."""
 _PLAIN = (str, int, float, type(None), Mapping, list, tuple, Undefined)
-"""What can be written out."""
+"""Types that can be printed."""
 _LONGEST = 200
-"""Characters of a name in a message."""
+"""Most characters of a name in a message."""
 _SHORT = reprlib.Repr()
 _BITS = 4096
 _WIDTH = 200
@@ -48,14 +48,14 @@ _PLAIN_FILTERS = (
 
 
 class TemplateProblem(Exception):
-    """What is wrong with a template, or with what it does."""
+    """A template is invalid, or does something that is not allowed."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message.encode(errors="replace").decode())  # it may quote half of a surrogate pair
+        super().__init__(message.encode(errors="replace").decode())  # it may contain an unpaired surrogate
 
 
 class MissingVariables(TemplateProblem):
-    """Values that a template needs and was not given: one sentence each."""
+    """Values that a template needs are missing. There is one sentence per value."""
 
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__("; ".join(reasons))
@@ -63,16 +63,16 @@ class MissingVariables(TemplateProblem):
 
 
 class _Missing(StrictUndefined):
-    """A value that was not given: false, with no entries but missing ones, and an error where it is needed."""
+    """A missing value: it is false, its entries are missing, too, and its use is an error."""
 
     __slots__ = ()
     noted: dict[str, None]
-    """Of one rendering: what was needed, in order."""
+    """Missing values that one rendering needed, in order."""
 
     def note(self) -> None:
-        """It is needed."""
+        """Record that the value is needed."""
         plain = self._undefined_obj is missing and not self._undefined_hint
-        reason = f"{self._undefined_name}: it is missing" if plain else self._undefined_message[:_LONGEST]
+        reason = f"{self._undefined_name}: the value is missing" if plain else self._undefined_message[:_LONGEST]
         self.noted[reason.encode(errors="replace").decode()] = None
 
     def __bool__(self) -> bool:
@@ -80,7 +80,7 @@ class _Missing(StrictUndefined):
 
     def __getattr__(self, name: str) -> Any:
         if name[:2] == "__" or self._undefined_hint:
-            raise AttributeError(name)  # Python asks for such names, templates cannot
+            raise AttributeError(name)  # Python itself looks up such names; templates cannot
         return self[name]
 
     def __getitem__(self, name: Any) -> Any:
@@ -88,14 +88,14 @@ class _Missing(StrictUndefined):
         return type(self)(self._undefined_hint, self._undefined_obj, path[:_LONGEST])
 
     def __repr__(self) -> str:
-        self.note()  # something that it is in is written out
+        self.note()  # a container of the value is printed
         return ""
 
     def _fail_with_undefined_error(self, *_: Any, **__: Any) -> Any:
         self.note()
         raise UndefinedError(self._undefined_message)
 
-    # Jinja2 binds these to the function above as it is there, not as it is here.
+    # Jinja2 binds these methods to its own version of the function above, not to this override.
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _fail_with_undefined_error
     __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _fail_with_undefined_error
     __pos__ = __neg__ = __call__ = __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _fail_with_undefined_error
@@ -104,23 +104,23 @@ class _Missing(StrictUndefined):
 
 
 class Budget:
-    """Of one rendering, of all texts of a prompt together."""
+    """Work budget of one rendering, for all texts of a prompt together."""
 
     def __init__(self) -> None:
         self.left = MAX_WORK
 
     def take(self, amount: int) -> None:
-        """Raises TemplateProblem where no more is left."""
+        """Use up a part of the budget. Raises TemplateProblem if it is exhausted."""
         self.left -= amount
         if self.left < 0:
-            raise TemplateProblem("the template makes too much: fewer rounds or shorter texts are needed")
+            raise TemplateProblem("the template does too much work: use fewer iterations or shorter texts")
 
 
 class _Guarded(NodeTransformer):
-    """Rewrites a template so that loops, macros and concatenations take from the budget."""
+    """Rewrites a template so that loops, macros and concatenations use up the budget."""
 
     def visit_Name(self, node: nodes.Name) -> nodes.Node:
-        """The guards' own names are nobody else's."""
+        """Refuse names that are reserved for the guards."""
         if node.name.startswith("_"):
             raise TemplateProblem(f'"{node.name}": names must not begin with an underscore')
         return node
@@ -147,11 +147,11 @@ class _Guarded(NodeTransformer):
     visit_List = visit_Tuple = visit_Dict = _literal
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
-        """`text[1:]` is made anew."""
+        """Slices such as `text[1:]` create a new text."""
         return self._literal(node) if isinstance(node.arg, nodes.Slice) else self.generic_visit(node)
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
-        """Comparing and searching take time by the sizes of both sides."""
+        """The cost of comparisons and searches depends on the sizes of both operands."""
         self.generic_visit(node)
         node.expr = nodes.Call(nodes.Name(_SEEN, "load"), [node.expr], [], None, None).set_lineno(node.lineno)
         for operand in node.ops:
@@ -160,19 +160,19 @@ class _Guarded(NodeTransformer):
         return node
 
     def visit_Include(self, node: nodes.Include) -> nodes.Node:
-        """Only by a name that stands there, so that it is known beforehand what belongs together."""
+        """Allow literal names only, so that includes are known before rendering."""
         if not isinstance(node.template, nodes.Const) or not isinstance(node.template.value, str):
-            raise TemplateProblem("include: a name in quotes is needed")
+            raise TemplateProblem("include: the name must be a literal in quotes")
         return node
 
     def _never(self, node: nodes.Node) -> nodes.Node:
-        raise TemplateProblem(f"{type(node).__name__.lower()} is not possible; compose with include")
+        raise TemplateProblem(f"{type(node).__name__.lower()} is not allowed; use include")
 
     visit_Import = visit_FromImport = visit_Extends = visit_Block = _never
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja2 with less in it."""
+    """Jinja2 with a restricted set of features."""
 
     intercepted_binops = frozenset(("*", "+", "**", "%", "//", "/", "-"))
 
@@ -208,21 +208,21 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def _finalize(self, value: Any) -> Any:
         if isinstance(value, _Missing):
-            value.note()  # the rendering goes on, so that all that is missing is named at once
+            value.note()  # rendering continues, so that all missing values are reported together
             return ""
         if not isinstance(value, _PLAIN):
-            raise TemplateProblem(f"a {type(value).__name__} has no text")
+            raise TemplateProblem(f"a {type(value).__name__} cannot be printed")
         text = value if isinstance(value, str) else str(self._small(value))
         self.budget.take(len(text))
         return text
 
     def _small(self, value: Any) -> Any:
-        """Before it is written out or built upon: how large it is, all its parts counted."""
+        """Charge the size of a value, including its parts, before it is printed or combined."""
         self.budget.take(_size(value))
         return value
 
     def _seen(self, value: Any) -> Any:
-        """Before it is compared or searched."""
+        """Charge a value before it is compared or searched."""
         self.budget.take(1 + len(value) // _COMPARED if isinstance(value, str) else _size(value))
         return value
 
@@ -240,9 +240,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         return found
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Before anything is made: how large it would be."""
+        """Charge the size of the result before an operator is evaluated."""
         if operator == "**" or (operator == "%" and isinstance(left, str)):
-            raise TemplateProblem(f"{operator} is not possible")
+            raise TemplateProblem(f"{operator} is not allowed")
         if isinstance(left, int) and isinstance(right, int):
             if left.bit_length() + right.bit_length() > _BITS:
                 raise TemplateProblem("a number is too large")
@@ -258,7 +258,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         def bounded(value: Any, arguments: tuple[Any, ...], more: dict[str, Any]) -> None:
             given = (value, *arguments, *more.values())
             if isinstance(value, _Missing) and name not in ("default", "d"):
-                str(value)  # raises: what it would be made of is missing
+                str(value)  # raises, since the value is missing
             self.budget.take(sum(map(_size, given)))
             if name == "replace" and len(arguments) >= 2:
                 self.budget.take((str(value).count(str(arguments[0])) + 1) * len(str(arguments[1])))
@@ -275,7 +275,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             ):
                 raise TemplateProblem(f"{name}: at most {_WIDTH}")
             elif name == "sum" and not all(isinstance(v, int | float | str | None) for v in given[1:]):
-                raise TemplateProblem("sum: it adds numbers")  # lists would be copied for each one that is added
+                raise TemplateProblem("sum: only numbers can be added")  # lists would be copied for each addition
             elif name == "indent":
                 width = arguments[0] if arguments else more.get("width", 4)
                 per_line = len(width) if isinstance(width, str) else int(width)
@@ -289,7 +289,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     @staticmethod
     def _guarded(function: Callable[..., Any], bounded: Callable[..., None]) -> Callable[..., Any]:
-        # Filters and tests that want the environment or the context get it as the first argument.
+        # Filters and tests that need the environment or the context get it as their first argument.
         start = 1 if getattr(function, "jinja_pass_arg", None) is not None else 0
 
         @functools.wraps(function)
@@ -302,7 +302,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     # --- what can be reached ----------------------------------------------------------------------
 
     def is_safe_callable(self, obj: Any) -> bool:
-        """Macros, and the few functions of ours; no method of any value."""
+        """Only macros and the sandbox's own functions are callable; methods of values are not."""
         if isinstance(obj, _Missing):
             obj.note()
         owner = getattr(obj, "__self__", None)
@@ -314,7 +314,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         )
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Entries of what was given, and a loop's counters: no value has anything else."""
+        """Allow entries of given values and counters of loops; values have no other attributes."""
         if isinstance(obj, Mapping):
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         if isinstance(obj, (LoopContext, Namespace, Undefined)):
@@ -322,12 +322,12 @@ class _Environment(ImmutableSandboxedEnvironment):
         return self.undefined(obj=obj, name=attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Nothing that begins with an underscore."""
+        """Refuse names that begin with an underscore."""
         return not attr.startswith("_") and super().is_safe_attribute(obj, attr, value)
 
 
 def _size(value: Any) -> int:
-    """Characters that a value takes, at least; what is more than the whole budget is not counted on."""
+    """Least number of characters of a value. Counting stops when it exceeds the budget."""
     if isinstance(value, str):
         return len(value)
     found, waiting = 0, [value]
@@ -352,27 +352,27 @@ def _times(left: Any, right: Any) -> int:
 
 
 def includes(source: str) -> list[str]:
-    """The names that a template includes. Raises TemplateProblem for one that could never be rendered."""
+    """Names of a template's includes. Raises TemplateProblem if the template can never be rendered."""
     if len(source) > MAX_SOURCE:
         raise TemplateProblem(f"a template has at most {MAX_SOURCE} characters")
     with _told():
         environment = _Environment({})
         parsed = environment.parse(source)
-        environment.from_string(source)  # what parses may still not compile
+        environment.from_string(source)  # a template that parses may still not compile
         named = [node.template for node in parsed.find_all(nodes.Include)]
         texts = {name.value for name in named if isinstance(name, nodes.Const)}
         return sorted(text.encode(errors="replace").decode() for text in texts)
 
 
 def render(sources: Mapping[str, str], name: str, given: Mapping[str, Any], budget: Budget | None = None) -> str:
-    """The template `name` of `sources`. Raises TemplateProblem; MissingVariables with all that it needs besides."""
+    """Render the template `name` of `sources`. Raises TemplateProblem, or MissingVariables with all missing values."""
     environment = _Environment(sources, budget)
     try:
         with _told():
             if wrong := sorted(key for key in given if key.startswith("_")):
                 raise TemplateProblem(f'"{wrong[0]}": names must not begin with an underscore')
             text = environment.get_template(name).render(dict(given))
-            text.encode()  # "\\ud800" in a template is half of a surrogate pair, which no answer can hold
+            text.encode()  # "\\ud800" in a template is an unpaired surrogate, which cannot be encoded
     except TemplateProblem:
         if not environment.missing:
             raise
@@ -382,7 +382,7 @@ def render(sources: Mapping[str, str], name: str, given: Mapping[str, Any], budg
 
 
 class _told:
-    """Whatever a template does wrong is a TemplateProblem."""
+    """Context that converts all errors of a template to TemplateProblem."""
 
     def __enter__(self) -> None: ...
 
@@ -390,7 +390,7 @@ class _told:
         if error is None or isinstance(error, TemplateProblem) or not isinstance(error, Exception):
             return
         if isinstance(error, RecursionError):
-            raise TemplateProblem("it goes too deep") from None
+            raise TemplateProblem("it is nested too deeply") from None
         if isinstance(error, MemoryError):
             raise TemplateProblem("it is too large") from None
         line = getattr(error, "lineno", None)

@@ -1,4 +1,4 @@
-"""Prompts in the database."""
+"""Stores prompts in the database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUOTAS = Quotas(
         Quota("splits of prompts", 5000, "SELECT count(*) FROM splits WHERE tenant = %s"),
     ),
 )
-"""What a tenant may keep here, where nothing else is configured."""
+"""Default quotas of a tenant."""
 _VERSION = """
 SELECT v.name, p.type, v.number AS version, v.content AS prompt, v.variables, v.config, v.message, v.actor, v.created,
     v.includes,
@@ -41,7 +41,7 @@ WHERE v.tenant = %(tenant)s AND v.name = %(name)s
 async def add(
     connection: Connection, quotas: Quotas, tenant: str, wanted: NewVersion, includes: list[str], actor: str
 ) -> tuple[Version, bool]:
-    """A new version; and whether the prompt is new. Raises ApiError(429) beyond a quota."""
+    """Store a new version. Returns it and whether the prompt is new. Raises ApiError(429) beyond a quota."""
     cursor = await connection.execute("SELECT 1 FROM prompts WHERE tenant = %s AND name = %s", (tenant, wanted.name))
     known = await cursor.fetchone()
     await quotas.use(connection, tenant, {"versions of prompts": 1} | ({} if known else {"prompts": 1}))
@@ -80,7 +80,7 @@ async def add(
 async def read(
     connection: Connection, tenant: str, name: str, *, version: int | None = None, label: str | None = None
 ) -> tuple[Version, list[str]]:
-    """A version by its number or label, and what it includes. Raises ApiError(404)."""
+    """A version, by its number or label, and its includes. Raises ApiError(404)."""
     if version is not None:
         which, value = " AND v.number = %(value)s", version
     elif label in (None, LATEST):
@@ -104,7 +104,7 @@ def _version(row: dict[str, Any]) -> Version:
 
 
 async def versions(connection: Connection, tenant: str, name: str) -> list[Version]:
-    """All of a prompt's, the newest first."""
+    """All versions of a prompt, newest first."""
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(_VERSION + " ORDER BY v.number DESC LIMIT 500", {"tenant": tenant, "name": name})
         rows = await cursor.fetchall()
@@ -116,7 +116,7 @@ async def versions(connection: Connection, tenant: str, name: str) -> list[Versi
 
 
 async def listed(connection: Connection, tenant: str, after: str, limit: int) -> list[Listed]:
-    """Prompts in order of their names."""
+    """A page of prompts in order of their names."""
     cursor = await connection.execute(
         "SELECT p.name, p.type, p.last, coalesce((SELECT jsonb_object_agg(l.label, l.version) FROM labels l "
         "WHERE (l.tenant, l.name) = (p.tenant, p.name)), '{}') FROM prompts p "
@@ -136,9 +136,9 @@ async def place(
     protected: bool | None,
     manages: bool,
 ) -> Placed:
-    """Move a label. Raises ApiError where it may not be, or there is no such version."""
+    """Move a label. Raises ApiError if that is not allowed, or if the version does not exist."""
     if label == LATEST:
-        raise ApiError(409, f'"{LATEST}" is always at the newest version.', param="label")
+        raise ApiError(409, f'The label "{LATEST}" always points to the newest version.', param="label")
     cursor = await connection.execute(
         "SELECT 1 FROM versions WHERE tenant = %s AND name = %s AND number = %s", (tenant, name, version)
     )
@@ -160,7 +160,7 @@ async def place(
 
 
 async def placed(connection: Connection, tenant: str, name: str, label: str) -> Placed | None:
-    """Where a label is; it stays there until the transaction ends."""
+    """Position of a label, locked until the end of the transaction."""
     cursor = await connection.execute(
         "SELECT version, protected FROM labels WHERE tenant = %s AND name = %s AND label = %s FOR UPDATE",
         (tenant, name, label),
@@ -170,13 +170,13 @@ async def placed(connection: Connection, tenant: str, name: str, label: str) -> 
 
 
 async def note(connection: Connection, tenant: str, name: str, change: str, actor: str, **more: Any) -> None:
-    """Into the outbox, for the audit log."""
+    """Write a change to the outbox, for the audit log."""
     data = {"tenant": tenant, "name": name, "change": change, "actor": actor, **more}
     await outbox.put(connection, TOPIC, "prompt", tenant, data)
 
 
 async def erase(connection: Connection, tenant: str) -> None:
-    """Delete all prompts of a tenant; answers to repeated requests end by themselves within a day."""
+    """Delete all prompts of a tenant. Stored answers for repeated requests expire within a day."""
     cursor = await connection.execute("SELECT name, label FROM labels WHERE tenant = %s", (tenant,))
     labels = await cursor.fetchall()
     cursor = await connection.execute("DELETE FROM prompts WHERE tenant = %s RETURNING name", (tenant,))
@@ -185,13 +185,13 @@ async def erase(connection: Connection, tenant: str) -> None:
 
 
 class Told(Telling):
-    """What routers are told: where each label is."""
+    """Publishes the position of each label to routers."""
 
     def __init__(self, database: Database, nats: Bus) -> None:
         super().__init__(database, nats, BUCKET)
 
     async def value(self, connection: Connection, bucket: str, key: str) -> bytes | None:
-        """The version, as a number."""
+        """The version number of a label."""
         tenant, name, label = bus.parts(key)
         if label == LATEST:
             cursor = await connection.execute(
@@ -205,7 +205,7 @@ class Told(Telling):
         return msgspec.json.encode({"version": row[0]}) if row else None
 
     async def keys(self, connection: Connection, bucket: str) -> set[str]:
-        """All labels, and "latest" of each prompt."""
+        """All labels, and "latest" for each prompt."""
         cursor = await connection.execute(
             f"SELECT tenant, name, label FROM labels UNION ALL SELECT tenant, name, '{LATEST}' FROM prompts"
         )

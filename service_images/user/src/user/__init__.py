@@ -1,1 +1,1 @@
-"""User: tenants, teams, users, API keys, logins, and who may do what to which object."""
+"""User: tenants, teams, users, API keys, logins, and access rights to objects."""

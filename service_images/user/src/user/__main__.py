@@ -1,4 +1,4 @@
-"""Starts User."""
+"""Entry point of the User service."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from user.told import Told
 
 
 class UserSettings(QuotaSettings):
-    """User's settings."""
+    """Settings of the User service."""
 
     name: str = "user"
     installation_tenant: str = "default"
     installation_key: SecretStr = SecretStr("")
-    """The operator's key, which may do everything; another one here revokes the one before."""
+    """The installation key, which has all rights. A new value here revokes the previous key."""
     oidc_issuer: str = ""
-    """Of the identity provider, such as https://keycloak/realms/platform; empty: no logins."""
+    """Issuer URL of the identity provider, such as https://keycloak/realms/platform; empty disables logins."""
     oidc_client: str = "cogniforge"
     oidc_secret: SecretStr = SecretStr("")
     oidc_redirect: str = ""
-    """This service's /v1/callback, as browsers reach it."""
+    """URL of this service's /v1/callback for browsers."""
     erased_by: tuple[str, ...] = ()
-    """Services that erase what they hold of a tenant that was deleted, and acknowledge that."""
+    """Services that erase the data of deleted tenants and acknowledge the erasure."""
 
 
 def create(settings: UserSettings) -> Starlette:
@@ -72,7 +72,7 @@ def create(settings: UserSettings) -> Starlette:
         if told is not None:
             told.wake()
 
-    installing = service.Once(install, "the operator's key is not installed yet") if key else None
+    installing = service.Once(install, "the installation key is not stored yet") if key else None
     return service.create(
         "User",
         [*api.operations(), *dead_letters.operations(PREFIX, letters), *replicas.operations(PREFIX, in_force)],

@@ -16,25 +16,25 @@ Asked = TypeVar("Asked", bound=BaseModel)
 
 
 class Calls(service.UserServiceServicer):
-    """For services, in the name of whoever asks them."""
+    """gRPC methods for other services, which act for their callers."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
 
     def add(self, server: Any) -> None:
-        """To a server."""
+        """Register the methods with a server."""
         service.add_UserServiceServicer_to_server(self, server)  # pyright: ignore[reportUnknownMemberType]
 
     @rpc.answers
     async def Check(self, request: messages.CheckRequest) -> messages.CheckResponse:
-        """As the REST operation does."""
+        """Same as the REST operation."""
         caller = await self._api.authenticate(rpc.key())
         found = await self._api.checked(caller, _asked(Question, request, ("tenant", "object", "relation", "subject")))
         return messages.CheckResponse(allowed=found.allowed)
 
     @rpc.answers
     async def ListObjects(self, request: messages.ListObjectsRequest) -> messages.ListObjectsResponse:
-        """As the REST operation does."""
+        """Same as the REST operation."""
         caller = await self._api.authenticate(rpc.key())
         found = await self._api.listed(caller, _asked(Listing, request, ("tenant", "subject", "relation", "type")))
         return messages.ListObjectsResponse(objects=found.objects)

@@ -1,8 +1,8 @@
-"""Tenants that were deleted: their ids are never given again, whatever backup the database is restored from.
+"""Deletion of tenants. The ID of a deleted tenant is never used again, even after a restore of the database.
 
-The table `deleted_tenants` has them, and so has the bucket `deleted` of NATS, which no backup of the database brings
-back to an earlier state. Where only the bucket knows of a deletion, the database is an earlier one: then the tenant is
-deleted again, by all services.
+Deletions are recorded in the table `deleted_tenants` and in the NATS bucket `deleted`, which a restore of the database
+does not reset. If only the bucket has a deletion, the database was restored from an earlier backup. The tenant is then
+deleted again, in all services.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from user import keys, tables
 from user.models import Deletion
 
 MARKS = "deleted"
-"""A bucket of NATS: when each tenant was deleted."""
+"""NATS bucket with the time of each tenant's deletion."""
 
 
 def used(when: str = "") -> ApiError:
-    """The answer to who asks for the id of a tenant that was deleted."""
+    """The error for a request that creates a tenant with the ID of a deleted one."""
     message = f"A tenant with this id was deleted{when}; ids are not given again, choose another."
     return ApiError(409, message, param="id", code="tenant_id_used")
 
 
 async def deleted(connection: Connection, tenant: str) -> datetime | None:
-    """When a tenant was deleted; None: the database knows of no deletion."""
+    """Time of a tenant's deletion according to the database; None if there is none."""
     cursor = await connection.execute("SELECT deleted FROM deleted_tenants WHERE id = %s", (tenant,))
     row = await cursor.fetchone()
     return row[0] if row else None
 
 
 async def never_deleted(connection: Connection, tenant: str) -> None:
-    """Raises ApiError(409) for the id of a tenant that was deleted."""
+    """Raise ApiError(409) if a tenant with this ID was deleted."""
     if (at := await deleted(connection, tenant)) is not None:
         raise used(f" on {at:%Y-%m-%d}")
 
@@ -45,9 +45,9 @@ async def never_deleted(connection: Connection, tenant: str) -> None:
 async def delete(
     connection: Connection, tenant: str, actor: str, services: Sequence[str], at: datetime | None = None
 ) -> list[tuple[str, str]]:
-    """Delete a tenant, remember that, and have services erase what they hold of it; `at`: it was deleted then.
+    """Delete a tenant, record that, and make services erase its data. `at`: time of an earlier deletion.
 
-    Returns (tenant, id) of keys of others that are revoked with its own.
+    Returns (tenant, ID) of other tenants' keys that are revoked, too.
     """
     revoked = await keys.revoke(connection, tenant)
     await connection.execute("DELETE FROM tenants WHERE id = %s", (tenant,))
@@ -63,7 +63,7 @@ async def delete(
 
 
 async def found_deletion(connection: Connection, tenant: str) -> Deletion:
-    """How far the deletion of a tenant is. Raises ApiError(404)."""
+    """Progress of a tenant's deletion. Raises ApiError(404)."""
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(
             "SELECT id AS tenant, deleted, waiting, erased FROM deleted_tenants WHERE id = %s", (tenant,)
@@ -75,7 +75,7 @@ async def found_deletion(connection: Connection, tenant: str) -> Deletion:
 
 
 async def acknowledge(connection: Connection, tenant: str, service: str) -> None:
-    """A service has erased a tenant."""
+    """Record that a service has erased a tenant's data."""
     await connection.execute(
         "UPDATE deleted_tenants SET waiting = array_remove(waiting, %(service)s), "
         "erased = jsonb_build_object(%(service)s::text, now()) || erased WHERE id = %(tenant)s",

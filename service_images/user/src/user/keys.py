@@ -1,4 +1,4 @@
-"""API keys: random, shown once, kept as their SHA-256; told to every replica of every service through NATS."""
+"""API keys: random, shown once, stored as SHA-256 hashes, and published to all services through NATS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _GRANT = "SELECT tenant, id, coalesce(\"user\", ''), scopes, expires FROM keys"
 
 
 async def issue(connection: Connection, tenant: str, wanted: NewKey, key: str = "", maker: str = "") -> IssuedKey:
-    """Make a key; `key`: it is this one; `maker`: id of the key that asks for it."""
+    """Create a key. `key`: a given value instead of a random one; `maker`: ID of the key that creates it."""
     key = key or PREFIX + secrets.token_urlsafe(_BYTES)
     values = {
         "id": uuid.uuid4().hex,
@@ -50,24 +50,24 @@ async def issue(connection: Connection, tenant: str, wanted: NewKey, key: str = 
 
 
 def plain(made: IssuedKey) -> Key:
-    """A key that was just made, without what it is."""
+    """A new key without its secret value."""
     return Key(**made.model_dump(exclude={"key"}))
 
 
 async def tell(connection: Connection, digest: str, *, revoked: bool = False) -> None:
-    """What this key may do has changed. A revocation goes before all other changes."""
+    """Queue the publication of a changed key. Revocations are published before all other changes."""
     await telling.changed(connection, directory.BUCKET, bus.key(directory.KEY, digest), urgent=revoked)
 
 
 async def told(connection: Connection, digest: str) -> Grant | None:
-    """What a key may do, for who is told; None: nothing."""
+    """Rights of a key for publication; None for a revoked or expired key."""
     cursor = await connection.execute(f"{_GRANT} WHERE digest = %s AND {VALID}", (digest,))
     row = await cursor.fetchone()
     return _grant(row) if row else None
 
 
 async def listed(connection: Connection, tenant: str) -> list[Key]:
-    """A tenant's keys, the newest first."""
+    """A tenant's keys, newest first."""
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(
             f"SELECT {_COLUMNS} FROM keys WHERE tenant = %s ORDER BY created DESC, id LIMIT 1000", (tenant,)
@@ -78,13 +78,14 @@ async def listed(connection: Connection, tenant: str) -> list[Key]:
 async def revoke(
     connection: Connection, tenant: str, *, made: Made = Made.REVOKE, **which: str
 ) -> list[tuple[str, str]]:
-    """Revoke the key of an `id`, all of a `user`, or all, and all generations of keys that were made with them.
+    """Revoke the key with an `id`, all keys of a `user`, or all keys, and all keys that were created with them.
 
-    Who made a key never changes: what was kept once goes when the same key, or an earlier one, is revoked again. A key
-    may have made keys of other tenants, if it was an operator's. Returns (tenant, id) of those that were valid.
+    The creator of a key never changes: keys that were kept at first are revoked when the same key, or an earlier one,
+    is revoked again. An operator's key may have created keys of other tenants. Returns (tenant, ID) of the keys that
+    were valid before.
     """
     ((column, value),) = which.items() or (("tenant", tenant),)
-    # Nobody makes a key meanwhile: it would not be seen here, and outlive its maker.
+    # The lock blocks concurrent creation of keys: this query would not see them, and they would outlive their creator.
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
     cursor = await connection.execute(
         'WITH RECURSIVE gone AS (SELECT id FROM keys WHERE tenant = %s AND "' + column + '" = %s '
@@ -100,7 +101,7 @@ async def revoke(
 
 
 async def alive(connection: Connection, key: str) -> None:
-    """To the end of the transaction a key that makes another one is not revoked. Raises ApiError(401) if it was."""
+    """Lock a key against revocation until the end of the transaction. Raises ApiError(401) if it is revoked."""
     await connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (_MAKING,))
     cursor = await connection.execute(f"SELECT 1 FROM keys WHERE id = %s AND {VALID}", (key,))
     if await cursor.fetchone() is None:
@@ -108,7 +109,7 @@ async def alive(connection: Connection, key: str) -> None:
 
 
 async def find(connection: Connection, key: str) -> Grant:
-    """What the holder of a key may do, by the tables themselves. Raises ApiError(401)."""
+    """Rights of a key, from the database. Raises ApiError(401)."""
     found = await told(connection, directory.digest(key))
     if found is None:
         raise directory.unknown()
@@ -121,8 +122,8 @@ def _grant(row: Any) -> Grant:
 
 
 async def install(connection: Connection, tenant: str, key: str) -> None:
-    """The operator's key is this one; an earlier one is revoked. Keys that were made with that one stay: rotation is no
-    revocation."""
+    """Store the installation key, and revoke the previous one. Keys that were created with it stay valid, since this is
+    a rotation."""
     digest = directory.digest(key)
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_INSTALLING,))
     await connection.execute(
@@ -138,11 +139,11 @@ async def install(connection: Connection, tenant: str, key: str) -> None:
     )
     for (old,) in await cursor.fetchall():
         await tell(connection, old, revoked=True)
-    await connection.execute("DELETE FROM keys WHERE digest = %s", (digest,))  # it was revoked, and is wanted again
+    await connection.execute("DELETE FROM keys WHERE digest = %s", (digest,))  # revoked earlier
     await issue(connection, tenant, NewKey.model_validate({"name": _INSTALLED, "scopes": ["admin"]}), key)
 
 
 _INSTALLED = "of the installation"
 _INSTALLING = 0x6B657973
 _MAKING = 0x6D616B65
-"""Key of the advisory lock: shared while a key is made, alone while keys are revoked."""
+"""Number of the advisory lock: shared while a key is created, exclusive while keys are revoked."""

@@ -1,7 +1,7 @@
-"""Logins with an OpenID Connect provider, such as Keycloak: authorization code flow with PKCE (RFC 7636).
+"""Login with an OpenID Connect provider, such as Keycloak: authorization code flow with PKCE (RFC 7636).
 
-What has to be remembered between going and coming back is in an encrypted cookie of the browser, so that any replica
-can take the answer.
+The state between the redirect and the callback is in an encrypted cookie of the browser, so any replica can handle the
+callback.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from user.models import Login
 log = logs.get("user.login")
 COOKIE = "cf-login"
 PATIENCE_S = 600
-"""From going to the provider to coming back."""
+"""Seconds from the redirect to the provider until the callback."""
 SESSION = timedelta(hours=8)
 _TIMEOUT_S = 5.0
 _KNOWN_S = 300.0
 _AGAIN_S = 5.0
-"""Between two questions for the provider's keys, where a token is signed with one that is not known."""
+"""Least seconds between two requests for the provider's keys, when a token has an unknown signing key."""
 _ALGORITHMS = ["RS256", "PS256", "ES256", "EdDSA"]
 
 
@@ -50,14 +50,14 @@ class _Waiting(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Identity:
-    """Who has logged in."""
+    """Identity of a person who has logged in."""
 
     issuer: str
     subject: str
     email: str
-    """Empty where the provider has not verified it."""
+    """Email address; empty if the provider has not verified it."""
     tenant: str = ""
-    """To which the login was begun; empty: to none in particular."""
+    """Tenant that the login was started for; empty if none was named."""
 
 
 def _refused(reason: str) -> ApiError:
@@ -66,22 +66,22 @@ def _refused(reason: str) -> ApiError:
 
 @dataclass(frozen=True)
 class _Provider:
-    """What the provider says of itself, and its keys."""
+    """The provider's metadata and signing keys."""
 
     issuer: str
-    """As its tokens have it, with or without "/" at the end."""
+    """Issuer as in tokens, with or without a final "/"."""
     authorization: str
     token: str
     keys: KeySet
     asked: float
-    """When, by the monotonic clock."""
+    """Time of the request, by the monotonic clock."""
 
 
 class Logins:
-    """One provider."""
+    """Logins with one provider."""
 
     def __init__(self, issuer: str, client: str, secret: str, redirect: str) -> None:
-        """`issuer`: with or without "/" at the end, which some providers have and others do not."""
+        """`issuer`: with or without a final "/"; providers differ in that."""
         self._issuer, self._client, self._secret, self._redirect = issuer.rstrip("/"), client, secret, redirect
         self._cipher = Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"cookie\0" + secret.encode()).digest()))
         self._http = httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False)
@@ -89,16 +89,16 @@ class Logins:
         self._asking = asyncio.Lock()
 
     async def close(self) -> None:
-        """Give connections back."""
+        """Close the connections."""
         await self._http.aclose()
 
     @staticmethod
     def expiry() -> datetime:
-        """When a login's key ends."""
+        """Time at which the key of a new login expires."""
         return datetime.now(UTC) + SESSION
 
     async def begin(self, tenant: str = "") -> Response:
-        """Send the browser to the provider, for a login to a tenant."""
+        """Redirect the browser to the provider, for a login to a tenant."""
         provider = await self._provider()
         random = secrets.token_urlsafe(24), secrets.token_urlsafe(24), secrets.token_urlsafe(48)
         waiting = _Waiting(*random, tenant)
@@ -123,16 +123,16 @@ class Logins:
         return answer
 
     async def identity(self, login: Login, cookies: Mapping[str, str]) -> Identity:
-        """Who has come back. Raises ApiError(401)."""
+        """Identity after the callback. Raises ApiError(401)."""
         try:
             plain = self._cipher.decrypt(cookies.get(COOKIE, "").encode(), ttl=PATIENCE_S)
             waiting = msgspec.json.decode(plain, type=_Waiting)
         except (InvalidToken, msgspec.DecodeError):
-            raise _refused("it did not begin in this browser, or too long ago") from None
+            raise _refused("the login was not started in this browser, or too long ago") from None
         if login.error:
-            raise _refused(f"the provider says {login.error[:100]}")
+            raise _refused(f"the provider answered {login.error[:100]}")
         if not login.code or not secrets.compare_digest(login.state.encode(), waiting.state.encode()):
-            raise _refused("the answer belongs to another login")
+            raise _refused("the callback belongs to another login")
         provider = await self._provider()
         token = await self._token(provider.token, login.code, waiting.verifier)
         claims = await self._claims(token, provider, waiting.nonce)
@@ -151,10 +151,10 @@ class Logins:
             answer = await self._http.post(endpoint, data=form, auth=(self._client, self._secret))
             found = answer.json() if answer.status_code == 200 else {}
         except (httpx.HTTPError, ValueError) as error:
-            log.warning("the identity provider does not answer", reason=repr(error))
-            raise ApiError(503, "The identity provider does not answer now.", ErrorType.SERVER) from None
+            log.warning("the identity provider is unavailable", reason=repr(error))
+            raise ApiError(503, "The identity provider is unavailable. Try again later.", ErrorType.SERVER) from None
         if not isinstance(found, dict) or not isinstance(found.get("id_token"), str):
-            raise _refused("the provider does not know this code")
+            raise _refused("the provider refused the code")
         return found["id_token"]
 
     async def _claims(self, token: str, provider: _Provider, nonce: str) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class Logins:
             try:
                 claims = jwt.decode(token, provider.keys, algorithms=_ALGORITHMS).claims
             except (JoseError, ValueError):
-                # A provider may change its keys at any time.
+                # A provider may rotate its keys at any time.
                 provider = await self._provider(younger_than_s=_AGAIN_S)
                 claims = jwt.decode(token, provider.keys, algorithms=_ALGORITHMS).claims
             required: Any = {"essential": True}
@@ -179,7 +179,7 @@ class Logins:
         return claims
 
     async def _provider(self, younger_than_s: float = _KNOWN_S) -> _Provider:
-        """What is known of the provider; it is asked again where that is older, by one login at a time."""
+        """Cached metadata of the provider. If it is older than that, one login fetches it again."""
         async with self._asking:
             known = self._known
             if known is not None and time.monotonic() - known.asked < younger_than_s:
@@ -187,9 +187,11 @@ class Logins:
             try:
                 self._known = await self._ask()
             except (httpx.HTTPError, ValueError, KeyError, TypeError, JoseError) as error:
-                log.warning("the identity provider does not answer", reason=repr(error))
+                log.warning("the identity provider is unavailable", reason=repr(error))
                 if known is None:
-                    raise ApiError(503, "The identity provider does not answer now.", ErrorType.SERVER) from None
+                    raise ApiError(
+                        503, "The identity provider is unavailable. Try again later.", ErrorType.SERVER
+                    ) from None
                 self._known = replace(known, asked=time.monotonic())
             return self._known
 
@@ -198,7 +200,7 @@ class Logins:
         described = answer.raise_for_status().json()
         issuer = str(described["issuer"])
         if issuer.rstrip("/") != self._issuer:
-            raise ValueError(f"it calls itself {issuer}")
+            raise ValueError(f"its metadata has the issuer {issuer}")
         keys = KeySet.import_key_set((await self._http.get(described["jwks_uri"])).raise_for_status().json())
         places = str(described["authorization_endpoint"]), str(described["token_endpoint"])
         return _Provider(issuer, *places, keys, time.monotonic())

@@ -1,4 +1,4 @@
-"""User's operations on the people of a tenant: users, their roles, teams."""
+"""Operations for the people of a tenant: users, roles, teams."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from user.models import NewTeam, NewUser, Relation, Tuple, User
 
 
 class People:
-    """A part of `Api`."""
+    """Mixin of `Api`."""
 
     _database: Database
     _quotas: Quotas
 
     def _wake(self) -> None:
-        """Something has been committed that others are notified of."""
+        """Start publication of committed changes."""
 
     async def make_user(self, call: Call[Any, NewUser]) -> User:
         """Theirs is the first login with a verified address that is this one."""

@@ -1,8 +1,8 @@
-"""Relationship checks: who may do what to which object, through teams, stronger rights and parents.
+"""Relationship-based access checks, through teams, stronger relations and parent objects.
 
-The model is Zanzibar's (Pang et al., USENIX ATC 2019): a relation is held by a subject itself, by all who hold a
-relation to something (`team:a#member`), by who holds a stronger one, or by who holds it to the object's parent. Each
-question is one query; PostgreSQL's UNION ends circles.
+The model is that of Zanzibar (Pang et al., USENIX ATC 2019). A subject has a relation to an object directly, as a
+member of a set (`team:a#member`), through a stronger relation, or through the object's parent. Each check is one
+query; PostgreSQL's UNION ends cycles.
 """
 
 from __future__ import annotations
@@ -62,18 +62,18 @@ async def check(connection: Connection, question: Question) -> bool:
 
 
 async def objects(connection: Connection, listing: Listing) -> list[str]:
-    """Every object of the type for which `check` would say yes, in order."""
+    """All objects of the type that the subject has the relation to, in order."""
     cursor = await connection.execute(_LIST, listing.model_dump(mode="json"))
     return [row[0] for row in await cursor.fetchall()]
 
 
 async def write(connection: Connection, tenant: str, tuples: Sequence[Tuple]) -> tuple[Tuple, ...]:
-    """Add relations; returns those that were not there."""
+    """Add relations. Returns those that are new."""
     return tuple([tuple_ for tuple_ in tuples if await _changed(connection, _INSERT, tenant, tuple_)])
 
 
 async def delete(connection: Connection, tenant: str, tuples: Sequence[Tuple]) -> tuple[Tuple, ...]:
-    """Take relations away; returns those that were there."""
+    """Remove relations. Returns those that existed."""
     return tuple([tuple_ for tuple_ in tuples if await _changed(connection, _DELETE, tenant, tuple_)])
 
 

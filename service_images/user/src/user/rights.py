@@ -1,4 +1,4 @@
-"""Who may give which rights: nobody gives more than they have, neither with a key nor with a role."""
+"""Rules for granting rights: neither a key nor a role may exceed the rights of the caller."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ROLES: dict[Relation, tuple[Scope, ...]] = {
     Relation.VIEWER: _MEMBER,
     Relation.MEMBER: _MEMBER,
 }
-"""What the key of a login may do, by the user's roles in the tenant."""
+"""Scopes of a login's key, by the user's role in the tenant."""
 
 
 def key(caller: Grant, wanted: NewKey) -> NewKey:
-    """The key that `caller` may make: what was left out is set to the most that it may be.
+    """The wanted key with defaults for missing fields: the most that the caller may grant.
 
-    Raises ApiError(403) with everything that goes beyond the caller's own key.
+    Raises ApiError(403) with all fields that exceed the caller's own key.
     """
     scopes = wanted.scopes or TENANT_SCOPES
     user = wanted.user or caller.user
@@ -35,17 +35,17 @@ def key(caller: Grant, wanted: NewKey) -> NewKey:
     beyond: dict[str, str] = {}
     if not caller.operator:
         if more := sorted(set(scopes) - set(caller.scopes)):
-            beyond["scopes"] = f"your key lacks {', '.join(more)}; name scopes out of {', '.join(caller.scopes)}"
+            beyond["scopes"] = f"your key lacks {', '.join(more)}; choose from {', '.join(caller.scopes)}"
         if user != caller.user and not caller.allows(Scope.IMPERSONATE):
             beyond["user"] = f'your key is not this user\'s; the scope "{Scope.IMPERSONATE.value}" is needed'
     if ends is not None and expires is not None and expires > ends:
-        beyond["expires"] = f"your key ends at {ends.isoformat()}; choose a time until then"
+        beyond["expires"] = f"your key expires at {ends.isoformat()}; choose an earlier time"
     _refuse("The key would allow more than yours does", beyond)
     return wanted.model_copy(update={"scopes": scopes, "user": user, "expires": expires})
 
 
 def role(caller: Grant, tenant: str, writes: Iterable[Tuple]) -> None:
-    """Raises ApiError(403) where relations would give roles in a tenant whose scopes the caller's key lacks."""
+    """Raise ApiError(403) if relations would grant roles whose scopes the caller's key lacks."""
     if caller.operator:
         return
     beyond: dict[str, str] = {}
@@ -54,7 +54,7 @@ def role(caller: Grant, tenant: str, writes: Iterable[Tuple]) -> None:
             continue
         if more := sorted(set(ROLES.get(tuple_.relation, TENANT_SCOPES)) - set(caller.scopes)):
             beyond[f"writes.{number}"] = (
-                f"{tuple_.relation.value} of the tenant has {', '.join(more)}, your key lacks it"
+                f"{tuple_.relation.value} of the tenant has {', '.join(more)}, which your key lacks"
             )
     _refuse("The role would allow more than your key does", beyond)
 
@@ -66,7 +66,7 @@ def _refuse(what: str, beyond: dict[str, str]) -> None:
 
 
 async def of_login(connection: Connection, tenant: str, user: str) -> tuple[Scope, ...]:
-    """What the key of a user's login may do: what the roles that the user has in the tenant allow together."""
+    """Scopes of a login's key: the union of the scopes of the user's roles in the tenant."""
     cursor = await connection.execute(
         "SELECT relation FROM relations WHERE tenant = %s AND object = %s AND subject = %s",
         (tenant, f"tenant:{tenant}", f"user:{user}"),

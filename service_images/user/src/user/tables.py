@@ -1,4 +1,4 @@
-"""What several of User's operations read, check and note down."""
+"""Queries and checks that several operations share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from user.models import Limits, Policy, Tenant
 
 POLICIES = "policies"
 VALID = "revoked IS NULL AND (expires IS NULL OR expires > now())"
-"""Of a key, in a query."""
+"""SQL condition for a valid key."""
 _PROBLEMS = 20
 QUOTAS = Quotas(
     "user",
@@ -29,13 +29,13 @@ QUOTAS = Quotas(
         Quota("relations", 100_000, "SELECT count(*) FROM relations WHERE tenant = %s"),
     ),
 )
-"""What a tenant may keep here, where nothing else is configured; keys that are revoked or have ended do not count."""
+"""Default quotas of a tenant. Revoked and expired keys do not count."""
 TOPIC = "user.changed.v1"
 COLUMNS = "id, name, models, requests_per_minute, tokens_per_minute, created"
 
 
 def own(call: Call[Any, Any]) -> str:
-    """The tenant of the path. Raises ApiError(404) where it is not the caller's."""
+    """The tenant in the path. Raises ApiError(404) if it is not the caller's."""
     return rest.own(call.caller, call.path["tenant"])
 
 
@@ -50,7 +50,7 @@ async def found_tenant(connection: Connection, tenant: str) -> Tenant:
 
 
 async def found_policy(connection: Connection, tenant: str) -> Policy:
-    """A tenant's guard policy, and whether it is in force. Raises ApiError(404)."""
+    """A tenant's guard policy and whether it is in force. Raises ApiError(404)."""
     cursor = await connection.execute(
         "SELECT policy, EXISTS (SELECT FROM changes WHERE (bucket, key) = (%s, %s)) FROM tenants WHERE id = %s",
         (POLICIES, bus.key(tenant), tenant),
@@ -70,14 +70,14 @@ async def found_policy(connection: Connection, tenant: str) -> Policy:
 
 
 async def found_user(connection: Connection, tenant: str, user: str) -> None:
-    """Raises ApiError(404) where the tenant has no such user."""
+    """Raise ApiError(404) if the tenant has no such user."""
     cursor = await connection.execute("SELECT 1 FROM users WHERE tenant = %s AND id = %s", (tenant, user))
     if await cursor.fetchone() is None:
         raise missing("user")
 
 
 async def limit(connection: Connection, tenant: str, wanted: Limits) -> Tenant:
-    """Set what a tenant may use. Raises ApiError(404)."""
+    """Set the limits of a tenant. Raises ApiError(404)."""
     values = (wanted.name, list(wanted.models), wanted.requests_per_minute, wanted.tokens_per_minute, tenant)
     cursor = await connection.execute(
         "UPDATE tenants SET name = %s, models = %s, requests_per_minute = %s, tokens_per_minute = %s WHERE id = %s",
@@ -90,10 +90,10 @@ async def limit(connection: Connection, tenant: str, wanted: Limits) -> Tenant:
 
 
 async def recognized(connection: Connection, identity: Identity) -> tuple[str, str]:
-    """The user of an identity, and the tenant: who it was before, or who that tenant has invited under its address.
+    """(user, tenant) of an identity: a known user, or one whose address the tenant has invited.
 
-    An invitation holds for a login to the tenant that sent it: else any tenant could take another's people in by
-    inviting their addresses first. Raises ApiError(403).
+    An invitation is valid only for a login to the tenant that sent it. Otherwise a tenant could take over users of
+    others by inviting their addresses first. Raises ApiError(403).
     """
     cursor = await connection.execute(
         "SELECT id, tenant FROM users WHERE issuer = %s AND subject = %s AND %s IN ('', tenant)",
@@ -108,17 +108,17 @@ async def recognized(connection: Connection, identity: Identity) -> tuple[str, s
         )
         rows = await cursor.fetchall()
     if len(rows) > 1 or (not rows and not identity.tenant):
-        message = "Name your tenant: begin with /v1/login?tenant=ID, at the first login and if you are in several."
+        message = "Name your tenant: use /v1/login?tenant=ID at the first login, and if you are in several tenants."
         raise ApiError(403, message, ErrorType.PERMISSION, param="tenant", code="tenant_needed")
     if not rows:
-        raise ApiError(403, "Nobody has invited you.", ErrorType.PERMISSION, code="not_invited")
+        raise ApiError(403, "There is no invitation for you.", ErrorType.PERMISSION, code="not_invited")
     return rows[0][0], rows[0][1]
 
 
 async def note(
     connection: Connection, call: Call[Any, Any], tenant: str, kind: str, name: str, change: str, after: Any = None
 ) -> None:
-    """Into the outbox, for the audit log."""
+    """Write a change to the outbox, for the audit log."""
     data: dict[str, Any] = {"tenant": tenant, "kind": kind, "id": name, "change": change}
     data["actor"] = call.caller.actor
     if after is not None:

@@ -1,4 +1,4 @@
-"""What routers and services are told of tenants, keys and policies; and of deletions, which User reads itself."""
+"""Publishes tenants, keys and policies to other services, and deletions, which User reads itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ACTOR = "service:user"
 
 
 class Told(Telling):
-    """As the tables have it."""
+    """Published values, from the database."""
 
     def __init__(self, database: Database, nats: Bus, erased_by: Sequence[str] = ()) -> None:
         """`erased_by`: services that acknowledge the deletion of a tenant."""
@@ -31,7 +31,7 @@ class Told(Telling):
         self._erased_by = erased_by
 
     async def value(self, connection: Connection, bucket: str, key: str) -> bytes | None:
-        """As the tables have it now; but for deletions, which the bucket may know of alone."""
+        """The current value of a key in a bucket. Deletions may exist in the bucket only."""
         *kind, name = bus.parts(key)
         if bucket == MARKS:
             return await self._mark(connection, name)
@@ -49,7 +49,7 @@ class Told(Telling):
         return msgspec.json.encode(grant) if grant else None
 
     async def keys(self, connection: Connection, bucket: str) -> set[str]:
-        """All of a bucket."""
+        """All keys of a bucket."""
         if bucket == MARKS:
             cursor = await connection.execute("SELECT id FROM deleted_tenants")
             return {bus.key(row[0]) for row in await cursor.fetchall()}
@@ -62,11 +62,11 @@ class Told(Telling):
         return found | {bus.key(directory.KEY, row[0]) for row in await cursor.fetchall()}
 
     async def marked(self, tenant: str) -> bool:
-        """Whether NATS knows that a tenant was deleted. Raises ApiError(503)."""
+        """Whether NATS has a record of a tenant's deletion. Raises ApiError(503)."""
         try:
             value, _ = await self._bus.get(MARKS, bus.key(tenant))
         except (NatsError, OSError, TimeoutError):
-            raise unavailable("NATS, which knows the ids of deleted tenants,") from None
+            raise unavailable("NATS, which stores the IDs of deleted tenants,") from None
         return value is not None
 
     async def _mark(self, connection: Connection, tenant: str) -> bytes | None:

@@ -1,7 +1,7 @@
-"""The events that services exchange over Kafka: CloudEvents 1.0 (structured, JSON), each type with its schema.
+"""Events that services exchange over Kafka: CloudEvents 1.0 (structured, JSON), with a schema per type.
 
-A topic holds one type of event and carries its name, version included; its schema lies beside this file and in the
-schema registry. An incompatible change is a new topic.
+A topic contains one type of event and has its name, version included. The schema is next to this file and in the
+schema registry. An incompatible change needs a new topic.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SUFFIX = ".json"
 
 @functools.cache
 def topics() -> tuple[str, ...]:
-    """Every topic, sorted."""
+    """All topics, sorted."""
     names = [entry.name for entry in resources.files(__name__).iterdir()]
     return tuple(sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)))
 
@@ -30,7 +30,7 @@ def _data(topic: str) -> dict[str, Any]:
 
 
 def schema(topic: str) -> dict[str, Any]:
-    """The JSON Schema of a whole event, envelope included. Raises FileNotFoundError for an unknown topic."""
+    """JSON Schema of a whole event, including the envelope. Raises FileNotFoundError for an unknown topic."""
     text = {"type": "string", "minLength": 1}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -52,7 +52,7 @@ def schema(topic: str) -> dict[str, Any]:
 
 
 def event(topic: str, source: str, subject: str, data: dict[str, Any], traceparent: str = "") -> dict[str, Any]:
-    """A new event of a topic; `source` is the service, `subject` what it is about."""
+    """A new event of a topic. `source` is the service; `subject` is the object that the event is about."""
     return {
         "specversion": "1.0",
         "id": uuid.uuid4().hex,
