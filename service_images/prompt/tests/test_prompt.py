@@ -73,7 +73,7 @@ def test_includes_in_a_circle_are_refused(prompts: httpx.Client) -> None:
     add(prompts, "a", "a", labels=["production"])
     add(prompts, "{% include 'a@production' %}", "b", labels=["production"])
     refused = prompts.post("/v1/prompts", json={"name": "a", "prompt": "{% include 'b@production' %}"})
-    assert refused.status_code == 400 and "circle" in refused.json()["error"]["message"]
+    assert refused.status_code == 400 and "cycle" in refused.json()["error"]["message"]
     assert prompts.get("/v1/prompts/a/versions").json()[0]["version"] == 1, "nothing was made"
 
 
@@ -135,7 +135,7 @@ def test_variables_schemas_that_are_not_allowed_are_all_refused_when_they_are_se
     schemas = {
         "outside": {"$dynamicRef": "http://127.0.0.1:9/"},
         "endless": {"$dynamicRef": "#"},
-        "circle": {"$ref": "#"},
+        "cycle": {"$ref": "#"},
         "pattern": {"patternProperties": {"(": {}}},
         "type": {"type": "text"},
         "text": "text",
