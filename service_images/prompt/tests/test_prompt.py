@@ -135,7 +135,7 @@ def test_variables_schemas_that_are_not_allowed_are_all_refused_when_they_are_se
     schemas = {
         "outside": {"$dynamicRef": "http://127.0.0.1:9/"},
         "endless": {"$dynamicRef": "#"},
-        "cycle": {"$ref": "#"},
+        "circle": {"$ref": "#"},
         "pattern": {"patternProperties": {"(": {}}},
         "type": {"type": "text"},
         "text": "text",

@@ -186,7 +186,7 @@ def test_what_a_cache_has_served_is_counted_apart() -> None:
 
 def test_arguments_that_are_none_are_the_upstreams_fault() -> None:
     call = {"id": "t", "function": {"name": "f", "arguments": '{"a": '}}
-    with pytest.raises(ApiError, match="no JSON object"):
+    with pytest.raises(ApiError, match="not a JSON object"):
         answered({"tool_calls": [call]}, finish_reason="tool_calls")
     assert answered({"tool_calls": [call]}, finish_reason="length")["stop_reason"] == "max_tokens"
 

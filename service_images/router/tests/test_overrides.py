@@ -68,7 +68,7 @@ def test_two_overrides_that_need_each_other_hold() -> None:
 
 def test_the_last_model_is_not_withdrawn() -> None:
     composed, refused = compose(table(route("a")), {"a": override()})
-    assert refused == {"a": "no model would be left"}
+    assert refused == {"a": "no model would remain"}
     assert composed.find("a") is not None
 
 

@@ -116,10 +116,10 @@ def test_spending_outlives_a_reload() -> None:
         ({"routes": [*ROUTES, *ROUTES]}, "the same model twice: m"),
         ({"routes": [{**ROUTES[0], "fallbacks": ["x"]}]}, "fallbacks to unknown models: x"),
         ({"routes": [{"model": "m"}]}, "give either upstream or targets"),
-        ({"routes": [{**ROUTES[0], "strategy": "canary"}]}, "go together"),
+        ({"routes": [{**ROUTES[0], "strategy": "canary"}]}, "required with strategy canary"),
         ({"routes": ROUTES, "tenants": [{"id": 'a"b'}]}, "tenants.0.id"),
         ({"routes": [{"model": "m", "targets": [{"name": "a\r\nb", "upstream": "http://h:1"}]}]}, "targets.0.name"),
-        ({"routes": [{"model": "m", "targets": [{"upstream": "http://h:1", "weight": 0}]}]}, "every weight is 0"),
+        ({"routes": [{"model": "m", "targets": [{"upstream": "http://h:1", "weight": 0}]}]}, "at least one weight"),
     ],
 )
 def test_a_mistake_in_the_table_is_named(content: dict[str, Any], words: str) -> None:

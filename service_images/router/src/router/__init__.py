@@ -1,1 +1,1 @@
-"""The AI Router: one OpenAI API in front of every model."""
+"""The AI Router: one OpenAI-compatible API for all models."""

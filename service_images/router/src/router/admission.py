@@ -1,4 +1,4 @@
-"""Whether a request may be asked at all, and whether it was answered before."""
+"""Admission of a request: authentication, limits, and cached answers."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from router.tenancy import Account
 
 IDEMPOTENT_S = 600.0
-"""A request with an Idempotency-Key is answered again for so long, as long as there is room for its answer."""
+"""Seconds that the answer to a request with an Idempotency-Key is kept, if there is room."""
 
 
 class Admission(Answer):
-    """The part of a request before a target is asked: tenant, model, limits, kept answers."""
+    """The layer of a request before targets are called: tenant, model, limits, cached answers."""
 
     def attempt(self, now: float) -> None:
-        """Ask a target."""
+        """Call a target."""
         raise NotImplementedError
 
     def answer_again(self, body: bytes) -> None:
-        """Answer with what a target said before."""
+        """Answer with a cached answer."""
         raise NotImplementedError
 
     def judge(self) -> None:
-        """Find out who asks, from the head alone: nothing of a stranger's body is kept. Raises ApiError."""
+        """Authenticate the caller from the headers, before any of the body is stored. Raises ApiError."""
         headers = self.headers
         self.digest = digest_of(payload.bearer(headers))
         account = self.core.accounts.of(self.digest, headers.get(b"x-client-id", b""))
@@ -49,7 +49,7 @@ class Admission(Answer):
             self.reserve_body(size)
 
     def reserve_body(self, size: int) -> None:
-        """A body has this size, as far as is known. Raises ApiError where it is too large, or does not fit now."""
+        """Reserve memory for a body of this size. Raises ApiError if it is too large, or does not fit now."""
         if size > INFERENCE_BODY.most:
             raise bodies.too_large()
         if size > self.reserved:
@@ -58,7 +58,7 @@ class Admission(Answer):
             self.reserved = size
 
     def admit(self) -> None:
-        """Find the route, take from the limits, look for a kept answer; then ask. Raises ApiError."""
+        """Find the route, check limits, look for a cached answer, then call a target. Raises ApiError."""
         core, now, account = self.core, self.started, self.holder
         assert account is not None, "judged before"
         if self.path == anthropic.PATH:
@@ -76,7 +76,7 @@ class Admission(Answer):
             self.streams = self.upstream_path != payload.EMBEDDINGS
         self.deadline = now + route.route.timeout_seconds
         if wait := account.ask(now):
-            self._limit("rate_limit_exceeded", "Too many requests a minute.", wait)
+            self._limit("rate_limit_exceeded", "Too many requests per minute.", wait)
         if ask.prompt and self.upstream_path in payload.STORED:
             core.begin(self)
             self.beside(self._fill(account, route))
@@ -84,11 +84,11 @@ class Admission(Answer):
         self._looked_at(account, route, ask)
 
     async def _fill(self, account: Account, route: RouteState) -> None:
-        """Put a stored prompt in front of what was sent."""
+        """Add a stored prompt before the request's own messages."""
         from router import prompts
 
         if self.core.prompts is None:
-            message = "prompt: stored prompts are not available here."
+            message = "prompt: stored prompts are not available in this environment."
             raise ApiError(400, message, param="prompt", code="unsupported")
         content = prompts.decode(self.body)
         found = await self.core.prompts.render(self, content)
@@ -100,14 +100,14 @@ class Admission(Answer):
         self._looked_at(account, route, ask)
 
     def _looked_at(self, account: Account, route: RouteState, ask: usage.Ask) -> None:
-        """By Guardrails, where the route wants it."""
+        """Check the request with Guardrails, if the route requires it."""
         if route.guarded and self.core.guard is not None:
             self._look_at_input(account, route)
             return
         self._admitted(account, route, ask)
 
     def failed(self, error: Exception) -> None:
-        """Answer with what is wrong; a fault of ours must not leave the client without an answer."""
+        """Answer with the error. Internal errors are answered, too."""
         if self.response_complete:
             return
         if not isinstance(error, ApiError):
@@ -116,7 +116,7 @@ class Admission(Answer):
         self.refuse(error)
 
     def beside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Go on with this request once something else has answered."""
+        """Continue this request after another service has answered."""
 
         async def safely() -> None:
             try:
@@ -127,7 +127,7 @@ class Admission(Answer):
         self.core.start(safely())
 
     def _look_at_input(self, account: Account, route: RouteState) -> None:
-        """Go on once Guardrails has said that it may."""
+        """Continue after Guardrails has admitted the request."""
         self.guard_required = route.route.guardrails is Guardrails.REQUIRED
         self.core.begin(self)
         self.beside(self._looked(account, route))
@@ -142,13 +142,13 @@ class Admission(Answer):
             return
         if self.guarded_action == "block":
             raise looking.blocked()
-        # What goes on is what was checked: another reader may take a name that stands there twice otherwise.
+        # The checked content is serialized again, since another parser may interpret duplicate keys differently.
         self.body = looking.encode(content)
         self.ask = payload.read(self.upstream_path, self.body)
         self._admitted(account, route, self.ask)
 
     def _admitted(self, account: Account, route: RouteState, ask: usage.Ask) -> None:
-        """Look for a kept answer, take from the limits, ask."""
+        """Look for a cached answer, check limits, call a target."""
         core, now = self.core, self.core.now()
         self.cache_key = self._again_key(account, route, ask)
         if self.cache_key is not None:
@@ -158,7 +158,7 @@ class Admission(Answer):
                 self.answer_again(found)
                 return
             policy = route.route.cache
-            # A repeated request is one that is equal, whatever its key stands for.
+            # Equal requests share an answer, independent of their Idempotency-Key.
             by_meaning = policy is not None and policy.similarity and b"idempotency-key" not in self.headers
             if by_meaning and core.semantic is not None and not self.inside:
                 core.begin(self)
@@ -167,7 +167,7 @@ class Admission(Answer):
         self._proceed(account, route, ask, now)
 
     async def _meant(self, account: Account, route: RouteState, ask: usage.Ask, similarity: float) -> None:
-        """Whether something that means the same was answered; else go on."""
+        """Answer from the semantic cache, or continue."""
         from router import semantic
 
         cache = self.core.semantic
@@ -185,7 +185,7 @@ class Admission(Answer):
         self._proceed(account, route, ask, self.core.now())
 
     def _proceed(self, account: Account, route: RouteState, ask: usage.Ask, now: float) -> None:
-        """Take from the limits, and ask, unless somebody asks the same already."""
+        """Check limits and call a target, unless an equal request is running."""
         core = self.core
         self._reserve(account, route, ask, now)
         core.begin(self)
@@ -194,21 +194,21 @@ class Admission(Answer):
             if not self.leads and self.streams:
                 self.cache_key = None
                 self.retry_after_s = 1.0
-                message = "The first request with this Idempotency-Key is not answered yet. Ask again after its end."
+                message = "The first request with this Idempotency-Key is still running. Try again after its end."
                 raise ApiError(409, message, param="Idempotency-Key", code="idempotency_key_in_use")
             if not self.leads:
-                return  # an equal request is on its way: `on_shared` brings its answer
+                return  # an equal request is running: `on_shared` gets its answer
             if self.streams:
                 self.recorded = []
         self.fallbacks = route.fallbacks
         self.attempt(now)
 
     def _owner(self, account: Account) -> bytes:
-        """Whose answers these are. Without tenants all are one, but what the gateway keeps apart stays apart."""
+        """Owner of cached answers: the tenant, or without tenants the client that the gateway has authenticated."""
         return b"%s\0%s" % (account.label, self.headers.get(b"x-client-id", b""))
 
     def _keep(self, body: bytes) -> None:
-        """An answer, for who asks the same, or means it."""
+        """Store an answer in the caches."""
         key, self.cache_key = self.cache_key, None
         assert key is not None
         until = self.core.now() + self.ttl_s
@@ -218,11 +218,11 @@ class Admission(Answer):
             self.core.semantic.put(*self.meaning, body, until)
 
     def _caller_of(self, account: Account) -> bytes:
-        """One key, or one client where the gateway asks for keys: users of a tenant do not share what is theirs."""
+        """The API key, or the client if the gateway checks keys. Users of a tenant do not share answers."""
         return b"%s\0%s" % (self._owner(account), self.digest)
 
     def record(self, data: bytes) -> None:
-        """A piece of a stream; one that is too long for the cache, or has failed, is not kept."""
+        """Record a piece of a stream for the cache, unless the stream is too long or has failed."""
         assert self.recorded is not None
         self._recorded_bytes += len(data)
         if self._recorded_bytes > MAX_ANSWER or b'data: {"error"' in data or data.startswith(b"event: error"):
@@ -231,7 +231,7 @@ class Admission(Answer):
             self.recorded.append(data)
 
     def _again_key(self, account: Account, route: RouteState, ask: usage.Ask) -> bytes | None:
-        """Under what the answer is kept: for a repeated request, or for all equal ones; None: not at all."""
+        """Cache key of the answer, for repeated or for equal requests; None if it is not cached."""
         policy, repeated = route.route.cache, self.headers.get(b"idempotency-key")
         if repeated:
             door.idempotency_key(repeated)
@@ -251,7 +251,7 @@ class Admission(Answer):
         return None
 
     def _reserve(self, account: Account, route: RouteState, ask: usage.Ask, now: float) -> None:
-        """Set tokens and money aside, so that requests under way cannot overspend together."""
+        """Reserve tokens and budget, so that concurrent requests cannot overspend together."""
         input_tokens, output_tokens = usage.estimate(self.body), ask.output_tokens()
         cost = 0.0
         if account.budget is not None:
@@ -263,7 +263,7 @@ class Admission(Answer):
         self.estimated, self.held = input_tokens + output_tokens, cost
 
     def api_headers(self) -> bytes:
-        """Headers in the names of the client's API: what is left of the caller's rates; Anthropic's request id."""
+        """Headers of the client's API: remaining rates, and Anthropic's request ID."""
         holder = self.holder
         if self.path == anthropic.PATH:
             own = b"request-id: %s\r\n" % self.request_id
@@ -273,7 +273,7 @@ class Admission(Answer):
         return ratelimit.openai(holder, self.core.now())
 
     def target_shown(self, label: bytes) -> bytes:
-        """The header that names the target, for operators: to others it would name hosts inside."""
+        """Header with the target, for operators only, since it reveals internal hosts."""
         if self.core.accounts.operates(self.digest, self.headers):
             return b"x-router-target: %s\r\n" % label
         return b""

@@ -1,4 +1,4 @@
-"""Writes a request's answer to the client: whole, as a stream, or as an error."""
+"""Writes the answer to the client: as a whole, as a stream, or as an error."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPS
 
 
 class Connection(Protocol):
-    """The client's connection, as far as a request knows it."""
+    """Interface of the client's connection."""
 
     transport: asyncio.Transport
     flow: FlowControl
 
     def finished(self, keep_alive: bool) -> None:
-        """The request on it is answered."""
+        """The current request is answered."""
 
 
 class Answer(Request):
-    """The half of a request that faces the client. To the server it looks like one of its own request cycles."""
+    """The client side of a request. It has the interface of the server's own request cycles."""
 
     front: Connection
     core: Core
@@ -102,7 +102,7 @@ class Answer(Request):
         return b""
 
     def relay(self, data: bytes) -> bool:
-        """Pass a piece of a stream on; False: the client does not keep up."""
+        """Forward a piece of a stream. Returns False if the client is too slow."""
         if data:
             if self.recorded is not None:
                 self.record(data)
@@ -110,7 +110,7 @@ class Answer(Request):
         return not self.front.flow.write_paused
 
     def record(self, data: bytes) -> None:
-        """Keep a piece of a stream."""
+        """Record a piece of a stream."""
         raise NotImplementedError
 
     def end_stream(self, data: bytes = b"", status: int = 200) -> None:
@@ -121,17 +121,19 @@ class Answer(Request):
         self.finish(status)
 
     def interrupt(self, error: ApiError | None = None) -> None:
-        """End a stream with an error event, since the status line is long gone."""
-        error = error or ApiError(502, "The model's answer broke off.", ErrorType.UPSTREAM, code="stream_interrupted")
+        """End a stream with an error event, since the status line is already sent."""
+        error = error or ApiError(
+            502, "The model's answer was interrupted.", ErrorType.UPSTREAM, code="stream_interrupted"
+        )
         self.end_stream(sse.event(msgspec.json.encode(errors.envelope(error))), error.status)
 
     def writable(self) -> None:
-        """The client keeps up again."""
+        """The client is ready for more data."""
         if self.winner is not None:
             self.winner.resume()
 
     def log_fault(self, error: Exception) -> None:
-        """A fault of ours."""
+        """Log an internal error."""
         log.error(
             "unexpected error",
             request_id=self.request_id.decode(),
@@ -140,7 +142,7 @@ class Answer(Request):
         )
 
     def finish(self, status: int) -> None:
-        """All of it is written."""
+        """The whole answer is written."""
         raise NotImplementedError
 
     # --- what an attempt calls, see `leg.py` ----------------------------------------------------

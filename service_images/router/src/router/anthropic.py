@@ -1,4 +1,4 @@
-"""Anthropic's Messages API over chat completions: requests one way, answers, streams and errors the other."""
+"""Anthropic's Messages API on top of chat completions: translates requests, answers, streams and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Chat completions as answers of Anthropic's Messages API. Source: https://docs.anthropic.com/en/api/messages."""
+"""Translates chat completions to answers of Anthropic's Messages API.
+
+Source: https://docs.anthropic.com/en/api/messages.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,7 @@ def _arguments(text: Any, *, cut: bool) -> Json:
         return found
     if cut:
         return {}
-    raise ApiError(502, "The model calls a tool with arguments that are no JSON object.", ErrorType.UPSTREAM,
+    raise ApiError(502, "The model calls a tool with arguments that are not a JSON object.", ErrorType.UPSTREAM,
                    code="bad_answer")  # fmt: skip
 
 
@@ -67,7 +70,7 @@ def _sources(annotations: Any) -> str:
     """What a model cites, as text: Anthropic's citations need more than OpenAI's say."""
     cited = [one["url_citation"] for one in annotations or () if one.get("type") == "url_citation"]
     if len(cited) < len(annotations or ()):
-        raise ValueError("only addresses can be cited")
+        raise ValueError("only URLs can be cited")
     return "".join(f"\n[{number}] {one.get('title', '')} {one['url']}" for number, one in enumerate(cited, 1))
 
 
@@ -92,7 +95,7 @@ def _content(choice: Json) -> list[Json]:
 
 
 def answer(body: bytes, request_id: str) -> bytes:
-    """The message that a chat completion stands for. Raises ApiError where it is none."""
+    """Translate a chat completion to a message. Raises ApiError if it is invalid."""
     try:
         completion = msgspec.json.decode(body)
         choice = completion["choices"][0]
@@ -114,5 +117,7 @@ def answer(body: bytes, request_id: str) -> bytes:
             "usage": usage_of(completion.get("usage")),
         }
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise ApiError(502, "The model's answer is no completion.", ErrorType.UPSTREAM, code="bad_answer") from None
+        raise ApiError(
+            502, "The model's answer is not a valid completion.", ErrorType.UPSTREAM, code="bad_answer"
+        ) from None
     return msgspec.json.encode(message)

@@ -1,4 +1,4 @@
-"""Requests of Anthropic's Messages API as chat completions."""
+"""Translates requests of Anthropic's Messages API to chat completions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _path(loc: tuple[int | str, ...]) -> str:
 
 
 def refusal(error: ValidationError) -> ApiError:
-    """All mistakes at once; `param` is the first one's field."""
+    """One error for all mistakes. `param` is the field of the first one."""
     lines: list[str] = []
     fields: list[str] = []
     for one in error.errors():
@@ -216,7 +216,7 @@ def _chat(asked: Counted) -> Json:
 
 
 def request(body: bytes) -> bytes:
-    """The chat completion that a Messages request stands for. Raises ApiError with all fields that are wrong."""
+    """Translate a Messages request to a chat completion. Raises ApiError with all invalid fields."""
     asked = _read(Request, body)
     chat = _chat(asked) | {"max_tokens": asked.max_tokens, "stream": bool(asked.stream)}
     optional = {
@@ -231,7 +231,7 @@ def request(body: bytes) -> bytes:
 
 
 def counted(body: bytes) -> Json:
-    """The chat completion whose input is counted. Raises ApiError with all fields that are wrong."""
+    """Translate a count_tokens request to a chat completion. Raises ApiError with all invalid fields."""
     return _chat(_read(Counted, body))
 
 

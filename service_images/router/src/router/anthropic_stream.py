@@ -1,4 +1,4 @@
-"""Streams of chat completions as Anthropic's: one block after the other, whatever order their pieces come in.
+"""Translates streams of chat completions to Anthropic's, in which blocks follow one another.
 
 Source: https://docs.anthropic.com/en/api/messages-streaming, version 2023-06-01.
 """
@@ -25,7 +25,7 @@ MAX_WAITING = 1024 * 1024
 
 
 class Stream:
-    """Turns the events of a streamed completion into those of a streamed message."""
+    """Translates the events of a streamed completion to those of a streamed message."""
 
     def __init__(self, request_id: str, model: str) -> None:
         self._id, self._model = request_id, model
@@ -50,7 +50,7 @@ class Stream:
         """Whether the last event has been sent."""
 
     def feed(self, data: bytes) -> bytes:
-        """Events for the client from a piece of the upstream's stream."""
+        """Translate a piece of the upstream's stream to events for the client."""
         out: list[bytes] = []
         try:
             events = self._reader.feed(data)
@@ -61,13 +61,13 @@ class Stream:
         return b"".join(out)
 
     def end(self) -> bytes:
-        """What is missing at the end of the upstream's stream: the end of the message, or an error where it broke."""
+        """Remaining events at the end of the upstream's stream: the message's end, or an error if it is incomplete."""
         out: list[bytes] = []
         self._events(self._reader.end(), out)
         if not self.ended and self._finish is not None:
             self._end(out)
         elif not self.ended:
-            self._fail("The model's answer broke off.", out)
+            self._fail("The model's answer was interrupted.", out)
         return b"".join(out)
 
     def _events(self, events: bytes, out: list[bytes]) -> None:
@@ -83,7 +83,7 @@ class Stream:
         try:
             self._chunk(msgspec.json.decode(line), out)
         except (ValueError, LookupError, TypeError, AttributeError):
-            self._fail("The model's answer is no completion.", out)
+            self._fail("The model's answer is not a valid completion.", out)
 
     def _chunk(self, chunk: Json, out: list[bytes]) -> None:
         if (failure := chunk.get("error")) is not None:

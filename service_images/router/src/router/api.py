@@ -1,4 +1,4 @@
-"""The slower paths of the router: what models there are, what users thought."""
+"""The router's less frequent operations: list of models, token counts, feedback."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class RouterApi:
     async def _counted(self, request: Request) -> int:
         account = self._account(request)
         if (wait := account.ask(self._core.now())) > 0:
-            message = f"Too many requests a minute; try again in {wait:.0f} s."
+            message = f"Too many requests per minute; try again in {wait:.0f} s."
             raise ApiError(429, message, ErrorType.RATE_LIMIT, code="rate_limit_exceeded")
         chat = anthropic.counted(await _body(request, BODY.most))
         route = self._core.routes.get(chat["model"])
@@ -120,7 +120,7 @@ class RouterApi:
         return await token_count.count(route, chat)
 
     async def feedback(self, request: Request) -> Response:
-        """Let a bandit learn from who asked; the request of another is as unknown as one that never was."""
+        """Accept feedback for a bandit from the caller of the request. Requests of others count as unknown."""
         account, digest = self._caller(request)
         try:
             given = Feedback.model_validate_json(await _body(request))
@@ -129,12 +129,12 @@ class RouterApi:
             param = ".".join(map(str, first["loc"])) or None
             raise ApiError(400, f"{param or 'body'}: {first['msg']}", param=param, code=first["type"]) from None
         if not self._core.feedback(account.label, digest, given.request_id, given.score):
-            message = "None of your recent answers of a bandit route has this request_id."
+            message = "There is no recent answer of a bandit route to you with this request_id."
             raise ApiError(404, message, ErrorType.NOT_FOUND, param="request_id", code="request_not_found")
         return Response(status_code=204)
 
     async def upstreams(self) -> str | None:
-        """Ready when at least one target answers; one model's failure must not take the rest down."""
+        """Readiness: at least one target answers. One model's failure must not affect the others."""
         last = "no routes"
         for model, route in self._core.routes.items():
             for target in route.targets:

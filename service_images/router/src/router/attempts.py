@@ -1,4 +1,4 @@
-"""The targets that a request is sent to, one after the other or side by side, until one answers."""
+"""Attempts of a request: targets are called one after the other, or concurrently, until one answers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 log = logs.get("router.attempts")
 ROUNDS = 3
-"""Times that all targets are asked once more."""
+"""Number of further rounds over all targets."""
 RETRY_PAUSE_S = 0.05  # at most, before a target is asked again; doubles, and is random, so that callers spread
 OVERLOADED_S = 1.0
-"""Seconds after which a client may ask again where an upstream has refused without naming a time."""
+"""Retry-After in seconds if an upstream has refused without naming a time."""
 
 
 class Attempts(Admission):
-    """The half of a request that faces its targets."""
+    """The upstream side of a request."""
 
     def caller(self) -> bytes:
-        """The key of stickiness: the user that the client names, else the client."""
+        """Key for stickiness: the user that the client names, otherwise the client."""
         if self.ask is not None and self.ask.user:
             return self.ask.user.encode()
         return self.headers.get(b"x-client-id") or payload.bearer(self.headers) or self.tenant
@@ -38,7 +38,7 @@ class Attempts(Admission):
         return payload.prompt(self.ask)
 
     def attempt(self, now: float) -> None:
-        """Ask the next target; give up where there is none, or no time or attempt is left."""
+        """Call the next target. Give up if there is none, or if no time or attempt is left."""
         route = self.route
         assert route is not None
         if self.attempts >= route.route.attempts or now >= self.deadline:
@@ -68,7 +68,7 @@ class Attempts(Admission):
         leg.send(request)
 
     def _again(self, now: float) -> None:
-        """All targets were tried: once more after a pause, if any of them may be asked within it."""
+        """After all targets have failed: start another round after a pause, if a target may be called then."""
         pause = RETRY_PAUSE_S * 2**self._rounds
         waits = [state.breaker.told_wait_s(now) for state in self._tried]
         if not waits or self._rounds >= ROUNDS or min(waits) > pause:
@@ -81,7 +81,7 @@ class Attempts(Admission):
         )
 
     def leg_failed(self, leg: Attempt, reason: str, *, timed_out: bool = False) -> None:
-        """A target gave no answer."""
+        """An attempt has failed."""
         if leg in self._legs:
             self._legs.remove(leg)
         if self.winner is leg:
@@ -91,7 +91,7 @@ class Attempts(Admission):
             self.attempt(self.core.now())
 
     def broke_off(self, leg: Attempt, sent: bytes | None, reason: str) -> None:
-        """A stream ended in the middle: another target goes on with it, if it can be taken over."""
+        """A stream was interrupted: another target continues it, if possible."""
         self._log_upstream(reason)
         said = self.reported[1] if self.reported is not None else None
         self.earlier += leg.streamed() if said is None else said
@@ -107,7 +107,7 @@ class Attempts(Admission):
         self.attempt(self.core.now())
 
     def won(self, leg: Attempt) -> bool:
-        """The first target that answers; requests to all others are cancelled."""
+        """The first target answers. Requests to all others are cancelled."""
         if self.winner is None:
             self.winner, self.served_by = leg, leg.state
             if len(self._legs) > 1:
@@ -118,7 +118,7 @@ class Attempts(Admission):
         return self.winner is leg
 
     def check(self, now: float) -> None:
-        """Look at the time limits; called often."""
+        """Check the time limits. Called frequently."""
         if self.more_body:
             if now - self.started >= bodies.BODY_S:
                 self.keep_alive = False
@@ -138,7 +138,7 @@ class Attempts(Admission):
                 self.attempt(now)
 
     def abandon(self) -> None:
-        """The client has gone: no target needs to go on."""
+        """The client has disconnected: cancel all attempts."""
         for leg in self._legs:
             leg.drop(counts=True)
 
@@ -159,25 +159,25 @@ class Attempts(Admission):
             self.refuse(error)
 
     def _failure(self) -> ApiError:
-        """Why no target has answered."""
+        """The error for the client after all attempts have failed."""
         now = self.core.now()
         if self._timed_out or now >= self.deadline:
             return ApiError(504, "The model did not answer in time.", ErrorType.UPSTREAM, code="timeout")
         told = self._told(now)
         if told is not None or self._reason == "HTTP 429":
-            # An upstream that refuses for now has said so about this very request: the client may ask again then.
+            # The upstream has refused this very request for a time, so the client may retry after that time.
             self.retry_after_s = told if told is not None else OVERLOADED_S
-            message = "The model takes no more requests for now. Ask again after the time in Retry-After."
+            message = "The model accepts no more requests now. Try again after the time in Retry-After."
             return ApiError(429, message, ErrorType.RATE_LIMIT, code="upstream_rate_limited")
         if self._reason.startswith("HTTP "):
             return ApiError(502, "The model failed to answer.", ErrorType.UPSTREAM, code="upstream_error")
         if self.attempts:
             return ApiError(502, "The model cannot be reached.", ErrorType.UPSTREAM, code="unreachable")
         self.retry_after_s = 1.0
-        return ApiError(503, "The model is not available now.", ErrorType.UPSTREAM, code="unavailable")
+        return ApiError(503, "The model is unavailable. Try again later.", ErrorType.UPSTREAM, code="unavailable")
 
     def _told(self, now: float) -> float | None:
-        """Seconds until the first target that has named a time may be asked again; None: no target has."""
+        """Seconds until a target that has sent Retry-After may be called again; None if no target has."""
         routes = [] if self.route is None else [self.route, *self.fallbacks]
         waits = [state.breaker.told_wait_s(now) for route in routes for state in route.targets]
         return min((wait for wait in waits if wait), default=None)

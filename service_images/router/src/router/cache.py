@@ -1,4 +1,4 @@
-"""Answers given again: exact requests, per tenant, asked of the model once however many wait for it."""
+"""Cache of answers to equal requests, per tenant. Concurrent equal requests call the model once."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections import OrderedDict
 from typing import Protocol
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Of all answers together."""
+"""Most bytes of all answers together."""
 MAX_ANSWER = 1024 * 1024
-"""Larger answers are not kept."""
+"""Most bytes of an answer. Larger ones are not cached."""
 MAX_MEANINGS = 16_384
 """Keys of repeated requests that are remembered with what they stood for."""
 _OVERHEAD = 200
@@ -17,14 +17,14 @@ _OVERHEAD = 200
 
 
 class Waiter(Protocol):
-    """A request that waits for the answer to an equal one."""
+    """A request that waits for the answer of an equal one."""
 
     def on_shared(self, body: bytes | None) -> None:
-        """The answer, or None: ask yourself."""
+        """Receive the answer, or None if this request must call the model itself."""
 
 
 class ResponseCache:
-    """Least recently used answers go first."""
+    """An LRU cache of answers."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._entries: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
@@ -36,11 +36,11 @@ class ResponseCache:
 
     @staticmethod
     def key(tenant: bytes, path: bytes, body: bytes) -> bytes:
-        """Of a request; no two tenants share one."""
+        """Cache key of a request. Tenants never share one."""
         return hashlib.blake2b(b"\0".join((tenant, path, body)), digest_size=16).digest()
 
     def get(self, key: bytes, now: float) -> bytes | None:
-        """The answer's body, if there is a fresh one."""
+        """Body of a fresh answer, or None."""
         entry = self._entries.get(key)
         if entry is None:
             self.misses += 1
@@ -62,7 +62,7 @@ class ResponseCache:
         return known == content
 
     def put(self, key: bytes, body: bytes, until: float) -> None:
-        """Keep an answer."""
+        """Store an answer."""
         if len(body) > MAX_ANSWER:
             return
         self._remove(key)
@@ -77,7 +77,7 @@ class ResponseCache:
             self._size -= len(entry[1]) + _OVERHEAD
 
     def lead(self, key: bytes, waiter: Waiter) -> bool:
-        """True: nobody asks yet, so the caller does and calls `settle`. False: `waiter` will be told."""
+        """True: the caller calls the model and then `settle`. False: `waiter` gets the answer of a running request."""
         waiting = self._waiting.get(key)
         if waiting is None:
             self._waiting[key] = []
@@ -86,11 +86,11 @@ class ResponseCache:
         return False
 
     def settle(self, key: bytes, body: bytes | None) -> None:
-        """The one who asked has an answer, or None: of those who wait, each asks for itself."""
+        """Pass the answer to all waiting requests. None makes each of them call the model itself."""
         for waiter in self._waiting.pop(key, ()):
             waiter.on_shared(body)
 
     def clear(self) -> None:
-        """Forget all answers."""
+        """Drop all answers."""
         self._entries.clear()
         self._size = 0

@@ -1,4 +1,4 @@
-"""The router's gRPC method: the same way through the router as over REST, without a connection of its own."""
+"""The router's gRPC method. Calls take the same path through the router as REST requests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Answer(msgspec.Struct):
 
 
 class _Nobody:
-    """Stands for the connection that a call does not have."""
+    """Placeholder for the connection, which a gRPC call does not have."""
 
     def finished(self, keep_alive: bool) -> None:
         """Nobody waits for another answer."""
@@ -124,5 +124,5 @@ def _read(body: bytes) -> _Choice:
     try:
         return msgspec.json.decode(body, type=_Answer).choices[0]
     except (msgspec.DecodeError, UnicodeDecodeError, IndexError):
-        message = "The model's answer is not one of a chat."
+        message = "The model's answer is not a valid chat completion."
         raise ApiError(502, message, ErrorType.UPSTREAM, code="upstream_error") from None

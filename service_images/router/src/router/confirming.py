@@ -1,8 +1,8 @@
-"""Keys while NATS is away: what was known holds for a stated time, then User is asked about each key.
+"""API keys while NATS is unavailable: known keys stay valid for a limited time, then User must confirm each key.
 
-A key that is revoked goes from every replica within a second, as long as NATS brings the news. A replica that is cut
-off would honour it for ever; after `bound_s` it asks User over gRPC instead and keeps each answer for `KEPT_S`. A key
-that nobody can confirm is not served.
+Revocations normally reach every replica through NATS within a second. A disconnected replica would accept revoked keys
+forever, so after `bound_s` seconds it asks User over gRPC, and caches each answer for `KEPT_S` seconds. A key that
+cannot be confirmed is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prometheus_client import Gauge
 log = logs.get("router.confirming")
 PATIENCE_S = 2.0
 KEPT_S = 30.0
-"""For so long a confirmed key is not asked about again."""
+"""Seconds that a confirmation is cached."""
 _REMEMBERED = 10_000
 _AWAY = Gauge(
     "router_keys_away_seconds",
@@ -32,7 +32,7 @@ _AWAY = Gauge(
 
 
 class Confirming:
-    """Asks User about keys that may have been revoked meanwhile."""
+    """Confirms keys with User that may have been revoked."""
 
     def __init__(self, target: str, bound_s: float, away_since: Callable[[], float | None]) -> None:
         self._client = rpc.Client("user", target, service.UserServiceStub) if target else None
@@ -45,14 +45,14 @@ class Confirming:
         return 0.0 if since is None else time.monotonic() - since
 
     def needed(self, digest: bytes) -> bool:
-        """Whether a key has to be asked about before its request goes on."""
+        """Whether a key must be confirmed before its request continues."""
         since = self._away_since()
         if since is None or (now := time.monotonic()) - since <= self._bound_s:
             return False
         return now - self._confirmed.get(digest, float("-inf")) > KEPT_S
 
     async def confirm(self, key: bytes, digest: bytes, tenant: str) -> bool:
-        """Whether User still knows a key. Raises ApiError(503) where User does not answer either."""
+        """Whether a key is still valid according to User. Raises ApiError(503) if User is unavailable, too."""
         if self._client is None:
             raise unavailable("User")
         question = messages.CheckRequest(tenant=tenant, object="key:confirm", relation="holder", subject="key:confirm")
@@ -61,7 +61,7 @@ class Confirming:
             await self._client.stub.Check(question, timeout=PATIENCE_S, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             if rpc.stranger(error):
-                log.error("User does not let the Router in", reason=error.details())
+                log.error("User refuses the Router's token", reason=error.details())
                 raise unavailable("User") from None
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 self._confirmed.pop(digest, None)
@@ -69,7 +69,7 @@ class Confirming:
             # Every refusal but that one is of the question: User has known the key.
             known = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND)
             if error.code() not in known:
-                log.warning("User does not answer", reason=error.code().name)
+                log.warning("User is unavailable", reason=error.code().name)
                 raise unavailable("User") from None
         self._confirmed[digest] = time.monotonic()
         self._confirmed.move_to_end(digest)

@@ -1,7 +1,7 @@
-"""Changes routes while the router runs: written to NATS, from where every replica takes them, and told to Audit.
+"""Changes routes at run time: writes them to NATS, from which all replicas read them, and publishes them for Audit.
 
-Beside that it tells all replicas of a canary that one of them has taken back, so that it stays so in all, and after a
-restart.
+It also publishes canaries that one replica has withdrawn, so that they stay withdrawn in all replicas and after
+restarts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _Result = TypeVar("_Result")
 
 
 class Control:
-    """Writes to the bucket that `LiveRoutes` follows."""
+    """Writer of the bucket that `LiveRoutes` follows."""
 
     def __init__(self, core: Core, overrides: Overrides, live: LiveRoutes, bus: Bus) -> None:
         self.core, self.overrides, self._live, self._bus = core, overrides, live, bus
@@ -55,7 +55,7 @@ class Control:
         try:
             await self.decide(model, trial, Course.ABORTED, ITSELF, trial.failed)
         except ApiError as error:
-            log.warning("other replicas do not know yet that a canary failed", model=model, reason=error.message)
+            log.warning("cannot publish the failure of a canary yet", model=model, reason=error.message)
 
     def revision(self, model: str) -> int:
         """Of a model's override; 0: it has none."""
@@ -110,7 +110,7 @@ class Control:
         try:
             return await asked
         except Conflict:
-            message = "Somebody else has changed it meanwhile; read it again."
+            message = "The route was changed by someone else. Read it again."
             raise ApiError(409, message, ErrorType.INVALID_REQUEST, param="revision", code="conflict") from None
         except (NatsError, OSError, TimeoutError):
             raise unavailable("NATS") from None

@@ -1,4 +1,4 @@
-"""The router's state: routes and tenants of the moment, cached answers, requests under way."""
+"""State of the router: current routes and tenants, cached answers, running requests."""
 
 from __future__ import annotations
 
@@ -56,23 +56,23 @@ class Core:
         self.now = time.monotonic
         self.measures = measures or Measures()
         self.metering: Metering | None = None
-        """Where usage is told; none: nowhere."""
+        """Sends usage events; None disables metering."""
         self.guard: Guard | None = None
-        """Who looks at what goes to models and comes from them; none: nobody."""
+        """Client of Guardrails; None disables checks."""
         self.heads: Heads[tuple[bytes, dict[bytes, bytes]]] = Heads()
         """(path, headers) of requests."""
         self.bodies = Bodies()
         self.cache = ResponseCache()
         self.semantic: SemanticCache | None = None
-        """Answers by what was meant; none: nobody says what texts mean."""
+        """Semantic cache; None without the Embeddings service."""
         self.confirming: Confirming | None = None
-        """Asks User about keys while NATS is away; none: keys do not come through NATS."""
+        """Confirms keys with User while NATS is unavailable; None if keys do not come through NATS."""
         self.prompts: Prompts | None = None
-        """Who renders stored prompts; none: nobody."""
+        """Client of Prompt, for stored prompts; None without the Prompt service."""
         self.in_flight: set[Request] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._recent: OrderedDict[tuple[bytes, bytes, bytes], tuple[str, str]] = OrderedDict()
-        """Model and target that answered, by tenant, whoever asked, and the request's id."""
+        """(model, target) that answered, by tenant, key and request ID."""
         self.idle: dict[Idle, float | None] = {}
         """Connections without a request, and when that was first seen."""
         self._watching = False
@@ -96,7 +96,7 @@ class Core:
             target.pool.close()
 
     def reload(self, table: RouteTable) -> None:
-        """Take a new table; requests under way end as they began, and what targets and tenants did is kept."""
+        """Use a new table. Running requests keep their routes, and the state of targets and tenants is kept."""
         if table == self.table:
             return
         self._take(table, Accounts(table, self.now(), self.accounts))

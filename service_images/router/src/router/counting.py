@@ -1,7 +1,7 @@
-"""Tokens that no upstream has reported, counted from the texts that went there and came back.
+"""Estimates tokens that an upstream has not reported, from the texts of request and answer.
 
-The counts are estimates and usage events mark them as such. A streamed piece counts as one token at least, since
-servers send a piece for each token; other texts count by their length.
+Usage events mark the counts as estimates. A streamed piece counts as at least one token, since servers send one piece
+per token; other texts count by their length.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ANSWERED = ("choices", "output", "content")
 
 
 def of_request(body: bytes) -> int:
-    """Input tokens of a request's texts and token ids; a body that is no JSON object counts by its length."""
+    """Input tokens of a request's texts and token IDs. A body that is not a JSON object counts by its length."""
     content = _decoded(body)
     if not isinstance(content, dict):
         return _tokens(len(body))
@@ -36,7 +36,7 @@ def of_request(body: bytes) -> int:
 
 
 def of_answer(body: bytes) -> int:
-    """Output tokens of a whole answer's texts; one that is no JSON object counts by its length."""
+    """Output tokens of a whole answer's texts. A body that is not a JSON object counts by its length."""
     content = _decoded(body)
     if not isinstance(content, dict):
         return _tokens(len(body))

@@ -1,10 +1,9 @@
-"""What servers of models are shown: files of mounted Secrets, read anew when they change.
+"""Credentials for model servers: files of mounted Secrets, reloaded when they change.
 
-A provider's credential lies below the name of the host that it is for (`<folder>/<host>/<name>`), so that no route can
-send it to another one. The key of a model server of the platform is the file of that server's host
-(`<folder>/inside/<host>`): every route to this host shows it, whether configured, found or made by an operator. Either
-is written into requests to that host and nowhere else: not into logs, spans, metrics, errors or headers
-of answers, and an answer that repeats it is cleaned.
+A provider's credential is in a folder with the name of its host (`<folder>/<host>/<name>`), so that no route can send
+it to another host. The key of a model server of the platform is in a file with that server's host name
+(`<folder>/inside/<host>`); all routes to this host use it. A credential is written only into requests to its host:
+never into logs, spans, metrics, errors or response headers. Answers that repeat it are cleaned.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from kit import logs
 log = logs.get("router.credentials")
 FOLDER = Path(os.environ.get("SERVICE_CREDENTIALS", "/etc/router-credentials"))
 INSIDE = "inside"
-"""Folder of the keys of the platform's own servers."""
+"""Folder with the keys of the platform's own servers."""
 LOOK_S = 1.0
-"""Seconds between two looks at a file: kubelet brings a changed Secret within about a minute."""
+"""Seconds between two checks of a file. The kubelet updates a changed Secret within about a minute."""
 _KEY = re.compile(rb"[\x21-\x7e]{8,4096}")
 HIDDEN = b"[hidden]"
 
@@ -41,7 +40,7 @@ class Credential:
 
     @property
     def value(self) -> bytes:
-        """What to show the host; empty where there is none that can be used."""
+        """The credential; empty if there is no usable one."""
         now = time.monotonic()
         if now - self._looked >= LOOK_S:
             self._looked = now
@@ -63,8 +62,8 @@ class Credential:
         self._seen = seen
         self._value = value if _KEY.fullmatch(value) else b""
         if not self._value:
-            log.error("a credential is no line of printable ASCII", file=str(self._file), bytes=len(value))
+            log.error("a credential is not a line of printable ASCII", file=str(self._file), bytes=len(value))
 
     def hide(self, text: bytes) -> bytes:
-        """A text of the host without the credential, which some repeat in errors."""
+        """A text of the host without the credential, which some hosts repeat in errors."""
         return text.replace(self._value, HIDDEN) if self._value else text

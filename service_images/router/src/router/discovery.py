@@ -1,4 +1,4 @@
-"""Finds models that KServe serves: InferenceServices of the router's own namespace, followed as they come and go."""
+"""Discovers models that KServe serves, by watching InferenceServices of the router's namespace."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def route_of(service: dict[str, Any]) -> ModelRoute | None:
     try:
         return ModelRoute(model=name, upstream=url, timeout_seconds=timeout, owned_by="kserve")
     except ValidationError as error:
-        log.warning("this InferenceService is no route", service=metadata["name"], reason=str(error.errors()[0]["msg"]))
+        log.warning(
+            "this InferenceService is not a valid route", service=metadata["name"], reason=str(error.errors()[0]["msg"])
+        )
         return None
 
 
@@ -68,7 +70,7 @@ class Discovery:
                     self._take(event)
                     pause = low
             except (httpx.HTTPError, OSError, ValueError, KeyError) as error:
-                log.warning("the API server does not answer", reason=repr(error), again_in_s=round(pause, 1))
+                log.warning("the API server is unavailable", reason=repr(error), again_in_s=round(pause, 1))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, high)
 

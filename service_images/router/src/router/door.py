@@ -1,4 +1,4 @@
-"""Limits on the fields of a request that end up in events, logs and tables: checked before anything else happens."""
+"""Checks request fields that are stored in events, logs and tables, before the request is processed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEY = re.compile(rb"[\x21-\x7e]{1,%d}" % KEY_LONGEST)
 
 
 def check(ask: Ask) -> None:
-    """Raises ApiError with every field that is too long or holds what it must not."""
+    """Raise ApiError with all fields that are too long or contain forbidden characters."""
     mistakes = [*_text("model", ask.model, limits.MODEL), *_user(ask.user), *_metadata(ask.metadata)]
     if mistakes:
         text = "; ".join(f"{path}: {what}" for path, what in mistakes)
@@ -28,7 +28,7 @@ def check(ask: Ask) -> None:
 
 
 def idempotency_key(value: bytes) -> None:
-    """Raises ApiError for a key that is no plain short text."""
+    """Raise ApiError for an invalid Idempotency-Key."""
     if not _KEY.fullmatch(value):
         message = f"Idempotency-Key: 1 to {KEY_LONGEST} printable ASCII characters without spaces, such as a UUID."
         raise ApiError(400, message, param="Idempotency-Key", code="invalid_value")
@@ -61,7 +61,7 @@ def _text(path: str, value: str, limit: limits.Limit) -> list[tuple[str, str]]:
     if len(value) > limit.most:
         found.append((path, _long(value, limit)))
     if (bad := _CONTROL.search(value)) is not None:
-        found.append((path, f"holds the control character U+{ord(bad[0]):04X}; remove it"))
+        found.append((path, f"contains the control character U+{ord(bad[0]):04X}; remove it"))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape, whoever has made them: each has a message, a type and a code that are text."""
+"""Errors in OpenAI's format, of the Router and of upstreams. Each has a message, a type and a code."""
 
 from __future__ import annotations
 

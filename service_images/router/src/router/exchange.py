@@ -1,4 +1,4 @@
-"""One request on the fast path, from its first header to the last byte of its answer."""
+"""A request on the fast path, from its first header to the last byte of its answer."""
 
 from __future__ import annotations
 
@@ -176,12 +176,12 @@ class Exchange(Attempts):
         try:
             content = looking.decode(body)
         except (ValueError, RecursionError):
-            message = "The model's answer is no JSON, so that nobody can check it."
+            message = "The model's answer is not JSON, so Guardrails cannot check it."
             raise ApiError(502, message, ErrorType.UPSTREAM, code="bad_answer") from None
         action = await self.core.guard.look(self, looking.messages.DIRECTION_OUTPUT, content)
         if action == "block":
             content = looking.filtered(content) if isinstance(content, dict) else None
-        # What goes on is what was checked: another reader may take a name that stands there twice otherwise.
+        # The checked content is serialized again, since another parser may interpret duplicate keys differently.
         changed = looking.encode(content)
         if not self.response_complete and not self.disconnected:
             rest(changed)
@@ -218,7 +218,7 @@ class Exchange(Attempts):
         self.reported, self.unreported = usage.of_answer(body), body
         events = continuation.as_stream(self.upstream_path, body, usage=not self.hides_usage)
         if events is None:
-            message = "The model answered with one body where a stream was asked for."
+            message = "The model answered with a single body instead of the requested stream."
             self.refuse(ApiError(502, message, ErrorType.UPSTREAM, code="bad_answer"))
             return
         self.begin_stream(label)

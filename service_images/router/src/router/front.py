@@ -1,4 +1,4 @@
-"""The fast path into the server: requests for models are answered here, all others by the application."""
+"""The fast path of the server: requests for models are handled here, all others by the application."""
 
 from __future__ import annotations
 

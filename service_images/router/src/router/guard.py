@@ -1,8 +1,8 @@
-"""Asks Guardrails about what goes to a model and what comes from it.
+"""Checks requests to models and their answers with Guardrails.
 
-`texts.py` says which texts there are. What cannot be checked is refused where the route requires it, and elsewhere
-marked: in the header `x-guardrails`, in the usage event and in a metric. What is too large to be checked is refused
-whatever the route wants.
+`texts.py` finds the texts. If a text cannot be checked, the request is refused if the route requires checks, otherwise
+marked in the header `x-guardrails`, in the usage event and in a metric. Texts that are too large for a check are always
+refused.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Guard:
 
     @staticmethod
     def too_large(direction: Any, what: str) -> ApiError:
-        """The refusal of a text that nobody can check in time."""
+        """The error for a text that cannot be checked in time."""
         _LOOKED.labels(_word(direction), "too_large").inc()
         if direction == messages.DIRECTION_INPUT:
             return ApiError(413, f"The request has {what} Send less text at once.", code="content_too_large")
@@ -120,7 +120,7 @@ class Guard:
     def unanswered(exchange: Request, direction: Any, reason: str) -> str:
         """Nobody has checked: refuse or mark. Raises ApiError(503)."""
         _LOOKED.labels(_word(direction), "unanswered").inc()
-        log.warning("Guardrails does not answer", reason=reason, trace_id=exchange.trace_id.decode())
+        log.warning("Guardrails is unavailable", reason=reason, trace_id=exchange.trace_id.decode())
         if exchange.guard_required:
             raise unavailable("Guardrails") from None
         exchange.guard_unchecked = "unanswered"
@@ -137,8 +137,8 @@ def _word(direction: Any) -> str:
 
 
 def blocked() -> ApiError:
-    """The answer to a request that must not go on."""
-    return ApiError(400, "The request is against the policy of your organization.", code=BLOCKED)
+    """The error for a blocked request."""
+    return ApiError(400, "The request violates the policy of your organization.", code=BLOCKED)
 
 
 _KEPT = ("id", "object", "created", "created_at", "model", "usage", "service_tier")

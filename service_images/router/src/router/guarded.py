@@ -1,4 +1,4 @@
-"""A stream of a model on its way through Guardrails: each piece goes on once nothing in it has to go."""
+"""Checks a model's stream with Guardrails. A piece is released once it contains nothing to redact."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Guarded:
             raise
         except Exception as error:  # a fault of ours: what nobody has checked must not go on
             exchange.log_fault(error)
-            exchange.guarded_break(ApiError(502, "The model's answer broke off.", ErrorType.UPSTREAM))
+            exchange.guarded_break(ApiError(502, "The model's answer was interrupted.", ErrorType.UPSTREAM))
         finally:
             for call in self._calls.values():
                 if call is not None:

@@ -1,4 +1,4 @@
-"""One attempt of a request: what one target answers."""
+"""One attempt of a request: the call of one target."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Leg:
                 self.fail(f"HTTP {status}")
             return
         if status in (401, 403) and self.state.credential.value:
-            log.error("a server of models refuses the platform's credential", target=self.state.label, status=status)
+            log.error("a model server refuses the platform's credential", target=self.state.label, status=status)
             self.fail(f"HTTP {status}")
             return
         self._kind = kind

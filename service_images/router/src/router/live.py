@@ -1,7 +1,7 @@
-"""Follows the router's bucket of NATS: what is written there is in force in every replica within a second.
+"""Follows the router's NATS bucket. Changes are in force in all replicas within a second.
 
-Its keys: `table`, a whole table in place of the file's; `route.<model>`, an operator's override; `canary.<model>`, what
-was decided of a canary; `cache`, when all kept answers were last dropped. A replica that starts later finds them too.
+Its keys: `table`, a whole table that replaces the file's; `route.<model>`, an operator's override; `canary.<model>`,
+the decision about a canary; `cache`, the time at which all cached answers were last dropped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tells Kafka what each answer took, for billing and audit, and which routes were changed."""
+"""Publishes usage of each answer to Kafka, for Billing and Audit, and changes of routes."""
 
 from __future__ import annotations
 

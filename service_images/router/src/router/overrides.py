@@ -1,4 +1,4 @@
-"""What operators have changed while the router runs: over the configured routes, by model, until it is taken back."""
+"""Overrides of configured routes that operators have set at run time, by model."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def compose(base: RouteTable, overrides: Mapping[str, Override]) -> tuple[RouteT
             else:
                 routes.pop(model, None)
         if not routes:
-            refused[kept.popitem()[0]] = "no model would be left"
+            refused[kept.popitem()[0]] = "no model would remain"
             continue
         missing = next(((r.model, name) for r in routes.values() for name in r.fallbacks if name not in routes), None)
         if missing is None:
@@ -69,7 +69,7 @@ def compose(base: RouteTable, overrides: Mapping[str, Override]) -> tuple[RouteT
         model, name = missing
         # A configured route names only models that there are: then it is the other one that was withdrawn.
         culprit = model if model in kept else name
-        refused[culprit] = f"{model} falls back to {name}, which there would not be"
+        refused[culprit] = f"{model} falls back to {name}, which would not exist"
         del kept[culprit]
 
 

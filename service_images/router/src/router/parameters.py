@@ -1,7 +1,7 @@
-"""Parameters of a request: each is honoured by the Router, passed on to the model, or refused by its name.
+"""Parameters of a request: the Router handles, forwards or refuses each of them. None is ignored silently.
 
-The tables hold what OpenAI publishes for each path, and vLLM's own extensions, which are passed on. A parameter that
-no table names, or that nothing behind the Router can honour, is refused rather than ignored. null is as absent.
+The tables contain OpenAI's published parameters per path, and vLLM's extensions, which are forwarded. Unknown and
+unsupported parameters are refused. null is equal to a missing parameter.
 Sources: OpenAI, API reference; vLLM, "OpenAI-Compatible Server", "Extra parameters".
 """
 
@@ -38,17 +38,17 @@ _CHAT_EXTENSIONS = (
 _INSTEAD = {
     "functions": "use tools",
     "function_call": "use tool_choice",
-    "web_search_options": "no model here searches the web",
-    "audio": "no model here speaks",
-    "prediction": "no model here takes predicted outputs",
-    "moderation": "Guardrails checks what a tenant's policy says",
-    "previous_response_id": "responses are not kept; send what was said before in input",
-    "conversation": "conversations are not kept; send what was said before in input",
-    "background": "responses are answered at once",
-    "store": "responses are not kept; leave it out or send false",
+    "web_search_options": "no model searches the web",
+    "audio": "no model generates audio",
+    "prediction": "no model supports predicted outputs",
+    "moderation": "Guardrails checks requests by the tenant's policy",
+    "previous_response_id": "responses are not stored; send earlier messages in input",
+    "conversation": "conversations are not stored; send earlier messages in input",
+    "background": "requests are processed immediately",
+    "store": "responses are not stored; leave it out or send false",
     "thinking": "use reasoning_effort, or reasoning in /v1/responses",
-    "suffix": "no model here fills in",
-    "chat_template": "templates come with the model",
+    "suffix": "no model supports insertion",
+    "chat_template": "the model defines its template",
 }
 """What to do instead of a parameter that is refused."""
 

@@ -1,7 +1,7 @@
-"""Requests may name a stored prompt, as OpenAI's Responses API does: `"prompt": {"id", "version", "variables"}`.
+"""Stored prompts in requests, as in OpenAI's Responses API: `"prompt": {"id", "version", "variables"}`.
 
-Prompt renders it; what it rendered is kept until a label of the tenant moves, which is told within a second. Without
-NATS nothing is kept, since nobody would tell.
+The Prompt service renders them. Results are cached until a label of the tenant moves, which is published within a
+second. Without NATS, nothing is cached, since changes would not be received.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Prompts:
                 raise ApiError(
                     status, f"prompt: {error.details()}", kind, param="prompt", code="invalid_prompt"
                 ) from None
-            log.warning("Prompt does not answer", reason=error.code().name)
+            log.warning("Prompt is unavailable", reason=error.code().name)
             raise unavailable("Prompt") from None
         said = [{"role": message.role, "content": message.content} for message in answer.messages]
         return Stored(f"{asked.name}@{answer.version}", said, decode(answer.config or b"{}"))

@@ -1,4 +1,4 @@
-"""Headers that say what is left of a tenant's rates, in the names of OpenAI and of Anthropic.
+"""Headers with the remaining rates of a tenant, in the formats of OpenAI and Anthropic.
 
 Sources: https://platform.openai.com/docs/guides/rate-limits, "Rate limits in headers";
 https://docs.anthropic.com/en/api/rate-limits, "Response headers".

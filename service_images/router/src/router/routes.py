@@ -1,4 +1,4 @@
-"""The route table: which upstreams serve which model, how one is chosen, and what each tenant may use."""
+"""The route table: upstreams of each model, strategies, and limits of tenants."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Target(_Frozen):
     @model_validator(mode="after")
     def _private(self) -> Self:
         if self.credential and self.upstream.scheme != "https" and self.upstream.host not in ("127.0.0.1", "localhost"):
-            raise ValueError("a credential is sent over https only")
+            raise ValueError("a credential requires an https URL")
         return self
 
     @property
@@ -139,9 +139,9 @@ class ModelRoute(_Frozen):
         if len(set(labels)) != len(labels):
             raise ValueError(f"two targets have the same name: {', '.join(sorted(labels))}")
         if not any(target.weight for target in self.servers):
-            raise ValueError("every weight is 0, so that no target could be chosen")
+            raise ValueError("at least one weight must be above 0")
         if (self.strategy is Strategy.CANARY) != (self.canary is not None):
-            raise ValueError("strategy canary and the canary section go together")
+            raise ValueError("canary is required with strategy canary, and not allowed with others")
         if self.canary and (self.canary.target not in labels or len(labels) < 2):
             raise ValueError(f'canary.target "{self.canary.target}" must be one of at least two targets')
         return self
@@ -206,7 +206,7 @@ class RouteTable(_Frozen):
 
 
 class RouteTableError(Exception):
-    """The route table cannot be used; the text says what is wrong where."""
+    """The route table is invalid. The message lists all mistakes."""
 
 
 def parse(content: bytes | str, source: object) -> RouteTable:

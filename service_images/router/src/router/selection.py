@@ -1,4 +1,4 @@
-"""Which target answers: the strategies of a route."""
+"""Strategies that choose the target of a request."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Answers to questions that mean the same: kept by the vector of what is asked, apart by tenant and by all else.
+"""Semantic cache: answers to questions with the same meaning, found by the vector of the question.
 
-Only the question, which is the last message, may be worded differently: the caller's key, the user, the model, its
-settings, the system prompt and all messages before must be equal. A question is compared as a whole or not at all: one
-that is longer than the embedding model reads is always answered by the model, and two questions that name different
-numbers are never the same, since vectors hardly tell numbers apart.
+Only the question, which is the last message, may have another wording. The caller's key, the user, the model, its
+settings, the system prompt and all earlier messages must be equal. Questions beyond the embedding model's limit are not
+cached, and questions with different numbers never match, since vectors hardly distinguish numbers.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class SemanticCache:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.OUT_OF_RANGE:
                 return None
-            log.warning("Embeddings does not answer", reason=error.code().name)
+            log.warning("Embeddings is unavailable", reason=error.code().name)
             return None
         return memoryview(answer.vectors[0]).cast("f")
 

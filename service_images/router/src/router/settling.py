@@ -1,4 +1,4 @@
-"""What a request took in the end: tokens and money, from the limits, for the metrics and for Billing."""
+"""Settles a request at its end: limits, metrics and usage events."""
 
 from __future__ import annotations
 

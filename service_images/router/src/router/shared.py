@@ -1,8 +1,8 @@
-"""Limits that hold for all replicas together: each tells the others over NATS what its tenants take.
+"""Limits across replicas: each replica publishes its tenants' usage over NATS, fifty times a second.
 
-Told fifty times a second. What a replica spends between two tellings is expected from its rate and counted as held, so
-that a budget ends on time: together replicas overspend by what a change of their rates brings within that time. While
-NATS is away each replica goes by what it knows.
+Spending between two publications is predicted from the rate and counted as reserved, so that a budget ends on time:
+replicas can overspend only by the change of their rates within that time. While NATS is unavailable, each replica uses
+its last known values.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class SharedLimits:
                 connection = await bus.connect(self._url, self._login, **again)
                 break
             except (NatsError, OSError, TimeoutError) as error:
-                log.warning("limits are this replica's own for now", reason=repr(error))
+                log.warning("limits are not shared between replicas now", reason=repr(error))
                 await asyncio.sleep(1)
         else:
             return

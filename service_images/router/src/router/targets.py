@@ -1,4 +1,4 @@
-"""A target as it behaves: its connections, its latency, and the circuit breaker in front of it."""
+"""State of a target: its connections, latency, and circuit breaker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who calls, and how much more they may: keys, request and token rates, budgets."""
+"""Tenants in the router: keys, request and token rates, budgets."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Account:
         if self.budget is not None and self._committed() + cost > self.budget:
             return Refusal("insufficient_quota", f"The budget of {self.budget:g} USD is used up.")
         if self.tokens is not None and (wait := self.tokens.wait_s(tokens, now)):
-            return Refusal("rate_limit_exceeded", "Too many tokens a minute.", wait)
+            return Refusal("rate_limit_exceeded", "Too many tokens per minute.", wait)
         self.held += cost
         self.took_tokens += tokens
         return None

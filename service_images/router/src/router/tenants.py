@@ -1,4 +1,4 @@
-"""Takes tenants and keys from the User service, and budgets from Billing, through NATS; both hold within a second."""
+"""Receives tenants and keys from User, and budgets from Billing, through NATS, within a second."""
 
 from __future__ import annotations
 

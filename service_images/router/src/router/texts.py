@@ -1,4 +1,4 @@
-"""Every text of a request or an answer, with its place: what Guardrails checks and where redaction writes.
+"""Finds all texts of a request or an answer, for checks and redaction by Guardrails.
 
 The rule is closed: each string is a text, in whatever field it stands, except the fields of the tables below while
 their value has the form that the vendors publish for them. A field that no table names is checked, and so is every

@@ -1,6 +1,6 @@
-"""Chat completions asked of a server that speaks Anthropic's Messages API: requests, answers and streams.
+"""Translates chat completions for servers with Anthropic's Messages API: requests, answers and streams.
 
-What the API cannot do is refused by the name of the parameter.
+Parameters that the API does not support are refused by name.
 Source: https://docs.anthropic.com/en/api/messages and /en/api/messages-streaming, version 2023-06-01.
 """
 
@@ -51,9 +51,9 @@ def request(chat: Json) -> bytes:
     """The body of a Messages request. Raises ApiError(400) with the parameter that this model cannot honour."""
     for name, value in chat.items():
         if name not in _HANDLED and value is not None and value != _DEFAULTS.get(name, ...):
-            raise _refused(name, "this model does not take it")
+            raise _refused(name, "this model does not support it")
     if (chat.get("n") or 1) != 1:
-        raise _refused("n", "this model gives one answer; send 1")
+        raise _refused("n", "this model supports one answer only; send 1")
     system, messages = _messages(chat["messages"])
     made: Json = {
         "model": chat["model"],
@@ -64,7 +64,7 @@ def request(chat: Json) -> bytes:
     if system:
         made["system"] = system
     if (heat := made.get("temperature")) is not None and heat > 1:
-        raise _refused("temperature", f"this model takes 0 to 1; it is {heat}")
+        raise _refused("temperature", f"this model supports 0 to 1; it is {heat}")
     if stop := chat.get("stop"):
         made["stop_sequences"] = [stop] if isinstance(stop, str) else stop
     if user := chat.get("user"):
@@ -91,7 +91,7 @@ def _tools(chat: Json) -> Json:
 def _tool(place: int, tool: Any) -> Json:
     function = tool.get("function") if isinstance(tool, dict) else None
     if not isinstance(function, dict):
-        raise _refused(f"tools.{place}", "only functions are tools of this model")
+        raise _refused(f"tools.{place}", "this model supports function tools only")
     schema = function.get("parameters") or {"type": "object", "properties": {}}
     described = {"description": function["description"]} if function.get("description") else {}
     return {"name": function.get("name", ""), **described, "input_schema": schema}
@@ -143,7 +143,7 @@ def _block(part: Any, where: str) -> Json:
             media = head.removeprefix("data:").removesuffix(";base64")
             return {"type": "image", "source": {"type": "base64", "media_type": media, "data": data}}
         return {"type": "image", "source": {"type": "url", "url": url}}
-    raise _refused(where, f"this model does not read parts of the type {kind!r}")
+    raise _refused(where, f"this model does not support parts of type {kind!r}")
 
 
 def _uses(message: Json, where: str) -> list[Json]:
@@ -181,7 +181,9 @@ def answer(body: bytes) -> bytes:
             "usage": _usage(said.get("usage")),
         }
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError, AttributeError):
-        raise ApiError(502, "The model's answer is no message.", ErrorType.UPSTREAM, code="bad_answer") from None
+        raise ApiError(
+            502, "The model's answer is not a valid message.", ErrorType.UPSTREAM, code="bad_answer"
+        ) from None
     return msgspec.json.encode(completion)
 
 

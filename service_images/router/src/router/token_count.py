@@ -52,7 +52,7 @@ async def count(route: RouteState, chat: dict[str, Any]) -> int:
         try:
             found = await _tokenized(state, {**chat, "model": state.target.upstream_model or route.route.model})
         except (ConnectionError, TimeoutError) as error:
-            log.warning("a server does not count tokens", target=state.label, reason=str(error) or "timeout")
+            log.warning("a model server does not count tokens", target=state.label, reason=str(error) or "timeout")
             continue
         if found is not None:
             return found

@@ -1,6 +1,6 @@
-"""Connections to upstreams: kept open, one request at a time each, answers handed on as they arrive.
+"""Persistent connections to upstreams, with one request at a time each. Answers are forwarded as they arrive.
 
-Callbacks rather than coroutines: a request through the router makes no task and awaits nothing.
+Callbacks instead of coroutines: a request through the router creates no task and awaits nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a request asks for and what an answer took, read from bytes without decoding more than needed."""
+"""Reads the parameters of requests and the usage of answers, without decoding more bytes than needed."""
 
 from __future__ import annotations
 
