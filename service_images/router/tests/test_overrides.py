@@ -74,7 +74,7 @@ def test_the_last_model_is_not_withdrawn() -> None:
 
 def test_a_model_that_others_fall_back_to_is_not_withdrawn() -> None:
     _, refused = compose(table(route("a", "b"), route("b")), {"b": override()})
-    assert refused == {"b": "a falls back to b, which there would not be"}
+    assert refused == {"b": "a falls back to b, which would not exist"}
 
 
 def test_an_override_that_what_is_configured_has_outgrown_waits_until_it_fits_again() -> None:
@@ -82,7 +82,7 @@ def test_an_override_that_what_is_configured_has_outgrown_waits_until_it_fits_ag
     kept = Overrides(table(route("a"), route("b")), taken.append)
     kept.put("a", override(route("a", "b")))
     kept.rebase(table(route("a")))
-    assert kept.refused == {"a": "a falls back to b, which there would not be"}
+    assert kept.refused == {"a": "a falls back to b, which would not exist"}
     assert taken[-1] == table(route("a"))
     kept.rebase(table(route("a"), route("b")))
     assert not kept.refused
