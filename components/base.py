@@ -56,7 +56,10 @@ def fingerprint(text: str) -> str:
 
 
 class PlatformComponent(pulumi.ComponentResource):
-    """Base of all components. A subclass passes `self.child()` to its resources and calls `finish` at the end."""
+    """Base of all components. A subclass passes `self.child()` to its resources and calls `finish` at the end.
+
+    It keeps its main resources in `resources`, a NamedTuple called `<class>Resources`: programs reach them there.
+    """
 
     health: pulumi.Output[dict[str, Any]]
     ports: Mapping[str, Sequence[int]]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import pulumi
 
@@ -13,11 +14,20 @@ from components.cluster.area import ClusterArea
 from components.config.platform import PlatformConfig
 from components.data import area as data_area
 from components.data import layer
+from components.data.layer import DataLayer
 from components.mesh.area import EntranceArea
 from components.observability.area import ObservabilityArea, isolation_images
 from components.security.area import SecurityArea
 from components.services.area import ServicesArea
 from components.stage import Stage
+
+
+class PlatformResources(NamedTuple):
+    """Resources of an environment."""
+
+    parts: Mapping[str, PlatformComponent]
+    """By name."""
+    data: DataLayer
 
 
 class Platform(PlatformComponent):
@@ -39,6 +49,7 @@ class Platform(PlatformComponent):
         ObservabilityArea(stage, security, self.data, models, services, entrance)
         self.key, self.certificate, self.gateway = security.key, security.certificate, entrance.gateway
         self.parts = {part: made.health for part, made in stage.parts.items()}
+        self.resources = PlatformResources(stage.parts, self.data)
         self.url = entrance.url
         self.finish(
             {

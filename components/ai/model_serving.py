@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NamedTuple
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -14,6 +14,7 @@ from components.cluster import mig
 from components.config.gpu import GpuPool
 from components.config.models import Model, ModelEngine
 from components.config.serving import DataType, Quantization, Serving
+from components.pods import Customization, CustomizeArgs, customization, variables
 from components.services.registry import FRONT
 
 PORT = 8080
@@ -21,6 +22,7 @@ DOOR = "model_door.Door"
 """ASGI middleware in our vLLM image. It requires the key on all paths; vLLM itself requires it below /v1 only."""
 _SERVING_V1 = "serving.kserve.io/v1beta1"
 _RUNTIME = "serving.kserve.io/v1alpha1"
+_KSERVE_LABELS = ("app", "component")
 _METRICS = {
     ModelEngine.VLLM: ("vllm:num_requests_waiting", "vllm:generation_tokens_total"),
     ModelEngine.TGI: ("tgi_queue_size", "tgi_request_generated_tokens_sum"),
@@ -32,7 +34,7 @@ IMAGES = {ModelEngine.VLLM: "vllm", ModelEngine.TGI: "tgi", ModelEngine.SIMULATO
 """Metrics (waiting requests, generated tokens) by engine. Sources: metrics references of vLLM and TGI."""
 
 
-class ModelServingArgs(TypedDict):
+class ModelServingArgs(CustomizeArgs):
     """Inputs of a served model."""
 
     namespace: pulumi.Input[str]
@@ -42,6 +44,18 @@ class ModelServingArgs(TypedDict):
     """Name of the Secret whose entry "key" holds the key that callers need."""
     prometheus: str
     """URL of Prometheus for KEDA's queries, such as "http://prometheus.observability:9090"."""
+
+
+class ModelServingResources(NamedTuple):
+    """Resources of a model on GPUs."""
+
+    runtime: k8s.apiextensions.CustomResource
+    """ServingRuntime."""
+    inference_service: k8s.apiextensions.CustomResource
+    scaled_object: k8s.apiextensions.CustomResource
+    """KEDA's."""
+    cache: k8s.apiextensions.CustomResource | None
+    """LocalModelCache, where weights stay on the nodes' disks."""
 
 
 class ModelServing(PlatformComponent):
@@ -64,12 +78,18 @@ class ModelServing(PlatformComponent):
         self._part = part_name(model)
         runtime = self._custom("runtime", _RUNTIME, "ServingRuntime", self._part, runtime_spec(model, args))
         depends_on: list[pulumi.Resource] = [runtime]
-        if serving.cache_gib:
-            depends_on.append(self._cache())
+        cache = self._cache() if serving.cache_gib else None
+        if cache is not None:
+            depends_on.append(cache)
         service = self._custom(
-            "service", _SERVING_V1, "InferenceService", self._part, service_spec(model, serving, pool), depends_on
+            "service",
+            _SERVING_V1,
+            "InferenceService",
+            self._part,
+            service_spec(model, serving, pool, customization(args.get("customize"))),
+            depends_on,
         )
-        self._custom(
+        scaling = self._custom(
             "scaling",
             "keda.sh/v1alpha1",
             "ScaledObject",
@@ -77,6 +97,7 @@ class ModelServing(PlatformComponent):
             scaling_spec(model, serving, args["prometheus"]),
             [service],
         )
+        self.resources = ModelServingResources(runtime, service, scaling, cache)
         self._network_policies()
         self.url = pulumi.Output.from_input(args["namespace"]).apply(
             lambda namespace: f"http://{self._part}-predictor.{namespace}"
@@ -242,8 +263,6 @@ def gpu_resource(serving: Serving, pool: GpuPool) -> str:
 
 def runtime_spec(model: Model, args: ModelServingArgs) -> dict[str, Any]:
     """Spec of a ServingRuntime for one model: the engine's container, key, probes and protocols."""
-    variable = "API_KEY" if model.engine is ModelEngine.TGI else KEY_VARIABLE
-    key = {"name": variable, "valueFrom": {"secretKeyRef": {"name": args["key_secret"], "key": "key"}}}
     health = {"path": "/health", "port": PORT}
     return {
         "supportedModelFormats": [{"name": model.engine.value, "version": "1", "autoSelect": False}],
@@ -259,11 +278,7 @@ def runtime_spec(model: Model, args: ModelServingArgs) -> dict[str, Any]:
                 "startupProbe": {"httpGet": health, "periodSeconds": 5, "failureThreshold": 240},
                 "readinessProbe": {"httpGet": health, "periodSeconds": 5, "failureThreshold": 2},
                 "livenessProbe": {"httpGet": health, "periodSeconds": 10, "failureThreshold": 3},
-                "env": [
-                    {"name": "HF_HUB_OFFLINE", "value": "1"},
-                    {"name": "VLLM_NO_USAGE_STATS", "value": "1"},
-                    key,
-                ],
+                "env": _variables(model, args["key_secret"]),
                 "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "tmp", "mountPath": "/tmp"}],
             }
         ],
@@ -274,7 +289,17 @@ def runtime_spec(model: Model, args: ModelServingArgs) -> dict[str, Any]:
     }
 
 
-def service_spec(model: Model, serving: Serving, pool: GpuPool) -> dict[str, Any]:
+def _variables(model: Model, key_secret: pulumi.Input[str] = "") -> list[dict[str, Any]]:
+    """Environment of the engine."""
+    variable = "API_KEY" if model.engine is ModelEngine.TGI else KEY_VARIABLE
+    return [
+        {"name": "HF_HUB_OFFLINE", "value": "1"},
+        {"name": "VLLM_NO_USAGE_STATS", "value": "1"},
+        {"name": variable, "valueFrom": {"secretKeyRef": {"name": key_secret, "key": "key"}}},
+    ]
+
+
+def service_spec(model: Model, serving: Serving, pool: GpuPool, pods: Customization | None = None) -> dict[str, Any]:
     """Spec of an InferenceService: weights, GPUs, number of servers, canary share."""
     gpu = {gpu_resource(serving, pool): str(serving.gpus)}
     resources = {
@@ -304,7 +329,32 @@ def service_spec(model: Model, serving: Serving, pool: GpuPool) -> dict[str, Any
             "tensorParallelSize": serving.gpus,
             "containers": [{"name": "worker-container", "resources": resources}],
         }
-    return {"predictor": predictor}
+    return {"predictor": _with_settings(predictor, model, pods or Customization())}
+
+
+def _with_settings(predictor: dict[str, Any], model: Model, pods: Customization) -> dict[str, Any]:
+    """A predictor whose pods have these settings. Raises ConfigError with everything that does not fit."""
+    values, taken = pods.values(camel=True), pods.taken()
+    # KServe chooses the pods of the Deployment that it makes by these labels.
+    taken.check("labels", _KSERVE_LABELS, values.get("labels", {}))
+    for name in values.get("sidecars", {}):
+        taken.missing(name, [])
+    own = [variable["name"] for variable in _variables(model)]
+    taken.check("environment", own, values.get("environment", {}))
+    scheduling = {name: values[name] for name in ("affinity", "priorityClassName") if name in values}
+    for name in ("labels", "annotations"):
+        if name in values:
+            predictor = {**predictor, name: values[name]}
+    selected = taken.joined("nodeSelector", predictor["nodeSelector"], values.get("nodeSelector", {}))
+    tolerated = [*predictor["tolerations"], *values.get("tolerations", [])]
+    if "environment" in values:
+        predictor["model"]["env"] = variables(values["environment"])
+    taken.refuse()
+    found = {**predictor, **scheduling, "nodeSelector": selected, "tolerations": tolerated}
+    if values and "workerSpec" in predictor:
+        worker = {**predictor["workerSpec"], **scheduling, "nodeSelector": selected, "tolerations": tolerated}
+        found["workerSpec"] = worker
+    return found
 
 
 def scaling_spec(model: Model, serving: Serving, prometheus: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from components.ai.model_serving import ModelServing, ModelServingArgs
 from components.ai.service import AiService
 from components.config.models import Model
 from components.config.platform import PlatformConfig
+from components.pods import CustomizeArgs, customized
 from components.security.api_key import ApiKey
 from components.stage import Stage
 
@@ -49,6 +50,9 @@ class ModelsArea:
             self._stage.options(),
         )
 
+    def _pods(self, model: Model) -> CustomizeArgs:
+        return customized(model.pod, f"models[{self._stage.config.models.index(model)}].pod")
+
     def _serve(self, model: Model) -> AiService | ModelServing:
         stage, name, key = self._stage, self._resource(model), self.keys[model.name]
         if model.serving is None:
@@ -60,6 +64,7 @@ class ModelsArea:
                     "image": stage.images[SIMULATOR],
                     "secrets": {model_server.KEY_VARIABLE: (key.secret_name, "key")},
                     "versions": [key.version],
+                    **self._pods(model),
                 },
                 stage.options(),
             )
@@ -69,6 +74,7 @@ class ModelsArea:
             "image": stage.resolver.reference(model_serving.IMAGES[model.engine]),
             "key_secret": key.secret_name,
             "prometheus": PROMETHEUS,
+            **self._pods(model),
         }
         return ModelServing(name, model, model.serving, pool, args, stage.options([*self._operators.values()]))
 

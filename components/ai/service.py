@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -12,6 +12,7 @@ import pulumi_kubernetes as k8s
 from components.ai import service_identity
 from components.base import SCRAPER, PlatformComponent, labels, selector
 from components.config.base import Resources
+from components.pods import CustomizeArgs, customization
 
 PROGRESS_DEADLINE_S = 600
 """Seconds without progress after which a rollout has failed. It includes time to add a node."""
@@ -55,7 +56,7 @@ class ServiceIntent:
         return tuple(dict.fromkeys((*self.callers, *self.rpc_callers)))
 
 
-class AiServiceArgs(TypedDict):
+class AiServiceArgs(CustomizeArgs):
     """Inputs of an `AiService`."""
 
     namespace: pulumi.Input[str]
@@ -82,6 +83,20 @@ class AiServiceArgs(TypedDict):
     """Annotations of its service account, such as the AWS role of its pods."""
 
 
+class AiServiceResources(NamedTuple):
+    """Resources of a service."""
+
+    deployment: k8s.apps.v1.Deployment
+    service: k8s.core.v1.Service
+    """REST and metrics."""
+    rpc_service: k8s.core.v1.Service | None
+    """gRPC, where it serves gRPC."""
+    service_account: k8s.core.v1.ServiceAccount
+    network_policy: k8s.networking.v1.NetworkPolicy
+    disruption_budget: k8s.policy.v1.PodDisruptionBudget | None
+    """With more than one replica."""
+
+
 class AiService(PlatformComponent):
     """A service: Deployment, Service, ServiceAccount, NetworkPolicy, disruption budget."""
 
@@ -97,7 +112,7 @@ class AiService(PlatformComponent):
     ) -> None:
         super().__init__("ai", name, args, opts)
         self._intent, self._namespace, self._args = intent, args["namespace"], args
-        k8s.core.v1.ServiceAccount(
+        account = k8s.core.v1.ServiceAccount(
             name,
             metadata=self._meta(**args.get("annotations", {})),
             automount_service_account_token=False,
@@ -111,10 +126,10 @@ class AiService(PlatformComponent):
             mounts.append(service_identity.mount())
             volumes.append(service_identity.volume(asks, answers=bool(intent.rpc_port)))
         deployment = self._deployment(args["image"], mounts, volumes)
-        service = self._service()
+        service, rpc_service = self._service(), self._rpc_service()
         rpc = {f"{intent.name}-rpc": [intent.rpc_port]} if intent.rpc_port else {}
         self.ports = {intent.name: [intent.port], **rpc}
-        self._network_policy()
+        policy = self._network_policy()
         if ports := args.get("outlets", ()):
             self._outlet(ports)
         if intent.reads:
@@ -122,13 +137,8 @@ class AiService(PlatformComponent):
         if intent.reads or intent.rpc_port:
             meta = {**self._meta(), "name": f"{intent.name}-api-server"}
             api_server_outlet(f"{name}-api-server", meta, intent.name, self.child())
-        if intent.replicas > 1:
-            k8s.policy.v1.PodDisruptionBudget(
-                name,
-                metadata=self._meta(),
-                spec={"max_unavailable": 1, "selector": {"match_labels": selector(intent.name)}},
-                opts=self.child(),
-            )
+        budget = self._budget() if intent.replicas > 1 else None
+        self.resources = AiServiceResources(deployment, service, rpc_service, account, policy, budget)
         # The URL resolves once the pods are ready, so resources that use it are created after that.
         ready = pulumi.Output.all(self._namespace, deployment.metadata["name"], service.metadata["name"])
         self.url = ready.apply(lambda known: f"http://{known[2]}.{known[0]}:{intent.port}")
@@ -136,6 +146,14 @@ class AiService(PlatformComponent):
         self.finish(
             {"kind": "Deployment", "namespace": self._namespace, "name": intent.name, "probe": probe},
             url=self.url,
+        )
+
+    def _budget(self) -> k8s.policy.v1.PodDisruptionBudget:
+        return k8s.policy.v1.PodDisruptionBudget(
+            self.name,
+            metadata=self._meta(),
+            spec={"max_unavailable": 1, "selector": {"match_labels": selector(self._intent.name)}},
+            opts=self.child(),
         )
 
     def _meta(self, **annotations: pulumi.Input[str]) -> Any:
@@ -225,6 +243,7 @@ class AiService(PlatformComponent):
             notes |= {"prometheus.io/scrape": "true", "prometheus.io/port": str(intent.port)}
         if versions := self._args.get("versions"):
             notes["cogniforge.dev/secrets"] = pulumi.Output.all(*versions).apply("-".join)
+        template: Any = {"metadata": {"labels": labels(intent.name, "ai"), "annotations": notes}, "spec": pod}
         return k8s.apps.v1.Deployment(
             self.name,
             metadata=self._meta(),
@@ -237,22 +256,23 @@ class AiService(PlatformComponent):
                     "type": "RollingUpdate",
                     "rolling_update": {"max_unavailable": 0, "max_surge": 1},
                 },
-                "template": {
-                    "metadata": {"labels": labels(intent.name, "ai"), "annotations": notes},
-                    "spec": pod,
-                },
+                "template": customization(self._args.get("customize")).template(template, intent.name),
             },
             opts=self.child(),
         )
 
+    def _rpc_service(self) -> k8s.core.v1.Service | None:
+        """Headless: HTTP/2 connections are long-lived, so callers must balance over the pods themselves."""
+        intent = self._intent
+        if not intent.rpc_port:
+            return None
+        port = {"name": "grpc", "port": intent.rpc_port, "target_port": "grpc", "app_protocol": "grpc"}
+        spec: Any = {"cluster_ip": "None", "selector": selector(intent.name), "ports": [port]}
+        meta: Any = {**self._meta(), "name": f"{intent.name}-rpc"}
+        return k8s.core.v1.Service(f"{self.name}-rpc", metadata=meta, spec=spec, opts=self.child())
+
     def _service(self) -> k8s.core.v1.Service:
         intent = self._intent
-        if intent.rpc_port:
-            # Headless: HTTP/2 connections are long-lived, so callers must balance over the pods themselves.
-            port = {"name": "grpc", "port": intent.rpc_port, "target_port": "grpc", "app_protocol": "grpc"}
-            spec: Any = {"cluster_ip": "None", "selector": selector(intent.name), "ports": [port]}
-            meta: Any = {**self._meta(), "name": f"{intent.name}-rpc"}
-            k8s.core.v1.Service(f"{self.name}-rpc", metadata=meta, spec=spec, opts=self.child())
         return k8s.core.v1.Service(
             self.name,
             metadata=self._meta(),
@@ -263,7 +283,7 @@ class AiService(PlatformComponent):
             opts=self.child(),
         )
 
-    def _network_policy(self) -> None:
+    def _network_policy(self) -> k8s.networking.v1.NetworkPolicy:
         intent = self._intent
         ingress = [
             {"from_": peers(intent.callers), "ports": [{"port": "http"}]},
@@ -271,7 +291,7 @@ class AiService(PlatformComponent):
             *([{"from_": [scraper()], "ports": [{"port": "http"}]}] if intent.metrics else []),
         ]
         spec = {"policy_types": ["Ingress"], "ingress": ingress}
-        network_policy(self.name, self._meta(), intent.name, spec, self.child())
+        return network_policy(self.name, self._meta(), intent.name, spec, self.child())
 
     def _outlet(self, ports: Sequence[int]) -> None:
         """Allow connections to external providers."""
@@ -310,10 +330,10 @@ def api_server_outlet(resource: str, meta: Any, pods: str, opts: pulumi.Resource
 
 def network_policy(
     resource: str, meta: Any, pods: str, directions: Mapping[str, Any], opts: pulumi.ResourceOptions
-) -> None:
+) -> k8s.networking.v1.NetworkPolicy:
     """A NetworkPolicy for the pods of this name. `directions` is its spec without the pod selector."""
     spec: Any = {"pod_selector": {"match_labels": selector(pods)}, **directions}
-    k8s.networking.v1.NetworkPolicy(resource, metadata=meta, spec=spec, opts=opts)
+    return k8s.networking.v1.NetworkPolicy(resource, metadata=meta, spec=spec, opts=opts)
 
 
 def peers(parts: Sequence[str]) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as k8s
@@ -16,6 +18,19 @@ from components.cluster.karpenter import Karpenter
 from components.cluster.network import Network
 from components.config.eks import Autoscaler
 from components.config.platform import Environment, PlatformConfig
+
+
+class AwsFoundationResources(NamedTuple):
+    """Resources of an environment on AWS."""
+
+    account: aws.Provider
+    """For the environment's AWS account."""
+    key: EncryptionKey
+    network: Network
+    cluster: EksCluster
+    karpenter: Karpenter | None
+    gpu_operator: GpuOperator | None
+    gpu_pools: tuple[GpuNodePool, ...]
 
 
 class AwsFoundation(PlatformComponent):
@@ -92,6 +107,7 @@ class AwsFoundation(PlatformComponent):
         pools = config.cluster.gpu_pools
         both = pulumi.ResourceOptions(parent=self, providers={"aws": account, "kubernetes": cluster.provider})
         made: list[pulumi.Resource] = []
+        karpenter, operator = None, None
         if eks.autoscaler is Autoscaler.KARPENTER:
             karpenter = Karpenter(
                 f"{env}-karpenter",
@@ -110,8 +126,8 @@ class AwsFoundation(PlatformComponent):
             operator = GpuOperator(f"{env}-gpu-operator", pools, True, both)
             self.parts["gpu-operator"] = operator
             made.append(operator)
-        for pool in pools:
-            self.parts[f"gpu-{pool.name}"] = GpuNodePool(
+        gpu_pools = {
+            f"gpu-{pool.name}": GpuNodePool(
                 f"{env}-gpu-{pool.name}",
                 pool,
                 eks,
@@ -120,6 +136,12 @@ class AwsFoundation(PlatformComponent):
                     parent=self, providers={"aws": account, "kubernetes": cluster.provider}, depends_on=made
                 ),
             )
+            for pool in pools
+        }
+        self.parts |= gpu_pools
+        self.resources = AwsFoundationResources(
+            account, key, network, cluster, karpenter, operator, tuple(gpu_pools.values())
+        )
         self.finish(
             {"kind": "", "namespace": "", "name": cluster_name, "probe": "all its parts are healthy"},
             cluster_name=cluster.cluster_name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import pulumi
 import pulumi_aws as aws
@@ -36,6 +36,17 @@ class EksClusterArgs(TypedDict):
     """Whether AWS and Pulumi refuse to delete the cluster."""
 
 
+class EksClusterResources(NamedTuple):
+    """Resources of an EKS cluster."""
+
+    cluster: aws.eks.Cluster
+    node_role: aws.iam.Role
+    node_groups: tuple[aws.eks.NodeGroup, ...]
+    provider: k8s.Provider
+    """Talks to the cluster."""
+    storage_class: k8s.storage.v1.StorageClass
+
+
 class EksCluster(PlatformComponent):
     """An EKS cluster with a private API, encrypted secrets, access entries, and its first nodes."""
 
@@ -63,7 +74,7 @@ class EksCluster(PlatformComponent):
         )
         cni = self._addon("vpc-cni", {"enableNetworkPolicy": "true", "env": {"ENABLE_PREFIX_DELEGATION": "true"}}, [])
         nodes = self._node_groups([*attached, cni])
-        self._remaining_addons(nodes)
+        self._remaining_addons([*nodes])
         self.kubeconfig = pulumi.Output.all(cluster.name, cluster.endpoint, cluster.certificate_authority.data).apply(
             lambda known: kubeconfig(known[0], known[1], known[2] or "", eks.region)
         )
@@ -73,7 +84,9 @@ class EksCluster(PlatformComponent):
             enable_server_side_apply=True,
             opts=self.child(depends_on=[*access, *nodes]),
         )
-        self._storage_class()
+        self.resources = EksClusterResources(
+            cluster, self.node_role, tuple(nodes), self.provider, self._storage_class()
+        )
         self.finish(
             {"kind": "", "namespace": "", "name": self.cluster_name, "probe": "the control plane is ACTIVE"},
             cluster_name=self.cluster_name,
@@ -180,12 +193,12 @@ class EksCluster(PlatformComponent):
             settings: dict[str, object] = {"replicaCount": 2} if addon == "coredns" else {}
             self._addon(addon, settings, nodes, storage if csi else None)
 
-    def _node_groups(self, depends_on: list[pulumi.Resource]) -> list[pulumi.Resource]:
+    def _node_groups(self, depends_on: list[pulumi.Resource]) -> list[aws.eks.NodeGroup]:
         """Managed node groups. With Karpenter, only the first on-demand pool, where Karpenter itself runs."""
         pools = self._eks.node_pools
         if self._eks.autoscaler is Autoscaler.KARPENTER:
             pools = tuple(p for p in pools if p.capacity == "on-demand")[:1]
-        made: list[pulumi.Resource] = []
+        made: list[aws.eks.NodeGroup] = []
         for pool in pools:
             label = f"{self.name}-{pool.name}"
             template = launch_template(label, pool.disk_gib, self._args["key_arn"], self.child())
@@ -214,8 +227,8 @@ class EksCluster(PlatformComponent):
             )
         return made
 
-    def _storage_class(self) -> None:
-        k8s.storage.v1.StorageClass(
+    def _storage_class(self) -> k8s.storage.v1.StorageClass:
+        return k8s.storage.v1.StorageClass(
             f"{self.name}-storage",
             metadata={
                 "name": _STORAGE_CLASS,

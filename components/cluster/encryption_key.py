@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import pulumi
 import pulumi_aws as aws
@@ -22,6 +22,13 @@ class EncryptionKeyArgs(TypedDict):
     """AWS services that may use the key, such as "logs.eu-central-1.amazonaws.com"."""
 
 
+class EncryptionKeyResources(NamedTuple):
+    """Resources of a key."""
+
+    key: aws.kms.Key
+    alias: aws.kms.Alias
+
+
 class EncryptionKey(PlatformComponent):
     """A customer managed key, with yearly rotation and a waiting period of 30 days before deletion."""
 
@@ -38,8 +45,9 @@ class EncryptionKey(PlatformComponent):
             policy=pulumi.Output.from_input(args["account_id"]).apply(lambda a: _policy(a, services)),
             opts=self.child(),
         )
-        aws.kms.Alias(name, name=f"alias/cogniforge/{name}", target_key_id=key.key_id, opts=self.child())
+        alias = aws.kms.Alias(name, name=f"alias/cogniforge/{name}", target_key_id=key.key_id, opts=self.child())
         self.arn = key.arn
+        self.resources = EncryptionKeyResources(key, alias)
         self.finish({"kind": "", "namespace": "", "name": name, "probe": "the key is enabled"}, arn=self.arn)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -16,6 +16,13 @@ from components.cluster.detection import ClusterConflict, Found
 
 OURS = f"app.kubernetes.io/part-of={PART_OF}"
 """Label of namespaces that the platform creates."""
+
+
+class ExistingClusterResources(NamedTuple):
+    """Resources of the connection."""
+
+    provider: k8s.Provider
+    """Talks to the cluster."""
 
 
 class ExistingCluster(PlatformComponent):
@@ -35,6 +42,7 @@ class ExistingCluster(PlatformComponent):
         super().__init__("cluster", name, {"context": context}, opts)
         self.found = tuple(found)
         self.provider = k8s.Provider(name, context=context, opts=self.child())
+        self.resources = ExistingClusterResources(self.provider)
         for part in self.found:
             if part.reused:
                 pulumi.log.info(f"{part.part.title} {part.version} in {part.namespace} exists and is reused", self)

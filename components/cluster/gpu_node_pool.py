@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import pulumi
 import pulumi_aws as aws
@@ -33,10 +33,23 @@ class GpuNodePoolArgs(TypedDict):
     """ARN of the KMS key for the nodes' disks."""
 
 
+class GpuNodePoolResources(NamedTuple):
+    """Resources of a pool."""
+
+    node_pool: k8s.apiextensions.CustomResource | None
+    """Karpenter's NodePool."""
+    node_group: aws.eks.NodeGroup | None
+    """Without Karpenter, on EKS."""
+    device_classes: tuple[k8s.resource.v1.DeviceClass, ...]
+    """One for each kind of slice."""
+    quotas: tuple[k8s.core.v1.ResourceQuota, ...]
+    """One for each tenant."""
+
+
 class GpuNodePool(PlatformComponent):
     """Nodes, labels, taint, device classes and tenants' quotas of one pool."""
 
-    resources: dict[str, int]
+    per_node: dict[str, int]
     """Number of GPUs or slices per node, by extended resource name."""
     slice_usd: dict[str, str]
     """Price of one slice in USD per hour, by extended resource name; empty if no price is known."""
@@ -52,15 +65,15 @@ class GpuNodePool(PlatformComponent):
         """Without `eks` and `args`, the nodes exist already and have the label cogniforge.dev/gpu-pool."""
         super().__init__("cluster", name, {"gpu": pool.gpu.value, "layouts": pool.mig}, opts)
         self._pool = pool
-        self.resources = pool.resources
+        self.per_node = pool.resources
         self.slice_usd = {resource: str(usd) for resource, usd in pool.slice_usd().items()}
+        nodes, group = None, None
         if eks is not None and args is not None:
             if eks.autoscaler is Autoscaler.KARPENTER:
-                self._karpenter_pool(args)
+                nodes = self._karpenter_pool(args)
             else:
-                self._managed_group(eks, args)
-        self._device_classes()
-        self._quotas()
+                group = self._managed_group(eks, args)
+        self.resources = GpuNodePoolResources(nodes, group, self._device_classes(), self._quotas())
         if self.slice_usd and pulumi.runtime.is_dry_run():
             prices = ", ".join(f"{resource} {usd}" for resource, usd in self.slice_usd.items())
             pulumi.log.info(f"GPU pool {pool.name}: USD per hour for each slice: {prices}", self)
@@ -69,13 +82,13 @@ class GpuNodePool(PlatformComponent):
                 "kind": "",
                 "namespace": "",
                 "name": pool.name,
-                "probe": f"its nodes carry nvidia.com/mig.config.state=success and offer {self.resources}",
+                "probe": f"its nodes carry nvidia.com/mig.config.state=success and offer {self.per_node}",
             },
-            resources=self.resources,
+            resources=self.per_node,
             slice_usd=self.slice_usd,
         )
 
-    def _karpenter_pool(self, args: GpuNodePoolArgs) -> None:
+    def _karpenter_pool(self, args: GpuNodePoolArgs) -> k8s.apiextensions.CustomResource:
         pool, cluster = self._pool, args["cluster"]
         provider = self.child(provider=cluster.provider)
         node_class = k8s.apiextensions.CustomResource(
@@ -86,7 +99,7 @@ class GpuNodePool(PlatformComponent):
             spec=karpenter.node_class_spec(cluster.cluster_name, cluster.node_role.name, _DISK_GIB, _ALIASES[pool.os]),
             opts=provider,
         )
-        k8s.apiextensions.CustomResource(
+        nodes = k8s.apiextensions.CustomResource(
             self.name,
             api_version=karpenter.API_VERSION,
             kind="NodePool",
@@ -111,11 +124,12 @@ class GpuNodePool(PlatformComponent):
                 spec=overlay_spec(pool),
                 opts=provider,
             )
+        return nodes
 
-    def _managed_group(self, eks: Eks, args: GpuNodePoolArgs) -> None:
+    def _managed_group(self, eks: Eks, args: GpuNodePoolArgs) -> aws.eks.NodeGroup:
         pool = self._pool
         template = launch_template(self.name, _DISK_GIB, args["key_arn"], self.child())
-        aws.eks.NodeGroup(
+        return aws.eks.NodeGroup(
             self.name,
             cluster_name=args["cluster"].cluster_name,
             node_role_arn=args["cluster"].node_role.arn,
@@ -136,24 +150,24 @@ class GpuNodePool(PlatformComponent):
             opts=self.child(ignore_changes=["scalingConfig.desiredSize"]),
         )
 
-    def _device_classes(self) -> None:
+    def _device_classes(self) -> tuple[k8s.resource.v1.DeviceClass, ...]:
         """A DRA device class per MIG profile in the pool, so that claims can request a profile by name."""
         profiles = sorted({name for layout in self._pool.layouts for name, _ in layout})
-        for profile in profiles:
-            suffix = profile.replace(".", "-").replace("+", "-")
-            k8s.resource.v1.DeviceClass(
-                f"{self.name}-{suffix}",
-                metadata={
-                    "name": f"{self._pool.name}-mig-{suffix}",
-                    "labels": labels("gpu-node-pool", "cluster"),
-                },
-                spec={"selectors": [{"cel": {"expression": device_expression(profile)}}]},
-                opts=self.child(),
-            )
+        return tuple(self._device_class(profile) for profile in profiles)
 
-    def _quotas(self) -> None:
+    def _device_class(self, profile: str) -> k8s.resource.v1.DeviceClass:
+        suffix = profile.replace(".", "-").replace("+", "-")
+        return k8s.resource.v1.DeviceClass(
+            f"{self.name}-{suffix}",
+            metadata={"name": f"{self._pool.name}-mig-{suffix}", "labels": labels("gpu-node-pool", "cluster")},
+            spec={"selectors": [{"cel": {"expression": device_expression(profile)}}]},
+            opts=self.child(),
+        )
+
+    def _quotas(self) -> tuple[k8s.core.v1.ResourceQuota, ...]:
+        made: list[k8s.core.v1.ResourceQuota] = []
         for tenant in self._pool.tenants:
-            hard: dict[str, str] = dict.fromkeys((f"requests.{r}" for r in self.resources), "0")
+            hard: dict[str, str] = dict.fromkeys((f"requests.{r}" for r in self.per_node), "0")
             hard.update({f"requests.{r}": str(n) for r, n in self._pool.tenant_resources(tenant).items()})
             space = k8s.core.v1.Namespace(
                 f"{self.name}-{tenant.namespace}",
@@ -166,7 +180,7 @@ class GpuNodePool(PlatformComponent):
                 },
                 opts=self.child(),
             )
-            k8s.core.v1.ResourceQuota(
+            quota = k8s.core.v1.ResourceQuota(
                 f"{self.name}-{tenant.namespace}",
                 metadata={
                     "name": f"gpu-{self._pool.name}",
@@ -176,6 +190,8 @@ class GpuNodePool(PlatformComponent):
                 spec={"hard": hard},
                 opts=self.child(),
             )
+            made.append(quota)
+        return tuple(made)
 
 
 def node_labels(pool: GpuPool) -> dict[str, str]:

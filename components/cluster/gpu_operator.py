@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -19,6 +19,14 @@ from components.delivery.chart import Operator
 NAMESPACE = "gpu-operator"
 LAYOUTS = "mig-layouts"
 _BUILT_IN_DISABLED = "all-disabled"
+
+
+class GpuOperatorResources(NamedTuple):
+    """Resources of the GPU operator."""
+
+    operator: Operator
+    layouts: k8s.core.v1.ConfigMap
+    """MIG layouts of all pools."""
 
 
 class GpuOperator(PlatformComponent):
@@ -41,12 +49,13 @@ class GpuOperator(PlatformComponent):
             },
             self.child(),
         )
-        k8s.core.v1.ConfigMap(
+        layouts = k8s.core.v1.ConfigMap(
             f"{name}-layouts",
             metadata={"name": LAYOUTS, "namespace": NAMESPACE, "labels": labels("gpu-operator", "cluster")},
             data={"config.yaml": parted_file(pools)},
             opts=self.child(depends_on=[operator]),
         )
+        self.resources = GpuOperatorResources(operator, layouts)
         self.finish(
             {
                 "kind": "Deployment",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import pulumi
 import pulumi_aws as aws
@@ -40,6 +40,16 @@ class KarpenterArgs(TypedDict):
     """ARN of the KMS key for the nodes' disks."""
     node_overlays: bool
     """Whether NodeOverlays are used, which declare MIG slices of future nodes."""
+
+
+class KarpenterResources(NamedTuple):
+    """Resources of Karpenter."""
+
+    operator: Operator
+    queue: aws.sqs.Queue
+    """Interruptions of nodes."""
+    node_pools: tuple[k8s.apiextensions.CustomResource, ...]
+    """Pools without GPUs."""
 
 
 class Karpenter(PlatformComponent):
@@ -89,8 +99,8 @@ class Karpenter(PlatformComponent):
             },
             kubernetes,
         )
-        for pool in eks.node_pools[1:]:
-            self._pool(pool)
+        pools = tuple(self._pool(pool) for pool in eks.node_pools[1:])
+        self.resources = KarpenterResources(self.operator, queue, pools)
         self.finish(
             {"kind": "Deployment", "namespace": NAMESPACE, "name": "karpenter", "probe": "two replicas are available"}
         )
@@ -125,7 +135,7 @@ class Karpenter(PlatformComponent):
             aws.cloudwatch.EventTarget(f"{self.name}-{event}", rule=rule.name, arn=queue.arn, opts=self.child())
         return queue
 
-    def _pool(self, pool: NodePool) -> None:
+    def _pool(self, pool: NodePool) -> k8s.apiextensions.CustomResource:
         node_class = node_class_spec(
             self._args["cluster"].cluster_name, self._args["cluster"].node_role.name, pool.disk_gib, "al2023@latest"
         )
@@ -137,7 +147,7 @@ class Karpenter(PlatformComponent):
             spec=node_class,
             opts=self._after_operator(),
         )
-        k8s.apiextensions.CustomResource(
+        return k8s.apiextensions.CustomResource(
             f"{self.name}-{pool.name}",
             api_version=API_VERSION,
             kind="NodePool",

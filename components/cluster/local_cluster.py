@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -12,6 +13,13 @@ from components.base import PlatformComponent
 KUBECONFIG_VARIABLE = "COGNIFORGE_KUBECONFIG"
 """Environment variable with the path of the local node's kubeconfig. The project's `pulumi` command sets it."""
 CONTEXT = "cogniforge-local"
+
+
+class LocalClusterResources(NamedTuple):
+    """Resources of the connection."""
+
+    provider: k8s.Provider
+    """Talks to the node."""
 
 
 class LocalCluster(PlatformComponent):
@@ -26,4 +34,5 @@ class LocalCluster(PlatformComponent):
         self.provider = k8s.Provider(
             name, kubeconfig=os.environ.get(KUBECONFIG_VARIABLE), context=CONTEXT, opts=self.child(aliases=aliases)
         )
+        self.resources = LocalClusterResources(self.provider)
         self.finish({"kind": "", "namespace": "", "name": CONTEXT, "probe": "the API server answers"})

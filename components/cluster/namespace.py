@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -21,6 +21,14 @@ class PlatformNamespaceArgs(TypedDict):
     """Person or group responsible for it, stored as an annotation."""
     labels: NotRequired[dict[str, str]]
     """Additional labels, such as those of the mesh."""
+
+
+class PlatformNamespaceResources(NamedTuple):
+    """Resources of the namespace."""
+
+    namespace: k8s.core.v1.Namespace
+    default_deny: k8s.networking.v1.NetworkPolicy
+    default_egress: k8s.networking.v1.NetworkPolicy
 
 
 class PlatformNamespace(PlatformComponent):
@@ -43,19 +51,20 @@ class PlatformNamespace(PlatformComponent):
         self.namespace = namespace.metadata["name"]
         # One policy per direction: in a policy with both directions that selects both pods, kube-router lets an egress
         # rule admit ingress.
-        self._policy("default-deny", {"policy_types": ["Ingress"]})
+        deny = self._policy("default-deny", {"policy_types": ["Ingress"]})
         egress: list[Any] = [
             {"ports": [{"port": DNS_PORT, "protocol": protocol} for protocol in ("UDP", "TCP")]},
             {"to": [{"pod_selector": {"match_labels": {"app.kubernetes.io/part-of": PART_OF}}}]},
         ]
-        self._policy("default-egress", {"policy_types": ["Egress"], "egress": egress})
+        allow = self._policy("default-egress", {"policy_types": ["Egress"], "egress": egress})
+        self.resources = PlatformNamespaceResources(namespace, deny, allow)
         self.finish(
             {"kind": "Namespace", "namespace": "", "name": self.namespace, "probe": "it is Active"},
             namespace=self.namespace,
         )
 
-    def _policy(self, policy: str, spec: dict[str, Any]) -> None:
+    def _policy(self, policy: str, spec: dict[str, Any]) -> k8s.networking.v1.NetworkPolicy:
         """Create a NetworkPolicy for all pods of the namespace."""
         meta: Any = {"name": policy, "namespace": self.namespace, "labels": labels("namespace", "cluster")}
         choice: Any = {"pod_selector": {}, **spec}
-        k8s.networking.v1.NetworkPolicy(f"{self.name}-{policy}", metadata=meta, spec=choice, opts=self.child())
+        return k8s.networking.v1.NetworkPolicy(f"{self.name}-{policy}", metadata=meta, spec=choice, opts=self.child())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import pulumi
 import pulumi_aws as aws
@@ -32,6 +32,18 @@ def subnets(cidr: str) -> tuple[list[str], list[str]]:
     return [str(n) for n in quarters[:3]], [str(n) for n in public[:3]]
 
 
+class NetworkResources(NamedTuple):
+    """Resources of a network."""
+
+    vpc: aws.ec2.Vpc
+    internet_gateway: aws.ec2.InternetGateway
+    private_subnets: tuple[aws.ec2.Subnet, ...]
+    """One in each zone."""
+    public_subnets: tuple[aws.ec2.Subnet, ...]
+    """One in each zone."""
+    nat_gateways: tuple[aws.ec2.NatGateway, ...]
+
+
 class Network(PlatformComponent):
     """A VPC with a private and a public subnet in each of three zones."""
 
@@ -50,9 +62,11 @@ class Network(PlatformComponent):
         gateway = aws.ec2.InternetGateway(name, vpc_id=vpc.id, opts=self.child())
         public = self._table(f"{name}-public", gateway_id=gateway.id)
         private_cidrs, public_cidrs = subnets(eks.vpc_cidr)
-        public_ids = self._public_subnets(public_cidrs, public)
-        nats = self._nats(public_ids, gateway)
-        self.private_subnet_ids = self._private_subnets(private_cidrs, nats)
+        public_subnets = self._public_subnets(public_cidrs, public)
+        nats = self._nats([subnet.id for subnet in public_subnets], gateway)
+        private_subnets = self._private_subnets(private_cidrs, nats)
+        self.private_subnet_ids = [subnet.id for subnet in private_subnets]
+        self.resources = NetworkResources(vpc, gateway, tuple(private_subnets), tuple(public_subnets), tuple(nats))
         self._flow_logs(args["key_arn"])
         self.finish(
             {"kind": "", "namespace": "", "name": name, "probe": "subnets in three zones are available"},
@@ -84,14 +98,14 @@ class Network(PlatformComponent):
             opts=self.child(),
         )
 
-    def _public_subnets(self, cidrs: list[str], table: aws.ec2.RouteTable) -> list[pulumi.Output[str]]:
-        found: list[pulumi.Output[str]] = []
+    def _public_subnets(self, cidrs: list[str], table: aws.ec2.RouteTable) -> list[aws.ec2.Subnet]:
+        found: list[aws.ec2.Subnet] = []
         for zone, cidr in zip(self._eks.zones, cidrs, strict=True):
             subnet = self._subnet("public", zone, cidr, "kubernetes.io/role/elb")
             aws.ec2.RouteTableAssociation(
                 f"{self.name}-public-{zone}", subnet_id=subnet.id, route_table_id=table.id, opts=self.child()
             )
-            found.append(subnet.id)
+            found.append(subnet)
         return found
 
     def _nats(self, public_ids: list[pulumi.Output[str]], gateway: aws.ec2.InternetGateway) -> list[aws.ec2.NatGateway]:
@@ -106,8 +120,8 @@ class Network(PlatformComponent):
             )
         return made
 
-    def _private_subnets(self, cidrs: list[str], nats: list[aws.ec2.NatGateway]) -> list[pulumi.Output[str]]:
-        found: list[pulumi.Output[str]] = []
+    def _private_subnets(self, cidrs: list[str], nats: list[aws.ec2.NatGateway]) -> list[aws.ec2.Subnet]:
+        found: list[aws.ec2.Subnet] = []
         tables: list[pulumi.Output[str]] = []
         for index, (zone, cidr) in enumerate(zip(self._eks.zones, cidrs, strict=True)):
             table = self._table(f"{self.name}-private-{zone}", nat_gateway_id=nats[index % len(nats)].id)
@@ -115,7 +129,7 @@ class Network(PlatformComponent):
             aws.ec2.RouteTableAssociation(
                 f"{self.name}-private-{zone}", subnet_id=subnet.id, route_table_id=table.id, opts=self.child()
             )
-            found.append(subnet.id)
+            found.append(subnet)
             tables.append(table.id)
         for service in _GATEWAY_ENDPOINTS:  # no NAT charges for image layers
             aws.ec2.VpcEndpoint(

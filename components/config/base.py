@@ -82,6 +82,11 @@ DnsLabel = Annotated[
     Field(max_length=40),
     matching(_LABEL, "lower-case letters, digits and hyphens (RFC 1123)", 'write it like "my-name"'),
 ]
+NamespaceName = Annotated[
+    str,
+    Field(max_length=63),
+    matching(_LABEL, "the name of a namespace (RFC 1123)", 'write it like "my-namespace"'),
+]
 Hostname = Annotated[
     str,
     Field(max_length=253),
@@ -94,9 +99,55 @@ ModelName = Annotated[
 ]
 
 
+_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+_QUALIFIED = re.compile(rf"((?P<prefix>{_SUBDOMAIN})/)?(?P<name>[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)")
+
+
+def _label_key(text: str) -> str:
+    """A key as Kubernetes' `IsQualifiedName` takes it."""
+    match = _QUALIFIED.fullmatch(text)
+    if match is None or len(match["prefix"] or "") > 253 or len(match["name"]) > 63:
+        raise violation(
+            "a name of at most 63 letters, digits and - _ . that begins and ends with a letter or a digit;"
+            " before it may stand a DNS name of at most 253 characters and a slash",
+            'write it like "team" or "example.com/team"',
+        )
+    return text
+
+
+LabelKey = Annotated[str, Field(max_length=253 + 1 + 63), AfterValidator(_label_key)]
+"""Key of a label, an annotation or a taint."""
+LabelValue = Annotated[
+    str,
+    Field(max_length=63),
+    matching(
+        r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?",
+        "letters, digits and - _ . that begins and ends with a letter or a digit, or nothing",
+        'write it like "search-team"',
+    ),
+]
+"""Value of a label or a taint."""
+VariableName = Annotated[
+    str,
+    Field(max_length=200),
+    matching(
+        r"[A-Za-z_.-][A-Za-z0-9_.-]*",
+        "letters, digits and _ . - that do not begin with a digit",
+        'write it like "HTTPS_PROXY"',
+    ),
+]
+"""Name of an environment variable."""
+
+
 def setting(change: Change, description: str, **options: Any) -> Any:
     """A field with its upgrade mark. Editors and the reference page show `description`, from the JSON Schema."""
     return Field(description=description, json_schema_extra={"x-change": change.value}, **options)
+
+
+def optional_section(change: Change, description: str, section: type[Section], **options: Any) -> Any:
+    """A field with a section that is empty by default; the JSON Schema shows that, not all defaults in the section."""
+    extra: dict[str, Any] = {"x-change": change.value, "default": {}}
+    return Field(description=description, json_schema_extra=extra, default_factory=section, **options)
 
 
 class Section(BaseModel):

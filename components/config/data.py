@@ -10,6 +10,16 @@ from pydantic import model_validator
 from components.config.base import Change, DnsLabel, Resources, Section, first_duplicate, matching, quantity, setting
 from components.config.base import quantity_between as between
 from components.config.managed import S3, Msk, Rds
+from components.config.pod import (
+    KafkaPod,
+    MeteredPod,
+    Placement,
+    Pod,
+    PostgresPod,
+    RegistryPod,
+    placed_only,
+    pod_setting,
+)
 from components.config.problems import violation
 
 Storage = Annotated[str, between("64Mi", "64Ti", "10Gi")]
@@ -46,6 +56,7 @@ class Postgres(Section):
     resources: Resources = setting(
         Change.DISRUPTIVE, "Resources of the server", default=Resources(cpu="250m", memory="1Gi")
     )
+    pod: PostgresPod = pod_setting(PostgresPod)
     max_connections: int = setting(Change.DISRUPTIVE, "Most connections to the server", default=100, ge=20, le=5000)
     pool_size: int = setting(
         Change.SAFE, "Most server connections per login through the connection pool", default=10, ge=1, le=500
@@ -78,6 +89,7 @@ class Kafka(Section):
     replicas: int = setting(Change.DISRUPTIVE, "Number of brokers: 1, 3 or 5", default=3, ge=1, le=5)
     storage: Storage = setting(Change.SAFE, "Size of each broker's volume", default="20Gi")
     resources: Resources = setting(Change.SAFE, "Resources per broker", default=Resources(cpu="250m", memory="1Gi"))
+    pod: KafkaPod = pod_setting(KafkaPod)
     retention_hours: int = setting(Change.SAFE, "Hours that events are kept", default=168, ge=1, le=87_600)
     partitions: int = setting(Change.SAFE, "Partitions per topic; the number can only grow", default=6, ge=1, le=1000)
     msk: Msk | None = setting(Change.IMMUTABLE, "Run on Amazon MSK instead of in pods", default=None)
@@ -86,6 +98,8 @@ class Kafka(Section):
     def _msk_takes_it(self) -> Self:
         if self.msk and self.replicas != MSK_BROKERS:
             raise violation(f"with msk, {MSK_BROKERS} brokers: one in each zone", f"set replicas to {MSK_BROKERS}")
+        if self.msk:
+            placed_only(self.pod, "msk")
         return self
 
     @model_validator(mode="after")
@@ -110,6 +124,7 @@ class SchemaRegistry(Section):
 
     replicas: int = setting(Change.SAFE, "Number of replicas", default=1, ge=1, le=10)
     resources: Resources = setting(Change.SAFE, "Resources per replica", default=Resources(cpu="100m", memory="640Mi"))
+    pod: RegistryPod = pod_setting(RegistryPod)
     compatibility: Compatibility = setting(
         Change.SAFE,
         "Compatibility of new schema versions: BACKWARD, FORWARD or FULL",
@@ -123,6 +138,7 @@ class ChangeDataCapture(Section):
 
     replicas: int = setting(Change.SAFE, "Number of Kafka Connect workers", default=1, ge=1, le=10)
     resources: Resources = setting(Change.SAFE, "Resources per worker", default=Resources(cpu="100m", memory="768Mi"))
+    pod: Pod = pod_setting(Pod)
 
 
 class Nats(Section):
@@ -131,6 +147,7 @@ class Nats(Section):
     replicas: int = setting(Change.DISRUPTIVE, "Number of servers: 1, 3 or 5", default=3, ge=1, le=5)
     storage: Storage = setting(Change.SAFE, "Size of each server's JetStream volume", default="5Gi")
     resources: Resources = setting(Change.SAFE, "Resources per server", default=Resources(cpu="100m", memory="256Mi"))
+    pod: MeteredPod = pod_setting(MeteredPod)
 
     @model_validator(mode="after")
     def _odd(self) -> Self:
@@ -171,6 +188,7 @@ class Cache(Section):
         "Resources of the server; three quarters of the memory hold data",
         default=Resources(cpu="100m", memory="256Mi"),
     )
+    pod: MeteredPod = pod_setting(MeteredPod)
     eviction: Eviction = setting(
         Change.SAFE,
         "Eviction when the cache is full: allkeys-lru, allkeys-lfu, volatile-ttl or noeviction",
@@ -189,7 +207,14 @@ class ObjectStore(Section):
     resources: Resources = setting(
         Change.SAFE, "Resources of the server", default=Resources(cpu="100m", memory="256Mi")
     )
+    pod: MeteredPod = pod_setting(MeteredPod)
     s3: S3 | None = setting(Change.IMMUTABLE, "Use Amazon S3 instead of a pod", default=None)
+
+    @model_validator(mode="after")
+    def _s3_takes_it(self) -> Self:
+        if self.s3:
+            placed_only(self.pod, "s3")
+        return self
 
 
 class Metric(StrEnum):
@@ -260,6 +285,7 @@ class VectorDatabase(Section):
     collections: tuple[Collection, ...] = setting(
         Change.SAFE, "Collections of vectors", default=(), max_length=100, strict=False
     )
+    pod: Placement = pod_setting(Placement)
 
     @model_validator(mode="after")
     def _unique(self) -> Self:

@@ -18,6 +18,7 @@ from components.config.base import (
     setting,
 )
 from components.config.eks import AnyCidr
+from components.config.pod import GatewayPod, pod_setting
 from components.config.problems import violation
 
 
@@ -145,6 +146,7 @@ class Gateway(Section):
     port: int = setting(Change.DISRUPTIVE, "HTTPS port for clients", default=443, ge=1, le=65535)
     replicas: int = setting(Change.SAFE, "Number of proxy replicas", default=1, ge=1, le=50)
     resources: Resources = setting(Change.SAFE, "Resources per replica", default=Resources(cpu="50m", memory="192Mi"))
+    pod: GatewayPod = pod_setting(GatewayPod)
     request_timeout_seconds: int = setting(
         Change.SAFE, "Longest duration of a request, streams included", default=300, ge=1, le=3600
     )
@@ -167,4 +169,6 @@ class Gateway(Section):
             raise violation(f'hosts must be unique; "{duplicate}" is there twice', "remove one")
         if self.engine is not GatewayEngine.KONG and self.oidc:
             raise violation("oidc belongs to engine: kong", "set engine: kong, or remove it")
+        if self.engine is not GatewayEngine.KONG and self.pod.sidecars != GatewayPod().sidecars:
+            raise violation("pod.sidecars.controller belongs to engine: kong", "set engine: kong, or remove it")
         return self

@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from components.config.base import Change, ModelName, Resources, Section, setting
 from components.config.external import External
+from components.config.pod import Pod, pod_setting
 from components.config.problems import violation
 from components.config.routing import Routing
 from components.config.serving import Serving
@@ -36,6 +37,7 @@ class Model(Section):
     resources: Resources = setting(
         Change.SAFE, "Resources per inference server", default=Resources(cpu="50m", memory="128Mi")
     )
+    pod: Pod = pod_setting()
     context_tokens: int = setting(Change.DISRUPTIVE, "Longest context in tokens", default=8192, ge=256, le=2_000_000)
     timeout_seconds: int = setting(Change.SAFE, "Longest duration of an answer", default=120, ge=1, le=3600)
     routing: Routing = setting(Change.SAFE, "Retries, timeouts, fallbacks, answer cache", default=Routing())
@@ -55,6 +57,8 @@ class Model(Section):
                 "a model is served by an external provider or by the platform, not both",
                 "remove external, or engine and serving",
             )
+        if self.external is not None and self.pod != Pod():
+            raise violation("pod belongs to a model that the platform serves", "remove pod, or external")
         # The simulator may have a serving section, too: it rehearses scheduling and routing without weights.
         if self.engine is not ModelEngine.SIMULATOR and self.serving is None:
             fix = "add serving with weights and gpuPool, or set engine: simulator"

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Annotated
 
 from components.config.base import Change, Section, matching, setting
+from components.config.pod import Placement, pod_setting
 
 
 class LogLevel(StrEnum):
@@ -33,3 +34,4 @@ class Observability(Section):
         "Whether the cluster runs the Prometheus operator; true adds monitors, alerts and a dashboard",
         default=False,
     )
+    pod: Placement = pod_setting(Placement, "Pods of the end-to-end check and the isolation check")

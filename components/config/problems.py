@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 Location = tuple[str | int, ...]
@@ -54,6 +57,7 @@ def violation(limit: str, fix: str) -> PydanticCustomError:
     return PydanticCustomError("platform", "{limit}", {"limit": limit, "fix": fix})
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _KEY = "[key]"
 """With this, pydantic marks that the name of an entry is wrong, not its value."""
 
@@ -64,10 +68,13 @@ def entry_of(location: Location) -> Location:
 
 
 def format_location(location: Location) -> str:
-    """A location as a path such as `services.router.models[0].name`."""
+    """A location as a path such as `services.router.models[0].name` or `labels["a.example/b"]`."""
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else part)
+        if isinstance(part, str) and _PLAIN.fullmatch(part):
+            text += f".{part}" if text else part
+        else:
+            text += f"[{part}]" if isinstance(part, int) else f"[{json.dumps(part)}]"
     return text or "(the whole configuration)"
 
 
@@ -103,8 +110,22 @@ def _inner_model(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _field_names(model: type[BaseModel] | None) -> list[str]:
-    return [f.alias or n for n, f in model.model_fields.items()] if model else []
+def _field_names(model: type[BaseModel] | None, *, python: bool = False) -> list[str]:
+    fields = model.model_fields.items() if model else ()
+    return [n if python else f.alias or n for n, f in fields]
+
+
+def _as_written(location: Location, data: object) -> Location:
+    """A location with the names that the data has: fields can be named as in YAML or as in Python."""
+    found: list[str | int] = []
+    at: Any = data
+    for part in location:
+        entries = cast("dict[Any, Any]", at) if isinstance(at, dict) else {}
+        key = next((one for one in entries if part in (one, to_camel(str(one)))), part)
+        found.append(key)
+        entry = cast("list[Any]", at)[key] if isinstance(at, list) and isinstance(key, int) else None
+        at = entries.get(key, entry)
+    return tuple(found)
 
 
 _BOUNDS = {
@@ -134,10 +155,14 @@ _TYPES = {
 }
 
 
-def describe(error: ErrorDetails, model: type[BaseModel]) -> Problem:
-    """Convert one of pydantic's errors to a Problem. `model` is the class that was validated."""
+def describe(error: ErrorDetails, model: type[BaseModel], data: object = None, at: str = "") -> Problem:
+    """Convert one of pydantic's errors to a Problem. `model` is the class that was validated.
+
+    `data` and `at` are the inputs of a Python program and their name; the problem then uses Python's field names.
+    """
     location = entry_of(error["loc"])
-    path, kind = format_location(location), error["type"]
+    path = format_location((at, *_as_written(location, data)) if at else location)
+    kind = error["type"]
     context = error.get("ctx") or {}
     value = _shown(error["input"])
     if kind == "platform":
@@ -145,10 +170,10 @@ def describe(error: ErrorDetails, model: type[BaseModel]) -> Problem:
     if kind == "missing":
         return Problem(path, "(missing)", "required", f"add `{location[-1]}`")
     if kind == "extra_forbidden":
-        names = _field_names(_model_at(model, location))
-        near = difflib.get_close_matches(str(location[-1]), names, 1)
+        names = _field_names(_model_at(model, location), python=bool(at))
+        near = difflib.get_close_matches(str(location[-1]), names)
         fix = f'did you mean "{near[0]}"?' if near else "remove it"
-        return Problem(path, value, f"one of {', '.join(sorted(names))}", fix)
+        return Problem(path, value, f"one of {', '.join(dict.fromkeys((*near, *sorted(names))))}", fix)
     if kind in _BOUNDS:
         limit, fix = _BOUNDS[kind]
         return Problem(path, value, limit.format(**context), fix.format(**context))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TypedDict
+from typing import NamedTuple
 
 import pulumi
 
@@ -14,6 +14,7 @@ from components.config.data import Persistence
 from components.data import exporter
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
+from components.pods import CustomizeArgs
 from components.security.logins import Logins
 from components.services.registry import SERVICES
 
@@ -24,7 +25,7 @@ OWNER = "cache"
 _LOOKING = "+ping +info +latency|latest +slowlog|len +slowlog|get"
 
 
-class CacheArgs(TypedDict):
+class CacheArgs(CustomizeArgs):
     """Inputs of a cache."""
 
     namespace: pulumi.Input[str]
@@ -34,6 +35,13 @@ class CacheArgs(TypedDict):
     exporters_image: pulumi.Input[str]
     logins: Logins
     destroy_data: bool
+
+
+class CacheResources(NamedTuple):
+    """Resources of a cache."""
+
+    server: DataServer
+    check: DataTask
 
 
 class Cache(PlatformComponent):
@@ -71,6 +79,7 @@ class Cache(PlatformComponent):
             ),
             ServerInputs(
                 namespace=args["namespace"],
+                customize=args.get("customize", {}),
                 destroy_data=args["destroy_data"],
                 files={"redis.conf": settings(config)},
                 versions=[logins.versions[OWNER]],
@@ -88,6 +97,7 @@ class Cache(PlatformComponent):
             f"{name}-check",
             TaskInputs(
                 namespace=args["namespace"],
+                customize=args.get("customize", {}),
                 image=args["tasks_image"],
                 arguments=("cache",),
                 part=PART,
@@ -98,6 +108,7 @@ class Cache(PlatformComponent):
             self.child(),
         )
         self.url = pulumi.Output.all(url, check.done).apply(lambda found: found[0])
+        self.resources = CacheResources(server, check)
         self.finish(
             {
                 "kind": "StatefulSet",

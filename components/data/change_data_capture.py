@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TypedDict
+from typing import NamedTuple
 
 import pulumi
 
@@ -15,6 +15,7 @@ from components.data.kafka_cluster import SYSTEM_AUTHORITIES
 from components.data.postgres_cluster import DIRECT_PORT
 from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
+from components.pods import CustomizeArgs
 from components.security.logins import Logins
 from components.services.registry import with_database
 
@@ -26,7 +27,7 @@ _SECRETS = f"/etc/{PART}-secret"
 _EXTENSION = "org.apache.kafka.connect.rest.basic.auth.extension"
 
 
-class ChangeDataCaptureArgs(TypedDict):
+class ChangeDataCaptureArgs(CustomizeArgs):
     """Inputs of change data capture."""
 
     namespace: pulumi.Input[str]
@@ -40,6 +41,14 @@ class ChangeDataCaptureArgs(TypedDict):
     authority: pulumi.Input[str] | None
     """CA certificate (PEM) of the brokers. None: their certificate is from a public CA."""
     brokers: int
+
+
+class ChangeDataCaptureResources(NamedTuple):
+    """Resources of change data capture."""
+
+    server: DataServer
+    """Kafka Connect."""
+    provision: DataTask
 
 
 class ChangeDataCapture(PlatformComponent):
@@ -83,6 +92,7 @@ class ChangeDataCapture(PlatformComponent):
             ),
             ServerInputs(
                 namespace=args["namespace"],
+                customize=args.get("customize", {}),
                 destroy_data=True,
                 files={
                     "connect.properties": pulumi.Output.from_input(args["bootstrap"]).apply(
@@ -105,10 +115,11 @@ class ChangeDataCapture(PlatformComponent):
         wanted = pulumi.Output.from_input(args["postgres_host"]).apply(
             lambda host: json.dumps({"connectors": connectors(host)})
         )
-        DataTask(
+        provision = DataTask(
             f"{name}-provision",
             TaskInputs(
                 namespace=args["namespace"],
+                customize=args.get("customize", {}),
                 image=args["tasks_image"],
                 arguments=("capture",),
                 part=PART,
@@ -118,6 +129,7 @@ class ChangeDataCapture(PlatformComponent):
             ),
             self.child(),
         )
+        self.resources = ChangeDataCaptureResources(server, provision)
         self.finish(
             {
                 "kind": "StatefulSet",

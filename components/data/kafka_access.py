@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import pulumi
+import pulumi_kubernetes as k8s
 
 from components.base import PlatformComponent
 from components.data.task import Document, document
@@ -36,6 +37,13 @@ class KafkaAccessArgs(TypedDict):
     rights: list[Right]
 
 
+class KafkaAccessResources(NamedTuple):
+    """Resources of the declaration."""
+
+    document: k8s.core.v1.ConfigMap
+    """What the cluster's task reads."""
+
+
 class KafkaAccess(PlatformComponent):
     """A login and its ACLs. The cluster's setup task creates these ACLs and removes all others."""
 
@@ -46,6 +54,7 @@ class KafkaAccess(PlatformComponent):
         spec = {"user": args["login"], "rights": args["rights"]}
         super().__init__("data", name, spec, opts)
         self.document = document(name, f"kafka-access-{args['login']}", "kafka", args["namespace"], spec, self.child())
+        self.resources = KafkaAccessResources(self.document.resource)
         self.finish(
             {
                 "kind": "",

@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import hashlib
 import json
-from typing import Any, TypedDict
+from typing import Any, NamedTuple
 
 import pulumi
 
@@ -30,6 +30,7 @@ from components.data.server import (
 )
 from components.data.task import DataTask, TaskInputs
 from components.data.zone import zone_reader
+from components.pods import CustomizeArgs
 from components.security.certificate import Certificate
 from components.security.logins import Logins
 from components.services.registry import topics
@@ -44,7 +45,7 @@ SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 """File with the CA certificates in the images. One of them signs MSK's certificates."""
 
 
-class KafkaClusterArgs(TypedDict):
+class KafkaClusterArgs(CustomizeArgs):
     """Inputs of a Kafka cluster."""
 
     namespace: str
@@ -57,6 +58,19 @@ class KafkaClusterArgs(TypedDict):
     site: AwsSite | None
     """Network of the MSK cluster; required with `msk` in the configuration."""
     destroy_data: bool
+
+
+class KafkaClusterResources(NamedTuple):
+    """Resources of a Kafka cluster."""
+
+    server: DataServer | None
+    """Brokers in pods."""
+    certificate: Certificate | None
+    """Of brokers in pods."""
+    msk: Msk | None
+    """Brokers at MSK."""
+    provision: DataTask
+    """Makes topics, logins and rights."""
 
 
 class KafkaCluster(PlatformComponent):
@@ -77,6 +91,8 @@ class KafkaCluster(PlatformComponent):
     ) -> None:
         super().__init__("data", name, {"replicas": config.replicas}, opts)
         self.authority, self.server = None, None
+        self._certificate: Certificate | None = None
+        self._msk: Msk | None = None
         namespace, rights = args["namespace"], kafka_access.logins(args["capture"])
         self.topics = {
             topic: KafkaTopic(f"{name}-topic-{topic}", config, {"namespace": namespace, "topic": topic}, self.child())
@@ -92,6 +108,7 @@ class KafkaCluster(PlatformComponent):
         }
         bootstrap, task = self._at_msk(config, args) if config.msk else self._in_pods(config, args)
         check = DataTask(f"{name}-provision", task, self.child())
+        self.resources = KafkaClusterResources(self.server, self._certificate, self._msk, check)
         self.bootstrap = pulumi.Output.all(bootstrap, check.done).apply(lambda known: known[0])
         self.finish(
             {
@@ -107,7 +124,7 @@ class KafkaCluster(PlatformComponent):
         """Amazon MSK runs the brokers and manages the users. The setup task manages topics and ACLs."""
         site, logins, task = args["site"], args["logins"], task_name(PART)
         assert site is not None  # the configuration takes msk with a cluster on AWS only
-        msk = Msk(
+        self._msk = msk = Msk(
             self.name,
             config,
             {
@@ -132,6 +149,7 @@ class KafkaCluster(PlatformComponent):
         logins = args["logins"]
         return TaskInputs(
             namespace=args["namespace"],
+            customize=args.get("customize", {}),
             image=args["tasks_image"],
             arguments=("kafka",),
             part=PART,
@@ -149,7 +167,7 @@ class KafkaCluster(PlatformComponent):
     def _in_pods(self, config: Kafka, args: KafkaClusterArgs) -> tuple[pulumi.Output[str], TaskInputs]:
         """Brokers in pods, with volumes and the platform's own certificate."""
         namespace = args["namespace"]
-        certificate = Certificate(
+        self._certificate = certificate = Certificate(
             f"{self.name}-certificate",
             {"namespace": namespace, "secret_name": TLS_SECRET, "hosts": hosts(namespace), "client": True},
             self.child(),
@@ -171,6 +189,7 @@ class KafkaCluster(PlatformComponent):
             ),
             ServerInputs(
                 namespace=namespace,
+                customize=args.get("customize", {}),
                 destroy_data=args["destroy_data"],
                 files={
                     "broker.properties": properties(config, namespace),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import pulumi
+import pulumi_kubernetes as k8s
 
 from components.base import PlatformComponent
 from components.config.data import Kafka
@@ -17,6 +18,13 @@ class KafkaTopicArgs(TypedDict):
     namespace: pulumi.Input[str]
     topic: str
     """Name: lower-case letters, digits, dots and hyphens."""
+
+
+class KafkaTopicResources(NamedTuple):
+    """Resources of the declaration."""
+
+    document: k8s.core.v1.ConfigMap
+    """What the cluster's task reads."""
 
 
 class KafkaTopic(PlatformComponent):
@@ -34,6 +42,7 @@ class KafkaTopic(PlatformComponent):
         spec = specification(args["topic"], config)
         super().__init__("data", name, spec, opts)
         self.document = document(name, f"kafka-topic-{args['topic']}", "kafka", args["namespace"], spec, self.child())
+        self.resources = KafkaTopicResources(self.document.resource)
         self.finish(
             {"kind": "", "namespace": args["namespace"], "name": args["topic"], "probe": "the cluster's task made it"},
             topic=args["topic"],

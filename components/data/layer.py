@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import pulumi
 
@@ -25,6 +25,7 @@ from components.data.postgres_cluster import BUCKET, REGISTRY, SUPERUSER, Postgr
 from components.data.schema_registry import WRITER, SchemaRegistry
 from components.data.server import DataServer
 from components.data.vector_database import VectorDatabase
+from components.pods import customized
 from components.security.logins import Logins
 from components.services.registry import SERVICES
 
@@ -38,6 +39,21 @@ IMAGES = {
     "change_data_capture": ("kafka", "data-tasks"),
 }
 """Names of each part's images, by the configuration field that enables the part."""
+
+_ON_POSTGRES = ("schema-registry", "change-data-capture", "vector-database")
+
+
+class DataLayerResources(NamedTuple):
+    """Resources of the data layer."""
+
+    logins: Logins | None
+    postgres: PostgresCluster | None
+    kafka: KafkaCluster | None
+    nats: Nats | None
+    cache: Cache | None
+    object_store: ObjectStore | None
+    others: Mapping[str, PlatformComponent]
+    """Schema registry, change data capture and vector database by name."""
 
 
 class DataLayer(PlatformComponent):
@@ -80,6 +96,10 @@ class DataLayer(PlatformComponent):
             self._make(self.logins)
         found = {name: getattr(part, "server", None) for name, part in self.parts.items()}
         self.servers = {name: server for name, server in found.items() if isinstance(server, DataServer)}
+        others = {name: part for name, part in self.parts.items() if name in _ON_POSTGRES}
+        self.resources = DataLayerResources(
+            self.logins, self.postgres, self.kafka, self.nats, self.cache, self.objects, others
+        )
         self.finish({"kind": "", "namespace": namespace, "name": "data", "probe": "the check of every part has passed"})
 
     def _image(self, name: str) -> pulumi.Input[str]:
@@ -103,6 +123,7 @@ class DataLayer(PlatformComponent):
             owners = {BUCKET: SUPERUSER} if config.postgres and not config.postgres.rds else {}
             args: Any = {
                 **common,
+                **customized(config.object_store.pod, "data.objectStore.pod"),
                 "image": self._image("object-store"),
                 "exporters_image": self._image(EXPORTERS),
                 "owners": owners,
@@ -111,13 +132,24 @@ class DataLayer(PlatformComponent):
             self.objects = ObjectStore(f"{self._env}-object-store", config.object_store, args, self.child())
             self.parts["object-store"] = self.objects
         if config.nats:
-            args = {**common, "image": self._image("nats"), "exporters_image": self._image(EXPORTERS)}
+            args = {
+                **common,
+                **customized(config.nats.pod, "data.nats.pod"),
+                "image": self._image("nats"),
+                "exporters_image": self._image(EXPORTERS),
+            }
             self.nats = self.parts["nats"] = Nats(f"{self._env}-nats", config.nats, args, self.child())
         if config.cache:
-            args = {**common, "image": self._image("cache"), "exporters_image": self._image(EXPORTERS)}
+            args = {
+                **common,
+                **customized(config.cache.pod, "data.cache.pod"),
+                "image": self._image("cache"),
+                "exporters_image": self._image(EXPORTERS),
+            }
             self.cache = self.parts["cache"] = Cache(f"{self._env}-cache", config.cache, args, self.child())
         if config.kafka:
-            args = {**common, "image": self._image("kafka"), "capture": capture}
+            pods = customized(config.kafka.pod, "data.kafka.pod")
+            args = {**common, **pods, "image": self._image("kafka"), "capture": capture}
             self.kafka = KafkaCluster(f"{self._env}-kafka", config.kafka, args, self.child())
             self.parts["kafka"] = self.kafka
         if config.postgres:
@@ -127,6 +159,7 @@ class DataLayer(PlatformComponent):
         assert config.postgres is not None
         capture = config.change_data_capture is not None
         args: Any = {
+            **customized(config.postgres.pod, "data.postgres.pod"),
             "namespace": self._namespace,
             "image": self._image("postgres"),
             "exporters_image": self._image(EXPORTERS),
@@ -141,13 +174,15 @@ class DataLayer(PlatformComponent):
         self.parts["postgres"] = self.postgres
         reached = {**common, "postgres_host": self.postgres.direct}
         if config.vector_database:
-            args = {**reached, "image": self._image("postgres")}
+            pods = customized(config.vector_database.pod, "data.vectorDatabase.pod")
+            args = {**reached, **pods, "image": self._image("postgres")}
             self.parts["vector-database"] = VectorDatabase(
                 f"{self._env}-vector-database", config.vector_database, args, self.child()
             )
         if config.schema_registry:
             args = {
                 **reached,
+                **customized(config.schema_registry.pod, "data.schemaRegistry.pod"),
                 "image": self._image("schema-registry"),
                 "guard_image": self._image("gateway"),
             }
@@ -157,6 +192,7 @@ class DataLayer(PlatformComponent):
         if config.change_data_capture and config.kafka and self.kafka:
             args = {
                 **reached,
+                **customized(config.change_data_capture.pod, "data.changeDataCapture.pod"),
                 "image": self._image("kafka"),
                 "bootstrap": self.kafka.bootstrap,
                 "authority": self.kafka.authority,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import pulumi
 import pulumi_aws as aws
@@ -32,6 +32,14 @@ class MskArgs(TypedDict):
     users: Mapping[str, pulumi.Output[str]]
     """Password of each user."""
     destroy_data: bool
+
+
+class MskResources(NamedTuple):
+    """Resources of a cluster at MSK."""
+
+    cluster: aws.msk.Cluster
+    configuration: aws.msk.Configuration
+    security_group: aws.ec2.SecurityGroup
 
 
 class Msk(PlatformComponent):
@@ -87,6 +95,7 @@ class Msk(PlatformComponent):
             logging_info={"broker_logs": {"cloudwatch_logs": {"enabled": True, "log_group": logs.name}}},
             opts=self.child(protect=keeps),
         )
+        self.resources = MskResources(cluster, chosen, group)
         users = self._users(cluster, args["users"])
         self.bootstrap = pulumi.Output.all(cluster.bootstrap_brokers_sasl_scram, users.id).apply(lambda found: found[0])
         self.finish(

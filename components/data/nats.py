@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypedDict
+from typing import Any, NamedTuple
 
 import pulumi
 
@@ -14,6 +14,7 @@ from components.data import exporter
 from components.data.nats_accounts import accounts
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
+from components.pods import CustomizeArgs
 from components.security.logins import Logins
 from components.services.registry import SERVICES, key_buckets
 
@@ -23,7 +24,7 @@ OWNER = "nats"
 """Login that manages streams. Only setup tasks use it."""
 
 
-class NatsArgs(TypedDict):
+class NatsArgs(CustomizeArgs):
     """Inputs of a NATS cluster."""
 
     namespace: pulumi.Input[str]
@@ -33,6 +34,13 @@ class NatsArgs(TypedDict):
     exporters_image: pulumi.Input[str]
     logins: Logins
     destroy_data: bool
+
+
+class NatsResources(NamedTuple):
+    """Resources of a NATS cluster."""
+
+    server: DataServer
+    provision: DataTask
 
 
 class Nats(PlatformComponent):
@@ -72,6 +80,7 @@ class Nats(PlatformComponent):
             ),
             ServerInputs(
                 namespace=args["namespace"],
+                customize=args.get("customize", {}),
                 destroy_data=args["destroy_data"],
                 secret_files={
                     "nats.conf": pulumi.Output.secret(
@@ -90,6 +99,7 @@ class Nats(PlatformComponent):
             f"{name}-provision",
             TaskInputs(
                 namespace=args["namespace"],
+                customize=args.get("customize", {}),
                 image=args["tasks_image"],
                 arguments=("nats",),
                 part=PART,
@@ -103,6 +113,7 @@ class Nats(PlatformComponent):
             self.child(),
         )
         self.url = pulumi.Output.all(url, check.done).apply(lambda known: known[0])
+        self.resources = NatsResources(server, check)
         self.finish(
             {
                 "kind": "StatefulSet",

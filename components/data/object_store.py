@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import NamedTuple
 
 import pulumi
 
@@ -24,6 +24,7 @@ from components.data.server import (
     task_name,
 )
 from components.data.task import DataTask, TaskInputs
+from components.pods import CustomizeArgs
 from components.security.logins import Logins
 from components.services.registry import SERVICES
 
@@ -33,7 +34,7 @@ OWNER = "objects"
 """Superuser login. Only setup tasks use it."""
 
 
-class ObjectStoreArgs(TypedDict):
+class ObjectStoreArgs(CustomizeArgs):
     """Inputs of an object store."""
 
     namespace: str
@@ -49,6 +50,17 @@ class ObjectStoreArgs(TypedDict):
     prefix: str
     """Prefix of bucket names in S3."""
     destroy_data: bool
+
+
+class ObjectStoreResources(NamedTuple):
+    """Resources of an object store."""
+
+    server: DataServer | None
+    """In a pod."""
+    s3: S3 | None
+    """In Amazon S3."""
+    provision: DataTask
+    """Makes buckets and checks them."""
 
 
 class ObjectStore(PlatformComponent):
@@ -73,6 +85,7 @@ class ObjectStore(PlatformComponent):
     ) -> None:
         super().__init__("data", name, {"storage": config.storage}, opts)
         self.by_role, self.annotations, self.place, self.server = config.s3 is not None, {}, {}, None
+        self._s3: S3 | None = None
         owners = buckets(args["owners"])
         endpoint = self._in_s3(config.s3, args, owners) if config.s3 else self._in_pod(config, args, owners)
         users = [] if self.by_role else [OWNER, *sorted(set(owners.values()))]
@@ -81,6 +94,7 @@ class ObjectStore(PlatformComponent):
             f"{name}-provision",
             TaskInputs(
                 namespace=args["namespace"],
+                customize=args.get("customize", {}),
                 image=args["tasks_image"],
                 arguments=("objects",),
                 part=PART,
@@ -93,6 +107,7 @@ class ObjectStore(PlatformComponent):
             ),
             self.child(),
         )
+        self.resources = ObjectStoreResources(self.server, self._s3, provisioned)
         self.endpoint = pulumi.Output.all(endpoint, provisioned.done).apply(lambda known: known[0])
         self.finish(
             {
@@ -109,7 +124,7 @@ class ObjectStore(PlatformComponent):
         site = args["site"]
         assert site is not None  # the configuration takes s3 with a cluster on AWS only
         task = task_name(PART)
-        made = S3(
+        self._s3 = made = S3(
             self.name,
             config,
             {
@@ -156,7 +171,10 @@ class ObjectStore(PlatformComponent):
                 metrics_port=exporter.STATSD_PORT,
             ),
             ServerInputs(
-                namespace=args["namespace"], destroy_data=args["destroy_data"], versions=[logins.versions[OWNER]]
+                namespace=args["namespace"],
+                customize=args.get("customize", {}),
+                destroy_data=args["destroy_data"],
+                versions=[logins.versions[OWNER]],
             ),
             self.child(),
         )

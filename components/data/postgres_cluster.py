@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TypedDict
+from typing import NamedTuple
 
 import pulumi
 
@@ -16,6 +16,7 @@ from components.data.object_store import ObjectStore
 from components.data.rds import Rds
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
+from components.pods import CustomizeArgs
 from components.security.logins import Logins
 from components.services.registry import SERVICES, with_database
 
@@ -30,7 +31,7 @@ _POOLS = 2
 """Pods of the connection pool with RDS. The pool survives the loss of one."""
 
 
-class PostgresClusterArgs(TypedDict):
+class PostgresClusterArgs(CustomizeArgs):
     """Inputs of a PostgreSQL cluster."""
 
     namespace: pulumi.Input[str]
@@ -48,6 +49,17 @@ class PostgresClusterArgs(TypedDict):
     destroy_data: bool
 
 
+class PostgresClusterResources(NamedTuple):
+    """Resources of a PostgreSQL cluster."""
+
+    server: DataServer
+    """PostgreSQL; with RDS, the pool."""
+    rds: Rds | None
+    provision: DataTask
+    """Makes databases and logins."""
+    check: DataTask
+
+
 class PostgresCluster(PlatformComponent):
     """The server, its databases, and a check that writes and reads a row."""
 
@@ -61,8 +73,10 @@ class PostgresCluster(PlatformComponent):
     ) -> None:
         super().__init__("data", name, {"storage": config.storage}, opts)
         logins = args["logins"]
+        rds = None
         if config.rds:
-            self.server, address = self._at_rds(name, config, args)
+            self.server, rds = self._at_rds(name, config, args)
+            address = rds.address
         else:
             self.server = self._in_pod(name, config, args)
             address = self.server.host
@@ -73,6 +87,7 @@ class PostgresCluster(PlatformComponent):
             f"{name}-provision",
             TaskInputs(
                 namespace=args["namespace"],
+                customize=args.get("customize", {}),
                 image=args["image"],
                 arguments=("provision",),
                 part=PART,
@@ -89,6 +104,7 @@ class PostgresCluster(PlatformComponent):
             f"{name}-check",
             TaskInputs(
                 namespace=args["namespace"],
+                customize=args.get("customize", {}),
                 image=args["image"],
                 arguments=("check",),
                 part=PART,
@@ -102,6 +118,7 @@ class PostgresCluster(PlatformComponent):
             ),
             self.child(),
         )
+        self.resources = PostgresClusterResources(self.server, rds, provisioned, check)
         self.host = pulumi.Output.all(self.server.host, check.done).apply(lambda known: known[0])
         self.direct = pulumi.Output.all(address, check.done).apply(lambda known: known[0])
         self.finish(
@@ -122,6 +139,7 @@ class PostgresCluster(PlatformComponent):
             intent(config, args),
             ServerInputs(
                 namespace=args["namespace"],
+                customize=args.get("customize", {}),
                 destroy_data=args["destroy_data"],
                 files={"postgresql.conf": settings(config, backed_up)},
                 mounts={f"/etc/credentials/{SUPERUSER}": logins.secret(SUPERUSER)},
@@ -132,7 +150,7 @@ class PostgresCluster(PlatformComponent):
             self.child(),
         )
 
-    def _at_rds(self, name: str, config: Postgres, args: PostgresClusterArgs) -> tuple[DataServer, pulumi.Output[str]]:
+    def _at_rds(self, name: str, config: Postgres, args: PostgresClusterArgs) -> tuple[DataServer, Rds]:
         """The server on RDS. The connection pool runs in pods, with the usual DNS name."""
         site, logins = args["site"], args["logins"]
         assert site is not None  # the configuration takes rds with a cluster on AWS only
@@ -162,13 +180,14 @@ class PostgresCluster(PlatformComponent):
             ),
             ServerInputs(
                 namespace=args["namespace"],
+                customize=args.get("customize", {}),
                 destroy_data=True,
                 mounts={f"/etc/credentials/{user}": logins.secret(user) for user in pooled()},
                 versions=[logins.versions[user] for user in pooled()],
             ),
             self.child(),
         )
-        return pool, rds.address
+        return pool, rds
 
 
 def pooled() -> list[str]:

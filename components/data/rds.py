@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import pulumi
 import pulumi_aws as aws
@@ -26,6 +26,15 @@ class RdsArgs(TypedDict):
     """Login that creates databases and logins."""
     password: pulumi.Output[str]
     destroy_data: bool
+
+
+class RdsResources(NamedTuple):
+    """Resources of a server at RDS."""
+
+    instance: aws.rds.Instance
+    parameter_group: aws.rds.ParameterGroup
+    subnet_group: aws.rds.SubnetGroup
+    security_group: aws.ec2.SecurityGroup
 
 
 class Rds(PlatformComponent):
@@ -83,6 +92,7 @@ class Rds(PlatformComponent):
             apply_immediately=True,
             opts=self.child(protect=keeps, ignore_changes=["engineVersion"]),
         )
+        self.resources = RdsResources(instance, parameters, subnets, group)
         self.address = instance.address
         self.finish(
             {"kind": "", "namespace": "", "name": name, "probe": "a row is written and read through the pool"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import pulumi
 import pulumi_aws as aws
@@ -30,6 +30,15 @@ class S3Args(TypedDict):
     destroy_data: bool
 
 
+class S3Resources(NamedTuple):
+    """Resources of a set of buckets."""
+
+    buckets: Mapping[str, aws.s3.Bucket]
+    """By the part of the name after the prefix."""
+    roles: tuple[pulumi.Resource, ...]
+    """IAM roles of the owners."""
+
+
 class S3(PlatformComponent):
     """Buckets, and an IAM role per owner."""
 
@@ -40,12 +49,14 @@ class S3(PlatformComponent):
     def __init__(self, name: str, config: S3Config, args: S3Args, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("data", name, {"owners": dict(args["owners"])}, opts)
         self._config, self._args = config, args
-        arns = {bucket: self._bucket(bucket) for bucket in sorted(args["owners"])}
+        buckets = {bucket: self._bucket(bucket) for bucket in sorted(args["owners"])}
+        arns = {name: bucket.arn for name, bucket in buckets.items()}
         self.annotations, self.ready = {}, []
         for owner in sorted(set(args["owners"].values())):
             own = [arns[bucket] for bucket, who in args["owners"].items() if who == owner]
             self._role(owner, own)
         self._role(args["prover"], [*arns.values()], ".check/")
+        self.resources = S3Resources(buckets, tuple(self.ready))
         self.finish(
             {"kind": "", "namespace": "", "name": args["prefix"], "probe": "an object is written and read"},
             buckets=[f"{args['prefix']}{bucket}" for bucket in sorted(args["owners"])],
@@ -65,7 +76,7 @@ class S3(PlatformComponent):
         self.annotations[account] = role.annotations
         self.ready.append(role.role)
 
-    def _bucket(self, bucket: str) -> pulumi.Output[str]:
+    def _bucket(self, bucket: str) -> aws.s3.Bucket:
         name, site, keeps = f"{self.name}-{bucket}", self._args["site"], not self._args["destroy_data"]
         made = aws.s3.Bucket(
             name,
@@ -105,7 +116,7 @@ class S3(PlatformComponent):
             opts=options,
         )
         aws.s3.BucketPolicy(name, bucket=made.id, policy=made.arn.apply(_encrypted_only), opts=options)
-        return made.arn
+        return made
 
 
 def allowed(key_arn: str, arns: list[str], below: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TypedDict
+from typing import NamedTuple
 
 import pulumi
 
@@ -13,6 +13,7 @@ from components.data import registry_guard
 from components.data.postgres_cluster import DIRECT_PORT, REGISTRY
 from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
+from components.pods import CustomizeArgs
 from components.security.logins import Logins
 from components.services.registry import SERVICES
 
@@ -22,7 +23,7 @@ WRITER = "schemas"
 """Login that registers schemas. Only the setup task uses it."""
 
 
-class SchemaRegistryArgs(TypedDict):
+class SchemaRegistryArgs(CustomizeArgs):
     """Inputs of a schema registry."""
 
     namespace: pulumi.Input[str]
@@ -33,6 +34,13 @@ class SchemaRegistryArgs(TypedDict):
     """Image that contains the kit, and with it the schemas."""
     logins: Logins
     postgres_host: pulumi.Input[str]
+
+
+class SchemaRegistryResources(NamedTuple):
+    """Resources of a schema registry."""
+
+    server: DataServer
+    provision: DataTask
 
 
 class SchemaRegistry(PlatformComponent):
@@ -89,6 +97,7 @@ class SchemaRegistry(PlatformComponent):
             ),
             ServerInputs(
                 namespace=args["namespace"],
+                customize=args.get("customize", {}),
                 destroy_data=True,
                 secret_files={
                     "envoy.json": pulumi.Output.secret(
@@ -106,6 +115,7 @@ class SchemaRegistry(PlatformComponent):
             f"{name}-provision",
             TaskInputs(
                 namespace=args["namespace"],
+                customize=args.get("customize", {}),
                 image=args["tasks_image"],
                 arguments=("registry",),
                 part=PART,
@@ -119,6 +129,7 @@ class SchemaRegistry(PlatformComponent):
             self.child(),
         )
         self.url = pulumi.Output.all(url, check.done).apply(lambda known: f"{known[0]}/apis/ccompat/v7")
+        self.resources = SchemaRegistryResources(server, check)
         self.finish(
             {
                 "kind": "StatefulSet",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -13,6 +13,7 @@ from components.ai.service import NOBODY, PROGRESS_DEADLINE_S, restricted, scrap
 from components.base import PlatformComponent, labels, selector
 from components.config.base import Resources
 from components.data.zone import ACCOUNT_MOUNT, account_volume
+from components.pods import PodArgs, customization
 
 DATA_MOUNT = "/data"
 _ROLL = "cogniforge.dev/config"
@@ -86,6 +87,8 @@ class ServerInputs:
     """Folders that the pod's containers share. They are empty when the pod starts."""
     annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
     """Annotations of its service account, such as the AWS role of its pods."""
+    customize: PodArgs = field(default_factory=PodArgs)
+    """Settings of its pods."""
 
 
 def service_account(
@@ -94,10 +97,10 @@ def service_account(
     name: str,
     opts: pulumi.ResourceOptions,
     annotations: Mapping[str, pulumi.Input[str]] | None = None,
-) -> None:
+) -> k8s.core.v1.ServiceAccount:
     """A service account for pods of the data layer. Its token is not mounted."""
     meta: Any = {"name": name, "namespace": namespace, "labels": labels(name, "data")}
-    k8s.core.v1.ServiceAccount(
+    return k8s.core.v1.ServiceAccount(
         resource,
         metadata=meta | ({"annotations": annotations} if annotations else {}),
         automount_service_account_token=False,
@@ -113,6 +116,19 @@ def claim_spec(storage: str) -> Any:
 def task_name(part: str) -> str:
     """Name of a part's setup tasks, which have their own service account and rights."""
     return f"{part}-task"
+
+
+class DataServerResources(NamedTuple):
+    """Resources of a server."""
+
+    stateful_set: k8s.apps.v1.StatefulSet
+    service: k8s.core.v1.Service
+    """For clients."""
+    nodes_service: k8s.core.v1.Service
+    """A name for each pod."""
+    service_account: k8s.core.v1.ServiceAccount
+    network_policy: k8s.networking.v1.NetworkPolicy
+    disruption_budget: k8s.policy.v1.PodDisruptionBudget
 
 
 class DataServer(PlatformComponent):
@@ -131,18 +147,19 @@ class DataServer(PlatformComponent):
         super().__init__("data", name, {"replicas": intent.replicas, "storage": intent.storage}, opts)
         self._intent, self._inputs = intent, inputs
         self.callers, self.metrics_port = (intent.name, *intent.callers), intent.metrics_port
-        service_account(name, inputs.namespace, intent.name, self.child(), inputs.annotations)
+        account = service_account(name, inputs.namespace, intent.name, self.child(), inputs.annotations)
         service_account(f"{name}-task", inputs.namespace, task_name(intent.name), self.child())
-        self._services()
+        service, nodes = self._services()
         self.ports = {intent.name: sorted(self._ports().values())}
-        self._network_policy()
-        k8s.policy.v1.PodDisruptionBudget(
+        policy = self._network_policy()
+        budget = k8s.policy.v1.PodDisruptionBudget(
             name,
             metadata=self._meta(),
             spec={"max_unavailable": 1, "selector": {"match_labels": selector(intent.name)}},
             opts=self.child(),
         )
         workload = self._workload()
+        self.resources = DataServerResources(workload, service, nodes, account, policy, budget)
         if intent.storage:
             self._volumes_grow(workload)
         ready = pulumi.Output.all(inputs.namespace, workload.metadata["name"])
@@ -181,20 +198,21 @@ class DataServer(PlatformComponent):
     def _ports(self) -> dict[str, int]:
         return {name: port for process in self._intent.processes for name, port in process.ports.items()}
 
-    def _services(self) -> None:
+    def _services(self) -> tuple[k8s.core.v1.Service, k8s.core.v1.Service]:
         """A Service for the ready pods, and a headless one for each pod, which peers need before the pod is ready."""
         ports = [{"name": n, "port": p, "target_port": n} for n, p in self._ports().items()]
         chosen: Any = {"selector": selector(self._intent.name), "ports": ports}
-        k8s.core.v1.Service(self.name, metadata=self._meta(), spec=chosen, opts=self.child())
+        service = k8s.core.v1.Service(self.name, metadata=self._meta(), spec=chosen, opts=self.child())
         nodes: Any = {**chosen, "cluster_ip": "None", "publish_not_ready_addresses": True}
-        k8s.core.v1.Service(
+        by_pod = k8s.core.v1.Service(
             f"{self.name}-nodes",
             metadata=self._meta(f"{self._intent.name}-nodes"),
             spec=nodes,
             opts=self.child(),
         )
+        return service, by_pod
 
-    def _network_policy(self) -> None:
+    def _network_policy(self) -> k8s.networking.v1.NetworkPolicy:
         intent = self._intent
         own: Any = {"pod_selector": {"match_labels": selector(intent.name)}}
         callers: Any = [{"pod_selector": {"match_labels": selector(caller)}} for caller in intent.callers]
@@ -205,7 +223,7 @@ class DataServer(PlatformComponent):
             "policy_types": ["Ingress"],
             "ingress": [{"from_": [own]}, {"from_": callers, "ports": offered}, *scrape],
         }
-        k8s.networking.v1.NetworkPolicy(self.name, metadata=self._meta(), spec=spec, opts=self.child())
+        return k8s.networking.v1.NetworkPolicy(self.name, metadata=self._meta(), spec=spec, opts=self.child())
 
     def _volumes(self) -> tuple[list[Any], list[Any], list[pulumi.Input[str]]]:
         """Mounts, volumes, and names that change with the volumes' content."""
@@ -309,6 +327,8 @@ class DataServer(PlatformComponent):
             "termination_grace_period_seconds": intent.stop_seconds,
             "topology_spread_constraints": spread(intent.name),
         }
+        notes = {**(scrape if intent.metrics_port else {}), **rolled}
+        template: Any = {"metadata": {"labels": labels(intent.name, "data"), "annotations": notes}, "spec": pod}
         claim: Any = {
             "metadata": {"name": "data", "labels": labels(intent.name, "data")},
             "spec": claim_spec(intent.storage),
@@ -323,13 +343,7 @@ class DataServer(PlatformComponent):
             "pod_management_policy": "Parallel",
             "revision_history_limit": 3,
             "selector": {"match_labels": selector(intent.name)},
-            "template": {
-                "metadata": {
-                    "labels": labels(intent.name, "data"),
-                    "annotations": {**(scrape if intent.metrics_port else {}), **rolled},
-                },
-                "spec": pod,
-            },
+            "template": customization(inputs.customize).template(template, intent.name),
             **({"volume_claim_templates": [claim], **kept} if intent.storage else {}),
         }
         return k8s.apps.v1.StatefulSet(

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -14,6 +14,7 @@ import pulumi_kubernetes as k8s
 from components.ai.service import restricted
 from components.base import PlatformComponent, labels
 from components.data.server import task_name
+from components.pods import PodArgs, customization
 
 DEADLINE_S = 240
 """Seconds that a task may take, with its retries. A new server may still be electing a leader."""
@@ -29,6 +30,7 @@ class Document:
     name: str
     config_map: pulumi.Output[str]
     text: str
+    resource: k8s.core.v1.ConfigMap
 
 
 def document(
@@ -47,7 +49,7 @@ def document(
         data={_KEY: text},
         opts=opts,
     )
-    return Document(config_map, written.metadata["name"], text)
+    return Document(config_map, written.metadata["name"], text, written)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,14 @@ class TaskInputs:
     """Desired state. A change of any document runs the task again."""
     versions: tuple[pulumi.Input[str], ...] = ()
     """A value that changes with the mounted passwords. A change runs the task again."""
+    customize: PodArgs = field(default_factory=PodArgs)
+    """Settings of the part's pods. The task takes those that hold for tasks."""
+
+
+class DataTaskResources(NamedTuple):
+    """Resources of a task."""
+
+    job: k8s.batch.v1.Job
 
 
 class DataTask(PlatformComponent):
@@ -115,10 +125,13 @@ class DataTask(PlatformComponent):
             spec={
                 "backoff_limit": 3,
                 "active_deadline_seconds": DEADLINE_S,
-                "template": {"metadata": {"labels": own}, "spec": pod},
+                "template": customization(inputs.customize).for_tasks.template(
+                    {"metadata": {"labels": own}, "spec": pod}, "task"
+                ),
             },
             opts=self.child(delete_before_replace=True),
         )
+        self.resources = DataTaskResources(job)
         self.done = job.metadata["name"]
         self.finish(
             {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TypedDict
+from typing import NamedTuple
 
 import pulumi
 
@@ -12,6 +12,7 @@ from components.config.data import VectorDatabase as VectorDatabaseConfig
 from components.config.data import VectorEngine
 from components.data import postgres_cluster
 from components.data.task import DataTask, TaskInputs
+from components.pods import CustomizeArgs
 from components.security.logins import Logins
 from components.services.registry import owner_of_collections
 
@@ -19,7 +20,7 @@ OWNER = owner_of_collections()
 """Service that owns the collections, and its database, which holds them."""
 
 
-class VectorDatabaseArgs(TypedDict):
+class VectorDatabaseArgs(CustomizeArgs):
     """Inputs of a vector database."""
 
     namespace: pulumi.Input[str]
@@ -27,6 +28,13 @@ class VectorDatabaseArgs(TypedDict):
     """PostgreSQL's image, which contains the setup task for collections."""
     logins: Logins
     postgres_host: pulumi.Input[str]
+
+
+class VectorDatabaseResources(NamedTuple):
+    """Resources of a vector database."""
+
+    provision: DataTask | None
+    """With pgvector."""
 
 
 class VectorDatabase(PlatformComponent):
@@ -44,6 +52,7 @@ class VectorDatabase(PlatformComponent):
     ) -> None:
         super().__init__("data", name, {"engine": config.engine.value}, opts)
         self.collections = {collection.name: collection.dimension for collection in config.collections}
+        self.resources = VectorDatabaseResources(None)
         if config.engine is not VectorEngine.PGVECTOR:
             # External engine: the Retriever creates its collection there, and is ready after that.
             self.finish(
@@ -61,6 +70,7 @@ class VectorDatabase(PlatformComponent):
             f"{name}-collections",
             TaskInputs(
                 namespace=args["namespace"],
+                customize=args.get("customize", {}),
                 image=args["image"],
                 arguments=("collections",),
                 part=postgres_cluster.PART,
@@ -70,6 +80,7 @@ class VectorDatabase(PlatformComponent):
             ),
             self.child(),
         )
+        self.resources = VectorDatabaseResources(task)
         self.finish(
             {
                 "kind": "Job",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -33,6 +33,14 @@ class OperatorArgs(TypedDict):
     """Whether the namespace exists already. Default false."""
 
 
+class OperatorResources(NamedTuple):
+    """Resources of an operator."""
+
+    release: k8s.helm.v3.Release
+    namespace: k8s.core.v1.Namespace | None
+    """Where the operator has one of its own."""
+
+
 class Operator(PlatformComponent):
     """An operator and its CRDs from an upstream chart."""
 
@@ -42,6 +50,7 @@ class Operator(PlatformComponent):
         super().__init__(area, name, {"chart": args["chart"]}, opts)
         chart = catalogue.chart(args["chart"])
         depends_on: list[pulumi.Resource] = []
+        space = None
         if not args.get("shared") and args["namespace"] != "kube-system":
             level = "privileged" if args.get("privileged") else "baseline"
             space = k8s.core.v1.Namespace(
@@ -69,6 +78,7 @@ class Operator(PlatformComponent):
             timeout=TIMEOUT_S,
             opts=self.child(depends_on=depends_on),
         )
+        self.resources = OperatorResources(self.release, space)
         kind = args.get("kind", "Deployment")
         self.finish(
             {

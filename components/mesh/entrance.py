@@ -23,6 +23,7 @@ from components.mesh.routes import (
     Rates,
     Route,
 )
+from components.pods import customized
 from components.services.record import Body
 
 PROXY_PORT = envoy.LISTEN_PORT
@@ -113,7 +114,7 @@ def make(
     name: str, config: PlatformConfig, args: EntranceArgs, opts: pulumi.ResourceOptions
 ) -> Gateway | kong_gateway.KongGateway:
     """Create the configured proxy."""
-    settings = config.gateway
+    settings, pods = config.gateway, customized(config.gateway.pod, "gateway.pod")
     if settings.engine is GatewayEngine.KONG:
         return kong_gateway.KongGateway(
             name,
@@ -125,6 +126,7 @@ def make(
                 "replicas": settings.replicas,
                 "cpu": settings.resources.cpu,
                 "memory": settings.resources.memory,
+                **pods,
             },
             opts,
         )
@@ -141,6 +143,7 @@ def make(
             "cpu": settings.resources.cpu,
             "memory": settings.resources.memory,
             "local_port_offset": 0,
+            **pods,
         },
         opts,
     )

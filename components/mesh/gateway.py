@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, NamedTuple, cast
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -14,11 +14,12 @@ from components.base import PlatformComponent, labels, selector
 from components.config.base import quantity
 from components.mesh import envoy
 from components.mesh.routes import GatewayIntent
+from components.pods import CustomizeArgs, customization
 
 DRAIN_SECONDS = 15
 
 
-class GatewayArgs(TypedDict):
+class GatewayArgs(CustomizeArgs):
     """Inputs of the gateway."""
 
     namespace: pulumi.Input[str]
@@ -37,6 +38,22 @@ class GatewayArgs(TypedDict):
     """Memory request and limit per replica."""
     local_port_offset: int
     """Offset that the local load balancer adds to the port, since it shares the machine's addresses."""
+
+
+class GatewayResources(NamedTuple):
+    """Resources of the gateway."""
+
+    deployment: k8s.apps.v1.Deployment
+    service: k8s.core.v1.Service
+    """The load balancer."""
+    operators_service: k8s.core.v1.Service | None
+    """For a port-forward, where operators' paths are not public."""
+    service_account: k8s.core.v1.ServiceAccount
+    configuration: k8s.core.v1.Secret
+    """Envoy's."""
+    network_policy: k8s.networking.v1.NetworkPolicy
+    disruption_budget: k8s.policy.v1.PodDisruptionBudget | None
+    """With more than one replica."""
 
 
 class Gateway(PlatformComponent):
@@ -61,22 +78,24 @@ class Gateway(PlatformComponent):
             immutable=True,
             opts=self.child(),
         )
-        k8s.core.v1.ServiceAccount(
+        account = k8s.core.v1.ServiceAccount(
             name, metadata=self._meta(), automount_service_account_token=False, opts=self.child()
         )
         deployment = self._deployment(config.metadata["name"])
         service = self._service(intent)
+        operators = None
         if not intent.operators.public:
-            self._operators_service()
+            operators = self._operators_service()
             self.ports = {"gateway-operators": [intent.port]}
-        self._network_policy()
+        policy, budget = self._network_policy(), None
         if args["replicas"] > 1:
-            k8s.policy.v1.PodDisruptionBudget(
+            budget = k8s.policy.v1.PodDisruptionBudget(
                 name,
                 metadata=self._meta(),
                 spec={"max_unavailable": 1, "selector": {"match_labels": selector("gateway")}},
                 opts=self.child(),
             )
+        self.resources = GatewayResources(deployment, service, operators, account, config, policy, budget)
         port = intent.port + args["local_port_offset"]
         self.address = pulumi.Output.all(service.status, deployment.metadata["name"]).apply(
             lambda both: f"{_ingress_host(cast('Mapping[str, Any] | None', both[0]))}:{port}"
@@ -151,6 +170,7 @@ class Gateway(PlatformComponent):
             "prometheus.io/path": "/stats/prometheus",
             "cogniforge.dev/certificate": args["certificate_version"],
         }
+        template: Any = {"metadata": {"labels": labels("gateway", "mesh"), "annotations": scrape}, "spec": pod}
         return k8s.apps.v1.Deployment(
             self.name,
             metadata=self._meta(),
@@ -163,10 +183,7 @@ class Gateway(PlatformComponent):
                     "type": "RollingUpdate",
                     "rolling_update": {"max_unavailable": 0, "max_surge": 1},
                 },
-                "template": {
-                    "metadata": {"labels": labels("gateway", "mesh"), "annotations": scrape},
-                    "spec": pod,
-                },
+                "template": customization(args.get("customize")).template(template, "envoy"),
             },
             opts=self.child(),
         )
@@ -184,10 +201,10 @@ class Gateway(PlatformComponent):
             opts=self.child(),
         )
 
-    def _operators_service(self) -> None:
+    def _operators_service(self) -> k8s.core.v1.Service:
         """Service for port-forwards. No NetworkPolicy admits pods to its port, and no load balancer points to it."""
         meta: Any = {**self._meta(), "name": "gateway-operators"}
-        k8s.core.v1.Service(
+        return k8s.core.v1.Service(
             f"{self.name}-operators",
             metadata=meta,
             spec={
@@ -197,8 +214,8 @@ class Gateway(PlatformComponent):
             opts=self.child(),
         )
 
-    def _network_policy(self) -> None:
-        k8s.networking.v1.NetworkPolicy(
+    def _network_policy(self) -> k8s.networking.v1.NetworkPolicy:
+        return k8s.networking.v1.NetworkPolicy(
             self.name,
             metadata=self._meta(),
             spec={

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -26,6 +26,18 @@ class IstioArgs(TypedDict):
     """Whether the control plane has at least two replicas."""
     platform: str
     """Kubernetes platform for the CNI plugin, such as "eks"; empty for none."""
+
+
+class IstioResources(NamedTuple):
+    """Resources of the mesh."""
+
+    base: Operator
+    """CRDs."""
+    control_plane: Operator
+    """istiod."""
+    cni: Operator
+    ztunnel: Operator | None
+    """In ambient mode."""
 
 
 class Istio(PlatformComponent):
@@ -57,10 +69,13 @@ class Istio(PlatformComponent):
         )
         cni = self._operator("istio-cni", "istio-cni-node", True, {**profile, **common}, [base], "DaemonSet")
         self.ready: list[pulumi.Resource] = [control, cni]
+        tunnel = None
         if ambient:
             resources = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}}
             values = {**common, "resources": resources}
-            self.ready.append(self._operator("ztunnel", "ztunnel", True, values, [control, cni], "DaemonSet"))
+            tunnel = self._operator("ztunnel", "ztunnel", True, values, [control, cni], "DaemonSet")
+            self.ready.append(tunnel)
+        self.resources = IstioResources(base, control, cni, tunnel)
         self.finish(
             {
                 "kind": "Deployment",
@@ -107,11 +122,19 @@ class MeshPolicyArgs(TypedDict):
     """Trust domain. Istio's default is "cluster.local"."""
 
 
+class MeshPolicyResources(NamedTuple):
+    """Resources of the policy of a namespace."""
+
+    policies: tuple[k8s.apiextensions.CustomResource, ...]
+    """PeerAuthentications and AuthorizationPolicies."""
+
+
 class MeshPolicy(PlatformComponent):
     """Strict mutual TLS in a namespace, and an AuthorizationPolicy per service."""
 
     def __init__(self, name: str, args: MeshPolicyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mesh", name, {}, opts)
+        self._made: list[k8s.apiextensions.CustomResource] = []
         self._resource("strict", "PeerAuthentication", args["namespace"], {"mtls": {"mode": "STRICT"}})
         self._resource("deny-all", "AuthorizationPolicy", args["namespace"], {})
         entrance, port = args["entrance"]
@@ -130,12 +153,13 @@ class MeshPolicy(PlatformComponent):
         for service, port in args["metrics"].items():
             spec = scrape(service, port, args["scraper"], args["cluster_domain"])
             self._resource(f"scrape-{service}", "AuthorizationPolicy", args["namespace"], spec)
+        self.resources = MeshPolicyResources(tuple(self._made))
         self.finish(
             {"kind": "", "namespace": args["namespace"], "name": name, "probe": "a caller without a right gets 403"}
         )
 
     def _resource(self, name: str, kind: str, namespace: pulumi.Input[str], spec: Any) -> None:
-        k8s.apiextensions.CustomResource(
+        made = k8s.apiextensions.CustomResource(
             f"{self.name}-{name}",
             api_version=_SECURITY,
             kind=kind,
@@ -143,6 +167,7 @@ class MeshPolicy(PlatformComponent):
             spec=spec,
             opts=self.child(),
         )
+        self._made.append(made)
 
 
 def allow(service: str, callers: Iterable[str], namespace: str, domain: str) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -14,6 +14,7 @@ from components.delivery.chart import TIMEOUT_S
 from components.mesh import kong
 from components.mesh.kong import KongRoute, Plugin
 from components.mesh.routes import GatewayIntent
+from components.pods import Customization, CustomizeArgs, customization, resized
 
 CONTROLLER = "konghq.com/kic-gateway-controller"
 CLASS = "kong"
@@ -24,13 +25,18 @@ KEYS_ASKED_BY = "cogniforge.dev/keys-asked-by"
 """Annotation of a route: which part checks the caller's key."""
 _ERROR_FOLDER = "/etc/gateway-errors"
 _CONNECTIONS_PER_ADDRESS = 1000
+CONTROLLER_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}}
+_SCHEDULING = ("nodeSelector", "tolerations", "affinity", "priorityClassName")
+_CHART_NAMES = {"labels": "podLabels", "annotations": "podAnnotations"}
+_CHART_LABELS = ("app", "release", "version")
+"""Labels that the chart gives to pods, besides those of `labels`."""
 # Kong inserts its message and the request id.
 _ERROR_TEMPLATE = (
     '{"error": {"message": "%s", "type": "gateway_error", "param": null, "code": "gateway_error", "request_id": "%s"}}'
 )
 
 
-class KongGatewayArgs(TypedDict):
+class KongGatewayArgs(CustomizeArgs):
     """Inputs of the gateway."""
 
     namespace: pulumi.Input[str]
@@ -43,6 +49,17 @@ class KongGatewayArgs(TypedDict):
     """CPU request per replica."""
     memory: str
     """Memory request and limit per replica."""
+
+
+class KongGatewayResources(NamedTuple):
+    """Resources of the gateway."""
+
+    release: k8s.helm.v3.Release
+    """Kong and its controller."""
+    gateway: pulumi.Resource
+    """Gateway API's Gateway."""
+    routes: tuple[k8s.apiextensions.CustomResource, ...]
+    """HTTPRoutes."""
 
 
 class KongGateway(PlatformComponent):
@@ -67,8 +84,8 @@ class KongGateway(PlatformComponent):
             for client, key in args["keys"].items():
                 self._consumer(client, key)
         gateway = self._gateway()
-        for route in routes:
-            self._route(route, [gateway, *shared])
+        made = tuple(self._route(route, [gateway, *shared]) for route in routes)
+        self.resources = KongGatewayResources(self._release, gateway, made)
         self._network_policy()
         if args["replicas"] > 1:
             self._budget()
@@ -179,7 +196,7 @@ class KongGateway(PlatformComponent):
         spec: dict[str, Any] = {"gatewayClassName": CLASS, "listeners": listeners}
         return self._make("gateway", _GATEWAY_API, "Gateway", "gateway", {"spec": spec}, [made])
 
-    def _route(self, route: KongRoute, depends_on: list[pulumi.Resource]) -> None:
+    def _route(self, route: KongRoute, depends_on: list[pulumi.Resource]) -> k8s.apiextensions.CustomResource:
         annotations = {
             "konghq.com/plugins": ",".join(plugin.name for plugin in route.plugins),
             "konghq.com/strip-path": "false",
@@ -190,7 +207,7 @@ class KongGateway(PlatformComponent):
         }
         if route.match is not kong.Match.PREFIX:
             annotations["konghq.com/regex-priority"] = str(route.priority)
-        k8s.apiextensions.CustomResource(
+        return k8s.apiextensions.CustomResource(
             f"{self.name}-route-{route.name}",
             api_version=_GATEWAY_API,
             kind="HTTPRoute",
@@ -293,6 +310,32 @@ def environment(intent: GatewayIntent) -> dict[str, str]:
     }
 
 
+def _settings(intent: GatewayIntent, pods: Customization) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, str]]:
+    """Settings of pods as the chart takes them: Kong's, the controller's, and the resources of the controller.
+
+    Raises ConfigError with everything that does not fit.
+    """
+    settings, taken = pods.values(camel=True), pods.taken()
+    taken.check("labels", _CHART_LABELS, settings.get("labels", {}))
+    added = settings.get("environment", {})
+    taken.check("environment", [f"KONG_{name.upper()}" for name in environment(intent)], added)
+    for name, value in added.items():
+        if name != name.upper():
+            limit = "in upper case with engine kong, whose chart knows no other names"
+            taken.note("environment", name, value, limit, f"rename it to {name.upper()}")
+    sidecars = dict(settings.get("sidecars", {}))
+    limits = sidecars.pop("controller", {})
+    for name in sidecars:
+        taken.missing(name, ["controller"])
+    taken.refuse()
+    both = {name: settings[name] for name in _SCHEDULING if name in settings}
+    both |= {to: settings[name] for name, to in _CHART_NAMES.items() if name in settings}
+    own = {name: value for name, value in added.items() if not name.startswith("KONG_")}
+    for_kong = {name.removeprefix("KONG_").lower(): added[name] for name in added if name not in own}
+    gateway = {**both, **({"customEnv": own} if own else {}), **({"env": for_kong} if for_kong else {})}
+    return gateway, both, limits
+
+
 def values(intent: GatewayIntent, args: KongGatewayArgs) -> dict[str, Any]:
     """Values of the chart, which contains two charts: the controller and the proxy."""
     ours = labels("gateway", "mesh")
@@ -303,8 +346,10 @@ def values(intent: GatewayIntent, args: KongGatewayArgs) -> dict[str, Any]:
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
     }
+    gateway, controller, limits = _settings(intent, customization(args.get("customize")))
     return {
         "controller": {
+            **controller,
             "fullnameOverride": "gateway-controller",
             "ingressController": {
                 "env": {
@@ -313,7 +358,7 @@ def values(intent: GatewayIntent, args: KongGatewayArgs) -> dict[str, Any]:
                     "kong_admin_svc": pulumi.Output.concat(args["namespace"], "/gateway-admin"),
                     "publish_service": pulumi.Output.concat(args["namespace"], "/gateway-proxy"),
                 },
-                "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}},
+                "resources": resized(CONTROLLER_RESOURCES, limits),
             },
             "replicaCount": min(args["replicas"], 2),
             "containerSecurityContext": security,
@@ -323,7 +368,11 @@ def values(intent: GatewayIntent, args: KongGatewayArgs) -> dict[str, Any]:
             "replicaCount": args["replicas"],
             # The chart sets the name. With this label, the platform's selectors match the pods.
             "nameOverride": "gateway",
-            "podLabels": {"app.kubernetes.io/part-of": ours["app.kubernetes.io/part-of"]},
+            **gateway,
+            "podLabels": {
+                **gateway.get("podLabels", {}),
+                "app.kubernetes.io/part-of": ours["app.kubernetes.io/part-of"],
+            },
             "deployment": {
                 "serviceAccount": {"name": "gateway"},
                 "userDefinedVolumes": [{"name": "errors", "configMap": {"name": "gateway-errors"}}],
@@ -334,7 +383,7 @@ def values(intent: GatewayIntent, args: KongGatewayArgs) -> dict[str, Any]:
                 "http": {"enabled": False},
                 "tls": {"servicePort": intent.port, "containerPort": _PROXY_PORT},
             },
-            "env": environment(intent),
+            "env": {**gateway.get("env", {}), **environment(intent)},
             "resources": {
                 "requests": {"cpu": args["cpu"], "memory": args["memory"]},
                 "limits": {"memory": args["memory"]},

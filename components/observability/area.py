@@ -13,6 +13,7 @@ from components.mesh import entrance
 from components.mesh.area import EntranceArea
 from components.observability.end_to_end import EndToEndCheck
 from components.observability.monitoring import Monitoring, MonitoringArgs
+from components.pods import customized
 from components.security.area import SecurityArea
 from components.security.isolation_check import IsolationCheck
 from components.services.area import ServicesArea
@@ -38,6 +39,7 @@ class ObservabilityArea:
         gateway: EntranceArea,
     ) -> None:
         self._stage, self._inside = stage, entrance.inside_hosts(stage.config)[1]
+        self._pods = customized(stage.config.observability.pod, "observability.pod")
         self._end_to_end(security, [gateway.gateway, *services.parts.values()])
         closed = [*services.parts.values(), *data.servers.values(), gateway.gateway, *models.servers.values()]
         self._isolation(closed)
@@ -66,6 +68,7 @@ class ObservabilityArea:
                 "key_secret": security.key.secret_name,
                 "certificate_secret": security.certificate.secret_name,
                 "release": release,
+                **self._pods,
             },
             stage.options(after),
         )
@@ -84,6 +87,7 @@ class ObservabilityArea:
                 "ports": {name: numbers for part in closed for name, numbers in part.ports.items()},
                 "control": (self._inside, stage.config.gateway.port),
                 "release": fingerprint(stage.config.model_dump_json()),
+                **self._pods,
             },
             stage.options(closed),
         )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypedDict
+from typing import Any, NamedTuple
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from components.ai.service import restricted
 from components.base import PlatformComponent, labels
+from components.pods import CustomizeArgs, customization
 
 TIMEOUT_S = 50
 
 
-class EndToEndCheckArgs(TypedDict):
+class EndToEndCheckArgs(CustomizeArgs):
     """Inputs of the check."""
 
     namespace: pulumi.Input[str]
@@ -26,6 +27,12 @@ class EndToEndCheckArgs(TypedDict):
     certificate_secret: pulumi.Input[str]
     release: pulumi.Input[str]
     """A value that changes with the checked resources, so that a change runs the check again."""
+
+
+class EndToEndCheckResources(NamedTuple):
+    """Resources of the check."""
+
+    job: k8s.batch.v1.Job
 
 
 class EndToEndCheck(PlatformComponent):
@@ -69,19 +76,18 @@ class EndToEndCheck(PlatformComponent):
             "containers": [container],
             "volumes": [{"name": "ca", "secret": authority}],
         }
+        template: Any = {"metadata": {"labels": labels("end-to-end", "observability")}, "spec": pod}
         job = k8s.batch.v1.Job(
             name,
             metadata={"namespace": args["namespace"], "labels": labels("end-to-end", "observability")},
             spec={
                 "backoff_limit": 0,
                 "active_deadline_seconds": TIMEOUT_S + 10,
-                "template": {
-                    "metadata": {"labels": labels("end-to-end", "observability")},
-                    "spec": pod,
-                },
+                "template": customization(args.get("customize")).for_tasks.template(template, "check"),
             },
             opts=self.child(delete_before_replace=True),
         )
+        self.resources = EndToEndCheckResources(job)
         self.finish(
             {
                 "kind": "Job",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -24,16 +24,26 @@ class MonitoringArgs(TypedDict):
     """Records whose alerts and panels are among them."""
 
 
+class MonitoringResources(NamedTuple):
+    """Resources of monitoring."""
+
+    pod_monitor: k8s.apiextensions.CustomResource
+    rules: k8s.apiextensions.CustomResource
+    """PrometheusRule with the alerts."""
+    dashboard: k8s.core.v1.ConfigMap
+    """For Grafana's sidecar."""
+
+
 class Monitoring(PlatformComponent):
     """A PodMonitor for annotated pods, a PrometheusRule, and dashboards for Grafana's sidecar."""
 
     def __init__(self, name: str, args: MonitoringArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("observability", name, {"parts": sorted(args["parts"])}, opts)
         self._namespace = args["namespace"]
-        self._make("PodMonitor", "metrics", pod_monitor())
-        self._make("PrometheusRule", "alerts", alerts.rules(args["namespace"], args["parts"], args["services"]))
+        monitor = self._make("PodMonitor", "metrics", pod_monitor())
+        rules = self._make("PrometheusRule", "alerts", alerts.rules(args["namespace"], args["parts"], args["services"]))
         boards = alerts.dashboards(args["namespace"], args["parts"], args["services"])
-        k8s.core.v1.ConfigMap(
+        dashboard = k8s.core.v1.ConfigMap(
             f"{name}-dashboard",
             metadata={
                 "name": "cogniforge-dashboard",
@@ -43,6 +53,7 @@ class Monitoring(PlatformComponent):
             data={f"{board}.json": json.dumps(content, indent=1) for board, content in boards.items()},
             opts=self.child(),
         )
+        self.resources = MonitoringResources(monitor, rules, dashboard)
         self.finish(
             {
                 "kind": "PrometheusRule",
@@ -52,8 +63,8 @@ class Monitoring(PlatformComponent):
             }
         )
 
-    def _make(self, kind: str, slug: str, spec: dict[str, Any]) -> None:
-        k8s.apiextensions.CustomResource(
+    def _make(self, kind: str, slug: str, spec: dict[str, Any]) -> k8s.apiextensions.CustomResource:
+        return k8s.apiextensions.CustomResource(
             f"{self.name}-{slug}",
             api_version="monitoring.coreos.com/v1",
             kind=kind,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -54,13 +54,22 @@ class AdmissionPolicyArgs(TypedDict):
     """Whether to refuse the deletion of volume claims, StatefulSets with volumes, and namespaces."""
 
 
+class AdmissionPolicyResources(NamedTuple):
+    """Resources of the policies."""
+
+    limits: k8s.core.v1.LimitRange
+    pods: k8s.admissionregistration.v1.ValidatingAdmissionPolicy
+    data: k8s.admissionregistration.v1.ValidatingAdmissionPolicy | None
+    """Where data is guarded."""
+
+
 class AdmissionPolicy(PlatformComponent):
     """The policies and their bindings. Workloads depend on this component, so that their images are allowed in time."""
 
     def __init__(self, name: str, args: AdmissionPolicyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("security", name, {"guard_data": args["guard_data"]}, opts)
         self._name, self._namespace = name, pulumi.Output.from_input(args["namespace"])
-        k8s.core.v1.LimitRange(
+        limits = k8s.core.v1.LimitRange(
             name,
             metadata={"name": PART, "namespace": self._namespace, "labels": labels(PART, "security")},
             spec={
@@ -74,9 +83,10 @@ class AdmissionPolicy(PlatformComponent):
             },
             opts=self.child(),
         )
-        self._bind("pods", _pods(self._namespaces(), args["images"], args["upstream"]))
+        pods, data = self._bind("pods", _pods(self._namespaces(), args["images"], args["upstream"])), None
         if args["guard_data"]:
-            self._bind("data", _data(self._namespaces()))
+            data = self._bind("data", _data(self._namespaces()))
+        self.resources = AdmissionPolicyResources(limits, pods, data)
         self.finish(
             {
                 "kind": "ValidatingAdmissionPolicy",
@@ -93,7 +103,7 @@ class AdmissionPolicy(PlatformComponent):
     def _called(self, what: str) -> pulumi.Output[str]:
         return self._namespace.apply(lambda namespace: f"{namespace}-{what}")
 
-    def _bind(self, what: str, spec: Any) -> None:
+    def _bind(self, what: str, spec: Any) -> k8s.admissionregistration.v1.ValidatingAdmissionPolicy:
         metadata: Any = {"name": self._called(what), "labels": labels(PART, "security")}
         policy = k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
             f"{self._name}-{what}", metadata=metadata, spec=spec, opts=self.child()
@@ -108,6 +118,7 @@ class AdmissionPolicy(PlatformComponent):
             },
             opts=self.child(depends_on=[policy]),
         )
+        return policy
 
 
 def _rule(groups: list[str], resources: list[str], operations: list[str]) -> Any:

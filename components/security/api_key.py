@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import NotRequired, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -23,6 +23,14 @@ class ApiKeyArgs(TypedDict):
     secret_name: str
     generation: NotRequired[str]
     """Any text. A change rotates the key."""
+
+
+class ApiKeyResources(NamedTuple):
+    """Resources of a key."""
+
+    password: random.RandomPassword
+    """What the key is made of."""
+    secret: k8s.core.v1.Secret
 
 
 class ApiKey(PlatformComponent):
@@ -55,6 +63,7 @@ class ApiKey(PlatformComponent):
             string_data={"key": self.key},
             opts=self.child(),
         )
+        self.resources = ApiKeyResources(password, secret)
         self.secret_name = secret.metadata["name"]
         self.finish(
             {

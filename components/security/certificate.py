@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import NotRequired, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -35,6 +35,14 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+class CertificateResources(NamedTuple):
+    """Resources of a certificate."""
+
+    authority: tls.SelfSignedCert
+    certificate: tls.LocallySignedCert
+    secret: k8s.core.v1.Secret
 
 
 class Certificate(PlatformComponent):
@@ -87,6 +95,7 @@ class Certificate(PlatformComponent):
             string_data={"tls.crt": chain, "tls.key": key.private_key_pem_pkcs8, "ca.crt": ca.cert_pem},
             opts=self.child(),
         )
+        self.resources = CertificateResources(ca, certificate, secret)
         self.authority = pulumi.Output.unsecret(ca.cert_pem)
         self.secret_name = secret.metadata["name"]
         self.finish(

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NamedTuple
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from components.ai.service import restricted
 from components.base import ADMISSION_LABEL, PlatformComponent, labels
+from components.pods import CustomizeArgs, customization
 
 PART = "isolation"
 DEADLINE_S = 180
 """Seconds that the check may take. Some clusters need half a minute to enforce policies for a new pod."""
 
 
-class IsolationCheckArgs(TypedDict):
+class IsolationCheckArgs(CustomizeArgs):
     """Inputs of the check."""
 
     namespace: pulumi.Input[str]
@@ -30,6 +31,14 @@ class IsolationCheckArgs(TypedDict):
     """Host and port that must be reachable, which shows that the pod's network works at all."""
     release: pulumi.Input[str]
     """A value that changes with the checked resources, so that a change runs the check again."""
+
+
+class IsolationCheckResources(NamedTuple):
+    """Resources of the check."""
+
+    namespace: k8s.core.v1.Namespace
+    """The check's own."""
+    job: k8s.batch.v1.Job
 
 
 class IsolationCheck(PlatformComponent):
@@ -71,17 +80,19 @@ class IsolationCheck(PlatformComponent):
             "enable_service_links": False,
             "containers": [container],
         }
+        # No part-of label: a policy that admits all parts must not admit this pod.
+        template: Any = {"metadata": {"labels": {"app.kubernetes.io/name": PART}}, "spec": pod}
         job = k8s.batch.v1.Job(
             name,
             metadata={"namespace": namespace.metadata["name"], "labels": own},
             spec={
                 "backoff_limit": 0,
                 "active_deadline_seconds": DEADLINE_S,
-                # No part-of label: a policy that admits all parts must not admit this pod.
-                "template": {"metadata": {"labels": {"app.kubernetes.io/name": PART}}, "spec": pod},
+                "template": customization(args.get("customize")).for_tasks.template(template, "check"),
             },
             opts=self.child(delete_before_replace=True),
         )
+        self.resources = IsolationCheckResources(namespace, job)
         self.finish(
             {
                 "kind": "Job",

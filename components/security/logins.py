@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -25,6 +25,13 @@ class LoginsArgs(TypedDict):
     """Systems, such as "postgres" or "kafka", for which a login has a password, by login."""
     generation: int
     """Number to increase for new secrets of all logins."""
+
+
+class LoginsResources(NamedTuple):
+    """Resources of logins."""
+
+    secrets: Mapping[str, k8s.core.v1.Secret]
+    """By login."""
 
 
 class Logins(PlatformComponent):
@@ -60,6 +67,7 @@ class Logins(PlatformComponent):
                 string_data=dict(sorted(found.items())),
                 opts=self.child(),
             )
+        self.resources = LoginsResources(self._secrets)
         self.finish(
             {
                 "kind": "Secret",

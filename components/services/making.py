@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import pulumi
 
@@ -12,7 +13,9 @@ from components.ai.service import AiService, AiServiceArgs, ServiceIntent
 from components.base import PlatformComponent
 from components.config.observability import Observability
 from components.config.platform import PlatformConfig
+from components.config.problems import format_location
 from components.data.layer import DataLayer
+from components.pods import customized
 from components.security.logins import Logins
 from components.services.record import Bundled, ServiceRecord
 from components.services.registry import rest_callers, rpc_callers
@@ -91,6 +94,7 @@ def arguments(
     urls = {name: url(config, name) for name in record.asks_rest if record.receives_urls}
     return {
         **more,
+        **customized(section.pod, format_location((*config.services.location(record.name), "pod"))),
         "files": {**bound.files, **more.get("files", {})},
         "environment": {
             **bound.environment,
@@ -110,6 +114,14 @@ def arguments(
         "asks": sorted(name for name, place in addresses.items() if place),
         "outlets": [*record.egress, *more.get("outlets", [])],
     }
+
+
+class _KeepsSecretsResources(NamedTuple):
+    """Resources of a service with secrets of its own."""
+
+    service: AiService
+    keys: Logins
+    """Its secrets."""
 
 
 class _KeepsSecrets(PlatformComponent):
@@ -139,6 +151,7 @@ class _KeepsSecrets(PlatformComponent):
         }
         service = AiService(name, intent, {**args, "secrets": {**args.get("secrets", {}), **own}}, self.child())
         self.url, self.ports = service.url, service.ports
+        self.resources = _KeepsSecretsResources(service, keys)
         self.finish(
             {
                 "kind": "Deployment",

@@ -10,6 +10,7 @@ from typing import Any
 from components.config.base import Change, Resources, Section, setting
 from components.config.data import Data
 from components.config.gateway import Gateway
+from components.config.pod import Pod, pod_setting
 from components.config.problems import Conflict
 from components.observability.alert import Alert, Panel
 
@@ -32,6 +33,7 @@ class Bundled(Section):
 
     replicas: int = setting(Change.SAFE, "Number of replicas", default=1, ge=1, le=100)
     resources: Resources = setting(Change.SAFE, "Resources per replica", default=Resources(cpu="50m", memory="256Mi"))
+    pod: Pod = pod_setting()
 
 
 class Body(StrEnum):

@@ -21,5 +21,5 @@ pool = GpuPool.model_validate(
 )
 
 made = GpuNodePool("shared", pool)
-pulumi.export("perNode", made.resources)
+pulumi.export("perNode", made.per_node)
 pulumi.export("usdAnHour", made.slice_usd)
