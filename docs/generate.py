@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,12 @@ import typer.main
 from cli.documents import DOCUMENTS
 from cli.main import app
 from components.config.schema import json_schema
+from components.services.registry import SERVICES
 
 FOLDER = Path(__file__).resolve().parent / "reference"
+_SERVICE_IMAGES = FOLDER.parents[1] / "service_images"
+sys.path.insert(0, str(_SERVICE_IMAGES / "kit" / "src"))
+from kit import reference  # noqa: E402
 
 
 def configuration() -> str:
@@ -102,8 +109,49 @@ def _json_type(definition: dict[str, Any]) -> str:
     return _type(definition)
 
 
+def api(service: str) -> str:
+    """Every operation and schema of a service, from its OpenAPI document."""
+    document = json.loads((_SERVICE_IMAGES / service / "openapi.json").read_text())
+    found = reference.read(document)
+    lines = [f"# API of {SERVICES[service].title}", "", f"Generated from `service_images/{service}/openapi.json`.", ""]
+    lines += [found.description, ""] if found.description else []
+    for one in found.operations:
+        key = "No key is needed." if one.scopes is None else _scopes(one.scopes)
+        lines += [f"## {one.method} {one.path}", "", f"{one.summary} {key}".strip(), ""]
+        rows = [*one.parameters, *([one.body] if one.body else []), *one.fields]
+        lines += [*_rows("parameter or body", rows), ""] if rows else []
+        lines += ["| status | answer | meaning |", "|---|---|---|"]
+        lines += [f"| {a.status} | {_cell(a.type) or 'empty'} | {_cell(a.meaning)} |" for a in one.answers]
+        lines.append("")
+    lines += ["# Schemas", ""]
+    for schema in found.schemas:
+        lines += [f"## {schema.name}", ""]
+        lines += [schema.meaning, ""] if schema.meaning else []
+        lines += [*_rows("field", schema.fields), ""] if schema.fields else [_cell(schema.type), ""]
+    return "\n".join(lines)
+
+
+def _scopes(names: tuple[str, ...]) -> str:
+    return f"The key needs the scope `{names[0]}`." if names else "Any key that is known."
+
+
+def _rows(what: str, rows: Iterable[reference.Row]) -> list[str]:
+    lines = [f"| {what} | type | required | meaning |", "|---|---|---|---|"]
+    for row in rows:
+        needed = "yes" if row.required else ""
+        lines.append(f"| `{row.name}` | {_cell(row.type)} | {needed} | {_cell(row.meaning)} |")
+    return lines
+
+
+def _cell(text: str) -> str:
+    """Text as Markdown shows it in a table."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text)
+
+
 def write() -> None:
     """Write all pages."""
+    for service in SERVICES:
+        (FOLDER / "api" / f"{service}.md").write_text(api(service))
     (FOLDER / "configuration.md").write_text(configuration())
     (FOLDER / "commands.md").write_text(commands())
     (FOLDER / "json-output.md").write_text(json_output())

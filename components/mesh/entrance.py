@@ -14,6 +14,7 @@ from components.config.platform import PlatformConfig
 from components.mesh import envoy, kong_gateway, limits
 from components.mesh.gateway import Gateway
 from components.mesh.routes import (
+    OPERATORS_DOCUMENTS,
     Backend,
     Cors,
     Document,
@@ -25,6 +26,7 @@ from components.mesh.routes import (
 )
 from components.pods import customized
 from components.services.record import Body
+from components.services.registry import FRONT
 
 PROXY_PORT = envoy.LISTEN_PORT
 """TCP port of both proxies inside their pods."""
@@ -51,13 +53,18 @@ def inside_hosts(config: PlatformConfig) -> list[str]:
     return [inside, f"{inside}.svc.cluster.local", "127.0.0.1"]
 
 
-def _about(documents: tuple[Document, ...]) -> str:
+def _about(documents: tuple[Document, ...], public: bool) -> str:
+    """The answer to `GET /`, which needs no key; operators' documents are named only where everybody reaches them."""
+    operators = [document.path for document in documents if document.operators and public]
     return json.dumps(
         {
             "name": "CogniForge Platform",
+            "version": "v1",
             "description": "An AI platform with the APIs of OpenAI and Anthropic. Send an API key with each request.",
             "base_url": "/v1",
-            "documents": {document.backend.name: document.path for document in documents},
+            "keys": "The platform's operators make API keys, for example with `forge key create`.",
+            "documents": {one.backend.name: one.path for one in documents if not one.operators},
+            **({"operators": operators} if operators else {}),
         }
     )
 
@@ -79,10 +86,14 @@ def intent(config: PlatformConfig) -> GatewayIntent:
     }
     largest = int(quantity(settings.max_body_size).to_integral_value(rounding="ROUND_FLOOR"))
     timeouts = settings.request_timeout_seconds, settings.idle_timeout_seconds
-    documents = tuple(
-        Document(f"/openapi/{backend.name}.json", backend, path)
-        for backend in dict.fromkeys(backend for _, backend in prefixes.values())
-        if (path := config.around.records[backend.name].document)
+    backends = {backend.name: backend for _, backend in prefixes.values()}
+    documents = (
+        *(
+            Document(f"/openapi/{name}.json", backend, path)
+            for name, backend in backends.items()
+            if (path := config.around.records[name].document)
+        ),
+        *(Document(path, backends[FRONT.name], there, True) for path, there in OPERATORS_DOCUMENTS.items()),
     )
     public = settings.operators.public
     if public is None:
@@ -104,7 +115,7 @@ def intent(config: PlatformConfig) -> GatewayIntent:
         oidc=Oidc(oidc.issuer, oidc.audience) if oidc else None,
         services_ask=bool(config.around.keeper),
         cors=Cors(cors.allowed_origins, cors.max_age_seconds) if cors else None,
-        about=_about(documents),
+        about=_about(documents, public),
         documents=documents,
         operators=Operators(public, settings.operators.addresses),
     )

@@ -120,15 +120,16 @@ def _access_log() -> Json:
     }
 
 
-def _operators(addresses: tuple[str, ...]) -> Json:
-    """Filter that refuses the operators' paths to all addresses outside these networks."""
+def _operators(intent: GatewayIntent) -> Json:
+    """Filter that refuses the operators' paths to all addresses outside the configured networks."""
     networks = [
         {"remote_ip": {"address_prefix": address, "prefix_len": int(length)}}
-        for address, _, length in (network.partition("/") for network in addresses)
+        for address, _, length in (network.partition("/") for network in intent.operators.addresses)
     ]
     elsewhere = {"not_id": {"or_ids": {"ids": networks}}}
-    path = {"url_path": {"path": {"prefix": OPERATORS_PREFIX}}}
-    policies = {"operators": {"permissions": [path], "principals": [elsewhere]}}
+    matches = [{"prefix": OPERATORS_PREFIX}, *({"exact": one.path} for one in intent.documents if one.operators)]
+    paths = [{"url_path": {"path": match}} for match in matches]
+    policies = {"operators": {"permissions": paths, "principals": [elsewhere]}}
     return http_filter("rbac", "rbac.v3.RBAC", rules={"action": "DENY", "policies": policies})
 
 
@@ -138,7 +139,7 @@ def _connection_manager(intent: GatewayIntent, keys: dict[str, str], inside: boo
     filters = [
         *([http_filter("cors", "cors.v3.Cors")] if intent.cors else []),
         _rate_limit(intent.rates),
-        *([_operators(intent.operators.addresses)] if guarded and intent.operators.addresses else []),
+        *([_operators(intent)] if guarded and intent.operators.addresses else []),
         *([] if intent.services_ask else [_api_key(keys)]),
         http_filter("router", "router.v3.Router", suppress_envoy_headers=True),
     ]

@@ -26,7 +26,7 @@ def virtual_host(intent: GatewayIntent, closed: bool) -> Json:
     return {
         "name": "platform",
         "domains": [domain for host in intent.hosts for domain in (host, f"{host}:*")],
-        "routes": [*([_CLOSED] if closed else []), *_routes(intent)],
+        "routes": [*(_closed(intent) if closed else []), *_routes(intent)],
         "response_headers_to_remove": list(HIDDEN_HEADERS),
         "response_headers_to_add": [set_header("request-id", _REQUEST_ID)],
         # A request with a longer body is not retried.
@@ -37,7 +37,10 @@ def virtual_host(intent: GatewayIntent, closed: bool) -> Json:
     }
 
 
-_CLOSED: Json = {"match": {"path_separated_prefix": OPERATORS_PREFIX}, "direct_response": {"status": 404}}
+def _closed(intent: GatewayIntent) -> list[Json]:
+    paths = [document.path for document in intent.documents if document.operators]
+    matches = [{"path_separated_prefix": OPERATORS_PREFIX}, *({"path": path} for path in paths)]
+    return [{"match": match, "direct_response": {"status": 404}} for match in matches]
 
 
 def _routes(intent: GatewayIntent) -> list[Json]:

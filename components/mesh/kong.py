@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import PurePosixPath
 from typing import Any
 
 from components.mesh import errors
@@ -153,9 +154,9 @@ def _size(route: Route) -> Plugin:
     return Plugin("request-size-limiting", settings, str(route.max_body_bytes))
 
 
-def _operators(intent: GatewayIntent, route: Route) -> tuple[Plugin, ...]:
-    """Plugins that refuse the operators' paths to all addresses outside the configured networks."""
-    if intent.operators.public or not route.prefix.startswith(OPERATORS_PREFIX):
+def _operators(intent: GatewayIntent) -> tuple[Plugin, ...]:
+    """Plugins of the operators' paths, which refuse all addresses outside the configured networks."""
+    if intent.operators.public:
         return ()
     refusal = errors.by_status(403)
     settings = {"allow": list(intent.operators.addresses), "status": refusal.status, "message": refusal.message}
@@ -201,7 +202,8 @@ def routes(intent: GatewayIntent) -> tuple[KongRoute, ...]:
         for number, path in enumerate(REFUSED_PATHS):
             yield answering(f"refused-{number}", Match.REGEX, f"/{path}$", _refusal(ENCODED_PATH), priority=300)
         yield answering("refused-encoded", Match.REGEX, f"/{ENCODED_SLASH}", _refusal(ENCODED_PATH), priority=100)
-        if not intent.operators.public and not intent.operators.addresses:
+        closed = not intent.operators.public and not intent.operators.addresses
+        if closed:
             path = f"{re.escape(OPERATORS_PREFIX)}(/.*)?$"
             yield answering("operators", Match.REGEX, path, _refusal(errors.by_status(404)), priority=250)
         yield answering("nothing", Match.PREFIX, "/", _refusal(errors.by_status(404)))
@@ -209,11 +211,16 @@ def routes(intent: GatewayIntent) -> tuple[KongRoute, ...]:
             about = _answer(200, intent.about, "about")
             yield answering("about", Match.EXACT, "/", about, methods=_READS)
         for document in intent.documents:
-            name = f"document-{document.backend.name}"
-            there = document.backend, idle, common
-            yield KongRoute(name, Match.EXACT, document.path, *there, methods=_READS, path_there=document.path_there)
+            if closed and document.operators:
+                continue
+            of = PurePosixPath(document.path).stem if document.operators else document.backend.name
+            there = document.backend, idle, (*common, *(_operators(intent) if document.operators else ()))
+            yield KongRoute(
+                f"document-{of}", Match.EXACT, document.path, *there, methods=_READS, path_there=document.path_there
+            )
         for number, route in enumerate(intent.routes):
-            name, more = f"{route.backend.name}-{number}", (*common, _size(route), *_operators(intent, route))
+            own = _operators(intent) if route.prefix.startswith(OPERATORS_PREFIX) else ()
+            name, more = f"{route.backend.name}-{number}", (*common, _size(route), *own)
             yield KongRoute(name, Match.PREFIX, route.prefix, route.backend, route.idle_timeout_seconds, more)
             if route.encoded_slash:
                 there = route.backend, route.idle_timeout_seconds, more, 200

@@ -59,6 +59,8 @@ class Cors:
 
 OPERATORS_PREFIX = "/v1/admin"
 """Prefix of the Router's paths for operators."""
+OPERATORS_DOCUMENTS = {"/openapi.json": f"{OPERATORS_PREFIX}/openapi.json", "/docs": f"{OPERATORS_PREFIX}/docs"}
+"""Documents of all APIs, for operators. Key: path at the gateway; value: path at the Router."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,13 @@ class Route:
 
 @dataclass(frozen=True)
 class Document:
-    """OpenAPI document of a service, served by the gateway."""
+    """OpenAPI document of a service, or of all services, served by the gateway."""
 
     path: str
     backend: Backend
     path_there: str
+    operators: bool = False
+    """Whether it is answered only where operators' paths are."""
 
 
 @dataclass(frozen=True)

@@ -200,6 +200,8 @@ class ServiceRecord(DataIntent):
     """Folder that the image of a user's own service is built from; empty: the image is not built here."""
     reference: str = ""
     """Image of a user's own service by digest; empty: the image is built here."""
+    documents: bool = False
+    """Whether the service's image holds the OpenAPI documents of all services."""
     scratch_mib: int = 64
     """Size of /tmp in MiB."""
     alerts: tuple[Alert, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from components.config.base import Change, Resources, setting
 from components.mesh.routes import OPERATORS_PREFIX
 from components.services.record import Body, Bundled, Objectives, Prefix, ServiceRecord, Surroundings
@@ -18,7 +20,12 @@ class Router(Bundled):
 
 def _variables(section: Router, around: Surroundings) -> dict[str, str]:
     asked = any(RECORD.name in other.asks for other in around.records.values())
-    return {"SERVICE_SPILL_BYTES": str(SPILL_MIB * 2**20), **({"SERVICE_CALLS": "true"} if asked else {})}
+    documents = sorted(name for name, record in around.records.items() if record.prefixes and record.document)
+    return {
+        "SERVICE_DOCUMENTS": json.dumps(documents),
+        "SERVICE_SPILL_BYTES": str(SPILL_MIB * 2**20),
+        **({"SERVICE_CALLS": "true"} if asked else {}),
+    }
 
 
 RECORD = ServiceRecord(
@@ -53,6 +60,7 @@ RECORD = ServiceRecord(
     follows=("tenants", "budgets", "labels"),
     scopes=("inference", "embeddings"),
     objectives=Objectives(latency_seconds=0.5, first_token_seconds=2.0),
+    documents=True,
     scratch_mib=SPILL_MIB + 64,
     variables=_variables,
 )

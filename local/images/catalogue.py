@@ -52,6 +52,8 @@ class Image:
     """Whether the context contains the files of jars.lock."""
     sources: bool = False
     """Whether the context contains src/."""
+    documents: bool = False
+    """Whether the context contains the OpenAPI documents of all services."""
     gpu: bool = False
     """Whether the image is for GPU nodes. Such images are large, and `forge up` does not build them."""
     runs: bool = True
@@ -86,7 +88,10 @@ IMAGES: dict[str, Image] = {
         Image(ImageName.KAFKA, (ImageName.JAVA,), wheels=True, jars=True, sources=True),
         Image(ImageName.SCHEMA_REGISTRY, (ImageName.JAVA,), jars=True),
         Image(ImageName.DATA_TASKS, (ImageName.KIT,), sources=True),
-        *(Image(one.image, (ImageName.KIT,), wheels=one.wheels, sources=True) for one in SERVICES.values()),
+        *(
+            Image(one.image, (ImageName.KIT,), wheels=one.wheels, sources=True, documents=one.documents)
+            for one in SERVICES.values()
+        ),
         Image(ImageName.VLLM, rootfs=True, wheels=True, sources=True, gpu=True),
     )
 }

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from components import sources
+from components.services.registry import SERVICES
 from local import paths
 from local.errors import LocalError
 from local.images import maven
@@ -51,6 +53,11 @@ def assemble(image: Image, folder: Path) -> str:
         ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.pyc")
         shutil.copytree(image.folder / "src", folder / "src", ignore=ignore)
         _fix_modes(folder / "src")
+    if image.documents:
+        (folder / "openapi").mkdir(0o755)
+        for name in SERVICES:
+            shutil.copy(sources.SERVICE_IMAGES / name / "openapi.json", folder / "openapi" / f"{name}.json")
+        _fix_modes(folder / "openapi")
     return _hash(folder)
 
 

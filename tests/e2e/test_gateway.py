@@ -165,6 +165,26 @@ def test_the_entrance_says_where_the_documents_are(http: httpx.Client) -> None:
         assert http.get(path).raise_for_status().json()["openapi"].startswith("3.")
 
 
+def test_operators_read_the_apis_of_all_services_in_one_document_and_on_a_page(
+    http: httpx.Client, operator: httpx.Client
+) -> None:
+    about = http.get("/").raise_for_status().json()
+    assert set(about["operators"]) == {"/openapi.json", "/docs"}
+    found = operator.get("/openapi.json").raise_for_status().json()
+    assert found["servers"] == [{"url": str(operator.base_url).rstrip("/")}]
+    for name, path in about["documents"].items():
+        own = http.get(path).json()
+        assert set(own["paths"]) <= set(found["paths"]), name
+    page = operator.get("/docs").raise_for_status()
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert all(path in page.text for path in found["paths"])
+    for path in about["operators"]:
+        assert http.get(path).status_code == 401
+    key = operator.headers["authorization"].removeprefix("Bearer ")
+    assert http.get("/docs", auth=("anybody", key)).status_code == 200, "as a browser sends what its user types in"
+
+
 def test_a_name_with_an_encoded_slash_reaches_its_service(http: httpx.Client, outputs: dict[str, Any]) -> None:
     headers = {"authorization": f"Bearer {outputs['apiKey']}"}
     answer = http.get("/api/public/v2/prompts/no-such%2Fprompt", headers=headers)

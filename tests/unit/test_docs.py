@@ -36,6 +36,12 @@ def test_the_reference_is_current(page: str) -> None:
     assert (ROOT / "docs" / "reference" / f"{page.replace('_', '-')}.md").read_text() == generator[page]()
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_reference_of_an_api_is_current(service: str) -> None:
+    generator = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+    assert (ROOT / "docs" / "reference" / "api" / f"{service}.md").read_text() == generator["api"](service)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if not link.startswith("http")]

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from components.config import parse as config_parse
 from components.mesh import entrance
-from components.mesh.routes import Backend, Cors, GatewayIntent, Rates
+from components.mesh.routes import OPERATORS_DOCUMENTS, Backend, Cors, GatewayIntent, Rates
 from local import paths
 from tests.envoy_server import Running, free_port, gateway
 from tests.waiting import until
@@ -322,6 +322,10 @@ def test_the_entrance_says_what_it_is_and_where_the_documents_are(http: httpx.Cl
     assert {"router", "user", "prompt"} <= set(about["documents"])
     for path in about["documents"].values():
         assert http.get(path, headers={"host": "localhost"}).json()["path"] == "/openapi.json"
+    assert set(about["operators"]) == set(OPERATORS_DOCUMENTS)
+    for path in about["operators"]:
+        assert http.get(path, headers={"host": "localhost"}).json()["path"] == OPERATORS_DOCUMENTS[path]
+        assert http.post(path, headers={"host": "localhost"}).status_code == 404
 
 
 def test_a_browser_may_call_from_a_configured_page_only(http: httpx.Client) -> None:

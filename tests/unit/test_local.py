@@ -16,8 +16,10 @@ import yaml
 from cryptography import x509
 
 from components import catalogue
+from components.services.registry import SERVICES
 from local import paths
 from local.errors import LocalError
+from local.images import context as contexts
 from local.images import pipeline, provenance
 from local.images.catalogue import IMAGES, LOCAL, ImageName
 from local.node import network, pki, preflight
@@ -399,3 +401,10 @@ def test_removing_what_an_absent_program_made_is_no_failure() -> None:
 def test_an_absent_program_is_named() -> None:
     with pytest.raises(LocalError, match="no-such-program is not installed"):
         network.run("no-such-program", "add")
+
+
+def test_an_image_that_shows_all_apis_holds_their_documents(tmp_path: Path) -> None:
+    (image,) = [image for image in IMAGES.values() if image.documents]
+    contexts.assemble(image, tmp_path / "context")
+    held = {file.stem: file.read_text() for file in (tmp_path / "context" / "openapi").iterdir()}
+    assert held == {name: (paths.PROJECT / f"service_images/{name}/openapi.json").read_text() for name in SERVICES}

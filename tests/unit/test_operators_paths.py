@@ -13,14 +13,17 @@ import yaml
 
 from components.config import parse as config_parse
 from components.mesh import entrance, kong
-from components.mesh.routes import Backend, GatewayIntent, Operators, Rates, Route
+from components.mesh.routes import OPERATORS_DOCUMENTS, Backend, Document, GatewayIntent, Operators, Rates, Route
 from local import paths
 from tests.envoy_server import Running, free_port, gateway
 
 WAYS = [
     *("/v1/admin", "/v1/admin/routes", "/v1/admin/state", "/v1/admin/routes/org%2Fmodel", "/v1//admin/state"),
+    *("/openapi.json", "/docs", "//docs", "/x/../docs", "/%64ocs", "/./openapi.json"),
     *("/v1/x/../admin/state", "/v1/%61dmin/state", "/v1/admin/", "//v1/admin/state", "/v1/./admin", "/v1/%2e/admin/x"),
 ]
+
+PUBLIC = ["/v1/chat/completions", "/openapi/router.json"]
 
 
 def intent(operators: Operators) -> GatewayIntent:
@@ -28,7 +31,16 @@ def intent(operators: Operators) -> GatewayIntent:
     routes = [Route(prefix, backend, 10, 5, 1024) for prefix in ("/v1/", "/v1/admin")]
     names = Route("/v1/admin/routes", backend, 10, 5, 1024, encoded_slash=True)
     rates = Rates((10_000, 10_000), (10_000, 10_000))
-    return GatewayIntent(("localhost",), 443, (*routes, names), rates, services_ask=True, operators=operators)
+    documents = tuple(Document(path, backend, there, True) for path, there in OPERATORS_DOCUMENTS.items())
+    return GatewayIntent(
+        ("localhost",),
+        443,
+        (*routes, names),
+        rates,
+        services_ask=True,
+        documents=(Document("/openapi/router.json", backend, "/openapi.json"), *documents),
+        operators=operators,
+    )
 
 
 def statuses(port: int) -> dict[str, int]:
@@ -39,7 +51,8 @@ def statuses(port: int) -> dict[str, int]:
         for way in WAYS:
             url = httpx.URL(running).copy_with(raw_path=way.encode())
             found[way] = client.get(url).status_code
-        found["/v1/chat/completions"] = client.get(f"{running}/v1/chat/completions").status_code
+        for way in PUBLIC:
+            found[way] = client.get(f"{running}{way}").status_code
     return found
 
 
@@ -51,7 +64,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def test_operators_paths_are_not_there_for_the_public(closed: Running) -> None:
     found = statuses(closed.port)
-    assert found.pop("/v1/chat/completions") == 503
+    assert {found.pop(way) for way in PUBLIC} == {503}
     assert set(found.values()) == {404}, found
 
 
@@ -63,7 +76,7 @@ def test_the_second_listener_has_them(closed: Running) -> None:
 def test_named_networks_reach_them_at_the_public_listener(tmp_path: Path, network: str, status: int) -> None:
     with gateway(intent(Operators(public=False, addresses=(network,))), tmp_path) as found:
         seen = statuses(found.port)
-    assert seen.pop("/v1/chat/completions") == 503
+    assert {seen.pop(way) for way in PUBLIC} == {503}
     assert set(seen.values()) == {status}, seen
 
 
@@ -87,10 +100,16 @@ def test_kong_refuses_them_before_any_other_route(path: str) -> None:
     assert (first.name, first.refuses) == ("operators", True)
 
 
+def test_kong_has_no_document_for_operators_where_nobody_reaches_it() -> None:
+    served = {route.path for route in kong.routes(intent(Operators(public=False)))}
+    assert "/openapi/router.json" in served
+    assert not served & set(OPERATORS_DOCUMENTS)
+
+
 def test_kong_lets_named_networks_in() -> None:
     routes = kong.routes(intent(Operators(public=False, addresses=("10.1.0.0/16",))))
-    below = [route for route in routes if route.path.startswith("/v1/admin") and not route.refuses]
-    assert len(below) == 3
+    below = [r for r in routes if (r.path.startswith("/v1/admin") or r.path in OPERATORS_DOCUMENTS) and not r.refuses]
+    assert len(below) == 3 + len(OPERATORS_DOCUMENTS)
     for route in below:
         plugin = next(p for p in route.plugins if p.plugin == "ip-restriction")
         assert plugin.config["allow"] == ["10.1.0.0/16"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 from collections import Counter
@@ -120,3 +121,13 @@ def test_a_service_that_was_never_released_has_the_platforms_version(monkeypatch
     finally:
         monkeypatch.undo()
         catalogue._lock.cache_clear()
+
+
+@pytest.mark.parametrize("name", [name for name, record in SERVICES.items() if record.prefixes])
+def test_every_operation_of_a_services_document_reaches_it_through_the_gateway(name: str) -> None:
+    """Operators read it in one document with the gateway as its server."""
+    owners = {prefix.path: record.name for record in SERVICES.values() for prefix in record.prefixes}
+    document = json.loads((paths.PROJECT / "service_images" / name / "openapi.json").read_text())
+    for path in document["paths"]:
+        below = [prefix for prefix in owners if path == prefix or path.startswith(f"{prefix.rstrip('/')}/")]
+        assert owners[max(below, key=len)] == name, path

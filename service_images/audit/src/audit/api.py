@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, cast
 
-from kit import dead_letters, rest
+from kit import dead_letters, rest, rest_app
 from kit.database import Database
 from kit.directory import Scope
 from kit.errors import ApiError, ErrorType
@@ -115,7 +115,7 @@ class Shredded(Model):
 
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
-    return rest.document("Audit", [*Api.operations(cast("Api", Api)), *dead_letters.operations(PREFIX)])
+    return rest_app.document("Audit", [*Api.operations(cast("Api", Api)), *dead_letters.operations(PREFIX)])
 
 
 class Api:

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, cast
 
-from kit import bus, dead_letters, limits, outbox, replicas, rest
+from kit import bus, dead_letters, limits, outbox, replicas, rest, rest_app
 from kit.database import Connection, Database
 from kit.directory import Scope
 from kit.errors import ApiError, ErrorType
@@ -149,7 +149,7 @@ def _month(period: str) -> date:
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
     own = Api.operations(cast("Api", Api))
-    return rest.document("Billing", [*own, *dead_letters.operations(PREFIX), *replicas.operations(PREFIX)])
+    return rest_app.document("Billing", [*own, *dead_letters.operations(PREFIX), *replicas.operations(PREFIX)])
 
 
 class Api:

@@ -6,7 +6,7 @@ import base64
 from typing import Annotated, Any, Literal, cast
 
 import numpy as np
-from kit import rest
+from kit import rest_app
 from kit.directory import Scope
 from kit.errors import ApiError, ErrorType
 from kit.rest import Call, Model, Operation
@@ -76,7 +76,7 @@ class Similarity(Model):
 
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
-    return rest.document("Embeddings", Api.operations(cast("Api", Api)))
+    return rest_app.document("Embeddings", Api.operations(cast("Api", Api)))
 
 
 class Api:

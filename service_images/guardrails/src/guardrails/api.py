@@ -6,7 +6,7 @@ import uuid
 from typing import Annotated, Any, cast
 
 import msgspec
-from kit import rest
+from kit import rest_app
 from kit.directory import Scope
 from kit.errors import ApiError
 from kit.guard_policy import KINDS, Category, Direction, Policy
@@ -75,7 +75,7 @@ class Moderation(Model):
 
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
-    return rest.document("Guardrails", Api.operations(cast("Api", Api)))
+    return rest_app.document("Guardrails", Api.operations(cast("Api", Api)))
 
 
 class Api:

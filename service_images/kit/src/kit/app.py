@@ -12,9 +12,8 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -108,16 +107,12 @@ def create(
     routes: Sequence[BaseRoute],
     checks: dict[str, Check],
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
+    framework: Callable[..., Starlette] = Starlette,
 ) -> Starlette:
-    """The application of a service with its own `routes` and readiness `checks`."""
-    return Starlette(
+    """The application of a service with its own `routes` and readiness `checks`, made by `framework`."""
+    return framework(
         routes=[*_health(checks), *routes],
         middleware=[Middleware(RequestContext)],
-        exception_handlers={
-            errors.ApiError: errors.on_api_error,
-            HTTPException: errors.on_http_exception,
-            ClientDisconnect: errors.on_disconnect,
-            Exception: errors.on_unexpected,
-        },
+        exception_handlers=dict(errors.HANDLERS),
         lifespan=lifespan,
     )

@@ -100,9 +100,15 @@ def digest(key: str) -> str:
 
 
 def bearer(headers: Mapping[str, str]) -> str:
-    """The API key of a request: as OpenAI's clients send it, as Langfuse's do (basic), or as x-api-key."""
+    """The API key of a request: as OpenAI's clients send it, as Langfuse's do (basic), or as x-api-key.
+
+    A browser keeps a key that its user typed in (basic), and adds it to requests that pages of other sites make. Those
+    requests count as without a key. Source: Fetch Metadata Request Headers, "Sec-Fetch-Site".
+    """
     value = headers.get("authorization", "")
     if value[:6].lower() == "basic ":
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            return ""
         with contextlib.suppress(ValueError):
             return base64.b64decode(value[6:], validate=True).decode().partition(":")[2]
     return value[7:].strip() if value[:7].lower() == "bearer " else headers.get("x-api-key", "")

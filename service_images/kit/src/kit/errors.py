@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from kit import logs
@@ -44,6 +46,8 @@ class ApiError(Exception):
         """`retry_after_s`: seconds after which the caller may ask again, in the answer's Retry-After."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.challenge = ""
+        """WWW-Authenticate of the answer; empty: none."""
         self.status, self.message, self.kind, self.param, self.code = status, message, kind, param, code
 
     def envelope(self) -> dict[str, Any]:
@@ -53,7 +57,9 @@ class ApiError(Exception):
 
     def response(self) -> JSONResponse:
         """The whole answer."""
-        headers = {"retry-after": str(self.retry_after_s)} if self.retry_after_s is not None else None
+        headers = {"retry-after": str(self.retry_after_s)} if self.retry_after_s is not None else {}
+        if self.challenge:
+            headers["www-authenticate"] = self.challenge
         return JSONResponse(self.envelope(), status_code=self.status, headers=headers)
 
 
@@ -99,3 +105,14 @@ async def on_unexpected(request: Request, error: Exception) -> Response:
     """Handler for everything else: logged in full, answered without details."""
     log.error("unexpected error", path=request.url.path, exc_info=error)
     return ApiError(500, "The server had an error while processing your request.", ErrorType.SERVER).response()
+
+
+HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = MappingProxyType(
+    {
+        ApiError: on_api_error,
+        HTTPException: on_http_exception,
+        ClientDisconnect: on_disconnect,
+        Exception: on_unexpected,
+    }
+)
+"""What an application answers where a handler raises."""

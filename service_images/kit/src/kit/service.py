@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol, TypeVar
 
 from starlette.applications import Starlette
 
-from kit import app, bus, identity, logs, rest, server, telemetry
+from kit import app, bus, identity, logs, rest_app, server, telemetry
 from kit.database import Database
 from kit.directory import Directory
 from kit.errors import ApiError
@@ -60,7 +61,8 @@ def create(
 
     found: dict[str, app.Check] = {"postgres": database.check} if database is not None else {}
     repeats = Repeats(database) if database is not None else None
-    return app.create(rest.routes(title, operations, authenticate, repeats), found | (checks or {}), lifespan)
+    framework = functools.partial(rest_app.application, title, operations, authenticate, repeats)
+    return app.create((), found | (checks or {}), lifespan, framework)
 
 
 class Once:

@@ -6,7 +6,7 @@ import difflib
 import json
 from typing import Any, cast
 
-from kit import bus, dead_letters, replicas, rest, telemetry, telling
+from kit import bus, dead_letters, replicas, rest_app, telemetry, telling
 from kit.database import Connection, Database
 from kit.directory import Grant, Scope
 from kit.errors import ApiError, missing
@@ -44,7 +44,7 @@ _LABEL = ("label", models.LABELLED, "A label, such as production")
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
     own = Api.operations(cast("Api", Api))
-    return rest.document("Prompt", [*own, *dead_letters.operations(PREFIX), *replicas.operations(PREFIX)])
+    return rest_app.document("Prompt", [*own, *dead_letters.operations(PREFIX), *replicas.operations(PREFIX)])
 
 
 class Api:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from kit import dead_letters, rest
+from kit import dead_letters, rest_app
 from kit.rest import Operation
 
 from retriever.files import Files
@@ -17,7 +17,7 @@ PREFIX = "/v1/retriever"
 
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
-    return rest.document("Retriever", [*Api.operations(cast("Api", Api)), *dead_letters.operations(PREFIX)])
+    return rest_app.document("Retriever", [*Api.operations(cast("Api", Api)), *dead_letters.operations(PREFIX)])
 
 
 class Api(Files, Stores, Questions):

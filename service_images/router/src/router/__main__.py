@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router.api import RouterApi
 from router.core import Core
+from router.documents import Documents
 from router.front import Front
 from router.live import LiveRoutes
 from router.measure import Measures
@@ -59,6 +60,10 @@ class RouterSettings(ServiceSettings):
     """Where usage events wait while Kafka is away."""
     spill_bytes: int = Field(default=48 * 2**20, ge=0)
     """The most that may wait there: 450 bytes for each request."""
+    documents_folder: Path = Path("/opt/app/openapi")
+    """OpenAPI documents of all services."""
+    documents: tuple[str, ...] = ()
+    """Services whose documents operators can read here, by name."""
     discover: bool = False
     """Whether models that KServe serves in this namespace are found and followed."""
 
@@ -74,8 +79,8 @@ class Follower(Protocol):
 class Admin:
     """The operator's operations, loaded when one is asked for: most routers never need the memory."""
 
-    def __init__(self, core: Core, control: Control | None) -> None:
-        self._core, self._control = core, control
+    def __init__(self, core: Core, control: Control | None, documents: Documents) -> None:
+        self._core, self._control, self._documents = core, control, documents
         self._app: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +88,7 @@ class Admin:
         if self._app is None:
             from router import admin
 
-            self._app = admin.application(self._core, self._control)
+            self._app = admin.application(self._core, self._control, self._documents)
         await self._app(scope, receive, send)
 
 
@@ -92,8 +97,12 @@ def create(
     *followers: Follower,
     control: Control | None = None,
     checks: Mapping[str, app.Check] = MappingProxyType({}),
+    documents: Documents | None = None,
 ) -> Starlette:
-    """The application beside the fast path; `control` changes routes while it runs, `checks` are of readiness."""
+    """The application beside the fast path; `control` changes routes while it runs, `checks` are of readiness.
+
+    `documents` are those that operators can read; None: there are none.
+    """
     api = RouterApi(core)
     if control is not None:
         followers = (*followers, control, control.in_force)
@@ -115,7 +124,7 @@ def create(
 
         return Response(openapi.written(), media_type="application/json")
 
-    operator = Route("/v1/admin/{operation:path}", Admin(core, control))
+    operator = Route("/v1/admin/{operation:path}", Admin(core, control, documents or Documents(Path(), ())))
     routes = [*api.routes(), operator, Route("/openapi.json", describe)]
     return app.create(routes, {"upstreams": api.upstreams, **checks}, lifespan)
 
@@ -202,7 +211,9 @@ def main() -> int:
         spill = Spill(settings.spill_folder, settings.spill_bytes)
         core.metering = Metering(kafka.client(settings), spill, "route.changed.v1")
         followers.append(core.metering)
-    server.run(create(core, *followers, control=control, checks=checks), settings, Front.of(core))
+    documents = Documents(settings.documents_folder, settings.documents)
+    application = create(core, *followers, control=control, checks=checks, documents=documents)
+    server.run(application, settings, Front.of(core))
     return 0
 
 

@@ -9,21 +9,24 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
-from kit import rest
+from kit import errors, rest_app
 from kit.directory import Grant, Scope, unknown
 from kit.errors import ApiError, missing
 from kit.in_force import Replicas
 from kit.rest import Call, Model, Operation
 from pydantic import Field
-from starlette.routing import Router
+from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from router.control import Control
 from router.core import Core
+from router.documents import Documents
 from router.overrides import Course, Override
 from router.routes import ModelRoute
 from router.selection import RouteState
 
 PREFIX = "/v1/admin"
+CHALLENGE = 'Basic realm="API key of an operator, as the password", charset="UTF-8"'
 _MODEL = (("model", r".{1,256}", "A model's name"),)
 _ROUTE = PREFIX + "/routes/{model:path}"
 Reason = Annotated[str, Field(max_length=500)]
@@ -91,6 +94,9 @@ def operations(api: Api) -> list[Operation]:
     change: dict[str, Any] = {**named, "failures": (404, 409)}
     return [
         Operation("GET", PREFIX + "/state", "How routes, targets and tenants are, at one replica.", api.state, **may),
+        Operation("GET", PREFIX + "/openapi.json", "The OpenAPI document of all services.", api.openapi, **may),
+        Operation("GET", PREFIX + "/docs", "The OpenAPI document of all services as a page.", api.docs,
+                  media="text/html", challenge=CHALLENGE, **may),
         Operation("GET", PREFIX + "/routes", "Every route, and what was changed.", api.routes, Listed, **may),
         Operation("POST", PREFIX + "/cache/clear", "Drop every kept answer.", api.clear, status=204,
                   failures=(409,), **may),
@@ -109,10 +115,10 @@ def operations(api: Api) -> list[Operation]:
 
 def describe() -> dict[str, Any]:
     """Their OpenAPI document."""
-    return rest.document("Router", operations(cast("Api", Api)))
+    return rest_app.document("Router", operations(cast("Api", Api)))
 
 
-def application(core: Core, control: Control | None) -> Router:
+def application(core: Core, control: Control | None, documents: Documents) -> ASGIApp:
     """The operations as an application; without `control` nothing can be changed."""
 
     async def authenticate(key: str) -> Grant:
@@ -121,14 +127,16 @@ def application(core: Core, control: Control | None) -> Router:
             raise unknown()
         return grant
 
-    return Router(rest.routes("Router", operations(Api(core, control)), authenticate))
+    return rest_app.application(
+        "Router", operations(Api(core, control, documents)), authenticate, exception_handlers=dict(errors.HANDLERS)
+    )
 
 
 class Api:
     """Over one router."""
 
-    def __init__(self, core: Core, control: Control | None) -> None:
-        self._core, self._control = core, control
+    def __init__(self, core: Core, control: Control | None, documents: Documents) -> None:
+        self._core, self._control, self._documents = core, control, documents
 
     @property
     def _writer(self) -> Control:
@@ -163,6 +171,18 @@ class Api:
         where = await self._control.applied(shown.model)
         everywhere = shown.in_force and where is not None and where.everywhere
         return shown.model_copy(update={"in_force": everywhere, "replicas": where})
+
+    async def openapi(self, call: Call[Any, None]) -> Response:
+        """Of the services that the environment has; its server is the address that the caller has used."""
+        url = f"https://{call.request.headers.get('host', '')}"
+        content = await asyncio.to_thread(self._documents.document, url)
+        return Response(content, media_type="application/json")
+
+    async def docs(self, _: Call[Any, None]) -> Response:
+        """The same for people."""
+        content, policy = await asyncio.to_thread(lambda: self._documents.page)
+        headers = {"content-security-policy": policy, "x-content-type-options": "nosniff", "vary": "authorization"}
+        return Response(content, media_type="text/html", headers=headers)
 
     async def state(self, _: Call[Any, None]) -> dict[str, Any]:
         """Of the replica that is asked."""

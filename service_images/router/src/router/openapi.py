@@ -115,7 +115,6 @@ def document() -> Json:
     messages: Json = {"type": "array", "minItems": 1, "items": _MESSAGE}
     missing = {"404": _error("There is no such model")}
     operator = admin.describe()
-    errors: Json = {"Error": _envelope(), "AnthropicError": _anthropic_envelope()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -200,26 +199,13 @@ def document() -> Json:
                     },
                 }
             },
+            **operator["paths"],
         },
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": {**_definitions(), **operator["components"]["schemas"], **errors},
+            "schemas": {**_definitions(), **operator["components"]["schemas"], "AnthropicError": _anthropic_envelope()},
         },
     }
-
-
-def _envelope() -> Json:
-    error: Json = {
-        "type": "object",
-        "required": ["message", "type", "param", "code"],
-        "properties": {
-            "message": {"type": "string"},
-            "type": {"type": "string"},
-            "param": {"type": ["string", "null"]},
-            "code": {"type": ["string", "null"]},
-        },
-    }
-    return {"type": "object", "required": ["error"], "properties": {"error": error}}
 
 
 def _anthropic_envelope() -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from kit import bus, dead_letters, replicas, rest, telling
+from kit import bus, dead_letters, replicas, rest, rest_app, telling
 from kit.database import Database
 from kit.directory import Grant, Scope
 from kit.errors import ApiError, ErrorType, missing
@@ -56,7 +56,7 @@ ADMIN, MANAGE, ANY = Scope.ADMIN, Scope.MANAGE, ""
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
     own = Api.operations(cast("Api", Api))
-    return rest.document("User", [*own, *dead_letters.operations(PREFIX), *replicas.operations(PREFIX)])
+    return rest_app.document("User", [*own, *dead_letters.operations(PREFIX), *replicas.operations(PREFIX)])
 
 
 class Api(People):
