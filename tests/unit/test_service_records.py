@@ -26,7 +26,6 @@ RECORDS = paths.PROJECT / "components" / "services"
 WORDS = {"router", "user", "prompt", "audit"}
 """Names that are words of other things too: only a text that is the name and nothing else counts."""
 MEANS_SOMETHING_ELSE = {
-    ("cli/commands/tenant.py", "guardrails"): "what a tenant has set, in a command's help",
     ("cli/commands/usage.py", "billing"): "paths of the operations that the command calls",
     ("cli/commands/usage.py", "user"): "what usage can be grouped by",
     ("cli/local_environment.py", "user"): "a role in a chat",
