@@ -10,7 +10,7 @@ from components.config.custom import Service
 from components.config.images import ImageSource
 from components.config.platform import PlatformConfig
 from components.config.problems import Conflict, Location
-from components.mesh.routes import OPERATORS_PREFIX
+from components.mesh.routes import OPERATORS_DOCUMENTS, OPERATORS_PREFIX
 from components.services.record import SHARED_TOPICS, TENANT_DELETED, TENANT_ERASED, ServiceRecord
 from components.services.registry import SERVICES
 
@@ -32,7 +32,7 @@ RESERVED_PORTS = range(15000, 15100)
 """Of the mesh's proxies. Source: Istio documentation, "Ports used by Istio"."""
 RESERVED_VARIABLES = ("KUBERNETES_", "SERVICE_")
 """Beginnings of the variables that Kubernetes and the platform set."""
-RESERVED_PATHS = (OPERATORS_PREFIX, "/openapi")
+RESERVED_PATHS = (OPERATORS_PREFIX, "/openapi", *OPERATORS_DOCUMENTS)
 """Paths at the gateway that belong to operators and to the gateway itself."""
 RESERVED_SUBJECTS = ("in_force", "platform")
 """First words of subjects that the platform uses."""
