@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pulumi_aws as aws
+
 from components.base import ADMISSION_LABEL
 from components.cluster.aws_foundation import AwsFoundation
-from components.cluster.aws_site import AwsSite
+from components.cluster.aws_site import AwsSiteArgs
 from components.cluster.existing_cluster import ExistingCluster
 from components.cluster.local_cluster import LocalCluster
 from components.cluster.namespace import PlatformNamespace
@@ -16,15 +18,17 @@ from components.stage import Stage
 class ClusterArea:
     """The cluster and the platform's namespace."""
 
-    site: AwsSite | None
-    """Network for managed AWS services; None outside AWS."""
+    site: AwsSiteArgs | None
+    """Where AWS runs managed services."""
+    account: aws.Provider | None
+    """Talks to the AWS account."""
 
     def __init__(self, stage: Stage) -> None:
-        config, self.site = stage.config, None
+        config, self.site, self.account = stage.config, None, None
         child = stage.options()
         if config.cluster.eks is not None:
             foundation = AwsFoundation(f"{stage.env}-foundation", config, child, environment=stage.env)
-            self.site = foundation.site
+            self.site, self.account = foundation.site, foundation.account
             provider, parts = foundation.provider, foundation.parts
         elif config.cluster.kind is ClusterKind.LOCAL:
             local = LocalCluster(f"{stage.env}-cluster", child)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as k8s
 
 from components.base import PART_OF, PlatformComponent
-from components.cluster.aws_site import AwsSite
+from components.cluster.aws_site import AwsSiteArgs
 from components.cluster.eks_cluster import EksCluster
 from components.cluster.encryption_key import EncryptionKey
 from components.cluster.gpu_node_pool import GpuNodePool
@@ -39,7 +39,9 @@ class AwsFoundation(PlatformComponent):
     provider: k8s.Provider
     """Kubernetes provider for the new cluster."""
     parts: dict[str, PlatformComponent]
-    site: AwsSite
+    account: aws.Provider
+    """AWS provider for the account."""
+    site: AwsSiteArgs
     """Network for managed AWS services."""
 
     def __init__(
@@ -92,17 +94,19 @@ class AwsFoundation(PlatformComponent):
             },
             on_aws,
         )
-        self.provider = cluster.provider
-        self.site = AwsSite(
-            account,
-            eks.account_id,
-            eks.region,
-            network.vpc_id,
-            eks.vpc_cidr,
-            network.private_subnet_ids,
-            key.arn,
-            cluster,
-        )
+        self.provider, self.account = cluster.provider, account
+        self.site = {
+            "account_id": eks.account_id,
+            "region": eks.region,
+            "vpc_id": network.vpc_id,
+            "network": eks.vpc_cidr,
+            "subnet_ids": [*network.private_subnet_ids],
+            "key_arn": key.arn,
+            "cluster_name": cluster.cluster_name,
+            "security_group_id": cast("pulumi.Output[str]", cluster.security_group_id),
+        }
+        if cluster.issuer:
+            self.site["issuer_arn"], self.site["issuer_url"] = cluster.issuer
         self.parts = {"key": key, "network": network, "cluster": cluster}
         pools = config.cluster.gpu_pools
         both = pulumi.ResourceOptions(parent=self, providers={"aws": account, "kubernetes": cluster.provider})

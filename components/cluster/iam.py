@@ -59,7 +59,7 @@ class WorkloadRole:
         name: str,
         cluster: pulumi.Input[str],
         issuer: tuple[pulumi.Output[str], pulumi.Output[str]] | None,
-        account: tuple[str, str],
+        account: tuple[pulumi.Input[str], str],
         opts: pulumi.ResourceOptions,
         *,
         policy: pulumi.Input[str] | None = None,
@@ -70,7 +70,9 @@ class WorkloadRole:
         if issuer is None:
             trust: pulumi.Input[str] = trusted_service("pods.eks.amazonaws.com")
         else:
-            trust = pulumi.Output.all(*issuer).apply(lambda i: _web_identity(i[0], i[1], namespace, service_account))
+            trust = pulumi.Output.all(*issuer, namespace).apply(
+                lambda known: _web_identity(known[0], known[1], known[2], service_account)
+            )
         self.role = aws.iam.Role(name, assume_role_policy=trust, opts=opts)
         self.arn = self.role.arn
         if policy is not None:

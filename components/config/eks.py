@@ -76,6 +76,8 @@ _PUBLIC_ADDRESSES = 2**16
 AnyCidr = Annotated[str, _network(0, 32)]
 _Arn = matching(r"arn:aws[a-z-]*:iam::\d{12}:(role|user)/.+", "the ARN of an IAM role or user", "copy it from IAM")
 Principal = Annotated[str, _Arn]
+Region = Annotated[str, matching(r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region", 'write it like "eu-central-1"')]
+AccountId = Annotated[str, matching(r"\d{12}", "twelve digits in quotes", "copy it from the AWS console")]
 
 
 class NodePool(Section):
@@ -105,12 +107,8 @@ class NodePool(Section):
 class Eks(Section):
     """An Amazon EKS cluster in its own VPC."""
 
-    region: Annotated[str, matching(r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region", 'write it like "eu-central-1"')] = (
-        setting(Change.IMMUTABLE, "AWS region")
-    )
-    account_id: Annotated[str, matching(r"\d{12}", "twelve digits in quotes", "copy it from the AWS console")] = (
-        setting(Change.IMMUTABLE, "AWS account ID; credentials of another account are refused")
-    )
+    region: Region = setting(Change.IMMUTABLE, "AWS region")
+    account_id: AccountId = setting(Change.IMMUTABLE, "AWS account ID; credentials of another account are refused")
     version: Annotated[
         str,
         matching("|".join(SUPPORTED_VERSIONS), f"one of {', '.join(SUPPORTED_VERSIONS)}", "choose one, in quotes"),

@@ -44,10 +44,10 @@ class Conflict:
 class ConfigError(Exception):
     """The configuration is invalid; `problems` holds all reasons."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], subject: str = "the configuration") -> None:
         self.problems = tuple(problems)
         count = len(self.problems)
-        head = f"the configuration has {count} problem{'s' if count > 1 else ''}:"
+        head = f"{subject} has {count} problem{'s' if count > 1 else ''}:"
         super().__init__("\n\n  ".join([head, *(str(p).replace("\n", "\n  ") for p in self.problems)]))
 
 
@@ -161,7 +161,8 @@ def describe(error: ErrorDetails, model: type[BaseModel], data: object = None, a
     `data` and `at` are the inputs of a Python program and their name; the problem then uses Python's field names.
     """
     location = entry_of(error["loc"])
-    path = format_location((at, *_as_written(location, data)) if at else location)
+    place = location if data is None else _as_written(location, data)
+    path = format_location((at, *place) if at else place)
     kind = error["type"]
     context = error.get("ctx") or {}
     value = _shown(error["input"])
@@ -170,7 +171,7 @@ def describe(error: ErrorDetails, model: type[BaseModel], data: object = None, a
     if kind == "missing":
         return Problem(path, "(missing)", "required", f"add `{location[-1]}`")
     if kind == "extra_forbidden":
-        names = _field_names(_model_at(model, location), python=bool(at))
+        names = _field_names(_model_at(model, location), python=data is not None)
         near = difflib.get_close_matches(str(location[-1]), names)
         fix = f'did you mean "{near[0]}"?' if near else "remove it"
         return Problem(path, value, f"one of {', '.join(dict.fromkeys((*near, *sorted(names))))}", fix)

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import pulumi
+
 from components.cluster.area import ClusterArea
 from components.data.layer import DataLayer
 from components.security.area import SecurityArea
+from components.services.registry import SERVICES
 from components.stage import Stage
 
 
 def make(stage: Stage, cluster: ClusterArea, security: SecurityArea) -> DataLayer:
     """Create databases, messaging, cache and object store, as configured."""
-    config = stage.config
-    after = [cluster.namespace, *security.ready]
-    image = stage.images.__getitem__
-    data = DataLayer(stage.env, config.data, config.cluster.namespace, image, cluster.site, stage.options(after))
+    config, records = stage.config, stage.config.around.records
+    # In the registry's order: definitions hold lists in the order of the records, and another order restarts pods.
+    ordered = {name: records[name] for name in (*SERVICES, *records) if name in records}
+    options = stage.options([cluster.namespace, *security.ready])
+    if cluster.account:
+        options = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(providers={"aws": cluster.account}))
+    data = DataLayer(
+        stage.env,
+        config.data,
+        config.cluster.namespace,
+        stage.images.__getitem__,
+        ordered,
+        former=list(SERVICES),
+        site=cluster.site,
+        opts=options,
+    )
     stage.parts |= data.parts
     return data

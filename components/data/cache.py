@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, NotRequired, Self
 
 import pulumi
+from pydantic import Field, model_validator
 
 from components.base import PlatformComponent
-from components.config.base import quantity
+from components.config.base import DnsLabel, first_duplicate, quantity
 from components.config.data import Cache as CacheConfig
-from components.config.data import Persistence
+from components.config.data import Eviction, Persistence
+from components.config.problems import violation
 from components.data import exporter
+from components.data.credentials import Credentials
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
-from components.pods import CustomizeArgs
-from components.security.logins import Logins
-from components.services.registry import SERVICES
+from components.inputs import LoginArgs, ResourcesArgs, Server, ServerArgs, Text, checked
 
 PART = "cache"
 PORT = 6379
@@ -25,16 +27,41 @@ OWNER = "cache"
 _LOOKING = "+ping +info +latency|latest +slowlog|len +slowlog|get"
 
 
-class CacheArgs(CustomizeArgs):
+class CacheArgs(ServerArgs):
     """Inputs of a cache."""
 
-    namespace: pulumi.Input[str]
     image: pulumi.Input[str]
+    """Redis' or Valkey's image, by digest."""
     tasks_image: pulumi.Input[str]
-    """Image that contains the kit."""
+    """Image of the task that checks the logins, by digest."""
     exporters_image: pulumi.Input[str]
-    logins: Logins
-    destroy_data: bool
+    """Image of the metrics exporter, by digest."""
+    users: NotRequired[Sequence[str]]
+    """Logins. Each sees the keys that begin with "<login>:"; pods with the label app.kubernetes.io/name of this value
+    may connect."""
+    storage: NotRequired[str]
+    """Volume, with persistence; a Kubernetes quantity. Default "2Gi"."""
+    resources: NotRequired[ResourcesArgs]
+    """Three quarters of the memory hold data."""
+    eviction: NotRequired[Eviction]
+    """What a full cache does. Default "allkeys-lru"."""
+    persistence: NotRequired[Persistence]
+    """What is left after a restart. Default "none"."""
+
+
+class CacheInputs(Server, CacheConfig):
+    """What `CacheArgs` may hold."""
+
+    image: Text = Field(description="Redis' or Valkey's image, by digest")
+    tasks_image: Text = Field(description="Image of the task that checks the logins, by digest")
+    exporters_image: Text = Field(description="Image of the metrics exporter, by digest")
+    users: list[DnsLabel] = Field(default_factory=list[str], description="Logins, each with keys of its own")
+
+    @model_validator(mode="after")
+    def _once_each(self) -> Self:
+        if duplicate := first_duplicate((*self.users, OWNER)):
+            raise violation(f'"{duplicate}" is there twice, or is the login of the exporter', "choose another name")
+        return self
 
 
 class CacheResources(NamedTuple):
@@ -49,40 +76,44 @@ class Cache(PlatformComponent):
 
     url: pulumi.Output[str]
     """URL without credentials. It resolves once the check has passed."""
+    credentials: dict[str, LoginArgs]
+    """The Secret of each login, whose entry "cache" is the password."""
 
-    def __init__(
-        self, name: str, config: CacheConfig, args: CacheArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("data", name, {"eviction": config.eviction.value}, opts)
-        logins = args["logins"]
-        users = [s.name for s in SERVICES.values() if s.cache]
-        known = pulumi.Output.all(**{user: logins.password(user, "cache") for user in (OWNER, *users)})
+    def __init__(self, name: str, args: CacheArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        inputs = checked(CacheInputs, self, name, args)
+        super().__init__("data", name, {"eviction": inputs.eviction.value}, opts)
+        part, users = inputs.kubernetes_name, inputs.users
+        everybody = (OWNER, *users)
+        logins = Credentials(self, inputs, {login: ["cache"] for login in everybody}, passwords=everybody)
+        self.credentials = logins.logins
+        known = pulumi.Output.all(**{user: logins.password(user, "cache") for user in everybody})
         self.server = server = DataServer(
             name,
             ServerIntent(
-                name=PART,
+                name=part,
                 title="Redis",
+                folder=PART,
                 processes=(
                     Process(
                         PART,
-                        args["image"],
-                        config.resources,
+                        inputs.image,
+                        inputs.resources,
                         (f"/etc/{PART}/redis.conf",),
                         {"redis": PORT},
                         ready={"tcp_socket": {"port": "redis"}},
                     ),
-                    exporter.cache(args["exporters_image"], PORT, OWNER, f"/etc/{PART}-secret/exporter.json"),
+                    exporter.cache(inputs.exporters_image, PORT, OWNER, f"/etc/{PART}-secret/exporter.json"),
                 ),
-                callers=(*users, task_name(PART)),
-                storage="" if config.persistence is Persistence.NONE else config.storage,
+                callers=(*users, task_name(part)),
+                storage="" if inputs.persistence is Persistence.NONE else inputs.storage,
                 metrics_port=exporter.CACHE_PORT,
             ),
             ServerInputs(
-                namespace=args["namespace"],
-                customize=args.get("customize", {}),
-                destroy_data=args["destroy_data"],
-                files={"redis.conf": settings(config)},
-                versions=[logins.versions[OWNER]],
+                namespace=inputs.namespace,
+                customize=inputs.pods,
+                destroy_data=inputs.destroy_data,
+                files={"redis.conf": settings(inputs)},
+                versions=logins.versions(OWNER),
                 secret_files={
                     "users.acl": pulumi.Output.secret(known.apply(access_list)),
                     "exporter.json": pulumi.Output.secret(
@@ -96,24 +127,24 @@ class Cache(PlatformComponent):
         check = DataTask(
             f"{name}-check",
             TaskInputs(
-                namespace=args["namespace"],
-                customize=args.get("customize", {}),
-                image=args["tasks_image"],
+                namespace=inputs.namespace,
+                customize=inputs.pods,
+                image=inputs.tasks_image,
                 arguments=("cache",),
-                part=PART,
+                part=part,
                 environment={"ENDPOINT": url, "CHECK_LOGINS": " ".join(users)},
-                mounts={f"/etc/credentials/{user}": logins.secret(user) for user in users},
-                versions=tuple(logins.versions[user] for user in users),
+                mounts=logins.mounts(*users),
+                versions=logins.versions(*users),
             ),
             self.child(),
         )
-        self.url = pulumi.Output.all(url, check.done).apply(lambda found: found[0])
         self.resources = CacheResources(server, check)
+        self.url = pulumi.Output.all(url, check.done).apply(lambda found: found[0])
         self.finish(
             {
                 "kind": "StatefulSet",
-                "namespace": args["namespace"],
-                "name": PART,
+                "namespace": inputs.namespace,
+                "name": part,
                 "probe": "a key is written and read by its owner, and refused to others",
             },
             url=self.url,

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, NotRequired
 
 import pulumi
+from pydantic import Field
 
 from components.base import PlatformComponent
+from components.config.base import DnsLabel
 from components.config.data import ChangeDataCapture as ChangeDataCaptureConfig
 from components.data import log4j
+from components.data.credentials import Credentials
 from components.data.kafka_access import CAPTURE, CONNECT_PREFIX
 from components.data.kafka_cluster import SYSTEM_AUTHORITIES
 from components.data.postgres_cluster import DIRECT_PORT
 from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
-from components.pods import CustomizeArgs
-from components.security.logins import Logins
-from components.services.registry import with_database
+from components.inputs import ResourcesArgs, Server, ServerArgs, Text, checked
 
 PART = "change-data-capture"
 PORT, METRICS_PORT = 8083, 9404
@@ -27,20 +29,39 @@ _SECRETS = f"/etc/{PART}-secret"
 _EXTENSION = "org.apache.kafka.connect.rest.basic.auth.extension"
 
 
-class ChangeDataCaptureArgs(CustomizeArgs):
-    """Inputs of change data capture."""
+class ChangeDataCaptureArgs(ServerArgs):
+    """Inputs of change data capture. `logins` needs "capture", with its passwords for postgres and kafka."""
 
-    namespace: pulumi.Input[str]
     image: pulumi.Input[str]
-    """Kafka's image, which contains Debezium's connector."""
+    """Kafka's image with Debezium's connector, by digest."""
     tasks_image: pulumi.Input[str]
-    logins: Logins
+    """Image of the task that makes connectors, by digest."""
     postgres_host: pulumi.Input[str]
+    """PostgreSQL's own address, such as `PostgresCluster.direct`."""
     bootstrap: pulumi.Input[str]
     """host:port of the Kafka brokers."""
-    authority: pulumi.Input[str] | None
-    """CA certificate (PEM) of the brokers. None: their certificate is from a public CA."""
-    brokers: int
+    authority: NotRequired[pulumi.Input[str]]
+    """CA certificate (PEM) of the brokers. Without it: their certificate is from a public CA."""
+    brokers: NotRequired[int]
+    """Kafka's brokers: up to three keep a copy of the workers' state. Default 3."""
+    outboxes: Sequence[str]
+    """Databases whose outbox goes to Kafka; each topic is the one that a row names."""
+    replicas: NotRequired[int]
+    """Connect workers. Default 1."""
+    resources: NotRequired[ResourcesArgs]
+    """Per worker."""
+
+
+class ChangeDataCaptureInputs(Server, ChangeDataCaptureConfig):
+    """What `ChangeDataCaptureArgs` may hold."""
+
+    image: Text = Field(description="Kafka's image with Debezium's connector, by digest")
+    tasks_image: Text = Field(description="Image of the task that makes connectors, by digest")
+    postgres_host: Text = Field(description="PostgreSQL's own address")
+    bootstrap: Text = Field(description="host:port of Kafka")
+    authority: Text | None = Field(default=None, description="The certificate (PEM) that Kafka's are signed with")
+    brokers: int = Field(default=3, ge=1, le=100, description="Kafka's brokers")
+    outboxes: list[DnsLabel] = Field(description="Databases whose outbox goes to Kafka")
 
 
 class ChangeDataCaptureResources(NamedTuple):
@@ -52,29 +73,32 @@ class ChangeDataCaptureResources(NamedTuple):
 
 
 class ChangeDataCapture(PlatformComponent):
-    """Kafka Connect workers, and a connector per service that has an outbox."""
+    """Kafka Connect workers, and a connector per database that has an outbox."""
 
-    def __init__(
-        self,
-        name: str,
-        config: ChangeDataCaptureConfig,
-        args: ChangeDataCaptureArgs,
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__("data", name, {"replicas": config.replicas}, opts)
-        logins = args["logins"]
-        copies = min(3, args["brokers"])
-        trusted = SYSTEM_AUTHORITIES if args["authority"] is None else f"/etc/{PART}/ca.crt"
+    def __init__(self, name: str, args: ChangeDataCaptureArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        inputs = checked(ChangeDataCaptureInputs, self, name, args)
+        super().__init__("data", name, {"replicas": inputs.replicas}, opts)
+        part = inputs.kubernetes_name
+        logins = Credentials(
+            self,
+            inputs,
+            {CAPTURE: ["postgres", "kafka"], CONNECT: [CONNECT]},
+            passwords=[CONNECT],
+            given=[CAPTURE],
+        )
+        copies = min(3, inputs.brokers)
+        trusted = SYSTEM_AUTHORITIES if inputs.authority is None else f"/etc/{PART}/ca.crt"
         self.server = server = DataServer(
             name,
             ServerIntent(
-                name=PART,
+                name=part,
                 title="Kafka Connect",
+                folder=PART,
                 processes=(
                     Process(
                         PART,
-                        args["image"],
-                        config.resources,
+                        inputs.image,
+                        inputs.resources,
                         ("connect",),
                         {"http": PORT, "metrics": METRICS_PORT},
                         {"CONFIG": f"/etc/{PART}", "HEAP_PERCENT": "45"},
@@ -86,46 +110,46 @@ class ChangeDataCapture(PlatformComponent):
                         start_s=240,
                     ),
                 ),
-                callers=(task_name(PART),),
-                replicas=config.replicas,
+                callers=(task_name(part),),
+                replicas=inputs.replicas,
                 metrics_port=METRICS_PORT,
             ),
             ServerInputs(
-                namespace=args["namespace"],
-                customize=args.get("customize", {}),
+                namespace=inputs.namespace,
+                customize=inputs.pods,
                 destroy_data=True,
                 files={
-                    "connect.properties": pulumi.Output.from_input(args["bootstrap"]).apply(
-                        lambda bootstrap: worker(bootstrap, copies, trusted)
+                    "connect.properties": pulumi.Output.from_input(inputs.bootstrap).apply(
+                        lambda bootstrap: worker(bootstrap, copies, trusted, part)
                     ),
                     "log4j2.yaml": log4j.configuration(ORPHANS),
                     "metrics.yaml": METRICS,
                     "jaas.conf": JAAS,
-                    **({} if args["authority"] is None else {"ca.crt": args["authority"]}),
+                    **({} if inputs.authority is None else {"ca.crt": inputs.authority}),
                 },
                 secret_files={
                     "rest.properties": pulumi.Output.concat(CONNECT, "=", logins.password(CONNECT, CONNECT), "\n")
                 },
-                mounts={f"/etc/credentials/{CAPTURE}": logins.secret(CAPTURE)},
-                versions=[logins.versions[CAPTURE], logins.versions[CONNECT]],
+                mounts=logins.mounts(CAPTURE),
+                versions=logins.versions(CAPTURE, CONNECT),
             ),
             self.child(),
         )
         url = server.host.apply(lambda host: f"http://{host}:{PORT}")
-        wanted = pulumi.Output.from_input(args["postgres_host"]).apply(
-            lambda host: json.dumps({"connectors": connectors(host)})
+        wanted = pulumi.Output.from_input(inputs.postgres_host).apply(
+            lambda host: json.dumps({"connectors": connectors(host, inputs.outboxes)})
         )
         provision = DataTask(
             f"{name}-provision",
             TaskInputs(
-                namespace=args["namespace"],
-                customize=args.get("customize", {}),
-                image=args["tasks_image"],
+                namespace=inputs.namespace,
+                customize=inputs.pods,
+                image=inputs.tasks_image,
                 arguments=("capture",),
-                part=PART,
+                part=part,
                 environment={"ENDPOINT": url, "PROVISION": wanted},
-                mounts={f"/etc/credentials/{CONNECT}": logins.secret(CONNECT)},
-                versions=(logins.versions[CAPTURE], logins.versions[CONNECT]),
+                mounts=logins.mounts(CONNECT),
+                versions=logins.versions(CAPTURE, CONNECT),
             ),
             self.child(),
         )
@@ -133,15 +157,18 @@ class ChangeDataCapture(PlatformComponent):
         self.finish(
             {
                 "kind": "StatefulSet",
-                "namespace": args["namespace"],
-                "name": PART,
+                "namespace": inputs.namespace,
+                "name": part,
                 "probe": "every outbox's connector and its task run",
             }
         )
 
 
-def worker(bootstrap: str, copies: int, trusted: str) -> str:
-    """Configuration of a Kafka Connect worker. Its state is in Kafka topics, so workers are replaceable."""
+def worker(bootstrap: str, copies: int, trusted: str, part: str = PART) -> str:
+    """A Connect worker's configuration; `part` is the workers' name in Kubernetes.
+
+    What it keeps lies in topics, so that workers come and go.
+    """
     login = "org.apache.kafka.common.security.scram.ScramLoginModule required"
     password = f"${{dir:/etc/credentials/{CAPTURE}:kafka}}"
     access = {
@@ -181,7 +208,7 @@ def worker(bootstrap: str, copies: int, trusted: str) -> str:
         "admin.listeners": "",
         "connect.protocol": "sessioned",
         "listeners": f"http://:{PORT}",
-        "rest.advertised.host.name": f"${{env:POD_NAME}}.{PART}-nodes",
+        "rest.advertised.host.name": f"${{env:POD_NAME}}.{part}-nodes",
         # No delay before a lost worker's tasks move: the StatefulSet restarts the pod with the same name.
         "scheduled.rebalance.max.delay.ms": "5000",
         "plugin.discovery": "only_scan",
@@ -189,18 +216,18 @@ def worker(bootstrap: str, copies: int, trusted: str) -> str:
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
 
-def connectors(postgres_host: str) -> dict[str, dict[str, str]]:
+def connectors(postgres_host: str, outboxes: Sequence[str]) -> dict[str, dict[str, str]]:
     """Connector configurations by name, one per outbox. A row's aggregatetype is the topic, its aggregateid the key."""
     return {
-        f"outbox-{intent.name}": {
+        f"outbox-{database}": {
             "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
             "tasks.max": "1",
             "database.hostname": postgres_host,
             "database.port": str(DIRECT_PORT),
             "database.user": CAPTURE,
             "database.password": f"${{dir:/etc/credentials/{CAPTURE}:postgres}}",
-            "database.dbname": intent.name,
-            "topic.prefix": f"{CONNECT_PREFIX}{intent.name}",
+            "database.dbname": database,
+            "topic.prefix": f"{CONNECT_PREFIX}{database}",
             "topic.heartbeat.prefix": f"{CONNECT_PREFIX}heartbeat",
             "topic.creation.default.partitions": "1",
             "topic.creation.default.replication.factor": "-1",
@@ -212,7 +239,7 @@ def connectors(postgres_host: str) -> dict[str, dict[str, str]]:
             "plugin.name": "pgoutput",
             "publication.name": "outbox",
             "publication.autocreate.mode": "disabled",
-            "slot.name": f"outbox_{intent.name}",
+            "slot.name": f"outbox_{database}",
             "table.include.list": "events.outbox",
             # The connector first publishes existing rows, then follows the log. A restored server lacks the saved log
             # position; the connector then starts again with existing rows.
@@ -228,8 +255,7 @@ def connectors(postgres_host: str) -> dict[str, dict[str, str]]:
             "transforms.outbox.table.expand.json.payload": "false",
             "transforms.outbox.table.op.invalid.behavior": "warn",
         }
-        for intent in with_database()
-        if intent.outbox
+        for database in outboxes
     }
 
 

@@ -1,4 +1,4 @@
-"""Kafka ACLs of a login, as a resource. They are derived from what its service produces and consumes."""
+"""What a login may do in Kafka, as a resource: its rights follow from the topics that it writes and reads."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.base import PlatformComponent
+from components.data.kafka_inputs import KafkaUser, Right
 from components.data.task import Document, document
-from components.services.record import DataIntent
-from components.services.registry import SERVICES
 
 CAPTURE = "capture"
 """Login of change data capture."""
@@ -19,20 +18,12 @@ CONNECT_PREFIX = "connect-"
 """Prefix of Kafka Connect's internal topics and of its group."""
 
 
-class Right(TypedDict):
-    """One allowed operation, with the terms of Kafka's ACLs."""
-
-    kind: str
-    name: str
-    pattern: str
-    """How `name` is matched: LITERAL or PREFIXED."""
-    operation: str
-
-
 class KafkaAccessArgs(TypedDict):
     """Inputs of `KafkaAccess`."""
 
     namespace: pulumi.Input[str]
+    cluster: str
+    """Name of the cluster's objects in Kubernetes."""
     login: str
     rights: list[Right]
 
@@ -53,7 +44,9 @@ class KafkaAccess(PlatformComponent):
     def __init__(self, name: str, args: KafkaAccessArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         spec = {"user": args["login"], "rights": args["rights"]}
         super().__init__("data", name, spec, opts)
-        self.document = document(name, f"kafka-access-{args['login']}", "kafka", args["namespace"], spec, self.child())
+        login, cluster = args["login"], args["cluster"]
+        config_map = (args["namespace"], f"{cluster}-access-{login}")
+        self.document = document(name, f"kafka-access-{login}", config_map, cluster, spec, self.child())
         self.resources = KafkaAccessResources(self.document.resource)
         self.finish(
             {
@@ -66,30 +59,19 @@ class KafkaAccess(PlatformComponent):
         )
 
 
-def every_login() -> list[str]:
-    """All possible logins. The setup task removes the ACLs and passwords of those that are not declared."""
-    return sorted({*SERVICES, CAPTURE})
-
-
-def logins(capture: bool) -> dict[str, list[Right]]:
-    """ACLs by login, derived from the intents."""
-    found = {s.name: rights(s) for s in SERVICES.values() if s.produces or s.consumes}
-    return found | ({CAPTURE: capture_rights()} if capture else {})
-
-
-def rights(intent: DataIntent) -> list[Right]:
-    """ACLs of a service's own login. Its outbox topics belong to change data capture."""
+def rights(user: KafkaUser) -> list[Right]:
+    """What a login may do: write and read its topics, and what else was asked for."""
     return [
-        *_allow("TOPIC", intent.produces, ("WRITE", "DESCRIBE")),
-        *_allow("TOPIC", intent.consumes, ("READ", "DESCRIBE")),
-        *_allow("GROUP", [intent.name] if intent.consumes else [], ("READ",), "PREFIXED"),
+        *_allow("TOPIC", user.produces, ("WRITE", "DESCRIBE")),
+        *_allow("TOPIC", user.consumes, ("READ", "DESCRIBE")),
+        *_allow("GROUP", [user.name] if user.consumes else [], ("READ",), "PREFIXED"),
+        *(Right(kind=r.kind, name=r.name, pattern=r.pattern, operation=r.operation) for r in user.rights),
     ]
 
 
 def capture_rights() -> list[Right]:
-    """ACLs of change data capture: the topics of all outboxes, and Kafka Connect's internal topics."""
+    """What change data capture does besides writing the outboxes' topics: Kafka Connect's own topics and group."""
     return [
-        *_allow("TOPIC", [topic for s in SERVICES.values() for topic in s.outbox], ("WRITE", "DESCRIBE")),
         *_allow("TOPIC", [CONNECT_PREFIX], ("ALL",), "PREFIXED"),
         *_allow("GROUP", [CONNECT_PREFIX], ("ALL",), "PREFIXED"),
     ]

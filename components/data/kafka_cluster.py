@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 import pulumi
 
-from components.base import PlatformComponent
-from components.cluster.aws_site import AwsSite, outlet
+from components.base import PlatformComponent, fingerprint
+from components.cluster.aws_site import outlet
 from components.config.base import Resources
 from components.config.data import Kafka
 from components.data import kafka_access, log4j
+from components.data.credentials import Credentials
 from components.data.kafka_access import KafkaAccess
+from components.data.kafka_inputs import KafkaClusterArgs, KafkaInputs
 from components.data.kafka_topic import KafkaTopic
 from components.data.msk import PORT as MSK_PORT
 from components.data.msk import Msk
@@ -30,34 +32,15 @@ from components.data.server import (
 )
 from components.data.task import DataTask, TaskInputs
 from components.data.zone import zone_reader
-from components.pods import CustomizeArgs
+from components.inputs import LoginArgs, checked
 from components.security.certificate import Certificate
-from components.security.logins import Logins
-from components.services.registry import topics
 
 PART = "kafka"
 CLIENT_PORT, CONTROLLER_PORT, PEER_PORT, METRICS_PORT = 9092, 9093, 9094, 9404
-TLS_SECRET = "kafka-tls"
-"""Secret with the brokers' certificate. Its holders are superusers: the brokers, and the setup tasks."""
 OWNER = "brokers"
 """Superuser login on MSK, whose brokers do not use our certificate. Only setup tasks use it."""
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 """File with the CA certificates in the images. One of them signs MSK's certificates."""
-
-
-class KafkaClusterArgs(CustomizeArgs):
-    """Inputs of a Kafka cluster."""
-
-    namespace: str
-    image: pulumi.Input[str]
-    tasks_image: pulumi.Input[str]
-    """Image that contains the kit."""
-    logins: Logins
-    capture: bool
-    """Whether change data capture writes to the cluster."""
-    site: AwsSite | None
-    """Network of the MSK cluster; required with `msk` in the configuration."""
-    destroy_data: bool
 
 
 class KafkaClusterResources(NamedTuple):
@@ -80,148 +63,182 @@ class KafkaCluster(PlatformComponent):
     """host:port for clients. It resolves once topics and ACLs exist and the check has passed."""
     authority: pulumi.Output[str] | None
     """CA certificate (PEM) for clients. None: the brokers' certificate is from a public CA."""
+    credentials: dict[str, LoginArgs]
+    """The Secret of each login, whose entry "kafka" is the password."""
     server: DataServer | None
     topics: dict[str, KafkaTopic]
-    """Topics by name, derived from what services produce."""
+    """By name."""
     access: dict[str, KafkaAccess]
-    """ACLs by login, derived from what services produce and consume."""
+    """By login."""
 
-    def __init__(
-        self, name: str, config: Kafka, args: KafkaClusterArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("data", name, {"replicas": config.replicas}, opts)
+    def __init__(self, name: str, args: KafkaClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        self._inputs = inputs = checked(KafkaInputs, self, name, args)
+        super().__init__("data", name, {"replicas": inputs.replicas}, opts)
         self.authority, self.server = None, None
         self._certificate: Certificate | None = None
         self._msk: Msk | None = None
-        namespace, rights = args["namespace"], kafka_access.logins(args["capture"])
+        part = inputs.kubernetes_name
         self.topics = {
-            topic: KafkaTopic(f"{name}-topic-{topic}", config, {"namespace": namespace, "topic": topic}, self.child())
-            for topic in topics()
-        }
-        self.access = {
-            login: KafkaAccess(
-                f"{name}-access-{login}",
-                {"namespace": namespace, "login": login, "rights": rights[login]},
+            topic.name: KafkaTopic(
+                f"{name}-topic-{topic.name}",
+                {
+                    "namespace": inputs.namespace,
+                    "cluster": part,
+                    "topic": topic.name,
+                    "brokers": inputs.replicas,
+                    "partitions": topic.partitions or inputs.partitions,
+                    "retention_hours": topic.retention_hours or inputs.retention_hours,
+                },
                 self.child(),
             )
-            for login in rights
+            for topic in inputs.topics
         }
-        bootstrap, task = self._at_msk(config, args) if config.msk else self._in_pods(config, args)
+        self.access = {
+            user.name: KafkaAccess(
+                f"{name}-access-{user.name}",
+                {
+                    "namespace": inputs.namespace,
+                    "cluster": part,
+                    "login": user.name,
+                    "rights": kafka_access.rights(user),
+                },
+                self.child(),
+            )
+            for user in inputs.users
+        }
+        owner = [OWNER] if inputs.msk else []
+        self._logins = Credentials(
+            self,
+            inputs,
+            {login: ["kafka"] for login in (*owner, *self.access)},
+            passwords=[*owner, *self.access] if inputs.msk else [],
+        )
+        self.credentials = self._logins.logins
+        bootstrap, task = self._at_msk() if inputs.msk else self._in_pods()
         check = DataTask(f"{name}-provision", task, self.child())
         self.resources = KafkaClusterResources(self.server, self._certificate, self._msk, check)
         self.bootstrap = pulumi.Output.all(bootstrap, check.done).apply(lambda known: known[0])
         self.finish(
             {
-                "kind": "Job" if config.msk else "StatefulSet",
-                "namespace": args["namespace"],
-                "name": check.done if config.msk else PART,
+                "kind": "Job" if inputs.msk else "StatefulSet",
+                "namespace": inputs.namespace,
+                "name": check.done if inputs.msk else part,
                 "probe": "an event is written with all replicas' word for it, and read",
             },
             bootstrap=self.bootstrap,
         )
 
-    def _at_msk(self, config: Kafka, args: KafkaClusterArgs) -> tuple[pulumi.Output[str], TaskInputs]:
+    def _at_msk(self) -> tuple[pulumi.Output[str], TaskInputs]:
         """Amazon MSK runs the brokers and manages the users. The setup task manages topics and ACLs."""
-        site, logins, task = args["site"], args["logins"], task_name(PART)
-        assert site is not None  # the configuration takes msk with a cluster on AWS only
+        inputs, logins = self._inputs, self._logins
+        part, site = inputs.kubernetes_name, inputs.site
+        assert site is not None  # the inputs are refused without
         self._msk = msk = Msk(
             self.name,
-            config,
+            inputs,
             {
                 "site": site,
                 "users": {user: logins.password(user, "kafka") for user in (OWNER, *self.access)},
-                "destroy_data": args["destroy_data"],
+                "destroy_data": inputs.destroy_data,
             },
-            self.child(providers={"aws": site.provider}),
+            self.child(),
         )
-        service_account(f"{self.name}-task", args["namespace"], task, self.child())
-        pods = (task, "change-data-capture", *self.access)
-        outlet(
-            f"{self.name}-outlet", (args["namespace"], f"{PART}-outlet"), pods, (site.network, MSK_PORT), self.child()
-        )
-        inputs = self._task(args, msk.bootstrap, msk.bootstrap)
-        mounts = {**inputs.mounts, f"/etc/credentials/{OWNER}": logins.secret(OWNER)}
-        environment = {**inputs.environment, "OWNER": OWNER, "AUTHORITY": SYSTEM_AUTHORITIES}
-        return msk.bootstrap, dataclasses.replace(inputs, mounts=mounts, environment=environment)
+        service_account(f"{self.name}-task", inputs.namespace, task_name(part), self.child())
+        pods = (task_name(part), *inputs.callers, *self.access)
+        target = (site.network, MSK_PORT)
+        outlet(f"{self.name}-outlet", (inputs.namespace, f"{part}-outlet"), pods, target, self.child())
+        made = self._task(msk.bootstrap, msk.bootstrap)
+        mounts = {**made.mounts, **logins.mounts(OWNER)}
+        environment = {**made.environment, "OWNER": OWNER, "AUTHORITY": SYSTEM_AUTHORITIES}
+        return msk.bootstrap, dataclasses.replace(made, mounts=mounts, environment=environment)
 
-    def _task(self, args: KafkaClusterArgs, endpoint: pulumi.Input[str], clients: pulumi.Input[str]) -> TaskInputs:
+    def _task(self, endpoint: pulumi.Input[str], clients: pulumi.Input[str]) -> TaskInputs:
         """Setup task for topics and ACLs, which is the same on MSK and in pods."""
-        logins = args["logins"]
+        inputs = self._inputs
         return TaskInputs(
-            namespace=args["namespace"],
-            customize=args.get("customize", {}),
-            image=args["tasks_image"],
+            namespace=inputs.namespace,
+            customize=inputs.pods,
+            image=inputs.tasks_image,
             arguments=("kafka",),
-            part=PART,
+            part=inputs.kubernetes_name,
             environment={
                 "ENDPOINT": endpoint,
                 "CLIENTS": clients,
                 # Logins that are not declared lose their ACLs and passwords.
-                "LOGINS": json.dumps(kafka_access.every_login()),
+                "LOGINS": json.dumps(sorted({*self.access, *inputs.former_users})),
             },
-            mounts={f"/etc/credentials/{user}": logins.secret(user) for user in self.access},
+            mounts=self._logins.mounts(*self.access),
             documents=tuple(one.document for one in (*self.topics.values(), *self.access.values())),
-            versions=tuple(logins.versions[user] for user in self.access),
+            versions=self._logins.versions(*self.access),
         )
 
-    def _in_pods(self, config: Kafka, args: KafkaClusterArgs) -> tuple[pulumi.Output[str], TaskInputs]:
+    def _in_pods(self) -> tuple[pulumi.Output[str], TaskInputs]:
         """Brokers in pods, with volumes and the platform's own certificate."""
-        namespace = args["namespace"]
+        inputs, part = self._inputs, self._inputs.kubernetes_name
         self._certificate = certificate = Certificate(
             f"{self.name}-certificate",
-            {"namespace": namespace, "secret_name": TLS_SECRET, "hosts": hosts(namespace), "client": True},
+            {
+                "namespace": inputs.namespace,
+                # Its holders are superusers: the brokers, and the setup task.
+                "secret_name": f"{part}-tls",
+                "hosts": hosts(part, inputs.namespace),
+                "client": True,
+            },
             self.child(),
         )
         self.authority = certificate.authority
         self.server = DataServer(
             self.name,
             ServerIntent(
-                name=PART,
+                name=part,
                 title="Kafka",
-                processes=(_broker(config, args),),
-                callers=(*self.access, "change-data-capture", task_name(PART)),
-                prepares=(_zone(args),) if config.replicas > 1 else (),
-                replicas=config.replicas,
-                storage=config.storage,
+                folder=PART,
+                processes=(_broker(inputs),),
+                callers=(*self.access, *inputs.callers, task_name(part)),
+                prepares=(_zone(inputs),) if inputs.replicas > 1 else (),
+                replicas=inputs.replicas,
+                storage=inputs.storage,
                 metrics_port=METRICS_PORT,
                 # When all brokers stop, the last one cannot hand over leadership, and waits until it is killed.
                 stop_seconds=60,
             ),
             ServerInputs(
-                namespace=namespace,
-                customize=args.get("customize", {}),
-                destroy_data=args["destroy_data"],
+                namespace=inputs.namespace,
+                customize=inputs.pods,
+                destroy_data=inputs.destroy_data,
                 files={
-                    "broker.properties": properties(config, namespace),
+                    "broker.properties": pulumi.Output.from_input(inputs.namespace).apply(
+                        lambda namespace: properties(inputs, part, namespace)
+                    ),
                     "log4j2.yaml": log4j.configuration(),
                     "metrics.yaml": METRICS,
                 },
                 mounts={"/etc/tls": certificate.secret_name},
-                versions=[certificate.authority.apply(_fingerprint)],
+                versions=[certificate.authority.apply(fingerprint)],
             ),
             self.child(),
         )
-        if config.replicas > 1:
-            zone_reader(self.name, namespace, PART, self.child())
+        if inputs.replicas > 1:
+            zone_reader(self.name, inputs.namespace, part, self.child())
         bootstrap = self.server.host.apply(lambda host: f"{host}:{CLIENT_PORT}")
         peers = self.server.host.apply(lambda host: f"{host}:{PEER_PORT}")
-        inputs = self._task(args, peers, bootstrap)
-        mounts = {**inputs.mounts, "/etc/tls": certificate.secret_name}
-        return bootstrap, dataclasses.replace(inputs, mounts=mounts)
+        made = self._task(peers, bootstrap)
+        return bootstrap, dataclasses.replace(made, mounts={**made.mounts, "/etc/tls": certificate.secret_name})
 
 
-def _broker(config: Kafka, args: KafkaClusterArgs) -> Process:
+def _broker(inputs: KafkaInputs) -> Process:
+    part, namespace = inputs.kubernetes_name, pulumi.Output.from_input(inputs.namespace)
     ports = {"kafka": CLIENT_PORT, "controller": CONTROLLER_PORT, "peers": PEER_PORT, "metrics": METRICS_PORT}
     return Process(
         PART,
-        args["image"],
-        config.resources,
+        inputs.image,
+        inputs.resources,
         ("broker",),
         ports,
         {
-            "CLUSTER_ID": cluster_id(args["namespace"]),
+            "CLUSTER_ID": namespace.apply(lambda found: cluster_id(part, found)),
             "CONFIG": f"/etc/{PART}",
-            "NODES": f"{PART}-nodes.{args['namespace']}.svc:{PEER_PORT}",
+            "NODES": pulumi.Output.concat(f"{part}-nodes.", namespace, f".svc:{PEER_PORT}"),
         },
         # A broker is ready when its replicas are in sync, so a rolling restart waits for that. Catching up may take
         # long and must not cause a restart, so liveness is another probe.
@@ -232,12 +249,10 @@ def _broker(config: Kafka, args: KafkaClusterArgs) -> Process:
     )
 
 
-def _zone(args: KafkaClusterArgs) -> Process:
+def _zone(inputs: KafkaInputs) -> Process:
     """Init process that finds the zone of the pod's node, which becomes the broker's rack."""
-    script = ("zone", "/tmp/zone")
-    return Process(
-        "zone", args["image"], Resources(cpu="20m", memory="64Mi"), script, fields={"NODE_NAME": "spec.nodeName"}
-    )
+    resources, script = Resources(cpu="20m", memory="64Mi"), ("zone", "/tmp/zone")
+    return Process("zone", inputs.image, resources, script, fields={"NODE_NAME": "spec.nodeName"})
 
 
 def asking(question: str) -> Any:
@@ -245,25 +260,26 @@ def asking(question: str) -> Any:
     return {"exec_": {"command": ["python3", "/opt/kafka/bin/probe.py", question, str(METRICS_PORT)]}}
 
 
-def hosts(namespace: str) -> list[str]:
+def hosts(part: str, namespace: pulumi.Input[str]) -> list[pulumi.Input[str]]:
     """Names in the brokers' certificate. Brokers use the first one among themselves."""
-    return [PART, f"{PART}.{namespace}.svc", f"*.{PART}-nodes.{namespace}.svc"]
+    return [
+        part,
+        pulumi.Output.concat(f"{part}.", namespace, ".svc"),
+        pulumi.Output.concat(f"*.{part}-nodes.", namespace, ".svc"),
+    ]
 
 
-def _fingerprint(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def cluster_id(namespace: str) -> str:
+def cluster_id(part: str, namespace: str) -> str:
     """Kafka cluster id: 16 bytes in base64. Brokers refuse volumes of another cluster by it. It is not secret."""
-    return base64.urlsafe_b64encode(hashlib.sha256(f"{PART}.{namespace}".encode()).digest()[:16]).decode().rstrip("=")
+    return base64.urlsafe_b64encode(hashlib.sha256(f"{part}.{namespace}".encode()).digest()[:16]).decode().rstrip("=")
 
 
-def properties(config: Kafka, namespace: str) -> str:
+def properties(config: Kafka, part: str, namespace: str) -> str:
     """Configuration of a broker. Kafka itself replaces ${env:...} and ${dir:...} when it starts."""
-    voters = ",".join(f"{n}@{PART}-{n}.{PART}-nodes.{namespace}.svc:{CONTROLLER_PORT}" for n in range(config.replicas))
+    nodes = f"{part}-nodes.{namespace}.svc"
+    voters = ",".join(f"{n}@{part}-{n}.{nodes}:{CONTROLLER_PORT}" for n in range(config.replicas))
     copies = min(3, config.replicas)
-    own = f"{PART}-${{env:NODE_ID}}.{PART}-nodes.{namespace}.svc"
+    own = f"{part}-${{env:NODE_ID}}.{nodes}"
     lines = {
         "config.providers": "env,dir",
         "config.providers.env.class": "org.apache.kafka.common.config.provider.EnvVarConfigProvider",
@@ -289,7 +305,7 @@ def properties(config: Kafka, namespace: str) -> str:
         "ssl.truststore.certificates": "${dir:/etc/tls:ca.crt}",
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         # Brokers authenticate each other with their certificate. The TLS library decides the order of the name's parts.
-        "super.users": f"User:CN={PART},O=CogniForge;User:O=CogniForge,CN={PART}",
+        "super.users": f"User:CN={part},O=CogniForge;User:O=CogniForge,CN={part}",
         "allow.everyone.if.no.acl.found": "false",
         "auto.create.topics.enable": "false",
         "log.dirs": f"{DATA_MOUNT}/log",

@@ -8,7 +8,6 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.base import PlatformComponent
-from components.config.data import Kafka
 from components.data.task import Document, document
 
 
@@ -16,8 +15,13 @@ class KafkaTopicArgs(TypedDict):
     """Inputs of a topic."""
 
     namespace: pulumi.Input[str]
+    cluster: str
+    """Name of the cluster's objects in Kubernetes."""
     topic: str
     """Name: lower-case letters, digits, dots and hyphens."""
+    brokers: int
+    partitions: int
+    retention_hours: int
 
 
 class KafkaTopicResources(NamedTuple):
@@ -36,12 +40,12 @@ class KafkaTopic(PlatformComponent):
     document: Document
     """Document that the cluster's setup task reads."""
 
-    def __init__(
-        self, name: str, config: Kafka, args: KafkaTopicArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        spec = specification(args["topic"], config)
+    def __init__(self, name: str, args: KafkaTopicArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        topic, cluster = args["topic"], args["cluster"]
+        spec = specification(topic, args["brokers"], args["partitions"], args["retention_hours"])
         super().__init__("data", name, spec, opts)
-        self.document = document(name, f"kafka-topic-{args['topic']}", "kafka", args["namespace"], spec, self.child())
+        config_map = (args["namespace"], f"{cluster}-topic-{topic}")
+        self.document = document(name, f"kafka-topic-{topic}", config_map, cluster, spec, self.child())
         self.resources = KafkaTopicResources(self.document.resource)
         self.finish(
             {"kind": "", "namespace": args["namespace"], "name": args["topic"], "probe": "the cluster's task made it"},
@@ -49,15 +53,15 @@ class KafkaTopic(PlatformComponent):
         )
 
 
-def specification(topic: str, config: Kafka) -> dict[str, Any]:
+def specification(topic: str, brokers: int, partitions: int, retention_hours: int) -> dict[str, Any]:
     """Partitions, replicas and settings of a topic, with Kafka's names."""
-    copies = min(3, config.replicas)
+    copies = min(3, brokers)
     return {
         "name": topic,
-        "partitions": config.partitions,
+        "partitions": partitions,
         "copies": copies,
         "settings": {
-            "retention.ms": str(config.retention_hours * 3_600_000),
+            "retention.ms": str(retention_hours * 3_600_000),
             "min.insync.replicas": str(max(1, copies - 1)),
         },
     }

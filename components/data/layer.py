@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pulumi
+from pydantic.alias_generators import to_camel
 
 from components.base import PART_OF, PlatformComponent
-from components.cluster.aws_site import AwsSite
+from components.cluster.aws_site import AwsSiteArgs
 from components.config.data import Data
-from components.data.cache import OWNER as CACHE_OWNER
+from components.data import (
+    cache,
+    change_data_capture,
+    kafka_cluster,
+    nats,
+    object_store,
+    postgres_cluster,
+    schema_registry,
+)
 from components.data.cache import Cache
 from components.data.change_data_capture import CONNECT, ChangeDataCapture
 from components.data.exporter import IMAGE as EXPORTERS
-from components.data.kafka_access import CAPTURE
-from components.data.kafka_cluster import OWNER as BROKERS_OWNER
+from components.data.kafka_access import capture_rights
 from components.data.kafka_cluster import KafkaCluster
-from components.data.nats import OWNER as NATS_OWNER
+from components.data.kafka_inputs import KafkaUserArgs
 from components.data.nats import Nats
-from components.data.object_store import OWNER as OBJECTS_OWNER
+from components.data.nats_inputs import NatsAccountArgs
 from components.data.object_store import ObjectStore
-from components.data.postgres_cluster import BUCKET, REGISTRY, SUPERUSER, PostgresCluster
-from components.data.schema_registry import WRITER, SchemaRegistry
+from components.data.postgres_cluster import PostgresCluster
+from components.data.postgres_inputs import CAPTURE, SUPERUSER, BackupStoreArgs, DatabaseArgs
+from components.data.schema_registry import REGISTRY, WRITER, SchemaRegistry
 from components.data.server import DataServer
 from components.data.vector_database import VectorDatabase
 from components.pods import customized
 from components.security.logins import Logins
-from components.services.registry import SERVICES
+from components.services.record import DataIntent
 
 IMAGES = {
     "postgres": ("postgres", EXPORTERS),
@@ -39,6 +48,10 @@ IMAGES = {
     "change_data_capture": ("kafka", "data-tasks"),
 }
 """Names of each part's images, by the configuration field that enables the part."""
+BUCKET = "postgres-backup"
+VECTORS = "vectors"
+"""Database and login of the vector database's collections where no service owns them."""
+
 
 _ON_POSTGRES = ("schema-registry", "change-data-capture", "vector-database")
 
@@ -78,21 +91,29 @@ class DataLayer(PlatformComponent):
         config: Data,
         namespace: str,
         image: Callable[[str], pulumi.Input[str]],
-        site: AwsSite | None = None,
+        records: Mapping[str, DataIntent] | None = None,
+        *,
+        former: Sequence[str] = (),
+        site: AwsSiteArgs | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """`image` returns the reference of an image by its name in the lock file; `site` is the AWS network."""
+        """`image` finds an image by its name in the lock; `records` are the services that use the data, by name, and
+        `former` those that may have used it; `site` is where AWS runs managed services."""
         super().__init__("data", f"{env}-data", {}, opts)
         self._env, self._config, self._namespace, self._site = env, config, namespace, site
+        self._records, self._former = dict(records or {}), former
         self._images = {name: image(name) for name in images(config)}
         self.parts, self.keeps = {}, not config.destroy_data
-        systems = login_systems(config)
+        systems = login_systems(config, self._records)
         self.logins = None
         self.postgres = self.nats = self.kafka = self.cache = self.objects = None
         if systems:
             generation = config.credentials_generation
-            args: Any = {"namespace": namespace, "logins": systems, "generation": generation}
-            self.logins = Logins(f"{env}-logins", args, self.child())
+            self.logins = Logins(
+                f"{env}-logins",
+                {"namespace": namespace, "logins": systems, "generation": generation},
+                self.child(),
+            )
             self._make(self.logins)
         found = {name: getattr(part, "server", None) for name, part in self.parts.items()}
         self.servers = {name: server for name, server in found.items() if isinstance(server, DataServer)}
@@ -102,121 +123,218 @@ class DataLayer(PlatformComponent):
         )
         self.finish({"kind": "", "namespace": namespace, "name": "data", "probe": "the check of every part has passed"})
 
-    def _image(self, name: str) -> pulumi.Input[str]:
+    def _image(self, name: str) -> pulumi.Input[str] | None:
         """Reference of an image; empty if a managed AWS service replaces it."""
-        return self._images.get(name, "")
+        return self._images.get(name)
 
-    def _common(self, logins: Logins) -> Any:
+    def _args(self, part: str, field: str, logins: Logins, **more: Any) -> Any:
+        """Inputs of a part: the section `field` of the configuration, and what all parts have in common."""
+        section = getattr(self._config, field)
         return {
+            **section.model_dump(exclude={"pod"}),
+            **customized(section.pod, f"data.{to_camel(field)}.pod"),
             "namespace": self._namespace,
-            "logins": logins,
+            "kubernetes_name": part,
+            "logins": logins.credentials,
             "tasks_image": self._image("data-tasks"),
-            "site": self._site,
             "destroy_data": self._config.destroy_data,
+            **more,
         }
 
     def _make(self, logins: Logins) -> None:
-        config, common = self._config, self._common(logins)
-        capture = config.change_data_capture is not None
+        config, records = self._config, self._records.values()
         if config.object_store:
+            owned = {bucket: record.name for record in records for bucket in record.buckets}
             # RDS stores its own backups.
-            owners = {BUCKET: SUPERUSER} if config.postgres and not config.postgres.rds else {}
-            args: Any = {
-                **common,
-                **customized(config.object_store.pod, "data.objectStore.pod"),
-                "image": self._image("object-store"),
-                "exporters_image": self._image(EXPORTERS),
-                "owners": owners,
-                "prefix": f"{PART_OF}-{self._env}-{self._site.account_id}-" if self._site else "",
-            }
-            self.objects = ObjectStore(f"{self._env}-object-store", config.object_store, args, self.child())
+            backups = {BUCKET: SUPERUSER} if config.postgres and not config.postgres.rds else {}
+            args = self._args(
+                object_store.PART,
+                "object_store",
+                logins,
+                image=self._image("object-store"),
+                exporters_image=self._image(EXPORTERS),
+                buckets={**owned, **backups},
+                site=self._site,
+                prefix=f"{PART_OF}-{self._env}-{self._site['account_id']}-" if self._site else "",
+            )
+            self.objects = ObjectStore(f"{self._env}-object-store", args, self.child())
             self.parts["object-store"] = self.objects
         if config.nats:
-            args = {
-                **common,
-                **customized(config.nats.pod, "data.nats.pod"),
-                "image": self._image("nats"),
-                "exporters_image": self._image(EXPORTERS),
-            }
-            self.nats = self.parts["nats"] = Nats(f"{self._env}-nats", config.nats, args, self.child())
+            args = self._args(
+                nats.PART,
+                "nats",
+                logins,
+                image=self._image("nats"),
+                exporters_image=self._image(EXPORTERS),
+                accounts=[nats_account(record) for record in records],
+            )
+            self.nats = self.parts["nats"] = Nats(f"{self._env}-nats", args, self.child())
         if config.cache:
-            args = {
-                **common,
-                **customized(config.cache.pod, "data.cache.pod"),
-                "image": self._image("cache"),
-                "exporters_image": self._image(EXPORTERS),
-            }
-            self.cache = self.parts["cache"] = Cache(f"{self._env}-cache", config.cache, args, self.child())
+            args = self._args(
+                cache.PART,
+                "cache",
+                logins,
+                image=self._image("cache"),
+                exporters_image=self._image(EXPORTERS),
+                users=[record.name for record in records if record.cache],
+            )
+            self.cache = self.parts["cache"] = Cache(f"{self._env}-cache", args, self.child())
         if config.kafka:
-            pods = customized(config.kafka.pod, "data.kafka.pod")
-            args = {**common, **pods, "image": self._image("kafka"), "capture": capture}
-            self.kafka = KafkaCluster(f"{self._env}-kafka", config.kafka, args, self.child())
+            args = self._args(
+                kafka_cluster.PART,
+                "kafka",
+                logins,
+                image=self._image("kafka"),
+                topics=[{"name": topic} for topic in topics(self._records)],
+                users=kafka_users(self._records, config.change_data_capture is not None),
+                former_users=[*self._former, CAPTURE],
+                callers=[change_data_capture.PART],
+                site=self._site,
+            )
+            self.kafka = KafkaCluster(f"{self._env}-kafka", args, self.child())
             self.parts["kafka"] = self.kafka
         if config.postgres:
-            self._databases(config, logins, common)
+            self._databases(config, logins)
 
-    def _databases(self, config: Data, logins: Logins, common: Any) -> None:
+    def _databases(self, config: Data, logins: Logins) -> None:
         assert config.postgres is not None
-        capture = config.change_data_capture is not None
-        args: Any = {
-            **customized(config.postgres.pod, "data.postgres.pod"),
-            "namespace": self._namespace,
-            "image": self._image("postgres"),
-            "exporters_image": self._image(EXPORTERS),
-            "logins": logins,
-            "objects": self.objects,
-            "site": self._site,
-            "callers": ("schema-registry", "change-data-capture"),
-            "capture": capture,
-            "destroy_data": config.destroy_data,
-        }
-        self.postgres = PostgresCluster(f"{self._env}-postgres", config.postgres, args, self.child())
+        records, owner = self._records.values(), owner_of_collections(self._records)
+        image = self._image("postgres")
+        args = self._args(
+            postgres_cluster.PART,
+            "postgres",
+            logins,
+            image=image,
+            exporters_image=self._image(EXPORTERS),
+            databases=databases(config, self._records),
+            checked_database=REGISTRY,
+            capture=config.change_data_capture is not None,
+            callers=[
+                *(record.name for record in records if record.database),
+                schema_registry.PART,
+                change_data_capture.PART,
+            ],
+            backup_store=None if config.postgres.rds else self._backup_store(),
+            site=self._site,
+        )
+        del args["tasks_image"]
+        self.postgres = PostgresCluster(f"{self._env}-postgres", args, self.child())
         self.parts["postgres"] = self.postgres
-        reached = {**common, "postgres_host": self.postgres.direct}
+        direct = self.postgres.direct
         if config.vector_database:
-            pods = customized(config.vector_database.pod, "data.vectorDatabase.pod")
-            args = {**reached, **pods, "image": self._image("postgres")}
-            self.parts["vector-database"] = VectorDatabase(
-                f"{self._env}-vector-database", config.vector_database, args, self.child()
+            args = self._args(
+                "vector-database",
+                "vector_database",
+                logins,
+                owner=owner,
+                image=image,
+                postgres_host=direct,
             )
+            del args["tasks_image"]
+            self.parts["vector-database"] = VectorDatabase(f"{self._env}-vector-database", args, self.child())
         if config.schema_registry:
-            args = {
-                **reached,
-                **customized(config.schema_registry.pod, "data.schemaRegistry.pod"),
-                "image": self._image("schema-registry"),
-                "guard_image": self._image("gateway"),
-            }
-            self.parts["schema-registry"] = SchemaRegistry(
-                f"{self._env}-schema-registry", config.schema_registry, args, self.child()
+            args = self._args(
+                schema_registry.PART,
+                "schema_registry",
+                logins,
+                image=self._image("schema-registry"),
+                guard_image=self._image("gateway"),
+                postgres_host=direct,
+                platform_events=True,
+                callers=[record.name for record in records if record.produces or record.consumes],
             )
+            self.parts["schema-registry"] = SchemaRegistry(f"{self._env}-schema-registry", args, self.child())
         if config.change_data_capture and config.kafka and self.kafka:
-            args = {
-                **reached,
-                **customized(config.change_data_capture.pod, "data.changeDataCapture.pod"),
-                "image": self._image("kafka"),
-                "bootstrap": self.kafka.bootstrap,
-                "authority": self.kafka.authority,
-                "brokers": config.kafka.replicas,
-            }
+            args = self._args(
+                change_data_capture.PART,
+                "change_data_capture",
+                logins,
+                image=self._image("kafka"),
+                postgres_host=direct,
+                bootstrap=self.kafka.bootstrap,
+                authority=self.kafka.authority,
+                brokers=config.kafka.replicas,
+                outboxes=[record.name for record in records if record.outbox],
+            )
             self.parts["change-data-capture"] = ChangeDataCapture(
-                f"{self._env}-change-data-capture", config.change_data_capture, args, self.child()
+                f"{self._env}-change-data-capture", args, self.child()
             )
 
+    def _backup_store(self) -> BackupStoreArgs | None:
+        """The bucket of backups, where there is an object store."""
+        store = self.objects
+        if store is None:
+            return None
+        return {
+            "endpoint": store.endpoint,
+            "bucket": f"{store.place.get('PREFIX', '')}{BUCKET}",
+            "region": store.place.get("REGION", "us-east-1"),
+            "by_role": store.by_role,
+            "annotations": store.annotations.get(SUPERUSER, {}),
+        }
 
-def login_systems(config: Data) -> dict[str, list[str]]:
+
+def topics(records: Mapping[str, DataIntent]) -> list[str]:
+    """Every topic that a service writes or reads."""
+    return sorted({topic for one in records.values() for topic in (*one.produces, *one.outbox, *one.consumes)})
+
+
+def kafka_users(records: Mapping[str, DataIntent], capture: bool) -> list[KafkaUserArgs]:
+    """The logins of Kafka; `capture`: change data capture writes what services put into their outboxes."""
+    users: list[KafkaUserArgs] = [
+        {"name": one.name, "produces": list(one.produces), "consumes": list(one.consumes)}
+        for one in records.values()
+        if one.produces or one.consumes
+    ]
+    outboxes = [topic for one in records.values() for topic in one.outbox]
+    if capture:
+        users.append({"name": CAPTURE, "produces": outboxes, "rights": capture_rights()})
+    return users
+
+
+def nats_account(record: DataIntent) -> NatsAccountArgs:
+    """The account of a service."""
+    return {
+        "name": record.name,
+        "sends": list(record.sends),
+        "hears": list(record.hears),
+        "keeps": list(record.keeps),
+        "follows": list(record.follows),
+    }
+
+
+def databases(config: Data, records: Mapping[str, DataIntent]) -> list[DatabaseArgs]:
+    """A database for each service that owns one, and for the schema registry."""
+    found: list[DatabaseArgs] = [
+        {"name": one.name, "extensions": list(one.extensions), "outbox": bool(one.outbox)}
+        for one in records.values()
+        if one.database
+    ]
+    if config.vector_database and owner_of_collections(records) == VECTORS:
+        found.append({"name": VECTORS, "extensions": ["vector"]})
+    return [*found, {"name": REGISTRY}]
+
+
+def owner_of_collections(records: Mapping[str, DataIntent]) -> str:
+    """The service that owns the vector database's collections; without one they have a database of their own."""
+    return next((one.name for one in records.values() if one.collections), VECTORS)
+
+
+def login_systems(config: Data, records: Mapping[str, DataIntent]) -> dict[str, list[str]]:
     """Enabled systems for which each login has a password, by login."""
     wanted: dict[str, list[str]] = {
         SUPERUSER: ["postgres"] if config.postgres and config.postgres.rds else ["postgres", "objects"],
-        BROKERS_OWNER: ["kafka"] if config.kafka and config.kafka.msk else [],
+        kafka_cluster.OWNER: ["kafka"] if config.kafka and config.kafka.msk else [],
         REGISTRY: ["postgres"],
+        VECTORS: ["postgres"] if config.vector_database and owner_of_collections(records) == VECTORS else [],
         CAPTURE: ["postgres", "kafka"] if config.change_data_capture else [],
         CONNECT: [CONNECT] if config.change_data_capture else [],
         WRITER: [WRITER] if config.schema_registry else [],
-        NATS_OWNER: ["nats"],
-        CACHE_OWNER: ["cache"],
-        OBJECTS_OWNER: ["objects"],
+        nats.OWNER: ["nats"],
+        cache.OWNER: ["cache"],
+        object_store.OWNER: ["objects"],
     }
-    for intent in SERVICES.values():
+    for intent in records.values():
         wanted[intent.name] = [
             "nats",
             *(["postgres"] if intent.database else []),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pulumi
@@ -11,29 +12,17 @@ from components.base import PlatformComponent
 from components.config.base import quantity
 from components.config.data import Nats as NatsConfig
 from components.data import exporter
+from components.data.credentials import Credentials
 from components.data.nats_accounts import accounts
+from components.data.nats_inputs import NatsAccount, NatsArgs, NatsInputs
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
-from components.pods import CustomizeArgs
-from components.security.logins import Logins
-from components.services.registry import SERVICES, key_buckets
+from components.inputs import LoginArgs, checked
 
 PART = "nats"
 CLIENT_PORT, ROUTE_PORT, MONITOR_PORT = 4222, 6222, 8222
 OWNER = "nats"
 """Login that manages streams. Only setup tasks use it."""
-
-
-class NatsArgs(CustomizeArgs):
-    """Inputs of a NATS cluster."""
-
-    namespace: pulumi.Input[str]
-    image: pulumi.Input[str]
-    tasks_image: pulumi.Input[str]
-    """Image that contains the kit."""
-    exporters_image: pulumi.Input[str]
-    logins: Logins
-    destroy_data: bool
 
 
 class NatsResources(NamedTuple):
@@ -44,81 +33,83 @@ class NatsResources(NamedTuple):
 
 
 class Nats(PlatformComponent):
-    """Servers, an account per service, and a check that stores and delivers a message."""
+    """Servers, an account per login, and a check that stores and delivers a message."""
 
     url: pulumi.Output[str]
     """URL without credentials. It resolves once the streams exist and the check has passed."""
+    credentials: dict[str, LoginArgs]
+    """The Secret of each login, whose entry "nats" is the password."""
 
-    def __init__(
-        self, name: str, config: NatsConfig, args: NatsArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("data", name, {"replicas": config.replicas}, opts)
-        logins = args["logins"]
-        users = {service.name: logins.password(service.name, "nats") for service in SERVICES.values()}
-        rendered = pulumi.Output.all(namespace=args["namespace"], owner=logins.password(OWNER, "nats"), **users)
+    def __init__(self, name: str, args: NatsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        inputs = checked(NatsInputs, self, name, args)
+        super().__init__("data", name, {"replicas": inputs.replicas}, opts)
+        part, owned = inputs.kubernetes_name, {account.name: account for account in inputs.accounts}
+        logins = Credentials(self, inputs, {login: ["nats"] for login in (OWNER, *owned)}, passwords=[OWNER, *owned])
+        self.credentials = logins.logins
+        rendered = pulumi.Output.all(
+            inputs.namespace, pulumi.Output.all(**{login: logins.password(login, "nats") for login in (OWNER, *owned)})
+        )
         self.server = server = DataServer(
             name,
             ServerIntent(
-                name=PART,
+                name=part,
                 title="NATS",
+                folder=PART,
                 processes=(
                     Process(
                         PART,
-                        args["image"],
-                        config.resources,
+                        inputs.image,
+                        inputs.resources,
                         ("--config", f"/etc/{PART}-secret/nats.conf"),
                         {"client": CLIENT_PORT, "route": ROUTE_PORT},
                         ready=healthy("js-enabled-only=true"),
                         alive=healthy("js-server-only=true"),
                     ),
-                    exporter.nats(args["exporters_image"], MONITOR_PORT),
+                    exporter.nats(inputs.exporters_image, MONITOR_PORT),
                 ),
-                callers=(*SERVICES, task_name(PART)),
-                replicas=config.replicas,
-                storage=config.storage,
+                callers=(*owned, *inputs.callers, task_name(part)),
+                replicas=inputs.replicas,
+                storage=inputs.storage,
                 metrics_port=exporter.NATS_PORT,
             ),
             ServerInputs(
-                namespace=args["namespace"],
-                customize=args.get("customize", {}),
-                destroy_data=args["destroy_data"],
+                namespace=inputs.namespace,
+                customize=inputs.pods,
+                destroy_data=inputs.destroy_data,
                 secret_files={
                     "nats.conf": pulumi.Output.secret(
-                        rendered.apply(
-                            lambda known: configuration(
-                                config, known["namespace"], {**{s: known[s] for s in SERVICES}, OWNER: known["owner"]}
-                            )
-                        )
+                        rendered.apply(lambda known: configuration(inputs, part, known[0], known[1], owned))
                     )
                 },
             ),
             self.child(),
         )
         url = server.host.apply(lambda host: f"nats://{host}:{CLIENT_PORT}")
+        buckets = sorted({bucket for account in inputs.accounts for bucket in (*account.keeps, *account.follows)})
         check = DataTask(
             f"{name}-provision",
             TaskInputs(
-                namespace=args["namespace"],
-                customize=args.get("customize", {}),
-                image=args["tasks_image"],
+                namespace=inputs.namespace,
+                customize=inputs.pods,
+                image=inputs.tasks_image,
                 arguments=("nats",),
-                part=PART,
+                part=part,
                 environment={
                     "ENDPOINT": url,
-                    "PROVISION": json.dumps({"replicas": config.replicas, "buckets": key_buckets()}),
+                    "PROVISION": json.dumps({"replicas": inputs.replicas, "buckets": buckets}),
                 },
-                mounts={f"/etc/credentials/{OWNER}": logins.secret(OWNER)},
-                versions=(logins.versions[OWNER],),
+                mounts=logins.mounts(OWNER),
+                versions=logins.versions(OWNER),
             ),
             self.child(),
         )
-        self.url = pulumi.Output.all(url, check.done).apply(lambda known: known[0])
         self.resources = NatsResources(server, check)
+        self.url = pulumi.Output.all(url, check.done).apply(lambda known: known[0])
         self.finish(
             {
                 "kind": "StatefulSet",
-                "namespace": args["namespace"],
-                "name": PART,
+                "namespace": inputs.namespace,
+                "name": part,
                 "probe": "a message is kept by JetStream and delivered",
             },
             url=self.url,
@@ -131,9 +122,15 @@ def healthy(question: str) -> Any:
     return {"exec_": {"command": ["python3", "-c", f"import urllib.request as u; u.urlopen('{url}', timeout=4)"]}}
 
 
-def configuration(config: NatsConfig, namespace: str, passwords: dict[str, str]) -> str:
-    """Content of nats.conf, as JSON, which NATS accepts. It contains passwords."""
-    peers = [f"nats://{PART}-{n}.{PART}-nodes.{namespace}.svc:{ROUTE_PORT}" for n in range(config.replicas)]
+def configuration(
+    config: NatsConfig,
+    part: str,
+    namespace: str,
+    passwords: Mapping[str, str],
+    owned: Mapping[str, NatsAccount],
+) -> str:
+    """Content of nats.conf, as JSON, with passwords. `part` is the servers' name in Kubernetes."""
+    peers = [f"nats://{part}-{n}.{part}-nodes.{namespace}.svc:{ROUTE_PORT}" for n in range(config.replicas)]
     settings: dict[str, object] = {
         "port": CLIENT_PORT,
         # The monitoring port shows subjects, accounts and addresses without a login, so it is on loopback.
@@ -144,7 +141,7 @@ def configuration(config: NatsConfig, namespace: str, passwords: dict[str, str])
             # The rest of the volume is for the compaction of streams.
             "max_file_store": int(quantity(config.storage)) * 9 // 10,
         },
-        "accounts": accounts(OWNER, passwords),
+        "accounts": accounts(OWNER, passwords, owned),
         "max_payload": 1024 * 1024,
         "write_deadline": "10s",
         "lame_duck_duration": "30s",

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components.services.record import DataIntent
-from components.services.registry import SERVICES
+from components.data.nats_inputs import NatsAccount
 
 PLATFORM = "PLATFORM"
 """Account of the streams and of the setup tasks."""
@@ -38,8 +37,8 @@ def account(service: str) -> str:
     return service.upper()
 
 
-def accounts(owner: str, passwords: Mapping[str, str], intents: Mapping[str, DataIntent] = SERVICES) -> dict[str, Any]:
-    """Accounts section of nats.conf, with passwords. `owner` is the platform's login."""
+def accounts(owner: str, passwords: Mapping[str, str], intents: Mapping[str, NatsAccount]) -> dict[str, Any]:
+    """Accounts section of nats.conf, with passwords. `owner` is the setup task's login."""
     shared = [{"service": subject, "accounts": who} for subject, who in sorted(_asked(intents).items())]
     shared += [{"stream": _inbox(i), "accounts": [account(i.name)]} for i in intents.values() if _buckets(i)]
     platform = {"jetstream": "enabled", "users": [{"user": owner, "password": passwords[owner]}], "exports": shared}
@@ -47,7 +46,7 @@ def accounts(owner: str, passwords: Mapping[str, str], intents: Mapping[str, Dat
     return {PLATFORM: platform, **own}
 
 
-def _own(intent: DataIntent, password: str, intents: Mapping[str, DataIntent]) -> dict[str, Any]:
+def _own(intent: NatsAccount, password: str, intents: Mapping[str, NatsAccount]) -> dict[str, Any]:
     """A service's account."""
     heard = [
         (account(other.name), subject)
@@ -68,7 +67,7 @@ def _own(intent: DataIntent, password: str, intents: Mapping[str, DataIntent]) -
     }
 
 
-def requests(intent: DataIntent) -> list[str]:
+def requests(intent: NatsAccount) -> list[str]:
     """Subjects of the platform's account that a service may use, to read its buckets and write those that it keeps."""
     return [
         *(f"$KV.{bucket}.>" for bucket in intent.keeps),
@@ -76,7 +75,7 @@ def requests(intent: DataIntent) -> list[str]:
     ]
 
 
-def permissions(intent: DataIntent) -> dict[str, object]:
+def permissions(intent: NatsAccount) -> dict[str, object]:
     """Publish and subscribe rights of a service's user: the subjects of its intent, and its own inbox."""
     inbox = _inbox(intent)
     return {
@@ -85,11 +84,11 @@ def permissions(intent: DataIntent) -> dict[str, object]:
     }
 
 
-def _sent(intent: DataIntent) -> tuple[str, ...]:
+def _sent(intent: NatsAccount) -> tuple[str, ...]:
     return (*intent.sends, *intent.reports)
 
 
-def _buckets(intent: DataIntent) -> tuple[str, ...]:
+def _buckets(intent: NatsAccount) -> tuple[str, ...]:
     return (*intent.keeps, *intent.follows)
 
 
@@ -97,11 +96,11 @@ def _foreign(subject: str) -> str:
     return subject.replace(_API, _FOREIGN)
 
 
-def _inbox(intent: DataIntent) -> str:
+def _inbox(intent: NatsAccount) -> str:
     return f"_INBOX.{intent.name}.>"
 
 
-def _asked(intents: Mapping[str, DataIntent]) -> dict[str, list[str]]:
+def _asked(intents: Mapping[str, NatsAccount]) -> dict[str, list[str]]:
     """Services that may use each subject of the platform's account, by subject."""
     found: dict[str, list[str]] = {}
     for intent in intents.values():
@@ -110,7 +109,7 @@ def _asked(intents: Mapping[str, DataIntent]) -> dict[str, list[str]]:
     return found
 
 
-def _heard(intent: DataIntent, intents: Mapping[str, DataIntent]) -> dict[str, list[str]]:
+def _heard(intent: NatsAccount, intents: Mapping[str, NatsAccount]) -> dict[str, list[str]]:
     """Services that receive each subject that a service sends, by subject."""
     keepers = {bucket: other for other in intents.values() for bucket in other.keeps}
     found = {

@@ -8,45 +8,22 @@ from typing import NamedTuple
 import pulumi
 
 from components.base import PlatformComponent
-from components.cluster.aws_site import AwsSite, outlet
+from components.cluster.aws_site import outlet
 from components.config.base import Resources, quantity
 from components.config.data import Postgres
 from components.data import exporter
-from components.data.object_store import ObjectStore
+from components.data.credentials import Credentials
+from components.data.postgres_inputs import CAPTURE, SUPERUSER, PostgresClusterArgs, PostgresInputs
 from components.data.rds import Rds
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
-from components.pods import CustomizeArgs
-from components.security.logins import Logins
-from components.services.registry import SERVICES, with_database
+from components.inputs import LoginArgs, checked
 
 PART = "postgres"
 DIRECT_PORT, POOL_PORT = 5432, 6432
-SUPERUSER, CAPTURE, REGISTRY = "postgres", "capture", "registry"
-"""Logins besides those of the services: superuser, change data capture, schema registry."""
 SOCKETS = "/run/postgres"
-BUCKET = "postgres-backup"
-_CHECKED = "registry"
 _POOLS = 2
 """Pods of the connection pool with RDS. The pool survives the loss of one."""
-
-
-class PostgresClusterArgs(CustomizeArgs):
-    """Inputs of a PostgreSQL cluster."""
-
-    namespace: pulumi.Input[str]
-    image: pulumi.Input[str]
-    exporters_image: pulumi.Input[str]
-    logins: Logins
-    objects: ObjectStore | None
-    """Object store for backups and the write-ahead log. Without it, there are no backups."""
-    site: AwsSite | None
-    """Network of the RDS server; required with `rds` in the configuration."""
-    callers: tuple[str, ...]
-    """Parts that may connect, besides services with a database."""
-    capture: bool
-    """Whether change data capture reads the outbox tables."""
-    destroy_data: bool
 
 
 class PostgresClusterResources(NamedTuple):
@@ -67,54 +44,60 @@ class PostgresCluster(PlatformComponent):
     """DNS name of the connection pool. It resolves once databases and logins exist and the check has passed."""
     direct: pulumi.Output[str]
     """DNS name of the server itself. It resolves at the same time."""
+    credentials: dict[str, LoginArgs]
+    """The Secret of each login, whose entry "postgres" is the password."""
 
-    def __init__(
-        self, name: str, config: Postgres, args: PostgresClusterArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("data", name, {"storage": config.storage}, opts)
-        logins = args["logins"]
+    def __init__(self, name: str, args: PostgresClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        self._inputs = inputs = checked(PostgresInputs, self, name, args)
+        super().__init__("data", name, {"storage": inputs.storage}, opts)
+        part, store = inputs.kubernetes_name, inputs.backup_store
+        users = [SUPERUSER, *inputs.owners, *([CAPTURE] if inputs.capture else [])]
+        objects = ["objects"] if store and not store.by_role and not inputs.rds else []
+        self._logins = logins = Credentials(
+            self,
+            inputs,
+            {user: ["postgres", *(objects if user == SUPERUSER else [])] for user in users},
+            passwords=[SUPERUSER] if inputs.rds else [],
+            # The bucket's owner has its password at the object store.
+            given=[SUPERUSER] if objects else [],
+        )
+        self.credentials = logins.logins
         rds = None
-        if config.rds:
-            self.server, rds = self._at_rds(name, config, args)
+        if inputs.rds:
+            self.server, rds = self._at_rds()
             address = rds.address
         else:
-            self.server = self._in_pod(name, config, args)
+            self.server = self._in_pod()
             address = self.server.host
-        users = [SUPERUSER, *pooled(), *([CAPTURE] if args["capture"] else [])]
-        mounts = {f"/etc/credentials/{user}": logins.secret(user) for user in users}
-        versions = tuple(logins.versions[user] for user in users)
         provisioned = DataTask(
             f"{name}-provision",
             TaskInputs(
-                namespace=args["namespace"],
-                customize=args.get("customize", {}),
-                image=args["image"],
+                namespace=inputs.namespace,
+                customize=inputs.pods,
+                image=inputs.image,
                 arguments=("provision",),
-                part=PART,
-                environment={
-                    "PGHOST": address,
-                    "PROVISION": json.dumps(wanted(args["capture"]) | {"managed": config.rds is not None}),
-                },
-                mounts=mounts,
-                versions=versions,
+                part=part,
+                environment={"PGHOST": address, "PROVISION": json.dumps(wanted(inputs))},
+                mounts=logins.mounts(*users),
+                versions=logins.versions(*users),
             ),
             self.child(),
         )
         check = DataTask(
             f"{name}-check",
             TaskInputs(
-                namespace=args["namespace"],
-                customize=args.get("customize", {}),
-                image=args["image"],
+                namespace=inputs.namespace,
+                customize=inputs.pods,
+                image=inputs.image,
                 arguments=("check",),
-                part=PART,
+                part=part,
                 environment={
                     "PGHOST": self.server.host,
-                    "CHECK_DATABASE": _CHECKED,
-                    "CHECK_LOGIN": _CHECKED,
+                    "CHECK_DATABASE": inputs.checked,
+                    "CHECK_LOGIN": inputs.checked,
                     "CHECK_AFTER": provisioned.done,
                 },
-                mounts={f"/etc/credentials/{_CHECKED}": logins.secret(_CHECKED)},
+                mounts=logins.mounts(inputs.checked),
             ),
             self.child(),
         )
@@ -124,79 +107,71 @@ class PostgresCluster(PlatformComponent):
         self.finish(
             {
                 "kind": "StatefulSet",
-                "namespace": args["namespace"],
-                "name": PART,
+                "namespace": inputs.namespace,
+                "name": part,
                 "probe": "a row is written and read through the pool",
             },
             host=self.host,
         )
 
-    def _in_pod(self, name: str, config: Postgres, args: PostgresClusterArgs) -> DataServer:
+    def _in_pod(self) -> DataServer:
         """The server, its connection pool and the backup process, in one pod with a volume."""
-        logins, backed_up = args["logins"], args["objects"] is not None
+        inputs, logins, store = self._inputs, self._logins, self._inputs.backup_store
         return DataServer(
-            name,
-            intent(config, args),
+            self.name,
+            intent(inputs, logins),
             ServerInputs(
-                namespace=args["namespace"],
-                customize=args.get("customize", {}),
-                destroy_data=args["destroy_data"],
-                files={"postgresql.conf": settings(config, backed_up)},
-                mounts={f"/etc/credentials/{SUPERUSER}": logins.secret(SUPERUSER)},
-                versions=[logins.versions[SUPERUSER]],
+                namespace=inputs.namespace,
+                customize=inputs.pods,
+                destroy_data=inputs.destroy_data,
+                files={"postgresql.conf": settings(inputs, store is not None)},
+                mounts=logins.mounts(SUPERUSER),
+                versions=logins.versions(SUPERUSER),
                 scratch=(SOCKETS,),
-                annotations=args["objects"].annotations.get(PART, {}) if args["objects"] else {},
+                annotations=store.annotations if store else {},
             ),
             self.child(),
         )
 
-    def _at_rds(self, name: str, config: Postgres, args: PostgresClusterArgs) -> tuple[DataServer, Rds]:
+    def _at_rds(self) -> tuple[DataServer, Rds]:
         """The server on RDS. The connection pool runs in pods, with the usual DNS name."""
-        site, logins = args["site"], args["logins"]
-        assert site is not None  # the configuration takes rds with a cluster on AWS only
+        inputs, logins, site = self._inputs, self._logins, self._inputs.site
+        part = inputs.kubernetes_name
+        assert site is not None  # the inputs are refused without
         rds = Rds(
-            name,
-            config,
+            self.name,
+            inputs,
             {
                 "site": site,
                 "user": SUPERUSER,
                 "password": logins.password(SUPERUSER, "postgres"),
-                "destroy_data": args["destroy_data"],
+                "destroy_data": inputs.destroy_data,
             },
-            self.child(providers={"aws": site.provider}),
+            self.child(),
         )
-        direct = (PART, task_name(PART), *(s.name for s in with_database()), *args["callers"])
-        outlet(
-            f"{name}-outlet", (args["namespace"], f"{PART}-outlet"), direct, (site.network, DIRECT_PORT), self.child()
-        )
+        direct = (part, task_name(part), *inputs.callers)
+        target = (site.network, DIRECT_PORT)
+        outlet(f"{self.name}-outlet", (inputs.namespace, f"{part}-outlet"), direct, target, self.child())
         pool = DataServer(
-            name,
+            self.name,
             ServerIntent(
-                name=PART,
+                name=part,
                 title="PgBouncer",
-                processes=(pool_process(config, args["image"], pulumi.Output.concat(rds.address, f":{DIRECT_PORT}")),),
-                callers=_callers(args),
+                folder=PART,
+                processes=(pool_process(inputs, inputs.image, pulumi.Output.concat(rds.address, f":{DIRECT_PORT}")),),
+                callers=(*inputs.callers, task_name(part)),
                 replicas=_POOLS,
             ),
             ServerInputs(
-                namespace=args["namespace"],
-                customize=args.get("customize", {}),
+                namespace=inputs.namespace,
+                customize=inputs.pods,
                 destroy_data=True,
-                mounts={f"/etc/credentials/{user}": logins.secret(user) for user in pooled()},
-                versions=[logins.versions[user] for user in pooled()],
+                mounts=logins.mounts(*inputs.owners),
+                versions=logins.versions(*inputs.owners),
             ),
             self.child(),
         )
         return pool, rds
-
-
-def pooled() -> list[str]:
-    """Logins that use the connection pool."""
-    return [REGISTRY, *(service.name for service in with_database())]
-
-
-def _callers(args: PostgresClusterArgs) -> tuple[str, ...]:
-    return (*(service.name for service in with_database()), *args["callers"], task_name(PART))
 
 
 def pool_process(config: Postgres, image: pulumi.Input[str], server: pulumi.Input[str] = "") -> Process:
@@ -216,21 +191,22 @@ def pool_process(config: Postgres, image: pulumi.Input[str], server: pulumi.Inpu
     )
 
 
-def intent(config: Postgres, args: PostgresClusterArgs) -> ServerIntent:
+def intent(inputs: PostgresInputs, logins: Credentials) -> ServerIntent:
     """Intent of the server's pod: PostgreSQL, the connection pool, and the base backup process."""
-    image, logins, objects = args["image"], args["logins"], args["objects"]
+    image, store, exporters = inputs.image, inputs.backup_store, inputs.exporters_image
+    assert exporters is not None  # the inputs are refused without
     bucket: dict[str, pulumi.Input[str]] = {}
     key: dict[str, tuple[pulumi.Input[str], str]] = {}
-    if objects:
+    if store:
         bucket = {
-            "BACKUP_URL": f"s3://{objects.place.get('PREFIX', '')}{BUCKET}",
-            "AWS_DEFAULT_REGION": objects.place.get("REGION", "us-east-1"),
+            "BACKUP_URL": f"s3://{store.bucket}",
+            "AWS_DEFAULT_REGION": store.region,
             # The SDK adds newer checksums by default, which older S3 gateways do not support.
             "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
             "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
-            "BACKUP_ENDPOINT": objects.endpoint,
+            "BACKUP_ENDPOINT": store.endpoint,
         }
-    if objects and not objects.by_role:
+    if store and not store.by_role:
         bucket |= {"AWS_ACCESS_KEY_ID": SUPERUSER}
         key = {"AWS_SECRET_ACCESS_KEY": (logins.secret(SUPERUSER), "objects")}
     asks = f"pg_isready -q -h {SOCKETS} -U {SUPERUSER}"
@@ -239,7 +215,7 @@ def intent(config: Postgres, args: PostgresClusterArgs) -> ServerIntent:
     server = Process(
         PART,
         image,
-        config.resources,
+        inputs.resources,
         ("serve",),
         {"postgres": DIRECT_PORT},
         bucket,
@@ -253,21 +229,23 @@ def intent(config: Postgres, args: PostgresClusterArgs) -> ServerIntent:
     )
     schedule: dict[str, pulumi.Input[str]] = {
         **bucket,
-        "BACKUP_EVERY_HOURS": str(config.backup.every_hours),
-        "BACKUP_KEEP_DAYS": str(config.backup.keep_days),
+        "BACKUP_EVERY_HOURS": str(inputs.backup.every_hours),
+        "BACKUP_KEEP_DAYS": str(inputs.backup.keep_days),
     }
     backups = Process("backups", image, Resources(cpu="20m", memory="192Mi"), ("backups",), {}, schedule, key)
+    part = inputs.kubernetes_name
     return ServerIntent(
-        name=PART,
+        name=part,
         title="PostgreSQL",
+        folder=PART,
         processes=(
             server,
-            pool_process(config, image),
-            *([backups] if objects else []),
-            exporter.postgres(args["exporters_image"], SOCKETS, SUPERUSER),
+            pool_process(inputs, image),
+            *([backups] if store else []),
+            exporter.postgres(exporters, SOCKETS, SUPERUSER),
         ),
-        callers=_callers(args),
-        storage=config.storage,
+        callers=(*inputs.callers, task_name(part)),
+        storage=inputs.storage,
         metrics_port=exporter.POSTGRES_PORT,
         stop_seconds=90,
     )
@@ -307,17 +285,11 @@ def settings(config: Postgres, backed_up: bool) -> str:
     return "".join(f"{key} = {value}\n" for key, value in shown.items())
 
 
-def wanted(capture: bool) -> dict[str, object]:
-    """Desired databases and logins, derived from the intents, for the setup task."""
-    databases: list[dict[str, object]] = [
-        {
-            "name": service.name,
-            "login": service.name,
-            "extensions": list(service.extensions),
-            "outbox": bool(service.outbox),
-        }
-        for service in SERVICES.values()
-        if service.database
+def wanted(inputs: PostgresInputs) -> dict[str, object]:
+    """Databases and logins, as the task takes them."""
+    databases = [
+        {"name": one.name, "login": one.name, "extensions": one.extensions, "outbox": one.outbox}
+        for one in inputs.databases
     ]
-    databases.append({"name": REGISTRY, "login": REGISTRY, "extensions": [], "outbox": False})
-    return {"databases": databases, "capture": CAPTURE if capture else ""}
+    capture = CAPTURE if inputs.capture else ""
+    return {"databases": databases, "capture": capture, "managed": inputs.rds is not None}

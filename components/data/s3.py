@@ -20,7 +20,7 @@ class S3Args(TypedDict):
     """Inputs of a set of buckets."""
 
     site: AwsSite
-    namespace: str
+    namespace: pulumi.Input[str]
     prefix: str
     """Prefix of bucket names, which must be unique in all of AWS."""
     owners: Mapping[str, str]
@@ -67,8 +67,8 @@ class S3(PlatformComponent):
         policy = pulumi.Output.all(site.key_arn, *arns).apply(lambda found: allowed(found[0], found[1:], below))
         role = iam.WorkloadRole(
             f"{self.name}-{account}",
-            site.cluster.cluster_name,
-            site.cluster.issuer,
+            site.cluster_name,
+            site.issuer,
             (self._args["namespace"], account),
             self.child(),
             policy=policy,

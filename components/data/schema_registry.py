@@ -3,37 +3,73 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, NotRequired
 
 import pulumi
+from pydantic import Field
 
 from components.base import PlatformComponent
+from components.config.base import DnsLabel
+from components.config.data import Compatibility
 from components.config.data import SchemaRegistry as SchemaRegistryConfig
 from components.data import registry_guard
-from components.data.postgres_cluster import DIRECT_PORT, REGISTRY
+from components.data.credentials import Credentials
+from components.data.postgres_cluster import DIRECT_PORT
 from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
-from components.pods import CustomizeArgs
-from components.security.logins import Logins
-from components.services.registry import SERVICES
+from components.inputs import LoginArgs, ResourcesArgs, Server, ServerArgs, Text, checked
 
 PART = "schema-registry"
 PORT, REGISTRY_PORT, MANAGEMENT_PORT = 8080, 8081, 9000
 WRITER = "schemas"
 """Login that registers schemas. Only the setup task uses it."""
+REGISTRY = "registry"
+"""The default name of the database, and of the login that owns it."""
 
 
-class SchemaRegistryArgs(CustomizeArgs):
-    """Inputs of a schema registry."""
+class SchemaRegistryArgs(ServerArgs):
+    """Inputs of a schema registry. `logins` needs the login that owns the database."""
 
-    namespace: pulumi.Input[str]
     image: pulumi.Input[str]
+    """Apicurio Registry's image, by digest."""
     guard_image: pulumi.Input[str]
-    """Envoy."""
+    """Envoy's image, by digest."""
     tasks_image: pulumi.Input[str]
-    """Image that contains the kit, and with it the schemas."""
-    logins: Logins
+    """Image of the task that registers schemas, by digest."""
     postgres_host: pulumi.Input[str]
+    """PostgreSQL's own address, such as `PostgresCluster.direct`."""
+    database: NotRequired[str]
+    """Database that keeps the schemas; the login of the same name owns it. Default "registry"."""
+    replicas: NotRequired[int]
+    """Replicas. Default 1."""
+    resources: NotRequired[ResourcesArgs]
+    """Per replica."""
+    compatibility: NotRequired[Compatibility]
+    """What a new version of a schema may change. Default "BACKWARD"."""
+    schemas: NotRequired[Mapping[str, str]]
+    """JSON Schema of the events of each topic; the subject is "<topic>-value"."""
+    platform_events: NotRequired[bool]
+    """Whether the schemas of CogniForge's own events are registered, too. Default false."""
+    callers: NotRequired[Sequence[str]]
+    """Values of app.kubernetes.io/name whose pods may read schemas."""
+
+
+class SchemaRegistryInputs(Server, SchemaRegistryConfig):
+    """What `SchemaRegistryArgs` may hold."""
+
+    image: Text = Field(description="Apicurio Registry's image, by digest")
+    guard_image: Text = Field(description="Envoy's image, by digest")
+    tasks_image: Text = Field(description="Image of the task that registers schemas, by digest")
+    postgres_host: Text = Field(description="PostgreSQL's own address")
+    database: DnsLabel = Field(default=REGISTRY, description="Database that keeps the schemas, and its login")
+    schemas: dict[str, str] = Field(
+        default_factory=dict[str, str], description="JSON Schema of the events of each topic"
+    )
+    platform_events: bool = Field(default=False, description="Register the schemas of CogniForge's own events, too")
+    callers: list[DnsLabel] = Field(
+        default_factory=list[str], description="Values of app.kubernetes.io/name whose pods may read schemas"
+    )
 
 
 class SchemaRegistryResources(NamedTuple):
@@ -48,35 +84,35 @@ class SchemaRegistry(PlatformComponent):
 
     url: pulumi.Output[str]
     """URL of Confluent's API. It resolves once all schemas are registered."""
+    credentials: dict[str, LoginArgs]
+    """The Secrets of the database's login and of the login that registers schemas."""
 
-    def __init__(
-        self,
-        name: str,
-        config: SchemaRegistryConfig,
-        args: SchemaRegistryArgs,
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__("data", name, {"compatibility": config.compatibility.value}, opts)
-        logins = args["logins"]
-        database = pulumi.Output.concat("jdbc:postgresql://", args["postgres_host"], f":{DIRECT_PORT}/{REGISTRY}")
+    def __init__(self, name: str, args: SchemaRegistryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        inputs = checked(SchemaRegistryInputs, self, name, args)
+        super().__init__("data", name, {"compatibility": inputs.compatibility.value}, opts)
+        part, owner = inputs.kubernetes_name, inputs.database
+        logins = Credentials(self, inputs, {owner: ["postgres"], WRITER: [WRITER]}, passwords=[WRITER], given=[owner])
+        self.credentials = logins.logins
+        database = pulumi.Output.concat("jdbc:postgresql://", inputs.postgres_host, f":{DIRECT_PORT}/{owner}")
         self.server = server = DataServer(
             name,
             ServerIntent(
-                name=PART,
+                name=part,
                 title="Apicurio Registry",
+                folder=PART,
                 processes=(
-                    _guard(args["guard_image"]),
+                    _guard(inputs.guard_image),
                     Process(
                         PART,
-                        args["image"],
-                        config.resources,
+                        inputs.image,
+                        inputs.resources,
                         (),
                         {"management": MANAGEMENT_PORT},
                         {
                             "APICURIO_STORAGE_KIND": "sql",
                             "APICURIO_STORAGE_SQL_KIND": "postgresql",
                             "APICURIO_DATASOURCE_URL": database,
-                            "APICURIO_DATASOURCE_USERNAME": REGISTRY,
+                            "APICURIO_DATASOURCE_USERNAME": owner,
                             "APICURIO_DATASOURCE_JDBC_MAX_SIZE": "10",
                             "APICURIO_DATASOURCE_JDBC_INITIAL_SIZE": "1",
                             "APICURIO_DATASOURCE_JDBC_MIN_SIZE": "1",
@@ -85,19 +121,19 @@ class SchemaRegistry(PlatformComponent):
                             "QUARKUS_HTTP_PORT": str(REGISTRY_PORT),
                             "QUARKUS_MANAGEMENT_HOST": "0.0.0.0",
                         },
-                        {"APICURIO_DATASOURCE_PASSWORD": (logins.secret(REGISTRY), "postgres")},
+                        {"APICURIO_DATASOURCE_PASSWORD": (logins.secret(owner), "postgres")},
                         ready={"http_get": {"path": "/health/ready", "port": "management"}},
                         alive={"http_get": {"path": "/health/live", "port": "management"}},
                         start_s=180,
                     ),
                 ),
-                callers=(*(s.name for s in SERVICES.values() if s.produces or s.consumes), task_name(PART)),
-                replicas=config.replicas,
+                callers=(*inputs.callers, task_name(part)),
+                replicas=inputs.replicas,
                 metrics_port=MANAGEMENT_PORT,
             ),
             ServerInputs(
-                namespace=args["namespace"],
-                customize=args.get("customize", {}),
+                namespace=inputs.namespace,
+                customize=inputs.pods,
                 destroy_data=True,
                 secret_files={
                     "envoy.json": pulumi.Output.secret(
@@ -106,7 +142,7 @@ class SchemaRegistry(PlatformComponent):
                         )
                     )
                 },
-                versions=[logins.versions[REGISTRY], logins.versions[WRITER]],
+                versions=logins.versions(owner, WRITER),
             ),
             self.child(),
         )
@@ -114,31 +150,36 @@ class SchemaRegistry(PlatformComponent):
         check = DataTask(
             f"{name}-provision",
             TaskInputs(
-                namespace=args["namespace"],
-                customize=args.get("customize", {}),
-                image=args["tasks_image"],
+                namespace=inputs.namespace,
+                customize=inputs.pods,
+                image=inputs.tasks_image,
                 arguments=("registry",),
-                part=PART,
-                environment={
-                    "ENDPOINT": url,
-                    "PROVISION": json.dumps({"compatibility": config.compatibility.value}),
-                },
-                mounts={f"/etc/credentials/{WRITER}": logins.secret(WRITER)},
-                versions=(logins.versions[WRITER],),
+                part=part,
+                environment={"ENDPOINT": url, "PROVISION": json.dumps(provision(inputs))},
+                mounts=logins.mounts(WRITER),
+                versions=logins.versions(WRITER),
             ),
             self.child(),
         )
-        self.url = pulumi.Output.all(url, check.done).apply(lambda known: f"{known[0]}/apis/ccompat/v7")
         self.resources = SchemaRegistryResources(server, check)
+        self.url = pulumi.Output.all(url, check.done).apply(lambda known: f"{known[0]}/apis/ccompat/v7")
         self.finish(
             {
                 "kind": "StatefulSet",
-                "namespace": args["namespace"],
-                "name": PART,
+                "namespace": inputs.namespace,
+                "name": part,
                 "probe": "every event's schema is registered and read back",
             },
             url=self.url,
         )
+
+
+def provision(inputs: SchemaRegistryInputs) -> dict[str, Any]:
+    """What the task registers. Without "schemas" it registers those of the platform's events."""
+    asked: dict[str, Any] = {"compatibility": inputs.compatibility.value}
+    if inputs.schemas or not inputs.platform_events:
+        asked |= {"schemas": inputs.schemas, "platform_events": inputs.platform_events}
+    return asked
 
 
 def _guard(image: pulumi.Input[str]) -> Process:

@@ -59,6 +59,8 @@ class ServerIntent:
     processes: tuple[Process, ...]
     callers: tuple[str, ...]
     """Names of parts whose pods may connect to its ports."""
+    folder: str = ""
+    """Its files are at /etc/<folder>; default: its name."""
     prepares: tuple[Process, ...] = ()
     """Init process, which ends before the others start. It alone in the pod has access to the Kubernetes API."""
     replicas: int = 1
@@ -76,9 +78,9 @@ class ServerInputs:
     namespace: pulumi.Input[str]
     destroy_data: bool
     files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
-    """Files at /etc/<name> without secrets."""
+    """Files at /etc/<folder> without secrets."""
     secret_files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
-    """Files at /etc/<name>-secret, stored in a Secret."""
+    """Files at /etc/<folder>-secret, stored in a Secret."""
     mounts: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
     """Names of Secrets by folder. Each entry of a Secret becomes a file in the folder."""
     versions: Sequence[pulumi.Input[str]] = ()
@@ -243,7 +245,7 @@ class DataServer(PlatformComponent):
                 immutable=True,
                 opts=self.child(),
             )
-            mounts.append({"name": "files", "mount_path": f"/etc/{intent.name}", "read_only": True})
+            mounts.append({"name": "files", "mount_path": f"/etc/{intent.folder or intent.name}", "read_only": True})
             volumes.append({"name": "files", "config_map": {"name": files.metadata["name"]}})
         if inputs.secret_files:
             secret = k8s.core.v1.Secret(
@@ -253,7 +255,8 @@ class DataServer(PlatformComponent):
                 immutable=True,
                 opts=self.child(),
             )
-            mounts.append({"name": "secret-files", "mount_path": f"/etc/{intent.name}-secret", "read_only": True})
+            folder = f"/etc/{intent.folder or intent.name}-secret"
+            mounts.append({"name": "secret-files", "mount_path": folder, "read_only": True})
             volumes.append({"name": "secret-files", "secret": {"secret_name": secret.metadata["name"]}})
         for number, (folder, secret_name) in enumerate(inputs.mounts.items()):
             mounts.append({"name": f"secret-{number}", "mount_path": folder, "read_only": True})

@@ -35,21 +35,24 @@ class Document:
 
 def document(
     name: str,
-    config_map: str,
+    file: str,
+    config_map: tuple[pulumi.Input[str], str],
     part: str,
-    namespace: pulumi.Input[str],
     content: Mapping[str, Any],
     opts: pulumi.ResourceOptions,
 ) -> Document:
-    """Create a document: resource `name`, ConfigMap `config_map`, labelled as an object of `part`."""
+    """Create a document: resource `name`, which the setup task of `part` reads as `file`.
+
+    `config_map` is the namespace and the name of its ConfigMap.
+    """
     text = json.dumps(content, indent=2, sort_keys=True)
     written = k8s.core.v1.ConfigMap(
         name,
-        metadata={"name": config_map, "namespace": namespace, "labels": labels(part, "data")},
+        metadata={"name": config_map[1], "namespace": config_map[0], "labels": labels(part, "data")},
         data={_KEY: text},
         opts=opts,
     )
-    return Document(config_map, written.metadata["name"], text, written)
+    return Document(file, written.metadata["name"], text, written)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ ACCOUNT_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_SECONDS = 3600
 
 
-def zone_reader(resource: str, namespace: str, account: str, opts: pulumi.ResourceOptions) -> None:
+def zone_reader(resource: str, namespace: pulumi.Input[str], account: str, opts: pulumi.ResourceOptions) -> None:
     """Allow a service account to read nodes (a cluster-wide resource), and its pods to connect to the API server."""
-    name = f"{namespace}-{account}-zone"
+    name = pulumi.Output.concat(namespace, f"-{account}-zone")
     group = "rbac.authorization.k8s.io"
     meta: Any = {"name": name, "labels": labels(account, "data")}
     rules: Any = [{"api_groups": [""], "resources": ["nodes"], "verbs": ["get"]}]

@@ -23,13 +23,15 @@ class CertificateArgs(TypedDict):
     namespace: pulumi.Input[str]
     secret_name: str
     """Name of the Secret that receives tls.crt, tls.key and ca.crt."""
-    hosts: Sequence[str]
-    """DNS names and IP addresses that the certificate covers."""
+    hosts: Sequence[pulumi.Input[str]]
+    """DNS names and IP addresses that the certificate covers. An output is a DNS name."""
     client: NotRequired[bool]
     """Whether it is also a client certificate, as for peers of one cluster. Default false."""
 
 
-def _is_address(host: str) -> bool:
+def _is_address(host: pulumi.Input[str]) -> bool:
+    if not isinstance(host, str):
+        return False
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
 import pulumi_random as random
+from pydantic import Field
 
 from components.base import PlatformComponent, labels
+from components.config.base import DnsLabel
+from components.inputs import Inputs, LoginArgs, Text, checked
 
 LENGTH = 43
 """Number of characters (letters and digits). 43 of them have 256 bits of entropy."""
@@ -23,8 +26,21 @@ class LoginsArgs(TypedDict):
     namespace: pulumi.Input[str]
     logins: Mapping[str, Sequence[str]]
     """Systems, such as "postgres" or "kafka", for which a login has a password, by login."""
-    generation: int
-    """Number to increase for new secrets of all logins."""
+    generation: NotRequired[int]
+    """Number to increase for new secrets of all logins. Default 1."""
+    prefix: NotRequired[str]
+    """The names of the Secrets begin with this. Default "login"."""
+
+
+class LoginsInputs(Inputs):
+    """What `LoginsArgs` may hold."""
+
+    namespace: Text = Field(description="Namespace of the Secrets")
+    logins: dict[DnsLabel, list[str]] = Field(
+        min_length=1, description='Systems (such as "postgres", "kafka") that each login has a password for'
+    )
+    generation: int = Field(default=1, ge=1, le=1_000_000, description="Raise it to give every login a new secret")
+    prefix: DnsLabel = Field(default="login", description="The names of the Secrets begin with this")
 
 
 class LoginsResources(NamedTuple):
@@ -35,23 +51,26 @@ class LoginsResources(NamedTuple):
 
 
 class Logins(PlatformComponent):
-    """One Secret `login-<name>` per login, with one entry per system, which holds the password."""
+    """One Secret `<prefix>-<login>` per login, with one entry per system, which holds the password."""
 
+    credentials: dict[str, LoginArgs]
+    """Each login with the name of its Secret and its passwords, for components that take logins."""
     versions: dict[str, pulumi.Output[str]]
     """Values by login that change with its passwords and do not reveal them. Pods have it as an annotation, so that a
     rotation restarts them."""
 
     def __init__(self, name: str, args: LoginsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("security", name, {"logins": {k: list(v) for k, v in args["logins"].items()}}, opts)
+        inputs = checked(LoginsInputs, self, name, args)
+        super().__init__("security", name, {"logins": inputs.logins}, opts)
         self._passwords: dict[tuple[str, str], pulumi.Output[str]] = {}
         self._secrets: dict[str, k8s.core.v1.Secret] = {}
-        self.versions = {}
-        for login, systems in args["logins"].items():
+        self.versions, self.credentials = {}, {}
+        for login, systems in inputs.logins.items():
             root = random.RandomPassword(
                 f"{name}-{login}",
                 length=LENGTH,
                 special=False,
-                keepers={"generation": str(args["generation"])},
+                keepers={"generation": str(inputs.generation)},
                 opts=self.child(additional_secret_outputs=["result"]),
             )
             found = {system: _derived(root.result, system) for system in systems}
@@ -60,19 +79,24 @@ class Logins(PlatformComponent):
             self._secrets[login] = k8s.core.v1.Secret(
                 f"{name}-{login}",
                 metadata={
-                    "name": f"login-{login}",
-                    "namespace": args["namespace"],
+                    "name": f"{inputs.prefix}-{login}",
+                    "namespace": inputs.namespace,
                     "labels": labels("logins", "security"),
                 },
                 string_data=dict(sorted(found.items())),
                 opts=self.child(),
             )
+            self.credentials[login] = {
+                "secret_name": self.secret(login),
+                "passwords": found,
+                "version": self.versions[login],
+            }
         self.resources = LoginsResources(self._secrets)
         self.finish(
             {
                 "kind": "Secret",
-                "namespace": args["namespace"],
-                "name": f"login-{next(iter(args['logins']))}",
+                "namespace": inputs.namespace,
+                "name": f"{inputs.prefix}-{next(iter(inputs.logins))}",
                 "probe": "the Secrets exist",
             }
         )

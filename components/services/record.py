@@ -100,11 +100,6 @@ class DataIntent:
     collections: bool = False
     """Whether the service owns the vector database's collections."""
 
-    @property
-    def reports(self) -> tuple[str, ...]:
-        """NATS subjects on which the service reports the applied revision of each bucket that it follows."""
-        return tuple(f"in_force.{bucket}.{self.name}" for bucket in self.follows)
-
 
 @dataclass(frozen=True)
 class Surroundings:

@@ -38,23 +38,3 @@ def rest_callers(record: ServiceRecord, services: Mapping[str, ServiceRecord] = 
 def rpc_callers(record: ServiceRecord, services: Mapping[str, ServiceRecord] = SERVICES) -> tuple[str, ...]:
     """Names of services that call a service over gRPC. A service without such callers serves no gRPC."""
     return tuple(sorted(other.name for other in services.values() if record.name in other.asks))
-
-
-def topics(services: Mapping[str, ServiceRecord] = SERVICES) -> tuple[str, ...]:
-    """All Kafka topics that services write."""
-    return tuple(sorted({topic for one in services.values() for topic in (*one.produces, *one.outbox)}))
-
-
-def with_database(services: Mapping[str, ServiceRecord] = SERVICES) -> tuple[ServiceRecord, ...]:
-    """Records of services that own a database."""
-    return tuple(one for one in services.values() if one.database)
-
-
-def key_buckets(services: Mapping[str, ServiceRecord] = SERVICES) -> tuple[str, ...]:
-    """All NATS key-value buckets."""
-    return tuple(sorted({bucket for one in services.values() for bucket in (*one.keeps, *one.follows)}))
-
-
-def owner_of_collections() -> str:
-    """Name of the service that owns the vector database's collections."""
-    return next(one.name for one in SERVICES.values() if one.collections)

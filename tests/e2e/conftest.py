@@ -19,6 +19,7 @@ from openai import OpenAI
 from cli import local_environment, stack
 from components.config.platform import PlatformConfig
 from components.data.layer import login_systems
+from components.services.registry import SERVICES
 from local import paths
 from local.node.settings import NodePaths
 from local.toolchain import builder
@@ -104,7 +105,7 @@ def kubectl_on_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data() -> Iterator[DataClient]:
     """A pod inside the platform that has every login."""
-    with data_client(sorted(login_systems(local_config().data))) as made:
+    with data_client(sorted(login_systems(local_config().data, SERVICES))) as made:
         yield made
 
 

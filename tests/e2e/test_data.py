@@ -12,12 +12,12 @@ import pytest
 from kubernetes import client
 
 from components.data.task import digest
-from components.services.registry import SERVICES, with_database
+from components.services.registry import SERVICES
 from tests.e2e.conftest import forge
 from tests.e2e.data_client import LABELS, OUTBOX, READ, DataClient, kill, until_ready
 
 pytestmark = pytest.mark.e2e
-OWNERS = [intent.name for intent in with_database()]
+OWNERS = [intent.name for intent in SERVICES.values() if intent.database]
 
 
 @pytest.mark.parametrize("service", OWNERS)

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from components.config.data import Postgres
-from components.data.postgres_cluster import pool_process, pooled
+from components.config.data import Data, Postgres
+from components.data.layer import databases
+from components.data.postgres_cluster import pool_process
+from components.services.registry import SERVICES
 from local.images import pipeline
 from local.node.pki import Authority
 from tests.e2e.data_client import LABELS, RESTRICTED, DataClient
@@ -36,6 +38,7 @@ client_tls_cert_file = /etc/ends-tls/tls.crt
 pool_mode = transaction
 ignore_startup_parameters = extra_float_digits,options
 """
+POOLED = [database["name"] for database in databases(Data(), SERVICES)]
 SPEAKS = """
 import psycopg
 address = f"host={host} port=6432 connect_timeout=5"
@@ -58,7 +61,7 @@ def _definition(data: DataClient) -> dict[str, Any]:
     process = pool_process(Postgres(), image, f"127.0.0.1:{TLS_PORT}")
     known = {**process.environment, "POOL_AUTHORITIES": "/etc/ends-tls/ca.crt"}
     environment = [{"name": name, "value": value} for name, value in known.items()]
-    logins = [{"name": user, "mountPath": f"/etc/credentials/{user}", "readOnly": True} for user in pooled()]
+    logins = [{"name": user, "mountPath": f"/etc/credentials/{user}", "readOnly": True} for user in POOLED]
     secure = {**RESTRICTED, "readOnlyRootFilesystem": True}
     tmp = {"name": "tmp", "mountPath": "/tmp"}
     pool: dict[str, Any] = {
@@ -78,7 +81,7 @@ def _definition(data: DataClient) -> dict[str, Any]:
         "volumeMounts": [{"name": "ends-tls", "mountPath": "/etc/ends-tls"}, tmp],
     }
     volumes: list[dict[str, Any]] = [
-        *({"name": user, "secret": {"secretName": f"login-{user}"}} for user in pooled()),
+        *({"name": user, "secret": {"secretName": f"login-{user}"}} for user in POOLED),
         {"name": "ends-tls", "secret": {"secretName": NAME}},
         {"name": "tmp", "emptyDir": {}},
     ]
@@ -96,7 +99,7 @@ def _secret(data: DataClient, folder: Path) -> dict[str, Any]:
     authority = Authority(folder, "authority")
     authority.issue("tls", "postgres", hosts=["127.0.0.1"])
     read = 'print(json.dumps({login: secret(login, "postgres") for login in logins}))'
-    passwords = data.run(read, logins=pooled())
+    passwords = data.run(read, logins=POOLED)
     files = {
         "pgbouncer.ini": ENDS_TLS,
         "users": "".join(f'"{user}" "{password}"\n' for user, password in passwords.items()),
@@ -124,7 +127,7 @@ def address(data: DataClient, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def test_every_login_comes_through_to_its_database(data: DataClient, address: str) -> None:
-    assert data.run(SPEAKS, host=address, logins=pooled()) == {login: login for login in pooled()}
+    assert data.run(SPEAKS, host=address, logins=POOLED) == {login: login for login in POOLED}
 
 
 def test_a_wrong_password_does_not(data: DataClient, address: str) -> None:

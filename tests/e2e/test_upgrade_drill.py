@@ -21,6 +21,7 @@ from nats.js.kv import KeyValue
 from cli import local_environment
 from components.config.platform import PlatformConfig
 from components.data.layer import login_systems
+from components.services.registry import SERVICES
 from local import paths
 from local.images import pipeline
 from tests.e2e.data_client import DataClient, data_client, kill
@@ -73,7 +74,7 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Release:
 def inside(older: Release) -> Iterator[DataClient]:
     """A pod in the drill's environment that has every login."""
     data = PlatformConfig.model_validate(configuration()).data
-    with data_client(sorted(login_systems(data)), NAMESPACE) as made:
+    with data_client(sorted(login_systems(data, SERVICES)), NAMESPACE) as made:
         yield made
 
 

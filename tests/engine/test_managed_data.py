@@ -11,6 +11,7 @@ import pytest
 from kubernetes import client
 
 from components.cluster.aws_foundation import AwsFoundation
+from components.cluster.aws_site import AwsSite
 from components.config.data import Kafka, Postgres
 from components.config.managed import S3 as S3Config
 from components.data.msk import Msk
@@ -34,8 +35,9 @@ def program(*, storage: str = "20Gi", destroy_data: bool = True) -> Callable[[],
     """A foundation, and one of each part that AWS runs."""
 
     def made() -> None:
-        site = AwsFoundation("foundation", _config("dev")).site
-        options = pulumi.ResourceOptions(providers={"aws": site.provider})
+        foundation = AwsFoundation("foundation", _config("dev"))
+        site = AwsSite.model_validate(foundation.site)
+        options = pulumi.ResourceOptions(providers={"aws": foundation.account})
         secret = pulumi.Output.secret(PASSWORD)
         database = Postgres.model_validate({"storage": storage, "rds": {"instanceClass": "db.t4g.medium"}})
         Rds(

@@ -146,7 +146,7 @@ def test_a_folder_without_a_containerfile_is_named() -> None:
 
 def test_the_platforms_own_names_are_reserved() -> None:
     taken = {*catalogue.PARTS, *catalogue.image_names(), *images.IMAGES}
-    logins = set(login_systems(parse(stack_file("local")).data))
+    logins = set(login_systems(parse(stack_file("local")).data, SERVICES))
     assert taken | logins <= custom_checks.RESERVED_NAMES | SERVICES.keys()
 
 

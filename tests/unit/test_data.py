@@ -22,13 +22,16 @@ from components.data import (
     kafka_access,
     kafka_cluster,
     kafka_topic,
+    layer,
     nats,
-    object_store,
     postgres_cluster,
 )
-from components.data.layer import login_systems
+from components.data.kafka_inputs import KafkaUser
+from components.data.layer import login_systems, topics
+from components.data.nats_inputs import NatsAccount
+from components.data.postgres_inputs import PostgresInputs
 from components.data.task import digest as task_digest
-from components.services.registry import SERVICES, key_buckets, topics
+from components.services.registry import SERVICES
 from tests.unit.test_platform import of_kind, registered
 
 pytestmark = pytest.mark.xdist_group("tree")
@@ -42,16 +45,17 @@ def data(environment: str) -> Data:
 
 
 def test_every_topic_that_is_read_is_written_by_somebody() -> None:
-    assert {topic for intent in SERVICES.values() for topic in intent.consumes} <= set(topics())
+    written = {topic for intent in SERVICES.values() for topic in (*intent.produces, *intent.outbox)}
+    assert {topic for intent in SERVICES.values() for topic in intent.consumes} <= written
 
 
-@pytest.mark.parametrize("topic", topics())
+@pytest.mark.parametrize("topic", topics(SERVICES))
 def test_a_topic_can_be_named_in_kubernetes(topic: str) -> None:
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", topic)
 
 
 def test_every_topic_has_a_schema() -> None:
-    assert set(event_schemas.current()) == set(topics())
+    assert set(event_schemas.current()) == set(topics(SERVICES))
 
 
 def test_a_topic_has_one_writer_unless_its_events_name_their_service() -> None:
@@ -63,18 +67,21 @@ def test_a_topic_has_one_writer_unless_its_events_name_their_service() -> None:
 def test_a_key_bucket_has_one_writer() -> None:
     written = [bucket for intent in SERVICES.values() for bucket in intent.keeps]
     assert len(written) == len(set(written))
-    assert set(key_buckets()) == set(written)
+    followed = {bucket for intent in SERVICES.values() for bucket in intent.follows}
+    assert followed <= set(written)
 
 
 def test_servers_of_nats_know_one_another() -> None:
     passwords = dict.fromkeys([*SERVICES, nats.OWNER], "x")
-    text = nats.configuration(Nats(replicas=3), "space", passwords)
+    accounts = {name: NatsAccount(**layer.nats_account(record)) for name, record in SERVICES.items()}
+    text = nats.configuration(Nats(replicas=3), "bus", "space", passwords, accounts)
     routes = json.loads(text.replace("$HOSTNAME", '"name"'))["cluster"]["routes"]
-    assert routes == [f"nats://nats-{n}.nats-nodes.space.svc:6222" for n in range(3)]
+    assert routes == [f"nats://bus-{n}.bus-nodes.space.svc:6222" for n in range(3)]
 
 
 def test_rights_in_kafka_follow_from_the_intents() -> None:
-    found = kafka_access.logins(capture=True)
+    users = [KafkaUser.model_validate(user) for user in layer.kafka_users(SERVICES, capture=True)]
+    found = {user.name: kafka_access.rights(user) for user in users}
     writes = {(user, r["name"]) for user, rights in found.items() for r in rights if r["operation"] == "WRITE"}
     own = {(s.name, topic) for s in SERVICES.values() for topic in s.produces}
     captured = {("capture", topic) for s in SERVICES.values() for topic in s.outbox}
@@ -84,8 +91,8 @@ def test_rights_in_kafka_follow_from_the_intents() -> None:
 @pytest.mark.parametrize("environment", ["local", "dev", "staging", "prod"])
 def test_each_topic_and_each_login_of_kafka_is_a_resource_that_a_preview_shows(environment: str) -> None:
     shown = {kind: {r.name for r in of_kind(environment, kind)} for kind in (":KafkaTopic", ":KafkaAccess")}
-    assert shown[":KafkaTopic"] == {f"{environment}-kafka-topic-{topic}" for topic in topics()}
-    logins = kafka_access.logins(capture=True)
+    assert shown[":KafkaTopic"] == {f"{environment}-kafka-topic-{topic}" for topic in topics(SERVICES)}
+    logins = [user["name"] for user in layer.kafka_users(SERVICES, capture=True)]
     assert shown[":KafkaAccess"] == {f"{environment}-kafka-access-{login}" for login in logins}
 
 
@@ -104,9 +111,9 @@ def test_what_is_declared_for_kafka_is_what_its_task_is_given(environment: str) 
 
 @pytest.mark.parametrize(("brokers", "copies", "least"), [(1, 1, "1"), (3, 3, "2"), (5, 3, "2")])
 def test_an_event_is_kept_by_more_than_one_broker_where_there_are_some(brokers: int, copies: int, least: str) -> None:
-    topic = kafka_topic.specification("any.v1", Kafka(replicas=brokers))
+    topic = kafka_topic.specification("any.v1", brokers, 6, 24)
     assert (topic["copies"], topic["settings"]["min.insync.replicas"]) == (copies, least)
-    text = kafka_cluster.properties(Kafka(replicas=brokers), "space")
+    text = kafka_cluster.properties(Kafka(replicas=brokers), "kafka", "space")
     assert f"default.replication.factor={copies}\n" in text
     assert "unclean.leader.election.enable=false" in text
     assert "auto.create.topics.enable=false" in text
@@ -138,30 +145,35 @@ def test_without_an_object_store_no_log_is_archived() -> None:
 
 
 def test_each_service_with_tables_has_a_database_of_its_own() -> None:
-    wanted: Any = postgres_cluster.wanted(capture=True)
+    asked = layer.databases(Data(), SERVICES)
+    inputs = PostgresInputs.model_validate(
+        {"namespace": "space", "kubernetes_name": "postgres", "image": "i", "exporters_image": "i", "databases": asked}
+    )
+    wanted: Any = postgres_cluster.wanted(inputs)
     own = {(d["name"], d["login"]) for d in wanted["databases"]}
     assert {(s.name, s.name) for s in SERVICES.values() if s.database} <= own
     assert all(name == login for name, login in own)
 
 
 def test_each_outbox_has_a_connector() -> None:
-    found = change_data_capture.connectors("postgres")
+    found = change_data_capture.connectors("postgres", [s.name for s in SERVICES.values() if s.outbox])
     assert set(found) == {f"outbox-{s.name}" for s in SERVICES.values() if s.outbox}
     assert all("password" not in key or "${dir:" in value for c in found.values() for key, value in c.items())
 
 
 def test_a_bucket_has_one_owner() -> None:
-    assert object_store.buckets({"backup": "postgres"}) == {"backup": "postgres", "documents": "retriever"}
+    owned = [bucket for intent in SERVICES.values() for bucket in intent.buckets]
+    assert len({*owned, layer.BUCKET}) == len(owned) + 1
 
 
 def test_a_login_has_passwords_for_what_is_there_only() -> None:
-    found = login_systems(Data.model_validate({"nats": {}}))
+    found = login_systems(Data.model_validate({"nats": {}}), SERVICES)
     assert all(systems == ["nats"] for systems in found.values())
     assert "capture" not in found
 
 
 def test_nothing_is_made_where_nothing_is_configured() -> None:
-    assert login_systems(Data()) == {}
+    assert login_systems(Data(), SERVICES) == {}
 
 
 @pytest.mark.parametrize("environment", ["local", "dev", "staging", "prod"])
@@ -266,7 +278,7 @@ def test_a_schema_that_takes_old_events_is_compatible(change: dict[str, Any]) ->
 
 def test_what_is_released_holds_every_topic() -> None:
     released = json.loads(event_schemas.RELEASED.read_text())
-    assert set(released) == set(topics()) and event_schemas.findings(released, event_schemas.current()) == []
+    assert set(released) == set(topics(SERVICES)) and event_schemas.findings(released, event_schemas.current()) == []
 
 
 @pytest.mark.parametrize("refused", [event_schemas.refuse, event_schemas.release])

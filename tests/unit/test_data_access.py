@@ -19,7 +19,6 @@ from components.data import change_data_capture, exporter
 from components.data.cache import OWNER as CACHE_OWNER
 from components.data.change_data_capture import CONNECT
 from components.data.nats import MONITOR_PORT, OWNER, configuration
-from components.services.registry import SERVICES
 
 SOURCES = Path(__file__).resolve().parents[2] / "service_images"
 sys.path[:0] = [str(SOURCES.parent), str(SOURCES / "data-tasks" / "src"), str(SOURCES / "kafka" / "src")]
@@ -50,7 +49,7 @@ def test_a_connector_reaches_its_own_credentials_and_nothing_else_of_the_worker(
 
 
 def test_connectors_name_no_file_outside_the_allowed_folder() -> None:
-    for config in change_data_capture.connectors("postgres").values():
+    for config in change_data_capture.connectors("postgres", ["user", "audit"]).values():
         for value in config.values():
             assert "${dir:" not in value or value.startswith("${dir:/etc/credentials/capture:")
             assert "${env:" not in value
@@ -100,8 +99,7 @@ def test_the_caches_exporter_has_a_password_for_its_own_server_only() -> None:
 
 @pytest.fixture
 def nats_with_monitoring(tmp_path: Path) -> Iterator[tuple[Any, int]]:
-    passwords = dict.fromkeys((*SERVICES, OWNER), "word")
-    settings = json.loads(configuration(Nats(replicas=1), "space", passwords))
+    settings = json.loads(configuration(Nats(replicas=1), "nats", "space", {OWNER: "word"}, {}))
     settings["jetstream"]["store_dir"] = str(tmp_path)
     port = free_port()
     settings["http"] = settings["http"].replace(str(MONITOR_PORT), str(port))

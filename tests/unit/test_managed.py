@@ -11,6 +11,7 @@ from components.config.data import Data, Kafka, Postgres
 from components.data import change_data_capture, msk, rds, s3
 from components.data.kafka_cluster import SYSTEM_AUTHORITIES
 from components.data.layer import images, login_systems
+from components.services.registry import SERVICES
 from tests.unit.test_platform import of_kind, registered_of, stack_file
 
 pytestmark = pytest.mark.xdist_group("tree")
@@ -149,7 +150,7 @@ def test_backups_of_a_server_of_ours_go_to_s3_with_its_role() -> None:
 
 def test_a_login_has_a_password_only_for_what_asks_for_one() -> None:
     config = Data.model_validate({"objectStore": {"s3": {}}, "postgres": {}})
-    assert all("objects" not in systems for systems in login_systems(config).values())
+    assert all("objects" not in systems for systems in login_systems(config, SERVICES).values())
 
 
 def test_parameters_follow_the_configuration() -> None:

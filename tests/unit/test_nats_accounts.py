@@ -20,10 +20,11 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from components.config.data import Nats
+from components.data.layer import nats_account
 from components.data.nats import OWNER, configuration
 from components.data.nats_accounts import PLATFORM, accounts, permissions
-from components.services.record import DataIntent
-from components.services.registry import SERVICES, key_buckets
+from components.data.nats_inputs import NatsAccount
+from components.services.registry import SERVICES as RECORDS
 
 SOURCES = Path(__file__).resolve().parents[2] / "service_images"
 sys.path[:0] = [str(SOURCES.parent), str(SOURCES / "kit" / "src"), str(SOURCES / "data-tasks" / "src")]
@@ -35,6 +36,8 @@ from kit.settings import ServiceSettings  # noqa: E402
 
 from service_images.conftest import NatsServer  # noqa: E402
 
+SERVICES = {name: NatsAccount(**nats_account(record)) for name, record in RECORDS.items()}
+BUCKETS = sorted({bucket for account in SERVICES.values() for bucket in (*account.keeps, *account.follows)})
 KEEPERS = [(service, bucket) for service, intent in SERVICES.items() for bucket in intent.keeps]
 FOLLOWERS = [(service, bucket) for service, intent in SERVICES.items() for bucket in intent.follows]
 REPORTERS = [*((s, b) for s, b in FOLLOWERS if b in {kept for _, kept in KEEPERS}), ("router", "router")]
@@ -44,10 +47,10 @@ USERS = sorted({service for service, _ in KEEPERS + FOLLOWERS})
 class Server(NatsServer):
     """NATS with the platform's configuration; `permitted` says whether users have rights within their account too."""
 
-    def __init__(self, folder: Path, intents: Mapping[str, DataIntent] = SERVICES, permitted: bool = True) -> None:
+    def __init__(self, folder: Path, intents: Mapping[str, NatsAccount] = SERVICES, permitted: bool = True) -> None:
         self.passwords = {login: f"of-{login}" for login in (*intents, OWNER)}
         known = {**dict.fromkeys(SERVICES, ""), **self.passwords}
-        settings = json.loads(configuration(Nats(replicas=1), "space", known))
+        settings = json.loads(configuration(Nats(replicas=1), "nats", "space", known, SERVICES))
         settings["accounts"] = accounts(OWNER, self.passwords, intents)
         settings["jetstream"]["store_dir"] = str(folder)
         del settings["http"]
@@ -72,7 +75,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         f"tasks.common.CREDENTIALS = pathlib.Path({str(folder / 'credentials')!r});"
         "tasks.nats.main()"
     )
-    asked = json.dumps({"replicas": 1, "buckets": key_buckets()})
+    asked = json.dumps({"replicas": 1, "buckets": BUCKETS})
     told = {"ENDPOINT": running.url, "PROVISION": asked, "PYTHONPATH": str(SOURCES / "data-tasks" / "src")}
     subprocess.run([sys.executable, "-c", script], env={**os.environ, **told}, check=True, timeout=60)
     yield running
@@ -182,7 +185,7 @@ def test_who_keeps_a_bucket_knows_its_keys(server: Server, service: str, bucket:
 
 @pytest.mark.parametrize("service", USERS)
 def test_nobody_writes_a_bucket_that_another_keeps(server: Server, service: str) -> None:
-    others = [bucket for bucket in key_buckets() if bucket not in SERVICES[service].keeps]
+    others = [bucket for bucket in BUCKETS if bucket not in SERVICES[service].keeps]
 
     async def run() -> dict[str, bytes]:
         owner = await nats.connect(server.url, user=OWNER, password=server.passwords[OWNER])
@@ -205,9 +208,9 @@ def test_nobody_writes_a_bucket_that_another_keeps(server: Server, service: str)
 def loose(tmp_path: Path) -> Iterator[Server]:
     """Two services that talk and one that does not, where only accounts keep them apart."""
     intents = {
-        "one": DataIntent("one", sends=("one.said",), keeps=("bucket",)),
-        "two": DataIntent("two", hears=("one.said",), follows=("bucket",)),
-        "other": DataIntent("other"),
+        "one": NatsAccount("one", sends=("one.said",), keeps=("bucket",)),
+        "two": NatsAccount("two", hears=("one.said",), follows=("bucket",)),
+        "other": NatsAccount("other"),
     }
     running = Server(tmp_path, intents, permitted=False)
     yield running

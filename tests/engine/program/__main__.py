@@ -104,8 +104,17 @@ cluster = EksCluster(
     },
     on_aws,
 )
-site = AwsSite(
-    account, ACCOUNT, REGION, network.vpc_id, eks.vpc_cidr, network.private_subnet_ids, encryption.arn, cluster
+site = AwsSite.model_validate(
+    {
+        "account_id": ACCOUNT,
+        "region": REGION,
+        "vpc_id": network.vpc_id,
+        "network": eks.vpc_cidr,
+        "subnet_ids": network.private_subnet_ids,
+        "key_arn": encryption.arn,
+        "cluster_name": cluster.cluster_name,
+        "security_group_id": cluster.security_group_id,
+    }
 )
 database = Rds(
     "database",

@@ -24,12 +24,18 @@ def main() -> None:
         patiently("the registry does not answer", lambda: _get(client, "/subjects"), httpx.HTTPError)
         level = wanted()["compatibility"]
         _put(client, "/config", {"compatibility": level})
-        for topic in events.topics():
+        for topic, schema in schemas(wanted()).items():
             subject = f"{topic}-value"
             # An existing subject may have its own level, from an earlier change.
             if client.get(f"/config/{subject}").status_code == 200:
                 _put(client, f"/config/{subject}", {"compatibility": level})
-            register(client, subject, events.schema(topic), level)
+            register(client, subject, schema, level)
+
+
+def schemas(asked: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The schema of each topic's events: the platform's own, unless they are switched off, and those asked for."""
+    own = {topic: events.schema(topic) for topic in events.topics()} if asked.get("platform_events", True) else {}
+    return own | {topic: json.loads(text) for topic, text in asked.get("schemas", {}).items()}
 
 
 def _get(client: httpx.Client, path: str) -> Any:
