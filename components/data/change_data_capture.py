@@ -239,7 +239,8 @@ def connectors(postgres_host: str, outboxes: Sequence[str]) -> dict[str, dict[st
             "plugin.name": "pgoutput",
             "publication.name": "outbox",
             "publication.autocreate.mode": "disabled",
-            "slot.name": f"outbox_{database}",
+            # PostgreSQL takes no hyphen in the name of a slot.
+            "slot.name": f"outbox_{database.replace('-', '_')}",
             "table.include.list": "events.outbox",
             # The connector first publishes existing rows, then follows the log. A restored server lacks the saved log
             # position; the connector then starts again with existing rows.

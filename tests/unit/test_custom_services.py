@@ -17,6 +17,7 @@ from components.config.changes import changes
 from components.config.custom import CustomPrefix, Keys, Service
 from components.config.parse import parse
 from components.config.problems import ConfigError
+from components.data.change_data_capture import connectors
 from components.data.layer import login_systems
 from components.observability import alerts
 from components.services.making import variable
@@ -203,5 +204,7 @@ def test_mistakes_of_a_program_are_those_of_the_stack_file() -> None:
     assert {problem.path for problem in error.value.problems} == {"owner", "services.custom.notes.image"}
 
 
-def test_names_with_hyphens_are_variables_with_underscores() -> None:
+def test_names_with_hyphens_are_variables_and_slots_with_underscores() -> None:
     assert variable("audit-reader") == "SERVICE_AUDIT_READER"
+    found = connectors("postgres", ["audit-reader"])["outbox-audit-reader"]
+    assert (found["slot.name"], found["database.dbname"]) == ("outbox_audit_reader", "audit-reader")
