@@ -213,7 +213,12 @@ class ObjectStore(PlatformComponent):
                 storage=inputs.storage,
                 metrics_port=exporter.STATSD_PORT,
             ),
-            ServerInputs(namespace=inputs.namespace, destroy_data=inputs.destroy_data, versions=logins.versions(OWNER)),
+            ServerInputs(
+                namespace=inputs.namespace,
+                customize=inputs.pods,
+                destroy_data=inputs.destroy_data,
+                versions=logins.versions(OWNER),
+            ),
             self.child(),
         )
         return self.server.host.apply(lambda host: f"http://{host}:{PORT}")
