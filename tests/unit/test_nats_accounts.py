@@ -208,9 +208,9 @@ def test_nobody_writes_a_bucket_that_another_keeps(server: Server, service: str)
 def loose(tmp_path: Path) -> Iterator[Server]:
     """Two services that talk and one that does not, where only accounts keep them apart."""
     intents = {
-        "one": NatsAccount("one", sends=("one.said",), keeps=("bucket",)),
-        "two": NatsAccount("two", hears=("one.said",), follows=("bucket",)),
-        "other": NatsAccount("other"),
+        "one": NatsAccount(name="one", sends=["one.said"], keeps=["bucket"]),
+        "two": NatsAccount(name="two", hears=["one.said"], follows=["bucket"]),
+        "other": NatsAccount(name="other"),
     }
     running = Server(tmp_path, intents, permitted=False)
     yield running
@@ -262,7 +262,7 @@ def test_streams_cannot_be_named_from_an_account_without_a_bucket(loose: Server)
 
 
 def test_every_service_has_an_account_and_shares_with_those_alone_that_the_intents_name() -> None:
-    made = accounts(OWNER, dict.fromkeys([*SERVICES, OWNER], "x"))
+    made = accounts(OWNER, dict.fromkeys([*SERVICES, OWNER], "x"), SERVICES)
     assert set(made) == {PLATFORM, *(service.upper() for service in SERVICES)}
     assert [list(account) for name, account in made.items() if "jetstream" in account] == [list(made[PLATFORM])]
     exported = list(itertools.chain.from_iterable(account.get("exports", []) for account in made.values()))
