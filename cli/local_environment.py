@@ -20,7 +20,7 @@ from components.config.platform import PlatformConfig
 from local import paths
 from local.errors import LocalError
 from local.images import pipeline
-from local.images.catalogue import LOCAL, ImageName, own
+from local.images.catalogue import ImageName, needed, own
 from local.images.engine import Buildah
 from local.node import preflight, settings
 from local.node.node import Node
@@ -67,7 +67,7 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
         _check_gateway_port(node, config)
         node.up(_pause_image)
     with stages.stage("Images: build, SBOM, sign"):
-        pipeline.build(say=output.say, own=own(config.around.records.values()))
+        pipeline.build(needed(config.security.images), output.say, own=own(config.around.records.values()))
     with stages.stage("pulumi up"):
         stack.ensure(name)
         _refuse_blocked(upgrade.check(name))
@@ -85,7 +85,8 @@ def _build_for(config: PlatformConfig) -> None:
     registry, mine = config.images.registry, own(config.around.records.values())
     with output.Stages(1).stage(f"Images: build, sign, push to {registry}"):
         # The cluster has its own pause image.
-        pipeline.build([name for name in LOCAL if name is not ImageName.PAUSE], output.say, registry=registry, own=mine)
+        names = [name for name in needed(config.security.images) if name is not ImageName.PAUSE]
+        pipeline.build(names, output.say, registry=registry, own=mine)
 
 
 def _refuse_blocked(verdict: upgrade.Verdict) -> None:

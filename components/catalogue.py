@@ -142,6 +142,14 @@ PARTS: dict[str, Part] = {
             "cogniforge:security:AdmissionPolicy",
             "a pod with another image is refused",
         ),
+        Part(
+            "secret-store",
+            "Secret store (OpenBao)",
+            "cogniforge:security:SecretStore",
+            "its content is as the services' records declare",
+            image="openbao",
+            toggle="security.secretStore",
+        ),
         Part("api-key", "API key of the gateway", "cogniforge:security:ApiKey", "the Secret exists"),
         Part("certificate", "Gateway certificate", "cogniforge:security:Certificate", "the Secret exists"),
         Part(
@@ -275,6 +283,7 @@ def versions() -> dict[str, str]:
     found |= {f"image {name}": str(entry["version"]) for name, entry in _lock()["images"].items()}
     for name, parts in _lock()["within"].items():
         found |= {f"image {name}: {part}": str(pinned) for part, pinned in parts.items()}
+    found |= {f"plugin {name}": str(entry["version"]) for name, entry in _lock()["plugins"].items()}
     return found | {f"chart {name}": str(entry["version"]) for name, entry in _lock()["charts"].items()}
 
 
@@ -298,6 +307,27 @@ def version(part: str) -> str:
         return str(_lock()["parts"][part])
     except KeyError:
         raise LockError(f'{LOCK_FILE} has no part "{part}"') from None
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin that a server fetches when it starts."""
+
+    image: str
+    program: str
+    """Its file in the image."""
+    version: str
+    sha256: str | None
+    """Of the program; None: not known yet, and nothing may be deployed that needs it."""
+
+
+def plugin(name: str) -> Plugin:
+    """The pin of a plugin. Raises LockError for a name that the lock does not have."""
+    try:
+        entry = _lock()["plugins"][name]
+    except KeyError:
+        raise LockError(f'{LOCK_FILE} has no plugin "{name}"') from None
+    return Plugin(entry["image"], entry["program"], entry["version"], entry["sha256"])
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from joserfc import jwk, jwt
+from joserfc.errors import JoseError
 
 NAME = "https://kubernetes.default.svc.cluster.local"
 NAMESPACE = "cogniforge"
@@ -32,6 +33,8 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder, self.name, self.asked, self.status = folder, NAME, 0, 200
         self.keys: list[jwk.RSAKey] = []
+        self.gone: set[str] = set()
+        """Accounts that have been deleted."""
         self.rotate()
         key, certificate = _certificate()
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,6 +59,15 @@ class Cluster:
                 self.end_headers()
                 self.wfile.write(json.dumps(found or {}).encode())
 
+            def do_POST(self) -> None:
+                """A review of somebody's token, as TokenReview answers."""
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                known = self.headers["authorization"] == f"Bearer {(issuer.folder / 'token').read_text()}"
+                self.send_response(201 if known else 401)
+                self.end_headers()
+                if known:
+                    self.wfile.write(json.dumps({**body, "status": issuer.review(body["spec"])}).encode())
+
             def log_message(self, format: str, *args: Any) -> None:
                 """Nothing."""
 
@@ -77,6 +89,20 @@ class Cluster:
         keys = [key.as_dict(private=False, use="sig", alg="RS256") for key in self.keys]
         discovery = {"issuer": self.name, "jwks_uri": f"{self.url}/openid/v1/jwks"}
         return {"/.well-known/openid-configuration": discovery, "/openid/v1/jwks": {"keys": keys}}
+
+    def review(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The status of a TokenReview: whose token it is, and for which of the audiences that were asked for."""
+        now = int(time.time())
+        try:
+            claims = jwt.decode(asked["token"], jwk.KeySet(self.keys)).claims
+        except (JoseError, ValueError) as error:
+            return {"authenticated": False, "error": str(error)}
+        audiences = sorted({*claims["aud"]} & {*asked.get("audiences", [self.name])})
+        account = claims["kubernetes.io"]["serviceaccount"]
+        if not audiences or not claims["nbf"] <= now < claims["exp"] or account["name"] in self.gone:
+            return {"authenticated": False, "error": "expired, of an account that is gone, or for somebody else"}
+        user = {"username": claims["sub"], "uid": account["uid"], "groups": ["system:serviceaccounts"]}
+        return {"authenticated": True, "user": user, "audiences": audiences}
 
     def rotate(self) -> None:
         """Another key in place of those that there are."""

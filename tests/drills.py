@@ -89,6 +89,12 @@ DRILLS: tuple[Drill, ...] = (
         6,
         ("components/config/custom", "components/services/custom.py", "local/images/catalogue.py"),
     ),
+    Drill(
+        "secret-store",
+        "a secret store is killed, sealed, tampered with, and loses its unseal key",
+        12,
+        ("components/security/", "service_images/openbao/"),
+    ),
     Drill("pools", "a connection pool elsewhere, with its certificate checked", 1, ("components/data/postgres",)),
     Drill("node", "the node is killed part by part, stopped twice and removed", 8, _NODE, last=True),
 )

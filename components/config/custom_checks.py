@@ -19,13 +19,13 @@ RESERVED_NAMES = frozenset(
         *("admission", "api-key", "base", "brokers", "cache", "capture", "certificate", "change-data-capture"),
         *("connect", "data", "data-tasks", "default-deny", "default-egress", "end-to-end", "exporters", "gateway"),
         *("inference-sim", "isolation", "istio", "java", "kafka", "kit", "kube-system", "logins", "mesh-policy"),
-        *("monitoring", "namespace", "nats", "object-store", "objects", "pause", "platform", "postgres"),
+        *("monitoring", "namespace", "nats", "object-store", "objects", "openbao", "pause", "platform", "postgres"),
         *("registry", "schema-registry", "schemas", "template0", "template1", "tgi", "vector-database", "vectors"),
         *("vllm",),
     )
 )
 """Names of parts, images, logins, databases and accounts of the platform."""
-RESERVED_BEGINNINGS = ("gateway-", "kafka-", "kubernetes", "login-", "model-")
+RESERVED_BEGINNINGS = ("gateway-", "kafka-", "kubernetes", "login-", "model-", "secret-store")
 RESERVED_ENDINGS = ("-api-server", "-credentials", "-files", "-keys", "-nodes", "-outlet", "-outside", "-rpc", "-task")
 """What the platform puts before or behind the name of a part."""
 RESERVED_PORTS = range(15000, 15100)

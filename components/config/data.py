@@ -32,7 +32,8 @@ MSK_BROKERS = 3
 """MSK needs equally many brokers in each zone, and the platform's network has three zones."""
 
 
-def _quorum(replicas: int, what: str) -> None:
+def quorum(replicas: int, what: str) -> None:
+    """Refuse an even number of servers that elect a leader."""
     if replicas % 2 == 0:
         raise violation(
             f"1, 3 or 5 {what}: an even number tolerates no more failures than one fewer",
@@ -104,7 +105,7 @@ class Kafka(Section):
 
     @model_validator(mode="after")
     def _odd(self) -> Self:
-        _quorum(self.replicas, "brokers")
+        quorum(self.replicas, "brokers")
         return self
 
 
@@ -151,7 +152,7 @@ class Nats(Section):
 
     @model_validator(mode="after")
     def _odd(self) -> Self:
-        _quorum(self.replicas, "servers")
+        quorum(self.replicas, "servers")
         return self
 
 

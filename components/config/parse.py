@@ -58,6 +58,7 @@ def _cross_checks(config: PlatformConfig) -> Iterator[Conflict]:
         text = "must be envoy in the local environment: Kong is not available as a package"
         yield Conflict(("gateway", "engine"), config.gateway.engine.value, text, "remove engine", ("environment",))
     yield from _managed_checks(config)
+    yield from _seal_checks(config)
     yield from _service_checks(config)
     yield from _serving_checks(config)
     yield from _routing_checks(config)
@@ -83,6 +84,21 @@ def _managed_checks(config: PlatformConfig) -> Iterator[Conflict]:
             text = "allowed with cluster.kind: eks only, whose pods can reach the managed service"
             fix = f"remove {field}: the part then runs in pods"
             yield Conflict(("data", part, field), "(an object)", text, fix, ("cluster.kind",))
+
+
+def _seal_checks(config: PlatformConfig) -> Iterator[Conflict]:
+    """What unseals the secret store: KMS on AWS, a key file elsewhere, which several servers have to share."""
+    store = config.security.secret_store
+    if store is None:
+        return
+    location = ("security", "secretStore", "sealSecretName")
+    if config.cluster.eks and store.seal_secret_name:
+        text = "none with cluster.kind: eks: a key of AWS KMS unseals the store"
+        yield Conflict(location, store.seal_secret_name, text, "remove sealSecretName", ("cluster.kind",))
+    if not config.cluster.eks and store.replicas > 1 and not store.seal_secret_name:
+        text = f"required outside AWS with {store.replicas} servers: all of them are unsealed by the same key"
+        fix = "make a Secret whose entry `key` holds 32 random bytes and name it, or set replicas to 1"
+        yield Conflict(location, "(missing)", text, fix, ("cluster.kind", "security.secretStore.replicas"))
 
 
 def _service_checks(config: PlatformConfig) -> Iterator[Conflict]:

@@ -13,6 +13,7 @@ from components.config.mesh import Mesh
 from components.config.models import Model
 from components.config.observability import Observability
 from components.config.routes import Route
+from components.config.security import Security
 from components.config.services import Services
 from components.services.record import Surroundings
 
@@ -45,6 +46,7 @@ class PlatformConfig(Section):
     )
     services: Services = setting(Change.SAFE, "AI services", default=Services())
     data: Data = setting(Change.SAFE, "Databases, messaging, cache, object store", default=Data())
+    security: Security = setting(Change.SAFE, "Secret store", default=Security())
     observability: Observability = setting(Change.SAFE, "Logs, traces and metrics", default=Observability())
 
     @property

@@ -9,8 +9,8 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.base import PlatformComponent
+from components.data.document import Document, document
 from components.data.kafka_inputs import KafkaUser, Right
-from components.data.task import Document, document
 
 CAPTURE = "capture"
 """Login of change data capture."""

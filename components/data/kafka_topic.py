@@ -8,7 +8,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.base import PlatformComponent
-from components.data.task import Document, document
+from components.data.document import Document, document
 
 
 class KafkaTopicArgs(TypedDict):

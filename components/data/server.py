@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.ai import service_identity
 from components.ai.service import NOBODY, PROGRESS_DEADLINE_S, restricted, scraper, spread
 from components.base import PlatformComponent, labels, selector
 from components.config.base import Resources
+from components.data.document import Document, documents_volume
 from components.data.zone import ACCOUNT_MOUNT, account_volume
 from components.pods import PodArgs, customization
 
 DATA_MOUNT = "/data"
+_ACCOUNT = {"name": "account", "mount_path": ACCOUNT_MOUNT, "read_only": True}
 _ROLL = "cogniforge.dev/config"
 """Pod annotation that changes with files and passwords, so that a change restarts the pods."""
 
@@ -48,6 +51,10 @@ class Process:
     """Action of the liveness probe, if it differs from `ready` or there is no `ready`."""
     alive_s: int = 90
     """Seconds of failed liveness probes after which the container restarts."""
+    asks_kubernetes: bool = False
+    """Whether the container has access to the Kubernetes API, as the pod's account."""
+    audiences: tuple[str, ...] = ()
+    """Parts to which the container authenticates, with a token of the pod's account for each."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +69,12 @@ class ServerIntent:
     folder: str = ""
     """Its files are at /etc/<folder>; default: its name."""
     prepares: tuple[Process, ...] = ()
-    """Init process, which ends before the others start. It alone in the pod has access to the Kubernetes API."""
+    """Init process, which ends before the others start. It has access to the Kubernetes API."""
     replicas: int = 1
     storage: str = ""
     """Size of each replica's volume at /data; empty means no volume."""
+    apart: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Sizes of further volumes of each replica, by name. A volume is mounted at `/<name>`."""
     metrics_port: int = 0
     stop_seconds: int = 60
     """Seconds that the server may take to shut down."""
@@ -91,6 +100,8 @@ class ServerInputs:
     """Annotations of its service account, such as the AWS role of its pods."""
     customize: PodArgs = field(default_factory=PodArgs)
     """Settings of its pods."""
+    documents: tuple[Document, ...] = ()
+    """Desired state that the pods read. A change does not restart them."""
 
 
 def service_account(
@@ -261,11 +272,19 @@ class DataServer(PlatformComponent):
         for number, (folder, secret_name) in enumerate(inputs.mounts.items()):
             mounts.append({"name": f"secret-{number}", "mount_path": folder, "read_only": True})
             volumes.append({"name": f"secret-{number}", "secret": {"secret_name": secret_name}})
+        documents, document_volumes = documents_volume(inputs.documents)
+        mounts += documents
+        volumes += document_volumes
         if intent.storage:
             mounts.append({"name": "data", "mount_path": DATA_MOUNT})
+        mounts += [{"name": name, "mount_path": f"/{name}"} for name in intent.apart]
         return mounts, volumes, known
 
     def _container(self, process: Process, mounts: list[Any]) -> Any:
+        if process.asks_kubernetes:
+            mounts = [*mounts, _ACCOUNT]
+        if process.audiences:
+            mounts = [*mounts, service_identity.mount()]
         secrets = [
             {"name": name, "value_from": {"secret_key_ref": {"name": secret, "key": key}}}
             for name, (secret, key) in sorted(process.secrets.items())
@@ -314,10 +333,12 @@ class DataServer(PlatformComponent):
         intent, inputs = self._intent, self._inputs
         mounts, volumes, known = self._volumes()
         rolled: dict[str, pulumi.Input[str]] = {_ROLL: pulumi.Output.all(*known).apply("-".join)} if known else {}
-        asking = [*mounts, {"name": "account", "mount_path": ACCOUNT_MOUNT, "read_only": True}]
-        prepares = [self._container(process, asking) for process in intent.prepares]
-        if prepares:
+        prepares = [self._container(process, [*mounts, _ACCOUNT]) for process in intent.prepares]
+        if prepares or any(process.asks_kubernetes for process in intent.processes):
             volumes.append(account_volume("account"))
+        audiences = sorted({audience for process in intent.processes for audience in process.audiences})
+        if audiences:
+            volumes.append(service_identity.volume(audiences, answers=False))
         scrape = {"prometheus.io/scrape": "true", "prometheus.io/port": str(intent.metrics_port)}
         pod: Any = {
             "service_account_name": intent.name,
@@ -332,10 +353,11 @@ class DataServer(PlatformComponent):
         }
         notes = {**(scrape if intent.metrics_port else {}), **rolled}
         template: Any = {"metadata": {"labels": labels(intent.name, "data"), "annotations": notes}, "spec": pod}
-        claim: Any = {
-            "metadata": {"name": "data", "labels": labels(intent.name, "data")},
-            "spec": claim_spec(intent.storage),
-        }
+        sizes = {**({"data": intent.storage} if intent.storage else {}), **intent.apart}
+        claims: Any = [
+            {"metadata": {"name": name, "labels": labels(intent.name, "data")}, "spec": claim_spec(size)}
+            for name, size in sizes.items()
+        ]
         # Claims outlive the StatefulSet, unless the configuration allows deletion of data.
         policy = {"when_deleted": "Delete" if inputs.destroy_data else "Retain", "when_scaled": "Retain"}
         kept = {"persistent_volume_claim_retention_policy": policy}
@@ -347,7 +369,7 @@ class DataServer(PlatformComponent):
             "revision_history_limit": 3,
             "selector": {"match_labels": selector(intent.name)},
             "template": customization(inputs.customize).template(template, intent.name),
-            **({"volume_claim_templates": [claim], **kept} if intent.storage else {}),
+            **({"volume_claim_templates": claims, **kept} if claims else {}),
         }
         return k8s.apps.v1.StatefulSet(
             self.name,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -11,48 +9,15 @@ from typing import Any, NamedTuple
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.ai import service_identity
 from components.ai.service import restricted
 from components.base import PlatformComponent, labels
+from components.data.document import Document, digest, documents_volume
 from components.data.server import task_name
 from components.pods import PodArgs, customization
 
 DEADLINE_S = 240
 """Seconds that a task may take, with its retries. A new server may still be electing a leader."""
-DOCUMENTS = "/etc/documents"
-"""Folder with a task's documents, `<name>.json` each."""
-_KEY = "document.json"
-
-
-@dataclass(frozen=True)
-class Document:
-    """Desired state for a task, as a resource of its own: a ConfigMap."""
-
-    name: str
-    config_map: pulumi.Output[str]
-    text: str
-    resource: k8s.core.v1.ConfigMap
-
-
-def document(
-    name: str,
-    file: str,
-    config_map: tuple[pulumi.Input[str], str],
-    part: str,
-    content: Mapping[str, Any],
-    opts: pulumi.ResourceOptions,
-) -> Document:
-    """Create a document: resource `name`, which the setup task of `part` reads as `file`.
-
-    `config_map` is the namespace and the name of its ConfigMap.
-    """
-    text = json.dumps(content, indent=2, sort_keys=True)
-    written = k8s.core.v1.ConfigMap(
-        name,
-        metadata={"name": config_map[1], "namespace": config_map[0], "labels": labels(part, "data")},
-        data={_KEY: text},
-        opts=opts,
-    )
-    return Document(file, written.metadata["name"], text, written)
 
 
 @dataclass(frozen=True)
@@ -69,6 +34,8 @@ class TaskInputs:
     """Names of Secrets by folder. Each entry of a Secret becomes a file in the folder."""
     documents: tuple[Document, ...] = ()
     """Desired state. A change of any document runs the task again."""
+    audiences: tuple[str, ...] = ()
+    """Parts to which the task authenticates, with a token of its account for each."""
     versions: tuple[pulumi.Input[str], ...] = ()
     """A value that changes with the mounted passwords. A change runs the task again."""
     customize: PodArgs = field(default_factory=PodArgs)
@@ -90,9 +57,12 @@ class DataTask(PlatformComponent):
         environment: list[Any] = [{"name": key, "value": value} for key, value in sorted(inputs.environment.items())]
         if inputs.versions:
             environment.append({"name": "VERSIONS", "value": pulumi.Output.all(*inputs.versions).apply("-".join)})
-        mounts, volumes = _documents(inputs.documents)
+        mounts, volumes = documents_volume(inputs.documents)
         if inputs.documents:
             environment.append({"name": "DOCUMENTS", "value": digest({d.name: d.text for d in inputs.documents})})
+        if inputs.audiences:
+            mounts = [*mounts, service_identity.mount()]
+            volumes = [*volumes, service_identity.volume(inputs.audiences, answers=False)]
         container: Any = {
             "name": "task",
             "image": inputs.image,
@@ -144,19 +114,3 @@ class DataTask(PlatformComponent):
                 "probe": f"{' '.join(inputs.arguments)} ends with success",
             }
         )
-
-
-def digest(texts: Mapping[str, str]) -> str:
-    """Hash by which a task verifies that the mounted documents are those that it was created for."""
-    return hashlib.sha256(json.dumps(dict(texts), sort_keys=True).encode()).hexdigest()
-
-
-def _documents(documents: tuple[Document, ...]) -> tuple[list[Any], list[Any]]:
-    """One volume with all documents, and its mount."""
-    if not documents:
-        return [], []
-    sources = [
-        {"config_map": {"name": d.config_map, "items": [{"key": _KEY, "path": f"{d.name}.json"}]}} for d in documents
-    ]
-    mount = {"name": "documents", "mount_path": DOCUMENTS, "read_only": True}
-    return [mount], [{"name": "documents", "projected": {"sources": sources}}]

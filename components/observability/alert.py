@@ -34,7 +34,7 @@ class Panel:
 
 
 _FUNCTIONS = frozenset(
-    ("sum", "max", "by", "and", "rate", "increase", "histogram_quantile", "predict_linear", "scalar")
+    ("absent", "sum", "max", "by", "and", "rate", "increase", "histogram_quantile", "predict_linear", "scalar")
 )
 
 

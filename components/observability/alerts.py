@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from components.observability import alerts_data
+from components.observability import alerts_data, alerts_security
 from components.observability.alert import Alert, Panel
 from components.services.record import ServiceRecord
 
@@ -122,7 +122,8 @@ def _by_name(records: Iterable[ServiceRecord]) -> list[ServiceRecord]:
 
 def rules(namespace: str, parts: frozenset[str], records: Iterable[ServiceRecord]) -> dict[str, Any]:
     """The spec of a PrometheusRule with the alerts of the parts that there are; `records` are the services'."""
-    wanted = [alert for alert in (*alerts(records), *alerts_data.ALERTS) if not alert.part or alert.part in parts]
+    everything = (*alerts(records), *alerts_data.ALERTS, *alerts_security.ALERTS)
+    wanted = [alert for alert in everything if not alert.part or alert.part in parts]
     return {
         "groups": [
             {
@@ -145,7 +146,8 @@ def rules(namespace: str, parts: frozenset[str], records: Iterable[ServiceRecord
 def dashboards(namespace: str, parts: frozenset[str], records: Iterable[ServiceRecord]) -> dict[str, dict[str, Any]]:
     """Grafana dashboards by name: services, and the data layer if it is enabled."""
     found = {"cogniforge": _dashboard("cogniforge", "CogniForge", panels(records), namespace, parts)}
-    data = _dashboard("cogniforge-data", "CogniForge: data", alerts_data.PANELS, namespace, parts)
+    kept = (*alerts_data.PANELS, *alerts_security.PANELS)
+    data = _dashboard("cogniforge-data", "CogniForge: data", kept, namespace, parts)
     return found | ({"cogniforge-data": data} if data["panels"] else {})
 
 

@@ -41,10 +41,12 @@ class ObservabilityArea:
         self._stage, self._inside = stage, entrance.inside_hosts(stage.config)[1]
         self._pods = customized(stage.config.observability.pod, "observability.pod")
         self._end_to_end(security, [gateway.gateway, *services.parts.values()])
-        closed = [*services.parts.values(), *data.servers.values(), gateway.gateway, *models.servers.values()]
+        servers = [*data.servers.values(), *([security.store.server] if security.store else [])]
+        closed = [*services.parts.values(), *servers, gateway.gateway, *models.servers.values()]
         self._isolation(closed)
         if stage.config.observability.prometheus_operator:
-            names = frozenset((*data.parts, *services.parts, *(("data",) if data.servers else ())))
+            store = ["secret-store"] if security.store else []
+            names = frozenset((*data.parts, *services.parts, *store, *(("data",) if servers else ())))
             args: MonitoringArgs = {
                 "namespace": stage.config.cluster.namespace,
                 "parts": names,

@@ -13,6 +13,7 @@ from components.mesh import entrance, istio
 from components.security.admission_policy import AdmissionPolicy
 from components.security.api_key import ApiKey
 from components.security.certificate import Certificate
+from components.security.secret_store import SecretStore
 from components.stage import Stage
 
 CERTIFICATE_SECRET = "gateway-tls"
@@ -25,6 +26,7 @@ class SecurityArea:
     key: ApiKey
     """The installation key, for the operator."""
     certificate: Certificate
+    store: SecretStore | None
     ready: list[pulumi.Resource]
     """Resources of the mesh that must be ready before pods start."""
 
@@ -44,6 +46,27 @@ class SecurityArea:
             stage.options(),
         )
         stage.parts |= {"api-key": self.key, "certificate": self.certificate}
+        self.store = self._store(stage, cluster)
+
+    def _store(self, stage: Stage, cluster: ClusterArea) -> SecretStore | None:
+        """The secret store, where the configuration has one."""
+        config = stage.config
+        if config.security.secret_store is None:
+            return None
+        store = SecretStore(
+            f"{stage.env}-secret-store",
+            config.security.secret_store,
+            {
+                "namespace": config.cluster.namespace,
+                "image": stage.images[config.security.secret_store.engine.value],
+                "records": tuple(config.around.records.values()),
+                "site": cluster.site,
+                "destroy_data": config.data.destroy_data,
+            },
+            stage.options([cluster.namespace, *self.ready]),
+        )
+        stage.parts["secret-store"] = store
+        return store
 
     def _admission(self, stage: Stage, cluster: ClusterArea) -> AdmissionPolicy:
         """Create the admission policies: allowed pods, and protection of data."""
@@ -59,7 +82,8 @@ class SecurityArea:
                 "namespace": stage.namespace,
                 "images": stage.resolver.admitted(),
                 "upstream": upstream,
-                "guard_data": not config.data.destroy_data and bool(layer.images(config.data)),
+                "guard_data": not config.data.destroy_data
+                and bool([*layer.images(config.data), *config.security.images]),
             },
             stage.options([cluster.namespace]),
         )

@@ -10,6 +10,7 @@ from components.services.record import (
     TENANT_DELETED,
     TENANT_ERASED,
     Bundled,
+    KeyUse,
     Prefix,
     ServiceRecord,
     Surroundings,
@@ -70,6 +71,8 @@ RECORD = ServiceRecord(
     follows=("tenants",),
     # These keys sign and encrypt the log. Without them, old checkpoints cannot be verified and old entries not read.
     own_secrets=("signing", "sealing"),
+    # Made where there is a secret store; Audit signs and seals with `own_secrets` so far.
+    store_keys={"signing": KeyUse.SIGN, "sealing": KeyUse.ENCRYPT},
     asks_for_keys=True,
     scopes=("audit",),
     variables=_variables,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -34,6 +34,15 @@ class Bundled(Section):
     replicas: int = setting(Change.SAFE, "Number of replicas", default=1, ge=1, le=100)
     resources: Resources = setting(Change.SAFE, "Resources per replica", default=Resources(cpu="50m", memory="256Mi"))
     pod: Pod = pod_setting()
+
+
+class KeyUse(StrEnum):
+    """What a service does with a key of its own in the secret store; the value is the key's type there."""
+
+    SIGN = "ed25519"
+    """Sign, and verify."""
+    ENCRYPT = "aes256-gcm96"
+    """Encrypt and decrypt."""
 
 
 class Body(StrEnum):
@@ -176,6 +185,8 @@ class ServiceRecord(DataIntent):
     """Parts of the data layer that must be ready first, besides those whose addresses the service receives."""
     own_secrets: tuple[str, ...] = ()
     """Secrets that are generated once and not rotated with passwords. Variable: SERVICE_<NAME>_SECRET."""
+    store_keys: Mapping[str, KeyUse] = field(default_factory=dict[str, KeyUse])
+    """Keys of its own in the secret store, by name: it uses them there and never reads them."""
     keeps_keys: bool = False
     """Whether the service manages API keys. It receives the installation key, and other services require keys."""
     asks_for_keys: bool = False

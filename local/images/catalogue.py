@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +27,7 @@ class ImageName(StrEnum):
     NATS = "nats"
     CACHE = "cache"
     OBJECT_STORE = "object-store"
+    OPENBAO = "openbao"
     EXPORTERS = "exporters"
     JAVA = "java"
     KAFKA = "kafka"
@@ -56,6 +57,8 @@ class Image:
     """Whether the context contains the OpenAPI documents of all services."""
     gpu: bool = False
     """Whether the image is for GPU nodes. Such images are large, and `forge up` does not build them."""
+    asked: bool = False
+    """Whether `forge up` builds the image only for an environment that runs it."""
     runs: bool = True
     """Whether pods run the image, which is then signed. Base images are only parents of others."""
     at: Path | None = None
@@ -79,6 +82,7 @@ IMAGES: dict[str, Image] = {
         Image(ImageName.NATS, (ImageName.BASE,), wheels=True),
         Image(ImageName.CACHE, rootfs=True),
         Image(ImageName.OBJECT_STORE, (ImageName.BASE,), tools=(ToolName.OBJECT_STORE,)),
+        Image(ImageName.OPENBAO, (ImageName.BASE,), wheels=True, sources=True, asked=True),
         Image(
             ImageName.EXPORTERS,
             rootfs=True,
@@ -124,4 +128,9 @@ def own(records: Iterable[ServiceRecord]) -> dict[str, Image]:
 
 
 LOCAL: tuple[str, ...] = tuple(name for name, image in IMAGES.items() if not image.gpu)
-"""Names of the images that `forge up` builds."""
+"""Names of the images that can be built without `--gpu`."""
+
+
+def needed(run: Container[str]) -> list[str]:
+    """Names of the images that `forge up` builds; `run` are those of the environment's optional parts."""
+    return [name for name in LOCAL if name in run or not IMAGES[name].asked]

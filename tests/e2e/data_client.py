@@ -100,15 +100,6 @@ class DataClient:
         shown = self.kubectl("get", "pod", pod, "-o", 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')
         return shown.stdout == "True"
 
-    def process(self, container_id: str) -> int:
-        """The pid, on this machine, of a container's main process."""
-        command = ["ctr", "--address", str(NodePaths().containerd_socket), "--namespace", "k8s.io", "tasks", "list"]
-        for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
-            task, pid, *_ = line.split()
-            if task == container_id:
-                return int(pid)
-        raise LookupError(container_id)
-
     def start(self, script: str, **variables: Any) -> subprocess.Popen[str]:
         """Begin a script; `variables` are values that it finds as globals."""
         known = {"namespace": self.namespace, **variables}
@@ -193,10 +184,20 @@ def data_client(logins: list[str], namespace: str = NAMESPACE) -> Iterator[DataC
         made.kubectl("delete", f"pod/{NAME}", f"networkpolicy/{NAME}", "--ignore-not-found", "--wait=false")
 
 
+def main_process(container_id: str) -> int:
+    """The pid, on this machine, of a container's main process."""
+    command = ["ctr", "--address", str(NodePaths().containerd_socket), "--namespace", "k8s.io", "tasks", "list"]
+    for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
+        task, pid, *_ = line.split()
+        if task == container_id:
+            return int(pid)
+    raise LookupError(container_id)
+
+
 def kill(data: DataClient, pod: str, container: str = "") -> float:
     """kill -9 of a pod's main process, as the container runtime knows it; returns the seconds until all is ready."""
     before = data.container(pod, container)
-    os.kill(data.process(before["containerID"].removeprefix("containerd://")), signal.SIGKILL)
+    os.kill(main_process(before["containerID"].removeprefix("containerd://")), signal.SIGKILL)
     started = time.monotonic()
     while time.monotonic() - started < 90:
         now = data.container(pod, container)

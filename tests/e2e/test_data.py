@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from components.data.task import digest
+from components.data.document import digest
 from components.services.registry import SERVICES
 from tests.e2e.conftest import forge
 from tests.e2e.data_client import LABELS, OUTBOX, READ, DataClient, kill, until_ready

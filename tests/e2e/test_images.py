@@ -19,7 +19,7 @@ from local.images.catalogue import IMAGES, LOCAL, ImageName
 from local.images.engine import Buildah
 
 pytestmark = pytest.mark.e2e
-RUNNING = [name for name in LOCAL if IMAGES[name].runs]
+RUNNING = [name for name in LOCAL if IMAGES[name].runs and not IMAGES[name].asked]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from kubernetes import client
 
 from components.base import PART_OF
 from local.images import pipeline
-from tests.e2e.data_client import RESTRICTED, DataClient
+from tests.e2e.data_client import RESTRICTED, DataClient, main_process
 from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -99,9 +99,9 @@ def _peer(peer: Any, caller: Any, namespace: str, spaces: dict[str, dict[str, st
     return peer.pod_selector is None or _matches(peer.pod_selector, caller.metadata.labels or {})
 
 
-def _reached(data: DataClient, pod: Any, targets: list[Endpoint]) -> set[Endpoint]:
+def _reached(pod: Any, targets: list[Endpoint]) -> set[Endpoint]:
     """Endpoints that answer a TCP connection out of the pod's network namespace."""
-    pid = data.process(pod.status.container_statuses[0].container_id.removeprefix("containerd://"))
+    pid = main_process(pod.status.container_statuses[0].container_id.removeprefix("containerd://"))
     command = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-c", _TRY]
     result = subprocess.run(
         command, input=json.dumps([[t.address, t.port] for t in targets]), capture_output=True, text=True, check=True
@@ -139,17 +139,17 @@ def test_a_pod_without_rights_reaches_nothing_but_the_public_port(api: client.Ap
 
 
 def test_every_pair_of_pods_reaches_exactly_what_the_policies_allow(api: client.ApiClient, stranger: Any) -> None:
-    data, pods = DataClient(), _pods(api, NAMESPACE, **{"app.kubernetes.io/part-of": PART_OF})
+    pods = _pods(api, NAMESPACE, **{"app.kubernetes.io/part-of": PART_OF})
     policies = client.NetworkingV1Api(api).list_namespaced_network_policy(NAMESPACE).items
     spaces = {n.metadata.name: n.metadata.labels or {} for n in client.CoreV1Api(api).list_namespace().items}
     by_name = {pod.metadata.name: pod for pod in pods}
     # A port that nobody listens on refuses as a policy does. The firewall is not between a pod and itself.
-    targets = [e for pod in pods for e in _reached(data, pod, _endpoints([pod]))]
+    targets = [e for pod in pods for e in _reached(pod, _endpoints([pod]))]
     more, less = [], []
     for caller in [*pods, stranger]:
         others = [e for e in targets if e.pod != caller.metadata.name]
         allowed = {e for e in others if _allowed(policies, caller, by_name[e.pod], e, spaces)}
-        found = _reached(data, caller, others)
+        found = _reached(caller, others)
         more += _shown(caller, found - allowed)
         less += _shown(caller, allowed - found)
     assert more == [], "reached although no policy allows it"
@@ -164,7 +164,6 @@ def test_the_nodes_own_probes_pass(api: client.ApiClient) -> None:
 
 def test_a_policy_that_goes_opens_the_way_and_one_that_comes_closes_it(api: client.ApiClient, stranger: Any) -> None:
     network, name = client.NetworkingV1Api(api), "closed"
-    data = DataClient()
     (prober, *_) = [p for p in _pods(api, NAMESPACE) if _part(p) == "router"]
     dns = _pods(api, "kube-system", **{"k8s-app": "coredns"})[0]
     target = Endpoint("dns", dns.metadata.name, dns.status.pod_ip, 53, "dns-tcp")
@@ -172,11 +171,11 @@ def test_a_policy_that_goes_opens_the_way_and_one_that_comes_closes_it(api: clie
         "metadata": {"name": name},
         "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": []},
     }
-    assert _reached(data, stranger, [target]), "no policy chooses the stranger"
+    assert _reached(stranger, [target]), "no policy chooses the stranger"
     network.create_namespaced_network_policy(stranger.metadata.namespace, body)
     try:
-        until(lambda: not _reached(data, stranger, [target]), 30)
-        assert _reached(data, prober, [target]), "the policy is of another namespace"
+        until(lambda: not _reached(stranger, [target]), 30)
+        assert _reached(prober, [target]), "the policy is of another namespace"
     finally:
         network.delete_namespaced_network_policy(name, stranger.metadata.namespace)
-    until(lambda: _reached(data, stranger, [target]), 30)
+    until(lambda: _reached(stranger, [target]), 30)

@@ -26,11 +26,11 @@ from components.data import (
     nats,
     postgres_cluster,
 )
+from components.data.document import digest as task_digest
 from components.data.kafka_inputs import KafkaUser
 from components.data.layer import login_systems, topics
 from components.data.nats_inputs import NatsAccount
 from components.data.postgres_inputs import PostgresInputs
-from components.data.task import digest as task_digest
 from components.services.registry import SERVICES
 from tests.unit.test_platform import of_kind, registered
 

@@ -21,7 +21,7 @@ from local import paths
 from local.errors import LocalError
 from local.images import context as contexts
 from local.images import pipeline, provenance
-from local.images.catalogue import IMAGES, LOCAL, ImageName
+from local.images.catalogue import IMAGES, LOCAL, ImageName, needed
 from local.node import network, pki, preflight
 from local.node.node import Node
 from local.node.settings import NodePaths
@@ -351,6 +351,11 @@ def test_every_locked_package_has_hashes(file: str) -> None:
     text = (paths.PROJECT / file).read_text()
     packages_found = re.findall(r"^[a-z0-9][^=\n]*==[^\n]*\\\n(?=    --hash=sha256:)", text, re.MULTILINE)
     assert len(packages_found) == len(re.findall(r"^[a-z0-9][^=\n]*==", text, re.MULTILINE))
+
+
+def test_an_image_that_only_some_environments_run_is_built_for_these_alone() -> None:
+    assert set(LOCAL) - set(needed(())) == {ImageName.OPENBAO}
+    assert set(needed((ImageName.OPENBAO,))) == set(LOCAL)
 
 
 def test_gpu_images_are_not_built_on_a_developers_machine() -> None:

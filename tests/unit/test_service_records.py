@@ -33,6 +33,7 @@ MEANS_SOMETHING_ELSE = {
     ("components/cluster/eks_cluster.py", "user"): "a kubeconfig's",
     ("components/cluster/namespace.py", "audit"): "a mode of Pod Security Admission",
     ("components/security/isolation_check.py", "audit"): "a mode of Pod Security Admission",
+    ("components/security/store_settings.py", "audit"): "a device of OpenBao, in its configuration",
     ("components/config/routing.py", "embeddings"): "a field of a model's section refers to it",
     ("components/config/routing.py", "guardrails"): "a field of a model's section",
     ("components/data/kafka_access.py", "user"): "a login",

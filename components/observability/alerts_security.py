@@ -1,0 +1,63 @@
+"""Alerts and dashboard rows of what keeps secrets, over the metrics of its keeper and of OpenBao. Pure data."""
+
+from __future__ import annotations
+
+from components.observability.alert import Alert, Panel
+
+PART = "secret-store"
+ALERTS: tuple[Alert, ...] = (
+    Alert(
+        "SecretStoreSealed",
+        "max by (pod) (secret_store_sealed) > 0",
+        "0m",
+        "page",
+        "{{ $labels.pod }} is sealed and answers nobody. If nobody sealed it on purpose (the audit log then has "
+        "`sys/seal`), its log says why the key that unseals it cannot be had. Deleting the pod unseals it.",
+        PART,
+    ),
+    Alert(
+        "SecretStoreDown",
+        "absent(secret_store_active > 0)",
+        "1m",
+        "page",
+        "No server of the secret store is active: all are down, sealed, or without a majority. Services go on with the "
+        "secrets that they hold; pods that start wait for the store.",
+        PART,
+    ),
+    Alert(
+        "SecretStoreNotConfigured",
+        "max(secret_store_configured) < 1",
+        "2m",
+        "page",
+        "The secret store's content is not as the records declare: services may lack rights. The log of the container "
+        "`keeper` says what differs.",
+        PART,
+    ),
+    Alert(
+        "SecretStoreTampered",
+        'sum(increase(secret_store_settled_total{kind="remove"}[10m])) > 0',
+        "0m",
+        "page",
+        "Rights that no record declares were removed from the secret store. That is expected after `forge up` has "
+        "switched a service off; else the store's audit log says whose request made them.",
+        PART,
+    ),
+    Alert(
+        "SecretStoreAuditFailing",
+        "increase(vault_audit_log_request_failure[10m]) > 0",
+        "0m",
+        "page",
+        "The secret store cannot write its audit log and refuses requests: see the node's disk and the pod's log.",
+        PART,
+    ),
+)
+PANELS: tuple[Panel, ...] = (
+    Panel(
+        "Secret store: requests a second",
+        "sum(rate(vault_core_handle_request_count[$__rate_interval]))",
+        "reqps",
+        PART,
+    ),
+    Panel("Secret store: leases", "max(vault_expire_num_leases)", "short", PART),
+    Panel("Secret store: differences settled", "sum by (kind) (secret_store_settled_total)", "short", PART),
+)

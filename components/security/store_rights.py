@@ -1,0 +1,144 @@
+"""What the secret store holds and who may do what there, as the services' records say. Pure functions.
+
+A service reads the secrets below its own name and uses its own keys, and nothing else. Nobody but the store's own pods
+may change rights, and those may not read a secret.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from components.services.record import KeyUse, ServiceRecord
+
+AUDIENCE = "secret-store"
+"""Audience of the service accounts' tokens by which pods log in."""
+SECRETS, KEYS = "kv", "transit"
+"""Engines, by where they are mounted."""
+LOGIN = "kubernetes"
+KEEPER, CHECK, OPERATOR = "platform.keeper", "platform.check", "platform.operator"
+"""Roles besides those of the services: what configures the store, what sees whether it is configured, and people. No
+service's name has a dot."""
+TOKEN_SECONDS, LONGEST_SECONDS = 3600, 86_400
+"""A login lasts an hour and can be renewed for a day."""
+_ALL = ("create", "read", "update", "delete")
+Rules = Mapping[str, tuple[str, ...]]
+"""Capabilities by path."""
+_SELF: Rules = {
+    "auth/token/lookup-self": ("read",),
+    "auth/token/renew-self": ("update",),
+    "auth/token/revoke-self": ("update",),
+}
+_LOOK: Rules = {
+    "sys/auth": ("read",),
+    "sys/mounts": ("read",),
+    "sys/policies/acl": ("list",),
+    "sys/policies/acl/*": ("read",),
+    f"auth/{LOGIN}/role": ("list",),
+    f"auth/{LOGIN}/role/*": ("read",),
+    "identity/group/id": ("list",),
+    "identity/entity/id": ("list",),
+    "identity/entity/id/*": ("read",),
+    f"{KEYS}/keys": ("list",),
+}
+_CHANGE: Rules = {
+    "sys/auth/*": (*_ALL, "sudo"),
+    "sys/mounts/*": _ALL,
+    "sys/policies/acl/*": _ALL,
+    f"auth/{LOGIN}/role/+": _ALL,
+    "identity/group/id/*": ("delete",),
+    "identity/entity/id/*": ("read", "update"),
+    # Not below: how often a key was rotated and whether it can be exported or deleted is not the keeper's business.
+    f"{KEYS}/keys/+": ("create", "update"),
+}
+_OPERATE: Rules = {
+    **_LOOK,
+    # Secrets of others, such as a provider's key, are written by people and read by the service alone.
+    f"{SECRETS}/data/*": ("create", "update"),
+    f"{SECRETS}/metadata/*": ("list", "read"),
+    f"{KEYS}/keys/+": ("read",),
+    "sys/storage/raft/configuration": ("read",),
+    "sys/storage/raft/snapshot": ("read",),
+    "sys/seal": ("update", "sudo"),
+    "sys/step-down": ("update", "sudo"),
+}
+
+
+def content(records: Iterable[ServiceRecord], namespace: str) -> dict[str, Any]:
+    """All that the store is to hold besides secrets: engines, policies, roles, keys."""
+    services = {record.name: record for record in records}
+    accounts = {
+        **{name: name for name in services},
+        KEEPER: AUDIENCE,
+        CHECK: f"{AUDIENCE}-task",
+        OPERATOR: f"{AUDIENCE}-operator",
+    }
+    rules: dict[str, Rules] = {
+        **{name: _service(record) for name, record in services.items()},
+        KEEPER: {**_LOOK, **_CHANGE},
+        CHECK: _LOOK,
+        OPERATOR: _OPERATE,
+    }
+    return {
+        "engines": {SECRETS: {"type": "kv", "options": {"version": "2"}}, KEYS: {"type": "transit"}},
+        "policies": {name: policy(found) for name, found in rules.items()},
+        "roles": {name: role(name, account, namespace) for name, account in accounts.items()},
+        "keys": {key(name, own): use for name, one in services.items() for own, use in one.store_keys.items()},
+    }
+
+
+def beginning(namespace: str, kubernetes: Mapping[str, str]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """What a new store does as root: whoever has the keeper's role can do the rest. (path, data) by name.
+
+    `kubernetes` says where tokens are reviewed.
+    """
+    return {
+        "login": (f"sys/auth/{LOGIN}", {"type": LOGIN}),
+        "reviewer": (f"auth/{LOGIN}/config", dict(kubernetes)),
+        "policy": (f"sys/policies/acl/{KEEPER}", {"policy": policy({**_LOOK, **_CHANGE})}),
+        "role": (f"auth/{LOGIN}/role/{KEEPER}", role(KEEPER, AUDIENCE, namespace)),
+    }
+
+
+def key(service: str, name: str) -> str:
+    """The name of a service's key: no name of a service has a dot."""
+    return f"{service}.{name}"
+
+
+def policy(rules: Rules) -> str:
+    """A policy as OpenBao takes it; every role may look after its own login."""
+    paths = {path: {"capabilities": list(can)} for path, can in sorted({**_SELF, **rules}.items())}
+    return json.dumps({"path": paths}, indent=1)
+
+
+def role(name: str, account: str, namespace: str) -> dict[str, Any]:
+    """A role for a service account: it has the policy of its own name and no other."""
+    return {
+        "bound_service_account_names": [account],
+        "bound_service_account_namespaces": [namespace],
+        "audience": AUDIENCE,
+        "token_policies": [name],
+        "token_no_default_policy": True,
+        "token_ttl": TOKEN_SECONDS,
+        "token_max_ttl": LONGEST_SECONDS,
+        "token_period": 0,
+    }
+
+
+def _service(record: ServiceRecord) -> Rules:
+    """It reads the secrets below its own name, and uses its own keys."""
+    found: dict[str, tuple[str, ...]] = {f"{SECRETS}/data/{record.name}/*": ("read",)}
+    for name, use in record.store_keys.items():
+        own = key(record.name, name)
+        for act in _ACTS[use]:
+            found[f"{KEYS}/{act}/{own}"] = ("update",)
+        if use is KeyUse.SIGN:
+            found[f"{KEYS}/keys/{own}"] = ("read",)  # its public keys
+    return found
+
+
+_ACTS: Mapping[KeyUse, tuple[str, ...]] = {
+    KeyUse.SIGN: ("sign", "verify"),
+    KeyUse.ENCRYPT: ("encrypt", "decrypt", "rewrap"),
+}

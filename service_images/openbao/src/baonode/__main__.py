@@ -1,0 +1,26 @@
+"""`python3 -m baonode serve|keep|check`."""
+
+from __future__ import annotations
+
+import sys
+
+from baonode import check, keeper, server
+from baonode.layout import Problem
+
+COMMANDS = {"serve": server.main, "keep": keeper.main, "check": check.main}
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; exit status 1 where it fails, 2 for an unknown one."""
+    if len(arguments) != 1 or arguments[0] not in COMMANDS:
+        print(f"usage: baonode {'|'.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        return COMMANDS[arguments[0]]()
+    except Problem as problem:
+        print(f"{arguments[0]}: {problem}", file=sys.stderr, flush=True)
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

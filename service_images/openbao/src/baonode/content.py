@@ -1,0 +1,160 @@
+"""Brings what the store holds to what is declared: engines, policies, roles and keys. Secrets are nobody's here.
+
+All is found by comparison, so that it can be interrupted anywhere and done by two at once. What is not declared goes
+first: a way in that nobody declared must not stay open because something else fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from baonode.client import Client, Refused
+
+OURS = "CogniForge"
+"""Description of the engines that a release of the platform has made."""
+BUILT_IN_ENGINES = frozenset(("cubbyhole/", "identity/", "sys/"))
+BUILT_IN_POLICIES = frozenset(("default", "root"))
+"""Nobody has them: roles name all their policies, and no token of root is left."""
+BUILT_IN_LOGINS = frozenset(("token/",))
+LOGIN = "kubernetes/"
+
+
+class Kind(StrEnum):
+    """What is done about a difference."""
+
+    ADD = "add"
+    CHANGE = "change"
+    REMOVE = "remove"
+    KEEP = "keep"
+    """Nothing: it is not declared, but what it holds may be the only copy."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not as declared."""
+
+    kind: Kind
+    path: str
+    body: dict[str, Any] | None = None
+    """What is written there."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.path}"
+
+    def settle(self, client: Client) -> None:
+        """Do what it says."""
+        if self.kind is Kind.REMOVE:
+            client.remove(self.path)
+        elif self.body is not None:
+            client.write(self.path, self.body)
+
+
+def differences(client: Client, declared: dict[str, Any]) -> list[Difference]:
+    """All differences, in the order in which they are settled."""
+    found = [
+        *_logins(client),
+        *_roles(client, declared["roles"]),
+        *_policies(client, declared["policies"]),
+        *_groups(client),
+        *_engines(client, declared["engines"]),
+        *_keys(client, declared["keys"]),
+    ]
+    order = (Kind.REMOVE, Kind.CHANGE, Kind.ADD, Kind.KEEP)
+    return sorted(found, key=lambda one: order.index(one.kind))
+
+
+def settle(client: Client, declared: dict[str, Any]) -> tuple[list[Difference], list[str]]:
+    """Settle what can be settled; returns what was done, and why something was not.
+
+    Another one may be doing the same: what it was first to do is no difference the next time.
+    """
+    done: list[Difference] = []
+    failed: list[str] = []
+    for difference in differences(client, declared):
+        if difference.kind is Kind.KEEP:
+            continue
+        try:
+            difference.settle(client)
+        except Refused as refused:
+            failed.append(f"{difference}: {refused}")
+        else:
+            done.append(difference)
+    return done, failed
+
+
+def _logins(client: Client) -> Iterator[Difference]:
+    """Ways to log in: tokens of service accounts, and no other."""
+    for path in client.read("sys/auth") or {}:
+        if path not in BUILT_IN_LOGINS and path != LOGIN:
+            yield Difference(Kind.REMOVE, f"sys/auth/{path.rstrip('/')}")
+
+
+def _roles(client: Client, wanted: dict[str, dict[str, Any]]) -> Iterator[Difference]:
+    base = f"auth/{LOGIN}role"
+    there = client.names(base)
+    for name in there:
+        if name not in wanted:
+            yield Difference(Kind.REMOVE, f"{base}/{name}")
+    for name, body in sorted(wanted.items()):
+        found = client.read(f"{base}/{name}") if name in there else None
+        if found is None:
+            yield Difference(Kind.ADD, f"{base}/{name}", body)
+        elif any(found.get(field) != value for field, value in body.items()):
+            yield Difference(Kind.CHANGE, f"{base}/{name}", body)
+
+
+def _policies(client: Client, wanted: dict[str, str]) -> Iterator[Difference]:
+    base = "sys/policies/acl"
+    there = client.names(base)
+    for name in there:
+        if name not in wanted and name not in BUILT_IN_POLICIES:
+            yield Difference(Kind.REMOVE, f"{base}/{name}")
+    for name, text in sorted(wanted.items()):
+        found = client.read(f"{base}/{name}") if name in there else None
+        if found is None:
+            yield Difference(Kind.ADD, f"{base}/{name}", {"policy": text})
+        elif found["policy"] != text:
+            yield Difference(Kind.CHANGE, f"{base}/{name}", {"policy": text})
+
+
+def _groups(client: Client) -> Iterator[Difference]:
+    """Groups and entities give their members policies beside those of roles: there are none."""
+    for identifier in client.names("identity/group/id"):
+        yield Difference(Kind.REMOVE, f"identity/group/id/{identifier}")
+    for identifier in client.names("identity/entity/id"):
+        found = client.read(f"identity/entity/id/{identifier}")
+        if found and found.get("policies"):
+            yield Difference(Kind.CHANGE, f"identity/entity/id/{identifier}", {"policies": []})
+
+
+def _engines(client: Client, wanted: dict[str, dict[str, Any]]) -> Iterator[Difference]:
+    there = client.read("sys/mounts") or {}
+    for path, found in there.items():
+        name = path.rstrip("/")
+        if path in BUILT_IN_ENGINES or name in wanted:
+            continue
+        # Another release's engine: a step back to this one must not destroy what only that engine holds. No policy
+        # leads there.
+        kind = Kind.KEEP if str(found.get("description", "")).startswith(OURS) else Kind.REMOVE
+        yield Difference(kind, f"sys/mounts/{name}")
+    for name, asked in sorted(wanted.items()):
+        if f"{name}/" not in there:
+            yield Difference(Kind.ADD, f"sys/mounts/{name}", {"description": OURS, **asked})
+
+
+def _keys(client: Client, wanted: dict[str, str]) -> Iterator[Difference]:
+    """Keys are made and never removed: what they encrypted outlives the service that asked for it."""
+    try:
+        there = set(client.names("transit/keys"))
+    except Refused as refused:
+        if refused.status not in (400, 403, 404):
+            raise
+        there = set[str]()  # the engine is not there yet
+    for name in sorted(there - set(wanted)):
+        yield Difference(Kind.KEEP, f"transit/keys/{name}")
+    for name, kind in sorted(wanted.items()):
+        if name not in there:
+            yield Difference(Kind.ADD, f"transit/keys/{name}", {"type": kind, "exportable": False})

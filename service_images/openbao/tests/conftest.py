@@ -1,0 +1,49 @@
+"""A real OpenBao for tests, not started or configured."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service_images import issuer
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from bao_server import Store, ports, until
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs a real server is an integration test."""
+    for item in items:
+        if {"store", "shared_store", "cluster"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("integration")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[issuer.Cluster]:
+    made = issuer.Cluster(tmp_path / "cluster")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def store(tmp_path: Path, cluster: issuer.Cluster) -> Iterator[Store]:
+    """One that has not been started yet."""
+    made = Store(tmp_path / "store", cluster, ports(1))
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """One that is configured."""
+    folder = tmp_path_factory.mktemp("store")
+    cluster = issuer.Cluster(folder / "cluster")
+    made = Store(folder / "store", cluster, ports(1))
+    made.start()
+    until(made.settled, why=lambda: made.log() + made.log("keep"))
+    yield made
+    made.kill()
+    cluster.stop()

@@ -1,0 +1,159 @@
+"""How a store begins, and what is left of it after a kill, a restart or a loss."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from bao_server import Store, ports, until
+from baonode.client import Client, Refused
+
+from components.security import store_rights
+from service_images import issuer
+
+
+def settle(store: Store, within_s: float = 60) -> float:
+    """Start it, and wait until it is configured."""
+    store.start()
+    return until(store.settled, within_s, lambda: f"{store.log()}\n{store.log('keep')}")
+
+
+def operator(store: Store) -> Client:
+    return store.client("secret-store-operator", store_rights.OPERATOR)
+
+
+def put(store: Store, value: str) -> None:
+    operator(store).write("kv/data/billing/provider", {"data": {"key": value}})
+
+
+def got(store: Store) -> str:
+    found = store.client("billing").read("kv/data/billing/provider")
+    assert found is not None
+    return found["data"]["key"]
+
+
+def test_it_begins_without_a_human_step_and_hands_out_no_root_token(store: Store) -> None:
+    settle(store)
+    key = store.folder / "seal" / "key"
+    assert (stat.S_IMODE(key.stat().st_mode), key.stat().st_size) == (0o600, 32)
+    # "hvs." and "s." begin tokens; log and audit have their hashes only.
+    said = store.log() + store.log("keep")
+    assert '"hvs.' not in said
+    assert '"s.' not in said
+    with pytest.raises(Refused):
+        store.client().ask("POST", "sys/generate-root/attempt", {})
+
+
+def test_after_a_kill_it_unseals_itself_and_has_what_it_had(store: Store) -> None:
+    settle(store)
+    put(store, "kept")
+    store.kill()
+    assert settle(store) < 20
+    assert got(store) == "kept"
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["creating Raft", "security barrier not initialized", "security barrier initialized", "root token generated"],
+)
+def test_a_first_start_that_is_killed_begins_anew(store: Store, moment: str) -> None:
+    store.start("serve")
+    until(lambda: moment in store.log(), why=store.log)
+    store.kill()
+    settle(store)
+    assert "begins anew" in store.log()
+
+
+def test_a_store_that_was_configured_once_is_never_begun_anew(store: Store) -> None:
+    settle(store)
+    put(store, "kept")
+    for _ in range(2):
+        store.kill()
+        settle(store)
+    assert "begins anew" not in store.log()
+    assert got(store) == "kept"
+
+
+@pytest.mark.parametrize("content", [None, b"short"])
+def test_a_lost_unseal_key_is_not_replaced_and_the_log_says_what_is_lost(store: Store, content: bytes | None) -> None:
+    settle(store)
+    store.kill()
+    key = store.folder / "seal" / "key"
+    key.unlink() if content is None else key.write_bytes(content)
+    store.start("serve")
+    assert store.running["serve"].wait(20) == 1
+    last = store.log().splitlines()[-1]
+    for lost in ("kv/", "transit", "snapshot", "backup of the seal volume", "data-secret-store-"):
+        assert lost in last
+    assert not key.exists() or key.read_bytes() == content
+
+
+def test_another_key_opens_nothing(store: Store) -> None:
+    settle(store)
+    put(store, "kept")
+    store.kill()
+    key = store.folder / "seal" / "key"
+    own = key.read_bytes()
+    key.write_bytes(os.urandom(32))
+    store.start("serve")
+    until(lambda: "error" in store.log()[-3000:].lower(), why=store.log)
+    store.kill()
+    key.write_bytes(own)
+    settle(store)
+    assert got(store) == "kept"
+
+
+@pytest.fixture
+def servers(tmp_path: Path, cluster: issuer.Cluster) -> list[Store]:
+    """Three that share a key and nothing else."""
+    numbers, key = ports(3), os.urandom(32)
+    made = [Store(tmp_path / f"store-{n}", cluster, numbers, n) for n in range(3)]
+    for one in made:
+        (one.folder / "seal" / "key").write_bytes(key)
+        one.environment["STORE_SEAL_MADE_ELSEWHERE"] = "1"
+    return made
+
+
+def active(servers: list[Store]) -> list[Store]:
+    return [one for one in servers if "secret_store_active 1" in one.metrics()]
+
+
+def test_three_servers_begin_once_and_the_loss_of_one_is_survived(servers: list[Store]) -> None:
+    said = lambda: "\n".join(one.log()[-3000:] + one.log("keep") for one in servers)  # noqa: E731
+    try:
+        for one in reversed(servers):
+            one.start()
+        until(lambda: servers[0].settled(), 120, said)
+        until(lambda: all("secret_store_sealed 0" in one.metrics() for one in servers), 120, said)
+        until(lambda: len(_voters(servers[0])) == 3, 60, said)
+        put(servers[0], "kept")
+        # The first one, which is active, is killed: another is active and configures.
+        servers[0].kill()
+        until(lambda: [one for one in active(servers[1:]) if one.settled()], 60, said)
+        (leader,) = active(servers[1:])
+        assert got(leader) == "kept"
+        # With an empty volume it joins the others, and does not begin a second store.
+        subprocess.run(["rm", "-rf", str(servers[0].folder / "data")], check=True)
+        (servers[0].folder / "data").mkdir()
+        servers[0].start()
+        until(lambda: "secret_store_sealed 0" in servers[0].metrics(), 120, said)
+        assert got(servers[0]) == "kept"
+        assert len(active(servers)) == 1
+    finally:
+        for one in servers:
+            one.kill()
+
+
+def _voters(store: Store) -> list[str]:
+    found = operator(store).read("sys/storage/raft/configuration")
+    return [one["node_id"] for one in found["config"]["servers"] if one["voter"]] if found else []
+
+
+def test_a_key_that_should_come_from_a_secret_is_never_made(store: Store) -> None:
+    store.environment["STORE_SEAL_MADE_ELSEWHERE"] = "1"
+    store.start("serve")
+    assert store.running["serve"].wait(20) == 1
+    assert "no entry `key`" in store.log()

@@ -1,0 +1,225 @@
+"""An environment with a secret store, whose server is killed, sealed, tampered with, and loses its key."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+from kubernetes import client
+
+from cli import environment_file
+from cli.cluster import kubectl
+from components.config.cluster import ClusterKind
+from components.config.platform import Environment
+from components.security import store_rights
+from components.security.secret_store import METRICS_PORT, PART, PORT
+from local.node import settings
+from tests.e2e.data_client import main_process
+from tests.e2e.test_release import Checkout, _small, current_context, without_data
+from tests.waiting import until
+
+pytestmark = [pytest.mark.drill("secret-store"), pytest.mark.timeout(1500)]
+NAME, REGISTRY, POD = "secrets", f"{settings.REGISTRY}/laptop", f"{PART}-0"
+OPERATOR, SERVICE = f"{PART}-operator", "router"
+
+
+class Cluster:
+    """The environment's store, as pods of the namespace and the scraper see it."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self.core = client.CoreV1Api(api)
+
+    def pod(self) -> Any:
+        return self.core.read_namespaced_pod(POD, NAME)
+
+    def ready(self) -> bool:
+        statuses = self.pod().status.container_statuses or []
+        return len(statuses) == 2 and all(one.ready for one in statuses)
+
+    def restarts(self) -> int:
+        return sum(one.restart_count for one in self.pod().status.container_statuses or [])
+
+    def ask(self, method: str, path: str, token: str = "", body: dict[str, Any] | None = None) -> httpx.Response:
+        """With the store's certificate checked; the pod's address is in no certificate."""
+        secret = self.core.read_namespaced_secret(f"{PART}-tls", NAME)
+        trusted = ssl.create_default_context(cadata=base64.b64decode(secret.data["ca.crt"]).decode())
+        headers = {"X-Vault-Token": token, "host": PART} if token else {"host": PART}
+        with httpx.Client(verify=trusted, trust_env=False, timeout=10) as http:
+            url = f"https://{self.pod().status.pod_ip}:{PORT}/v1/{path}"
+            return http.request(method, url, json=body, headers=headers, extensions={"sni_hostname": PART})
+
+    def login(self, account: str, role: str) -> httpx.Response:
+        """By a token of an account, as the kubelet projects it into the account's pods."""
+        asked = {"spec": {"audiences": [store_rights.AUDIENCE], "expirationSeconds": 600}}
+        made = self.core.create_namespaced_service_account_token(account, NAME, asked)
+        return self.ask("POST", "auth/kubernetes/login", body={"role": role, "jwt": made.status.token})
+
+    def token(self, account: str, role: str) -> str:
+        answer = self.login(account, role)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["auth"]["client_token"]
+
+    def read(self) -> str:
+        """The secret of the service, by itself."""
+        answer = self.ask("GET", f"kv/data/{SERVICE}/provider", self.token(SERVICE, SERVICE))
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]["data"]["key"]
+
+    def metrics(self) -> str:
+        try:
+            return httpx.get(f"http://{self.pod().status.pod_ip}:{METRICS_PORT}/metrics", trust_env=False).text
+        except httpx.HTTPError:
+            return ""
+
+    def configured(self) -> bool:
+        return self.ready() and "secret_store_configured 1" in self.metrics()
+
+    def kill(self) -> None:
+        """kill -9 of the server, as the container runtime knows it."""
+        before = self.restarts()
+        running = self.pod().status.container_statuses
+        identifier = next(one.container_id for one in running if one.name == PART).removeprefix("containerd://")
+        os.kill(main_process(identifier), signal.SIGKILL)
+        until(lambda: self.restarts() > before, 60)
+
+    def renew(self) -> None:
+        """Delete the pod, which comes again with the same volumes."""
+        before = self.pod().metadata.uid
+        self.core.delete_namespaced_pod(POD, NAME, grace_period_seconds=0)
+        until(lambda: self._uid() not in ("", before), 60)
+
+    def _uid(self) -> str:
+        try:
+            return self.pod().metadata.uid
+        except client.ApiException:
+            return ""
+
+    def run(self, python: str) -> str:
+        """In the keeper's container, which runs while the server does not."""
+        place = ["--namespace", NAME, "exec", POD, "-c", "keeper"]
+        command = [*kubectl(True, ""), *place, "--", "python3", "-c", python]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def log(self, container: str, **more: Any) -> str:
+        try:
+            return self.core.read_namespaced_pod_log(POD, NAME, container=container, **more)
+        except client.ApiException:
+            return ""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> Iterator[Cluster]:
+    made = Checkout(tmp_path_factory.mktemp("secrets"))
+    config = environment_file.definition(
+        environment_file.Answers(
+            NAME,
+            ClusterKind.EXISTING,
+            Environment.LOCAL,
+            registry=REGISTRY,
+            context=current_context(),
+            port=8450,
+            built=True,
+        )
+    )
+    without_data(config)
+    _small(config)
+    config["cluster"]["namespace"] = NAME
+    config["data"] = {"destroyData": True}
+    config["security"] = {"secretStore": {"replicas": 1, "storage": "256Mi"}}
+    file = made.folder / "stacks" / f"Pulumi.{NAME}.yaml"
+    file.write_text(yaml.safe_dump({"config": {"cogniforge:platform": config}}))
+    try:
+        made.forge("up", "-s", NAME)
+        cluster = Cluster(api)
+        assert "not ready" not in made.forge("status", "-s", NAME).stdout
+        written = cluster.ask(
+            "POST",
+            f"kv/data/{SERVICE}/provider",
+            cluster.token(OPERATOR, store_rights.OPERATOR),
+            {"data": {"key": "kept"}},
+        )
+        assert written.status_code == 200, written.text
+        yield cluster
+    finally:
+        made.forge("destroy", "--yes", "-s", NAME, check=False)
+    assert NAME not in {n.metadata.name for n in client.CoreV1Api(api).list_namespace().items}
+
+
+def test_it_is_configured_and_a_service_reads_its_secret(store: Cluster) -> None:
+    assert store.configured()
+    assert store.read() == "kept"
+
+
+def test_only_the_account_of_a_role_logs_in(store: Cluster) -> None:
+    assert store.login("default", SERVICE).status_code == 403
+    assert store.login(SERVICE, store_rights.OPERATOR).status_code == 403
+    assert (
+        store.ask("GET", f"kv/data/{SERVICE}/provider", store.token(OPERATOR, store_rights.OPERATOR)).status_code == 403
+    )
+
+
+def test_a_server_that_is_killed_again_and_again_has_what_it_had(store: Cluster) -> None:
+    for _ in range(3):
+        begun = time.monotonic()
+        store.kill()
+        until(store.configured, 120, lambda: store.log(PART, tail_lines=30))
+        print(f"configured {time.monotonic() - begun:.1f} s after a kill")
+        assert store.read() == "kept"
+
+
+def test_what_nobody_declared_is_gone_within_90_seconds(store: Cluster) -> None:
+    keeper = store.token(PART, store_rights.KEEPER)
+    policy = json.dumps({"path": {"kv/*": {"capabilities": ["read"]}}})
+    assert store.ask("POST", "sys/policies/acl/more", keeper, {"policy": policy}).status_code == 204
+    until(lambda: "remove: sys/policies/acl/more" in store.log("keeper"), 90)
+
+
+def test_a_sealed_store_shows_at_once_and_a_new_pod_unseals_it(store: Cluster) -> None:
+    assert store.ask("POST", "sys/seal", store.token(OPERATOR, store_rights.OPERATOR)).status_code == 204
+    until(lambda: "secret_store_sealed 1" in store.metrics(), 30)
+    before = store.restarts()
+    time.sleep(100)  # longer than a liveness probe has patience: it must stay sealed
+    assert store.restarts() == before
+    assert "secret_store_sealed 1" in store.metrics()
+    store.renew()
+    until(store.configured, 120)
+    assert store.read() == "kept"
+
+
+def test_a_lost_unseal_key_is_said_and_a_backup_of_it_mends_all(store: Cluster) -> None:
+    key = store.run("print(open('/seal/key', 'rb').read().hex())").strip()
+    assert len(key) == 64
+    store.run("import os; os.unlink('/seal/key')")
+    store.renew()
+    until(lambda: "the unseal key /seal/key is lost" in store.log(PART) + store.log(PART, previous=True), 120)
+    assert not store.ready()
+    store.run(
+        "import os; f = os.open('/seal/key', os.O_CREAT | os.O_WRONLY, 0o600); "
+        f"os.write(f, bytes.fromhex('{key}')); os.fsync(f)"
+    )
+    store.renew()
+    until(store.configured, 120, lambda: store.log(PART, tail_lines=30))
+    assert store.read() == "kept"
+
+
+def test_footprint_and_time_to_start(store: Cluster) -> None:
+    """Prints what docs/explanation/secrets.md states."""
+    store.renew()
+    begun = time.monotonic()
+    until(store.configured, 120)
+    print(f"a new pod is configured after {time.monotonic() - begun:.1f} s")
+    for process in psutil.process_iter(["cmdline", "memory_info"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if line.startswith("bao server") or line.endswith("-m baonode keep"):
+            print(f"{line}: {process.info['memory_info'].rss / 2**20:.0f} MiB")

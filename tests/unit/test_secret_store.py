@@ -1,0 +1,203 @@
+"""The secret store: what is rendered where it is on, and that rights follow from records alone."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from typing import Any
+
+import pulumi
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.observability import alerts
+from components.security import store_rights, store_settings
+from components.services.record import KeyUse, ServiceRecord
+from components.services.registry import SERVICES
+from tests.unit.test_platform import registered, registered_of, stack_file
+
+pytestmark = pytest.mark.xdist_group("tree")
+PART = "secret-store"
+
+
+@functools.cache
+def with_store(environment: str, **store: Any) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
+    return registered_of(stack_file(environment) | {"security": {"secretStore": store}})
+
+
+def named(resources: tuple[pulumi.runtime.MockResourceArgs, ...], kind: str, name: str = "") -> Any:
+    """Inputs of the one resource of a kind; a name leaves out the environment's."""
+    (found,) = [r for r in resources if r.typ.endswith(f":{kind}") and r.name == f"local-{PART}{name}"]
+    return found.inputs
+
+
+def pod() -> dict[str, Any]:
+    return named(with_store("local", replicas=1), "StatefulSet")["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("environment", ["local", "dev", "staging", "prod"])
+def test_it_is_off_unless_it_is_asked_for(environment: str) -> None:
+    assert [r.name for r in registered(environment) if PART in r.name] == []
+
+
+def test_the_rest_of_an_environment_stays_as_it_is() -> None:
+    def of(resources: tuple[pulumi.runtime.MockResourceArgs, ...]) -> set[tuple[str, str]]:
+        return {(r.typ, r.name) for r in resources}
+
+    more = of(with_store("local", replicas=1)) - of(registered("local"))
+    assert of(registered("local")) - of(with_store("local", replicas=1)) == set()
+    assert [name for _, name in more if not name.startswith(f"local-{PART}")] == []
+
+
+def test_the_key_lies_on_a_volume_of_its_own_and_in_no_object() -> None:
+    resources = with_store("local", replicas=1)
+    claims = named(resources, "StatefulSet")["spec"]["volumeClaimTemplates"]
+    assert [claim["metadata"]["name"] for claim in claims] == ["data", "seal"]
+    secrets = [r.name for r in resources if r.typ.endswith(":Secret") and PART in r.name]
+    assert secrets == [f"local-{PART}-certificate"]
+    assert not [r for r in resources if "random" in r.typ and PART in r.name]
+
+
+def test_several_servers_share_the_key_of_a_secret() -> None:
+    resources = with_store("local", replicas=3, sealSecretName="mine")
+    spec = named(resources, "StatefulSet")["spec"]
+    assert [claim["metadata"]["name"] for claim in spec["volumeClaimTemplates"]] == ["data"]
+    secrets = {v["name"]: v["secret"]["secretName"] for v in spec["template"]["spec"]["volumes"] if "secret" in v}
+    server = spec["template"]["spec"]["containers"][0]
+    mounted = {m["mountPath"]: secrets.get(m["name"]) for m in server["volumeMounts"]}
+    assert mounted["/seal"] == "mine"
+    assert {"name": "STORE_SEAL_MADE_ELSEWHERE", "value": "yes"} in server["env"]
+    settings = named(resources, "ConfigMap", "-files")["data"]
+    assert settings["store.hcl"].count("retry_join") == 3
+    assert "retry_join" not in settings["first.hcl"]
+
+
+def test_on_aws_a_key_of_its_own_unseals_it() -> None:
+    resources = with_store("prod")
+    made = {r.typ for r in resources if PART in r.name and r.typ.startswith("aws:")}
+    assert {"aws:kms/key:Key", "aws:iam/role:Role", "aws:eks/podIdentityAssociation:PodIdentityAssociation"} <= made
+    (server,) = [r for r in resources if r.typ.endswith(":StatefulSet") and PART in r.name]
+    assert [c["metadata"]["name"] for c in server.inputs["spec"]["volumeClaimTemplates"]] == ["data"]
+    assert server.inputs["spec"]["replicas"] == 3
+    plugin = {"image": "i", "version": "v1", "binary_name": "b", "sha256sum": "c" * 64}
+    text = store_settings.store(store_settings.by_kms("eu-central-1", "arn:aws:kms:x", plugin), ["https://a"])
+    assert 'plugin "kms" "awskms" {' in text
+    assert f'sha256sum = "{"c" * 64}"' in text
+    assert 'kms_key_id = "arn:aws:kms:x"' in text
+    assert 'seal "static"' not in text
+
+
+def test_each_container_has_the_token_that_it_needs_and_no_other() -> None:
+    server, keeper = pod()["containers"]
+    tokens = {v["name"]: v["projected"] for v in pod()["volumes"] if v["name"] in ("account", "identity")}
+    assert {m["name"] for m in server["volumeMounts"]} & tokens.keys() == {"account"}
+    assert {m["name"] for m in keeper["volumeMounts"]} & tokens.keys() == {"identity"}
+    (shown,) = tokens["identity"]["sources"]
+    assert shown["serviceAccountToken"]["audience"] == store_rights.AUDIENCE
+    rules = named(with_store("local", replicas=1), "ClusterRole", "-reviewer")["rules"]
+    assert rules == [{"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}]
+
+
+def test_containers_are_restricted_and_a_sealed_server_is_not_started_anew() -> None:
+    for container in pod()["containers"]:
+        security = container["securityContext"]
+        assert security["runAsNonRoot"] and security["readOnlyRootFilesystem"]
+        assert security["capabilities"]["drop"] == ["ALL"]
+        assert container["resources"]["requests"]["memory"] == container["resources"]["limits"]["memory"]
+    server = pod()["containers"][0]
+    assert "sealedcode=204" in server["livenessProbe"]["httpGet"]["path"]
+    assert "sealedcode" not in server["readinessProbe"]["httpGet"]["path"]
+    assert {p["httpGet"]["scheme"] for n, p in server.items() if n.endswith("Probe")} == {"HTTPS"}
+
+
+def test_services_and_the_task_reach_it_and_nobody_else() -> None:
+    policy = named(with_store("local", replicas=1), "NetworkPolicy")["spec"]
+    own, callers, scraped = policy["ingress"]
+    names = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in callers["from"]}
+    assert names == {*SERVICES, f"{PART}-task"}
+    assert [p["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for p in own["from"]] == [PART]
+    assert scraped["ports"] == [{"port": 9102}]
+
+
+def test_the_isolation_check_tries_its_ports() -> None:
+    (check,) = [r for r in with_store("local", replicas=1) if r.name == "local-isolation" and r.typ.endswith(":Job")]
+    told = {v["name"]: v["value"] for v in check.inputs["spec"]["template"]["spec"]["containers"][0]["env"]}
+    tried = {host.partition(".")[0]: ports for host, ports in json.loads(told["TARGETS"]).items()}
+    assert tried[PART] == [8200, 8201, 9102]
+
+
+def test_the_declaration_is_what_the_task_waits_for() -> None:
+    resources = with_store("local", replicas=1)
+    written = json.loads(named(resources, "ConfigMap", "-content")["data"]["document.json"])
+    assert written == store_rights.content(SERVICES.values(), "cogniforge")
+    job = named(resources, "Job", "-check")["spec"]["template"]["spec"]
+    assert not [volume for volume in job["volumes"] if "secret" in volume]  # and no private key
+
+
+def test_its_alerts_are_there_only_with_it() -> None:
+    def alerting(*parts: str) -> set[str]:
+        rules = alerts.rules("space", frozenset(parts), ())["groups"][0]["rules"]
+        return {rule["alert"] for rule in rules if rule["alert"].startswith("SecretStore")}
+
+    assert alerting() == set()
+    assert {"SecretStoreSealed", "SecretStoreDown", "SecretStoreNotConfigured"} <= alerting(PART)
+
+
+NAMES = st.from_regex(r"[a-z]([-a-z0-9]{0,8}[a-z0-9])?", fullmatch=True)
+RECORDS = st.lists(
+    st.builds(
+        lambda name, keys: ServiceRecord(name, store_keys=keys),
+        NAMES,
+        st.dictionaries(NAMES, st.sampled_from(KeyUse), max_size=3),
+    ),
+    min_size=2,
+    max_size=6,
+    unique_by=lambda record: record.name,
+)
+
+
+def matches(rule: str, path: str) -> bool:
+    """As OpenBao reads a rule: `*` at the end stands for anything, `+` for a segment."""
+    pattern = re.escape(rule).replace(r"\+", "[^/]+")
+    pattern = pattern.removesuffix(r"\*") + ".*" if rule.endswith("*") else pattern
+    return re.fullmatch(pattern, path) is not None
+
+
+@given(RECORDS)
+def test_no_rule_of_a_service_reaches_what_another_owns(records: list[ServiceRecord]) -> None:
+    content = store_rights.content(records, "space")
+    owned = {
+        record.name: [
+            f"kv/data/{record.name}/any",
+            *(f"transit/{act}/{record.name}.{key}" for key in record.store_keys for act in ("sign", "decrypt", "keys")),
+        ]
+        for record in records
+    }
+    for record in records:
+        rules = json.loads(content["policies"][record.name])["path"]
+        for other, paths in owned.items():
+            reached = {path for path in paths if any(matches(rule, path) for rule in rules)}
+            assert not reached or other == record.name
+        assert any(matches(rule, f"kv/data/{record.name}/any") for rule in rules)
+
+
+@given(RECORDS)
+def test_a_role_has_one_account_and_the_policy_of_its_name(records: list[ServiceRecord]) -> None:
+    content = store_rights.content(records, "space")
+    assert content["roles"].keys() == content["policies"].keys()
+    accounts = [account for role in content["roles"].values() for account in role["bound_service_account_names"]]
+    assert len(accounts) == len(set(accounts)) == len(content["roles"])
+    for name, role in content["roles"].items():
+        assert (role["token_policies"], role["token_no_default_policy"]) == ([name], True)
+        assert role["bound_service_account_namespaces"] == ["space"]
+    assert content["keys"] == {f"{r.name}.{key}": use for r in records for key, use in r.store_keys.items()}
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.text(), max_size=4))
+def test_any_text_is_one_string_of_the_configuration(data: dict[str, str]) -> None:
+    text = store_settings.first(store_settings.by_key(), {"one": ("sys/any", data)})
+    for key, value in data.items():
+        assert f"{key} = {json.dumps(value)}\n" in text
+    assert text.count("\n") == len(text.splitlines())
