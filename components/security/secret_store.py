@@ -12,7 +12,7 @@ from components import catalogue
 from components.ai.service import api_server_outlet
 from components.base import PlatformComponent, fingerprint, labels
 from components.cluster import iam
-from components.cluster.aws_site import ANYWHERE, AwsSite, outlet
+from components.cluster.aws_site import ANYWHERE, AwsSite, AwsSiteArgs, outlet
 from components.cluster.encryption_key import EncryptionKey
 from components.config.base import Resources
 from components.config.security import SecretStore as SecretStoreConfig
@@ -41,7 +41,7 @@ class SecretStoreArgs(TypedDict):
     image: pulumi.Input[str]
     records: Iterable[ServiceRecord]
     """The services that the environment has."""
-    site: AwsSite | None
+    site: AwsSiteArgs | None
     """Where the key that unseals it is, on AWS."""
     destroy_data: bool
 
@@ -139,22 +139,22 @@ class SecretStore(PlatformComponent):
 
     def _seal(self) -> tuple[pulumi.Output[list[store_settings.Block]], dict[str, pulumi.Input[str]]]:
         """What unseals it, and what its account carries for that."""
-        site, name, namespace = self._args["site"], self.name, self._args["namespace"]
-        if site is None:
+        name, namespace = self.name, self._args["namespace"]
+        if self._args["site"] is None:
             return pulumi.Output.from_input(store_settings.by_key()), {}
-        providers = {"aws": site.provider}
+        site = AwsSite.model_validate(self._args["site"])
         key = EncryptionKey(
             f"{name}-unseal",
             {"purpose": "Unseals the secret store", "account_id": site.account_id},
-            self.child(providers=providers),
+            self.child(),
         )
         acts = ["kms:Encrypt", "kms:Decrypt", "kms:DescribeKey"]
         role = iam.WorkloadRole(
             name,
-            site.cluster.cluster_name,
-            site.cluster.issuer,
+            site.cluster_name,
+            site.issuer,
             (namespace, PART),
-            self.child(provider=site.provider),
+            self.child(),
             policy=key.arn.apply(lambda arn: iam.document([iam.statement(acts, [arn])])),
         )
         outlet(f"{name}-outlet", (namespace, f"{PART}-outlet"), (PART,), (ANYWHERE, 443), self.child())
