@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -46,6 +46,13 @@ class SecretStoreArgs(TypedDict):
     destroy_data: bool
 
 
+class SecretStoreResources(NamedTuple):
+    """Resources of a secret store."""
+
+    server: DataServer
+    check: DataTask
+
+
 class SecretStore(PlatformComponent):
     """Servers, what they hold besides secrets, and the proof that this is as declared."""
 
@@ -85,6 +92,7 @@ class SecretStore(PlatformComponent):
             ),
             self.child(),
         )
+        self.resources = SecretStoreResources(self.server, check)
         self.url = pulumi.Output.all(address, check.done).apply(lambda known: known[0])
         self.finish(
             {
