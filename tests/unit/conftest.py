@@ -1,0 +1,17 @@
+"""Shared by the unit tests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_output_is_left_for_the_next_program() -> Iterator[None]:
+    """Outputs that a test made outside of a program belong to its event loop: another program would wait for ever."""
+    yield
+    if settings := sys.modules.get("pulumi.runtime.settings"):
+        with settings.SETTINGS.lock:
+            settings.SETTINGS.outputs.clear()
