@@ -15,7 +15,7 @@ from kubernetes import client
 
 from components.base import PART_OF
 from local.images import pipeline
-from tests.e2e.data_client import RESTRICTED, DataClient, main_process
+from tests.e2e.data_client import RESTRICTED, main_process
 from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -134,7 +134,7 @@ def stranger(api: client.ApiClient) -> Iterator[Any]:
 
 def test_a_pod_without_rights_reaches_nothing_but_the_public_port(api: client.ApiClient, stranger: Any) -> None:
     pods = _pods(api, NAMESPACE)
-    found = _reached(DataClient(), stranger, _endpoints(pods))
+    found = _reached(stranger, _endpoints(pods))
     assert {(e.part, e.name) for e in found} == {(PUBLIC, "https")}
 
 
