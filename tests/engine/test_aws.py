@@ -190,7 +190,7 @@ def test_gpu_nodes_over_the_quota_are_refused(cloud: Cloud) -> None:
             scaling_config={"min_size": 1, "max_size": 1, "desired_size": 1},
         )
 
-    assert "VcpuLimitExceeded: 192 vCPUs wanted" in cloud.engine.failing_up(program)
+    assert "VcpuLimitExceeded: 192 vCPUs requested" in cloud.engine.failing_up(program)
 
 
 def test_a_network_cannot_go_before_what_is_in_it(cloud: Cloud) -> None:
