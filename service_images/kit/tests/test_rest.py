@@ -62,10 +62,12 @@ async def _authenticate(key: str) -> Grant:
 
 
 _NAME = (("thing", "[a-z]{1,8}", "A thing's name"),)
+_COLOUR = (("colour", "red|green|blue", "A colour"),)
 OPERATIONS = (
     Operation("GET", "/v1/things", "Find things.", _find, query=Page, scope="read"),
     Operation("PUT", "/v1/things/{thing}", "Make a thing.", _make, body=Thing, scope="write", parameters=_NAME),
     Operation("DELETE", "/v1/things/{thing}", "Drop a thing.", _drop, status=204, scope="write", parameters=_NAME),
+    Operation("DELETE", "/v1/colours/{colour}", "Drop a colour.", _drop, status=204, scope="write", parameters=_COLOUR),
     Operation("GET", "/v1/raw", "Bytes.", _raw, media="application/octet-stream"),
     Operation("POST", "/v1/things", "Make one.", _make, body=Thing, scope="write", makes=True),
 )
@@ -192,4 +194,10 @@ def test_the_document_says_which_scope_an_operation_asks_for_and_how_it_fails() 
 def test_the_document_is_served_as_it_is_published() -> None:
     served = CLIENT.get("/openapi.json").json()
     assert served == rest_app.document("Things", OPERATIONS)
-    assert set(served["paths"]) == {"/v1/things", "/v1/things/{thing}", "/v1/raw"}
+    assert set(served["paths"]) == {"/v1/things", "/v1/things/{thing}", "/v1/colours/{colour}", "/v1/raw"}
+
+
+@pytest.mark.parametrize(("colour", "status"), [("green", 204), ("redder", 400), ("agreen", 400), ("dark-blue", 400)])
+def test_a_path_parameter_is_one_of_the_alternatives_as_a_whole(colour: str, status: int) -> None:
+    answer = CLIENT.delete(f"/v1/colours/{colour}", headers={"authorization": "Bearer writer"})
+    assert answer.status_code == status

@@ -257,7 +257,8 @@ def _endpoint(operation: Operation, repeats: Repeats | None) -> Callable[..., Aw
 def _parameters(operation: Operation) -> list[inspect.Parameter]:
     found: dict[str, Any] = {"request": Request}
     for name, pattern, meaning in operation.parameters:
-        found[name] = Annotated[str, Path(pattern=f"^{pattern}$", description=meaning)]
+        whole = f"(?:{pattern})" if "|" in pattern else pattern  # or the anchors belong to the outer alternatives only
+        found[name] = Annotated[str, Path(pattern=f"^{whole}$", description=meaning)]
     found["query"] = Annotated[operation.query, Query()]
     if operation.body is not None and operation.form is None:
         found["body"] = Annotated[operation.body, Body()]
