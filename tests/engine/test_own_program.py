@@ -65,5 +65,5 @@ def test_twelve_components_come_up_from_the_wheel_alone(
         pulumi("destroy", "--yes", "--skip-preview")
     assert len({kind for kind in types if kind.startswith("cogniforge:")}) >= 12
     assert outputs["key"] == base64.b64decode(stored).decode()
-    assert outputs["prefix"] == str(installed_wheel)
+    assert Path(outputs["prefix"]).resolve() == installed_wheel.resolve()
     assert Path(outputs["package"]).is_relative_to(installed_wheel)
