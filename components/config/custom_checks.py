@@ -20,7 +20,17 @@ RESERVED_NAMES = frozenset(
         *("connect", "data", "data-tasks", "default-deny", "default-egress", "end-to-end", "exporters", "gateway"),
         *("inference-sim", "isolation", "istio", "java", "kafka", "kit", "kube-system", "logins", "mesh-policy"),
         *("monitoring", "namespace", "nats", "object-store", "objects", "openbao", "pause", "platform", "postgres"),
-        *("registry", "schema-registry", "schemas", "template0", "template1", "tgi", "vector-database", "vectors"),
+        *(
+            "registry",
+            "schema-registry",
+            "schemas",
+            "secret-store",
+            "template0",
+            "template1",
+            "tgi",
+            "vector-database",
+            "vectors",
+        ),
         *("vllm",),
     )
 )
