@@ -93,10 +93,21 @@ def _logins(client: Client) -> Iterator[Difference]:
 
 
 def _roles(client: Client, wanted: dict[str, dict[str, Any]]) -> Iterator[Difference]:
-    base = f"auth/{LOGIN}role"
+    return _named(client, f"auth/{LOGIN}role", wanted)
+
+
+def _policies(client: Client, wanted: dict[str, str]) -> Iterator[Difference]:
+    bodies = {name: {"policy": text} for name, text in wanted.items()}
+    return _named(client, "sys/policies/acl", bodies, BUILT_IN_POLICIES)
+
+
+def _named(
+    client: Client, base: str, wanted: dict[str, dict[str, Any]], built_in: frozenset[str] = frozenset()
+) -> Iterator[Difference]:
+    """What is declared by name below a path, and nothing else but what OpenBao has of itself."""
     there = client.names(base)
     for name in there:
-        if name not in wanted:
+        if name not in wanted and name not in built_in:
             yield Difference(Kind.REMOVE, f"{base}/{name}")
     for name, body in sorted(wanted.items()):
         found = client.read(f"{base}/{name}") if name in there else None
@@ -104,20 +115,6 @@ def _roles(client: Client, wanted: dict[str, dict[str, Any]]) -> Iterator[Differ
             yield Difference(Kind.ADD, f"{base}/{name}", body)
         elif any(found.get(field) != value for field, value in body.items()):
             yield Difference(Kind.CHANGE, f"{base}/{name}", body)
-
-
-def _policies(client: Client, wanted: dict[str, str]) -> Iterator[Difference]:
-    base = "sys/policies/acl"
-    there = client.names(base)
-    for name in there:
-        if name not in wanted and name not in BUILT_IN_POLICIES:
-            yield Difference(Kind.REMOVE, f"{base}/{name}")
-    for name, text in sorted(wanted.items()):
-        found = client.read(f"{base}/{name}") if name in there else None
-        if found is None:
-            yield Difference(Kind.ADD, f"{base}/{name}", {"policy": text})
-        elif found["policy"] != text:
-            yield Difference(Kind.CHANGE, f"{base}/{name}", {"policy": text})
 
 
 def _groups(client: Client) -> Iterator[Difference]:
