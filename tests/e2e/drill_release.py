@@ -13,7 +13,7 @@ import yaml
 
 from local.images import maven
 from local.toolchain import shim
-from tests.e2e.test_release import Checkout
+from tests.e2e.checkout import Checkout
 
 NAMESPACE, STACK = "drill", "local-drill"
 MOVES = {

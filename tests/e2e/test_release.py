@@ -7,97 +7,30 @@ A copy of the project is released, as a team's own checkout would be: the lock f
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from kubernetes import client
 
-from local import paths
 from local.images import cosign
 from local.images.catalogue import IMAGES, LOCAL, ImageName
 from local.node import settings
-from local.node.settings import NodePaths
-from local.toolchain import shim
+from tests.e2e.checkout import Checkout, current_context, small, without_data
 from tests.engine.definitions import installed
 
 pytestmark = pytest.mark.drill("release")
 REGISTRY = f"{settings.REGISTRY}/released"
 RELEASED = [name for name in LOCAL if IMAGES[name].runs and name is not ImageName.PAUSE]
-_COPIED = ("__main__.py", "Pulumi.yaml", "cli", "components", "local", "policies", "service_images", "stacks")
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.egg-info")
-
-
-class Checkout:
-    """A copy of the project whose `forge` works on simulated accounts."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.lock = folder / "project", folder / "project/components/versions.lock.yaml"
-        for name in _COPIED:
-            source, target = paths.PROJECT / name, self.folder / name
-            if source.is_dir():
-                shutil.copytree(source, target, ignore=_LEFT_OUT)
-            else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, target)
-        # The program's own environment, which Pulumi.yaml names.
-        (self.folder / ".venv").symlink_to(sys.prefix)
-        account = folder / "account"
-        account.mkdir()
-        (account / "quotas.json").write_text(json.dumps({"vpcs": 5, "eips": 10, "L-417A185B": 1000}))
-        (folder / "backend").mkdir()
-        fakes = paths.PROJECT / "tests" / "engine" / "bin"
-        self._env = shim.environment() | {
-            "PYTHONPATH": str(self.folder),
-            "PATH": os.pathsep.join([str(fakes), str(Path(sys.executable).parent), shim.environment()["PATH"]]),
-            "KUBECONFIG": str(NodePaths().kubeconfig),
-            "PULUMI_BACKEND_URL": f"file://{folder / 'backend'}",
-            "PULUMI_CONFIG_PASSPHRASE": "only for this test",
-            "COGNIFORGE_SIMULATED_AWS": str(account),
-            "COGNIFORGE_SIMULATED_EKS": str(NodePaths().kubeconfig),
-        }
-        self._env.pop("PULUMI_CONFIG_PASSPHRASE_FILE", None)
-
-    def forge(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run this copy's command line."""
-        command = [sys.executable, "-c", "from cli.entry import main; main()", *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, env=self._env)
-        if check:
-            assert result.returncode == 0, result.stdout + result.stderr
-        return result
-
-    def edit(self, stack: str, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change a stack's configuration."""
-        file = self.folder / "stacks" / f"Pulumi.{stack}.yaml"
-        content = yaml.safe_load(file.read_text())
-        change(content["config"]["cogniforge:platform"])
-        file.write_text(yaml.safe_dump(content))
 
 
 def _dev(config: dict[str, Any]) -> None:
     config["images"]["registry"] = REGISTRY
     config["cluster"]["namespace"] = "platform-dev"
     without_data(config)
-    _small(config)
-
-
-def without_data(config: dict[str, Any]) -> None:
-    """Its tests are beside this one; a second data layer would not fit the node."""
-    config.pop("data")
-    config["services"] = {"router": config["services"]["router"]}
-
-
-def _small(config: dict[str, Any]) -> None:
-    """Two environments beside the local one have to fit one small node."""
-    for sized in (config["gateway"], config["services"]["router"]):
-        sized["resources"] = {"cpu": "50m", "memory": "192Mi"}
+    small(config)
 
 
 def _adopted(environment: str, port: int) -> Callable[[dict[str, Any]], None]:
@@ -110,15 +43,10 @@ def _adopted(environment: str, port: int) -> Callable[[dict[str, Any]], None]:
         config["gateway"] |= {"engine": "envoy", "port": port, "replicas": 2}
         config["mesh"] = {"mode": "off"}
         without_data(config)
-        _small(config)
+        small(config)
         config["models"] = config["models"][:1]
 
     return change
-
-
-def current_context() -> str:
-    """Of the local node's kubeconfig."""
-    return yaml.safe_load(NodePaths().kubeconfig.read_text())["current-context"]
 
 
 @pytest.fixture(scope="module")

@@ -15,22 +15,17 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-import yaml
 from kubernetes import client
 
-from cli import environment_file
 from cli.cluster import kubectl
-from components.config.cluster import ClusterKind
-from components.config.platform import Environment
 from components.security import store_rights
 from components.security.secret_store import METRICS_PORT, PART, PORT
-from local.node import settings
+from tests.e2e.checkout import beside
 from tests.e2e.data_client import main_process
-from tests.e2e.test_release import Checkout, _small, current_context, without_data
 from tests.waiting import until
 
 pytestmark = [pytest.mark.drill("secret-store"), pytest.mark.timeout(1500)]
-NAME, REGISTRY, POD = "secrets", f"{settings.REGISTRY}/laptop", f"{PART}-0"
+NAME, POD = "secrets", f"{PART}-0"
 OPERATOR, SERVICE = f"{PART}-operator", "router"
 
 
@@ -120,27 +115,9 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> Iterator[Cluster]:
-    made = Checkout(tmp_path_factory.mktemp("secrets"))
-    config = environment_file.definition(
-        environment_file.Answers(
-            NAME,
-            ClusterKind.EXISTING,
-            Environment.LOCAL,
-            registry=REGISTRY,
-            context=current_context(),
-            port=8450,
-            built=True,
-        )
-    )
-    without_data(config)
-    _small(config)
-    config["cluster"]["namespace"] = NAME
-    config["data"] = {"destroyData": True}
-    config["security"] = {"secretStore": {"replicas": 1, "storage": "256Mi"}}
-    file = made.folder / "stacks" / f"Pulumi.{NAME}.yaml"
-    file.write_text(yaml.safe_dump({"config": {"cogniforge:platform": config}}))
-    try:
-        made.forge("up", "-s", NAME)
+    security = {"secretStore": {"replicas": 1, "storage": "256Mi"}}
+    folder = tmp_path_factory.mktemp(NAME)
+    with beside(folder, NAME, 8450, api, data={"destroyData": True}, security=security) as made:
         cluster = Cluster(api)
         assert "not ready" not in made.forge("status", "-s", NAME).stdout
         written = cluster.ask(
@@ -151,9 +128,6 @@ def store(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> It
         )
         assert written.status_code == 200, written.text
         yield cluster
-    finally:
-        made.forge("destroy", "--yes", "-s", NAME, check=False)
-    assert NAME not in {n.metadata.name for n in client.CoreV1Api(api).list_namespace().items}
 
 
 def test_it_is_configured_and_a_service_reads_its_secret(store: Cluster) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -18,10 +17,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
-from starlette.types import Message
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).parent))
 
+import hanging_up
 from kit import app, telemetry
 from kit.settings import ServiceSettings
 
@@ -102,21 +102,7 @@ async def _reads(request: Request) -> Response:
 def test_a_client_that_goes_before_its_body_is_whole_is_no_fault_of_the_server() -> None:
     """Else a tenant that hangs up uses up the service's error budget, and fills the log with tracebacks."""
     application = app.create([Route("/v1/things", _reads, methods=["POST"])], {})
-    coming: list[Message] = [
-        {"type": "http.request", "body": b"begun", "more_body": True},
-        {"type": "http.disconnect"},
-    ]
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return coming.pop(0)
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": "POST", "path": "/v1/things", "headers": [], "query_string": b"", "app": None}
-    asyncio.run(application(scope, receive, send))
-    assert sent[0]["status"] == 499
+    assert hanging_up.status(application, "POST", "/v1/things") == 499
 
 
 _LOGGING = """

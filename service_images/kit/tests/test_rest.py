@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from pathlib import Path
@@ -14,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import Response
 from starlette.testclient import TestClient
-from starlette.types import Message
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).parent))
 
+import hanging_up
 from kit import rest_app, service
 from kit.directory import Grant, unknown
 from kit.limits import BODY
@@ -152,27 +152,8 @@ def test_what_can_be_read_has_a_head() -> None:
 
 
 def test_a_client_that_hangs_up_within_its_body_is_no_fault_of_the_service() -> None:
-    coming: list[Message] = [
-        {"type": "http.request", "body": b'{"na', "more_body": True},
-        {"type": "http.disconnect"},
-    ]
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return coming.pop(0)
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": "PUT",
-        "path": "/v1/things/a",
-        "query_string": b"",
-        "headers": [(b"authorization", b"Bearer writer")],
-    }
-    asyncio.run(APPLICATION(scope, receive, send))
-    assert sent[0]["status"] == 499
+    key = (b"authorization", b"Bearer writer")
+    assert hanging_up.status(APPLICATION, "PUT", "/v1/things/a", key) == 499
 
 
 @given(st.binary(max_size=200) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))

@@ -1,0 +1,33 @@
+"""A client that goes away before its body is whole."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.types import ASGIApp, Message
+
+
+def status(application: ASGIApp, method: str, path: str, *headers: tuple[bytes, bytes]) -> int:
+    """The status of the answer that the client does not see any more."""
+    coming: list[Message] = [
+        {"type": "http.request", "body": b'{"na', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return coming.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": b"",
+        "headers": list(headers),
+        "app": None,
+    }
+    asyncio.run(application(scope, receive, send))
+    return int(sent[0]["status"])
