@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pulumi
 import pulumi_aws as aws
 
 from components.base import ADMISSION_LABEL
@@ -49,3 +50,9 @@ class ClusterArea:
         )
         stage.namespace = self.namespace.namespace
         stage.parts |= {**parts, "namespace": self.namespace}
+
+    def with_account(self, options: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
+        """Options whose resources are also made in the AWS account, where there is one."""
+        if self.account is None:
+            return options
+        return pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(providers={"aws": self.account}))

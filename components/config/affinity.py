@@ -10,7 +10,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from components.config.base import Change, LabelKey, LabelValue, NamespaceName, Section, setting
+from components.config.base import Change, LabelKey, LabelValue, NamespaceName, Section, setting, several
 from components.config.problems import violation
 
 
@@ -98,8 +98,8 @@ class NodeAffinity(Section):
     required_during_scheduling_ignored_during_execution: NodeTerms | None = setting(
         Change.DISRUPTIVE, "Nodes that it must run on", default=None
     )
-    preferred_during_scheduling_ignored_during_execution: tuple[PreferredNodes, ...] = setting(
-        Change.DISRUPTIVE, "Nodes that it should run on", default=(), max_length=50, strict=False
+    preferred_during_scheduling_ignored_during_execution: tuple[PreferredNodes, ...] = several(
+        Change.DISRUPTIVE, "Nodes that it should run on", 50
     )
 
 
@@ -124,9 +124,7 @@ class LabelSelector(Section):
     match_labels: dict[LabelKey, LabelValue] = setting(
         Change.DISRUPTIVE, "Labels that they have", default_factory=dict[str, str], max_length=50
     )
-    match_expressions: tuple[LabelRequirement, ...] = setting(
-        Change.DISRUPTIVE, "Conditions on their labels", default=(), max_length=50, strict=False
-    )
+    match_expressions: tuple[LabelRequirement, ...] = several(Change.DISRUPTIVE, "Conditions on their labels", 50)
 
 
 class PodTerm(Section):
@@ -134,8 +132,8 @@ class PodTerm(Section):
 
     topology_key: LabelKey = setting(Change.DISRUPTIVE, 'Label of nodes, such as "kubernetes.io/hostname"')
     label_selector: LabelSelector | None = setting(Change.DISRUPTIVE, "Which pods", default=None)
-    namespaces: tuple[NamespaceName, ...] = setting(
-        Change.DISRUPTIVE, "Namespaces of these pods; none: the pod's own", default=(), max_length=50, strict=False
+    namespaces: tuple[NamespaceName, ...] = several(
+        Change.DISRUPTIVE, "Namespaces of these pods; none: the pod's own", 50
     )
     namespace_selector: LabelSelector | None = setting(
         Change.DISRUPTIVE, "Namespaces of these pods by labels", default=None
@@ -152,11 +150,11 @@ class PreferredPods(Section):
 class PodAffinity(Section):
     """Pods near which a pod must or should run, or far from which, in an anti-affinity."""
 
-    required_during_scheduling_ignored_during_execution: tuple[PodTerm, ...] = setting(
-        Change.DISRUPTIVE, "Rules that must hold", default=(), max_length=50, strict=False
+    required_during_scheduling_ignored_during_execution: tuple[PodTerm, ...] = several(
+        Change.DISRUPTIVE, "Rules that must hold", 50
     )
-    preferred_during_scheduling_ignored_during_execution: tuple[PreferredPods, ...] = setting(
-        Change.DISRUPTIVE, "Rules that should hold", default=(), max_length=50, strict=False
+    preferred_during_scheduling_ignored_during_execution: tuple[PreferredPods, ...] = several(
+        Change.DISRUPTIVE, "Rules that should hold", 50
     )
 
 

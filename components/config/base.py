@@ -144,6 +144,11 @@ def setting(change: Change, description: str, **options: Any) -> Any:
     return Field(description=description, json_schema_extra={"x-change": change.value}, **options)
 
 
+def several(change: Change, description: str, most: int) -> Any:
+    """A field that is a list of at most so many entries, empty by default."""
+    return setting(change, description, default=(), max_length=most, strict=False)
+
+
 def optional_section(change: Change, description: str, section: type[Section], **options: Any) -> Any:
     """A field with a section that is empty by default; the JSON Schema shows that, not all defaults in the section."""
     extra: dict[str, Any] = {"x-change": change.value, "default": {}}

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from components.config.base import Change, DnsLabel, Section, first_duplicate, setting
+from components.config.base import Change, DnsLabel, Section, first_duplicate, setting, several
 from components.config.eks import Eks
 from components.config.gpu import GpuPool
 from components.config.problems import violation
@@ -46,9 +46,7 @@ class Cluster(Section):
         default=NetworkPolicies.ENFORCED,
         strict=False,
     )
-    gpu_pools: tuple[GpuPool, ...] = setting(
-        Change.DISRUPTIVE, "Pools of nodes with GPUs", default=(), max_length=20, strict=False
-    )
+    gpu_pools: tuple[GpuPool, ...] = several(Change.DISRUPTIVE, "Pools of nodes with GPUs", 20)
 
     @model_validator(mode="after")
     def _context_fits(self) -> Self:

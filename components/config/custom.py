@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from components.config.base import Change, DnsLabel, Section, matching, setting
+from components.config.base import Change, DnsLabel, Section, matching, setting, several
 from components.services.record import PORT, RPC_PORT, Body, Bundled, Objectives
 
 _LABEL = "[a-z]([a-z0-9]|-(?=[a-z0-9]))*"
@@ -114,55 +114,35 @@ class CustomPrefix(Section):
 class CustomDatabase(Section):
     """A PostgreSQL database with a login, both of the service's name."""
 
-    extensions: tuple[Extension, ...] = setting(
-        Change.SAFE, "PostgreSQL extensions in it", default=(), max_length=20, strict=False
-    )
-    migrate: tuple[str, ...] = setting(
+    extensions: tuple[Extension, ...] = several(Change.SAFE, "PostgreSQL extensions in it", 20)
+    migrate: tuple[str, ...] = several(
         Change.SAFE,
         "Command in the image that brings the tables up to date before each start; empty: the service does it itself",
-        default=(),
-        max_length=50,
-        strict=False,
+        50,
     )
 
 
 class CustomTopics(Section):
     """Topics of Kafka. A topic that the service writes is made for it."""
 
-    produces: tuple[Topic, ...] = setting(
-        Change.DISRUPTIVE, "Topics that the service writes itself", default=(), max_length=100, strict=False
-    )
-    outbox: tuple[Topic, ...] = setting(
+    produces: tuple[Topic, ...] = several(Change.DISRUPTIVE, "Topics that the service writes itself", 100)
+    outbox: tuple[Topic, ...] = several(
         Change.DISRUPTIVE,
         "Topics that change data capture fills from the table events.outbox of the service's database",
-        default=(),
-        max_length=100,
-        strict=False,
+        100,
     )
-    consumes: tuple[Topic, ...] = setting(
-        Change.DISRUPTIVE,
-        "Topics that it reads, in consumer groups whose names begin with its own",
-        default=(),
-        max_length=100,
-        strict=False,
+    consumes: tuple[Topic, ...] = several(
+        Change.DISRUPTIVE, "Topics that it reads, in consumer groups whose names begin with its own", 100
     )
 
 
 class CustomSubjects(Section):
     """NATS: subjects and key-value buckets."""
 
-    sends: tuple[Subject, ...] = setting(
-        Change.DISRUPTIVE, "Subjects that it publishes to", default=(), max_length=100, strict=False
-    )
-    hears: tuple[Subject, ...] = setting(
-        Change.DISRUPTIVE, "Subjects that it subscribes to", default=(), max_length=100, strict=False
-    )
-    keeps: tuple[KeyBucket, ...] = setting(
-        Change.DISRUPTIVE, "Key-value buckets that it alone writes", default=(), max_length=50, strict=False
-    )
-    follows: tuple[KeyBucket, ...] = setting(
-        Change.DISRUPTIVE, "Key-value buckets that it reads", default=(), max_length=50, strict=False
-    )
+    sends: tuple[Subject, ...] = several(Change.DISRUPTIVE, "Subjects that it publishes to", 100)
+    hears: tuple[Subject, ...] = several(Change.DISRUPTIVE, "Subjects that it subscribes to", 100)
+    keeps: tuple[KeyBucket, ...] = several(Change.DISRUPTIVE, "Key-value buckets that it alone writes", 50)
+    follows: tuple[KeyBucket, ...] = several(Change.DISRUPTIVE, "Key-value buckets that it reads", 50)
 
 
 class CustomObjectives(Section):
@@ -208,56 +188,28 @@ class Service(Bundled):
     document: UrlPath | None = setting(
         Change.SAFE, "Path of its OpenAPI document, shown at /openapi/<name>.json of the gateway", default=None
     )
-    prefixes: tuple[CustomPrefix, ...] = setting(
-        Change.DISRUPTIVE, "Its paths at the gateway", default=(), max_length=50, strict=False
-    )
+    prefixes: tuple[CustomPrefix, ...] = several(Change.DISRUPTIVE, "Its paths at the gateway", 50)
     keys: Keys | None = setting(
         Change.DISRUPTIVE,
         "Required with prefixes: who looks at callers' API keys (directory, asked or none)",
         default=None,
         strict=False,
     )
-    scopes: tuple[str, ...] = setting(
-        Change.SAFE,
-        "Scopes that the service asks of a key, in SERVICE_SCOPES",
-        default=(),
-        max_length=20,
-        strict=False,
+    scopes: tuple[str, ...] = several(Change.SAFE, "Scopes that the service asks of a key, in SERVICE_SCOPES", 20)
+    asks: Names = several(
+        Change.DISRUPTIVE, "Services that it calls over gRPC, at SERVICE_<NAME>, with a token for each", 50
     )
-    asks: Names = setting(
-        Change.DISRUPTIVE,
-        "Services that it calls over gRPC, at SERVICE_<NAME>, with a token for each",
-        default=(),
-        max_length=50,
-        strict=False,
-    )
-    asks_rest: Names = setting(
-        Change.DISRUPTIVE,
-        "Services that it calls over REST, at SERVICE_<NAME>_URL",
-        default=(),
-        max_length=50,
-        strict=False,
-    )
-    callers: Names = setting(
-        Change.DISRUPTIVE,
-        "Services that may call it over REST, besides those that name it in asksRest",
-        default=(),
-        max_length=50,
-        strict=False,
+    asks_rest: Names = several(Change.DISRUPTIVE, "Services that it calls over REST, at SERVICE_<NAME>_URL", 50)
+    callers: Names = several(
+        Change.DISRUPTIVE, "Services that may call it over REST, besides those that name it in asksRest", 50
     )
     database: CustomDatabase | None = setting(Change.DISRUPTIVE, "Its database", default=None)
     kafka: CustomTopics = setting(Change.DISRUPTIVE, "Its topics", default=CustomTopics())
     nats: CustomSubjects = setting(Change.DISRUPTIVE, "Its subjects and key-value buckets", default=CustomSubjects())
     cache: bool = setting(Change.DISRUPTIVE, "It has a login at the cache, for keys below `<name>:`", default=False)
-    buckets: tuple[Bucket, ...] = setting(
-        Change.DISRUPTIVE, "Its buckets in the object store", default=(), max_length=20, strict=False
-    )
-    egress: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = setting(
-        Change.SAFE,
-        "TCP ports at which it reaches addresses outside the cluster",
-        default=(),
-        max_length=20,
-        strict=False,
+    buckets: tuple[Bucket, ...] = several(Change.DISRUPTIVE, "Its buckets in the object store", 20)
+    egress: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = several(
+        Change.SAFE, "TCP ports at which it reaches addresses outside the cluster", 20
     )
     environment: dict[Variable, str] = setting(
         Change.SAFE, "Environment variables of its own", default={}, max_length=100

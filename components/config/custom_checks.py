@@ -3,13 +3,12 @@ and services that are named exist."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 
 from components.config.custom import Service
 from components.config.images import ImageSource
 from components.config.platform import PlatformConfig
-from components.config.problems import Conflict, Location
+from components.config.problems import Conflict, Location, did_you_mean, format_location
 from components.mesh.routes import OPERATORS_DOCUMENTS, OPERATORS_PREFIX
 from components.services.record import SHARED_TOPICS, TENANT_DELETED, TENANT_ERASED, ServiceRecord
 from components.services.registry import SERVICES
@@ -20,18 +19,8 @@ RESERVED_NAMES = frozenset(
         *("connect", "data", "data-tasks", "default-deny", "default-egress", "end-to-end", "exporters", "gateway"),
         *("inference-sim", "isolation", "istio", "java", "kafka", "kit", "kube-system", "logins", "mesh-policy"),
         *("monitoring", "namespace", "nats", "object-store", "objects", "openbao", "pause", "platform", "postgres"),
-        *(
-            "registry",
-            "schema-registry",
-            "schemas",
-            "secret-store",
-            "template0",
-            "template1",
-            "tgi",
-            "vector-database",
-            "vectors",
-        ),
-        *("vllm",),
+        *("registry", "schema-registry", "schemas", "secret-store", "template0", "template1", "tgi", "vectors", "vllm"),
+        *("vector-database",),
     )
 )
 """Names of parts, images, logins, databases and accounts of the platform."""
@@ -84,7 +73,9 @@ def _image(here: Location, section: Service, config: PlatformConfig) -> Iterator
     built = config.images.source is ImageSource.LOCAL_BUILD
     if section.image and section.build:
         text = "image or build, not both"
-        yield Conflict((*here, "build"), section.build, text, "remove one of the two", (f"{_path(here)}.image",))
+        yield Conflict(
+            (*here, "build"), section.build, text, "remove one of the two", (f"{format_location(here)}.image",)
+        )
     elif section.build and not built:
         text = "with images.source: local-build only; other environments run images by digest"
         fix = "push the image to a registry, and set image to registry/path@sha256:..."
@@ -92,7 +83,7 @@ def _image(here: Location, section: Service, config: PlatformConfig) -> Iterator
     elif not section.image and not section.build:
         text = "the image is required: image (by digest)" + (" or build (a folder)" if built else "")
         fix = "add image: registry/path@sha256:..." + (", or build: <folder>" if built else "")
-        yield Conflict((*here, "image"), "(missing)", text, fix, (f"{_path(here)}.build",))
+        yield Conflict((*here, "image"), "(missing)", text, fix, (format_location((*here, "build")),))
 
 
 def _ports(here: Location, section: Service) -> Iterator[Conflict]:
@@ -102,7 +93,9 @@ def _ports(here: Location, section: Service) -> Iterator[Conflict]:
             yield Conflict((*here, field), port, text, "choose another port, such as 8080")
     if section.port == section.rpc_port:
         text = "another port than port, where REST is served"
-        yield Conflict((*here, "rpcPort"), section.rpc_port, text, "choose another port", (f"{_path(here)}.port",))
+        yield Conflict(
+            (*here, "rpcPort"), section.rpc_port, text, "choose another port", (format_location((*here, "port")),)
+        )
 
 
 def _prefixes(here: Location, name: str, section: Service, config: PlatformConfig) -> Iterator[Conflict]:
@@ -178,8 +171,7 @@ def _called(here: Location, name: str, section: Service, records: Mapping[str, S
 
 
 def _near(word: str, words: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(words), 1)
-    return f'did you mean "{near[0]}"?' if near else "name one of them, or remove it"
+    return did_you_mean(word, words, "name one of them, or remove it")
 
 
 def _variables(here: Location, section: Service) -> Iterator[Conflict]:
@@ -240,7 +232,3 @@ def _followed(here: Location, section: Service, records: Mapping[str, ServiceRec
             if one not in known:
                 text = f"one that a service {verb}: {', '.join(known) or 'there are none'}"
                 yield Conflict((*here, "nats", field, index), one, text, _near(one, known))
-
-
-def _path(here: Location) -> str:
-    return ".".join(str(part) for part in here)

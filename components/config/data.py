@@ -7,7 +7,17 @@ from typing import Annotated, Self
 
 from pydantic import model_validator
 
-from components.config.base import Change, DnsLabel, Resources, Section, first_duplicate, matching, quantity, setting
+from components.config.base import (
+    Change,
+    DnsLabel,
+    Resources,
+    Section,
+    first_duplicate,
+    matching,
+    quantity,
+    setting,
+    several,
+)
 from components.config.base import quantity_between as between
 from components.config.managed import S3, Msk, Rds
 from components.config.pod import (
@@ -283,9 +293,7 @@ class VectorDatabase(Section):
     server: VectorServer | None = setting(
         Change.DISRUPTIVE, "Address and credential; required with every engine except pgvector", default=None
     )
-    collections: tuple[Collection, ...] = setting(
-        Change.SAFE, "Collections of vectors", default=(), max_length=100, strict=False
-    )
+    collections: tuple[Collection, ...] = several(Change.SAFE, "Collections of vectors", 100)
     pod: Placement = pod_setting(Placement)
 
     @model_validator(mode="after")

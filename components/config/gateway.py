@@ -16,6 +16,7 @@ from components.config.base import (
     first_duplicate,
     matching,
     setting,
+    several,
 )
 from components.config.eks import AnyCidr
 from components.config.pod import GatewayPod, pod_setting
@@ -112,12 +113,8 @@ class OperatorAccess(Section):
         "(how-to: routes)",
         default=None,
     )
-    addresses: tuple[AnyCidr, ...] = setting(
-        Change.SAFE,
-        "Networks that may use the operators' paths while public is false",
-        default=(),
-        max_length=50,
-        strict=False,
+    addresses: tuple[AnyCidr, ...] = several(
+        Change.SAFE, "Networks that may use the operators' paths while public is false", 50
     )
 
     @model_validator(mode="after")

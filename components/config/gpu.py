@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, Strict, model_validator
 from components.cluster import mig
 from components.cluster.gpu_models import GPUS, INSTANCES, GpuInstance, GpuModel
 from components.cluster.mig import Layout, MigError, MigStrategy
-from components.config.base import Change, DnsLabel, Section, first_duplicate, setting
+from components.config.base import Change, DnsLabel, Section, first_duplicate, setting, several
 from components.config.eks import Capacity
 from components.config.problems import violation
 
@@ -90,9 +90,7 @@ class GpuPool(Section):
     hourly_usd: float | None = setting(
         Change.SAFE, "Price of a node in USD per hour; default: the list price in us-east-1", default=None, gt=0
     )
-    tenants: tuple[Tenant, ...] = setting(
-        Change.SAFE, "Quotas of tenants in the pool", default=(), max_length=50, strict=False
-    )
+    tenants: tuple[Tenant, ...] = several(Change.SAFE, "Quotas of tenants in the pool", 50)
 
     @property
     def instance(self) -> GpuInstance | None:

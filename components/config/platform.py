@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from components.config.base import Change, Section, setting
+from components.config.base import Change, Section, setting, several
 from components.config.cluster import Cluster
 from components.config.data import Data
 from components.config.gateway import Gateway
@@ -41,9 +41,7 @@ class PlatformConfig(Section):
     models: tuple[Model, ...] = setting(
         Change.SAFE, "Models that clients can use", min_length=1, max_length=100, strict=False
     )
-    routes: tuple[Route, ...] = setting(
-        Change.SAFE, "Names for clients that stand for several models", default=(), max_length=100, strict=False
-    )
+    routes: tuple[Route, ...] = several(Change.SAFE, "Names for clients that stand for several models", 100)
     services: Services = setting(Change.SAFE, "AI services", default=Services())
     data: Data = setting(Change.SAFE, "Databases, messaging, cache, object store", default=Data())
     security: Security = setting(Change.SAFE, "Secret store", default=Security())

@@ -23,6 +23,7 @@ from components.config.base import (
     matching,
     optional_section,
     setting,
+    several,
 )
 from components.config.problems import violation
 
@@ -91,8 +92,8 @@ class Placement(Section):
     node_selector: dict[LabelKey, LabelValue] = setting(
         Change.DISRUPTIVE, "Labels that a node must have", default_factory=dict[str, str], max_length=50
     )
-    tolerations: tuple[Toleration, ...] = setting(
-        Change.DISRUPTIVE, "Taints of nodes that do not keep the pods away", default=(), max_length=50, strict=False
+    tolerations: tuple[Toleration, ...] = several(
+        Change.DISRUPTIVE, "Taints of nodes that do not keep the pods away", 50
     )
     affinity: Affinity | None = setting(
         Change.DISRUPTIVE, "Where pods run, relative to nodes and to other pods", default=None

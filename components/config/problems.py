@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -76,6 +76,12 @@ def format_location(location: Location) -> str:
         else:
             text += f"[{part}]" if isinstance(part, int) else f"[{json.dumps(part)}]"
     return text or "(the whole configuration)"
+
+
+def did_you_mean(word: str, words: Iterable[str], otherwise: str) -> str:
+    """A fix that names the nearest of the words; `otherwise` where none is near."""
+    near = difflib.get_close_matches(word, list(words), 1)
+    return f'did you mean "{near[0]}"?' if near else otherwise
 
 
 def _shown(value: object) -> str:
@@ -173,17 +179,15 @@ def describe(error: ErrorDetails, model: type[BaseModel], data: object = None, a
     if kind == "extra_forbidden":
         names = _field_names(_model_at(model, location), python=data is not None)
         near = difflib.get_close_matches(str(location[-1]), names)
-        fix = f'did you mean "{near[0]}"?' if near else "remove it"
+        fix = did_you_mean(str(location[-1]), names, "remove it")
         return Problem(path, value, f"one of {', '.join(dict.fromkeys((*near, *sorted(names))))}", fix)
     if kind in _BOUNDS:
         limit, fix = _BOUNDS[kind]
         return Problem(path, value, limit.format(**context), fix.format(**context))
     if kind == "enum":
         options = str(context["expected"])
-        near = difflib.get_close_matches(
-            str(error["input"]), options.replace("'", "").replace(" or ", ", ").split(", "), 1
-        )
-        return Problem(path, value, f"one of {options}", f'did you mean "{near[0]}"?' if near else "choose one of them")
+        words = options.replace("'", "").replace(" or ", ", ").split(", ")
+        return Problem(path, value, f"one of {options}", did_you_mean(str(error["input"]), words, "choose one of them"))
     if kind == "string_pattern_mismatch":
         return Problem(path, value, f"must match {context['pattern']}", "correct the spelling")
     if kind in _TYPES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from components.config.base import Change, ModelName, Section, setting
+from components.config.base import Change, ModelName, Section, setting, several
 
 
 class AnswerCache(Section):
@@ -36,12 +36,8 @@ class Guarding(StrEnum):
 class Routing(Section):
     """How the Router handles requests for one model."""
 
-    fallbacks: tuple[ModelName, ...] = setting(
-        Change.SAFE,
-        "Models that answer when no server of this model does, in order of preference",
-        default=(),
-        max_length=10,
-        strict=False,
+    fallbacks: tuple[ModelName, ...] = several(
+        Change.SAFE, "Models that answer when no server of this model does, in order of preference", 10
     )
     attempts: int = setting(Change.SAFE, "Most servers tried for one request", default=3, ge=1, le=10)
     first_token_seconds: int = setting(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pulumi
-
 from components.cluster.area import ClusterArea
 from components.data.layer import DataLayer
 from components.security.area import SecurityArea
@@ -16,9 +14,6 @@ def make(stage: Stage, cluster: ClusterArea, security: SecurityArea) -> DataLaye
     config, records = stage.config, stage.config.around.records
     # In the registry's order: definitions hold lists in the order of the records, and another order restarts pods.
     ordered = {name: records[name] for name in (*SERVICES, *records) if name in records}
-    options = stage.options([cluster.namespace, *security.ready])
-    if cluster.account:
-        options = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(providers={"aws": cluster.account}))
     data = DataLayer(
         stage.env,
         config.data,
@@ -27,7 +22,7 @@ def make(stage: Stage, cluster: ClusterArea, security: SecurityArea) -> DataLaye
         ordered,
         former=list(SERVICES),
         site=cluster.site,
-        opts=options,
+        opts=cluster.with_account(stage.options([cluster.namespace, *security.ready])),
     )
     stage.parts |= data.parts
     return data

@@ -1,8 +1,4 @@
-"""Alerts and dashboard panels for the services.
-
-Pure data. Alerts on error ratios use burn rates of an error budget of 0.1 % in 30 days: a burn rate of 14.4 for one hour
-uses 2 % of the budget, a burn rate of 6 for six hours 5 %. Source: Google, The Site Reliability Workbook, chapter 5.
-"""
+"""Alerts and dashboard panels for the services. Pure data."""
 
 from __future__ import annotations
 
@@ -10,26 +6,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from components.observability import alerts_data, alerts_security
-from components.observability.alert import Alert, Panel
+from components.observability.alert import Alert, Panel, burns_fast, burns_slowly
 from components.services.record import ServiceRecord
 
 BUDGET = 0.001
 """Error budget: share of all requests in 30 days."""
-_ERRORS = 'sum by (job) (rate(http_server_requests_total{{status=~"5.."}}[{0}])) / sum by (job) (rate(http_server_requests_total[{0}]))'
-_ROUTER = 'sum(rate(router_requests_total{{status=~"5.."}}[{0}])) / sum(rate(router_requests_total[{0}]))'
-
-
-def _burn(expression: str, fast: float, long: str, short: str) -> str:
-    over = f" > {fast * BUDGET:g}"
-    return f"({expression.format(long)}{over}) and ({expression.format(short)}{over})"
+_ERRORS = 'sum by (job) (rate(http_server_requests_total{status=~"5.."}[$window])) / sum by (job) (rate(http_server_requests_total[$window]))'
+_ROUTER = 'sum(rate(router_requests_total{status=~"5.."}[$window])) / sum(rate(router_requests_total[$window]))'
 
 
 ALERTS: tuple[Alert, ...] = (
-    Alert("RouterErrorBudgetFast", _burn(_ROUTER, 14.4, "1h", "5m"), "2m", "page",
+    Alert("RouterErrorBudgetFast", burns_fast(_ROUTER, BUDGET), "2m", "page",
           "Requests for models fail: 2 % of the month's budget is gone within an hour.", ""),
-    Alert("RouterErrorBudgetSlow", _burn(_ROUTER, 6, "6h", "30m"), "15m", "ticket",
+    Alert("RouterErrorBudgetSlow", burns_slowly(_ROUTER, BUDGET), "15m", "ticket",
           "Requests for models fail: 5 % of the month's budget is gone within six hours.", ""),
-    Alert("ServiceErrorBudgetFast", _burn(_ERRORS, 14.4, "1h", "5m"), "2m", "page",
+    Alert("ServiceErrorBudgetFast", burns_fast(_ERRORS, BUDGET), "2m", "page",
           "{{ $labels.job }} fails: 2 % of the month's budget is gone within an hour.", ""),
     Alert("UsageEventsDropped", 'increase(events_lost_total{topic="usage.recorded.v1"}[10m]) > 0', "0m", "page",
           "Usage was dropped: what it costs will not be billed. See Kafka, and the router's log.", "kafka"),

@@ -53,9 +53,6 @@ class SecurityArea:
         config = stage.config
         if config.security.secret_store is None:
             return None
-        options = stage.options([cluster.namespace, *self.ready])
-        if cluster.account is not None:
-            options = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(providers={"aws": cluster.account}))
         store = SecretStore(
             f"{stage.env}-secret-store",
             config.security.secret_store,
@@ -66,7 +63,7 @@ class SecurityArea:
                 "site": cluster.site,
                 "destroy_data": config.data.destroy_data,
             },
-            options,
+            cluster.with_account(stage.options([cluster.namespace, *self.ready])),
         )
         stage.parts["secret-store"] = store
         return store

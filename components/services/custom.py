@@ -6,12 +6,8 @@ import json
 from collections.abc import Mapping
 
 from components.config.custom import Keys, Service
-from components.observability.alert import Alert, Panel
+from components.observability.alert import Alert, Panel, burns_fast
 from components.services.record import KEYS_BUCKET, Objectives, Prefix, ServiceRecord, Surroundings
-
-FAST_BURN = 14.4
-"""Times as fast as the budget of 30 days allows: 2 % of it in an hour. Source: Google, The Site Reliability Workbook,
-chapter 5."""
 
 
 def record(name: str, section: Service, keeper: str) -> ServiceRecord:
@@ -101,12 +97,10 @@ def _alerts(name: str, title: str, aim: Objectives, metrics: bool) -> tuple[Aler
     )
     if not metrics:
         return (down,)
-    most = FAST_BURN * (1 - aim.availability)
-    failing = [
-        f'sum(rate(http_server_requests_total{{job="{name}",status=~"5.."}}[{window}])) / '
-        f'sum(rate(http_server_requests_total{{job="{name}"}}[{window}])) > {most:g}'
-        for window in ("1h", "5m")
-    ]
+    failing = (
+        f'sum(rate(http_server_requests_total{{job="{name}",status=~"5.."}}[$window])) / '
+        f'sum(rate(http_server_requests_total{{job="{name}"}}[$window]))'
+    )
     slow = (
         f"histogram_quantile({aim.latency_share:g}, sum by (le) "
         f'(rate(http_server_request_duration_seconds_bucket{{job="{name}"}}[10m]))) > {aim.latency_seconds:g}'
@@ -115,7 +109,7 @@ def _alerts(name: str, title: str, aim: Objectives, metrics: bool) -> tuple[Aler
         down,
         Alert(
             f"{word}ErrorBudgetFast",
-            " and ".join(f"({one})" for one in failing),
+            burns_fast(failing, 1 - aim.availability),
             "2m",
             "page",
             f"{title} fails: 2 % of the month's budget is gone within an hour.",
