@@ -88,7 +88,7 @@ DRILLS: tuple[Drill, ...] = (
     Drill(
         "own-service",
         "a user's own service is built, added, used through the gateway, and removed",
-        _NOT_MEASURED,
+        3,
         ("components/config/custom", "components/services/custom.py", "local/images/catalogue.py"),
     ),
     Drill(
