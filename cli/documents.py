@@ -177,6 +177,38 @@ class Images(Document):
     images: list[BuiltImage]
 
 
+class FailedClaim(Document):
+    """A claim about an image that does not hold."""
+
+    claim: Literal["digest", "signature", "provenance", "SBOM", "age"]
+    reason: str
+    fix: str
+
+
+class RunningImage(Document):
+    """One image that runs in an environment."""
+
+    reference: str
+    origin: Literal["built here", "lock", "configured", "foreign", "unknown"] = Field(
+        description='Where its digest is recorded; "foreign" and "unknown": nowhere'
+    )
+    pods: list[str] = Field(description="Containers that run it, as namespace/pod/container")
+    built: str = Field(description="Time of the build by its provenance, in ISO 8601; empty if there is none")
+    commit: str = Field(description="Commit of the sources by its provenance; empty if there is none")
+    modified: bool = Field(description="Whether the sources had uncommitted changes")
+    components: int | None = Field(description="Number of components in its SBOM; null if there is none")
+    failures: list[FailedClaim]
+
+
+class Verification(Document):
+    """Document of `forge verify`."""
+
+    version: Literal[1] = 1
+    stack: str
+    verified: bool = Field(description="Whether no claim about an image fails")
+    images: list[RunningImage]
+
+
 class Environment(Document):
     """Document of `forge env`."""
 
@@ -197,5 +229,6 @@ DOCUMENTS: dict[str, type[Document]] = {
     "promote": Promotion,
     "status": Status,
     "upgrade-check": Upgrade,
+    "verify": Verification,
 }
 """Document class by command."""

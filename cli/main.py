@@ -35,6 +35,7 @@ from cli.commands import (
     up,
     upgrade_check,
     usage,
+    verify,
 )
 from local import paths
 from local.errors import LocalError
@@ -55,6 +56,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "env": env.run,
     "restore": restore.run,
     "images": images.run,
+    "verify": verify.run,
     "release": release.run,
     "down": down.run,
     "reset": reset.run,

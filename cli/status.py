@@ -63,7 +63,7 @@ _LISTS = {
 }
 
 
-def _list(api: client.ApiClient, path: str) -> list[Item]:
+def listed(api: client.ApiClient, path: str) -> list[Item]:
     """Items of a list as plain JSON. The client's own classes take longer to fill than the API server takes to answer.
 
     Empty if the API server lacks the API, as with metrics while metrics-server starts.
@@ -146,7 +146,8 @@ def connect(kubeconfig: Path | None, context: str | None) -> client.ApiClient:
 
 
 @contextlib.contextmanager
-def _answering() -> Iterator[None]:
+def answering() -> Iterator[None]:
+    """Turn errors of a request to the cluster into a LocalError."""
     try:
         yield
     except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -160,8 +161,8 @@ def parts(kubeconfig: Path | None, context: str | None, namespaces: list[str]) -
     api = connect(kubeconfig, context)
     wanted = [(namespace, name, path.format(namespace)) for namespace in namespaces for name, path in _LISTS.items()]
     api.configuration.retries = False
-    with _answering(), ThreadPoolExecutor(len(wanted)) as pool:
-        answers = list(pool.map(lambda one: _list(api, one[2]), wanted))
+    with answering(), ThreadPoolExecutor(len(wanted)) as pool:
+        answers = list(pool.map(lambda one: listed(api, one[2]), wanted))
     lists = {(namespace, name): items for (namespace, name, _), items in zip(wanted, answers, strict=True)}
     found: list[PartStatus] = []
     for namespace in namespaces:
@@ -244,8 +245,8 @@ def names(kubeconfig: Path | None, context: str | None, namespace: str) -> list[
     """Names of the parts with pods. Raises LocalError if the cluster does not answer."""
     api = connect(kubeconfig, context)
     api.configuration.retries = False
-    with _answering():
-        pods = _list(api, _LISTS["pods"].format(namespace))
+    with answering():
+        pods = listed(api, _LISTS["pods"].format(namespace))
     return sorted({label for pod in pods if (label := (pod["metadata"].get("labels") or {}).get(PART_LABEL))})
 
 

@@ -52,6 +52,9 @@ class Images(Section):
         "Host and path of the registry; with source: local-build, for kind: existing only",
         default="",
     )
+    max_age_days: int = setting(
+        Change.SAFE, "Age in days from which `forge verify` reports a running image", default=90, ge=1, le=3650
+    )
 
     @model_validator(mode="after")
     def _registry_fits(self) -> Self:

@@ -29,12 +29,12 @@ def public_key() -> Path:
 
 
 def _cosign(*args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    program = builder.resolve(ToolName.COSIGN)
+    program, folder = builder.resolve(ToolName.COSIGN), paths.private_folder(keys())
     env = {**os.environ, "TUF_ROOT": str(keys() / "tuf")}
     password = keys() / "cosign.password"
     if password.exists():
         env["COSIGN_PASSWORD"] = password.read_text()
-    result = subprocess.run([str(program), *args], capture_output=True, text=True, env=env, cwd=keys())
+    result = subprocess.run([str(program), *args], capture_output=True, text=True, env=env, cwd=folder)
     if check and result.returncode != 0:
         reason = "\n       ".join(result.stderr.strip().splitlines()[-6:])
         raise LocalError(f"cosign {args[0]} failed", reason=reason)

@@ -70,6 +70,11 @@ def read_index(registry: str = "") -> dict[str, Built]:
     return _read(index_file(registry))
 
 
+def read_history(registry: str = "") -> list[Built]:
+    """Earlier builds for a registry. After an interrupted update, pods may still run one of these."""
+    return list(_read(history_file(registry)).values())
+
+
 def _read(file: Path) -> dict[str, Built]:
     try:
         return {name: Built(**record) for name, record in json.loads(file.read_text()).items()}

@@ -13,10 +13,12 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from cli import documents
 from local import paths
 from local.images import context, cosign, pipeline
 from local.images.catalogue import IMAGES, LOCAL, ImageName
 from local.images.engine import Buildah
+from tests.e2e.conftest import forge
 
 pytestmark = pytest.mark.e2e
 RUNNING = [name for name in LOCAL if IMAGES[name].runs and not IMAGES[name].asked]
@@ -110,3 +112,21 @@ def test_another_key_does_not_verify(index: dict[str, pipeline.Built], tmp_path:
     monkeypatch.setattr(cosign, "keys", lambda: tmp_path)
     cosign.ensure_key()
     assert cosign.verify(index["router"].reference, tmp_path / "cosign.pub")
+
+
+def test_every_image_that_runs_is_verified() -> None:
+    found = documents.Verification.model_validate_json(forge("verify", "--output", "json").stdout)
+    assert found.verified
+    names = {image.reference.partition("@")[0].rsplit("/", 1)[-1] for image in found.images if image.components}
+    assert {"router", ImageName.GATEWAY, ImageName.POSTGRES, ImageName.PAUSE} <= names
+    assert all(image.origin in ("built here", "foreign") for image in found.images)
+
+
+def test_images_that_another_key_signed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cosign, "keys", lambda: tmp_path)
+    cosign.ensure_key()
+    result = forge("verify", "--output", "json", "--key", str(tmp_path / "cosign.pub"), check=False)
+    assert result.returncode == 1
+    found = documents.Verification.model_validate_json(result.stdout)
+    failed = {image.reference.partition("@")[0].rsplit("/", 1)[-1]: image.failures for image in found.images}
+    assert {failure.claim for failure in failed["router"]} == {"signature", "provenance", "SBOM"}

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pulumi
 import pytest
-import urllib3
-import yaml
 
 from components.config.images import Images, ImageSource
 from components.delivery import images
@@ -20,8 +16,7 @@ from local.images import cosign, pipeline
 from local.images.catalogue import ImageName
 from local.toolchain import builder
 from local.toolchain.tools import TOOLS, ToolName
-from tests.envoy_server import free_port
-from tests.waiting import until
+from tests.registry import serving
 
 pytestmark = pytest.mark.engine
 BUILT = [ImageName.INFERENCE_SIM]
@@ -29,30 +24,8 @@ BUILT = [ImageName.INFERENCE_SIM]
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A registry on this machine, as kind, k3d and minikube have one."""
-    folder = tmp_path_factory.mktemp("registry")
-    address = f"localhost:{free_port()}"
-    storage = {"filesystem": {"rootdirectory": str(folder / "blobs")}, "delete": {"enabled": True}}
-    file = folder / "registry.yaml"
-    file.write_text(yaml.safe_dump({"version": "0.1", "storage": storage, "http": {"addr": address}}))
-    program = shutil.which("docker-registry")
-    assert program, "the Debian packages of the local environment are installed"
-    command = [program, "serve", str(file)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    pool = urllib3.PoolManager(retries=False)
-
-    def answers() -> bool:
-        try:
-            return pool.request("GET", f"http://{address}/v2/").status == 200
-        except urllib3.exceptions.HTTPError:
-            return False
-
-    try:
-        until(answers, 30)
+    with serving(tmp_path_factory.mktemp("registry")) as address:
         yield f"{address}/mine"
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +11,16 @@ from typing import Any
 import httpx
 import pytest
 
-from cli import cluster, gateway, repartition, restore
+from cli import cluster, gateway, repartition, restore, verify
 from cli import release as releases
 from cli import status as status_view
 from cli.main import COMMANDS, GROUPS
+from cli.verify import Origin, Running
 from components.cluster.mig_plan import repartition as plan
+from components.config.images import ImageSource
 from local.images import pipeline
 from local.images.catalogue import LOCAL
+from local.images.evidence import Claim, Evidence
 from tests.golden import FOLDER
 from tests.unit.test_cli_output import BUILT, Run, golden, run
 from tests.unit.test_dead_letters import LETTER
@@ -93,6 +97,42 @@ def test_dead_letters(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, stat
 
     monkeypatch.setattr(gateway, "connect", connect)
     golden(f"dead-letters-{name}.txt", run("dead-letters", *arguments), status)
+
+
+def _verified(*, failing: bool) -> verify.Found:
+    now = datetime(2026, 11, 27, tzinfo=UTC)
+    name, digest = "127.0.0.1:5780/cogniforge/router", f"sha256:{'4' * 64}"
+    good = Evidence(built=now - timedelta(days=3), commit="c0ffee" * 6, components=142)
+    old = Evidence(
+        {Claim.AGE: "it was built 120 days ago; the limit is 90 days"}, now - timedelta(days=120), "", True, 9
+    )
+    unsigned = Evidence(dict.fromkeys((Claim.SIGNATURE, Claim.PROVENANCE, Claim.SBOM), "no signatures found"))
+    unknown = Evidence({Claim.DIGEST: "no image with this digest was built on this machine"})
+    images = [
+        Running(f"{name}@{digest}", Origin.BUILT, ["cogniforge/router-1/tables", "cogniforge/router-1/router"], good),
+        Running("quay.io/theirs:1", Origin.FOREIGN, ["theirs/pod/main"]),
+    ]
+    if failing:
+        images[1:1] = [
+            Running(f"{name}@sha256:{'5' * 64}", Origin.BUILT, ["cogniforge/router-2/router"], old),
+            Running(f"{name}@sha256:{'6' * 64}", Origin.BUILT, ["cogniforge/router-3/router"], unsigned),
+            Running(f"{name}@sha256:{'7' * 64}", Origin.UNKNOWN, ["cogniforge/router-4/router"], unknown),
+        ]
+    return verify.Found("local", ImageSource.LOCAL_BUILD, now, images)
+
+
+@pytest.mark.parametrize(
+    ("name", "failing", "arguments"),
+    [("verify.txt", False, []), ("verify-failed.txt", True, []), ("verify.json", True, ["-o", "json"])],
+)
+def test_verify(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, failing: bool, arguments: list[str]) -> None:
+    monkeypatch.setattr(verify, "collect", lambda *_: _verified(failing=failing))
+    golden(name, run("verify", *arguments), int(failing))
+
+
+def test_verify_without_a_key(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    golden("verify-no-key.txt", run("verify", "--key", "cosign.pub"), 1)
 
 
 def test_every_command_has_a_golden_file() -> None:
