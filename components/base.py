@@ -62,6 +62,7 @@ class PlatformComponent(pulumi.ComponentResource):
     """
 
     health: pulumi.Output[dict[str, Any]]
+    """What `forge status` checks: kind, namespace and name of a Kubernetes object, and what shows that it works."""
     ports: Mapping[str, Sequence[int]]
     """TCP ports inside the cluster, by name of the Kubernetes Service."""
     former_tokens: ClassVar[tuple[str, ...]] = ()

@@ -6,16 +6,17 @@ limits. Where a part is in the stack file too, the model derives from its sectio
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Annotated, Any, NotRequired, TypedDict, TypeVar, cast
 
 import pulumi
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from components.config.base import DnsLabel, Section
+from components.config.pod import Pod
 from components.config.problems import ConfigError, Problem, describe, violation
-from components.pods import CustomizeArgs, PodArgs
+from components.pods import CustomizeArgs, PodArgs, customization
 
 
 class InputError(ConfigError):
@@ -23,6 +24,10 @@ class InputError(ConfigError):
 
     def __init__(self, component: str, name: str, problems: list[Problem]) -> None:
         super().__init__(problems, f'{component} "{name}"')
+
+
+class Foreign(dict[str, Any]):
+    """Inputs of a program in another language, with camelCase names as in the plugin's schema."""
 
 
 class ResourcesArgs(TypedDict):
@@ -111,6 +116,12 @@ class Server(Inputs):
     )
     customize: Any = Field(default=None, description="Settings of its pods, which are checked where they are applied")
     destroy_data: bool = Field(default=False, description="Whether deleting the component may delete its volumes")
+    pod: Any = Field(default_factory=Pod, exclude=True, description="Only in the stack file")
+
+    @field_validator("pod", mode="before")
+    @classmethod
+    def _not_here(cls, _: object) -> object:
+        raise violation("not an input: `pod` is its name in the stack file", "rename it to `customize`")
 
 
 Model = TypeVar("Model", bound=Inputs)
@@ -121,17 +132,34 @@ def checked(model: type[Model], component: object, name: str, args: Mapping[str,
     given = {key: value for key, value in args.items() if value is not None}
     if "kubernetes_name" in model.model_fields:
         given.setdefault("kubernetes_name", name)
+    found: list[ErrorDetails] = []
+    made: Model | None = None
     try:
-        return model.model_validate(given)
+        made = model.model_validate(given)
     except ValidationError as error:
         found = error.errors()
     wrong = {detail["loc"][0] for detail in found if detail["loc"]}
-    try:  # rules between inputs are checked only where each of them is valid by itself
-        model.model_validate({key: value for key, value in given.items() if key not in wrong})
-    except ValidationError as error:
-        found += [detail for detail in error.errors() if not detail["loc"] and wrong]
-    problems = [describe(_shown(detail), model, given) for detail in found]
-    raise InputError(type(component).__name__, name, problems)
+    if wrong:
+        try:  # rules between inputs are checked only where each of them is valid by itself
+            model.model_validate({key: value for key, value in given.items() if key not in wrong})
+        except ValidationError as error:
+            found += [detail for detail in error.errors() if not detail["loc"]]
+    python = not isinstance(args, Foreign)
+    problems = [describe(_shown(detail), model, given, python=python) for detail in found]
+    if "customize" in model.model_fields:
+        problems += _of_pods(given.get("customize"))
+    if problems or made is None:
+        raise InputError(type(component).__name__, name, problems)
+    return made
+
+
+def _of_pods(settings: Any) -> Sequence[Problem]:
+    """Mistakes in settings of pods. Those that only a pod shows, such as a label of its own, are found later."""
+    try:
+        customization(settings)
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def _shown(detail: ErrorDetails) -> ErrorDetails:

@@ -6,9 +6,11 @@ from typing import NamedTuple, NotRequired, TypedDict
 
 import pulumi
 import pulumi_aws as aws
+from pydantic import Field
 
 from components.base import PlatformComponent
 from components.cluster import iam
+from components.inputs import Inputs, Text, checked
 
 
 class EncryptionKeyArgs(TypedDict):
@@ -22,6 +24,14 @@ class EncryptionKeyArgs(TypedDict):
     """AWS services that may use the key, such as "logs.eu-central-1.amazonaws.com"."""
 
 
+class EncryptionKeyInputs(Inputs):
+    """What `EncryptionKeyArgs` may hold."""
+
+    purpose: Text = Field(description="Description of the encrypted data")
+    account_id: Text = Field(description="AWS account that administers the key, 12 digits")
+    services: list[str] = Field(default_factory=list[str], description="AWS services that may use the key")
+
+
 class EncryptionKeyResources(NamedTuple):
     """Resources of a key."""
 
@@ -33,16 +43,18 @@ class EncryptionKey(PlatformComponent):
     """A customer managed key, with yearly rotation and a waiting period of 30 days before deletion."""
 
     arn: pulumi.Output[str]
+    """ARN of the key."""
 
     def __init__(self, name: str, args: EncryptionKeyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        inputs = checked(EncryptionKeyInputs, self, name, args)
         super().__init__("cluster", name, args, opts)
-        services = args.get("services", [])
+        services = inputs.services
         key = aws.kms.Key(
             name,
-            description=args["purpose"],
+            description=inputs.purpose,
             enable_key_rotation=True,
             deletion_window_in_days=30,
-            policy=pulumi.Output.from_input(args["account_id"]).apply(lambda a: _policy(a, services)),
+            policy=pulumi.Output.from_input(inputs.account_id).apply(lambda a: _policy(a, services)),
             opts=self.child(),
         )
         alias = aws.kms.Alias(name, name=f"alias/cogniforge/{name}", target_key_id=key.key_id, opts=self.child())

@@ -6,8 +6,11 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
+from pydantic import Field
 
 from components.base import PART_OF, PlatformComponent, labels
+from components.config.base import LabelKey, LabelValue
+from components.inputs import Inputs, Text, checked
 
 DNS_PORT = 53
 
@@ -23,6 +26,14 @@ class PlatformNamespaceArgs(TypedDict):
     """Additional labels, such as those of the mesh."""
 
 
+class PlatformNamespaceInputs(Inputs):
+    """What `PlatformNamespaceArgs` may hold."""
+
+    namespace: Text = Field(description="Name of the namespace")
+    owner: Text = Field(description="Person or group responsible for it")
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict[str, str], description="Additional labels")
+
+
 class PlatformNamespaceResources(NamedTuple):
     """Resources of the namespace."""
 
@@ -35,16 +46,18 @@ class PlatformNamespace(PlatformComponent):
     """A namespace that enforces the restricted Pod Security Standard and denies traffic by default."""
 
     namespace: pulumi.Output[str]
+    """Name of the namespace, known once it exists."""
 
     def __init__(self, name: str, args: PlatformNamespaceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        inputs = checked(PlatformNamespaceInputs, self, name, args)
         super().__init__("cluster", name, args, opts)
         standard = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
         namespace = k8s.core.v1.Namespace(
             name,
             metadata={
-                "name": args["namespace"],
-                "labels": {**labels("namespace", "cluster"), **standard, **args.get("labels", {})},
-                "annotations": {"cogniforge.dev/owner": args["owner"]},
+                "name": inputs.namespace,
+                "labels": {**labels("namespace", "cluster"), **standard, **inputs.labels},
+                "annotations": {"cogniforge.dev/owner": inputs.owner},
             },
             opts=self.child(),
         )

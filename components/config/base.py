@@ -92,6 +92,15 @@ Hostname = Annotated[
     Field(max_length=253),
     matching(rf"(\*\.)?{_LABEL}(\.{_LABEL})*", "a DNS host name", 'write it like "api.example.com"'),
 ]
+ObjectName = Annotated[
+    str,
+    Field(max_length=253),
+    matching(
+        rf"{_LABEL}(\.{_LABEL})*",
+        "the name of an object in Kubernetes: lower-case letters, digits, hyphens and dots (RFC 1123)",
+        'write it like "my-name"',
+    ),
+]
 ModelName = Annotated[
     str,
     Field(max_length=200),

@@ -118,7 +118,13 @@ def _inner_model(annotation: Any) -> type[BaseModel] | None:
 
 def _field_names(model: type[BaseModel] | None, *, python: bool = False) -> list[str]:
     fields = model.model_fields.items() if model else ()
-    return [n if python else f.alias or n for n, f in fields]
+    return [n if python else f.alias or n for n, f in fields if not f.exclude]
+
+
+def _in_python(model: type[BaseModel] | None, name: str | int) -> str | int:
+    """The name in Python of a field."""
+    fields = model.model_fields.items() if model else ()
+    return next((own for own, field in fields if name in (own, field.alias)), name)
 
 
 def _as_written(location: Location, data: object) -> Location:
@@ -161,12 +167,17 @@ _TYPES = {
 }
 
 
-def describe(error: ErrorDetails, model: type[BaseModel], data: object = None, at: str = "") -> Problem:
+def describe(
+    error: ErrorDetails, model: type[BaseModel], data: object = None, at: str = "", *, python: bool = True
+) -> Problem:
     """Convert one of pydantic's errors to a Problem. `model` is the class that was validated.
 
-    `data` and `at` are the inputs of a Python program and their name; the problem then uses Python's field names.
+    `data` and `at` are the inputs of a program and their name. The problem then uses Python's field names; without
+    `python`, those of other languages.
     """
-    location = entry_of(error["loc"])
+    location, python = entry_of(error["loc"]), python and data is not None
+    if error["type"] == "missing" and python:
+        location = (*location[:-1], _in_python(_model_at(model, location), location[-1]))
     place = location if data is None else _as_written(location, data)
     path = format_location((at, *place) if at else place)
     kind = error["type"]
@@ -177,7 +188,7 @@ def describe(error: ErrorDetails, model: type[BaseModel], data: object = None, a
     if kind == "missing":
         return Problem(path, "(missing)", "required", f"add `{location[-1]}`")
     if kind == "extra_forbidden":
-        names = _field_names(_model_at(model, location), python=data is not None)
+        names = _field_names(_model_at(model, location), python=python)
         near = difflib.get_close_matches(str(location[-1]), names)
         fix = did_you_mean(str(location[-1]), names, "remove it")
         return Problem(path, value, f"one of {', '.join(dict.fromkeys((*near, *sorted(names))))}", fix)

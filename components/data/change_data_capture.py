@@ -9,7 +9,7 @@ from typing import NamedTuple, NotRequired
 import pulumi
 from pydantic import Field
 
-from components.base import PlatformComponent
+from components.base import PlatformComponent, fingerprint
 from components.config.base import DnsLabel
 from components.config.data import ChangeDataCapture as ChangeDataCaptureConfig
 from components.data import log4j
@@ -137,7 +137,7 @@ class ChangeDataCapture(PlatformComponent):
         )
         url = server.host.apply(lambda host: f"http://{host}:{PORT}")
         wanted = pulumi.Output.from_input(inputs.postgres_host).apply(
-            lambda host: json.dumps({"connectors": connectors(host, inputs.outboxes)})
+            lambda host: json.dumps({"connectors": connectors(host, inputs.outboxes, part)})
         )
         provision = DataTask(
             f"{name}-provision",
@@ -162,6 +162,14 @@ class ChangeDataCapture(PlatformComponent):
                 "probe": "every outbox's connector and its task run",
             }
         )
+
+
+def prefix(part: str) -> str:
+    """What the group and the internal topics of workers begin with. `part` is the workers' name in Kubernetes.
+
+    Workers of another name share neither with the platform's, so that several can use one Kafka.
+    """
+    return CONNECT_PREFIX if part == PART else f"{CONNECT_PREFIX}{part}-"
 
 
 def worker(bootstrap: str, copies: int, trusted: str, part: str = PART) -> str:
@@ -192,8 +200,8 @@ def worker(bootstrap: str, copies: int, trusted: str, part: str = PART) -> str:
         # One request in flight: a retried event is not overtaken by a later one.
         "producer.max.in.flight.requests.per.connection": "1",
         "producer.linger.ms": "5",
-        "group.id": f"{CONNECT_PREFIX}workers",
-        **{f"{what}.storage.topic": f"{CONNECT_PREFIX}{what}" for what in ("config", "offset", "status")},
+        "group.id": f"{prefix(part)}workers",
+        **{f"{what}.storage.topic": f"{prefix(part)}{what}" for what in ("config", "offset", "status")},
         **{f"{what}.storage.replication.factor": str(copies) for what in ("config", "offset", "status")},
         "offset.storage.partitions": "5",
         "offset.flush.interval.ms": "5000",
@@ -216,8 +224,13 @@ def worker(bootstrap: str, copies: int, trusted: str, part: str = PART) -> str:
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
 
-def connectors(postgres_host: str, outboxes: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Connector configurations by name, one per outbox. A row's aggregatetype is the topic, its aggregateid the key."""
+def connectors(postgres_host: str, outboxes: Sequence[str], part: str = PART) -> dict[str, dict[str, str]]:
+    """Connector configurations by name, one per outbox. A row's aggregatetype is the topic, its aggregateid the key.
+
+    `part` is the workers' name in Kubernetes.
+    """
+    # A slot of PostgreSQL has one reader, too.
+    reader = "" if part == PART else f"_{fingerprint(part)[:8]}"
     return {
         f"outbox-{database}": {
             "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
@@ -227,8 +240,8 @@ def connectors(postgres_host: str, outboxes: Sequence[str]) -> dict[str, dict[st
             "database.user": CAPTURE,
             "database.password": f"${{dir:/etc/credentials/{CAPTURE}:postgres}}",
             "database.dbname": database,
-            "topic.prefix": f"{CONNECT_PREFIX}{database}",
-            "topic.heartbeat.prefix": f"{CONNECT_PREFIX}heartbeat",
+            "topic.prefix": f"{prefix(part)}{database}",
+            "topic.heartbeat.prefix": f"{prefix(part)}heartbeat",
             "topic.creation.default.partitions": "1",
             "topic.creation.default.replication.factor": "-1",
             "heartbeat.interval.ms": "10000",
@@ -240,7 +253,7 @@ def connectors(postgres_host: str, outboxes: Sequence[str]) -> dict[str, dict[st
             "publication.name": "outbox",
             "publication.autocreate.mode": "disabled",
             # PostgreSQL takes no hyphen in the name of a slot.
-            "slot.name": f"outbox_{database.replace('-', '_')}",
+            "slot.name": f"outbox_{database.replace('-', '_')}{reader}",
             "table.include.list": "events.outbox",
             # The connector first publishes existing rows, then follows the log. A restored server lacks the saved log
             # position; the connector then starts again with existing rows.

@@ -9,8 +9,11 @@ from typing import NamedTuple, NotRequired, TypedDict
 import pulumi
 import pulumi_kubernetes as k8s
 import pulumi_tls as tls
+from pydantic import Field
 
 from components.base import PlatformComponent, labels
+from components.config.base import ObjectName
+from components.inputs import Inputs, Text, checked
 
 CA_HOURS = 10 * 365 * 24
 CERTIFICATE_HOURS = 397 * 24
@@ -21,12 +24,22 @@ class CertificateArgs(TypedDict):
     """Inputs of a certificate."""
 
     namespace: pulumi.Input[str]
+    """Namespace of the Secret."""
     secret_name: str
     """Name of the Secret that receives tls.crt, tls.key and ca.crt."""
     hosts: Sequence[pulumi.Input[str]]
     """DNS names and IP addresses that the certificate covers. An output is a DNS name."""
     client: NotRequired[bool]
     """Whether it is also a client certificate, as for peers of one cluster. Default false."""
+
+
+class CertificateInputs(Inputs):
+    """What `CertificateArgs` may hold."""
+
+    namespace: Text = Field(description="Namespace of the Secret")
+    secret_name: ObjectName = Field(description="Name of the Secret")
+    hosts: list[Text] = Field(min_length=1, max_length=200, strict=False, description="DNS names and IP addresses")
+    client: bool = Field(default=False, description="Whether it is also a client certificate")
 
 
 def _is_address(host: pulumi.Input[str]) -> bool:
@@ -53,8 +66,10 @@ class Certificate(PlatformComponent):
     authority: pulumi.Output[str]
     """Certificate of the authority (PEM), which clients must trust."""
     secret_name: pulumi.Output[str]
+    """Name of the Secret, known once it exists."""
 
     def __init__(self, name: str, args: CertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        inputs = checked(CertificateInputs, self, name, args)
         super().__init__("security", name, args, opts)
         ca_key = tls.PrivateKey(f"{name}-ca", algorithm="ECDSA", ecdsa_curve="P256", opts=self.child())
         ca = tls.SelfSignedCert(
@@ -70,12 +85,12 @@ class Certificate(PlatformComponent):
         request = tls.CertRequest(
             name,
             private_key_pem=key.private_key_pem,
-            subject={"common_name": args["hosts"][0], "organization": "CogniForge"},
-            dns_names=[host for host in args["hosts"] if not _is_address(host)],
-            ip_addresses=[host for host in args["hosts"] if _is_address(host)],
+            subject={"common_name": inputs.hosts[0], "organization": "CogniForge"},
+            dns_names=[host for host in inputs.hosts if not _is_address(host)],
+            ip_addresses=[host for host in inputs.hosts if _is_address(host)],
             opts=self.child(),
         )
-        client = ["client_auth"] if args.get("client") else []
+        client = ["client_auth"] if inputs.client else []
         certificate = tls.LocallySignedCert(
             name,
             cert_request_pem=request.cert_request_pem,
@@ -89,8 +104,8 @@ class Certificate(PlatformComponent):
         secret = k8s.core.v1.Secret(
             name,
             metadata={
-                "name": args["secret_name"],
-                "namespace": args["namespace"],
+                "name": inputs.secret_name,
+                "namespace": inputs.namespace,
                 "labels": labels("certificate", "security"),
             },
             type="kubernetes.io/tls",
@@ -103,7 +118,7 @@ class Certificate(PlatformComponent):
         self.finish(
             {
                 "kind": "Secret",
-                "namespace": args["namespace"],
+                "namespace": inputs.namespace,
                 "name": self.secret_name,
                 "probe": "the Secret exists",
             },

@@ -24,6 +24,7 @@ class LoginsArgs(TypedDict):
     """Inputs of a set of logins."""
 
     namespace: pulumi.Input[str]
+    """Namespace of the Secrets."""
     logins: Mapping[str, Sequence[str]]
     """Systems, such as "postgres" or "kafka", for which a login has a password, by login."""
     generation: NotRequired[int]

@@ -134,6 +134,21 @@ def test_two_of_a_kind_share_no_object_of_a_namespace(two_of_each: Resources) ->
     assert len(named) == len(set(named)) and len(named) > 100
 
 
+def test_two_readers_of_outboxes_share_no_group_topic_or_slot(two_of_each: Resources) -> None:
+    lines: list[list[str]] = []
+    slots: list[str] = []
+    for resource in two_of_each:
+        if "connect.properties" in (found := resource.inputs.get("data") or {}):
+            text = found["connect.properties"].splitlines()
+            lines.append([line for line in text if line.startswith(("group.id", "config.storage.topic"))])
+        if resource.typ.endswith(":Job") and resource.name.endswith("-capture-provision"):
+            (container,) = resource.inputs["spec"]["template"]["spec"]["containers"]
+            (asked,) = [one["value"] for one in container["env"] if one["name"] == "PROVISION"]
+            slots += [one["slot.name"] for one in json.loads(asked)["connectors"].values()]
+    assert len(lines) == 2 and not set(lines[0]) & set(lines[1])
+    assert len(slots) == len(set(slots)) == 2
+
+
 def test_nothing_of_the_platform_is_in_a_program_of_ones_own(two_of_each: Resources) -> None:
     text = json.dumps([resource.inputs for resource in two_of_each], default=repr)
     words = {word.strip('"') for word in text.replace("/", " ").replace("-", " ").split()}
