@@ -29,6 +29,7 @@ from cli.commands import (
     repartition,
     reset,
     restore,
+    secret_store,
     status,
     tenant,
     tools,
@@ -61,7 +62,13 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "down": down.run,
     "reset": reset.run,
 }
-GROUPS = {"dead-letters": dead_letters.app, "key": key.app, "tenant": tenant.app, "usage": usage.app}
+GROUPS = {
+    "dead-letters": dead_letters.app,
+    "key": key.app,
+    "secret-store": secret_store.app,
+    "tenant": tenant.app,
+    "usage": usage.app,
+}
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 

@@ -150,6 +150,14 @@ PARTS: dict[str, Part] = {
             image="openbao",
             toggle="security.secretStore",
         ),
+        Part(
+            "secret-store-snapshots",
+            "Snapshots of the secret store",
+            "cogniforge:security:StoreSnapshots",
+            "a snapshot is saved and read back",
+            image="data-tasks",
+            toggle="security.secretStore",
+        ),
         Part("api-key", "API key of the gateway", "cogniforge:security:ApiKey", "the Secret exists"),
         Part("certificate", "Gateway certificate", "cogniforge:security:Certificate", "the Secret exists"),
         Part(

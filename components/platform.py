@@ -43,6 +43,7 @@ class Platform(PlatformComponent):
         cluster = ClusterArea(stage)
         security = SecurityArea(stage, cluster)
         self.data = data_area.make(stage, cluster, security)
+        security.after_data(stage, self.data)
         models = ModelsArea(stage)
         services = ServicesArea(stage, security, self.data, models)
         entrance = EntranceArea(stage, security, self.data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
@@ -21,6 +21,17 @@ class SecretEngine(StrEnum):
     """HashiCorp Vault: has the same API, and is not supported yet."""
 
 
+class Snapshots(Section):
+    """Snapshots of the secret store, in the object store. They are encrypted with the store's own key."""
+
+    every_hours: Literal[1, 2, 3, 4, 6, 8, 12, 24] = setting(
+        Change.SAFE, "Hours between snapshots; a divisor of 24", default=6
+    )
+    keep_days: int = setting(
+        Change.SAFE, "Days that snapshots are kept; the newest three are never deleted", default=7, ge=1, le=365
+    )
+
+
 class SecretStore(Section):
     """The secret store: each service reads its own secrets, and uses its own keys."""
 
@@ -28,6 +39,9 @@ class SecretStore(Section):
     replicas: int = setting(Change.DISRUPTIVE, "Servers: 1, 3 or 5", default=3, ge=1, le=5)
     storage: Storage = setting(Change.SAFE, "Volume of each server", default="1Gi")
     resources: Resources = setting(Change.DISRUPTIVE, "Of each server", default=Resources(cpu="100m", memory="256Mi"))
+    snapshots: Snapshots = setting(
+        Change.SAFE, "Schedule and retention of snapshots; they need data.objectStore", default=Snapshots()
+    )
     seal_secret_name: DnsLabel | None = setting(
         Change.IMMUTABLE,
         "Secret in the platform's namespace; its entry `key` holds the 32 bytes that unseal the store. For several "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pulumi
@@ -94,17 +94,19 @@ class DataLayer(PlatformComponent):
         records: Mapping[str, DataIntent] | None = None,
         *,
         former: Sequence[str] = (),
+        buckets: Mapping[str, str] | None = None,
         site: AwsSiteArgs | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """`image` finds an image by its name in the lock; `records` are the services that use the data, by name, and
-        `former` those that may have used it; `site` is where AWS runs managed services."""
+        `former` those that may have used it; `buckets` are further buckets, each with the login that owns it; `site` is
+        where AWS runs managed services."""
         super().__init__("data", f"{env}-data", {}, opts)
         self._env, self._config, self._namespace, self._site = env, config, namespace, site
-        self._records, self._former = dict(records or {}), former
+        self._records, self._former, self._buckets = dict(records or {}), former, dict(buckets or {})
         self._images = {name: image(name) for name in images(config)}
         self.parts, self.keeps = {}, not config.destroy_data
-        systems = login_systems(config, self._records)
+        systems = login_systems(config, self._records, self._buckets.values())
         self.logins = None
         self.postgres = self.nats = self.kafka = self.cache = self.objects = None
         if systems:
@@ -153,7 +155,7 @@ class DataLayer(PlatformComponent):
                 logins,
                 image=self._image("object-store"),
                 exporters_image=self._image(EXPORTERS),
-                buckets={**owned, **backups},
+                buckets={**owned, **backups, **self._buckets},
                 site=self._site,
                 prefix=f"{PART_OF}-{self._env}-{self._site['account_id']}-" if self._site else "",
             )
@@ -320,8 +322,8 @@ def owner_of_collections(records: Mapping[str, DataIntent]) -> str:
     return next((one.name for one in records.values() if one.collections), VECTORS)
 
 
-def login_systems(config: Data, records: Mapping[str, DataIntent]) -> dict[str, list[str]]:
-    """Enabled systems for which each login has a password, by login."""
+def login_systems(config: Data, records: Mapping[str, DataIntent], owners: Iterable[str] = ()) -> dict[str, list[str]]:
+    """Enabled systems for which each login has a password, by login. `owners`: logins that only own buckets."""
     wanted: dict[str, list[str]] = {
         SUPERUSER: ["postgres"] if config.postgres and config.postgres.rds else ["postgres", "objects"],
         kafka_cluster.OWNER: ["kafka"] if config.kafka and config.kafka.msk else [],
@@ -333,6 +335,7 @@ def login_systems(config: Data, records: Mapping[str, DataIntent]) -> dict[str, 
         nats.OWNER: ["nats"],
         cache.OWNER: ["cache"],
         object_store.OWNER: ["objects"],
+        **{owner: ["objects"] for owner in owners},
     }
     for intent in records.values():
         wanted[intent.name] = [

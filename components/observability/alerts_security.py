@@ -50,6 +50,16 @@ ALERTS: tuple[Alert, ...] = (
         "The secret store cannot write its audit log and refuses requests: see the node's disk and the pod's log.",
         PART,
     ),
+    Alert(
+        "SecretStoreSnapshotMissing",
+        "time() - max(kube_cronjob_status_last_successful_time"
+        '{namespace="$namespace",cronjob="secret-store-snapshots"}) > 90000',
+        "5m",
+        "ticket",
+        "The last snapshot of the secret store is older than 25 hours: see the log of the newest Job "
+        "`secret-store-snapshots-*`. `forge secret-store snapshot` saves one now.",
+        "secret-store-snapshots",
+    ),
 )
 PANELS: tuple[Panel, ...] = (
     Panel(

@@ -16,6 +16,7 @@ from components.observability.monitoring import Monitoring, MonitoringArgs
 from components.pods import customized
 from components.security.area import SecurityArea
 from components.security.isolation_check import IsolationCheck
+from components.security.store_rights import AUDIENCE, SNAPSHOTS_ACCOUNT
 from components.services.area import ServicesArea
 from components.services.registry import FRONT
 from components.stage import Stage
@@ -45,7 +46,7 @@ class ObservabilityArea:
         closed = [*services.parts.values(), *servers, gateway.gateway, *models.servers.values()]
         self._isolation(closed)
         if stage.config.observability.prometheus_operator:
-            store = ["secret-store"] if security.store else []
+            store = [name for name in (AUDIENCE, SNAPSHOTS_ACCOUNT) if name in stage.parts]
             names = frozenset((*data.parts, *services.parts, *store, *(("data",) if servers else ())))
             args: MonitoringArgs = {
                 "namespace": stage.config.cluster.namespace,

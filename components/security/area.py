@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pulumi
 
 from components.cluster.area import ClusterArea
@@ -9,11 +11,14 @@ from components.config.gateway import GatewayEngine
 from components.config.mesh import MeshMode
 from components.config.platform import Environment
 from components.data import layer
+from components.data.layer import DataLayer
 from components.mesh import entrance, istio
 from components.security.admission_policy import AdmissionPolicy
 from components.security.api_key import ApiKey
 from components.security.certificate import Certificate
 from components.security.secret_store import SecretStore
+from components.security.store_rights import SNAPSHOTS_ACCOUNT
+from components.security.store_snapshots import StoreSnapshots
 from components.stage import Stage
 
 CERTIFICATE_SECRET = "gateway-tls"
@@ -27,6 +32,8 @@ class SecurityArea:
     """The installation key, for the operator."""
     certificate: Certificate
     store: SecretStore | None
+    buckets: Mapping[str, str]
+    """Buckets of the object store that this area uses, each with the login that owns it."""
     ready: list[pulumi.Resource]
     """Resources of the mesh that must be ready before pods start."""
 
@@ -47,6 +54,27 @@ class SecurityArea:
         )
         stage.parts |= {"api-key": self.key, "certificate": self.certificate}
         self.store = self._store(stage, cluster)
+        takes = self.store is not None and stage.config.data.object_store is not None
+        self.buckets = {SNAPSHOTS_ACCOUNT: SNAPSHOTS_ACCOUNT} if takes else {}
+
+    def after_data(self, stage: Stage, data: DataLayer) -> None:
+        """Snapshots of the secret store, where there is an object store."""
+        config = stage.config.security.secret_store
+        if config is None or self.store is None or data.objects is None or not self.buckets:
+            return
+        stage.parts[SNAPSHOTS_ACCOUNT] = StoreSnapshots(
+            f"{stage.env}-{SNAPSHOTS_ACCOUNT}",
+            config.snapshots,
+            {
+                "namespace": stage.config.cluster.namespace,
+                "image": stage.images["data-tasks"],
+                "store": self.store.url,
+                "authority": self.store.authority,
+                "objects": data.objects,
+                "login": data.objects.credentials.get(SNAPSHOTS_ACCOUNT),
+            },
+            stage.options([self.store, data.objects]),
+        )
 
     def _store(self, stage: Stage, cluster: ClusterArea) -> SecretStore | None:
         """The secret store, where the configuration has one."""

@@ -22,7 +22,7 @@ from components.data.task import DataTask, TaskInputs
 from components.delivery.images import ImageError
 from components.security import store_rights, store_settings
 from components.security.certificate import Certificate
-from components.security.store_rights import AUDIENCE
+from components.security.store_rights import AUDIENCE, SNAPSHOTS_ACCOUNT
 from components.security.store_settings import CLUSTER_PORT, PLUGINS_MOUNT, PORT, SEAL_MOUNT, TLS_MOUNT
 from components.services.record import ServiceRecord
 
@@ -120,7 +120,7 @@ class SecretStore(PlatformComponent):
                     _server(config, self._args["image"], peers, by_key=by_key, given=given),
                     _keeper(self._args["image"]),
                 ),
-                callers=(*(record.name for record in self._args["records"]), task_name(PART)),
+                callers=(*(record.name for record in self._args["records"]), task_name(PART), SNAPSHOTS_ACCOUNT),
                 replicas=config.replicas,
                 storage=config.storage,
                 apart={SEAL_MOUNT.strip("/"): _KEY_VOLUME} if by_key and not given else {},

@@ -18,8 +18,11 @@ SECRETS, KEYS = "kv", "transit"
 """Engines, by where they are mounted."""
 LOGIN = "kubernetes"
 KEEPER, CHECK, OPERATOR = "platform.keeper", "platform.check", "platform.operator"
-"""Roles besides those of the services: what configures the store, what sees whether it is configured, and people. No
-service's name has a dot."""
+SNAPSHOTS = "platform.snapshots"
+"""Roles besides those of the services: the keeper that configures the store, the check of its configuration, people,
+and the schedule that saves snapshots. No service's name has a dot."""
+SNAPSHOTS_ACCOUNT = f"{AUDIENCE}-snapshots"
+"""Name of the schedule that saves snapshots, of its account, its login at the object store, and its bucket."""
 TOKEN_SECONDS, LONGEST_SECONDS = 3600, 86_400
 """A login lasts an hour and can be renewed for a day."""
 _ALL = ("create", "read", "update", "delete")
@@ -59,7 +62,8 @@ _OPERATE: Rules = {
     f"{SECRETS}/metadata/*": ("list", "read"),
     f"{KEYS}/keys/+": ("read",),
     "sys/storage/raft/configuration": ("read",),
-    "sys/storage/raft/snapshot": ("read",),
+    # People restore a snapshot; the schedule that saves them cannot.
+    "sys/storage/raft/snapshot": ("read", "update"),
     "sys/seal": ("update", "sudo"),
     "sys/step-down": ("update", "sudo"),
 }
@@ -73,12 +77,14 @@ def content(records: Iterable[ServiceRecord], namespace: str) -> dict[str, Any]:
         KEEPER: AUDIENCE,
         CHECK: f"{AUDIENCE}-task",
         OPERATOR: f"{AUDIENCE}-operator",
+        SNAPSHOTS: SNAPSHOTS_ACCOUNT,
     }
     rules: dict[str, Rules] = {
         **{name: _service(record) for name, record in services.items()},
         KEEPER: {**_LOOK, **_CHANGE},
         CHECK: _LOOK,
         OPERATOR: _OPERATE,
+        SNAPSHOTS: {"sys/storage/raft/snapshot": ("read",)},
     }
     return {
         "engines": {SECRETS: {"type": "kv", "options": {"version": "2"}}, KEYS: {"type": "transit"}},

@@ -20,7 +20,7 @@ from kubernetes import client
 from cli.cluster import kubectl
 from components.security import store_rights
 from components.security.secret_store import METRICS_PORT, PART, PORT
-from tests.e2e.checkout import beside
+from tests.e2e.checkout import Checkout, beside
 from tests.e2e.data_client import main_process
 from tests.waiting import until
 
@@ -32,8 +32,18 @@ OPERATOR, SERVICE = f"{PART}-operator", "router"
 class Cluster:
     """The environment's store, as pods of the namespace and the scraper see it."""
 
-    def __init__(self, api: client.ApiClient) -> None:
-        self.core = client.CoreV1Api(api)
+    def __init__(self, api: client.ApiClient, checkout: Checkout) -> None:
+        self.core, self._checkout = client.CoreV1Api(api), checkout
+
+    def forge(self, *arguments: str) -> str:
+        """What a command says about this environment."""
+        return self._checkout.forge(*arguments, "-s", NAME).stdout
+
+    def write(self, value: str) -> None:
+        """The secret of the service, by the operator."""
+        token = self.token(OPERATOR, store_rights.OPERATOR)
+        answer = self.ask("POST", f"kv/data/{SERVICE}/provider", token, {"data": {"key": value}})
+        assert answer.status_code == 200, answer.text
 
     def pod(self) -> Any:
         return self.core.read_namespaced_pod(POD, NAME)
@@ -117,16 +127,11 @@ class Cluster:
 def store(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> Iterator[Cluster]:
     security = {"secretStore": {"replicas": 1, "storage": "256Mi"}}
     folder = tmp_path_factory.mktemp(NAME)
-    with beside(folder, NAME, 8450, api, data={"destroyData": True}, security=security) as made:
-        cluster = Cluster(api)
-        assert "not ready" not in made.forge("status", "-s", NAME).stdout
-        written = cluster.ask(
-            "POST",
-            f"kv/data/{SERVICE}/provider",
-            cluster.token(OPERATOR, store_rights.OPERATOR),
-            {"data": {"key": "kept"}},
-        )
-        assert written.status_code == 200, written.text
+    data = {"destroyData": True, "objectStore": {"storage": "256Mi"}}
+    with beside(folder, NAME, 8450, api, data=data, security=security) as made:
+        cluster = Cluster(api, made)
+        assert "not ready" not in cluster.forge("status")
+        cluster.write("kept")
         yield cluster
 
 
@@ -150,6 +155,14 @@ def test_a_server_that_is_killed_again_and_again_has_what_it_had(store: Cluster)
         until(store.configured, 120, lambda: store.log(PART, tail_lines=30))
         print(f"configured {time.monotonic() - begun:.1f} s after a kill")
         assert store.read() == "kept"
+
+
+def test_a_restore_brings_back_what_the_snapshot_has(store: Cluster) -> None:
+    assert "saved " in store.forge("secret-store", "snapshot")
+    store.write("other")
+    assert "restored " in store.forge("secret-store", "restore", "--yes")
+    until(store.configured, 120, lambda: store.log(PART, tail_lines=30))
+    assert store.read() == "kept"
 
 
 def test_what_nobody_declared_is_gone_within_90_seconds(store: Cluster) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cli import cluster, gateway, repartition, restore, verify
+from cli import cluster, gateway, repartition, restore, snapshots, verify
 from cli import release as releases
 from cli import status as status_view
 from cli.main import COMMANDS, GROUPS
@@ -43,6 +44,58 @@ def test_a_restore(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "kubectl", lambda *_: ["kubectl"])
     monkeypatch.setattr(restore, "restore", go_back)
     golden("restore.txt", run("restore", "2026-11-24T18:00:00Z"))
+
+
+class Cluster:
+    """A kubectl that has the schedule, and a Job that ends as asked."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.fails = fails
+        self.created: list[dict[str, Any]] = []
+        self.deleted: list[tuple[str, str]] = []
+
+    def __call__(self, command: list[str], *, input: str | None = None, **_: Any) -> SimpleNamespace:
+        verb, *rest = command[3:]
+        said = ""
+        if verb == "create" and rest[0] == "token":
+            said = "a-token"
+        elif verb == "create" and input:
+            self.created.append(json.loads(input))
+        elif verb == "delete":
+            self.deleted.append((rest[0], rest[1]))
+        elif rest[0] == "cronjob":
+            container = {"name": "snapshots", "env": [], "volumeMounts": []}
+            pod = {"containers": [container], "volumes": [], "serviceAccountName": "secret-store-snapshots"}
+            job = {"metadata": {"labels": {}}, "spec": {"backoffLimit": 3, "template": {"spec": pod}}}
+            said = json.dumps({"spec": {"jobTemplate": job}})
+        elif rest[0] == "job":
+            said = json.dumps({"status": {"failed": 1} if self.fails else {"succeeded": 1}})
+        elif verb == "logs":
+            said = "snapshots: there is no snapshot x" if self.fails else "snapshots: done"
+        return SimpleNamespace(returncode=0, stdout=said, stderr="")
+
+
+def _cluster(monkeypatch: pytest.MonkeyPatch, *, fails: bool = False) -> Cluster:
+    made = Cluster(fails=fails)
+    monkeypatch.setattr(cluster, "kubectl", lambda *_: ["kubectl"])
+    monkeypatch.setattr(snapshots.subprocess, "run", made)
+    return made
+
+
+@pytest.mark.parametrize("verb", ["snapshots", "snapshot", "restore"])
+def test_snapshots_of_the_secret_store(run: Run, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    there = _cluster(monkeypatch)
+    yes = ["--yes"] if verb == "restore" else []
+    golden(f"secret-store-{verb}.txt", run("secret-store", verb, *yes))
+    made = {one["kind"]: one["metadata"]["name"] for one in there.created}
+    assert sorted(there.deleted) == sorted((kind.lower(), name) for kind, name in made.items())
+    assert made.keys() == ({"Job", "Secret"} if verb == "restore" else {"Job"})
+
+
+def test_a_restore_of_the_secret_store_that_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = _cluster(monkeypatch, fails=True)
+    golden("secret-store-restore-failed.txt", run("secret-store", "restore", "x", "--yes"), 1)
+    assert {kind for kind, _ in there.deleted} == {"job", "secret"}
 
 
 def test_a_release(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from components.observability import alerts
 from components.security import store_rights, store_settings
+from components.security.store_rights import SNAPSHOTS_ACCOUNT
 from components.services.record import KeyUse, ServiceRecord
 from components.services.registry import SERVICES
 from tests.unit.test_platform import registered, registered_of, stack_file
@@ -22,9 +23,13 @@ pytestmark = pytest.mark.xdist_group("tree")
 PART = "secret-store"
 
 
-@functools.cache
 def with_store(environment: str, **store: Any) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
-    return registered_of(stack_file(environment) | {"security": {"secretStore": store}})
+    return _with_store(environment, json.dumps(store))
+
+
+@functools.cache
+def _with_store(environment: str, store: str) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
+    return registered_of(stack_file(environment) | {"security": {"secretStore": json.loads(store)}})
 
 
 def named(resources: tuple[pulumi.runtime.MockResourceArgs, ...], kind: str, name: str = "") -> Any:
@@ -48,16 +53,18 @@ def test_the_rest_of_an_environment_stays_as_it_is() -> None:
 
     more = of(with_store("local", replicas=1)) - of(registered("local"))
     assert of(registered("local")) - of(with_store("local", replicas=1)) == set()
-    assert [name for _, name in more if not name.startswith(f"local-{PART}")] == []
+    others = {name for _, name in more if not name.startswith(f"local-{PART}")}
+    assert others == {f"local-logins-{SNAPSHOTS_ACCOUNT}"}  # its login at the object store
 
 
 def test_the_key_lies_on_a_volume_of_its_own_and_in_no_object() -> None:
     resources = with_store("local", replicas=1)
     claims = named(resources, "StatefulSet")["spec"]["volumeClaimTemplates"]
     assert [claim["metadata"]["name"] for claim in claims] == ["data", "seal"]
-    secrets = [r.name for r in resources if r.typ.endswith(":Secret") and PART in r.name]
-    assert secrets == [f"local-{PART}-certificate"]
-    assert not [r for r in resources if "random" in r.typ and PART in r.name]
+    secrets = sorted(r.name for r in resources if r.typ.endswith(":Secret") and PART in r.name)
+    assert secrets == [f"local-logins-{SNAPSHOTS_ACCOUNT}", f"local-{PART}-certificate"]
+    made = [r.name for r in resources if "random" in r.typ and PART in r.name]
+    assert made == [f"local-logins-{SNAPSHOTS_ACCOUNT}"]
 
 
 def test_several_servers_share_the_key_of_a_secret() -> None:
@@ -116,7 +123,7 @@ def test_services_and_the_task_reach_it_and_nobody_else() -> None:
     policy = named(with_store("local", replicas=1), "NetworkPolicy")["spec"]
     own, callers, scraped = policy["ingress"]
     names = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in callers["from"]}
-    assert names == {*SERVICES, f"{PART}-task"}
+    assert names == {*SERVICES, f"{PART}-task", SNAPSHOTS_ACCOUNT}
     assert [p["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for p in own["from"]] == [PART]
     assert scraped["ports"] == [{"port": 9102}]
 
@@ -134,6 +141,50 @@ def test_the_declaration_is_what_the_task_waits_for() -> None:
     assert written == store_rights.content(SERVICES.values(), "cogniforge")
     job = named(resources, "Job", "-check")["spec"]["template"]["spec"]
     assert not [volume for volume in job["volumes"] if "secret" in volume]  # and no private key
+
+
+def test_snapshots_are_saved_on_schedule_and_at_each_change() -> None:
+    resources = with_store("local", replicas=1, snapshots={"everyHours": 4, "keepDays": 30})
+    schedule = named(resources, "CronJob", "-snapshots")["spec"]
+    first = named(resources, "Job", "-snapshots")["spec"]
+    assert schedule["schedule"] == "17 */4 * * *"
+    pod = first["template"]["spec"]
+    later = schedule["jobTemplate"]["spec"]["template"]["spec"]
+    assert [one["args"] for one in (*pod["containers"], *later["containers"])] == [["snapshots"], ["snapshots"]]
+    given = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+    assert json.loads(given["PROVISION"]) == {"bucket": SNAPSHOTS_ACCOUNT, "by_role": False, "keep_days": 30}
+    assert pod["serviceAccountName"] == SNAPSHOTS_ACCOUNT
+    secrets = [volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume]
+    assert secrets == [f"login-{SNAPSHOTS_ACCOUNT}"]  # and no key of the store
+
+
+def test_the_bucket_of_snapshots_belongs_to_their_login_alone() -> None:
+    resources = with_store("local", replicas=1)
+    (job,) = [r for r in resources if r.typ.endswith(":Job") and r.name == "local-object-store-provision"]
+    given = {one["name"]: one.get("value") for one in job.inputs["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert json.loads(given["PROVISION"])["buckets"][SNAPSHOTS_ACCOUNT] == SNAPSHOTS_ACCOUNT
+    login = next(r for r in resources if r.typ.endswith(":Secret") and r.name == f"local-logins-{SNAPSHOTS_ACCOUNT}")
+    assert list(login.inputs["stringData"]["value"]) == ["objects"]  # wrapped: it is secret
+
+
+def test_on_aws_the_schedule_has_a_role_for_its_bucket() -> None:
+    resources = with_store("prod")
+    (schedule,) = [r for r in resources if r.typ.endswith(":CronJob")]
+    pod = schedule.inputs["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert not [volume for volume in pod["volumes"] if "secret" in volume]
+    given = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+    place = json.loads(given["PROVISION"])
+    assert place["by_role"] and place["bucket"] == f"{place['PREFIX']}{SNAPSHOTS_ACCOUNT}"
+    buckets = {r.inputs.get("bucket") for r in resources if r.typ == "aws:s3/bucket:Bucket"}
+    assert place["bucket"] in buckets
+
+
+def test_without_an_object_store_there_are_no_snapshots() -> None:
+    file = stack_file("local")
+    data = {key: value for key, value in file["data"].items() if key not in ("objectStore",)}
+    services = {key: value for key, value in file.get("services", {}).items() if key != "retriever"}
+    config = file | {"data": data, "services": services, "security": {"secretStore": {"replicas": 1}}}
+    assert not [r for r in registered_of(config) if SNAPSHOTS_ACCOUNT in r.name]
 
 
 def test_its_alerts_are_there_only_with_it() -> None:

@@ -17,7 +17,7 @@ from bao_server import Store, ports, until
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What runs a real server is an integration test."""
     for item in items:
-        if {"store", "shared_store", "cluster"} & set(getattr(item, "fixturenames", ())):
+        if {"store", "shared_store", "snapshots", "cluster"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("integration")
 
 

@@ -7,7 +7,7 @@ import sys
 
 from tasks.common import Problem
 
-SYSTEMS = ("cache", "capture", "isolation", "kafka", "nats", "objects", "registry")
+SYSTEMS = ("cache", "capture", "isolation", "kafka", "nats", "objects", "registry", "snapshots")
 
 
 def main(arguments: list[str]) -> int:
@@ -16,11 +16,11 @@ def main(arguments: list[str]) -> int:
         print(f"usage: tasks {'|'.join(SYSTEMS)}", file=sys.stderr)
         return 2
     try:
-        importlib.import_module(f"tasks.{arguments[0]}").main()
+        said = importlib.import_module(f"tasks.{arguments[0]}").main()
     except Problem as problem:
         print(f"{arguments[0]}: {problem}", file=sys.stderr, flush=True)
         return 1
-    print(f"{arguments[0]}: the desired state is applied and the check has passed", flush=True)
+    print(f"{arguments[0]}: {said or 'the desired state is applied and the check has passed'}", flush=True)
     return 0
 
 

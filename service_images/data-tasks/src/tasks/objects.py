@@ -27,7 +27,7 @@ def main() -> None:
     if wanted().get("by_role"):
         _at_aws(sorted(asked))
         return
-    root = _client(OWNER)
+    root = client(OWNER)
     patiently("the server does not answer", root.list_buckets, urllib3.exceptions.HTTPError, S3Error)
     for user in sorted(set(asked.values())):
         _account(user)
@@ -43,17 +43,21 @@ def main() -> None:
 
 def _at_aws(buckets: list[str]) -> None:
     """Check buckets in Amazon S3. Pulumi has created them and their permissions."""
-    client = Minio(
-        urllib.parse.urlsplit(endpoint()).netloc, credentials=IamAwsProvider(), region=wanted()["REGION"], secure=True
-    )
+    found = role_client(wanted()["REGION"])
     failures = (S3Error, urllib3.exceptions.HTTPError, ValueError, OSError)
     for bucket in buckets:
         name = f"{wanted()['PREFIX']}{bucket}"
         # A new IAM role takes effect after some seconds.
-        patiently(f"{name} cannot be used", functools.partial(_round_trip, client, name), *failures)
+        patiently(f"{name} cannot be used", functools.partial(_round_trip, found, name), *failures)
 
 
-def _client(login: str) -> Minio:
+def role_client(region: str) -> Minio:
+    """A client of Amazon S3 that authenticates with the pod's IAM role."""
+    return Minio(urllib.parse.urlsplit(endpoint()).netloc, credentials=IamAwsProvider(), region=region, secure=True)
+
+
+def client(login: str) -> Minio:
+    """A client of the object store with a login's password."""
     parts = urllib.parse.urlsplit(endpoint())
     pool = urllib3.PoolManager(timeout=urllib3.Timeout(10), retries=False)
     return Minio(
@@ -97,7 +101,7 @@ def _account(user: str) -> None:
 
 
 def _check(bucket: str, owner: str) -> None:
-    _round_trip(_client(owner), bucket)
+    _round_trip(client(owner), bucket)
 
 
 def _round_trip(client: Minio, bucket: str) -> None:
@@ -112,7 +116,7 @@ def _round_trip(client: Minio, bucket: str) -> None:
 
 def _refused(bucket: str, other: str) -> None:
     try:
-        list(_client(other).list_objects(bucket))
+        list(client(other).list_objects(bucket))
     except S3Error as error:
         if error.code == "AccessDenied":
             return
