@@ -52,7 +52,7 @@ def _burns(ratio: str, most: float, *windows: str) -> str:
 
 
 _FUNCTIONS = frozenset(
-    ("absent", "sum", "max", "by", "and", "rate", "increase", "histogram_quantile", "predict_linear", "scalar")
+    ("absent", "sum", "max", "by", "and", "rate", "increase", "histogram_quantile", "predict_linear", "scalar", "time")
 )
 
 

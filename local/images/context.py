@@ -7,7 +7,6 @@ import os
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ from components import sources
 from components.services.registry import SERVICES
 from local import paths
 from local.errors import LocalError
-from local.images import maven
+from local.images import maven, processes
 from local.images.catalogue import Image
 from local.toolchain import builder
 
@@ -123,7 +122,7 @@ def _make_rootfs(names: list[str], target: Path) -> None:
         else:
             command = _in_docker(options, Path(scratch), output.name)
         env = {**os.environ, "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH)}
-        result = subprocess.run(command, env=env, capture_output=True, text=True)
+        result = processes.run(command, env)
         if result.returncode != 0:
             raise LocalError(
                 "the root file system of the base image could not be built from Debian packages",
@@ -193,7 +192,7 @@ def _download_wheels(lock: Path, machine: str, target: Path) -> None:
             *(part for name in platforms for part in ("--platform", name)),
             *("--dest", str(output), "-r", str(lock)),
         ]
-        result = subprocess.run(command, capture_output=True, text=True)
+        result = processes.run(command)
         if result.returncode != 0:
             raise LocalError(
                 f"the wheels of {paths.in_source(lock)} could not be downloaded",

@@ -14,6 +14,7 @@ from typing import Protocol
 from components.config.images import speaks_plain_http
 from local import paths
 from local.errors import LocalError
+from local.images import processes
 from local.images.context import SOURCE_DATE_EPOCH
 
 BUILD_DISK_BYTES = 3 * 1024**3
@@ -30,7 +31,7 @@ class Engine(Protocol):
 
 
 def _run(command: list[str], what: str, env: dict[str, str] | None = None) -> str:
-    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})})
+    result = processes.run(command, {**os.environ, **(env or {})})
     if result.returncode != 0:
         raise LocalError(
             f"{what} failed",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from filelock import FileLock
 from components import sources
 from local import paths
 from local.errors import LocalError
+from local.images import processes
 
 POM, LOCK = "pom.xml", "jars.lock"
 _INDEX = "maven-metadata"
@@ -78,7 +78,7 @@ def _resolve(folder: Path, output: Path) -> dict[str, Artifact]:
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         command = ["mvn", "-q", "-B", "-f", str(folder / POM), "dependency:copy-dependencies"]
         command += ["-DincludeScope=runtime", "-Dmdep.useRepositoryLayout=true", f"-DoutputDirectory={scratch}"]
-        result = subprocess.run(command, capture_output=True, text=True)
+        result = processes.run(command)
         if result.returncode != 0:
             errors = [line for line in result.stdout.splitlines() if "ERROR" in line]
             raise LocalError(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from local.images import processes
+
 BUILDERS = 2
 """Number of concurrent builds. Compression and compilation use one core each."""
 Name = TypeVar("Name")
@@ -17,8 +19,9 @@ def run(
     """Build every name after its parents, otherwise in the mapping's order.
 
     `certify` runs after the build of the same name, concurrently with other builds. After an error, nothing new starts;
-    running builds complete, then the first error is raised.
+    running builds complete, then the first error is raised. An interruption ends the programs of running builds.
     """
+    processes.begin()
     waiting, built = list(parents), set[Name]()
     building: dict[Future[None], Name] = {}
     certifying: set[Future[None]] = set()
@@ -35,7 +38,9 @@ def run(
                     certifying.add(certifier.submit(certify, name))
             for future in certifying:
                 future.result()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                processes.interrupt()
             builders.shutdown(wait=False, cancel_futures=True)
             certifier.shutdown(wait=False, cancel_futures=True)
             raise

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.images import schedule
+from local.errors import LocalError
+from local.images import processes, schedule
 
 
 @st.composite
@@ -59,3 +62,21 @@ def test_an_image_that_cannot_be_signed_is_an_error() -> None:
 
     with pytest.raises(ValueError, match="no key"):
         schedule.run({"pause": ()}, lambda _: None, certify)
+
+
+def test_an_interruption_ends_the_programs_of_running_builds() -> None:
+    failed: list[Exception] = []
+
+    def build(_: str) -> None:
+        threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        try:
+            assert processes.run(["sleep", "300"]).returncode == -signal.SIGTERM
+            processes.run(["true"])
+        except LocalError as error:
+            failed.append(error)
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        schedule.run({"a": (), "b": ("a",)}, build, lambda _: None)
+    assert [str(error).splitlines()[0] for error in failed] == ["the build is interrupted"]
+    schedule.run({"a": ()}, lambda _: processes.run(["true"]).check_returncode(), lambda _: None)

@@ -29,7 +29,10 @@ def run(work: Callable[[Workers], Awaitable[Any]], **options: Any) -> Any:
             return await asyncio.wait_for(work(workers), 120)
         finally:
             await workers.close()
-            assert set(psutil.Process().children()) <= children
+            # A process that has ended is a child until the event loop's thread has waited for it.
+            async with asyncio.timeout(60):
+                while not set(psutil.Process().children()) <= children:
+                    await asyncio.sleep(0.01)
 
     return asyncio.run(main())
 

@@ -13,13 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
-from .conftest import serve
+from .conftest import serve, until
 
 SOURCES = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(SOURCES / "prompt" / "src"))
 
-from kit import migrate  # noqa: E402
+from kit import bus, migrate  # noqa: E402
 from prompt.__main__ import PromptSettings, create  # noqa: E402
+from prompt.store import LATEST  # noqa: E402
 from router.__main__ import create as create_router  # noqa: E402
 from router.core import Core  # noqa: E402
 from router.front import Front  # noqa: E402
@@ -75,14 +76,15 @@ def router(service: Service, targets: Callable[[int], list[Any]], nats_server: A
     (target,) = targets(1)
     core = Core(RouteTable.model_validate({"routes": [{"model": "m", "targets": [{"upstream": target.url}]}]}))
     core.prompts = Prompts(service.target)
-    app = create_router(core, core.prompts.labels(nats_server.url, {}))
+    labels = core.prompts.labels(nats_server.url, {})
+    app = create_router(core, labels)
     server, thread, url = serve(app, Front.of(core))
     client = httpx.Client(base_url=url, trust_env=False, timeout=20)
 
     def ask(path: str = "/v1/chat/completions", **body: Any) -> httpx.Response:
         return client.post(path, json={"model": "m", "prompt": NAMED, **body})
 
-    yield SimpleNamespace(ask=ask, seen=target.seen, core=core)
+    yield SimpleNamespace(ask=ask, seen=target.seen, core=core, labels=labels)
     client.close()
     server.should_exit = True
     thread.join()
@@ -140,6 +142,9 @@ def test_what_is_wrong_with_a_prompt_is_said(router: Any, prompt: Any, status: i
 
 
 def test_what_was_rendered_is_kept(router: Any, service: Service) -> None:
+    # The news of the prompt's first labels would end what is kept.
+    keys = [bus.key("default", "greeting", label) for label in ("production", LATEST)]
+    until(lambda: all(map(router.labels.revision, keys)))
     router.ask()
     service.stop()
     assert router.ask().status_code == 200
