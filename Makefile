@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: setup wheel up down reset test test-unit test-integration test-contract test-start test-checks test-engine test-e2e test-drills test-all lint lock schema protos
+.PHONY: setup wheel up down reset test test-unit test-integration test-contract test-services test-start test-checks test-engine test-e2e test-drills test-all lint lock schema protos
 
 setup: $(STAMP)
 
@@ -56,7 +56,11 @@ test-e2e: setup
 test-drills: setup
 	$(VENV)/bin/python -m tests.drills $(DRILLS)
 
-test-checks: lint test-unit test-integration test-contract
+# Unit, integration and contract tests in one run, so that they are collected once.
+test-services: setup
+	$(VENV)/bin/pytest -q -n 2 --dist loadgroup --durations 15 -m "not (e2e or engine or drill or start)" tests service_images
+
+test-checks: lint test-services
 
 # What a change may break. Two targets at a time where they do not disturb each other; the environment stays up.
 # Cold builds of tools come first: they take longer than a test may.

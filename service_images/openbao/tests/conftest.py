@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from bao_server import Store, ports, until
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What runs a real server is an integration test."""
     for item in items:
-        if {"store", "shared_store", "snapshots", "cluster"} & set(getattr(item, "fixturenames", ())):
+        if {"store", "shared_store", "snapshots", "three", "cluster"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("integration")
 
 
@@ -47,3 +48,16 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     yield made
     made.kill()
     cluster.stop()
+
+
+@pytest.fixture
+def three(tmp_path: Path, cluster: issuer.Cluster) -> Iterator[list[Store]]:
+    """Three servers of one store, not started yet. They share a key and nothing else."""
+    numbers, key = ports(3), os.urandom(32)
+    made = [Store(tmp_path / f"store-{n}", cluster, numbers, n) for n in range(3)]
+    for one in made:
+        (one.folder / "seal" / "key").write_bytes(key)
+        one.environment["STORE_SEAL_MADE_ELSEWHERE"] = "1"
+    yield made
+    for one in made:
+        one.kill()

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-from pathlib import Path
 
 import pytest
-from bao_server import Store, ports, until
+from bao_server import Store, until
 from baonode.client import Client, Refused
 
 from components.security import store_rights
-from service_images import issuer
 
 
 def settle(store: Store, within_s: float = 60) -> float:
@@ -106,22 +104,12 @@ def test_another_key_opens_nothing(store: Store) -> None:
     assert got(store) == "kept"
 
 
-@pytest.fixture
-def servers(tmp_path: Path, cluster: issuer.Cluster) -> list[Store]:
-    """Three that share a key and nothing else."""
-    numbers, key = ports(3), os.urandom(32)
-    made = [Store(tmp_path / f"store-{n}", cluster, numbers, n) for n in range(3)]
-    for one in made:
-        (one.folder / "seal" / "key").write_bytes(key)
-        one.environment["STORE_SEAL_MADE_ELSEWHERE"] = "1"
-    return made
-
-
 def active(servers: list[Store]) -> list[Store]:
     return [one for one in servers if "secret_store_active 1" in one.metrics()]
 
 
-def test_three_servers_begin_once_and_the_loss_of_one_is_survived(servers: list[Store]) -> None:
+def test_three_servers_begin_once_and_the_loss_of_one_is_survived(three: list[Store]) -> None:
+    servers = three
     said = lambda: "\n".join(one.log()[-3000:] + one.log("keep") for one in servers)  # noqa: E731
     try:
         for one in reversed(servers):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -232,3 +233,18 @@ def test_a_store_that_is_away_leaves_no_object(snapshots: Snapshots) -> None:
     assert "the secret store does not answer" in done.stderr
     assert "Traceback" not in done.stderr
     assert snapshots.names() == []
+
+
+def test_a_standby_names_the_active_server(servers: Snapshots, three: list[Store]) -> None:
+    for one in reversed(three):
+        one.start()
+    until(three[0].settled, 120, three[0].log)
+    until(lambda: all("secret_store_sealed 0" in one.metrics() for one in three), 120)
+    (standby, *_) = (one for one in three if "secret_store_active 1" not in one.metrics())
+    put(three[0], "first")
+    asked = dataclasses.replace(servers, store=standby)
+    asked.take()
+    put(three[0], "second")
+    done = asked.restore()
+    assert done.returncode == 0, done.stdout + done.stderr
+    until(lambda: got(three[0]) == "first", why=three[0].log)

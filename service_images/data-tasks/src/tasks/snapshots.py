@@ -12,7 +12,6 @@ import json
 import os
 import ssl
 import tarfile
-import urllib.parse
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -154,7 +153,8 @@ class Store:
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
-        """Logged in; the token is revoked at the end."""
+        """Logged in at the active server, which alone has snapshots; the token is revoked at the end."""
+        self._address = json.loads(self._ask("GET", "sys/leader").data)["leader_address"] or self._address
         asked = json.dumps({"role": self._role, "jwt": self._account}).encode()
         answer = self._ask("POST", "auth/kubernetes/login", asked)
         self._headers = {"X-Vault-Token": json.loads(answer.data)["auth"]["client_token"]}
@@ -169,7 +169,7 @@ class Store:
     @contextlib.contextmanager
     def stream(self, path: str) -> Iterator[Any]:
         """The answer's content, as it arrives."""
-        answer = self._ask("GET", path, None, preload_content=False)
+        answer = self._ask("GET", path, preload_content=False)
         try:
             yield answer
         finally:
@@ -181,16 +181,12 @@ class Store:
 
     def healthy(self) -> None:
         """Raises Problem while no unsealed server answers."""
-        self._ask("GET", "sys/health?standbyok=true", None)
+        self._ask("GET", "sys/health?standbyok=true")
 
-    def _ask(self, method: str, path: str, body: Any, **more: Any) -> urllib3.BaseHTTPResponse:
+    def _ask(self, method: str, path: str, body: Any = None, **more: Any) -> urllib3.BaseHTTPResponse:
         url = f"{self._address}/v1/{path}"
         try:
             answer = self._pool.request(method, url, body=body, headers=self._headers, redirect=False, **more)
-            if answer.status in (307, 308) and body is None:  # a standby names the active server
-                url = urllib.parse.urljoin(url, answer.headers["Location"])
-                answer.drain_conn()
-                answer = self._pool.request(method, url, headers=self._headers, redirect=False, **more)
         except _AWAY as error:
             raise Problem(f"the secret store does not answer: {error}") from None
         if answer.status >= 300:
