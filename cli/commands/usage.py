@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
+from enum import StrEnum, auto
 from typing import Annotated, Any
 
 import typer
 
 from cli import api_text, gateway, output
 from cli.options import Format, Output, Stack, Tenant
+from components.services.registry import USAGE
 
-_TENANTS = "billing/tenants"
+_TENANTS = f"{USAGE.name}/tenants"
 app = typer.Typer(no_args_is_help=True, help="Usage, invoices, budgets, credits and prices.")
 
 
 class Group(StrEnum):
     """Field that usage is grouped by."""
 
-    TENANT = "tenant"
-    MODEL = "model"
-    USER = "user"
-    DAY = "day"
+    TENANT = auto()
+    MODEL = auto()
+    USER = auto()
+    DAY = auto()
 
 
 def _month(now: datetime) -> str:
@@ -53,7 +54,7 @@ def show(
     with gateway.connect(stack_name) as client:
         for column, (aggregation, field) in asked.items():
             params = {**query, "aggregation": aggregation, "field": field}
-            for value in gateway.ask(client, "GET", "billing/meters", params=params)["values"]:
+            for value in gateway.ask(client, "GET", f"{USAGE.name}/meters", params=params)["values"]:
                 row = rows.setdefault(str(value["group"]), {group.value: value["group"], **dict.fromkeys(asked, 0)})
                 row[column] = round(value["value"] or 0)
     api_text.usage(list(rows.values()), group.value, output_format)
@@ -111,7 +112,7 @@ def invoice(
 def prices(stack_name: Stack = "local", output_format: Output = Format.TEXT) -> None:
     """List all prices."""
     with gateway.connect(stack_name) as client:
-        api_text.prices(gateway.ask(client, "GET", "billing/prices"), output_format)
+        api_text.prices(gateway.ask(client, "GET", f"{USAGE.name}/prices"), output_format)
 
 
 @app.command()
@@ -129,4 +130,4 @@ def price(
     body = {"tenant": tenant, "model": model, "kind": kind, "usd": usd, "per": per}
     body |= {"begins": begins or datetime.now(UTC).isoformat()}
     with gateway.connect(stack_name) as client:
-        api_text.record(gateway.ask(client, "POST", "billing/prices", json=body), output_format)
+        api_text.record(gateway.ask(client, "POST", f"{USAGE.name}/prices", json=body), output_format)

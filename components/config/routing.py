@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from components.config.base import Change, ModelName, Section, setting, several
+from components.services.registry import EMBEDDER
 
 
 class AnswerCache(Section):
@@ -16,7 +17,7 @@ class AnswerCache(Section):
     )
     similarity: float = setting(
         Change.SAFE,
-        "Cosine similarity at which two questions count as equal; 0 disables this. Needs services.embeddings",
+        f"Cosine similarity at which two questions count as equal; 0 disables this. Needs services.{EMBEDDER.name}",
         default=0.0,
         ge=0,
         le=1,

@@ -11,17 +11,34 @@ from components.services.record import ServiceRecord
 
 BUDGET = 0.001
 """Error budget: share of all requests in 30 days."""
-_ERRORS = 'sum by (job) (rate(http_server_requests_total{status=~"5.."}[$window])) / sum by (job) (rate(http_server_requests_total[$window]))'
 _ROUTER = 'sum(rate(router_requests_total{status=~"5.."}[$window])) / sum(rate(router_requests_total[$window]))'
 
 
-ALERTS: tuple[Alert, ...] = (
+def _errors(own: str) -> str:
+    """The share of errors by job, except of the jobs `own` (a regular expression; empty: none)."""
+    others = f'job!~"{own}"' if own else ""
+    failed = ",".join(('status=~"5.."', *([others] if own else [])))
+    every = f"{{{others}}}" if own else ""
+    return (
+        f"sum by (job) (rate(http_server_requests_total{{{failed}}}[$window])) / "
+        f"sum by (job) (rate(http_server_requests_total{every}[$window]))"
+    )
+
+
+def _service_budget(records: Iterable[ServiceRecord]) -> Alert:
+    """The alert on errors of all services but the user's own ones, whose records have an alert with their objective."""
+    own = "|".join(record.name for record in records if record.custom and record.metrics)
+    return Alert("ServiceErrorBudgetFast", burns_fast(_errors(own), BUDGET), "2m", "page",
+                 "{{ $labels.job }} fails: 2 % of the month's budget is gone within an hour.", "")  # fmt: skip
+
+
+_ROUTER_ALERTS: tuple[Alert, ...] = (
     Alert("RouterErrorBudgetFast", burns_fast(_ROUTER, BUDGET), "2m", "page",
           "Requests for models fail: 2 % of the month's budget is gone within an hour.", ""),
     Alert("RouterErrorBudgetSlow", burns_slowly(_ROUTER, BUDGET), "15m", "ticket",
           "Requests for models fail: 5 % of the month's budget is gone within six hours.", ""),
-    Alert("ServiceErrorBudgetFast", burns_fast(_ERRORS, BUDGET), "2m", "page",
-          "{{ $labels.job }} fails: 2 % of the month's budget is gone within an hour.", ""),
+)  # fmt: skip
+_ALERTS: tuple[Alert, ...] = (
     Alert("UsageEventsDropped", 'increase(events_lost_total{topic="usage.recorded.v1"}[10m]) > 0', "0m", "page",
           "Usage was dropped: what it costs will not be billed. See Kafka, and the router's log.", "kafka"),
     Alert("UpstreamUsageMissing", 'sum by (model, target) (rate(router_usage_estimated_total{cause="not_reported"}[10m])) > 0',
@@ -99,7 +116,9 @@ VOLUMES = Panel(
 
 def alerts(records: Iterable[ServiceRecord]) -> tuple[Alert, ...]:
     """All alerts but the data layer's, with those that the records of services bring."""
-    return (*ALERTS, *(alert for record in _by_name(records) for alert in record.alerts))
+    ordered = _by_name(records)
+    own = (alert for record in ordered for alert in record.alerts)
+    return (*_ROUTER_ALERTS, _service_budget(ordered), *_ALERTS, *own)
 
 
 def panels(records: Iterable[ServiceRecord]) -> tuple[Panel, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from components.config.base import Change, DnsLabel, Section, setting
-from components.services.quotas import quotas
+from components.config.base import Change, Section, setting
+from components.services.quotas import OfTenant, quotas
 from components.services.record import (
     DEAD_LETTER_HANDLED,
     QUOTA_REACHED,
@@ -26,10 +26,8 @@ class PromptQuotas(Section):
     splits: int = setting(Change.SAFE, "Most traffic splits of all prompts together", default=5000, ge=1, le=1_000_000)
 
 
-class PromptQuotasOf(PromptQuotas):
+class PromptQuotasOf(OfTenant, PromptQuotas):
     """Limits for one tenant, in place of the general ones."""
-
-    tenant: DnsLabel = setting(Change.SAFE, "ID of the tenant")
 
 
 class Prompt(Bundled):

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from components.config.base import Section
+from components.config.base import Change, DnsLabel, Section, setting
 
 
-def quotas(each: Section, others: Sequence[Section], name: Callable[[str], str] = str) -> dict[str, str]:
+class OfTenant(Section):
+    """Quotas of one tenant, in place of the general ones."""
+
+    tenant: DnsLabel = setting(Change.SAFE, "ID of the tenant")
+
+
+def quotas(each: Section, others: Sequence[OfTenant], name: Callable[[str], str] = str) -> dict[str, str]:
     """Variables with the general quotas and those of single tenants. `name` maps field names to the service's names."""
     # A field that a tenant's section leaves out keeps its general value for that tenant.
-    own = {getattr(one, "tenant"): _named(one, name, unset=False) for one in others}  # noqa: B009
+    own = {one.tenant: _named(one, name, unset=False) for one in others}
     return {"SERVICE_QUOTAS": json.dumps(_named(each, name, unset=True)), "SERVICE_QUOTAS_OF": json.dumps(own)}
 
 

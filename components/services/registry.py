@@ -23,6 +23,10 @@ SERVICES: Mapping[str, ServiceRecord] = {
     )
 }
 """Records of all bundled services by name."""
+USAGE = billing.RECORD
+"""The service that counts usage, and keeps prices, budgets and invoices."""
+EMBEDDER = embeddings.RECORD
+"""The service that computes vectors of texts."""
 VECTOR = embeddings.VECTOR
 """Dimension of the Embeddings service's vectors. The vector database needs a collection of this dimension."""
 GATEWAY = "gateway"

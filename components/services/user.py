@@ -8,7 +8,7 @@ from typing import Annotated
 
 from components.config.base import Change, DnsLabel, Section, matching, setting
 from components.config.problems import Conflict
-from components.services.quotas import quotas
+from components.services.quotas import OfTenant, quotas
 from components.services.record import (
     DEAD_LETTER_HANDLED,
     QUOTA_REACHED,
@@ -42,10 +42,8 @@ class UserQuotas(Section):
     relations: int = setting(Change.SAFE, "Relations", default=100_000, ge=1, le=100_000_000)
 
 
-class UserQuotasOf(UserQuotas):
+class UserQuotasOf(OfTenant, UserQuotas):
     """Limits for one tenant, in place of the general ones."""
-
-    tenant: DnsLabel = setting(Change.SAFE, "ID of the tenant")
 
 
 class User(Bundled):

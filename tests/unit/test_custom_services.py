@@ -71,12 +71,14 @@ def test_the_gateway_has_its_route_and_its_document() -> None:
 def test_alerts_and_panels_follow_from_its_objectives() -> None:
     records = parse(with_services(notes=EVERYTHING, audit_reader=READER)).around.records
     rules = alerts.rules("cogniforge", frozenset(records), records.values())["groups"][0]["rules"]
-    found = {rule["alert"]: rule["expr"] for rule in rules if "notes" in rule["expr"]}
+    found = {rule["alert"]: rule["expr"] for rule in rules if rule["alert"].startswith("Notes")}
     assert set(found) == {"NotesUnavailable", "NotesErrorBudgetFast", "NotesLatencyHigh"}
     assert found["NotesLatencyHigh"].startswith("histogram_quantile(0.95,") and found["NotesLatencyHigh"].endswith(
         "> 30"
     )
     assert found["NotesErrorBudgetFast"].count("> 0.0144") == 2
+    (shared,) = (rule["expr"] for rule in rules if rule["alert"] == "ServiceErrorBudgetFast")
+    assert shared.count('job!~"audit-reader|notes"') == 4, "one symptom is one alert"
     titles = [
         panel["title"] for panel in alerts.dashboards("n", frozenset(records), records.values())["cogniforge"]["panels"]
     ]

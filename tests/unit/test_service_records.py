@@ -26,16 +26,13 @@ RECORDS = paths.PROJECT / "components" / "services"
 WORDS = {"router", "user", "prompt", "audit"}
 """Names that are words of other things too: only a text that is the name and nothing else counts."""
 MEANS_SOMETHING_ELSE = {
-    ("cli/commands/usage.py", "billing"): "paths of the operations that the command calls",
-    ("cli/commands/usage.py", "user"): "what usage can be grouped by",
     ("cli/local_environment.py", "user"): "a role in a chat",
     ("components/cluster/eks_cluster.py", "audit"): "a log of Kubernetes' API server",
     ("components/cluster/eks_cluster.py", "user"): "a kubeconfig's",
     ("components/cluster/namespace.py", "audit"): "a mode of Pod Security Admission",
     ("components/security/isolation_check.py", "audit"): "a mode of Pod Security Admission",
     ("components/security/store_settings.py", "audit"): "a device of OpenBao, in its configuration",
-    ("components/config/routing.py", "embeddings"): "a field of a model's section refers to it",
-    ("components/config/routing.py", "guardrails"): "a field of a model's section",
+    ("components/config/routing.py", "guardrails"): "the name of a field, which stack files hold",
     ("components/data/kafka_access.py", "user"): "a login",
     ("components/data/nats_accounts.py", "user"): "a login, in NATS' configuration",
     ("components/data/postgres_cluster.py", "user"): "a login",
