@@ -19,7 +19,7 @@ def parts(resources: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
     counts: Counter[str] = Counter()
     data: dict[str, set[str]] = {}
     for resource in resources:
-        part, token = engine.part_of(resource["urn"]), engine.type_of(resource["urn"])
+        part, token = engine.part_of(resource["urn"], resource.get("parent", "")), engine.type_of(resource["urn"])
         if token.startswith(("cogniforge:", "pulumi:")):
             continue
         counts[part] += 1

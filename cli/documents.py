@@ -162,7 +162,7 @@ class Promotion(Document):
 
 
 class BuiltImage(Document):
-    """One image of this checkout."""
+    """One image of this checkout, or of the environment's own services."""
 
     name: str
     reference: str

@@ -37,7 +37,8 @@ def find(name: str) -> list[Drifted]:
         if metadata.get("op") in ("update", "delete"):
             urn = metadata["urn"]
             fields = tuple(sorted(metadata.get("detailedDiff") or metadata.get("diffs") or ()))
-            part, type_ = engine.part_of(urn), engine.type_of(urn)
+            state = metadata.get("old") or metadata.get("new") or {}
+            part, type_ = engine.part_of(urn, state.get("parent", "")), engine.type_of(urn)
             found.append(Drifted(metadata["op"], type_, urn.split("::")[-1], part, fields))
     return sorted(found, key=lambda d: (d.part, d.type, d.name))
 

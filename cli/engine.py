@@ -62,10 +62,19 @@ def errors(events: Iterable[dict[str, Any]]) -> list[str]:
     return [plain(one["message"]).strip() for one in found if one["severity"] == "error"]
 
 
-def part_of(urn: str) -> str:
-    """The part that a resource belongs to: its nearest parent that is a component of the platform."""
-    chain = urn.split("::")[2].split("$")
+SERVICE = "AiService"
+"""Kind of the component of a service. An environment has many, so a service's part has the service's own name."""
+
+
+def part_of(urn: str, parent: str = "") -> str:
+    """The part that a resource belongs to: its nearest parent that is a component of the platform.
+
+    `parent`: URN of the resource's parent, by which the services are told apart.
+    """
+    stack, chain = urn.split("::")[0].rpartition(":")[2], urn.split("::")[2].split("$")
     owners = [t.split(":")[2] for t in chain[:-1] if t.startswith("cogniforge:")]
+    if owners and owners[-1] == SERVICE and type_of(parent or urn).endswith(f":{SERVICE}"):
+        return parent.split("::")[-1].removeprefix(f"{stack}-")
     return owners[-1] if owners else "(no part)"
 
 

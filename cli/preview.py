@@ -110,7 +110,7 @@ def _add_step(preview: Preview, metadata: dict[str, Any]) -> None:
             operation,
             engine.type_of(urn),
             urn.split("::")[-1],
-            engine.part_of(urn),
+            engine.part_of(urn, (metadata.get("new") or metadata.get("old") or {}).get("parent", "")),
             tuple(metadata.get("diffs") or ()),
             tuple(metadata.get("keys") or ()),
         )

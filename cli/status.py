@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,22 +91,30 @@ def _usage(items: list[Item]) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _workload(item: Item, usage: dict[str, tuple[int, int]], pods: list[Item]) -> PartStatus:
+def _version(name: str, known: Mapping[str, catalogue.Part]) -> str:
+    """Version of a workload's part; empty: the part has no version of its own."""
+    part = known.get(name) or (known["inference-sim"] if name.startswith("model-") else None)
+    if part is None or part.own:
+        return "own" if part else ""
+    try:
+        return catalogue.image(part.image).version
+    except catalogue.LockError:
+        return ""
+
+
+def _workload(
+    item: Item, usage: dict[str, tuple[int, int]], pods: list[Item], known: Mapping[str, catalogue.Part]
+) -> PartStatus:
     name, spec, state = item["metadata"]["name"], item["spec"], item.get("status") or {}
     wanted, available = spec.get("replicas", 1), state.get("availableReplicas", 0)
     if state.get("observedGeneration") != item["metadata"]["generation"]:
         available = 0  # the reported status belongs to the previous definition
-    part = name if name in catalogue.PARTS else ("inference-sim" if name.startswith("model-") else name)
-    try:
-        version = catalogue.image(catalogue.PARTS[part].image).version if part in catalogue.PARTS else ""
-    except catalogue.LockError:
-        version = ""
     image = spec["template"]["spec"]["containers"][0]["image"]
     mine = [p for p in pods if _part_of(p) == name]
     used = [usage[p["metadata"]["name"]] for p in mine if p["metadata"]["name"] in usage]
     status = PartStatus(
         name,
-        version,
+        _version(name, known),
         f"healthy ({available}/{wanted})" if available >= wanted else f"not ready ({available}/{wanted})",
         image.rsplit("/", 1)[-1],
         sum(u[0] for u in used) if used else None,
@@ -156,8 +164,14 @@ def answering() -> Iterator[None]:
         ) from None
 
 
-def parts(kubeconfig: Path | None, context: str | None, namespaces: list[str]) -> list[PartStatus]:
-    """All workloads of the namespaces. Raises LocalError if the cluster does not answer."""
+def parts(
+    kubeconfig: Path | None,
+    context: str | None,
+    namespaces: list[str],
+    known: Mapping[str, catalogue.Part] = catalogue.PARTS,
+) -> list[PartStatus]:
+    """All workloads of the namespaces. `known`: the catalogue's parts. Raises LocalError if the cluster does not
+    answer."""
     api = connect(kubeconfig, context)
     wanted = [(namespace, name, path.format(namespace)) for namespace in namespaces for name, path in _LISTS.items()]
     api.configuration.retries = False
@@ -168,7 +182,7 @@ def parts(kubeconfig: Path | None, context: str | None, namespaces: list[str]) -
     for namespace in namespaces:
         usage, pods = _usage(lists[namespace, "usage"]), lists[namespace, "pods"]
         workloads = [*lists[namespace, "deployments"], *lists[namespace, "sets"]]
-        found += [_workload(item, usage, pods) for item in workloads]
+        found += [_workload(item, usage, pods, known) for item in workloads]
         found += [_job(job) for job in lists[namespace, "jobs"]]
     return found
 
@@ -237,7 +251,8 @@ def collect(name: str) -> Found:
     namespaces = [config.cluster.namespace, *(["kube-system"] if local else [])]
     with ThreadPoolExecutor(1) as pool:
         node = pool.submit(node_processes, Node()) if local else None
-        rows = parts(cluster.kubeconfig(config), config.cluster.context or None, namespaces)
+        known = catalogue.parts(config.around.records.values())
+        rows = parts(cluster.kubeconfig(config), config.cluster.context or None, namespaces, known)
         return Found(name, node.result() if node else [], rows, plugins())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -87,17 +87,27 @@ def definition_findings(before: dict[str, Any], config: PlatformConfig) -> list[
         ]
     found += [_config_finding(change, old, config) for change in changes(old, config)]
     if old.data.schema_registry and "schemas" in before:
-        found += [
-            Finding(
-                "schema-registry",
-                Risk.BLOCKED,
-                f"{topic}: {reason}",
-                "undo it, or give the event a new version with a topic of its own",
-                f"restore the schema of {topic} and run `forge up`",
-            )
-            for topic, reason in event_schemas.findings(before["schemas"], event_schemas.current())
-        ]
+        found += _schema_findings(before["schemas"], old, config)
     return found
+
+
+def _schema_findings(before: Mapping[str, Any], old: PlatformConfig, config: PlatformConfig) -> list[Finding]:
+    """Findings for incompatible changes of events, of the platform's and of own topics."""
+    was, now = (event_schemas.own(one.around.records.values()) for one in (old, config))
+    platform = {topic: schema for topic, schema in before.items() if topic not in was}
+    return [
+        Finding(
+            "schema-registry",
+            Risk.BLOCKED,
+            f"{topic}: {reason}",
+            "undo it, or give the event a new version with a topic of its own",
+            f"restore the schema of {topic} and run `forge up`",
+        )
+        for topic, reason in [
+            *event_schemas.findings(platform, event_schemas.current()),
+            *event_schemas.own_findings(was, now),
+        ]
+    ]
 
 
 def cost_change(before: dict[str, Any] | None, config: PlatformConfig) -> str:

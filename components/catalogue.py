@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, cast
 
 import yaml
 
+from components.services.record import ServiceRecord
 from components.services.registry import FRONT, SERVICES
 
 LOCK_FILE = Path(__file__).with_name("versions.lock.yaml")
@@ -52,6 +54,21 @@ class Part:
     """Name of its image in the lock file; empty if it has none."""
     toggle: str = ""
     """Path of the configuration section that enables it; empty means always enabled."""
+    own: bool = False
+    """Whether it is a user's own service, whose image has no version in the lock file."""
+
+
+def _service(record: ServiceRecord) -> Part:
+    section = f"services.custom.{record.name}" if record.custom else f"services.{record.name}"
+    return Part(
+        record.name,
+        record.title,
+        f"cogniforge:ai:{record.component}",
+        f"GET {record.ready_path} answers 200",
+        record.image,
+        "" if record.always else section,
+        record.custom,
+    )
 
 
 PARTS: dict[str, Part] = {
@@ -118,17 +135,7 @@ PARTS: dict[str, Part] = {
                 ),
             )
         ),
-        *(
-            Part(
-                record.name,
-                record.title,
-                f"cogniforge:ai:{record.component}",
-                "GET /readyz answers 200",
-                record.image,
-                "" if record.always else f"services.{record.name}",
-            )
-            for record in SERVICES.values()
-        ),
+        *(_service(record) for record in SERVICES.values()),
         Part(
             "monitoring",
             "Metrics, alerts, dashboard",
@@ -177,6 +184,12 @@ PARTS: dict[str, Part] = {
         ),
     )
 }
+"""All parts of the platform by name, bundled services among them."""
+
+
+def parts(records: Iterable[ServiceRecord]) -> Mapping[str, Part]:
+    """All parts by name, with the user's own services among `records`."""
+    return PARTS | {record.name: _service(record) for record in records if record.custom}
 
 
 TRANSITIONS: dict[str, tuple[Transition, ...]] = {

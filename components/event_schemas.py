@@ -7,11 +7,12 @@ every preview.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from components import sources
+from components.services.record import DataIntent
 
 FOLDER = sources.SERVICE_IMAGES / "kit" / "src" / "kit" / "events"
 RELEASED = Path(__file__).with_name("released_schemas.json")
@@ -26,6 +27,11 @@ class IncompatibleSchema(Exception):
 def current() -> dict[str, Schema]:
     """Schema of the event data by topic."""
     return {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+
+
+def own(intents: Iterable[DataIntent]) -> dict[str, Schema]:
+    """Schema of the whole value by topic, of topics of the user's own services."""
+    return {topic: json.loads(schema) for intent in intents for topic, schema in intent.schemas.items()}
 
 
 def broken(before: Schema, after: Schema, place: str = "data") -> Iterator[str]:
@@ -54,10 +60,16 @@ def _texts(values: object) -> set[str]:
     return {str(value) for value in cast("list[object]", values or [])}
 
 
-def findings(before: dict[str, Schema], after: dict[str, Schema]) -> list[tuple[str, str]]:
-    """(topic, reason) of each incompatible change. A new topic is compatible."""
+def findings(before: Mapping[str, Schema], after: Mapping[str, Schema]) -> list[tuple[str, str]]:
+    """(topic, reason) of each incompatible change of the platform's schemas. A new topic is compatible."""
     found = [(t, reason) for t in sorted(before.keys() & after.keys()) for reason in broken(before[t], after[t])]
     return found + [(topic, "the topic is gone") for topic in sorted(before.keys() - after.keys())]
+
+
+def own_findings(before: Mapping[str, Schema], after: Mapping[str, Schema]) -> list[tuple[str, str]]:
+    """The same for schemas of own topics. A topic may go with its service: its events and its schema stay."""
+    kept = sorted(before.keys() & after.keys())
+    return [(topic, reason) for topic in kept for reason in broken(before[topic], after[topic], "value")]
 
 
 def refuse() -> None:

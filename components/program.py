@@ -33,4 +33,5 @@ def deploy() -> None:
     pulumi.export("parts", platform.parts)
     # What `forge upgrade-check` compares the next definition with; nothing in it is secret.
     definition = {"config": config.model_dump(mode="json", by_alias=True), "versions": versions()}
-    pulumi.export("definition", {**definition, "schemas": event_schemas.current()})
+    schemas = event_schemas.current() | event_schemas.own(config.around.records.values())
+    pulumi.export("definition", {**definition, "schemas": schemas})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import Annotated, Any
 
 import httpx
@@ -18,15 +17,37 @@ from local.errors import LocalError
 app = typer.Typer(no_args_is_help=True, help="Dead letters: events, files and tasks that a service could not process.")
 
 
-Service = StrEnum("Service", {name.upper(): name for name in sorted(SERVICES) if SERVICES[name].sets_aside})
-"""Services that keep dead letters."""
+def services(stack_name: str) -> list[str]:
+    """Services of an environment that keep dead letters, the user's own ones among them. Raises LocalError."""
+    from cli import stack
+
+    return sorted(name for name, record in stack.read_config(stack_name).around.records.items() if record.sets_aside)
+
+
+def _begun(context: typer.Context, incomplete: str) -> list[str]:
+    """Services for shell completion."""
+    try:
+        known = services(str(context.params.get("stack_name") or "local"))
+    except LocalError:
+        known = sorted(name for name, record in SERVICES.items() if record.sets_aside)
+    return [name for name in known if name.startswith(incomplete)]
+
+
+def _known(service: str, stack_name: str) -> str:
+    """The service. Raises LocalError if the environment has no such service with dead letters."""
+    if service not in (known := services(stack_name)):
+        fix = f"use one of: {', '.join(known)}"
+        raise LocalError(f'{stack_name} has no service "{service}" that keeps dead letters', fix=fix)
+    return service
+
+
 _PAGE = 500
 _REASON = 100
-One = Annotated[Service, typer.Option("--service", help="Service that keeps the dead letter.")]
+One = Annotated[str, typer.Option("--service", help="Service that keeps the dead letter.", autocompletion=_begun)]
 Number = Annotated[int, typer.Argument(min=1, help="Number of the dead letter, from `list`.")]
 
 
-def found(client: httpx.Client, service: Service) -> Iterator[dict[str, Any]]:
+def found(client: httpx.Client, service: str) -> Iterator[dict[str, Any]]:
     """All dead letters of a service, oldest first. Raises LocalError."""
     after: int | None = 0
     while after is not None:
@@ -35,7 +56,7 @@ def found(client: httpx.Client, service: Service) -> Iterator[dict[str, Any]]:
         after = page["next"]
 
 
-def _path(service: Service, number: int | None = None, action: str = "") -> str:
+def _path(service: str, number: int | None = None, action: str = "") -> str:
     one = f"/{number}" if number is not None else ""
     return f"{service}/dead-letters{one}{f'/{action}' if action else ''}"
 
@@ -43,15 +64,17 @@ def _path(service: Service, number: int | None = None, action: str = "") -> str:
 @app.command(name="list")
 def show_all(
     service: Annotated[
-        Service | None, typer.Option("--service", help="Show dead letters of this service only.")
+        str | None,
+        typer.Option("--service", help="Show dead letters of this service only.", autocompletion=_begun),
     ] = None,
     stack_name: Stack = "local",
 ) -> None:
     """List dead letters. Exit status 2 if there are any."""
     count = 0
     skipped: list[str] = []
+    asked = [_known(service, stack_name)] if service else services(stack_name)
     with gateway.connect(stack_name) as client:
-        for one in [service] if service else list(Service):
+        for one in asked:
             try:
                 for letter in found(client, one):
                     count += 1
@@ -76,15 +99,17 @@ def _line(letter: dict[str, Any]) -> str:
 @app.command()
 def show(number: Number, service: One, stack_name: Stack = "local") -> None:
     """Show a dead letter with its content."""
+    path = _path(_known(service, stack_name), number)
     with gateway.connect(stack_name) as client:
-        output.console.print_json(data=gateway.ask(client, "GET", _path(service, number)))
+        output.console.print_json(data=gateway.ask(client, "GET", path))
 
 
 @app.command()
 def retry(number: Number, service: One, stack_name: Stack = "local") -> None:
     """Process a dead letter again, and delete it on success. Later events of its key have been processed already."""
+    path = _path(_known(service, stack_name), number, "retry")
     with gateway.connect(stack_name) as client:
-        gateway.ask(client, "POST", _path(service, number, "retry"))
+        gateway.ask(client, "POST", path)
     print(f"{service}: dead letter {number} was processed")
 
 
@@ -96,7 +121,8 @@ def drop(
     yes: Yes = False,
 ) -> None:
     """Delete a dead letter with its content."""
+    path = _path(_known(service, stack_name), number)
     output.confirm(f"Drop dead letter {number} of {service}? Its content is lost.", yes)
     with gateway.connect(stack_name) as client:
-        gateway.ask(client, "DELETE", _path(service, number))
+        gateway.ask(client, "DELETE", path)
     print(f"{service}: dead letter {number} was dropped")

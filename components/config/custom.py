@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from components.config.base import Change, DnsLabel, Section, matching, setting, several
+from components.config.topic_schema import TopicSchema
 from components.services.record import PORT, RPC_PORT, Body, Bundled, Objectives
 
 _LABEL = "[a-z]([a-z0-9]|-(?=[a-z0-9]))*"
@@ -86,6 +87,11 @@ Variable = Annotated[
     Field(max_length=100),
     matching("[A-Z][A-Z0-9_]*", "capital letters, digits and underscores", 'write it like "NOTES_LIMIT"'),
 ]
+SecretName = Annotated[
+    str,
+    Field(max_length=40),
+    matching("[a-z][a-z0-9_]*", "lower-case letters, digits and underscores", 'write it like "signing"'),
+]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 Names = tuple[ServiceName, ...]
 
@@ -133,6 +139,12 @@ class CustomTopics(Section):
     )
     consumes: tuple[Topic, ...] = several(
         Change.DISRUPTIVE, "Topics that it reads, in consumer groups whose names begin with its own", 100
+    )
+    schemas: dict[Topic, TopicSchema] = setting(
+        Change.SAFE,
+        "JSON Schema (draft-07) of the values of topics that it writes; new versions must accept old values",
+        default={},
+        max_length=100,
     )
 
 
@@ -216,6 +228,11 @@ class Service(Bundled):
     )
     secrets: dict[Variable, SecretEntry] = setting(
         Change.SAFE, "Environment variables from Secrets that you make", default={}, max_length=100
+    )
+    own_secrets: tuple[SecretName, ...] = several(
+        Change.DISRUPTIVE,
+        "Secrets that are generated once for the service alone, in SERVICE_<NAME>_SECRET; they are never rotated",
+        20,
     )
     objectives: CustomObjectives = setting(Change.SAFE, "What it promises", default=CustomObjectives())
     scratch_mib: int = setting(Change.SAFE, "MiB of /tmp", default=64, ge=1, le=100_000)

@@ -9,8 +9,15 @@ from components.config.custom import Service
 from components.config.images import ImageSource
 from components.config.platform import PlatformConfig
 from components.config.problems import Conflict, Location, did_you_mean, format_location
+from components.config.topic_schema import MOST_BYTES_TOGETHER
 from components.mesh.routes import OPERATORS_DOCUMENTS, OPERATORS_PREFIX
-from components.services.record import SHARED_TOPICS, TENANT_DELETED, TENANT_ERASED, ServiceRecord
+from components.services.record import (
+    DEAD_LETTER_HANDLED,
+    SHARED_TOPICS,
+    TENANT_DELETED,
+    TENANT_ERASED,
+    ServiceRecord,
+)
 from components.services.registry import SERVICES
 
 RESERVED_NAMES = frozenset(
@@ -52,7 +59,13 @@ def conflicts(config: PlatformConfig) -> Iterator[Conflict]:
         yield from _variables(here, section)
         yield from _claims(here, records[name], records)
         yield from _topics(here, records[name], records)
+        yield from _schemas(here, records[name])
+        yield from _dead_letters(here, records[name])
         yield from _followed(here, section, records)
+    size = sum(len(schema) for record in records.values() for schema in record.schemas.values())
+    if size > MOST_BYTES_TOGETHER:
+        text = f"schemas of own topics together have at most {MOST_BYTES_TOGETHER} bytes"
+        yield Conflict(("services", "custom"), f"{size} bytes", text, "shorten descriptions in kafka.schemas")
 
 
 def _name(here: Location, name: str) -> Iterator[Conflict]:
@@ -195,6 +208,7 @@ def _claims(here: Location, record: ServiceRecord, records: Mapping[str, Service
         ("subject", ("nats", "sends"), record.sends, {s: one.name for one in others for s in one.sends}),
         ("key-value bucket", ("nats", "keeps"), record.keeps, {b: one.name for one in others for b in one.keeps}),
         ("bucket", ("buckets",), record.buckets, {b: one.name for one in others for b in one.buckets}),
+        ("secret", ("ownSecrets",), record.own_secrets, {}),
     )
     for kind, field, claimed, owned in fields:
         for index, claim in enumerate(claimed):
@@ -221,6 +235,27 @@ def _topics(here: Location, record: ServiceRecord, records: Mapping[str, Service
         text = f"with {TENANT_ERASED} in outbox or produces: a deletion is complete when every reader confirms it"
         fix = f"add {TENANT_ERASED} to outbox, or do not read {TENANT_DELETED}"
         yield Conflict((*here, "kafka", "consumes"), TENANT_DELETED, text, fix)
+
+
+def _schemas(here: Location, record: ServiceRecord) -> Iterator[Conflict]:
+    """A schema belongs to a topic that the service alone writes."""
+    written = sorted({*record.produces, *record.outbox} - {*SHARED_TOPICS})
+    for topic in record.schemas:
+        where = (*here, "kafka", "schemas", topic)
+        if topic in SHARED_TOPICS:
+            yield Conflict(where, topic, "no schema: the platform has one for this topic", "remove it")
+        elif topic not in written:
+            text = f"a topic of the service's own produces or outbox: {', '.join(written) or 'there are none'}"
+            yield Conflict(where, topic, text, _near(topic, written))
+
+
+def _dead_letters(here: Location, record: ServiceRecord) -> Iterator[Conflict]:
+    """`forge dead-letters` reaches a service that has them through the gateway."""
+    path = f"/v1/{record.name}/dead-letters"
+    if record.sets_aside and not any(_below(path, prefix.path) for prefix in record.prefixes):
+        text = f"with {DEAD_LETTER_HANDLED}: a prefix for {path}, where `forge dead-letters` finds dead letters"
+        fix = f'add {{path: "/v1/{record.name}/"}}, or do not write {DEAD_LETTER_HANDLED}'
+        yield Conflict((*here, "prefixes"), "(a list)" if record.prefixes else "(missing)", text, fix)
 
 
 def _followed(here: Location, section: Service, records: Mapping[str, ServiceRecord]) -> Iterator[Conflict]:

@@ -243,6 +243,7 @@ class DataLayer(PlatformComponent):
                 guard_image=self._image("gateway"),
                 postgres_host=direct,
                 platform_events=True,
+                schemas={topic: schema for record in records for topic, schema in record.schemas.items()},
                 callers=[record.name for record in records if record.produces or record.consumes],
             )
             self.parts["schema-registry"] = SchemaRegistry(f"{self._env}-schema-registry", args, self.child())

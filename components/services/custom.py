@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from components.config.custom import Keys, Service
+from components.config.topic_schema import text
 from components.observability.alert import Alert, Panel, burns_fast
 from components.services.record import KEYS_BUCKET, Objectives, Prefix, ServiceRecord, Surroundings
 
@@ -39,12 +40,14 @@ def record(name: str, section: Service, keeper: str) -> ServiceRecord:
         produces=section.kafka.produces,
         outbox=section.kafka.outbox,
         consumes=section.kafka.consumes,
+        schemas={topic: text(schema) for topic, schema in sorted(section.kafka.schemas.items())},
         sends=section.nats.sends,
         hears=section.nats.hears,
         keeps=section.nats.keeps,
         follows=_once((*section.nats.follows, *([KEYS_BUCKET] if directory and keeper else []))),
         cache=section.cache,
         buckets=section.buckets,
+        own_secrets=section.own_secrets,
         asks_for_keys=directory,
         scopes=section.scopes,
         objectives=objectives,
@@ -67,6 +70,7 @@ def _needs(section: Service) -> Mapping[str, str]:
     topics, subjects = section.kafka, section.nats
     asked = {
         "data.kafka": (topics.produces or topics.consumes or topics.outbox, "writes or reads topics"),
+        "data.schemaRegistry": (topics.schemas, "registers schemas of topics"),
         "data.changeDataCapture": (topics.outbox, "has an outbox"),
         "data.nats": (subjects.sends or subjects.hears or subjects.keeps or subjects.follows, "uses NATS"),
         "data.cache": (section.cache, "keeps values in the cache"),

@@ -116,6 +116,22 @@ def arguments(
     }
 
 
+def _own_secrets(
+    name: str, record: ServiceRecord, args: AiServiceArgs, opts: pulumi.ResourceOptions
+) -> tuple[Logins, AiServiceArgs]:
+    """The Secret with a service's own secrets, and the arguments with variables for them."""
+    login = f"{record.name}-keys"
+    keys = Logins(
+        f"{name}-keys",
+        {"namespace": args["namespace"], "logins": {login: list(record.own_secrets)}, "generation": 1},
+        opts,
+    )
+    own: dict[str, tuple[pulumi.Input[str], str]] = {
+        f"SERVICE_{secret.upper()}_SECRET": (keys.secret(login), secret) for secret in record.own_secrets
+    }
+    return keys, {**args, "secrets": {**args.get("secrets", {}), **own}}
+
+
 class _KeepsSecretsResources(NamedTuple):
     """Resources of a service with secrets of its own."""
 
@@ -140,16 +156,8 @@ class _KeepsSecrets(PlatformComponent):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("ai", f"{name}-part", {}, opts)
-        login = f"{record.name}-keys"
-        keys = Logins(
-            f"{name}-keys",
-            {"namespace": args["namespace"], "logins": {login: list(record.own_secrets)}, "generation": 1},
-            self.child(protect=True) if keep else self.child(),
-        )
-        own: dict[str, tuple[pulumi.Input[str], str]] = {
-            f"SERVICE_{secret.upper()}_SECRET": (keys.secret(login), secret) for secret in record.own_secrets
-        }
-        service = AiService(name, intent, {**args, "secrets": {**args.get("secrets", {}), **own}}, self.child())
+        keys, args = _own_secrets(name, record, args, self.child(protect=True) if keep else self.child())
+        service = AiService(name, intent, args, self.child())
         self.url, self.ports = service.url, service.ports
         self.resources = _KeepsSecretsResources(service, keys)
         self.finish(
@@ -178,7 +186,10 @@ def make(
     wanted = replace(intent(record, config), reads=reads)
     args = arguments(record, config, data, key_secret, more)
     opts = options([*after, *(data.parts[part] for part in record.waits_for if part in data.parts)])
-    if not record.own_secrets:
+    if record.custom and record.own_secrets:
+        kept = pulumi.ResourceOptions.merge(options([]), pulumi.ResourceOptions(protect=data.keeps))
+        _, args = _own_secrets(name, record, args, kept)
+    if record.component == AiService.__name__:
         return AiService(name, wanted, args, opts)
     component = type(record.component, (_KeepsSecrets,), {})  # the class name is part of the component's type token
     return component(name, record, wanted, args, keep=data.keeps, opts=opts)

@@ -94,6 +94,8 @@ class DataIntent:
     """Kafka topics that the service writes directly."""
     consumes: tuple[str, ...] = ()
     """Kafka topics that the service reads. Its consumer group has the service's name."""
+    schemas: Mapping[str, str] = field(default_factory=dict[str, str])
+    """JSON Schema of the values of a user's own topics, by topic. Bundled services have theirs in the kit."""
     sends: tuple[str, ...] = ()
     """NATS subjects that the service publishes to."""
     hears: tuple[str, ...] = ()
@@ -233,8 +235,9 @@ class ServiceRecord(DataIntent):
 
     @property
     def component(self) -> str:
-        """Class name of the Pulumi component. A service with its own secrets has its own component class."""
-        return self.title if self.own_secrets else "AiService"
+        """Class name of the Pulumi component. A bundled service with its own secrets has its own component class. A
+        user's service does not: secrets that are added later must not replace its Deployment."""
+        return self.title if self.own_secrets and not self.custom else "AiService"
 
     @property
     def erases(self) -> bool:
@@ -244,4 +247,4 @@ class ServiceRecord(DataIntent):
     @property
     def sets_aside(self) -> bool:
         """Whether the service keeps dead letters, which operators can retry or drop."""
-        return DEAD_LETTER_HANDLED in self.outbox
+        return DEAD_LETTER_HANDLED in (*self.outbox, *self.produces)

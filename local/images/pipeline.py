@@ -59,10 +59,10 @@ def history_file(registry: str = "") -> Path:
     return index_file(registry).with_name("history.json")
 
 
-def forget() -> None:
-    """Make the next build rebuild all images."""
-    index_file().unlink(missing_ok=True)
-    history_file().unlink(missing_ok=True)
+def forget(registry: str = "") -> None:
+    """Make the next build for a registry rebuild all images."""
+    index_file(registry).unlink(missing_ok=True)
+    history_file(registry).unlink(missing_ok=True)
 
 
 def read_index(registry: str = "") -> dict[str, Built]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import io
 import json
 import re
@@ -26,6 +28,7 @@ from cli.main import app
 from cli.steps import Preview, Step, Violation
 from cli.upgrade import Finding, Verdict
 from components.catalogue import Risk
+from components.config.parse import parse
 from local import paths
 from local.errors import LocalError
 from local.images import pipeline
@@ -33,6 +36,7 @@ from local.node.node import Node
 from local.toolchain import builder, packages, shim
 from policies.crossguard.rule import Level
 from tests.golden import assert_golden
+from tests.unit.test_platform import stack_file
 
 Run = Callable[..., tuple[int, str, str]]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -256,9 +260,15 @@ BUILT = pipeline.Built("router", "127.0.0.1:5780/cogniforge/router", DIGEST, "ha
 
 @pytest.mark.parametrize(("name", "arguments"), [("images.txt", []), ("images.json", ["-o", "json"])])
 def test_images(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, arguments: list[str]) -> None:
-    def build(_: Any, say: Callable[[str], None]) -> dict[str, pipeline.Built]:
+    custom = {"notes": {"build": "examples/own-service/notes"}, "counter": {"image": f"ghcr.io/acme/counter@{DIGEST}"}}
+    data = copy.deepcopy(stack_file("local"))
+    data["services"]["custom"] = custom
+    monkeypatch.setattr(stack, "read_config", lambda _: parse(data))
+
+    def build(_: Any, say: Callable[[str], None], *, registry: str, own: Any) -> dict[str, pipeline.Built]:
         say("building router")
-        return {"router": BUILT}
+        assert (registry, list(own)) == ("", ["notes"])
+        return {"router": BUILT, "notes": dataclasses.replace(BUILT, name="notes")}
 
     monkeypatch.setattr(pipeline, "build", build)
     result = run("images", *arguments)
@@ -277,7 +287,10 @@ def urn(part: str, type_: str, name: str) -> dict[str, Any]:
 RESOURCES = [
     urn("PostgresCluster", "kubernetes:apps/v1:StatefulSet", "local-postgres"),
     urn("PostgresCluster", "kubernetes:core/v1:Service", "local-postgres"),
-    urn("Router", "kubernetes:apps/v1:Deployment", "local-router"),
+    {
+        **urn("AiService", "kubernetes:apps/v1:Deployment", "local-router"),
+        "parent": "urn:pulumi:local::cogniforge::cogniforge:x:Platform$cogniforge:ai:AiService::local-router",
+    },
 ]
 
 
@@ -304,6 +317,8 @@ def test_destroy_says_what_goes_and_asks(run: Run, deployed: list[str]) -> None:
 def test_destroy_of_what_is_not_deployed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack, "exists", lambda _: False)
     golden("destroy-nothing.txt", run("destroy", "-s", "dev"))
+    code, out, err = run("destroy", "-s", "deev", "--yes")
+    assert code == 1 and "there is no stack file Pulumi.deev.yaml" in out + err
 
 
 @pytest.fixture

@@ -42,7 +42,15 @@ EVERYTHING: dict[str, Any] = {
     "scopes": ["inference"],
     "asks": ["router", "audit-reader"],
     "asksRest": ["router", "user"],
-    "kafka": {"produces": ["note.counted.v1"], "outbox": ["note.written.v1"], "consumes": ["usage.recorded.v1"]},
+    "kafka": {
+        "produces": ["note.counted.v1"],
+        "outbox": ["note.written.v1", "dead-letter.handled.v1"],
+        "consumes": ["usage.recorded.v1"],
+        "schemas": {
+            "note.written.v1": {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
+        },
+    },
+    "ownSecrets": ["signing", "sealing"],
     "nats": {"sends": ["notes.written"], "hears": ["router.used"], "keeps": ["note_limits"]},
     "cache": True,
     "buckets": ["note-files"],

@@ -64,6 +64,8 @@ def test_it_learns_where_things_are_under_the_names_that_bundled_services_know(t
         "SERVICE_AUDIT_READER",
         "SERVICE_NAME",
         "SERVICE_SCOPES",
+        "SERVICE_SIGNING_SECRET",
+        "SERVICE_SEALING_SECRET",
         "SERVICE_CALLERS",
         "SERVICE_ISSUER",
     }
@@ -145,3 +147,34 @@ def test_it_has_an_account_in_nats_and_a_login_at_the_cache(tree: Tree) -> None:
     secrets = json.dumps([r.inputs for r in tree.resources if r.typ.endswith(":Secret")])
     assert "NOTES" in secrets and "~notes:*" in secrets
     assert "note_limits" in _provisioned(tree, "nats")["buckets"]
+
+
+def test_its_secrets_are_made_for_it_alone_and_kept(tree: Tree) -> None:
+    assert set(tree.named("Secret", "login-notes-keys")["stringData"]["value"]) == {"signing", "sealing"}
+    told = tree.variables("notes")
+    assert told["SERVICE_SIGNING_SECRET"] == {"secretKeyRef": {"name": "login-notes-keys", "key": "signing"}}
+    others = [tree.variables(name) for name in (*SERVICES, "audit-reader")]
+    assert "login-notes-keys" not in json.dumps(others)
+
+
+def test_secrets_that_are_added_later_replace_nothing(tree: Tree) -> None:
+    """Another parent would make Pulumi create the Deployment again."""
+    section = {**EVERYTHING, "ownSecrets": []}
+    before = {(r.typ, r.name) for r in Tree(with_services(notes=section, audit_reader=READER)).resources}
+    after = {(r.typ, r.name) for r in tree.resources}
+    assert before < after
+    added = {kind.rpartition(":")[2] for kind, _ in after - before}
+    assert added == {"Logins", "RandomPassword", "Secret"}
+
+
+def test_the_schemas_of_its_topics_are_registered_besides_the_platforms(tree: Tree) -> None:
+    asked = _provisioned(tree, "schema-registry")
+    assert asked["platform_events"] is True and list(asked["schemas"]) == ["note.written.v1"]
+    assert json.loads(asked["schemas"]["note.written.v1"])["required"] == ["id"]
+
+
+def test_the_isolation_check_tries_its_ports(tree: Tree) -> None:
+    (job,) = (r.inputs for r in tree.resources if r.typ.endswith(":Job") and r.name == "local-isolation")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    tried = json.loads(next(one["value"] for one in container["env"] if one["name"] == "TARGETS"))
+    assert tried["notes.cogniforge.svc"] == [8000] and tried["notes-rpc.cogniforge.svc"] == [9000]

@@ -280,6 +280,36 @@ def test_an_event_that_old_ones_do_not_fit_is_blocked() -> None:
     assert "prompt.changed.v1: data.change was optional" in found[0].what
 
 
+TEXT: dict[str, Any] = {"type": "object", "properties": {"id": {"type": "string"}}}
+
+
+def _blocked_own(after: dict[str, Any] | None) -> list[str]:
+    """What is blocked where an own service wrote a topic with the schema TEXT, and writes it with another one now."""
+
+    def config(schema: dict[str, Any] | None) -> dict[str, Any]:
+        data, kafka = copy.deepcopy(stack("local")), {"produces": ["a.b.v1"], "schemas": {"a.b.v1": schema}}
+        data["services"]["custom"] = {"notes": {"build": "a/b", "kafka": kafka}} if schema else {}
+        return data
+
+    old = parse(config(TEXT))
+    before = {
+        "config": old.model_dump(mode="json", by_alias=True),
+        "versions": catalogue.versions(),
+        "schemas": event_schemas.current() | event_schemas.own(old.around.records.values()),
+    }
+    found = upgrade.definition_findings(before, parse(config(after)))
+    return [f.what for f in found if f.risk is Risk.BLOCKED]
+
+
+def test_an_own_topic_whose_new_schema_refuses_old_values_is_blocked() -> None:
+    assert _blocked_own({**TEXT, "required": ["id"]}) == ["a.b.v1: value.id was optional or unknown, and is required"]
+
+
+def test_an_own_topic_may_get_an_optional_property_or_go_with_its_service() -> None:
+    more = {"type": "object", "properties": {**TEXT["properties"], "title": {"type": "string"}}}
+    assert _blocked_own(more) == _blocked_own(None) == []
+
+
 def test_what_a_stack_protects_is_listed_by_kind_and_name() -> None:
     urn = "urn:pulumi:prod::cogniforge::cogniforge:data:DataServer$kubernetes:apps/v1:StatefulSet::prod-kafka"
     resources = [{"urn": urn, "protect": True}, {"urn": urn.replace("kafka", "x")}]
