@@ -20,7 +20,6 @@ def make(stage: Stage, cluster: ClusterArea, security: SecurityArea) -> DataLaye
         config.cluster.namespace,
         stage.images.__getitem__,
         ordered,
-        former=list(SERVICES),
         buckets=security.buckets,
         site=cluster.site,
         opts=cluster.with_account(stage.options([cluster.namespace, *security.ready])),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
-import json
 from typing import Any, NamedTuple
 
 import pulumi
@@ -161,12 +160,7 @@ class KafkaCluster(PlatformComponent):
             image=inputs.tasks_image,
             arguments=("kafka",),
             part=inputs.kubernetes_name,
-            environment={
-                "ENDPOINT": endpoint,
-                "CLIENTS": clients,
-                # Logins that are not declared lose their ACLs and passwords.
-                "LOGINS": json.dumps(sorted({*self.access, *inputs.former_users})),
-            },
+            environment={"ENDPOINT": endpoint, "CLIENTS": clients},
             mounts=self._logins.mounts(*self.access),
             documents=tuple(one.document for one in (*self.topics.values(), *self.access.values())),
             versions=self._logins.versions(*self.access),

@@ -89,9 +89,7 @@ class KafkaClusterArgs(ServerArgs):
     topics: NotRequired[Sequence[KafkaTopicSettings]]
     """Topics to make. A topic that is no longer named stays, with its events."""
     users: NotRequired[Sequence[KafkaUserArgs]]
-    """Logins, each with its rights and no others."""
-    former_users: NotRequired[Sequence[str]]
-    """Logins that there were: they lose password and rights, unless they are in `users`."""
+    """Logins, each with its rights and no others. All other logins lose their passwords and rights."""
     callers: NotRequired[Sequence[str]]
     """Further values of app.kubernetes.io/name whose pods may connect."""
     msk: NotRequired[MskSettings]
@@ -135,9 +133,6 @@ class KafkaInputs(Server, Kafka):
     tasks_image: Text = Field(description="Image of the task that makes topics and users, by digest")
     topics: list[KafkaTopicInputs] = Field(default_factory=list[KafkaTopicInputs], description="Topics to make")
     users: list[KafkaUser] = Field(default_factory=list[KafkaUser], description="Logins, each with its rights")
-    former_users: list[DnsLabel] = Field(
-        default_factory=list[str], description="Logins that lose password and rights, unless they are in users"
-    )
     callers: list[DnsLabel] = Field(
         default_factory=list[str], description="Further values of app.kubernetes.io/name whose pods may connect"
     )

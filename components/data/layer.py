@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import pulumi
@@ -93,17 +93,15 @@ class DataLayer(PlatformComponent):
         image: Callable[[str], pulumi.Input[str]],
         records: Mapping[str, DataIntent] | None = None,
         *,
-        former: Sequence[str] = (),
         buckets: Mapping[str, str] | None = None,
         site: AwsSiteArgs | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """`image` finds an image by its name in the lock; `records` are the services that use the data, by name, and
-        `former` those that may have used it; `buckets` are further buckets, each with the login that owns it; `site` is
-        where AWS runs managed services."""
+        """`image` finds an image by its name in the lock; `records` are the services that use the data, by name;
+        `buckets` are further buckets, each with the login that owns it; `site` is where AWS runs managed services."""
         super().__init__("data", f"{env}-data", {}, opts)
         self._env, self._config, self._namespace, self._site = env, config, namespace, site
-        self._records, self._former, self._buckets = dict(records or {}), former, dict(buckets or {})
+        self._records, self._buckets = dict(records or {}), dict(buckets or {})
         self._images = {name: image(name) for name in images(config)}
         self.parts, self.keeps = {}, not config.destroy_data
         systems = login_systems(config, self._records, self._buckets.values())
@@ -189,7 +187,6 @@ class DataLayer(PlatformComponent):
                 image=self._image("kafka"),
                 topics=[{"name": topic} for topic in topics(self._records)],
                 users=kafka_users(self._records, config.change_data_capture is not None),
-                former_users=[*self._former, CAPTURE],
                 callers=[change_data_capture.PART],
                 site=self._site,
             )

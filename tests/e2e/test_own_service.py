@@ -29,10 +29,14 @@ def tenant(operator: httpx.Client) -> Iterator[Tenant]:
 
 
 def _rows() -> list[list[str]]:
-    """What the service's database holds, as the server's owner sees it."""
-    psql = ("psql", "-h", "/run/postgres", "-U", "postgres", "-d", "notes", "-At", "-F", "\t", "-c", ROWS)
-    text = forge("kubectl", "-n", "cogniforge", "exec", "postgres-0", "-c", "postgres", "--", *psql).stdout
-    return [line.split("\t") for line in text.splitlines()]
+    """What the service's database holds."""
+    return [line.split("\t") for line in _postgres("notes", ROWS).splitlines()]
+
+
+def _postgres(database: str, query: str) -> str:
+    """Answer to a query of the server's owner."""
+    psql = ("psql", "-h", "/run/postgres", "-U", "postgres", "-d", database, "-At", "-F", "\t", "-c", query)
+    return forge("kubectl", "-n", "cogniforge", "exec", "postgres-0", "-c", "postgres", "--", *psql).stdout
 
 
 def test_an_own_service_is_built_added_used_with_a_tenants_key_and_removed(
@@ -66,3 +70,5 @@ def test_an_own_service_is_built_added_used_with_a_tenants_key_and_removed(
     assert "notes" not in names
     gone = tenant.http.get("/v1/notes")
     assert gone.status_code == 404, gone.text
+    assert _postgres("postgres", "select rolcanlogin from pg_roles where rolname = 'notes'") == "f\n"
+    assert made.json()["question"] in str(_rows()), "the database is kept"

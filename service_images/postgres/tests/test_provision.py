@@ -33,13 +33,14 @@ def provision(request: pytest.FixtureRequest, postgres_server: Any, tmp_path: Pa
         (tmp_path / login).mkdir()
         (tmp_path / login / "postgres").write_text(f"secret of {login}")
 
-    def run(capture: str = CAPTURE) -> None:
+    def run(capture: str = CAPTURE, *, removed: str = "") -> None:
         # RDS lets its administrators add pgvector; a plain server lets superusers only.
         extension = "plpgsql" if managed else "vector"
         databases = [
             {"name": OWNER, "login": OWNER, "extensions": [extension], "outbox": True},
             {"name": OTHER, "login": OTHER, "extensions": [], "outbox": False},
         ]
+        databases = [one for one in databases if one["name"] != removed]
         asked = {"databases": databases, "capture": capture, "managed": managed}
         variables = {"PGHOST": "127.0.0.1", "PGPORT": str(postgres_server.port), "PGUSER": user}
         variables |= {"PROVISION": json.dumps(asked), "CREDENTIALS": str(tmp_path), "PYTHONPATH": str(SOURCES)}
@@ -77,6 +78,48 @@ def test_an_owner_writes_its_outbox_also_where_nobody_captures(provision: Provis
     provision()
     with psycopg.connect(postgres_server.url(OWNER, CAPTURE), autocommit=True) as capture:
         assert capture.execute("SELECT aggregateid FROM events.outbox").fetchall() == [("1",)]
+
+
+def test_a_removed_login_is_refused_at_once_and_its_database_stays(provision: Provision, postgres_server: Any) -> None:
+    with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as root:
+        root.execute("CREATE ROLE visitor LOGIN")
+    try:
+        provision()
+        with psycopg.connect(postgres_server.url(OTHER, OTHER), autocommit=True) as open_session:
+            open_session.execute("CREATE TABLE diary AS SELECT 'Monday' AS entry")
+            provision(removed=OTHER)
+            with pytest.raises(psycopg.OperationalError):
+                open_session.execute("SELECT * FROM diary")
+        with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
+            psycopg.connect(postgres_server.url(OTHER, OTHER))
+        psycopg.connect(postgres_server.url("postgres", "visitor")).close()
+        psycopg.connect(postgres_server.url(OWNER, OWNER)).close()
+        provision()
+        with psycopg.connect(postgres_server.url(OTHER, OTHER)) as again:
+            assert again.execute("SELECT entry FROM diary").fetchall() == [("Monday",)]
+    finally:
+        with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as root:
+            root.execute("DROP ROLE visitor")
+
+
+@pytest.mark.parametrize("provision", ["superuser"], indirect=True)
+def test_the_slot_of_a_removed_outbox_goes(provision: Provision, postgres_server: Any) -> None:
+    with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as root:
+        root.execute("ALTER SYSTEM SET wal_level = 'logical'")
+    postgres_server.kill()
+    postgres_server.start()
+    provision()
+    with psycopg.connect(postgres_server.url(OWNER), autocommit=True) as root:
+        for name in (f"outbox_{OWNER}", "another"):
+            root.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (name,))
+        left = "SELECT slot_name FROM pg_replication_slots ORDER BY slot_name"
+        try:
+            provision()
+            assert root.execute(left).fetchall() == [("another",), (f"outbox_{OWNER}",)]
+            provision(removed=OWNER)
+            assert root.execute(left).fetchall() == [("another",)]
+        finally:
+            root.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
 
 
 def test_nobody_connects_to_anothers_database(provision: Provision, postgres_server: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
@@ -48,15 +47,17 @@ def main() -> None:
     copies = max((topic["copies"] for topic in topics), default=1)
     check = {"name": CHECK, "partitions": 1, "copies": copies, "settings": {"retention.ms": "3600000"}}
     users = [one["user"] for one in access]
-    gone = sorted({*json.loads(os.environ["LOGINS"])} - {*users})
+    rights = [{"user": one["user"], **right} for one in access for right in one["rights"]]
     owner = os.environ.get("OWNER", "")
     if owner:
         # Without a matching ACL, MSK allows everything. An ACL that matches everything is therefore created first.
-        _rights(admin, [owner], [{"user": owner, **anything} for anything in _EVERYTHING])
+        own = [{"user": owner, **anything} for anything in _EVERYTHING]
+        _grant(admin, own)
+        rights += own
     _topics(admin, [*topics, check])
     if not owner:  # MSK reads its users from Secrets Manager
-        _users(admin, users, gone)
-    _rights(admin, [*users, *gone], [{"user": one["user"], **right} for one in access for right in one["rights"]])
+        _users(admin, users)
+    _rights(admin, rights)
     _check(users)
 
 
@@ -125,20 +126,24 @@ def _topics(admin: AdminClient, topics: list[dict[str, Any]]) -> None:
     _done(admin.incremental_alter_configs(resources))
 
 
-def _users(admin: AdminClient, users: list[str], gone: list[str]) -> None:
-    """Set the passwords of declared users, and remove those of others."""
-    mechanism = ScramMechanism.SCRAM_SHA_512
-    info = ScramCredentialInfo(mechanism, ITERATIONS)
-    _done(
-        admin.alter_user_scram_credentials(
-            [UserScramCredentialUpsertion(user, info, password(user, "kafka").encode()) for user in users]
-        )
-    )
-    if gone:
+def _users(admin: AdminClient, users: list[str]) -> None:
+    """Set the passwords of declared users, and remove all others, such as that of a removed service."""
+    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, ITERATIONS)
+    if users:
         _done(
-            admin.alter_user_scram_credentials([UserScramCredentialDeletion(user, mechanism) for user in gone]),
-            "RESOURCE_NOT_FOUND",
+            admin.alter_user_scram_credentials(
+                [UserScramCredentialUpsertion(user, info, password(user, "kafka").encode()) for user in users]
+            )
         )
+    there: dict[str, Any] = admin.describe_user_scram_credentials().result(60)
+    gone = [
+        UserScramCredentialDeletion(user, one.mechanism)
+        for user, found in there.items()
+        if user not in users
+        for one in found.scram_credential_infos
+    ]
+    if gone:
+        _done(admin.alter_user_scram_credentials(gone), "RESOURCE_NOT_FOUND")
 
 
 def _binding(right: dict[str, str]) -> AclBinding:
@@ -153,18 +158,21 @@ def _binding(right: dict[str, str]) -> AclBinding:
     )
 
 
-def _rights(admin: AdminClient, users: list[str], rights: list[dict[str, str]]) -> None:
-    """Create the desired ACLs, and delete all other ACLs of these users."""
+def _grant(admin: AdminClient, rights: list[dict[str, str]]) -> set[AclBinding]:
+    """Create the ACLs. Returns the others."""
     asked = {_binding(right) for right in rights}
     anything = AclBindingFilter(
         ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
     )
-    there = set(admin.describe_acls(anything).result(60))
+    there: set[AclBinding] = set(admin.describe_acls(anything).result(60))
     if missing := list(asked - there):
         _done(admin.create_acls(missing))
-    principals = {f"User:{user}" for user in users}
-    stale = [binding for binding in there - asked if binding.principal in principals]
-    if stale:
+    return there - asked
+
+
+def _rights(admin: AdminClient, rights: list[dict[str, str]]) -> None:
+    """Create the desired ACLs, and delete all others."""
+    if stale := _grant(admin, rights):
         filters = [
             AclBindingFilter(
                 b.restype, b.name, b.resource_pattern_type, b.principal, b.host, b.operation, b.permission_type

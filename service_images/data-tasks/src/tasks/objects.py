@@ -8,6 +8,7 @@ import io
 import urllib.parse
 import uuid
 from datetime import UTC, datetime
+from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 import urllib3
@@ -31,6 +32,9 @@ def main() -> None:
     patiently("the server does not answer", root.list_buckets, urllib3.exceptions.HTTPError, S3Error)
     for user in sorted(set(asked.values())):
         _account(user)
+    for user in _accounts() - set(asked.values()):
+        _admin("delete-user", f"access={urllib.parse.quote(user)}", "")
+        print(f"{user} has no account any more; its buckets are kept", flush=True)
     for bucket, owner in asked.items():
         if not root.bucket_exists(bucket):
             root.make_bucket(bucket)
@@ -89,6 +93,16 @@ def _admin(call: str, query: str, body: str) -> tuple[int, str]:
     if answer.status >= 400 and "already exist" not in text.lower() and "UserExists" not in text:
         raise Problem(f"{call}: {answer.status} {text[:300]}")
     return answer.status, text
+
+
+def _accounts() -> set[str]:
+    """All accounts of the server except the owner's, which the server has from its settings."""
+    _, text = _admin("list-users", "", "")
+    return {found for one in ElementTree.fromstring(text).iter() if _tag(one) == "Access" and (found := one.text)}
+
+
+def _tag(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
 
 
 def _account(user: str) -> None:

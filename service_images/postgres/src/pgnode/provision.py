@@ -49,6 +49,17 @@ SELECT slot_name FROM pg_replication_slots
 WHERE slot_name LIKE 'outbox\\_%' AND wal_status = 'lost' AND NOT active
 """
 """Finds slots whose part of the log was removed. They are unusable and block their connector."""
+MARK = "A service of CogniForge"
+"""Comment on the logins that this task has made. It revokes those that nobody asks for any more, and no others."""
+UNASKED = """
+SELECT rolname FROM pg_roles
+WHERE rolcanlogin AND shobj_description(oid, 'pg_authid') = %s AND NOT rolname = ANY(%s)
+"""
+ABANDONED = """
+SELECT slot_name FROM pg_replication_slots
+WHERE slot_name LIKE 'outbox\\_%%' AND NOT active AND NOT database = ANY(%s)
+"""
+"""Finds slots of outboxes that nobody asks for any more. They make the server keep its log up to the limit."""
 LIMITS_MS = {"statement_timeout": 30_000, "idle_in_transaction_session_timeout": 60_000}
 """Time limits for services: longer than any request, and short enough to release locks of hanging transactions."""
 REPLICATION = "rds_replication"
@@ -74,6 +85,9 @@ def main() -> int:
             _login(cursor, database["login"], replication=False, managed=managed)
             _limit(cursor, database["login"])
             _database(cursor, database, capture)
+        _revoke(cursor, [database["login"] for database in asked["databases"]])
+        if capture:
+            _drop_abandoned_slots(cursor, [one["name"] for one in asked["databases"] if one["outbox"]])
     for database in asked["databases"]:
         with session(connect(database["name"], **host)) as cursor:
             _inside(cursor, database, capture)
@@ -88,6 +102,25 @@ def _drop_lost_slots(cursor: Any) -> None:
             f"{name} was lost and is dropped: its connector starts again, and events in between are not published",
             flush=True,
         )
+
+
+def _revoke(cursor: Any, asked: list[str]) -> None:
+    """Refuse the logins of removed services, and end their sessions. Their databases stay as they are."""
+    for login in asked:
+        mark = sql.SQL("COMMENT ON ROLE {} IS {}")
+        cursor.execute(mark.format(sql.Identifier(login), sql.Literal(MARK)))
+    cursor.execute(UNASKED, (MARK, asked))
+    for (login,) in cursor.fetchall():
+        cursor.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(login)))
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (login,))
+        print(f"{login} may no longer log in; its database is kept", flush=True)
+
+
+def _drop_abandoned_slots(cursor: Any, databases: list[str]) -> None:
+    cursor.execute(ABANDONED, (databases,))
+    for (name,) in cursor.fetchall():
+        cursor.execute("SELECT pg_drop_replication_slot(%s)", (name,))
+        print(f"{name} is dropped: nobody reads that outbox any more", flush=True)
 
 
 def _login(cursor: Any, name: str, *, replication: bool, managed: bool) -> None:
