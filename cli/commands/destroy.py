@@ -12,6 +12,7 @@ def run(stack_name: Stack = "local", yes: Yes = False) -> None:
 
     found = stack.resources(stack_name)
     if not found:
+        stack.read_config(stack_name)  # an environment without a stack file is more likely a misspelled one
         output.line(f"{stack_name} is not deployed; there is nothing to delete")
         return
     stack.ensure(stack_name)

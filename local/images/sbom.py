@@ -5,7 +5,6 @@ from __future__ import annotations
 import email.parser
 import json
 import re
-import subprocess
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,8 @@ from packageurl import PackageURL
 from local.images import maven
 from local.images.catalogue import IMAGES, Image
 from local.images.context import SUITE
+
+_MAGIC = b"\xff Go buildinf:"
 
 
 def _debian(rootfs: Path) -> Iterator[Component]:
@@ -52,15 +53,42 @@ def _python(wheels: Path) -> Iterator[Component]:
         )
 
 
+def go_modules(binary: bytes) -> Iterator[tuple[str, str]]:
+    """(path, version) of the Go modules that the linker recorded in a binary. Needs no Go on this machine.
+
+    Raises ValueError for a binary without a record. Source of the format: Go's package debug/buildinfo, whose magic is
+    followed by flags at byte 15 and, from byte 32, by the version and the modules, each as a length (varint) and text.
+    """
+    at = binary.find(_MAGIC)
+    while at >= 0:
+        if at % 16 == 0 and len(binary) > at + 32 and binary[at + 15] & 2:
+            _, rest = _text(binary, at + 32)
+            modules, _ = _text(binary, rest)
+            if len(modules) > 33 and modules[-17:-16] == b"\n":
+                for line in modules[16:-16].decode().splitlines():
+                    fields = line.split("\t")
+                    if len(fields) >= 3 and fields[0] in {"dep", "=>"}:
+                        yield fields[1], fields[2]
+                return
+        at = binary.find(_MAGIC, at + 1)
+    raise ValueError("the binary has no record of Go modules")
+
+
+def _text(binary: bytes, at: int) -> tuple[bytes, int]:
+    """A text with its length before it, and where it ends."""
+    length = shift = 0
+    while True:
+        byte = binary[at]
+        at, length, shift = at + 1, length | (byte & 0x7F) << shift, shift + 7
+        if byte < 0x80:
+            return binary[at : at + length], at + length
+
+
 def _go(binary: Path) -> Iterator[Component]:
-    """Go modules that the linker recorded in a binary."""
-    listing = subprocess.run(["go", "version", "-m", str(binary)], capture_output=True, text=True, check=True).stdout
-    for line in listing.splitlines():
-        fields = line.split("\t")
-        if len(fields) >= 4 and fields[1] in {"dep", "=>"}:
-            namespace, _, name = fields[2].rpartition("/")
-            purl = PackageURL("golang", namespace or None, name, fields[3])
-            yield Component(name=fields[2], version=fields[3], type=ComponentType.LIBRARY, purl=purl, bom_ref=str(purl))
+    for path, version in go_modules(binary.read_bytes()):
+        namespace, _, name = path.rpartition("/")
+        purl = PackageURL("golang", namespace or None, name, version)
+        yield Component(name=path, version=version, type=ComponentType.LIBRARY, purl=purl, bom_ref=str(purl))
 
 
 def _java(folder: Path) -> Iterator[Component]:
