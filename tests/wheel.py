@@ -42,6 +42,14 @@ def install(wheel: Path, folder: Path) -> Path:
     return python
 
 
+def environment(folder: Path, *names: str) -> None:
+    """A virtual environment with pip, the named distributions of this environment, and all that these need."""
+    venv.create(folder, symlinks=True)
+    (site,) = (folder / "lib").glob("python*/site-packages")
+    for name in {"pip", *names}.union(*(_wanted(metadata.distribution(name)) for name in names)):
+        _link(metadata.distribution(name), site)
+
+
 def _wanted(root: metadata.Distribution) -> set[str]:
     """Names of the distributions that one needs, with those that these need."""
     found: set[tuple[str, str]] = set()

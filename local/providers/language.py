@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import runpy
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent import futures
 from importlib import metadata
@@ -24,6 +22,8 @@ from google.protobuf import empty_pb2
 from pulumi.automation._server import LanguageServer
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 
+from local.errors import LocalError
+from local.providers import sdk
 from local.providers.ending import Ending
 from local.providers.program import __main__ as foreign
 
@@ -72,13 +72,34 @@ class Host(LanguageServer):
         dependencies = [language_pb2.DependencyInfo(name=d.name, version=d.version) for d in found]
         return language_pb2.GetProgramDependenciesResponse(dependencies=dependencies)
 
-    def InstallDependencies(self, request: Any, context: Any) -> Any:
-        """Nothing is installed here: only the user knows from where. A missing environment is an error."""
+    def InstallDependencies(self, request: Any, context: Any) -> Iterator[language_pb2.InstallDependenciesResponse]:
+        """Install a program's `requirements.txt`. Of a plugin nothing is installed: only its author knows from where.
+
+        A missing environment is an error.
+        """
+        try:
+            python = interpreter(request.info)
+            folder = Path(request.info.root_directory or request.info.program_directory)
+            if not request.is_plugin and (folder / sdk.REQUIREMENTS).is_file():
+                sdk.require_environment(request.info)
+                yield from sdk.install(python, folder)
+        except (NoEnvironment, LocalError) as error:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
+    def GeneratePackage(self, request: Any, context: grpc.ServicerContext) -> language_pb2.GeneratePackageResponse:
+        """Write the Python SDK of a package, for `pulumi package gen-sdk` and `pulumi package add`."""
+        try:
+            return sdk.generate(request)
+        except LocalError as error:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
+    def Link(self, request: Any, context: grpc.ServicerContext) -> language_pb2.LinkResponse:
+        """Add generated SDKs to a program's requirements, for `pulumi package add`."""
         try:
             interpreter(request.info)
-        except NoEnvironment as error:
+            return sdk.link(request)
+        except (NoEnvironment, LocalError) as error:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-        yield language_pb2.InstallDependenciesResponse()
 
     def RuntimeOptionsPrompts(self, request: Any, context: Any) -> language_pb2.RuntimeOptionsResponse:
         """Return no prompts."""
@@ -104,13 +125,8 @@ class Host(LanguageServer):
             stderr=subprocess.PIPE,
         )
         context.add_callback(process.terminate)  # the engine has ended the call
-        written: queue.SimpleQueue[language_pb2.RunPluginResponse | None] = queue.SimpleQueue()
-        streams = ("stdout", process.stdout), ("stderr", process.stderr)
-        for name, stream in streams:
-            threading.Thread(target=_pass_on, args=(name, stream, written), daemon=True).start()
-        for _ in streams:
-            while (response := written.get()) is not None:
-                yield response
+        for name, data in sdk.output(process):
+            yield language_pb2.RunPluginResponse(**{name: data})
         yield language_pb2.RunPluginResponse(exitcode=process.wait())
 
     def Run(self, request: Any, context: Any) -> language_pb2.RunResponse:
@@ -155,12 +171,6 @@ class Host(LanguageServer):
         """End the programs in processes of their own; their engine is gone."""
         for process in tuple(self._processes):
             process.terminate()
-
-
-def _pass_on(name: str, stream: Any, written: queue.SimpleQueue[language_pb2.RunPluginResponse | None]) -> None:
-    while data := stream.read1(65536):
-        written.put(language_pb2.RunPluginResponse(**{name: data}))
-    written.put(None)
 
 
 def main() -> None:

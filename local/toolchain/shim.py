@@ -26,6 +26,8 @@ STAND_INS = {
     **{f"pulumi-resource-{one}": f"{providers.__name__}.{one}" for one in ("aws", "kubernetes", "random", "tls")},
 }
 """Modules that stand in for plugins, by the plugin's executable."""
+_BUILT = {"pulumi-language-yaml": f"{__package__}.yaml_host"}
+"""Modules that run Pulumi's own plugins, which are built at their first use, by the plugin's executable."""
 _PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 
 
@@ -91,7 +93,7 @@ def _write_stand_ins() -> Path:
     folder = _plugins()
     folder.mkdir(parents=True, exist_ok=True)
     real = real_plugins()
-    for name, module in STAND_INS.items():
+    for name, module in (STAND_INS | _BUILT).items():
         program = folder / name
         if name in real:
             program.unlink(missing_ok=True)

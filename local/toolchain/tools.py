@@ -26,6 +26,8 @@ class ToolName(StrEnum):
 
     NODE = "node"
     PULUMI = "pulumi"
+    PYTHON_SDK = "python-sdk"
+    YAML_HOST = "yaml-host"
     COSIGN = "cosign"
     INFERENCE_SIM = "inference-sim"
     METRICS_SERVER = "metrics-server"
@@ -181,6 +183,25 @@ TOOLS: dict[ToolName, Tool] = {
             expected_s=10,
         ),
         Tool(ToolName.METRICS_DOOR, "door of exporters", "tools", "./metrics-door", "", expected_s=10),
+        Tool(
+            ToolName.PYTHON_SDK,
+            "Pulumi's generator of Python SDKs",
+            "tools",
+            "./python-sdk",
+            "github.com/pulumi/pulumi/pkg/v3",
+            for_tests=True,
+            expected_s=10,
+        ),
+        Tool(
+            ToolName.YAML_HOST,
+            "Pulumi's language host for YAML",
+            "yaml",
+            ".",
+            "github.com/pulumi/pulumi-yaml",
+            ("github.com/pulumi/pulumi-yaml/pkg/version.Version={v}",),
+            for_tests=True,
+            expected_s=60,
+        ),
         Tool(
             ToolName.KWOK,
             "KWOK (fake nodes)",
