@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import hypothesis
 import pytest
+from google.rpc import status_pb2
 
 from tests.drills import NAMES
 
+# Pulumi has a copy of google.rpc.Status under another file name, and one process cannot load both.
+sys.modules.setdefault("pulumi.runtime.proto.status_pb2", status_pb2)
 # Tests must not depend on a proxy or on a kubeconfig of the user's.
 os.environ.pop("KUBECONFIG", None)
 # How fast a machine is, is no property of the code.
