@@ -1,0 +1,77 @@
+"""Searches for the values of secrets where none may be: in files, and in the arguments of processes."""
+
+from __future__ import annotations
+
+import base64
+import mmap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psutil
+from kubernetes import client
+
+SHORTEST = 12
+"""Bytes. A shorter value, such as a port, would be found by chance."""
+_CERTIFICATES = ("ca.crt", "tls.crt")
+_PUBLIC = frozenset(("bootstrap.kubernetes.io/token", "helm.sh/release.v1"))
+
+
+def values(core: client.CoreV1Api) -> dict[str, bytes]:
+    """The value of each entry of each Secret in the cluster, by its name. Certificates are not secret."""
+    found: dict[str, bytes] = {}
+    for secret in core.list_secret_for_all_namespaces().items:
+        if secret.type in _PUBLIC:
+            continue
+        for entry, text in (secret.data or {}).items():
+            value = base64.b64decode(text).strip()
+            if entry not in _CERTIFICATES and len(value) >= SHORTEST:
+                found[f"{secret.metadata.namespace}/{secret.metadata.name}/{entry}"] = value
+    return found
+
+
+def in_files(secrets: Mapping[str, bytes], *roots: Path) -> list[str]:
+    """Which secrets stand in which file below these folders, as they are or in Base64."""
+    found: list[str] = []
+    forms = {name: (value, base64.b64encode(value)) for name, value in secrets.items()}
+    for file in _files(roots):
+        try:
+            with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                found += [
+                    f"{name} in {file}"
+                    for name, written in forms.items()
+                    if any(content.find(form) >= 0 for form in written)
+                ]
+        except (OSError, ValueError):  # a file that has gone, or an empty one
+            continue
+    return found
+
+
+def _files(roots: tuple[Path, ...]) -> Iterator[Path]:
+    for root in roots:
+        yield from (file for file in ([root] if root.is_file() else root.rglob("*")) if file.is_file())
+
+
+def in_arguments(secrets: Mapping[str, bytes]) -> list[str]:
+    """Which secrets stand in the arguments of which process of this machine."""
+    found: list[str] = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        line = "\0".join(process.info["cmdline"] or []).encode(errors="surrogateescape")
+        found += [f"{name} in process {process.info['pid']}" for name, value in secrets.items() if value in line]
+    return found
+
+
+def core_dump_limits() -> dict[str, str]:
+    """The limit of core dumps of each process in a pod that has one other than 0, by its command."""
+    found: dict[str, str] = {}
+    for process in psutil.process_iter(["pid", "name"]):
+        folder = Path("/proc") / str(process.info["pid"])
+        try:
+            if "kubepods" not in (folder / "cgroup").read_text():
+                continue
+            limits = (folder / "limits").read_text().splitlines()
+        except OSError:  # it has ended
+            continue
+        (soft,) = (line.split()[4] for line in limits if line.startswith("Max core file size"))
+        if soft != "0":
+            found[process.info["name"]] = soft
+    return found
