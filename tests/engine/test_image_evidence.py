@@ -104,6 +104,12 @@ def failed(found: Evidence) -> set[Claim]:
     return set(found.failures)
 
 
+def test_an_sbom_may_describe_a_single_program_without_libraries(reference: str, key: Path) -> None:
+    program = {"type": "application", "name": "pause", "version": "1"}
+    certify(reference, cyclonedx={"bomFormat": "CycloneDX", "specVersion": "1.6", "metadata": {"component": program}})
+    assert examine(reference, key, LONGEST).failures == {}
+
+
 def test_a_signed_image_with_its_statements_is_verified(reference: str, key: Path) -> None:
     certify(reference)
     found = examine(reference, key, LONGEST)
