@@ -6,6 +6,7 @@ limits. Where a part is in the stack file too, the model derives from its sectio
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Annotated, Any, NotRequired, TypedDict, TypeVar, cast
 
@@ -80,6 +81,8 @@ def _something(value: Any) -> Any:
 
 Text = Annotated[Any, BeforeValidator(_something)]
 """A string that may be known only after another resource is made."""
+Port = Annotated[int, Field(ge=1, le=65_535)]
+"""A TCP port."""
 AnyText = Annotated[Any, BeforeValidator(_text)]
 """The same; it may be empty."""
 
@@ -124,12 +127,17 @@ class Server(Inputs):
         raise violation("not an input: `pod` is its name in the stack file", "rename it to `customize`")
 
 
+def same_as(section: type[Section], field: str) -> Any:
+    """A field with the limits, the default and the description that it has in a section of the stack file."""
+    return copy.copy(section.model_fields[field])
+
+
 Model = TypeVar("Model", bound=Inputs)
 
 
 def checked(model: type[Model], component: object, name: str, args: Mapping[str, Any]) -> Model:
     """The inputs of a component, such as `self`. Raises InputError with every mistake."""
-    given = {key: value for key, value in args.items() if value is not None}
+    given = {key: _lists(value) for key, value in args.items() if value is not None}
     if "kubernetes_name" in model.model_fields:
         given.setdefault("kubernetes_name", name)
     found: list[ErrorDetails] = []
@@ -151,6 +159,15 @@ def checked(model: type[Model], component: object, name: str, args: Mapping[str,
     if problems or made is None:
         raise InputError(type(component).__name__, name, problems)
     return made
+
+
+def _lists(value: Any) -> Any:
+    """The value with lists for tuples, because an input that is a sequence may be either."""
+    if type(value) is dict:
+        return {key: _lists(one) for key, one in cast("dict[str, Any]", value).items()}
+    if type(value) in (list, tuple):
+        return [_lists(one) for one in cast("Sequence[Any]", value)]
+    return value
 
 
 def _of_pods(settings: Any) -> Sequence[Problem]:

@@ -18,7 +18,8 @@ from components.services.registry import SERVICES
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 _SERVICE_IMAGES = FOLDER.parents[1] / "service_images"
-sys.path.insert(0, str(_SERVICE_IMAGES / "kit" / "src"))
+sys.path[:0] = [str(_SERVICE_IMAGES / "kit" / "src"), str(FOLDER.parent)]
+import component_pages  # noqa: E402
 from kit import reference  # noqa: E402
 
 
@@ -155,6 +156,8 @@ def write() -> None:
     (FOLDER / "configuration.md").write_text(configuration())
     (FOLDER / "commands.md").write_text(commands())
     (FOLDER / "json-output.md").write_text(json_output())
+    for name, text in component_pages.pages().items():
+        (FOLDER / "components" / name).write_text(text)
 
 
 if __name__ == "__main__":

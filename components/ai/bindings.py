@@ -27,38 +27,115 @@ class Bindings:
     annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
 
 
-def bindings(data: DataLayer, intent: DataIntent) -> Bindings:
-    """As a service's intent says, as far as the environment has the parts; a value is known once its part works."""
-    service, logins = intent.name, data.logins
-    if logins is None:
-        return Bindings()
+@dataclass(frozen=True)
+class Postgres:
+    """A database of the service's name."""
+
+    host: pulumi.Input[str]
+    """Of the connection pool."""
+    direct: pulumi.Input[str]
+    """Of the server itself."""
+    secret: pulumi.Input[str]
+
+
+@dataclass(frozen=True)
+class Kafka:
+    """Topics, with a login of the service's name."""
+
+    bootstrap: pulumi.Input[str]
+    authority: pulumi.Input[str] | None
+    """CA certificate (PEM) of the brokers; None: their certificate is from a public CA."""
+    secret: pulumi.Input[str]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server with a login of the service's name."""
+
+    url: pulumi.Input[str]
+    secret: pulumi.Input[str]
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Buckets."""
+
+    endpoint: pulumi.Input[str]
+    secret: pulumi.Input[str] | None
+    """None: pods authenticate with an AWS role."""
+    place: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    """PREFIX of the buckets' names and REGION, where they are not the default."""
+    annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+
+
+@dataclass(frozen=True)
+class Connections:
+    """The data servers that a service uses. Each secret is the name of a Secret with the login's passwords."""
+
+    postgres: Postgres | None = None
+    kafka: Kafka | None = None
+    cache: Server | None = None
+    nats: Server | None = None
+    objects: Objects | None = None
+    versions: tuple[pulumi.Input[str], ...] = ()
+    """Change with the passwords."""
+
+
+def connected(service: str, used: Connections) -> Bindings:
+    """The settings of a service that uses these servers."""
     environment: dict[str, pulumi.Input[str]] = {}
     secrets: dict[str, tuple[pulumi.Input[str], str]] = {}
     files: dict[str, pulumi.Input[str]] = {}
     annotations: Mapping[str, pulumi.Input[str]] = {}
-    if intent.database and data.postgres:
-        environment["SERVICE_POSTGRES_HOST"] = data.postgres.host
-        environment["SERVICE_POSTGRES_DIRECT_HOST"] = data.postgres.direct
-        secrets["SERVICE_POSTGRES_PASSWORD"] = (logins.secret(service), "postgres")
-    if (intent.produces or intent.consumes) and data.kafka:
-        environment["SERVICE_KAFKA_BOOTSTRAP"] = data.kafka.bootstrap
-        secrets["SERVICE_KAFKA_PASSWORD"] = (logins.secret(service), "kafka")
+    if used.postgres:
+        environment["SERVICE_POSTGRES_HOST"] = used.postgres.host
+        environment["SERVICE_POSTGRES_DIRECT_HOST"] = used.postgres.direct
+        secrets["SERVICE_POSTGRES_PASSWORD"] = (used.postgres.secret, "postgres")
+    if used.kafka:
+        environment["SERVICE_KAFKA_BOOTSTRAP"] = used.kafka.bootstrap
+        secrets["SERVICE_KAFKA_PASSWORD"] = (used.kafka.secret, "kafka")
         environment["SERVICE_KAFKA_AUTHORITY"] = SYSTEM_AUTHORITIES
-        if data.kafka.authority is not None:
+        if used.kafka.authority is not None:
             environment["SERVICE_KAFKA_AUTHORITY"] = f"/etc/{service}/{_AUTHORITY}"
-            files[_AUTHORITY] = data.kafka.authority
-    if intent.cache and data.cache:
-        environment["SERVICE_CACHE_URL"] = data.cache.url
-        secrets["SERVICE_CACHE_PASSWORD"] = (logins.secret(service), "cache")
-    if intent.buckets and data.objects:
-        environment["SERVICE_OBJECTS_ENDPOINT"] = data.objects.endpoint
-        environment |= {f"SERVICE_OBJECTS_{key}": value for key, value in data.objects.place.items()}
-        annotations = data.objects.annotations.get(service, {})
-        if not data.objects.by_role:
-            secrets["SERVICE_OBJECTS_PASSWORD"] = (logins.secret(service), "objects")
-    if (intent.sends or intent.hears or intent.keeps or intent.follows) and data.nats:
-        environment["SERVICE_NATS_URL"] = data.nats.url
-        secrets["SERVICE_NATS_PASSWORD"] = (logins.secret(service), "nats")
-    if not secrets:
+            files[_AUTHORITY] = used.kafka.authority
+    if used.cache:
+        environment["SERVICE_CACHE_URL"] = used.cache.url
+        secrets["SERVICE_CACHE_PASSWORD"] = (used.cache.secret, "cache")
+    if used.objects:
+        environment["SERVICE_OBJECTS_ENDPOINT"] = used.objects.endpoint
+        environment |= {f"SERVICE_OBJECTS_{key}": value for key, value in used.objects.place.items()}
+        annotations = used.objects.annotations
+        if used.objects.secret is not None:
+            secrets["SERVICE_OBJECTS_PASSWORD"] = (used.objects.secret, "objects")
+    if used.nats:
+        environment["SERVICE_NATS_URL"] = used.nats.url
+        secrets["SERVICE_NATS_PASSWORD"] = (used.nats.secret, "nats")
+    return Bindings(environment, secrets, files, used.versions, annotations)
+
+
+def bindings(data: DataLayer, intent: DataIntent) -> Bindings:
+    """As a service's intent says, as far as the environment has the parts; a value is known once its part works."""
+    service, logins = intent.name, data.logins
+    if logins is None or service not in logins.versions:
         return Bindings()
-    return Bindings(environment, secrets, files, (logins.versions[service],), annotations)
+    secret = logins.secret(service)
+    asks_nats = intent.sends or intent.hears or intent.keeps or intent.follows
+    used = Connections(
+        Postgres(data.postgres.host, data.postgres.direct, secret) if intent.database and data.postgres else None,
+        Kafka(data.kafka.bootstrap, data.kafka.authority, secret)
+        if (intent.produces or intent.consumes) and data.kafka
+        else None,
+        Server(data.cache.url, secret) if intent.cache and data.cache else None,
+        Server(data.nats.url, secret) if asks_nats and data.nats else None,
+        Objects(
+            data.objects.endpoint,
+            None if data.objects.by_role else secret,
+            data.objects.place,
+            data.objects.annotations.get(service, {}),
+        )
+        if intent.buckets and data.objects
+        else None,
+        (logins.versions[service],),
+    )
+    found = connected(service, used)
+    return found if found.secrets else Bindings()

@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.ai.model_inputs import ModelServingArgs, ModelServingInputs
 from components.ai.model_server import KEY_VARIABLE, part_name
 from components.ai.service import network_policy, outlet_spec, peers, restricted, scraper
 from components.base import PlatformComponent, labels
 from components.cluster import mig
+from components.cluster.gpu_inputs import PoolOfModel
 from components.config.gpu import GpuPool
 from components.config.models import Model, ModelEngine
 from components.config.serving import DataType, Quantization, Serving
-from components.pods import Customization, CustomizeArgs, customization, variables
-from components.services.registry import FRONT
+from components.inputs import checked
+from components.pods import Customization, customization, variables
 
 PORT = 8080
 DOOR = "model_door.Door"
@@ -32,18 +34,6 @@ _METRICS = {
 IMAGES = {ModelEngine.VLLM: "vllm", ModelEngine.TGI: "tgi", ModelEngine.SIMULATOR: "inference-sim"}
 """Name of the image by engine."""
 """Metrics (waiting requests, generated tokens) by engine. Sources: metrics references of vLLM and TGI."""
-
-
-class ModelServingArgs(CustomizeArgs):
-    """Inputs of a served model."""
-
-    namespace: pulumi.Input[str]
-    image: pulumi.Input[str]
-    """Image of the engine, by digest."""
-    key_secret: pulumi.Input[str]
-    """Name of the Secret whose entry "key" holds the key that callers need."""
-    prometheus: str
-    """URL of Prometheus for KEDA's queries, such as "http://prometheus.observability:9090"."""
 
 
 class ModelServingResources(NamedTuple):
@@ -64,19 +54,13 @@ class ModelServing(PlatformComponent):
     url: pulumi.Output[str]
     """Base URL inside the cluster."""
 
-    def __init__(
-        self,
-        name: str,
-        model: Model,
-        serving: Serving,
-        pool: GpuPool,
-        args: ModelServingArgs,
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
+    def __init__(self, name: str, args: ModelServingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        self._inputs = inputs = checked(ModelServingInputs, self, name, args)
+        model, serving, pool = inputs.served, inputs, inputs.pool
         super().__init__("ai", name, {"model": model.name}, opts)
-        self._model, self._serving, self._pool, self._args = model, serving, pool, args
+        self._model, self._serving, self._pool = model, serving, pool
         self._part = part_name(model)
-        runtime = self._custom("runtime", _RUNTIME, "ServingRuntime", self._part, runtime_spec(model, args))
+        runtime = self._custom("runtime", _RUNTIME, "ServingRuntime", self._part, runtime_spec(model, inputs))
         depends_on: list[pulumi.Resource] = [runtime]
         cache = self._cache() if serving.cache_gib else None
         if cache is not None:
@@ -86,7 +70,7 @@ class ModelServing(PlatformComponent):
             _SERVING_V1,
             "InferenceService",
             self._part,
-            service_spec(model, serving, pool, customization(args.get("customize"))),
+            service_spec(model, serving, pool, customization(inputs.customize)),
             depends_on,
         )
         scaling = self._custom(
@@ -94,18 +78,18 @@ class ModelServing(PlatformComponent):
             "keda.sh/v1alpha1",
             "ScaledObject",
             self._part,
-            scaling_spec(model, serving, args["prometheus"]),
+            scaling_spec(model, serving, inputs.prometheus),
             [service],
         )
         self.resources = ModelServingResources(runtime, service, scaling, cache)
         self._network_policies()
-        self.url = pulumi.Output.from_input(args["namespace"]).apply(
+        self.url = pulumi.Output.from_input(inputs.namespace).apply(
             lambda namespace: f"http://{self._part}-predictor.{namespace}"
         )
         self.finish(
             {
                 "kind": "InferenceService",
-                "namespace": args["namespace"],
+                "namespace": inputs.namespace,
                 "name": self._part,
                 "probe": "GET /v1/models names the model",
             },
@@ -123,7 +107,7 @@ class ModelServing(PlatformComponent):
     ) -> k8s.apiextensions.CustomResource:
         metadata: dict[str, Any] = {
             "name": name,
-            "namespace": self._args["namespace"],
+            "namespace": self._inputs.namespace,
             "labels": labels(self._part, "ai"),
         }
         if kind == "InferenceService":
@@ -152,7 +136,7 @@ class ModelServing(PlatformComponent):
         ports = [{"port": PORT, "protocol": "TCP"}]
         inside = {
             "policy_types": ["Ingress"],
-            "ingress": [{"from_": [*peers([FRONT.name]), scraper()], "ports": ports}],
+            "ingress": [{"from_": [*peers(self._inputs.callers), scraper()], "ports": ports}],
         }
         policies = {"": inside}
         if not self._serving.weights.startswith("pvc://"):
@@ -160,7 +144,7 @@ class ModelServing(PlatformComponent):
         for suffix, directions in policies.items():
             meta = {
                 "name": f"{self._part}{suffix}",
-                "namespace": self._args["namespace"],
+                "namespace": self._inputs.namespace,
                 "labels": labels(self._part, "ai"),
             }
             network_policy(f"{self.name}-network{suffix}", meta, self._part, directions, self.child())
@@ -254,14 +238,14 @@ def engine_arguments(model: Model, serving: Serving) -> list[str]:
     return arguments
 
 
-def gpu_resource(serving: Serving, pool: GpuPool) -> str:
+def gpu_resource(serving: Serving, pool: PoolOfModel | GpuPool) -> str:
     """Extended resource that a server requests, such as "nvidia.com/gpu"."""
     if serving.slice == "gpu" or pool.strategy is mig.MigStrategy.SINGLE:
         return mig.GPU_RESOURCE
     return mig.resource_name(serving.slice)
 
 
-def runtime_spec(model: Model, args: ModelServingArgs) -> dict[str, Any]:
+def runtime_spec(model: Model, inputs: ModelServingInputs) -> dict[str, Any]:
     """Spec of a ServingRuntime for one model: the engine's container, key, probes and protocols."""
     health = {"path": "/health", "port": PORT}
     return {
@@ -271,14 +255,14 @@ def runtime_spec(model: Model, args: ModelServingArgs) -> dict[str, Any]:
         "containers": [
             {
                 "name": "kserve-container",
-                "image": args["image"],
+                "image": inputs.image,
                 "ports": [{"containerPort": PORT, "name": "http", "protocol": "TCP"}],
                 "securityContext": _camel(restricted()),
                 # Loading weights takes minutes. The liveness probe detects a hung engine within half a minute.
                 "startupProbe": {"httpGet": health, "periodSeconds": 5, "failureThreshold": 240},
                 "readinessProbe": {"httpGet": health, "periodSeconds": 5, "failureThreshold": 2},
                 "livenessProbe": {"httpGet": health, "periodSeconds": 10, "failureThreshold": 3},
-                "env": _variables(model, args["key_secret"]),
+                "env": _variables(model, inputs.key_secret),
                 "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "tmp", "mountPath": "/tmp"}],
             }
         ],
@@ -299,7 +283,9 @@ def _variables(model: Model, key_secret: pulumi.Input[str] = "") -> list[dict[st
     ]
 
 
-def service_spec(model: Model, serving: Serving, pool: GpuPool, pods: Customization | None = None) -> dict[str, Any]:
+def service_spec(
+    model: Model, serving: Serving, pool: PoolOfModel | GpuPool, pods: Customization | None = None
+) -> dict[str, Any]:
     """Spec of an InferenceService: weights, GPUs, number of servers, canary share."""
     gpu = {gpu_resource(serving, pool): str(serving.gpus)}
     resources = {

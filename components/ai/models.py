@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pulumi
 
-from components.ai import model_server, model_serving, serving_operators
-from components.ai.model_serving import ModelServing, ModelServingArgs
+from components.ai import model_inputs, model_server, model_serving, serving_operators
+from components.ai.model_serving import ModelServing
 from components.ai.service import AiService
 from components.config.models import Model
 from components.config.platform import PlatformConfig
 from components.pods import CustomizeArgs, customized
 from components.security.api_key import ApiKey
+from components.services.registry import FRONT
 from components.stage import Stage
 
-PROMETHEUS = "http://prometheus.observability:9090"
 SIMULATOR = "inference-sim"
 """Name of the simulator's image."""
 
@@ -69,14 +71,15 @@ class ModelsArea:
                 stage.options(),
             )
         pool = next(p for p in stage.config.cluster.gpu_pools if p.name == model.serving.gpu_pool)
-        args: ModelServingArgs = {
+        args: Any = {
+            **model_inputs.args_of(model, pool),
+            "callers": [FRONT.name],
             "namespace": stage.namespace,
             "image": stage.resolver.reference(model_serving.IMAGES[model.engine]),
             "key_secret": key.secret_name,
-            "prometheus": PROMETHEUS,
             **self._pods(model),
         }
-        return ModelServing(name, model, model.serving, pool, args, stage.options([*self._operators.values()]))
+        return ModelServing(name, args, stage.options([*self._operators.values()]))
 
     @property
     def urls(self) -> dict[str, pulumi.Output[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import pulumi
 import pulumi_aws as aws
@@ -11,7 +11,9 @@ import pulumi_kubernetes as k8s
 from components.base import PART_OF, PlatformComponent
 from components.cluster.aws_site import AwsSiteArgs
 from components.cluster.eks_cluster import EksCluster
+from components.cluster.eks_inputs import EksClusterInputs, KarpenterInputs, NetworkInputs, given
 from components.cluster.encryption_key import EncryptionKey
+from components.cluster.gpu_inputs import GpuNodes
 from components.cluster.gpu_node_pool import GpuNodePool
 from components.cluster.gpu_operator import GpuOperator
 from components.cluster.karpenter import Karpenter
@@ -82,18 +84,16 @@ class AwsFoundation(PlatformComponent):
             },
             on_aws,
         )
-        network = Network(f"{env}-network", eks, {"cluster_name": cluster_name, "key_arn": key.arn}, on_aws)
-        cluster = EksCluster(
-            f"{env}-eks",
-            eks,
-            {
-                "cluster_name": cluster_name,
-                "subnet_ids": network.private_subnet_ids,
-                "key_arn": key.arn,
-                "protect": protect,
-            },
-            on_aws,
-        )
+        of_network: Any = {**given(eks, NetworkInputs), "cluster_name": cluster_name, "key_arn": key.arn}
+        network = Network(f"{env}-network", of_network, on_aws)
+        of_cluster: Any = {
+            **given(eks, EksClusterInputs),
+            "cluster_name": cluster_name,
+            "subnet_ids": network.private_subnet_ids,
+            "key_arn": key.arn,
+            "protect": protect,
+        }
+        cluster = EksCluster(f"{env}-eks", of_cluster, on_aws)
         self.provider, self.account = cluster.provider, account
         self.site = {
             "account_id": eks.account_id,
@@ -103,7 +103,7 @@ class AwsFoundation(PlatformComponent):
             "subnet_ids": [*network.private_subnet_ids],
             "key_arn": key.arn,
             "cluster_name": cluster.cluster_name,
-            "security_group_id": cast("pulumi.Output[str]", cluster.security_group_id),
+            "security_group_id": cluster.security_group_id,
         }
         if cluster.issuer:
             self.site["issuer_arn"], self.site["issuer_url"] = cluster.issuer
@@ -113,29 +113,34 @@ class AwsFoundation(PlatformComponent):
         made: list[pulumi.Resource] = []
         karpenter, operator = None, None
         if eks.autoscaler is Autoscaler.KARPENTER:
-            karpenter = Karpenter(
-                f"{env}-karpenter",
-                eks,
-                {
-                    "cluster": cluster,
-                    "account_id": eks.account_id,
-                    "key_arn": key.arn,
-                    "node_overlays": any(any(pool.layouts) for pool in pools),
-                },
-                both,
-            )
+            of_karpenter: Any = {
+                **given(eks, KarpenterInputs),
+                **_joined(cluster),
+                "key_arn": key.arn,
+                # The first pool is the cluster's own: Karpenter runs there.
+                "node_pools": [pool.model_dump() for pool in eks.node_pools[1:]],
+                "node_overlays": any(any(pool.layouts) for pool in pools),
+                "issuer_arn": cluster.issuer_arn,
+                "issuer_url": cluster.issuer_url,
+            }
+            karpenter = Karpenter(f"{env}-karpenter", of_karpenter, both)
             self.parts["karpenter"] = karpenter
             made.append(karpenter)
         if pools:
-            operator = GpuOperator(f"{env}-gpu-operator", pools, True, both)
+            of_operator: Any = {"pools": [pool.model_dump() for pool in pools]}
+            operator = GpuOperator(f"{env}-gpu-operator", of_operator, both)
             self.parts["gpu-operator"] = operator
             made.append(operator)
+        nodes: Any = {
+            **given(eks, GpuNodes),
+            **_joined(cluster),
+            "subnet_ids": network.private_subnet_ids,
+            "key_arn": key.arn,
+        }
         gpu_pools = {
             f"gpu-{pool.name}": GpuNodePool(
                 f"{env}-gpu-{pool.name}",
-                pool,
-                eks,
-                {"cluster": cluster, "subnet_ids": network.private_subnet_ids, "key_arn": key.arn},
+                {**pool.model_dump(), "nodes": nodes},  # pyright: ignore[reportArgumentType]
                 pulumi.ResourceOptions(
                     parent=self, providers={"aws": account, "kubernetes": cluster.provider}, depends_on=made
                 ),
@@ -150,3 +155,12 @@ class AwsFoundation(PlatformComponent):
             {"kind": "", "namespace": "", "name": cluster_name, "probe": "all its parts are healthy"},
             cluster_name=cluster.cluster_name,
         )
+
+
+def _joined(cluster: EksCluster) -> dict[str, Any]:
+    """What nodes need to know of the cluster that they join."""
+    return {
+        "cluster_name": cluster.cluster_name,
+        "node_role_name": cluster.node_role_name,
+        "node_role_arn": cluster.node_role_arn,
+    }

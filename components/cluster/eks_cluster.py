@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, cast
 
 import pulumi
 import pulumi_aws as aws
@@ -12,28 +12,17 @@ import pulumi_kubernetes as k8s
 from components import catalogue
 from components.base import PlatformComponent
 from components.cluster import iam
+from components.cluster.eks_inputs import EksClusterArgs, EksClusterInputs
 from components.cluster.iam import WorkloadRole
 from components.cluster.network import nearest_retention
-from components.config.eks import Autoscaler, Eks, WorkloadIdentity
+from components.config.eks import Autoscaler, WorkloadIdentity
+from components.inputs import checked
 
 _LOG_TYPES = ("api", "audit", "authenticator", "controllerManager", "scheduler")
 _ACCESS = "arn:aws:eks::aws:cluster-access-policy"
 _STORAGE_CLASS = "gp3"
 _ADDONS = ("vpc-cni", "kube-proxy", "coredns", "eks-pod-identity-agent", "aws-ebs-csi-driver", "metrics-server")
 """EKS add-ons. Their versions are in versions.lock.yaml."""
-
-
-class EksClusterArgs(TypedDict):
-    """Inputs of a cluster."""
-
-    cluster_name: str
-    """Name of the cluster in AWS."""
-    subnet_ids: list[pulumi.Output[str]]
-    """IDs of private subnets in three zones."""
-    key_arn: pulumi.Input[str]
-    """ARN of the KMS key for secrets, logs and volumes."""
-    protect: bool
-    """Whether AWS and Pulumi refuse to delete the cluster."""
 
 
 class EksClusterResources(NamedTuple):
@@ -53,17 +42,34 @@ class EksCluster(PlatformComponent):
     provider: k8s.Provider
     """Kubernetes provider for the cluster. It uses the caller's AWS credentials."""
     cluster_name: pulumi.Output[str]
+    """Name of the cluster, known once it exists."""
+    endpoint: pulumi.Output[str]
+    """URL of the Kubernetes API."""
+    kubeconfig: pulumi.Output[str]
+    """A kubeconfig without credentials: it gets a token from the AWS CLI."""
+    security_group_id: pulumi.Output[str]
+    """Security group of control plane and nodes."""
     node_role: aws.iam.Role
+    node_role_name: pulumi.Output[str]
+    """Name of the nodes' IAM role."""
+    node_role_arn: pulumi.Output[str]
+    """ARN of the nodes' IAM role."""
     issuer: tuple[pulumi.Output[str], pulumi.Output[str]] | None
     """(ARN, URL) of the cluster's OIDC provider; only with IRSA."""
+    issuer_arn: pulumi.Output[str] | None
+    """ARN of the cluster's OIDC provider in IAM; only with IRSA."""
+    issuer_url: pulumi.Output[str] | None
+    """URL of the cluster's OIDC provider; only with IRSA."""
 
-    def __init__(self, name: str, eks: Eks, args: EksClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("cluster", name, args, opts)
-        self._eks, self._args = eks, args
+    def __init__(self, name: str, args: EksClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        self._eks = eks = checked(EksClusterInputs, self, name, args)
+        shown = {field: getattr(eks, field) for field in ("cluster_name", "subnet_ids", "key_arn", "protect")}
+        super().__init__("cluster", name, shown, opts)
         cluster = self._control_plane()
         self.cluster_name, self.endpoint = cluster.name, cluster.endpoint
-        self.security_group_id = cluster.vpc_config.cluster_security_group_id
+        self.security_group_id = cast("pulumi.Output[str]", cluster.vpc_config.cluster_security_group_id)
         self.issuer = self._issuer(cluster) if eks.identity is WorkloadIdentity.IRSA else None
+        self.issuer_arn, self.issuer_url = self.issuer or (None, None)
         access = self._access()
         self.node_role, attached = iam.service_role(
             f"{name}-node",
@@ -72,6 +78,7 @@ class EksCluster(PlatformComponent):
             self.child(),
             self,
         )
+        self.node_role_name, self.node_role_arn = self.node_role.name, self.node_role.arn
         cni = self._addon("vpc-cni", {"enableNetworkPolicy": "true", "env": {"ENABLE_PREFIX_DELEGATION": "true"}}, [])
         nodes = self._node_groups([*attached, cni])
         self._remaining_addons([*nodes])
@@ -95,37 +102,37 @@ class EksCluster(PlatformComponent):
         )
 
     def _control_plane(self) -> aws.eks.Cluster:
-        eks, args = self._eks, self._args
+        eks = self._eks
         role, attached = iam.service_role(
             f"{self.name}-control-plane", "eks.amazonaws.com", ("AmazonEKSClusterPolicy",), self.child(), self
         )
         logs = aws.cloudwatch.LogGroup(
             f"{self.name}-control-plane",
-            name=f"/aws/eks/{args['cluster_name']}/cluster",
+            name=f"/aws/eks/{eks.cluster_name}/cluster",
             retention_in_days=nearest_retention(eks.log_days),
-            kms_key_id=args["key_arn"],
+            kms_key_id=eks.key_arn,
             opts=self.child(),
         )
         return aws.eks.Cluster(
             self.name,
-            name=args["cluster_name"],
+            name=eks.cluster_name,
             version=eks.version,
             role_arn=role.arn,
             bootstrap_self_managed_addons=False,
-            deletion_protection=args["protect"],
+            deletion_protection=eks.protect,
             enabled_cluster_log_types=list(_LOG_TYPES),
             vpc_config=aws.eks.ClusterVpcConfigArgs(
-                subnet_ids=args["subnet_ids"],
+                subnet_ids=eks.subnet_ids,
                 endpoint_private_access=True,
                 endpoint_public_access=bool(eks.public_api_cidrs),
                 public_access_cidrs=list(eks.public_api_cidrs) or None,
             ),
             kubernetes_network_config={"service_ipv4_cidr": eks.service_cidr, "ip_family": "ipv4"},
-            encryption_config={"provider": {"key_arn": args["key_arn"]}, "resources": ["secrets"]},
+            encryption_config={"provider": {"key_arn": eks.key_arn}, "resources": ["secrets"]},
             access_config={"authentication_mode": "API", "bootstrap_cluster_creator_admin_permissions": False},
             upgrade_policy={"support_type": "STANDARD"},
             zonal_shift_config={"enabled": True},
-            opts=self.child(depends_on=[*attached, logs], protect=args["protect"]),
+            opts=self.child(depends_on=[*attached, logs], protect=eks.protect),
         )
 
     def _issuer(self, cluster: aws.eks.Cluster) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
@@ -183,7 +190,7 @@ class EksCluster(PlatformComponent):
             self.issuer,
             ("kube-system", "ebs-csi-controller-sa"),
             self.child(),
-            policy=pulumi.Output.from_input(self._args["key_arn"]).apply(_volume_key_policy),
+            policy=pulumi.Output.from_input(self._eks.key_arn).apply(_volume_key_policy),
             managed="service-role/AmazonEBSCSIDriverPolicy",
         )
         for addon in _ADDONS[1:]:
@@ -201,13 +208,13 @@ class EksCluster(PlatformComponent):
         made: list[aws.eks.NodeGroup] = []
         for pool in pools:
             label = f"{self.name}-{pool.name}"
-            template = launch_template(label, pool.disk_gib, self._args["key_arn"], self.child())
+            template = launch_template(label, pool.disk_gib, self._eks.key_arn, self.child())
             made.append(
                 aws.eks.NodeGroup(
                     label,
                     cluster_name=self.cluster_name,
                     node_role_arn=self.node_role.arn,
-                    subnet_ids=self._args["subnet_ids"],
+                    subnet_ids=self._eks.subnet_ids,
                     version=self._eks.version,
                     ami_type="AL2023_x86_64_STANDARD",
                     capacity_type=pool.capacity.upper().replace("-", "_"),
@@ -235,7 +242,7 @@ class EksCluster(PlatformComponent):
                 "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
             },
             provisioner="ebs.csi.aws.com",
-            parameters={"type": "gp3", "encrypted": "true", "kmsKeyId": self._args["key_arn"]},
+            parameters={"type": "gp3", "encrypted": "true", "kmsKeyId": self._eks.key_arn},
             volume_binding_mode="WaitForFirstConsumer",
             allow_volume_expansion=True,
             reclaim_policy="Delete",

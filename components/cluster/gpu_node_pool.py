@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import pulumi
 import pulumi_aws as aws
@@ -10,27 +10,18 @@ import pulumi_kubernetes as k8s
 
 from components.base import PlatformComponent, labels
 from components.cluster import karpenter, mig
-from components.cluster.eks_cluster import EksCluster, launch_template
+from components.cluster.eks_cluster import launch_template
+from components.cluster.gpu_inputs import GpuNodePoolArgs, GpuNodePoolInputs, GpuNodes
 from components.cluster.gpu_operator import config_name
-from components.config.eks import Autoscaler, Capacity, Eks
+from components.config.eks import Autoscaler, Capacity
 from components.config.gpu import GpuPool, NodeOs
+from components.inputs import checked
 
 DRIVER = "gpu.nvidia.com"
 """DRA driver of NVIDIA's GPUs. Its device classes are DRIVER and mig.nvidia.com."""
 _DISK_GIB = 500
 _IMAGES = {NodeOs.AL2023: "AL2023_x86_64_NVIDIA", NodeOs.BOTTLEROCKET: "BOTTLEROCKET_x86_64_NVIDIA"}
 _ALIASES = {NodeOs.AL2023: "al2023@latest", NodeOs.BOTTLEROCKET: "bottlerocket@latest"}
-
-
-class GpuNodePoolArgs(TypedDict):
-    """Inputs of a pool on AWS."""
-
-    cluster: EksCluster
-    """Name of the cluster that the nodes join."""
-    subnet_ids: list[pulumi.Output[str]]
-    """IDs of private subnets."""
-    key_arn: pulumi.Input[str]
-    """ARN of the KMS key for the nodes' disks."""
 
 
 class GpuNodePoolResources(NamedTuple):
@@ -54,25 +45,18 @@ class GpuNodePool(PlatformComponent):
     slice_usd: dict[str, str]
     """Price of one slice in USD per hour, by extended resource name; empty if no price is known."""
 
-    def __init__(
-        self,
-        name: str,
-        pool: GpuPool,
-        eks: Eks | None = None,
-        args: GpuNodePoolArgs | None = None,
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        """Without `eks` and `args`, the nodes exist already and have the label cogniforge.dev/gpu-pool."""
+    def __init__(self, name: str, args: GpuNodePoolArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        pool = checked(GpuNodePoolInputs, self, name, args)
         super().__init__("cluster", name, {"gpu": pool.gpu.value, "layouts": pool.mig}, opts)
         self._pool = pool
         self.per_node = pool.resources
         self.slice_usd = {resource: str(usd) for resource, usd in pool.slice_usd().items()}
         nodes, group = None, None
-        if eks is not None and args is not None:
-            if eks.autoscaler is Autoscaler.KARPENTER:
-                nodes = self._karpenter_pool(args)
+        if pool.nodes is not None:
+            if pool.nodes.autoscaler is Autoscaler.KARPENTER:
+                nodes = self._karpenter_pool(pool.nodes)
             else:
-                group = self._managed_group(eks, args)
+                group = self._managed_group(pool.nodes)
         self.resources = GpuNodePoolResources(nodes, group, self._device_classes(), self._quotas())
         if self.slice_usd and pulumi.runtime.is_dry_run():
             prices = ", ".join(f"{resource} {usd}" for resource, usd in self.slice_usd.items())
@@ -88,16 +72,15 @@ class GpuNodePool(PlatformComponent):
             slice_usd=self.slice_usd,
         )
 
-    def _karpenter_pool(self, args: GpuNodePoolArgs) -> k8s.apiextensions.CustomResource:
-        pool, cluster = self._pool, args["cluster"]
-        provider = self.child(provider=cluster.provider)
+    def _karpenter_pool(self, cluster: GpuNodes) -> k8s.apiextensions.CustomResource:
+        pool = self._pool
         node_class = k8s.apiextensions.CustomResource(
             f"{self.name}-class",
             api_version=karpenter.CLASS_API_VERSION,
             kind="EC2NodeClass",
             metadata={"name": pool.name},
-            spec=karpenter.node_class_spec(cluster.cluster_name, cluster.node_role.name, _DISK_GIB, _ALIASES[pool.os]),
-            opts=provider,
+            spec=karpenter.node_class_spec(cluster.cluster_name, cluster.node_role_name, _DISK_GIB, _ALIASES[pool.os]),
+            opts=self.child(),
         )
         nodes = k8s.apiextensions.CustomResource(
             self.name,
@@ -113,7 +96,7 @@ class GpuNodePool(PlatformComponent):
                 [{"key": mig.GPU_RESOURCE, "value": "present", "effect": "NoSchedule"}],
                 consolidate="WhenEmpty",
             ),
-            opts=self.child(provider=cluster.provider, depends_on=[node_class]),
+            opts=self.child(depends_on=[node_class]),
         )
         if any(pool.layouts):
             k8s.apiextensions.CustomResource(
@@ -122,19 +105,19 @@ class GpuNodePool(PlatformComponent):
                 kind="NodeOverlay",
                 metadata={"name": pool.name},
                 spec=overlay_spec(pool),
-                opts=provider,
+                opts=self.child(),
             )
         return nodes
 
-    def _managed_group(self, eks: Eks, args: GpuNodePoolArgs) -> aws.eks.NodeGroup:
+    def _managed_group(self, cluster: GpuNodes) -> aws.eks.NodeGroup:
         pool = self._pool
-        template = launch_template(self.name, _DISK_GIB, args["key_arn"], self.child())
+        template = launch_template(self.name, _DISK_GIB, cluster.key_arn, self.child())
         return aws.eks.NodeGroup(
             self.name,
-            cluster_name=args["cluster"].cluster_name,
-            node_role_arn=args["cluster"].node_role.arn,
-            subnet_ids=args["subnet_ids"],
-            version=eks.version,
+            cluster_name=cluster.cluster_name,
+            node_role_arn=cluster.node_role_arn,
+            subnet_ids=cluster.subnet_ids,
+            version=cluster.version,
             ami_type=_IMAGES[pool.os],
             capacity_type="SPOT" if pool.capacity is Capacity.SPOT else "ON_DEMAND",
             instance_types=[pool.instance_type],

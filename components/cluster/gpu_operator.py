@@ -12,9 +12,11 @@ import yaml
 
 from components.base import PlatformComponent, labels
 from components.cluster import mig
+from components.cluster.gpu_inputs import GpuOperatorArgs, GpuOperatorInputs
 from components.cluster.mig import MigStrategy
 from components.config.gpu import GpuPool
 from components.delivery.chart import Operator
+from components.inputs import checked
 
 NAMESPACE = "gpu-operator"
 LAYOUTS = "mig-layouts"
@@ -32,10 +34,9 @@ class GpuOperatorResources(NamedTuple):
 class GpuOperator(PlatformComponent):
     """The operator. Its MIG configuration contains the layouts of all pools."""
 
-    def __init__(
-        self, name: str, pools: Sequence[GpuPool], preinstalled: bool, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        """`preinstalled`: the node image contains driver and container toolkit, as EKS's accelerated images do."""
+    def __init__(self, name: str, args: GpuOperatorArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        inputs = checked(GpuOperatorInputs, self, name, args)
+        pools = inputs.pools
         super().__init__("cluster", name, {"pools": [pool.name for pool in pools]}, opts)
         operator = Operator(
             "cluster",
@@ -44,7 +45,7 @@ class GpuOperator(PlatformComponent):
                 "chart": "gpu-operator",
                 "namespace": NAMESPACE,
                 "deployment": "gpu-operator",
-                "values": values(pools, preinstalled),
+                "values": values(pools, inputs.preinstalled),
                 "privileged": True,
             },
             self.child(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import pulumi
 import pulumi_aws as aws
@@ -11,10 +11,11 @@ import pulumi_kubernetes as k8s
 
 from components.base import PlatformComponent
 from components.cluster import iam
-from components.cluster.eks_cluster import EksCluster
+from components.cluster.eks_inputs import KarpenterArgs, KarpenterInputs
 from components.cluster.iam import WorkloadRole
-from components.config.eks import Eks, NodePool
+from components.config.eks import NodePool
 from components.delivery.chart import Operator
+from components.inputs import checked
 
 NAMESPACE = "kube-system"
 API_VERSION = "karpenter.sh/v1"
@@ -27,19 +28,6 @@ _EVENTS = {
     "state": {"source": ["aws.ec2"], "detail-type": ["EC2 Instance State-change Notification"]},
     "health": {"source": ["aws.health"], "detail-type": ["AWS Health Event"]},
 }
-
-
-class KarpenterArgs(TypedDict):
-    """Inputs of Karpenter."""
-
-    cluster: EksCluster
-    """Name of the cluster."""
-    account_id: str
-    """AWS account ID."""
-    key_arn: pulumi.Input[str]
-    """ARN of the KMS key for the nodes' disks."""
-    node_overlays: bool
-    """Whether NodeOverlays are used, which declare MIG slices of future nodes."""
 
 
 class KarpenterResources(NamedTuple):
@@ -55,9 +43,9 @@ class KarpenterResources(NamedTuple):
 class Karpenter(PlatformComponent):
     """The controller, its queue for interruption notices, and the pools without GPUs."""
 
-    def __init__(self, name: str, eks: Eks, args: KarpenterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, args: KarpenterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        self._cluster = cluster = checked(KarpenterInputs, self, name, args)
         super().__init__("cluster", name, {}, opts)
-        self._eks, self._args, cluster = eks, args, args["cluster"]
         queue = self._queue()
         role = WorkloadRole(
             name,
@@ -65,18 +53,17 @@ class Karpenter(PlatformComponent):
             cluster.issuer,
             (NAMESPACE, "karpenter"),
             self.child(),
-            policy=pulumi.Output.all(cluster.cluster_name, cluster.node_role.arn, queue.arn, args["key_arn"]).apply(
-                lambda known: controller_policy(eks.region, args["account_id"], *known)
+            policy=pulumi.Output.all(cluster.cluster_name, cluster.node_role_arn, queue.arn, cluster.key_arn).apply(
+                lambda known: controller_policy(cluster.region, cluster.account_id, *known)
             ),
         )
         aws.eks.AccessEntry(
             f"{name}-node",
             cluster_name=cluster.cluster_name,
-            principal_arn=cluster.node_role.arn,
+            principal_arn=cluster.node_role_arn,
             type="EC2_LINUX",
             opts=self.child(),
         )
-        kubernetes = pulumi.ResourceOptions(parent=self, providers={"kubernetes": cluster.provider})
         self.operator = Operator(
             "cluster",
             f"{name}-controller",
@@ -90,16 +77,16 @@ class Karpenter(PlatformComponent):
                     "settings": {
                         "clusterName": cluster.cluster_name,
                         "interruptionQueue": queue.name,
-                        "featureGates": {"nodeOverlay": args["node_overlays"], "spotToSpotConsolidation": True},
+                        "featureGates": {"nodeOverlay": cluster.node_overlays, "spotToSpotConsolidation": True},
                     },
                     "controller": {
                         "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
                     },
                 },
             },
-            kubernetes,
+            self.child(),
         )
-        pools = tuple(self._pool(pool) for pool in eks.node_pools[1:])
+        pools = tuple(self._pool(pool) for pool in cluster.node_pools)
         self.resources = KarpenterResources(self.operator, queue, pools)
         self.finish(
             {"kind": "Deployment", "namespace": NAMESPACE, "name": "karpenter", "probe": "two replicas are available"}
@@ -136,9 +123,8 @@ class Karpenter(PlatformComponent):
         return queue
 
     def _pool(self, pool: NodePool) -> k8s.apiextensions.CustomResource:
-        node_class = node_class_spec(
-            self._args["cluster"].cluster_name, self._args["cluster"].node_role.name, pool.disk_gib, "al2023@latest"
-        )
+        cluster = self._cluster
+        node_class = node_class_spec(cluster.cluster_name, cluster.node_role_name, pool.disk_gib, "al2023@latest")
         made = k8s.apiextensions.CustomResource(
             f"{self.name}-{pool.name}-class",
             api_version=CLASS_API_VERSION,
@@ -159,7 +145,7 @@ class Karpenter(PlatformComponent):
         )
 
     def _after_operator(self, *others: pulumi.Resource) -> pulumi.ResourceOptions:
-        return self.child(provider=self._args["cluster"].provider, depends_on=[self.operator, *others])
+        return self.child(depends_on=[self.operator, *others])
 
 
 def node_class_spec(

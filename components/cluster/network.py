@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import pulumi
 import pulumi_aws as aws
 
 from components.base import PlatformComponent
 from components.cluster import iam
-from components.config.eks import Eks, Nat
+from components.cluster.eks_inputs import NetworkArgs, NetworkInputs
+from components.config.eks import Nat
+from components.inputs import checked
 
 _ANYWHERE = "0.0.0.0/0"
 _GATEWAY_ENDPOINTS = ("s3",)
-
-
-class NetworkArgs(TypedDict):
-    """Inputs of a network."""
-
-    cluster_name: pulumi.Input[str]
-    """Name of the cluster whose load balancers and nodes use the subnets."""
-    key_arn: pulumi.Input[str]
-    """ARN of the KMS key for the flow logs."""
 
 
 def subnets(cidr: str) -> tuple[list[str], list[str]]:
@@ -48,11 +41,14 @@ class Network(PlatformComponent):
     """A VPC with a private and a public subnet in each of three zones."""
 
     vpc_id: pulumi.Output[str]
+    """ID of the VPC."""
     private_subnet_ids: list[pulumi.Output[str]]
+    """IDs of the private subnets, one in each zone."""
 
-    def __init__(self, name: str, eks: Eks, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("cluster", name, args, opts)
-        self._eks, self._cluster = eks, args["cluster_name"]
+    def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        eks = checked(NetworkInputs, self, name, args)
+        super().__init__("cluster", name, {"cluster_name": eks.cluster_name, "key_arn": eks.key_arn}, opts)
+        self._eks, self._cluster = eks, eks.cluster_name
         vpc = aws.ec2.Vpc(
             name, cidr_block=eks.vpc_cidr, enable_dns_hostnames=True, enable_dns_support=True, opts=self.child()
         )
@@ -67,7 +63,7 @@ class Network(PlatformComponent):
         private_subnets = self._private_subnets(private_cidrs, nats)
         self.private_subnet_ids = [subnet.id for subnet in private_subnets]
         self.resources = NetworkResources(vpc, gateway, tuple(private_subnets), tuple(public_subnets), tuple(nats))
-        self._flow_logs(args["key_arn"])
+        self._flow_logs(eks.key_arn)
         self.finish(
             {"kind": "", "namespace": "", "name": name, "probe": "subnets in three zones are available"},
             vpc_id=self.vpc_id,

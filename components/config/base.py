@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
 
 from components.config.problems import violation
 
@@ -44,6 +46,36 @@ def gibibytes(text: str) -> int:
     return math.ceil(quantity(text) / 2**30)
 
 
+def _limited(check: Callable[[str], str], limit: str) -> AfterValidator:
+    check.__doc__ = limit  # the reference pages show it
+    return AfterValidator(check)
+
+
+def limits(metadata: Iterable[Any], unit: str) -> list[str]:
+    """Limits of a field or of a type, in words. `unit` is what a length counts, such as "characters"."""
+    found: list[str] = []
+    for one in metadata:
+        if isinstance(one, FieldInfo):
+            found += limits(one.metadata, unit)
+        elif isinstance(one, AfterValidator) and one.func.__doc__:
+            found.append(one.func.__doc__)
+        for name, words in _WORDS.items():
+            if (value := getattr(one, name, None)) is not None:
+                found.append(words.format(value, unit))
+    return found
+
+
+_WORDS = {
+    "ge": "at least {:,}",
+    "gt": "more than {:,}",
+    "le": "at most {:,}",
+    "lt": "less than {:,}",
+    "min_length": "at least {:,} {}",
+    "max_length": "at most {:,} {}",
+    "pattern": "matches `{}`",
+}
+
+
 def quantity_between(low: str, high: str, example: str) -> AfterValidator:
     """Validator: a Kubernetes quantity from `low` to `high`, inclusive. Errors show `example`."""
 
@@ -56,7 +88,7 @@ def quantity_between(low: str, high: str, example: str) -> AfterValidator:
             raise violation(f"between {low} and {high}", f'choose a value in that range, such as "{example}"')
         return text
 
-    return AfterValidator(check)
+    return _limited(check, f"{low} to {high}")
 
 
 def matching(pattern: str, limit: str, fix: str) -> AfterValidator:
@@ -68,7 +100,7 @@ def matching(pattern: str, limit: str, fix: str) -> AfterValidator:
             raise violation(limit, fix)
         return text
 
-    return AfterValidator(check)
+    return _limited(check, limit)
 
 
 Cpu = Annotated[str, quantity_between("10m", "64", "250m")]

@@ -77,6 +77,7 @@ AnyCidr = Annotated[str, _network(0, 32)]
 _Arn = matching(r"arn:aws[a-z-]*:iam::\d{12}:(role|user)/.+", "the ARN of an IAM role or user", "copy it from IAM")
 Principal = Annotated[str, _Arn]
 Region = Annotated[str, matching(r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region", 'write it like "eu-central-1"')]
+Zone = Annotated[str, matching("[a-f]", "a zone letter, a to f", "use [a, b, c]")]
 AccountId = Annotated[str, matching(r"\d{12}", "twelve digits in quotes", "copy it from the AWS console")]
 
 
@@ -104,6 +105,14 @@ class NodePool(Section):
         return self
 
 
+def pools_that_run(pools: tuple[NodePool, ...]) -> None:
+    """Raise where pools have one name, or no pool is there for controllers."""
+    if duplicate := first_duplicate(tuple(pool.name for pool in pools)):
+        raise violation(f'nodePools must be unique; "{duplicate}" is there twice', "remove one")
+    if not any(pool.capacity is Capacity.ON_DEMAND for pool in pools):
+        raise violation("at least one of nodePools must be on-demand: controllers run there", "add one")
+
+
 class Eks(Section):
     """An Amazon EKS cluster in its own VPC."""
 
@@ -123,7 +132,7 @@ class Eks(Section):
         default=(),
         strict=False,
     )
-    zones: tuple[Annotated[str, matching("[a-f]", "a zone letter, a to f", "use [a, b, c]")], ...] = setting(
+    zones: tuple[Zone, ...] = setting(
         Change.IMMUTABLE,
         "Letters of three availability zones",
         default=("a", "b", "c"),
@@ -186,9 +195,7 @@ class Eks(Section):
                 "more would be open to the world",
                 "name the networks that your people and machines come from",
             )
-        for label, values in (("zones", self.zones), ("nodePools", tuple(p.name for p in self.node_pools))):
-            if duplicate := first_duplicate(values):
-                raise violation(f'{label} must be unique; "{duplicate}" is there twice', "remove one")
-        if not any(p.capacity is Capacity.ON_DEMAND for p in self.node_pools):
-            raise violation("at least one of nodePools must be on-demand: controllers run there", "add one")
+        if duplicate := first_duplicate(self.zones):
+            raise violation(f'zones must be unique; "{duplicate}" is there twice', "remove one")
+        pools_that_run(self.node_pools)
         return self

@@ -54,9 +54,8 @@ class EntranceArea:
                     **{model_server.part_name(m): model_serving.PORT for m in models if m.serving},
                     **{name: server.metrics_port for name, server in data.servers.items() if server.metrics_port},
                 },
-                "scraper": SCRAPER,
-                "entrance": ("gateway", entrance.PROXY_PORT),
-                "cluster_domain": "cluster.local",
+                "scraper": {"namespace": SCRAPER[0], "account": SCRAPER[1]},
+                "entrance": {"service": "gateway", "port": entrance.PROXY_PORT},
             },
             self._stage.options(ready),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import pulumi
 
@@ -13,6 +13,7 @@ from components.config.gateway import GatewayEngine
 from components.config.platform import PlatformConfig
 from components.mesh import envoy, kong_gateway, limits
 from components.mesh.gateway import Gateway
+from components.mesh.gateway_inputs import intent_args
 from components.mesh.routes import (
     OPERATORS_DOCUMENTS,
     Backend,
@@ -125,36 +126,17 @@ def make(
     name: str, config: PlatformConfig, args: EntranceArgs, opts: pulumi.ResourceOptions
 ) -> Gateway | kong_gateway.KongGateway:
     """Create the configured proxy."""
-    settings, pods = config.gateway, customized(config.gateway.pod, "gateway.pod")
+    settings = config.gateway
+    common: Any = {
+        **intent_args(intent(config)),
+        **customized(settings.pod, "gateway.pod"),
+        "namespace": args["namespace"],
+        "keys": {"default": args["key"]},
+        "certificate_secret": args["certificate_secret"],
+        "replicas": settings.replicas,
+        **settings.resources.model_dump(),
+    }
     if settings.engine is GatewayEngine.KONG:
-        return kong_gateway.KongGateway(
-            name,
-            intent(config),
-            {
-                "namespace": args["namespace"],
-                "keys": {"default": args["key"]},
-                "certificate_secret": args["certificate_secret"],
-                "replicas": settings.replicas,
-                "cpu": settings.resources.cpu,
-                "memory": settings.resources.memory,
-                **pods,
-            },
-            opts,
-        )
-    return Gateway(
-        name,
-        intent(config),
-        {
-            "namespace": args["namespace"],
-            "image": args["image"],
-            "keys": {"default": args["key"]},
-            "certificate_secret": args["certificate_secret"],
-            "certificate_version": args["certificate_version"],
-            "replicas": settings.replicas,
-            "cpu": settings.resources.cpu,
-            "memory": settings.resources.memory,
-            "local_port_offset": 0,
-            **pods,
-        },
-        opts,
-    )
+        return kong_gateway.KongGateway(name, common, opts)
+    common |= {"image": args["image"], "certificate_version": args["certificate_version"]}
+    return Gateway(name, common, opts)

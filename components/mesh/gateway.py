@@ -12,32 +12,13 @@ import pulumi_kubernetes as k8s
 from components.ai.service import PROGRESS_DEADLINE_S, restricted, scraper, spread
 from components.base import PlatformComponent, labels, selector
 from components.config.base import quantity
+from components.inputs import checked
 from components.mesh import envoy
+from components.mesh.gateway_inputs import GatewayArgs, GatewayInputs
 from components.mesh.routes import GatewayIntent
-from components.pods import CustomizeArgs, customization
+from components.pods import customization
 
 DRAIN_SECONDS = 15
-
-
-class GatewayArgs(CustomizeArgs):
-    """Inputs of the gateway."""
-
-    namespace: pulumi.Input[str]
-    image: pulumi.Input[str]
-    """Image of Envoy, by digest."""
-    keys: dict[str, pulumi.Input[str]]
-    """API key by client name."""
-    certificate_secret: pulumi.Input[str]
-    """Name of a Secret of type kubernetes.io/tls."""
-    certificate_version: pulumi.Input[str]
-    """A value that changes with the certificate, so that a new certificate restarts the pods."""
-    replicas: int
-    cpu: str
-    """CPU request per replica."""
-    memory: str
-    """Memory request and limit per replica."""
-    local_port_offset: int
-    """Offset that the local load balancer adds to the port, since it shares the machine's addresses."""
 
 
 class GatewayResources(NamedTuple):
@@ -57,23 +38,22 @@ class GatewayResources(NamedTuple):
 
 
 class Gateway(PlatformComponent):
-    """Envoy that implements a `GatewayIntent`."""
+    """Envoy with TLS, API keys, limits and routes in front of services."""
 
     address: pulumi.Output[str]
     """Address for clients: host:port."""
 
-    def __init__(
-        self, name: str, intent: GatewayIntent, args: GatewayArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("mesh", name, {**args, "keys": pulumi.Output.secret(args["keys"])}, opts)
-        self._args, self._intent = args, intent
-        bootstrap = pulumi.Output.all(**args["keys"]).apply(
-            lambda keys: json.dumps(envoy.render(intent, keys, int(quantity(args["memory"]))), separators=(",", ":"))
+    def __init__(self, name: str, args: GatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        self._inputs = inputs = checked(GatewayInputs, self, name, args)
+        self._intent = intent = inputs.intent_with()
+        super().__init__("mesh", name, inputs.shown(), opts)
+        bootstrap = pulumi.Output.all(**inputs.keys).apply(
+            lambda keys: json.dumps(envoy.render(intent, keys, int(quantity(inputs.memory))), separators=(",", ":"))
         )
         # Auto-named, like all mounted files: changed content creates a new object and restarts the pods.
         config = k8s.core.v1.Secret(
             f"{name}-config",
-            metadata={"namespace": args["namespace"], "labels": labels("gateway", "mesh")},
+            metadata={"namespace": inputs.namespace, "labels": labels("gateway", "mesh")},
             string_data={"envoy.json": pulumi.Output.secret(bootstrap)},
             immutable=True,
             opts=self.child(),
@@ -88,7 +68,7 @@ class Gateway(PlatformComponent):
             operators = self._operators_service()
             self.ports = {"gateway-operators": [intent.port]}
         policy, budget = self._network_policy(), None
-        if args["replicas"] > 1:
+        if inputs.replicas > 1:
             budget = k8s.policy.v1.PodDisruptionBudget(
                 name,
                 metadata=self._meta(),
@@ -96,30 +76,30 @@ class Gateway(PlatformComponent):
                 opts=self.child(),
             )
         self.resources = GatewayResources(deployment, service, operators, account, config, policy, budget)
-        port = intent.port + args["local_port_offset"]
+        port = intent.port + inputs.local_port_offset
         self.address = pulumi.Output.all(service.status, deployment.metadata["name"]).apply(
             lambda both: f"{_ingress_host(cast('Mapping[str, Any] | None', both[0]))}:{port}"
         )
         probe = "the Deployment is available and /ready answers 200"
         self.finish(
-            {"kind": "Deployment", "namespace": args["namespace"], "name": "gateway", "probe": probe},
+            {"kind": "Deployment", "namespace": inputs.namespace, "name": "gateway", "probe": probe},
             address=self.address,
         )
 
     def _meta(self, **annotations: str) -> Any:
         meta: dict[str, Any] = {
             "name": "gateway",
-            "namespace": self._args["namespace"],
+            "namespace": self._inputs.namespace,
             "labels": labels("gateway", "mesh"),
         }
         return {**meta, "annotations": annotations} if annotations else meta
 
     def _deployment(self, config_name: pulumi.Input[str]) -> k8s.apps.v1.Deployment:
-        args = self._args
+        args = self._inputs
         ready: Any = {"http_get": {"path": "/ready", "port": "status"}, "timeout_seconds": 3}
         container: Any = {
             "name": "envoy",
-            "image": args["image"],
+            "image": args.image,
             "args": [
                 *("--config-path", "/etc/gateway/envoy.json"),
                 *("--log-level", "warning"),
@@ -141,8 +121,8 @@ class Gateway(PlatformComponent):
             "liveness_probe": {**ready, "period_seconds": 10, "failure_threshold": 3},
             "lifecycle": {"pre_stop": {"sleep": {"seconds": DRAIN_SECONDS}}},
             "resources": {
-                "requests": {"cpu": args["cpu"], "memory": args["memory"]},
-                "limits": {"memory": args["memory"]},
+                "requests": {"cpu": args.cpu, "memory": args.memory},
+                "limits": {"memory": args.memory},
             },
             "security_context": restricted(),
             "volume_mounts": [
@@ -160,7 +140,7 @@ class Gateway(PlatformComponent):
             "containers": [container],
             "volumes": [
                 {"name": "config", "secret": {"secret_name": config_name}},
-                {"name": "tls", "secret": {"secret_name": args["certificate_secret"]}},
+                {"name": "tls", "secret": {"secret_name": args.certificate_secret}},
                 {"name": "tmp", "empty_dir": {"size_limit": "64Mi"}},
             ],
         }
@@ -168,14 +148,14 @@ class Gateway(PlatformComponent):
             "prometheus.io/scrape": "true",
             "prometheus.io/port": str(envoy.STATUS_PORT),
             "prometheus.io/path": "/stats/prometheus",
-            "cogniforge.dev/certificate": args["certificate_version"],
+            "cogniforge.dev/certificate": args.certificate_version,
         }
         template: Any = {"metadata": {"labels": labels("gateway", "mesh"), "annotations": scrape}, "spec": pod}
         return k8s.apps.v1.Deployment(
             self.name,
             metadata=self._meta(),
             spec={
-                "replicas": args["replicas"],
+                "replicas": args.replicas,
                 "revision_history_limit": 3,
                 "progress_deadline_seconds": PROGRESS_DEADLINE_S,
                 "selector": {"match_labels": selector("gateway")},
@@ -183,13 +163,13 @@ class Gateway(PlatformComponent):
                     "type": "RollingUpdate",
                     "rolling_update": {"max_unavailable": 0, "max_surge": 1},
                 },
-                "template": customization(args.get("customize")).template(template, "envoy"),
+                "template": customization(args.customize).template(template, "envoy"),
             },
             opts=self.child(),
         )
 
     def _service(self, intent: GatewayIntent) -> k8s.core.v1.Service:
-        offset = self._args["local_port_offset"]
+        offset = self._inputs.local_port_offset
         return k8s.core.v1.Service(
             self.name,
             metadata=self._meta(**{"cogniforge.dev/local-port-offset": str(offset)} if offset else {}),

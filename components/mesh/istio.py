@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, NotRequired, Self, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
+from pydantic import Field, model_validator
 
 from components.base import PlatformComponent, labels, selector
+from components.config.base import DnsLabel, Hostname, NamespaceName, ObjectName
 from components.config.mesh import MeshMode
+from components.config.problems import violation
 from components.delivery.chart import Operator, OperatorArgs
+from components.inputs import Inputs, Port, Text, checked
 
 NAMESPACE = "istio-system"
 _SECURITY = "security.istio.io/v1"
@@ -20,12 +24,26 @@ _HA = {"autoscaleMin": 2, "autoscaleMax": 5}
 class IstioArgs(TypedDict):
     """Inputs of Istio."""
 
-    mode: MeshMode
-    """ambient: one proxy (ztunnel) per node; sidecar: one proxy per pod."""
-    highly_available: bool
-    """Whether the control plane has at least two replicas."""
-    platform: str
-    """Kubernetes platform for the CNI plugin, such as "eks"; empty for none."""
+    mode: NotRequired[MeshMode]
+    """ambient: one proxy (ztunnel) per node; sidecar: one proxy per pod. Default "ambient"."""
+    highly_available: NotRequired[bool]
+    """Whether the control plane has at least two replicas. Default true."""
+    platform: NotRequired[str]
+    """Kubernetes platform for the CNI plugin, such as "eks". Default: none."""
+
+
+class IstioInputs(Inputs):
+    """What `IstioArgs` may hold."""
+
+    mode: MeshMode = Field(default=MeshMode.AMBIENT, strict=False, description="ambient or sidecar")
+    highly_available: bool = Field(default=True, description="Whether the control plane has at least two replicas")
+    platform: str = Field(default="", max_length=40, description="Kubernetes platform for the CNI plugin")
+
+    @model_validator(mode="after")
+    def _is_a_mesh(self) -> Self:
+        if self.mode is MeshMode.OFF:
+            raise violation("mode ambient or sidecar", "choose one, or leave the component out")
+        return self
 
 
 class IstioResources(NamedTuple):
@@ -44,12 +62,13 @@ class Istio(PlatformComponent):
     """Istio's control plane and data plane, from the official charts."""
 
     def __init__(self, name: str, args: IstioArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("mesh", name, {"mode": args["mode"].value}, opts)
-        ambient = args["mode"] is MeshMode.AMBIENT
+        inputs = checked(IstioInputs, self, name, args)
+        super().__init__("mesh", name, {"mode": inputs.mode.value}, opts)
+        ambient = inputs.mode is MeshMode.AMBIENT
         profile = {"profile": "ambient"} if ambient else {}
-        common = {"global": {"platform": args["platform"]}} if args["platform"] else {}
+        common = {"global": {"platform": inputs.platform}} if inputs.platform else {}
         base = self._operator("istio-base", "istiod", False, {"defaultRevision": "default"}, [])
-        scale = _HA if args["highly_available"] else {"autoscaleEnabled": False}
+        scale = _HA if inputs.highly_available else {"autoscaleEnabled": False}
         control = self._operator(
             "istiod",
             "istiod",
@@ -106,20 +125,72 @@ class Istio(PlatformComponent):
         return Operator("mesh", f"{self.name}-{chart}", args, self.child(depends_on=depends_on))
 
 
+class ScraperArgs(TypedDict):
+    """The metrics collector."""
+
+    namespace: str
+    """Its namespace."""
+    account: str
+    """Its service account."""
+
+
+class EntranceArgs(TypedDict):
+    """A service that is open to clients outside the mesh, and checks API keys itself."""
+
+    service: str
+    """Name of the service."""
+    port: int
+    """TCP port of its pods."""
+
+
 class MeshPolicyArgs(TypedDict):
     """Inputs of `MeshPolicy`."""
 
     namespace: pulumi.Input[str]
-    callers: Mapping[str, tuple[str, ...]]
-    """Allowed callers by service name. All others are refused."""
-    metrics: Mapping[str, int]
-    """TCP port of /metrics by service name."""
-    scraper: tuple[str, str]
-    """(namespace, service account) of the metrics collector, which may connect to these ports."""
-    entrance: tuple[str, int]
-    """(service, port) that is open to clients outside the mesh. That service checks API keys itself."""
-    cluster_domain: str
-    """Trust domain. Istio's default is "cluster.local"."""
+    """Namespace in the mesh."""
+    callers: Mapping[str, Sequence[str]]
+    """Service accounts that may call each service, by the service's name. All others are refused."""
+    metrics: NotRequired[Mapping[str, int]]
+    """TCP port of /metrics by service name. Default: none."""
+    scraper: NotRequired[ScraperArgs]
+    """The metrics collector, which may connect to these ports. Required with `metrics`."""
+    entrance: NotRequired[EntranceArgs]
+    """The service that is open to clients outside the mesh. Default: none."""
+    cluster_domain: NotRequired[str]
+    """Trust domain. Default "cluster.local", as in Istio."""
+
+
+class Scraper(Inputs):
+    """The metrics collector."""
+
+    namespace: NamespaceName = Field(description="Its namespace")
+    account: DnsLabel = Field(description="Its service account")
+
+
+class Entrance(Inputs):
+    """A service that is open to clients outside the mesh."""
+
+    service: DnsLabel = Field(description="Name of the service")
+    port: Port = Field(description="TCP port of its pods")
+
+
+class MeshPolicyInputs(Inputs):
+    """What `MeshPolicyArgs` may hold."""
+
+    namespace: Text = Field(description="Namespace in the mesh")
+    callers: dict[ObjectName, list[ObjectName]] = Field(description="Who may call each service")
+    metrics: dict[ObjectName, Port] = Field(
+        default_factory=dict[str, int], description="TCP port of /metrics by service name"
+    )
+    scraper: Scraper | None = Field(default=None, description="The metrics collector")
+    entrance: Entrance | None = Field(default=None, description="The service that is open to clients outside the mesh")
+    cluster_domain: Hostname = Field(default="cluster.local", description="Trust domain")
+
+    @model_validator(mode="after")
+    def _somebody_collects(self) -> Self:
+        if self.metrics and self.scraper is None:
+            raise violation("with metrics, scraper is required", "add scraper, or remove metrics")
+        return self
 
 
 class MeshPolicyResources(NamedTuple):
@@ -133,29 +204,32 @@ class MeshPolicy(PlatformComponent):
     """Strict mutual TLS in a namespace, and an AuthorizationPolicy per service."""
 
     def __init__(self, name: str, args: MeshPolicyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        inputs = checked(MeshPolicyInputs, self, name, args)
         super().__init__("mesh", name, {}, opts)
         self._made: list[k8s.apiextensions.CustomResource] = []
-        self._resource("strict", "PeerAuthentication", args["namespace"], {"mtls": {"mode": "STRICT"}})
-        self._resource("deny-all", "AuthorizationPolicy", args["namespace"], {})
-        entrance, port = args["entrance"]
-        chosen = {"selector": {"matchLabels": selector(entrance)}}
-        permissive = {**chosen, "mtls": {"mode": "STRICT"}, "portLevelMtls": {str(port): {"mode": "PERMISSIVE"}}}
-        self._resource("entrance", "PeerAuthentication", args["namespace"], permissive)
-        anybody = {**chosen, "action": "ALLOW", "rules": [{"to": [{"operation": {"ports": [str(port)]}}]}]}
-        self._resource("allow-entrance", "AuthorizationPolicy", args["namespace"], anybody)
-        for service, callers in args["callers"].items():
-            spec = pulumi.Output.from_input(args["namespace"]).apply(
+        self._resource("strict", "PeerAuthentication", inputs.namespace, {"mtls": {"mode": "STRICT"}})
+        self._resource("deny-all", "AuthorizationPolicy", inputs.namespace, {})
+        if inputs.entrance is not None:
+            chosen = {"selector": {"matchLabels": selector(inputs.entrance.service)}}
+            port = str(inputs.entrance.port)
+            permissive = {**chosen, "mtls": {"mode": "STRICT"}, "portLevelMtls": {port: {"mode": "PERMISSIVE"}}}
+            self._resource("entrance", "PeerAuthentication", inputs.namespace, permissive)
+            anybody = {**chosen, "action": "ALLOW", "rules": [{"to": [{"operation": {"ports": [port]}}]}]}
+            self._resource("allow-entrance", "AuthorizationPolicy", inputs.namespace, anybody)
+        for service, callers in inputs.callers.items():
+            spec = pulumi.Output.from_input(inputs.namespace).apply(
                 lambda namespace, service=service, callers=callers: allow(
-                    service, callers, namespace, args["cluster_domain"]
+                    service, callers, namespace, inputs.cluster_domain
                 )
             )
-            self._resource(f"allow-{service}", "AuthorizationPolicy", args["namespace"], spec)
-        for service, port in args["metrics"].items():
-            spec = scrape(service, port, args["scraper"], args["cluster_domain"])
-            self._resource(f"scrape-{service}", "AuthorizationPolicy", args["namespace"], spec)
+            self._resource(f"allow-{service}", "AuthorizationPolicy", inputs.namespace, spec)
+        for service, number in inputs.metrics.items():
+            assert inputs.scraper is not None  # the inputs are refused without
+            spec = scrape(service, number, (inputs.scraper.namespace, inputs.scraper.account), inputs.cluster_domain)
+            self._resource(f"scrape-{service}", "AuthorizationPolicy", inputs.namespace, spec)
         self.resources = MeshPolicyResources(tuple(self._made))
         self.finish(
-            {"kind": "", "namespace": args["namespace"], "name": name, "probe": "a caller without a right gets 403"}
+            {"kind": "", "namespace": inputs.namespace, "name": name, "probe": "a caller without a right gets 403"}
         )
 
     def _resource(self, name: str, kind: str, namespace: pulumi.Input[str], spec: Any) -> None:

@@ -11,10 +11,12 @@ import pulumi_kubernetes as k8s
 from components import catalogue
 from components.base import PlatformComponent, labels, selector
 from components.delivery.chart import TIMEOUT_S
+from components.inputs import checked
 from components.mesh import kong
+from components.mesh.gateway_inputs import KongGatewayArgs, KongGatewayInputs
 from components.mesh.kong import KongRoute, Plugin
 from components.mesh.routes import GatewayIntent
-from components.pods import Customization, CustomizeArgs, customization, resized
+from components.pods import Customization, customization, resized
 
 CONTROLLER = "konghq.com/kic-gateway-controller"
 CLASS = "kong"
@@ -36,21 +38,6 @@ _ERROR_TEMPLATE = (
 )
 
 
-class KongGatewayArgs(CustomizeArgs):
-    """Inputs of the gateway."""
-
-    namespace: pulumi.Input[str]
-    keys: dict[str, pulumi.Input[str]]
-    """API key by client name; not used with OIDC."""
-    certificate_secret: pulumi.Input[str]
-    """Name of a Secret of type kubernetes.io/tls."""
-    replicas: int
-    cpu: str
-    """CPU request per replica."""
-    memory: str
-    """Memory request and limit per replica."""
-
-
 class KongGatewayResources(NamedTuple):
     """Resources of the gateway."""
 
@@ -63,16 +50,15 @@ class KongGatewayResources(NamedTuple):
 
 
 class KongGateway(PlatformComponent):
-    """Kong that implements a `GatewayIntent`. Its whole configuration consists of Kubernetes resources."""
+    """Kong with TLS, API keys or OIDC, limits and routes. Its whole configuration consists of Kubernetes resources."""
 
     address: pulumi.Output[str]
     """Name of the Service. The cloud's load balancer points to it."""
 
-    def __init__(
-        self, name: str, intent: GatewayIntent, args: KongGatewayArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
-        super().__init__("mesh", name, {**args, "keys": pulumi.Output.secret(args["keys"])}, opts)
-        self._args, self._intent = args, intent
+    def __init__(self, name: str, args: KongGatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        self._inputs = inputs = checked(KongGatewayInputs, self, name, args)
+        self._intent = intent = inputs.intent_with(inputs.oidc)
+        super().__init__("mesh", name, inputs.shown(), opts)
         self._errors()
         self._release = self._operator()
         routes = kong.routes(intent)
@@ -81,19 +67,19 @@ class KongGateway(PlatformComponent):
         metrics = {"plugin": "prometheus", "config": {"status_code_metrics": True, "latency_metrics": True}}
         self._make("prometheus", _KONG, "KongClusterPlugin", f"{name}-prometheus", metrics)
         if intent.oidc is None and not intent.services_ask:
-            for client, key in args["keys"].items():
+            for client, key in inputs.keys.items():
                 self._consumer(client, key)
         gateway = self._gateway()
         made = tuple(self._route(route, [gateway, *shared]) for route in routes)
         self.resources = KongGatewayResources(self._release, gateway, made)
         self._network_policy()
-        if args["replicas"] > 1:
+        if inputs.replicas > 1:
             self._budget()
         self.address = pulumi.Output.from_input(f"gateway-proxy:{intent.port}")
         self.finish(
             {
                 "kind": "Deployment",
-                "namespace": args["namespace"],
+                "namespace": inputs.namespace,
                 "name": "gateway",
                 "probe": "the Deployment is available, and the Gateway and its routes are Programmed and Accepted",
             },
@@ -105,7 +91,7 @@ class KongGateway(PlatformComponent):
             f"{self.name}-errors",
             metadata={
                 "name": "gateway-errors",
-                "namespace": self._args["namespace"],
+                "namespace": self._inputs.namespace,
                 "labels": labels("gateway", "mesh"),
             },
             data={"error.json": _ERROR_TEMPLATE},
@@ -119,9 +105,9 @@ class KongGateway(PlatformComponent):
             name="gateway",
             chart=chart.name,
             version=chart.version,
-            namespace=self._args["namespace"],
+            namespace=self._inputs.namespace,
             repository_opts={"repo": chart.repository},
-            values=values(self._intent, self._args),
+            values=values(self._intent, self._inputs),
             atomic=True,
             cleanup_on_fail=True,
             max_history=5,
@@ -142,7 +128,7 @@ class KongGateway(PlatformComponent):
         if kind == "KongClusterPlugin":
             metadata["labels"]["global"] = "true"  # applies to all routes of this Kong
         if kind not in ("GatewayClass", "KongClusterPlugin"):
-            metadata["namespace"] = self._args["namespace"]
+            metadata["namespace"] = self._inputs.namespace
         if version == _KONG:
             metadata["annotations"] = {"kubernetes.io/ingress.class": CLASS}
         if kind == "GatewayClass":
@@ -168,7 +154,7 @@ class KongGateway(PlatformComponent):
                 f"{self.name}-{client}-{form}",
                 metadata={
                     "name": name,
-                    "namespace": self._args["namespace"],
+                    "namespace": self._inputs.namespace,
                     "labels": {**labels("gateway", "mesh"), "konghq.com/credential": "key-auth"},
                 },
                 string_data={
@@ -181,7 +167,7 @@ class KongGateway(PlatformComponent):
 
     def _gateway(self) -> pulumi.Resource:
         made = self._make("class", _GATEWAY_API, "GatewayClass", CLASS, {"spec": {"controllerName": CONTROLLER}})
-        certificate = [{"kind": "Secret", "name": self._args["certificate_secret"]}]
+        certificate = [{"kind": "Secret", "name": self._inputs.certificate_secret}]
         listeners = [
             {
                 "name": f"https-{index}",
@@ -213,7 +199,7 @@ class KongGateway(PlatformComponent):
             kind="HTTPRoute",
             metadata={
                 "name": route.name,
-                "namespace": self._args["namespace"],
+                "namespace": self._inputs.namespace,
                 "labels": labels("gateway", "mesh"),
                 "annotations": annotations,
             },
@@ -227,7 +213,7 @@ class KongGateway(PlatformComponent):
             self.name,
             metadata={
                 "name": "gateway",
-                "namespace": self._args["namespace"],
+                "namespace": self._inputs.namespace,
                 "labels": labels("gateway", "mesh"),
             },
             spec={"max_unavailable": 1, "selector": {"match_labels": selector("gateway")}},
@@ -239,7 +225,7 @@ class KongGateway(PlatformComponent):
             self.name,
             metadata={
                 "name": "gateway",
-                "namespace": self._args["namespace"],
+                "namespace": self._inputs.namespace,
                 "labels": labels("gateway", "mesh"),
             },
             spec={
@@ -336,7 +322,7 @@ def _settings(intent: GatewayIntent, pods: Customization) -> tuple[dict[str, Any
     return gateway, both, limits
 
 
-def values(intent: GatewayIntent, args: KongGatewayArgs) -> dict[str, Any]:
+def values(intent: GatewayIntent, inputs: KongGatewayInputs) -> dict[str, Any]:
     """Values of the chart, which contains two charts: the controller and the proxy."""
     ours = labels("gateway", "mesh")
     security = {
@@ -346,7 +332,7 @@ def values(intent: GatewayIntent, args: KongGatewayArgs) -> dict[str, Any]:
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    gateway, controller, limits = _settings(intent, customization(args.get("customize")))
+    gateway, controller, limits = _settings(intent, customization(inputs.customize))
     return {
         "controller": {
             **controller,
@@ -355,17 +341,17 @@ def values(intent: GatewayIntent, args: KongGatewayArgs) -> dict[str, Any]:
                 "env": {
                     "gateway_api_controller_name": CONTROLLER,
                     "anonymous_reports": "false",
-                    "kong_admin_svc": pulumi.Output.concat(args["namespace"], "/gateway-admin"),
-                    "publish_service": pulumi.Output.concat(args["namespace"], "/gateway-proxy"),
+                    "kong_admin_svc": pulumi.Output.concat(inputs.namespace, "/gateway-admin"),
+                    "publish_service": pulumi.Output.concat(inputs.namespace, "/gateway-proxy"),
                 },
                 "resources": resized(CONTROLLER_RESOURCES, limits),
             },
-            "replicaCount": min(args["replicas"], 2),
+            "replicaCount": min(inputs.replicas, 2),
             "containerSecurityContext": security,
         },
         "gateway": {
             "fullnameOverride": "gateway",
-            "replicaCount": args["replicas"],
+            "replicaCount": inputs.replicas,
             # The chart sets the name. With this label, the platform's selectors match the pods.
             "nameOverride": "gateway",
             **gateway,
@@ -385,8 +371,8 @@ def values(intent: GatewayIntent, args: KongGatewayArgs) -> dict[str, Any]:
             },
             "env": {**gateway.get("env", {}), **environment(intent)},
             "resources": {
-                "requests": {"cpu": args["cpu"], "memory": args["memory"]},
-                "limits": {"memory": args["memory"]},
+                "requests": {"cpu": inputs.cpu, "memory": inputs.memory},
+                "limits": {"memory": inputs.memory},
             },
             "containerSecurityContext": security,
         },

@@ -87,8 +87,8 @@ class ObservabilityArea:
             {
                 "namespace": stage.namespace,
                 "image": stage.images[names[0]],
-                "ports": {name: numbers for part in closed for name, numbers in part.ports.items()},
-                "control": (self._inside, stage.config.gateway.port),
+                "ports": {name: list(ports) for part in closed for name, ports in part.ports.items()},
+                "control": {"host": self._inside, "port": stage.config.gateway.port},
                 "release": fingerprint(stage.config.model_dump_json()),
                 **self._pods,
             },

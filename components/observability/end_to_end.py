@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired
 
 import pulumi
 import pulumi_kubernetes as k8s
+from pydantic import Field
 
 from components.ai.service import restricted
 from components.base import PlatformComponent, labels
+from components.config.base import ModelName
+from components.inputs import AnyText, Inputs, Text, checked
 from components.pods import CustomizeArgs, customization
 
 TIMEOUT_S = 50
@@ -19,14 +22,32 @@ class EndToEndCheckArgs(CustomizeArgs):
     """Inputs of the check."""
 
     namespace: pulumi.Input[str]
+    """Namespace of the Job."""
     image: pulumi.Input[str]
-    """Image that contains the kit."""
+    """Image that contains the kit, such as the Router's, by digest."""
     url: pulumi.Input[str]
+    """URL of the chat completions of a gateway, with https."""
     model: str
+    """Name of the model that the check asks."""
     key_secret: pulumi.Input[str]
+    """Secret whose entry "key" holds the API key."""
     certificate_secret: pulumi.Input[str]
-    release: pulumi.Input[str]
-    """A value that changes with the checked resources, so that a change runs the check again."""
+    """Secret whose entry "ca.crt" holds the certificate authority of the gateway."""
+    release: NotRequired[pulumi.Input[str]]
+    """A value that changes with the checked resources, so that a change runs the check again. Default: empty."""
+
+
+class EndToEndCheckInputs(Inputs):
+    """What `EndToEndCheckArgs` may hold."""
+
+    namespace: Text = Field(description="Namespace of the Job")
+    image: Text = Field(description="Image that contains the kit, by digest")
+    url: Text = Field(description="URL of the chat completions of a gateway")
+    model: ModelName = Field(description="Name of the model that the check asks")
+    key_secret: Text = Field(description='Secret whose entry "key" holds the API key')
+    certificate_secret: Text = Field(description='Secret whose entry "ca.crt" holds the certificate authority')
+    release: AnyText = Field(default="", description="A value that changes with the checked resources")
+    customize: Any = Field(default=None, description="Settings of the pods")
 
 
 class EndToEndCheckResources(NamedTuple):
@@ -39,27 +60,28 @@ class EndToEndCheck(PlatformComponent):
     """A Job. If it fails, the update fails. A new release replaces it."""
 
     def __init__(self, name: str, args: EndToEndCheckArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        inputs = checked(EndToEndCheckInputs, self, name, args)
         super().__init__("observability", name, args, opts)
         question = {
-            "model": args["model"],
+            "model": inputs.model,
             "messages": [{"role": "user", "content": "Are you there?"}],
             "max_tokens": 8,
         }
         env: Any = [
-            {"name": "CHECK_URL", "value": args["url"]},
+            {"name": "CHECK_URL", "value": inputs.url},
             {"name": "CHECK_BODY", "value": json.dumps(question)},
             {"name": "CHECK_CA", "value": "/etc/ca/ca.crt"},
             {"name": "CHECK_EXPECT", "value": "choices"},
             {"name": "CHECK_TIMEOUT_SECONDS", "value": str(TIMEOUT_S - 5)},
-            {"name": "CHECK_RELEASE", "value": args["release"]},
+            {"name": "CHECK_RELEASE", "value": inputs.release},
             {
                 "name": "CHECK_KEY",
-                "value_from": {"secret_key_ref": {"name": args["key_secret"], "key": "key"}},
+                "value_from": {"secret_key_ref": {"name": inputs.key_secret, "key": "key"}},
             },
         ]
         container: Any = {
             "name": "check",
-            "image": args["image"],
+            "image": inputs.image,
             "command": ["python3", "-m", "kit.check"],
             "env": env,
             "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
@@ -67,7 +89,7 @@ class EndToEndCheck(PlatformComponent):
             "volume_mounts": [{"name": "ca", "mount_path": "/etc/ca", "read_only": True}],
         }
         authority = {
-            "secret_name": args["certificate_secret"],
+            "secret_name": inputs.certificate_secret,
             "items": [{"key": "ca.crt", "path": "ca.crt"}],
         }
         pod: Any = {
@@ -79,11 +101,11 @@ class EndToEndCheck(PlatformComponent):
         template: Any = {"metadata": {"labels": labels("end-to-end", "observability")}, "spec": pod}
         job = k8s.batch.v1.Job(
             name,
-            metadata={"namespace": args["namespace"], "labels": labels("end-to-end", "observability")},
+            metadata={"namespace": inputs.namespace, "labels": labels("end-to-end", "observability")},
             spec={
                 "backoff_limit": 0,
                 "active_deadline_seconds": TIMEOUT_S + 10,
-                "template": customization(args.get("customize")).for_tasks.template(template, "check"),
+                "template": customization(inputs.customize).for_tasks.template(template, "check"),
             },
             opts=self.child(delete_before_replace=True),
         )
@@ -91,7 +113,7 @@ class EndToEndCheck(PlatformComponent):
         self.finish(
             {
                 "kind": "Job",
-                "namespace": args["namespace"],
+                "namespace": inputs.namespace,
                 "name": job.metadata["name"],
                 "probe": "a chat completion through the gateway has choices",
             }

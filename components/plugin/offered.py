@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from components.ai.model_inputs import ModelServingInputs
+from components.ai.model_serving import ModelServing
 from components.base import PlatformComponent
+from components.cluster.eks_cluster import EksCluster
+from components.cluster.eks_inputs import EksClusterInputs, KarpenterInputs, NetworkInputs
 from components.cluster.encryption_key import EncryptionKey, EncryptionKeyInputs
+from components.cluster.gpu_inputs import GpuNodePoolInputs, GpuOperatorInputs
+from components.cluster.gpu_node_pool import GpuNodePool
+from components.cluster.gpu_operator import GpuOperator
+from components.cluster.karpenter import Karpenter
 from components.cluster.namespace import PlatformNamespace, PlatformNamespaceInputs
+from components.cluster.network import Network
 from components.data.cache import Cache, CacheInputs
 from components.data.change_data_capture import ChangeDataCapture, ChangeDataCaptureInputs
 from components.data.kafka_cluster import KafkaCluster
@@ -17,59 +26,70 @@ from components.data.postgres_inputs import PostgresInputs
 from components.data.schema_registry import SchemaRegistry, SchemaRegistryInputs
 from components.data.vector_database import VectorDatabase, VectorDatabaseInputs
 from components.inputs import Inputs
+from components.mesh.gateway import Gateway
+from components.mesh.gateway_inputs import GatewayInputs, KongGatewayInputs
+from components.mesh.istio import Istio, IstioInputs, MeshPolicy, MeshPolicyInputs
+from components.mesh.kong_gateway import KongGateway
+from components.observability.end_to_end import EndToEndCheck, EndToEndCheckInputs
+from components.security.admission_policy import AdmissionPolicy, AdmissionPolicyInputs
 from components.security.api_key import ApiKey, ApiKeyInputs
 from components.security.certificate import Certificate, CertificateInputs
+from components.security.isolation_check import IsolationCheck, IsolationCheckInputs
 from components.security.logins import Logins, LoginsInputs
+from components.security.secret_store import SecretStore, SecretStoreInputs
+from components.services.service import Service
+from components.services.service_inputs import ServiceInputs
 
 OFFERED: dict[type[PlatformComponent], type[Inputs]] = {
+    AdmissionPolicy: AdmissionPolicyInputs,
     ApiKey: ApiKeyInputs,
     Cache: CacheInputs,
     Certificate: CertificateInputs,
     ChangeDataCapture: ChangeDataCaptureInputs,
+    EksCluster: EksClusterInputs,
     EncryptionKey: EncryptionKeyInputs,
+    EndToEndCheck: EndToEndCheckInputs,
+    Gateway: GatewayInputs,
+    GpuNodePool: GpuNodePoolInputs,
+    GpuOperator: GpuOperatorInputs,
+    IsolationCheck: IsolationCheckInputs,
+    Istio: IstioInputs,
     KafkaCluster: KafkaInputs,
+    Karpenter: KarpenterInputs,
+    KongGateway: KongGatewayInputs,
     Logins: LoginsInputs,
+    MeshPolicy: MeshPolicyInputs,
+    ModelServing: ModelServingInputs,
     Nats: NatsInputs,
+    Network: NetworkInputs,
     ObjectStore: ObjectStoreInputs,
     PlatformNamespace: PlatformNamespaceInputs,
     PostgresCluster: PostgresInputs,
     SchemaRegistry: SchemaRegistryInputs,
+    SecretStore: SecretStoreInputs,
+    Service: ServiceInputs,
     VectorDatabase: VectorDatabaseInputs,
 }
 
 _WHOLE = "takes the configuration of a whole platform"
 _PART = "part of another component, which takes its inputs"
-_NOT_YET = "takes Python objects"
 INTERNAL: dict[str, str] = {
-    "AdmissionPolicy": _NOT_YET,
-    "AiService": _NOT_YET,
+    "AiService": "part of Service, which takes its inputs",
     "AwsFoundation": _WHOLE,
     "DataLayer": _WHOLE,
     "DataServer": _PART,
     "DataTask": _PART,
-    "EksCluster": _NOT_YET,
-    "EndToEndCheck": _NOT_YET,
     "ExistingCluster": "gives a provider, which a program makes of its own kubeconfig",
-    "Gateway": _NOT_YET,
-    "GpuNodePool": _NOT_YET,
-    "GpuOperator": _NOT_YET,
-    "IsolationCheck": _NOT_YET,
-    "Istio": _NOT_YET,
     "KafkaAccess": _PART,
     "KafkaTopic": _PART,
-    "Karpenter": _NOT_YET,
-    "KongGateway": _NOT_YET,
     "LocalCluster": "gives a provider, which a program makes of its own kubeconfig",
-    "MeshPolicy": _NOT_YET,
-    "ModelServing": _NOT_YET,
-    "Monitoring": _NOT_YET,
+    "Monitoring": "takes the records of a platform's services",
     "Msk": _PART,
-    "Network": _NOT_YET,
     "Operator": "a chart with values that only the chart describes",
     "Platform": _WHOLE,
     "Rds": _PART,
     "S3": _PART,
-    "SecretStore": _NOT_YET,
+    "StoreSnapshots": "takes a secret store and an object store of a platform",
     "_KeepsSecrets": _WHOLE,
 }
 """Components that the plugin does not offer, each with the reason."""

@@ -83,6 +83,16 @@ def _whole(value: Any) -> Any:
     return [_whole(one) for one in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
+def bare(kind: Any) -> tuple[Any, bool, bool]:
+    """A type without wrappers, whether a value may be left out, and whether it may be known later."""
+    optional = later = False
+    while found := next(((test, unwrap) for test, unwrap in _WRAPPERS if test(kind)), None):
+        optional |= found[0] in (is_not_required, is_optional)
+        later |= found[0] in (is_input, is_output)
+        kind = found[1](kind)
+    return kind, optional, later
+
+
 def in_schema(value: Any, kind: Any) -> Any:
     """A value of this type, with the names of the schema."""
     if value is None:

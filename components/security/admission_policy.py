@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, NotRequired, Self, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
+from pydantic import Field, model_validator
 
 from components.base import ADMISSION_LABEL, PlatformComponent, labels
+from components.config.problems import violation
+from components.inputs import Inputs, Text, checked
 
 PART = "admission"
 DEFAULT_MEMORY = "256Mi"
@@ -45,13 +48,29 @@ class AdmissionPolicyArgs(TypedDict):
     """Inputs of the policies."""
 
     namespace: pulumi.Input[str]
-    """The platform's namespace. The policies' names contain it."""
+    """Value of the label cogniforge.dev/admission of the namespaces for which the policies hold; one of them has this
+    name. The policies' names begin with it."""
     images: Sequence[str]
     """Allowed image references by digest: those of this release, and those that a rollout replaces."""
-    upstream: Sequence[str]
-    """Keys of `UPSTREAM_IMAGES` whose charts run pods in the platform's namespaces."""
-    guard_data: bool
-    """Whether to refuse the deletion of volume claims, StatefulSets with volumes, and namespaces."""
+    upstream: NotRequired[Sequence[str]]
+    """Charts that run pods in these namespaces: "kong", "kserve" or "istio". Default: none."""
+    guard_data: NotRequired[bool]
+    """Whether to refuse the deletion of volume claims, StatefulSets with volumes, and namespaces. Default true."""
+
+
+class AdmissionPolicyInputs(Inputs):
+    """What `AdmissionPolicyArgs` may hold."""
+
+    namespace: Text = Field(description="Value of the label of the namespaces for which the policies hold")
+    images: list[str] = Field(description="Allowed image references by digest")
+    upstream: list[str] = Field(default_factory=list[str], description="Charts that run pods in these namespaces")
+    guard_data: bool = Field(default=True, description="Whether to refuse the deletion of data")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if unknown := sorted({*self.upstream} - {*UPSTREAM_IMAGES}):
+            raise violation(f"upstream has {', '.join(unknown)}; known are {', '.join(UPSTREAM_IMAGES)}", "remove it")
+        return self
 
 
 class AdmissionPolicyResources(NamedTuple):
@@ -67,8 +86,9 @@ class AdmissionPolicy(PlatformComponent):
     """The policies and their bindings. Workloads depend on this component, so that their images are allowed in time."""
 
     def __init__(self, name: str, args: AdmissionPolicyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("security", name, {"guard_data": args["guard_data"]}, opts)
-        self._name, self._namespace = name, pulumi.Output.from_input(args["namespace"])
+        inputs = checked(AdmissionPolicyInputs, self, name, args)
+        super().__init__("security", name, {"guard_data": inputs.guard_data}, opts)
+        self._name, self._namespace = name, pulumi.Output.from_input(inputs.namespace)
         limits = k8s.core.v1.LimitRange(
             name,
             metadata={"name": PART, "namespace": self._namespace, "labels": labels(PART, "security")},
@@ -83,8 +103,8 @@ class AdmissionPolicy(PlatformComponent):
             },
             opts=self.child(),
         )
-        pods, data = self._bind("pods", _pods(self._namespaces(), args["images"], args["upstream"])), None
-        if args["guard_data"]:
+        pods, data = self._bind("pods", _pods(self._namespaces(), inputs.images, inputs.upstream)), None
+        if inputs.guard_data:
             data = self._bind("data", _data(self._namespaces()))
         self.resources = AdmissionPolicyResources(limits, pods, data)
         self.finish(

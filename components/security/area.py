@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pulumi
 
@@ -81,16 +82,18 @@ class SecurityArea:
         config = stage.config
         if config.security.secret_store is None:
             return None
+        clients = [{"name": one.name, "store_keys": dict(one.store_keys)} for one in config.around.records.values()]
+        args: Any = {
+            **config.security.secret_store.model_dump(exclude={"snapshots"}),
+            "namespace": config.cluster.namespace,
+            "image": stage.images[config.security.secret_store.engine.value],
+            "clients": clients,
+            "site": cluster.site,
+            "destroy_data": config.data.destroy_data,
+        }
         store = SecretStore(
             f"{stage.env}-secret-store",
-            config.security.secret_store,
-            {
-                "namespace": config.cluster.namespace,
-                "image": stage.images[config.security.secret_store.engine.value],
-                "records": tuple(config.around.records.values()),
-                "site": cluster.site,
-                "destroy_data": config.data.destroy_data,
-            },
+            args,
             cluster.with_account(stage.options([cluster.namespace, *self.ready])),
         )
         stage.parts["secret-store"] = store

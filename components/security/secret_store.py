@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, NotRequired, Self, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
+from pydantic import Field, Strict, field_validator, model_validator
 
 from components import catalogue
 from components.ai.service import api_server_outlet
@@ -14,17 +15,20 @@ from components.base import PlatformComponent, fingerprint, labels
 from components.cluster import iam
 from components.cluster.aws_site import ANYWHERE, AwsSite, AwsSiteArgs, outlet
 from components.cluster.encryption_key import EncryptionKey
-from components.config.base import Resources
+from components.config.base import DnsLabel, NamespaceName, Resources
+from components.config.problems import violation
+from components.config.security import SecretEngine
 from components.config.security import SecretStore as SecretStoreConfig
 from components.data.document import Document, document
 from components.data.server import DataServer, Process, ServerInputs, ServerIntent, service_account, task_name
 from components.data.task import DataTask, TaskInputs
 from components.delivery.images import ImageError
+from components.inputs import Inputs, ResourcesArgs, Text, checked
 from components.security import store_rights, store_settings
 from components.security.certificate import Certificate
 from components.security.store_rights import AUDIENCE, SNAPSHOTS_ACCOUNT
 from components.security.store_settings import CLUSTER_PORT, PLUGINS_MOUNT, PORT, SEAL_MOUNT, TLS_MOUNT
-from components.services.record import ServiceRecord
+from components.services.record import KeyUse
 
 PART = "secret-store"
 METRICS_PORT = 9102
@@ -34,16 +38,71 @@ _KEY_VOLUME = "64Mi"
 _PLUGIN = "openbao-awskms"
 
 
+class StoreClientArgs(TypedDict):
+    """A service that reads its own secrets, and uses its own keys."""
+
+    name: str
+    """Name of the service account. Pods with the label app.kubernetes.io/name of this value may connect."""
+    store_keys: NotRequired[Mapping[str, KeyUse]]
+    """Its keys by name: "ed25519" signs, "aes256-gcm96" encrypts. Default: none."""
+
+
 class SecretStoreArgs(TypedDict):
-    """Inputs of the secret store."""
+    """Inputs of the secret store. A namespace has one: its objects are called "secret-store"."""
 
     namespace: str
+    """Namespace in Kubernetes."""
     image: pulumi.Input[str]
-    records: Iterable[ServiceRecord]
-    """The services that the environment has."""
-    site: AwsSiteArgs | None
-    """Where the key that unseals it is, on AWS."""
-    destroy_data: bool
+    """Image of OpenBao with the platform's tasks, by digest."""
+    clients: NotRequired[Sequence[StoreClientArgs]]
+    """Services that use the store. Default: none."""
+    engine: NotRequired[SecretEngine]
+    """Program that keeps secrets. Default "openbao"."""
+    replicas: NotRequired[int]
+    """Servers: 1, 3 or 5. Default 3."""
+    storage: NotRequired[str]
+    """Volume of each server, a Kubernetes quantity. Default "1Gi"."""
+    resources: NotRequired[ResourcesArgs]
+    """Of each server."""
+    seal_secret_name: NotRequired[str]
+    """Secret whose entry "key" holds the 32 bytes that unseal the store. Several servers need it without `site`."""
+    site: NotRequired[AwsSiteArgs]
+    """Where on AWS the key is that unseals the store. Default: the first server makes a key on a volume."""
+    destroy_data: NotRequired[bool]
+    """Whether deleting the component may delete its volumes. Default false: it is refused."""
+
+
+class StoreClient(Inputs):
+    """A service that uses the store."""
+
+    name: DnsLabel = Field(description="Name of the service account")
+    store_keys: dict[DnsLabel, Annotated[KeyUse, Strict(False)]] = Field(
+        default_factory=dict[str, KeyUse], description="Its keys by name"
+    )
+
+
+class SecretStoreInputs(Inputs, SecretStoreConfig):
+    """What `SecretStoreArgs` may hold."""
+
+    namespace: NamespaceName = Field(description="Namespace in Kubernetes")
+    image: Text = Field(description="Image of OpenBao with the platform's tasks, by digest")
+    clients: list[StoreClient] = Field(default_factory=list[StoreClient], description="Services that use the store")
+    site: AwsSite | None = Field(default=None, description="Where on AWS the key is that unseals the store")
+    destroy_data: bool = Field(default=False, description="Whether deleting the component may delete its volumes")
+    snapshots: Any = Field(default=None, exclude=True, description="Only in the stack file: StoreSnapshots saves them")
+
+    @field_validator("snapshots", mode="before")
+    @classmethod
+    def _not_here(cls, _: object) -> object:
+        raise violation("not an input of the store", "remove it")
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.replicas > 1 and self.site is None and self.seal_secret_name is None:
+            raise violation(
+                "several servers need one key: site or seal_secret_name is required", "add one, or set replicas to 1"
+            )
+        return self
 
 
 class SecretStoreResources(NamedTuple):
@@ -62,18 +121,17 @@ class SecretStore(PlatformComponent):
     """The certificate (PEM) that clients trust."""
     server: DataServer
 
-    def __init__(
-        self, name: str, config: SecretStoreConfig, args: SecretStoreArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
+    def __init__(self, name: str, args: SecretStoreArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        self._config = config = checked(SecretStoreInputs, self, name, args)
         super().__init__("security", name, {"replicas": config.replicas, "storage": config.storage}, opts)
-        self._config, self._args, namespace = config, args, args["namespace"]
+        namespace = config.namespace
         certificate = Certificate(
             f"{name}-certificate",
             {"namespace": namespace, "secret_name": f"{PART}-tls", "hosts": hosts(namespace)},
             self.child(),
         )
         self.authority = certificate.authority
-        content = store_rights.content(args["records"], namespace)
+        content = store_rights.content(config.clients, namespace)
         declared = document(f"{name}-content", CONTENT, (namespace, CONTENT), PART, content, self.child())
         self.server = self._servers(certificate, declared)
         self._reviews_tokens()
@@ -83,7 +141,7 @@ class SecretStore(PlatformComponent):
             f"{name}-check",
             TaskInputs(
                 namespace=namespace,
-                image=args["image"],
+                image=config.image,
                 arguments=("check",),
                 part=PART,
                 environment={"STORE_ADDRESS": address, "STORE_AUTHORITY": certificate.authority},
@@ -105,22 +163,22 @@ class SecretStore(PlatformComponent):
         )
 
     def _servers(self, certificate: Certificate, declared: Document) -> DataServer:
-        config, namespace = self._config, self._args["namespace"]
+        config, namespace = self._config, self._config.namespace
         seal, annotations = self._seal()
         peers = [f"https://{host}:{PORT}" for host in nodes(namespace, config.replicas)]
         begins = store_rights.beginning(namespace, {"kubernetes_host": _API_SERVER})
         given = bool(config.seal_secret_name)
-        by_key = self._args["site"] is None
+        by_key = self._config.site is None
         return DataServer(
             self.name,
             ServerIntent(
                 name=PART,
                 title="OpenBao",
                 processes=(
-                    _server(config, self._args["image"], peers, by_key=by_key, given=given),
-                    _keeper(self._args["image"]),
+                    _server(config, self._config.image, peers, by_key=by_key, given=given),
+                    _keeper(self._config.image),
                 ),
-                callers=(*(record.name for record in self._args["records"]), task_name(PART), SNAPSHOTS_ACCOUNT),
+                callers=(*(record.name for record in self._config.clients), task_name(PART), SNAPSHOTS_ACCOUNT),
                 replicas=config.replicas,
                 storage=config.storage,
                 apart={SEAL_MOUNT.strip("/"): _KEY_VOLUME} if by_key and not given else {},
@@ -128,7 +186,7 @@ class SecretStore(PlatformComponent):
             ),
             ServerInputs(
                 namespace=namespace,
-                destroy_data=self._args["destroy_data"],
+                destroy_data=self._config.destroy_data,
                 files={
                     "first.hcl": seal.apply(lambda blocks: store_settings.first(blocks, begins)),
                     "store.hcl": seal.apply(lambda blocks: store_settings.store(blocks, peers)),
@@ -147,10 +205,10 @@ class SecretStore(PlatformComponent):
 
     def _seal(self) -> tuple[pulumi.Output[list[store_settings.Block]], dict[str, pulumi.Input[str]]]:
         """What unseals it, and what its account carries for that."""
-        name, namespace = self.name, self._args["namespace"]
-        if self._args["site"] is None:
+        name, namespace = self.name, self._config.namespace
+        if self._config.site is None:
             return pulumi.Output.from_input(store_settings.by_key()), {}
-        site = AwsSite.model_validate(self._args["site"])
+        site = self._config.site
         key = EncryptionKey(
             f"{name}-unseal",
             {"purpose": "Unseals the secret store", "account_id": site.account_id},
@@ -171,7 +229,7 @@ class SecretStore(PlatformComponent):
 
     def _reviews_tokens(self) -> None:
         """Let the servers ask the API server whose a token is, which belongs to no namespace."""
-        name, namespace = f"{self._args['namespace']}-{PART}-reviewer", self._args["namespace"]
+        name, namespace = f"{self._config.namespace}-{PART}-reviewer", self._config.namespace
         group = "rbac.authorization.k8s.io"
         meta: Any = {"name": name, "labels": labels(PART, "security")}
         rules: Any = [{"api_groups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}]

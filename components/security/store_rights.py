@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from components.services.record import KeyUse, ServiceRecord
+from components.services.record import KeyUse
 
 AUDIENCE = "secret-store"
 """Audience of the service accounts' tokens by which pods log in."""
@@ -69,7 +69,21 @@ _OPERATE: Rules = {
 }
 
 
-def content(records: Iterable[ServiceRecord], namespace: str) -> dict[str, Any]:
+class Client(Protocol):
+    """What the store needs to know of a service: its record, or an input of the component."""
+
+    @property
+    def name(self) -> str:
+        """The service, and its service account."""
+        ...
+
+    @property
+    def store_keys(self) -> Mapping[str, KeyUse]:
+        """Its own keys in the store, by name."""
+        ...
+
+
+def content(records: Iterable[Client], namespace: str) -> dict[str, Any]:
     """All that the store is to hold besides secrets: engines, policies, roles, keys."""
     services = {record.name: record for record in records}
     accounts = {
@@ -132,7 +146,7 @@ def role(name: str, account: str, namespace: str) -> dict[str, Any]:
     }
 
 
-def _service(record: ServiceRecord) -> Rules:
+def _service(record: Client) -> Rules:
     """It reads the secrets below its own name, and uses its own keys."""
     found: dict[str, tuple[str, ...]] = {f"{SECRETS}/data/{record.name}/*": ("read",)}
     for name, use in record.store_keys.items():

@@ -2,7 +2,6 @@
 
 import pulumi
 from cogniforge.mesh.gateway import Gateway
-from cogniforge.mesh.routes import Backend, GatewayIntent, Rates, Route
 from cogniforge.security.api_key import ApiKey
 from cogniforge.security.certificate import Certificate
 
@@ -14,21 +13,21 @@ keys = {client: ApiKey(client, {"namespace": namespace, "secret_name": f"key-{cl
 certificate = Certificate("certificate", {"namespace": namespace, "secret_name": "gateway-tls", "hosts": [host]})
 gateway = Gateway(
     "gateway",
-    GatewayIntent(
-        hosts=(host,),
-        port=9443,
-        routes=(
-            Route(
-                "/",
-                Backend("echo", f"echo.{namespace}", 8080),
-                timeout_seconds=30,
-                idle_timeout_seconds=10,
-                max_body_bytes=2**20,
-            ),
-        ),
-        rates=Rates(per_key=(50, 100), per_address=(200, 400)),
-    ),
     {
+        "hosts": [host],
+        "port": 9443,
+        "routes": [
+            {
+                "prefix": "/",
+                "backend": {"name": "echo", "host": f"echo.{namespace}", "port": 8080},
+                "timeout_seconds": 30,
+                "idle_timeout_seconds": 10,
+            }
+        ],
+        "rates": {
+            "per_key": {"per_second": 50, "burst": 100},
+            "per_address": {"per_second": 200, "burst": 400},
+        },
         "namespace": namespace,
         "image": config.require("image"),
         "keys": {client: key.key for client, key in keys.items()},
@@ -37,7 +36,6 @@ gateway = Gateway(
         "replicas": 1,
         "cpu": "50m",
         "memory": "192Mi",
-        "local_port_offset": 0,
     },
 )
 

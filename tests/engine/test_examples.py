@@ -84,6 +84,11 @@ def test_the_gpu_pool_alone_gives_its_tenants_their_quotas(
     assert outputs["perNode"].value == {"nvidia.com/mig-1g.10gb": 44, "nvidia.com/mig-3g.40gb": 4}
 
 
+def test_the_example_of_every_component_previews(example: Callable[..., auto.Stack]) -> None:
+    summary = example("components").preview().change_summary
+    assert set(summary) == {auto.OpType.CREATE} and summary[auto.OpType.CREATE] > 300
+
+
 def test_the_plugin_serves_a_program_that_imports_nothing(
     example: Callable[..., auto.Stack], core: client.CoreV1Api, namespace: str
 ) -> None:

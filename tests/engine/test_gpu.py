@@ -109,6 +109,10 @@ def gpus(unique: str, layouts: Any, **more: Any) -> GpuPool:
     return GpuPool.model_validate(data)
 
 
+def _args(pool: GpuPool) -> Any:
+    return pool.model_dump()
+
+
 @pytest.fixture
 def pool(core: client.CoreV1Api, unique: str) -> Iterator[Callable[..., Pool]]:
     """Makes pools; everything is gone afterwards."""
@@ -275,7 +279,7 @@ def test_an_unknown_layout_fails_and_changes_nothing(pool: Callable[..., Pool], 
 def test_a_tenant_cannot_take_more_than_its_share(engine: Engine, core: client.CoreV1Api, unique: str) -> None:
     tenant = f"{unique}-tenant"
     shares = [{"namespace": tenant, "slices": {"1g.10gb": 2}}]
-    engine.up(lambda: GpuNodePool(unique, gpus(unique, "all-1g.10gb", tenants=shares)) and None)
+    engine.up(lambda: GpuNodePool(unique, _args(gpus(unique, "all-1g.10gb", tenants=shares))) and None)
     container: dict[str, Any] = {
         "name": "main",
         "image": "none",

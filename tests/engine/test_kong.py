@@ -12,7 +12,8 @@ import pytest
 from kubernetes import client
 
 from components.mesh import kong
-from components.mesh.kong_gateway import KongGateway, KongGatewayArgs
+from components.mesh.gateway_inputs import intent_args
+from components.mesh.kong_gateway import KongGateway
 from components.mesh.routes import Backend, Document, GatewayIntent, Rates, Route
 from local.node.settings import NodePaths
 from local.toolchain import builder
@@ -71,7 +72,8 @@ def translated(definitions: None, space: None, tmp_path_factory: pytest.TempPath
 
     def program() -> None:
         issued = Certificate("c", {"namespace": NAMESPACE, "secret_name": "tls", "hosts": ["api.example.com"]})
-        args: KongGatewayArgs = {
+        args: Any = {
+            **intent_args(INTENT),
             "namespace": NAMESPACE,
             "keys": {"default": "cf-secret"},
             "certificate_secret": issued.secret_name,
@@ -79,7 +81,7 @@ def translated(definitions: None, space: None, tmp_path_factory: pytest.TempPath
             "cpu": "100m",
             "memory": "256Mi",
         }
-        KongGateway("gateway", INTENT, args)
+        KongGateway("gateway", args)
 
     engine.up(program)
     with admin() as server, _controller(server, folder / "controller.log"):

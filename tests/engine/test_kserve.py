@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from kubernetes import client
 
+from components.ai.model_inputs import args_of
 from components.ai.model_server import key_secret
 from components.ai.model_serving import PORT, ModelServing
 from components.ai.service import AiService
@@ -148,12 +149,14 @@ def _program(names: list[str]) -> Callable[[], None]:
             key = ApiKey(secret, {"namespace": NAMESPACE, "secret_name": secret}, within)
             keys.append(key)
             args: Any = {
+                **args_of(model, pool),
+                "callers": ["router"],
                 "namespace": NAMESPACE,
                 "image": image,
                 "key_secret": key.secret_name,
                 "prometheus": "http://prometheus:9090",
             }
-            ModelServing(name.replace("/", "-").lower(), model, model.serving, pool, args, within)
+            ModelServing(name.replace("/", "-").lower(), args, within)
         static = {"absent": (Model.model_validate({"name": "absent"}), f"http://absent.{NAMESPACE}:8000")}
         section = Bundled(resources=Resources(cpu="50m", memory="256Mi"))
         intent = replace(making.intent_for(FRONT, section, Observability(), {}), reads=routing.SERVED)

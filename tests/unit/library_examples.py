@@ -40,7 +40,8 @@ def ran(program: Callable[[], object]) -> Registered:
     asyncio.set_event_loop(loop)
     pulumi.runtime.set_mocks(mocks, project="components", preview=True)
     settings = yaml.safe_load((FOLDER / "Pulumi.yaml").read_text())["config"]
-    pulumi.runtime.set_all_config({f"components:{name}": one["default"] for name, one in settings.items()})
+    known = {f"components:{name}": one["default"] for name, one in settings.items() if "default" in one}
+    pulumi.runtime.set_all_config(known)
 
     async def run() -> None:
         from pulumi.runtime.stack import wait_for_rpcs

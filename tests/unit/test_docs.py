@@ -42,6 +42,12 @@ def test_the_reference_of_an_api_is_current(service: str) -> None:
     assert (ROOT / "docs" / "reference" / "api" / f"{service}.md").read_text() == generator["api"](service)
 
 
+def test_the_reference_of_components_is_current() -> None:
+    pages = runpy.run_path(str(ROOT / "docs" / "generate.py"))["component_pages"].pages()
+    folder = ROOT / "docs" / "reference" / "components"
+    assert {path.name: path.read_text() for path in folder.iterdir()} == pages
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if not link.startswith("http")]

@@ -39,8 +39,21 @@ def resource(component: Component) -> dict[str, Any]:
 
 def inputs_of(component: Component) -> dict[str, Any]:
     """The inputs of the example as another language sends them: camelCase, and numbers as floating-point ones."""
-    found = in_schema(used(component).args, args_type(component))
+    found = in_schema(_known(used(component).args), args_type(component))
     return json.loads(json.dumps(found), parse_int=float)
+
+
+def _known(value: Any) -> Any:
+    """Inputs of an example, with a text for the secret that is known when the program runs."""
+    if isinstance(value, dict):
+        return {key: _known(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_known(one) for one in value]
+    return "not-a-real-key" if isinstance(value, pulumi.Output) else value
+
+
+REQUIRED = [one for one in COMPONENTS if any(field.is_required() for field in OFFERED[one].model_fields.values())]
+with_required = pytest.mark.parametrize("component", REQUIRED, ids=lambda one: one.__name__)
 
 
 def state(component: Component, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +116,7 @@ def test_every_output_in_the_schema_is_given(component: Component) -> None:
     assert set(known["required"]) <= set(found) <= set(known["properties"])
 
 
-@each
+@with_required
 def test_missing_inputs_are_named_all_at_once(component: Component) -> None:
     error = refusal(component, {})
     assert set(resource(component)["requiredInputs"]) <= paths(error)
@@ -111,7 +124,7 @@ def test_missing_inputs_are_named_all_at_once(component: Component) -> None:
     assert "_" not in " ".join(paths(error))
 
 
-@each
+@with_required
 def test_an_unknown_input_is_refused_beside_a_missing_one(component: Component) -> None:
     inputs = inputs_of(component)
     (missing, *_) = resource(component)["requiredInputs"]

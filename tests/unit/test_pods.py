@@ -24,6 +24,7 @@ from components.config.parse import parse
 from components.config.pod import RESERVED, KafkaPod, Pod, Toleration
 from components.config.problems import ConfigError
 from components.mesh import entrance, kong_gateway
+from components.mesh.gateway_inputs import KongGatewayInputs, intent_args
 from components.pods import PodArgs, customization, customized, resized
 from tests.unit.test_platform import registered, registered_of, stack_file
 
@@ -188,8 +189,10 @@ def kong_values(settings: dict[str, Any]) -> dict[str, Any]:
     data["gateway"] |= {"engine": "kong", "pod": settings}
     config = parse(data)
     asyncio.set_event_loop(asyncio.new_event_loop())  # for outputs, outside of a program
-    args: Any = {"namespace": "space", "replicas": 2, "cpu": "1", "memory": "1Gi"}
-    return kong_gateway.values(entrance.intent(config), args | customized(config.gateway.pod, "gateway.pod"))
+    args: Any = {"namespace": "space", "replicas": 2, "cpu": "1", "memory": "1Gi", "keys": {}}
+    more: Any = {"certificate_secret": "tls", **customized(config.gateway.pod, "gateway.pod")}
+    intent = entrance.intent(config)
+    return kong_gateway.values(intent, KongGatewayInputs.model_validate({**intent_args(intent), **args, **more}))
 
 
 def test_kong_and_its_controller_have_the_settings() -> None:

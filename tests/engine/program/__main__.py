@@ -8,17 +8,16 @@ import pulumi_aws as aws
 from cogniforge.cluster.aws_site import AwsSite
 from cogniforge.cluster.eks_cluster import EksCluster
 from cogniforge.cluster.encryption_key import EncryptionKey
+from cogniforge.cluster.gpu_models import GpuModel
 from cogniforge.cluster.gpu_node_pool import GpuNodePool
 from cogniforge.cluster.namespace import PlatformNamespace
 from cogniforge.cluster.network import Network
 from cogniforge.config.data import Kafka, Postgres
-from cogniforge.config.eks import Eks
-from cogniforge.config.gpu import GpuPool
+from cogniforge.config.eks import Nat
 from cogniforge.data.msk import Msk
 from cogniforge.data.rds import Rds
 from cogniforge.delivery.chart import Operator
 from cogniforge.mesh.gateway import Gateway
-from cogniforge.mesh.routes import Backend, GatewayIntent, Rates, Route
 from cogniforge.security.api_key import ApiKey
 from cogniforge.security.certificate import Certificate
 from cogniforge.security.logins import Logins
@@ -34,21 +33,21 @@ certificate = Certificate("tls", {"namespace": space.namespace, "secret_name": "
 logins = Logins("logins", {"namespace": space.namespace, "logins": {"app": ["postgres", "kafka"]}, "generation": 1})
 gateway = Gateway(
     "gateway",
-    GatewayIntent(
-        hosts=(HOST,),
-        port=9443,
-        routes=(
-            Route(
-                "/",
-                Backend("echo", f"echo.{name}", 8080),
-                timeout_seconds=30,
-                idle_timeout_seconds=10,
-                max_body_bytes=2**20,
-            ),
-        ),
-        rates=Rates(per_key=(50, 100), per_address=(200, 400)),
-    ),
     {
+        "hosts": [HOST],
+        "port": 9443,
+        "routes": [
+            {
+                "prefix": "/",
+                "backend": {"name": "echo", "host": f"echo.{name}", "port": 8080},
+                "timeout_seconds": 30,
+                "idle_timeout_seconds": 10,
+            }
+        ],
+        "rates": {
+            "per_key": {"per_second": 50, "burst": 100},
+            "per_address": {"per_second": 200, "burst": 400},
+        },
         "namespace": space.namespace,
         "image": config.require("image"),
         "keys": {"client": key.key},
@@ -57,47 +56,46 @@ gateway = Gateway(
         "replicas": 1,
         "cpu": "50m",
         "memory": "192Mi",
-        "local_port_offset": 0,
     },
 )
 pool = GpuNodePool(
     "shared",
-    GpuPool.model_validate(
-        {
-            "name": "shared",
-            "gpu": "h100-80",
-            "gpusPerNode": 8,
-            "mig": ["all-1g.10gb"] * 8,
-            "maxNodes": 1,
-            "hourlyUsd": 40,
-            "tenants": [{"namespace": f"{name}-tenant", "slices": {"1g.10gb": 40}}],
-        }
-    ),
+    {
+        "name": "shared",
+        "gpu": GpuModel.H100_80,
+        "gpus_per_node": 8,
+        "mig": ["all-1g.10gb"] * 8,
+        "max_nodes": 1,
+        "hourly_usd": 40,
+        "tenants": [{"namespace": f"{name}-tenant", "slices": {"1g.10gb": 40}}],
+    },
 )
 operator = Operator(
     "delivery", "certificates", {"chart": "cert-manager", "namespace": f"{name}-certs", "deployment": "cert-manager"}
 )
 
 # On AWS.
-eks = Eks.model_validate(
-    {
-        "region": REGION,
-        "accountId": ACCOUNT,
-        "vpcCidr": "10.10.0.0/16",
-        "nat": "single",
-        "admins": [f"arn:aws:iam::{ACCOUNT}:role/admin"],
-        "nodePools": [{"name": "system", "instanceTypes": ["m7i.xlarge"], "minNodes": 3, "maxNodes": 3}],
-    }
-)
 account = aws.Provider("account", region=REGION, allowed_account_ids=[ACCOUNT])
 on_aws = pulumi.ResourceOptions(providers={"aws": account})
 encryption = EncryptionKey("encryption", {"purpose": "a test", "account_id": ACCOUNT}, on_aws)
-network = Network("network", eks, {"cluster_name": name, "key_arn": encryption.arn}, on_aws)
-cluster = EksCluster(
-    "cluster",
-    eks,
+network = Network(
+    "network",
     {
         "cluster_name": name,
+        "key_arn": encryption.arn,
+        "region": REGION,
+        "vpc_cidr": "10.10.0.0/16",
+        "nat": Nat.SINGLE,
+    },
+    on_aws,
+)
+cluster = EksCluster(
+    "cluster",
+    {
+        "cluster_name": name,
+        "region": REGION,
+        "admins": [f"arn:aws:iam::{ACCOUNT}:role/admin"],
+        "node_pools": [{"name": "system", "instance_types": ["m7i.xlarge"], "min_nodes": 3, "max_nodes": 3}],
         "subnet_ids": network.private_subnet_ids,
         "key_arn": encryption.arn,
         "protect": False,
@@ -109,7 +107,7 @@ site = AwsSite.model_validate(
         "account_id": ACCOUNT,
         "region": REGION,
         "vpc_id": network.vpc_id,
-        "network": eks.vpc_cidr,
+        "network": "10.10.0.0/16",
         "subnet_ids": network.private_subnet_ids,
         "key_arn": encryption.arn,
         "cluster_name": cluster.cluster_name,
