@@ -214,6 +214,23 @@ def test_mistakes_of_a_program_are_those_of_the_stack_file() -> None:
     assert {problem.path for problem in error.value.problems} == {"owner", "services.custom.notes.image"}
 
 
+def test_mistakes_in_secrets_schemas_and_dead_letters_are_reported_together() -> None:
+    kafka = {
+        "produces": ["note.read.v1", "dead-letter.handled.v1"],
+        "schemas": {"note.read.v1": {"type": "objekt"}, "note.lost.v1": {"type": "object"}},
+    }
+    section = {**NOTES, "prefixes": [{"path": "/v1/papers"}], "kafka": kafka, "ownSecrets": ["seal", "seal"]}
+    with pytest.raises(ConfigError) as error:
+        parse(with_services(notes=section))
+    here = "services.custom.notes"
+    assert {problem.path for problem in error.value.problems} == {
+        f"{here}.prefixes",
+        f"{here}.ownSecrets[1]",
+        f'{here}.kafka.schemas["note.read.v1"]',
+        f'{here}.kafka.schemas["note.lost.v1"]',
+    }
+
+
 def test_names_with_hyphens_are_variables_and_slots_with_underscores() -> None:
     assert variable("audit-reader") == "SERVICE_AUDIT_READER"
     found = connectors("postgres", ["audit-reader"])["outbox-audit-reader"]
