@@ -91,7 +91,7 @@ class Gateway:
                 self.wrong.append(str(error))
                 return 500, {"error": {"message": str(error), "type": "server_error"}}
         return self.answers.get(
-            call, (404, {"error": {"message": "There is no such thing.", "type": "not_found_error"}})
+            call, (404, {"error": {"message": "The thing does not exist.", "type": "not_found_error"}})
         )
 
 

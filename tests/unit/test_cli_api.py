@@ -184,7 +184,7 @@ def test_an_id_cannot_lead_to_another_operation(run: Run, gateway: Gateway) -> N
 @pytest.mark.parametrize(
     ("name", "status", "body"),
     [
-        ("refused", 409, {"error": {"message": "There is a tenant with this id.", "type": "conflict"}}),
+        ("refused", 409, {"error": {"message": "A tenant with this id already exists.", "type": "conflict"}}),
         ("not-json", 502, b"<html>Bad gateway</html>"),
         ("odd-error", 500, {"error": "odd"}),
     ],

@@ -33,7 +33,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(f"{request.method} {request.url.path}")
-        error = {"error": {"message": "There is no such dead letter.", "type": "not_found_error"}}
+        error = {"error": {"message": "The dead letter does not exist.", "type": "not_found_error"}}
         if request.url.path.startswith("/v1/prompt/"):
             return httpx.Response(404, json=error)
         if request.url.path.endswith("/dead-letters"):
@@ -82,4 +82,4 @@ def test_dropping_asks_first(asked: list[str]) -> None:
 def test_what_the_service_refuses_is_said(asked: list[str]) -> None:
     result = run("retry", "8", "--service", "billing")
     assert isinstance(result.exception, LocalError)
-    assert result.exception.reason == "There is no such dead letter."
+    assert result.exception.reason == "The dead letter does not exist."

@@ -151,7 +151,7 @@ def test_usage_without_a_price_is_not_given_away(billing: httpx.Client) -> None:
     put(billing, used(model="new"))
     answer = billing.post(MONTH)
     assert answer.status_code == 409
-    assert "no price for input of new, output of new" in answer.json()["error"]["message"]
+    assert "No price is set for input of new, output of new" in answer.json()["error"]["message"]
 
 
 def test_a_kind_without_a_price_is_named_and_not_given_away(billing: httpx.Client) -> None:
@@ -161,7 +161,7 @@ def test_a_kind_without_a_price_is_named_and_not_given_away(billing: httpx.Clien
     assert billing.get(MONTH).json()["unpriced"] == [{"model": "small", "kind": "output"}]
     answer = billing.post(MONTH)
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "unpriced_usage")
-    assert "no price for output of small" in answer.json()["error"]["message"]
+    assert "No price is set for output of small" in answer.json()["error"]["message"]
     free = {**price, "kind": "output", "usd": "0"}
     assert billing.post("/v1/billing/prices", json=free).status_code == 201
     assert billing.post(MONTH).status_code == 201

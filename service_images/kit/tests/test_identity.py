@@ -259,7 +259,7 @@ def test_an_api_server_that_is_late_is_waited_for(own: Cluster) -> None:
             await asyncio.sleep(0.01)
         assert issuer.keys is None
         own.status = 200
-        await asyncio.wait_for(issuer.told.wait(), 10)
+        await asyncio.wait_for(issuer.fetched.wait(), 10)
         running.cancel()
 
     asyncio.run(run())

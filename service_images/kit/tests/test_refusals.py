@@ -9,7 +9,7 @@ from kit import rpc
 
 
 def refused(code: grpc.StatusCode, details: str, *told: tuple[str, str]) -> tuple[int, str, str | None]:
-    error = rpc.refused(AioRpcError(code, Metadata(), Metadata(*told), details), "The router")
+    error = rpc.refused(AioRpcError(code, Metadata(), Metadata(*told), details), "The Router")
     return error.status, error.message, error.code
 
 
@@ -33,4 +33,4 @@ def test_what_the_caller_can_mend_is_told(code: grpc.StatusCode, status: int) ->
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN])
 def test_what_the_caller_cannot_mend_is_kept(code: grpc.StatusCode) -> None:
-    assert refused(code, "10.0.0.7:9090 refused") == (503, "The router does not answer now.", "unavailable")
+    assert refused(code, "10.0.0.7:9090 refused") == (503, "The Router is unavailable.", "unavailable")

@@ -35,7 +35,7 @@ class Model:
         from kit.errors import ApiError
 
         if self.fails:
-            raise ApiError(503, "Embeddings does not answer now.")
+            raise ApiError(503, "Embeddings is unavailable.")
         tokens = [shortened(ids) for ids in self._engine.tokens(texts)]
         return list(await asyncio.to_thread(self._engine.run, tokens))
 

@@ -69,7 +69,7 @@ def test_a_file_whose_attempts_end_the_process_is_not_tried_for_ever(
     model.fails = False
     with TestClient(create(settings, model)) as client:
         shown = settled(client, store, file)
-    assert shown["last_error"] == {"code": "server_error", "message": f"processing was cut off {ATTEMPTS} times"}
+    assert shown["last_error"] == {"code": "server_error", "message": f"processing was interrupted {ATTEMPTS} times"}
 
 
 def test_a_file_that_is_leased_while_the_replica_stops_is_given_back(

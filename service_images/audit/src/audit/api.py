@@ -1,4 +1,4 @@
-"""Audit's REST operations."""
+"""REST operations of the Audit service."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NUMBER = (("number", r"\d{1,18}", "An entry's number"),)
 
 
 class Event(Model):
-    """A CloudEvent 1.0, structured."""
+    """A CloudEvent 1.0 in structured mode."""
 
     specversion: Annotated[str, Field(pattern=r"^1\.0$")]
     id: Name
@@ -40,7 +40,7 @@ class Event(Model):
 
 
 class Search(Model):
-    """Which entries; by default the caller's own, and with an operator's key those of all tenants."""
+    """Filter for entries. The default is the caller's own tenant; an operator's key reads all tenants."""
 
     tenant: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] = ""
     subject: Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")] = ""
@@ -50,7 +50,7 @@ class Search(Model):
 
 
 class AsOf(Model):
-    """What was when."""
+    """The subject whose state is read, and the time."""
 
     tenant: Name
     subject: Name
@@ -58,40 +58,40 @@ class AsOf(Model):
 
 
 class Span(Model):
-    """Which part of the log, by the numbers of its entries; by default all of it."""
+    """Range of entry numbers; the default is the whole log."""
 
     first: Annotated[int, Field(ge=0, lt=2**62)] = 0
     last: Annotated[int | None, Field(ge=0, lt=2**62)] = None
 
 
 class Sizes(Model):
-    """Two sizes of the log."""
+    """Two sizes of the log, in entries."""
 
     old: Annotated[int, Field(ge=0, lt=2**62)]
     new: Annotated[int, Field(ge=1, lt=2**62)]
 
 
 class AtSize(Model):
-    """A size of the log; by default the newest."""
+    """Size of the log in entries; the default is the newest checkpoint's."""
 
     size: Annotated[int | None, Field(ge=1, lt=2**62)] = None
 
 
 class Written(Model):
-    """Where events are in the log."""
+    """Positions of the written events in the log."""
 
     numbers: list[int]
 
 
 class Found(Model):
-    """Entries, and where to go on."""
+    """Entries, and the cursor of the next page."""
 
     entries: list[dict[str, Any]]
     next: int | None
 
 
 class State(Model):
-    """How a subject was."""
+    """State of a subject at a time."""
 
     state: dict[str, Any] | None
     events: int
@@ -99,71 +99,71 @@ class State(Model):
 
 
 class Proof(Model):
-    """Hashes, in hexadecimal, and the checkpoint that they lead to."""
+    """Hashes in hexadecimal, and the checkpoint that they prove."""
 
     hashes: list[str]
     checkpoint: str
 
 
 class Shredded(Model):
-    """A tenant whose key is gone."""
+    """A tenant whose encryption key was destroyed."""
 
     shredded: bool
     backups_until: datetime | None
-    """When the last backup ends that holds the key; null where the service does not know how long backups are kept."""
+    """When the last backup that contains the key expires; null if the retention of backups is not configured."""
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document."""
+    """Return the OpenAPI document."""
     return rest_app.document("Audit", [*Api.operations(cast("Api", Api)), *dead_letters.operations(PREFIX)])
 
 
 class Api:
-    """The operations over one ledger."""
+    """REST operations on one ledger."""
 
     def __init__(
         self, database: Database, ledger: Ledger, erasure: Erasure, public_key: str, backup_days: int = 0
     ) -> None:
-        """`backup_days`: how long backups of the database are kept; 0: unknown."""
+        """`backup_days`: retention of database backups in days; 0 means unknown."""
         self._database, self._ledger, self._public_key = database, ledger, public_key
         self._erasure, self._backup_days = erasure, backup_days
 
     def operations(self) -> list[Operation]:
-        """All of them; asked of the class itself they are described, and cannot be called."""
+        """All operations. On the class itself they serve as descriptions only and cannot be called."""
         text, raw = "text/plain", "application/octet-stream"
-        place = (("place", r"[0-9a-z/.]{1,80}", "Level and number of a tile, as tlog-tiles writes them"),)
+        place = (("place", r"[0-9a-z/.]{1,80}", "Level and number of a tile, in the notation of C2SP tlog-tiles"),)
         operators: dict[str, Any] = {"scope": Scope.ADMIN}
         tenants: dict[str, Any] = {"scope": Scope.AUDIT, "failures": (404,)}
-        # Hashes tell nothing of what they are made of: whoever has a key may check the log.
+        # Hashes reveal nothing of the entries, so any key may verify the log.
         anybody: dict[str, Any] = {"scope": ""}
         return [
-            Operation("POST", PREFIX + "/events", "Write events down.", self.write, Written, body=list[Event],
+            Operation("POST", PREFIX + "/events", "Write events.", self.write, Written, body=list[Event],
                       status=201, **operators),
-            Operation("GET", PREFIX + "/events", "A tenant's entries, in order.", self.find, Found, query=Search,
+            Operation("GET", PREFIX + "/events", "List a tenant's entries in order.", self.find, Found, query=Search,
                       **tenants),
-            Operation("GET", PREFIX + "/state", "How something was at a time.", self.state, State, query=AsOf,
+            Operation("GET", PREFIX + "/state", "Get the state of a subject at a time.", self.state, State, query=AsOf,
                       **tenants),
-            Operation("GET", PREFIX + "/events/{number}/proof", "That an entry is in the log.", self.inclusion, Proof,
+            Operation("GET", PREFIX + "/events/{number}/proof", "Prove that an entry is logged.", self.inclusion, Proof,
                       query=AtSize, parameters=_NUMBER, failures=(404,), **anybody),
-            Operation("GET", PREFIX + "/consistency", "That the log was only added to.", self.consistency, Proof,
+            Operation("GET", PREFIX + "/consistency", "Prove that the log is append-only.", self.consistency, Proof,
                       query=Sizes, failures=(404,), **anybody),
-            Operation("GET", PREFIX + "/tenants/{tenant}/export", "All of a tenant's entries with proofs, a line each.",
+            Operation("GET", PREFIX + "/tenants/{tenant}/export", "Export a tenant's entries, each with its proof.",
                       self.export, query=Span, parameters=_TENANT, media="application/x-ndjson", **tenants),
             Operation("POST", PREFIX + "/tenants/{tenant}/shred",
-                      "Destroy a tenant's key: what its entries tell is lost.", self.shred, Shredded,
+                      "Destroy a tenant's key: the content of its entries is lost.", self.shred, Shredded,
                       parameters=_TENANT, failures=(404,), **operators),
-            Operation("GET", PREFIX + "/checkpoint", "The newest checkpoint.", self.checkpoint, media=text,
+            Operation("GET", PREFIX + "/checkpoint", "Get the newest checkpoint.", self.checkpoint, media=text,
                       failures=(404,), **anybody),
-            Operation("GET", PREFIX + "/key", "The public key that checkpoints are signed with.", self.key, media=text,
+            Operation("GET", PREFIX + "/key", "Get the public key that verifies checkpoints.", self.key, media=text,
                       **anybody),
-            Operation("GET", PREFIX + "/tile/{place:path}", "A tile; for operators also a bundle of entries "
+            Operation("GET", PREFIX + "/tile/{place:path}", "Get a tile; operators can also get bundles of entries "
                       "(C2SP tlog-tiles).", self.tile, media=raw, failures=(404,), parameters=place, **anybody),
         ]  # fmt: skip
 
     async def write(self, call: Call[Any, list[Event]]) -> Written:
-        """Answered when they are on disk."""
+        """Returns when the events are on disk."""
         if not 1 <= len(call.body) <= reading.LIMIT:
-            raise ApiError(400, f"1 to {reading.LIMIT} events; there are {len(call.body)}")
+            raise ApiError(400, f"send 1 to {reading.LIMIT} events; the request has {len(call.body)}")
         found = [event.model_dump(mode="json") for event in call.body]
         try:
             numbers = await self._ledger.append(found)
@@ -184,7 +184,7 @@ class Api:
         return Found(entries=entries, next=entries[-1]["number"] if len(entries) == query.limit else None)
 
     async def state(self, call: Call[AsOf, None]) -> State:
-        """Folded from its events."""
+        """Computes the state from the subject's events."""
         query, at = call.query, call.query.at or datetime.now(UTC)
         rest.own(call.caller, query.tenant)
         async with self._database.transaction() as connection:
@@ -192,20 +192,20 @@ class Api:
         return State(state=found, events=events, last=last)
 
     async def inclusion(self, call: Call[AtSize, None]) -> Proof:
-        """From the entry up."""
+        """Audit path from the entry to the root."""
         number = int(call.path["number"])
         async with self._database.transaction() as connection:
             size, _, text = await self._checkpoint(connection, call.query.size)
             if number >= size:
-                raise ApiError(404, f"The log of that checkpoint has {size} entries.", ErrorType.NOT_FOUND)
+                raise ApiError(404, f"The log at that checkpoint has {size} entries.", ErrorType.NOT_FOUND)
             read = await reading.tiles_for(connection, size, number)
         return Proof(hashes=[h.hex() for h in merkle.inclusion(read, number, size)], checkpoint=text)
 
     async def consistency(self, call: Call[Sizes, None]) -> Proof:
-        """From one checkpoint to a later one."""
+        """Consistency proof between two checkpoints."""
         old, new = call.query.old, call.query.new
         if old > new:
-            raise ApiError(400, "old must not exceed new", param="old")
+            raise ApiError(400, "old must be less than or equal to new", param="old")
         async with self._database.transaction() as connection:
             size, _, text = await self._checkpoint(connection, new)
             read = await reading.tiles_for(connection, size, max(0, old - 1))
@@ -215,14 +215,14 @@ class Api:
     async def _checkpoint(connection: Any, size: int | None) -> tuple[int, bytes, str]:
         found = await reading.checkpoint(connection, size)
         if found is None:
-            raise ApiError(404, "There is no checkpoint of that size.", ErrorType.NOT_FOUND)
+            raise ApiError(404, "No checkpoint has this size.", ErrorType.NOT_FOUND)
         return found
 
     async def export(self, call: Call[Any, None]) -> Response:
-        """For `audit verify`."""
+        """Input of `audit verify`."""
         tenant = rest.own(call.caller, call.path["tenant"])
         lines = exporting.export(self._ledger, self._database, tenant, call.query.first, call.query.last)
-        # The first line before the answer begins: without a database the answer is an error, not a broken export.
+        # Read a line before the response begins: without a database the client gets an error, not a truncated export.
         first = [line async for line in _some(lines, 1)]
 
         async def all_lines() -> AsyncIterator[bytes]:
@@ -234,22 +234,22 @@ class Api:
         return StreamingResponse(all_lines(), media_type="application/x-ndjson")
 
     async def shred(self, call: Call[Any, None]) -> Shredded:
-        """For ever, in all replicas at once. Backups made before hold the key until they end."""
+        """Takes effect in all replicas at once, irrevocably. Older backups contain the key until they expire."""
         tenant, caller = call.path["tenant"], call.caller
         async with self._database.transaction() as connection:
             if not await self._erasure.shred(connection, tenant, caller.tenant, caller.actor):
-                raise ApiError(404, "The tenant has no key.", ErrorType.NOT_FOUND)
+                raise ApiError(404, "The tenant has no encryption key.", ErrorType.NOT_FOUND)
         ends = datetime.now(UTC) + timedelta(days=self._backup_days) if self._backup_days else None
         return Shredded(shredded=True, backups_until=ends)
 
     async def checkpoint(self, _: Call[Any, None]) -> Response:
-        """As a signed note."""
+        """Returns a signed note (C2SP)."""
         async with self._database.transaction() as connection:
             _, _, text = await self._checkpoint(connection, None)
         return PlainTextResponse(text)
 
     async def key(self, _: Call[Any, None]) -> Response:
-        """As `verify` takes it."""
+        """Returns the key in the format of `audit verify`."""
         return PlainTextResponse(f"{self._public_key}\n")
 
     async def tile(self, call: Call[Any, None]) -> Response:
@@ -258,17 +258,17 @@ class Api:
         number = tiles.number_of(match[2]) if match else None
         width = int(match[3]) if match and match[3] else merkle.WIDTH
         if match is None or number is None or not 1 <= width <= merkle.WIDTH:
-            raise ApiError(404, "There is no such tile.", ErrorType.NOT_FOUND)
+            raise ApiError(404, "No such tile exists.", ErrorType.NOT_FOUND)
         if match[1] == "entries" and not call.caller.operator:
-            # They are sealed, but whose they are, and when, can be read.
-            raise ApiError(403, "Bundles hold entries of all tenants; ask for an export.", ErrorType.PERMISSION)
+            # Entries are encrypted, but their tenant and time are readable.
+            raise ApiError(403, "Bundles contain all tenants' entries; request an export.", ErrorType.PERMISSION)
         async with self._database.transaction() as connection:
             if match[1] == "entries":
                 content = await reading.bundle(connection, number, width)
             else:
                 content = await reading.tile(connection, int(match[1]), number, width)
         if content is None:
-            raise ApiError(404, "There is no such tile.", ErrorType.NOT_FOUND)
+            raise ApiError(404, "No such tile exists.", ErrorType.NOT_FOUND)
         return Response(content, media_type="application/octet-stream")
 
 

@@ -1,4 +1,4 @@
-"""Billing's REST operations."""
+"""REST operations of the Billing service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PERIOD = ("period", r"20\d{2}-(?:0[1-9]|1[0-2])", "A month, such as 2026-11")
 
 
 class UsageEvent(Model):
-    """A CloudEvent of the topic usage.recorded.v1."""
+    """A CloudEvent of the topic `usage.recorded.v1`."""
 
     specversion: Annotated[str, Field(pattern=r"^1\.0$")]
     id: Name
@@ -41,7 +41,7 @@ class UsageEvent(Model):
 
 
 class UsageData(Model):
-    """What was used."""
+    """The recorded usage."""
 
     tenant: Name
     model: Name
@@ -54,14 +54,14 @@ class UsageData(Model):
 
 
 class Taken(Model):
-    """How many events were new."""
+    """Number of events that were new."""
 
     taken: int
     known: int
 
 
 class Price(Model):
-    """What is paid from a time on; `usd` for each `per` tokens, or requests."""
+    """A price that is valid from a time on: `usd` per `per` tokens or requests."""
 
     tenant: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] = ""
     model: Name
@@ -72,7 +72,7 @@ class Price(Model):
 
 
 class Credit(Model):
-    """An amount that a tenant need not pay in a month."""
+    """An amount that is deducted from a tenant's invoice of one month."""
 
     id: Name
     usd: Annotated[Decimal, Field(gt=0, lt=10**9, max_digits=19, decimal_places=10)]
@@ -80,28 +80,28 @@ class Credit(Model):
 
 
 class Budget(Model):
-    """The most that a tenant may use in a month."""
+    """Maximum amount that a tenant may use in a month."""
 
     usd: Usd
 
 
 class Entitlement(Model):
-    """How much more a tenant may use this month."""
+    """The rest of a tenant's budget in the current month."""
 
     budget_usd: str
     spent_usd: str
     left_usd: str
     in_force: bool
-    """Whether every replica of the Router limits the tenant to this budget, which takes a few seconds at most."""
+    """Whether every replica of the Router enforces this budget; a change takes a few seconds."""
     replicas: Replicas | None
-    """In which replicas of the Router it is in force; none: it was not handed to them yet, or NATS does not answer."""
+    """Router replicas that enforce the budget; null if it was not yet sent to them or NATS is unavailable."""
 
 
 class Metered(Model):
-    """What is asked of the meters."""
+    """Query of the meters."""
 
     tenant: Annotated[str, Field(max_length=200)] = ""
-    """By default the caller's own; with an operator's key, all."""
+    """The default is the caller's tenant; an operator's key reads all tenants."""
     aggregation: meters.Aggregation
     field: meters.Field
     begin: Moment
@@ -110,20 +110,20 @@ class Metered(Model):
 
 
 class Values(Model):
-    """What the meters say."""
+    """Values of the meters."""
 
     values: list[dict[str, Any]]
 
 
 class Unpriced(Model):
-    """Usage that no price covers."""
+    """Usage that has no price."""
 
     model: str
     kind: str
 
 
 class Invoice(Model):
-    """A month's invoice."""
+    """Invoice of one month."""
 
     tenant: str
     period: str
@@ -139,7 +139,7 @@ class Invoice(Model):
 
 
 _NAMED = 10
-"""So many kinds without a price are named in an error; the invoice as it stands has them all."""
+"""Maximum number of unpriced kinds that an error names; the draft invoice lists all of them."""
 
 
 def _month(period: str) -> date:
@@ -147,60 +147,60 @@ def _month(period: str) -> date:
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document."""
+    """Return the OpenAPI document."""
     own = Api.operations(cast("Api", Api))
     return rest_app.document("Billing", [*own, *dead_letters.operations(PREFIX), *replicas.operations(PREFIX)])
 
 
 class Api:
-    """The operations over one database."""
+    """REST operations on one database."""
 
     def __init__(self, database: Database, in_force: InForce | None = None) -> None:
-        """Without NATS no budget is `in_force`."""
+        """Without `in_force` (no NATS), no budget is reported as enforced."""
         self._database, self._in_force = database, in_force
 
     def operations(self) -> list[Operation]:
-        """All of them; asked of the class itself they are described, and cannot be called."""
+        """All operations. On the class itself they serve as descriptions only and cannot be called."""
         month = (_TENANT, _PERIOD)
         operators: dict[str, Any] = {"scope": Scope.ADMIN}
         tenants: dict[str, Any] = {"scope": Scope.BILLING, "failures": (404,)}
         return [
             Operation("POST", PREFIX + "/usage", "Count usage.", self.usage, Taken, body=list[UsageEvent],
                       **operators),
-            Operation("GET", PREFIX + "/meters", "What was used; for operators, by all tenants.", self.meters,
+            Operation("GET", PREFIX + "/meters", "Read usage; operators read that of all tenants.", self.meters,
                       Values, query=Metered, **tenants),
             Operation("POST", PREFIX + "/prices", "Set a price from a time on.", self.price, Price, body=Price,
                       status=201, failures=(409,), makes=True, **operators),
-            Operation("GET", PREFIX + "/prices", "The price book.", self.prices, list[Price],
+            Operation("GET", PREFIX + "/prices", "List the prices.", self.prices, list[Price],
                       scope=Scope.BILLING),
             Operation("POST", PREFIX + "/tenants/{tenant}/credits", "Grant a credit.", self.credit, Credit, body=Credit,
                       status=201, failures=(409,), parameters=(_TENANT,), makes=True, **operators),
-            Operation("PUT", PREFIX + "/tenants/{tenant}/budget", "Limit a tenant's month.", self.budget, Budget,
+            Operation("PUT", PREFIX + "/tenants/{tenant}/budget", "Set a tenant's monthly budget.", self.budget, Budget,
                       body=Budget, parameters=(_TENANT,), failures=(409,), **operators),
-            Operation("GET", PREFIX + "/tenants/{tenant}/entitlement", "How much is left.", self.entitlement,
+            Operation("GET", PREFIX + "/tenants/{tenant}/entitlement", "Get the rest of a budget.", self.entitlement,
                       Entitlement, parameters=(_TENANT,), **tenants),
-            Operation("GET", PREFIX + "/tenants/{tenant}/invoices/{period}", "An invoice, issued or as it stands.",
+            Operation("GET", PREFIX + "/tenants/{tenant}/invoices/{period}", "Get an invoice: issued, or a draft.",
                       self.invoice, Invoice, parameters=month, **tenants),
             Operation("POST", PREFIX + "/tenants/{tenant}/invoices/{period}",
-                      "Issue an invoice; it never changes then.", self.issue, Invoice, parameters=month, status=201,
+                      "Issue an invoice, which is then immutable.", self.issue, Invoice, parameters=month, status=201,
                       failures=(409,), **operators),
         ]  # fmt: skip
 
     async def usage(self, call: Call[Any, list[UsageEvent]]) -> Taken:
-        """Each counts once."""
+        """Counts each event once, even if it is sent again."""
         if not 1 <= len(call.body) <= 10_000:
-            raise ApiError(400, f"1 to 10000 events; there are {len(call.body)}")
+            raise ApiError(400, f"send 1 to 10000 events; the request has {len(call.body)}")
         taken = await intake.take(self._database, [event.model_dump(mode="json") for event in call.body])
         return Taken(taken=taken, known=len(call.body) - taken)
 
     async def meters(self, call: Call[Metered, None]) -> Values:
-        """Over a span of time."""
+        """Aggregates usage over a time range."""
         query = call.query
         tenant = query.tenant or ("" if call.caller.operator else call.caller.tenant)
         if tenant:
             rest.own(call.caller, tenant)
         if query.aggregation not in ("COUNT", "UNIQUE") and query.field not in meters.NUMERIC:
-            raise ApiError(400, f"{query.aggregation} needs a field of numbers", param="field")
+            raise ApiError(400, f"{query.aggregation} needs a numeric field", param="field")
         async with self._database.transaction() as connection:
             values = await meters.read(
                 connection, tenant, query.aggregation, query.field, query.begin, query.end, query.group
@@ -208,7 +208,7 @@ class Api:
         return Values(values=values)
 
     async def price(self, call: Call[Any, Price]) -> Price:
-        """History is kept: a price is never changed, another one begins."""
+        """Adds a price. Prices are never changed, so the history is complete."""
         price = call.body
         async with self._database.transaction() as connection:
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (intake.ISSUING,))
@@ -217,21 +217,21 @@ class Api:
             )
             row = await cursor.fetchone()
             if row and row[0] and price.begins < row[0].replace(tzinfo=UTC):
-                raise ApiError(409, f"Invoices are issued up to {row[0]:%Y-%m-%d}; a price begins then or later.")
+                raise ApiError(409, f"Invoices are issued up to {row[0]:%Y-%m-%d}; a new price begins then or later.")
             try:
                 await connection.execute(
                     "INSERT INTO prices (tenant, model, kind, usd, per, begins) VALUES (%s, %s, %s, %s, %s, %s)",
                     (price.tenant, price.model, price.kind, price.usd, price.per, price.begins),
                 )
             except UniqueViolation:
-                raise ApiError(409, "There is a price that begins at this very time.") from None
+                raise ApiError(409, "Another price begins at the same time.") from None
             about = f"{price.tenant or 'all'}/{price.model}/{price.kind}"
-            # A price for all tenants is an act of the operator's own tenant.
+            # A price for all tenants is recorded as an act of the operator's own tenant.
             await _note(connection, call, price.tenant or call.caller.tenant, "price", about, "created")
         return price
 
     async def prices(self, call: Call[Any, None]) -> list[Price]:
-        """In order of time; a tenant's own, and those that are for all."""
+        """Ordered by time: the tenant's own prices and those for all tenants."""
         async with self._database.transaction() as connection:
             cursor = await connection.execute(
                 "SELECT tenant, model, kind, usd, per, begins FROM prices WHERE %s OR tenant IN ('', %s) "
@@ -242,12 +242,12 @@ class Api:
             return [Price(**dict(zip(names, row, strict=True))) for row in await cursor.fetchall()]
 
     async def credit(self, call: Call[Any, Credit]) -> Credit:
-        """Once for each id."""
+        """Granted once per id."""
         credit, tenant = call.body, call.path["tenant"]
         async with self._database.transaction() as connection:
             await connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (intake.ISSUING,))
             if await _issued(connection, tenant, _month(credit.period)):
-                raise ApiError(409, f"The invoice of {credit.period} is issued; grant it in a later month.")
+                raise ApiError(409, f"The invoice of {credit.period} is issued; grant the credit in a later month.")
             cursor = await connection.execute(
                 "INSERT INTO credits VALUES (%s, %s, %s, %s) ON CONFLICT (tenant, id) DO NOTHING",
                 (tenant, credit.id, credit.usd, _month(credit.period)),
@@ -257,13 +257,13 @@ class Api:
                     "SELECT usd, period FROM credits WHERE tenant = %s AND id = %s", (tenant, credit.id)
                 )
                 if await found.fetchone() != (credit.usd, _month(credit.period)):
-                    raise ApiError(409, "There is another credit with this id.")
+                    raise ApiError(409, "Another credit has this id.")
             else:
                 await _note(connection, call, tenant, "credit", credit.id, "created")
         return credit
 
     async def budget(self, call: Call[Any, Budget]) -> Budget:
-        """In force within a second."""
+        """The Router enforces the budget within a second."""
         async with self._database.transaction() as connection:
             await erasing.refuse(connection, call.path["tenant"])
             await connection.execute(
@@ -274,7 +274,7 @@ class Api:
         return call.body
 
     async def entitlement(self, call: Call[Any, None]) -> Entitlement:
-        """Of the month that it is."""
+        """For the current month."""
         tenant = rest.own(call.caller, call.path["tenant"])
         async with self._database.transaction() as connection:
             cursor = await connection.execute("SELECT usd FROM budgets WHERE tenant = %s", (tenant,))
@@ -294,7 +294,7 @@ class Api:
         )
 
     async def invoice(self, call: Call[Any, None]) -> Invoice:
-        """As issued, or from the events so far."""
+        """The issued invoice, or a draft from the events so far."""
         tenant, period = rest.own(call.caller, call.path["tenant"]), _month(call.path["period"])
         async with self._database.transaction() as connection:
             return await _issued(connection, tenant, period) or Invoice(
@@ -302,7 +302,7 @@ class Api:
             )
 
     async def issue(self, call: Call[Any, None]) -> Invoice:
-        """Once; again it is the same."""
+        """Issues the invoice once; a repeat returns the same invoice."""
         tenant, period = call.path["tenant"], _month(call.path["period"])
         if period >= _month(f"{datetime.now(UTC):%Y-%m}"):
             raise ApiError(409, "The month is not over.")
@@ -314,7 +314,7 @@ class Api:
             if unpriced := content["unpriced"]:
                 named = ", ".join(f"{one['kind']} of {one['model']}" for one in unpriced[:_NAMED])
                 more = f" and {len(unpriced) - _NAMED} more" if len(unpriced) > _NAMED else ""
-                message = f"There is no price for {named}{more}. Set one; what is free has a price of 0."
+                message = f"No price is set for {named}{more}. Set one; use a price of 0 for free usage."
                 raise ApiError(409, message, code="unpriced_usage")
             cursor = await connection.execute(
                 "INSERT INTO invoices (tenant, period, content) VALUES (%s, %s, %s) RETURNING number",
@@ -336,7 +336,7 @@ class Api:
 
 
 async def _note(connection: Connection, call: Call[Any, Model], tenant: str, kind: str, name: str, change: str) -> None:
-    """Into the outbox, for the audit log: who did what, and how it is now."""
+    """Write a change to the outbox for the audit log: the actor, the object and its new state."""
     data = {"tenant": tenant, "kind": kind, "id": name, "change": change, "actor": call.caller.actor}
     await outbox.put(connection, CHANGED, "billing", tenant, {**data, "after": call.body.model_dump(mode="json")})
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import msgspec
 from kit import logs
-from kit.bus import Bus, key, told_to_end
+from kit.bus import Bus, is_cancelled, key
 from kit.database import Database
 from nats.errors import Error as NatsError
 
@@ -37,7 +37,7 @@ class Budgets:
 
     async def run(self) -> None:
         """Run the loop. Values that cannot be published now are published later."""
-        while not told_to_end():
+        while not is_cancelled():
             try:
                 await self._tell()
             except Exception as error:

@@ -1,4 +1,4 @@
-"""Embeddings' REST operations: OpenAI's, and those of Hugging Face's Text Embeddings Inference (TEI)."""
+"""REST operations of the Embeddings service: those of OpenAI and of Hugging Face's Text Embeddings Inference (TEI)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from embeddings.vectors import Long, Vectors
 SCOPE = Scope.EMBEDDINGS
 MAX_TEXTS = 2048
 MAX_TOKENS_GIVEN = 8192
-"""Of a text that is given as tokens. Source: OpenAI's API reference, "Create embeddings"."""
+"""Limit for a text that is given as tokens. Source: OpenAI's API reference, "Create embeddings"."""
 Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 Texts = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_TEXTS)]
 
@@ -30,19 +30,19 @@ TokenLists = Annotated[tuple[Tokens, ...], Field(min_length=1, max_length=MAX_TE
 
 
 class Asked(Model):
-    """As OpenAI's clients ask."""
+    """Request in OpenAI's format."""
 
     input: Text | Texts | Tokens | TokenLists
     """Texts, or their tokens in OpenAI's encoding cl100k_base."""
     model: Annotated[str, Field(max_length=256)] = MODEL
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1, le=DIMENSION)] = DIMENSION
-    """The first so many numbers, made to length one again."""
+    """Length of the vectors: longer ones are truncated to it and normalized again."""
     user: Annotated[str, Field(max_length=1000)] = ""
 
 
 class Embed(Model):
-    """As TEI's clients ask."""
+    """Request in TEI's format."""
 
     inputs: Text | Texts
     normalize: bool = True
@@ -51,7 +51,7 @@ class Embed(Model):
 
 
 class Rerank(Model):
-    """Texts to be put in order."""
+    """Texts to rank by relevance."""
 
     query: Text
     texts: Texts
@@ -61,7 +61,7 @@ class Rerank(Model):
 
 
 class Pair(Model):
-    """A sentence and others."""
+    """A sentence, and the sentences to compare it with."""
 
     source_sentence: Text
     sentences: Texts
@@ -69,13 +69,13 @@ class Pair(Model):
 
 
 class Similarity(Model):
-    """What TEI's clients ask."""
+    """Request for similarities in TEI's format."""
 
     inputs: Pair
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document."""
+    """Return the OpenAPI document."""
     return rest_app.document("Embeddings", Api.operations(cast("Api", Api)))
 
 
@@ -86,23 +86,23 @@ class Api:
         self._vectors, self._reranker, self._detokenizer = vectors, Reranker(vectors), detokenizer
 
     def operations(self) -> list[Operation]:
-        """All of them; asked of the class itself they are described, and cannot be called."""
+        """All operations. On the class itself they serve as descriptions only and cannot be called."""
         more: dict[str, Any] = {"scope": SCOPE, "failures": (413, 429)}
         return [
-            Operation("POST", "/v1/embeddings", "Vectors, as OpenAI's clients ask.", self.openai, body=Asked,
+            Operation("POST", "/v1/embeddings", "Embed texts (OpenAI's API).", self.openai, body=Asked,
                       scope=SCOPE, failures=(404, 429)),
-            Operation("GET", "/v1/models", "The model.", self.models, scope=SCOPE),
-            Operation("POST", "/embed", "Vectors, as TEI's clients ask.", self.embed, list[list[float]], body=Embed,
+            Operation("GET", "/v1/models", "List the model.", self.models, scope=SCOPE),
+            Operation("POST", "/embed", "Embed texts (TEI's API).", self.embed, list[list[float]], body=Embed,
                       **more),
-            Operation("POST", "/rerank", "Texts by how well they answer a query.", self.rerank, list[dict[str, Any]],
+            Operation("POST", "/rerank", "Rank texts by their relevance to a query.", self.rerank, list[dict[str, Any]],
                       body=Rerank, **more),
-            Operation("POST", "/similarity", "How near sentences are to one.", self.similarity, list[float],
+            Operation("POST", "/similarity", "Compare sentences with one sentence.", self.similarity, list[float],
                       body=Similarity, **more),
-            Operation("GET", "/info", "What is served.", self.info, scope=SCOPE),
+            Operation("GET", "/info", "Describe the served model.", self.info, scope=SCOPE),
         ]  # fmt: skip
 
     async def openai(self, call: Call[Any, Asked]) -> dict[str, Any]:
-        """Texts that are longer than the model takes are embedded in parts: nothing is cut off."""
+        """Texts longer than the model's context are embedded in parts; nothing is truncated."""
         asked = call.body
         if asked.model not in (MODEL, f"sentence-transformers/{MODEL}"):
             message = f"The model `{asked.model}` does not exist."
@@ -110,7 +110,7 @@ class Api:
         try:
             vectors, tokens = await self._vectors.of(self._texts(asked.input))
         except ApiError as error:
-            # OpenAI's API answers so, and its clients tell users of it.
+            # OpenAI's API answers with this error, and its clients handle it.
             if error.code == "text_too_long":
                 raise ApiError(400, error.message, param="input", code="context_length_exceeded") from None
             raise
@@ -139,14 +139,14 @@ class Api:
         return {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "cogniforge"}]}
 
     async def embed(self, call: Call[Any, Embed]) -> list[list[float]]:
-        """A list for each text."""
+        """One vector per text."""
         asked = call.body
         texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
         vectors, _ = await self._vectors.of(texts, long=_long(asked.truncate))
         return [_short(vector, asked.dimensions).tolist() for vector in vectors]
 
     async def rerank(self, call: Call[Any, Rerank]) -> list[dict[str, Any]]:
-        """The best first; scores are between 0 and 1, unless raw (`reranking.py`)."""
+        """Best first. Scores are between 0 and 1, unless raw scores are requested (`reranking.py`)."""
         asked = call.body
         scores = await self._reranker.scores(asked.query, asked.texts, long=_long(asked.truncate))
         order = sorted(range(len(scores)), key=lambda place: -scores[place])
@@ -166,7 +166,7 @@ class Api:
         return _cosines(vectors)
 
     async def info(self, _: Call[Any, None]) -> dict[str, Any]:
-        """As TEI tells it."""
+        """In TEI's format."""
         return {
             "model_id": f"sentence-transformers/{MODEL}",
             "model_dtype": "float32",
@@ -177,7 +177,7 @@ class Api:
 
 
 def _long(truncate: bool) -> Long:
-    """As TEI does: cut where it is asked for, else refused."""
+    """TEI's behaviour: long texts are truncated if the request asks for it, else refused."""
     return Long.CUT if truncate else Long.REFUSE
 
 

@@ -1,4 +1,4 @@
-"""Guardrails' REST operations."""
+"""REST operations of the Guardrails service."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Text = Annotated[str, Field(max_length=1_000_000)]
 
 
 class Asked(Model):
-    """Texts to look at."""
+    """Texts to check."""
 
     text: Text | None = None
     texts: Annotated[tuple[Text, ...], Field(max_length=MAX_TEXTS)] = ()
     direction: Direction = Direction.INPUT
     policy: Policy | None = None
-    """Instead of the tenant's own, to try one out."""
+    """Policy to apply instead of the tenant's own, for a trial."""
 
 
 class Told(Model):
-    """One thing that was found."""
+    """One finding."""
 
     text: int
     start: int
@@ -47,23 +47,23 @@ class Told(Model):
 
 
 class Answer(Model):
-    """What is done about the texts."""
+    """The policy's decision about the texts."""
 
     action: str
     texts: list[str]
-    """As they may go on."""
+    """The texts as they may be passed on, with findings masked."""
     findings: list[Told]
 
 
 class Part(Model):
-    """A part of an input."""
+    """One part of an input."""
 
     type: Annotated[str, Field(pattern="^text$")]
     text: Text
 
 
 class Moderation(Model):
-    """As OpenAI's clients ask."""
+    """Request in OpenAI's format."""
 
     input: (
         Text
@@ -74,7 +74,7 @@ class Moderation(Model):
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document."""
+    """Return the OpenAPI document."""
     return rest_app.document("Guardrails", Api.operations(cast("Api", Api)))
 
 
@@ -85,21 +85,21 @@ class Api:
         self._checker, self._policies, self._decisions = checker, policies, decisions
 
     def operations(self) -> list[Operation]:
-        """All of them; asked of the class itself they are described, and cannot be called."""
+        """All operations. On the class itself they serve as descriptions only and cannot be called."""
         return [
-            Operation("POST", "/v1/guard/check", "What a policy does about texts.", self.check, Answer, body=Asked,
+            Operation("POST", "/v1/guard/check", "Apply a policy to texts.", self.check, Answer, body=Asked,
                       scope=SCOPE),
-            Operation("POST", "/v1/moderations", "Whether texts are harmful, as OpenAI's clients ask.", self.moderate,
+            Operation("POST", "/v1/moderations", "Classify harmful texts (OpenAI's API).", self.moderate,
                       body=Moderation, scope=SCOPE),
-            Operation("GET", "/v1/guard/policy", "The caller's policy.", self.policy, Policy, scope=SCOPE),
-            Operation("GET", "/v1/guard/kinds", "What is looked for.", self.kinds, dict[str, Category], scope=SCOPE),
+            Operation("GET", "/v1/guard/policy", "Get the caller's policy.", self.policy, Policy, scope=SCOPE),
+            Operation("GET", "/v1/guard/kinds", "List all kinds.", self.kinds, dict[str, Category], scope=SCOPE),
         ]  # fmt: skip
 
     async def check(self, call: Call[Any, Asked]) -> Response:
-        """All texts are looked at, whatever is found in the first ones."""
+        """Checks all texts, even if the first ones are already refused."""
         asked = call.body
         if (asked.text is None) == (not asked.texts):
-            raise ApiError(400, "text or texts: one of them", param="text")
+            raise ApiError(400, "set either text or texts", param="text")
         policy = Compiled(asked.policy) if asked.policy is not None else self._policies.of(call.caller.tenant)
         texts = asked.texts or (asked.text or "",)
         found = await self._checker.check(call.caller.tenant, policy, asked.direction, texts)
@@ -108,7 +108,7 @@ class Api:
         return Response(found.content, media_type="application/json")
 
     async def moderate(self, call: Call[Any, Moderation]) -> Response:
-        """Every category that there is, whatever the tenant's policy does about it."""
+        """Scores every category, independently of the tenant's policy."""
         given = call.body.input
         texts = [given] if isinstance(given, str) else [t if isinstance(t, str) else t.text for t in given]
         everything = self._policies.everything
@@ -117,9 +117,9 @@ class Api:
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
     async def policy(self, call: Call[Any, None]) -> Policy:
-        """Set with the User service; the platform's own where the tenant has none."""
+        """The policy is set with the User service. A tenant without one has the platform's default."""
         return self._policies.of(call.caller.tenant).policy
 
     async def kinds(self, _: Call[Any, None]) -> dict[str, Category]:
-        """With their categories."""
+        """Each kind with its category."""
         return dict(sorted(KINDS.items()))

@@ -22,7 +22,7 @@ from kit import errors, logs, telemetry
 from kit.drain import DRAIN
 
 Check = Callable[[], Awaitable[str | None]]
-"""A readiness check: None when fine, else what is missing."""
+"""A readiness check. Returns None if ready, otherwise the missing condition."""
 
 log = logs.get("kit.access")
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
@@ -31,7 +31,7 @@ _QUIET = {"/healthz", "/readyz", "/metrics"}
 
 
 class RequestContext:
-    """Gives each request an id, a span, metrics and one log line. Pure ASGI, so streams pass untouched."""
+    """Gives each request an ID, a span, metrics and one log line. Pure ASGI, so streams pass through unbuffered."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -57,7 +57,7 @@ class RequestContext:
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
                 if all(name != b"cache-control" for name, _ in message["headers"]):
-                    message["headers"].append((b"cache-control", b"no-store"))  # what a key shows is its holder's only
+                    message["headers"].append((b"cache-control", b"no-store"))  # for the key's holder only
                 if DRAIN.begun:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
@@ -65,7 +65,7 @@ class RequestContext:
         telemetry.IN_FLIGHT.inc()
         parent = telemetry.from_outside(dict(request.headers))
         route = _route_of(scope)
-        # Anybody can send any method: metrics must not grow with what clients send. Source: OpenTelemetry's "_OTHER".
+        # Clients may send any method: an unknown one must not become a label value. Source: OpenTelemetry's "_OTHER".
         method = request.method if request.method in _METHODS else "_OTHER"
         name = f"{method} {route}"
         with self._tracer.start_as_current_span(name, context=parent, kind=SpanKind.SERVER) as span:
@@ -84,7 +84,7 @@ class RequestContext:
 
 
 def _route_of(scope: Scope) -> str:
-    """The route's template, never the raw path: metrics must not grow with what clients send."""
+    """The route's template, not the raw path, which would give metrics an unlimited number of label values."""
     application = scope.get("app")
     for route in application.routes if application else ():
         if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE:
@@ -109,7 +109,7 @@ def create(
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
     framework: Callable[..., Starlette] = Starlette,
 ) -> Starlette:
-    """The application of a service with its own `routes` and readiness `checks`, made by `framework`."""
+    """Create the application of a service from its `routes` and readiness `checks` with the class `framework`."""
     return framework(
         routes=[*_health(checks), *routes],
         middleware=[Middleware(RequestContext)],

@@ -43,7 +43,7 @@ def options(settings: ServiceSettings) -> dict[str, Any]:
     return {"name": settings.name, "inbox_prefix": f"_INBOX.{settings.name}".encode(), **login}
 
 
-def told_to_end() -> bool:
+def is_cancelled() -> bool:
     """Whether this task was cancelled. nats-py swallows cancellation while it writes, so loops must check."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -52,7 +52,7 @@ class Cache:
         """Cached values of keys; None for a miss."""
         if not keys or self._away():
             return [None] * len(keys)
-        assert self._client is not None, "else it is away"
+        assert self._client is not None, "`_away` returns True without a client"
         try:
             return await self._client.mget([self._prefix + key for key in keys])
         except (RedisError, OSError, TimeoutError) as error:
@@ -63,7 +63,7 @@ class Cache:
         """Store values for some seconds, if possible."""
         if not values or self._away():
             return
-        assert self._client is not None, "else it is away"
+        assert self._client is not None, "`_away` returns True without a client"
         try:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for key, value in values.items():

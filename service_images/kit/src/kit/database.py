@@ -71,7 +71,7 @@ class Database:
             message = "The database's volume is full; nothing was changed. Raise data.postgres.storage."
             raise ApiError(507, message, ErrorType.SERVER, code="storage_full") from None
         except (PoolTimeout, psycopg.OperationalError):
-            message = "The database does not answer now; nothing was changed."
+            message = "The database is unavailable; nothing was changed."
             raise ApiError(503, message, ErrorType.SERVER, code="unavailable") from None
 
     async def check(self) -> str | None:

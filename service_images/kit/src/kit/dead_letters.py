@@ -1,10 +1,10 @@
-"""Dead letters: events and changes that a service cannot process, set aside so that the work of others goes on.
+"""Dead letters: events and changes that a service could not process. They are set aside so that others can continue.
 
-Each is kept in the service's own database with what it holds, why it failed and how often it was tried. An operator
-looks at it, has it processed again once the cause is mended, or drops it; both are in the audit log.
+A dead letter is stored in the service's own database with its content, the reason of the failure and the number of
+tries. An operator inspects it, then retries it once the cause is fixed, or drops it. The audit log records both.
 
-Order: all other events keep the order of their keys. Later events of the same key do not wait for the one that was set
-aside, and its retry comes after them: to wait would let one event stop all later ones of its tenant.
+Order: all other events keep their order by key. Later events of the same key do not wait for a dead letter, and its
+retry comes after them. If they waited, one event could block all later ones of its tenant.
 """
 
 from __future__ import annotations
@@ -47,60 +47,60 @@ _REASON = 2000
 _REFRESH_S = 10.0
 _NUMBER = (("number", r"\d{1,18}", "A dead letter's number"),)
 WAITING = Gauge(
-    "dead_letters_waiting", "Dead letters that nobody has retried or dropped.", ["topic"], registry=telemetry.REGISTRY
+    "dead_letters_waiting", "Dead letters that were not retried or dropped yet.", ["topic"], registry=telemetry.REGISTRY
 )
 SET_ASIDE = Counter(
-    "dead_letters_set_aside_total", "Events and changes that were set aside.", ["topic"], registry=telemetry.REGISTRY
+    "dead_letters_set_aside_total", "Events and changes set aside.", ["topic"], registry=telemetry.REGISTRY
 )
 
 
 def upgrade() -> None:
-    """A service's revision: make the table."""
-    from alembic import op  # brings SQLAlchemy, which a service that runs need not have
+    """Migration step of a service: create the table."""
+    from alembic import op  # imports SQLAlchemy, which a running service does not need
 
     op.execute(TABLE)
 
 
 def downgrade() -> None:
-    """A service's revision: take it away."""
+    """Migration step of a service: drop the table."""
     from alembic import op
 
     op.execute("DROP TABLE dead_letters")
 
 
 class Letter(Model):
-    """A dead letter, without what it holds."""
+    """A dead letter without its content."""
 
     number: int
     topic: str
-    """Of Kafka; nats/<bucket> for a value that could not be published there; store_files for a file of Retriever."""
+    """A Kafka topic; nats/<bucket> for a value that could not be published; store_files for a file of Retriever."""
     partition: int
     position: int
-    """Its offset in the partition; -1 for what does not come from Kafka."""
+    """Offset in the partition; -1 if the letter does not come from Kafka."""
     key: str
     bytes: int
-    """Size of what it holds."""
+    """Size of the content in bytes."""
     reason: str
     tries: int
     made: datetime
 
 
 class FullLetter(Letter):
-    """A dead letter with what it holds."""
+    """A dead letter with its content."""
 
     payload: str
-    """Bytes that are not UTF-8 are shown as \\xNN."""
+    """The content. Bytes that are not UTF-8 are shown as \\xNN."""
 
 
 class Letters(Model):
-    """A page of dead letters, and the number to go on after."""
+    """A page of dead letters, and the number that the next page starts after."""
 
     dead_letters: list[Letter]
     next: int | None
 
 
 class Search(Model):
-    """Which dead letters."""
+    """Filter for dead letters."""
 
     topic: Annotated[str, Field(max_length=200)] = ""
     after: Annotated[int, Field(ge=0, lt=2**62)] = 0
@@ -108,19 +108,19 @@ class Search(Model):
 
 
 class Retried(Model):
-    """A dead letter that was processed, and is gone."""
+    """A dead letter that was processed and removed."""
 
     processed: bool
 
 
 Row = dict[str, Any]
-"""A row of the table, as `_COLUMNS` names it."""
+"""A row of the table with the columns in `_COLUMNS`."""
 Retry = Callable[[Row], Awaitable[None]]
-"""Processes a letter again; raises where it still fails. Its transactions are joined to the letter's removal."""
+"""Processes a letter again, and raises if that fails. Its changes and the letter's removal are one transaction."""
 
 
 def _shown(content: bytes) -> str:
-    # NUL would be legal in JSON, but not for who puts the text into a database again.
+    # NUL is legal in JSON, but PostgreSQL does not accept it.
     return content.decode(errors="backslashreplace").replace("\0", "\\x00")
 
 
@@ -130,22 +130,22 @@ def _letter(row: Row) -> Letter:
 
 
 class DeadLetters:
-    """The dead letters of a service."""
+    """A service's dead letters."""
 
     def __init__(self, database: Database, retry: Retry | None = None) -> None:
-        """Without `retry`, letters can be looked at and dropped."""
+        """Without `retry`, letters can only be inspected and dropped."""
         self._database, self._retry = database, retry
         self._retries: dict[str, Retry] = {}
         self._topics: set[str] = set()
 
     def also(self, topic: str, retry: Retry) -> None:
-        """Letters of a topic are processed in another way."""
+        """Use another function to retry the letters of a topic."""
         self._retries[topic] = retry
 
     async def put(
         self, topic: str, key: bytes, payload: bytes, reason: str, tries: int, partition: int = -1, position: int = -1
     ) -> None:
-        """Set something aside. The same thing again, from the same place, stays one letter."""
+        """Store a dead letter. The same content from the same place updates the existing letter."""
         digest = hashlib.sha256(key + b"\0" + payload).digest()
         async with self._database.transaction() as connection:
             made = await connection.execute(
@@ -163,11 +163,11 @@ class DeadLetters:
             log.error("set aside as a dead letter", place=place, reason=reason[:300], tries=tries)
 
     async def resolve(self, connection: Connection, topic: str, key: bytes) -> None:
-        """Remove the letters of a key: what they are about has succeeded meanwhile, or must be forgotten."""
+        """Remove the letters of a key, because it was processed successfully meanwhile or must be forgotten."""
         await connection.execute("DELETE FROM dead_letters WHERE topic = %s AND key = %s", (topic, key))
 
     async def probe(self) -> str | None:
-        """None where a letter could be written now; else why not. Leaves nothing behind."""
+        """None if a letter can be written now, otherwise the reason. Rolls back its test row."""
         try:
             async with self._database.transaction() as connection, connection.transaction(force_rollback=True):
                 await connection.execute(
@@ -179,15 +179,14 @@ class DeadLetters:
         return None
 
     async def run(self) -> None:
-        """Keep the metric as the table is, for ever: another replica may have added letters, or an operator removed
-        them."""
+        """Refresh the metric until cancelled, since other replicas and operators change the table too."""
         while True:
             try:
                 async with self._database.transaction() as connection:
                     cursor = await connection.execute("SELECT topic, count(*) FROM dead_letters GROUP BY topic")
                     found = dict(await cursor.fetchall())
             except (ApiError, psycopg.Error) as error:
-                log.debug("dead letters are not counted", reason=repr(error))  # readiness says what the database lacks
+                log.debug("dead letters are not counted", reason=repr(error))  # readiness reports the reason
             else:
                 self._topics |= found.keys()
                 for topic in self._topics:
@@ -195,7 +194,7 @@ class DeadLetters:
             await asyncio.sleep(_REFRESH_S)
 
     async def list(self, call: Call[Search, None]) -> Letters:
-        """A page, the oldest first."""
+        """A page, oldest first."""
         query = call.query
         async with self._database.transaction() as connection, connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(
@@ -207,18 +206,18 @@ class DeadLetters:
         return Letters(dead_letters=[_letter(row) for row in rows], next=more)
 
     async def show(self, call: Call[Any, None]) -> FullLetter:
-        """With what it holds."""
+        """One letter with its content."""
         async with self._database.transaction() as connection:
             row = await _found(connection, call)
         return FullLetter(**_letter(row).model_dump(), payload=_shown(row["payload"]))
 
     async def retry(self, call: Call[Any, None]) -> Retried:
-        """Process it now. It is gone if, and only if, that succeeds."""
+        """Process the letter now. It is removed if and only if that succeeds."""
         try:
             async with self._database.transaction() as connection:
                 row = await _found(connection, call)
                 if (retry := self._retries.get(row["topic"], self._retry)) is None:
-                    raise ApiError(409, "This service does not process them now.", code="still_failing")
+                    raise ApiError(409, "This service cannot retry dead letters now.", code="still_failing")
                 with self._database.joined(connection):
                     await retry(row)
                 await connection.execute("DELETE FROM dead_letters WHERE number = %s", (row["number"],))
@@ -240,7 +239,7 @@ class DeadLetters:
                 (row["reason"], row["number"]),
             )
             await self._note(connection, call, row, "retry-failed")
-        raise ApiError(409, f"It still cannot be processed: {_reason(reason)}", code="still_failing")
+        raise ApiError(409, f"Processing failed again: {_reason(reason)}", code="still_failing")
 
     async def drop(self, call: Call[Any, None]) -> None:
         """For good."""
@@ -251,7 +250,7 @@ class DeadLetters:
         log.warning("a dead letter was dropped", number=row["number"], topic=row["topic"], by=call.caller.actor)
 
     async def _note(self, connection: Connection, call: Call[Any, Any], row: Row, change: str) -> None:
-        """Into the outbox, for the audit log: an act of the operator's own tenant."""
+        """Write an audit event to the outbox, as an act of the operator's own tenant."""
         who = call.caller
         data = {"tenant": who.tenant, "service": self._database.name, "topic": row["topic"], "number": row["number"]}
         data |= {"key": _shown(row["key"])[: SUBJECT.most], "change": change, "actor": who.actor}
@@ -275,16 +274,16 @@ def _reason(reason: str) -> str:
 
 
 def operations(prefix: str, letters: DeadLetters | None = None) -> Sequence[Operation]:
-    """Operators' operations below a service's prefix. Without `letters` they are described, and cannot be called."""
+    """Operators' operations under a service's prefix. Without `letters`, they serve as descriptions only."""
     own = letters or cast("DeadLetters", DeadLetters)
     path, one = f"{prefix}/dead-letters", f"{prefix}/dead-letters/{{number}}"
     operators: dict[str, Any] = {"scope": Scope.ADMIN}
     single: dict[str, Any] = {**operators, "parameters": _NUMBER}
     return [
-        Operation("GET", path, "Dead letters: what could not be processed.", own.list, Letters, query=Search,
+        Operation("GET", path, "List the dead letters.", own.list, Letters, query=Search,
                   **operators),
-        Operation("GET", one, "A dead letter with what it holds.", own.show, FullLetter, failures=(404,), **single),
-        Operation("DELETE", one, "Drop a dead letter for good.", own.drop, status=204, failures=(404,), **single),
-        Operation("POST", one + "/retry", "Process a dead letter again.", own.retry, Retried, failures=(404, 409),
+        Operation("GET", one, "Get a dead letter with its content.", own.show, FullLetter, failures=(404,), **single),
+        Operation("DELETE", one, "Delete a dead letter permanently.", own.drop, status=204, failures=(404,), **single),
+        Operation("POST", one + "/retry", "Retry a dead letter.", own.retry, Retried, failures=(404, 409),
                   **single),
     ]  # fmt: skip

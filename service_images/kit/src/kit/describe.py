@@ -8,7 +8,7 @@ import sys
 
 
 def main(service: str) -> None:
-    """A service's package has a function `document` in its module `api`."""
+    """Print the document that the function `document` in the service's module `api` returns."""
     print(json.dumps(importlib.import_module(f"{service}.api").document(), indent=2))
 
 

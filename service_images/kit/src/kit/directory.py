@@ -1,7 +1,7 @@
-"""Who may call: tenants and hashed API keys as the User service tells them through NATS, in the memory of each replica.
+"""Directory of callers: tenants and hashed API keys, which User pushes through NATS into each replica's memory.
 
-Two kinds of entries in the bucket `tenants`: `t.<tenant>` with the tenant's limits, and `k.<SHA-256 of the key>` with
-what the key may do. A key that is revoked is an entry that is gone, which every replica is told within milliseconds.
+The bucket `tenants` has two kinds of entries: `t.<tenant>` with the tenant's limits, and `k.<SHA-256 of the key>` with
+the key's rights. Revoking a key deletes its entry; every replica receives the deletion within milliseconds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TENANT, KEY = "t", "k"
 
 
 class Scope(StrEnum):
-    """What a key may be good for."""
+    """Scopes of API keys."""
 
     INFERENCE = "inference"
     EMBEDDINGS = "embeddings"
@@ -34,23 +34,23 @@ class Scope(StrEnum):
     PROMPTS = "prompts"
     RETRIEVAL = "retrieval"
     BILLING = "billing"
-    """What its tenant used, and owes."""
+    """Usage and invoices of its tenant."""
     AUDIT = "audit"
-    """What the audit log has of its tenant."""
+    """Audit entries of its tenant."""
     MANAGE = "manage"
     """Users, teams, keys and relations of its tenant."""
     IMPERSONATE = "impersonate"
-    """Keys for any user of its tenant, whoever asks."""
+    """Acting for any user of its tenant, and creating keys for them."""
     ADMIN = "admin"
-    """Everything, for every tenant; only such a key gives it."""
+    """All operations, for every tenant. Only a key with this scope can grant it."""
 
 
 TENANT_SCOPES = tuple(scope for scope in Scope if scope not in (Scope.ADMIN, Scope.IMPERSONATE))
-"""All that a tenant's key may do, but acting for others."""
+"""All scopes of a tenant's key, except acting for others."""
 
 
 class TenantEntry(msgspec.Struct, frozen=True):
-    """A tenant, and what it may use; 0 and none: no limit."""
+    """A tenant with its limits; 0 or none means no limit."""
 
     id: str
     models: tuple[str, ...] = ()
@@ -59,34 +59,34 @@ class TenantEntry(msgspec.Struct, frozen=True):
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What the holder of an API key may do."""
+    """Rights of an API key's holder."""
 
     tenant: str
     id: str = ""
     user: str = ""
     scopes: tuple[str, ...] = ()
-    """What it may do; none: nothing that needs a scope."""
+    """Scopes of the key; empty allows only operations without a scope."""
     expires: float | None = None
     """Seconds since 1970."""
 
     def allows(self, scope: str) -> bool:
-        """Whether it may do this; what is called "" every key may do."""
+        """Whether the key has the scope; every key has the scope ""."""
         if not scope or self.operator:
             return True
         return scope in self.scopes
 
     @property
     def operator(self) -> bool:
-        """Whether it is a key of those who run the platform."""
+        """Whether the key belongs to an operator of the platform."""
         return Scope.ADMIN in self.scopes
 
     @property
     def actor(self) -> str:
-        """Who it is, for the audit log."""
+        """Identity of the holder for the audit log."""
         return f"user:{self.user}" if self.user else f"key:{self.id or self.tenant}"
 
     def fresh(self) -> bool:
-        """Whether it has not expired."""
+        """Whether the key has not expired."""
         return self.expires is None or self.expires > time.time()
 
 
@@ -95,15 +95,15 @@ _grant = msgspec.json.Decoder(Grant)
 
 
 def digest(key: str) -> str:
-    """What is kept of a key."""
+    """Stored form of a key."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def bearer(headers: Mapping[str, str]) -> str:
-    """The API key of a request: as OpenAI's clients send it, as Langfuse's do (basic), or as x-api-key.
+    """The API key of a request: a bearer token (OpenAI), the password of basic authentication (Langfuse), or x-api-key.
 
-    A browser keeps a key that its user typed in (basic), and adds it to requests that pages of other sites make. Those
-    requests count as without a key. Source: Fetch Metadata Request Headers, "Sec-Fetch-Site".
+    A browser stores a password that its user typed in, and adds it to requests that pages of other sites make. Those
+    requests count as having no key. Source: Fetch Metadata Request Headers, "Sec-Fetch-Site".
     """
     value = headers.get("authorization", "")
     if value[:6].lower() == "basic ":
@@ -115,25 +115,25 @@ def bearer(headers: Mapping[str, str]) -> str:
 
 
 def unknown() -> ApiError:
-    """The answer to who shows no key, or one that is not known, expired or revoked."""
-    message = "The API key is missing or not known."
+    """Error for a missing, unknown, expired or revoked key."""
+    message = "The API key is missing or unknown."
     return ApiError(401, message, ErrorType.AUTHENTICATION, code="invalid_api_key")
 
 
 class Directory:
-    """Follows the bucket for ever; answers from memory."""
+    """Follows the bucket until cancelled, and answers from memory."""
 
     def __init__(self, url: str, login: Mapping[str, Any] = MappingProxyType({})) -> None:
         self.tenants: dict[str, TenantEntry] = {}
         self.grants: dict[bytes, Grant] = {}
-        """By the digest of the key."""
+        """Grants by the digest of the key."""
         self.changed: Callable[[str, str], None] = lambda _kind, _name: None
-        """Told which entry is another one or gone: its kind, and the tenant's id or the key's digest in hex."""
+        """Called for each changed or removed entry with its kind, and the tenant's ID or the key's digest in hex."""
         self._following = Following(url, BUCKET, self.take, login)
 
     @property
     def away_since(self) -> float | None:
-        """Since when nothing could be learnt of revoked keys, by the monotonic clock; None: all is known."""
+        """Monotonic time since which revocations cannot be received; None while the bucket is followed."""
         return self._following.away_since
 
     async def authenticate(self, key: str) -> Grant:
@@ -145,7 +145,7 @@ class Directory:
         await self._following.run()
 
     def take(self, key: str, value: bytes | None) -> None:
-        """One entry, or that it is gone."""
+        """Apply a value, or None for a removed entry."""
         kind, name = bus.parts(key)
         if kind == TENANT:
             if value is None:
@@ -160,7 +160,7 @@ class Directory:
         self.changed(kind, name)
 
     def find(self, key: str) -> Grant:
-        """What the holder of a key may do. Raises ApiError(401) for a key that is not known any more, or not yet."""
+        """Rights of a key's holder. Raises ApiError(401) for a key that is unknown, revoked or not yet received."""
         grant = self.grants.get(hashlib.sha256(key.encode()).digest()) if key else None
         if grant is None or not grant.fresh():
             raise unknown()

@@ -1,4 +1,4 @@
-"""The error envelope of every REST answer, which is OpenAI's: `{"error": {message, type, param, code}}`."""
+"""The error envelope of every REST answer, which has OpenAI's format: `{"error": {message, type, param, code}}`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kit import logs
 
 log = logs.get("kit.errors")
 CLIENT_GONE = 499
-"""Status of a request whose client did not wait for the answer. Source: nginx's convention."""
+"""Status for a client that closed the connection before the answer. Source: nginx's convention."""
 
 
 class ErrorType(StrEnum):
@@ -31,7 +31,7 @@ class ErrorType(StrEnum):
 
 
 class ApiError(Exception):
-    """An answer that is an error."""
+    """An error as the answer to a request."""
 
     def __init__(
         self,
@@ -43,20 +43,20 @@ class ApiError(Exception):
         code: str | None = None,
         retry_after_s: int | None = None,
     ) -> None:
-        """`retry_after_s`: seconds after which the caller may ask again, in the answer's Retry-After."""
+        """`retry_after_s`: seconds to wait before a retry, sent as Retry-After."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.challenge = ""
-        """WWW-Authenticate of the answer; empty: none."""
+        """Value of the header WWW-Authenticate; empty omits the header."""
         self.status, self.message, self.kind, self.param, self.code = status, message, kind, param, code
 
     def envelope(self) -> dict[str, Any]:
-        """The body of the answer."""
+        """Body of the answer."""
         body = {"message": self.message, "type": self.kind.value, "param": self.param, "code": self.code}
         return {"error": body}
 
     def response(self) -> JSONResponse:
-        """The whole answer."""
+        """The complete answer."""
         headers = {"retry-after": str(self.retry_after_s)} if self.retry_after_s is not None else {}
         if self.challenge:
             headers["www-authenticate"] = self.challenge
@@ -64,13 +64,13 @@ class ApiError(Exception):
 
 
 def missing(what: str) -> ApiError:
-    """The answer to who names what is not there, or is not theirs."""
-    return ApiError(404, f"There is no such {what}.", ErrorType.NOT_FOUND, param=what)
+    """Error for an object that does not exist, or that belongs to another tenant."""
+    return ApiError(404, f"The {what} does not exist.", ErrorType.NOT_FOUND, param=what)
 
 
 def unavailable(who: str) -> ApiError:
-    """The answer where somebody is needed who is away: "User", "The router"."""
-    return ApiError(503, f"{who} does not answer now.", ErrorType.SERVER, code="unavailable")
+    """Error for a service that is needed but unavailable. `who`: its name, such as "User" or "The Router"."""
+    return ApiError(503, f"{who} is unavailable.", ErrorType.SERVER, code="unavailable")
 
 
 _KINDS = {
@@ -97,12 +97,12 @@ async def on_http_exception(_: Request, error: Exception) -> Response:
 
 
 async def on_disconnect(_: Request, __: Exception) -> Response:
-    """Handler for a client that goes before its request is whole: no server is at fault, nobody reads the answer."""
+    """Handler for a client that disconnects before its request is complete. This is no server error."""
     return Response(status_code=CLIENT_GONE)
 
 
 async def on_unexpected(request: Request, error: Exception) -> Response:
-    """Handler for everything else: logged in full, answered without details."""
+    """Handler for all other exceptions: logged in full, answered without details."""
     log.error("unexpected error", path=request.url.path, exc_info=error)
     return ApiError(500, "The server had an error while processing your request.", ErrorType.SERVER).response()
 
@@ -115,4 +115,4 @@ HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Resp
         Exception: on_unexpected,
     }
 )
-"""What an application answers where a handler raises."""
+"""Exception handlers of an application, by exception."""

@@ -64,7 +64,7 @@ class Following:
         """Run until cancelled."""
         low, high = _BACKOFF_S
         pause = low
-        while not bus.told_to_end():
+        while not bus.is_cancelled():
             try:
                 await self._follow()
                 pause = low
@@ -73,7 +73,7 @@ class Following:
             except (NatsError, OSError, TimeoutError) as error:
                 log.warning("NATS is unavailable", bucket=self._bucket, reason=repr(error), again_in_s=round(pause, 1))
                 pause = min(pause * 2, high)
-            if not bus.told_to_end():
+            if not bus.is_cancelled():
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
     async def _follow(self) -> None:
@@ -99,7 +99,7 @@ class Following:
             seen: set[str] = set()
             last = 0
             try:
-                while not ended.done() and not bus.told_to_end():
+                while not ended.done() and not bus.is_cancelled():
                     await self._reporter.send(connection)
                     update = asyncio.create_task(watcher.updates(timeout=_WAIT_S))
                     await asyncio.wait({update, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -124,7 +124,7 @@ class Following:
                         self._reporter.reached(last)
             finally:
                 ended.cancel()
-                if bus.told_to_end():
+                if bus.is_cancelled():
                     await self._reporter.end(connection)
         finally:
             if self.away_since is None:

@@ -123,7 +123,7 @@ class Rule(Model):
 
 
 class Topic(Model):
-    """A subject that must not be talked about, recognised by its words."""
+    """A forbidden subject, recognised by its words."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
     words: Annotated[tuple[Word, ...], Field(min_length=1, max_length=500)]

@@ -94,7 +94,7 @@ class Issuer:
     def __init__(self, url: str, folder: Path, again_s: float = _AGAIN_S) -> None:
         """`url`: the API server. `folder` contains the `token` for it, and `ca.crt`, its CA certificate."""
         self._url, self._folder, self._again_s = url, folder, again_s
-        self._told: dict[str, Any] | None = None
+        self._document: dict[str, Any] | None = None
         self._asking = asyncio.Lock()
         self._asked = float("-inf")
         self.name = ""
@@ -102,7 +102,7 @@ class Issuer:
         """KeySet, or None before the first fetch."""
         self.generation = 0
         """A number that changes with the keys."""
-        self.told = asyncio.Event()
+        self.fetched = asyncio.Event()
         """Set once there are keys."""
 
     async def run(self) -> None:
@@ -142,21 +142,21 @@ class Issuer:
         await self.renew(self._again_s)
         return self.generation != before
 
-    def _take(self, name: str, told: dict[str, Any]) -> None:
-        if (name, told) == (self.name, self._told):
+    def _take(self, name: str, document: dict[str, Any]) -> None:
+        if (name, document) == (self.name, self._document):
             return
         from joserfc.errors import JoseError  # libraries of three megabytes
         from joserfc.jwk import KeySet
 
         try:
-            keys = KeySet.import_key_set(told)  # type: ignore[arg-type]
+            keys = KeySet.import_key_set(document)  # type: ignore[arg-type]
         except JoseError as error:
             raise ValueError(str(error)) from None
         if not keys.keys:
             raise ValueError("there are no keys")
-        self.name, self.keys, self._told = name, keys, told
+        self.name, self.keys, self._document = name, keys, document
         self.generation += 1
-        self.told.set()
+        self.fetched.set()
         log.info("fetched the cluster's public keys", issuer=name, keys=len(keys.keys))
 
     def _ask(self) -> tuple[str, dict[str, Any]]:
@@ -209,7 +209,7 @@ class Callers:
 
     async def ready(self) -> None:
         """Wait until tokens can be checked."""
-        await self._issuer.told.wait()
+        await self._issuer.fetched.wait()
 
     async def check(self) -> str | None:
         """Readiness."""

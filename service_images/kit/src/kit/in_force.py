@@ -144,7 +144,7 @@ class InForce:
     async def run(self) -> None:
         """Run until cancelled."""
         heard = False
-        while not bus.told_to_end():
+        while not bus.is_cancelled():
             try:
                 if not heard:
                     for bucket in self.buckets:

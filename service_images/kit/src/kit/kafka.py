@@ -51,10 +51,10 @@ def client(settings: ServiceSettings, **more: Any) -> dict[str, Any]:
     return access | more
 
 
-def producer(access: dict[str, Any], waiting: int, told: Callable[[Any, Message], None]) -> Producer:
+def producer(access: dict[str, Any], waiting: int, delivered: Callable[[Any, Message], None]) -> Producer:
     """An idempotent producer with the settings of `client`. An outage of brokers neither loses nor duplicates events.
 
-    `waiting`: most events in memory; `told`: callback with the delivery result of each.
+    `waiting`: maximum number of events in memory. `delivered`: callback with the delivery result of each.
     """
     return Producer(
         {
@@ -65,7 +65,7 @@ def producer(access: dict[str, Any], waiting: int, told: Callable[[Any, Message]
             "compression.type": "lz4",
             "queue.buffering.max.messages": waiting,
             "message.timeout.ms": 0,  # no timeout
-            "on_delivery": told,
+            "on_delivery": delivered,
         }
     )
 

@@ -53,11 +53,11 @@ def _away(error: Exception) -> ApiError:
     if full:
         message = "The object store is full; nothing was stored."
         return ApiError(507, message, ErrorType.SERVER, code="storage_full")
-    return ApiError(503, f"The object store does not answer now ({type(error).__name__}).", ErrorType.SERVER)
+    return ApiError(503, f"The object store is unavailable ({type(error).__name__}).", ErrorType.SERVER)
 
 
 def _missing() -> ApiError:
-    return ApiError(404, "There is no such object.", ErrorType.NOT_FOUND)
+    return ApiError(404, "The object does not exist.", ErrorType.NOT_FOUND)
 
 
 class _S3:

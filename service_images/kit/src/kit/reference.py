@@ -1,4 +1,4 @@
-"""OpenAPI documents as people read them: operations and schemas in rows. Pure; pages are rendered from it elsewhere."""
+"""OpenAPI documents as rows of operations and schemas, for readable pages. Pure; the rendering is elsewhere."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Row:
     required: bool
     meaning: str
     names: tuple[str, ...] = ()
-    """Schemas that the type names."""
+    """Schemas that occur in the type."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One status of an operation."""
+    """One response of an operation, by status."""
 
     status: str
     meaning: str
@@ -36,7 +36,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation; `scopes` is what a key must be good for, None where no key is asked for."""
+    """An operation. `scopes`: scopes that its key needs; None if it needs no key."""
 
     tag: str
     method: str
@@ -46,13 +46,13 @@ class Operation:
     parameters: tuple[Row, ...]
     body: Row | None
     fields: tuple[Row, ...]
-    """Fields of the body where no schema has its name."""
+    """Fields of an inline body, which has no named schema."""
     answers: tuple[Answer, ...]
 
 
 @dataclass(frozen=True)
 class Schema:
-    """A named type; one without fields is described by `type`."""
+    """A named type. `type` describes one without fields."""
 
     name: str
     meaning: str
@@ -62,7 +62,7 @@ class Schema:
 
 @dataclass(frozen=True)
 class Reference:
-    """A whole document."""
+    """A complete document."""
 
     title: str
     description: str
@@ -71,7 +71,7 @@ class Reference:
 
 
 def read(document: Json) -> Reference:
-    """The document in rows, in its own order."""
+    """Read a document; the order of its parts is kept."""
     security = document.get("security")
     operations = tuple(
         _operation(method.upper(), path, {"security": security, **methods[method]})
@@ -87,7 +87,7 @@ def read(document: Json) -> Reference:
 
 
 def merged(title: str, documents: Mapping[str, Json]) -> Json:
-    """One document of several services, by name; a schema of a service has the service's name before its own."""
+    """Merge the documents of several services, by name. Schemas get the service's name as a prefix."""
     found: Json = {
         "openapi": "3.1.0",
         "info": {"title": title, "version": "1.0.0"},
@@ -140,7 +140,7 @@ def _parameter(one: Json) -> Row:
 
 
 def _content(holder: Json) -> tuple[str, Json]:
-    """The first media type of a body or an answer, and its schema."""
+    """The first media type of a body or response, and its schema."""
     for media, content in holder.get("content", {}).items():
         return media, content.get("schema", {})
     return "", {}
@@ -167,7 +167,7 @@ def _fields(schema: Json) -> tuple[Row, ...]:
 
 
 def _names(schema: Any) -> Iterator[str]:
-    """Names of all schemas in a type, except those of an object's fields."""
+    """Names of all schemas in a type, except those in an object's fields."""
     if isinstance(schema, list):
         for one in schema:
             yield from _names(one)
@@ -199,7 +199,7 @@ def _type(schema: Json) -> str:
 
 
 def _limits(schema: Json) -> str:
-    """What the type does not say: sizes, the pattern and the default value."""
+    """Constraints of a schema: sizes, pattern and default value."""
     found = [
         text
         for low, high, unit in (
@@ -228,6 +228,6 @@ def _range(low: Any, high: Any, unit: str) -> str:
 
 
 def _line(text: str, more: str = "") -> str:
-    """The first paragraph on one line, and what else is known."""
+    """The first paragraph on one line, with `more` appended."""
     first = " ".join(text.split("\n\n")[0].split())
     return " ".join(filter(None, (first, f"({more})" if first and more else more)))

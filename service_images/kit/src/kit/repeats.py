@@ -40,14 +40,14 @@ _PATIENCE_MS = 3000
 
 
 def upgrade() -> None:
-    """A service's revision: make the table."""
-    from alembic import op  # brings SQLAlchemy, which a service that runs need not have
+    """Migration step of a service: create the table."""
+    from alembic import op  # imports SQLAlchemy, which a running service does not need
 
     op.execute(TABLE)
 
 
 def downgrade() -> None:
-    """A service's revision: take it away."""
+    """Migration step of a service: drop the table."""
     from alembic import op
 
     op.execute("DROP TABLE repeats")

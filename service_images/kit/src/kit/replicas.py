@@ -1,4 +1,4 @@
-"""An operators' operation: the replicas that follow the key-value buckets of a service, and what they have applied."""
+"""Operation for operators: the replicas that follow a service's key-value buckets, and the revisions they apply."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Replica(Model):
     service: str
     instance: str
     revision: int = Field(description="The bucket's last revision that the replica has applied.")
-    written: int = Field(description="The bucket's last revision, as of at most some seconds ago; 0: not known.")
-    rejected: dict[str, str] = Field(description="Why the replica does not apply the values of these keys.")
+    written: int = Field(description="The bucket's last revision, at most some seconds old; 0 means unknown.")
+    rejected: dict[str, str] = Field(description="Reason by key for values that the replica rejects.")
 
 
 class Replicas(Model):
-    """All of them."""
+    """All replicas."""
 
     data: list[Replica]
 
 
 def listed(in_force: InForce) -> Replicas:
-    """As the replicas reported last."""
+    """The last reports of all replicas."""
     found = [(bucket, *one) for bucket in in_force.buckets for one in in_force.reports(bucket)]
     return Replicas(
         data=[
@@ -52,14 +52,14 @@ class _Own:
         self._in_force = in_force
 
     async def list(self, _: Call[Any, None]) -> Replicas:
-        """Without NATS there are none."""
+        """The list is empty without NATS."""
         return listed(self._in_force) if self._in_force else Replicas(data=[])
 
 
 def operations(prefix: str, in_force: InForce | None = None) -> Sequence[Operation]:
-    """The operation below a service's prefix. Without `in_force` it lists no replicas."""
+    """The operation under a service's prefix. Without `in_force` it lists no replicas."""
     own: Any = _Own(in_force)
     return [
-        Operation("GET", f"{prefix}/replicas", "What replicas have applied of what is pushed to them.", own.list,
+        Operation("GET", f"{prefix}/replicas", "List the revisions that replicas have applied.", own.list,
                   Replicas, scope=Scope.ADMIN),
     ]  # fmt: skip

@@ -1,6 +1,6 @@
-"""REST operations, declared once. `rest_app` makes an application and the OpenAPI document of them, on FastAPI.
+"""Declarations of REST operations. `rest_app` makes an application and the OpenAPI document from them with FastAPI.
 
-A declaration needs no FastAPI, so that processes that only share models do not load FastAPI.
+A declaration does not need FastAPI, so that processes that only share models do not load it.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from kit.directory import Grant, Scope
 from kit.errors import ApiError, missing
 
 ANYBODY = Grant("default", scopes=(Scope.ADMIN,))
-"""Who calls where nobody is asked for a key: whoever the gateway let in."""
+"""Caller in an installation without API keys: everybody whom the gateway admits."""
 _MISTAKES = 20
-"""So many are listed in one answer."""
+"""Maximum number of mistakes in one answer."""
 _SHOWN = 60
 
 
 class Model(BaseModel):
-    """Base of bodies and queries: unknown fields are mistakes."""
+    """Base of bodies and queries. Unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Nothing(Model):
-    """No body, or no query."""
+    """Type of an absent body or query."""
 
 
 def _in_utc(time: datetime) -> datetime:
-    """Databases know fewer time zones than RFC 3339 writes."""
+    """Convert to UTC, because databases know fewer time zones than RFC 3339 allows."""
     try:
         return time.astimezone(UTC)
     except OverflowError:
-        raise ValueError("it is before or after all years") from None
+        raise ValueError("the year in UTC is not between 1 and 9999") from None
 
 
 Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
@@ -51,18 +51,18 @@ def _storable(content: dict[str, Any]) -> dict[str, Any]:
 
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(_storable)]
-"""Any JSON object that every later store takes: bodies are checked as a whole, this is for models used elsewhere."""
+"""A JSON object that every later store accepts. Bodies are checked as a whole; use this for other models."""
 
 Query = TypeVar("Query", bound=Model)
 Body = TypeVar("Body")
 Handler = Callable[["Call[Any, Any]"], Awaitable[Any]]
 Authenticate = Callable[[str], Awaitable[Grant]]
-"""What the holder of an API key may do. Raises ApiError(401)."""
+"""Returns the rights of an API key's holder. Raises ApiError(401)."""
 
 
 @dataclass(frozen=True)
 class Call(Generic[Query, Body]):
-    """One request, checked."""
+    """One validated request."""
 
     request: Request
     path: dict[str, Any]
@@ -77,60 +77,60 @@ class Operation:
 
     method: str
     path: str
-    """With parameters in braces, as OpenAPI writes them."""
+    """Path with parameters in braces, as in OpenAPI."""
     summary: str
     handler: Handler
     answer: Any = dict[str, Any]
-    """Type of the answer; what a handler returns is written as JSON, a Response as it is."""
+    """Type of the answer. The handler's result is written as JSON, except for a Response, which is sent unchanged."""
     query: type[Model] = Nothing
     body: Any = None
-    """Type of the body; None: there is none."""
+    """Type of the body; None if there is no body."""
     parameters: tuple[tuple[str, str, str], ...] = ()
     """(name, pattern, meaning) of each path parameter."""
     status: int = 200
     failures: tuple[int, ...] = ()
-    """Statuses besides 400 and 503 that it may answer with."""
+    """Possible error statuses besides 400 and 503."""
     media: str = "application/json"
     scope: str | None = None
-    """What a caller's key must allow; None: no key is asked for."""
+    """Scope that the caller's key needs; None if the operation needs no key."""
     challenge: str = ""
-    """WWW-Authenticate of an answer 401: with "Basic", a browser asks for the key, as the password."""
+    """WWW-Authenticate of a 401 answer. With "Basic", a browser asks its user for the key as a password."""
     form: forms.Form | None = None
-    """The body is a form, which the handler is given as `call.body`; `body` describes it."""
+    """The body is a form, which the handler receives as `call.body`; `body` describes it."""
     makes: bool = False
-    """It makes something: with an Idempotency-Key, once."""
+    """The operation creates something; an Idempotency-Key makes that happen once."""
     check: Handler | None = None
-    """Judges a call, body included, before a transaction is open: for what may take long."""
+    """Slow validation of a call, body included, before the transaction is opened."""
 
 
 def own(caller: Grant, tenant: str) -> str:
-    """The tenant. Raises ApiError(404) where it is not the caller's: what other ones there are is nobody's business."""
+    """The tenant, if the caller may see it. Otherwise raises ApiError(404), which does not reveal that it exists."""
     if not caller.operator and caller.tenant != tenant:
         raise missing("tenant")
     return tenant
 
 
 def problem(error: ValidationError, where: str) -> ApiError:
-    """The answer to a client that sends something that does not fit; `where` it was."""
+    """Error for an invalid part of a request. `where`: "path", "query", "header" or "body"."""
     found = error.errors(include_url=False, include_context=False)
     return mistakes([{**one, "loc": (where, *one["loc"])} for one in found])
 
 
 def mistakes(found: Sequence[Any]) -> ApiError:
-    """Mistakes in pydantic's form; the first part of each place is "path", "query", "header" or "body"."""
+    """Error for pydantic's list of mistakes. Each location begins with "path", "query", "header" or "body"."""
     paths = [".".join(str(part) for part in one["loc"][1:]) for one in found]
-    told = [
+    parts = [
         f"{one['loc'][0]}{f' {path}' if path else ''}: {one['msg']}{_given(one)}"
         for path, one in zip(paths, found[:_MISTAKES], strict=False)
     ]
     more = f" (and {len(found) - _MISTAKES} more)" if len(found) > _MISTAKES else ""
-    return ApiError(400, f"{'; '.join(told)}{more}", param=paths[0] or None)
+    return ApiError(400, f"{'; '.join(parts)}{more}", param=paths[0] or None)
 
 
 def _given(mistake: Any) -> str:
-    """The value that was sent, where it is short and helps."""
+    """The received value, if it is short and helps."""
     value = mistake["input"]
     if mistake["type"] in ("missing", "extra_forbidden") or not isinstance(value, (str, int, float, bool)):
         return ""
     shown = repr(value)
-    return f" (it is {shown})" if len(shown) <= _SHOWN else ""
+    return f" (received {shown})" if len(shown) <= _SHOWN else ""

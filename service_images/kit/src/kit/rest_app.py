@@ -1,12 +1,12 @@
-"""REST operations as an application and its OpenAPI document, on FastAPI.
+"""Makes an application and its OpenAPI document from REST operations, with FastAPI.
 
-FastAPI checks paths, queries and bodies, and describes them. A thin layer keeps what FastAPI does otherwise:
+FastAPI validates paths, queries and bodies, and describes them. A thin layer changes some of FastAPI's behaviour:
 
-- The caller is known before the body is read, and a body is read only up to its limit.
-- JSON is read strictly, whatever the content type: what FastAPI's parser accepts, later stores refuse.
-- What does not fit is answered with 400 and the error envelope, not with 422.
-- An answer is written here, since one with an Idempotency-Key is stored with what the operation did.
-- Forms are received within limits of their own (`forms`).
+- The caller is authenticated before the body is read, and a body is read only up to its limit.
+- JSON is parsed strictly, for any content type, since later stores refuse some of what FastAPI's parser accepts.
+- Invalid requests are answered with 400 and the error envelope instead of 422.
+- Answers are serialized here, since with an Idempotency-Key the answer is stored with the operation's changes.
+- Forms have limits of their own (`forms`).
 """
 
 from __future__ import annotations
@@ -52,25 +52,25 @@ _MEANINGS = {
     507: "The storage is full.",
 }
 _KEY = HTTPBearer(scheme_name="key", auto_error=False)
-"""Describes how callers show their key. The check is `_caller`, before the body is read."""
+"""Security scheme of the document. The check itself is `_caller`, before the body is read."""
 _REPEATED = Header(
     alias="Idempotency-Key",
     description="A repeat with the same key, within a day, changes nothing and returns the first answer.",
     json_schema_extra={"pattern": r"^[\x21-\x7e]{1,255}$"},
 )
-"""For the document; `repeats` looks at it."""
+"""Header for the document only; `repeats` evaluates it."""
 _ARRAY, _OBJECT = "Input should be a valid array", "Input should be an object"
 _IN_JSON = {
     **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type"), _ARRAY),
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "dataclass_type"), _OBJECT),
 }
-"""Messages by pydantic's type of a mistake: FastAPI checks parsed values, so that its messages name Python's types."""
+"""Messages by pydantic's error type. FastAPI validates parsed values, so its own messages name Python's types."""
 _QUIET: Any = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
-"""`app` traces, measures and logs requests, in every service alike."""
+"""FastAPI's own telemetry is off, since `app` traces, measures and logs requests in every service."""
 
 
 class Failure(BaseModel):
-    """What went wrong."""
+    """Details of an error."""
 
     message: str
     type: str
@@ -79,7 +79,7 @@ class Failure(BaseModel):
 
 
 class Error(BaseModel):
-    """The body of each answer that is an error."""
+    """Body of all error answers."""
 
     error: Failure
 
@@ -91,9 +91,9 @@ def application(
     repeats: Repeats | None = None,
     **more: Any,
 ) -> FastAPI:
-    """The application of all operations, with /openapi.json. Without `authenticate` every caller is `ANYBODY`.
+    """The application of all operations, with /openapi.json. Without `authenticate`, every caller is `ANYBODY`.
 
-    `repeats` keeps the answers of operations that make something; `more` is what Starlette's applications take.
+    `repeats` stores the answers of creating operations. `more` contains arguments of Starlette's application.
     """
     by_path: dict[str, set[str]] = {}
     for operation in operations:
@@ -126,7 +126,7 @@ def _methods(operation: Operation) -> set[str]:
 
 
 class _Route(APIRoute):
-    """One operation; `together` are the methods of all operations that have its path."""
+    """One operation. `together`: methods of all operations with the same path."""
 
     def __init__(
         self,
@@ -136,19 +136,19 @@ class _Route(APIRoute):
         repeats: Repeats | None = None,
     ) -> None:
         self._operation, self._together, self._authenticate = operation, together, authenticate
-        # What only the document says is in `_described`: FastAPI would make checks of it that nothing uses.
+        # `_described` has the parts for the document only. FastAPI would derive unused checks from them here.
         endpoint = _endpoint(operation, repeats)
         super().__init__(operation.path, endpoint, methods=[operation.method], strict_content_type=False)
         self.methods = _methods(operation)
 
     async def handle(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Answer, or say which methods the path has."""
+        """Answer the request, or list the allowed methods of the path."""
         if scope["method"] not in self.methods:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(self._together))})
         await super().handle(scope, receive, send)
 
     def get_route_handler(self) -> Callable[[Request], Any]:
-        """FastAPI's, behind what has to come before it."""
+        """FastAPI's handler, with authentication and body checks before it."""
         checked = super().get_route_handler()
         operation = self._operation
 
@@ -181,21 +181,21 @@ async def _caller(request: Request, scope: str | None, authenticate: Authenticat
 
 
 def _check_query(request: Request) -> None:
-    """Raises ApiError for what FastAPI lets pass: a name that is there twice, and U+0000, which no database takes."""
+    """Refuse queries that FastAPI would accept: repeated names, and U+0000, which no database accepts."""
     given: set[str] = set()
     for name, value in request.query_params.multi_items():
         if name in given:
-            raise ApiError(400, f"query {name}: it is there twice", param=name)
+            raise ApiError(400, f"query {name}: the parameter occurs twice", param=name)
         if "\0" in name + value:
-            raise ApiError(400, "query: a text holds the character U+0000", param=name.replace("\0", "") or None)
+            raise ApiError(400, "query: a text contains the character U+0000", param=name.replace("\0", "") or None)
         given.add(name)
 
 
 class _Received(Request):
-    """A request whose body is read and parsed."""
+    """A request whose body was read and parsed."""
 
     def __init__(self, request: Request, content: bytes, value: Any) -> None:
-        # FastAPI takes a body for JSON by its content type; here every body is.
+        # FastAPI parses a body as JSON depending on its content type; this class always does.
         headers = [(name, text) for name, text in request.scope["headers"] if name != b"content-type"]
         super().__init__({**request.scope, "headers": headers}, request.receive)
         self._body, self._json = content, value
@@ -221,7 +221,7 @@ async def _content(request: Request) -> bytes:
 
 
 def _endpoint(operation: Operation, repeats: Repeats | None) -> Callable[..., Awaitable[Response]]:
-    """The function that FastAPI calls; its signature is what FastAPI checks and describes."""
+    """The function that FastAPI calls. FastAPI derives validation and description from its signature."""
     answer = TypeAdapter(operation.answer)
 
     async def answered(call: Call[Any, Any]) -> Response:
@@ -257,7 +257,7 @@ def _endpoint(operation: Operation, repeats: Repeats | None) -> Callable[..., Aw
 def _parameters(operation: Operation) -> list[inspect.Parameter]:
     found: dict[str, Any] = {"request": Request}
     for name, pattern, meaning in operation.parameters:
-        whole = f"(?:{pattern})" if "|" in pattern else pattern  # or the anchors belong to the outer alternatives only
+        whole = f"(?:{pattern})" if "|" in pattern else pattern  # else the anchors miss inner alternatives
         found[name] = Annotated[str, Path(pattern=f"^{whole}$", description=meaning)]
     found["query"] = Annotated[operation.query, Query()]
     if operation.body is not None and operation.form is None:
@@ -270,7 +270,7 @@ def _parameters(operation: Operation) -> list[inspect.Parameter]:
 
 
 def _described(operation: Operation) -> APIRoute:
-    """For the document alone."""
+    """Route for the document only."""
     security = [Security(_KEY, scopes=[operation.scope] if operation.scope else [])]
     empty, json = operation.status == 204, operation.media == "application/json"
     responses = _failures(operation)
@@ -303,7 +303,7 @@ def _form_schema(operation: Operation) -> dict[str, Any]:
 
 
 def _form(operation: Operation) -> dict[str, Any] | None:
-    """What the document says of a form: FastAPI would also receive what it describes."""
+    """Form part of the document. FastAPI would also parse a form that its own parameters describe."""
     if operation.form is None:
         return None
     schema = {name: value for name, value in _form_schema(operation).items() if name != "$defs"}

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from kit import logs
-from kit.bus import told_to_end
+from kit.bus import is_cancelled
 from kit.database import Connection, Database
 
 log = logs.get("kit.retention")
@@ -26,7 +26,7 @@ class Retention:
 
     async def run(self) -> None:
         """Run until cancelled. Failed deletions are retried later."""
-        while not told_to_end():
+        while not is_cancelled():
             try:
                 while await self.once():
                     pass

@@ -151,7 +151,7 @@ def answers(handler: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any
 
     @functools.wraps(handler)
     async def method(self: Any, request: Any, context: Any) -> Any:
-        _METADATA.set(_told(context))
+        _METADATA.set(_metadata_of(context))
         with _span(handler.__qualname__, _METADATA.get()):
             try:
                 return await handler(self, _whole(request))
@@ -166,7 +166,7 @@ def streams(handler: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any,
 
     @functools.wraps(handler)
     async def method(self: Any, requests: Any, context: Any) -> AsyncIterator[Any]:
-        with _span(handler.__qualname__, _told(context)):
+        with _span(handler.__qualname__, _metadata_of(context)):
             try:
                 async for answer in handler(self, _all_whole(requests)):
                     yield answer
@@ -185,17 +185,17 @@ async def _refuse(context: Any, method: str, error: Exception) -> None:
 
 
 async def _abort(context: Any, error: ApiError) -> None:
-    told = ((_ERROR_CODE, error.code),) if error.code else ()
-    await context.abort(_CODES.get(error.status, grpc.StatusCode.UNKNOWN), error.message, told)
+    trailers = ((_ERROR_CODE, error.code),) if error.code else ()
+    await context.abort(_CODES.get(error.status, grpc.StatusCode.UNKNOWN), error.message, trailers)
 
 
-def _told(context: Any) -> dict[str, str]:
+def _metadata_of(context: Any) -> dict[str, str]:
     """Metadata of a call."""
     return {str(name): str(value) for name, value in context.invocation_metadata() or ()}
 
 
-def _span(name: str, told: Mapping[str, str]) -> Any:
-    parent = propagate.extract(told)
+def _span(name: str, metadata: Mapping[str, str]) -> Any:
+    parent = propagate.extract(metadata)
     return trace.get_tracer("kit").start_as_current_span(name, context=parent, kind=SpanKind.SERVER)
 
 

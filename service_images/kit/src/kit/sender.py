@@ -40,7 +40,7 @@ class Sender:
     def __init__(self, access: dict[str, Any], spill: Spill, *topics: str) -> None:
         """`access`: result of `kafka.client`. `topics`: topics that it sends to, whose loss counters start at zero."""
         access = {"queue.buffering.max.kbytes": QUEUE_KIB, **access}
-        self._producer = kafka.producer(access, _EVENTS, self._told)
+        self._producer = kafka.producer(access, _EVENTS, self._delivered)
         self._spill = spill
         self._waiting: deque[Event] = deque()
         """Only appended to and taken from the left, one event at a time: threads may do both at once."""
@@ -95,7 +95,7 @@ class Sender:
         while self._waiting:
             yield self._waiting.popleft()
 
-    def _told(self, error: Any, message: Any) -> None:
+    def _delivered(self, error: Any, message: Any) -> None:
         if error is not None:
             self._lose(message.topic() or "", str(error))
 
@@ -138,7 +138,7 @@ class Sender:
         self._sent(file)
 
     def _sent(self, file: Path, error: Any = None, message: Any = None) -> None:
-        self._told(error, message)
+        self._delivered(error, message)
         self._unsent[file] -= 1
         if not self._unsent[file]:
             del self._unsent[file]

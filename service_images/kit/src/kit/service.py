@@ -1,4 +1,4 @@
-"""A service put together: its operations, what runs beside them, and what has to be open meanwhile."""
+"""Assembles a service: its operations, background tasks, and resources with a lifetime."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from kit.settings import ServiceSettings
 
 log = logs.get("kit.service")
 _END_S = 10.0
-"""For what runs beside the requests to end. Below the time that a pod has for its end."""
+"""Seconds for background tasks to end. Shorter than the pod's termination grace period."""
 _AGAIN_S = 1.0
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
 
 class Runs(Protocol):
-    """What goes on beside the requests."""
+    """A background task of a service."""
 
     async def run(self) -> None:
         """For ever."""
@@ -43,7 +43,7 @@ def create(
     checks: dict[str, app.Check] | None = None,
     authenticate: Authenticate | None = None,
 ) -> Starlette:
-    """The application. Opened: the database, then what runs beside; closed the other way round."""
+    """The application. It opens the database and then starts background tasks; it closes them in reverse order."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -66,14 +66,14 @@ def create(
 
 
 class Once:
-    """What has to be done before a service is ready: tried again as long as something that it needs is away."""
+    """A task that must succeed before the service is ready. Retried while a dependency is unavailable."""
 
     def __init__(self, work: Callable[[], Awaitable[None]], reason: str) -> None:
         self._work, self._reason = work, reason
         self._done = False
 
     async def run(self) -> None:
-        """Until it is done."""
+        """Run until the task succeeds."""
         while not self._done:
             try:
                 await self._work()
@@ -82,31 +82,31 @@ class Once:
                 await asyncio.sleep(_AGAIN_S)
 
     async def check(self) -> str | None:
-        """Readiness: the reason, as long as it is not done."""
+        """Readiness: None once the task has succeeded, otherwise the reason."""
         return None if self._done else self._reason
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel what runs, and wait until it has put in order what it had begun: it needs what is closed next."""
+    """Cancel background tasks and wait for their cleanup, which needs the resources that are closed next."""
     for task in tasks:
         task.cancel()
     if tasks and (slow := (await asyncio.wait(tasks, timeout=_END_S))[1]):
-        log.warning("parts of the service did not end", count=len(slow), after_s=_END_S)
+        log.warning("background tasks did not end", count=len(slow), after_s=_END_S)
 
 
 def _ended(task: asyncio.Task[None]) -> None:
-    """What runs for ever has ended: a fault of ours, and not to be kept quiet."""
+    """Log a background task that ended on its own, which is an error."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("a part of the service has ended", exc_info=error)
+        log.error("a background task has ended", exc_info=error)
 
 
 def callers(settings: ServiceSettings) -> Directory | None:
-    """Who may call, where callers show keys."""
+    """The directory of callers, if API keys are enabled."""
     return Directory(settings.nats_url, bus.options(settings)) if settings.tenants else None
 
 
 def main(settings: Settings, application: Callable[[Settings], Starlette]) -> int:
-    """Logs, traces and the own tokens before anything else; then serve until the process is told to stop."""
+    """Set up logs, traces and service tokens, then serve until the process receives a stop signal."""
     logs.configure(settings)
     telemetry.configure_tracing(settings)
     identity.configure(settings)

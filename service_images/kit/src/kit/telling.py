@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from kit import logs
-from kit.bus import Bus, told_to_end
+from kit.bus import Bus, is_cancelled
 from kit.database import Connection, Database
 from kit.dead_letters import DeadLetters, Row
 from kit.limits import NATS_VALUE
@@ -40,8 +40,8 @@ GROUP BY bucket, key ORDER BY bool_or(urgent) DESC, min(number) LIMIT {_BATCH}
 
 
 def upgrade() -> None:
-    """A service's revision: changes may be urgent, and what cannot be published is set aside."""
-    from alembic import op  # brings SQLAlchemy, which a service that runs need not have
+    """Migration step of a service: urgent changes, and dead letters for keys that cannot be published."""
+    from alembic import op  # imports SQLAlchemy, which a running service does not need
 
     from kit import dead_letters
 
@@ -51,7 +51,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """A service's revision: take it back."""
+    """Migration step of a service: revert `upgrade`."""
     from alembic import op
 
     from kit import dead_letters
@@ -104,7 +104,7 @@ class Telling(ABC):
         """Run until cancelled. Failed publications are retried."""
         counting = asyncio.create_task(self.letters.run())
         try:
-            while not told_to_end():
+            while not is_cancelled():
                 try:
                     more = await self._tell()
                     if not more and time.monotonic() - self._compared > _COMPARE_S:

@@ -71,7 +71,7 @@ class Erasing:
             deadline = time.monotonic() + PATIENCE_S
             while self._known(tenant):
                 if time.monotonic() > deadline:
-                    raise unavailable(f"NATS, which has not said that tenant {tenant} is deleted,")
+                    raise unavailable(f"NATS, which announces the deletion of tenant {tenant},")
                 await asyncio.sleep(_LOOK_S)
             async with self._database.transaction() as connection:
                 await forget(connection, tenant)

@@ -1,4 +1,4 @@
-"""Prompt's REST operations."""
+"""REST operations of the Prompt service."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from prompt.rendering import Renderer
 
 SCOPE = Scope.PROMPTS
 PREFIX = "/v1/prompt"
-"""Of operations on the service itself."""
+"""Scope of operations on the service itself."""
 _NAME = ("name", models.NAMED, "A prompt's name")
 _LABEL = ("label", models.LABELLED, "A label, such as production")
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document."""
+    """Return the OpenAPI document."""
     own = Api.operations(cast("Api", Api))
     return rest_app.document("Prompt", [*own, *dead_letters.operations(PREFIX), *replicas.operations(PREFIX)])
 
 
 class Api:
-    """The operations over one database."""
+    """REST operations on one database."""
 
     def __init__(
         self,
@@ -60,35 +60,35 @@ class Api:
         self._database, self._told, self._renderer, self._quotas = database, told, renderer, quotas
 
     def operations(self) -> list[Operation]:
-        """All of them; asked of the class itself they are described, and cannot be called."""
+        """All operations. On the class itself they serve as descriptions only and cannot be called."""
         one: dict[str, Any] = {"parameters": (_NAME,), "scope": SCOPE, "failures": (404,)}
         label: dict[str, Any] = {"parameters": (_NAME, _LABEL), "scope": SCOPE, "failures": (403, 404, 409, 429)}
         path = "/v1/prompts/{name:path}"
         return [
-            Operation("POST", "/v1/prompts", "Make a version; it never changes.", self.add, Version, body=NewVersion,
+            Operation("POST", "/v1/prompts", "Create an immutable version.", self.add, Version, body=NewVersion,
                       scope=SCOPE, status=201, failures=(403, 409, 429), makes=True, check=self.check),
-            Operation("GET", "/v1/prompts", "All prompts.", self.listed, list[Listed], query=Page, scope=SCOPE),
-            Operation("GET", path + "/versions", "A prompt's versions, the newest first.", self.versions,
+            Operation("GET", "/v1/prompts", "List all prompts.", self.listed, list[Listed], query=Page, scope=SCOPE),
+            Operation("GET", path + "/versions", "List a prompt's versions, newest first.", self.versions,
                       list[Version], **one),
-            Operation("GET", path + "/diff", "What is another between two versions.", self.diff, Difference,
+            Operation("GET", path + "/diff", "Compare two versions.", self.diff, Difference,
                       query=Compared, **one),
-            Operation("PUT", path + "/labels/{label}", "Move a label; routers know within a second.", self.place,
+            Operation("PUT", path + "/labels/{label}", "Move a label; Routers follow within a second.", self.place,
                       Placed, body=Place, **label),
-            Operation("DELETE", path + "/labels/{label}", "Take a label away.", self.unplace, Nothing, status=204,
+            Operation("DELETE", path + "/labels/{label}", "Delete a label.", self.unplace, Nothing, status=204,
                       **label),
-            Operation("POST", path + "/promote", "Move a label to where another one is.", self.promote, Placed,
+            Operation("POST", path + "/promote", "Move a label to the version of another label.", self.promote, Placed,
                       body=Promotion, parameters=(_NAME,), scope=SCOPE, failures=(403, 404, 409, 429), makes=True),
-            Operation("PUT", path + "/splits/{label}", "Divide callers between labels.", self.split, Split,
+            Operation("PUT", path + "/splits/{label}", "Split callers between labels.", self.split, Split,
                       body=Split, **label),
             Operation("POST", path + "/render", "Render a version with variables.", self.render, Rendered,
                       body=Asked, parameters=(_NAME,), scope=SCOPE, failures=(404, 429)),
-            Operation("GET", path, "A version: by number, by label, or the one in production.", self.read, Version,
+            Operation("GET", path, "Get a version by number or label; default: production.", self.read, Version,
                       query=Which, **one),
-            Operation("DELETE", path, "Take a prompt away, with all its versions.", self.drop, Nothing, status=204,
+            Operation("DELETE", path, "Delete a prompt with all its versions.", self.drop, Nothing, status=204,
                       parameters=(_NAME,), scope=SCOPE, failures=(403, 404, 409)),
-            Operation("GET", "/api/public/v2/prompts/{name:path}", "A version, as Langfuse's clients read it.",
+            Operation("GET", "/api/public/v2/prompts/{name:path}", "Get a version (Langfuse's API).",
                       self.langfuse, query=langfuse.Which, **one),
-            Operation("GET", "/api/public/v2/prompts", "All prompts, as Langfuse's clients list them.",
+            Operation("GET", "/api/public/v2/prompts", "List all prompts (Langfuse's API).",
                       self.langfuses, langfuse.Listed, query=langfuse.Wanted, scope=SCOPE),
         ]  # fmt: skip
 
@@ -97,11 +97,11 @@ class Api:
             self._told.wake()
 
     async def check(self, call: Call[Any, NewVersion]) -> None:
-        """What could never be rendered is refused; no transaction is open meanwhile."""
+        """Refuses templates that can never render. No transaction is open meanwhile."""
         call.request.state.includes = await self._renderer.check(call.caller.tenant, call.body)
 
     async def add(self, call: Call[Any, NewVersion]) -> Version:
-        """What it includes must be there."""
+        """The included prompts must exist."""
         wanted, tenant = call.body, call.caller.tenant
         includes: list[str] = call.request.state.includes
         async with self._database.transaction() as connection:
@@ -124,13 +124,13 @@ class Api:
             return await store.listed(connection, call.caller.tenant, call.query.after, call.query.limit)
 
     async def versions(self, call: Call[Any, None]) -> list[Version]:
-        """With the labels that are at each."""
+        """Each version with its labels."""
         async with self._database.transaction() as connection:
             return await store.versions(connection, call.caller.tenant, call.path["name"])
 
     async def _one(self, call: Call[Any, Any], which: Which) -> tuple[Version, list[str]]:
         if which.version is not None and which.label is not None:
-            raise ApiError(400, "version or label, not both", param="label")
+            raise ApiError(400, "set either version or label, not both", param="label")
         tenant, name = call.caller.tenant, call.path["name"]
         async with self._database.transaction() as connection:
             if which.version is not None:
@@ -138,7 +138,7 @@ class Api:
             return await store.read(connection, tenant, name, label=which.label or PRODUCTION)
 
     async def read(self, call: Call[Which, None]) -> Version:
-        """As it was made."""
+        """The version as it was created."""
         return (await self._one(call, call.query))[0]
 
     async def langfuse(self, call: Call[langfuse.Which, None]) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class Api:
             return await langfuse.listed(connection, call.caller.tenant, call.query)
 
     async def diff(self, call: Call[Compared, None]) -> Difference:
-        """Of both written out as JSON, texts by line."""
+        """Compares both versions as JSON, with texts split into lines."""
         tenant, name, wanted = call.caller.tenant, call.path["name"], call.query
         async with self._database.transaction() as connection:
             a, _ = await store.read(connection, tenant, name, version=wanted.a)
@@ -163,14 +163,14 @@ class Api:
         return Difference(a=a.version, b=b.version, diff="\n".join(lines))
 
     async def place(self, call: Call[Any, Place]) -> Placed:
-        """Routers know within a second."""
+        """Routers receive the change within a second."""
         async with self._database.transaction() as connection:
             found = await self._move(connection, call, call.path["label"], call.body.version, call.body.protected)
         self._wake()
         return found
 
     async def promote(self, call: Call[Any, Promotion]) -> Placed:
-        """Only if the label is where the caller thinks."""
+        """Moves the label only if it is at the version that the caller expects."""
         wanted, tenant, name = call.body, call.caller.tenant, call.path["name"]
         async with self._database.transaction() as connection:
             source, _ = await store.read(connection, tenant, name, label=wanted.source)
@@ -195,14 +195,14 @@ class Api:
         return found
 
     async def unplace(self, call: Call[Any, None]) -> None:
-        """Whoever asks for it finds nothing then."""
+        """Requests for the label then end in 404."""
         tenant, name, label = call.caller.tenant, call.path["name"], call.path["label"]
         async with self._database.transaction() as connection:
             found = await store.placed(connection, tenant, name, label)
             if found is None:
                 raise missing("label")
             if found.protected and not manages(call.caller):
-                raise ApiError(403, f'Label "{label}" is protected: the scope "manage" is needed.')
+                raise ApiError(403, f'Label "{label}" is protected; moving it needs the scope "manage".')
             await connection.execute(
                 "DELETE FROM labels WHERE tenant = %s AND name = %s AND label = %s", (tenant, name, label)
             )
@@ -211,7 +211,7 @@ class Api:
         self._wake()
 
     async def split(self, call: Call[Any, Split]) -> Split:
-        """Every label must be there."""
+        """All labels must exist."""
         tenant, name = call.caller.tenant, call.path["name"]
         async with self._database.transaction() as connection:
             for label in call.body.weights:
@@ -231,11 +231,11 @@ class Api:
         return call.body
 
     async def render(self, call: Call[Any, Asked]) -> Rendered:
-        """By number, label or split; the one in production where nothing is said."""
+        """By number, label or split; the default is the label `production`."""
         return await self.rendered(call.caller.tenant, call.path["name"], call.body)
 
     async def rendered(self, tenant: str, name: str, wanted: Asked) -> Rendered:
-        """For whoever may see the tenant's prompts. Raises ApiError."""
+        """For any caller with access to the tenant's prompts. Raises ApiError."""
         with telemetry.genai("render_prompt", name, {"gen_ai.prompt.name": name}) as span:
             found = await self._rendered(tenant, name, wanted)
             span.set_attribute("cogniforge.prompt.version", found.version)
@@ -243,7 +243,7 @@ class Api:
 
     async def _rendered(self, tenant: str, name: str, wanted: Asked) -> Rendered:
         if sum(which is not None for which in (wanted.version, wanted.label, wanted.split)) > 1:
-            raise ApiError(400, "one of version, label and split", param="label")
+            raise ApiError(400, "set only one of version, label and split", param="label")
         async with self._database.transaction() as connection:
             label = wanted.label or PRODUCTION
             if wanted.split is not None:
@@ -258,7 +258,7 @@ class Api:
             which: dict[str, Any] = {"label": label} if wanted.version is None else {"version": wanted.version}
             version, includes = await store.read(connection, tenant, name, **which)
             parts, numbers = await rendering.closure(connection, tenant, version, includes)
-        # The database's connection is free while a tenant's template is at work.
+        # Return the database connection before rendering, which runs a tenant's template.
         prompt, cached = await self._renderer.render(tenant, version, parts, numbers, dict(wanted.variables))
         return Rendered(
             name=version.name,
@@ -271,7 +271,7 @@ class Api:
         )
 
     async def drop(self, call: Call[Any, None]) -> None:
-        """Not while a protected label is on it."""
+        """Refused while the prompt has a protected label."""
         tenant, name = call.caller.tenant, call.path["name"]
         async with self._database.transaction() as connection:
             cursor = await connection.execute(
@@ -279,7 +279,7 @@ class Api:
             )
             labels = await cursor.fetchall()
             if kept := [label for label, protected in labels if protected]:
-                raise ApiError(409, f"Protected labels are on it: {', '.join(sorted(kept))}. Take them away first.")
+                raise ApiError(409, f"The prompt has protected labels: {', '.join(sorted(kept))}. Delete them first.")
             cursor = await connection.execute("DELETE FROM prompts WHERE tenant = %s AND name = %s", (tenant, name))
             if not cursor.rowcount:
                 raise missing("prompt")
@@ -290,7 +290,7 @@ class Api:
 
 
 def manages(caller: Grant) -> bool:
-    """Whether protected labels can be moved."""
+    """Whether the caller may move protected labels."""
     return caller.allows(Scope.MANAGE)
 
 

@@ -1,4 +1,4 @@
-"""What Prompt's operations take and give."""
+"""Requests and responses of the Prompt service's operations."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from kit.rest import JsonObject, Model
 from pydantic import AfterValidator, Field
 
 NAMED = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}"
-"""A prompt's name, as paths and includes have it."""
+"""A prompt's name, as in paths and includes."""
 TENANT = r"[a-z0-9][a-z0-9-]{0,62}"
 LABELLED = r"[a-z0-9][a-z0-9._-]{0,62}"
 REFERENCE = re.compile(f"({NAMED})@({LABELLED})")
-"""What a template includes: a name, and a label or a number."""
+"""Reference to an included prompt: a name, and a label or a number."""
 OPERATIONS = frozenset(("diff", "promote", "render", "versions"))
-"""What follows a name in a path; a name that ended so could not be told from it."""
+"""Path segments that follow a name; a name with such an ending would be ambiguous."""
 PLACES = frozenset(("labels", "splits"))
-"""What stands between a name and a label in a path."""
+"""Path segments between a name and a label."""
 
 
 def _reachable(name: str) -> str:
-    """A new name: every operation of this API, and Langfuse's, reaches it. Raises ValueError with the rule."""
+    """Check that every operation of this API and of Langfuse's can address a new name. Raises ValueError."""
     parts = name.split("/")
     if any(part in ("", ".", "..") for part in parts):
-        raise ValueError('the parts between "/" must not be empty, "." or ".."; take the extra "/" or the dots out')
+        raise ValueError('the parts between "/" must not be empty, "." or ".."; remove the extra "/" or the dots')
     if len(parts) > 1 and parts[-1] in OPERATIONS:
-        raise ValueError(f"the last part must not be {', '.join(sorted(OPERATIONS))}, which are operations")
+        raise ValueError(f"the last part must not be {', '.join(sorted(OPERATIONS))}: these are operations")
     if len(parts) > 2 and parts[-2] in PLACES:
-        raise ValueError(f"the part before the last must not be {', '.join(sorted(PLACES))}, which are operations")
+        raise ValueError(f"the second last part must not be {', '.join(sorted(PLACES))}: these are operations")
     return name
 
 
@@ -41,13 +41,13 @@ Label = Annotated[str, Field(pattern=f"^{LABELLED}$")]
 Text = Annotated[str, Field(max_length=limits.TEMPLATE.most, pattern=r"^[^\x00]*$")]
 Note = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]
 MAX_NUMBER = 2**31 - 1
-"""Of a version. Source: PostgreSQL's type int."""
+"""Highest number of a version. Source: PostgreSQL's type int."""
 Number = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
 LATEST, PRODUCTION = "latest", "production"
 
 
 class Kind(StrEnum):
-    """What a prompt is rendered to."""
+    """Result type of rendering a prompt."""
 
     TEXT = "text"
     CHAT = "chat"
@@ -63,7 +63,7 @@ class Message(Model):
 def _small(content: dict[str, Any]) -> dict[str, Any]:
     size = len(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
     if size > limits.PROMPT_JSON.most:
-        raise ValueError(f"it has {size} bytes as JSON; at most {limits.PROMPT_JSON.most} are possible")
+        raise ValueError(f"it has {size} bytes as JSON; the maximum is {limits.PROMPT_JSON.most}")
     return content
 
 
@@ -71,16 +71,16 @@ Small = Annotated[JsonObject, AfterValidator(_small)]
 
 
 class NewVersion(Model):
-    """A version to be; the prompt is made with its first one."""
+    """A version to create; the first version creates the prompt."""
 
     name: Name
     type: Kind = Kind.TEXT
     prompt: Text | Annotated[tuple[Message, ...], Field(min_length=1, max_length=50)]
-    """A text, or the messages of a chat; Jinja2 templates, which may include others as "name@label" or "name@3"."""
+    """A text, or the messages of a chat: Jinja2 templates, which may include others as "name@label" or "name@3"."""
     variables: Annotated[Small, Field(max_length=100)] = Field(default_factory=dict)
-    """JSON Schema of each variable; one that is not named is not looked at."""
+    """JSON Schema of each variable; unnamed variables are not validated."""
     config: Small = Field(default_factory=dict)
-    """Whatever clients want to find beside it: model, temperature."""
+    """Free-form data for clients, such as model and temperature."""
     labels: Annotated[tuple[Label, ...], Field(max_length=20)] = ()
     message: Note = ""
     """Why."""
@@ -111,7 +111,7 @@ class Listed(Model):
 
 
 class Which(Model):
-    """Which version: a number, or where a label is."""
+    """A version, given by its number or by a label."""
 
     version: Number | None = None
     label: Label | None = None
@@ -125,15 +125,15 @@ class Page(Model):
 
 
 class Place(Model):
-    """Where a label shall be."""
+    """Target of a label."""
 
     version: Number
     protected: bool | None = None
-    """A protected label is moved only with the scope "manage"; none: as it was."""
+    """Moving a protected label needs the scope "manage"; null leaves the protection unchanged."""
 
 
 class Placed(Model):
-    """Where a label is."""
+    """Position of a label."""
 
     label: str
     version: int
@@ -141,16 +141,16 @@ class Placed(Model):
 
 
 class Promotion(Model):
-    """A label moves to where another one is."""
+    """A label moves to the version of another label."""
 
     source: Annotated[Label, Field(alias="from")]
     target: Annotated[Label, Field(alias="to")]
     expected: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
-    """The version that `to` is thought to be at, 0: nowhere; if it is not, nothing moves."""
+    """The version that the label `to` is expected to have (0: none); otherwise nothing moves."""
 
 
 class Split(Model):
-    """Callers are divided between labels."""
+    """Shares of callers per label."""
 
     weights: Annotated[dict[Label, Annotated[float, Field(gt=0, le=1_000_000)]], Field(min_length=2, max_length=10)]
 
@@ -163,7 +163,7 @@ class Compared(Model):
 
 
 class Difference(Model):
-    """What is another from version `a` to `b`, as a unified diff of both written out."""
+    """Difference between the versions `a` and `b`, as a unified diff of their JSON."""
 
     a: int
     b: int
@@ -171,10 +171,10 @@ class Difference(Model):
 
 
 class Asked(Which):
-    """What is to be rendered, with what."""
+    """The version to render, and the variables."""
 
     split: Label | None = None
-    """An A/B test: which label is used follows from `user`."""
+    """An A/B test: the value of `user` determines the label."""
     user: Annotated[str, Field(max_length=500)] = ""
     variables: JsonObject = Field(default_factory=dict)
 

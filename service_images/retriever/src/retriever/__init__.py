@@ -1,1 +1,1 @@
-"""Retriever: documents in, passages with their sources out."""
+"""Retriever: stores documents, and finds passages with their sources."""

@@ -26,13 +26,13 @@ from retriever.settings import RetrieverSettings
 
 BUCKET = "documents"
 _OWN_MB = 128
-"""Of the service itself, uploads included."""
+"""Memory of the service itself, uploads included."""
 _WORKER_MB = READING.memory_mb + 32
-"""Of a worker with a parser loaded."""
+"""Memory of a worker with a loaded parser."""
 
 
 def quotas(settings: RetrieverSettings) -> Quotas:
-    """What a tenant may keep."""
+    """Quotas of a tenant."""
     files = "SELECT {} FROM files WHERE tenant = %s"
     return Quotas(
         settings.name,
@@ -50,7 +50,7 @@ def quotas(settings: RetrieverSettings) -> Quotas:
 
 
 def processes(settings: RetrieverSettings, limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
-    """Workers that fit beside the service into the container's memory."""
+    """Number of workers that fit into the container's memory beside the service."""
     try:
         given = limit.read_text().strip()
     except OSError:
@@ -60,11 +60,11 @@ def processes(settings: RetrieverSettings, limit: Path = Path("/sys/fs/cgroup/me
 
 
 def create(settings: RetrieverSettings, embedder: Embedder | None = None, engine: Engine | None = None) -> Starlette:
-    """The application; `embedder` and `engine` instead of the configured ones."""
+    """Create the application. `embedder` and `engine` replace the configured ones."""
     database = Database(settings)
     remote = Embeddings(settings.embeddings) if embedder is None else None
     vectors = embedder or remote
-    assert vectors is not None, "one of the two"
+    assert vectors is not None, "an engine is given or configured"
     index = engine or choice.engine(settings, database)
     kept = objects(settings, BUCKET)
     workers, most = Workers("reading", processes(settings), READING), quotas(settings)
@@ -72,7 +72,7 @@ def create(settings: RetrieverSettings, embedder: Embedder | None = None, engine
     ingest = Ingest(database, kept, vectors, index, workers, most, SetAside(database, letters))
     readers, answering = Readers(settings.user), Answering(settings.router)
     callers = service.callers(settings)
-    preparing = service.Once(lambda: index.prepare(settings.dimension), "the vector database is not prepared yet")
+    preparing = service.Once(lambda: index.prepare(settings.dimension), "the vector database is not set up yet")
     api = Api(
         database, kept, index, ingest, Searching(index, vectors), readers, answering, workers, most, settings.room_bytes
     )

@@ -1,4 +1,4 @@
-"""An answer from passages: asked of the router in the caller's own name, with the passages that it has to rest on."""
+"""Answers questions from passages: sends them to the Router with the caller's own key."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _RULES = (
 
 
 class Answering:
-    """In front of the router."""
+    """Client of the Router."""
 
     def __init__(self, router: str) -> None:
-        """`router` is host:port of the router's gRPC; empty: nobody answers."""
+        """`router`: host:port of the Router's gRPC; empty disables answers."""
         self._client = rpc.Client("router", router, service.RouterServiceStub) if router else None
 
     async def close(self) -> None:
-        """Give connections back."""
+        """Close the connections."""
         if self._client is not None:
             await self._client.close()
 
     async def answer(self, asked: Ask, hits: Sequence[Hit], names: dict[str, str], headers: dict[str, str]) -> Answered:
-        """Raises ApiError with what the router says."""
+        """Ask a model. Raises ApiError with the Router's error."""
         if self._client is None:
-            raise ApiError(404, "There is no router to ask.", ErrorType.NOT_FOUND)
+            raise ApiError(404, "Answers need the Router, which is not enabled.", ErrorType.NOT_FOUND)
         wanted = {"gen_ai.request.model": asked.model, "gen_ai.request.max_tokens": asked.max_tokens}
         with telemetry.genai("chat", asked.model, wanted, SpanKind.CLIENT) as span:
             found = await self._ask(self._client, asked, hits, headers)
@@ -65,11 +65,11 @@ class Answering:
         try:
             return await client.stub.Chat(question, timeout=_TIMEOUT_S, metadata=metadata)
         except grpc.aio.AioRpcError as error:
-            raise rpc.refused(error, "The router") from None
+            raise rpc.refused(error, "The Router") from None
 
 
 def messages(question: str, hits: Sequence[Hit]) -> list[dict[str, str]]:
-    """What the model is told."""
+    """Messages to the model."""
     passages = "\n\n".join(f"[{number}] {hit.content}" for number, hit in enumerate(hits, 1)) or "(none)"
     return [
         {"role": "system", "content": _RULES},
@@ -78,7 +78,7 @@ def messages(question: str, hits: Sequence[Hit]) -> list[dict[str, str]]:
 
 
 def cited(text: str, hits: Sequence[Hit], names: dict[str, str]) -> list[Cited]:
-    """Every passage that the model had, and whether the answer names it."""
+    """All passages that the model received, each with whether the answer cites it."""
     numbers = {int(number) for number in _NUMBER.findall(text)}
     return [
         Cited(

@@ -1,4 +1,4 @@
-"""Retriever's REST operations."""
+"""REST operations of the Retriever service."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from retriever.questions import Questions
 from retriever.stores import Stores
 
 PREFIX = "/v1/retriever"
-"""Of what is for operators."""
+"""Scope of the operators' operations."""
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document."""
+    """Return the OpenAPI document."""
     return rest_app.document("Retriever", [*Api.operations(cast("Api", Api)), *dead_letters.operations(PREFIX)])
 
 
@@ -24,6 +24,6 @@ class Api(Files, Stores, Questions):
     """All handlers."""
 
     def operations(self) -> list[Operation]:
-        """All of them; asked of the class itself they are described, and cannot be called."""
+        """All operations. On the class itself they serve as descriptions only and cannot be called."""
         parts = (Api.file_operations, Api.store_operations, Api.store_file_operations, Api.question_operations)
         return [operation for part in parts for operation in part(self)]

@@ -1,4 +1,4 @@
-"""Texts in passages: at the ends of paragraphs and sentences where there are any, each with what is before it."""
+"""Splits texts into passages, at ends of paragraphs and sentences where possible. Passages overlap."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import re
 from dataclasses import dataclass
 
 CHARACTERS = 4
-"""Of a token, about. Source: OpenAI, "What are tokens and how to count them?"."""
+"""Average characters of a token. Source: OpenAI, "What are tokens and how to count them?"."""
 _ENDS = (re.compile(r"\n\s*\n"), re.compile(r"(?<=[.!?。])\s+"), re.compile(r"\n"), re.compile(r"\s+"))
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of a text, by the places of its characters."""
+    """Part of a text, by the positions of its characters."""
 
     start: int
     end: int
 
 
 def passages(text: str, tokens: int, overlap: int) -> list[Passage]:
-    """Pieces of at most so many tokens, each beginning at most `overlap` before the one before it ends.
+    """Split into passages of at most `tokens` tokens, each overlapping the one before by at most `overlap` tokens.
 
-    Together they hold all of the text but white space at their edges.
+    Together they contain the whole text, except for white space at their edges.
     """
     most, shared = tokens * CHARACTERS, overlap * CHARACTERS
     found: list[Passage] = []
@@ -37,7 +37,7 @@ def passages(text: str, tokens: int, overlap: int) -> list[Passage]:
 
 
 def _end(text: str, start: int, limit: int) -> int:
-    """The last good place to end at, in the second half."""
+    """The last suitable end in the second half of the passage."""
     middle = (start + limit) // 2
     for end in _ENDS:
         last = None
@@ -49,7 +49,7 @@ def _end(text: str, start: int, limit: int) -> int:
 
 
 def _begin(text: str, wanted: int, end: int) -> int:
-    """The first beginning of a word from `wanted` on."""
+    """The first beginning of a word at or after `wanted`."""
     if wanted >= end:
         return _skip(text, end)
     match = re.compile(r"\s+").search(text, wanted, end)

@@ -1,4 +1,4 @@
-"""Vectors of texts, and their order for a query, from the Embeddings service."""
+"""Client of the Embeddings service: vectors of texts, and reranking."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _TIMEOUT_S = 60.0
 
 
 class Embedder(Protocol):
-    """Whoever makes vectors."""
+    """A source of vectors."""
 
     async def embed(self, texts: Sequence[str]) -> list[Any]:
-        """A vector of length one for each. Raises ApiError(503)."""
+        """One vector of length one per text. Raises ApiError(503)."""
         ...
 
     async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
-        """How well each answers the query, from -1 to 1. Raises ApiError(503)."""
+        """Relevance of each text to the query, from -1 to 1. Raises ApiError(503)."""
         ...
 
 
 class Embeddings:
-    """The service, by gRPC."""
+    """The Embeddings service over gRPC."""
 
     def __init__(self, target: str) -> None:
         self._client = rpc.Client("embeddings", target, service.EmbeddingsServiceStub)
@@ -47,9 +47,9 @@ class Embeddings:
         try:
             return await method(request, timeout=_TIMEOUT_S, metadata=rpc.carried())
         except grpc.aio.AioRpcError as error:
-            message = f"Embeddings does not answer now ({error.code().name})."
+            message = f"Embeddings is unavailable ({error.code().name})."
             raise ApiError(503, message, ErrorType.SERVER, code="unavailable") from None
 
     async def close(self) -> None:
-        """Give connections back."""
+        """Close the connections."""
         await self._client.close()

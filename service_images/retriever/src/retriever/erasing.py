@@ -1,4 +1,4 @@
-"""A tenant that was deleted: everything that Retriever holds of it goes."""
+"""Erases everything that Retriever stores of a deleted tenant."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from retriever.engines import Engine
 
 
 class Erasure:
-    """Of one tenant at a time. Done twice, it does nothing; cut off, it is done once more from its event."""
+    """Erases one tenant at a time. A repeat does nothing; after a crash, its event starts the erasure again."""
 
     def __init__(self, database: Database, objects: Objects, engine: Engine) -> None:
         self._database, self._objects, self._engine = database, objects, engine
 
     async def erase(self, connection: Connection, tenant: str) -> None:
-        """Passages, contents, rows, in this order: what a row leads to is gone before the row. Raises ApiError(503)."""
-        # Whoever reads a file holds its row while it writes passages, and finds none afterwards.
+        """Delete passages, contents and rows in this order: no row goes before its data. Raises ApiError(503)."""
+        # Ingestion locks a file's row while it writes passages, so it fails after this.
         cursor = await connection.execute("SELECT id FROM stores WHERE tenant = %s FOR UPDATE", (tenant,))
         stores = [row[0] for row in await cursor.fetchall()]
         await connection.execute("SELECT 1 FROM store_files WHERE tenant = %s FOR UPDATE", (tenant,))

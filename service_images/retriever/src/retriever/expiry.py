@@ -1,4 +1,4 @@
-"""What has expired is taken away: files for good, stores are emptied and stay as expired."""
+"""Deletes expired files, and empties expired stores, which stay with the status expired."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _BATCH = 100
 
 
 class Expiry:
-    """Runs beside the requests, in each replica; what another one takes away at the same time is no harm."""
+    """Background task of each replica. Replicas may delete the same object concurrently."""
 
     def __init__(self, database: Database, api: Api) -> None:
         self._database, self._api = database, api
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Run until cancelled."""
         while True:
             try:
                 more = await self.once()
             except Exception as error:
                 more = False
-                log.warning("what has expired stays for now", reason=repr(error))
+                log.warning("cannot delete expired objects now", reason=repr(error))
             if not more:
                 await asyncio.sleep(_EVERY_S)
 
     async def once(self) -> bool:
-        """A few of them; whether there may be more."""
+        """Delete one batch. Returns whether there may be more."""
         async with self._database.transaction() as connection:
             cursor = await connection.execute(
                 "SELECT tenant, id FROM files WHERE expires <= now() ORDER BY expires LIMIT %s", (_BATCH,)

@@ -20,7 +20,7 @@ from retriever.handling import FILE, SCOPE, Handling, Shown, page
 from retriever.models import FileExpiry, FilePage, Purpose, Readers, Upload
 
 FORM = Form(file_bytes=32 * 2**20, at_once_bytes=96 * 2**20)
-"""Uploads are in /tmp until they are kept; the volume there is larger than all of them at once."""
+"""Uploads are spooled to /tmp, whose volume is larger than all concurrent uploads."""
 _FIELDS = frozenset(("file", "purpose", "readers", "readers[]", "expires_after[anchor]", "expires_after[seconds]"))
 _PURPOSE = TypeAdapter[str](Purpose)
 _READERS = TypeAdapter[tuple[str, ...]](Readers)
@@ -30,20 +30,20 @@ class Files(Handling):
     """Handlers."""
 
     def file_operations(self) -> list[Operation]:
-        """All of them."""
+        """Operations on files."""
         one: Shown = {"parameters": (FILE,), "scope": SCOPE, "failures": (404,)}
         return [
             Operation("POST", "/v1/files", "Upload a file.", self.upload, body=Upload, form=FORM, scope=SCOPE,
                       failures=(413, 429, 507), makes=True),
-            Operation("GET", "/v1/files", "The files that the caller sees.", self.files, query=FilePage, scope=SCOPE),
-            Operation("GET", "/v1/files/{file}", "A file.", self.file, **one),
-            Operation("GET", "/v1/files/{file}/content", "What is in a file.", self.content,
+            Operation("GET", "/v1/files", "List the caller's visible files.", self.files, query=FilePage, scope=SCOPE),
+            Operation("GET", "/v1/files/{file}", "Get a file.", self.file, **one),
+            Operation("GET", "/v1/files/{file}/content", "Get the content of a file.", self.content,
                       media="application/octet-stream", **one),
             Operation("DELETE", "/v1/files/{file}", "Delete a file, in all stores.", self.drop_file, **one),
         ]  # fmt: skip
 
     async def upload(self, call: Call[Any, FormData]) -> Shown:
-        """The content is in the object store before the file is in the table."""
+        """The content is in the object store before its row is in the table."""
         file, purpose, readers, expires = _fields(call.body)
         name = PurePosixPath((file.filename or "").replace("\x00", "")).name[-200:]
         try:
@@ -67,14 +67,14 @@ class Files(Handling):
             return tables.shown_file(await tables.file(connection, tenant, made))
 
     async def _fits(self, connection: Connection, size: int) -> None:
-        """Raises ApiError(507) for what would take the room of the backups, which are in the same store."""
+        """Raises ApiError(507) if the file would use space that backups in the same store need."""
         if not self.room_bytes:
             return
         row = await (await connection.execute("SELECT coalesce(sum(bytes), 0)::bigint FROM files")).fetchone()
         if row and row[0] + size > self.room_bytes:
             message = (
-                "The room for documents in the object store is used up; nothing was kept. The operator can enlarge the "
-                "store: data.objectStore.storage."
+                "The space for documents in the object store is used up; nothing was stored. The operator can enlarge "
+                "the store: data.objectStore.storage."
             )
             raise ApiError(507, message, ErrorType.SERVER, code="storage_full")
 
@@ -93,18 +93,18 @@ class Files(Handling):
         return row
 
     async def file(self, call: Call[Any, None]) -> Shown:
-        """As it was uploaded."""
+        """The metadata of a file."""
         return tables.shown_file(await self._seen_file(call))
 
     async def content(self, call: Call[Any, None]) -> Response:
-        """Its bytes, as an attachment: no browser takes an uploaded page for one of the platform's."""
+        """The file's bytes as an attachment, so that no browser renders an uploaded page in the platform's origin."""
         row = await self._seen_file(call)
         content = await self.objects.get(f"{call.caller.tenant}/{row['id']}")
         headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
         return Response(content, media_type="application/octet-stream", headers=headers)
 
     async def drop_file(self, call: Call[Any, None]) -> Shown:
-        """It is found no more once this returns."""
+        """Searches miss the file's passages once this returns."""
         tenant, file = call.caller.tenant, call.path["file"]
         async with self.database.transaction() as connection:
             row = await tables.file(connection, tenant, file)
@@ -113,7 +113,7 @@ class Files(Handling):
         return {"id": file, "object": "file", "deleted": True}
 
     async def delete_file(self, tenant: str, file: str, actor: str) -> None:
-        """Of its passages, its row and its content, in this order."""
+        """Delete passages, row and content, in this order."""
         async with self.database.transaction() as connection:
             cursor = await connection.execute("SELECT store FROM store_files WHERE file = %s FOR UPDATE", (file,))
             with self.database.joined(connection):
@@ -125,9 +125,9 @@ class Files(Handling):
 
 
 def _fields(form: FormData) -> tuple[UploadFile, str, tuple[str, ...], int | None]:
-    """The file, its purpose, its readers, and in how many seconds it expires. Raises ApiError(400)."""
+    """(file, purpose, readers, seconds until it expires). Raises ApiError(400)."""
     if unknown := sorted(set(form.keys()) - _FIELDS):
-        message = f"{', '.join(unknown)}: there is no such field; there are {', '.join(sorted(_FIELDS))}"
+        message = f"{', '.join(unknown)}: unknown field; known fields are {', '.join(sorted(_FIELDS))}"
         raise ApiError(400, message, param=unknown[0])
     file = form.get("file")
     if not isinstance(file, UploadFile):

@@ -1,4 +1,4 @@
-"""Filters over attributes, as OpenAI's clients write them; each engine says them in its own language."""
+"""Attribute filters in OpenAI's format. Each engine translates them into its own query language."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Key = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-
 
 
 class Comparison(Model):
-    """One attribute, compared."""
+    """Comparison of one attribute."""
 
     type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
     key: Key
@@ -22,12 +22,12 @@ class Comparison(Model):
 
     @property
     def values(self) -> tuple[Value, ...]:
-        """One or more."""
+        """One or more values."""
         return self.value if isinstance(self.value, tuple) else (self.value,)
 
 
 class Compound(Model):
-    """Several filters together."""
+    """Combination of several filters."""
 
     type: Literal["and", "or"]
     filters: Annotated[tuple[Filter, ...], Field(min_length=1, max_length=20)]
@@ -38,7 +38,7 @@ Compound.model_rebuild()
 
 
 def matches(wanted: Comparison | Compound | None, attributes: dict[str, Value]) -> bool:
-    """Whether attributes pass; what all engines have to agree with. What is not there is equal to nothing."""
+    """Whether attributes match; the reference for all engines. A missing attribute is not equal to any value."""
     if wanted is None:
         return True
     if isinstance(wanted, Compound):
@@ -63,13 +63,13 @@ def matches(wanted: Comparison | Compound | None, attributes: dict[str, Value]) 
 
 
 def exactly(key: str, value: Value) -> str:
-    """One attribute as one text, for engines in which values of different types do not compare as they do here."""
+    """Text for an attribute's key and value, for engines that compare values of different types in their own way."""
     plain = value if isinstance(value, str | bool) else float(value)
     return hashlib.sha256(json.dumps([key, plain]).encode()).hexdigest()[:32]
 
 
 def numbers(attributes: dict[str, Value]) -> dict[str, float]:
-    """Those that have an order."""
+    """Numeric attributes, which have an order."""
     return {
         key: float(value)
         for key, value in attributes.items()

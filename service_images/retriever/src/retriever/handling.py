@@ -1,4 +1,4 @@
-"""What the handlers of all operations share."""
+"""Base of all operations' handlers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from retriever.searching import Readers, Searching
 
 SCOPE = directory.Scope.RETRIEVAL
 _ID = r"[A-Za-z0-9_-]{1,64}"
-"""Wider than the ids that there are: any other one is not found, as with OpenAI."""
+"""Pattern of IDs. It allows more than the generated ones: others are answered with 404, as by OpenAI."""
 FILE = ("file", _ID, "A file's id")
 STORE = ("store", _ID, "A store's id")
 BATCH = ("batch", _ID, "A batch's id")
@@ -34,7 +34,7 @@ Shown = dict[str, Any]
 
 @dataclass
 class Handling:
-    """The parts of the service."""
+    """Dependencies of the handlers."""
 
     database: Database
     objects: Objects
@@ -46,9 +46,9 @@ class Handling:
     workers: Workers
     quotas: Quotas
     room_bytes: int = 0
-    """Of the files of all tenants together; 0: no limit."""
+    """Maximum bytes of the files of all tenants; 0 means no limit."""
     keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One upload at a time is in memory on its way to the object store: a replica has little beside its workers."""
+    """Serializes uploads to the object store. Each is in memory, of which a replica has little beside its workers."""
 
     async def rights(self, call: Call[Any, Any]) -> Rights:
         """The caller's."""
@@ -56,18 +56,18 @@ class Handling:
 
     @staticmethod
     async def the_store(connection: Connection, call: Call[Any, Any]) -> Shown:
-        """The store of the path, as a row. Raises ApiError(404)."""
+        """Row of the store in the path. Raises ApiError(404)."""
         return await tables.store(connection, call.caller.tenant, call.path["store"])
 
 
 def listed(rows: list[Shown], more: bool, shown: Callable[[Shown], Shown]) -> Shown:
-    """A page, as OpenAI shows it."""
+    """A page in OpenAI's format."""
     data = [shown(row) for row in rows]
     first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
     return {"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more}
 
 
 async def page(connection: Connection, query: tables.Query, page: Page, shown: Callable[[Shown], Shown]) -> Shown:
-    """A page of a query."""
+    """One page of a query's results."""
     rows, more = await query.page(connection, page)
     return listed(rows, more, shown)

@@ -1,9 +1,9 @@
-"""Files into passages. Tenants take turns; a file that cannot be read fails with a reason, and all others go on.
+"""Ingestion: turns files into passages. Tenants take turns. An unreadable file fails with a reason; others continue.
 
-A row of `store_files` is leased for an attempt, and the attempt is counted when the lease is taken, in a transaction of
-its own: a file that ends the process is not tried for ever. Files are read in worker processes (`kit/workers.py`), with
-no transaction open. Passages are written in short transactions that hold the row and check the lease, so that a file
-that is removed, or added again, meanwhile gets no passages of an older attempt.
+A row of `store_files` is leased for an attempt. The attempt is counted in the transaction that takes the lease, so that
+a file which crashes the process is not retried forever. Files are parsed in worker processes (`kit/workers.py`) without
+an open transaction. Passages are written in short transactions that lock the row and check the lease, so that a file
+which was removed or added again gets no passages of an earlier attempt.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from retriever.set_aside import SetAside
 
 log = logs.get("retriever.ingest")
 READING = Limits(memory_mb=96, cpu_s=10, wall_s=30, input_mb=32, answer_mb=48)
-"""Of reading one file. The largest texts take about 80 MB and 5 s (a PDF of 2,000 pages, a JSON file of 10 MB)."""
+"""Limits for parsing one file. The largest texts take 80 MB and 5 s (a PDF of 2,000 pages, a JSON file of 10 MB)."""
 AT_ONCE = 4
-"""Files that a replica works on; a tenant has at most all but one of them."""
+"""Files that a replica processes at once. One tenant has at most all but one of them."""
 ATTEMPTS = 3
-"""For what breaks off without a reason that can be named, such as a process that is killed."""
+"""Attempts for failures without a known reason, such as a killed process."""
 WAITS = 300
-"""Times that a file waits for another service that is away; with the longest pause, about a day."""
+"""Maximum waits for an unavailable service; with the longest pause, about a day."""
 _LONGEST_WAIT_S = 300
 LEASE_S = 60
-"""A file whose replica is gone without a word is taken again after this time."""
+"""Lease in seconds, after which another replica takes the file of a crashed replica."""
 _RENEW_S = 15.0
 _EVERY_S = 0.5
 _BATCH = 64
 _FILES = metrics.Counter(
-    "retriever_files_total", "Files taken, by what became of them.", ["outcome"], registry=telemetry.REGISTRY
+    "retriever_files_total", "Processed files, by outcome.", ["outcome"], registry=telemetry.REGISTRY
 )
 _TAKE = """
 WITH turn AS (
@@ -72,11 +72,11 @@ Row = dict[str, Any]
 
 
 class Gone(Exception):
-    """The file was removed from the store, or added anew, while it was worked on."""
+    """The file was removed from the store, or added again, during processing."""
 
 
 class Failed(Exception):
-    """The file will never be read. `code` is one of OpenAI's: invalid_file, unsupported_file, server_error."""
+    """The file cannot be read. `code` is one of OpenAI's: invalid_file, unsupported_file, server_error."""
 
     def __init__(self, reason: str, code: str = "invalid_file") -> None:
         super().__init__(reason)
@@ -85,7 +85,7 @@ class Failed(Exception):
 
 @dataclass
 class Ingest:
-    """Runs beside the requests."""
+    """Background task for ingestion."""
 
     database: Database
     objects: Objects
@@ -100,11 +100,11 @@ class Ingest:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """There is work."""
+        """Start processing, because there is a new file."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Run until cancelled."""
         async with asyncio.TaskGroup() as group:
             for _ in range(AT_ONCE):
                 group.create_task(self._loop())
@@ -115,7 +115,7 @@ class Ingest:
                 more = await self._one()
             except Exception as error:
                 more = False
-                log.warning("no file can be taken now", reason=repr(error))
+                log.warning("cannot take a file now", reason=repr(error))
             if not more:
                 self._woken.clear()
                 try:
@@ -124,11 +124,11 @@ class Ingest:
                     continue
 
     async def _one(self) -> bool:
-        """Work on the next file; returns whether there was one."""
+        """Process the next file. Returns whether there was one."""
         taking = asyncio.create_task(self._take())
         try:
             row = await asyncio.shield(taking)
-        except asyncio.CancelledError:  # the replica stops, and may have leased a file meanwhile
+        except asyncio.CancelledError:  # the replica is stopping, and may have leased a file meanwhile
             with contextlib.suppress(ApiError):
                 if (row := await taking) is not None:
                     await self._give_back(row)
@@ -151,7 +151,7 @@ class Ingest:
             return await cursor.fetchone()
 
     async def _leased(self, row: Row) -> None:
-        """Work on a file, and renew its lease meanwhile; what becomes of the file is written down."""
+        """Process a leased file and renew its lease meanwhile. Stores the outcome."""
         work = asyncio.create_task(self._settled(row))
         try:
             while not (await asyncio.wait({work}, timeout=_RENEW_S))[0]:
@@ -170,14 +170,14 @@ class Ingest:
         try:
             async with self.database.transaction() as connection:
                 return bool((await connection.execute(statement, {**row, "s": LEASE_S})).rowcount)
-        except ApiError:  # the database is away; if that lasts, the lease ends and the work is for nothing
+        except ApiError:  # if the database stays unavailable, the lease expires
             return True
 
     async def _settled(self, row: Row) -> str:
-        """The outcome of an attempt, which is in the table when this returns."""
+        """Outcome of an attempt, which is in the table when this returns."""
         try:
             if row["attempts"] > ATTEMPTS:
-                raise Failed(f"processing was cut off {ATTEMPTS} times", "server_error")
+                raise Failed(f"processing was interrupted {ATTEMPTS} times", "server_error")
             await self._index(row)
         except Failed as error:
             await self._end(row, "failed", str(error), error.code)
@@ -188,7 +188,7 @@ class Ingest:
             await self._give_back(row)
             raise
         except ApiError as error:
-            if error.status < 500 and not isinstance(error, Busy):  # what was asked for is wrong, and stays so
+            if error.status < 500 and not isinstance(error, Busy):  # a retry would fail too
                 await self._end(row, "failed", error.message)
                 return "failed"
             if row["waits"] >= WAITS:
@@ -208,7 +208,7 @@ class Ingest:
 
     @contextlib.asynccontextmanager
     async def _held(self, row: Row) -> AsyncIterator[Connection]:
-        """A transaction in which nobody else changes or removes the row. Raises Gone."""
+        """A transaction that locks the row. Raises Gone."""
         async with self.database.transaction() as connection:
             cursor = await connection.execute(f"SELECT 1 FROM store_files WHERE {_MINE} FOR UPDATE", row)
             if await cursor.fetchone() is None:
@@ -220,7 +220,7 @@ class Ingest:
         self, row: Row, status: str, error: str = "", code: str = "", passages: int = 0, size: int = 0
     ) -> None:
         async with self._held(row) as connection:
-            if status == "failed":  # no part of a file that failed is found
+            if status == "failed":  # searches must not find parts of a failed file
                 await self.engine.delete(row["tenant"], row["store"], row["file"])
             await connection.execute(
                 "UPDATE store_files SET status = %s, error = %s, code = %s, passages = %s, bytes = %s, lease = '' "
@@ -236,7 +236,7 @@ class Ingest:
             log.warning("a file has failed", file=row["file"], store=row["store"], reason=error)
 
     async def _wait(self, row: Row, reason: str) -> None:
-        """Come back later: who was asked is away, and that is no attempt of the file."""
+        """Retry later, because a service is unavailable; this does not count as an attempt."""
         pause = min(_LONGEST_WAIT_S, 2 ** min(row["waits"], 10))
         log.warning("a file waits", file=row["file"], reason=reason, again_in_s=pause)
         async with self._held(row) as connection:
@@ -247,12 +247,12 @@ class Ingest:
             )
 
     async def _give_back(self, row: Row) -> None:
-        """The replica stops: another one goes on with the file at once, and the attempt does not count."""
+        """Return the file for another replica, because this one is stopping. The attempt does not count."""
         with contextlib.suppress(Gone, ApiError):
             await self._release(row, uncounted=1)
 
     async def _release(self, row: Row, uncounted: int = 0) -> None:
-        """Give the file back at once; `uncounted` attempts are taken off its count."""
+        """End the lease; `uncounted` attempts are subtracted."""
         async with self._held(row) as connection:
             await connection.execute(
                 "UPDATE store_files SET attempts = attempts - %(uncounted)s, lease = '', free_at = clock_timestamp() "
@@ -265,12 +265,12 @@ class Ingest:
             content = await self.objects.get(f"{row['tenant']}/{row['file']}")
         except ApiError as error:
             if error.status == 404:
-                raise Failed("its content is not in the object store any more", "server_error") from None
+                raise Failed("the content is missing in the object store", "server_error") from None
             raise
         try:
             return await self.workers.call(row["tenant"], reading.text, row["name"], content=content)
         except JobFailed as error:
-            reason = error.message if error.kind == "Unreadable" else f"it cannot be read: {error.message}"
+            reason = error.message if error.kind == "Unreadable" else f"the file cannot be read: {error.message}"
             raise Failed(reason) from None
         except Busy:
             raise
@@ -278,7 +278,7 @@ class Ingest:
             raise Failed(error.message) from None
 
     async def _index(self, row: Row) -> None:
-        """The passages of a file; those of an attempt that was cut off are written over."""
+        """Write the passages of a file, replacing those of an interrupted attempt."""
         text = await self._text(row)
         passages = await asyncio.to_thread(chunking.passages, text, row["chunk_tokens"], row["overlap_tokens"])
         async with self._held(row) as connection:

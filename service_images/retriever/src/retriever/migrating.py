@@ -1,7 +1,7 @@
-"""`python3 -m retriever.migrating <from> <to>`: copies all passages from one engine to another, and proves the copy.
+"""`python3 -m retriever.migrating <from> <to>`: copies all passages to another engine, and verifies the copy.
 
-Can be run again: what is there is written over. The service goes on with its configured engine meanwhile; it is given
-the other one once this has said that the copy is whole.
+It can be repeated; existing passages are overwritten. The service continues with its configured engine. Switch it to
+the other engine once this has verified the copy.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _NEAR = 5
 
 
 class NotWhole(Exception):
-    """What a copy lacks."""
+    """Difference between the copy and the original."""
 
 
 async def migrate(source: Engine, target: Engine) -> int:
-    """Copy and verify; returns how many passages there are. Raises NotWhole."""
+    """Copy and verify. Returns the number of passages. Raises NotWhole."""
     count, samples = 0, list[Point]()
     async for points in source.points():
         await target.upsert(points)
@@ -36,7 +36,7 @@ async def migrate(source: Engine, target: Engine) -> int:
 async def _verify(source: Engine, target: Engine, samples: Iterable[Point]) -> None:
     here, there = await source.count(), await target.count()
     if there != here:
-        raise NotWhole(f"{here} passages are in the old engine, {there} in the new one")
+        raise NotWhole(f"the old engine has {here} passages, the new one has {there}")
     wanted = {point.id: digest async for points in source.points() for point, digest in _digests(points)}
     found = {point.id: digest async for points in target.points() for point, digest in _digests(points)}
     if wanted != found:
@@ -48,11 +48,11 @@ async def _verify(source: Engine, target: Engine, samples: Iterable[Point]) -> N
         scope = Scope(point.tenant, point.store)
         near = await target.near(scope, point.vector, _NEAR)
         if point.id not in {hit.id for hit in near}:
-            raise NotWhole(f"{point.id} is not found by its own vector")
+            raise NotWhole(f"a search with the vector of {point.id} does not find it")
 
 
 def _digests(points: Iterable[Point]) -> Iterable[tuple[Point, Any]]:
-    """All of a passage but its vector's last digits, which engines keep in their own way."""
+    """Digest of each passage, without the last digits of its vector, which engines round differently."""
     for point in points:
         vector = tuple(round(float(number), 4) + 0.0 for number in point.vector)
         rest = (point.tenant, point.store, point.document, point.position, point.content)
@@ -60,7 +60,7 @@ def _digests(points: Iterable[Point]) -> Iterable[tuple[Point, Any]]:
 
 
 async def run(source: str, target: str) -> int:
-    """By the names of engines, as the settings reach them."""
+    """Migrate between two engines by name, configured by the settings."""
     from kit.database import Database
 
     from retriever.engines.choice import engine
@@ -72,9 +72,9 @@ async def run(source: str, target: str) -> int:
     parts = [engine(settings.model_copy(update={"engine": name}), database) for name in (source, target)]
     try:
         await parts[1].prepare(settings.dimension)
-        print(f"{await migrate(*parts)} passages are in {target} as they are in {source}")
+        print(f"{await migrate(*parts)} passages were copied from {source} to {target} and verified")
     except NotWhole as error:
-        print(f"the copy is not whole: {error}", file=sys.stderr)
+        print(f"the copy is not complete: {error}", file=sys.stderr)
         return 1
     finally:
         for part in parts:

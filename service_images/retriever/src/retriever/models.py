@@ -1,4 +1,4 @@
-"""What Retriever's operations take and give: OpenAI's shapes, and a few fields more."""
+"""Requests and responses of the Retriever service's operations: OpenAI's, with a few more fields."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Attributes = Annotated[dict[Key, Value], Field(max_length=16)]
 Readers = Annotated[tuple[Reader, ...], Field(min_length=1, max_length=100)]
 Purpose = Literal["assistants", "user_data"]
 BATCH = 500
-"""Files of a batch. Source: OpenAI's API reference, "Create vector store file batch"."""
+"""Maximum number of files in a batch. Source: OpenAI's API reference, "Create vector store file batch"."""
 
 
 class Upload(Model):
-    """A form: the file, and what it is for."""
+    """A form with the file and its purpose."""
 
     file: Annotated[bytes, Field(json_schema_extra={"format": "binary"})]
     purpose: Purpose = "assistants"
     readers: Readers | None = None
-    """Who may read it: "user:<id>", "team:<id>", or "*", the whole tenant. Its passages have no other readers."""
+    """Readers of the file: "user:<id>", "team:<id>", or "*" for the whole tenant. They also apply to its passages."""
     expires_after: FileExpiry | None = None
 
 
@@ -42,35 +42,35 @@ Upload.model_rebuild()
 
 
 class StoreExpiry(Model):
-    """When a store is emptied: so many days after it was searched or changed last."""
+    """When a store is emptied: days since its last search or change."""
 
     anchor: Literal["last_active_at"]
     days: Annotated[int, Field(ge=1, le=365)]
 
 
 class Static(Model):
-    """Passages of a given length."""
+    """Passages of a fixed length."""
 
     max_chunk_size_tokens: Annotated[int, Field(ge=50, le=256)] = 200
-    """The embedding model reads 256."""
+    """Maximum length in tokens; the embedding model reads 256 at a time."""
     chunk_overlap_tokens: Annotated[int, Field(ge=0, le=128)] = 40
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.chunk_overlap_tokens * 2 > self.max_chunk_size_tokens:
-            raise ValueError("chunk_overlap_tokens: at most half of max_chunk_size_tokens")
+            raise ValueError("chunk_overlap_tokens must be at most half of max_chunk_size_tokens")
         return self
 
 
 class Chunking(Model):
-    """How a text is cut."""
+    """How a text is split into passages."""
 
     type: Literal["auto", "static"] = "auto"
     static: Static = Static()
 
 
 class NewStore(Model):
-    """A store to be."""
+    """A store to create."""
 
     name: Name | None = None
     description: Annotated[str, Field(max_length=1000)] | None = None
@@ -81,7 +81,7 @@ class NewStore(Model):
 
 
 class StoreChange(Model):
-    """What is changed of a store; what is absent stays, and `expires_after: null` ends its expiry."""
+    """Changes to a store. Absent fields stay; `expires_after: null` removes the expiry."""
 
     name: Name | None = None
     metadata: Attributes | None = None
@@ -89,23 +89,23 @@ class StoreChange(Model):
 
 
 class NewStoreFile(Model):
-    """A file that shall be in a store."""
+    """A file to add to a store."""
 
     file_id: FileId
     attributes: Attributes | None = None
     chunking_strategy: Chunking | None = None
     readers: Readers | None = None
-    """Who may find its passages; absent: who may read the file, or where nobody is named there, the whole tenant."""
+    """Readers of the passages. The default is the readers of the file, or the whole tenant if the file names none."""
 
 
 class StoreFileChange(Model):
-    """Other attributes of a file in a store."""
+    """New attributes of a file in a store."""
 
     attributes: Attributes | None
 
 
 class NewBatch(Model):
-    """Files that shall be in a store: `file_ids` with what is said here, or `files` each with its own."""
+    """Files to add to a store: `file_ids` with common settings, or `files` with settings for each."""
 
     file_ids: Annotated[tuple[FileId, ...], Field(min_length=1, max_length=BATCH)] | None = None
     files: Annotated[tuple[NewStoreFile, ...], Field(min_length=1, max_length=BATCH)] | None = None
@@ -116,14 +116,14 @@ class NewBatch(Model):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.file_ids is None) == (self.files is None):
-            raise ValueError("either file_ids or files")
+            raise ValueError("set either file_ids or files")
         if self.files is not None and (self.attributes, self.chunking_strategy, self.readers) != (None, None, None):
-            raise ValueError("attributes, chunking_strategy and readers belong to each entry of files")
+            raise ValueError("with files, set attributes, chunking_strategy and readers in each entry")
         return self
 
     @property
     def entries(self) -> tuple[NewStoreFile, ...]:
-        """One for each file; of a file that is named twice, the last."""
+        """One entry per file; if a file occurs twice, the last entry counts."""
         more: dict[str, Any] = {
             "attributes": self.attributes,
             "chunking_strategy": self.chunking_strategy,
@@ -134,13 +134,13 @@ class NewBatch(Model):
 
 
 class Page(Model):
-    """Which part of a list."""
+    """Page of a list."""
 
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     order: Literal["asc", "desc"] = "desc"
-    """By the time of creation."""
+    """Order of creation."""
     after: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_-]*$")] = ""
-    """What comes after this one in the order; `before`: what comes before it."""
+    """Id that the page starts after; `before`: id that the page ends before."""
     before: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_-]*$")] = ""
 
 
@@ -152,20 +152,20 @@ class FilePage(Page):
 
 
 class StoreFilePage(Page):
-    """Which files of a store."""
+    """Filter for files of a store."""
 
     filter: Literal["in_progress", "completed", "failed", "cancelled"] | None = None
 
 
 class Ranking(Model):
-    """How passages are put in order."""
+    """How passages are ranked."""
 
     ranker: Literal["auto", "default-2024-11-15", "none", "hybrid", "dense", "words"] = "auto"
-    """auto, none and OpenAI's own: as hybrid, by meaning and words together."""
+    """Accepts auto, none and OpenAI's own names as hybrid: vector and keyword search combined."""
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Scores mean the same for every query, see docs/explanation/services.md."""
+    """Scores are comparable between queries, see docs/explanation/services.md."""
     rerank: bool = False
-    """Read the best passages once more, sentence by sentence; scores then say how well they answer."""
+    """Rerank the best passages sentence by sentence; the score is then the relevance to the query."""
 
 
 class Search(Model):
@@ -179,12 +179,12 @@ class Search(Model):
 
     @property
     def queries(self) -> tuple[str, ...]:
-        """One or more."""
+        """One or more queries."""
         return (self.query,) if isinstance(self.query, str) else self.query
 
 
 class Ask(Model):
-    """A question that is answered from a store."""
+    """A question to answer from a store."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -197,20 +197,20 @@ class Ask(Model):
 
 
 class Cited(Model):
-    """A passage that an answer rests on."""
+    """A passage that supports an answer."""
 
     number: int
-    """As the answer writes it: [1]."""
+    """Citation mark in the answer, such as [1]."""
     file_id: str
     filename: str
     quote: str
     score: float
     cited: bool
-    """Whether the answer names it; those that it does not were before the model all the same."""
+    """Whether the answer cites the passage; the model received uncited ones too."""
 
 
 class Answered(Model):
-    """An answer with what it rests on."""
+    """An answer with its sources."""
 
     answer: str
     citations: list[Cited]

@@ -1,4 +1,4 @@
-"""Operations that ask a store: searches and answers."""
+"""Operations that query a store: searches and answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Questions(Handling):
     """Handlers."""
 
     def question_operations(self) -> list[Operation]:
-        """All of them."""
+        """Searches and answers."""
         store = STORES + "/{store}"
         return [
             Operation("POST", store + "/search", "Find passages.", self.search, body=Search, parameters=(STORE,),
@@ -36,7 +36,7 @@ class Questions(Handling):
             if row["expired"]:
                 message = f"The vector store expired at {row['expires_at']}."
                 raise ApiError(400, message, param="vector_store", code="vector_store_expired")
-            if row["expires_days"]:  # once a minute is exact enough for days
+            if row["expires_days"]:  # minutes are exact enough for an expiry in days
                 await connection.execute(
                     "UPDATE stores SET active = now() WHERE id = %s AND active < now() - interval '1 minute'", (store,)
                 )
@@ -48,11 +48,11 @@ class Questions(Handling):
                 (tenant, [hit.document for hit in hits]),
             )
             names = dict(await cursor.fetchall())
-        # A file that was deleted in this moment is not shown any more.
+        # A file that was deleted during the search is left out.
         return [hit for hit in hits if hit.document in names], names
 
     async def search(self, call: Call[Any, Search]) -> Shown:
-        """The best first."""
+        """Best first."""
         asked = call.body
         found = await self._found(call, asked.queries, asked.max_num_results, asked.filters, asked.ranking_options)
         hits, names = found
@@ -70,7 +70,7 @@ class Questions(Handling):
         return {**page, "data": data, "has_more": False, "next_page": None}
 
     async def answer(self, call: Call[Any, Ask]) -> Answered:
-        """Asked of the router with the caller's own key."""
+        """Uses the caller's own key for the request to the Router."""
         asked = call.body
         hits, names = await self._found(
             call, [asked.question], asked.max_num_results, asked.filters, asked.ranking_options

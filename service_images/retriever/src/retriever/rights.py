@@ -1,9 +1,9 @@
-"""Who may see and change what.
+"""Access rights to files, stores and passages.
 
-A passage is found by its readers. A file belongs to whoever uploaded it, and a store to whoever made it. A file is seen
-by its owner, by the readers that its owner named, and by whoever has the relation `viewer` to it; changing asks for the
-owner or the relation `editor`, deleting for the owner or the relation `owner`. Keys with the scope `manage` and without
-a user, and operators, may do everything in their tenant. Stores are seen by the whole tenant.
+Searches find a passage for its readers. A file's owner is its uploader, and a store's owner is its creator. A file is
+visible to its owner, to the readers that the owner named, and to holders of the relation `viewer`. Changes need the
+owner or the relation `editor`; deletion needs the owner or the relation `owner`. Keys with the scope `manage` and
+without a user, and operators, have all rights in their tenant. Stores are visible to the whole tenant.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Rights:
-    """Of one caller, for one request."""
+    """Rights of one caller for one request."""
 
     actor: str
     names: tuple[str, ...] | None
-    """In whose names the caller reads; None: everything of the tenant."""
+    """Reader names of the caller; None if the caller may read everything of the tenant."""
     readers: Readers
     call: Call[Any, Any]
 
     @classmethod
     async def of(cls, readers: Readers, call: Call[Any, Any]) -> Rights:
-        """Raises ApiError(503) where it cannot be found out."""
+        """Look up a caller's rights. Raises ApiError(503) if User is unavailable."""
         names = await readers.of(call.caller, bearer(call.request.headers))
         return cls(call.caller.actor, names, readers, call)
 
@@ -46,7 +46,7 @@ class Rights:
         return await self.readers.related(self.call.caller, key, relation, f"{kind}:{name}")
 
     async def files(self, query: Query) -> Query:
-        """Of files `d`, those that the caller sees."""
+        """Restrict a query of files `d` to those that the caller sees."""
         if self.names is None:
             return query
         more = await self.readers.viewed(self.call.caller, bearer(self.call.request.headers))
@@ -54,7 +54,7 @@ class Rights:
         return query.where(condition, actor=self.actor, names=list(self.names), viewed=more)
 
     def store_files(self, query: Query) -> Query:
-        """Of files in a store `f`, those whose passages the caller finds, and the caller's own."""
+        """Restrict a query of files `f` in a store to the caller's own, and those with readable passages."""
         if self.names is None:
             return query
         condition = "(d.owner = %(actor)s OR f.readers && %(names)s::text[])"
@@ -67,7 +67,7 @@ class Rights:
             raise missing("file")
 
     async def change_file(self, row: Row, relation: Relation) -> None:
-        """Raises ApiError: 404 for a file that the caller does not see, 403 for one that others may change only."""
+        """Raises ApiError: 404 for a file that the caller does not see, 403 without the right to change it."""
         if not await self._may("file", row, relation):
             await self.see_file(row)
             raise _refused("file", row, relation)
@@ -84,12 +84,12 @@ class Rights:
 
 
 def _refused(kind: str, row: Row, relation: Relation) -> ApiError:
-    message = f"This asks for the owner of {row['id']}, or for the relation {relation} to {kind}:{row['id']}."
+    message = f"Only the owner of {row['id']} and holders of the relation {relation} to {kind}:{row['id']} may do this."
     return ApiError(403, message, ErrorType.PERMISSION, param=kind, code="not_owner")
 
 
 def passages_of(file: Row, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Readers of a file's passages: as wanted, at most those of the file. Raises ApiError(400)."""
+    """Readers of a file's passages: the requested ones, which must be readers of the file. Raises ApiError(400)."""
     most = tuple(file["readers"])
     if wanted is None:
         return most or (EVERYBODY,)

@@ -1,4 +1,4 @@
-"""A search: by meaning, by words, or both, within what the caller may see."""
+"""Searches by vector, by keywords, or both, restricted to what the caller may read."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from retriever.models import Ranking
 from retriever.reading import characters
 
 RRF_K = 60
-"""Of reciprocal rank fusion. Source: Cormack, Clarke, Buettcher, SIGIR 2009."""
+"""Constant of reciprocal rank fusion. Source: Cormack, Clarke, Buettcher, SIGIR 2009."""
 WIDTH = 4
-"""Candidates of each list, for one that is wanted."""
+"""Candidates per list for each requested result."""
 RERANKED = 24
-"""Passages that are read once more, at least those that are wanted: each takes as long as embedding it."""
+"""Reranked passages, at least the requested number. Each takes as long as embedding it."""
 _KNOWN_S = 1.0
 _TIMEOUT_S = 3.0
 
 
 def fuse(*lists: Sequence[Hit], limit: int) -> list[Hit]:
-    """One list of several, in order of the passages' places in each; scores are as they were."""
+    """Merge result lists by reciprocal rank. Scores do not change."""
     places: dict[str, float] = {}
     hits: dict[str, Hit] = {}
     for found in lists:
@@ -42,20 +42,20 @@ def fuse(*lists: Sequence[Hit], limit: int) -> list[Hit]:
 
 
 class Readers:
-    """In whose names a caller reads: their own, their teams', and everybody's."""
+    """Reader names of a caller: the user, the user's teams, and everybody."""
 
     def __init__(self, user: str) -> None:
-        """`user` is host:port of the User service; empty: nobody is in a team."""
+        """`user`: host:port of the User service; empty means that there are no teams."""
         self._client = rpc.Client("user", user, service.UserServiceStub) if user else None
         self._known: dict[tuple[str, str], tuple[float, tuple[str, ...]]] = {}
 
     async def close(self) -> None:
-        """Give connections back."""
+        """Close the connections."""
         if self._client is not None:
             await self._client.close()
 
     async def of(self, caller: Grant, key: str) -> tuple[str, ...] | None:
-        """None: everything of the tenant. Raises ApiError(503) where it cannot be found out."""
+        """Reader names; None if the caller may read everything of the tenant. Raises ApiError(503)."""
         if caller.operator or (not caller.user and caller.allows(directory.Scope.MANAGE)):
             return None
         if not caller.user:
@@ -71,7 +71,7 @@ class Readers:
         return found
 
     async def teams(self, caller: Grant, key: str) -> list[str]:
-        """The caller's, asked for with the caller's own key. Raises ApiError(503)."""
+        """The caller's teams, requested with the caller's own key. Raises ApiError(503)."""
         if self._client is None:
             return []
         asked = messages.ListObjectsRequest(
@@ -81,7 +81,7 @@ class Readers:
         return list(answer.objects)
 
     async def viewed(self, caller: Grant, key: str) -> list[str]:
-        """Ids of files that the caller has the relation `viewer` to. Raises ApiError(503)."""
+        """IDs of files to which the caller has the relation `viewer`. Raises ApiError(503)."""
         if self._client is None or not caller.user:
             return []
         asked = messages.ListObjectsRequest(
@@ -103,21 +103,21 @@ class Readers:
         try:
             return await method(request, timeout=_TIMEOUT_S, metadata=metadata)
         except grpc.aio.AioRpcError:
-            # Whoever cannot be asked has not said yes.
+            # Without an answer of User, access is denied.
             raise unavailable("User") from None
 
 
 class Searching:
-    """Over one engine."""
+    """Searches in one engine."""
 
     def __init__(self, engine: Engine, embedder: Embedder) -> None:
         self._engine, self._embedder = engine, embedder
 
     async def search(self, scope: Scope, queries: Sequence[str] | str, limit: int, ranking: Ranking) -> list[Hit]:
-        """The best first, with scores that mean the same for every query.
+        """Results, best first, with scores that are comparable between queries.
 
-        A score is the cosine between query and passage, from 0 (nothing in common) to 1 (the same), whatever put the
-        passages in order; with `rerank` it says how well the passage answers, and with several queries it is the best.
+        A score is the cosine of query and passage, from 0 (unrelated) to 1 (identical), for any ranking. With `rerank`,
+        it is the relevance of the passage; with several queries, the highest score.
         """
         asked = [characters.normal(query) for query in ((queries,) if isinstance(queries, str) else queries)]
         source = {"gen_ai.data_source.id": scope.store, "gen_ai.request.top_k": limit}
@@ -159,7 +159,7 @@ class Searching:
 
 
 def _merged(lists: Sequence[Sequence[Hit]]) -> list[Hit]:
-    """One list of the lists of several queries; each passage has its best score."""
+    """Merge the result lists of several queries; each passage keeps its best score."""
     best: dict[str, Hit] = {}
     for hit in (hit for found in lists for hit in found):
         if hit.id not in best or best[hit.id].score < hit.score:

@@ -1,8 +1,8 @@
-"""Files that ingestion has given up: dead letters, which operators retry or drop.
+"""Dead letters for files whose ingestion has failed, which operators retry or drop.
 
-A file that cannot be read as it is (a wrong format, too large once unpacked) is its tenant's to mend, and only
-`last_error` says so. A file becomes a dead letter where the platform failed: its processing was cut off or broke in
-each of its attempts, another service stayed away, or its content is lost.
+If the file itself is at fault (unsupported format, too large after unpacking), its tenant must fix it, and only
+`last_error` reports it. A file becomes a dead letter if the platform has failed: all attempts crashed or were
+interrupted, another service stayed unavailable, or the content is lost.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from kit.dead_letters import DeadLetters, Row
 from kit.errors import ApiError, ErrorType, missing
 
 TOPIC = "store_files"
-"""Of these dead letters; the database's triggers name it too."""
+"""Topic of these dead letters; the database's triggers contain it too."""
 _CODE = "server_error"
-"""OpenAI's code of a failure that is not the file's own."""
+"""OpenAI's code for a failure of the server."""
 
 
 class SetAside:
-    """Puts files that failed among the dead letters, and back into the queue."""
+    """Creates dead letters for failed files, and queues the files again."""
 
     def __init__(self, database: Database, letters: DeadLetters) -> None:
         self._database, self._letters = database, letters
         letters.also(TOPIC, self._retry)
 
     async def put(self, connection: Connection, row: dict[str, Any], reason: str, code: str, tries: int) -> None:
-        """In the transaction that marks the file as failed. Nothing, where the file itself is at fault."""
+        """Write a dead letter in the transaction that marks the file as failed, unless the file itself is at fault."""
         if code != _CODE:
             return
         names = {name: row[name] for name in ("tenant", "store", "file", "name")}
@@ -37,10 +37,10 @@ class SetAside:
             await self._letters.put(TOPIC, key.encode(), json.dumps(names).encode(), reason, tries)
 
     async def _retry(self, letter: Row) -> None:
-        """Back into the queue, with all attempts. Raises ApiError: 404, or 503 while somebody else changes the file."""
+        """Queue the file again, with all attempts. Raises ApiError: 404, or 503 during another change of the file."""
         names = json.loads(letter["payload"])
         async with self._database.transaction() as connection:
-            # Never waits: whoever holds the row may wait for the dead letter, which this transaction holds.
+            # Never wait for the row: its holder may be waiting for the dead letter, which this transaction has locked.
             cursor = await connection.execute(
                 "SELECT status FROM store_files WHERE store = %(store)s AND file = %(file)s FOR UPDATE SKIP LOCKED",
                 names,

@@ -1,4 +1,4 @@
-"""What Retriever is configured with."""
+"""Settings of the Retriever service."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr
 
 
 class EngineName(StrEnum):
-    """Where passages are."""
+    """Vector databases."""
 
     PGVECTOR = "pgvector"
     WEAVIATE = "weaviate"
@@ -22,23 +22,23 @@ class RetrieverSettings(ServiceSettings):
 
     name: str = "retriever"
     embeddings: str = "embeddings-rpc:9090"
-    """Where the Embeddings service's gRPC is."""
+    """host:port of the Embeddings service's gRPC."""
     router: str = ""
-    """host:port of the router's gRPC, where answers are asked for; empty: nowhere."""
+    """host:port of the Router's gRPC, for answers; empty disables them."""
     user: str = ""
-    """host:port of User's gRPC, where teams are asked for; empty: there are none."""
+    """host:port of User's gRPC, for teams; empty means that there are no teams."""
     collection: str = "documents"
     dimension: int = 384
     engine: EngineName = EngineName.PGVECTOR
     engine_url: str = ""
-    """Of an engine that is not the service's own database."""
+    """Password or key of an external engine."""
     engine_key: SecretStr = SecretStr("")
     workers: int = Field(default=0, ge=0, le=64)
-    """Processes that read documents; 0: as many as the memory limit of the container allows, at most 4."""
+    """Worker processes that parse documents; 0: as many as fit into the container's memory, at most 4."""
     quota_files: int = Field(default=10_000, ge=1)
-    """Files of a tenant; the other quotas are of a tenant too."""
+    """Maximum files of a tenant. The following quotas are per tenant too."""
     quota_bytes: int = Field(default=2 * 2**30, ge=1)
     quota_stores: int = Field(default=1000, ge=1)
     quota_passages: int = Field(default=1_000_000, ge=1)
     room_bytes: int = Field(default=0, ge=0)
-    """Of the object store, for the files of all tenants together; 0: it has no end."""
+    """Maximum bytes of all tenants' files in the object store; 0 means no limit."""

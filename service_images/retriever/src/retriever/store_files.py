@@ -1,4 +1,4 @@
-"""Operations on files in stores, one by one and in batches."""
+"""Operations on files in stores, singly and in batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from retriever.models import Chunking, NewBatch, NewStoreFile, StoreFileChange, 
 from retriever.rights import passages_of
 
 Addable = tuple[NewStoreFile, tuple[str, ...]]
-"""A file with the readers of its passages."""
+"""A file, and the readers of its passages."""
 _PUT = """
 INSERT INTO store_files (store, file, attributes, readers, chunk_tokens, overlap_tokens, actor, batch)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (store, file) DO UPDATE SET status = 'in_progress', error = '',
@@ -32,31 +32,31 @@ class StoreFiles(Handling):
     """Handlers."""
 
     def store_file_operations(self) -> list[Operation]:
-        """All of them."""
+        """Operations on files in stores."""
         files, batches = STORES + "/{store}/files", STORES + "/{store}/file_batches"
         file, batch = files + "/{file}", batches + "/{batch}"
         one: Shown = {"parameters": (STORE,), "scope": SCOPE, "failures": (404,)}
         both: Shown = {"parameters": (STORE, FILE), "scope": SCOPE, "failures": (404,)}
         of: Shown = {"parameters": (STORE, BATCH), "scope": SCOPE, "failures": (404,)}
         return [
-            Operation("POST", files, "Put a file into a store.", self.add, body=NewStoreFile, makes=True, **one),
-            Operation("GET", files, "A store's files that the caller finds.", self.store_files, query=StoreFilePage,
+            Operation("POST", files, "Add a file to a store.", self.add, body=NewStoreFile, makes=True, **one),
+            Operation("GET", files, "List a store's readable files.", self.store_files, query=StoreFilePage,
                       **one),
-            Operation("GET", file, "A file in a store.", self.store_file, **both),
+            Operation("GET", file, "Get a file in a store.", self.store_file, **both),
             Operation("POST", file, "Change the attributes of a file in a store.", self.change_file,
                       body=StoreFileChange, **both),
-            Operation("GET", file + "/content", "The text of a file, as it is read.", self.parsed,
+            Operation("GET", file + "/content", "Get the extracted text of a file.", self.parsed,
                       **{**both, "failures": (404, 413, 429)}),
-            Operation("DELETE", file, "Take a file out of a store.", self.remove, **both),
-            Operation("POST", batches, "Put files into a store.", self.add_batch, body=NewBatch, makes=True, **one),
-            Operation("GET", batch, "What has become of a batch.", self.batch, **of),
-            Operation("POST", batch + "/cancel", "Read no more files of a batch.", self.cancel, **of),
-            Operation("GET", batch + "/files", "A batch's files that the caller finds.", self.batch_files,
+            Operation("DELETE", file, "Remove a file from a store.", self.remove, **both),
+            Operation("POST", batches, "Add files to a store.", self.add_batch, body=NewBatch, makes=True, **one),
+            Operation("GET", batch, "Get the state of a batch.", self.batch, **of),
+            Operation("POST", batch + "/cancel", "Cancel a batch.", self.cancel, **of),
+            Operation("GET", batch + "/files", "List a batch's readable files.", self.batch_files,
                       query=StoreFilePage, **of),
         ]  # fmt: skip
 
     async def addable(self, call: Call[Any, Any], entries: Sequence[NewStoreFile]) -> list[Addable]:
-        """Files that the caller may put into stores. Raises ApiError: 404 for what is not seen, 403, or 400."""
+        """Files that the caller may add to stores. Raises ApiError: 404 for an invisible file, 403, or 400."""
         found: list[Addable] = []
         rights = await self.rights(call)
         async with self.database.transaction() as connection:
@@ -74,7 +74,7 @@ class StoreFiles(Handling):
         files: Sequence[Addable],
         batch: str | None = None,
     ) -> None:
-        """Into a store; what is there already is found no more until it is read anew."""
+        """Add files to a store. Searches miss a file that is added again until it is read anew."""
         for entry, readers in files:
             static = (entry.chunking_strategy or Chunking()).static
             await connection.execute(
@@ -102,7 +102,7 @@ class StoreFiles(Handling):
         return row
 
     async def add(self, call: Call[Any, NewStoreFile]) -> Shown:
-        """It is read soon; again with other attributes or readers, and it is read anew."""
+        """The file is read soon. Adding it again with other attributes or readers reads it anew."""
         store = (await self._changeable(call))["id"]
         files = await self.addable(call, [call.body])
         async with self.database.transaction() as connection:
@@ -132,11 +132,11 @@ class StoreFiles(Handling):
             return await query.one(connection, "file")
 
     async def store_file(self, call: Call[Any, None]) -> Shown:
-        """Whether it is in yet."""
+        """The state of a file in a store."""
         return tables.shown_store_file(await self._seen(call))
 
     async def parsed(self, call: Call[Any, None]) -> Shown:
-        """In one piece."""
+        """The whole text in one part."""
         row = await self._seen(call)
         tenant = call.caller.tenant
         async with self.database.transaction() as connection:
@@ -150,7 +150,7 @@ class StoreFiles(Handling):
         return {**page, "data": [{"type": "text", "text": text}], "filename": file["name"]}
 
     async def change_file(self, call: Call[Any, StoreFileChange]) -> Shown:
-        """Its passages are written anew; until then they are found by what they had before."""
+        """The passages are written anew; until then, searches use the old attributes."""
         store, file = (await self._changeable(call))["id"], call.path["file"]
         await self._seen(call)
         async with self.database.transaction() as connection:
@@ -165,7 +165,7 @@ class StoreFiles(Handling):
         return found
 
     async def remove(self, call: Call[Any, None]) -> Shown:
-        """It is found no more once this returns; the file stays. Asks for a right to the store, or to the file."""
+        """Searches miss the file once this returns; the file itself stays. Needs a right to the store or the file."""
         tenant, store, file = call.caller.tenant, call.path["store"], call.path["file"]
         async with self.database.transaction() as connection:
             row = await self.the_store(connection, call)
@@ -184,7 +184,7 @@ class StoreFiles(Handling):
     # --- batches ----------------------------------------------------------------------------------
 
     async def add_batch(self, call: Call[Any, NewBatch]) -> Shown:
-        """All of them or none."""
+        """Adds all files or none."""
         store, made = (await self._changeable(call))["id"], f"vsfb_{uuid.uuid4().hex}"
         files = await self.addable(call, call.body.entries)
         async with self.database.transaction() as connection:
@@ -202,7 +202,7 @@ class StoreFiles(Handling):
             return tables.shown_batch(await tables.batch(connection, call.path["store"], call.path["batch"]))
 
     async def cancel(self, call: Call[Any, None]) -> Shown:
-        """What is in stays; what is being read is dropped."""
+        """Finished files stay in the store; the others are not processed."""
         store, batch = (await self._changeable(call))["id"], call.path["batch"]
         async with self.database.transaction() as connection:
             await tables.batch(connection, store, batch)

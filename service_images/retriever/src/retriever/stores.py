@@ -18,20 +18,20 @@ class Stores(StoreFiles):
     """Handlers."""
 
     def store_operations(self) -> list[Operation]:
-        """All of them."""
+        """Operations on stores."""
         store = STORES + "/{store}"
         one: Shown = {"parameters": (STORE,), "scope": SCOPE, "failures": (404,)}
         return [
-            Operation("POST", STORES, "Make a store.", self.make, body=NewStore, scope=SCOPE, failures=(404, 429),
+            Operation("POST", STORES, "Create a store.", self.make, body=NewStore, scope=SCOPE, failures=(404, 429),
                       makes=True),
-            Operation("GET", STORES, "The tenant's stores.", self.stores, query=Page, scope=SCOPE),
-            Operation("GET", store, "A store.", self.store, **one),
+            Operation("GET", STORES, "List the tenant's stores.", self.stores, query=Page, scope=SCOPE),
+            Operation("GET", store, "Get a store.", self.store, **one),
             Operation("POST", store, "Change a store.", self.change, body=StoreChange, **one),
-            Operation("DELETE", store, "Delete a store, with its passages.", self.drop, **one),
+            Operation("DELETE", store, "Delete a store with its passages.", self.drop, **one),
         ]  # fmt: skip
 
     async def make(self, call: Call[Any, NewStore]) -> Shown:
-        """With the files that are named, which are read soon."""
+        """The named files are read soon."""
         made, tenant, wanted = f"vs_{uuid.uuid4().hex}", call.caller.tenant, call.body
         entries = [
             NewStoreFile(file_id=name, chunking_strategy=wanted.chunking_strategy)
@@ -65,12 +65,12 @@ class Stores(StoreFiles):
             return await page(connection, tables.stores(call.caller.tenant), call.query, tables.shown_store)
 
     async def store(self, call: Call[Any, None]) -> Shown:
-        """With how many files wait, are in, or have failed."""
+        """The store, with the number of its files by status."""
         async with self.database.transaction() as connection:
             return tables.shown_store(await self.the_store(connection, call))
 
     async def change(self, call: Call[Any, StoreChange]) -> Shown:
-        """What is absent stays."""
+        """Absent fields do not change."""
         wanted = call.body
         async with self.database.transaction() as connection:
             row = await self.the_store(connection, call)
@@ -92,7 +92,7 @@ class Stores(StoreFiles):
             return tables.shown_store(await self.the_store(connection, call))
 
     async def drop(self, call: Call[Any, None]) -> Shown:
-        """It is found no more once this returns; files stay."""
+        """Searches miss the store once this returns; its files stay."""
         tenant, store = call.caller.tenant, call.path["store"]
         async with self.database.transaction() as connection:
             row = await self.the_store(connection, call)
@@ -101,7 +101,7 @@ class Stores(StoreFiles):
         return {"id": store, "object": "vector_store.deleted", "deleted": True}
 
     async def empty(self, tenant: str, store: str, actor: str, *, gone: bool) -> None:
-        """Take all files out of a store, and the store itself away where it shall be `gone`."""
+        """Remove all files from a store; `gone` also deletes the store itself."""
         async with self.database.transaction() as connection:
             cursor = await connection.execute("SELECT file FROM store_files WHERE store = %s FOR UPDATE", (store,))
             for (file,) in await cursor.fetchall():

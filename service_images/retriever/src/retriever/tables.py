@@ -1,4 +1,4 @@
-"""Files, stores and batches in the database."""
+"""Queries for files, stores and batches."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ FROM batches b LEFT JOIN store_files f ON f.batch = b.id WHERE b.store = %(store
 
 @dataclass(frozen=True)
 class Query:
-    """A statement with its values, which conditions are added to."""
+    """A statement with its values, to which conditions can be added."""
 
     statement: str
     values: dict[str, Any] = field(default_factory=dict[str, Any])
     group: str = ""
 
     def where(self, condition: str, **values: Any) -> Query:
-        """With one condition more."""
+        """The query with another condition."""
         return Query(f"{self.statement} AND {condition}", {**self.values, **values}, self.group)
 
     async def one(self, connection: Connection, what: str) -> Shown:
-        """Its row. Raises ApiError(404)."""
+        """The only row. Raises ApiError(404)."""
         async with connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(self.statement + self.group, self.values)
             row = await cursor.fetchone()
@@ -65,7 +65,7 @@ class Query:
         return row
 
     async def page(self, connection: Connection, page: Page) -> tuple[list[Shown], bool]:
-        """The rows of a page, and whether there are more. Raises ApiError(400) for a place that is not in the list."""
+        """(rows of a page, whether there are more). Raises ApiError(400) for a cursor that is not in the list."""
         inner = f"SELECT * FROM ({self.statement}{self.group}) AS found"
         values, conditions = dict(self.values), list[str]()
         for name, ahead in (("after", page.order == "asc"), ("before", page.order == "desc")):
@@ -73,7 +73,7 @@ class Query:
                 values[name] = (await self._place(connection, name, place), place)
                 conditions.append(f"(at, id) {'>' if ahead else '<'} (%({name}_at)s, %({name}_id)s)")
                 values[f"{name}_at"], values[f"{name}_id"] = values.pop(name)
-        backwards = bool(page.before) and not page.after  # the ones right before, and not the first of all
+        backwards = bool(page.before) and not page.after  # the page directly before the cursor, not the first page
         order = page.order if not backwards else {"asc": "desc", "desc": "asc"}[page.order]
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         limit = f" ORDER BY at {order}, id {order} LIMIT {page.limit + 1}"
@@ -107,27 +107,27 @@ def store_files(store: str) -> Query:
 
 
 async def file(connection: Connection, tenant: str, name: str) -> Shown:
-    """A row. Raises ApiError(404)."""
+    """A file's row. Raises ApiError(404)."""
     return await files(tenant).where("d.id = %(id)s", id=name).one(connection, "file")
 
 
 async def store(connection: Connection, tenant: str, name: str) -> Shown:
-    """A row. Raises ApiError(404)."""
+    """A store's row. Raises ApiError(404)."""
     return await stores(tenant).where("s.id = %(id)s", id=name).one(connection, "vector store")
 
 
 async def store_file(connection: Connection, store: str, name: str) -> Shown:
-    """A row. Raises ApiError(404)."""
+    """The row of a file in a store. Raises ApiError(404)."""
     return await store_files(store).where("f.file = %(file)s", file=name).one(connection, "file")
 
 
 async def batch(connection: Connection, store: str, name: str) -> Shown:
-    """A row. Raises ApiError(404)."""
+    """A batch's row. Raises ApiError(404)."""
     return await Query(_BATCH, {"store": store, "batch": name}).one(connection, "file batch")
 
 
 def shown_file(row: Shown) -> Shown:
-    """As OpenAI shows it."""
+    """File object in OpenAI's format."""
     return {
         "id": row["id"],
         "object": "file",
@@ -148,7 +148,7 @@ def _counts(row: Shown) -> Shown:
 
 
 def shown_store(row: Shown) -> Shown:
-    """As OpenAI shows it."""
+    """Store object in OpenAI's format."""
     expiry = {"anchor": "last_active_at", "days": row["expires_days"]} if row["expires_days"] else None
     return {
         "id": row["id"],
@@ -168,7 +168,7 @@ def shown_store(row: Shown) -> Shown:
 
 
 def shown_store_file(row: Shown) -> Shown:
-    """As OpenAI shows it."""
+    """Object of a file in a store, in OpenAI's format."""
     failed = {"code": row["code"] or "invalid_file", "message": row["error"]} if row["status"] == "failed" else None
     static = {"max_chunk_size_tokens": row["chunk_tokens"], "chunk_overlap_tokens": row["overlap_tokens"]}
     return {
@@ -186,7 +186,7 @@ def shown_store_file(row: Shown) -> Shown:
 
 
 def shown_batch(row: Shown) -> Shown:
-    """As OpenAI shows it."""
+    """Batch object in OpenAI's format."""
     counts = _counts(row)
     done = "cancelled" if row["stopped"] else "failed" if counts["failed"] == counts["total"] > 0 else "completed"
     return {
@@ -202,6 +202,6 @@ def shown_batch(row: Shown) -> Shown:
 async def note(
     connection: Connection, tenant: str, store_id: str, document: str, change: str, actor: str, chunks: int = 0
 ) -> None:
-    """Into the outbox, for the audit log."""
+    """Write an event to the outbox, for the audit log."""
     data = {"tenant": tenant, "store": store_id, "document": document, "change": change, "actor": actor}
     await outbox.put(connection, TOPIC, "retriever", tenant, {**data, "chunks": chunks})

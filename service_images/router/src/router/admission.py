@@ -39,7 +39,7 @@ class Admission(Answer):
         self.digest = digest_of(payload.bearer(headers))
         account = self.core.accounts.of(self.digest, headers.get(b"x-client-id", b""))
         if account is None:
-            message = "The API key is missing or not known."
+            message = "The API key is missing or unknown."
             raise ApiError(401, message, ErrorType.AUTHENTICATION, code="invalid_api_key")
         self.holder, self.tenant = account, account.label
         size = self.size

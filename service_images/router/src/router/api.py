@@ -1,4 +1,4 @@
-"""The router's less frequent operations: list of models, token counts, feedback."""
+"""The Router's less frequent operations: list of models, token counts, feedback."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from router.routes import ModelRoute
 from router.tenancy import Account, digest_of
 
 CREATED = 1_767_225_600
-"""`created` of every model: the API wants a time, and a route has none."""
+"""`created` of every model: the API requires a time, but a route has none."""
 MAX_BODY_BYTES = 64 * 1024
 CHECK_TIMEOUT_S = 2.0
 
 
 class Feedback(BaseModel):
-    """What a user thought of an answer."""
+    """A user's rating of an answer."""
 
     model_config = ConfigDict(extra="forbid")
 
     request_id: str = Field(min_length=1, max_length=128)
     """The x-request-id of the answer."""
     score: float = Field(ge=0, le=1)
-    """0: useless, 1: just right."""
+    """0: useless; 1: exactly right."""
 
 
 async def _body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
@@ -45,13 +45,13 @@ async def _body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
 
 
 class RouterApi:
-    """Handlers over the router's state."""
+    """Handlers that use the Router's state."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
 
     def routes(self) -> list[Route]:
-        """What is served."""
+        """Routes of these operations."""
         return [
             Route("/v1/models", self.models),
             Route("/v1/models/{model:path}", self.model),
@@ -62,7 +62,7 @@ class RouterApi:
     @staticmethod
     def _describe(route: ModelRoute) -> dict[str, Any]:
         ours = {"id": route.model, "object": "model", "created": CREATED, "owned_by": route.owned_by}
-        # What Anthropic's clients read besides.
+        # Additional fields that Anthropic's clients read.
         created = datetime.datetime.fromtimestamp(CREATED, datetime.UTC).isoformat().replace("+00:00", "Z")
         return {**ours, "type": "model", "display_name": route.model, "created_at": created}
 
@@ -70,7 +70,7 @@ class RouterApi:
         return self._caller(request)[0]
 
     def _caller(self, request: Request) -> tuple[Account, bytes]:
-        """Who asks: the tenant's account, and the digest of the key."""
+        """Return the caller's account and the digest of the key."""
         digest = digest_of(bearer(request.headers).encode())
         account = self._core.accounts.of(digest, request.headers.get("x-client-id", "").encode())
         if account is None:
@@ -95,7 +95,7 @@ class RouterApi:
         return JSONResponse(self._describe(route))
 
     async def count_tokens(self, request: Request) -> Response:
-        """Count the tokens of a request in Anthropic's form; errors have that form, too."""
+        """Count the tokens of a request in Anthropic's format; errors have that format too."""
         request_id = request.headers.get("x-request-id", "")
         try:
             tokens = await self._counted(request)
@@ -120,7 +120,7 @@ class RouterApi:
         return await token_count.count(route, chat)
 
     async def feedback(self, request: Request) -> Response:
-        """Accept feedback for a bandit from the caller of the request. Requests of others count as unknown."""
+        """Accept feedback for a bandit route from the client that sent the request; others' ids are unknown."""
         account, digest = self._caller(request)
         try:
             given = Feedback.model_validate_json(await _body(request))
@@ -129,7 +129,7 @@ class RouterApi:
             param = ".".join(map(str, first["loc"])) or None
             raise ApiError(400, f"{param or 'body'}: {first['msg']}", param=param, code=first["type"]) from None
         if not self._core.feedback(account.label, digest, given.request_id, given.score):
-            message = "There is no recent answer of a bandit route to you with this request_id."
+            message = "No recent answer of a bandit route to this key has this request_id."
             raise ApiError(404, message, ErrorType.NOT_FOUND, param="request_id", code="request_not_found")
         return Response(status_code=204)
 
@@ -139,7 +139,7 @@ class RouterApi:
         for model, route in self._core.routes.items():
             for target in route.targets:
                 if target.outside:
-                    return None  # whether a provider answers is not this service's readiness
+                    return None  # a provider's availability does not decide this service's readiness
                 try:
                     status = await target.ask(CHECK_TIMEOUT_S)
                     if status < 500:

@@ -1,4 +1,4 @@
-"""The router's OpenAPI document: served at /openapi.json, published as openapi.json beside the sources."""
+"""The Router's OpenAPI document, served at /openapi.json and checked in as openapi.json."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MESSAGE: Json = {
     "required": ["role"],
     "properties": {
         "role": _text("system, user, assistant or tool"),
-        "content": {"type": ["string", "array", "null"], "description": "Text, or parts"},
+        "content": {"type": ["string", "array", "null"], "description": "Text, or content parts"},
     },
 }
 _SHARED: Json = {
@@ -31,12 +31,12 @@ _SHARED: Json = {
     "stream": {"type": "boolean", "default": False},
     "temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},
     "max_tokens": {"type": ["integer", "null"], "minimum": 0, "maximum": 1_000_000},
-    "user": {"type": ["string", "null"], "description": "Whom stickiness is about"},
+    "user": {"type": ["string", "null"], "description": "End user; sticky routes keep a user on one target"},
 }
 
 
 def _asks(field: str, schema: Json, **more: Json) -> Json:
-    """The schema of a request, as far as most need it: `parameters.py` has all of them."""
+    """Schema of a request with the common parameters; `parameters.py` has all of them."""
     properties = {**_SHARED, field: schema, **more}
     return {"type": "object", "required": ["model", field], "properties": properties, "additionalProperties": True}
 
@@ -48,7 +48,7 @@ def _body(schema: Json) -> Json:
 _REPEATED: Json = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "Repeats of a request that is not streamed are answered with its answer, for ten minutes",
+    "description": "For ten minutes, repeats of a request without streaming receive the first request's answer",
     "schema": {"type": "string", "maxLength": 255},
 }
 
@@ -59,18 +59,18 @@ def _error(description: str, reference: str = "Error") -> Json:
 
 
 def _answers(schema: Json, reference: str = "Error") -> Json:
-    """What a request for a model may be answered with."""
+    """Responses of the operations that ask a model."""
     content = {"application/json": {"schema": schema}, "text/event-stream": {}}
     return {
         "200": {"description": "The answer; with `stream`, its events", "content": content},
-        "400": _error("The request is wrong; `param` names the field", reference),
-        "401": _error("The API key is missing or not known", reference),
-        "404": _error("There is no such model", reference),
+        "400": _error("The request is invalid; `param` names the field", reference),
+        "401": _error("The API key is missing or unknown", reference),
+        "404": _error("The model does not exist", reference),
         "413": _error("The body is larger than 16 MiB", reference),
-        "422": _error("The Idempotency-Key stood for another request", reference),
-        "429": _error("A rate or a budget is used up; `retry-after` says when to come back", reference),
-        "502": _error("No target gave an answer", reference),
-        "503": _error("No target may be asked now", reference),
+        "422": _error("The Idempotency-Key was used for another request", reference),
+        "429": _error("A rate limit or budget is exceeded; `retry-after` gives the seconds to wait", reference),
+        "502": _error("Every target failed", reference),
+        "503": _error("No target is available", reference),
         "504": _error("No target answered in time", reference),
     }
 
@@ -88,7 +88,7 @@ def _ask(name: str, summary: str, request: Json, answer: Json, reference: str = 
 
 
 def _schema(model: Any) -> Json:
-    """A pydantic model's schema, with its definitions inside: OpenAPI has no place for them."""
+    """A pydantic model's schema with inlined definitions, as OpenAPI has no place for `$defs` here."""
     schema = model.model_json_schema(ref_template="#/components/schemas/Anthropic{model}")
     schema.pop("$defs", None)
     return schema
@@ -102,37 +102,37 @@ def _definitions() -> Json:
 
 @functools.cache
 def written() -> bytes:
-    """The document as it is served; made when somebody asks for it."""
+    """The document as served; made on the first request."""
     return json.dumps(document()).encode()
 
 
 def document() -> Json:
-    """The whole document."""
+    """Return the OpenAPI document."""
     completion: Json = {"type": "object", "properties": {"choices": {"type": "array"}, "usage": {"type": "object"}}}
     anything: Json = {"type": "object"}
     texts: Json = {"type": ["string", "array"], "minLength": 1, "minItems": 1}
     listed: Json = {"type": "object", "required": ["object", "data"], "properties": {"data": {"type": "array"}}}
     messages: Json = {"type": "array", "minItems": 1, "items": _MESSAGE}
-    missing = {"404": _error("There is no such model")}
+    missing = {"404": _error("The model does not exist")}
     operator = admin.describe()
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "CogniForge AI Router",
             "version": API_VERSION,
-            "description": "One API in front of every model. Parameters are honoured, passed on, or refused by name.",
+            "description": "One API for all models. Each parameter is honoured, passed on, or refused by name.",
         },
         "security": [{"key": []}],
         "paths": {
             "/v1/chat/completions": _ask(
-                "createChatCompletion", "Answer a conversation", _asks("messages", messages), completion
+                "createChatCompletion", "Create a chat completion", _asks("messages", messages), completion
             ),
-            "/v1/completions": _ask("createCompletion", "Go on with a text", _asks("prompt", texts), completion),
-            "/v1/embeddings": _ask("createEmbedding", "Turn texts into vectors", _asks("input", texts), anything),
-            "/v1/responses": _ask("createResponse", "Answer in OpenAI's newer form", _asks("input", texts), anything),
+            "/v1/completions": _ask("createCompletion", "Create a text completion", _asks("prompt", texts), completion),
+            "/v1/embeddings": _ask("createEmbedding", "Create embeddings", _asks("input", texts), anything),
+            "/v1/responses": _ask("createResponse", "Create a response", _asks("input", texts), anything),
             "/v1/messages": _ask(
                 "createMessage",
-                "Answer in Anthropic's form",
+                "Create a message (Anthropic's API)",
                 _schema(anthropic.Request),
                 anything,
                 "AnthropicError",
@@ -140,11 +140,11 @@ def document() -> Json:
             token_count.PATH: {
                 "post": {
                     "operationId": "countTokens",
-                    "summary": "Count the tokens of a request in Anthropic's form",
+                    "summary": "Count the tokens of a request (Anthropic's API)",
                     "requestBody": _body(_schema(anthropic.Counted)),
                     "responses": {
                         "200": {
-                            "description": "The model server's count, or an estimate where it does not count",
+                            "description": "The model server's count, or an estimate if the server offers none",
                             "content": {
                                 "application/json": {
                                     "schema": {
@@ -158,11 +158,11 @@ def document() -> Json:
                         **{
                             status: _error(text, "AnthropicError")
                             for status, text in (
-                                ("400", "The request is wrong"),
-                                ("401", "The API key is missing or not known"),
-                                ("404", "There is no such model"),
+                                ("400", "The request is invalid"),
+                                ("401", "The API key is missing or unknown"),
+                                ("404", "The model does not exist"),
                                 ("413", "The body is too large"),
-                                ("429", "A rate is used up"),
+                                ("429", "A rate limit is exceeded"),
                             )
                         },
                     },
@@ -189,11 +189,11 @@ def document() -> Json:
             "/v1/feedback": {
                 "post": {
                     "operationId": "giveFeedback",
-                    "summary": "Say what an answer was worth",
+                    "summary": "Rate an answer",
                     "requestBody": _body(_schema(Feedback)),
                     "responses": {
                         "204": {"description": "Taken"},
-                        "400": _error("The request is wrong"),
+                        "400": _error("The request is invalid"),
                         "404": _error("No recent answer has this id"),
                         "413": _error("The body is too large"),
                     },

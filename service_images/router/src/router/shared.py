@@ -73,7 +73,7 @@ class SharedLimits:
     async def run(self) -> None:
         """Until it is cancelled."""
         again = {"max_reconnect_attempts": -1, "reconnect_time_wait": 0.5}
-        while not bus.told_to_end():
+        while not bus.is_cancelled():
             try:
                 connection = await bus.connect(self._url, self._login, **again)
                 break
@@ -84,7 +84,7 @@ class SharedLimits:
             return
         try:
             await connection.subscribe(SUBJECT, cb=self._take)
-            while not bus.told_to_end():
+            while not bus.is_cancelled():
                 await asyncio.sleep(TELL_S)
                 self._forget()
                 if connection.is_connected and (content := self._tell()) is not None:

@@ -1,4 +1,4 @@
-"""User's REST operations."""
+"""REST operations of the User service."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ from user.people import People
 from user.told import Told
 
 PREFIX = "/v1/user"
-"""Of operations on the service itself."""
+"""Scope of operations on the service itself."""
 _TENANT = ("tenant", r"[a-z0-9][a-z0-9-]{0,62}", "A tenant's id")
 _USER = ("user", r"[0-9a-f]{32}", "A user's id")
 _TEAM = ("team", r"[a-z0-9][a-z0-9-]{0,62}", "A team's id")
 _KEY = ("key", r"[0-9a-f]{32}", "A key's id")
-_ROLE = ("role", "owner|admin|editor|viewer|member", "What the user is to the tenant")
+_ROLE = ("role", "owner|admin|editor|viewer|member", "The user's role in the tenant")
 ADMIN, MANAGE, ANY = Scope.ADMIN, Scope.MANAGE, ""
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document."""
+    """Return the OpenAPI document."""
     own = Api.operations(cast("Api", Api))
     return rest_app.document("User", [*own, *dead_letters.operations(PREFIX), *replicas.operations(PREFIX)])
 
 
 class Api(People):
-    """The operations over one database."""
+    """REST operations on one database."""
 
     def __init__(
         self,
@@ -71,70 +71,70 @@ class Api(People):
         in_force: InForce | None = None,
         quotas: Quotas = tables.QUOTAS,
     ) -> None:
-        """`erased_by`: services that acknowledge the deletion of a tenant. Without NATS nothing is `in_force`."""
+        """`erased_by`: services that confirm the deletion of a tenant. Without NATS nothing is reported as enforced."""
         self._in_force, self._quotas = in_force, quotas
         self._database, self._told, self._logins, self._erased_by = database, told, logins, tuple(erased_by)
 
     def operations(self) -> list[Operation]:
-        """All of them; asked of the class itself they are described, and cannot be called."""
+        """All operations. On the class itself they serve as descriptions only and cannot be called."""
         one, tenants = (_TENANT,), "/v1/tenants/{tenant}"
         gone: dict[str, Any] = {"status": 204, "failures": (404,), "answer": Nothing}
         new: dict[str, Any] = {"status": 201, "failures": (404, 409, 429), "makes": True}
         given: dict[str, Any] = gone | {"failures": (404, 429)}
         return [
-            Operation("POST", "/v1/tenants", "Make a tenant.", self.make_tenant, Tenant, body=NewTenant,
+            Operation("POST", "/v1/tenants", "Create a tenant.", self.make_tenant, Tenant, body=NewTenant,
                       scope=ADMIN, status=201, failures=(409,), makes=True),
-            Operation("GET", "/v1/tenants", "All tenants.", self.tenants, list[Tenant], scope=ADMIN),
-            Operation("GET", tenants, "A tenant.", self.tenant, Tenant, parameters=one, scope=ANY, failures=(404,)),
+            Operation("GET", "/v1/tenants", "List all tenants.", self.tenants, list[Tenant], scope=ADMIN),
+            Operation("GET", tenants, "Get a tenant.", self.tenant, Tenant, parameters=one, scope=ANY, failures=(404,)),
             Operation("PUT", tenants, "Set a tenant's limits.", self.limit, Tenant, body=Limits, parameters=one,
                       scope=ADMIN, failures=(404,)),
-            Operation("DELETE", tenants, "Take a tenant away, with all that it has; its id is not given again.",
+            Operation("DELETE", tenants, "Delete a tenant and all its data; its id is never reused.",
                       self.drop_tenant, parameters=one, scope=ADMIN, **gone),
-            Operation("GET", f"{tenants}/deletion", "Which services have erased a tenant that was deleted.",
+            Operation("GET", f"{tenants}/deletion", "Get the progress of a tenant's deletion.",
                       self.deletion, Deletion, parameters=one, scope=ADMIN, failures=(404,)),
-            Operation("PUT", f"{tenants}/policy", "Set a tenant's guardrails.", self.set_policy, Policy,
+            Operation("PUT", f"{tenants}/policy", "Set a tenant's guard policy.", self.set_policy, Policy,
                       body=NewPolicy, parameters=one, scope=MANAGE, failures=(404,)),
-            Operation("GET", f"{tenants}/policy", "A tenant's guardrails, and whether they are in force.", self.policy,
+            Operation("GET", f"{tenants}/policy", "Get a tenant's guard policy and its state.", self.policy,
                       Policy, parameters=one, scope=MANAGE, failures=(404,)),
             Operation("POST", f"{tenants}/users", "Invite a user.", self.make_user, User, body=NewUser,
                       parameters=one, scope=MANAGE, **new),
-            Operation("GET", f"{tenants}/users", "A tenant's users.", self.users, list[User], parameters=one,
+            Operation("GET", f"{tenants}/users", "List a tenant's users.", self.users, list[User], parameters=one,
                       scope=MANAGE, failures=(404,)),
-            Operation("DELETE", tenants + "/users/{user}", "Take a user away, with their keys and rights.",
+            Operation("DELETE", tenants + "/users/{user}", "Delete a user with their keys and rights.",
                       self.drop_user, parameters=(_TENANT, _USER), scope=MANAGE, **gone),
-            Operation("PUT", tenants + "/users/{user}/roles/{role}", "Give a user a role.", self.give_role,
+            Operation("PUT", tenants + "/users/{user}/roles/{role}", "Grant a role to a user.", self.give_role,
                       parameters=(_TENANT, _USER, _ROLE), scope=MANAGE, **given),
-            Operation("DELETE", tenants + "/users/{user}/roles/{role}", "Take a role back.", self.take_role,
+            Operation("DELETE", tenants + "/users/{user}/roles/{role}", "Revoke a role.", self.take_role,
                       parameters=(_TENANT, _USER, _ROLE), scope=MANAGE, **gone),
-            Operation("POST", f"{tenants}/teams", "Make a team.", self.make_team, NewTeam, body=NewTeam,
+            Operation("POST", f"{tenants}/teams", "Create a team.", self.make_team, NewTeam, body=NewTeam,
                       parameters=one, scope=MANAGE, **new),
-            Operation("GET", f"{tenants}/teams", "A tenant's teams.", self.teams, list[NewTeam], parameters=one,
+            Operation("GET", f"{tenants}/teams", "List a tenant's teams.", self.teams, list[NewTeam], parameters=one,
                       scope=MANAGE, failures=(404,)),
             Operation("PUT", tenants + "/teams/{team}/members/{user}", "Add a member.", self.add_member,
                       parameters=(_TENANT, _TEAM, _USER), scope=MANAGE, **given),
-            Operation("DELETE", tenants + "/teams/{team}/members/{user}", "Take a member out.", self.drop_member,
+            Operation("DELETE", tenants + "/teams/{team}/members/{user}", "Remove a member.", self.drop_member,
                       parameters=(_TENANT, _TEAM, _USER), scope=MANAGE, **gone),
-            Operation("POST", f"{tenants}/keys", "Make an API key; it is shown now and never again.", self.make_key,
+            Operation("POST", f"{tenants}/keys", "Create an API key; it is shown only once.", self.make_key,
                       IssuedKey, body=NewKey, parameters=one, scope=MANAGE, **new),
-            Operation("GET", f"{tenants}/keys", "A tenant's keys, the newest first.", self.keys, list[Key],
+            Operation("GET", f"{tenants}/keys", "List a tenant's keys, newest first.", self.keys, list[Key],
                       parameters=one, scope=MANAGE, failures=(404,)),
-            Operation("DELETE", tenants + "/keys/{key}", "Revoke a key and those made with it, everywhere within a "
+            Operation("DELETE", tenants + "/keys/{key}", "Revoke a key and those derived from it, within a "
                       "second.", self.revoke, query=Revocation, parameters=(_TENANT, _KEY), scope=MANAGE, **gone),
-            Operation("POST", f"{tenants}/relations", "Change relations, all or none.", self.relate, Relations,
+            Operation("POST", f"{tenants}/relations", "Change relations in one transaction.", self.relate, Relations,
                       body=Relations, parameters=one, scope=MANAGE, failures=(404, 429), makes=True),
-            Operation("GET", "/v1/self", "What the caller's key may do.", self.myself, scope=ANY),
-            Operation("POST", "/v1/check", "Whether a subject has a relation to an object.", self.check, Answer,
+            Operation("GET", "/v1/self", "Get the rights of the caller's key.", self.myself, scope=ANY),
+            Operation("POST", "/v1/check", "Check whether a subject has a relation to an object.", self.check, Answer,
                       body=Question, scope=ANY, failures=(404,)),
-            Operation("POST", "/v1/list-objects", "To which objects a subject has a relation.", self.list_objects,
+            Operation("POST", "/v1/list-objects", "List the objects that a subject is related to.", self.list_objects,
                       Objects, body=Listing, scope=ANY, failures=(404,)),
-            Operation("GET", "/v1/login", "To the identity provider.", self.login, query=LoginTo, status=302,
+            Operation("GET", "/v1/login", "Redirect to the identity provider.", self.login, query=LoginTo, status=302,
                       failures=(404,)),
-            Operation("GET", "/v1/callback", "Back from the identity provider: a key for some hours.", self.callback,
+            Operation("GET", "/v1/callback", "Complete a login; the result is a short-lived key.", self.callback,
                       IssuedKey, query=Login, failures=(401, 403, 404, 429)),
         ]  # fmt: skip
 
     async def authenticate(self, key: str) -> Grant:
-        """By the tables: a key that was made this moment is known."""
+        """Reads the tables, so a key works immediately after its creation."""
         async with self._database.transaction() as connection:
             return await keys.find(connection, key)
 
@@ -145,7 +145,7 @@ class Api(People):
     # --- tenants ----------------------------------------------------------------------------------
 
     async def make_tenant(self, call: Call[Any, NewTenant]) -> Tenant:
-        """Told to routers at once."""
+        """The Routers are notified at once."""
         if self._told is not None and await self._told.marked(call.body.id):
             raise deleting.used()
         async with self._database.transaction() as connection:
@@ -153,25 +153,25 @@ class Api(People):
             try:
                 await connection.execute("INSERT INTO tenants (id) VALUES (%s)", (call.body.id,))
             except UniqueViolation:
-                raise ApiError(409, "There is a tenant with this id.", param="id") from None
+                raise ApiError(409, "A tenant with this id already exists.", param="id") from None
             made = await tables.limit(connection, call.body.id, call.body)
             await tables.note(connection, call, call.body.id, "tenant", call.body.id, "created", call.body)
         self._wake()
         return made
 
     async def tenants(self, _: Call[Any, None]) -> list[Tenant]:
-        """In order of their ids."""
+        """Ordered by id."""
         async with self._database.transaction() as connection, connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(f"SELECT {tables.COLUMNS} FROM tenants ORDER BY id")
             return [Tenant(**row) for row in await cursor.fetchall()]
 
     async def tenant(self, call: Call[Any, None]) -> Tenant:
-        """The caller's own, or any for an operator."""
+        """The caller's own tenant; operators may read any."""
         async with self._database.transaction() as connection:
             return await tables.found_tenant(connection, tables.own(call))
 
     async def limit(self, call: Call[Any, Limits]) -> Tenant:
-        """In force everywhere within a second."""
+        """Enforced everywhere within a second."""
         async with self._database.transaction() as connection:
             found = await tables.limit(connection, call.path["tenant"], call.body)
             await tables.note(connection, call, found.id, "tenant", found.id, "updated", call.body)
@@ -179,25 +179,25 @@ class Api(People):
         return found
 
     async def drop_tenant(self, call: Call[Any, None]) -> None:
-        """Its keys are good for nothing from now on."""
+        """Its keys are invalid from now on."""
         tenant = call.path["tenant"]
         if tenant == call.caller.tenant:
-            raise ApiError(409, "This is the tenant of the key that you call with.")
+            raise ApiError(409, "A tenant cannot delete itself; use a key of another tenant.")
         async with self._database.transaction() as connection:
             await tables.found_tenant(connection, tenant)
             for owner, name in await deleting.delete(connection, tenant, call.caller.actor, self._erased_by):
                 await tables.note(connection, call, owner, "key", name, "revoked")
-            # An act of the operator's own tenant: what the audit log has of the deleted one is shredded.
+            # Recorded for the operator's own tenant: the audit entries of the deleted tenant are shredded.
             await tables.note(connection, call, call.caller.tenant, "tenant", tenant, "deleted")
         self._wake()
 
     async def deletion(self, call: Call[Any, None]) -> Deletion:
-        """The id is never given again, so that nobody comes into what another has left."""
+        """The id is never reused, so that no new tenant can reach another's leftovers."""
         async with self._database.transaction() as connection:
             return await deleting.found_deletion(connection, call.path["tenant"])
 
     async def set_policy(self, call: Call[Any, NewPolicy]) -> Policy:
-        """Guardrails are told within a second."""
+        """Guardrails receives the policy within a second."""
         tenant = tables.own(call)
         async with self._database.transaction() as connection:
             cursor = await connection.execute(
@@ -212,7 +212,7 @@ class Api(People):
         return found
 
     async def policy(self, call: Call[Any, None]) -> Policy:
-        """As it was sent, and whether all replicas of Guardrails have applied it."""
+        """The policy as it was sent, and whether all replicas of Guardrails apply it."""
         tenant = tables.own(call)
         async with self._database.transaction() as connection:
             found = await tables.found_policy(connection, tenant)
@@ -226,7 +226,7 @@ class Api(People):
     # --- keys -------------------------------------------------------------------------------------
 
     async def make_key(self, call: Call[Any, NewKey]) -> IssuedKey:
-        """Known to every replica within a second. Nobody gives away more than they have."""
+        """Known to every replica within a second. A key cannot have more rights than the key that creates it."""
         tenant, wanted = tables.own(call), rights.key(call.caller, call.body)
         async with self._database.transaction() as connection:
             await tables.found_tenant(connection, tenant)
@@ -242,14 +242,14 @@ class Api(People):
         return made
 
     async def keys(self, call: Call[Any, None]) -> list[Key]:
-        """Without what they are."""
+        """Without the secrets."""
         tenant = tables.own(call)
         async with self._database.transaction() as connection:
             await tables.found_tenant(connection, tenant)
             return await keys.listed(connection, tenant)
 
     async def revoke(self, call: Call[Revocation, None]) -> None:
-        """For ever, with all that were made with it, unless they are to be kept."""
+        """Permanent, including all keys derived from it, unless the request keeps them."""
         tenant, key = tables.own(call), call.path["key"]
         async with self._database.transaction() as connection:
             cursor = await connection.execute("SELECT 1 FROM keys WHERE tenant = %s AND id = %s", (tenant, key))
@@ -262,7 +262,7 @@ class Api(People):
     # --- relations --------------------------------------------------------------------------------
 
     async def relate(self, call: Call[Any, Relations]) -> Relations:
-        """Returns what was not so before."""
+        """Returns the relations that did not exist before."""
         tenant, wanted = tables.own(call), call.body
         rights.role(call.caller, tenant, wanted.writes)
         async with self._database.transaction() as connection:
@@ -277,26 +277,26 @@ class Api(People):
         return Relations(writes=written, deletes=deleted)
 
     async def myself(self, call: Call[Any, None]) -> dict[str, Any]:
-        """For clients that wonder."""
+        """Lets a client find out its own rights."""
         caller = call.caller
         return {"tenant": caller.tenant, "key": caller.id, "user": caller.user, "scopes": list(caller.scopes)}
 
     async def check(self, call: Call[Any, Question]) -> Answer:
-        """Through teams, stronger relations and parents."""
+        """Follows teams, stronger relations and parents."""
         return await self.checked(call.caller, call.body)
 
     async def checked(self, caller: Grant, question: Question) -> Answer:
-        """For whom `caller` is. Raises ApiError(404) where the tenant is another's."""
+        """Answers for the tenant of `caller`. Raises ApiError(404) for an object of another tenant."""
         rest.own(caller, question.tenant)
         async with self._database.transaction() as connection:
             return Answer(allowed=await relations.check(connection, question))
 
     async def list_objects(self, call: Call[Any, Listing]) -> Objects:
-        """The same answer as asking for each."""
+        """Consistent with `check` for each object."""
         return await self.listed(call.caller, call.body)
 
     async def listed(self, caller: Grant, listing: Listing) -> Objects:
-        """For whom `caller` is. Raises ApiError(404) where the tenant is another's."""
+        """Answers for the tenant of `caller`. Raises ApiError(404) for an object of another tenant."""
         rest.own(caller, listing.tenant)
         async with self._database.transaction() as connection:
             return Objects(objects=await relations.objects(connection, listing))
@@ -306,13 +306,13 @@ class Api(People):
     async def login(self, call: Call[LoginTo, None]) -> Any:
         """Authorization code flow with PKCE."""
         if self._logins is None:
-            raise ApiError(404, "There is no identity provider.", ErrorType.NOT_FOUND)
+            raise ApiError(404, "No identity provider is configured.", ErrorType.NOT_FOUND)
         return await self._logins.begin(call.query.tenant)
 
     async def callback(self, call: Call[Login, None]) -> IssuedKey:
-        """A key for the user of whoever has logged in."""
+        """Returns a key for the user who has logged in."""
         if self._logins is None:
-            raise ApiError(404, "There is no identity provider.", ErrorType.NOT_FOUND)
+            raise ApiError(404, "No identity provider is configured.", ErrorType.NOT_FOUND)
         identity = await self._logins.identity(call.query, call.request.cookies)
         async with self._database.transaction() as connection:
             user, tenant = await tables.recognized(connection, identity)

@@ -1,4 +1,4 @@
-"""What User's operations take and give."""
+"""Requests and responses of the User service's operations."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _itself(value: Any) -> Any:
 
 
 class Relation(StrEnum):
-    """What somebody, or something, is to an object. A stronger one holds all weaker ones."""
+    """A relation of a subject to an object. A stronger relation includes all weaker ones."""
 
     OWNER = "owner"
     ADMIN = "admin"
@@ -45,18 +45,18 @@ class Relation(StrEnum):
     VIEWER = "viewer"
     MEMBER = "member"
     PARENT = "parent"
-    """The subject is an object that this one is in: who has a right to that one has it to this one."""
+    """The subject is the parent of the object: rights to the parent apply to the object."""
 
 
 def _few_characters(models: tuple[str, ...]) -> tuple[str, ...]:
     characters = sum(map(len, models))
     if characters > limits.TENANT_MODELS.most:
-        raise ValueError(f"they have {characters} characters; at most {limits.TENANT_MODELS.most} are possible in all")
+        raise ValueError(f"the names have {characters} characters in total; the maximum is {limits.TENANT_MODELS.most}")
     return models
 
 
 class Limits(Model):
-    """What a tenant may use; 0 and none: no limit."""
+    """A tenant's limits; 0 or null means no limit."""
 
     name: Text = ""
     models: Annotated[tuple[ModelName, ...], Field(max_length=200), AfterValidator(_few_characters)] = ()
@@ -65,7 +65,7 @@ class Limits(Model):
 
 
 class NewTenant(Limits):
-    """A tenant to be."""
+    """A tenant to create."""
 
     id: Id
 
@@ -77,18 +77,18 @@ class Tenant(NewTenant):
 
 
 class Deletion(Model):
-    """How far the deletion of a tenant is."""
+    """Progress of a tenant's deletion."""
 
     tenant: str
     deleted: datetime
     waiting: list[str]
-    """Services that have not erased yet what they hold of it."""
+    """Services that have not yet erased the tenant's data."""
     erased: dict[str, datetime]
-    """When each of the others has."""
+    """When each of the other services erased the tenant's data."""
 
 
 class NewUser(Model):
-    """A user to be: the first login to the tenant with this address, if the provider has verified it, is theirs."""
+    """A user to create. The first login to the tenant with this address, verified by the provider, is this user."""
 
     email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$")]
     name: Text = ""
@@ -103,48 +103,48 @@ class User(NewUser):
 
 
 class NewTeam(Model):
-    """A team to be."""
+    """A team to create."""
 
     id: Id
     name: Text = ""
 
 
 class NewKey(Model):
-    """A key to be."""
+    """A key to create."""
 
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
     scopes: Annotated[tuple[Scope, ...], Field(max_length=20)] = ()
-    """None: all but `admin` and `impersonate`. Each must be one of the key that asks."""
+    """The default is all scopes but `admin` and `impersonate`. The calling key must have each scope."""
     user: Annotated[str, Field(max_length=64, pattern=r"^[^\x00]*$")] = ""
-    """Empty: that of the key that asks. Another needs the scope `impersonate`."""
+    """User of the key; the default is that of the calling key. Another user needs the scope `impersonate`."""
     expires: Moment | None = None
-    """None: when the key that asks ends, if it does; it cannot be later."""
+    """When the key expires; the default is the expiry of the calling key, which is also the limit."""
 
 
 class Made(StrEnum):
-    """What becomes of keys that were made with a key that is revoked."""
+    """Fate of the keys that were derived from a revoked key."""
 
     REVOKE = "revoke"
     KEEP = "keep"
-    """For a key that is replaced by one that it has made. They go when it is revoked again without this."""
+    """For a key that is replaced by one derived from it. Revoking it again without this option revokes them too."""
 
 
 class Revocation(Model):
-    """How a key is revoked."""
+    """How to revoke a key."""
 
     made: Made = Made.REVOKE
-    """What becomes of the keys that were made with it, and with those, and so on."""
+    """Fate of the keys derived from this key, directly or through others."""
 
 
 class Key(Model):
-    """A key, without what it is."""
+    """A key without its secret."""
 
     id: str
     tenant: str
     name: str
     user: str
     hint: str
-    """Its first letters."""
+    """First letters of the secret."""
     scopes: tuple[Scope, ...]
     created: datetime
     expires: datetime | None
@@ -152,10 +152,10 @@ class Key(Model):
 
 
 class IssuedKey(Key):
-    """A key that was just made."""
+    """A key that was just created."""
 
     key: str
-    """What it is; shown once, kept nowhere."""
+    """The secret. It is returned once and not stored."""
 
 
 class Tuple(Model):
@@ -167,14 +167,14 @@ class Tuple(Model):
 
 
 class Relations(Model):
-    """Changes that are made together."""
+    """Changes that are made in one transaction."""
 
     writes: Annotated[tuple[Tuple, ...], Field(max_length=500)] = ()
     deletes: Annotated[tuple[Tuple, ...], Field(max_length=500)] = ()
 
 
 class Question(Model):
-    """Whether a subject has a relation to an object."""
+    """A question whether a subject has a relation to an object."""
 
     tenant: Id
     subject: Subject
@@ -183,13 +183,13 @@ class Question(Model):
 
 
 class Answer(Model):
-    """It has, or has not."""
+    """Whether the relation exists."""
 
     allowed: bool
 
 
 class Listing(Model):
-    """To which objects of a type a subject has a relation."""
+    """A question to which objects of a type a subject has a relation."""
 
     tenant: Id
     subject: Subject
@@ -198,44 +198,44 @@ class Listing(Model):
 
 
 class Objects(Model):
-    """In order of their names."""
+    """Names of objects in alphabetical order."""
 
     objects: list[str]
 
 
 class NewPolicy(Model):
-    """A tenant's guardrails: checked with the model that Guardrails reads them with, and kept as they were sent."""
+    """A tenant's guard policy: validated with Guardrails' own model, and stored as it was sent."""
 
     policy: Annotated[guard_policy.Policy, WrapValidator(_as_sent), PlainSerializer(_itself, return_type=JsonObject)]
 
     @property
     def content(self) -> dict[str, Any]:
-        """As it was sent."""
+        """The policy as it was sent."""
         return cast("dict[str, Any]", self.policy)
 
 
 class Policy(Model):
-    """A tenant's guardrails, and whether they are in force."""
+    """A tenant's guard policy, and whether it is enforced."""
 
     policy: JsonObject | None
-    """As it was sent; none: the platform's own holds."""
+    """The policy as it was sent; null means that the platform's default applies."""
     in_force: bool
-    """Whether every replica of the Guardrails service has applied it, which takes less than a second."""
+    """Whether every replica of the Guardrails service applies the policy; a change takes less than a second."""
     replicas: Replicas | None = None
-    """In which replicas of the Guardrails service it is in force; none: it was not handed to them yet, or NATS does not
-    answer."""
+    """Replicas of the Guardrails service that apply the policy; null if it was not yet sent to them or NATS is
+    unavailable."""
     problems: list[str]
-    """Why it cannot be in force: it was kept before policies were checked, or when other things were possible."""
+    """Why the policy cannot be applied: it was stored before policies were validated, or under an older schema."""
 
 
 class LoginTo(Model):
-    """Which tenant somebody logs in to: needed at the first login, and by who is in several."""
+    """Tenant to log in to: needed at the first login, and by a user of several tenants."""
 
     tenant: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")] = ""
 
 
 class Login(Model):
-    """What a provider sends back; parameters that are not known here are ignored. Source: RFC 6749, section 4.1.2."""
+    """Parameters that the provider returns; unknown ones are ignored. Source: RFC 6749, section 4.1.2."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

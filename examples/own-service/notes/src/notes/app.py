@@ -43,7 +43,7 @@ def create() -> Starlette:
             return "default"
         answer = await services.get(f"{settings.USER}/v1/self", headers=_shown(request))
         if answer.status_code != 200:
-            raise HTTPException(answer.status_code, "the API key is missing or not known")
+            raise HTTPException(answer.status_code, "the API key is missing or unknown")
         return answer.json()["tenant"]
 
     async def write(request: Request) -> Response:

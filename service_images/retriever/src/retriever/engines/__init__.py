@@ -1,4 +1,4 @@
-"""Where passages and their vectors are: one interface, four engines."""
+"""Vector databases with the passages: one interface, and one module per engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from retriever.filters import Comparison, Compound, Value
 
 EVERYBODY = "*"
-"""Reader of what the whole tenant may read."""
+"""Reader that stands for the whole tenant."""
 Where = Comparison | Compound | None
 
 
@@ -25,13 +25,13 @@ class Point:
     content: str
     vector: Any
     readers: tuple[str, ...] = (EVERYBODY,)
-    """Who may read it: "user:<id>", "team:<id>", or everybody."""
+    """Readers: "user:<id>", "team:<id>", or everybody in the tenant."""
     attributes: dict[str, Value] = field(default_factory=dict[str, Value])
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A passage that was found."""
+    """A passage in a search result."""
 
     id: str
     document: str
@@ -39,17 +39,17 @@ class Hit:
     content: str
     attributes: dict[str, Value]
     score: float
-    """The more the nearer."""
+    """Similarity; higher is nearer."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What a search may see at all: applied by the engine itself, within the search."""
+    """Passages that a search may return. The engine itself applies it during the search."""
 
     tenant: str
     store: str
     readers: tuple[str, ...] | None = None
-    """Who asks, in all names; None: whoever sees everything of the tenant."""
+    """All reader names of the caller; None if the caller may read everything of the tenant."""
     where: Where = None
 
 
@@ -57,36 +57,36 @@ class Engine(Protocol):
     """An engine."""
 
     async def prepare(self, dimension: int) -> None:
-        """Make what is needed, if it is not there; nothing where the platform has made it. Raises ApiError(503)."""
+        """Create missing structures, unless the platform creates them. Raises ApiError(503)."""
         ...
 
     async def upsert(self, points: Sequence[Point]) -> None:
-        """Write passages; they are found once this returns."""
+        """Write passages. Searches find them once this returns."""
         ...
 
     async def delete(self, tenant: str, store: str, document: str = "") -> None:
-        """Take a document's passages away, or a whole store's; none is found once this returns."""
+        """Delete the passages of a document or of a whole store. Searches miss them once this returns."""
         ...
 
     async def near(self, scope: Scope, vector: Any, limit: int) -> list[Hit]:
-        """The nearest passages, the nearest first."""
+        """The nearest passages, nearest first."""
         ...
 
     async def worded(self, scope: Scope, query: str, limit: int, vector: Any = None) -> list[Hit]:
-        """Passages with the query's words, the best first; none where the engine knows no words.
+        """Passages that contain words of the query, best first; empty if the engine has no keyword search.
 
-        With the query's `vector` their scores are cosines, else what the engine orders words by.
+        With the query's `vector`, scores are cosines; otherwise they are the engine's keyword scores.
         """
         ...
 
     def points(self) -> AsyncIterator[list[Point]]:
-        """Everything, in batches, for a migration."""
+        """All passages in batches, for a migration."""
         ...
 
     async def count(self) -> int:
-        """Passages that there are."""
+        """Number of passages."""
         ...
 
     async def close(self) -> None:
-        """Give connections back."""
+        """Close the connections."""
         ...

@@ -1,4 +1,4 @@
-"""The engine that the settings name."""
+"""Creates the engine that the settings name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from retriever.settings import EngineName, RetrieverSettings
 
 
 def engine(settings: RetrieverSettings, database: Database) -> Engine:
-    """Not connected yet."""
+    """The configured engine, not connected yet."""
     url, key = settings.engine_url, settings.engine_key.get_secret_value()
     match settings.engine:
         case EngineName.WEAVIATE:

@@ -1,4 +1,4 @@
-"""Calls to engines that speak JSON over HTTP."""
+"""HTTP client for engines with a JSON API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Api:
         self._url, self._headers = url.rstrip("/"), headers
 
     async def call(self, method: str, path: str, body: Any = None, *, missing: bool = False) -> Any:
-        """The answer, decoded; None for what is not there, where `missing` lets it. Raises ApiError(503)."""
+        """The decoded answer; None for 404 if `missing` allows that. Raises ApiError(503)."""
         try:
             answer = await self._http.request(method, f"{self._url}{path}", json=body, headers=self._headers)
         except httpx.HTTPError as error:
@@ -34,10 +34,10 @@ class Api:
 
     @staticmethod
     def refused(reason: str) -> ApiError:
-        """What clients are told; the reason is for operators."""
-        log.warning("the vector database does not do it", reason=reason)
+        """Error for clients. The reason is logged for operators only."""
+        log.warning("the vector database refused a request", reason=reason)
         return unavailable("The vector database")
 
     async def close(self) -> None:
-        """Give connections back."""
+        """Close the connections."""
         await self._http.aclose()

@@ -1,6 +1,6 @@
-"""Passages in Milvus, by its REST API; it is asked by meaning only, so that `worded` finds none.
+"""Passages in Milvus, through its REST API. It has vector search only, so `worded` returns nothing.
 
-Source of the wire: Milvus 2.6, RESTful API v2, `/v2/vectordb/collections/*`, `/v2/vectordb/entities/*`.
+Source of the protocol: Milvus 2.6, RESTful API v2, `/v2/vectordb/collections/*`, `/v2/vectordb/entities/*`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _PAGE = 500
 
 
 class Milvus:
-    """One collection, read with strong consistency: what was written is found."""
+    """One collection, with strong consistency: searches see all earlier writes."""
 
     def __init__(self, url: str, key: str, collection: str, http: httpx.AsyncClient | None = None) -> None:
         self._api = Api(url, {"authorization": f"Bearer {key}"} if key else {}, http)
         self._collection = collection.replace("-", "_")
 
     async def _call(self, path: str, body: dict[str, Any]) -> Any:
-        """Milvus answers 200 to what it refuses, and says so inside."""
+        """Milvus answers refused requests with 200 and an error code in the body."""
         answer = await self._api.call("POST", f"/v2/vectordb/{path}", {"collectionName": self._collection, **body})
         if answer.get("code") != 0:
             raise self._api.refused(f"{answer.get('code')}: {answer.get('message')}")
         return answer.get("data")
 
     async def prepare(self, dimension: int) -> None:
-        """Make the collection with its index, if it is not there."""
+        """Create the collection with its index, if it does not exist."""
         if (await self._call("collections/has", {}))["has"]:
             return
         text = {"max_length": 65_535}
@@ -68,7 +68,7 @@ class Milvus:
         await self._call("collections/create", {"schema": {"fields": fields}, "indexParams": [index]})
 
     async def upsert(self, points: Sequence[Point]) -> None:
-        """All in one call."""
+        """Writes all points in one call."""
         data = [
             {
                 "id": point.id,
@@ -88,7 +88,7 @@ class Milvus:
         await self._call("entities/upsert", {"data": data})
 
     async def delete(self, tenant: str, store: str, document: str = "") -> None:
-        """By what they belong to."""
+        """Deletes by a filter on the owner of the points."""
         await self._call("entities/delete", {"filter": _belongs(tenant, store, document)})
 
     async def near(self, scope: Scope, vector: Any, limit: int) -> list[Hit]:
@@ -108,7 +108,7 @@ class Milvus:
         return []
 
     async def points(self) -> AsyncIterator[list[Point]]:
-        """In order of their ids."""
+        """Ordered by ID."""
         after = ""
         while True:
             asked = {
@@ -129,7 +129,7 @@ class Milvus:
         return int(rows[0]["count(*)"])
 
     async def close(self) -> None:
-        """Give connections back."""
+        """Close the connections."""
         await self._api.close()
 
 
@@ -150,11 +150,11 @@ def _filter_of(scope: Scope) -> str:
 def _filter(wanted: Where) -> str:
     if isinstance(wanted, Compound):
         return "(" + f" {wanted.type} ".join(_filter(one) for one in wanted.filters) + ")"
-    assert isinstance(wanted, Comparison), "there are two kinds"
+    assert isinstance(wanted, Comparison), "a filter is a Comparison or a Compound"
     if wanted.type in _ORDER:
         value = wanted.values[0]
         if isinstance(value, str | bool):
-            return 'id == ""'  # has no order
+            return 'id == ""'  # matches nothing: the value has no order
         return f"numbers[{json.dumps(wanted.key)}] {_ORDER[wanted.type]} {float(value)!r}"
     pairs = json.dumps([exactly(wanted.key, value) for value in wanted.values])
     there = f"array_contains_any(pairs, {pairs})"

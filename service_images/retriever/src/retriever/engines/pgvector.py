@@ -1,4 +1,4 @@
-"""Passages in PostgreSQL with pgvector: in a collection that the platform has made, under an HNSW index."""
+"""Passages in PostgreSQL with pgvector, in a collection that the platform creates, with an HNSW index."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from retriever.engines import Hit, Point, Scope, Where
 from retriever.filters import Comparison, Compound
 
 EF_SEARCH = 40
-"""Candidates of a search in HNSW, at least; pgvector's own default. See docs/reference/figures.md for what it finds."""
+"""Least candidates of an HNSW search; pgvector's default. See docs/reference/figures.md for the recall."""
 _BATCH = 1000
 _COMPARE = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
 class PgVector:
-    """One collection; deletes and writes are seen by the next search."""
+    """One collection. The next search sees all writes and deletions."""
 
     def __init__(self, database: Database, collection: str) -> None:
         self._database = database
         self._table = sql.SQL("vectors.{}").format(sql.Identifier(collection))
 
     async def prepare(self, dimension: int) -> None:
-        """The platform makes the collection."""
+        """The platform creates the collection."""
 
     async def upsert(self, points: Sequence[Point]) -> None:
-        """All of them or none."""
+        """Writes all points in one transaction."""
         statement = sql.SQL(
             "INSERT INTO {} (id, tenant, document, readers, content, attributes, embedding) "
             "VALUES (%s, %s, %s, %s, %s, %s, %s::vector) ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, "
@@ -54,14 +54,14 @@ class PgVector:
             await connection.execute(statement, (tenant, *values))
 
     async def near(self, scope: Scope, vector: Any, limit: int) -> list[Hit]:
-        """By cosine; a filter makes HNSW look on until there are enough."""
+        """Nearest by cosine. With a filter, the HNSW scan continues until there are enough results."""
         condition, values = _condition(scope)
         statement = sql.SQL(
             "SELECT id, document, content, attributes, 1 - far FROM (SELECT *, embedding <=> %s::vector AS far FROM {} "
             "WHERE {} ORDER BY far LIMIT %s) AS found ORDER BY far"
         ).format(self._table, condition)
         async with self._database.transaction() as connection:
-            async with connection.pipeline():  # both at once: the way there and back is a large part of a search
+            async with connection.pipeline():  # one round trip, which is a large part of a search's time
                 await connection.execute(
                     f"SELECT set_config('hnsw.ef_search', '{max(EF_SEARCH, min(limit * 2, 1000))}', true), "
                     "set_config('hnsw.iterative_scan', 'strict_order', true)"
@@ -70,7 +70,7 @@ class PgVector:
             return [_hit(row) for row in await cursor.fetchall()]
 
     async def worded(self, scope: Scope, query: str, limit: int, vector: Any = None) -> list[Hit]:
-        """Any of the words; in order of how many there are, and how near to one another."""
+        """Matches any of the words. The rank depends on their number and on how close together they are."""
         condition, values = _condition(scope)
         cosine = sql.SQL("rank" if vector is None else "1 - (embedding <=> %s::vector)")
         statement = sql.SQL(
@@ -85,7 +85,7 @@ class PgVector:
             return [_hit(row) for row in await cursor.fetchall()]
 
     async def points(self) -> AsyncIterator[list[Point]]:
-        """In order of their ids."""
+        """Ordered by ID."""
         after = ""
         while True:
             statement = sql.SQL(
@@ -107,7 +107,7 @@ class PgVector:
         return row[0] if row else 0
 
     async def close(self) -> None:
-        """The database is the service's own."""
+        """Nothing to close: the database belongs to the service."""
 
 
 def _document(store: str, document: str) -> str:
@@ -115,7 +115,7 @@ def _document(store: str, document: str) -> str:
 
 
 def _range(store: str) -> tuple[str, str]:
-    return f"{store}:", f"{store};"  # ";" comes right after ":"
+    return f"{store}:", f"{store};"  # ";" follows ":" in ASCII
 
 
 def _text(vector: Any) -> str:
@@ -149,7 +149,7 @@ def _condition(scope: Scope) -> tuple[sql.Composable, list[Any]]:
 
 
 def _where(wanted: Where) -> tuple[sql.Composable, list[Any]]:
-    assert wanted is not None, "asked for only then"
+    assert wanted is not None, "callers check this"
     if isinstance(wanted, Compound):
         parts = [_where(one) for one in wanted.filters]
         joined = sql.SQL(f" {wanted.type.upper()} ").join([part for part, _ in parts])

@@ -1,7 +1,7 @@
-"""Passages in Pinecone, by its data plane's REST API; it knows no words, so that `worded` finds none.
+"""Passages in Pinecone, through the REST API of its data plane. A dense index has no keyword search.
 
-Source of the wire: Pinecone API 2025-01, `/vectors/upsert`, `/query`, `/vectors/delete`, `/vectors/list`,
-`/vectors/fetch`, `/describe_index_stats`. Tenants are namespaces. A write is found some seconds later.
+Source of the protocol: Pinecone API 2025-01, `/vectors/upsert`, `/query`, `/vectors/delete`, `/vectors/list`,
+`/vectors/fetch`, `/describe_index_stats`. Tenants are namespaces. Searches see a write some seconds later.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _PREFIX = "a."
 
 
 class Pinecone:
-    """One index, by its host."""
+    """One index, identified by its host."""
 
     def __init__(self, url: str, key: str, http: httpx.AsyncClient | None = None) -> None:
         self._api = Api(url, {"api-key": key, "x-pinecone-api-version": VERSION}, http)
 
     async def prepare(self, dimension: int) -> None:
-        """An index is made with its host; here it is only looked at."""
+        """Only checks the index, which must exist to have a host."""
         stats = await self._api.call("POST", "/describe_index_stats", {})
         if stats.get("dimension") not in (None, dimension):
-            raise self._api.refused(f"the index holds vectors of {stats['dimension']} numbers, not {dimension}")
+            raise self._api.refused(f"the index has {stats['dimension']} dimensions instead of {dimension}")
 
     async def upsert(self, points: Sequence[Point]) -> None:
-        """A hundred at a time, as Pinecone takes them."""
+        """Writes batches of 100 points, Pinecone's limit."""
         by_tenant: dict[str, list[Point]] = {}
         for point in points:
             by_tenant.setdefault(point.tenant, []).append(point)
@@ -45,12 +45,12 @@ class Pinecone:
                 await self._api.call("POST", "/vectors/upsert", {"vectors": vectors, "namespace": tenant})
 
     async def delete(self, tenant: str, store: str, document: str = "") -> None:
-        """By what they belong to."""
+        """Deletes by a filter on the owner of the points."""
         parts = [{"store": {"$eq": store}}, *([{"document": {"$eq": document}}] if document else [])]
         await self._api.call("POST", "/vectors/delete", {"filter": {"$and": parts}, "namespace": tenant}, missing=True)
 
     async def near(self, scope: Scope, vector: Any, limit: int) -> list[Hit]:
-        """By the index' metric."""
+        """Nearest by the index's metric."""
         asked = {
             "vector": [float(number) for number in vector],
             "topK": limit,
@@ -62,11 +62,11 @@ class Pinecone:
         return [_hit(match) for match in answer.get("matches", [])]
 
     async def worded(self, scope: Scope, query: str, limit: int, vector: Any = None) -> list[Hit]:
-        """None: a dense index has no words."""
+        """Empty: a dense index has no keyword search."""
         return []
 
     async def points(self) -> AsyncIterator[list[Point]]:
-        """Namespace by namespace."""
+        """Ordered by namespace."""
         stats = await self._api.call("POST", "/describe_index_stats", {})
         for tenant in sorted(stats.get("namespaces", {})):
             token = ""
@@ -83,12 +83,12 @@ class Pinecone:
                     break
 
     async def count(self) -> int:
-        """As Pinecone counts, some seconds late."""
+        """Pinecone's count, some seconds old."""
         stats = await self._api.call("POST", "/describe_index_stats", {})
         return int(stats.get("totalVectorCount", 0))
 
     async def close(self) -> None:
-        """Give connections back."""
+        """Close the connections."""
         await self._api.close()
 
 
@@ -117,7 +117,7 @@ def _filter_of(scope: Scope) -> dict[str, Any]:
 def _filter(wanted: Where) -> dict[str, Any]:
     if isinstance(wanted, Compound):
         return {f"${wanted.type}": [_filter(one) for one in wanted.filters]}
-    assert isinstance(wanted, Comparison), "there are two kinds"
+    assert isinstance(wanted, Comparison), "a filter is a Comparison or a Compound"
     value: Any = list(wanted.values) if wanted.type in ("in", "nin") else wanted.values[0]
     return {_PREFIX + wanted.key: {f"${wanted.type}": value}}
 

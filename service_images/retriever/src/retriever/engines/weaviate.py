@@ -1,7 +1,7 @@
-"""Passages in Weaviate, by its REST and GraphQL APIs; meaning and words (BM25) are both its own.
+"""Passages in Weaviate, through its REST and GraphQL APIs. It has vector search and keyword search (BM25).
 
-Source of the wire: Weaviate 1.35, REST `/v1/schema`, `/v1/batch/objects`, `/v1/graphql`. It has to know `ContainsNone`,
-which came with 1.33.
+Source of the protocol: Weaviate 1.35, REST `/v1/schema`, `/v1/batch/objects`, `/v1/graphql`. The filter `ContainsNone`
+needs Weaviate 1.33.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ _SPACE = uuid.UUID("6f1d2b8e-6a4c-4d7e-9a53-5d1f0c6b7a10")
 _FIELDS = "point document position content attributes"
 _ORDER = {"gt": "GreaterThan", "gte": "GreaterThanEqual", "lt": "LessThan", "lte": "LessThanEqual"}
 _NOTHING: dict[str, Any] = {"path": ["tenant"], "operator": "Equal", "valueText": "*"}
-"""What no object passes."""
+"""Filter that matches no object."""
 
 
 class Weaviate:
     """One class of objects.
 
-    An attribute is a text that stands for its key and value; a number is also a property, which has an order.
+    An attribute is stored as a text with its key and value. A number is also stored as a property, which has an order.
     """
 
     def __init__(self, url: str, key: str, collection: str, http: httpx.AsyncClient | None = None) -> None:
         self._api = Api(url, {"authorization": f"Bearer {key}"} if key else {}, http)
         self._class = collection.replace("-", "_").capitalize()
         self._numbers: set[str] = set()
-        """Properties for numbers that are known to be there."""
+        """Numeric properties that are known to exist."""
 
     async def prepare(self, dimension: int) -> None:
-        """Make the class, if it is not there."""
+        """Create the class, if it does not exist."""
         version = str((await self._api.call("GET", "/v1/meta"))["version"])
         found = re.match(r"(\d+)\.(\d+)", version)
         if found is None or (int(found[1]), int(found[2])) < _OLDEST:
-            raise self._api.refused(f"Weaviate is {version}; it has to be 1.33 or newer")
+            raise self._api.refused(f"the version of Weaviate is {version}; 1.33 or newer is needed")
         if await self._api.call("GET", f"/v1/schema/{self._class}", missing=True) is not None:
             return
         exact = {"dataType": ["text"], "tokenization": "field"}
@@ -62,7 +62,7 @@ class Weaviate:
         await self._api.call("POST", "/v1/schema", body)
 
     async def upsert(self, points: Sequence[Point]) -> None:
-        """Each under an id that follows from its own."""
+        """Writes each point under a UUID that is derived from its ID."""
         await self._with_numbers({name for point in points for name in _numbers(point.attributes)})
         objects = [
             {
@@ -78,7 +78,7 @@ class Weaviate:
                     "position": point.position,
                     "content": point.content,
                     "attributes": json.dumps(point.attributes),
-                    # A list without anything in it is as if it were not there, which filters do not see.
+                    # Filters ignore an empty list, as if the property did not exist.
                     "pairs": ["*", *(exactly(key, value) for key, value in point.attributes.items())],
                     **_numbers(point.attributes),
                 },
@@ -91,7 +91,7 @@ class Weaviate:
                 raise self._api.refused(json.dumps(errors)[:300])
 
     async def delete(self, tenant: str, store: str, document: str = "") -> None:
-        """By what they belong to."""
+        """Deletes by a filter on the owner of the points."""
         operands = [_equal("tenant", tenant), _equal("store", store)]
         operands += [_equal("document", document)] if document else []
         match = {"class": self._class, "where": {"operator": "And", "operands": operands}}
@@ -130,7 +130,7 @@ class Weaviate:
         return answer["data"]["Get"][self._class] or []
 
     async def points(self) -> AsyncIterator[list[Point]]:
-        """In order of Weaviate's ids."""
+        """Ordered by Weaviate's UUIDs."""
         after = ""
         while True:
             page = f"/v1/objects?class={self._class}&limit=500&include=vector&after={after}"
@@ -148,22 +148,22 @@ class Weaviate:
         return int(answer["data"]["Aggregate"][self._class][0]["meta"]["count"])
 
     async def close(self) -> None:
-        """Give connections back."""
+        """Close the connections."""
         await self._api.close()
 
     async def _with_numbers(self, names: set[str]) -> None:
-        """Make properties that are not there yet."""
+        """Create missing numeric properties."""
         for name in sorted(await self._unknown(names)):
             try:
                 wanted = {"name": name, "dataType": ["number"]}
                 await self._api.call("POST", f"/v1/schema/{self._class}/properties", wanted)
             except ApiError:
-                if await self._unknown({name}):  # else another replica was faster
+                if await self._unknown({name}):  # otherwise another replica has created it
                     raise
             self._numbers.add(name)
 
     async def _unknown(self, names: set[str]) -> set[str]:
-        """Which of them the class does not have."""
+        """Names that the class does not have."""
         if not names <= self._numbers:
             there = await self._api.call("GET", f"/v1/schema/{self._class}")
             self._numbers = {one["name"] for one in there["properties"]}
@@ -174,14 +174,14 @@ class Weaviate:
         if scope.readers is not None:
             operands.append({"path": ["readers"], "operator": "ContainsAny", "valueText": list(scope.readers)})
         if scope.where is not None:
-            # Weaviate refuses to look for a property that no object ever had.
+            # Weaviate refuses filters on a property that no object ever had.
             unknown = await self._unknown({_number(one.key) for one in _comparisons(scope.where) if one.type in _ORDER})
             operands.append(_where(scope.where, unknown))
         return {"operator": "And", "operands": operands}
 
 
 def _number(key: str) -> str:
-    """The property of an attribute's numbers; keys are longer than Weaviate's names may be."""
+    """Property for an attribute's numbers. The key itself could be too long for Weaviate."""
     return f"n_{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
@@ -205,7 +205,7 @@ def _where(wanted: Where, unknown: set[str]) -> dict[str, Any]:
     if isinstance(wanted, Compound):
         operands = [_where(one, unknown) for one in wanted.filters]
         return {"operator": wanted.type.capitalize(), "operands": operands}
-    assert isinstance(wanted, Comparison), "there are two kinds"
+    assert isinstance(wanted, Comparison), "a filter is a Comparison or a Compound"
     if wanted.type in _ORDER:
         name, value = _number(wanted.key), wanted.values[0]
         if name in unknown or isinstance(value, str | bool):
@@ -217,7 +217,7 @@ def _where(wanted: Where, unknown: set[str]) -> dict[str, Any]:
 
 
 def _graphql(where: Any, key: str = "") -> str:
-    """As GraphQL writes it: names without quotes, operators as words, no pairs of escapes for one character."""
+    """GraphQL notation: names without quotes, operators as enums, no surrogate pairs in escapes."""
     if isinstance(where, dict):
         return "{" + ", ".join(f"{name}: {_graphql(value, name)}" for name, value in where.items()) + "}"
     if isinstance(where, list):
@@ -226,7 +226,7 @@ def _graphql(where: Any, key: str = "") -> str:
 
 
 def _cosine(one: Any, other: Any) -> float:
-    """Of vectors of any length."""
+    """Cosine similarity; the vectors need not be normalized."""
     lengths = math.sqrt(sum(a * a for a in one) * sum(b * b for b in other))
     return sum(a * b for a, b in zip(one, other, strict=True)) / lengths if lengths else 0.0
 

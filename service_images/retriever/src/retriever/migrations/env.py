@@ -1,4 +1,4 @@
-"""Alembic's entry: the kit does the rest."""
+"""Alembic's entry point; see `kit.migrate`."""
 
 from kit.migrate import run
 

@@ -1,6 +1,6 @@
-"""Files to texts. Runs in worker processes: a file can make any parser run for ever, take all memory, or crash.
+"""Extracts text from files. Runs in worker processes, since a file can make a parser hang, exhaust memory, or crash.
 
-Parsers are imported where they are used, so that the service itself does not load them.
+Parsers are imported lazily, so that the service itself does not load them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from retriever.reading.errors import Unreadable
 
 __all__ = ["KINDS", "MAX_CHARACTERS", "Unreadable", "kind", "text"]
 MAX_CHARACTERS = 10_000_000
-"""Of a text: about 2,000 pages, and 12,500 passages of the usual size."""
+"""Maximum characters of a text: about 2,000 pages, or 12,500 passages of the default size."""
 _PLAIN = (
     *(".txt", ".md", ".markdown", ".rst", ".csv", ".tsv", ".log", ".yaml", ".yml", ".toml", ".xml", ".sql", ".tex"),
     *(".py", ".js", ".ts", ".go", ".java", ".sh", ".c", ".cpp", ".rs", ".rb"),
@@ -96,31 +96,31 @@ _READERS: dict[str, Callable[[bytes], str]] = {
     ".eml": _eml,
 }
 KINDS = sorted(_READERS)
-"""Ends of the names of files that are read."""
+"""Suffixes of the names of supported files."""
 
 
 def kind(name: str) -> str:
-    """The end of a file's name, by which it is read. Raises Unreadable for one that is not read."""
+    """Suffix of a file's name, which selects the parser. Raises Unreadable for an unsupported one."""
     suffix = PurePosixPath(name).suffix.lower()
     if suffix not in _READERS:
         advice = f"; {_ADVICE[suffix]}" if suffix in _ADVICE else ""
-        raise Unreadable(f'files named "*{suffix}" are not read{advice}. These are: {", ".join(KINDS)}')
+        raise Unreadable(f'files named "*{suffix}" are not supported{advice}. Supported are: {", ".join(KINDS)}')
     return suffix
 
 
 def text(name: str, content: bytes) -> str:
-    """The text of a file, normalised. Raises Unreadable with the reason."""
+    """Normalized text of a file. Raises Unreadable with the reason."""
     suffix = kind(name)
     try:
         found = _READERS[suffix](content)
     except (Unreadable, MemoryError, RecursionError):
         raise
-    except Exception as error:  # a parser of a file that is wrong raises anything
-        raise Unreadable(f"it cannot be read as {suffix}: {type(error).__name__}: {error}"[:300]) from None
+    except Exception as error:  # parsers raise any exception for an invalid file
+        raise Unreadable(f"the file cannot be read as {suffix}: {type(error).__name__}: {error}"[:300]) from None
     if len(found) > MAX_CHARACTERS:
-        raise Unreadable(f"it has {len(found)} characters; at most {MAX_CHARACTERS} are read: split it")
+        raise Unreadable(f"the file has {len(found)} characters; the maximum is {MAX_CHARACTERS}: split it")
     found = characters.normal(found)
     if not found.strip():
-        hint = "; images of text are not read" if suffix == ".pdf" else ""
-        raise Unreadable(f"it holds no text{hint}")
+        hint = "; images of text are not supported" if suffix == ".pdf" else ""
+        raise Unreadable(f"the file contains no text{hint}")
     return found

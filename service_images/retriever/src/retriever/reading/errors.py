@@ -1,5 +1,5 @@
-"""Why a file has no text."""
+"""Error for a file without readable text."""
 
 
 class Unreadable(ValueError):
-    """The message is shown to whoever uploaded the file."""
+    """A file cannot be read. The client that uploaded it receives the message."""

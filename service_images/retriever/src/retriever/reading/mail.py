@@ -1,4 +1,4 @@
-"""E-mail messages, by the standard library: who wrote to whom about what, and the text. Attachments are named only."""
+"""E-mail messages, with the standard library: sender, recipients, subject and text. Attachments are only named."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HEADERS = ("From", "To", "Cc", "Date", "Subject")
 
 
 def eml(content: bytes) -> str:
-    """The text of a message; of its plain and its HTML form, the plain one."""
+    """Text of a message. The plain part is preferred to the HTML part."""
     message = email.message_from_bytes(content, policy=email.policy.default)
     return _message(message)
 
@@ -36,6 +36,6 @@ def _body(part: EmailMessage) -> str:
         return markup.html(payload if isinstance(payload, bytes) else b"", charset)
     try:
         return part.get_content()
-    except LookupError:  # a charset that nobody knows
+    except LookupError:  # unknown charset
         payload = part.get_payload(decode=True)
         return payload.decode(errors="replace") if isinstance(payload, bytes) else ""

@@ -1,8 +1,8 @@
 # ruff: noqa: SIM905
-"""HTML as a browser shows it, parsed by Lexbor (package selectolax), which follows the HTML standard.
+"""HTML as a browser renders it, parsed by Lexbor (package selectolax), which follows the HTML standard.
 
-What is not shown is left out: elements that browsers never show, and those with `hidden` or an inline style that hides
-them. Style sheets are not evaluated. White space as `innerText` gives it.
+Hidden content is left out: elements that browsers never render, and those with `hidden` or an inline style that hides
+them. Style sheets are not evaluated. White space follows `innerText`.
 Source: HTML Living Standard, "15.3.1 Hidden elements", "The innerText getter steps".
 """
 
@@ -25,10 +25,10 @@ _BLOCKS = frozenset(
     "plaintext pre search section summary table tbody tfoot thead tr ul xmp".split()
 )
 _APART = frozenset(("p", "h1", "h2", "h3", "h4", "h5", "h6", "table", "ul", "ol", "blockquote", "pre", "section"))
-"""Blocks with an empty line around them, where passages may be cut."""
+"""Blocks between empty lines, where passages may be split."""
 _CELLS = frozenset(("td", "th"))
 _INLINE_BLOCKS = frozenset(("button", "select", "textarea", "input", "img"))
-"""Never one word with what is beside them."""
+"""Elements that separate words."""
 _AS_WRITTEN = frozenset(("pre", "textarea", "listing", "xmp", "plaintext"))
 _STYLE = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse))\b", re.I)
 _META = re.compile(rb"""<meta\s[^>]{0,500}?charset\s*=\s*["']?\s*([A-Za-z0-9._:-]{1,40})""", re.I)
@@ -38,7 +38,7 @@ _SPACES = re.compile(r"[ \t\n\f\r]+")
 
 
 def html(content: bytes, declared: str = "") -> str:
-    """The text of a page; `declared`: the label of its encoding that came with it, which goes before its own."""
+    """Text of a page. `declared`: label of the encoding from outside the page, which has priority over its own."""
     start = _COMMENT.sub(b"", content[:_SNIFFED_BYTES])
     if not declared and (found := _META.search(start)):
         declared = found[1].decode()
@@ -49,7 +49,7 @@ def html(content: bytes, declared: str = "") -> str:
 
 
 class _Written:
-    """What has been shown so far: white space is collapsed, and line breaks that are asked for twice are one."""
+    """Output so far, with collapsed white space. Adjacent line breaks are merged."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -69,7 +69,7 @@ class _Written:
                 self._pieces.append(word)
 
     def lines(self, number: int) -> None:
-        """At least so many line breaks before the next word."""
+        """Put at least this number of line breaks before the next word."""
         self._breaks, self._space = max(self._breaks, number), ""
 
     def apart(self, space: str) -> None:
@@ -100,7 +100,7 @@ def _shown(node: Any) -> bool:
 
 
 def _walk(root: Any, written: _Written) -> None:
-    """Without recursion: pages can be nested as deep as they like."""
+    """Traverse without recursion, since pages can be nested to any depth."""
     node, preformatted = root, 0
     while node is not None:
         child = None
@@ -114,7 +114,7 @@ def _walk(root: Any, written: _Written) -> None:
                 preformatted -= node.tag in _AS_WRITTEN
                 _close(node, written)
         elif not node.is_element_node:
-            child = node.first_child  # the document itself
+            child = node.first_child  # the document node itself
         if child is not None:
             node = child
             continue

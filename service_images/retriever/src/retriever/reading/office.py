@@ -1,7 +1,7 @@
-"""Word, Excel and PowerPoint files (Office Open XML), by python-docx, openpyxl and python-pptx.
+"""Word, Excel and PowerPoint files (Office Open XML), with python-docx, openpyxl and python-pptx.
 
-They are ZIP archives of XML. Before anything is unpacked, the sizes that the archive states are added up; Python's
-zipfile unpacks no more of an entry than it states.
+They are ZIP archives of XML. The declared sizes are checked before anything is unpacked; Python's zipfile unpacks no
+more of an entry than its declared size.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ _PARTS = ("/header", "/footer", "/footnotes", "/endnotes")
 
 
 def _checked(content: bytes) -> io.BytesIO:
-    """The archive. Raises Unreadable."""
+    """The archive, after size checks. Raises Unreadable."""
     if content.startswith(_OLD):
-        raise Unreadable("it is encrypted, or of the old binary format: save it anew without a password")
+        raise Unreadable("the file is encrypted, or has the old binary format: save it again without a password")
     file = io.BytesIO(content)
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
     except zipfile.BadZipFile as error:
-        raise Unreadable(f"it is no Office file: {error}") from None
+        raise Unreadable(f"the file is not an Office file: {error}") from None
     if len(entries) > ENTRIES:
-        raise Unreadable(f"it is an archive of {len(entries)} parts; at most {ENTRIES} are read")
+        raise Unreadable(f"the file is an archive with {len(entries)} parts; the maximum is {ENTRIES}")
     if (size := sum(entry.file_size for entry in entries)) > UNPACKED_BYTES:
-        raise Unreadable(f"it has {size} bytes when it is unpacked; at most {UNPACKED_BYTES} are read")
+        raise Unreadable(f"the file has {size} bytes after unpacking; the maximum is {UNPACKED_BYTES}")
     file.seek(0)
     return file
 
 
 def docx(content: bytes) -> str:
-    """Headers, the text with its tables and text boxes, footnotes; tracked changes as if accepted."""
+    """Headers, the text with tables and text boxes, and footnotes. Tracked changes count as accepted."""
     file = _checked(content)
     import docx as library
 
@@ -61,7 +61,7 @@ def _parsed(part: Any) -> Any:
 
 
 def pptx(content: bytes) -> str:
-    """Slides in order: their shapes, tables and notes."""
+    """Slides in order, each with shapes, tables and notes."""
     file = _checked(content)
     import pptx as library
 
@@ -75,7 +75,7 @@ def pptx(content: bytes) -> str:
 
 
 def xlsx(content: bytes, characters: int) -> str:
-    """Sheets that are not hidden: a line for each row with values, cells apart by tabs. Formulas as last computed."""
+    """Visible sheets: one line per row with values, cells separated by tabs. Formulas have their last results."""
     file = _checked(content)
     book = _openpyxl().load_workbook(file, read_only=True, data_only=True, keep_links=False)
     pieces: list[str] = []
@@ -83,7 +83,7 @@ def xlsx(content: bytes, characters: int) -> str:
     for sheet in book.worksheets:
         if sheet.sheet_state != "visible":
             continue
-        sheet.reset_dimensions()  # what a file says of its own size may be wrong
+        sheet.reset_dimensions()  # the declared size may be wrong
         pieces.append(f"\n{sheet.title}\n")
         for row in sheet.iter_rows(values_only=True):
             line = "\t".join(_cell(value) for value in row).rstrip("\t")
@@ -91,12 +91,12 @@ def xlsx(content: bytes, characters: int) -> str:
                 pieces.append(line)
                 size += len(line)
             if size > characters:
-                raise Unreadable(f"it has more than {characters} characters: split it")
+                raise Unreadable(f"the file has more than {characters} characters: split it")
     return "\n".join(pieces)
 
 
 def _openpyxl() -> Any:
-    """Without numpy, which it would load where there is one, and which takes more memory than a worker may."""
+    """openpyxl without numpy, which it loads if installed, and which needs more memory than a worker has."""
     absent = "numpy" not in sys.modules
     if absent:
         sys.modules["numpy"] = None  # type: ignore[assignment]
@@ -117,8 +117,8 @@ def _cell(value: Any) -> str:
 
 
 def _blocks(root: Any, space: str) -> str:
-    """Paragraphs on lines of their own; cells of a row on one line, apart by tabs."""
-    for node in list(root.iter(_FALLBACK)):  # the same once more, for older programs
+    """Paragraphs on separate lines; cells of a row on one line, separated by tabs."""
+    for node in list(root.iter(_FALLBACK)):  # a duplicate for older programs
         node.getparent().remove(node)
     return "\n".join(_lines(root, space))
 
@@ -134,7 +134,7 @@ def _lines(root: Any, space: str) -> Iterator[str]:
         elif node.tag == paragraph:
             if text := _text(node, space):
                 yield text
-            # Text boxes hang on a paragraph and hold paragraphs.
+            # Text boxes belong to a paragraph and contain paragraphs.
             inside = [each for each in node.iter(paragraph) if each is not node and _nearest(each, paragraph) is node]
             stack.extend(reversed(inside))
         else:
@@ -146,7 +146,7 @@ def _nearest(node: Any, tag: str) -> Any:
 
 
 def _text(paragraph: Any, space: str) -> str:
-    """Of a paragraph, without the paragraphs that hang on it, and without what was deleted."""
+    """Text of a paragraph, without nested paragraphs and deleted text."""
     pieces: list[str] = []
     for node in paragraph.iter(f"{space}t", f"{space}tab", f"{space}br", f"{space}cr", f"{space}noBreakHyphen"):
         if _nearest(node, f"{space}p") is not paragraph or not _shown(node, space):
@@ -157,7 +157,7 @@ def _text(paragraph: Any, space: str) -> str:
 
 
 def _shown(node: Any, space: str) -> bool:
-    """Whether it is neither hidden nor the old place of text that was moved."""
+    """Whether a node is visible: neither hidden nor the origin of moved text."""
     run = _nearest(node, f"{space}r")
     hidden = run is not None and run.find(f"{space}rPr/{space}vanish") is not None
     return not hidden and _nearest(node, f"{space}moveFrom") is None

@@ -1,6 +1,6 @@
-"""JSON and JSON lines, as they are written, without building their values: a value takes many times its text's memory.
+"""Text of JSON and JSON lines, without building their values, which would need many times the memory of the text.
 
-Escapes in texts are resolved, and each member and item is on a line of its own. Members that are there twice stay.
+Escapes are resolved, and each member and item is on its own line. Duplicate members stay.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _PIECES = 20_000
 
 
 def json_text(content: bytes) -> str:
-    """The text of a JSON file."""
+    """Text of a JSON file."""
     return _lines(characters.decode(content))
 
 
 def json_lines(content: bytes) -> str:
-    """The text of a file with a JSON value in each line; lines are apart, so that passages end between them."""
+    """Text of a file with one JSON value per line. Empty lines between them let passages end there."""
     found: list[str] = []
     for number, line in enumerate(characters.decode(content).splitlines(), 1):
         if line.strip():
@@ -39,12 +39,12 @@ def json_lines(content: bytes) -> str:
 
 
 def _lines(text: str) -> str:
-    # A half of a surrogate pair is no character: json.dumps and JavaScript write such escapes all the same.
+    # An unpaired surrogate is not a character, but json.dumps and JavaScript write such escapes.
     text = _ESCAPE.sub(lambda found: "\\ufffd" if found[2] else found[0], text)
     try:
         msgspec.json.decode(text, type=msgspec.Raw)
     except msgspec.DecodeError as error:
-        raise Unreadable(f"it cannot be read: {error}") from None
+        raise Unreadable(f"the file cannot be read: {error}") from None
     whole: list[str] = []
     pieces: list[str] = []
     place = 0
@@ -52,7 +52,7 @@ def _lines(text: str) -> str:
         pieces.append(text[place : token.start()])
         pieces.append(_shown(token[0]))
         place = token.end()
-        if len(pieces) >= _PIECES:  # many small texts take more memory than one
+        if len(pieces) >= _PIECES:  # many small texts need more memory than one
             whole.append("".join(pieces))
             pieces.clear()
     return "".join((*whole, *pieces, text[place:]))

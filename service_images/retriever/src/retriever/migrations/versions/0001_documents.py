@@ -1,4 +1,4 @@
-"""Files, stores, and which file is in which store. Passages are in the vector database."""
+"""Tables for files, stores, and the files in each store. Passages are in the vector database."""
 
 from alembic import op
 
@@ -46,7 +46,7 @@ DOWN = "DROP TABLE store_files, stores, files;"
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.get_bind().exec_driver_sql(UP)
 
 

@@ -1,4 +1,4 @@
-"""Answers of requests with an Idempotency-Key."""
+"""Table for the answers of requests with an Idempotency-Key."""
 
 from kit.repeats import downgrade, upgrade
 

@@ -1,4 +1,4 @@
-"""Ingestion by turns and leases, batches, expiry, owners and readers of files."""
+"""Ingestion with turns and leases, batches, expiry, owners and readers of files."""
 
 from alembic import op
 
@@ -77,10 +77,10 @@ ALTER TABLE files DROP COLUMN owner, DROP COLUMN readers, DROP COLUMN expires;
 
 
 def upgrade() -> None:
-    """Make and change the tables."""
+    """Create and change the tables."""
     op.get_bind().exec_driver_sql(UP)
 
 
 def downgrade() -> None:
-    """As they were before."""
+    """Restore the previous tables."""
     op.get_bind().exec_driver_sql(DOWN)

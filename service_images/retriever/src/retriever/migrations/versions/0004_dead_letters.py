@@ -1,4 +1,4 @@
-"""Events that cannot be processed."""
+"""Table for dead letters."""
 
 from kit.dead_letters import downgrade, upgrade
 

@@ -1,4 +1,4 @@
-"""Files that were set aside: their dead letters go once the file is in the queue again, or is gone."""
+"""Triggers that delete a file's dead letter when the file is queued again or removed."""
 
 from alembic import op
 
@@ -27,7 +27,7 @@ DELETE FROM dead_letters WHERE topic = 'store_files';
 
 
 def upgrade() -> None:
-    """Make the triggers: whatever takes a file out of its failure forgets the dead letter too."""
+    """Create the triggers: any change that ends a file's failure deletes its dead letter."""
     op.get_bind().exec_driver_sql(UP)
 
 
