@@ -37,7 +37,7 @@ def _ours(status: int, code: str, message: str, retry_after_s: int | None = None
 ENCODED_PATH = _caller(
     400,
     "invalid_path",
-    "The path holds an encoded slash or backslash where no name may hold one. Names with a slash are allowed under "
+    "The path contains an encoded slash or backslash, which is not allowed here. Names with a slash are allowed under "
     "/v1/prompts, /v1/models and /api/public/v2/prompts.",
 )
 """Not part of the table, because another error has status 400, too."""
@@ -45,24 +45,22 @@ ERRORS = (
     _caller(400, "bad_request", "The request is not valid HTTP."),
     _caller(401, "invalid_api_key", "The API key is missing or wrong.", "authentication_error"),
     _caller(403, "forbidden", "The gateway does not allow this request.", "permission_error"),
-    _caller(
-        404, "unknown_url", "There is nothing at this path. GET / lists the documents of the API.", "not_found_error"
-    ),
+    _caller(404, "unknown_url", "The path does not exist. GET / lists the documents of the API.", "not_found_error"),
     _caller(408, "request_timeout", "The request was not received completely in time.", "timeout_error"),
-    _caller(413, "request_too_large", "The body is larger than this path takes.", "request_too_large"),
-    _caller(426, "upgrade_required", "The gateway speaks HTTP/1.1 and HTTP/2."),
+    _caller(413, "request_too_large", "The body is larger than this path allows.", "request_too_large"),
+    _caller(426, "upgrade_required", "The gateway supports HTTP/1.1 and HTTP/2."),
     GatewayError(
         429,
         "rate_limit_exceeded",
         "rate_limit_error",
         "rate_limit_error",
-        "There are too many requests. Wait as long as the header retry-after says, then try again.",
+        "Too many requests. Wait for the number of seconds in the header retry-after, then try again.",
         retry_after_s=1,
     ),
-    _caller(431, "headers_too_large", "The headers are more than 100, or larger than 60 KiB."),
-    _ours(500, "internal_error", "The gateway failed."),
-    _ours(502, "bad_gateway", "The service behind the gateway broke its answer off."),
-    _ours(503, "service_unavailable", "The service behind the gateway cannot be reached or is overloaded.", 1),
+    _caller(431, "headers_too_large", "The request has more than 100 headers, or more than 60 KiB of headers."),
+    _ours(500, "internal_error", "The gateway had an internal error."),
+    _ours(502, "bad_gateway", "The service behind the gateway interrupted its answer."),
+    _ours(503, "service_unavailable", "The service behind the gateway is unreachable or overloaded.", 1),
     _ours(504, "gateway_timeout", "The service behind the gateway did not answer in time."),
 )
 

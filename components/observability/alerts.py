@@ -29,89 +29,89 @@ def _service_budget(records: Iterable[ServiceRecord]) -> Alert:
     """The alert on errors of all services but the user's own ones, whose records have an alert with their objective."""
     own = "|".join(record.name for record in records if record.custom and record.metrics)
     return Alert("ServiceErrorBudgetFast", burns_fast(_errors(own), BUDGET), "2m", "page",
-                 "{{ $labels.job }} fails: 2 % of the month's budget is gone within an hour.", "")  # fmt: skip
+                 "{{ $labels.job }} fails: 2 % of the month's error budget was used within an hour.", "")  # fmt: skip
 
 
 _ROUTER_ALERTS: tuple[Alert, ...] = (
     Alert("RouterErrorBudgetFast", burns_fast(_ROUTER, BUDGET), "2m", "page",
-          "Requests for models fail: 2 % of the month's budget is gone within an hour.", ""),
+          "Requests for models fail: 2 % of the month's error budget was used within an hour.", ""),
     Alert("RouterErrorBudgetSlow", burns_slowly(_ROUTER, BUDGET), "15m", "ticket",
-          "Requests for models fail: 5 % of the month's budget is gone within six hours.", ""),
+          "Requests for models fail: 5 % of the month's error budget was used within six hours.", ""),
 )  # fmt: skip
 _ALERTS: tuple[Alert, ...] = (
     Alert("UsageEventsDropped", 'increase(events_lost_total{topic="usage.recorded.v1"}[10m]) > 0', "0m", "page",
-          "Usage was dropped: what it costs will not be billed. See Kafka, and the router's log.", "kafka"),
+          "Usage events were dropped and will not be billed. Check Kafka and the Router's log.", "kafka"),
     Alert("UpstreamUsageMissing", 'sum by (model, target) (rate(router_usage_estimated_total{cause="not_reported"}[10m])) > 0',
-          "10m", "ticket", "{{ $labels.target }} answers for {{ $labels.model }} without a usage: the Router counts the "
-          "tokens by itself, as an estimate. Make the upstream report them.", ""),
+          "10m", "ticket", "{{ $labels.target }} reports no usage for {{ $labels.model }}: the Router estimates the "
+          "tokens. Configure the upstream to report them.", ""),
     Alert("EventsDropped", 'sum by (job, topic) (increase(events_lost_total{topic!="usage.recorded.v1"}[10m])) > 0', "0m", "page",
-          "{{ $labels.job }} could not send events of {{ $labels.topic }}: the audit log will lack them. See Kafka.",
+          "{{ $labels.job }} dropped events of {{ $labels.topic }}, which the audit log will lack. Check Kafka.",
           "kafka"),
     Alert("DeadLettersWaiting", "max by (job, topic) (dead_letters_waiting) > 0", "0m", "ticket",
-          "{{ $labels.job }} could not process something of {{ $labels.topic }} and has set it aside: "
-          "`forge dead-letters list` shows it.", ""),
+          "{{ $labels.job }} has dead letters of {{ $labels.topic }}, which it could not process: "
+          "`forge dead-letters list` shows them.", ""),
     Alert("EventConsumerStuck", "max by (job) (events_stuck_seconds) > 30", "0m", "page",
-          "{{ $labels.job }} tries the same events again and again: its database is away or full. Nothing is lost.",
+          "{{ $labels.job }} keeps retrying the same events: its database is unavailable or full. No event is lost.",
           "kafka"),
     Alert("EventSpillFillingUp", "predict_linear(events_spilled_bytes[10m], 3600) > events_spill_limit_bytes or "
           "events_spilled_bytes > 0.5 * events_spill_limit_bytes", "0m", "page",
-          "{{ $labels.pod }} keeps events on disk, since Kafka is away; within an hour it has no room left and loses "
-          "them: the Router's are usage, Guardrails' are for the audit log.", "kafka"),
+          "{{ $labels.pod }} stores events on disk, because Kafka is unavailable. The space lasts less than an hour; "
+          "then the Router drops usage events, and Guardrails drops audit events.", "kafka"),
     Alert("KeyRevocationsStale", "router_keys_away_seconds > 30", "0m", "page",
-          "{{ $labels.pod }} learns nothing of revoked keys, since NATS is away: they hold for up to five minutes, then "
-          "User is asked about each key.", "data"),
+          "{{ $labels.pod }} does not receive revocations of keys, since NATS is unavailable. Revoked keys stay valid "
+          "for up to five minutes; then User must confirm each key.", "data"),
     Alert("ConfigurationNotApplied", "max by (job, bucket, why) (followers_lagging) > 0", "0m", "page",
-          "Replicas have not applied what {{ $labels.job }} pushed to {{ $labels.bucket }} ({{ $labels.why }}): "
-          "the operators' operation `replicas` of {{ $labels.job }} names them and the reason.", ""),
+          "Replicas have not applied values of {{ $labels.job }} in bucket {{ $labels.bucket }} ({{ $labels.why }}): "
+          "the operation `replicas` of {{ $labels.job }} shows the replicas and the reason.", ""),
     Alert("ConfigurationFeedDown", "max by (job, bucket) (bucket_away_seconds) > 30", "0m", "page",
-          "A replica of {{ $labels.job }} receives no changes of {{ $labels.bucket }}, since NATS is away: it goes on "
-          "with what it knows.", "data"),
+          "A replica of {{ $labels.job }} receives no changes of bucket {{ $labels.bucket }}, because NATS is "
+          "unavailable. It continues with its last values.", "data"),
     Alert("ServiceCallsRefused",
           'sum by (job, outcome) (increase(service_identity_total{outcome!="admitted"}[10m])) > 0', "0m", "page",
-          "{{ $labels.job }} refuses calls of services ({{ $labels.outcome }}): somebody calls who may not, or a service "
-          "lacks its token. The log names accounts that may not.", ""),
+          "{{ $labels.job }} refuses calls of services ({{ $labels.outcome }}): a caller is not allowed, or a service "
+          "lacks its token. The log names the refused accounts.", ""),
     Alert("UpstreamErrorRateHigh", 'sum by (target) (rate(router_upstream_requests_total{outcome="failed"}[10m])) / '
           "sum by (target) (rate(router_upstream_requests_total[10m])) > 0.1", "10m", "ticket",
-          "A tenth of what {{ $labels.target }} is asked fails.", ""),
+          "More than 10 % of the requests to {{ $labels.target }} fail.", ""),
     Alert("PodRestarts", 'increase(kube_pod_container_status_restarts_total{namespace="$namespace"}[30m]) > 3', "0m",
-          "ticket", "{{ $labels.pod }} was started again more than three times in half an hour.", ""),
+          "ticket", "{{ $labels.pod }} restarted more than three times within 30 minutes.", ""),
     Alert("VolumeAlmostFull", 'kubelet_volume_stats_available_bytes{namespace="$namespace"} / '
           'kubelet_volume_stats_capacity_bytes{namespace="$namespace"} < 0.15', "10m", "page",
-          "{{ $labels.persistentvolumeclaim }} has less than 15 % left; a full one stops writes.", "data"),
+          "{{ $labels.persistentvolumeclaim }} has less than 15 % of free space; a full volume stops writes.", "data"),
     Alert("VolumeFillingUp", 'predict_linear(kubelet_volume_stats_available_bytes{namespace="$namespace"}[6h], 259200) < 0',
           "1h", "ticket", "{{ $labels.persistentvolumeclaim }} will be full within three days.", "data"),
     Alert("BackupOrTaskFailed", 'kube_job_status_failed{namespace="$namespace"} > 0', "5m", "ticket",
-          "{{ $labels.job_name }} has failed; `kubectl logs` tells why.", "data"),
+          "{{ $labels.job_name }} has failed; see its log with `kubectl logs`.", "data"),
 )  # fmt: skip
 PANELS: tuple[Panel, ...] = (
     Panel(
-        "Requests for models a second, by status",
+        "Requests for models per second, by status",
         "sum by (status) (rate(router_requests_total[$__rate_interval]))",
         "reqps",
     ),
     Panel(
-        "Attempts at targets that fail",
+        "Failed calls of targets per second",
         'sum by (target) (rate(router_upstream_requests_total{outcome="failed"}[$__rate_interval]))',
         "reqps",
     ),
     Panel("Answers from the cache", "sum by (result) (rate(router_cache_requests_total[$__rate_interval]))", "reqps"),
     Panel(
-        "What Guardrails does", "sum by (direction, action) (rate(router_guardrails_total[$__rate_interval]))", "reqps"
+        "Guardrails: checks per second, by action",
+        "sum by (direction, action) (rate(router_guardrails_total[$__rate_interval]))",
+        "reqps",
     ),
     Panel(
-        "Services: requests a second",
+        "Services: requests per second",
         "sum by (job, status) (rate(http_server_requests_total[$__rate_interval]))",
         "reqps",
     ),
     Panel(
-        "Services: 95th percentile",
+        "Services: 95th percentile of latency",
         "histogram_quantile(0.95, sum by (job, le) (rate(http_server_request_duration_seconds_bucket[$__rate_interval])))",
         "s",
     ),
 )
-VOLUMES = Panel(
-    "Volumes: what is left", 'kubelet_volume_stats_available_bytes{namespace="$namespace"}', "bytes", "data"
-)
+VOLUMES = Panel("Volumes: free space", 'kubelet_volume_stats_available_bytes{namespace="$namespace"}', "bytes", "data")
 
 
 def alerts(records: Iterable[ServiceRecord]) -> tuple[Alert, ...]:
@@ -131,7 +131,7 @@ def _by_name(records: Iterable[ServiceRecord]) -> list[ServiceRecord]:
 
 
 def rules(namespace: str, parts: frozenset[str], records: Iterable[ServiceRecord]) -> dict[str, Any]:
-    """The spec of a PrometheusRule with the alerts of the parts that there are; `records` are the services'."""
+    """The spec of a PrometheusRule with the alerts of the parts that are enabled; `records` are the services'."""
     everything = (*alerts(records), *alerts_data.ALERTS, *alerts_security.ALERTS)
     wanted = [alert for alert in everything if not alert.part or alert.part in parts]
     return {

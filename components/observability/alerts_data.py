@@ -14,7 +14,7 @@ ALERTS: tuple[Alert, ...] = (
         "sum(pg_stat_activity_count) / max(pg_settings_max_connections) > 0.85",
         "5m",
         "ticket",
-        "More than 85 % of PostgreSQL's connections are taken: raise maxConnections, or lower poolSize.",
+        "More than 85 % of PostgreSQL's connections are in use: raise maxConnections, or lower poolSize.",
         "postgres",
     ),
     Alert(
@@ -22,7 +22,7 @@ ALERTS: tuple[Alert, ...] = (
         "increase(pg_stat_archiver_failed_count[15m]) > 0",
         "15m",
         "page",
-        "The write-ahead log is not archived: a restore could not go further than to where it stopped.",
+        "Archiving of the write-ahead log fails: later changes cannot be restored from the backup.",
         "postgres",
     ),
     Alert(
@@ -31,8 +31,8 @@ ALERTS: tuple[Alert, ...] = (
         "scalar(max(pg_settings_max_slot_wal_keep_size_bytes)) / 2",
         "10m",
         "page",
-        "{{ $labels.slot_name }} holds on to half of the log that it may: beyond all of it, events are lost. "
-        "See change data capture.",
+        "Slot {{ $labels.slot_name }} retains half of its limit of write-ahead log: above the limit, events are lost. "
+        "Check change data capture.",
         "postgres",
     ),
     Alert(
@@ -40,7 +40,7 @@ ALERTS: tuple[Alert, ...] = (
         "sum by (datname) (increase(pg_stat_database_deadlocks[15m])) > 5",
         "0m",
         "ticket",
-        "Transactions in {{ $labels.datname }} wait for one another.",
+        "Transactions in database {{ $labels.datname }} deadlock.",
         "postgres",
     ),
     Alert(
@@ -48,7 +48,7 @@ ALERTS: tuple[Alert, ...] = (
         "sum by (datname) (increase(pg_stat_database_checksum_failures[1h])) > 0",
         "0m",
         "page",
-        "A page of {{ $labels.datname }} is not what was written: `forge restore` to before, on a good disk.",
+        "A page of database {{ $labels.datname }} is corrupt: replace the disk, then run `forge restore`.",
         "postgres",
     ),
     Alert(
@@ -56,7 +56,7 @@ ALERTS: tuple[Alert, ...] = (
         "sum(kafka_controller_offlinepartitionscount) > 0",
         "1m",
         "page",
-        "Partitions have no leader: their events are neither taken nor read.",
+        "Partitions have no leader: their events can be neither written nor read.",
         "kafka",
     ),
     Alert(
@@ -64,7 +64,7 @@ ALERTS: tuple[Alert, ...] = (
         "sum(kafka_replica_manager_underreplicatedpartitions) > 0",
         "10m",
         "ticket",
-        "Some events have fewer copies than they should: a broker is away or slow.",
+        "Partitions have too few replicas in sync: a broker is unavailable or slow.",
         "kafka",
     ),
     Alert(
@@ -72,7 +72,7 @@ ALERTS: tuple[Alert, ...] = (
         "sum(kafka_controller_activecontrollercount) != 1",
         "2m",
         "page",
-        "Kafka has no controller, or two.",
+        "The number of active Kafka controllers is not 1.",
         "kafka",
     ),
     Alert(
@@ -80,7 +80,7 @@ ALERTS: tuple[Alert, ...] = (
         'sum by (connector) (connect_task_status{status="failed"}) > 0',
         "0m",
         "page",
-        "{{ $labels.connector }} has stopped: changes become no events, and the log grows.",
+        "Connector {{ $labels.connector }} has failed: changes are not published, and the write-ahead log grows.",
         "change-data-capture",
     ),
     Alert(
@@ -88,7 +88,7 @@ ALERTS: tuple[Alert, ...] = (
         "max by (server) (debezium_millisecondsbehindsource) > 60000",
         "10m",
         "ticket",
-        "Events of {{ $labels.server }} come more than a minute late.",
+        "Events of {{ $labels.server }} are more than a minute late.",
         "change-data-capture",
     ),
     Alert(
@@ -96,7 +96,7 @@ ALERTS: tuple[Alert, ...] = (
         "histogram_quantile(0.95, sum by (le) (rate(rest_requests_seconds_bucket[10m]))) > 1",
         "10m",
         "ticket",
-        "One in twenty questions for a schema takes more than a second.",
+        "5 % of the requests to the schema registry take more than a second.",
         "schema-registry",
     ),
     Alert(
@@ -104,7 +104,7 @@ ALERTS: tuple[Alert, ...] = (
         "increase(gnatsd_varz_slow_consumers[10m]) > 0",
         "0m",
         "ticket",
-        "A service does not take its messages fast enough, and was cut off.",
+        "NATS disconnected a client that reads its messages too slowly.",
         "nats",
     ),
     Alert(
@@ -121,7 +121,7 @@ ALERTS: tuple[Alert, ...] = (
         "increase(redis_evicted_keys_total[1h]) > 0.5 * sum(redis_db_keys)",
         "1h",
         "ticket",
-        "Half of what the cache holds is dropped within an hour: raise data.cache.resources.memory.",
+        "The cache evicts half of its entries within an hour: raise data.cache.resources.memory.",
         "cache",
     ),
     Alert(
@@ -129,7 +129,7 @@ ALERTS: tuple[Alert, ...] = (
         "increase(redis_rejected_connections_total[10m]) > 0",
         "0m",
         "ticket",
-        "The cache has no connection left.",
+        "The cache refuses connections because its limit is reached.",
         "cache",
     ),
     Alert(
@@ -137,13 +137,13 @@ ALERTS: tuple[Alert, ...] = (
         'sum(rate(versitygw_failed_count{status=~"5.."}[10m])) > 0.1',
         "10m",
         "page",
-        "The object store answers with errors: see its log and its volume.",
+        "The object store answers with errors: check its log and its volume.",
         "object-store",
     ),
 )
 PANELS: tuple[Panel, ...] = (
     Panel(
-        "PostgreSQL: transactions a second",
+        "PostgreSQL: transactions per second",
         "sum by (datname) (rate(pg_stat_database_xact_commit[$__rate_interval]))",
         "ops",
         "postgres",
@@ -151,20 +151,20 @@ PANELS: tuple[Panel, ...] = (
     Panel("PostgreSQL: connections", "sum by (state) (pg_stat_activity_count)", "short", "postgres"),
     Panel("PostgreSQL: size", "sum by (datname) (pg_database_size_bytes)", "bytes", "postgres"),
     Panel(
-        "PostgreSQL: log that slots hold on to",
+        "PostgreSQL: write-ahead log retained by slots",
         "max by (slot_name) (pg_replication_slots_pg_wal_lsn_diff)",
         "bytes",
         "postgres",
     ),
     Panel(
-        "PostgreSQL: found in memory",
+        "PostgreSQL: buffer cache hit ratio",
         "sum by (datname) (rate(pg_stat_database_blks_hit[$__rate_interval])) / "
         "(sum by (datname) (rate(pg_stat_database_blks_hit[$__rate_interval])) + "
         "sum by (datname) (rate(pg_stat_database_blks_read[$__rate_interval])))",
         "percentunit",
         "postgres",
     ),
-    Panel("PostgreSQL: age of the archived log", "max(pg_stat_archiver_last_archive_age)", "s", "postgres"),
+    Panel("PostgreSQL: age of the last archived log", "max(pg_stat_archiver_last_archive_age)", "s", "postgres"),
     Panel("Kafka: size of topics", "sum by (topic) (kafka_log_size_bytes)", "bytes", "kafka"),
     Panel(
         "Kafka: 99th percentile of requests",
@@ -173,32 +173,32 @@ PANELS: tuple[Panel, ...] = (
         "kafka",
     ),
     Panel(
-        "Kafka: partitions that are not as they should be",
+        "Kafka: offline and under-replicated partitions",
         "sum(kafka_replica_manager_underreplicatedpartitions) + sum(kafka_controller_offlinepartitionscount)",
         "short",
         "kafka",
     ),
     Panel(
-        "Change data capture: events a second",
+        "Change data capture: events per second",
         "sum by (server) (rate(debezium_totalnumberofeventsseen[$__rate_interval]))",
         "ops",
         "change-data-capture",
     ),
     Panel(
-        "Change data capture: lateness",
+        "Change data capture: delay",
         "max by (server) (debezium_millisecondsbehindsource)",
         "ms",
         "change-data-capture",
     ),
     Panel(
-        "Schema registry: 95th percentile",
+        "Schema registry: 95th percentile of latency",
         "histogram_quantile(0.95, sum by (le) (rate(rest_requests_seconds_bucket[$__rate_interval])))",
         "s",
         "schema-registry",
     ),
-    Panel("NATS: messages a second", "sum(rate(gnatsd_varz_in_msgs[$__rate_interval]))", "ops", "nats"),
-    Panel("NATS: JetStream's volume", "max(gnatsd_varz_jetstream_stats_storage)", "bytes", "nats"),
-    Panel("NATS: values kept", "sum by (stream_name) (jetstream_stream_total_messages)", "short", "nats"),
+    Panel("NATS: messages per second", "sum(rate(gnatsd_varz_in_msgs[$__rate_interval]))", "ops", "nats"),
+    Panel("NATS: JetStream storage", "max(gnatsd_varz_jetstream_stats_storage)", "bytes", "nats"),
+    Panel("NATS: stored messages", "sum by (stream_name) (jetstream_stream_total_messages)", "short", "nats"),
     Panel(
         "Cache: hits",
         "rate(redis_keyspace_hits_total[$__rate_interval]) / (rate(redis_keyspace_hits_total"
@@ -207,12 +207,17 @@ PANELS: tuple[Panel, ...] = (
         "cache",
     ),
     Panel("Cache: memory", "redis_memory_used_bytes", "bytes", "cache"),
-    Panel("Cache: dropped a second", "rate(redis_evicted_keys_total[$__rate_interval])", "ops", "cache"),
+    Panel("Cache: evictions per second", "rate(redis_evicted_keys_total[$__rate_interval])", "ops", "cache"),
     Panel(
-        "Object store: calls a second",
+        "Object store: requests per second",
         "sum by (action) (rate(versitygw_success_count[$__rate_interval]))",
         "ops",
         "object-store",
     ),
-    Panel("Object store: read a second", "sum(rate(versitygw_bytes_read[$__rate_interval]))", "Bps", "object-store"),
+    Panel(
+        "Object store: read bytes per second",
+        "sum(rate(versitygw_bytes_read[$__rate_interval]))",
+        "Bps",
+        "object-store",
+    ),
 )

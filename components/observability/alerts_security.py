@@ -1,4 +1,4 @@
-"""Alerts and dashboard rows of what keeps secrets, over the metrics of its keeper and of OpenBao. Pure data."""
+"""Alerts and dashboard panels of the secret store, based on metrics of its keeper and of OpenBao. Pure data."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ ALERTS: tuple[Alert, ...] = (
         "max by (pod) (secret_store_sealed) > 0",
         "0m",
         "page",
-        "{{ $labels.pod }} is sealed and answers nobody. If nobody sealed it on purpose (the audit log then has "
-        "`sys/seal`), its log says why the key that unseals it cannot be had. Deleting the pod unseals it.",
+        "{{ $labels.pod }} is sealed and serves no requests. Unless an operator has sealed it (`sys/seal` in the "
+        "audit log), its log says why the unseal key is unavailable. Deleting the pod unseals it.",
         PART,
     ),
     Alert(
@@ -20,8 +20,8 @@ ALERTS: tuple[Alert, ...] = (
         "absent(secret_store_active > 0)",
         "1m",
         "page",
-        "No server of the secret store is active: all are down, sealed, or without a majority. Services go on with the "
-        "secrets that they hold; pods that start wait for the store.",
+        "No server of the secret store is active: all are down, sealed, or without a quorum. Services continue with "
+        "their current secrets; starting pods wait for the store.",
         PART,
     ),
     Alert(
@@ -29,8 +29,8 @@ ALERTS: tuple[Alert, ...] = (
         "max(secret_store_configured) < 1",
         "2m",
         "page",
-        "The secret store's content is not as the records declare: services may lack rights. The log of the container "
-        "`keeper` says what differs.",
+        "The secret store's content differs from the declaration: services may lack rights. The log of the container "
+        "`keeper` lists the differences.",
         PART,
     ),
     Alert(
@@ -38,8 +38,8 @@ ALERTS: tuple[Alert, ...] = (
         'sum(increase(secret_store_settled_total{kind="remove"}[10m])) > 0',
         "0m",
         "page",
-        "Rights that no record declares were removed from the secret store. That is expected after `forge up` has "
-        "switched a service off; else the store's audit log says whose request made them.",
+        "Undeclared rights were removed from the secret store. This is expected after `forge up` has disabled a "
+        "service. Otherwise, find the request that created them in the store's audit log.",
         PART,
     ),
     Alert(
@@ -47,7 +47,7 @@ ALERTS: tuple[Alert, ...] = (
         "increase(vault_audit_log_request_failure[10m]) > 0",
         "0m",
         "page",
-        "The secret store cannot write its audit log and refuses requests: see the node's disk and the pod's log.",
+        "The secret store cannot write its audit log and refuses requests: check the node's disk and the pod's log.",
         PART,
     ),
     Alert(
@@ -63,11 +63,11 @@ ALERTS: tuple[Alert, ...] = (
 )
 PANELS: tuple[Panel, ...] = (
     Panel(
-        "Secret store: requests a second",
+        "Secret store: requests per second",
         "sum(rate(vault_core_handle_request_count[$__rate_interval]))",
         "reqps",
         PART,
     ),
     Panel("Secret store: leases", "max(vault_expire_num_leases)", "short", PART),
-    Panel("Secret store: differences settled", "sum by (kind) (secret_store_settled_total)", "short", PART),
+    Panel("Secret store: settled differences", "sum by (kind) (secret_store_settled_total)", "short", PART),
 )

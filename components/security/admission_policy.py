@@ -186,27 +186,27 @@ def _pods(namespaces: Any, images: Sequence[str], upstream: Sequence[str]) -> An
         "validations": [
             {
                 "expression": "size(variables.strangers) == 0",
-                "message_expression": "'not an image of this release: ' + variables.strangers.join(', ')",
+                "message_expression": "'the image is not part of this release: ' + variables.strangers.join(', ')",
                 "reason": "Forbidden",
             },
             {
                 "expression": f"{_NEW}variables.containers.all(c, {limited})",
-                "message": "every container needs resources.limits.memory",
+                "message": "every container must set resources.limits.memory",
                 "reason": "Forbidden",
             },
             {
                 "expression": f"{_NEW}!has(object.spec.volumes) || object.spec.volumes.all(v, !has(v.hostPath))",
-                "message": "a pod may not use a path of its node (hostPath)",
+                "message": "a pod must not mount a path of its node (hostPath)",
                 "reason": "Forbidden",
             },
             {
                 "expression": f"{_NEW}({unshared})",
-                "message": "a pod may not share its node's network, processes or memory",
+                "message": "a pod must not share its node's network, processes or IPC (hostNetwork, hostPID, hostIPC)",
                 "reason": "Forbidden",
             },
             {
                 "expression": f"{_NEW}variables.containers.all(c, {contained})",
-                "message": "every container must drop all capabilities and refuse to gain privileges",
+                "message": "every container must drop all capabilities and set allowPrivilegeEscalation to false",
                 "reason": "Forbidden",
             },
         ],
@@ -231,7 +231,7 @@ def _data(namespaces: Any) -> Any:
             {
                 "expression": f"({empty}) || ({allowed})",
                 "message_expression": (
-                    "oldObject.kind + ' ' + oldObject.metadata.name + ' holds data: set data.destroyData and run "
+                    "oldObject.kind + ' ' + oldObject.metadata.name + ' contains data: set data.destroyData and run "
                     f"forge up, or annotate it with {DELETION_ALLOWED}=true'"
                 ),
                 "reason": "Forbidden",

@@ -36,7 +36,7 @@ RECORD = ServiceRecord(
             'sum(rate(router_guardrails_total{action="unanswered"}[5m])) > 0',
             "5m",
             "page",
-            "Guardrails does not answer: requests go on unlooked at, or are refused where it is required.",
+            "Guardrails does not answer: requests continue unchecked, or are refused if checks are required.",
             "guardrails",
         ),
     ),

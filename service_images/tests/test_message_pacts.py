@@ -34,10 +34,10 @@ from audit.sealing import Keys  # noqa: E402
 from billing import erasing  # noqa: E402
 from billing.__main__ import BillingSettings  # noqa: E402
 from billing.__main__ import create as create_billing  # noqa: E402
+from guardrails.decisions import Decisions  # noqa: E402
 from guardrails.guard import Guard  # noqa: E402
 from guardrails.policies import Policies  # noqa: E402
 from guardrails.policy import Direction  # noqa: E402
-from guardrails.telling import Decisions  # noqa: E402
 from kit import events, kafka, migrate  # noqa: E402
 from kit.bus import Bus  # noqa: E402
 from kit.database import Database  # noqa: E402

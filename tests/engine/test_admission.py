@@ -71,14 +71,14 @@ def _changed(change: Callable[[Pod], Any]) -> Pod:
 
 
 _BAD: dict[str, tuple[Pod, str]] = {
-    "another digest": (_pod(OTHER), "not an image of this release"),
-    "a tag": (_pod(GOOD.partition("@")[0] + ":latest"), "not an image of this release"),
-    "another registry": (_pod(GOOD.replace("registry.", "mirror.")), "not an image of this release"),
+    "another digest": (_pod(OTHER), "the image is not part of this release"),
+    "a tag": (_pod(GOOD.partition("@")[0] + ":latest"), "the image is not part of this release"),
+    "another registry": (_pod(GOOD.replace("registry.", "mirror.")), "the image is not part of this release"),
     "an init container": (
         _changed(
             lambda p: p["spec"].update(initContainers=[{**p["spec"]["containers"][0], "name": "i", "image": OTHER}])
         ),
-        "not an image of this release",
+        "the image is not part of this release",
     ),
     "a path of the node": (
         _changed(lambda p: p["spec"].update(volumes=[{"name": "v", "hostPath": {"path": "/"}}])),
@@ -92,7 +92,7 @@ _BAD: dict[str, tuple[Pod, str]] = {
     ),
     "privileges": (
         _changed(lambda p: p["spec"]["containers"][0]["securityContext"].update(allowPrivilegeEscalation=True)),
-        "gain privileges",
+        "allowPrivilegeEscalation",
     ),
 }
 
@@ -132,10 +132,10 @@ def test_other_namespaces_are_left_alone(guarded: str, core: client.CoreV1Api, n
 def test_a_running_pod_takes_no_other_image(guarded: str, core: client.CoreV1Api) -> None:
     name = core.create_namespaced_pod(guarded, _pod()).metadata.name
     swap = {"spec": {"containers": [{"name": "c", "image": OTHER}]}}
-    with pytest.raises(ApiException, match="not an image of this release"):
+    with pytest.raises(ApiException, match="the image is not part of this release"):
         core.patch_namespaced_pod(name, guarded, swap)
     debug = {"spec": {"ephemeralContainers": [{"name": "d", "image": OTHER}]}}
-    with pytest.raises(ApiException, match="not an image of this release"):
+    with pytest.raises(ApiException, match="the image is not part of this release"):
         core.patch_namespaced_pod_ephemeralcontainers(name, guarded, debug)
     core.patch_namespaced_pod(name, guarded, {"metadata": {"labels": {"still": "changeable"}}})
     core.delete_namespaced_pod(name, guarded, grace_period_seconds=0)

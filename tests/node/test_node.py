@@ -105,7 +105,7 @@ def _foreign_image_is_refused() -> bool:
     try:
         _api().create_namespaced_pod("cogniforge", pod, dry_run="All")
     except client.ApiException as refused:
-        return "not an image of this release" in str(refused.body)
+        return "the image is not part of this release" in str(refused.body)
     return False
 
 

@@ -191,7 +191,7 @@ def test_entries_of_the_version_before_are_marked(settings: AuditSettings, audit
     lines, key = _lines(audit), audit.get("/v1/audit/key").text
     found = verify.export(lines, key)
     assert (found.statement.count, found.earlier) == (2, 1)
-    assert "1 of an earlier version" in verify.summary(found)
+    assert "1 of an earlier format" in verify.summary(found)
     with pytest.raises(verify.Broken, match="has signed"):
         verify.export(_changed(lines, 1, ("event", "data", "actor"), "user:eve"), key)
 

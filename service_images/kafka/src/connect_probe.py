@@ -40,9 +40,9 @@ def doomed(port: str, login: Path, orphans: Path) -> str:
         socket.create_connection(("127.0.0.1", int(port)), PATIENCE_S).close()
     except OSError as error:
         return str(error)
-    told = orphans.read_text() if orphans.exists() else ""
-    if told and not unready(port, login):
-        return f"tasks that could not be stopped are still running: {told}"
+    names = orphans.read_text() if orphans.exists() else ""
+    if names and not unready(port, login):
+        return f"tasks that could not be stopped are still running: {names}"
     return ""
 
 

@@ -206,7 +206,7 @@ def test_what_nobody_declared_is_removed_and_the_log_names_it(filled: Store) -> 
 def test_the_engine_of_another_release_is_kept_and_nobody_reaches_it(filled: Store) -> None:
     filled.client(KEEPER, store_rights.KEEPER).write("sys/mounts/later", {"type": "kv", "description": content.OURS})
     settled_again(filled)
-    assert "not declared and kept: sys/mounts/later" in filled.log("keep")
+    assert "undeclared objects that are kept: sys/mounts/later" in filled.log("keep")
     assert "secret_store_kept 1" in filled.metrics()
     assert not any(can(filled.client(one, role), "GET", "later/any") for one, role in ROLES.items())
     filled.client(KEEPER, store_rights.KEEPER).remove("sys/mounts/later")
@@ -275,7 +275,7 @@ def test_the_check_ends_well_once_all_is_as_declared(filled: Store) -> None:
     for name in own:
         del filled.environment[name]
     assert filled.running.pop("check").wait(30) == 0
-    assert "as declared" in filled.log("check")
+    assert "matches the declaration" in filled.log("check")
 
 
 def test_two_that_configure_at_once_and_are_killed_in_between_come_to_the_same_content(store: Store) -> None:

@@ -26,7 +26,7 @@ from router.front import Front  # noqa: E402
 from router.live import BUCKET, TABLE, LiveRoutes  # noqa: E402
 from router.overrides import Overrides  # noqa: E402
 from router.routes import RouteTable  # noqa: E402
-from router.shared import SUBJECT, SharedLimits, Told, Used  # noqa: E402
+from router.shared import SUBJECT, Message, SharedLimits, Used  # noqa: E402
 
 from .conftest import serve  # noqa: E402
 
@@ -222,7 +222,7 @@ def test_what_a_lost_replica_held_is_free_again(
     monkeypatch.setattr("router.shared.GONE_S", 0.3)
     made = replicas(budget_usd=1)
     account = made[0][0].accounts.all()[0]
-    stranger = Told("lost", {"t": Used(spent=0.25, held=0.5, requests=0, tokens=0)})
+    stranger = Message("lost", {"t": Used(spent=0.25, held=0.5, requests=0, tokens=0)})
 
     async def tell(url: str) -> None:
         connection = await nats.connect(url)

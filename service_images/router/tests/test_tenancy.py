@@ -115,7 +115,7 @@ def test_spending_outlives_a_reload() -> None:
         ({"routes": ROUTES, "tenants": [{"id": "t"}, {"id": "t"}]}, "the same tenant twice: t"),
         ({"routes": [*ROUTES, *ROUTES]}, "the same model twice: m"),
         ({"routes": [{**ROUTES[0], "fallbacks": ["x"]}]}, "fallbacks to unknown models: x"),
-        ({"routes": [{"model": "m"}]}, "give either upstream or targets"),
+        ({"routes": [{"model": "m"}]}, "set either upstream or targets"),
         ({"routes": [{**ROUTES[0], "strategy": "canary"}]}, "required with strategy canary"),
         ({"routes": ROUTES, "tenants": [{"id": 'a"b'}]}, "tenants.0.id"),
         ({"routes": [{"model": "m", "targets": [{"name": "a\r\nb", "upstream": "http://h:1"}]}]}, "targets.0.name"),

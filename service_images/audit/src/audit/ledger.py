@@ -119,9 +119,9 @@ def content_of(event: Event) -> bytes:
 
 def _entry(event: Event, key: AESGCM | None, place: int) -> Entry:
     """An entry. Plain text: tenant, type and time. Committed to by a salted hash: subject, data and actor."""
-    told = content_of({"subject": event.get("subject", ""), "data": event["data"]})
-    if len(told) > AUDIT_CONTENT.most:
-        raise TooLarge(f"event {event['id']} is too large: {len(told)} bytes; {AUDIT_CONTENT}")
+    plain = content_of({"subject": event.get("subject", ""), "data": event["data"]})
+    if len(plain) > AUDIT_CONTENT.most:
+        raise TooLarge(f"event {event['id']} is too large: {len(plain)} bytes; {AUDIT_CONTENT}")
     salt = os.urandom(sealing.SALT_BYTES)
     leaf = _encode(
         {
@@ -134,12 +134,12 @@ def _entry(event: Event, key: AESGCM | None, place: int) -> Entry:
             "trace": event.get("traceparent", ""),
             "place": place,
             # Only the fact of the event may be stored for a shredded tenant, not its content.
-            "content": sealing.commitment(salt, told) if key is not None else "",
+            "content": sealing.commitment(salt, plain) if key is not None else "",
         }
     )
     if len(leaf) > AUDIT_ENTRY.most:
         raise TooLarge(f"event {event['id']} is too large: {len(leaf)} bytes without its data; {AUDIT_ENTRY}")
-    return Entry(leaf, sealing.seal(key, salt + told, _about(event)) if key is not None else None)
+    return Entry(leaf, sealing.seal(key, salt + plain, _about(event)) if key is not None else None)
 
 
 def _about(event: Event) -> str:
@@ -156,13 +156,13 @@ def _opened(leaf: Event, content: bytes | None, key: AESGCM | None) -> Event:
         return {**shown, "expired": True}
     if key is None or not content:
         return {**shown, "shredded": True}
-    told = sealing.unseal(key, content, _about(leaf))
+    plain = sealing.unseal(key, content, _about(leaf))
     if version == 1:
-        return {**shown, **msgspec.json.decode(told)}
-    salt, told = told[: sealing.SALT_BYTES], told[sealing.SALT_BYTES :]
-    if sealing.commitment(salt, told) != commitment:
+        return {**shown, **msgspec.json.decode(plain)}
+    salt, plain = plain[: sealing.SALT_BYTES], plain[sealing.SALT_BYTES :]
+    if sealing.commitment(salt, plain) != commitment:
         raise ValueError(f"the content of {_about(leaf)} does not match the hash in its leaf")
-    return {**shown, "salt": salt.hex(), **msgspec.json.decode(told)}
+    return {**shown, "salt": salt.hex(), **msgspec.json.decode(plain)}
 
 
 async def _take_places(connection: Connection, wanted: Mapping[str, int]) -> dict[str, Iterator[int]]:

@@ -108,6 +108,6 @@ async def state(
         if data.get("change") in ("deleted", "revoked"):
             found = None
             continue
-        told = data["after"] if isinstance(data.get("after"), dict) else data
-        found = {**(found or {}), **{k: v for k, v in told.items() if k not in ("change", "actor")}}
+        fields = data["after"] if isinstance(data.get("after"), dict) else data
+        found = {**(found or {}), **{k: v for k, v in fields.items() if k not in ("change", "actor")}}
     return found, count, last

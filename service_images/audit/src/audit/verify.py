@@ -94,16 +94,16 @@ def _entry_of(found: dict[str, Any], checkpoint: Checkpoint) -> _Entry:
     version, content, sealed = leaf.pop("v", 1), leaf.pop("content", ""), leaf.pop("sealed", "")
     expired = shown.pop("expired", False)
     gone = shown.pop("shredded", expired)
-    told = {name: shown.pop(name) for name in ("subject", "data", "salt") if name in shown}
+    opened = {name: shown.pop(name) for name in ("subject", "data", "salt") if name in shown}
     if shown != {**leaf, "leaf": version}:
-        raise Broken(f"what is shown of entry {number} is not what was written")
-    if gone and told:
+        raise Broken(f"entry {number} in the export differs from the log")
+    if gone and opened:
         raise Broken(f"entry {number} is shredded or expired, but has content")
     if version >= VERSION and not gone:
-        salt = bytes.fromhex(told.pop("salt"))
-        if sealing.commitment(salt, content_of(told)) != content:
-            raise Broken(f"the subject or the data of entry {number} is not what was written")
-    elif not gone and (not sealed or "salt" in told):
+        salt = bytes.fromhex(opened.pop("salt"))
+        if sealing.commitment(salt, content_of(opened)) != content:
+            raise Broken(f"the subject or data of entry {number} differs from the log")
+    elif not gone and (not sealed or "salt" in opened):
         raise Broken(f"entry {number} shows something that was not written")
     return _Entry(
         number, text.encode(), leaf["tenant"], leaf.get("place"), found["event"], bool(gone), version < VERSION
@@ -154,7 +154,7 @@ def folder(path: Path, key: str) -> int:
             raise Broken(f"entries from {number * WIDTH}: {len(own)} instead of {width}")
         for offset, (computed, kept) in enumerate(zip(own, merkle.split(tile), strict=False)):
             if computed != kept:
-                raise Broken(f"entry {number * WIDTH + offset} is not what was written")
+                raise Broken(f"entry {number * WIDTH + offset} differs from the log")
         hashes += own
     if merkle.fold(hashes) != checkpoint.root:
         raise Broken("the entries do not lead to the checkpoint's root")
@@ -188,11 +188,11 @@ def summary(found: Checked) -> str:
     """The result of a check as one line."""
     said = found.statement
     text = f"all {said.count} entries of {said.tenant or 'no tenant'} from {said.first} to {said.last}, and no others, "
-    text += f"are in the log of {said.size}, as they were written"
+    text += f"are unchanged in the log of {said.size} entries"
     if found.shredded:
         text += f"; the contents of {found.shredded} are shredded or expired"
     if found.earlier:
-        text += f"; the subject and data of {found.earlier} of an earlier version are as the log said at the export"
+        text += f"; the subject and data of {found.earlier} of an earlier format are as reported at the export"
     return text
 
 
@@ -206,11 +206,11 @@ def main(arguments: list[str]) -> int:
     try:
         if arguments[0] == "download":
             key = "" if sys.stdin.isatty() else sys.stdin.readline().strip()
-            print(f"{download(what, other, key)} entries, and the public key beside them")
+            print(f"{download(what, other, key)} entries were downloaded, with the public key")
             return 0
         key, source = other.read_text(), Path(what)
         if source.is_dir():
-            print(f"all {folder(source, key)} entries are as they were written")
+            print(f"all {folder(source, key)} entries are unchanged")
         else:
             with source.open(encoding="utf-8", newline="\n") as lines:
                 print(summary(export(lines, key)))

@@ -322,14 +322,14 @@ class Api:
             )
             row = await cursor.fetchone()
             assert row is not None, "an insert returns its row"
-            told = {
+            event = {
                 "tenant": tenant,
                 "invoice": str(row[0]),
                 "period": content["period"],
                 "total_cents": content["total_cents"],
                 "currency": content["currency"],
             }
-            await outbox.put(connection, "invoice.issued.v1", "billing", tenant, told)
+            await outbox.put(connection, "invoice.issued.v1", "billing", tenant, event)
             issued = await _issued(connection, tenant, period)
             assert issued is not None, "it was just written"
             return issued

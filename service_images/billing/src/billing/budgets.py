@@ -32,7 +32,7 @@ class Budgets:
 
     def __init__(self, database: Database, bus: Bus) -> None:
         self._database, self._bus = database, bus
-        self._told: dict[str, bytes] = {}
+        self._published: dict[str, bytes] = {}
         self._compared = False
 
     async def run(self) -> None:
@@ -43,7 +43,7 @@ class Budgets:
             except Exception as error:
                 log.warning("cannot publish budgets", reason=repr(error))
                 if isinstance(error, NatsError):
-                    self._told.clear()
+                    self._published.clear()
                     self._compared = False
             await asyncio.sleep(EVERY_S)
 
@@ -54,17 +54,17 @@ class Budgets:
             cursor = await connection.execute("SELECT tenant, usd FROM budgets")
             limits = dict(await cursor.fetchall())
             spent = await rating.spent(connection, period)
-        gone = self._told.keys() - limits.keys()
+        gone = self._published.keys() - limits.keys()
         for name in {key(tenant) for tenant in gone} | await self._left(limits):
             await self._bus.delete(BUCKET, name)
         for tenant in gone:
-            del self._told[tenant]
+            del self._published[tenant]
         for tenant, limit in limits.items():
             found = {"budget_usd": float(limit), "spent_usd": float(spent[tenant]), "period": f"{period:%Y-%m}"}
             content = msgspec.json.encode(found)
-            if self._told.get(tenant) != content:
+            if self._published.get(tenant) != content:
                 await self._bus.put(BUCKET, key(tenant), content)
-                self._told[tenant] = content
+                self._published[tenant] = content
 
     async def _left(self, limits: Mapping[str, object]) -> set[str]:
         """Keys in the bucket whose tenants have no budget; computed once."""

@@ -15,9 +15,9 @@ from starlette.applications import Starlette
 from guardrails.api import Api
 from guardrails.calls import Calls
 from guardrails.checking import Checker
+from guardrails.decisions import TOPIC, Decisions
 from guardrails.guard import Guard
 from guardrails.policies import BUCKET, Policies
-from guardrails.telling import TOPIC, Decisions
 
 
 class GuardrailsSettings(ServiceSettings):

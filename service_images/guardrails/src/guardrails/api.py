@@ -16,9 +16,9 @@ from starlette.responses import Response
 
 from guardrails.answers import Form
 from guardrails.checking import Checker
+from guardrails.decisions import Decisions
 from guardrails.policies import Policies
 from guardrails.policy import Compiled
-from guardrails.telling import Decisions
 
 SCOPE = Scope.GUARDRAILS
 MAX_TEXTS = 256

@@ -17,11 +17,11 @@ from kit.limits import GUARD_PIECE, GUARD_SHAPED
 
 from guardrails.answers import Form, action_of, finding_of
 from guardrails.checking import AT_ONCE, Checker
+from guardrails.decisions import Decisions
 from guardrails.guard import Finding, Guard
 from guardrails.policies import Policies
 from guardrails.policy import Compiled
 from guardrails.stream import Stream
-from guardrails.telling import Decisions
 
 SLICE = 8 * 1024
 """Most characters that are checked at once in the event loop, which takes about 1 ms."""
@@ -97,7 +97,7 @@ class Calls(service.GuardrailsServiceServicer):
     async def _fed(self, stream: Stream, piece: str, *, last: bool) -> tuple[str, list[Finding]]:
         """(released text, findings) of a piece. Other tasks run between its slices."""
         going: list[str] = []
-        told: list[Finding] = []
+        reported: list[Finding] = []
         for place in range(0, len(piece) or 1, SLICE):
             if place:
                 await asyncio.sleep(0)
@@ -105,8 +105,8 @@ class Calls(service.GuardrailsServiceServicer):
             ends = last and place + SLICE >= len(piece)
             text, findings = await self._checker.at_once(functools.partial(stream.feed, some, last=ends))
             going.append(text)
-            told += findings
-        return "" if stream.action is Action.BLOCK else "".join(going), told
+            reported += findings
+        return "" if stream.action is Action.BLOCK else "".join(going), reported
 
 
 def _direction(value: int) -> Direction:

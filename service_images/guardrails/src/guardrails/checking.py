@@ -100,7 +100,7 @@ class Checker:
         """Check texts in a worker, up to the size limit of gRPC."""
         # A cancelled caller does not cancel the check, since a killed worker would have to be restarted.
         asked = (policy.policy.model_dump_json(), direction.value, list(texts), set(others), form.value, LIMIT_S)
-        running = asyncio.create_task(self._told(self._workers.call(tenant, large.check, *asked)))
+        running = asyncio.create_task(self._outcome(self._workers.call(tenant, large.check, *asked)))
         self._running.add(running)
         running.add_done_callback(self._done)
         return await asyncio.shield(running)
@@ -120,7 +120,7 @@ class Checker:
             running.exception()  # mark as retrieved: the caller may be gone
 
     @staticmethod
-    async def _told(work: Awaitable[Outcome]) -> Outcome:
+    async def _outcome(work: Awaitable[Outcome]) -> Outcome:
         try:
             action, kinds, content = await work
         except (JobFailed, OutOfTime) as error:

@@ -108,8 +108,8 @@ def _compiled(expressions: tuple[str, ...]) -> Any:
 
 
 def _name(expressions: tuple[str, ...]) -> str:
-    told = json.dumps((hyperscan.__version__, expressions))
-    return f"{hashlib.sha256(told.encode()).hexdigest()}.hyperscan"
+    content = json.dumps((hyperscan.__version__, expressions))
+    return f"{hashlib.sha256(content.encode()).hexdigest()}.hyperscan"
 
 
 def _plain(expression: str) -> str:

@@ -173,8 +173,8 @@ class Scanner:
             for detector, hint in self._under[number]:
                 if hint in there:
                     hits.append(detector)
-        if told := sorted(self._ask.intersection(hits)):
-            yield from self._told(text, told)
+        if cues := sorted(self._ask.intersection(hits)):
+            yield from self._announced(text, cues)
         exact, where = (self._plain, content) if len(content) == len(text) else (self._exact, text)
         hits.sort(key=self._rank.__getitem__)
         for number in hits:
@@ -195,7 +195,7 @@ class Scanner:
         before = context.search(text[max(0, start - CONTEXT) : start])
         return bool(before or (after and context.search(text[end : end + AFTER])))
 
-    def _told(self, text: str, hits: list[int]) -> Iterator[_Match]:
+    def _announced(self, text: str, hits: list[int]) -> Iterator[_Match]:
         """Identifiers after announcing words."""
         last = self._recognizers.asked + BUDGET
         for number in hits:

@@ -61,7 +61,7 @@ class Stream:
         self._held, self._before = "", ""
         self._place = 0
         """Start of the held text in the whole text."""
-        self._told: dict[tuple[int, str], int] = {}
+        self._reported: dict[tuple[int, str], int] = {}
         """Reported findings that may continue: start, kind and end."""
         self.action = Action.ALLOW
         """Strictest action so far."""
@@ -116,7 +116,7 @@ class Stream:
         ]
         cut = self._place + len(self._held) if last else self._cut(found, piece)
         now = [f for f in found if f.start < cut]
-        new = [f for f in now if f.end > self._place and (f.start, f.kind) not in self._told]
+        new = [f for f in now if f.end > self._place and (f.start, f.kind) not in self._reported]
         self.action = max([self.action, *(f.action for f in new)])
         if self.action is Action.BLOCK:
             self._held = ""
@@ -151,7 +151,7 @@ class Stream:
 
     def _redacted(self, findings: list[Finding], new: list[Finding], cut: int) -> str:
         """Released text. The continuation of a reported finding is not reported again."""
-        known = (f.end for f in findings if f.action is Action.REDACT and (f.start, f.kind) in self._told)
+        known = (f.end for f in findings if f.action is Action.REDACT and (f.start, f.kind) in self._reported)
         begin = min(cut, max((self._place, *known)))
         text = self._held[begin - self._place : cut - self._place]
         return redacted(text, [f for f in new if f.end > begin], begin)
@@ -159,9 +159,9 @@ class Stream:
     def _go(self, findings: list[Finding], cut: int) -> None:
         """Mark the text up to `cut` as released, and keep its end as context."""
         since = cut - SEEN
-        self._told = {place: end for place, end in self._told.items() if end > since}
-        self._told |= {(f.start, f.kind): f.end for f in findings}
-        since = max(cut - LONGEST, min((since, *(start for start, _ in self._told))))
+        self._reported = {place: end for place, end in self._reported.items() if end > since}
+        self._reported |= {(f.start, f.kind): f.end for f in findings}
+        since = max(cut - LONGEST, min((since, *(start for start, _ in self._reported))))
         text = self._before + self._held
         begin = self._place - len(self._before)
         self._before, self._held = text[max(0, since - begin) : cut - begin], self._held[cut - self._place :]

@@ -1,1 +1,1 @@
-"""The secret store's node: starts OpenBao, and keeps its content as it is declared."""
+"""A node of the secret store: starts OpenBao, and keeps its content as declared."""

@@ -11,7 +11,7 @@ COMMANDS = {"serve": server.main, "keep": keeper.main, "check": check.main}
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command; exit status 1 where it fails, 2 for an unknown one."""
+    """Run one command. Exit status 1 if it fails, 2 for an unknown command."""
     if len(arguments) != 1 or arguments[0] not in COMMANDS:
         print(f"usage: baonode {'|'.join(COMMANDS)}", file=sys.stderr)
         return 2

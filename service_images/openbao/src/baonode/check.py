@@ -1,4 +1,4 @@
-"""Ends with success once the store's content is as declared, which the keeper sees to."""
+"""Deployment check: succeeds once the keeper has brought the store's content to the declaration."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ PATIENCE_S = 200.0
 
 
 def main() -> int:
-    """Wait for it, and say what differs if it does not come."""
+    """Wait for the content. Report the remaining differences after the timeout."""
     deadline = time.monotonic() + PATIENCE_S
     said = ""
     while True:
         left = _left()
         if not left:
-            print("the content of the secret store is as declared", flush=True)
+            print("the content of the secret store matches the declaration", flush=True)
             return 0
         if left != said:
             said = left
             print(left, flush=True)
         if time.monotonic() > deadline:
-            raise Problem(f"not as declared within {PATIENCE_S:.0f} s: {left}. See the log of the store's keeper")
+            raise Problem(f"the content is not as declared after {PATIENCE_S:.0f} s: {left}. See the keeper's log")
         time.sleep(1)
 
 
 def _left() -> str:
-    """What is not as it should be; empty: nothing."""
+    """Remaining differences; empty if there are none."""
     try:
         text = layout.declared().read_text()
         if _digest(text) != os.environ["DOCUMENTS"]:
-            return "the node shows an older declaration than the one that this task was made for"
+            return "the node still has an older declaration than this task"
         client = Client(layout.address(), layout.authority())
         client.login(ROLE, layout.token().read_text().strip())
         left = content.differences(client, json.loads(text))
@@ -48,5 +48,5 @@ def _left() -> str:
 
 
 def _digest(text: str) -> str:
-    """As the program computes it of all documents of a task."""
+    """Digest of a task's documents, computed as by the Pulumi program."""
     return hashlib.sha256(json.dumps({layout.declared().stem: text}, sort_keys=True).encode()).hexdigest()

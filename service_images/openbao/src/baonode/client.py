@@ -1,4 +1,4 @@
-"""A client of OpenBao's API, as far as a node needs one: urllib and no more, so that the image has no other package."""
+"""A minimal client of OpenBao's API. It uses only urllib, so that the image needs no other package."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ TIMEOUT_S = 5.0
 
 
 class Unreachable(Exception):
-    """Nobody answers there."""
+    """The server cannot be reached."""
 
 
 class Refused(Exception):
-    """An answer that is an error."""
+    """The server has answered with an error."""
 
     def __init__(self, status: int, path: str, errors: list[str]) -> None:
         super().__init__(f"{path}: {status} {'; '.join(errors)}".rstrip())
@@ -25,30 +25,30 @@ class Refused(Exception):
 
 
 class Client:
-    """Speaks to one server, as nobody before `login`; `authority` is the certificate (PEM) that vouches for it."""
+    """A client of one server, anonymous before `login`. `authority`: CA certificate (PEM) of the server."""
 
     def __init__(self, address: str, authority: str) -> None:
         self._address, self._token = address, ""
         self._context = ssl.create_default_context(cadata=authority)
 
     def login(self, role: str, token: str) -> None:
-        """Become a role by a token of a service account."""
+        """Log in as a role with a ServiceAccount token."""
         found = self.ask("POST", "auth/kubernetes/login", {"role": role, "jwt": token})
         self._token = str(found["auth"]["client_token"])
 
     def logout(self) -> None:
-        """Make the token of `login` good for nothing."""
+        """Revoke the token of `login`."""
         with contextlib.suppress(Unreachable, Refused):
             self.ask("POST", "auth/token/revoke-self")
         self._token = ""
 
     def status(self) -> dict[str, Any]:
-        """Whether it is initialized, sealed, standby; the same with any state."""
+        """Status of the server: initialized, sealed, standby. It answers with 200 in any state."""
         query = "standbycode=200&perfstandbycode=200&sealedcode=200&uninitcode=200"
         return self.ask("GET", f"sys/health?{query}")
 
     def read(self, path: str) -> dict[str, Any] | None:
-        """The data at a path; None: there is nothing."""
+        """Data at a path; None if there is none."""
         try:
             found = self.ask("GET", path)
         except Refused as refused:
@@ -58,20 +58,20 @@ class Client:
         return found.get("data") or {}
 
     def names(self, path: str) -> list[str]:
-        """What is below a path."""
+        """Names directly below a path."""
         found = self.read(f"{path}?list=true")
         return [str(name) for name in (found or {}).get("keys", [])]
 
     def write(self, path: str, body: dict[str, Any]) -> None:
-        """Make or change what is at a path."""
+        """Create or change the object at a path."""
         self.ask("POST", path, body)
 
     def remove(self, path: str) -> None:
-        """Remove what is at a path."""
+        """Delete the object at a path."""
         self.ask("DELETE", path)
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """One request. Raises Unreachable, or Refused with the server's own words."""
+        """Send one request. Raises Unreachable, or Refused with the server's message."""
         request = urllib.request.Request(
             f"{self._address}/v1/{path}",
             method=method,

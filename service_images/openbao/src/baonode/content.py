@@ -1,7 +1,7 @@
-"""Brings what the store holds to what is declared: engines, policies, roles and keys. Secrets are nobody's here.
+"""Reconciles the store's content with the declaration: engines, policies, roles and keys, but not secrets.
 
-All is found by comparison, so that it can be interrupted anywhere and done by two at once. What is not declared goes
-first: a way in that nobody declared must not stay open because something else fails.
+Differences are found by comparison, so reconciliation can be interrupted, and two can run concurrently. Undeclared
+objects are removed first, so that a failure elsewhere never leaves an undeclared way to log in.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from typing import Any
 from baonode.client import Client, Refused
 
 OURS = "CogniForge"
-"""Description of the engines that a release of the platform has made."""
+"""Description of engines that a release of the platform has created."""
 BUILT_IN_ENGINES = frozenset(("cubbyhole/", "identity/", "sys/"))
 BUILT_IN_POLICIES = frozenset(("default", "root"))
-"""Nobody has them: roles name all their policies, and no token of root is left."""
+"""Built-in policies that nobody has: roles name all of their policies, and the root token is revoked."""
 BUILT_IN_LOGINS = frozenset(("token/",))
 LOGIN = "kubernetes/"
 
 
 class Kind(StrEnum):
-    """What is done about a difference."""
+    """Action for a difference."""
 
     ADD = "add"
     CHANGE = "change"
     REMOVE = "remove"
     KEEP = "keep"
-    """Nothing: it is not declared, but what it holds may be the only copy."""
+    """No action: the object is not declared, but may contain the only copy of data."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as declared."""
+    """One difference from the declaration."""
 
     kind: Kind
     path: str
     body: dict[str, Any] | None = None
-    """What is written there."""
+    """Content to write."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.path}"
 
     def settle(self, client: Client) -> None:
-        """Do what it says."""
+        """Apply the action."""
         if self.kind is Kind.REMOVE:
             client.remove(self.path)
         elif self.body is not None:
@@ -53,7 +53,7 @@ class Difference:
 
 
 def differences(client: Client, declared: dict[str, Any]) -> list[Difference]:
-    """All differences, in the order in which they are settled."""
+    """All differences, in the order of their actions."""
     found = [
         *_logins(client),
         *_roles(client, declared["roles"]),
@@ -67,9 +67,9 @@ def differences(client: Client, declared: dict[str, Any]) -> list[Difference]:
 
 
 def settle(client: Client, declared: dict[str, Any]) -> tuple[list[Difference], list[str]]:
-    """Settle what can be settled; returns what was done, and why something was not.
+    """Apply all actions. Returns the applied differences, and the reasons of failures.
 
-    Another one may be doing the same: what it was first to do is no difference the next time.
+    Another node may do the same concurrently. Differences that it has settled first are gone in the next round.
     """
     done: list[Difference] = []
     failed: list[str] = []
@@ -86,7 +86,7 @@ def settle(client: Client, declared: dict[str, Any]) -> tuple[list[Difference], 
 
 
 def _logins(client: Client) -> Iterator[Difference]:
-    """Ways to log in: tokens of service accounts, and no other."""
+    """Authentication methods: only ServiceAccount tokens are allowed."""
     for path in client.read("sys/auth") or {}:
         if path not in BUILT_IN_LOGINS and path != LOGIN:
             yield Difference(Kind.REMOVE, f"sys/auth/{path.rstrip('/')}")
@@ -104,7 +104,7 @@ def _policies(client: Client, wanted: dict[str, str]) -> Iterator[Difference]:
 def _named(
     client: Client, base: str, wanted: dict[str, dict[str, Any]], built_in: frozenset[str] = frozenset()
 ) -> Iterator[Difference]:
-    """What is declared by name below a path, and nothing else but what OpenBao has of itself."""
+    """Compare the declared objects by name below a path. Only built-in objects may exist beside them."""
     there = client.names(base)
     for name in there:
         if name not in wanted and name not in built_in:
@@ -118,7 +118,7 @@ def _named(
 
 
 def _groups(client: Client) -> Iterator[Difference]:
-    """Groups and entities give their members policies beside those of roles: there are none."""
+    """Groups and entities, which must not exist, since they would add policies to those of roles."""
     for identifier in client.names("identity/group/id"):
         yield Difference(Kind.REMOVE, f"identity/group/id/{identifier}")
     for identifier in client.names("identity/entity/id"):
@@ -143,13 +143,13 @@ def _engines(client: Client, wanted: dict[str, dict[str, Any]]) -> Iterator[Diff
 
 
 def _keys(client: Client, wanted: dict[str, str]) -> Iterator[Difference]:
-    """Keys are made and never removed: what they encrypted outlives the service that asked for it."""
+    """Keys. They are created but never removed, since data encrypted with them outlives the service."""
     try:
         there = set(client.names("transit/keys"))
     except Refused as refused:
         if refused.status not in (400, 403, 404):
             raise
-        there = set[str]()  # the engine is not there yet
+        there = set[str]()  # the engine does not exist yet
     for name in sorted(there - set(wanted)):
         yield Difference(Kind.KEEP, f"transit/keys/{name}")
     for name, kind in sorted(wanted.items()):

@@ -1,7 +1,7 @@
-"""Beside each server: brings the store's content to what is declared, again and again, and gives its metrics.
+"""Process beside each server: reconciles the store's content with the declaration, and exports metrics.
 
-Only the active server's keeper writes. `forge up` is not needed after a start, a change of the active server or a
-restore: the next round finds what differs.
+Only the active server's keeper writes. After a start, a failover or a restore, the next round finds the differences, so
+that `forge up` is not needed.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ SERVER_METRICS = "http://127.0.0.1:8210/v1/sys/metrics?format=prometheus"
 
 
 class Keeper:
-    """What it knows of the store, for whoever reads its metrics."""
+    """State of the keeper, for its metrics."""
 
     def __init__(self) -> None:
         self.configured = False
         self.declared = ""
-        """What the last round was about."""
+        """Digest of the declaration in the last round."""
         self.kept = 0
         self.settled = {Kind.ADD: 0, Kind.CHANGE: 0, Kind.REMOVE: 0}
         self._said = ""
 
     def round(self) -> float:
-        """Look once; returns after how many seconds to look again."""
+        """Run one round. Returns the seconds until the next one."""
         self.configured = False
         try:
             client = Client(layout.address(), layout.authority())
@@ -46,7 +46,7 @@ class Keeper:
             if status["sealed"] or status["standby"] or not status["initialized"]:
                 return SOON_S
             client.login(ROLE, layout.token().read_text().strip())
-            # From now on services may put something in: it must not be taken for an unfinished birth.
+            # Services may store secrets from now on, so this must not count as an unfinished initialization.
             layout.birth().unlink(missing_ok=True)
             try:
                 self._settle(client)
@@ -67,8 +67,8 @@ class Keeper:
         kept = [difference for difference in left if difference.kind is Kind.KEEP]
         self.kept, self.configured = len(kept), len(left) == len(kept)
         if self.configured:
-            undeclared = f"; not declared and kept: {', '.join(one.path for one in kept)}" if kept else ""
-            self._say(f"the content is as declared{undeclared}")
+            undeclared = f"; undeclared objects that are kept: {', '.join(one.path for one in kept)}" if kept else ""
+            self._say(f"the content matches the declaration{undeclared}")
         else:
             self._say("; ".join(failed or map(str, left)))
 
@@ -80,35 +80,35 @@ class Keeper:
             return False
 
     def _say(self, text: str) -> None:
-        """Say it once, not every few seconds."""
+        """Print a message, unless it repeats the last one."""
         if text != self._said:
             print(text, flush=True)
             self._said = text
 
     def metrics(self) -> str:
-        """In Prometheus' format: the store's state at this moment, then OpenBao's own."""
+        """Metrics in Prometheus' format: the store's current state, then OpenBao's own."""
         try:
             status: dict[str, Any] | None = Client(layout.address(), layout.authority()).status()
         except (Unreachable, Refused, ValueError):
             status = None
         gauges: dict[str, tuple[str, int]] = {
             "up": ("Whether the server answers.", status is not None),
-            "kept": ("Engines and keys that are not declared, and kept for what they hold.", self.kept),
+            "kept": ("Undeclared engines and keys that are kept for their data.", self.kept),
         }
         if status is not None:
             active = not (status["sealed"] or status["standby"]) and status["initialized"]
             gauges |= {
-                "sealed": ("Whether the server is sealed: it then answers nobody.", status["sealed"]),
-                "initialized": ("Whether there is a store.", status["initialized"]),
-                "active": ("Whether this is the server that answers for all.", active),
+                "sealed": ("Whether the server is sealed and cannot serve requests.", status["sealed"]),
+                "initialized": ("Whether the store is initialized.", status["initialized"]),
+                "active": ("Whether this is the active server.", active),
             }
             if active:
-                gauges["configured"] = ("Whether the content is as declared.", self.configured)
+                gauges["configured"] = ("Whether the content matches the declaration.", self.configured)
         lines: list[str] = []
         for name, (about, value) in gauges.items():
             lines += [f"# HELP secret_store_{name} {about}", f"# TYPE secret_store_{name} gauge"]
             lines.append(f"secret_store_{name} {int(value)}")
-        lines.append("# HELP secret_store_settled_total Differences from what is declared that were settled.")
+        lines.append("# HELP secret_store_settled_total Settled differences from the declaration.")
         lines.append("# TYPE secret_store_settled_total counter")
         lines += [f'secret_store_settled_total{{kind="{kind}"}} {count}' for kind, count in self.settled.items()]
         return "\n".join(lines) + "\n" + _own()
@@ -124,10 +124,10 @@ def _own() -> str:
 
 def _serve(keeper: Keeper, port: int) -> None:
     class Answers(BaseHTTPRequestHandler):
-        """To the scraper."""
+        """Handler for scrapes."""
 
         def do_GET(self) -> None:
-            """Metrics, and nothing else."""
+            """Answer with metrics."""
             there = self.path == "/metrics"
             self.send_response(200 if there else 404)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
@@ -142,8 +142,8 @@ def _serve(keeper: Keeper, port: int) -> None:
 
 
 def main() -> int:
-    """Until the pod ends."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the first process of a container has no other handler
+    """Run until the pod ends."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # PID 1 has no default handler
     keeper = Keeper()
     port = int(os.environ.get("STORE_METRICS", METRICS_PORT))
     threading.Thread(target=_serve, args=(keeper, port), daemon=True).start()

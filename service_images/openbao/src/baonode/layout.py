@@ -1,4 +1,4 @@
-"""Where a node has its files, its ports, and who it is among its peers."""
+"""Files, ports and identity of a node."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from pathlib import Path
 
 PORT = 8200
 AUDIENCE = "secret-store"
-"""Audience of the tokens by which pods log in."""
+"""Audience of the tokens with which pods log in."""
 
 
 class Problem(Exception):
-    """Something that stops the node; the text says what happened, why, and what to do."""
+    """An error that stops the node. The message contains the problem, its cause and the fix."""
 
 
 def folder(name: str, default: str) -> Path:
-    """A folder, which a test may have elsewhere."""
+    """A folder; tests override its path in the environment."""
     return Path(os.environ.get(name, default))
 
 
 def data() -> Path:
-    """The volume of the store."""
+    """Volume of the store."""
     return folder("STORE_DATA", "/data")
 
 
 def storage() -> Path:
-    """What OpenBao keeps, encrypted."""
+    """OpenBao's encrypted storage."""
     return data() / "raft"
 
 
 def birth() -> Path:
-    """Is there while the first initialization has not been seen to end."""
+    """Marker file that exists until the first initialization is known to be complete."""
     return data() / "birth-has-not-ended"
 
 
@@ -40,12 +40,12 @@ def settings() -> Path:
 
 
 def seal_key() -> Path:
-    """The key that unseals the store, where no KMS does."""
+    """Key that unseals the store without a KMS."""
     return folder("STORE_SEAL", "/seal") / "key"
 
 
 def declared() -> Path:
-    """What the store is to hold, as the platform's records say."""
+    """Declared content of the store, from the platform's records."""
     return folder("STORE_DECLARED", "/etc/documents") / "secret-store-content.json"
 
 
@@ -55,7 +55,7 @@ def token() -> Path:
 
 
 def authority() -> str:
-    """The certificate (PEM) that vouches for the store's."""
+    """CA certificate (PEM) of the store."""
     return os.environ.get("STORE_AUTHORITY") or (folder("STORE_TLS", "/etc/tls") / "ca.crt").read_text()
 
 
@@ -65,10 +65,10 @@ def address() -> str:
 
 
 def peers() -> list[str]:
-    """URLs of all servers, this one among them; the one that initializes the store is the first."""
+    """URLs of all servers including this one; the first one initializes the store."""
     return os.environ["STORE_PEERS"].split()
 
 
 def number() -> int:
-    """Place of this server among its peers: a pod of a StatefulSet ends with it."""
+    """Index of this server among its peers, from the StatefulSet pod's name."""
     return int(os.environ["STORE_NODE"].rpartition("-")[2])

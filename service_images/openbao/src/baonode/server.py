@@ -1,4 +1,4 @@
-"""Makes the unseal key the first time, decides who initializes the store, and becomes OpenBao."""
+"""Creates the unseal key on the first start, decides which server initializes the store, and executes OpenBao."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROGRAM = "bao"
 
 
 def main() -> int:
-    """Never returns when all is well: the process becomes the server."""
+    """Replace this process with the server. Returns only after an error."""
     _forget_unfinished_birth()
     empty = not (layout.storage() / "raft" / "raft.db").exists()
     if os.environ["STORE_SEAL_BY"] == "key":
@@ -27,7 +27,7 @@ def main() -> int:
     if first:
         _durable(layout.birth(), b"")
     own = layout.peers()[layout.number()]
-    # Raft's own port is the next one.
+    # Raft uses the next port.
     host, _, port = own.rpartition(":")
     environment = {
         **os.environ,
@@ -40,45 +40,45 @@ def main() -> int:
 
 
 def _forget_unfinished_birth() -> None:
-    """A server that was killed while it initialized itself has no login: nobody could ever use or repair the store.
+    """Delete the storage of a server that was killed during its initialization, which has no login to configure it.
 
-    Nothing is in it yet but what the configuration says: services get their roles only after the mark is gone.
+    The storage contains only the initial configuration, since services get their roles after the marker is removed.
     """
     if layout.birth().exists():
-        print("the first initialization did not end; it begins anew, on empty storage", flush=True)
+        print("the first initialization was interrupted; it starts again with empty storage", flush=True)
         shutil.rmtree(layout.storage(), ignore_errors=True)
         layout.birth().unlink()
 
 
 def _key(empty: bool) -> None:
-    """The unseal key on its volume, made together with the store and never again."""
+    """Create the unseal key on its volume together with the store, and never again."""
     file = layout.seal_key()
     if file.exists():
         if (length := file.stat().st_size) != KEY_BYTES:
-            raise Problem(f"the unseal key {file} has {length} bytes in place of {KEY_BYTES}. {_LOST}")
+            raise Problem(f"the unseal key {file} has {length} bytes instead of {KEY_BYTES}. {_LOST}")
         return
     if not empty:
         raise Problem(f"the unseal key {file} is lost. {_LOST}")
     if os.environ.get("STORE_SEAL_MADE_ELSEWHERE"):
-        raise Problem(f"there is no unseal key at {file}: the Secret that the configuration names has no entry `key`")
+        raise Problem(f"the unseal key {file} does not exist: the Secret in the configuration has no entry `key`")
     _durable(file, os.urandom(KEY_BYTES))
-    print("made an unseal key", flush=True)
+    print("created an unseal key", flush=True)
 
 
 _LOST = (
-    "Nothing that the store holds can be read without that key: all secrets below kv/, all keys of transit (whatever "
-    "they encrypted is lost, and what they signed can be verified only with public keys kept elsewhere), and every "
-    "snapshot of the store. Put the key back from your backup of the seal volume. If there is none, remove the volume "
-    "of the store (its claim is data-secret-store-<n>): the store then begins empty, with a new key, and every secret "
-    "has to be written again."
+    "All data in the store is unreadable without this key: all secrets under kv/, all keys of transit (data that they "
+    "have encrypted is lost, and their signatures can be verified only with public keys kept elsewhere), and every "
+    "snapshot of the store. Restore the key from your backup of the seal volume. Without a backup, delete the volume "
+    "of the store (its claim is data-secret-store-<n>): the store then starts empty with a new key, and every secret "
+    "must be written again."
 )
 
 
 def _begins() -> bool:
-    """Whether this server initializes the store: the first one does, when no other server has a store already.
+    """Whether this server initializes the store: the first server does, if no other one is initialized.
 
-    A first server that has lost its volume must join the others and not begin a second store beside theirs. Only an
-    answer of every peer shows which of both it is.
+    A first server that has lost its volume must join the others instead of initializing a second store. Only the
+    answers of all peers distinguish the two cases.
     """
     if layout.number() != 0:
         return False
@@ -94,8 +94,8 @@ def _begins() -> bool:
             waiting.remove(peer)
         if time.monotonic() > deadline:
             raise Problem(
-                f"{', '.join(waiting)} did not answer within {PATIENCE_S:.0f} s. The store begins only when all "
-                "servers have said that they have none; see why their pods do not run"
+                f"{', '.join(waiting)} did not answer within {PATIENCE_S:.0f} s. The store is initialized only "
+                "after all servers have reported that they are not; check their pods"
             )
         if waiting:
             time.sleep(1)
@@ -103,7 +103,7 @@ def _begins() -> bool:
 
 
 def _durable(file: Path, content: bytes) -> None:
-    """Write a private file so that it is whole after a crash, or not there."""
+    """Write a private file atomically and durably."""
     new = file.with_suffix(".new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
         handle.write(content)

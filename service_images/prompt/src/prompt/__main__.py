@@ -16,7 +16,7 @@ from prompt import store
 from prompt.api import PREFIX, Api
 from prompt.calls import Calls
 from prompt.rendering import Renderer
-from prompt.store import Told
+from prompt.store import PromptPublisher
 
 
 class PromptSettings(QuotaSettings):
@@ -29,12 +29,12 @@ def create(settings: PromptSettings) -> Starlette:
     """The application."""
     database, cache = Database(settings), Cache(settings)
     nats = Bus(settings) if settings.nats_url else None
-    told = Told(database, nats) if nats else None
+    publisher = PromptPublisher(database, nats) if nats else None
     in_force = InForce(nats, store.BUCKET) if nats else None
     callers = service.callers(settings)
     renderer = Renderer(cache)
-    api = Api(database, told, renderer, store.QUOTAS.given(settings.quotas, settings.quotas_of))
-    letters = told.letters if told else DeadLetters(database)
+    api = Api(database, publisher, renderer, store.QUOTAS.given(settings.quotas, settings.quotas_of))
+    letters = publisher.letters if publisher else DeadLetters(database)
     erasing = Erasing(database, settings.name, store.erase, lambda t: callers is not None and t in callers.tenants)
     deleted = erasing.events(settings, letters)
     calls = rpc.Server(settings, Calls(api).add)
@@ -42,7 +42,7 @@ def create(settings: PromptSettings) -> Starlette:
         "Prompt",
         [*api.operations(), *dead_letters.operations(PREFIX, letters), *replicas.operations(PREFIX, in_force)],
         database=database,
-        beside=[part for part in (told, in_force, callers, calls, deleted) if part],
+        beside=[part for part in (publisher, in_force, callers, calls, deleted) if part],
         close=[cache.close, renderer.close, *([nats.close] if nats else [])],
         checks={"callers": calls.check, **({"kafka": deleted.check} if deleted else {})},
         authenticate=callers.authenticate if callers else None,

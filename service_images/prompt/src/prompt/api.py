@@ -6,7 +6,7 @@ import difflib
 import json
 from typing import Any, cast
 
-from kit import bus, dead_letters, replicas, rest_app, telemetry, telling
+from kit import bus, dead_letters, publishing, replicas, rest_app, telemetry
 from kit.database import Connection, Database
 from kit.directory import Grant, Scope
 from kit.errors import ApiError, missing
@@ -53,11 +53,11 @@ class Api:
     def __init__(
         self,
         database: Database,
-        told: telling.Telling | None,
+        publisher: publishing.Publisher | None,
         renderer: Renderer,
         quotas: Quotas = store.QUOTAS,
     ) -> None:
-        self._database, self._told, self._renderer, self._quotas = database, told, renderer, quotas
+        self._database, self._publisher, self._renderer, self._quotas = database, publisher, renderer, quotas
 
     def operations(self) -> list[Operation]:
         """All operations. On the class itself they serve as descriptions only and cannot be called."""
@@ -93,8 +93,8 @@ class Api:
         ]  # fmt: skip
 
     def _wake(self) -> None:
-        if self._told is not None:
-            self._told.wake()
+        if self._publisher is not None:
+            self._publisher.wake()
 
     async def check(self, call: Call[Any, NewVersion]) -> None:
         """Refuses templates that can never render. No transaction is open meanwhile."""
@@ -206,7 +206,7 @@ class Api:
             await connection.execute(
                 "DELETE FROM labels WHERE tenant = %s AND name = %s AND label = %s", (tenant, name, label)
             )
-            await telling.changed(connection, store.BUCKET, bus.key(tenant, name, label))
+            await publishing.changed(connection, store.BUCKET, bus.key(tenant, name, label))
             await store.note(connection, tenant, name, "label-moved", call.caller.actor, version=0, label=label)
         self._wake()
 
@@ -284,7 +284,7 @@ class Api:
             if not cursor.rowcount:
                 raise missing("prompt")
             for label in (*(label for label, _ in labels), LATEST):
-                await telling.changed(connection, store.BUCKET, bus.key(tenant, name, label))
+                await publishing.changed(connection, store.BUCKET, bus.key(tenant, name, label))
             await store.note(connection, tenant, name, "deleted", call.caller.actor)
         self._wake()
 

@@ -355,7 +355,7 @@ def includes(source: str) -> list[str]:
     """Names of a template's includes. Raises TemplateProblem if the template can never be rendered."""
     if len(source) > MAX_SOURCE:
         raise TemplateProblem(f"a template has at most {MAX_SOURCE} characters")
-    with _told():
+    with _TemplateErrors():
         environment = _Environment({})
         parsed = environment.parse(source)
         environment.from_string(source)  # a template that parses may still not compile
@@ -368,7 +368,7 @@ def render(sources: Mapping[str, str], name: str, given: Mapping[str, Any], budg
     """Render the template `name` of `sources`. Raises TemplateProblem, or MissingVariables with all missing values."""
     environment = _Environment(sources, budget)
     try:
-        with _told():
+        with _TemplateErrors():
             if wrong := sorted(key for key in given if key.startswith("_")):
                 raise TemplateProblem(f'"{wrong[0]}": names must not begin with an underscore')
             text = environment.get_template(name).render(dict(given))
@@ -381,7 +381,7 @@ def render(sources: Mapping[str, str], name: str, given: Mapping[str, Any], budg
     return text
 
 
-class _told:
+class _TemplateErrors:
     """Context that converts all errors of a template to TemplateProblem."""
 
     def __enter__(self) -> None: ...

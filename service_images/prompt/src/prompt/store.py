@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from kit import bus, outbox, telling
+from kit import bus, outbox, publishing
 from kit.bus import Bus
 from kit.database import Connection, Database
 from kit.errors import ApiError, ErrorType, missing
+from kit.publishing import Publisher
 from kit.quotas import Quota, Quotas
-from kit.telling import Telling
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
@@ -72,7 +72,7 @@ async def add(
         ),
     )
     await note(connection, tenant, wanted.name, "version-created", actor, version=number)
-    await telling.changed(connection, BUCKET, bus.key(tenant, wanted.name, LATEST))
+    await publishing.changed(connection, BUCKET, bus.key(tenant, wanted.name, LATEST))
     found, _ = await read(connection, tenant, wanted.name, version=number)
     return found, number == 1
 
@@ -155,7 +155,7 @@ async def place(
         "DO UPDATE SET version = excluded.version, protected = excluded.protected",
         (tenant, name, label, version, keeps),
     )
-    await telling.changed(connection, BUCKET, bus.key(tenant, name, label))
+    await publishing.changed(connection, BUCKET, bus.key(tenant, name, label))
     return Placed(label=label, version=version, protected=keeps)
 
 
@@ -181,10 +181,10 @@ async def erase(connection: Connection, tenant: str) -> None:
     labels = await cursor.fetchall()
     cursor = await connection.execute("DELETE FROM prompts WHERE tenant = %s RETURNING name", (tenant,))
     for name, label in (*labels, *((name, LATEST) for (name,) in await cursor.fetchall())):
-        await telling.changed(connection, BUCKET, bus.key(tenant, name, label))
+        await publishing.changed(connection, BUCKET, bus.key(tenant, name, label))
 
 
-class Told(Telling):
+class PromptPublisher(Publisher):
     """Publishes the position of each label to routers."""
 
     def __init__(self, database: Database, nats: Bus) -> None:

@@ -1,4 +1,4 @@
-"""Starts the router."""
+"""Starts the Router."""
 
 from __future__ import annotations
 
@@ -38,38 +38,38 @@ log = logs.get("router")
 
 
 class RouterSettings(ServiceSettings):
-    """The router's settings."""
+    """Settings of the Router."""
 
     name: str = "router"
     routes_file: Path = Path("/etc/router/routes.json")
     guardrails: str = ""
-    """host:port of Guardrails' gRPC; empty: nobody looks at what goes to models."""
+    """host:port of Guardrails' gRPC; empty disables checks."""
     guard_late_milliseconds: int = Field(default=500, ge=10, le=60_000)
-    """A word of a stream that has waited for its next piece so long goes on."""
+    """Seconds after which held-back text of a stream is released, if its next piece has not arrived."""
     embeddings: str = ""
-    """host:port of the Embeddings service's gRPC; empty: nobody says what texts mean."""
+    """host:port of the Embeddings service's gRPC; empty disables the semantic cache."""
     prompt: str = ""
     """host:port of Prompt's gRPC; empty: requests cannot name stored prompts."""
     user: str = ""
-    """host:port of User's gRPC; empty: keys that NATS tells nothing of for too long are refused."""
+    """host:port of User's gRPC; empty: after `key_grace_seconds` without NATS, keys are refused."""
     keys_bound_seconds: float = Field(default=300, ge=1)
-    """For so long keys hold that are known, while NATS is away and revocations do not come."""
+    """Seconds for which known keys stay valid while NATS is unavailable and revocations do not arrive."""
     calls: bool = False
-    """Whether services ask over gRPC, at `rpc_port`."""
+    """Whether to serve gRPC for other services, at `rpc_port`."""
     spill_folder: Path = Path("/tmp/usage")
-    """Where usage events wait while Kafka is away."""
+    """Folder for usage events that wait while Kafka is unavailable."""
     spill_bytes: int = Field(default=48 * 2**20, ge=0)
-    """The most that may wait there: 450 bytes for each request."""
+    """Maximum size of that folder; a request needs 450 bytes."""
     documents_folder: Path = Path("/opt/app/openapi")
-    """OpenAPI documents of all services."""
+    """Folder with the OpenAPI documents of all services."""
     documents: tuple[str, ...] = ()
     """Services whose documents operators can read here, by name."""
     discover: bool = False
-    """Whether models that KServe serves in this namespace are found and followed."""
+    """Whether to discover models that KServe serves in this namespace."""
 
 
 class Follower(Protocol):
-    """What runs beside the requests."""
+    """A background task."""
 
     async def run(self) -> None:
         """For ever."""
@@ -77,7 +77,7 @@ class Follower(Protocol):
 
 
 class Admin:
-    """The operator's operations, loaded when one is asked for: most routers never need the memory."""
+    """The operators' operations, loaded on first use, since most Routers never need their memory."""
 
     def __init__(self, core: Core, control: Control | None, documents: Documents) -> None:
         self._core, self._control, self._documents = core, control, documents
@@ -99,9 +99,9 @@ def create(
     checks: Mapping[str, app.Check] = MappingProxyType({}),
     documents: Documents | None = None,
 ) -> Starlette:
-    """The application beside the fast path; `control` changes routes while it runs, `checks` are of readiness.
+    """The application beside the fast path. `control` changes routes at run time; `checks` decide readiness.
 
-    `documents` are those that operators can read; None: there are none.
+    `documents`: OpenAPI documents for operators; None serves none.
     """
     api = RouterApi(core)
     if control is not None:
@@ -115,12 +115,12 @@ def create(
         yield
         for task in following:
             task.cancel()
-        # What has to be told before the end is told.
+        # Pending messages must be sent before the tasks end.
         await asyncio.gather(*following, return_exceptions=True)
         core.measures.flush()
 
     async def describe(_: Request) -> Response:
-        from router import openapi  # half a megabyte that is seldom asked for
+        from router import openapi  # half a megabyte that is seldom needed
 
         return Response(openapi.written(), media_type="application/json")
 
@@ -130,13 +130,13 @@ def create(
 
 
 def _ended(task: asyncio.Task[None]) -> None:
-    """A follower runs for ever: its end is a fault of ours, and not to be kept quiet."""
+    """Log a background task that ended on its own, which is an error."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("a follower has ended", exc_info=error)
+        log.error("a background task has ended", exc_info=error)
 
 
 def main() -> int:
-    """Serve; a broken route table is one line on standard error and exit status 1."""
+    """Serve. An invalid route table is one line on standard error and exit status 1."""
     settings = RouterSettings()
     logs.configure(settings)
     telemetry.configure_tracing(settings)
@@ -150,7 +150,7 @@ def main() -> int:
     measures = Measures(tracing=bool(settings.otlp_endpoint), logging=wanted, ratio=settings.trace_sample_ratio)
     measures.register()
     core = Core(table, measures)
-    # What is loaded now stays; requests leave no garbage in circles, so that the collector need not look often.
+    # Objects loaded now stay. Requests create no reference cycles, so the collector need not run often.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -159,15 +159,15 @@ def main() -> int:
     overrides = Overrides(table, core.reload)
     take, control = overrides.rebase, None
     if settings.discover:
-        from router.discovery import Discovery  # as below: its libraries take memory that others need not have
+        from router.discovery import Discovery  # its libraries need memory, which other Routers save
 
         discovery = Discovery.in_cluster(table)
         discovery.changed = overrides.rebase
         take = discovery.rebase
         followers.append(discovery)
     if settings.nats_url:
-        # Where route tables, tenants and budgets come from and limits are shared; without it, the file and what this
-        # replica counts itself hold.
+        # NATS delivers route tables, tenants and budgets, and shares limits. Without it, the Router uses the file and
+        # its own counts.
         from router.control import Control
 
         login = bus.options(settings)
@@ -181,7 +181,7 @@ def main() -> int:
         core.confirming = Confirming(settings.user, settings.keys_bound_seconds, tenants.away_since)
         followers.append(tenants)
     if settings.guardrails:
-        from router.guard import Guard  # so has this one's
+        from router.guard import Guard  # its libraries need memory, too
 
         core.guard = Guard(settings.guardrails, settings.guard_late_milliseconds / 1000)
     if settings.embeddings:
@@ -206,7 +206,7 @@ def main() -> int:
         from kit import kafka
         from kit.spill import Spill
 
-        from router.metering import Metering  # its library takes memory that a router without Kafka need not have
+        from router.metering import Metering  # its library needs memory, which a Router without Kafka saves
 
         spill = Spill(settings.spill_folder, settings.spill_bytes)
         core.metering = Metering(kafka.client(settings), spill, "route.changed.v1")

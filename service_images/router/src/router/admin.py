@@ -1,6 +1,6 @@
-"""The operator's operations, below /v1/admin: routes, weights, canaries and kept answers while the router runs.
+"""Operators' operations under /v1/admin: routes, weights, canaries and cached answers at run time.
 
-What is changed here lies over what is configured and outlives restarts and updates, until it is taken back.
+A change overrides the configuration, and outlives restarts and updates, until it is taken back.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ Reason = Annotated[str, Field(max_length=500)]
 
 
 class Wanted(Model):
-    """A route, in place of the one that is configured."""
+    """A route that replaces the configured one."""
 
     route: ModelRoute
     revision: int | None = Field(default=None, ge=0)
-    """Only if the override still has this one; 0: only if there is none."""
+    """Change the route only if its override has this revision; 0: only if it has no override."""
     reason: Reason = ""
 
 
 class Weights(Model):
-    """Shares of the requests: one for each target that is to get another one."""
+    """Shares of the requests, for each target whose share changes."""
 
     weights: dict[str, Annotated[float, Field(ge=0, le=1_000_000)]] = Field(min_length=1, max_length=100)
     reason: Reason = ""
 
 
 class Why(Model):
-    """For the audit log."""
+    """Reason for the audit log."""
 
     reason: Reason = ""
 
 
 class Decision(Model):
-    """What becomes of a canary."""
+    """Decision about a canary."""
 
     course: Course
     reason: Reason = ""
@@ -66,60 +66,60 @@ class Shown(Model):
 
     model: str
     overridden: bool
-    """By an operator; else it is as configured, or as it was found."""
+    """Whether an operator has overridden the route. Otherwise it is configured or discovered."""
     in_force: bool
-    """Whether every replica of the Router has applied it, which takes less than a second; without NATS, this one."""
+    """Whether every replica of the Router applies the route; a change takes under a second. Without NATS: itself."""
     replicas: Replicas | None = None
-    """In which replicas of the Router it is in force; none: NATS does not answer, or this router follows none."""
+    """Router replicas that apply the route; null if NATS is unavailable or not used."""
     problem: str = ""
-    """Why an override is not in force."""
+    """Why an override is not applied."""
     revision: int = 0
     by: str = ""
     at: datetime | None = None
     reason: str = ""
     route: ModelRoute | None = None
-    """None: the model is withdrawn."""
+    """The route; null if the model is withdrawn."""
 
 
 class Listed(Model):
-    """All of them."""
+    """All routes."""
 
     data: list[Shown]
 
 
 def operations(api: Api) -> list[Operation]:
-    """All of them."""
+    """All operations."""
     may = {"scope": Scope.ADMIN}
     named = {**may, "parameters": _MODEL}
     change: dict[str, Any] = {**named, "failures": (404, 409)}
     return [
-        Operation("GET", PREFIX + "/state", "How routes, targets and tenants are, at one replica.", api.state, **may),
-        Operation("GET", PREFIX + "/openapi.json", "The OpenAPI document of all services.", api.openapi, **may),
-        Operation("GET", PREFIX + "/docs", "The OpenAPI document of all services as a page.", api.docs,
+        Operation("GET", PREFIX + "/state", "Get the state of routes, targets and tenants.", api.state, **may),
+        Operation("GET", PREFIX + "/openapi.json", "Get the OpenAPI document of all services.", api.openapi, **may),
+        Operation("GET", PREFIX + "/docs", "Get the OpenAPI document as a page.", api.docs,
                   media="text/html", challenge=CHALLENGE, **may),
-        Operation("GET", PREFIX + "/routes", "Every route, and what was changed.", api.routes, Listed, **may),
-        Operation("POST", PREFIX + "/cache/clear", "Drop every kept answer.", api.clear, status=204,
+        Operation("GET", PREFIX + "/routes", "List all routes and overrides.", api.routes, Listed, **may),
+        Operation("POST", PREFIX + "/cache/clear", "Clear the cache of answers.", api.clear, status=204,
                   failures=(409,), **may),
-        Operation("PUT", _ROUTE + "/weights", "Move traffic between targets.", api.weights, Shown, body=Weights,
+        Operation("PUT", _ROUTE + "/weights", "Change the weights of targets.", api.weights, Shown, body=Weights,
                   **change),
-        Operation("POST", _ROUTE + "/withdraw", "Answer no requests for a model.", api.withdraw, Shown, body=Why,
+        Operation("POST", _ROUTE + "/withdraw", "Withdraw a model.", api.withdraw, Shown, body=Why,
                   **change),
         Operation("POST", _ROUTE + "/canary", "Promote, abort or restart a canary.", api.canary, body=Decision,
                   **change),
         Operation("GET", _ROUTE, "One route.", api.route, Shown, failures=(404,), **named),
-        Operation("PUT", _ROUTE, "Put another route in its place.", api.put, Shown, body=Wanted, **change),
-        Operation("DELETE", _ROUTE, "Take the change back: what is configured holds again.", api.take_back,
+        Operation("PUT", _ROUTE, "Override a route.", api.put, Shown, body=Wanted, **change),
+        Operation("DELETE", _ROUTE, "Remove an override.", api.take_back,
                   status=204, **change),
     ]  # fmt: skip
 
 
 def describe() -> dict[str, Any]:
-    """Their OpenAPI document."""
+    """OpenAPI document of these operations."""
     return rest_app.document("Router", operations(cast("Api", Api)))
 
 
 def application(core: Core, control: Control | None, documents: Documents) -> ASGIApp:
-    """The operations as an application; without `control` nothing can be changed."""
+    """The operations as an application. Without `control`, nothing can be changed."""
 
     async def authenticate(key: str) -> Grant:
         grant = core.accounts.grant_of(key.encode())
@@ -133,7 +133,7 @@ def application(core: Core, control: Control | None, documents: Documents) -> AS
 
 
 class Api:
-    """Over one router."""
+    """Handlers of one Router."""
 
     def __init__(self, core: Core, control: Control | None, documents: Documents) -> None:
         self._core, self._control, self._documents = core, control, documents
@@ -141,7 +141,7 @@ class Api:
     @property
     def _writer(self) -> Control:
         if self._control is None:
-            message = "This router follows no NATS: its routes are what its file says."
+            message = "This Router does not use NATS: change its route file instead."
             raise ApiError(409, message, code="not_live")
         return self._control
 
@@ -154,14 +154,14 @@ class Api:
                 raise missing("model")
             return await self._everywhere(Shown(model=model, overridden=False, in_force=True, route=live))
         problem = control.overrides.refused.get(model, "")
-        told = {"by": override.by, "at": override.at, "reason": override.reason, "route": override.route}
+        changed_by = {"by": override.by, "at": override.at, "reason": override.reason, "route": override.route}
         shown = Shown(
             model=model,
             overridden=True,
             in_force=not problem,
             problem=problem,
             revision=control.revision(model),
-            **told,
+            **changed_by,
         )
         return await self._everywhere(shown)
 
@@ -173,19 +173,19 @@ class Api:
         return shown.model_copy(update={"in_force": everywhere, "replicas": where})
 
     async def openapi(self, call: Call[Any, None]) -> Response:
-        """Of the services that the environment has; its server is the address that the caller has used."""
+        """The enabled services' document; its server is the address that the caller has used."""
         url = f"https://{call.request.headers.get('host', '')}"
         content = await asyncio.to_thread(self._documents.document, url)
         return Response(content, media_type="application/json")
 
     async def docs(self, _: Call[Any, None]) -> Response:
-        """The same for people."""
+        """The document for human readers."""
         content, policy = await asyncio.to_thread(lambda: self._documents.page)
         headers = {"content-security-policy": policy, "x-content-type-options": "nosniff", "vary": "authorization"}
         return Response(content, media_type="text/html", headers=headers)
 
     async def state(self, _: Call[Any, None]) -> dict[str, Any]:
-        """Of the replica that is asked."""
+        """State of the replica that answers."""
         return self._core.describe()
 
     async def routes(self, _: Call[Any, None]) -> Listed:
@@ -196,14 +196,14 @@ class Api:
         return Listed(data=await asyncio.gather(*(self._shown(name) for name in sorted(names))))
 
     async def route(self, call: Call[Any, None]) -> Shown:
-        """With who changed it."""
+        """The route, and who changed it."""
         return await self._shown(call.path["model"])
 
     async def put(self, call: Call[Any, Wanted]) -> Shown:
-        """A new model, or another route for one."""
+        """Adds a model, or overrides the route of one."""
         model, body = call.path["model"], call.body
         if body.route.model != model:
-            raise ApiError(400, f"route.model: it must be {model}, as in the path", param="route.model")
+            raise ApiError(400, f"route.model: must be {model}, as in the path", param="route.model")
         return await self._put(call, model, body.route, body.reason, body.revision)
 
     async def _put(
@@ -214,17 +214,17 @@ class Api:
         return await self._shown(model)
 
     async def weights(self, call: Call[Any, Weights]) -> Shown:
-        """The rest of the route stays as it is."""
+        """Other properties of the route do not change."""
         model, weights = call.path["model"], call.body.weights
         writer = self._writer
         last, route = writer.revision(model), self._state(model).route
         labels = [target.label for target in route.servers]
         if unknown_ones := sorted(weights.keys() - set(labels)):
             known = ", ".join(labels)
-            raise ApiError(400, f"weights: no target {', '.join(unknown_ones)}; there are {known}", param="weights")
+            raise ApiError(400, f"weights: no target {', '.join(unknown_ones)}; known are {known}", param="weights")
         targets = [t.model_copy(update={"weight": weights.get(t.label, t.weight)}) for t in route.servers]
         if not any(target.weight for target in targets):
-            message = "weights: every weight would be 0; withdraw the model instead"
+            message = "weights: all weights would be 0; withdraw the model instead"
             raise ApiError(400, message, param="weights")
         wanted = route.model_copy(update={"upstream": None, "upstream_model": "", "targets": tuple(targets)})
         return await self._put(call, model, wanted, call.body.reason, last)
@@ -236,7 +236,7 @@ class Api:
         return state
 
     async def withdraw(self, call: Call[Any, Why]) -> Shown:
-        """Until it is taken back."""
+        """The model stays withdrawn until the change is taken back."""
         model = call.path["model"]
         writer = self._writer
         last = writer.revision(model)
@@ -244,11 +244,11 @@ class Api:
         return await self._put(call, model, None, call.body.reason, last)
 
     async def take_back(self, call: Call[Any, None]) -> None:
-        """What somebody else has put there meanwhile, too."""
+        """Also removes an override that another operator has set meanwhile."""
         await self._writer.take_back(call.path["model"], call.caller.actor, call.caller.tenant)
 
     async def canary(self, call: Call[Any, Decision]) -> dict[str, Any]:
-        """In all replicas."""
+        """Applies to all replicas."""
         model, body = call.path["model"], call.body
         writer = self._writer
         trial = self._state(model).trial
@@ -258,5 +258,5 @@ class Api:
         return trial.describe()
 
     async def clear(self, call: Call[Any, None]) -> None:
-        """In all replicas."""
+        """Applies to all replicas."""
         await self._writer.clear(call.caller.actor, call.caller.tenant)

@@ -135,7 +135,7 @@ class Admission(Answer):
     async def _looked(self, account: Account, route: RouteState) -> None:
         from router import guard as looking
 
-        assert self.core.guard is not None, "asked for only then"
+        assert self.core.guard is not None, "callers check this"
         content = looking.decode(self.body)
         self.guarded_action = await self.core.guard.look(self, looking.messages.DIRECTION_INPUT, content)
         if self.response_complete or self.disconnected:
@@ -171,7 +171,7 @@ class Admission(Answer):
         from router import semantic
 
         cache = self.core.semantic
-        assert cache is not None, "asked for only then"
+        assert cache is not None, "callers check this"
         asked = semantic.question(self._caller_of(account), self.body) if self.upstream_path == payload.CHAT else None
         vector = await cache.vector(asked[1], self.traceparent) if asked else None
         if self.response_complete or self.disconnected:

@@ -53,7 +53,7 @@ class Answer(Request):
         return msgspec.json.encode(errors.envelope(error))
 
     def write(self, status: int, kind: bytes, body: bytes, extra: bytes) -> None:
-        """Write head and body at once."""
+        """Write the complete answer: head and body."""
         closing = DRAIN.begun or not self.keep_alive
         if closing:
             self.keep_alive = False
@@ -72,7 +72,7 @@ class Answer(Request):
         )
 
     def begin_stream(self, label: bytes) -> None:
-        """The head of a stream."""
+        """Write the head of a stream."""
         self.streaming = True
         if DRAIN.begun or not self.chunked:
             self.keep_alive = False
@@ -90,15 +90,15 @@ class Answer(Request):
         )
 
     def api_headers(self) -> bytes:
-        """Headers in the names of the client's API."""
+        """Headers specific to the client's API."""
         return b""
 
     def target_shown(self, label: bytes) -> bytes:
-        """The header that names the target, for operators: to others it would name hosts inside."""
+        """Header with the target, for operators only, since it reveals internal hosts."""
         return b""
 
     def marks(self) -> bytes:
-        """Headers of an answer beside those that all have."""
+        """Additional headers of this answer."""
         return b""
 
     def relay(self, data: bytes) -> bool:
@@ -114,7 +114,7 @@ class Answer(Request):
         raise NotImplementedError
 
     def end_stream(self, data: bytes = b"", status: int = 200) -> None:
-        """The end of a stream."""
+        """End a stream."""
         self.relay(data)
         if self.chunked:
             self.front.transport.write(b"0\r\n\r\n")
@@ -142,45 +142,45 @@ class Answer(Request):
         )
 
     def finish(self, status: int) -> None:
-        """The whole answer is written."""
+        """The answer is written completely."""
         raise NotImplementedError
 
-    # --- what an attempt calls, see `leg.py` ----------------------------------------------------
+    # --- called by attempts, see `leg.py` --------------------------------------------------------
 
     def won(self, leg: Attempt) -> bool:
         """Whether this is the first target that answers."""
         raise NotImplementedError
 
     def leg_failed(self, leg: Attempt, reason: str, *, timed_out: bool = False) -> None:
-        """A target gave no answer."""
+        """A target has failed without an answer."""
         raise NotImplementedError
 
     def broke_off(self, leg: Attempt, sent: bytes | None, reason: str) -> None:
-        """A stream ended in the middle."""
+        """A stream was interrupted."""
         raise NotImplementedError
 
     def answer(self, status: int, kind: bytes, body: bytes, label: bytes) -> None:
-        """Answer with what a target said."""
+        """Answer with a target's answer."""
         raise NotImplementedError
 
     def answer_whole(self, body: bytes, label: bytes) -> None:
-        """Answer a request for a stream with a body that is none."""
+        """Answer a request for a stream with a whole answer of a target."""
         raise NotImplementedError
 
-    # --- what Guardrails' verdicts call, see `guarded.py` ---------------------------------------
+    # --- called after Guardrails' verdicts, see `guarded.py` -------------------------------------
 
     def guarded(self, data: bytes) -> None:
-        """A piece of a stream that may go on."""
+        """Forward a checked piece of a stream."""
         raise NotImplementedError
 
     def guarded_end(self, status: int) -> None:
-        """All of a stream has gone on."""
+        """All of a stream was checked and forwarded."""
         raise NotImplementedError
 
     def guarded_break(self, error: ApiError) -> None:
-        """A stream must not go on, since nobody looks at it."""
+        """Interrupt a stream, because it cannot be checked."""
         raise NotImplementedError
 
     def guarded_stop(self, status: int = 200) -> None:
-        """The target may stop: nothing of it goes on any more."""
+        """Stop the target: nothing more of its stream will be forwarded."""
         raise NotImplementedError

@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 
 def error(failure: ApiError, request_id: str = "") -> bytes:
-    """The envelope of an error."""
+    """An error in Anthropic's envelope."""
     kind = _ERRORS.get(failure.status, "invalid_request_error" if failure.status < 500 else "api_error")
-    told: Json = {"type": kind, "message": failure.message}
-    return msgspec.json.encode({"type": "error", "error": told, "request_id": request_id or None})
+    details: Json = {"type": kind, "message": failure.message}
+    return msgspec.json.encode({"type": "error", "error": details, "request_id": request_id or None})

@@ -23,18 +23,18 @@ _STOP = {
 def stop_of(
     finish: str | None, sequence: Any, *, called: bool = False, refused: bool = False
 ) -> tuple[str, str | None]:
-    """(stop_reason, stop_sequence) of an answer. `sequence`: vLLM's stop_reason, the stop string that was met."""
+    """(stop_reason, stop_sequence) of an answer. `sequence`: vLLM's stop_reason, the matched stop string."""
     if finish == "stop" and isinstance(sequence, str) and sequence:
         return "stop_sequence", sequence
     if refused:
         return "refusal", None
     if called and finish in ("stop", None):
-        return "tool_use", None  # servers say "stop" after a call that the request has forced
+        return "tool_use", None  # servers report "stop" after a call that the request has forced
     return _STOP.get(finish or "stop", "end_turn"), None
 
 
 def usage_of(reported: Any) -> Json:
-    """Anthropic's usage: what was read from a cache is not counted in `input_tokens`."""
+    """Anthropic's usage, in which `input_tokens` excludes tokens read from a cache."""
     found = reported if isinstance(reported, dict) else {}
     details = found.get("prompt_tokens_details")
     asked = _count(found.get("prompt_tokens"))
@@ -53,7 +53,7 @@ def _count(value: Any) -> int:
 
 
 def _arguments(text: Any, *, cut: bool) -> Json:
-    """The arguments of a call; of one that the limit of tokens has cut, none: its stop_reason says so."""
+    """Arguments of a call; empty if the token limit has cut them, which stop_reason reports."""
     try:
         found = msgspec.json.decode(text or "{}")
     except (msgspec.DecodeError, UnicodeError):
@@ -67,7 +67,7 @@ def _arguments(text: Any, *, cut: bool) -> Json:
 
 
 def _sources(annotations: Any) -> str:
-    """What a model cites, as text: Anthropic's citations need more than OpenAI's say."""
+    """Cited sources as text, since Anthropic's citations need more data than OpenAI's contain."""
     cited = [one["url_citation"] for one in annotations or () if one.get("type") == "url_citation"]
     if len(cited) < len(annotations or ()):
         raise ValueError("only URLs can be cited")

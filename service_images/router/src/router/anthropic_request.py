@@ -28,9 +28,9 @@ from router.anthropic_schema import (
 
 Json = dict[str, Any]
 EFFORTS = ((4096, "low"), (16_384, "medium"))
-"""Tokens of thought up to which an effort is low or medium; OpenAI's API knows efforts only."""
+"""Budgets of thinking tokens up to which the effort is low or medium. OpenAI's API knows efforts only."""
 
-# --- mistakes ---------------------------------------------------------------------------------------
+# --- validation errors ------------------------------------------------------------------------------
 
 _BLOCKS = frozenset(
     ("text", "image", "document", "search_result", "thinking", "redacted_thinking", "tool_use", "tool_result")
@@ -39,7 +39,7 @@ _SOURCES = frozenset(("base64", "url", "text", "content"))
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
-    """Without the names that pydantic gives to the kinds of a block."""
+    """Path of a field, without the names that pydantic adds for the types of a block."""
     kept: list[str] = []
     for number, step in enumerate(loc):
         before = loc[number - 1] if number else ""
@@ -85,7 +85,7 @@ def _text(text: str) -> Json:
 
 
 def _parts(blocks: list[Any]) -> Iterator[Json]:
-    """The parts of a message that blocks stand for."""
+    """The parts of a message, from its blocks."""
     for block in blocks:
         if isinstance(block, Text):
             yield _text(block.text)
@@ -115,12 +115,12 @@ def _document(block: Document) -> Iterator[Json]:
 
 
 def _joined(parts: list[Json]) -> str | list[Json]:
-    """Plain text where it is no more than that."""
+    """Plain text if all parts are text, otherwise the parts."""
     return parts if any(part["type"] != "text" for part in parts) else "".join(part["text"] for part in parts)
 
 
 def _result(block: ToolResult) -> tuple[Json, list[Json]]:
-    """A tool's message, and what it may not hold: there a tool answers with text only."""
+    """(message of a tool, parts that follow it): in chat completions, a tool answers with text only."""
     parts = list(_parts(list(block.content or ())))
     said = "".join(part["text"] for part in parts if part["type"] == "text")
     more = [part for part in parts if part["type"] != "text"]
@@ -133,7 +133,7 @@ def _result(block: ToolResult) -> tuple[Json, list[Json]]:
 
 
 def _turn(message: Message) -> list[Json]:
-    """One turn may be several messages there: results of tools are messages of their own."""
+    """Messages of one turn. Each tool result is a message of its own in chat completions."""
     if message.role == "assistant":
         return [_assistant(message)]
     results: list[Json] = []
@@ -180,7 +180,7 @@ def _tool(tool: Tool) -> Json:
 
 
 def _effort(asked: Counted) -> str | None:
-    """OpenAI's word for how much a model should think; None: the model decides."""
+    """OpenAI's reasoning effort; None if the model decides."""
     if asked.output_config and asked.output_config.effort:
         effort = asked.output_config.effort
         return "high" if effort in ("xhigh", "max") else effort
@@ -210,7 +210,7 @@ def _chat(asked: Counted) -> Json:
         schema = {"name": "answer", "strict": True, "schema": asked.output_config.format.schema_}
         chat["response_format"] = {"type": "json_schema", "json_schema": schema}
     if messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
-        # The client begins the answer; vLLM's servers go on with it when they are asked in this way.
+        # The client begins the answer. vLLM continues it with these parameters.
         chat["continue_final_message"], chat["add_generation_prompt"] = True, False
     return chat
 

@@ -1,9 +1,9 @@
-"""Requests of Anthropic's Messages API, as far as they are supported: all else is refused by its name.
+"""Supported part of requests of Anthropic's Messages API. Other fields are refused by name.
 
 Source: https://docs.anthropic.com/en/api/messages, version 2023-06-01; the types are those of Anthropic's client.
-Fields without a counterpart that may be given nevertheless, since they change no answer: `cache_control` (servers keep
-beginnings of prompts by themselves), `service_tier`, `signature`, and `redacted_thinking`, which only the model that
-has written it can read.
+Some fields without a counterpart are accepted, since they do not change the answer: `cache_control` (servers cache
+prefixes of prompts on their own), `service_tier`, `signature`, and `redacted_thinking`, which only the model that wrote
+it can read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class _Part(BaseModel):
 
 
 class CacheControl(_Part):
-    """Accepted: servers keep beginnings of prompts by themselves."""
+    """Accepted without effect: servers cache prefixes of prompts on their own."""
 
     type: Literal["ephemeral"]
     ttl: Literal["5m", "1h"] | None = None
@@ -31,12 +31,12 @@ class _Block(_Part):
 
 
 def _blocks(value: Any) -> Any:
-    """A text is short for one block."""
+    """Expand a text to a list with one block."""
     return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
 
 class Text(_Block):
-    """A piece of text."""
+    """A text."""
 
     type: Literal["text"]
     text: str
@@ -52,14 +52,14 @@ class Base64Source(_Part):
 
 
 class UrlSource(_Part):
-    """Where an image is."""
+    """URL of an image."""
 
     type: Literal["url"]
     url: str
 
 
 class TextSource(_Part):
-    """A document that is plain text."""
+    """A document of plain text."""
 
     type: Literal["text"]
     media_type: Literal["text/plain"] = "text/plain"
@@ -81,7 +81,7 @@ class ContentSource(_Part):
 
 
 class Citations(_Part):
-    """Whether the answer should cite: no model here can."""
+    """Whether the answer should cite; no model here can."""
 
     enabled: Literal[False] | None = None
 
@@ -97,7 +97,7 @@ class Document(_Block):
 
 
 class SearchResult(_Block):
-    """A passage that a search has found."""
+    """A search result."""
 
     type: Literal["search_result"]
     source: str
@@ -107,7 +107,7 @@ class SearchResult(_Block):
 
 
 class Thinking(_Part):
-    """A thought of the model's, as it was answered."""
+    """Thinking of the model, from an earlier answer."""
 
     type: Literal["thinking"]
     thinking: str
@@ -115,20 +115,20 @@ class Thinking(_Part):
 
 
 class RedactedThinking(_Part):
-    """A thought that only the model which has written it can read."""
+    """Thinking that only the model which wrote it can read."""
 
     type: Literal["redacted_thinking"]
     data: str
 
 
 class Caller(_Part):
-    """Who uses a tool."""
+    """Caller of a tool."""
 
     type: Literal["direct"]
 
 
 class ToolUse(_Block):
-    """The model's wish to use a tool."""
+    """The model's call of a tool."""
 
     type: Literal["tool_use"]
     id: str
@@ -141,7 +141,7 @@ Result = Annotated[Text | Image | SearchResult | Document, Field(discriminator="
 
 
 class ToolResult(_Block):
-    """What a tool answered."""
+    """Result of a tool call."""
 
     type: Literal["tool_result"]
     tool_use_id: str
@@ -170,12 +170,12 @@ class Message(_Part):
     def _fits(self) -> Message:
         for number, block in enumerate(self.content):
             if not isinstance(block, _OF_ROLE[self.role]):
-                raise ValueError(f"content.{number}: a block of type {block.type} cannot be the {self.role}'s")
+                raise ValueError(f"content.{number}: a block of type {block.type} is not allowed for the {self.role}")
         return self
 
 
 class Tool(_Block):
-    """A tool that the model may use; tools that run on a server are not offered."""
+    """A tool of the client. Tools that run on the server are not supported."""
 
     type: Literal["custom"] | None = None
     name: str = Field(min_length=1, max_length=128)
@@ -189,7 +189,7 @@ class Tool(_Block):
 
 
 class ToolChoice(_Part):
-    """Whether a tool must be used."""
+    """Whether the model must call a tool."""
 
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
@@ -198,12 +198,12 @@ class ToolChoice(_Part):
     @model_validator(mode="after")
     def _named(self) -> ToolChoice:
         if (self.type == "tool") != bool(self.name):
-            raise ValueError('a name belongs to the type "tool", and only to it')
+            raise ValueError('set name with the type "tool", and only with this type')
         return self
 
 
 class Metadata(_Part):
-    """About the caller."""
+    """Metadata about the caller."""
 
     user_id: str | None = Field(None, max_length=256)
 
@@ -218,26 +218,26 @@ class ThinkingConfig(_Part):
     @model_validator(mode="after")
     def _budgeted(self) -> ThinkingConfig:
         if (self.type == "enabled") != (self.budget_tokens is not None):
-            raise ValueError('budget_tokens belongs to the type "enabled"')
+            raise ValueError('budget_tokens is allowed with the type "enabled" only')
         return self
 
 
 class OutputFormat(_Part):
-    """The schema that the answer has to fit."""
+    """JSON Schema of the answer."""
 
     type: Literal["json_schema"]
     schema_: Json = Field(alias="schema")
 
 
 class OutputConfig(_Part):
-    """The form of the answer."""
+    """Format of the answer."""
 
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     format: OutputFormat | None = None
 
 
 class Counted(_Part):
-    """What is counted: a request without what only concerns its answer."""
+    """Fields that count_tokens accepts: those of a request that do not only concern its answer."""
 
     model: str = Field(min_length=1)
     messages: list[Message] = Field(min_length=1)
@@ -250,7 +250,7 @@ class Counted(_Part):
 
 
 class Request(Counted):
-    """What a client sends."""
+    """A Messages request."""
 
     max_tokens: int = Field(ge=1, le=1_000_000)
     stop_sequences: list[str] | None = Field(None, max_length=64)

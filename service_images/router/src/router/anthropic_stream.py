@@ -1,4 +1,4 @@
-"""Translates streams of chat completions to Anthropic's, in which blocks follow one another.
+"""Translates streams of chat completions to Anthropic's, in which blocks come one after the other.
 
 Source: https://docs.anthropic.com/en/api/messages-streaming, version 2023-06-01.
 """
@@ -19,9 +19,9 @@ _TEXTS = {
     "content": ("text", {"type": "text", "text": ""}, "text_delta"),
     "refusal": ("text", {"type": "text", "text": ""}, "text_delta"),
 }
-"""By the field of a delta: what kind of block it is a piece of, how one begins, and what its pieces are called."""
+"""By field of a delta: block type, the start of such a block, and the type of its deltas."""
 MAX_WAITING = 1024 * 1024
-"""Characters that wait for the open call to end."""
+"""Maximum characters that wait for the open call to end."""
 
 
 class Stream:
@@ -33,13 +33,13 @@ class Stream:
         self._begun = False
         self._block = -1
         self._open: str | int | None = None
-        """The open block: "text" or "thinking", or the index of a call; None: none is open."""
+        """The open block: "text", "thinking", or the index of a call; None if none is open."""
         self._said = ""
-        """Arguments of the open call."""
+        """Arguments of the open call so far."""
         self._waiting: dict[int, Json] = {}
-        """Calls whose block has not begun: another one is open."""
+        """Calls whose block has not started, because another one is open."""
         self._later: list[tuple[str, str]] = []
-        """Texts that came between the pieces of a call."""
+        """Texts that arrived between the pieces of a call."""
         self._closed: set[int] = set()
         self._room = MAX_WAITING
         self._finish: str | None = None
@@ -47,7 +47,7 @@ class Stream:
         self._refused = self._called = False
         self._reported: Json | None = None
         self.ended = False
-        """Whether the last event has been sent."""
+        """Whether the last event was sent."""
 
     def feed(self, data: bytes) -> bytes:
         """Translate a piece of the upstream's stream to events for the client."""
@@ -110,7 +110,7 @@ class Stream:
             self._refused = self._refused or field == "refusal"
             if isinstance(self._open, int) and not self._ends_call(out):
                 self._keep(text)
-                self._later.append((field, text))  # more pieces of the open call must come
+                self._later.append((field, text))  # the open call is incomplete
                 continue
             self._begin(kind, block, out)
             self._send({"type": name, "thinking" if kind == "thinking" else "text": text}, out)
@@ -120,13 +120,13 @@ class Stream:
     # --- calls of tools -----------------------------------------------------------------------------
 
     def _call(self, index: int, call: Json, out: list[bytes]) -> None:
-        """A piece of a call: sent at once if its block is open or can be opened, else when that is so."""
+        """Process a piece of a call: send it if its block is open or can be opened, otherwise queue it."""
         function = call.get("function") or {}
         arguments = function.get("arguments") or ""
         self._called = True
         if index in self._closed:
             if arguments.strip():
-                raise ValueError("a call goes on after its end")
+                raise ValueError("a call continues after its end")
             return
         if index != self._open and isinstance(self._open, int) and not self._ends_call(out):
             self._wait(index, call, arguments)
@@ -160,7 +160,7 @@ class Stream:
             raise ValueError("the pieces of a call are too far apart")
 
     def _ends_call(self, out: list[bytes]) -> bool:
-        """Close the open call if its arguments are whole; False: more of them must come."""
+        """Close the open call if its arguments are complete. Returns False if they are not."""
         try:
             whole = isinstance(msgspec.json.decode(self._said or "{}"), dict)
         except ValueError:
@@ -222,13 +222,13 @@ class Stream:
         self.ended = True
 
     def _fail(self, message: str, out: list[bytes], kind: str = "api_error") -> None:
-        """The end, where there is no better one."""
+        """End the stream with an error."""
         self.ended = True
         out.append(_event("error", {"error": {"type": kind, "message": message}, "request_id": self._id}))
 
 
 def _kind(failure: Any) -> str:
-    """Anthropic's word for an error of the Router's own."""
+    """Anthropic's type for an error of the Router."""
     code = failure.get("code") if isinstance(failure, dict) else None
     return "overloaded_error" if code == "unavailable" else "api_error"
 

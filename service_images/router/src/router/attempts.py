@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logs.get("router.attempts")
 ROUNDS = 3
 """Number of further rounds over all targets."""
-RETRY_PAUSE_S = 0.05  # at most, before a target is asked again; doubles, and is random, so that callers spread
+RETRY_PAUSE_S = 0.05  # longest first pause; doubles per round, with jitter, so that callers spread
 OVERLOADED_S = 1.0
 """Retry-After in seconds if an upstream has refused without naming a time."""
 
@@ -34,7 +34,7 @@ class Attempts(Admission):
         return self.headers.get(b"x-client-id") or payload.bearer(self.headers) or self.tenant
 
     def prompt(self) -> bytes:
-        """The text, as it was sent."""
+        """The request's text, as it was sent."""
         return payload.prompt(self.ask)
 
     def attempt(self, now: float) -> None:
@@ -55,13 +55,13 @@ class Attempts(Admission):
         self._tried.append(state)
         self.attempts += 1
         if state.outside and not state.credential.value:
-            self._reason = "its credential is missing"
+            self._reason = "the credential is missing"
             self.attempt(now)
             return
         try:
             request = payload.request(self, state)
         except ApiError as error:
-            self.refuse(error)  # it cannot do what is asked
+            self.refuse(error)  # the target does not support the request
             return
         leg = Leg(self, route, state, now)
         self._legs.append(leg)
@@ -70,7 +70,7 @@ class Attempts(Admission):
     def _again(self, now: float) -> None:
         """After all targets have failed: start another round after a pause, if a target may be called then."""
         pause = RETRY_PAUSE_S * 2**self._rounds
-        waits = [state.breaker.told_wait_s(now) for state in self._tried]
+        waits = [state.breaker.retry_after_s(now) for state in self._tried]
         if not waits or self._rounds >= ROUNDS or min(waits) > pause:
             self._give_up()
             return
@@ -163,10 +163,10 @@ class Attempts(Admission):
         now = self.core.now()
         if self._timed_out or now >= self.deadline:
             return ApiError(504, "The model did not answer in time.", ErrorType.UPSTREAM, code="timeout")
-        told = self._told(now)
-        if told is not None or self._reason == "HTTP 429":
+        retry_after = self._retry_after(now)
+        if retry_after is not None or self._reason == "HTTP 429":
             # The upstream has refused this very request for a time, so the client may retry after that time.
-            self.retry_after_s = told if told is not None else OVERLOADED_S
+            self.retry_after_s = retry_after if retry_after is not None else OVERLOADED_S
             message = "The model accepts no more requests now. Try again after the time in Retry-After."
             return ApiError(429, message, ErrorType.RATE_LIMIT, code="upstream_rate_limited")
         if self._reason.startswith("HTTP "):
@@ -176,12 +176,12 @@ class Attempts(Admission):
         self.retry_after_s = 1.0
         return ApiError(503, "The model is unavailable. Try again later.", ErrorType.UPSTREAM, code="unavailable")
 
-    def _told(self, now: float) -> float | None:
-        """Seconds until a target that has sent Retry-After may be called again; None if no target has."""
+    def _retry_after(self, now: float) -> float | None:
+        """Seconds until a target that has sent Retry-After may be called again; None if no target has sent it."""
         routes = [] if self.route is None else [self.route, *self.fallbacks]
-        waits = [state.breaker.told_wait_s(now) for route in routes for state in route.targets]
+        waits = [state.breaker.retry_after_s(now) for route in routes for state in route.targets]
         return min((wait for wait in waits if wait), default=None)
 
     def _log_upstream(self, reason: str) -> None:
-        """No target answered."""
+        """Log that no target has answered."""
         log.warning("upstream failed", model=self.model, reason=reason, trace_id=self.trace_id.decode())

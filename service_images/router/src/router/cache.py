@@ -7,13 +7,13 @@ from collections import OrderedDict
 from typing import Protocol
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Most bytes of all answers together."""
+"""Maximum bytes of all cached answers."""
 MAX_ANSWER = 1024 * 1024
-"""Most bytes of an answer. Larger ones are not cached."""
+"""Maximum bytes of an answer. Larger ones are not cached."""
 MAX_MEANINGS = 16_384
-"""Keys of repeated requests that are remembered with what they stood for."""
+"""Number of remembered Idempotency-Keys, each with a digest of its request."""
 _OVERHEAD = 200
-"""Bytes that an entry takes beside the answer."""
+"""Bytes that an entry needs beside the answer."""
 
 
 class Waiter(Protocol):
@@ -55,7 +55,7 @@ class ResponseCache:
         return body
 
     def same(self, key: bytes, content: bytes) -> bool:
-        """Whether `key` has stood for this content all the time that it is remembered; it does from now on."""
+        """Whether `key` was used with this content only, as far as it is remembered. Remembers it."""
         known = self._meanings.setdefault(key, content)
         if len(self._meanings) > MAX_MEANINGS:
             self._meanings.popitem(last=False)

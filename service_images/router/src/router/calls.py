@@ -1,4 +1,4 @@
-"""The router's gRPC method. Calls take the same path through the router as REST requests."""
+"""The Router's gRPC method. Calls take the same path through the Router as REST requests."""
 
 from __future__ import annotations
 
@@ -35,41 +35,41 @@ class _Nobody:
     """Placeholder for the connection, which a gRPC call does not have."""
 
     def finished(self, keep_alive: bool) -> None:
-        """Nobody waits for another answer."""
+        """No effect: no other request waits on the connection."""
 
 
 class Inside(Exchange):
-    """A request of a service. Its answer is whole, and goes to who waits for `told`."""
+    """A request of a service. Its answer is not streamed, and completes the future `result`."""
 
     inside = True
 
     def __init__(self, core: Core, headers: dict[bytes, bytes], body: bytes) -> None:
         super().__init__(cast("Any", _Nobody()), core, payload.CHAT, headers)
-        self.told: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.result: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self.feed(body)
         self.complete()
         self.start()
 
     def write(self, status: int, kind: bytes, body: bytes, extra: bytes) -> None:
-        """A model's answer, or its refusal."""
+        """Complete the call with a model's answer or refusal."""
         if status != HTTP_OK:
             self._fail(errors.refused(status, body, self.model, self.path_text))
-        elif not self.told.done():
-            self.told.set_result(body)
+        elif not self.result.done():
+            self.result.set_result(body)
 
     def refuse(self, error: ApiError) -> None:
-        """The router's refusal."""
+        """Complete the call with the Router's refusal."""
         self._fail(error)
         self.finish(error.status)
 
     def leave(self) -> None:
-        """Nobody waits any more."""
+        """The caller has gone."""
         self.disconnected = True
         self.set()
 
     def _fail(self, error: ApiError) -> None:
-        if not self.told.done():
-            self.told.set_exception(error)
+        if not self.result.done():
+            self.result.set_exception(error)
 
 
 class Calls(service.RouterServiceServicer):
@@ -79,22 +79,22 @@ class Calls(service.RouterServiceServicer):
         self._core = core
 
     def add(self, server: Any) -> None:
-        """To a server."""
+        """Register the method with a server."""
         service.add_RouterServiceServicer_to_server(self, server)  # pyright: ignore[reportUnknownMemberType]
 
     @rpc.answers
     async def Chat(self, request: messages.ChatRequest) -> messages.ChatResponse:
-        """Who is called for pays, and is held to their limits."""
+        """The request counts for the tenant on whose behalf the service calls, within that tenant's limits."""
         headers = {name.encode(): value.encode() for name in _PASSED if (value := rpc.metadata(name))}
         headers |= {name.encode(): value.encode() for name, value in rpc.carried()}
         exchange = Inside(self._core, headers, _body(request))
         try:
-            body = await exchange.told
+            body = await exchange.result
         except asyncio.CancelledError:
             exchange.leave()
             raise
         answer = _read(body)
-        used = exchange.used or usage.of_answer(body) or (0, 0)  # a kept answer says what it once took
+        used = exchange.used or usage.of_answer(body) or (0, 0)  # a cached answer contains its original usage
         return messages.ChatResponse(
             content=answer.message.content or "",
             finish_reason=answer.finish_reason or "",
@@ -104,12 +104,12 @@ class Calls(service.RouterServiceServicer):
 
 
 def _count(tokens: int) -> int:
-    """As far as the message can say it: a target may tell anything."""
+    """Limit to the range of the message's field, since a target may report any number."""
     return min(max(0, tokens), 2**32 - 1)
 
 
 def _body(request: messages.ChatRequest) -> bytes:
-    """What a client would have sent."""
+    """The equivalent REST request."""
     said = [{"role": message.role, "content": message.content} for message in request.messages]
     content: dict[str, Any] = {"model": request.model, "messages": said}
     if request.max_tokens:
@@ -120,7 +120,7 @@ def _body(request: messages.ChatRequest) -> bytes:
 
 
 def _read(body: bytes) -> _Choice:
-    """The answer in it. Raises ApiError."""
+    """The answer in the body. Raises ApiError."""
     try:
         return msgspec.json.decode(body, type=_Answer).choices[0]
     except (msgspec.DecodeError, UnicodeDecodeError, IndexError):

@@ -26,7 +26,7 @@ KEPT_S = 30.0
 _REMEMBERED = 10_000
 _AWAY = Gauge(
     "router_keys_away_seconds",
-    "For how long nothing could be learnt of revoked keys, since NATS is away; 0: it is there.",
+    "Seconds since when NATS is unavailable, so that revoked keys are unknown; 0: it is available.",
     registry=telemetry.REGISTRY,
 )
 
@@ -66,7 +66,7 @@ class Confirming:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 self._confirmed.pop(digest, None)
                 return False
-            # Every refusal but that one is of the question: User has known the key.
+            # Any other refusal concerns the request itself: User has accepted the key.
             known = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND)
             if error.code() not in known:
                 log.warning("User is unavailable", reason=error.code().name)

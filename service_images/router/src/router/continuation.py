@@ -1,4 +1,4 @@
-"""Event streams of chat completions: what was said so far, and events that a client should not see."""
+"""Event streams of chat completions: the text so far, and the removal of events that a client should not see."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _choices(content: Any) -> list[Any]:
 
 
 def said(data: bytes) -> str | None:
-    """The text of a stream so far; None where it cannot be gone on with: finished, tools, several choices."""
+    """The text of a stream so far; None if it cannot be continued: finished, with tool calls, or several choices."""
     text: list[str] = []
     for event in sse.split(data):
         if (sse.data(event) or b"").strip() == sse.DONE:
@@ -42,8 +42,8 @@ def said(data: bytes) -> str | None:
 
 
 def without_usage(data: bytes) -> bytes:
-    """Complete events, less those that hold nothing but usage."""
-    kept = [event for event in sse.split(data) if not usage.told(event) or not _only_usage(_content(event))]
+    """Complete events, without those that only contain usage."""
+    kept = [event for event in sse.split(data) if not usage.may_report(event) or not _only_usage(_content(event))]
     return b"".join(event + sse.END for event in kept)
 
 
@@ -52,7 +52,7 @@ def _only_usage(content: Any) -> bool:
 
 
 def without_role(data: bytes) -> bytes:
-    """Complete events, less those that only begin a message: it has begun already."""
+    """Complete events, without those that only begin a message, which has begun already."""
     return b"".join(event + sse.END for event in sse.split(data) if not _only_role(_content(event)))
 
 
@@ -69,7 +69,7 @@ def _only_role(content: Any) -> bool:
 
 
 def as_stream(path: bytes, body: bytes, *, usage: bool) -> bytes | None:
-    """The events of a stream that say what a whole answer says; None where it is no answer that can be streamed."""
+    """A whole answer as the events of a stream; None if it is not an answer that can be streamed."""
     try:
         content = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -96,7 +96,7 @@ def as_stream(path: bytes, body: bytes, *, usage: bool) -> bytes | None:
 
 
 def _streamed(choice: dict[str, Any]) -> dict[str, Any]:
-    """A choice of a whole chat completion as the choice of a chunk; one of a completion is the same in both."""
+    """A choice of a chat completion as the choice of a chunk; choices of completions are the same in both."""
     message = choice.get("message")
     if not isinstance(message, dict):
         return choice

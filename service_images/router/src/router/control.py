@@ -27,7 +27,7 @@ from router.selection import Trial
 log = logs.get("router.control")
 TOPIC = "route.changed.v1"
 ITSELF = "service:router"
-"""Who takes a failed canary back."""
+"""Actor in the audit log for canaries that failed."""
 _EVERY_S = 0.5
 _Result = TypeVar("_Result")
 
@@ -38,10 +38,10 @@ class Control:
     def __init__(self, core: Core, overrides: Overrides, live: LiveRoutes, bus: Bus) -> None:
         self.core, self.overrides, self._live, self._bus = core, overrides, live, bus
         self.in_force = InForce(bus, BUCKET)
-        """What replicas have applied; it runs beside this."""
+        """State of the replicas; a background task updates it."""
 
     async def run(self) -> None:
-        """For ever: tell of canaries that have failed here. What cannot be told now is told later."""
+        """Publish canaries that have failed here until cancelled. Failed publications are retried."""
         try:
             while True:
                 await asyncio.sleep(_EVERY_S)
@@ -58,18 +58,18 @@ class Control:
             log.warning("cannot publish the failure of a canary yet", model=model, reason=error.message)
 
     def revision(self, model: str) -> int:
-        """Of a model's override; 0: it has none."""
+        """Revision of a model's override; 0 if there is none."""
         return self._live.revision(key(ROUTE, model))
 
     async def applied(self, model: str) -> Replicas | None:
-        """Which replicas have a model's override, or know that it has none; None: NATS does not answer."""
+        """Replicas that have applied a model's override or its removal; None if NATS is unavailable."""
         _, where = await self.in_force.of(BUCKET, key(ROUTE, model))
         return where
 
     async def put(self, model: str, override: Override, last: int | None, tenant: str) -> None:
-        """Put an override over a model's route, if its revision is `last`.
+        """Override a model's route, if the current override has the revision `last`.
 
-        Raises ApiError: 400 where it does not fit the others, 409 for another revision, 503 without NATS.
+        Raises ApiError: 400 if it does not fit the other routes, 409 for another revision, 503 without NATS.
         """
         _, refused = compose(self.overrides.base, {**self.overrides.entries, model: override})
         if new := dict(refused.items() - self.overrides.refused.items()):
@@ -77,31 +77,31 @@ class Control:
         change = "set" if override.route is not None else "withdrawn"
         await self._write(key(ROUTE, model), override, last)
         route = override.route.model_dump(mode="json", exclude_defaults=True) if override.route else None
-        self._told(tenant, f"route/{model}", change, override.by, override.reason, route=route)
+        self._publish(tenant, f"route/{model}", change, override.by, override.reason, route=route)
 
     async def take_back(self, model: str, by: str, tenant: str) -> None:
-        """What is configured holds again. Raises ApiError: 404 where there is no override, 503 without NATS."""
+        """Remove an override. Raises ApiError: 404 if there is none, 503 without NATS."""
         name = key(ROUTE, model)
         if not self._live.revision(name):
             raise missing("override")
         await self._asked(self._bus.delete(BUCKET, name))
         await self._live.reached(name, 0)
-        self._told(tenant, f"route/{model}", "deleted", by)
+        self._publish(tenant, f"route/{model}", "deleted", by)
 
     async def decide(self, model: str, trial: Trial, course: Course, by: str, reason: str, tenant: str = "") -> None:
-        """Decide what becomes of a canary, in all replicas. Raises ApiError(503) without NATS."""
+        """Decide about a canary in all replicas. Raises ApiError(503) without NATS."""
         verdict = Verdict(by=by, at=datetime.now(UTC), reason=reason, trial=trial.digest, course=course)
         await self._write(key(CANARY, model), verdict)
-        self._told(tenant, f"route/{model}", f"canary-{course.value}", by, reason, canary=course.value)
+        self._publish(tenant, f"route/{model}", f"canary-{course.value}", by, reason, canary=course.value)
 
     async def clear(self, by: str, tenant: str) -> None:
-        """Drop every kept answer, in all replicas. Raises ApiError(503) without NATS."""
+        """Drop all cached answers in all replicas. Raises ApiError(503) without NATS."""
         revision = await self._asked(self._bus.put(BUCKET, CACHE, str(time.time()).encode()))
         await self._live.reached(CACHE, revision)
-        self._told(tenant, "cache", "cache-cleared", by)
+        self._publish(tenant, "cache", "cache-cleared", by)
 
     async def _write(self, name: str, content: BaseModel, last: int | None = None) -> None:
-        """Returns once it holds here; in other replicas it does within a second."""
+        """Returns once this replica has applied the value; others do within a second."""
         value = content.model_dump_json(exclude_none=True).encode()
         await self._live.reached(name, await self._asked(self._bus.put(BUCKET, name, value, last)))
 
@@ -110,13 +110,13 @@ class Control:
         try:
             return await asked
         except Conflict:
-            message = "The route was changed by someone else. Read it again."
+            message = "The route was changed meanwhile. Read it again."
             raise ApiError(409, message, ErrorType.INVALID_REQUEST, param="revision", code="conflict") from None
         except (NatsError, OSError, TimeoutError):
             raise unavailable("NATS") from None
 
-    def _told(self, tenant: str, subject: str, change: str, by: str, reason: str = "", **after: Any) -> None:
-        """`after` is what holds now, as Audit puts a state together: field by field."""
+    def _publish(self, tenant: str, subject: str, change: str, by: str, reason: str = "", **after: Any) -> None:
+        """Publish a change for Audit. `after`: the fields with their new values."""
         log.info("a route was changed", subject=subject, change=change, by=by, reason=reason)
         if self.core.metering is None:
             return

@@ -1,4 +1,4 @@
-"""State of the router: current routes and tenants, cached answers, running requests."""
+"""State of the Router: current routes and tenants, cached answers, running requests."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 log = logs.get("router.core")
 RECENT = 4096
-"""Answers of bandits that can still be judged."""
+"""Maximum number of bandits' answers that can still receive feedback."""
 WATCH_S = 5.0
-"""How often idle connections are looked at."""
+"""Seconds between two checks for idle connections."""
 SWEEP_S = 0.01
-"""How often the time limits of requests under way are looked at: one timer for all of them."""
+"""Seconds between two checks of the time limits of running requests; one timer for all."""
 
 
 class Idle(Protocol):
@@ -74,12 +74,12 @@ class Core:
         self._recent: OrderedDict[tuple[bytes, bytes, bytes], tuple[str, str]] = OrderedDict()
         """(model, target) that answered, by tenant, key and request ID."""
         self.idle: dict[Idle, float | None] = {}
-        """Connections without a request, and when that was first seen."""
+        """Connections without a request, each with the time at which that was first seen."""
         self._watching = False
         self._sweeping = False
         self._prefix, self._count = secrets.token_hex(8).encode(), itertools.count()
         self.verdicts: dict[str, Verdict] = {}
-        """What was decided of canaries, by model."""
+        """Decisions about canaries, by model."""
         self.routes: dict[str, RouteState] = {}
         self._take(table, Accounts(table, self.now()))
 
@@ -104,7 +104,7 @@ class Core:
         log.info("routes", revision=table.revision, models=sorted(self.routes), tenants=len(table.tenants))
 
     def decide(self, model: str, verdict: Verdict | None) -> None:
-        """Something was decided of a model's canary; None: what was decided is forgotten, and changes nothing."""
+        """Apply a decision about a model's canary; None removes the decision, without other effects."""
         if verdict is None:
             self.verdicts.pop(model, None)
         else:
@@ -113,24 +113,24 @@ class Core:
                 self.routes[model].judge(verdict)
 
     def forget(self) -> None:
-        """Drop every kept answer."""
+        """Drop all cached answers."""
         self.cache.clear()
         if self.semantic is not None:
             self.semantic.clear()
 
     def answered(self, tenant: bytes, digest: bytes, request_id: bytes, route: RouteState, label: str) -> None:
-        """Remember which target of a bandit answered, for feedback of who asked."""
+        """Remember the target of a bandit's answer, for feedback from the same caller."""
         self._recent[tenant, self.accounts.who(digest), request_id] = (route.route.model, label)
         if len(self._recent) > RECENT:
             self._recent.popitem(last=False)
 
     def feedback(self, tenant: bytes, digest: bytes, request_id: str, score: float) -> bool:
-        """Let a bandit learn what a user thought; False where it is not known which one, or another has asked."""
+        """Pass feedback to a bandit. Returns False if the answer is unknown, or belongs to another caller."""
         model, label = self._recent.pop((tenant, self.accounts.who(digest), request_id.encode()), ("", ""))
         return model in self.routes and self.routes[model].feedback(label, score)
 
     def describe(self) -> dict[str, Any]:
-        """How everything is."""
+        """State of routes, targets and tenants."""
         now = self.now()
         return {
             "revision": self.table.revision,
@@ -142,25 +142,25 @@ class Core:
         }
 
     def request_id(self) -> bytes:
-        """A new one, unique between replicas."""
+        """A new ID, unique among replicas."""
         return b"%s%012x" % (self._prefix, next(self._count))
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Do something beside; it is kept until it has ended."""
+        """Start a task, and keep a reference until it has ended."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def begin(self, exchange: Request) -> None:
-        """A request is under way."""
+        """Register a running request."""
         self.in_flight.add(exchange)
         if not self._sweeping:
             self._sweeping = True
             asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
     def rest(self, front: Idle) -> None:
-        """A connection is idle, and closed if it stays so; one timer for all of them, while there are any."""
+        """Register an idle connection, which is closed if it stays idle; one timer for all."""
         self.idle[front] = None
         if not self._watching:
             self._watching = True

@@ -13,7 +13,7 @@ import msgspec
 from router import sse
 
 BYTES_PER_TOKEN = 4
-"""Of UTF-8: about a word's length in English, one character and a third in Chinese.
+"""UTF-8 bytes per token: about a word in English, one and a third characters in Chinese.
 Source: https://help.openai.com/en/articles/4936856."""
 _NO_TEXT = frozenset(
     {
@@ -21,7 +21,7 @@ _NO_TEXT = frozenset(
         *("logprobs", "data", "url", "image_url", "file_data", "b64_json", "encrypted_content", "signature"),
     }
 )
-"""Fields of messages and answers that hold names, places or media instead of text."""
+"""Fields of messages and answers with names, locations or media instead of text."""
 _ASKED = ("messages", "prompt", "input", "instructions", "system", "tools", "functions", "response_format", "text")
 _ANSWERED = ("choices", "output", "content")
 
@@ -44,7 +44,7 @@ def of_answer(body: bytes) -> int:
 
 
 class Streamed:
-    """Output tokens of a stream, as far as it has come."""
+    """Output tokens of a stream so far."""
 
     __slots__ = ("_bytes", "_pieces")
 
@@ -66,7 +66,7 @@ class Streamed:
 
 
 def _said(content: dict[str, Any]) -> int:
-    """Bytes of text that one event adds. Events of the Responses API repeat texts as wholes: their deltas count."""
+    """Bytes of text in one event. Events of the Responses API repeat texts as a whole; only their deltas count."""
     if isinstance(delta := content.get("delta"), str):
         return 0 if "audio" in str(content.get("type")) else len(delta.encode("utf-8", "surrogatepass"))
     choices = content.get("choices")
@@ -78,7 +78,7 @@ def _said(content: dict[str, Any]) -> int:
 
 
 def _bytes_in(value: Any) -> int:
-    """Bytes of all texts in a value; a number in a list is a token's id. Not recursive: values may nest deeply."""
+    """Bytes of all texts in a value; a number in a list is a token ID. Not recursive, since values may nest deeply."""
     size, waiting = 0, [value]
     while waiting:
         one = waiting.pop()

@@ -29,7 +29,7 @@ class Credential:
     """One file."""
 
     def __init__(self, place: str, name: str, *, optional: bool = False) -> None:
-        """`optional`: the file may be missing, without a word in the log."""
+        """`optional`: the file may be missing; this is not logged."""
         self._file, self._optional = FOLDER / place / name, optional
         self._looked = float("-inf")
         self._seen: tuple[int, int, int] | None = None

@@ -1,4 +1,4 @@
-"""Discovers models that KServe serves, by watching InferenceServices of the router's namespace."""
+"""Discovers models that KServe serves, by watching InferenceServices in the Router's namespace."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BACKOFF_S = (0.5, 30.0)
 
 
 def route_of(service: dict[str, Any]) -> ModelRoute | None:
-    """The route of an InferenceService; None while it is not ready, or where it cannot be one."""
+    """Route of an InferenceService; None if it is not ready or not valid."""
     status, metadata = service.get("status") or {}, service["metadata"]
     ready = {c["type"]: c["status"] for c in status.get("conditions", [])}.get("Ready") == "True"
     url = (status.get("address") or {}).get("url") or status.get("url")
@@ -44,7 +44,7 @@ def route_of(service: dict[str, Any]) -> ModelRoute | None:
 
 
 class Discovery:
-    """The table as it is: static routes, and those that were found. A found one takes the place of a static one."""
+    """The current table: static routes, and discovered ones, which replace static routes of the same model."""
 
     def __init__(self, static: RouteTable, base: str, namespace: str, folder: Path = _CREDENTIALS) -> None:
         self._static, self._base, self._folder = static, base, folder
@@ -52,16 +52,16 @@ class Discovery:
         self._found: dict[str, ModelRoute] = {}
         self.table = static
         self.changed: Callable[[RouteTable], None] = lambda _: None
-        """Told of each new table."""
+        """Called with each new table."""
 
     @classmethod
     def in_cluster(cls, static: RouteTable, folder: Path = _CREDENTIALS) -> Discovery:
-        """With the pod's own credentials. Raises OSError where there are none."""
+        """With the pod's own credentials. Raises OSError if there are none."""
         host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
         return cls(static, f"https://{host}:{port}", (folder / "namespace").read_text().strip(), folder)
 
     async def run(self) -> None:
-        """Follow the API server for ever; while it is away, what is known is kept."""
+        """Watch the API server until cancelled. During an outage, known routes stay."""
         low, high = _BACKOFF_S
         pause = low
         while True:
@@ -75,8 +75,8 @@ class Discovery:
                 pause = min(pause * 2, high)
 
     async def _events(self) -> AsyncIterator[dict[str, Any]]:
-        """One list, then what changes until the server ends the watch."""
-        # The token is renewed by the kubelet: it is read anew each time.
+        """One list, then changes until the server ends the watch."""
+        # The kubelet renews the token, so it is read each time.
         headers = {"authorization": f"Bearer {(self._folder / 'token').read_text().strip()}"}
         timeout = httpx.Timeout(10.0, read=_WATCH_S + 30.0)
         async with httpx.AsyncClient(
@@ -94,7 +94,7 @@ class Discovery:
                 async for line in stream.aiter_lines():
                     event = json.loads(line)
                     if event["type"] == "ERROR":
-                        return  # mostly: too old; the list is read again
+                        return  # usually because the revision is too old; list again
                     yield event
 
     def _take(self, event: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ class Discovery:
             self._merge()
 
     def rebase(self, static: RouteTable) -> None:
-        """Take new static routes; what was found stays in front of them."""
+        """Use new static routes; discovered ones keep their priority."""
         self._static = static
         self._merge()
 

@@ -17,14 +17,14 @@ _TEMPLATE = Path(__file__).with_name("documents.html")
 
 
 class Documents:
-    """Documents in a folder, as the image holds them, of those services that the environment has."""
+    """OpenAPI documents of the enabled services, from a folder of the image."""
 
     def __init__(self, folder: Path, services: Sequence[str]) -> None:
         self._folder, self._services = folder, services
 
     @functools.cached_property
     def _written(self) -> bytes:
-        """The merged document as JSON: a tenth of what it takes as objects."""
+        """The merged document as JSON, which needs a tenth of the memory of objects."""
         return json.dumps(self._merged()).encode()
 
     def _merged(self) -> dict[str, Any]:
@@ -42,13 +42,13 @@ class Documents:
         return merged
 
     def document(self, url: str) -> bytes:
-        """The merged document as JSON; its server is `url`."""
+        """The merged document as JSON, with `url` as its server."""
         return b'{"servers": ' + json.dumps([{"url": url}]).encode() + b", " + self._written[1:]
 
     @functools.cached_property
     def page(self) -> tuple[bytes, str]:
         """The document as an HTML page without scripts, and its Content-Security-Policy."""
-        import jinja2  # takes memory that a router without operators need not have
+        import jinja2  # loaded on first use to save memory
 
         environment = jinja2.Environment(
             autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from router.usage import Ask
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Characters that no name needs: C0, DEL and C1, which logs and tables cannot hold, and half characters."""
+"""Characters that no name needs: C0, DEL and C1, which logs and tables cannot store, and surrogates."""
 _SHOWN = 40
 KEY_LONGEST = 255
-"""Characters of an Idempotency-Key, as Stripe and the services here have it."""
+"""Characters of an Idempotency-Key, as for Stripe and the other services."""
 _KEY = re.compile(rb"[\x21-\x7e]{1,%d}" % KEY_LONGEST)
 
 
@@ -39,7 +39,7 @@ def _user(user: str | None) -> list[tuple[str, str]]:
 
 
 def _metadata(metadata: Any) -> list[tuple[str, str]]:
-    """OpenAI's: at most 16 texts, with short names."""
+    """Check OpenAI's limits: at most 16 texts with short keys."""
     if metadata is None:
         return []
     if not isinstance(metadata, dict):

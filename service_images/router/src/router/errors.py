@@ -22,34 +22,34 @@ _CODES = {
     429: "rate_limit_exceeded",
 }
 _LONGEST = 4096
-"""Characters of an upstream's message that are passed on."""
+"""Maximum characters of an upstream's message that are forwarded."""
 
 
 def envelope(error: ApiError) -> dict[str, Any]:
-    """The body of an error. Clients decide by its code: it is never missing."""
+    """Body of the error. It always has a code, since clients decide by it."""
     code = error.code or _CODES.get(error.status, "server_error" if error.status >= 500 else "invalid_request")
     return {"error": {"message": error.message, "type": error.kind.value, "param": error.param, "code": code}}
 
 
 def refused(status: int, body: bytes, model: str, path: str) -> ApiError:
-    """What an upstream says about a request that it refuses, in whatever shape: vLLM's codes are numbers.
+    """An upstream's refusal of a request, in any format: vLLM's codes are numbers.
 
-    A route leads to it, so that a path that it does not know says that the model is of another kind.
+    A 404 of the upstream means that its model does not support the path, because a route for the model exists.
     """
     try:
         found: Any = msgspec.json.decode(body)
     except (ValueError, RecursionError):
         found = None
-    told: Any = found.get("error", found) if isinstance(found, dict) else found
-    if isinstance(told, str):
-        told = {"message": told}
-    if not isinstance(told, dict):
-        told = {}
-    message = next((told[name] for name in ("message", "detail") if isinstance(told.get(name), str)), "")
+    details: Any = found.get("error", found) if isinstance(found, dict) else found
+    if isinstance(details, str):
+        details = {"message": details}
+    if not isinstance(details, dict):
+        details = {}
+    message = next((details[name] for name in ("message", "detail") if isinstance(details.get(name), str)), "")
     if status in (404, 405):
         message = f"The model `{model}` does not serve {path}: {message or 'not found'}"[:_LONGEST]
         return ApiError(404, message, ErrorType.NOT_FOUND, param="model", code="model_not_supported")
-    param, code = told.get("param"), told.get("code")
+    param, code = details.get("param"), details.get("code")
     return ApiError(
         status,
         message[:_LONGEST] or "The model refused the request.",

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 HTTP_OK = 200
 DISCARDED_BYTES = 4 * INFERENCE_BODY.most
-"""Of a body whose request is refused already, so that the client can read why; then the connection is closed."""
+"""Bytes of a refused request's body that are still read, so that the client can receive the error before the close."""
 
 
 class Exchange(Attempts):
-    """A request: admitted, sent to targets until one answers, accounted for."""
+    """A request on the fast path: admitted, sent to targets until one answers, and settled."""
 
     def __init__(self, front: Connection, core: Core, path: bytes, headers: dict[bytes, bytes]) -> None:
         self.front, self.core, self.path, self.upstream_path = front, core, path, path
@@ -40,30 +40,30 @@ class Exchange(Attempts):
 
     @property
     def operation(self) -> str:
-        """What the semantic conventions call it."""
+        """Operation name of OpenTelemetry's semantic conventions."""
         return payload.OPERATIONS.get(self.path_text, "chat")
 
-    # --- what the server calls ----------------------------------------------------------------
+    # --- called by the server -----------------------------------------------------------------
 
     @property
     def message_event(self) -> Exchange:
-        """The server's way to say that the connection is lost."""
+        """uvicorn's attribute for the event that signals a lost connection."""
         return self
 
     def set(self) -> None:
-        """The client has gone: nobody waits for an answer."""
+        """The client has disconnected."""
         if self.disconnected and not self.response_complete:
             self.abandon()
             self.finish(CLIENT_GONE)
 
     def feed(self, data: bytes) -> None:
-        """A piece of the request's body; of one that is refused, nothing is kept."""
+        """Receive a piece of the body. The body of a refused request is discarded."""
         self.size = size = self.size + len(data)
         if self.response_complete:
             if size > DISCARDED_BYTES:
                 self.front.transport.close()
             return
-        # A request that follows another one on its connection is judged in its turn; until then reading is paused.
+        # A pipelined request waits for its turn before it is authenticated; until then, reading is paused.
         if size > bodies.SMALL_BYTES and self.holder is not None:
             try:
                 self.reserve_body(size)
@@ -74,7 +74,7 @@ class Exchange(Attempts):
         self._pieces.append(data)
 
     def complete(self) -> None:
-        """The request is here."""
+        """The request is received completely."""
         self.more_body = False
         if self.response_complete:
             return
@@ -84,7 +84,7 @@ class Exchange(Attempts):
             self._begin()
 
     def whole(self, body: bytes) -> None:
-        """A request that has come at once, head and body."""
+        """Receive a complete request: head and body at once."""
         self.more_body, self._turn = False, True
         try:
             self.size = len(body)
@@ -104,7 +104,7 @@ class Exchange(Attempts):
             self.failed(error)
             return
         if self.more_body:
-            self.core.begin(self)  # so that it is refused if its body does not come
+            self.core.begin(self)  # its time limit ends a body that does not arrive
         else:
             self._begin()
 
@@ -114,7 +114,7 @@ class Exchange(Attempts):
         self.started = self.core.now()
         try:
             confirming = self.core.confirming
-            if confirming is not None and self.core.accounts.told(self.digest) and confirming.needed(self.digest):
+            if confirming is not None and self.core.accounts.from_user(self.digest) and confirming.needed(self.digest):
                 self.core.begin(self)
                 self.beside(self._confirmed(confirming))
                 return
@@ -123,7 +123,7 @@ class Exchange(Attempts):
             self.failed(error)
 
     async def _confirmed(self, confirming: Confirming) -> None:
-        """Go on once User has said that the key still holds."""
+        """Continue once User has confirmed that the key is still valid."""
         holds = await confirming.confirm(payload.bearer(self.headers), self.digest, self.tenant.decode())
         if self.response_complete or self.disconnected:
             return
@@ -134,37 +134,37 @@ class Exchange(Attempts):
     # --- guardrails -----------------------------------------------------------------------------
 
     def marks(self) -> bytes:
-        """Whether a text was not checked that the route wants to be checked."""
+        """Header that reports an unchecked text, if the route enables checks."""
         return b"x-guardrails: unchecked\r\n" if self.guard_unchecked else b""
 
     def begin_stream(self, label: bytes) -> None:
-        """The head of a stream, which may have to pass Guardrails."""
+        """Write the head of a stream, and start its check by Guardrails if needed."""
         super().begin_stream(label)
         if self.guarded_action and self.stream_guard is None:
             from router.guarded_chat import GuardedChat
             from router.guarded_responses import GuardedResponses
 
-            assert self.core.guard is not None, "it has looked at the request"
+            assert self.core.guard is not None, "it has checked the request"
             guarding = GuardedResponses if self.upstream_path == b"/v1/responses" else GuardedChat
             self.stream_guard = guarding(self.core.guard, self)
 
     def guarded(self, data: bytes) -> None:
-        """A piece of a stream that may go on."""
+        """Forward a checked piece of a stream."""
         if not self.response_complete:
             self._relay(data)
 
     def guarded_end(self, status: int) -> None:
-        """All of a stream has gone on."""
+        """All of a stream was checked and forwarded."""
         if not self.response_complete:
             self._end_stream(b"", status)
 
     def guarded_break(self, error: ApiError) -> None:
-        """A stream must not go on, since nobody looks at it."""
+        """Interrupt a stream, because it cannot be checked."""
         self.guarded(sse.event(msgspec.json.encode(errors.envelope(error))))
         self.guarded_stop(error.status)
 
     def guarded_stop(self, status: int = HTTP_OK) -> None:
-        """The target may stop: nothing of it goes on any more."""
+        """Stop the target: nothing more of its stream will be forwarded."""
         for leg in list(self._legs):
             leg.drop()
         self.guarded_end(status)
@@ -172,7 +172,7 @@ class Exchange(Attempts):
     async def _look_at_output(self, body: bytes, rest: Callable[[bytes], None]) -> None:
         from router import guard as looking
 
-        assert self.core.guard is not None, "it has looked at the request"
+        assert self.core.guard is not None, "it has checked the request"
         try:
             content = looking.decode(body)
         except (ValueError, RecursionError):
@@ -187,7 +187,7 @@ class Exchange(Attempts):
             rest(changed)
 
     def on_shared(self, body: bytes | None) -> None:
-        """The answer to an equal request, or None: it failed, so this one asks for itself."""
+        """Receive the answer to an equal request; None if that failed, so that this one calls a target itself."""
         if self.response_complete or self.disconnected:
             return
         self.cache_key = None
@@ -198,10 +198,10 @@ class Exchange(Attempts):
         self.fallbacks = self.route.fallbacks
         self.attempt(self.core.now())
 
-    # --- ends ---------------------------------------------------------------------------------
+    # --- ends of a request --------------------------------------------------------------------
 
     def answer(self, status: int, kind: bytes, body: bytes, label: bytes) -> None:
-        """Answer with what a target said."""
+        """Answer with a target's answer."""
         if status == HTTP_OK:
             self.reported = reported = usage.of_answer(body)
             if reported is None or reported[0] is None or reported[1] is None:
@@ -210,11 +210,11 @@ class Exchange(Attempts):
                 self.beside(self._look_at_output(body, lambda seen: self._answered(status, kind, seen, label)))
                 return
         else:
-            self.served_by = None  # it has refused: no model has worked
+            self.served_by = None  # the target has refused, so no model has worked
         self._answered(status, kind, body, label)
 
     def answer_whole(self, body: bytes, label: bytes) -> None:
-        """An upstream has answered with one body where a stream was asked for: the client gets a stream of it."""
+        """Stream a whole answer, which a target has sent although a stream was requested."""
         self.reported, self.unreported = usage.of_answer(body), body
         events = continuation.as_stream(self.upstream_path, body, usage=not self.hides_usage)
         if events is None:
@@ -226,14 +226,14 @@ class Exchange(Attempts):
         self.end_stream()
 
     def _answered(self, status: int, kind: bytes, body: bytes, label: bytes) -> None:
-        """Where Guardrails has looked, what it lets go on is what is kept."""
+        """Send an answer. After a check by Guardrails, the redacted answer is cached."""
         if status == HTTP_OK and self.cache_key is not None:
             self._keep(body)
         shown = self.target_shown(label)
         self._whole(status, kind, body, shown + self.marks() if self.guard_unchecked else shown)
 
     def answer_again(self, body: bytes) -> None:
-        """Answer with what a target said to somebody who asked the same."""
+        """Answer with the cached answer to an equal request."""
         self.cache_key = None
         if self.streams:
             self.write(HTTP_OK, b"text/event-stream", body, b"x-cache: hit\r\n")
@@ -260,20 +260,20 @@ class Exchange(Attempts):
         return anthropic.answer(body, self.request_id.decode())
 
     def envelope(self, error: ApiError) -> bytes:
-        """The body of an error, in the client's dialect."""
+        """Body of an error, in the format of the client's API."""
         if self.path == anthropic.PATH:
             return anthropic.error(error, self.request_id.decode())
         return super().envelope(error)
 
     def relay(self, data: bytes) -> bool:
-        """Pass a piece of a stream on, through Guardrails if it looks at this one."""
+        """Forward a piece of a stream, through Guardrails if it checks this stream."""
         if self.stream_guard is not None:
             self.stream_guard.feed(data)
             return not self.front.flow.write_paused
         return self._relay(data)
 
     def end_stream(self, data: bytes = b"", status: int = HTTP_OK) -> None:
-        """The end of a stream, once all of it has gone on."""
+        """End a stream after all of it was forwarded."""
         if self.stream_guard is not None and not self.stream_guard.ended:
             self.stream_guard.end(data, status)
         elif self.stream_guard is None:
@@ -290,13 +290,13 @@ class Exchange(Attempts):
         self.finish(status)
 
     def _relay(self, data: bytes) -> bool:
-        """In the client's dialect."""
+        """Forward in the format of the client's API."""
         if self.dialect is not None and data:
             data = self.dialect.feed(data)
         return super().relay(data)
 
     def finish(self, status: int) -> None:
-        """All of it is written: account for it."""
+        """The answer is written completely: settle the request."""
         if self.response_complete:
             return
         self.response_complete = True
@@ -310,13 +310,13 @@ class Exchange(Attempts):
             self.reserved = 0
         self.recorded = None
         if self.more_body:
-            self._pieces.clear()  # what is refused before its body is here
+            self._pieces.clear()  # a request may be refused before its body has arrived
         if self._retry is not None:
             self._retry.cancel()
         if self.leads and self.cache_key is not None:
             self.core.cache.settle(self.cache_key, None)
         settling.settle(self, status)
-        # Nothing may hold the legs in a circle: such garbage waits for the collector.
+        # Break reference cycles with the legs, which would wait for the garbage collector.
         self.winner, self._legs = None, []
         if not self.disconnected:
             self.front.finished(self.keep_alive)

@@ -14,39 +14,39 @@ from router.core import Core
 from router.exchange import Exchange
 
 _MORE = frozenset((b"transfer-encoding", b"expect", b"upgrade"))
-"""A head with one of these says more than how long a body is."""
+"""Headers with which the head means more than the length of the body."""
 
 
 class Front(HttpToolsProtocol):
-    """uvicorn's protocol, with a shorter way for POST to the paths of models.
+    """uvicorn's protocol with a faster path for POST requests to models.
 
-    It builds on uvicorn's private `HttpToolsProtocol` (the version is locked, the tests cover it): an `Exchange` takes
-    the place of a request cycle, so that pipelining, keep-alive and shutdown stay uvicorn's.
+    It builds on uvicorn's private `HttpToolsProtocol` (its version is locked, tests cover it): an `Exchange` replaces a
+    request cycle, so that pipelining, keep-alive and shutdown remain uvicorn's.
     """
 
     core: Core
     """Set by `of`."""
     _message = b""
-    """What has just been received, if a request begins with it."""
+    """The data received last, if a request begins with it."""
     _between = True
     """Whether the parser waits for a request to begin."""
 
     @classmethod
     def of(cls, core: Core) -> type[Front]:
-        """A protocol class for one router."""
+        """A protocol class for one Router."""
         return type("RouterFront", (cls,), {"core": core})
 
     # --- httptools' callbacks ------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """A new request; nothing is made for it before its path is known."""
+        """A new request. No object is created before its path is known."""
         self._between = False
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
 
     def on_headers_complete(self) -> None:
-        """Choose the way."""
+        """Choose between the fast path and the application."""
         parser = self.parser
         if self.url in payload.PATHS and parser.get_method() == b"POST" and not parser.should_upgrade():
             version = parser.get_http_version()
@@ -74,12 +74,12 @@ class Front(HttpToolsProtocol):
         try:
             super().on_headers_complete()
         except httptools.HttpParserInvalidURLError:
-            # uvicorn lets this one pass as an unexpected error.
+            # uvicorn handles this one as an unexpected error.
             self.cycle = _Refused()
             self.send_400_response("Invalid HTTP request received.")
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP, or none that is served: refused in the shape of all errors."""
+        """Refuse invalid or unsupported HTTP with the usual error envelope."""
         error = ApiError(400, msg.rstrip("."), code="invalid_request")
         body = msgspec.json.encode(error.envelope())
         self.transport.write(
@@ -89,12 +89,12 @@ class Front(HttpToolsProtocol):
         self.transport.close()
 
     def _remember(self, headers: dict[bytes, bytes]) -> None:
-        """The head of this request, which may come again."""
+        """Remember the head of this request, which may occur again."""
         if len(headers) == len(self.headers) and _MORE.isdisjoint(headers):
             self.core.heads.keep(self._message, headers.get(b"content-length", b""), (self.url, headers))
 
     def _again(self, data: bytes) -> bool:
-        """Take a whole request whose head came before; False: it has to be parsed."""
+        """Process a complete request with a known head. Returns False if it must be parsed."""
         found = self.core.heads.read(data)
         if found is None:
             return False
@@ -119,27 +119,27 @@ class Front(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The end of a request."""
+        """End of a request."""
         self._between = True
         if not isinstance(self.cycle, Exchange):
             super().on_message_complete()
         elif self.cycle.response_complete:
-            self.core.rest(self)  # refused by its head: only now is the connection idle
+            self.core.rest(self)  # after an early refusal, the connection is idle only now
         else:
             self.cycle.complete()
 
     # --- asyncio's callbacks -------------------------------------------------------------------
 
     def resume_writing(self) -> None:
-        """The client has taken what was waiting for it."""
+        """The client is ready for more data."""
         super().resume_writing()
         if isinstance(self.cycle, Exchange):
             self.cycle.writable()
 
-    # --- what an exchange calls ------------------------------------------------------------------
+    # --- called by an exchange -------------------------------------------------------------------
 
     def finished(self, keep_alive: bool) -> None:
-        """An exchange is answered. As uvicorn's `on_response_complete`, without a timer for each answer."""
+        """An exchange is answered. Like uvicorn's `on_response_complete`, but without a timer per answer."""
         if not keep_alive:
             self.transport.close()
         if self.pipeline or self.flow.read_paused or self.transport.is_closing():
@@ -149,7 +149,7 @@ class Front(HttpToolsProtocol):
         self.core.rest(self)
 
     def data_received(self, data: bytes) -> None:
-        """The connection is not idle any more."""
+        """The connection is not idle anymore."""
         self.core.idle.pop(self, None)
         if self._between and (self.cycle is None or self.cycle.response_complete):
             if self._again(data):
@@ -161,13 +161,13 @@ class Front(HttpToolsProtocol):
             super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """The connection is closed."""
         self.core.idle.pop(self, None)
         super().connection_lost(exc)
 
 
 class _Refused:
-    """Stands for a request that was refused before it was one."""
+    """Placeholder for a request that was refused before it was complete."""
 
     response_complete = True
 

@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 log = logs.get("router.guard")
 PATIENCE_S = 2.0
-"""For one answer of Guardrails, whether to a whole text or to a piece of a stream."""
+"""Seconds for one answer of Guardrails, to a whole text or to a piece of a stream."""
 LATE_S = 0.5
 LARGE_BYTES = 32 * 1024
-"""A larger text that is not checked in time is refused, since its sender may have made it so; a smaller one is
-checked in milliseconds, so that something else is the reason."""
+"""Size above which a text that is not checked in time is refused, since its sender may have made it slow on purpose.
+Smaller texts take milliseconds, so a timeout has another cause."""
 BLOCKED = "content_policy_violation"
 FILTERED = "content_filter"
 UNCHECKED = "unchecked"
 _LATE = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE}
-_LOOKED = Counter("router_guardrails_total", "Texts looked at.", ["direction", "action"], registry=telemetry.REGISTRY)
+_LOOKED = Counter("router_guardrails_total", "Checked texts.", ["direction", "action"], registry=telemetry.REGISTRY)
 _WORDS = {
     messages.ACTION_ALLOW: "allow",
     messages.ACTION_FLAG: "flag",
@@ -44,10 +44,10 @@ _WORDS = {
 
 
 class Guard:
-    """In front of the service."""
+    """Client of Guardrails."""
 
     def __init__(self, target: str, late_s: float = LATE_S) -> None:
-        """`late_s`: a text of a stream that waits for its next piece so long goes on, if it may."""
+        """`late_s`: seconds after which held-back text of a stream is released, if allowed."""
         self.late_s = late_s
         self._client = rpc.Client("guardrails", target, service.GuardrailsServiceStub)
 
@@ -59,13 +59,13 @@ class Guard:
     async def look(self, exchange: Request, direction: Any, content: Any, known: set[str] | None = None) -> str:
         """Check a request or an answer and redact it in place; returns the action.
 
-        `known`: texts that need no second check; the texts that go on are added.
+        `known`: texts that were checked already; forwarded texts are added.
 
-        Raises ApiError: 413 or 502 for too much text, 400 for tokens and 503 without an answer where it is required.
+        Raises ApiError: 413 or 502 for too much text, 400 for token IDs, 503 if a required check is not possible.
         """
         if direction == messages.DIRECTION_INPUT and (field := texts.unreadable(content)) is not None:
             if exchange.guard_required:
-                message = f"{field}: Guardrails must check this request, and cannot read tokens. Send text."
+                message = f"{field}: Guardrails must check this request, but cannot read token IDs. Send text."
                 raise ApiError(400, message, param=field, code=BLOCKED)
             exchange.guard_unchecked = "tokens"
             _LOOKED.labels(_word(direction), UNCHECKED).inc()
@@ -118,7 +118,7 @@ class Guard:
 
     @staticmethod
     def unanswered(exchange: Request, direction: Any, reason: str) -> str:
-        """Nobody has checked: refuse or mark. Raises ApiError(503)."""
+        """Handle a missing answer of Guardrails: refuse or mark the request. Raises ApiError(503)."""
         _LOOKED.labels(_word(direction), "unanswered").inc()
         log.warning("Guardrails is unavailable", reason=reason, trace_id=exchange.trace_id.decode())
         if exchange.guard_required:
@@ -128,7 +128,7 @@ class Guard:
 
 
 def _sound(text: str) -> str:
-    """Without halves of surrogate pairs, which UTF-8 does not have."""
+    """Remove unpaired surrogates, which UTF-8 cannot encode."""
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
@@ -142,11 +142,11 @@ def blocked() -> ApiError:
 
 
 _KEPT = ("id", "object", "created", "created_at", "model", "usage", "service_tier")
-"""Of a blocked answer: fields without a text of the model's."""
+"""Fields of a blocked answer without text of the model."""
 
 
 def filtered(content: dict[str, Any]) -> dict[str, Any]:
-    """What OpenAI's clients receive in place of a blocked answer: finished by the filter, without its texts."""
+    """A blocked answer as OpenAI's clients expect it: finished by the content filter, without texts."""
     kept: dict[str, Any] = {name: content[name] for name in _KEPT if name in content}
     if isinstance(content.get("output"), list):
         reason = {"incomplete_details": {"reason": FILTERED}}

@@ -19,36 +19,36 @@ if TYPE_CHECKING:
     from router.answer import Answer
 
 _LATE = b"late"
-"""In place of an event; known by its identity, which no event's bytes share, as those of an empty one would."""
+"""Placeholder for an event. It is compared by identity, since an empty event would have equal bytes."""
 _RESOLUTION_S = 0.001
-"""The event loop's timers come so much early."""
+"""Seconds by which timers of the event loop may fire early."""
 
 
 class Guarded:
-    """One stream's events, in order; one call to Guardrails for each text in it."""
+    """The events of one stream in order, with one call to Guardrails per text."""
 
     def __init__(self, guard: Guard, exchange: Answer) -> None:
         self._guard, self._exchange = guard, exchange
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._calls: dict[Hashable, Any] = {}
         self._held: dict[Hashable, str | None] = {}
-        """What of each text Guardrails has and has not given back; None: not known, since it has changed something."""
+        """Text that Guardrails has received but not returned yet, by text; None if unknown, because it was redacted."""
         self._due: dict[Hashable, float] = {}
-        """When what is held of a text has waited for long enough, by the event loop's clock."""
+        """Time of the event loop at which held-back text is overdue, by text."""
         self._room = GUARD_HELD.most
         self._status = 200
         self.ended = False
         self._task = exchange.core.start(self._run())
 
-    # --- what the exchange calls ------------------------------------------------------------------
+    # --- called by the exchange -------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        """Whole events of the stream."""
+        """Receive complete events of the stream."""
         for event in sse.split(data):
             self._events.put_nowait(event)
 
     def end(self, data: bytes, status: int) -> None:
-        """There is no more; the exchange is notified once all of it has gone on."""
+        """The stream has ended. The exchange is notified once all of it was forwarded."""
         if self.ended:
             return
         self.ended, self._status = True, status
@@ -56,11 +56,11 @@ class Guarded:
         self._events.put_nowait(None)
 
     def cancel(self) -> None:
-        """Nobody reads any more."""
+        """The client has gone."""
         self.ended = True
         self._task.cancel()
 
-    # --- the work ---------------------------------------------------------------------------------
+    # --- processing -------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         exchange = self._exchange
@@ -74,7 +74,7 @@ class Guarded:
             exchange.guarded_break(error)
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # a fault of ours: what nobody has checked must not go on
+        except Exception as error:  # internal error: unchecked text must not be forwarded
             exchange.log_fault(error)
             exchange.guarded_break(ApiError(502, "The model's answer was interrupted.", ErrorType.UPSTREAM))
         finally:
@@ -83,7 +83,7 @@ class Guarded:
                     call.cancel()
 
     async def _event(self) -> bytes | None:
-        """The next event, or `_LATE` where a text has waited for long enough; None: there is no more."""
+        """The next event; `_LATE` if held-back text is overdue; None at the end."""
         due = min(self._due.values(), default=None)
         if due is not None and due <= asyncio.get_running_loop().time():
             return _LATE
@@ -94,7 +94,7 @@ class Guarded:
             return _LATE
 
     async def _overdue(self) -> bool:
-        """Texts whose time has come go on, as far as they may."""
+        """Release overdue text, as far as allowed. Returns False if the stream was ended."""
         now = asyncio.get_running_loop().time()
         for key in [key for key, due in self._due.items() if due <= now + _RESOLUTION_S]:
             del self._due[key]
@@ -103,36 +103,36 @@ class Guarded:
         return True
 
     async def one(self, event: bytes) -> bool:
-        """Whether the stream goes on after an event."""
+        """Process an event. Returns False if the stream was ended."""
         raise NotImplementedError
 
     async def flush(self, key: Any) -> bool:
-        """What was held back of a text goes on; False: it must not, and the stream has ended."""
+        """Release the held-back part of a text. Returns False if the stream was ended."""
         raise NotImplementedError
 
     async def late(self, key: Any) -> bool:
-        """A text's next piece does not come for now; False: what was held back of it must not go on."""
+        """Release the held-back part of a delayed text. Returns False if that is not allowed."""
         raise NotImplementedError
 
     async def rest(self) -> bool:
-        """The end of a stream that has not said so; False: something of it must not go on."""
+        """Process the end of a stream without a final event. Returns False if a part must not be forwarded."""
         for key in list(self._calls):
             if not await self.flush(key):
                 return False
         return True
 
     def send(self, *parts: bytes) -> None:
-        """To the client."""
+        """Send to the client."""
         self._exchange.guarded(b"".join(parts))
 
     def stop(self, *parts: bytes) -> None:
-        """The end: nothing of the stream goes on after these."""
+        """Send final parts. Nothing of the stream is forwarded afterwards."""
         self.ended = True
         self.send(*parts)
         self._exchange.guarded_stop()
 
     def hold(self, text: str) -> str:
-        """A text that is kept until it can be checked as a whole. Raises ApiError(502) where there is too much."""
+        """Hold a text until it can be checked as a whole. Raises ApiError(502) if it is too large."""
         self._room -= len(text) if text.isascii() else len(text.encode(errors="replace"))
         if self._room < 0:
             message = f"The model calls tools with more than {GUARD_HELD.most:,} bytes."
@@ -140,9 +140,9 @@ class Guarded:
         return text
 
     async def whole(self, content: Any, known: set[str] | None = None) -> bool:
-        """Check what comes at once, and redact it in place; False: it must not go on. Raises ApiError.
+        """Check a complete content and redact it in place. Returns False if it is blocked. Raises ApiError.
 
-        `known`: texts that were checked before; those that go on now are added.
+        `known`: texts that were checked already; forwarded texts are added.
         """
         action = await self._guard.look(self._exchange, messages.DIRECTION_OUTPUT, content, known)
         return action != "block"
@@ -150,7 +150,7 @@ class Guarded:
     async def look(
         self, key: Hashable, text: str, *, last: bool = False, late: bool = False, answer: bool = True
     ) -> tuple[str, bool]:
-        """What of a piece goes on, and whether all so far may. `answer`: the output schema applies to this text."""
+        """(part of a piece to forward, whether the text is still allowed). `answer`: the output schema applies."""
         exchange = self._exchange
         if key not in self._calls:
             metadata = rpc.carried(exchange.traceparent.decode())
@@ -181,7 +181,7 @@ class Guarded:
                 raise self._guard.too_large(messages.DIRECTION_OUTPUT, what) from None
         if reason:
             self._due.pop(key, None)
-            self._calls[key] = None  # nobody checks the rest either, if it may go on at all
+            self._calls[key] = None  # the rest is not checked either, if the stream continues
             self._guard.unanswered(exchange, messages.DIRECTION_OUTPUT, reason)
             return (held or "") + text, True
         passed = answered.text
@@ -194,10 +194,10 @@ class Guarded:
         return passed, answered.action != messages.ACTION_BLOCK
 
     def closed(self, key: Hashable) -> bool:
-        """Whether nothing of a text is held back: nobody checks it, or nobody answers."""
+        """Whether nothing of a text is held back, because checks are off or Guardrails is unavailable."""
         return self._calls.get(key) is None
 
     def forget(self, key: Hashable) -> None:
-        """A text has ended; what may still come under this key is checked anew."""
+        """A text has ended; further pieces with this key belong to a new text."""
         self._calls.pop(key, None)
         self._due.pop(key, None)

@@ -1,7 +1,7 @@
-"""A stream of chat completions, or of completions, on its way through Guardrails.
+"""Checks a stream of chat completions or completions with Guardrails.
 
-Every string of a delta is a text of its own that comes in pieces. Calls of tools are held until they are whole, since
-their arguments are JSON: only then can escapes and numbers in them be read.
+Every string of a delta is a text that arrives in pieces. Tool calls are held until they are complete, since their
+arguments are JSON, whose escapes and numbers can be read only then.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ Json = dict[str, Any]
 Path = tuple[str | int, ...]
 _DONE = sse.event(sse.DONE)
 _KEPT = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
-"""Of a chunk: fields without a text of the model's."""
+"""Fields of a chunk without text of the model."""
 
 
 class GuardedChat(Guarded):
-    """One answer's chunks."""
+    """The chunks of one answer."""
 
     def __init__(self, guard: Guard, exchange: Any) -> None:
         super().__init__(guard, exchange)
         self._last: Json = {}
-        """The newest chunk, without its choices."""
+        """The latest chunk, without its choices."""
         self._frames: dict[Any, Json] = {}
-        """Around each text: the choice that a further piece of it goes on in."""
+        """By text: the choice that a further piece of it belongs to."""
         self._tools: dict[int, dict[int, Json]] = {}
-        """Calls of tools of each choice, as far as they have come."""
+        """Tool calls of each choice so far."""
         self._legacy: dict[int, Json] = {}
-        """The same for `function_call`, which came before tools."""
+        """The same for `function_call`, the predecessor of tools."""
 
     async def one(self, event: bytes) -> bool:
         """A chunk."""
@@ -43,7 +43,7 @@ class GuardedChat(Guarded):
                 return True
             return False
         if not line:
-            return True  # a comment: it keeps the connection alive, and says nothing
+            return True  # a comment, which only keeps the connection alive
         try:
             content = decode(line)
         except ValueError:
@@ -70,7 +70,7 @@ class GuardedChat(Guarded):
         return True
 
     async def _strange(self, content: Any) -> bool:
-        """What is no chunk, such as an error: it is checked as a whole."""
+        """Check an event that is not a chunk, such as an error, as a whole."""
         holder = content if isinstance(content, dict) else {"content": content}
         if not await self.whole(holder):
             self._block(0)
@@ -111,7 +111,7 @@ class GuardedChat(Guarded):
         return True
 
     def _collect(self, number: int, choice: Json) -> None:
-        """Calls of tools leave the delta, until they are whole."""
+        """Remove tool calls from the delta, and hold them until they are complete."""
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             return
@@ -124,7 +124,7 @@ class GuardedChat(Guarded):
             self._merge(self._legacy.setdefault(number, {}), call)
 
     def _merge(self, into: Json, piece: Json) -> None:
-        """Arguments come in pieces, all else once."""
+        """Append arguments, which arrive in pieces; other fields arrive once."""
         for name, value in piece.items():
             if isinstance(value, dict):
                 self._merge(into.setdefault(name, {}), value)
@@ -134,7 +134,7 @@ class GuardedChat(Guarded):
                 into[name] = value
 
     async def _send_tools(self, number: int) -> bool:
-        """Calls that are whole go on, each in one piece."""
+        """Forward complete tool calls, each in one piece."""
         delta: Json = {}
         if calls := self._tools.pop(number, None):
             delta["tool_calls"] = [calls[index] for index in sorted(calls, key=str)]
@@ -150,7 +150,7 @@ class GuardedChat(Guarded):
         return True
 
     async def _probabilities(self, choice: Json, changed: bool) -> None:
-        """Log-probabilities go on only where they say exactly what goes on beside them; alternatives are checked."""
+        """Forward log-probabilities only if they match the forwarded text exactly; alternatives are checked."""
         found = choice.get("logprobs")
         if not found:
             return
@@ -162,7 +162,7 @@ class GuardedChat(Guarded):
             texts.without_probabilities(choice)
 
     async def rest(self) -> bool:
-        """Also calls of tools that no finish has come after."""
+        """Also forwards tool calls without a finish reason."""
         if not await super().rest():
             return False
         for number in {*self._tools, *self._legacy}:
@@ -171,7 +171,7 @@ class GuardedChat(Guarded):
         return True
 
     async def flush(self, key: Any) -> bool:
-        """As a chunk of its own."""
+        """Sends a chunk of its own."""
         if self.closed(key):
             return True
         found = await self.look(key, "", last=True)
@@ -179,7 +179,7 @@ class GuardedChat(Guarded):
         return self._further(key, *found)
 
     async def late(self, key: Any) -> bool:
-        """As a chunk of its own, too."""
+        """Sends a chunk of its own, too."""
         return self._further(key, *await self.look(key, "", late=True))
 
     def _further(self, key: Any, text: str, going_on: bool) -> bool:
@@ -200,7 +200,7 @@ class GuardedChat(Guarded):
         return True
 
     def _block(self, number: int) -> None:
-        """As OpenAI's clients know it."""
+        """Ends the choice as OpenAI's content filter does."""
         empty = {"index": number, "delta": {}, "finish_reason": FILTERED}
         self.stop(sse.event(encode({**self._last, "choices": [empty]})), _DONE)
 
@@ -209,12 +209,12 @@ _ANSWERS = {("delta", "content"), ("text",)}
 
 
 def _empty(choice: Json) -> bool:
-    """Whether nothing is left of a choice that only said something of a tool."""
+    """Whether a choice is empty after its tool calls were removed."""
     return choice.get("delta") == {} and not choice.get("finish_reason") and not choice.get("logprobs")
 
 
 def _pieces(choice: Json) -> Iterator[tuple[Path, Any, Any]]:
-    """Every text of a choice that comes in pieces, and where it is."""
+    """(path, holder, name) of every text of a choice that arrives in pieces."""
     if isinstance(choice.get("text"), str) and choice["text"]:
         yield ("text",), choice, "text"
     if isinstance(choice.get("delta"), dict):
@@ -233,14 +233,14 @@ def _leaves(holder: Any, path: Path) -> Iterator[tuple[Path, Any, Any]]:
 
 
 def _place(holder: Any, name: Any, value: Any) -> str | int:
-    """Pieces of one text have the same index, wherever they stand in their list."""
+    """Index of a piece. Pieces of one text share it, independently of their position in the list."""
     if isinstance(holder, list) and isinstance(value, dict) and isinstance(value.get("index"), int):
         return value["index"]
     return name
 
 
 def _frame(choice: Json, path: Path) -> Json:
-    """The choice with nothing but what is around one text."""
+    """The choice reduced to the structure around one text."""
     made: Json = {"index": choice.get("index", 0), "finish_reason": None}
     source: Any = choice
     into: Any = made
@@ -259,5 +259,5 @@ def _frame(choice: Json, path: Path) -> Json:
 
 
 def _plain(name: str, value: Any) -> bool:
-    """What a further piece repeats: where it belongs."""
+    """Whether further pieces repeat this field, because it identifies the text."""
     return isinstance(value, int) or (isinstance(value, str) and name in ("type", "format"))

@@ -1,8 +1,9 @@
-"""A stream of the Responses API on its way through Guardrails.
+"""Checks a stream of the Responses API with Guardrails.
 
-Its texts come in pieces (`response.output_text.delta` and others of this form) and then again as a whole, up to three
-times: what went on of the pieces is what the whole becomes. Arguments of tools are held until they are whole, since
-they are JSON. Source: OpenAI, API reference, "Streaming events".
+Its texts arrive in pieces (`response.output_text.delta` and similar events), and again as a whole up to three times.
+The whole is replaced with the forwarded pieces. Arguments of tools are held until they are complete, since they are
+JSON.
+Source: OpenAI, API reference, "Streaming events".
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Json = dict[str, Any]
 _HELD = {"response.function_call_arguments", "response.mcp_call_arguments"}
 _BYTES = {"response.audio", "response.output_audio"}
 _FIELDS = ("text", "arguments", "refusal", "input", "code", "transcript")
-"""Where an event that ends a text repeats it."""
+"""Field in which the final event of a text repeats it."""
 _PARTS = {
     "output_text": ("response.output_text", "text"),
     "refusal": ("response.refusal", "refusal"),
@@ -34,18 +35,18 @@ _ENDS = {"response.completed", "response.incomplete", "response.failed"}
 
 
 class GuardedResponses(Guarded):
-    """One answer's events, numbered anew."""
+    """The events of one answer, with new sequence numbers."""
 
     def __init__(self, guard: Any, exchange: Any) -> None:
         super().__init__(guard, exchange)
         self._passed: dict[Any, str] = {}
-        """What went on of each text that comes in pieces."""
+        """Forwarded part of each text that arrives in pieces."""
         self._last: dict[Any, Json] = {}
-        """The newest event of each."""
+        """The latest event of each text."""
         self._whole_ones: dict[Any, str] = {}
-        """Texts that are held until they are whole."""
+        """Texts that are held until they are complete."""
         self._checked: set[str] = set()
-        """Texts that went on as a whole: they come up to four times."""
+        """Texts that were forwarded as a whole; they occur up to four times."""
         self._response: Json = {}
         self._number = 0
         self._changed = False
@@ -54,7 +55,7 @@ class GuardedResponses(Guarded):
         """An event."""
         line = sse.data(event)
         if line is None:
-            return True  # a comment: it says nothing
+            return True  # a comment
         try:
             content = decode(line)
             kind = content["type"]
@@ -64,7 +65,7 @@ class GuardedResponses(Guarded):
             return await self._strange(line)
         if isinstance(content.get("response"), dict):
             self._response = content["response"]
-        content.pop("obfuscation", None)  # it hides how long a piece was, which this changes anyway
+        content.pop("obfuscation", None)  # padding against length analysis; redaction changes the length anyway
         base, _, end = kind.rpartition(".")
         key = _key(base, content)
         if end == "delta" and isinstance(content.get("delta"), str) and base not in _BYTES:
@@ -77,10 +78,10 @@ class GuardedResponses(Guarded):
                     content[field] = self._passed.get(key, "")
         elif kind in _ENDS and not await self.rest():
             return False
-        return await self._told(content)
+        return await self._forward(content)
 
     async def _strange(self, line: bytes) -> bool:
-        """What is no event of the API: it is checked as a whole."""
+        """Check an event that is not part of the API as a whole."""
         try:
             content = decode(line)
         except ValueError:
@@ -93,8 +94,8 @@ class GuardedResponses(Guarded):
         self.send(sse.event(found.encode() if isinstance(found, str) else encode(found)))
         return True
 
-    async def _told(self, content: Json) -> bool:
-        """An event that says something as a whole goes on, with what went on of the pieces in it."""
+    async def _forward(self, content: Json) -> bool:
+        """Forward an event with whole texts, replaced with the forwarded pieces."""
         self._rewrite(content)
         if self._changed:
             texts.without_probabilities(content)
@@ -123,7 +124,7 @@ class GuardedResponses(Guarded):
         return True
 
     async def flush(self, key: Any) -> bool:
-        """As a piece of its own."""
+        """Sends a piece of its own."""
         text, going_on = "", True
         if key in self._whole_ones:
             held = {"arguments": self._whole_ones.pop(key)}
@@ -134,7 +135,7 @@ class GuardedResponses(Guarded):
         return self._further(key, text, going_on)
 
     async def late(self, key: Any) -> bool:
-        """As a piece of its own, too."""
+        """Sends a piece of its own, too."""
         return self._further(key, *await self.look(key, "", late=True))
 
     def _further(self, key: Any, text: str, going_on: bool) -> bool:
@@ -149,14 +150,14 @@ class GuardedResponses(Guarded):
         return True
 
     async def rest(self) -> bool:
-        """Also what is held until it is whole."""
+        """Also forwards texts that were held until they are complete."""
         for key in list(self._whole_ones):
             if not await self.flush(key):
                 return False
         return await super().rest()
 
     def _rewrite(self, content: Json) -> None:
-        """Put what went on of the pieces into the wholes that repeat them."""
+        """Replace whole texts with the forwarded pieces."""
         number = content.get("output_index", 0)
         if isinstance(content.get("part"), dict) and content["type"].endswith(".done"):
             self._part(number, content.get("content_index", content.get("summary_index", 0)), content["part"])
@@ -195,9 +196,9 @@ class GuardedResponses(Guarded):
         self.send(sse.event(encode(content), content["type"].encode()))
 
     def _block(self) -> None:
-        """As OpenAI's clients know it."""
-        told = filtered({**self._response, "output": []}) | {"incomplete_details": {"reason": FILTERED}}
-        last = {"type": "response.incomplete", "sequence_number": self._number, "response": told}
+        """Ends the response as OpenAI's content filter does."""
+        final = filtered({**self._response, "output": []}) | {"incomplete_details": {"reason": FILTERED}}
+        last = {"type": "response.incomplete", "sequence_number": self._number, "response": final}
         self.stop(sse.event(encode(last), b"response.incomplete"))
 
 

@@ -1,9 +1,9 @@
-"""Heads of messages that were read before: one that comes again is not parsed again.
+"""Cache of parsed message heads: a head that occurs again is not parsed again.
 
-What a head means follows from its bytes alone, and clients, gateways and models send the same one again and again, but
-for a few headers whose values are a message's own. Only a head that the parser has taken is kept, and only where its
-message is as long as it says and came in one piece; the values of those few headers are read only as plain words, which
-mean the same to every parser.
+The meaning of a head depends on its bytes only. Clients, gateways and models send the same head repeatedly, except for
+a few headers with a value per message. A head is cached only if the parser has accepted it, and if its message had the
+declared length and arrived in one piece. Values of the few varying headers are accepted only as plain words, which all
+parsers interpret alike.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ import re
 from typing import Generic, TypeVar
 
 KEPT = 512
-"""Heads; the oldest goes first."""
+"""Maximum number of heads; the oldest is dropped first."""
 LONGEST = 2048
-"""Bytes of one: together they take two megabytes at most."""
+"""Maximum bytes of a head; together they need at most two megabytes."""
 DIGITS = 9
-"""Of the length of a body, at most."""
+"""Maximum digits of the length of a body."""
 END = b"\r\n\r\n"
 _LENGTH = b"content-length"
 _OWN = re.compile(
     rb"\r\n(content-length|x-request-id|traceparent|idempotency-key): ([0-9A-Za-z._-]{1,128})(?=\r\n)", re.IGNORECASE
 )
-"""What is a message's own; written otherwise, it belongs to the head, which then seldom comes again."""
+"""Headers with a value per message. In another notation they count as part of the head, which then rarely recurs."""
 Meaning = TypeVar("Meaning")
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
 class Heads(Generic[Meaning]):
-    """What heads mean: whole ones, and ones apart from what is each message's own."""
+    """Meanings of heads: complete ones, and ones without the values of each message."""
 
     def __init__(self) -> None:
         self._whole: dict[bytes, tuple[Meaning, int]] = {}
         self._shapes: dict[tuple[bytes, ...], tuple[Meaning, tuple[bytes, ...], int]] = {}
 
     def read(self, message: bytes) -> tuple[Meaning, dict[bytes, bytes] | None, bytes] | None:
-        """What a message's head means, the headers in which it differs from that, and its body; None: parse it."""
+        """(meaning of the head, headers that differ from it, body) of a message; None if it must be parsed."""
         end = message.find(END) + 4
         head = message[:end]
         whole = self._whole.get(head)
@@ -50,16 +50,16 @@ class Heads(Generic[Meaning]):
             return None
         meaning, names, place = known
         length = values[place]
-        # What has more digits than any body is the parser's to refuse.
+        # The parser refuses lengths with more digits than any body has.
         if not length.isdigit() or len(length) > DIGITS or len(message) != end + int(length):
             return None
         return meaning, dict(zip(names, values, strict=True)), message[end:]
 
     def keep(self, message: bytes, length: bytes, meaning: Meaning) -> None:
-        """A message was parsed; `length` is what its head says of its body."""
+        """Cache the head of a parsed message; `length` is the declared length of its body."""
         end = message.find(END) + 4
         head = message[:end]
-        # A parser may be lenient about ends of lines, and take for a head what ends elsewhere; lines may go on.
+        # Lenient parsers accept other line endings, and would end the head elsewhere; header lines may be folded.
         plain = head.count(b"\n") == head.count(b"\r\n") and b"\n " not in head and b"\n\t" not in head
         if not plain or not length.isdigit() or len(message) != end + int(length) or end > LONGEST:
             return
@@ -71,7 +71,7 @@ class Heads(Generic[Meaning]):
 
 
 def _parts(head: bytes) -> tuple[tuple[bytes, ...], list[bytes]]:
-    """A head without values that are a message's own, and these."""
+    """(head without the values of each message, these values)."""
     parts = _OWN.split(head)
     values = parts[2::3]
     del parts[2::3]

@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 log = logs.get("router.leg")
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 KEPT_FOR_FAILOVER = 1024 * 1024
-"""Bytes of a stream, to go on from where a target broke off; a longer one cannot be taken over."""
+"""Maximum bytes of a stream that are kept to continue it on another target; longer streams cannot be continued."""
 
 
 class Leg:
-    """Takes one target's answer and hands it to the exchange."""
+    """Receives one target's answer and passes it to the exchange."""
 
-    # What most answers never change has its default on the class, as in `Answer`.
+    # Defaults on the class, for fields that most answers never change, as in `Answer`.
     _ticket: upstream.Ticket | None = None
     _status = 0
     _kind = b"application/json"
     _size = 0
     _reader: sse.Reader | None = None
     _chat: to_anthropic.Stream | None = None
-    """Makes chunks of a chat completion of a stream in Anthropic's API."""
+    """Translates a stream of Anthropic's API to chunks of a chat completion."""
     _beyond: Streamed | None = None
-    """What has been counted of a stream that is too long to be kept."""
+    """Counter for a stream that is too long to be kept."""
     _streams: bool | None = False
-    """Whether the answer is a stream of events; None: it may be one, its first byte tells."""
+    """Whether the answer is an event stream; None until its first byte decides."""
     _released = False
 
     def __init__(self, exchange: Answer, route: RouteState, state: TargetState, now: float) -> None:
@@ -51,7 +51,7 @@ class Leg:
     # --- the answer ---------------------------------------------------------------------------
 
     def on_head(self, status: int, kind: bytes, after: bytes) -> None:
-        """Failures of the target are known from its status; everything else is the client's."""
+        """The status decides whether the target has failed; every other answer goes to the client."""
         self._status = status
         if status >= 500 or status == 429:
             if after and (seconds := upstream.seconds(after, time.time())):
@@ -70,7 +70,7 @@ class Leg:
             self.drop()
 
     def on_data(self, data: bytes) -> None:
-        """A piece of a stream goes on at once; of a whole answer, it is kept."""
+        """Forward a piece of a stream at once; keep a piece of a whole answer."""
         if self._streams is None:
             data = self._first(data)
         if not self._streams:
@@ -87,7 +87,7 @@ class Leg:
                 return
             if not exchange.streaming:
                 self._begin_stream()
-        assert self._reader is not None, "made with the first byte"
+        assert self._reader is not None, "created with the first byte"
         try:
             events = self._reader.feed(data)
         except sse.EventTooLarge as error:
@@ -101,7 +101,7 @@ class Leg:
             self._pause()
 
     def _first(self, data: bytes) -> bytes:
-        """What has come, once its first byte tells whether it is a stream: servers err about their content type."""
+        """Data so far, once its first byte shows whether it is a stream, since servers send wrong content types."""
         data = b"".join((*self._pieces, data))
         self._pieces.clear()
         self._size = 0
@@ -115,7 +115,7 @@ class Leg:
         return data
 
     def _inside(self, body: bytes) -> bytes:
-        """A whole answer as a chat completion, and without our credential. Raises ApiError(502)."""
+        """A whole answer as a chat completion, without our credential. Raises ApiError(502)."""
         if self._status == 200:
             return to_anthropic.answer(body) if self.state.messages else body
         return self.state.credential.hide(body)
@@ -126,7 +126,7 @@ class Leg:
         exchange.core.measures.first_token.observe((exchange.model,), exchange.core.now() - exchange.started)
 
     def _filtered(self, events: bytes) -> bytes:
-        """Whole events: the usage is read, and taken out where only the router asked for it."""
+        """Read the usage of complete events, and remove it if only the Router has requested it."""
         exchange = self.exchange
         if self._beyond is not None:
             self._beyond.feed(events)
@@ -139,13 +139,13 @@ class Leg:
                 self._pieces.clear()
         if exchange.partial:
             events = continuation.without_role(events)
-        if not usage.told(events):
+        if not usage.may_report(events):
             return events
         exchange.reported = usage.of_events(events) or exchange.reported
         return continuation.without_usage(events) if exchange.hides_usage else events
 
     def streamed(self) -> int:
-        """Output tokens of the stream so far, counted."""
+        """Counted output tokens of the stream so far."""
         if not self._streams:
             return 0
         if self._beyond is not None:
@@ -155,7 +155,7 @@ class Leg:
         return counted.tokens
 
     def on_end(self) -> None:
-        """All of it is here."""
+        """The answer is complete."""
         exchange = self.exchange
         if self._streams is None:
             self.fail("an empty answer")
@@ -180,7 +180,7 @@ class Leg:
             return
         if not exchange.streaming:
             self._begin_stream()
-        assert self._reader is not None, "made with the first byte"
+        assert self._reader is not None, "created with the first byte"
         last = self._reader.end()
         if self._chat is not None:
             last = self._chat.feed(last)
@@ -188,7 +188,7 @@ class Leg:
         self._observe(True, seconds)
 
     def on_failure(self, reason: str) -> None:
-        """The target is not there, or broke off."""
+        """The target is unreachable, or has closed the connection."""
         exchange = self.exchange
         seconds = self._release(False)
         self._observe(False, seconds)
@@ -197,10 +197,10 @@ class Leg:
         else:
             exchange.leg_failed(self, reason)
 
-    # --- ends that are not the target's ---------------------------------------------------------
+    # --- ends that the target has not caused ----------------------------------------------------
 
     def fail(self, reason: str, *, timed_out: bool = False) -> None:
-        """Count it as failed, whatever may still come."""
+        """Count the attempt as failed, and ignore any further data."""
         if self._released:
             return
         if timed_out:
@@ -210,7 +210,7 @@ class Leg:
         self.exchange.leg_failed(self, reason, timed_out=timed_out)
 
     def _refused(self, reason: str, seconds: float) -> None:
-        """The target is not to be asked again for so long."""
+        """Do not call the target for some seconds."""
         now = self.exchange.core.now()
         self._cancel()
         took = self._release(False)
@@ -219,14 +219,14 @@ class Leg:
         self.exchange.leg_failed(self, reason)
 
     def expire(self) -> None:
-        """The request's time is up; this target had its share of it."""
+        """The request's time limit is reached, after this target had its share of the time."""
         if not self._released:
             self._worked()
             self._cancel()
             self._observe(False, self._release(False))
 
     def drop(self, *, counts: bool = False) -> None:
-        """Nobody waits for this target any more; with `counts`, what it did is the request's all the same."""
+        """Cancel the attempt. `counts`: its usage is charged to the request nevertheless."""
         if not self._released:
             if counts:
                 self._worked()
@@ -234,7 +234,7 @@ class Leg:
             self._release(None)
 
     def _worked(self) -> None:
-        """A model has read the request, so that it costs, even where no answer has come."""
+        """Charge for a model that has read the request, even without an answer."""
         if self._ticket is not None and self._ticket.connection is not None and self.exchange.served_by is None:
             self.exchange.served_by = self.state
 
@@ -267,6 +267,6 @@ class Leg:
             self._ticket.connection.pause()
 
     def resume(self) -> None:
-        """The client keeps up again."""
+        """The client is ready for more data."""
         if self._ticket is not None and self._ticket.connection is not None and not self._released:
             self._ticket.connection.resume()

@@ -1,7 +1,7 @@
-"""Follows the router's NATS bucket. Changes are in force in all replicas within a second.
+"""Follows the Router's NATS bucket. All replicas apply changes within a second.
 
-Its keys: `table`, a whole table that replaces the file's; `route.<model>`, an operator's override; `canary.<model>`,
-the decision about a canary; `cache`, the time at which all cached answers were last dropped.
+Keys: `table`, a whole table that replaces the file's; `route.<model>`, an operator's override; `canary.<model>`, the
+decision about a canary; `cache`, the time at which all cached answers were last dropped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _REACHED_S = 2.0
 
 
 class LiveRoutes:
-    """What the bucket says, handed on: tables to `rebase`, the rest to who keeps it."""
+    """Passes values of the bucket on: tables to `rebase`, the others to their owners."""
 
     def __init__(
         self,
@@ -40,15 +40,15 @@ class LiveRoutes:
         self._following = Following(url, BUCKET, self._take, login, instance)
 
     async def run(self) -> None:
-        """Follow for ever."""
+        """Run until cancelled."""
         await self._following.run()
 
     def revision(self, key: str) -> int:
-        """Of what is in force here; 0: nothing is written under the key."""
+        """Revision that is applied here; 0 if the key has no value."""
         return self._following.revision(key)
 
     async def reached(self, key: str, revision: int) -> bool:
-        """Wait until a write holds here; 0: until there is nothing. False: not within `_REACHED_S`."""
+        """Wait until this replica has applied a revision (0: a removal). Returns False after `_REACHED_S` seconds."""
         deadline = time.monotonic() + _REACHED_S
         while (now := self.revision(key)) < revision or (now and not revision):
             if time.monotonic() > deadline:
@@ -57,7 +57,7 @@ class LiveRoutes:
         return True
 
     def _take(self, key: str, content: bytes | None) -> None:
-        """Raises RouteTableError or ValueError for what cannot be in force: what was before goes on."""
+        """Apply a value. Raises RouteTableError or ValueError if it is invalid; the previous value stays in use."""
         kind, *names = bus.parts(key)
         if kind == TABLE and content:
             self._rebase(parse(content, f"{BUCKET}/{TABLE}"))

@@ -1,4 +1,4 @@
-"""What the fast path measures: metrics, one log line a request, a span where traces are wanted."""
+"""Telemetry of the fast path: metrics, one log line per request, and spans if traces are enabled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from router.request import Request
 
 FLUSH_S = 0.02
-"""Log lines are written together, so often: seldom enough to be cheap, often enough that no request waits for many."""
+"""Seconds between two writes of collected log lines: a compromise between cost and the number of waiting lines."""
 
 
 class Measures:
@@ -37,23 +37,23 @@ class Measures:
         self.tokens = Count("gen_ai_client_token_usage", "Tokens by kind.", ("gen_ai_request_model", "token_type"))
         self.estimated = Count(
             "router_usage_estimated",
-            "Requests whose tokens the router counted by itself: the upstream has not reported them, or was cut short.",
+            "Requests whose tokens the Router has counted, because the upstream reported none or was interrupted.",
             ("model", "target", "cause"),
         )
         self.cache = Count("router_cache_requests", "Look-ups of the response cache.", ("result",))
         self.duration = Spread(
             "gen_ai_server_request_duration_seconds",
-            "From the request's last byte to the answer's.",
+            "From the last byte of the request to the last byte of the answer.",
             ("gen_ai_operation_name", "gen_ai_request_model"),
         )
         self.first_token = Spread(
             "gen_ai_server_time_to_first_token_seconds",
-            "From the request's last byte to the first piece of a stream.",
+            "From the last byte of the request to the first piece of a stream.",
             ("gen_ai_request_model",),
         )
 
     def register(self, registry: CollectorRegistry = telemetry.REGISTRY) -> list[Collector]:
-        """Show the numbers at /metrics; once in a process."""
+        """Export the metrics at /metrics. Call this once per process."""
         metrics: list[Collector] = [
             self.requests,
             self.upstream,
@@ -68,7 +68,7 @@ class Measures:
         return metrics
 
     def begin(self, exchange: Request, traceparent: bytes) -> None:
-        """Give the request its trace: the caller's, or a new one."""
+        """Assign the request to a trace: the caller's, or a new one."""
         parent = _parse(traceparent) if traceparent else None
         if self._tracer is not None and self._samples(exchange, parent):
             context = None
@@ -91,13 +91,13 @@ class Measures:
             exchange.traceparent = b"00-%s-%016x-%02x" % (trace_id, random.getrandbits(64), sampled)
 
     def _samples(self, exchange: Request, parent: tuple[int, int, int] | None) -> bool:
-        """Whether to trace a request. A service's decision is followed; a stranger's flag would make us trace all."""
+        """Whether to trace a request. Services decide for their requests; clients' flags are ignored, as too costly."""
         if exchange.inside and parent is not None:
             return bool(parent[2] & 1)
         return self._ratio >= 1 or random.random() < self._ratio
 
     def end(self, exchange: Request, status: int, seconds: float) -> None:
-        """A request is answered."""
+        """Record an answered request."""
         path, model = exchange.path_text, exchange.model
         self.requests.values[path, model, str(status)] += 1
         self.duration.observe((exchange.operation, model), seconds)
@@ -130,7 +130,7 @@ class Measures:
         span.end()
 
     def _log(self, exchange: Request, status: int, seconds: float) -> None:
-        """The same fields as every service's request line; none of them can hold a quote."""
+        """Log the fields of every service's request line; none of the values can contain a quote."""
         if not self._lines:
             asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
         now = time.time()
@@ -154,7 +154,7 @@ class Measures:
         )
 
     def flush(self) -> None:
-        """Write the lines that are waiting."""
+        """Write the collected lines."""
         lines, self._lines = self._lines, []
         sys.stdout.flush()
         sys.stdout.buffer.write(b"".join(lines))
@@ -162,7 +162,7 @@ class Measures:
 
 
 def _parse(traceparent: bytes) -> tuple[int, int, int] | None:
-    """(trace id, span id, flags) of a W3C traceparent; None where it is none."""
+    """(trace ID, span ID, flags) of a W3C traceparent; None if it is invalid."""
     if len(traceparent) < 55 or traceparent[2:3] != b"-" or traceparent[35:36] != b"-" or traceparent[52:53] != b"-":
         return None
     try:

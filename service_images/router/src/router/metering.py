@@ -1,4 +1,4 @@
-"""Publishes usage of each answer to Kafka, for Billing and Audit, and changes of routes."""
+"""Publishes the usage of each answer to Kafka, for Billing and Audit, and changes of routes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Used(msgspec.Struct):
-    """The data of an event. Source: kit/events/usage.recorded.v1.json."""
+    """Data of an event. Source: kit/events/usage.recorded.v1.json."""
 
     tenant: str
     user: str
@@ -40,9 +40,9 @@ class Used(msgspec.Struct):
     request: str
     cost_usd: float
     estimated: bool
-    """Whether the router has counted some of the tokens, since the upstream has not reported them."""
+    """Whether the Router has counted some of the tokens, since the upstream has not reported them."""
     unchecked: str
-    """Why Guardrails has not checked a text of it; empty: it has, or the route does not want it."""
+    """Why Guardrails has not checked a text of the request; empty if all were checked, or no check is enabled."""
 
 
 class UsageEvent(msgspec.Struct):
@@ -60,7 +60,7 @@ class UsageEvent(msgspec.Struct):
 
 
 class Metering(Sender):
-    """Collects and sends."""
+    """Collects and sends events."""
 
     flush_s = 15.0
 
@@ -69,7 +69,7 @@ class Metering(Sender):
         self._second, self._stamp = 0, ""
 
     def record(self, exchange: Request, id: str, status: int, seconds: float, target: str, cost: float) -> None:
-        """An answer that took something, or would have but for the cache."""
+        """Record the usage of an answer, including one from the cache."""
         now = time.time()
         second = int(now)
         if second != self._second:
@@ -78,7 +78,7 @@ class Metering(Sender):
         used = exchange.used or (0, 0)
         ask = exchange.ask
         event = UsageEvent(
-            # Clients may send an id of theirs twice; this one is the router's own.
+            # Clients may send an ID twice; this one is the Router's own.
             id=id,
             time=f"{self._stamp}.{int((now - second) * 1e6):06d}Z",
             subject=f"request/{exchange.request_id.decode()}",
@@ -103,5 +103,5 @@ class Metering(Sender):
         self._waiting.append((TOPIC, exchange.tenant, _encode(event)))
 
     def tell(self, topic: str, key: str, event: dict[str, Any]) -> None:
-        """An event that is no usage; it happens seldom, and waits beside the others."""
+        """Publish another event. These are rare, and wait in the same queue."""
         self._waiting.append((topic, key.encode(), _encode(event)))

@@ -15,43 +15,43 @@ log = logs.get("router.overrides")
 
 
 class _Kept(BaseModel):
-    """A value of the bucket; what a later version adds is not known here."""
+    """A value of the bucket. Fields of later versions are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
     by: str
-    """Who, as the audit log calls them."""
+    """Actor, as in the audit log."""
     at: datetime
     reason: str = ""
 
 
 class Override(_Kept):
-    """A route in place of a model's own; without one the model is withdrawn."""
+    """A route that replaces a model's own; without a route, the model is withdrawn."""
 
     route: ModelRoute | None = None
 
 
 class Course(StrEnum):
-    """What was decided of a canary."""
+    """Decision about a canary."""
 
     RUNNING = "running"
-    """It begins anew, at its first step."""
+    """Restart with the first step."""
     PROMOTED = "promoted"
-    """It has all requests, from now on."""
+    """Promote: it receives all requests."""
     ABORTED = "aborted"
-    """It has none any more."""
+    """Abort: it receives no requests."""
 
 
 class Verdict(_Kept):
-    """A decision, of an operator or of the first replica that saw it fail."""
+    """A decision of an operator, or of the first replica in which the canary failed."""
 
     trial: str
-    """Which canary it is about: `Trial.digest`."""
+    """The canary, as `Trial.digest`."""
     course: Course
 
 
 def compose(base: RouteTable, overrides: Mapping[str, Override]) -> tuple[RouteTable, dict[str, str]]:
-    """The table with all overrides that fit, and why each of the others does not."""
+    """(table with all valid overrides, reason by model for the others)."""
     kept, refused = dict(sorted(overrides.items())), dict[str, str]()
     while True:
         routes = {route.model: route for route in base.routes}
@@ -67,29 +67,29 @@ def compose(base: RouteTable, overrides: Mapping[str, Override]) -> tuple[RouteT
         if missing is None:
             return RouteTable(revision=base.revision, routes=tuple(routes.values()), tenants=base.tenants), refused
         model, name = missing
-        # A configured route names only models that there are: then it is the other one that was withdrawn.
+        # Configured routes only name existing models, so the cause is the withdrawal of the other model.
         culprit = model if model in kept else name
         refused[culprit] = f"{model} falls back to {name}, which would not exist"
         del kept[culprit]
 
 
 class Overrides:
-    """The table in force: the configured one, or what was found, and what operators have put over it."""
+    """The current table: configured or discovered routes, with operators' overrides."""
 
     def __init__(self, base: RouteTable, changed: Callable[[RouteTable], None]) -> None:
         self.base = base
         self._changed = changed
         self.entries: dict[str, Override] = {}
         self.refused: dict[str, str] = {}
-        """Overrides that do not fit what is configured by now, and why."""
+        """Overrides that do not fit the current configuration, with reasons."""
 
     def rebase(self, base: RouteTable) -> None:
-        """Other routes are configured or found."""
+        """Use other configured or discovered routes."""
         self.base = base
         self._compose()
 
     def put(self, model: str, override: Override | None) -> None:
-        """An override is there, or gone."""
+        """Set an override, or remove it (None)."""
         if override is None:
             self.entries.pop(model, None)
         else:
@@ -99,5 +99,5 @@ class Overrides:
     def _compose(self) -> None:
         table, self.refused = compose(self.base, self.entries)
         for model, reason in self.refused.items():
-            log.error("an override is not in force", model=model, reason=reason)
+            log.error("an override is not applied", model=model, reason=reason)
         self._changed(table)

@@ -50,7 +50,7 @@ _INSTEAD = {
     "suffix": "no model supports insertion",
     "chat_template": "the model defines its template",
 }
-"""What to do instead of a parameter that is refused."""
+"""Alternatives to refused parameters."""
 
 
 class _Function(msgspec.Struct, forbid_unknown_fields=True):
@@ -189,11 +189,11 @@ FIELDS: dict[bytes, Json] = {
         **dict.fromkeys(("top_k", "priority", "cache_salt"), Raw),
     },
 }
-"""By path: each parameter that is accepted, and its values."""
+"""Accepted parameters by path, with their values."""
 
 
 def _decoder(path: bytes, names: Iterable[str]) -> Any:
-    """Reads these parameters in one pass, and refuses all others."""
+    """Decoder that reads these parameters in one pass, and refuses all others."""
     # False and 0 are different in JSON: `_NEVER` says what must be false.
     kinds = {name: bool | None if FIELDS[path][name] == Literal[0] | None else FIELDS[path][name] for name in names}
     listed = [(name, kind, None) for name, kind in kinds.items()]
@@ -206,7 +206,7 @@ _CHAT = b"/v1/chat/completions"
 
 
 class _Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """What most requests have, and no more: checked and read at once, in a third of the time of all parameters."""
+    """Common parameters only: most requests are validated and read at once, in a third of the time."""
 
     model: str
     messages: Raw = Raw(b"")
@@ -219,7 +219,7 @@ class _Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     user: str | None = None
     stop: str | list[str] | None = None
     seed: int | None = None
-    # What else an `Ask` has, and these requests have not.
+    # Other fields of an `Ask`, which these requests do not have.
     prompt: ClassVar[Raw] = Raw(b"")
     input: ClassVar[Raw] = Raw(b"")
     max_output_tokens: ClassVar[None] = None
@@ -237,9 +237,9 @@ _ITEMS = {"message", "function_call", "function_call_output", "reasoning"}
 
 
 def check(path: bytes, body: bytes) -> usage.Ask | None:
-    """Raises ApiError with all parameters that cannot be honoured; `payload.read` refuses what is no object.
+    """Raises ApiError with all unsupported parameters; `payload.read` refuses bodies that are not objects.
 
-    Returns what is asked for, where it has only usual parameters; None: it has to be read.
+    Returns the Ask if the request has only common parameters; None if it must be read otherwise.
     """
     if path == _CHAT:
         try:
@@ -278,13 +278,13 @@ def _check_choice(raw: Raw, tools: list[Any]) -> None:
     if choice != "required" and not (isinstance(wanted, dict) and isinstance(wanted.get("name"), str)):
         raise _wrong("tool_choice", 'none, auto, required, or {"type": "function", ...} with the name of a tool')
     if choice == "required" and not tools:
-        raise _wrong("tool_choice", "required needs at least one of tools")
+        raise _wrong("tool_choice", "required needs at least one entry of tools")
     if isinstance(wanted, dict) and wanted["name"] not in names:
         raise _wrong("tool_choice", f"no tool has the name {wanted['name'][:128]!r}")
 
 
 def _check_items(raw: Raw | None) -> None:
-    """What is in the input of a response: each kind of item is one that a model reads."""
+    """Check that a model can read each kind of item in the input of a response."""
     given = msgspec.json.decode(raw) if raw is not None else None
     for number, item in enumerate(given if isinstance(given, list) else ()):
         kind = item.get("type", "message") if isinstance(item, dict) else None
@@ -299,7 +299,7 @@ def _wrong(field: str, text: str) -> ApiError:
 
 
 def _refuse(path: bytes, body: bytes) -> None:
-    """Each parameter by itself, so that all mistakes are named at once."""
+    """Check each parameter separately, so that the error names all mistakes."""
     try:
         content = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Reads what clients send and writes what upstreams get."""
+"""Reads requests of clients, and writes requests to upstreams."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TEXT = {"/v1/chat/completions": "messages", "/v1/responses": "input", "/v1/embeddings": "input"}
 CHAT, EMBEDDINGS = b"/v1/chat/completions", b"/v1/embeddings"
 PATHS = frozenset((*(path.encode() for path in _TEXT), b"/v1/completions", anthropic.PATH))
-"""What the fast path serves, with POST."""
+"""Paths that the fast path serves with POST."""
 TEXTS = {path: path.decode() for path in PATHS}
 OPERATIONS = {"/v1/embeddings": "embeddings", "/v1/completions": "text_completion"}
-"""What OpenTelemetry's conventions call them; all others are "chat"."""
+"""Operation names of OpenTelemetry's conventions by path; all others are "chat"."""
 STORED = frozenset((CHAT, b"/v1/responses"))
-"""Where a request may name a stored prompt."""
+"""Paths whose requests may name a stored prompt."""
 COUNTED = frozenset((CHAT, b"/v1/completions"))
-"""Whose streams report their usage only when they are asked to."""
+"""Paths whose streams report usage only on request."""
 _ASKED = b',"stream_options":{"include_usage":true}}'
 
 
@@ -35,18 +35,18 @@ _ABSENT = msgspec.Raw(b"")
 
 
 def is_request_id(value: bytes) -> bool:
-    """Whether it may be logged and passed on as it is."""
+    """Whether an ID may be logged and forwarded unchanged."""
     return _REQUEST_ID.fullmatch(value) is not None
 
 
 def bearer(headers: dict[bytes, bytes]) -> bytes:
-    """The API key, as OpenAI's clients send it or as x-api-key."""
+    """The API key: a bearer token (OpenAI), or x-api-key."""
     value = headers.get(b"authorization", b"")
     return value[7:].strip() if value[:7].lower() == b"bearer " else headers.get(b"x-api-key", b"")
 
 
 def read(path: bytes, body: bytes, ask: usage.Ask | None = None) -> usage.Ask:
-    """What is asked for; `ask` is what `parameters.check` has read of it. Raises ApiError with the wrong field."""
+    """Read a request. `ask`: the result of `parameters.check`. Raises ApiError with the invalid field."""
     try:
         ask = usage.ask(body) if ask is None else ask
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -62,11 +62,11 @@ def read(path: bytes, body: bytes, ask: usage.Ask | None = None) -> usage.Ask:
     if ask.user is not None or ask.metadata is not None or len(ask.model) > MODEL.most:
         door.check(ask)
     if ask.prompt and memoryview(ask.prompt) == b"null":
-        ask.prompt = msgspec.Raw(b"")  # as if it were not there
+        ask.prompt = msgspec.Raw(b"")  # handled as absent
     if path == CHAT and memoryview(ask.messages)[:2] == b"[{":
-        return ask  # as clients write it; what follows is for all others
+        return ask  # the usual notation; the checks below are for all others
     if path in STORED and bytes(ask.prompt).lstrip()[:1] == b"{" and not (ask.messages or ask.input):
-        return ask  # the stored prompt is all there is
+        return ask  # the stored prompt is the whole input
     field = _TEXT.get(path.decode(), "prompt")
     given = bytes(getattr(ask, field)).strip()
     if field == "messages" and (given[:1] != b"[" or given[1:].strip() == b"]"):
@@ -77,18 +77,18 @@ def read(path: bytes, body: bytes, ask: usage.Ask | None = None) -> usage.Ask:
 
 
 def prompt(ask: usage.Ask | None) -> bytes:
-    """The text, as it was sent."""
+    """The request's text, as it was sent."""
     return b"" if ask is None else bytes(ask.messages or ask.input or ask.prompt)
 
 
 def wants_usage(exchange: Request) -> bool:
-    """Whether the client itself asked for the usage at the end of a stream."""
+    """Whether the client itself has requested the usage at the end of a stream."""
     ask = exchange.ask
     return ask is None or bool(ask.stream_options and ask.stream_options.get("include_usage"))
 
 
 def request(exchange: Request, state: TargetState) -> bytes:
-    """The bytes of an attempt. Raises ApiError where the target cannot do what is asked."""
+    """Bytes of an attempt's request. Raises ApiError if the target does not support the request."""
     body = _body(exchange, state)
     if state.outside or state.messages:
         return _outside(exchange, state, body)
@@ -109,7 +109,7 @@ def request(exchange: Request, state: TargetState) -> bytes:
 
 
 def _outside(exchange: Request, state: TargetState, body: bytes) -> bytes:
-    """To a model outside: with its own credential, and without our traces."""
+    """Request to an external model: with its own credential, without our trace context."""
     path = exchange.upstream_path
     if not state.messages:
         shown = state.authorization()
@@ -140,7 +140,7 @@ def _body(exchange: Request, state: TargetState) -> bytes:
     if counts:
         content["stream_options"] = {**(ask.stream_options or {}), "include_usage": True}
     if exchange.partial:
-        # The words so far become the beginning of the answer, which the next target goes on with.
+        # The text so far becomes the beginning of the answer, which the next target continues.
         content["messages"] = [*content["messages"], {"role": "assistant", "content": exchange.partial}]
         content["continue_final_message"], content["add_generation_prompt"] = True, False
     return msgspec.json.encode(content)

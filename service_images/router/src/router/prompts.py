@@ -26,12 +26,12 @@ log = logs.get("router.prompts")
 PATIENCE_S = 2.0
 LABELS = "labels"
 MOST = 2048
-"""Rendered prompts that are kept."""
+"""Maximum number of cached prompts."""
 SETTINGS = frozenset(
     ("temperature", "top_p", "max_tokens", "max_completion_tokens", "max_output_tokens", "stop", "seed", "tools",
      "tool_choice", "presence_penalty", "frequency_penalty", "response_format", "text", "reasoning_effort")
 )  # fmt: skip
-"""What a version's config may say about a request that does not say it itself."""
+"""Settings in a version's config that apply if the request does not set them."""
 _RENDERED = Counter("router_prompts_total", "Stored prompts in requests.", ["source"], registry=telemetry.REGISTRY)
 _STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: (400, ErrorType.INVALID_REQUEST),
@@ -40,7 +40,7 @@ _STATUS = {
 
 
 class Named(msgspec.Struct, forbid_unknown_fields=True):
-    """How a request names a prompt; `version` may be a number, as a text, as OpenAI's clients send it."""
+    """A reference to a prompt in a request. `version`: a number as a text, as OpenAI's clients send it."""
 
     id: str
     version: str | int | None = None
@@ -65,24 +65,24 @@ _in_order = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Prompts:
-    """In front of the service."""
+    """Client of Prompt with a cache."""
 
     def __init__(self, target: str) -> None:
         self._client = rpc.Client("prompt", target, service.PromptServiceStub)
         self._kept: dict[str, OrderedDict[bytes, Stored]] = {}
-        self._told = False
+        self._followed = False
 
     def labels(self, url: str, login: Mapping[str, Any]) -> Following:
-        """What has to run, for rendered prompts to be kept."""
-        self._told = True
+        """Background task that enables the cache, because it follows changes of labels."""
+        self._followed = True
         return Following(url, LABELS, self._moved, login)
 
     def _moved(self, key: str, _: bytes | None) -> None:
-        """Whatever the tenant has may include what moved."""
+        """Drop all cached prompts of a tenant, since each may include the changed one."""
         self._kept.pop(bus.parts(key)[0], None)
 
     async def render(self, exchange: Request, content: Any) -> Stored:
-        """What the request names. Raises ApiError with the field that is wrong."""
+        """Render the prompt in a request. Raises ApiError with the invalid field."""
         try:
             named = msgspec.convert(content["prompt"], Named)
         except msgspec.ValidationError as error:
@@ -96,8 +96,8 @@ class Prompts:
             _RENDERED.labels("kept").inc()
             return found
         found = await self._ask(asked, exchange.traceparent.decode())
-        # A label that moved meanwhile has taken the tenant's away: then this one may be of before.
-        if self._told and self._kept.get(tenant) is kept:
+        # If a label moved meanwhile, the tenant's cache was dropped, and this result may be outdated.
+        if self._followed and self._kept.get(tenant) is kept:
             kept[key] = found
             if len(kept) > MOST:
                 kept.popitem(last=False)
@@ -120,15 +120,15 @@ class Prompts:
 
 
 def _request(named: Named, tenant: str, user: str) -> messages.RenderRequest:
-    """Which version is meant: a number, a label, or a test between labels."""
+    """The version to render: a number, a label, or a split between labels."""
     which = [name for name in ("version", "label", "split") if getattr(named, name) is not None]
     if len(which) > 1:
-        raise ApiError(400, f"prompt: one of {', '.join(which)}", param="prompt", code="invalid_value")
+        raise ApiError(400, f"prompt: set only one of {', '.join(which)}", param="prompt", code="invalid_value")
     request = messages.RenderRequest(tenant=tenant, name=named.id, variables=_in_order(named.variables))
     if named.version is not None:
         text = str(named.version)
         if not text.isdecimal() or not 0 < int(text) < 2**31:
-            raise ApiError(400, 'prompt.version: a number, such as "3"', param="prompt.version", code="invalid_value")
+            raise ApiError(400, "prompt.version: must be a number", param="prompt.version", code="invalid_value")
         request.version = int(text)
     if named.label is not None:
         request.label = named.label
@@ -138,7 +138,7 @@ def _request(named: Named, tenant: str, user: str) -> messages.RenderRequest:
 
 
 def filled(path: bytes, content: dict[str, Any], stored: Stored) -> dict[str, Any]:
-    """The request with the prompt in front of what it says itself, which goes before the prompt's settings."""
+    """The request with the stored prompt first. Settings of the request override those of the prompt."""
     said: list[dict[str, Any]] = [dict(message) for message in stored.said]
     known = {key: value for key, value in stored.config.items() if key in SETTINGS}
     made = {**known, **{key: value for key, value in content.items() if key != "prompt"}}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def openai(account: Account, now: float) -> bytes:
-    """For a tenant with limits; empty for one without. `now` is the clock of the buckets."""
+    """Headers for a tenant with limits; empty for one without. `now`: clock of the buckets."""
     requests, tokens = account.requests, account.tokens
     if requests is None or tokens is None:
         one = requests or tokens
@@ -23,17 +23,17 @@ def openai(account: Account, now: float) -> bytes:
 
 
 def anthropic(account: Account, now: float) -> bytes:
-    """The same, for Anthropic's clients."""
-    told = b""
+    """The same for Anthropic's clients."""
+    headers = b""
     for bucket, name in ((account.requests, b"requests"), (account.tokens, b"tokens")):
         if bucket is not None:
             most, left, seconds = bucket.state(now)
             reset = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds + 0.5)).encode()
-            told += (
+            headers += (
                 b"anthropic-ratelimit-%s-limit: %d\r\nanthropic-ratelimit-%s-remaining: %d\r\n"
                 b"anthropic-ratelimit-%s-reset: %s\r\n" % (name, most, name, left, name, reset)
             )
-    return told
+    return headers
 
 
 def _openai(bucket: Bucket, name: bytes, now: float) -> bytes:
@@ -42,12 +42,12 @@ def _openai(bucket: Bucket, name: bytes, now: float) -> bytes:
     if not shown:
         shown = b"x-ratelimit-limit-%s: %d\r\nx-ratelimit-remaining-%s: " % (name, most, name)
         bucket.shown = shown
-    if seconds < 1:  # nearly always, and worth no call
+    if seconds < 1:  # the usual case, without a call
         return b"%s%d\r\nx-ratelimit-reset-%s: %dms\r\n" % (shown, left, name, seconds * 1000 + 0.999)
     return b"%s%d\r\nx-ratelimit-reset-%s: %s\r\n" % (shown, left, name, _duration(seconds))
 
 
 def _duration(seconds: float) -> bytes:
-    """As OpenAI writes it, from a second on: 12s, 6m0s."""
+    """OpenAI's notation for one second or more: 12s, 6m0s."""
     whole = int(seconds + 0.999)
     return b"%ds" % whole if whole < 60 else b"%dm%ds" % divmod(whole, 60)

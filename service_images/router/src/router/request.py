@@ -1,31 +1,31 @@
-"""The state of a request, which all parts of the router know; what happens to it is in the classes built upon it.
+"""State of a request, shared by all parts of the Router. The classes derived from it implement the transitions.
 
-A request is an `Exchange`, and that is built in layers, each of which knows the ones before it:
+A request is an `Exchange`, which is built in layers. Each layer knows the ones before it:
 `Request` (state) <- `Answer` (to the client) <- `Admission` <- `Attempts` (at targets) <- `Exchange` (ends).
 
-| state | how it is known | what ends it |
+| state | attributes | ends with |
 |---|---|---|
-| body comes | `more_body` | `complete`; too slow, too large, a refusal by the head: answered |
-| admitted | `route`, and `holder` | Prompt, Guardrails, the cache or an equal request has to be asked; else asked |
-| waits beside | in `core.in_flight`, no legs | their answer: kept answer, refusal, or asked |
-| asked | `_legs` | the first leg that answers wins; one that fails is followed by the next one |
-| hedged | two `_legs`, `_hedged` | as asked; the one that does not win is dropped |
-| streams | `streaming`, `winner` | its end; a target that breaks off is followed by another, or by an error event |
-| checked | `stream_guard` | all of the stream has passed Guardrails, or it has said no |
-| answered | `response_complete` | nothing: `finish` has run once, and nothing is held any more |
+| receiving | `more_body` | `complete`; too slow, too large, or refused by the head: answered |
+| admitted | `route` and `holder` | waiting if Prompt, Guardrails, a cache or an equal request is needed; else calling |
+| waiting | in `core.in_flight`, no legs | the result: a cached answer, a refusal, or calling |
+| calling | `_legs` | the first leg that answers wins; after a failed leg, the next one starts |
+| hedged | two `_legs`, `_hedged` | like calling; the leg that does not win is dropped |
+| streaming | `streaming`, `winner` | its end; after an interruption, another target or an error event |
+| checking | `stream_guard` | Guardrails has passed all of the stream, or has blocked it |
+| answered | `response_complete` | final: `finish` has run once, and all resources are released |
 
-| event | body comes | waits beside | asked, hedged | streams, checked | answered |
+| event | receiving | waiting | calling, hedged | streaming, checking | answered |
 |---|---|---|---|---|---|
-| client goes (`set`) | ends: 499 | ends: 499 | legs dropped, ends: 499 | legs dropped, ends: 499 | - |
-| time is up (`check`) | refused: 408 | refused: 504 | legs expire, refused: 504 | error event | - |
-| first byte (`won`) | - | - | streams, or whole answer | goes on | leg dropped |
-| break-off (`broke_off`, `leg_failed`) | - | - | next target, or refused | next target, or error event | - |
+| client disconnects (`set`) | ends: 499 | ends: 499 | legs dropped, ends: 499 | legs dropped, ends: 499 | - |
+| timeout (`check`) | refused: 408 | refused: 504 | legs expire, refused: 504 | error event | - |
+| first byte (`won`) | - | - | streaming, or whole answer | continues | leg dropped |
+| interruption (`broke_off`, `leg_failed`) | - | - | next target, or refused | next target, or error event | - |
 | hedge (`check`) | - | - | a second leg | - | - |
-| verdict of Guardrails | - | asked, or refused: 400 | whole answer, or a filtered one | goes on, or ends | ignored |
-| replica drains | as before: each request ends as it began, and its answer closes the connection |
+| verdict of Guardrails | - | calling, or refused: 400 | whole or filtered answer | continues, or ends | ignored |
+| replica drains | no change of state; the answer closes the connection |
 
-Whatever the way: one answer, one settlement (`settling.settle`), and no lease of a target (`TargetState.in_flight`), no
-reservation (`Account`), no connection and no counted bytes (`Bodies`) left.
+In all cases, there is one answer and one settlement (`settling.settle`), and no lease of a target
+(`TargetState.in_flight`), reservation (`Account`), connection or counted bytes (`Bodies`) remain.
 """
 
 from __future__ import annotations
@@ -42,57 +42,57 @@ if TYPE_CHECKING:
 
 
 class Attempt(Protocol):
-    """One target that is asked: a `Leg`, as far as the request knows it."""
+    """One call of a target: the interface of a `Leg` for the request."""
 
     state: TargetState
     started: float
 
     def streamed(self) -> int:
-        """Output tokens of the stream so far, counted."""
+        """Counted output tokens of the stream so far."""
         ...
 
     def resume(self) -> None:
-        """The client keeps up again."""
+        """The client is ready for more data."""
 
     def fail(self, reason: str, *, timed_out: bool = False) -> None:
-        """Count it as failed, whatever may still come."""
+        """Count the attempt as failed, and ignore any further data."""
 
     def expire(self) -> None:
-        """The request's time is up; this target had its share of it."""
+        """The request's time limit is reached, after this target had its share of the time."""
 
     def drop(self, *, counts: bool = False) -> None:
-        """Nobody waits for this target any more; with `counts`, what it did is the request's all the same."""
+        """Cancel the attempt. `counts`: its usage is charged to the request nevertheless."""
 
 
 class StreamGuard(Protocol):
-    """Checks a stream on its way to the client: `Guarded`, as far as the request knows it."""
+    """Checks a stream on its way to the client: the interface of `Guarded` for the request."""
 
     ended: bool
 
     def feed(self, data: bytes) -> None:
-        """Whole events of the stream."""
+        """Receive complete events of the stream."""
 
     def end(self, data: bytes, status: int) -> None:
-        """There is no more."""
+        """The stream has ended."""
 
     def cancel(self) -> None:
-        """Nobody reads any more."""
+        """The client has gone."""
 
 
 class Request:
-    """What is known of a request for a model.
+    """State of a request for a model.
 
-    What most requests never change has its default on the class: a request is made 15,000 times a second.
+    Defaults are on the class for fields that most requests never change: 15,000 requests are created per second.
     """
 
-    # What the server looks at in its own cycles
+    # Attributes that the server reads in its own cycles
     response_complete = False
     disconnected = False
     more_body = True
     keep_alive = True
     _turn = False
-    """Whether earlier requests on its connection are answered."""
-    # Who asks, and for what
+    """Whether earlier requests on the connection are answered."""
+    # Caller and request
     path: bytes
     path_text: str
     upstream_path: bytes
@@ -103,99 +103,99 @@ class Request:
     traceparent = b""
     span: Any = None
     chunked = True
-    """Whether the client knows chunks (HTTP/1.1)."""
+    """Whether the client supports chunked encoding (HTTP/1.1)."""
     body: Any = b""
     size = 0
-    """Bytes of the body that have come."""
+    """Received bytes of the body."""
     reserved = 0
-    """Bytes of it that are counted as memory."""
+    """Bytes of the body that are counted in `Bodies`."""
     ask: usage.Ask | None = None
     streams = False
-    """Whether the client asked for a stream."""
+    """Whether the client has requested a stream."""
     model = ""
-    """As the client named it."""
+    """Model, as the client named it."""
     tenant = b""
     digest = b""
-    """Of the caller's API key."""
+    """Digest of the caller's API key."""
     holder: Account | None = None
-    """The caller's account, from the head on."""
+    """The caller's account, known once the head is received."""
     inside = False
-    """Whether a service asks, whose questions hold more than a user sees: passages that only one reader may read."""
+    """Whether a service calls. Its requests contain data that the user may not see: passages of certain readers."""
     dialect: anthropic.Stream | None = None
-    """Where the client speaks Anthropic's API: what turns streams into it."""
+    """Translator of streams for clients of Anthropic's API."""
     prompt_version = ""
-    """The stored prompt that is in it, as "name@version"."""
-    # What it may take
+    """The request's stored prompt, as "name@version"."""
+    # Limits and caches
     route: RouteState | None = None
     fallbacks: tuple[RouteState, ...] = ()
     deadline = float("inf")
     account: Account | None = None
-    """The account from whose limits something is set aside."""
+    """The account in which tokens and budget are reserved."""
     estimated, held = 0, 0.0
-    """Tokens and US dollars set aside."""
+    """Reserved tokens and US dollars."""
     # Kept answers
     cache_key: bytes | None = None
-    """Under what the answer will be kept."""
+    """Cache key of the answer."""
     ttl_s = 0.0
     leads = False
-    """Whether others wait for the answer to this request."""
+    """Whether other requests wait for this one's answer."""
     meaning: tuple[bytes, Any] | None = None
-    """What was asked, as a vector, and all that has to be equal."""
+    """Vector of the question, and the context that must be equal."""
     recorded: list[bytes] | None = None
-    """A stream as the client gets it, for who repeats the request; None: it is not kept."""
+    """Stream as sent to the client, for a repeated request; None if it is not kept."""
     _recorded_bytes = 0
     # Guardrails
     guard_required = False
     guarded_action = ""
-    """What Guardrails has done about the request."""
+    """Action of Guardrails on the request."""
     guard_unchecked = ""
-    """Why a text of the request or the answer was not checked, although the route wants it; empty: all were."""
+    """Why a text was not checked although the route enables checks; empty if all were checked."""
     stream_guard: StreamGuard | None = None
     # Targets
     attempts = 0
     _legs: list[Attempt]
-    """Those under way."""
+    """Running attempts."""
     _tried: list[TargetState]
     _rounds = 0
-    """How often all of them were tried."""
+    """Completed rounds over all targets."""
     _hedged = False
     _retry: asyncio.TimerHandle | None = None
     _reason = "no target is available"
     _timed_out = False
     winner: Attempt | None = None
-    """The target whose answer this is."""
+    """The target whose answer is sent."""
     served_by: TargetState | None = None
-    """The target that worked for this request last: its prices hold, whether or not it came to an end."""
+    """The target that worked for the request last. Its prices apply, even if it has not finished."""
     partial = ""
-    """The text that a target sent before it broke off, for the next one to go on with."""
+    """Text that a target has sent before an interruption, for the next target to continue."""
     hides_usage = False
-    """Whether only the router asked for the usage at the end of a stream."""
+    """Whether only the Router has requested the usage at the end of a stream."""
     # The answer
     streaming = False
-    """Whether the head of a stream has gone out: the status cannot be changed any more."""
+    """Whether the head of a stream was sent, after which the status cannot be changed."""
     retry_after_s = 0.0
-    # What it took
+    # Usage
     reported: usage.Reported | None = None
-    """Tokens, as far as the upstream has reported them."""
+    """Tokens that the upstream has reported."""
     unreported: bytes | None = None
     """A whole answer that does not report all of its tokens."""
     earlier = 0
-    """Output tokens of targets that broke off before the one that goes on."""
+    """Output tokens of targets before the last one, which were interrupted."""
     used: tuple[int, int] | None = None
-    """(input, output) tokens, once the request has ended; None: no model has worked for it."""
+    """(input, output) tokens after the end of the request; None if no model has worked for it."""
     estimates = False
-    """Whether some of them are counted here, since the upstream has not reported them."""
+    """Whether the Router has counted some of the tokens, since the upstream has not reported them."""
 
     @property
     def operation(self) -> str:
-        """What the semantic conventions call it."""
+        """Operation name of OpenTelemetry's semantic conventions."""
         raise NotImplementedError
 
     @property
     def route_model(self) -> str:
-        """The model that is asked: the one that the client named, or a fallback."""
+        """The called model: the one that the client has named, or a fallback."""
         return self.route.route.model if self.route is not None else self.model
 
     def check(self, now: float) -> None:
-        """Look at the time limits; called often."""
+        """Check the time limits. Called frequently."""
         raise NotImplementedError

@@ -15,58 +15,58 @@ class _Frozen(BaseModel):
 
 
 class Strategy(StrEnum):
-    """How a target is chosen among those that are healthy."""
+    """How a target is chosen among the healthy ones."""
 
     WEIGHTED = "weighted"
-    """By weight; A/B tests, sticky for each caller where `sticky` is set."""
+    """By weight, for A/B tests; sticky per caller if `sticky` is set."""
     CANARY = "canary"
-    """A growing share for one target, taken back where it errs or is slow."""
+    """A growing share for one target, which is withdrawn if it fails or is slow."""
     BANDIT = "bandit"
-    """Thompson sampling on reward from feedback, latency and cost."""
+    """Thompson sampling on a reward from feedback, latency and cost."""
     LEAST_LATENCY = "least-latency"
     """The lowest moving average of latency times requests in flight."""
     CONSISTENT_HASH = "consistent-hash"
-    """The same caller to the same target; few move when targets change."""
+    """The same caller uses the same target; few callers move when targets change."""
     PREFIX = "prefix"
-    """The same beginning of a prompt to the same target, whose cache still has it."""
+    """Requests with the same beginning use the same target, whose cache may contain it."""
 
 
 class Guardrails(StrEnum):
-    """Whether Guardrails looks at requests and answers."""
+    """Whether Guardrails checks requests and answers."""
 
     OFF = "off"
     ON = "on"
-    """It does; where it does not answer, requests go on."""
+    """Checks are enabled; if Guardrails is unavailable, requests continue unchecked."""
     REQUIRED = "required"
-    """It does; where it does not answer, no request goes on."""
+    """Checks are required; if Guardrails is unavailable, requests are refused."""
 
 
 class Api(StrEnum):
-    """What a server of models speaks."""
+    """API of a model server."""
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
-    """The Messages API: chat completions are translated."""
+    """The Messages API; the Router translates chat completions."""
 
 
 class Target(_Frozen):
     """One server of a model."""
 
     name: str = Field(default="", pattern=r"^[\x20-\x7e]{0,128}$")
-    """In metrics and feedback; empty: host and port of the upstream."""
+    """Name in metrics and feedback; empty: host and port of the upstream."""
     upstream: HttpUrl
     """Base URL of an OpenAI-compatible server, without /v1."""
     upstream_model: str = ""
-    """The name that the upstream knows it by; empty: the same."""
+    """Name of the model at the upstream; empty: the same name."""
     weight: float = Field(default=1, ge=0, le=1_000_000)
     input_price: float = Field(default=0, ge=0)
-    """US dollars per million tokens."""
+    """US dollars per million input tokens."""
     output_price: float = Field(default=0, ge=0)
-    """US dollars per million tokens."""
+    """US dollars per million output tokens."""
     api: Api = Api.OPENAI
-    """What the server speaks."""
+    """API of the server."""
     credential: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9.-]{0,62})?$")
-    """Name of the file with the credential for this host, of a model outside the platform; empty: none is sent."""
+    """Name of the credential's file for an external model's host; empty: no credential is sent."""
 
     @model_validator(mode="after")
     def _private(self) -> Self:
@@ -76,57 +76,57 @@ class Target(_Frozen):
 
     @property
     def label(self) -> str:
-        """The name, or where it is."""
+        """The name, or host and port."""
         return self.name or f"{self.upstream.host}:{self.upstream.port}"[-ID.most :]
 
 
 class Canary(_Frozen):
-    """A target on trial: it gets each step's share for as many requests, and none any more once it fails."""
+    """A target on trial. It gets each step's share for a number of requests, and none after a failure."""
 
     target: str
     steps: tuple[float, ...] = Field(default=(0.01, 0.05, 0.25, 0.5, 1.0), min_length=1)
-    """Shares of the requests, 0 to 1, growing."""
+    """Shares of the requests per step, increasing from 0 to 1."""
     requests_per_step: int = Field(default=100, ge=1)
     max_error_ratio: float = Field(default=0.05, ge=0, le=1)
-    """Of its own requests in a step."""
+    """Highest ratio of failed to all of its requests in a step."""
     max_latency_ratio: float = Field(default=1.5, ge=1)
-    """Of its mean latency to that of the others."""
+    """Highest ratio of its mean latency to that of the other targets."""
 
 
 class CachePolicy(_Frozen):
-    """Answers that are given again without asking the model."""
+    """Policy for cached answers."""
 
     ttl_seconds: float = Field(default=300, gt=0, le=86_400)
     any_temperature: bool = False
-    """Whether answers of requests that ask for variety (temperature above 0) are kept, too."""
+    """Whether to cache answers to requests with a temperature above 0, too."""
     similarity: float = Field(default=0, ge=0, le=1)
-    """Cosine from which on questions mean the same; 0: only equal requests are the same."""
+    """Least cosine at which two questions count as the same; 0: only equal requests do."""
 
 
 class ModelRoute(_Frozen):
-    """One model and where it is served."""
+    """Route of one model."""
 
     model: str = Field(min_length=1, max_length=MODEL.most)
     """The name that clients use."""
     upstream: HttpUrl | None = None
-    """Short for one target."""
+    """Short notation for one target."""
     upstream_model: str = ""
-    """With `upstream`: the name that it knows the model by; empty: the same."""
+    """With `upstream`: name of the model there; empty: the same name."""
     targets: tuple[Target, ...] = ()
     strategy: Strategy = Strategy.WEIGHTED
     sticky: bool = False
     """With weighted: a caller stays with its target."""
     canary: Canary | None = None
     fallbacks: tuple[str, ...] = ()
-    """Models that answer where no target of this one does, in order."""
+    """Models that answer in this order if no target of this one does."""
     attempts: int = Field(default=3, ge=1, le=10)
-    """Requests to upstreams for one of a client."""
+    """Maximum calls of upstreams per request."""
     timeout_seconds: float = Field(default=60, gt=0, le=3600)
-    """Limit from the request to the end of the answer, all attempts together."""
+    """Seconds from the request to the end of the answer, for all attempts together."""
     first_token_seconds: float = Field(default=0, ge=0, le=600)
-    """Limit to the first byte of an answer before another target is tried; 0: none."""
+    """Seconds to the first byte of an answer, after which another target is tried; 0: no limit."""
     hedge_seconds: float = Field(default=0, ge=0, le=60)
-    """Without a first byte for so long, a second target is asked as well; 0: never."""
+    """Seconds without a first byte, after which a second target is called concurrently; 0: never."""
     cache: CachePolicy | None = None
     guardrails: Guardrails = Guardrails.OFF
     owned_by: str = "cogniforge"
@@ -134,7 +134,7 @@ class ModelRoute(_Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.upstream is None) == (not self.targets):
-            raise ValueError("give either upstream or targets")
+            raise ValueError("set either upstream or targets")
         labels = [target.label for target in self.servers]
         if len(set(labels)) != len(labels):
             raise ValueError(f"two targets have the same name: {', '.join(sorted(labels))}")
@@ -148,30 +148,30 @@ class ModelRoute(_Frozen):
 
     @property
     def servers(self) -> tuple[Target, ...]:
-        """The targets, whichever way they were given."""
+        """The targets, in either notation."""
         if self.upstream is None:
             return self.targets
         return (Target(upstream=self.upstream, upstream_model=self.upstream_model),)
 
 
 class Tenant(_Frozen):
-    """A customer: how it is known, and what it may use."""
+    """A customer, with its keys and limits."""
 
     id: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")
     keys: tuple[str, ...] = ()
-    """SHA-256 of each API key, in hex; the keys themselves are nowhere."""
+    """SHA-256 of each API key in hexadecimal; the keys themselves are not stored."""
     clients: tuple[str, ...] = ()
-    """Names under which the gateway passes its already authenticated requests on."""
+    """Names of clients that the gateway has authenticated and that belong to the tenant."""
     models: tuple[str, ...] = ()
-    """Models that it may use; none: all."""
+    """Allowed models; empty allows all."""
     requests_per_minute: int = Field(default=0, ge=0)
-    """0: no limit."""
+    """Requests per minute; 0: no limit."""
     tokens_per_minute: int = Field(default=0, ge=0)
-    """0: no limit."""
+    """Tokens per minute; 0: no limit."""
     budget_usd: float | None = Field(default=None, ge=0)
-    """What may be spent until the budget is set anew; none: no limit."""
+    """US dollars that may be spent until the budget is set again; null: no limit."""
     operator: bool = False
-    """Whether its keys may change routes, too (/v1/admin)."""
+    """Whether its keys may also change routes (/v1/admin)."""
 
     @model_validator(mode="after")
     def _hashed(self) -> Self:
@@ -187,7 +187,7 @@ class RouteTable(_Frozen):
     revision: int = Field(default=0, ge=0)
     routes: tuple[ModelRoute, ...] = Field(min_length=1)
     tenants: tuple[Tenant, ...] = ()
-    """None: every caller is the same tenant, without limits."""
+    """The tenants; null: all callers are one tenant without limits."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -195,7 +195,7 @@ class RouteTable(_Frozen):
         owners = [key for tenant in self.tenants for key in (*tenant.keys, *tenant.clients)]
         for what, found in (("model", models), ("tenant", [t.id for t in self.tenants]), ("key or client", owners)):
             if twice := sorted({x for x in found if found.count(x) > 1}):
-                raise ValueError(f"the same {what} twice: {', '.join(twice)}")
+                raise ValueError(f"the same {what} occurs twice: {', '.join(twice)}")
         if unknown := sorted({f for r in self.routes for f in r.fallbacks} - set(models)):
             raise ValueError(f"fallbacks to unknown models: {', '.join(unknown)}")
         return self
@@ -210,7 +210,7 @@ class RouteTableError(Exception):
 
 
 def parse(content: bytes | str, source: object) -> RouteTable:
-    """Read a table from JSON. Raises RouteTableError with every mistake in it."""
+    """Read a table from JSON. Raises RouteTableError with all mistakes."""
     try:
         return RouteTable.model_validate_json(content)
     except ValidationError as error:
@@ -219,7 +219,7 @@ def parse(content: bytes | str, source: object) -> RouteTable:
 
 
 def load(path: Path) -> RouteTable:
-    """Read the table from a JSON file. Raises RouteTableError with every mistake in it."""
+    """Read the table from a JSON file. Raises RouteTableError with all mistakes."""
     try:
         return parse(path.read_bytes(), path)
     except OSError as error:

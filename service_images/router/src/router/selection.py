@@ -16,36 +16,36 @@ from router.routes import Canary, Guardrails, ModelRoute, Strategy, Target
 from router.targets import TargetState
 
 FORGET = 0.999
-"""What a bandit's earlier rewards count for after one more: it follows targets that change."""
+"""Decay of a bandit's earlier rewards per request, so that it follows targets that change."""
 LATENCY_SCALE_S = 2.0
-"""An answer after so long is worth half of an immediate one to a bandit."""
+"""Seconds after which an answer is worth half of an immediate one to a bandit."""
 COST_SCALE_USD = 0.01
-"""An answer for so much is worth half of a free one to a bandit."""
+"""US dollars at which an answer is worth half of a free one to a bandit."""
 PREFIX_BLOCK, PREFIX_BLOCKS, PREFIXES = 256, 32, 8192
-"""Bytes of a block, blocks of a prompt, and prompts' blocks remembered."""
+"""Bytes of a block, blocks of a prompt, and number of remembered blocks."""
 OVERLOADED = 2.0
-"""A target with so many times the others' mean of requests in flight loses its prefixes to them."""
+"""Ratio of a target's requests in flight to the others' mean, above which its prefixes move to other targets."""
 SLACK = 8
-"""Requests in flight that are no load."""
+"""Requests in flight that do not count as load."""
 
 CERTAIN = 64.0
-"""A beta distribution with so much behind it is a normal one for our purpose, and that is drawn faster."""
+"""Sum of a beta distribution's parameters above which a normal distribution replaces it, which is faster to draw."""
 
 
 class Asker(Protocol):
-    """A request, as far as a strategy wants to know it."""
+    """Interface of a request for strategies."""
 
     def caller(self) -> bytes:
         """Who asks."""
         ...
 
     def prompt(self) -> bytes:
-        """What is asked."""
+        """The request's text."""
         ...
 
 
 Picker = Callable[[Asker, Sequence[TargetState]], TargetState]
-"""(request, at least one healthy target with a weight) -> target."""
+"""(request, healthy targets with weights, at least one) -> target."""
 
 
 def _weighted(_: Asker | None, among: Sequence[TargetState]) -> TargetState:
@@ -56,7 +56,7 @@ def _weighted(_: Asker | None, among: Sequence[TargetState]) -> TargetState:
 
 
 def _rendezvous(caller: bytes, among: Sequence[TargetState]) -> TargetState:
-    """Highest random weight: when a target comes or goes, only its own callers move.
+    """Highest random weight: if a target is added or removed, only its own callers move.
 
     Source: Thaler, Ravishankar, "Using name-based mappings to increase hit rates", 1998; weights as in
     Schindelhauer, Schomaker, "Weighted distributed hash tables", 2005.
@@ -74,13 +74,13 @@ def _by_caller(asker: Asker, among: Sequence[TargetState]) -> TargetState:
 
 
 def _least_latency(_: Asker, among: Sequence[TargetState]) -> TargetState:
-    """Two at random, the better one: the best one alone would be run over by everybody at once."""
+    """The better of two random targets. The best one alone would be overloaded by all requests at once."""
     one, other = random.sample(among, 2) if len(among) > 2 else (among[0], among[-1])
     return min(one, other, key=lambda state: state.latency_s * (state.in_flight + 1))
 
 
 def _bandit(_: Asker, among: Sequence[TargetState]) -> TargetState:
-    """The highest of one draw of each target's reward."""
+    """The target with the highest draw from its reward's distribution."""
     if len(among) == 1:
         return among[0]
     draws, spare = [], None
@@ -89,7 +89,7 @@ def _bandit(_: Asker, among: Sequence[TargetState]) -> TargetState:
         if normal is None:
             draws.append(random.betavariate(state.alpha, state.beta))
             continue
-        # As `random.gauss`, which costs two calls more: each pair of uniform numbers makes two normal ones.
+        # Like `random.gauss`, but with two calls fewer: a pair of uniform numbers yields two normal ones.
         if spare is None:
             angle, radius = random.random() * math.tau, math.sqrt(-2.0 * math.log(1.0 - random.random()))
             deviation, spare = math.cos(angle) * radius, math.sin(angle) * radius
@@ -100,13 +100,13 @@ def _bandit(_: Asker, among: Sequence[TargetState]) -> TargetState:
 
 
 class _Prefix:
-    """Remembers which target saw which beginning of a prompt."""
+    """Remembers which target has processed which beginning of a prompt."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[int, str] = OrderedDict()
 
     def __call__(self, asker: Asker, among: Sequence[TargetState]) -> TargetState:
-        """The target that saw the longest beginning of this prompt, unless it is overloaded."""
+        """The target that has processed the longest beginning of this prompt, unless it is overloaded."""
         prompt = asker.prompt()
         end = min(len(prompt) - len(prompt) % PREFIX_BLOCK, PREFIX_BLOCK * PREFIX_BLOCKS)
         chain, link = [], 0
@@ -132,18 +132,18 @@ class _Prefix:
 
 
 class Trial:
-    """A canary's progress: which step it is at, and how it and the others did in it."""
+    """Progress of a canary: its step, and the outcomes of it and of the other targets in this step."""
 
     def __init__(self, canary: Canary, target: Target) -> None:
         self.canary = canary
-        told = canary.model_dump_json() + target.model_dump_json(exclude={"weight"})
-        self.digest = hashlib.sha256(told.encode()).hexdigest()[:16]
-        """Which canary it is: what was decided of another one of the same model does not count for it."""
+        content = canary.model_dump_json() + target.model_dump_json(exclude={"weight"})
+        self.digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+        """Identity of the canary: decisions about another one of the same model do not apply."""
         self._heard: Verdict | None = None
         self.restart()
 
     def judge(self, verdict: Verdict) -> None:
-        """Do what was decided, once."""
+        """Apply a decision, once."""
         if verdict.trial != self.digest or verdict == self._heard:
             return
         self._heard = verdict
@@ -156,14 +156,14 @@ class Trial:
 
     @property
     def untold(self) -> bool:
-        """Whether it has failed here, and nobody has decided so."""
+        """Whether it has failed here without a published decision."""
         return bool(self.failed) and (self._heard is None or self._heard.course is not Course.ABORTED)
 
     def restart(self) -> None:
-        """From the first step."""
+        """Restart with the first step."""
         self.step = 0
         self.failed = ""
-        """Why it was taken back; empty while it was not."""
+        """Why it was withdrawn; empty if it was not."""
         self._promoted = False
         self._clear()
 
@@ -174,7 +174,7 @@ class Trial:
 
     @property
     def share(self) -> float:
-        """Of the requests, 0 to 1."""
+        """Share of the requests, 0 to 1."""
         if self.failed:
             return 0.0
         return 1.0 if self._promoted else self.canary.steps[self.step]
@@ -184,7 +184,7 @@ class Trial:
         return {"target": self.canary.target, "share": self.share, "step": self.step, "failed": self.failed}
 
     def __call__(self, _: Asker, among: Sequence[TargetState]) -> TargetState:
-        """The canary in its share of the cases, else one of the others."""
+        """The canary in its share of the cases, otherwise one of the other targets."""
         name = self.canary.target
         canary = next((state for state in among if state.label == name), None)
         others = [state for state in among if state.label != name]
@@ -193,7 +193,7 @@ class Trial:
         return _weighted(None, others)
 
     def observe(self, label: str, ok: bool, seconds: float) -> None:
-        """Take one outcome in; moves on, or takes the canary back."""
+        """Record one outcome; may advance to the next step, or withdraw the canary."""
         mine = label == self.canary.target
         if ok:
             self._seconds[mine] += seconds
@@ -202,7 +202,7 @@ class Trial:
             return
         self._requests += 1
         self._errors += not ok
-        # Bad enough that the rest of the step could not make up for it: not one more request.
+        # The rest of the step cannot compensate for the failures, so send no further request.
         allowed = self.canary.max_error_ratio * self.canary.requests_per_step
         if self._errors > allowed:
             self.failed = f"{self._errors} of {self._requests} requests failed"
@@ -213,14 +213,14 @@ class Trial:
         if self._answers[True] and self._answers[False]:
             mean = {mine: self._seconds[mine] / self._answers[mine] for mine in (True, False)}
             if mean[True] > mean[False] * self.canary.max_latency_ratio:
-                self.failed = f"mean latency {mean[True]:.3f} s, of the others {mean[False]:.3f} s"
+                self.failed = f"mean latency {mean[True]:.3f} s, compared to {mean[False]:.3f} s of the other targets"
                 return
         self.step = min(self.step + 1, len(self.canary.steps) - 1)
         self._clear()
 
 
 class RouteState:
-    """A route as it behaves."""
+    """A route with its state."""
 
     __slots__ = (
         "_pick",
@@ -248,7 +248,7 @@ class RouteState:
             target = next(target for target in route.servers if target.label == route.canary.target)
             trial, earlier = Trial(route.canary, target), before.trial if before else None
             self.trial = earlier if earlier is not None and earlier.digest == trial.digest else trial
-        # Beside the route, since members of enumerations take long to look up in Python 3.11.
+        # Stored next to the route, since Python 3.11 looks up members of enumerations slowly.
         self.guarded = route.guardrails is not Guardrails.OFF
         self.bandit = route.strategy is Strategy.BANDIT
         self._pick = self._picker()
@@ -265,7 +265,7 @@ class RouteState:
         }[self.route.strategy]
 
     def choose(self, asker: Asker, tried: Sequence[TargetState], now: float) -> TargetState | None:
-        """A target that has not been tried and whose breaker lets a request through; None where there is none."""
+        """An untried target whose circuit breaker admits a request; None if there is none."""
         among = [
             state
             for state in self._weighty
@@ -274,25 +274,25 @@ class RouteState:
         return self._pick(asker, among) if among else None
 
     def observe(self, state: TargetState, ok: bool, seconds: float, cost: float) -> None:
-        """Learn from an outcome."""
+        """Record an outcome."""
         if self.trial is not None:
             self.trial.observe(state.label, ok, seconds)
         if self.bandit:
             reward(state, _worth(seconds, cost) if ok else 0.0)
 
     def describe(self, now: float) -> dict[str, Any]:
-        """How the targets are."""
+        """State of the targets."""
         found: dict[str, Any] = {state.label: state.describe(now) for state in self.targets}
         canary = self.trial.describe() if self.trial else None
         return {"strategy": self.route.strategy.value, "targets": found, "canary": canary}
 
     def judge(self, verdict: Verdict) -> None:
-        """Something was decided of the canary."""
+        """Apply a decision about the canary."""
         if self.trial is not None:
             self.trial.judge(verdict)
 
     def feedback(self, label: str, score: float) -> bool:
-        """Learn from what a user thought, 0 to 1; False where the route has no such target."""
+        """Record feedback, from 0 to 1. Returns False if the route has no such target."""
         state = next((state for state in self.targets if state.label == label), None)
         if state is not None:
             reward(state, score, weight=5.0)
@@ -304,7 +304,7 @@ def _worth(seconds: float, cost: float) -> float:
 
 
 def reward(state: TargetState, score: float, weight: float = 1.0) -> None:
-    """Move a bandit's belief by a reward of 0 to 1."""
+    """Update a bandit's distribution with a reward of 0 to 1."""
     state.alpha = 1 + (state.alpha - 1) * FORGET + weight * score
     state.beta = 1 + (state.beta - 1) * FORGET + weight * (1 - score)
     total = state.alpha + state.beta

@@ -21,17 +21,17 @@ from kit import logs, rpc
 
 log = logs.get("router.semantic")
 PATIENCE_S = 0.5
-"""For a vector; without it the model is asked."""
+"""Seconds for a vector; after that, the model is called."""
 CONTEXTS = 2000
 KEPT = 64
-"""Answers of a context that are compared: 15 microseconds each."""
+"""Maximum answers to compare per context: 15 microseconds each."""
 Vector = Sequence[float]
 _NUMBERS = re.compile(r"\d+(?:[.,:/-]\d+)*")
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class SemanticCache:
-    """In front of the Embeddings service."""
+    """Semantic cache with a client of the Embeddings service."""
 
     def __init__(self, target: str) -> None:
         self._client = rpc.Client("embeddings", target, service.EmbeddingsServiceStub)
@@ -39,7 +39,7 @@ class SemanticCache:
         self.hits = self.misses = 0
 
     async def vector(self, text: str, traceparent: bytes) -> Vector | None:
-        """What a text means; None: it is too long for the model, or Embeddings does not answer now."""
+        """Vector of a text; None if it is too long for the model, or Embeddings is unavailable."""
         request = messages.EmbedRequest(texts=[text], whole=True)
         try:
             answer = await self._client.stub.Embed(
@@ -53,7 +53,7 @@ class SemanticCache:
         return memoryview(answer.vectors[0]).cast("f")
 
     def get(self, context: bytes, vector: Vector, threshold: float, now: float) -> bytes | None:
-        """The answer to what is nearest, if it is near enough and fresh."""
+        """Answer to the nearest question, if it is near enough and fresh."""
         entries = self._contexts.get(context, [])
         best, found = threshold, None
         for until, known, body in entries:
@@ -63,7 +63,7 @@ class SemanticCache:
         return found
 
     def put(self, context: bytes, vector: Vector, body: bytes, until: float) -> None:
-        """Keep an answer; the oldest goes first."""
+        """Store an answer; the oldest one is dropped first."""
         entries = self._contexts.setdefault(context, [])
         self._contexts.move_to_end(context)
         entries.append((until, vector, body))
@@ -72,12 +72,12 @@ class SemanticCache:
             self._contexts.popitem(last=False)
 
     def clear(self) -> None:
-        """Forget all answers."""
+        """Drop all answers."""
         self._contexts.clear()
 
 
 def question(owner: bytes, body: bytes) -> tuple[bytes, str] | None:
-    """What has to be equal, and what may mean the same: None where the last message is no text of a user's."""
+    """(context that must be equal, question); None if the last message is not a user's text."""
     content = msgspec.json.decode(body)
     said = content.get("messages")
     if not isinstance(said, list) or not said or not isinstance(said[-1], dict):

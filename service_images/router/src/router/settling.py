@@ -13,7 +13,7 @@ HTTP_OK = 200
 
 
 def settle(exchange: Answer, status: int) -> None:
-    """Account for a request that has ended, however it has ended."""
+    """Settle a request that has ended in any way."""
     core, account, target = exchange.core, exchange.account, exchange.served_by
     cost, used = 0.0, (0, 0)
     if target is not None:
@@ -37,12 +37,12 @@ def settle(exchange: Answer, status: int) -> None:
 
 
 def _used(exchange: Answer) -> tuple[int, int]:
-    """(input, output) tokens: where some are not reported, or of several targets: these are counted here."""
+    """(input, output) tokens. They are counted here if some are not reported, or several targets have worked."""
     asked, said = exchange.reported or (None, None)
     if said is None and exchange.upstream_path == payload.EMBEDDINGS:
         said = 0
     exchange.estimates = asked is None or said is None or exchange.earlier > 0
-    # The target that went on has read what the ones before it had written.
+    # The last target has also read the text that the targets before it have written.
     asked = counting.of_request(exchange.body) if asked is None else max(1, asked - exchange.earlier)
     if said is None:
         winner, body = exchange.winner, exchange.unreported

@@ -24,17 +24,17 @@ from router.tenancy import Account
 log = logs.get("router.shared")
 SUBJECT = "router.used"
 TELL_S = 0.02
-"""Seconds between two tellings of what has changed."""
+"""Seconds between two messages with changed values."""
 TELL_ALL_S = 1.0
-"""And of everything, for who is new."""
+"""Seconds between two messages with all values, for new replicas."""
 UNTOLD_S = 5 * TELL_S
-"""What a replica has told is hardly ever older: a telling may be late, on a busy machine."""
+"""Highest usual age of a replica's values in seconds: a message may be late on a busy machine."""
 GONE_S = 3.0
-"""A replica that has told nothing for so long holds nothing any more."""
+"""Seconds of silence after which a replica's reservations are dropped."""
 
 
 class Used(msgspec.Struct):
-    """What one tenant took at one replica: totals since that replica's start, and what it holds now."""
+    """Usage of one tenant at one replica: totals since the replica's start, and current reservations."""
 
     spent: float
     held: float
@@ -42,14 +42,14 @@ class Used(msgspec.Struct):
     tokens: int
 
 
-class Told(msgspec.Struct):
-    """One telling."""
+class Message(msgspec.Struct):
+    """Changed usage of one replica."""
 
     replica: str
     tenants: dict[str, Used]
 
 
-_decode = msgspec.json.Decoder(Told).decode
+_decode = msgspec.json.Decoder(Message).decode
 
 
 @dataclass
@@ -57,21 +57,21 @@ class _Peer:
     seen: float
     tenants: dict[str, Used] = field(default_factory=dict[str, Used])
     rates: dict[str, float] = field(default_factory=dict[str, float])
-    """US dollars a second that a tenant spends there."""
+    """US dollars that the tenant spends there per second."""
 
 
 class SharedLimits:
-    """Tells and is told."""
+    """Publishes and receives usage."""
 
     def __init__(self, url: str, core: Core, login: Mapping[str, Any] = MappingProxyType({})) -> None:
         self._url, self._core, self._login = url, core, login
         self._replica = secrets.token_hex(8)
         self._peers: dict[str, _Peer] = {}
-        self._told: dict[str, Used] = {}
-        self._told_all = 0.0
+        self._published: dict[str, Used] = {}
+        self._published_all = 0.0
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Run until cancelled."""
         again = {"max_reconnect_attempts": -1, "reconnect_time_wait": 0.5}
         while not bus.is_cancelled():
             try:
@@ -87,33 +87,33 @@ class SharedLimits:
             while not bus.is_cancelled():
                 await asyncio.sleep(TELL_S)
                 self._forget()
-                if connection.is_connected and (content := self._tell()) is not None:
+                if connection.is_connected and (content := self._message()) is not None:
                     await connection.publish(SUBJECT, content)
         finally:
             await connection.close()
 
-    def _tell(self) -> bytes | None:
-        """What has changed since the last time; once a second everything, for who is new."""
+    def _message(self) -> bytes | None:
+        """Changes since the last message; once a second all values, for new replicas."""
         now = {account.id: _used(account) for account in self._core.accounts.all()}
-        full = self._core.now() - self._told_all >= TELL_ALL_S
+        full = self._core.now() - self._published_all >= TELL_ALL_S
         if full:
-            self._told_all = self._core.now()
-        changed = now if full else {name: used for name, used in now.items() if used != self._told.get(name)}
-        self._told = now
-        return msgspec.json.encode(Told(self._replica, changed)) if changed else None
+            self._published_all = self._core.now()
+        changed = now if full else {name: used for name, used in now.items() if used != self._published.get(name)}
+        self._published = now
+        return msgspec.json.encode(Message(self._replica, changed)) if changed else None
 
     async def _take(self, message: Any) -> None:
         try:
-            told = _decode(message.data)
+            received = _decode(message.data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
-        if told.replica == self._replica:
+        if received.replica == self._replica:
             return
         now = self._core.now()
-        peer = self._peers.setdefault(told.replica, _Peer(now))
+        peer = self._peers.setdefault(received.replica, _Peer(now))
         elapsed, peer.seen = max(now - peer.seen, TELL_S), now
         accounts = {account.id: account for account in self._core.accounts.all()}
-        for name, used in told.tenants.items():
+        for name, used in received.tenants.items():
             before, peer.tenants[name] = peer.tenants.get(name), used
             peer.rates[name] = (used.spent - before.spent) / elapsed if before else 0.0
             if (account := accounts.get(name)) is not None:
@@ -121,12 +121,12 @@ class SharedLimits:
                 account.held_elsewhere = self._held(name)
 
     def _held(self, name: str) -> float:
-        """What others have set aside, and will have spent by the time that they tell of it."""
+        """Reservations of other replicas, and their predicted spending until their next message."""
         peers = [peer for peer in self._peers.values() if name in peer.tenants]
         return sum(peer.tenants[name].held + peer.rates[name] * UNTOLD_S for peer in peers)
 
     def _forget(self) -> None:
-        """What a replica that is gone held will not be spent."""
+        """Drop the reservations of ended replicas."""
         now = self._core.now()
         gone = [peer for peer in self._peers.values() if now - peer.seen > GONE_S]
         for peer in gone:
@@ -142,7 +142,7 @@ def _used(account: Account) -> Used:
 
 
 def _apply(account: Account, before: Used | None, now: Used) -> None:
-    """Take from this replica's limits what another one took. Rates of before it was heard of are over."""
+    """Apply another replica's usage to this replica's limits. Usage before the first message is ignored for rates."""
     account.spent_elsewhere += now.spent - (before.spent if before else 0.0)
     if before is None:
         return

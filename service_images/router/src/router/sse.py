@@ -1,18 +1,18 @@
-"""Server-sent events, read as the standard says: every line ending, any cut between two reads.
+"""Parses server-sent events as the standard defines: any line ending, and any split between two reads.
 
-A stream is normalised once, where it enters: after `Reader.feed` each event is a run of lines that end with LF, and a
-blank line follows it. What comes after that may split a block with `split` and read fields with `data` and `name`.
+A stream is normalized once, on arrival: after `Reader.feed`, each event is a sequence of lines that end with LF,
+followed by a blank line. Later code may split a block with `split`, and read fields with `data` and `name`.
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html, "Parsing an event stream".
 """
 
 from __future__ import annotations
 
 END = b"\n\n"
-"""Ends an event."""
+"""End of an event."""
 DONE = b"[DONE]"
-"""The data of the last event of OpenAI's chat streams."""
+"""Data of the last event of OpenAI's chat streams."""
 MAX_EVENT_BYTES = 16 * 1024 * 1024
-"""One event holds at most one delta, or the whole answer once more: as large as a request may be."""
+"""Maximum bytes of an event, which contains at most one delta, or a repeated whole answer: as large as a request."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -21,21 +21,21 @@ class EventTooLarge(ValueError):
 
 
 class Reader:
-    """Cuts one stream into whole events. Its time is linear in the stream's length, however it is cut."""
+    """Splits a stream into complete events, in linear time for any split of the stream."""
 
     __slots__ = ("_began", "_pending", "_size", "_skips_lf")
 
     def __init__(self) -> None:
         self._pending: list[bytes] = []
-        """The beginning of an event whose end has not come; all normalised."""
+        """Normalized beginning of an incomplete event."""
         self._size = 0
         self._skips_lf = False
-        """The last byte was a CR: an LF after it belongs to the same line ending."""
+        """Whether the last byte was CR, so that a following LF belongs to the same line ending."""
         self._began = False
-        """Whether the place of a byte order mark has passed."""
+        """Whether the position of a byte order mark has passed."""
 
     def feed(self, piece: bytes) -> bytes:
-        """The events that are whole with this piece, each with its blank line; empty while none is.
+        """Events that this piece completes, each with its blank line; empty if there is none.
 
         Raises EventTooLarge.
         """
@@ -46,7 +46,7 @@ class Reader:
         if not piece:
             return b""
         if self._pending and self._pending[-1][-1:] == b"\n" and piece[:1] == b"\n":
-            # The blank line lies across the cut.
+            # The blank line is split between two pieces.
             end = max(piece.rfind(END) + 2, 1)
         else:
             end = piece.rfind(END) + 2
@@ -61,7 +61,7 @@ class Reader:
         return whole
 
     def end(self) -> bytes:
-        """The last event, where the stream has ended properly but for its blank line."""
+        """The last event, if only its blank line is missing."""
         rest = b"".join(self._pending)
         self._pending.clear()
         self._size = 0
@@ -74,7 +74,7 @@ class Reader:
         self._pending.append(piece)
 
     def _normalised(self, piece: bytes) -> bytes:
-        """With LF only, and without the byte order mark."""
+        """Replace line endings with LF, and remove the byte order mark."""
         if not self._began and piece:
             head = b"".join((*self._pending, piece))
             if len(head) < len(_BOM) and _BOM.startswith(head):
@@ -93,12 +93,12 @@ class Reader:
 
 
 def split(block: bytes) -> list[bytes]:
-    """The events of a block that a reader has given, without their blank lines."""
+    """Events of a block from a reader, without their blank lines."""
     return [event for found in block.split(END) if (event := found.strip(b"\n"))]
 
 
 def data(event: bytes) -> bytes | None:
-    """What an event's data lines say together; None: it has none, and says nothing."""
+    """Joined data lines of an event; None if it has no data, and so is no message."""
     if event[:6] == b"data: " and b"\n" not in event:
         return event[6:]
     values = [_value(line, 4) for line in event.split(b"\n") if line[:4] == b"data" and line[4:5] in (b":", b"")]
@@ -106,18 +106,18 @@ def data(event: bytes) -> bytes | None:
 
 
 def name(event: bytes) -> bytes:
-    """The type of an event; empty: "message"."""
+    """Type of an event; empty means "message"."""
     found = [_value(line, 5) for line in event.split(b"\n") if line[:5] == b"event" and line[5:6] in (b":", b"")]
     return found[-1] if found else b""
 
 
 def _value(line: bytes, field: int) -> bytes:
-    """After the name of the field, a colon, and one space at most."""
+    """Value after the field's name, a colon, and at most one space."""
     return line[field + 2 :] if line[field + 1 : field + 2] == b" " else line[field + 1 :]
 
 
 def event(content: bytes, kind: bytes = b"") -> bytes:
-    """One event with its blank line; JSON has no line endings, other content gets a data line for each of its lines."""
+    """One event with its blank line. JSON has no line endings; other content gets one data line per line."""
     head = b"event: %s\n" % kind if kind else b""
     if b"\n" in content or b"\r" in content:
         content = b"\ndata: ".join(content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))

@@ -1,6 +1,6 @@
-"""Counting for the fast path: plain numbers there, Prometheus' metrics when somebody asks.
+"""Metrics of the fast path: plain numbers that are converted to Prometheus' metrics on request.
 
-prometheus_client takes a lock for each value; at ten values a request that is a tenth of the time of one.
+prometheus_client takes a lock per value; with ten values per request, that is a tenth of a request's time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-"""Upper bounds in seconds: answers of a cache take a millisecond; streams take a minute."""
+"""Upper bounds in seconds: cached answers take a millisecond, streams a minute."""
 
 
 class Count(Collector):
@@ -24,7 +24,7 @@ class Count(Collector):
         self.values: defaultdict[tuple[str, ...], float] = defaultdict(float)
 
     def collect(self) -> Iterable[Metric]:
-        """What Prometheus gets."""
+        """Convert to Prometheus' metrics."""
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
         for labels, value in list(self.values.items()):
             family.add_metric(labels, value)
@@ -39,7 +39,7 @@ class Spread(Collector):
         self._values: dict[tuple[str, ...], list[float]] = {}
 
     def observe(self, labels: tuple[str, ...], seconds: float) -> None:
-        """Take one value in."""
+        """Record a value."""
         found = self._values.get(labels)
         if found is None:
             found = self._values[labels] = [0.0] * (len(BUCKETS_S) + 2)
@@ -47,7 +47,7 @@ class Spread(Collector):
         found[-1] += seconds
 
     def collect(self) -> Iterable[Metric]:
-        """What Prometheus gets."""
+        """Convert to Prometheus' metrics."""
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
         for labels, found in list(self._values.items()):
             total, buckets = 0.0, []

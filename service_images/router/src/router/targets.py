@@ -13,69 +13,69 @@ from router.upstream import Pool
 SMOOTHING = 0.1
 """Weight of the newest latency in the moving average."""
 FAILURES_TO_OPEN = 5
-"""So many failures in a row open the breaker."""
+"""Number of consecutive failures that open the breaker."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-"""The breaker stays open for so long; each time that the probe fails, twice as long."""
+"""Seconds that the breaker stays open, doubled after each failed probe."""
 
 
 class Breaker:
-    """Keeps requests away from a target that fails; lets one probe through after a pause."""
+    """Circuit breaker: blocks requests to a failing target, and admits one probe after a pause."""
 
-    __slots__ = ("_failures", "_pause_s", "_probing", "_told", "_until", "open")
+    __slots__ = ("_failures", "_pause_s", "_probing", "_retry_at", "_until", "open")
 
     def __init__(self) -> None:
         self.open = False
-        """Whether the target is thought to be broken."""
+        """Whether the target counts as broken."""
         self._failures = 0
         self._until = 0.0
         self._pause_s = FIRST_PAUSE_S
         self._probing = False
-        self._told = 0.0
-        """Until when the target itself has asked not to be asked; 0: it has not."""
+        self._retry_at = 0.0
+        """Time until which the target has refused requests with Retry-After; 0 if it has not."""
 
     def allows(self, now: float) -> bool:
-        """Whether a request may go through now."""
+        """Whether a request is admitted now."""
         return not self.open or (now >= self._until and not self._probing)
 
     def begin(self) -> None:
-        """A request goes through; behind an open breaker it is the probe."""
+        """Record an admitted request. Behind an open breaker, it is the probe."""
         if self.open:
-            self._probing, self._told = True, 0.0
+            self._probing, self._retry_at = True, 0.0
 
     def wait(self, seconds: float, now: float) -> None:
-        """The target has named a time (Retry-After): no request before it, then one probe."""
+        """The target has sent Retry-After: admit no request before that time, then one probe."""
         self._failures = max(self._failures, FAILURES_TO_OPEN)
         self.open, self._probing = True, False
-        self._told = max(self._told, now + seconds)
-        self._until = max(self._until, self._told)
+        self._retry_at = max(self._retry_at, now + seconds)
+        self._until = max(self._until, self._retry_at)
 
-    def told_wait_s(self, now: float) -> float:
-        """Seconds until the time that the target has named; 0: it has named none, or that has passed."""
-        return max(0.0, self._told - now)
+    def retry_after_s(self, now: float) -> float:
+        """Seconds left of the target's Retry-After; 0 if there is none, or it has passed."""
+        return max(0.0, self._retry_at - now)
 
     def success(self) -> None:
-        """It went well. An answer to an earlier request does not shorten a time that the target has named."""
-        if self._failures and not self._told:
+        """Record a success. An answer to an earlier request does not shorten a Retry-After."""
+        if self._failures and not self._retry_at:
             self._failures = 0
             self._pause_s = FIRST_PAUSE_S
             self.open = self._probing = False
 
     def failure(self, now: float) -> None:
-        """It did not."""
+        """Record a failure."""
         self._failures += 1
         if self._failures >= FAILURES_TO_OPEN:
             if self._probing:
                 self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
             self.open, self._probing = True, False
-            self._until = max(now + self._pause_s, self._told)
+            self._until = max(now + self._pause_s, self._retry_at)
 
     def dropped(self) -> None:
-        """Nobody waited for the end of it; it says nothing of the target."""
+        """Record a cancelled request, which says nothing about the target."""
         self._probing = False
 
 
 class TargetState:
-    """One target of one route."""
+    """State of one target of one route."""
 
     __slots__ = (
         "alpha",
@@ -108,7 +108,7 @@ class TargetState:
         usual = {"http": 80, "https": 443}.get(url.scheme) == url.port
         self.host_header = (url.host if usual else f"{url.host}:{url.port}").encode()
         self.outside = bool(target.credential)
-        """Whether it is a model outside the platform, which takes requests only with the platform's credential."""
+        """Whether the model is external, and so needs the platform's credential for requests."""
         inside = Credential(INSIDE, url.host, optional=True)
         self.credential = Credential(url.host, target.credential) if self.outside else inside
         self.messages = target.api is Api.ANTHROPIC
@@ -116,22 +116,22 @@ class TargetState:
         self.breaker = Breaker()
         self.in_flight = 0
         self.latency_s = 0.0
-        """Moving average from request to answer; 0 before the first."""
+        """Moving average of the time from request to answer; 0 before the first answer."""
         self.requests = 0
         self.errors = 0
-        # A bandit's belief: a beta distribution of the reward, at first one that knows nothing.
+        # The bandit's beta distribution of the reward, initially without information.
         self.alpha = 1.0
         self.beta = 1.0
         self.normal: tuple[float, float] | None = None
-        """The same as mean and deviation, once so much is behind it that it is as good as normal."""
+        """Mean and deviation of the same distribution, once a normal distribution approximates it."""
 
     def begin(self) -> None:
-        """A request goes there."""
+        """Record the start of a request."""
         self.in_flight += 1
         self.breaker.begin()
 
     def end(self, ok: bool | None, seconds: float, now: float) -> None:
-        """It ended; `ok` is None where nobody waited for the end."""
+        """Record the end of a request; `ok` is None if it was cancelled."""
         self.in_flight -= 1
         if ok is None:
             self.breaker.dropped()
@@ -146,7 +146,7 @@ class TargetState:
             self.breaker.failure(now)
 
     async def ask(self, timeout_s: float) -> int:
-        """The status with which it says what models it has. Raises ConnectionError, TimeoutError."""
+        """Status of a request for the target's models. Raises ConnectionError, TimeoutError."""
         asking = _Asking(asyncio.get_running_loop().create_future())
         head = b"GET %s/v1/models HTTP/1.1\r\nhost: %s\r\n" % (self.prefix, self.host_header)
         ticket = self.pool.send(b"%s%s\r\n" % (head, self.authorization()), asking)
@@ -157,7 +157,7 @@ class TargetState:
             raise
 
     def authorization(self, header: bytes = b"authorization: Bearer") -> bytes:
-        """The line of a request's head that shows the credential; empty where there is none."""
+        """Header line with the credential; empty if there is none."""
         key = self.credential.value
         return b"%s %s\r\n" % (header, key) if key else b""
 
@@ -179,7 +179,7 @@ class TargetState:
 
 
 class _Asking:
-    """Waits for a status."""
+    """Receives a status."""
 
     def __init__(self, answer: asyncio.Future[int]) -> None:
         self.answer, self._status = answer, 0

@@ -1,4 +1,4 @@
-"""Tenants in the router: keys, request and token rates, budgets."""
+"""Tenants in the Router: keys, request and token rates, budgets."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from kit.directory import TENANT_SCOPES, Grant, Scope
 from router.routes import RouteTable, Tenant
 
 ANONYMOUS = "default"
-"""The tenant of everybody where the table has none."""
+"""Tenant of all callers if the table has no tenants."""
 
 
 _LONGEST_KEPT = 256
-"""Bytes of a key whose digest is remembered: with `_KEPT` of them, a quarter of a megabyte at most."""
+"""Maximum bytes of a key whose digest is cached; `_KEPT` keys take at most a quarter of a megabyte."""
 _KEPT = 1024
 
 
 def digest_of(key: bytes) -> bytes:
-    """What is kept of an API key; empty for none."""
+    """Digest of an API key; empty for an empty key."""
     return _digest(key) if len(key) <= _LONGEST_KEPT else hashlib.sha256(key).digest()
 
 
@@ -32,7 +32,7 @@ def _digest(key: bytes) -> bytes:
 
 
 class Bucket:
-    """A token bucket: `per_minute` flow in evenly, and as many can be saved up."""
+    """A token bucket: filled evenly with `per_minute` tokens per minute, which is also its capacity."""
 
     __slots__ = ("_at", "_capacity", "_level", "_rate", "shown")
 
@@ -41,14 +41,14 @@ class Bucket:
         self._capacity = self._level = float(per_minute)
         self._at = now
         self.shown = b""
-        """Beginning of the headers that tell of it; it never changes."""
+        """Constant beginning of its headers."""
 
     def wait_s(self, amount: float, now: float) -> float:
         """Take `amount` and return 0, or take nothing and return the seconds until there is enough.
 
-        More than fits is allowed once the bucket is full: it goes below zero and pays back later.
+        A full bucket admits more than its capacity; it then becomes negative and refills later.
         """
-        # Comparisons, since `min` takes twice as long, and each request comes here twice.
+        # Comparisons, since `min` takes twice as long, and each request calls this twice.
         capacity = self._capacity
         level = self._level + (now - self._at) * self._rate
         if level > capacity:
@@ -62,16 +62,16 @@ class Bucket:
         return 0.0
 
     def settle(self, amount: float) -> None:
-        """Correct an estimate: give back, or take more (negative)."""
+        """Correct an estimate: return tokens, or take more (negative)."""
         level = self._level + amount
         self._level = level if level < self._capacity else self._capacity
 
     def limits(self) -> tuple[int, int]:
-        """(capacity, what is left), for operators."""
+        """(capacity, remaining tokens), for operators."""
         return int(self._capacity), max(0, int(self._level))
 
     def state(self, now: float) -> tuple[int, int, float]:
-        """(capacity, what is left, seconds until it is full), for headers."""
+        """(capacity, remaining tokens, seconds until it is full), for headers."""
         capacity = self._capacity
         level = self._level + (now - self._at) * self._rate
         if level > capacity:
@@ -81,7 +81,7 @@ class Bucket:
 
 @dataclass(slots=True)
 class Refusal:
-    """Why a request is not admitted."""
+    """Reason why a request is not admitted."""
 
     code: str
     message: str
@@ -93,6 +93,7 @@ class Account:
 
     __slots__ = (
         "billed",
+        "billed",
         "budget",
         "held",
         "held_elsewhere",
@@ -103,7 +104,6 @@ class Account:
         "spent",
         "spent_elsewhere",
         "tokens",
-        "told",
         "took_requests",
         "took_tokens",
     )
@@ -118,18 +118,18 @@ class Account:
         self.spent = 0.0
         """US dollars."""
         self.held = 0.0
-        """US dollars set aside for requests under way, so that together they cannot overspend."""
+        """US dollars reserved for running requests, so that they cannot overspend together."""
         self.spent_elsewhere = self.held_elsewhere = 0.0
-        """The same, in other replicas, as far as they have told."""
+        """US dollars reserved in other replicas, as of their last messages."""
         self.took_requests = self.took_tokens = 0
-        """Since the start, to tell other replicas."""
+        """Totals since the start, for other replicas."""
         self.billed = 0.0
-        """US dollars that Billing knows of and this replica does not; negative where it is the other way round."""
-        self.told: tuple[float, str] = (0.0, "")
-        """What Billing said last: US dollars, and of which month."""
+        """US dollars that Billing knows and this replica does not; negative in the opposite case."""
+        self.billed: tuple[float, str] = (0.0, "")
+        """Billing's last value: US dollars and month."""
 
     def admit(self, tokens: int, cost: float, now: float) -> Refusal | None:
-        """Take about `tokens` and `cost` from the limits, or say which is in the way. Requests are counted before."""
+        """Reserve tokens and cost, or return the limit that prevents it. Requests are counted earlier."""
         if self.budget is not None and self._committed() + cost > self.budget:
             return Refusal("insufficient_quota", f"The budget of {self.budget:g} USD is used up.")
         if self.tokens is not None and (wait := self.tokens.wait_s(tokens, now)):
@@ -142,18 +142,18 @@ class Account:
         return self.billed + self.spent + self.held + self.spent_elsewhere + self.held_elsewhere
 
     def bill(self, budget: float, spent: float, period: str) -> None:
-        """What Billing says. It learns late of what routers count at once, so that the larger of both holds.
+        """Apply Billing's values. Billing is slower than the Routers' own counts, so the larger amount applies.
 
-        Within a month less is believed only if Billing takes back what it said, as when a credit is granted.
+        Within a month, a smaller amount applies only if Billing lowers its own, for example after a credit.
         """
-        before, month = self.told
+        before, month = self.billed
         missing = spent - self.spent - self.spent_elsewhere
         again = period != month or spent < before
         self.billed = missing if again else max(self.billed, missing)
-        self.budget, self.told = budget, (spent, period)
+        self.budget, self.billed = budget, (spent, period)
 
     def ask(self, now: float) -> float:
-        """Take one request from the rate: 0, or the seconds until there is one."""
+        """Take one request from the rate. Returns 0, or the seconds until one is available."""
         wait = self.requests.wait_s(1, now) if self.requests is not None else 0.0
         self.took_requests += not wait
         return wait
@@ -169,7 +169,7 @@ class Account:
         }
 
     def settle(self, estimated: int, used: int, held: float, cost: float) -> None:
-        """What a request took in the end."""
+        """Settle a reservation with the actual usage."""
         self.held -= held
         self.spent += cost
         self.took_tokens += used - estimated
@@ -178,9 +178,9 @@ class Account:
 
 
 class Accounts:
-    """All tenants: a table's, and over these the User service's, which come and go one by one.
+    """All tenants: those of the table, and those of the User service, which can change at any time.
 
-    State outlives a reload as long as a tenant's limits stay as they are.
+    A tenant's state outlives a reload if its limits do not change.
     """
 
     def __init__(self, table: RouteTable, now: float, before: Accounts | None = None) -> None:
@@ -188,7 +188,7 @@ class Accounts:
         self._table = {tenant.id: tenant for tenant in table.tenants or (Tenant(id=ANONYMOUS),)}
         self._by_key: dict[bytes, Account] = {}
         self._operators: set[bytes] = set()
-        """Digests of the table's keys of those who run the platform."""
+        """Digests of the table's keys of operators."""
         self._by_client: dict[bytes, Account] = {}
         self._live: dict[str, Tenant] = before._live if before else {}
         self._grants: dict[bytes, Grant] = before._grants if before else {}
@@ -209,7 +209,7 @@ class Accounts:
         fresh = Account(tenant, now)
         known = before._kept.get(tenant.id) if before else None
         if known is not None:
-            earlier, account = known  # the same object: requests under way settle with it
+            earlier, account = known  # the same object, because running requests settle with it
             account.models, account.budget = fresh.models, fresh.budget
             if earlier.requests_per_minute != tenant.requests_per_minute:
                 account.requests = fresh.requests
@@ -221,28 +221,28 @@ class Accounts:
         self._kept[tenant.id] = (tenant, fresh)
         return fresh
 
-    # --- what is told while the router runs -------------------------------------------------------
+    # --- changes at run time ----------------------------------------------------------------------
 
     def keep(self, tenant: Tenant, now: float) -> None:
-        """A tenant is there, or has other limits."""
+        """Add a tenant, or change its limits."""
         self._live[tenant.id] = tenant
         self._account(tenant, now, self)
 
     def drop(self, name: str) -> None:
-        """A tenant is gone; keys that still name it lead nowhere."""
+        """Remove a tenant. Keys of it become invalid."""
         self._live.pop(name, None)
         if name not in self._table:
             self._kept.pop(name, None)
 
     def grant(self, digest: bytes, grant: Grant | None) -> None:
-        """What a key may do from now on; None: nothing."""
+        """Set the rights of a key; None revokes it."""
         if grant is None:
             self._grants.pop(digest, None)
         else:
             self._grants[digest] = grant
 
     def budget(self, name: str, said: tuple[float, float, str] | None) -> None:
-        """What Billing says of a tenant: budget, spent, month; None: it has no budget any more."""
+        """Set Billing's (budget, spent, month) of a tenant; None removes the budget."""
         if said is None:
             self._budgets.pop(name, None)
         else:
@@ -254,10 +254,10 @@ class Accounts:
             else:
                 account.budget, account.billed = tenant.budget_usd, 0.0
 
-    # --- who calls --------------------------------------------------------------------------------
+    # --- callers ----------------------------------------------------------------------------------
 
     def of(self, digest: bytes, client: bytes) -> Account | None:
-        """The account of an API key, by its digest, or of a client that the gateway has authenticated."""
+        """Account of an API key, by its digest, or of a client that the gateway has authenticated."""
         if self._anybody is not None:
             return self._anybody
         if not digest:
@@ -271,25 +271,25 @@ class Accounts:
         return known[1] if known is not None else None
 
     def who(self, digest: bytes) -> bytes:
-        """Whose a request is within its tenant: the user of the key, whichever key it is, or else the key."""
+        """Identity of a caller within its tenant: the key's user, with any of the user's keys, or else the key."""
         grant = self._grants.get(digest)
         return b"user:" + grant.user.encode() if grant is not None and grant.user else digest
 
-    def told(self, digest: bytes) -> bool:
-        """Whether the User service has told of this key, which it may have revoked since."""
+    def from_user(self, digest: bytes) -> bool:
+        """Whether the key comes from the User service, which may have revoked it since."""
         return digest in self._grants
 
     def operates(self, digest: bytes, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether who calls runs the platform. Without tenants it is whoever does not come as somebody's client."""
+        """Whether the caller is an operator. Without tenants: whoever the gateway has not marked as a client."""
         grant = self._grants.get(digest)
         if grant is not None:
             return grant.operator
         return digest in self._operators or (self._anybody is not None and b"x-client-id" not in headers)
 
     def grant_of(self, key: bytes) -> Grant | None:
-        """What the holder of an API key may do; None: the key is not known, or no more."""
+        """Rights of an API key's holder; None for an unknown or revoked key."""
         if self._anybody is not None:
-            return Grant(ANONYMOUS, scopes=(Scope.ADMIN,))  # whoever the gateway let in
+            return Grant(ANONYMOUS, scopes=(Scope.ADMIN,))  # all callers that the gateway admits
         digest = hashlib.sha256(key).digest()
         if (grant := self._grants.get(digest)) is not None:
             return grant if grant.fresh() else None

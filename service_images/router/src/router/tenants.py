@@ -18,7 +18,7 @@ BUDGETS = "budgets"
 
 
 class Spent(msgspec.Struct):
-    """What Billing says of a tenant."""
+    """Billing's values for a tenant."""
 
     budget_usd: float
     spent_usd: float
@@ -29,7 +29,7 @@ _spent = msgspec.json.Decoder(Spent)
 
 
 class Tenants:
-    """Follows both buckets; what they say outlives reloads of the route table."""
+    """Follows both buckets. Received values outlive reloads of the route table."""
 
     def __init__(self, url: str, core: Core, login: Mapping[str, Any]) -> None:
         self._core = core
@@ -38,7 +38,7 @@ class Tenants:
         self._budgets = Following(url, BUDGETS, self._budget, login)
 
     def away_since(self) -> float | None:
-        """Since when nothing could be learnt of revoked keys, by the monotonic clock; None: all is known."""
+        """Monotonic time since which revocations cannot be received; None while the bucket is followed."""
         return self._directory.away_since
 
     async def run(self) -> None:
@@ -60,5 +60,5 @@ class Tenants:
 
     def _budget(self, key: str, value: bytes | None) -> None:
         (tenant,) = bus.parts(key)
-        told = _spent.decode(value) if value else None
-        self._core.accounts.budget(tenant, (told.budget_usd, told.spent_usd, told.period) if told else None)
+        spent = _spent.decode(value) if value else None
+        self._core.accounts.budget(tenant, (spent.budget_usd, spent.spent_usd, spent.period) if spent else None)

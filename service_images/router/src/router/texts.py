@@ -1,9 +1,9 @@
 """Finds all texts of a request or an answer, for checks and redaction by Guardrails.
 
-The rule is closed: each string is a text, in whatever field it stands, except the fields of the tables below while
-their value has the form that the vendors publish for them. A field that no table names is checked, and so is every
-string, key and long number below it. Sources of the fields: the API references of OpenAI (chat completions,
-completions, embeddings, responses) and Anthropic (messages).
+The rule is closed: each string is a text, in any field, except for the fields in the tables below with values in the
+form that the vendors publish. Fields that are in no table are checked, as well as every string, key and long number in
+them. Sources of the fields: the API references of OpenAI (chat completions, completions, embeddings, responses) and
+Anthropic (messages).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 Path = tuple[str | int, ...]
 
 _WORD = re.compile(r"[a-z]{1,20}[0-9]{0,4}(?:[_.\-][a-z0-9]{1,20}){0,8}")
-"""Short words of lower case: no form of a key or an address is made like this."""
+"""Short lower-case words, which cannot be a key or an address."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,127}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\-]{0,255}")
 _LABEL = re.compile(r"[A-Za-z0-9._:@|+/\-]{1,256}")
@@ -28,12 +28,12 @@ _TYPE = re.compile(r"[a-z]+/[a-z0-9.+\-]{1,100}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-]*={0,2}")
 _DATA_URL = re.compile(r"data:([a-z]+/[a-z0-9.+\-]{1,100})?(?:;[a-z0-9=\-]{1,64})*;base64,([A-Za-z0-9+/_\-]*={0,2})")
 _ENCODED_LENGTH = 64
-"""Shorter base64 without a data: URL is taken for a text: keys look the same."""
+"""Length below which base64 without a data: URL counts as text, since keys look the same."""
 _LONG = 10**6
-"""Shorter numbers name nobody: the shortest that a policy knows has seven digits."""
+"""Digits below which a number identifies nobody: the shortest number in a policy has seven."""
 
 HARMLESS: dict[str, re.Pattern[str]] = {
-    # Words of the API: a model reads none of them.
+    # Words of the API, which models do not read.
     **dict.fromkeys(
         ("type", "role", "object", "status", "finish_reason", "native_finish_reason", "stop_reason", "detail",
          "service_tier", "effort", "reasoning_effort", "verbosity", "truncation", "tool_choice", "function_call",
@@ -42,7 +42,7 @@ HARMLESS: dict[str, re.Pattern[str]] = {
          "generate_summary", "inference_geo", "size", "quality", "background", "output_format", "retrieved_via"),
         _WORD,
     ),
-    # Names of things that are elsewhere.
+    # Names of objects elsewhere.
     **dict.fromkeys(
         ("id", "call_id", "tool_call_id", "tool_use_id", "item_id", "response_id", "message_id", "previous_response_id",
          "conversation_id", "container_id", "file_id", "approval_request_id", "system_fingerprint", "request_id",
@@ -50,17 +50,17 @@ HARMLESS: dict[str, re.Pattern[str]] = {
         _ID,
     ),
     "model": _MODEL,
-    # Labels of the caller's own, which the platform reads and no model does.
+    # Labels of the caller, which the platform reads and no model does.
     **dict.fromkeys(("user", "user_id", "safety_identifier", "prompt_cache_key"), _LABEL),
     "media_type": _TYPE,
     "mime_type": _TYPE,
 }  # fmt: skip
-"""Fields that are not checked while their value has this form; with any other value they are texts."""
+"""Fields that are not checked while their value has this form; any other value counts as text."""
 OPAQUE = frozenset(
     ("data", "file_data", "image_url", "url", "b64_json", "result", "partial_image_b64", "encrypted_content",
      "encrypted_index", "encrypted_stdout", "signature", "obfuscation", "embedding")
 )  # fmt: skip
-"""Fields that may hold bytes in base64, alone or as a data: URL. Bytes of a text are read and checked as one."""
+"""Fields with base64, alone or as a data: URL. Bytes of a text are decoded and checked as one."""
 STRUCTURE = frozenset(
     ("messages", "message", "content", "content_block", "delta", "choices", "tools", "tool_calls", "function", "custom",
      "function_call", "tool_choice", "allowed_tools", "image_url", "input_audio", "audio", "file", "annotations",
@@ -72,26 +72,26 @@ STRUCTURE = frozenset(
      "user_location", "approximate", "data", "prompt", "instructions", "reasoning_details", "caller", "definition",
      "grammar", "cache_creation", "server_tool_use")
 )  # fmt: skip
-"""Fields whose objects have published fields; in all other objects every string is a text."""
+"""Fields whose objects have published fields; in all other objects, every string is a text."""
 ENCODED = frozenset(("arguments", "partial_json"))
 """Fields whose text is JSON."""
 TOKENS = frozenset(("token_ids", "prompt_token_ids", "prompt_logprobs", "kv_transfer_params", "routed_experts"))
-"""Fields of vLLM's that repeat a text in another form."""
+"""vLLM's fields that repeat a text in another form."""
 _GIVEN_AS_TOKENS = ("prompt", "input")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One text and where it stands."""
+    """One text and its position."""
 
     path: Path
     text: str
     put: Callable[[str], None]
-    """Put another text in its place."""
+    """Replaces the text."""
 
 
 def places(content: Any) -> Iterator[Place]:
-    """Every text of a request, of an answer or of an event of one. Texts are put only after the walk has ended."""
+    """Every text of a request, an answer or an event. Texts may be replaced only after the walk has ended."""
     if isinstance(content, dict):
         yield from _structured(content, ())
     elif isinstance(content, list):
@@ -99,7 +99,7 @@ def places(content: Any) -> Iterator[Place]:
 
 
 def is_answer(path: Path) -> bool:
-    """Whether a text is what the model answers, which a policy's output schema is about: no call, thought or label."""
+    """Whether a text is the model's answer, to which a policy's output schema applies: no call, thinking or label."""
     names = tuple(step for step in path if isinstance(step, str))
     return names in _ANSWERS
 
@@ -114,7 +114,7 @@ _ANSWERS = {
 
 
 def unreadable(content: Any) -> str | None:
-    """The field that gives a text as numbers of tokens, which nobody can check; None: there is none."""
+    """The field that contains token IDs instead of text, which cannot be checked; None if there is none."""
     if not isinstance(content, dict):
         return None
     for name in _GIVEN_AS_TOKENS:
@@ -127,7 +127,7 @@ def unreadable(content: Any) -> str | None:
 
 
 def without_probabilities(content: Any) -> None:
-    """Take out what repeats a text token by token: after a redaction it would still hold what was redacted."""
+    """Remove log-probabilities, which would still contain redacted text token by token."""
     if isinstance(content, dict):
         for name in list(content):
             if name == "logprobs" and not isinstance(content[name], bool | int):
@@ -142,7 +142,7 @@ def without_probabilities(content: Any) -> None:
 
 
 def said_by(logprobs: Any) -> tuple[str, list[str]]:
-    """The text that log-probabilities repeat token by token, and all other strings in them."""
+    """(text that log-probabilities repeat token by token, all other strings in them)."""
     said: list[str] = []
     beside: list[str] = []
     _tokens(logprobs, said, beside)
@@ -168,7 +168,7 @@ def _tokens(value: Any, said: list[str], beside: list[str]) -> None:
 
 
 def _alternatives(value: Any, beside: list[str]) -> None:
-    """Single tokens that were not chosen; only the long ones can say anything."""
+    """Tokens that were not chosen; only long ones can contain information."""
     if isinstance(value, list):
         for one in value:
             _alternatives(one, beside)
@@ -222,7 +222,7 @@ def _harmless(name: str, value: str) -> bool:
 
 
 def _open(value: Any, path: Path) -> Iterator[Place]:
-    """Arguments, schemas, metadata, and what nobody has published: each string, key and long number."""
+    """Arguments, schemas, metadata, and unpublished fields: each string, key and long number."""
     if isinstance(value, dict):
         for name, one in value.items():
             yield from _anything(value, name, one, (*path, name))
@@ -259,7 +259,7 @@ def _keys(holder: Json, path: Path) -> Iterator[Place]:
 
 
 def _string(holder: Any, name: Any, value: str, path: Path) -> Iterator[Place]:
-    """A text; where it is JSON or bytes of a text, what it says when it is read."""
+    """A text. JSON and encoded text are decoded."""
     if name in OPAQUE and (inner := _bytes_of(value)) is not None:
         prefix, text = inner
         if text:
@@ -281,7 +281,7 @@ def _string(holder: Any, name: Any, value: str, path: Path) -> Iterator[Place]:
 
 
 def _read(value: str) -> tuple[Any, bool]:
-    """A JSON text, and whether each of its names stands there once. Raises ValueError, RecursionError."""
+    """(JSON value of a text, whether all of its keys are unique). Raises ValueError, RecursionError."""
     whole = True
 
     def pairs(found: list[tuple[str, Any]]) -> Json:
@@ -298,7 +298,7 @@ def _write(value: Any) -> str:
 
 
 def _bytes_of(value: str) -> tuple[str, str] | None:
-    """What has to stand before the base64 again, and the text in it, empty where it is none; None: it is no base64."""
+    """(prefix before the base64, text in it or empty if it is none); None if the value is not base64."""
     found = _DATA_URL.fullmatch(value)
     if found is None:
         return ("", "") if len(value) >= _ENCODED_LENGTH and _BASE64.fullmatch(value) else None
@@ -342,7 +342,7 @@ def _through(put: Callable[[str], None], holder: Any, name: Any, found: Any) -> 
 
 
 def _rename(holder: Json, name: str) -> Callable[[str], None]:
-    """Values are put before keys, so that they find theirs."""
+    """Rename a key. Values are replaced before keys, so that they are found under the old key."""
 
     def put(text: str) -> None:
         while text in holder:

@@ -17,7 +17,7 @@ from router import sse
 PATH = b"/v1/messages"
 VERSION = b"2023-06-01"
 MAX_TOKENS = 4096
-"""Of an answer whose request has no limit: the API wants one."""
+"""Token limit of an answer whose request has none, since the API requires one."""
 _PASSED = ("temperature", "top_p", "top_k", "stream")
 _HANDLED = frozenset(
     {
@@ -27,7 +27,7 @@ _HANDLED = frozenset(
     }
 )
 _DEFAULTS = {"response_format": {"type": "text"}, "logprobs": False, "frequency_penalty": 0, "presence_penalty": 0}
-"""Values that ask for nothing."""
+"""Values without effect."""
 _FINISH = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -48,7 +48,7 @@ def _refused(param: str, text: str) -> ApiError:
 
 
 def request(chat: Json) -> bytes:
-    """The body of a Messages request. Raises ApiError(400) with the parameter that this model cannot honour."""
+    """Body of a Messages request. Raises ApiError(400) with the parameter that this model does not support."""
     for name, value in chat.items():
         if name not in _HANDLED and value is not None and value != _DEFAULTS.get(name, ...):
             raise _refused(name, "this model does not support it")
@@ -64,7 +64,7 @@ def request(chat: Json) -> bytes:
     if system:
         made["system"] = system
     if (heat := made.get("temperature")) is not None and heat > 1:
-        raise _refused("temperature", f"this model supports 0 to 1; it is {heat}")
+        raise _refused("temperature", f"this model supports 0 to 1; the value is {heat}")
     if stop := chat.get("stop"):
         made["stop_sequences"] = [stop] if isinstance(stop, str) else stop
     if user := chat.get("user"):
@@ -98,7 +98,7 @@ def _tool(place: int, tool: Any) -> Json:
 
 
 def _messages(messages: list[Any]) -> tuple[str, list[Json]]:
-    """The system prompt, and the turns; results of tools belong to the user's."""
+    """(system prompt, turns). Tool results belong to the user's turns."""
     system: list[str] = []
     turns: list[Json] = []
     for place, message in enumerate(messages):
@@ -120,7 +120,7 @@ def _messages(messages: list[Any]) -> tuple[str, list[Json]]:
         elif blocks:
             turns.append({"role": own, "content": blocks})
     if turns and turns[-1]["role"] == "assistant" and (last := turns[-1]["content"][-1])["type"] == "text":
-        last["text"] = last["text"].rstrip()  # the API takes no beginning of an answer that ends with a space
+        last["text"] = last["text"].rstrip()  # the API refuses an answer's beginning that ends with a space
     return "\n\n".join(system), turns
 
 
@@ -165,7 +165,7 @@ def _uses(message: Json, where: str) -> list[Json]:
 
 
 def answer(body: bytes) -> bytes:
-    """The chat completion that a message is. Raises ApiError(502) where it is none."""
+    """A message as a chat completion. Raises ApiError(502) if it is invalid."""
     try:
         said = msgspec.json.decode(body)
         blocks = said["content"]
@@ -196,34 +196,34 @@ def _head(message: Json, kind: str) -> Json:
     return {"id": message.get("id", ""), "object": kind, "created": int(time.time()), "model": message.get("model", "")}
 
 
-def _usage(told: Any) -> Json | None:
-    """What is read from a cache of the provider or written to it counts as input, as in OpenAI's API."""
-    if not isinstance(told, dict):
+def _usage(reported: Any) -> Json | None:
+    """Usage. Tokens read from or written to the provider's cache count as input, as in OpenAI's API."""
+    if not isinstance(reported, dict):
         return None
     parts = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-    asked = sum(value for name in parts if isinstance(value := told.get(name), int))
-    said = told.get("output_tokens")
+    asked = sum(value for name in parts if isinstance(value := reported.get(name), int))
+    said = reported.get("output_tokens")
     total = {"total_tokens": asked + said} if isinstance(said, int) else {}
     return {"prompt_tokens": asked or None, "completion_tokens": said, **total}
 
 
 class Stream:
-    """Chunks of a chat completion from the events of a message."""
+    """Translates the events of a message to chunks of a chat completion."""
 
     def __init__(self) -> None:
         self._head: Json = {"id": "", "object": "chat.completion.chunk", "created": int(time.time()), "model": ""}
         self._usage: Json = {}
         self._calls: dict[Any, int] = {}
-        """The index of a tool's call by that of its block."""
+        """Index of a tool call by the index of its block."""
 
     def feed(self, events: bytes) -> bytes:
-        """Whole events in, whole events out."""
+        """Translate complete events."""
         out: list[bytes] = []
         for event in sse.split(events):
             try:
                 self._event(msgspec.json.decode(sse.data(event) or b"{}"), out)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError, AttributeError):
-                continue  # what is no event of this API says nothing
+                continue  # ignore unknown events
         return b"".join(out)
 
     def _event(self, event: Json, out: list[bytes]) -> None:
@@ -249,8 +249,13 @@ class Stream:
             out.append(self._written({"choices": [], "usage": _usage(self._usage)}))
             out.append(sse.event(sse.DONE))
         elif kind == "error":
-            told = event["error"]
-            error = {"message": told.get("message", ""), "type": "upstream_error", "param": None, "code": told["type"]}
+            reported = event["error"]
+            error = {
+                "message": reported.get("message", ""),
+                "type": "upstream_error",
+                "param": None,
+                "code": reported["type"],
+            }
             out.append(sse.event(msgspec.json.encode({"error": error})))
 
     def _delta(self, place: Any, delta: Json, out: list[bytes]) -> None:

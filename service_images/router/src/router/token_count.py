@@ -1,4 +1,4 @@
-"""Tokens of a request, as Anthropic's clients ask for them before they send it (`/v1/messages/count_tokens`)."""
+"""Counts the tokens of a request for Anthropic's clients (`/v1/messages/count_tokens`)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ log = logs.get("router.token_count")
 PATH = "/v1/messages/count_tokens"
 PATIENCE_S = 2.0
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-"""vLLM answers with every token's number besides their count."""
+"""Maximum bytes of vLLM's answer, which contains every token's ID besides their count."""
 
 
 class _Collected:
-    """Waits for a whole answer."""
+    """Receives a whole answer."""
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
@@ -47,7 +47,7 @@ class _Collected:
 
 
 async def count(route: RouteState, chat: dict[str, Any]) -> int:
-    """Input tokens of a chat completion: the server's own count, or an estimate where no server of the model counts."""
+    """Input tokens of a chat completion: the model server's count, or an estimate if no server of the model counts."""
     for state in route.targets:
         try:
             found = await _tokenized(state, {**chat, "model": state.target.upstream_model or route.route.model})
@@ -60,7 +60,7 @@ async def count(route: RouteState, chat: dict[str, Any]) -> int:
 
 
 async def _tokenized(state: TargetState, chat: dict[str, Any]) -> int | None:
-    """What vLLM's /tokenize says; None: this server has no such path, or does not take this request."""
+    """Count of vLLM's /tokenize; None if the server has no such path, or refuses this request."""
     asked = {name: chat[name] for name in ("model", "messages", "tools") if name in chat}
     body = msgspec.json.encode({**asked, "add_generation_prompt": True})
     head = b"POST %s/tokenize HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\n%scontent-length: %d\r\n\r\n"

@@ -1,6 +1,6 @@
 """Persistent connections to upstreams, with one request at a time each. Answers are forwarded as they arrive.
 
-Callbacks instead of coroutines: a request through the router creates no task and awaits nothing.
+Callbacks instead of coroutines: a request through the Router creates no task and awaits nothing.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from router.heads import Heads
 
 CONNECT_TIMEOUT_S = 5.0
 IDLE_CONNECTIONS = 256
-"""Kept open for each upstream."""
+"""Maximum idle connections per upstream."""
 _FRAMING = {b"content-length", b"transfer-encoding"}
 _FRAMING_LENGTHS = {len(name) for name in _FRAMING}
 _TYPE, _LENGTH, _AFTER = len("content-type"), len("content-length"), len("retry-after")
 MOST_PATIENCE_S = 86_400.0
-"""A longer Retry-After is a mistake, or a target that needs an operator."""
+"""Maximum Retry-After in seconds; a longer one is a mistake, or the target needs an operator."""
 
 
 class Sink(Protocol):
-    """Whoever waits for an answer. Exactly one of `on_end` and `on_failure` is called, once, and last."""
+    """Receiver of an answer. Exactly one of `on_end` and `on_failure` is called, once, as the last call."""
 
     def on_head(self, status: int, kind: bytes, after: bytes) -> None:
         """The status line and headers have arrived; `kind` is the content type, `after` the value of Retry-After."""
@@ -39,7 +39,7 @@ class Sink(Protocol):
         """The answer is complete."""
 
     def on_failure(self, reason: str) -> None:
-        """There will be no (more) answer."""
+        """The answer is not complete, and will not be."""
 
 
 class Connection(asyncio.Protocol):
@@ -71,38 +71,38 @@ class Connection(asyncio.Protocol):
         self._length = self._message = b""
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
 
-    # What the pool and the waiting party call
+    # Called by the pool and by the receiver
 
     def send(self, request: bytes, sink: Sink) -> None:
-        """Write a request; the answer goes to `sink`."""
+        """Write a request; its answer goes to `sink`."""
         self._sink = sink
         self._status = 0
         self.transport.write(request)
 
     def abort(self) -> None:
-        """Nobody waits for this answer any more."""
+        """Close the connection, because the answer is not needed anymore."""
         self._sink = None
         self.transport.abort()
 
     def pause(self) -> None:
-        """Read no further for now."""
+        """Pause reading."""
         self.transport.pause_reading()
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Continue reading."""
         if not self.transport.is_closing():
             self.transport.resume_reading()
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Small writes leave at once: without this an answer may wait 40 ms for an acknowledgement."""
+        """Disable Nagle's algorithm; otherwise an answer may wait 40 ms for an acknowledgement."""
         self.transport = transport  # type: ignore[assignment]
         if (sock := transport.get_extra_info("socket")) is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, which calls back, unless all of the answer is here and its head came before."""
+        """Feed the parser, which calls back, unless the data is a complete answer with a known head."""
         self._message = b""
         if self._between:
             found = self._pool.heads.read(data)
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
         self._answered(True)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end of an answer without a length, or of one that was under way."""
+        """The connection is closed, which ends an answer without a length, or interrupts one."""
         self._pool.forget(self)
         sink, self._sink = self._sink, None
         if sink is None:
@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
     # httptools
 
     def on_message_begin(self) -> None:
-        """A new answer."""
+        """A new answer begins."""
         self._between = False
         self._kind = b"application/json"
         self._after = b""
@@ -150,14 +150,14 @@ class Connection(asyncio.Protocol):
         self._length = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header of it; only those that matter are looked at, told apart by their length at first."""
+        """Process one header. Only relevant ones are read, selected by their length first."""
         length = len(name)
         if length == _TYPE and name.lower() == b"content-type":
             self._kind = value
         elif length == _AFTER and name.lower() == b"retry-after":
             self._after = value
         elif length in _FRAMING_LENGTHS and name.lower() in _FRAMING:
-            # A second one of these, or chunks, make no length.
+            # A second length, or chunks, make the length invalid.
             self._length = value if length == _LENGTH and not self._framed else b"-"
             self._framed = True
 
@@ -167,20 +167,20 @@ class Connection(asyncio.Protocol):
         self.on_head()
 
     def on_head(self) -> None:
-        """What its status and type are."""
+        """Report status and content type."""
         if self._sink is not None and self._status >= 200:
             self._sink.on_head(self._status, self._kind, self._after)
 
     def on_body(self, body: bytes) -> None:
-        """A piece of it."""
+        """Receive a piece of the body."""
         if self._sink is not None:
             self._sink.on_data(body)
 
     def on_message_complete(self) -> None:
-        """The end of it; the connection may serve again."""
+        """The answer is complete. The connection may be used again."""
         self._between = True
         if self._status < 200:
-            return  # 100 Continue and the like come before the answer
+            return  # interim responses, such as 100 Continue, precede the answer
         keeps = self._parser.should_keep_alive()
         if keeps and self._message:
             self._pool.heads.keep(self._message, self._length, (self._status, self._kind, self._after))
@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
 
 
 def seconds(after: bytes, now: float) -> float:
-    """Of a Retry-After: a number or a date, `now` in seconds since 1970; 0 where it is neither, or over."""
+    """Seconds of a Retry-After, a number or a date; `now` in seconds since 1970. 0 if it is invalid or has passed."""
     text = after.decode("latin-1").strip()
     try:
         found = float(text)
@@ -220,7 +220,7 @@ class Pool:
         self._connecting: set[asyncio.Task[None]] = set()
 
     def send(self, request: bytes, sink: Sink) -> Ticket:
-        """Send on an idle connection or a new one; the ticket takes the request back."""
+        """Send on an idle connection or a new one. The ticket can cancel the request."""
         ticket = Ticket()
         while self._idle:
             connection = self._idle.pop()
@@ -251,25 +251,25 @@ class Pool:
         connection.send(request, sink)
 
     def give_back(self, connection: Connection) -> None:
-        """Keep an idle connection, unless there are many."""
+        """Keep an idle connection, unless there are enough."""
         if len(self._idle) < IDLE_CONNECTIONS and not connection.transport.is_closing():
             self._idle.append(connection)
         else:
             connection.transport.close()
 
     def forget(self, connection: Connection) -> None:
-        """Drop a closed connection."""
+        """Remove a closed connection."""
         if connection in self._idle:
             self._idle.remove(connection)
 
     def close(self) -> None:
-        """Close what is idle; what is in use ends with its answer."""
+        """Close idle connections; the others close after their answers."""
         while self._idle:
             self._idle.pop().transport.close()
 
 
 class Ticket:
-    """A request on its way."""
+    """A running request."""
 
     __slots__ = ("cancelled", "connection")
 
@@ -278,7 +278,7 @@ class Ticket:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Nobody waits any more: the connection is closed, since the rest of an answer would come on it."""
+        """Cancel the request. The connection is closed, since the rest of the answer would still arrive on it."""
         self.cancelled = True
         if self.connection is not None:
             self.connection.abort()

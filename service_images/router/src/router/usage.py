@@ -10,17 +10,17 @@ import msgspec
 from router import sse
 
 CHARACTERS_PER_TOKEN = 4
-"""Of English text, roughly. Source: https://help.openai.com/en/articles/4936856."""
+"""Bytes per token of English text, roughly. Source: https://help.openai.com/en/articles/4936856."""
 Reported = tuple[int | None, int | None]
-"""(input, output) tokens as an upstream reports them; None: not reported."""
+"""(input, output) tokens as reported by an upstream; None if not reported."""
 MOST_TOKENS = 2**31 - 1
-"""Of one answer, or asked for; no model has read or written so many, and a larger number is a mistake."""
+"""Maximum tokens of an answer or a limit. No model processes as many, so a larger number is a mistake."""
 DEFAULT_OUTPUT_TOKENS = 256
-"""Set aside for an answer whose request has no limit; what it took is settled afterwards."""
+"""Tokens reserved for an answer without a limit; the actual usage is settled afterwards."""
 
 
 class Ask(msgspec.Struct, gc=False):
-    """The fields of a request that the router itself reads; the rest passes through."""
+    """Fields of a request that the Router reads; others are forwarded."""
 
     model: str
     messages: msgspec.Raw = msgspec.Raw(b"")
@@ -38,17 +38,17 @@ class Ask(msgspec.Struct, gc=False):
     best_of: int | None = None
 
     def output_tokens(self) -> int:
-        """The most that the answers may take together, or a guess."""
+        """Maximum output tokens of all answers together, or an estimate."""
         limit = self.max_completion_tokens or self.max_tokens or self.max_output_tokens
         each = DEFAULT_OUTPUT_TOKENS if limit is None or limit < 0 else min(limit, MOST_TOKENS)
         return each * self.answers() if self.n or self.best_of or self.prompt else each
 
     def answers(self) -> int:
-        """How many answers are asked for: `n` for each prompt of a list."""
+        """Number of requested answers: `n` for each prompt of a list."""
         prompts = 1
         if memoryview(self.prompt)[:1] == b"[":
             listed = msgspec.json.decode(self.prompt)
-            # A list of numbers is one prompt, as token ids.
+            # A list of numbers is one prompt, as token IDs.
             prompts = sum(isinstance(one, str | list) for one in listed) or 1
         return max(self.n or 1, self.best_of or 1) * prompts
 
@@ -59,7 +59,7 @@ class _Usage(msgspec.Struct):
 
 
 class _Usual(msgspec.Struct):
-    """An answer as nearly all upstreams write it, read without looking at the rest."""
+    """An answer in the usual format, decoded without the rest."""
 
     usage: _Usage
 
@@ -67,7 +67,7 @@ class _Usual(msgspec.Struct):
 class _Answer(msgspec.Struct):
     usage: Any = None
     response: Any = None
-    """Events of the Responses API have their usage in here."""
+    """Events of the Responses API contain their usage in this field."""
 
 
 ask = msgspec.json.Decoder(Ask).decode
@@ -77,9 +77,9 @@ _REPORTED = re.compile(rb'"usage"\s*:\s*\{').search
 
 
 def of_answer(body: bytes) -> Reported | None:
-    """The tokens that an answer, or a chunk of one, reports; None where it reports none.
+    """Tokens that an answer or a chunk reports; None if it reports none.
 
-    Each half counts on its own: an upstream may report one and leave the other out, or send null in its place.
+    Both values are independent: an upstream may omit one, or send null for it.
     """
     try:
         usual = _usual(body).usage
@@ -100,12 +100,12 @@ def of_answer(body: bytes) -> Reported | None:
     said = _number(found, "completion_tokens", "output_tokens")
     if said is None and asked is not None and (total := _number(found, "total_tokens", "")) is not None:
         said = max(0, total - asked)
-    # No request is empty: zeros are what servers send that do not count.
+    # No request is empty, so zeros come from servers that do not count.
     return (asked or None, said) if asked or said else None
 
 
 def _number(found: dict[str, Any], *names: str) -> int | None:
-    """The first of these fields that is a number of tokens."""
+    """The first of these fields with a number of tokens."""
     for name in names:
         value = found.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS:
@@ -113,21 +113,21 @@ def _number(found: dict[str, Any], *names: str) -> int | None:
     return None
 
 
-def told(events: bytes) -> bool:
-    """Whether events may report a usage; many servers send `"usage":null` with each event."""
+def may_report(events: bytes) -> bool:
+    """Whether events may report usage; many servers send `"usage":null` with each event."""
     at = events.find(b'"usage"')
     return at >= 0 and _REPORTED(events, at) is not None
 
 
 def of_events(events: bytes) -> Reported | None:
-    """The last usage that whole events report; None where none of them does."""
+    """The last usage that complete events report; None if there is none."""
     found = None
     for event in sse.split(events):
-        if told(event):
+        if may_report(event):
             found = of_answer(sse.data(event) or b"") or found
     return found
 
 
 def estimate(body: bytes) -> int:
-    """Tokens of a request's text, before any tokenizer has seen it."""
+    """Estimated tokens of a request's text, without a tokenizer."""
     return len(body) // CHARACTERS_PER_TOKEN + 1

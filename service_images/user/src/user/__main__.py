@@ -20,7 +20,7 @@ from user import deleting, keys, tables
 from user.api import PREFIX, Api
 from user.calls import Calls
 from user.login import Logins
-from user.told import Told
+from user.publishing import TenantPublisher
 
 
 class UserSettings(QuotaSettings):
@@ -44,7 +44,7 @@ def create(settings: UserSettings) -> Starlette:
     """The application."""
     database = Database(settings)
     nats = Bus(settings) if settings.nats_url else None
-    told = Told(database, nats, settings.erased_by) if nats else None
+    publisher = TenantPublisher(database, nats, settings.erased_by) if nats else None
     secret = settings.oidc_secret.get_secret_value()
     logins = (
         Logins(settings.oidc_issuer, settings.oidc_client, secret, settings.oidc_redirect)
@@ -53,8 +53,8 @@ def create(settings: UserSettings) -> Starlette:
     )
     in_force = InForce(nats, directory.BUCKET, tables.POLICIES) if nats else None
     most = tables.QUOTAS.given(settings.quotas, settings.quotas_of)
-    api = Api(database, told, logins, settings.erased_by, in_force, most)
-    letters = told.letters if told else DeadLetters(database)
+    api = Api(database, publisher, logins, settings.erased_by, in_force, most)
+    letters = publisher.letters if publisher else DeadLetters(database)
 
     async def acknowledge(batch: Sequence[dict[str, Any]]) -> None:
         async with database.transaction() as connection:
@@ -69,15 +69,15 @@ def create(settings: UserSettings) -> Starlette:
     async def install() -> None:
         async with database.transaction() as connection:
             await keys.install(connection, settings.installation_tenant, key)
-        if told is not None:
-            told.wake()
+        if publisher is not None:
+            publisher.wake()
 
     installing = service.Once(install, "the installation key is not stored yet") if key else None
     return service.create(
         "User",
         [*api.operations(), *dead_letters.operations(PREFIX, letters), *replicas.operations(PREFIX, in_force)],
         database=database,
-        beside=[part for part in (told, in_force, installing, calls, erased) if part],
+        beside=[part for part in (publisher, in_force, installing, calls, erased) if part],
         close=[part.close for part in (nats, logins) if part],
         checks={
             "callers": calls.check,

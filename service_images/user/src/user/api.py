@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from kit import bus, dead_letters, replicas, rest, rest_app, telling
+from kit import bus, dead_letters, publishing, replicas, rest, rest_app
 from kit.database import Database
 from kit.directory import Grant, Scope
 from kit.errors import ApiError, ErrorType, missing
@@ -41,7 +41,7 @@ from user.models import (
     User,
 )
 from user.people import People
-from user.told import Told
+from user.publishing import TenantPublisher
 
 PREFIX = "/v1/user"
 """Scope of operations on the service itself."""
@@ -65,7 +65,7 @@ class Api(People):
     def __init__(
         self,
         database: Database,
-        told: Told | None,
+        publisher: TenantPublisher | None,
         logins: Logins | None,
         erased_by: Sequence[str] = (),
         in_force: InForce | None = None,
@@ -73,7 +73,7 @@ class Api(People):
     ) -> None:
         """`erased_by`: services that confirm the deletion of a tenant. Without NATS nothing is reported as enforced."""
         self._in_force, self._quotas = in_force, quotas
-        self._database, self._told, self._logins, self._erased_by = database, told, logins, tuple(erased_by)
+        self._database, self._publisher, self._logins, self._erased_by = database, publisher, logins, tuple(erased_by)
 
     def operations(self) -> list[Operation]:
         """All operations. On the class itself they serve as descriptions only and cannot be called."""
@@ -139,14 +139,14 @@ class Api(People):
             return await keys.find(connection, key)
 
     def _wake(self) -> None:
-        if self._told is not None:
-            self._told.wake()
+        if self._publisher is not None:
+            self._publisher.wake()
 
     # --- tenants ----------------------------------------------------------------------------------
 
     async def make_tenant(self, call: Call[Any, NewTenant]) -> Tenant:
         """The Routers are notified at once."""
-        if self._told is not None and await self._told.marked(call.body.id):
+        if self._publisher is not None and await self._publisher.marked(call.body.id):
             raise deleting.used()
         async with self._database.transaction() as connection:
             await deleting.never_deleted(connection, call.body.id)
@@ -205,7 +205,7 @@ class Api(People):
             )
             if not cursor.rowcount:
                 raise missing("tenant")
-            await telling.changed(connection, tables.POLICIES, bus.key(tenant))
+            await publishing.changed(connection, tables.POLICIES, bus.key(tenant))
             await tables.note(connection, call, tenant, "policy", tenant, "updated", call.body)
             found = await tables.found_policy(connection, tenant)
         self._wake()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from kit import bus, directory, outbox, telling
+from kit import bus, directory, outbox, publishing
 from kit.database import Connection
 from kit.errors import ApiError, missing
 from kit.tenant_deletion import DELETED
@@ -55,9 +55,9 @@ async def delete(
         "INSERT INTO deleted_tenants (id, deleted, waiting) VALUES (%s, coalesce(%s, now()), %s)",
         (tenant, at, list(services)),
     )
-    await telling.changed(connection, directory.BUCKET, bus.key(directory.TENANT, tenant))
-    await telling.changed(connection, tables.POLICIES, bus.key(tenant))
-    await telling.changed(connection, MARKS, bus.key(tenant))
+    await publishing.changed(connection, directory.BUCKET, bus.key(directory.TENANT, tenant))
+    await publishing.changed(connection, tables.POLICIES, bus.key(tenant))
+    await publishing.changed(connection, MARKS, bus.key(tenant))
     await outbox.put(connection, DELETED, "user", tenant, {"tenant": tenant, "actor": actor})
     return [(owner, key) for owner, key in revoked if owner != tenant]
 

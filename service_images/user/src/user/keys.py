@@ -6,7 +6,7 @@ import secrets
 import uuid
 from typing import Any
 
-from kit import bus, directory, telling
+from kit import bus, directory, publishing
 from kit.database import Connection
 from kit.directory import Grant
 from psycopg.rows import dict_row
@@ -56,10 +56,10 @@ def plain(made: IssuedKey) -> Key:
 
 async def tell(connection: Connection, digest: str, *, revoked: bool = False) -> None:
     """Queue the publication of a changed key. Revocations are published before all other changes."""
-    await telling.changed(connection, directory.BUCKET, bus.key(directory.KEY, digest), urgent=revoked)
+    await publishing.changed(connection, directory.BUCKET, bus.key(directory.KEY, digest), urgent=revoked)
 
 
-async def told(connection: Connection, digest: str) -> Grant | None:
+async def published(connection: Connection, digest: str) -> Grant | None:
     """Rights of a key for publication; None for a revoked or expired key."""
     cursor = await connection.execute(f"{_GRANT} WHERE digest = %s AND {VALID}", (digest,))
     row = await cursor.fetchone()
@@ -110,7 +110,7 @@ async def alive(connection: Connection, key: str) -> None:
 
 async def find(connection: Connection, key: str) -> Grant:
     """Rights of a key, from the database. Raises ApiError(401)."""
-    found = await told(connection, directory.digest(key))
+    found = await published(connection, directory.digest(key))
     if found is None:
         raise directory.unknown()
     return found
@@ -129,7 +129,7 @@ async def install(connection: Connection, tenant: str, key: str) -> None:
     await connection.execute(
         "INSERT INTO tenants (id, name) VALUES (%s, 'Whoever runs the platform') ON CONFLICT DO NOTHING", (tenant,)
     )
-    await telling.changed(connection, directory.BUCKET, bus.key(directory.TENANT, tenant))
+    await publishing.changed(connection, directory.BUCKET, bus.key(directory.TENANT, tenant))
     cursor = await connection.execute("SELECT 1 FROM keys WHERE digest = %s AND revoked IS NULL", (digest,))
     if await cursor.fetchone():
         return

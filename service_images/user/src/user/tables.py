@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kit import bus, directory, guard_policy, outbox, rest, telling
+from kit import bus, directory, guard_policy, outbox, publishing, rest
 from kit.database import Connection
 from kit.errors import ApiError, ErrorType, missing
 from kit.quotas import Quota, Quotas
@@ -85,7 +85,7 @@ async def limit(connection: Connection, tenant: str, wanted: Limits) -> Tenant:
     )
     if not cursor.rowcount:
         raise missing("tenant")
-    await telling.changed(connection, directory.BUCKET, bus.key(directory.TENANT, tenant))
+    await publishing.changed(connection, directory.BUCKET, bus.key(directory.TENANT, tenant))
     return await found_tenant(connection, tenant)
 
 

@@ -1,13 +1,13 @@
 """Prompts, versions, labels, splits."""
 
 from alembic import op
-from kit import telling
+from kit import publishing
 
 revision = "0001"
 down_revision = None
 
 UP = f"""
-{telling.TABLE};
+{publishing.TABLE};
 CREATE TABLE prompts (
     tenant text NOT NULL,
     name text NOT NULL,

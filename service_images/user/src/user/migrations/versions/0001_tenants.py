@@ -1,13 +1,13 @@
 """Tenants, users, teams, keys, relations."""
 
 from alembic import op
-from kit import telling
+from kit import publishing
 
 revision = "0001"
 down_revision = None
 
 UP = f"""
-{telling.TABLE};
+{publishing.TABLE};
 CREATE TABLE tenants (
     id text PRIMARY KEY,
     name text NOT NULL DEFAULT '',

@@ -1,6 +1,6 @@
 """Urgent changes go first; what cannot be published is set aside."""
 
-from kit.telling import downgrade, upgrade
+from kit.publishing import downgrade, upgrade
 
 __all__ = ["downgrade", "upgrade"]
 revision = "0003"

@@ -21,7 +21,7 @@ from kit.database import Connection, Database
 from kit.dead_letters import DeadLetters, Row
 from kit.limits import NATS_VALUE
 
-log = logs.get("kit.telling")
+log = logs.get("kit.publishing")
 TABLE = "CREATE TABLE changes (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, bucket text, key text)"
 """SQL for a service's first migration. `upgrade` adds the rest."""
 _LOCK = 0x74656C6C
@@ -77,7 +77,7 @@ class _Failed:
     """Monotonic time of the next try."""
 
 
-class Telling(ABC):
+class Publisher(ABC):
     """Publisher of a service's values."""
 
     def __init__(self, database: Database, bus: Bus, *buckets: str) -> None:
@@ -106,7 +106,7 @@ class Telling(ABC):
         try:
             while not is_cancelled():
                 try:
-                    more = await self._tell()
+                    more = await self._publish_batch()
                     if not more and time.monotonic() - self._compared > _COMPARE_S:
                         await self._compare()
                         self._compared = time.monotonic()
@@ -121,7 +121,7 @@ class Telling(ABC):
         finally:
             counting.cancel()
 
-    async def _tell(self) -> bool:
+    async def _publish_batch(self) -> bool:
         """Publish a batch. Returns whether there may be more."""
         now = time.monotonic()
         held = [name for name, failed in self._failed.items() if failed.again > now]

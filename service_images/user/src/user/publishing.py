@@ -11,18 +11,18 @@ from kit.bus import Bus
 from kit.database import Connection, Database
 from kit.directory import TenantEntry
 from kit.errors import unavailable
-from kit.telling import Telling
+from kit.publishing import Publisher
 from nats.errors import Error as NatsError
 
 from user import deleting, keys
 from user.deleting import MARKS
 from user.tables import POLICIES, VALID
 
-log = logs.get("user.told")
+log = logs.get("user.publishing")
 ACTOR = "service:user"
 
 
-class Told(Telling):
+class TenantPublisher(Publisher):
     """Published values, from the database."""
 
     def __init__(self, database: Database, nats: Bus, erased_by: Sequence[str] = ()) -> None:
@@ -45,7 +45,7 @@ class Told(Telling):
             )
             row = await cursor.fetchone()
             return msgspec.json.encode(TenantEntry(row[0], tuple(row[1]), row[2], row[3])) if row else None
-        grant = await keys.told(connection, name)
+        grant = await keys.published(connection, name)
         return msgspec.json.encode(grant) if grant else None
 
     async def keys(self, connection: Connection, bucket: str) -> set[str]:

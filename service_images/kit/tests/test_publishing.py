@@ -14,7 +14,7 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src")]
 
-from kit import dead_letters, telling  # noqa: E402
+from kit import dead_letters, publishing  # noqa: E402
 from kit.bus import Bus  # noqa: E402
 from kit.database import Connection, Database  # noqa: E402
 from kit.limits import NATS_VALUE  # noqa: E402
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 BUCKET = "things"
 
 
-class Things(telling.Telling):
+class Things(publishing.Publisher):
     """Values of a table."""
 
     async def value(self, connection: Connection, bucket: str, key: str) -> bytes | None:
@@ -45,7 +45,7 @@ class Things(telling.Telling):
             await connection.execute("DELETE FROM things WHERE key = %s", (key,))
             if value is not None:
                 await connection.execute("INSERT INTO things VALUES (%s, %s)", (key, value))
-            await telling.changed(connection, BUCKET, key, urgent=urgent)
+            await publishing.changed(connection, BUCKET, key, urgent=urgent)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def there(postgres_server: Any) -> ServiceSettings:
     """A database for the module."""
     made = ServiceSettings(name="kit", **postgres_server.make_database("kit"))
     with psycopg.connect(made.database(pooled=False), autocommit=True) as connection:
-        connection.execute(telling.TABLE)
+        connection.execute(publishing.TABLE)
         connection.execute("ALTER TABLE changes ADD COLUMN urgent boolean NOT NULL DEFAULT false")
         connection.execute(dead_letters.TABLE)
         connection.execute("CREATE TABLE things (key text PRIMARY KEY, value bytea)")
@@ -73,7 +73,7 @@ async def things(there: ServiceSettings, nats_server: Any, monkeypatch: pytest.M
         connection.execute("TRUNCATE changes, dead_letters, things")
     database, bus = Database(settings), Bus(settings)
     await database.open()
-    monkeypatch.setattr(telling, "_AGAIN_S", (0.01, 0.01))
+    monkeypatch.setattr(publishing, "_AGAIN_S", (0.01, 0.01))
     yield Things(database, bus, BUCKET)
     await bus.close()
     await database.close()
@@ -151,7 +151,7 @@ async def test_revocations_go_before_all_that_waits(things: Things, order: list[
 
 
 async def test_all_wait_while_nats_is_away(things: Things, nats_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telling, "_TRIES", 1)
+    monkeypatch.setattr(publishing, "_TRIES", 1)
     await things.set("a", b"1")
     nats_server.kill()
     with pytest.raises((NatsError, OSError, TimeoutError)):
