@@ -186,7 +186,7 @@ def test_every_flow_is_run() -> None:
         {"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}], "minItems": 2, "items": False},
     ],
 )
-def test_the_default_model_answers_with_what_a_schema_asks_for(schema: dict[str, object], simulator: str) -> None:
+def test_the_default_model_answers_according_to_a_schema(schema: dict[str, object], simulator: str) -> None:
     body = {
         "model": "demo",
         "messages": [{"role": "user", "content": "hi"}],
@@ -208,7 +208,7 @@ def test_the_simulator_shows_its_metrics_and_nothing_that_changes_it(simulator: 
     [("POST", "/v1/chat/completions"), ("POST", "/v1/responses"), ("POST", "/v1/completions"), ("POST", "/tokenize"),
      ("GET", "/v1/models"), ("GET", "/health/../v1/models"), ("POST", "/health"), ("GET", "/other")],
 )  # fmt: skip
-def test_a_model_server_answers_nobody_without_its_key(
+def test_a_model_server_refuses_requests_without_its_key(
     simulator: str, shown: str | None, method: str, path: str
 ) -> None:
     headers = {} if shown is None else {"authorization": shown}

@@ -453,7 +453,7 @@ TELLERS: dict[str, Callable[[Rooms], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("reader", sorted(READERS))
-def test_who_tells_keeps_what_a_reader_relies_on(rooms: Rooms, reader: str, tmp_path: Path) -> None:
+def test_publishers_keep_the_contracts_of_their_readers(rooms: Rooms, reader: str, tmp_path: Path) -> None:
     for file in written(rooms, reader, tmp_path):
         teller = file.stem.partition("-")[2]
         told = {name: TELLERS[name](rooms) for name in READERS[reader] if EVENTS[name][0] == teller}
@@ -465,7 +465,7 @@ def test_who_tells_keeps_what_a_reader_relies_on(rooms: Rooms, reader: str, tmp_
 
 
 @pytest.mark.parametrize("name", sorted(TELLERS))
-def test_what_is_told_fits_its_schema(rooms: Rooms, name: str) -> None:
+def test_published_events_match_their_schema(rooms: Rooms, name: str) -> None:
     event = TELLERS[name](rooms)
     jsonschema.validate(event, events.schema(event["type"].removeprefix(events.TYPE_PREFIX)))
 

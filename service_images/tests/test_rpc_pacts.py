@@ -328,7 +328,7 @@ def upstream() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", sorted(PAIRS))
-def test_who_answers_keeps_what_others_rely_on(
+def test_providers_keep_the_contracts_of_their_callers(
     name: str, service_database: Any, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     pair, file = PAIRS[name], written(name, tmp_path)

@@ -43,7 +43,7 @@ def test_logs_of_an_unknown_part_name_the_parts() -> None:
     assert "router" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_preview_of_what_runs_changes_nothing() -> None:
+def test_preview_of_the_running_version_changes_nothing() -> None:
     found = documents.Preview.model_validate_json(forge("preview", "--output", "json").stdout)
     assert (found.refused, found.errors, found.unreleased_images) == (False, [], [])
     assert found.upgrade.deployed

@@ -133,7 +133,7 @@ print("true")
     data.run(script, wanted=True)
 
 
-def test_an_unknown_topic_is_an_error_and_made_by_nobody(data: DataClient) -> None:
+def test_an_unknown_topic_is_an_error_and_not_created(data: DataClient) -> None:
     told = data.run(
         """
 from confluent_kafka import Producer
@@ -147,7 +147,7 @@ print(json.dumps(told))
     assert any(word in told[0].lower() for word in ("unknown topic", "authorization failed")), told
 
 
-def test_a_service_hears_its_own_subjects_only(data: DataClient) -> None:
+def test_a_service_receives_its_own_subjects_only(data: DataClient) -> None:
     errors = data.run(
         """
 import asyncio, nats
@@ -183,7 +183,7 @@ except S3Error as error: print(json.dumps(error.code))
     assert code == "AccessDenied"
 
 
-def test_what_a_service_puts_into_its_outbox_becomes_an_event(data: DataClient, unique_name: str) -> None:
+def test_a_row_in_the_outbox_becomes_an_event(data: DataClient, unique_name: str) -> None:
     script = OUTBOX + READ + "with postgres('prompt') as c: put(c, 'greeting', 1)\nprint(json.dumps(read(run, 1, 60)))"
     assert data.run(script, run=unique_name) == {"greeting": [1]}
 
@@ -349,7 +349,7 @@ print(json.dumps([
 """
 
 
-def test_data_servers_ask_for_a_login_by_themselves(data: DataClient) -> None:
+def test_data_servers_require_a_login(data: DataClient) -> None:
     """Of a pod that the network policies let in."""
     registry, connect, monitoring = data.run(WRITES)
     assert registry in (0, 401)
@@ -357,9 +357,7 @@ def test_data_servers_ask_for_a_login_by_themselves(data: DataClient) -> None:
     assert monitoring == 0
 
 
-def test_an_optional_property_can_be_added_to_an_event_and_nothing_else_gets_by(
-    data: DataClient, unique_name: str
-) -> None:
+def test_an_event_schema_may_only_gain_optional_properties(data: DataClient, unique_name: str) -> None:
     """The registry alone refuses new properties, so that an update of the platform could never add one."""
     said = data.run(
         """

@@ -132,7 +132,7 @@ def _turn(operation: Any, attacker: Attacker, seed: int) -> None:
         return  # nothing can be wrong with an operation that takes nothing; some wrong arrays cannot be made up
 
 
-def test_whatever_one_tenant_sends_nothing_breaks_and_another_ones_work_goes_on(
+def test_no_request_of_a_tenant_breaks_a_service_or_affects_another_tenant(
     operator: httpx.Client, bystander: Bystander, api: client.ApiClient
 ) -> None:
     before, started = bystander.has(), restarts(api)

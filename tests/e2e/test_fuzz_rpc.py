@@ -170,7 +170,7 @@ def _turn(caller: Caller, method: pb.MethodDescriptor, foreign: Bystander, own: 
     return ended
 
 
-def test_whatever_a_service_is_sent_over_grpc_nothing_breaks_and_another_tenants_work_goes_on(
+def test_no_grpc_message_breaks_a_service_or_affects_another_tenant(
     operator: httpx.Client,
     bystander: Bystander,
     attacker: Tenant,

@@ -60,7 +60,7 @@ def test_a_bad_request_is_explained(openai_client: OpenAI) -> None:
         openai_client.chat.completions.create(model="demo", messages=[])
 
 
-def test_without_a_key_nobody_gets_in(http: httpx.Client) -> None:
+def test_requests_without_a_key_are_refused(http: httpx.Client) -> None:
     answer = http.get("/v1/models")
     assert answer.status_code == 401
     assert answer.json()["error"]["type"] == "authentication_error"
@@ -159,7 +159,7 @@ def test_the_service_listens_and_knows_its_upstream(api: client.ApiClient) -> No
     assert host.file("/etc/router/routes.json").contains("http://model-demo.cogniforge:8000")
 
 
-def test_the_entrance_says_where_the_documents_are(http: httpx.Client) -> None:
+def test_the_root_path_links_the_documents(http: httpx.Client) -> None:
     about = http.get("/").raise_for_status().json()
     for path in about["documents"].values():
         assert http.get(path).raise_for_status().json()["openapi"].startswith("3.")
@@ -194,7 +194,7 @@ def test_a_name_with_an_encoded_slash_reaches_its_service(http: httpx.Client, ou
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_path")
 
 
-def test_no_answer_names_what_runs_inside(http: httpx.Client, outputs: dict[str, Any]) -> None:
+def test_no_answer_names_internal_servers(http: httpx.Client, outputs: dict[str, Any]) -> None:
     headers = {"authorization": f"Bearer {outputs['apiKey']}"}
     question = {"model": "demo", "messages": QUESTION, "max_tokens": 2}
     for answer in (http.get("/nothing"), http.post("/v1/chat/completions", json=question, headers=headers)):

@@ -94,7 +94,7 @@ def test_the_sbom_is_valid_cyclonedx(name: ImageName, index: dict[str, pipeline.
         (ImageName.INFERENCE_SIM, "pkg:golang/github.com/llm-d/llm-d-inference-sim@v0.10.2"),
     ],
 )
-def test_the_sbom_names_what_is_inside(name: ImageName, purl: str, index: dict[str, pipeline.Built]) -> None:
+def test_the_sbom_lists_the_content_of_the_image(name: ImageName, purl: str, index: dict[str, pipeline.Built]) -> None:
     components = _statement(index[name].reference, "cyclonedx")["predicate"]["components"]
     assert [c for c in components if c["purl"].startswith(purl)]
 

@@ -21,7 +21,7 @@ for _panel in alerts_data.PANELS:
 
 
 @pytest.mark.parametrize("part", sorted(ASKED))
-def test_a_server_gives_what_is_asked_of_it(api: client.ApiClient, part: str) -> None:
+def test_a_server_returns_the_requested_secrets(api: client.ApiClient, part: str) -> None:
     pod = client.CoreV1Api(api).read_namespaced_pod(f"{part}-0", "cogniforge")
     port, address = pod.metadata.annotations["prometheus.io/port"], pod.status.pod_ip
     if part == "object-store":  # what never failed is not counted

@@ -162,7 +162,7 @@ def test_the_nodes_own_probes_pass(api: client.ApiClient) -> None:
     assert ready and all(ready.values()), ready
 
 
-def test_a_policy_that_goes_opens_the_way_and_one_that_comes_closes_it(api: client.ApiClient, stranger: Any) -> None:
+def test_removing_a_policy_allows_traffic_and_adding_one_blocks_it(api: client.ApiClient, stranger: Any) -> None:
     network, name = client.NetworkingV1Api(api), "closed"
     (prober, *_) = [p for p in _pods(api, NAMESPACE) if _part(p) == "router"]
     dns = _pods(api, "kube-system", **{"k8s-app": "coredns"})[0]

@@ -134,7 +134,7 @@ def test_a_wrong_password_does_not(data: DataClient, address: str) -> None:
     assert "authentication failed" in data.run(WRONG, host=address)
 
 
-def test_what_it_came_through_takes_no_connection_without_tls(data: DataClient, address: str) -> None:
+def test_the_proxy_refuses_connections_without_tls(data: DataClient, address: str) -> None:
     """So what the pool sent to it was encrypted."""
     exec_in_pool = ["exec", "-i", NAME, "-c", "pool", "--", "python3", "-c"]
     script = (

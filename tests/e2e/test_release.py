@@ -128,7 +128,7 @@ def test_a_release_that_has_not_soaked_is_not_promoted(checkout: Checkout) -> No
     assert "fail soaked" in result.stdout
 
 
-def test_what_runs_well_in_dev_is_promoted_to_staging(checkout: Checkout, api: client.ApiClient) -> None:
+def test_a_healthy_dev_is_promoted_to_staging(checkout: Checkout, api: client.ApiClient) -> None:
     result = checkout.forge("promote", "dev", "--soak", "0")
     assert "fail " not in result.stdout
     deployments = client.AppsV1Api(api).list_namespaced_deployment("platform-staging").items
@@ -136,7 +136,7 @@ def test_what_runs_well_in_dev_is_promoted_to_staging(checkout: Checkout, api: c
     assert all(d.status.ready_replicas == d.spec.replicas for d in deployments)
 
 
-def test_what_runs_well_in_staging_is_promoted_to_prod(checkout: Checkout, api: client.ApiClient) -> None:
+def test_a_healthy_staging_is_promoted_to_prod(checkout: Checkout, api: client.ApiClient) -> None:
     result = checkout.forge("promote", "staging", "--soak", "0")
     assert "fail " not in result.stdout
     deployments = {d.metadata.name: d for d in client.AppsV1Api(api).list_namespaced_deployment("platform-prod").items}

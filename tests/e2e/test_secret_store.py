@@ -148,7 +148,7 @@ def test_only_the_account_of_a_role_logs_in(store: Cluster) -> None:
     )
 
 
-def test_a_server_that_is_killed_again_and_again_has_what_it_had(store: Cluster) -> None:
+def test_a_repeatedly_killed_server_keeps_its_data(store: Cluster) -> None:
     for _ in range(3):
         begun = time.monotonic()
         store.kill()
@@ -165,7 +165,7 @@ def test_a_restore_brings_back_what_the_snapshot_has(store: Cluster) -> None:
     assert store.read() == "kept"
 
 
-def test_what_nobody_declared_is_gone_within_90_seconds(store: Cluster) -> None:
+def test_undeclared_content_is_removed_within_90_seconds(store: Cluster) -> None:
     keeper = store.token(PART, store_rights.KEEPER)
     policy = json.dumps({"path": {"kv/*": {"capabilities": ["read"]}}})
     assert store.ask("POST", "sys/policies/acl/more", keeper, {"policy": policy}).status_code == 204
@@ -184,7 +184,7 @@ def test_a_sealed_store_shows_at_once_and_a_new_pod_unseals_it(store: Cluster) -
     assert store.read() == "kept"
 
 
-def test_a_lost_unseal_key_is_said_and_a_backup_of_it_mends_all(store: Cluster) -> None:
+def test_a_lost_unseal_key_is_reported_and_can_be_restored_from_a_backup(store: Cluster) -> None:
     key = store.run("print(open('/seal/key', 'rb').read().hex())").strip()
     assert len(key) == 64
     store.run("import os; os.unlink('/seal/key')")

@@ -120,14 +120,14 @@ def _asked(stranger: DataClient, program: str, unreached: set[Any]) -> dict[str,
     return until(answers, 60)
 
 
-def test_prompt_answers_no_stranger_whatever_token_it_has(stranger: DataClient) -> None:
+def test_prompt_refuses_undeclared_callers_with_any_token(stranger: DataClient) -> None:
     """A stranger of the right name has a true token for Prompt, and is of another namespace."""
     refused = dict.fromkeys(("", "guardrails", "embeddings"), "UNAUTHENTICATED")
     found = _asked(stranger, _ASK, {"UNAVAILABLE", "DEADLINE_EXCEEDED"})
     assert found == {**refused, "prompt": "PERMISSION_DENIED"}
 
 
-def test_a_model_server_and_embeddings_answer_no_stranger_over_rest(stranger: DataClient) -> None:
+def test_a_model_server_and_embeddings_refuse_unauthenticated_rest_calls(stranger: DataClient) -> None:
     found = _asked(stranger, _ASK_REST, {0})
     assert found["model /health"] == 200, "the kubelet's question needs no key"
     assert {case: status for case, status in found.items() if case.startswith("model /v1")} == {

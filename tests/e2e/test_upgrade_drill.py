@@ -235,7 +235,7 @@ def moved(older: Release, newer: Release, api: client.ApiClient, inside: DataCli
     return seen
 
 
-def test_parts_go_up_a_version_and_back(moved: Moved) -> None:
+def test_parts_can_be_upgraded_and_downgraded(moved: Moved) -> None:
     moves = {name: move for name, move in MOVES.items() if name != "postgres"} | {"debezium": DEBEZIUM}
     before, now = ({name: move[when] for name, move in moves.items()} for when in (0, 1))
     assert moved.versions == [before, now, before]
@@ -252,7 +252,7 @@ def test_postgres_keeps_every_acknowledged_row(moved: Moved, inside: DataClient)
     assert told["longest silence, s"] <= 60
 
 
-def test_three_brokers_take_every_event_with_one_of_them_away_at_a_time(moved: Moved, inside: DataClient) -> None:
+def test_three_brokers_accept_every_event_with_one_of_them_stopped(moved: Moved, inside: DataClient) -> None:
     told, run = moved.loads["events"], f"{moved.run}-events"
     there = inside.run(EVENTS_READ, run=run, count=len(told["taken"]), seconds=150)
     assert set(told["taken"]) <= set(there)
@@ -290,7 +290,7 @@ def test_each_broker_has_found_the_zone_of_its_node(inside: DataClient) -> None:
     assert found == ["local"] * 3
 
 
-def test_what_the_move_means_is_said_before(older: Release, newer: Release) -> None:
+def test_the_consequences_of_the_move_are_shown_first(older: Release, newer: Release) -> None:
     said = newer.forge("upgrade-check", "-s", STACK).stdout
     moves = {**MOVES, "kafka: debezium": DEBEZIUM}
     missing = [name for name, (old, new) in moves.items() if f"| image {name} | safe | {old} -> {new} |" not in said]

@@ -33,7 +33,7 @@ def asked() -> tuple[str, str, Any]:
 
 
 @pytest.mark.parametrize("field", ["input_tokens", "output_tokens"])
-def test_what_an_answer_took_is_metered(operator: httpx.Client, asked: tuple[str, str, Any], field: str) -> None:
+def test_the_usage_of_an_answer_is_metered(operator: httpx.Client, asked: tuple[str, str, Any], field: str) -> None:
     _, user, usage = asked
     span = {"begin": "2026-01-01T00:00:00Z", "end": "2100-01-01T00:00:00Z"}
     query = {"tenant": "default", "aggregation": "SUM", "field": field, "group": "user", **span}

@@ -100,7 +100,7 @@ def _small() -> Callable[[], None]:
     return program
 
 
-def test_a_whole_environment_comes_up_stays_and_goes(cloud: Cloud, karpenter: None) -> None:
+def test_an_environment_is_created_kept_and_removed(cloud: Cloud, karpenter: None) -> None:
     program = _foundation(_config("dev"))
     cloud.engine.up(program)
     made = set(cloud.kinds())
@@ -136,7 +136,7 @@ def test_an_update_that_failed_half_way_is_resumed(cloud: Cloud) -> None:
     assert cloud.kinds().count("ec2/vpc:Vpc") == 1
 
 
-def test_a_resource_that_was_created_but_failed_is_kept_and_mended(cloud: Cloud) -> None:
+def test_a_resource_that_failed_after_its_creation_is_kept_and_repaired(cloud: Cloud) -> None:
     cloud.fail("partial", "create", "subnet", 1, "subnet-1")
     assert "did not become active" in cloud.engine.failing_up(_small())
     cloud.engine.up(_small())
@@ -193,7 +193,7 @@ def test_gpu_nodes_over_the_quota_are_refused(cloud: Cloud) -> None:
     assert "VcpuLimitExceeded: 192 vCPUs requested" in cloud.engine.failing_up(program)
 
 
-def test_a_network_cannot_go_before_what_is_in_it(cloud: Cloud) -> None:
+def test_a_network_cannot_be_deleted_before_its_content(cloud: Cloud) -> None:
     cloud.engine.up(_small())
     identity = next(r["id"] for r in cloud.account.everything() if r["kind"] == "ec2/vpc:Vpc")
     with pytest.raises(Exception, match="DependencyViolation"):
@@ -257,7 +257,7 @@ def test_a_kubernetes_version_cannot_be_skipped(cloud: Cloud) -> None:
         cloud.engine.preview(_cluster("1.34"))
 
 
-def test_kubernetes_goes_up_step_by_step(cloud: Cloud) -> None:
+def test_kubernetes_is_upgraded_step_by_step(cloud: Cloud) -> None:
     for version in ("1.32", "1.33", "1.34"):
         cloud.engine.up(_cluster(version))
     record = next(r for r in cloud.account.everything() if r["kind"] == "eks/cluster:Cluster")

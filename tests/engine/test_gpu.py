@@ -150,7 +150,7 @@ def test_a_node_offers_its_slices_by_kind(pool: Callable[..., Pool]) -> None:
     }
 
 
-def test_pods_get_slices_of_the_kind_that_they_ask_for(pool: Callable[..., Pool]) -> None:
+def test_pods_get_slices_of_the_requested_kind(pool: Callable[..., Pool]) -> None:
     made = pool(MIXED)
     for number in range(3):
         made.ask(f"large-{number}", "nvidia.com/mig-3g.40gb")
@@ -172,7 +172,7 @@ def test_no_slice_is_given_twice(pool: Callable[..., Pool]) -> None:
     assert len(held) == len(set(held)) == 28
 
 
-def test_a_pod_for_which_there_is_no_slice_waits_and_says_why(pool: Callable[..., Pool]) -> None:
+def test_a_pod_without_a_free_slice_stays_pending_with_the_reason(pool: Callable[..., Pool]) -> None:
     made = pool("all-1g.10gb")
     made.ask("too-large", "nvidia.com/mig-7g.80gb")
 

@@ -117,7 +117,7 @@ def test_a_signed_image_with_its_statements_is_verified(reference: str, key: Pat
     assert (found.commit, found.components, found.modified) == ("c0ffee", 1, False)
 
 
-def test_an_image_that_nobody_signed_fails(reference: str, key: Path) -> None:
+def test_an_unsigned_image_fails(reference: str, key: Path) -> None:
     found = examine(reference, key, LONGEST)
     assert failed(found) == {Claim.SIGNATURE, Claim.PROVENANCE, Claim.SBOM}
     assert "no signatures found" in found.failures[Claim.SIGNATURE]
@@ -165,7 +165,7 @@ def test_an_image_of_another_builder_fails(reference: str, key: Path) -> None:
         ("cyclonedx", {"bomFormat": "CycloneDX", "specVersion": "1.6", "components": []}, Claim.SBOM),
     ],
 )
-def test_a_signed_statement_that_says_nothing_fails(
+def test_an_empty_signed_statement_fails(
     reference: str, key: Path, kind: str, predicate: dict[str, Any], claim: Claim
 ) -> None:
     certify(reference, **{kind: predicate})

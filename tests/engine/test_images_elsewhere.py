@@ -82,7 +82,7 @@ def test_one_of_another_registry_is_not_taken(built: pipeline.Built, monkeypatch
             ImageResolver(settings).reference(built.name)
 
 
-def test_what_is_signed_by_nobody_is_refused(
+def test_unsigned_images_are_refused(
     built: pipeline.Built, registry: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)

@@ -160,7 +160,7 @@ def test_bodies_are_not_kept_before_the_service_has_seen_the_head(translated: di
     assert not any(route["request_buffering"] for route in _routes(translated).values())
 
 
-def test_every_route_asks_for_a_key_or_is_answered_by_kong_itself(translated: dict[str, Any]) -> None:
+def test_every_route_requires_a_key_or_is_answered_by_kong_itself(translated: dict[str, Any]) -> None:
     for name in _routes(translated):
         assert _plugins(translated, name).keys() & {"key-auth", "request-termination"}, name
 
@@ -175,7 +175,7 @@ def test_a_stalled_stream_is_cut_off_after_the_intents_time(translated: dict[str
 
 
 @pytest.mark.parametrize("plugin", [p.plugin for p in kong.plugins(INTENT)])
-def test_a_plugin_is_configured_as_the_intent_says(translated: dict[str, Any], plugin: str) -> None:
+def test_a_plugin_is_configured_according_to_the_intent(translated: dict[str, Any], plugin: str) -> None:
     wanted = next(p.config for p in kong.plugins(INTENT) if p.plugin == plugin)
     assert wanted.items() <= _plugins(translated)[plugin].items()
 

@@ -216,14 +216,14 @@ def test_a_found_model_answers(http: httpx.Client) -> None:
     assert answer.json()["choices"][0]["message"]["content"]
 
 
-def test_a_found_model_answers_nobody_but_who_has_its_key(served: Any, core: client.CoreV1Api) -> None:
+def test_a_discovered_model_answers_only_callers_with_its_key(served: Any, core: client.CoreV1Api) -> None:
     pods = core.list_namespaced_pod(NAMESPACE, label_selector="app.kubernetes.io/name=model-org-model-a").items
     base = f"http://{pods[0].status.pod_ip}:{PORT}"
     assert httpx.get(f"{base}/health", trust_env=False, timeout=10).status_code == 200
     assert httpx.get(f"{base}/v1/models", trust_env=False, timeout=10).status_code == 401
 
 
-def test_a_model_that_comes_and_goes_is_followed(served: tuple[Engine, Path], http: httpx.Client) -> None:
+def test_added_and_removed_models_are_followed(served: tuple[Engine, Path], http: httpx.Client) -> None:
     engine, log = served
     engine.up(_program([*MODELS]))
     until(lambda: "second" in models(http), 90, lambda: log.read_text()[-3000:])

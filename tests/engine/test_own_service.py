@@ -27,7 +27,7 @@ DERIVED = {
 """Names of resources that follow from the section of `notes`, besides changes of shared ones."""
 
 
-def test_a_preview_shows_what_follows_from_an_own_service(tmp_path: Path) -> None:
+def test_a_preview_shows_the_resources_of_an_own_service(tmp_path: Path) -> None:
     own = {"notes": EVERYTHING, "audit_reader": {**READER, "replicas": 2}}
     engine = Engine(tmp_path, "prod", KUBECONFIG=str(tmp_path / "none"))
     with_it = engine.preview(lambda: _platform(with_services("prod", **own)))

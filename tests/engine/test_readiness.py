@@ -61,7 +61,9 @@ def test_a_failed_update_can_be_resumed(engine: Engine, namespace: str, image: s
     assert engine.preview(lambda: _deployment(unique, namespace, image) and None)[unique] == "same"
 
 
-def test_an_unschedulable_pod_says_why(engine: Engine, namespace: str, image: str, unique: str) -> None:
+def test_an_unschedulable_pod_is_reported_with_the_reason(
+    engine: Engine, namespace: str, image: str, unique: str
+) -> None:
     resources = {"requests": {"cpu": "9000"}}
     message = engine.failing_up(lambda: _deployment(unique, namespace, image, seconds=5, resources=resources) and None)
     assert "Insufficient cpu" in message
@@ -236,7 +238,9 @@ def test_refresh_without_drift_changes_nothing(engine: Engine, namespace: str, i
     assert set(engine.preview(program).values()) == {"same"}
 
 
-def test_refresh_forgets_what_is_gone(engine: Engine, namespace: str, unique: str, core: client.CoreV1Api) -> None:
+def test_refresh_removes_missing_resources_from_the_state(
+    engine: Engine, namespace: str, unique: str, core: client.CoreV1Api
+) -> None:
     def program() -> None:
         k8s.core.v1.ConfigMap("c", metadata={"namespace": namespace, "name": unique}, data={})
 

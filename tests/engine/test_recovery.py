@@ -77,7 +77,7 @@ def _roles(api: client.ApiClient, unique: str) -> list[str]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("operation", ["up", "destroy"])
-def test_what_a_killed_update_made_and_nothing_wants_is_removed(
+def test_unneeded_resources_of_a_killed_update_are_removed(
     project: Path, core: client.CoreV1Api, api: client.ApiClient, namespace: str, unique: str, operation: str
 ) -> None:
     name = f"recovery-{operation}"

@@ -128,7 +128,7 @@ def killed(tmp_path: Path, namespace: str, request: pytest.FixtureRequest) -> It
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("killed", ["all", *(["engine", "plugin"] if _DRILL else [])], indirect=True)
-def test_an_update_that_is_killed_at_every_write_in_turn_goes_on(killed: Killed, unique: str) -> None:
+def test_an_update_killed_at_any_write_can_be_resumed(killed: Killed, unique: str) -> None:
     killed.program("of_all_kinds", killed.namespace, unique, 1)
     killed.phase("create", "before after")
     killed.until_done(killed.engine.up)
@@ -147,7 +147,7 @@ def test_an_update_that_is_killed_at_every_write_in_turn_goes_on(killed: Killed,
 
 
 @pytest.mark.timeout(600 + 90 * _ROUNDS)
-def test_an_update_that_is_killed_at_random_goes_on(killed: Killed, unique: str) -> None:
+def test_an_update_killed_at_a_random_time_can_be_resumed(killed: Killed, unique: str) -> None:
     """`KILL_ROUNDS=100` makes a drill of it."""
     killed.phase("random", "never")
     chance = random.Random(os.environ.get("KILL_SEED", unique))

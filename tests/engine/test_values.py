@@ -118,7 +118,7 @@ def test_a_wrong_type_is_refused_with_its_path(engine: Engine, namespace: str) -
     assert "whole number" in message
 
 
-def test_what_only_the_server_knows_is_refused_in_the_preview(engine: Engine, namespace: str) -> None:
+def test_checks_of_the_server_run_in_the_preview(engine: Engine, namespace: str) -> None:
     def program() -> None:
         k8s.core.v1.Service("s", metadata={"namespace": namespace}, spec={"ports": [{"port": 99999}]})
 
@@ -126,7 +126,7 @@ def test_what_only_the_server_knows_is_refused_in_the_preview(engine: Engine, na
         engine.preview(program)
 
 
-def test_an_object_of_somebody_else_is_not_taken_over(engine: Engine, namespace: str, core: client.CoreV1Api) -> None:
+def test_a_foreign_object_is_not_taken_over(engine: Engine, namespace: str, core: client.CoreV1Api) -> None:
     core.create_namespaced_config_map(namespace, client.V1ConfigMap(metadata=client.V1ObjectMeta(name="theirs")))
 
     def program() -> None:
@@ -167,7 +167,7 @@ def test_an_unreachable_cluster_can_be_previewed(engine: Engine, namespace: str)
     assert engine.preview(program)["c"] == "create"
 
 
-def test_charts_say_what_they_need(engine: Engine) -> None:
+def test_charts_declare_their_requirements(engine: Engine) -> None:
     def program() -> None:
         k8s.helm.v3.Release("chart", chart="nothing", namespace="default")
 

@@ -40,5 +40,5 @@ def test_an_interrupted_up_ends_without_a_traceback(after_s: int) -> None:
 
 
 @pytest.mark.timeout(1800)  # it builds every image, beside the tests that run meanwhile
-def test_up_goes_on_where_it_was_interrupted() -> None:
+def test_up_continues_after_an_interruption() -> None:
     assert "The platform is up" in forge("up").stdout

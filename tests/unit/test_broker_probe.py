@@ -52,7 +52,7 @@ def test_another_brokers_absence_is_not_this_ones(probe: ModuleType, replicas: s
 
 
 @pytest.mark.parametrize(("state", "answer"), [("3.0", True), ("1.0", False), ("7.0", False)])
-def test_a_broker_that_serves_says_so_in_its_metrics(
+def test_a_serving_broker_reports_this_in_its_metrics(
     probe: ModuleType, monkeypatch: pytest.MonkeyPatch, state: str, answer: bool
 ) -> None:
     import io

@@ -84,7 +84,7 @@ def test_the_set_up_of_a_client_works_as_it_is_printed(run: Run, gateway: Gatewa
     assert "Hi!" in result.stdout, result.stderr
 
 
-def test_an_environment_that_is_not_up_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_that_is_not_running_is_reported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack, "outputs", lambda _: {})
     golden("env-not-up.txt", run("env"), 1)
 
@@ -130,7 +130,7 @@ def _answers(gateway: Gateway) -> None:
         ("usage-price", ["usage", "price", "*", "input", "0.50", "--begins", "2026-02-01T00:00:00Z"]),
     ],
 )
-def test_a_command_asks_what_the_documents_have(run: Run, gateway: Gateway, name: str, arguments: list[str]) -> None:
+def test_each_command_calls_a_documented_operation(run: Run, gateway: Gateway, name: str, arguments: list[str]) -> None:
     _answers(gateway)
     golden(f"{name}.txt", run(*arguments))
 
@@ -152,7 +152,7 @@ def test_json_is_what_the_service_answers(run: Run, gateway: Gateway, arguments:
     assert json.loads(run(*arguments, "-o", "json")[1]) == answer
 
 
-def test_what_is_not_given_stays(run: Run, gateway: Gateway) -> None:
+def test_absent_fields_stay_unchanged(run: Run, gateway: Gateway) -> None:
     _answers(gateway)
     assert run("tenant", "update", "acme", "--tokens-per-minute", "5")[0] == 0
     kept = {name: value for name, value in TENANT.items() if name not in ("id", "created")}
@@ -171,7 +171,7 @@ def test_a_policy_is_set_and_shown(run: Run, gateway: Gateway, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("arguments", [["tenant", "delete", "acme"], ["key", "revoke", "acme", "k1"]])
-def test_what_cannot_be_undone_is_asked_about(run: Run, gateway: Gateway, arguments: list[str]) -> None:
+def test_irreversible_actions_ask_for_confirmation(run: Run, gateway: Gateway, arguments: list[str]) -> None:
     assert run(*arguments, answer="n\n")[0] == 1
     assert gateway.asked == []
 
@@ -189,7 +189,7 @@ def test_an_id_cannot_lead_to_another_operation(run: Run, gateway: Gateway) -> N
         ("odd-error", 500, {"error": "odd"}),
     ],
 )
-def test_an_error_is_said_without_a_traceback(run: Run, gateway: Gateway, name: str, status: int, body: Any) -> None:
+def test_an_error_is_printed_without_a_traceback(run: Run, gateway: Gateway, name: str, status: int, body: Any) -> None:
     gateway.say("POST /v1/tenants", body, status)
     golden(f"api-{name}.txt", run("tenant", "create", "acme"), 1)
 
@@ -209,7 +209,7 @@ _JSON = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.text(min_size=1), _JSON, min_size=1))
-def test_whatever_a_service_answers_is_text_and_no_markup(
+def test_answers_of_services_are_printed_as_plain_text(
     capsys: pytest.CaptureFixture[str], found: dict[str, Any]
 ) -> None:
     api_text.record(found, Format.TEXT)

@@ -124,7 +124,7 @@ def test_logs_are_kubectls(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert called == [["kubectl", "logs", *where, "--tail", "5", "--prefix"]]
 
 
-def test_kubectl_without_a_node_says_how_to_get_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kubectl_without_a_node_names_the_command_that_starts_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "kubectl", lambda *_: ["true"])
     golden("kubectl.txt", run("kubectl", "get", "pods"))
 

@@ -171,7 +171,7 @@ def test_preview(run: Run, name: str, status: int, arguments: list[str]) -> None
 
 
 @pytest.mark.usefixtures("previewed")
-def test_up_says_what_preview_says(run: Run) -> None:
+def test_up_prints_the_same_as_preview(run: Run) -> None:
     shown, refused = run("preview", "-s", "prod"), run("up", "-s", "prod")
     assert refused[:2] == shown[:2]
     golden("up-refused.txt", refused, 1)
@@ -276,7 +276,7 @@ def test_images(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, arguments:
     golden(name, result)
 
 
-def test_release_to_a_registry_that_is_none(run: Run) -> None:
+def test_release_to_an_invalid_registry(run: Run) -> None:
     golden("release-refused.txt", run("release", "https://Registry.example.com"), 1)
 
 
@@ -306,7 +306,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def test_destroy_says_what_goes_and_asks(run: Run, deployed: list[str]) -> None:
+def test_destroy_lists_the_losses_and_asks_for_confirmation(run: Run, deployed: list[str]) -> None:
     golden("destroy-declined.txt", run("destroy", answer="n\n"), 1)
     golden("destroy-unanswered.txt", run("destroy"), 1)
     assert deployed == []
@@ -328,7 +328,7 @@ def short_path() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_reset_names_the_signing_keys_and_asks(
+def test_reset_names_the_signing_keys_and_asks_for_confirmation(
     run: Run, deployed: list[str], short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tmp_path = short_path
@@ -344,7 +344,7 @@ def test_reset_names_the_signing_keys_and_asks(
     assert deployed == ["reset"]
 
 
-def test_what_protects_a_reset_is_the_question(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_confirmation_protects_a_reset(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COGNIFORGE_HOME", str(tmp_path / "none"))
     assert destruction.show_reset() is False
 
@@ -439,7 +439,7 @@ def test_a_command_in_the_folder_of_another_checkout_is_refused(
     assert "another checkout" not in run("logs", "x", "--node")[2]
 
 
-def test_every_document_is_what_its_schema_says() -> None:
+def test_every_document_matches_its_schema() -> None:
     for name, model in documents.DOCUMENTS.items():
         file = Path(__file__).parents[1] / "golden" / "cli" / f"{name}.json"
         shown = json.loads(file.read_text().split("\n}\n")[0] + "\n}")

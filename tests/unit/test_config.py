@@ -107,7 +107,7 @@ def test_the_error_text_shows_path_value_limit_and_fix() -> None:
         parse(data)
 
 
-def test_every_field_says_what_changing_it_does() -> None:
+def test_every_field_states_the_effect_of_a_change() -> None:
     schema = json.loads(json_schema())
     sections = [schema, *schema["$defs"].values()]
     fields = {(s.get("title"), n): f for s in sections for n, f in s.get("properties", {}).items()}

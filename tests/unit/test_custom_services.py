@@ -93,12 +93,12 @@ def test_alerts_and_panels_follow_from_its_objectives() -> None:
     assert "Notes: 95th percentile" in titles
 
 
-def test_a_service_without_metrics_has_only_the_alert_that_it_is_away() -> None:
+def test_a_service_without_metrics_has_only_an_alert_for_its_outage() -> None:
     record = parse(with_services(notes={**NOTES, "metrics": False})).around.records["notes"]
     assert [alert.name for alert in record.alerts] == ["NotesUnavailable"] and record.panels == ()
 
 
-def test_a_service_that_asks_user_for_keys_may_call_it_where_there_is_one() -> None:
+def test_a_service_that_asks_user_for_keys_may_call_it_if_enabled() -> None:
     data = with_services(notes=NOTES)
     assert parse(data).around.records["notes"].asks_rest == ("router", "user")
     data["services"]["custom"]["notes"]["keys"] = "none"
@@ -131,7 +131,7 @@ def test_the_order_in_which_services_are_written_changes_nothing() -> None:
     assert list(one.around.records.values()) == list(two.around.records.values())
 
 
-def test_a_service_that_is_added_or_taken_away_is_one_change_each() -> None:
+def test_adding_or_removing_a_service_is_one_change_each() -> None:
     other = {**NOTES, "prefixes": [{"path": "/v1/others"}]}
     after = with_services(first={**NOTES, "replicas": 2}, second=other)
     found = changes(parse(with_services(first=NOTES)), parse(after))

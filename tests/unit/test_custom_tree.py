@@ -71,7 +71,7 @@ def test_it_learns_where_things_are_under_the_names_that_bundled_services_know(t
     }
 
 
-def test_callers_and_callees_let_each_other_in_and_nobody_else(tree: Tree) -> None:
+def test_only_declared_callers_can_connect(tree: Tree) -> None:
     def peers(name: str, port: str) -> set[str]:
         rules = tree.named("NetworkPolicy", name)["spec"]["ingress"]
         found = [peer for rule in rules if {"port": port} in rule["ports"] for peer in rule["from"]]
@@ -89,7 +89,7 @@ def test_callers_and_callees_let_each_other_in_and_nobody_else(tree: Tree) -> No
     assert [one["port"] for one in outside] == [443]
 
 
-def test_its_workload_is_as_its_section_says(tree: Tree) -> None:
+def test_its_workload_follows_its_section(tree: Tree) -> None:
     spec = tree.named("Deployment", "notes")["spec"]
     container = spec["template"]["spec"]["containers"][0]
     assert spec["replicas"] == 2 and container["readinessProbe"]["httpGet"]["path"] == "/ready"
@@ -104,7 +104,7 @@ def test_a_service_without_a_migration_has_no_first_container() -> None:
     assert "initContainers" not in found["spec"]["template"]["spec"]
 
 
-def test_the_mesh_lets_in_whom_the_network_policies_let_in_and_the_scraper() -> None:
+def test_the_mesh_admits_the_callers_of_network_policies_and_the_scraper() -> None:
     section = {**EVERYTHING, "asks": []}
     found = Tree(with_services("prod", notes=section))
     allowed = json.dumps(found.named("AuthorizationPolicy", "allow-notes")["spec"])
@@ -132,7 +132,7 @@ def test_its_database_and_its_bucket_are_made_for_its_own_login(tree: Tree) -> N
     assert tree.named("Secret", "login-notes") and tree.named("Secret", "login-audit-reader")
 
 
-def test_its_topics_are_made_and_it_may_do_what_its_section_says(tree: Tree) -> None:
+def test_its_topics_are_created_with_the_rights_of_its_section(tree: Tree) -> None:
     def rights(login: str) -> set[tuple[str, str]]:
         return {(one["name"], one["operation"]) for one in _document(tree, f"kafka-access-{login}")["rights"]}
 

@@ -44,7 +44,7 @@ def data(environment: str) -> Data:
     return parse(yaml.safe_load(text)["config"]["cogniforge:platform"]).data
 
 
-def test_every_topic_that_is_read_is_written_by_somebody() -> None:
+def test_every_topic_with_a_reader_has_a_writer() -> None:
     written = {topic for intent in SERVICES.values() for topic in (*intent.produces, *intent.outbox)}
     assert {topic for intent in SERVICES.values() for topic in intent.consumes} <= written
 
@@ -97,7 +97,7 @@ def test_each_topic_and_each_login_of_kafka_is_a_resource_that_a_preview_shows(e
 
 
 @pytest.mark.parametrize("environment", ["local", "prod"])
-def test_what_is_declared_for_kafka_is_what_its_task_is_given(environment: str) -> None:
+def test_the_kafka_task_receives_the_declared_topics(environment: str) -> None:
     maps = of_kind(environment, ":ConfigMap")
     written = {r.inputs["metadata"].get("name", r.name): r.inputs["data"] for r in maps}
     (task,) = [r for r in of_kind(environment, ":Job") if r.name.endswith("-kafka-provision")]
@@ -190,14 +190,14 @@ def test_volumes_outlive_their_servers(environment: str) -> None:
     assert all(policy["whenDeleted"] == "Retain" for policy in kept.values())
 
 
-def test_brokers_are_spread_and_go_one_at_a_time() -> None:
+def test_brokers_are_spread_and_updated_one_at_a_time() -> None:
     budgets = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind("staging", ":PodDisruptionBudget")}
     assert budgets["kafka"]["maxUnavailable"] == 1
     sets = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind("staging", ":StatefulSet")}
     assert sets["kafka"]["template"]["spec"]["topologySpreadConstraints"]
 
 
-def test_only_what_asks_for_a_brokers_zone_may_speak_to_kubernetes() -> None:
+def test_only_the_zone_lookup_of_brokers_may_call_kubernetes() -> None:
     sets = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind("staging", ":StatefulSet")}
     pod = sets["kafka"]["template"]["spec"]
     mounts = {c["name"]: {m["name"] for m in c["volumeMounts"]} for c in (*pod["initContainers"], *pod["containers"])}
@@ -212,7 +212,7 @@ def test_every_data_server_is_in_the_mesh_policy() -> None:
 
 
 @pytest.mark.parametrize("environment", ["local", "dev", "staging"])
-def test_each_replicas_claim_is_told_its_size(environment: str) -> None:
+def test_the_volume_size_of_each_replica_is_applied(environment: str) -> None:
     sets = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind(environment, ":StatefulSet")}
     wanted = {
         f"data-{name}-{number}": spec["volumeClaimTemplates"][0]["spec"]
@@ -232,7 +232,7 @@ def test_every_data_server_gives_metrics() -> None:
         assert port in offered, resource.name
 
 
-def test_a_smaller_volume_is_told() -> None:
+def test_a_smaller_volume_is_reported() -> None:
     before, after = (Data.model_validate({"kafka": {"storage": size}}) for size in ("20Gi", "10Gi"))
     assert shrunk(before, after) == ["data.kafka.storage"]
     assert shrunk(after, before) == []
@@ -276,7 +276,7 @@ def test_a_schema_that_takes_old_events_is_compatible(change: dict[str, Any]) ->
     assert list(event_schemas.broken(BASE, {**BASE, **change})) == []
 
 
-def test_what_is_released_holds_every_topic() -> None:
+def test_every_topic_has_a_released_schema() -> None:
     released = json.loads(event_schemas.RELEASED.read_text())
     assert set(released) == set(topics(SERVICES)) and event_schemas.findings(released, event_schemas.current()) == []
 
@@ -296,5 +296,5 @@ def test_a_schema_that_breaks_what_is_released_is_refused(
     assert event_schemas.RELEASED.read_text() == before
 
 
-def test_a_topic_that_is_gone_is_told() -> None:
+def test_a_deleted_topic_is_reported() -> None:
     assert event_schemas.findings({"t": BASE}, {}) == [("t", "the topic is gone")]

@@ -34,7 +34,7 @@ def _worker() -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.splitlines())
 
 
-def test_kafka_connect_asks_for_a_login() -> None:
+def test_kafka_connect_requires_a_login() -> None:
     settings = _worker()
     assert settings["rest.extension.classes"].endswith("BasicAuthSecurityRestExtension")
     assert change_data_capture.LOGIN_FILE in change_data_capture.JAAS
@@ -73,7 +73,7 @@ class _Worker(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(("joined", "orphans", "ended"), [(1, "", 0), (0, "", 0), (0, "task", 0), (1, "task", 1)])
-def test_a_worker_with_orphaned_tasks_is_started_anew_once_it_is_back_in_its_group(
+def test_a_worker_with_orphaned_tasks_restarts_after_rejoining_its_group(
     tmp_path: Path, joined: bool, orphans: str, ended: int
 ) -> None:
     files = {name: tmp_path / name for name in ("login", "orphans")}

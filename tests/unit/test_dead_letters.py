@@ -74,12 +74,12 @@ def test_one_is_shown_retried_and_dropped(asked: list[str]) -> None:
     assert asked[-2:] == ["POST /v1/billing/dead-letters/7/retry", "DELETE /v1/billing/dead-letters/7"]
 
 
-def test_dropping_asks_first(asked: list[str]) -> None:
+def test_dropping_asks_for_confirmation(asked: list[str]) -> None:
     result = CliRunner().invoke(app, ["dead-letters", "drop", "7", "--service", "billing"], input="n\n")
     assert (result.exit_code, asked) == (1, [])
 
 
-def test_what_the_service_refuses_is_said(asked: list[str]) -> None:
+def test_refusals_of_the_service_are_printed(asked: list[str]) -> None:
     result = run("retry", "8", "--service", "billing")
     assert isinstance(result.exception, LocalError)
     assert result.exception.reason == "The dead letter does not exist."

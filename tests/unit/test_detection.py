@@ -49,7 +49,7 @@ def test_the_charts_label_counts_more_than_the_images_tag() -> None:
     assert judged(deployment("keda-operator", "keda:latest", **{"app.kubernetes.io/version": version}))[0].reused
 
 
-def test_a_version_that_cannot_be_told_is_refused() -> None:
+def test_an_unknown_version_is_refused() -> None:
     assert "is unknown" in judged(deployment("istiod", "registry:5000/istio/pilot@sha256:abc"))[0].refusal
 
 
@@ -58,7 +58,7 @@ def test_the_platforms_own_parts_are_neither_reused_nor_refused() -> None:
     assert (found.ours, found.reused, found.refusal) == (True, False, "")
 
 
-def test_all_conflicts_are_said_at_once() -> None:
+def test_all_conflicts_are_reported_at_once() -> None:
     found = judged(deployment("istiod", "pilot:1.2.3"), deployment("keda-operator", "keda:1.0.0"))
     text = str(ClusterConflict(found))
     assert "Istio 1.2.3 in there" in text

@@ -67,5 +67,5 @@ def test_kinds_of_change(old: Any, new: Any, change: Change) -> None:
         ("ConfigMap", ("metadata", "labels", "name"), False),
     ],
 )
-def test_what_kubernetes_forbids(kind: str, path: tuple[str | int, ...], replaces: bool) -> None:
+def test_names_that_kubernetes_forbids_are_refused(kind: str, path: tuple[str | int, ...], replaces: bool) -> None:
     assert forbidden(FieldChange(path, Change.UPDATE), kind, {}) is replaces

@@ -22,12 +22,12 @@ def test_every_drill_has_its_turn_to_be_the_first() -> None:
 
 
 @given(st.integers(0, 10_000))
-def test_what_has_changed_comes_first(turn: int) -> None:
+def test_changed_paths_come_first(turn: int) -> None:
     assert order(["local/images/engine.py", "README.md"], turn)[0].name == "images"
 
 
 @given(st.integers(0, 100), st.floats(0, 200))
-def test_what_runs_fits_into_the_time_and_the_environment_is_always_removed(turn: int, minutes: float) -> None:
+def test_the_selected_drills_fit_the_time_and_the_environment_is_always_removed(turn: int, minutes: float) -> None:
     chosen = fitting(order([], turn), minutes)
     usual = [d for d in chosen if not d.last]
     assert [d for d in chosen if d.last] == [d for d in DRILLS if d.last]

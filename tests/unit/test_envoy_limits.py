@@ -148,7 +148,7 @@ def _statuses(running: Running, count: int, **headers: str) -> list[int]:
 
 
 @pytest.mark.parametrize("header", ["authorization", "x-api-key"])
-def test_a_key_that_asks_too_often_does_not_hold_up_others(deaf: _Deaf, tmp_path: Path, header: str) -> None:
+def test_a_key_above_its_rate_does_not_delay_others(deaf: _Deaf, tmp_path: Path, header: str) -> None:
     with gateway(intent(deaf.port, Rates((1, 5), (1000, 1000))), tmp_path) as found:
         first = _statuses(found, 10, **{header: "Bearer one"})
         second = _statuses(found, 5, **{header: "Bearer two"})

@@ -198,7 +198,7 @@ def test_ambiguous_framing_is_refused(running: Running, rest: bytes) -> None:
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
-def test_only_the_gateway_says_who_calls(http: httpx.Client) -> None:
+def test_only_the_gateway_can_name_the_client(http: httpx.Client) -> None:
     headers = {"x-client-id": "operator", "host": "localhost"}
     assert "x-client-id" not in http.get("/v1/models", headers=headers).json()["headers"]
 
@@ -216,7 +216,7 @@ def test_queries_are_not_in_the_log(running: Running, http: httpx.Client, path: 
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/messages", "/v1/files", "/nothing", "/"])
-def test_no_answer_names_what_runs_inside(http: httpx.Client, path: str) -> None:
+def test_no_answer_names_internal_servers(http: httpx.Client, path: str) -> None:
     headers = http.get(path, headers={"host": "localhost"}).headers
     inside = {"server", "via", "x-router-target", "x-powered-by"}
     assert not [name for name in headers if name in inside or name.startswith("x-envoy")]
@@ -292,7 +292,7 @@ def lonely(tmp_path: Any, backend: int) -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("vendor", ["openai", "anthropic"])
-def test_services_away_and_too_many_requests_are_said_in_the_vendors_shape(lonely: Running, vendor: str) -> None:
+def test_outages_and_rate_limits_have_the_vendors_error_format(lonely: Running, vendor: str) -> None:
     path = "/v1/messages" if vendor == "anthropic" else "/v1/chat/completions"
     headers = {"host": "localhost", "origin": ORIGIN}
     with httpx.Client(base_url=lonely.url, headers=headers, trust_env=False) as client:
@@ -314,7 +314,7 @@ def test_services_away_and_too_many_requests_are_said_in_the_vendors_shape(lonel
     assert "127.0.0.1" not in away.text
 
 
-def test_the_entrance_says_what_it_is_and_where_the_documents_are(http: httpx.Client) -> None:
+def test_the_root_path_describes_the_api_and_links_its_documents(http: httpx.Client) -> None:
     answer = http.get("/", headers={"host": "localhost"})
     assert answer.headers["content-type"] == "application/json"
     about = answer.json()

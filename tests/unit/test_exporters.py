@@ -105,7 +105,7 @@ def fake() -> Iterator[str]:
     ["/", "/scrape", "/scrape?target=redis://a:1", "/probe?target=a:1", "/metrics/", "/metrics/../scrape", "//metrics",
      "/metrics%2f..%2fscrape", "/-/reload", "/debug/pprof/", "/discover-cluster-nodes", "/METRICS"],
 )  # fmt: skip
-def test_a_door_shows_metrics_and_nothing_else(fake: str, path: str) -> None:
+def test_the_metrics_port_serves_metrics_only(fake: str, path: str) -> None:
     with socket.create_connection(("127.0.0.1", int(fake.rpartition(":")[2])), timeout=10) as raw:
         # By hand: clients of HTTP would put the path in order first.
         raw.sendall(f"GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".encode())

@@ -38,7 +38,7 @@ def _route(intent: GatewayIntent, route: kong.KongRoute) -> Resource:
 
 @pytest.mark.parametrize("services_ask", [True, False])
 @pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
-def test_every_route_of_the_platform_is_asked_for_a_key(environment: str, services_ask: bool) -> None:
+def test_every_route_of_the_platform_requires_a_key(environment: str, services_ask: bool) -> None:
     intent = dataclasses.replace(_intent(environment), services_ask=services_ask)
     for route in kong.routes(intent):
         assert not list(ROUTE.violations(_route(intent, route))), route.name
@@ -56,12 +56,12 @@ def test_every_route_of_the_platform_is_asked_for_a_key(environment: str, servic
         {"cogniforge.dev/keys-asked-by": "service", "konghq.com/plugins": "gateway-ai-proxy"},
     ],
 )
-def test_a_route_that_nobody_asks_for_a_key_is_refused(annotations: dict[str, str]) -> None:
+def test_a_route_without_authentication_is_refused(annotations: dict[str, str]) -> None:
     spec = {"rules": [{"backendRefs": [{"name": "model-demo", "port": 8000}]}]}
     properties = {"metadata": {"annotations": annotations}, "spec": spec}
     assert list(ROUTE.violations(_resource("kubernetes:gateway.networking.k8s.io/v1:HTTPRoute", properties)))
 
 
 @pytest.mark.parametrize("plugin", ["ai-proxy", "ai-proxy-advanced", "aws-lambda", "azure-functions"])
-def test_a_plugin_that_asks_somebody_outside_is_refused(plugin: str) -> None:
+def test_a_plugin_that_calls_an_external_host_is_refused(plugin: str) -> None:
     assert list(PLUGIN.violations(_resource("kubernetes:configuration.konghq.com/v1:KongPlugin", {"plugin": plugin})))

@@ -51,7 +51,7 @@ def test_all_go_modules_use_one_version_of_the_common_libraries() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_each_go_module_names_what_is_built_of_it(folder: str) -> None:
+def test_each_go_module_names_its_programs(folder: str) -> None:
     """Otherwise `go mod tidy` would remove the requirements."""
     text = (MODULES / folder / "go.mod").read_text()
     packages = {t.package for t in TOOLS.values() if t.module == folder and not t.package.startswith(".")}

@@ -22,7 +22,7 @@ def test_slices_are_counted_once_however_many_metrics_there_are() -> None:
     assert parse(METRICS, 2).layouts == [(("1g.10gb", 2), ("3g.40gb", 1)), ()]
 
 
-def test_pods_are_told_by_gpu() -> None:
+def test_pods_are_distinguished_by_gpu() -> None:
     assert parse(METRICS, 2).users == {0: ("a/p", "b/q"), 1: ("b/r",)}
 
 

@@ -63,12 +63,12 @@ def test_a_name_that_cannot_be_one_is_refused(run: Run, project: Path, name: str
     assert list((project / "stacks").iterdir()) == []
 
 
-def test_what_is_not_answered_is_named(run: Run, project: Path) -> None:
+def test_failed_requests_are_named(run: Run, project: Path) -> None:
     golden("init-unanswered.txt", run("init", "prod-eu", *EKS, "--stage", "prod", "--size", "small"), 1)
     assert list((project / "stacks").iterdir()) == []
 
 
-def test_an_answer_that_cannot_be_used_says_why(run: Run, project: Path) -> None:
+def test_an_unusable_answer_is_reported_with_the_reason(run: Run, project: Path) -> None:
     arguments = [*EKS, *ADMIN, "--stage", "prod", "--size", "small", "--host", "not a host"]
     golden("init-refused.txt", run("init", "prod-eu", *arguments), 1)
     assert list((project / "stacks").iterdir()) == []

@@ -155,7 +155,7 @@ def test_no_route_reaches_a_service_without_a_key() -> None:
         assert names & {"key-auth", "request-termination"}, service["name"]
 
 
-def test_kong_hides_what_runs_inside() -> None:
+def test_kong_hides_internal_servers() -> None:
     plugin = next(p for p in service()["plugins"] if p["name"] == "response-transformer")
     assert "x-router-target" in plugin["config"]["remove"]["headers"]
     assert kong_gateway.environment(INTENT)["headers"] == "off"

@@ -101,7 +101,7 @@ def test_attributes_that_were_cut_off_do_not_hide_the_state(backend: Path) -> No
     assert whole.exists()
 
 
-def test_nothing_is_mended_while_an_engine_writes(backend: Path) -> None:
+def test_nothing_is_repaired_while_an_engine_writes(backend: Path) -> None:
     _lock(backend, os.getpid())
     attributes = backend / ".pulumi" / "stacks" / "project" / "dev.json.attrs"
     attributes.write_text("")
@@ -121,5 +121,5 @@ def test_operations_under_way_are_read_from_the_state(backend: Path) -> None:
     ("url", "folder"),
     [("file:///a/b", Path("/a/b")), ("file:///a?no_tmp_dir=true", Path("/a")), ("s3://bucket", None), ("", None)],
 )
-def test_only_a_folder_of_this_machine_is_mended(url: str, folder: Path | None) -> None:
+def test_only_a_folder_of_this_machine_is_repaired(url: str, folder: Path | None) -> None:
     assert leftovers.folder_of(url) == folder

@@ -199,7 +199,7 @@ def test_cached_tools_run_without_go(home: Path, monkeypatch: pytest.MonkeyPatch
     tools.go_version.cache_clear()
 
 
-def test_another_checkouts_shim_is_not_asked_for_its_version(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shim_of_another_checkout_is_not_executed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = home / "pulumi"
     text = f"#!/bin/sh\n# from local.toolchain.shim import main\necho {TOOLS[ToolName.PULUMI].version}\n"
     program.write_text(text)
@@ -211,7 +211,7 @@ def test_another_checkouts_shim_is_not_asked_for_its_version(home: Path, monkeyp
 # --- machine ----------------------------------------------------------------------------------
 
 
-def test_without_root_it_says_why_root_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_root_the_reason_for_root_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(LocalError, match="needs root"):
         packages.require_root()
@@ -392,14 +392,14 @@ def test_provenance_names_source_context_and_parents(tmp_path: Path) -> None:
     assert {"sha256": "b" * 64} in digests
 
 
-def test_what_is_not_installed_yet_can_be_named_but_not_started(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tool_that_is_not_installed_can_be_named_but_not_started(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     registry = next(p for p in Node(NodePaths(home)).processes() if p.name == "registry")
     with pytest.raises(LocalError, match="docker-registry is not installed"):
         registry.start()
 
 
-def test_removing_what_an_absent_program_made_is_no_failure() -> None:
+def test_removal_without_the_creating_program_succeeds() -> None:
     assert network.run("no-such-program", "delete", check=False) == ""
 
 

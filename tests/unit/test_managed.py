@@ -32,7 +32,7 @@ def test_the_database_is_encrypted_private_and_has_a_standby() -> None:
     assert made["storageEncrypted"] and made["multiAz"] and not made["publiclyAccessible"]
 
 
-def test_the_database_goes_only_with_a_last_snapshot() -> None:
+def test_the_database_is_deleted_only_with_a_final_snapshot() -> None:
     made = one("aws:rds/instance:Instance")
     assert made["deletionProtection"] and not made["skipFinalSnapshot"] and made["finalSnapshotIdentifier"]
 
@@ -42,7 +42,7 @@ def test_the_database_lets_its_log_be_read_and_refuses_plain_text() -> None:
     assert parameters["rds.logical_replication"] == "1" and parameters["rds.force_ssl"] == "1"
 
 
-def test_volumes_are_as_large_as_asked() -> None:
+def test_volumes_have_the_requested_size() -> None:
     assert one("aws:rds/instance:Instance")["allocatedStorage"] == 500
     nodes = one("aws:msk/cluster:Cluster")["brokerNodeGroupInfo"]
     assert nodes["storageInfo"]["ebsStorageInfo"]["volumeSize"] == 500
@@ -62,18 +62,18 @@ def test_the_pool_knows_the_logins_of_services_and_not_the_administrators() -> N
     assert "/etc/credentials/billing" in folders and "/etc/credentials/postgres" not in folders
 
 
-def test_brokers_speak_tls_and_ask_for_a_login() -> None:
+def test_brokers_require_tls_and_a_login() -> None:
     cluster = one("aws:msk/cluster:Cluster")
     assert cluster["encryptionInfo"]["encryptionInTransit"] == {"clientBroker": "TLS", "inCluster": True}
     assert cluster["clientAuthentication"] == {"sasl": {"scram": True}, "unauthenticated": False}
 
 
-def test_every_user_of_kafka_is_told_to_msk() -> None:
+def test_every_user_of_kafka_gets_a_login_in_msk() -> None:
     users = {r.inputs["name"].rpartition("_")[2] for r in of_kind("prod", "secretsmanager/secret:Secret")}
     assert users == {"brokers", "router", "guardrails", "prompt", "retriever", "user", "billing", "audit", "capture"}
 
 
-def test_services_trust_what_everybody_trusts() -> None:
+def test_services_trust_the_public_authorities() -> None:
     assert environment("router")["SERVICE_KAFKA_AUTHORITY"]["value"] == SYSTEM_AUTHORITIES
     assert f"ssl.truststore.location={SYSTEM_AUTHORITIES}" in change_data_capture.worker("b:1", 3, SYSTEM_AUTHORITIES)
 
@@ -124,7 +124,7 @@ def test_with_irsa_accounts_carry_their_role() -> None:
     assert "annotations" not in accounts["billing"]
 
 
-def test_only_who_needs_it_is_let_out_to_aws() -> None:
+def test_only_workloads_that_need_it_can_reach_aws() -> None:
     outlets = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind("prod", ":NetworkPolicy")}
     pods = {
         name: set(spec["podSelector"]["matchExpressions"][0]["values"])
@@ -158,7 +158,7 @@ def test_parameters_follow_the_configuration() -> None:
     assert found["max_connections"] == "400" and found["max_slot_wal_keep_size"] == str(25 * 1024)
 
 
-def test_only_images_that_run_are_asked_for() -> None:
+def test_only_running_images_are_required() -> None:
     config = Data.model_validate({"objectStore": {"s3": {}}})
     assert images(config) == ["data-tasks"]
 

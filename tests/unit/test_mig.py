@@ -109,7 +109,7 @@ def test_the_layout_of_the_readme_fits() -> None:
         (GpuModel.A100_40, {"7g.40gb": 1, "1g.5gb": 1}, "takes 8 compute"),
     ],
 )
-def test_a_layout_that_cannot_fit_says_why(model: GpuModel, spec: mig.LayoutSpec, limit: str) -> None:
+def test_an_impossible_layout_is_refused_with_the_reason(model: GpuModel, spec: mig.LayoutSpec, limit: str) -> None:
     with pytest.raises(mig.MigError) as error:
         mig.parse(model, 8, spec)
     assert limit in error.value.limit
@@ -124,7 +124,7 @@ def _refusal(gpu: Gpu, counts: dict[str, int]) -> str:
 
 
 @given(layouts)
-def test_a_refusal_names_what_is_used_up_and_nothing_else(case: tuple[Gpu, dict[str, int]]) -> None:
+def test_a_refusal_names_the_exhausted_limit_only(case: tuple[Gpu, dict[str, int]]) -> None:
     gpu, counts = case
     wanted = [p for n, c in counts.items() for p in [gpu.profile(n)] * c if p]
     if any(p.limit < counts[p.name] for p in wanted):

@@ -47,7 +47,7 @@ DATA = asked(alerts_data.ALERTS, alerts_data.PANELS)
 
 
 @pytest.mark.parametrize("expression", SERVICES.values(), ids=SERVICES)
-def test_it_asks_for_metrics_that_there_are(expression: str) -> None:
+def test_its_queries_use_existing_metrics(expression: str) -> None:
     found = metrics(expression)
     assert found
     assert found <= ours() | FOREIGN

@@ -125,7 +125,7 @@ async def _put(server: Server, login: str, bucket: str, key: str, value: bytes) 
 
 
 @pytest.mark.parametrize(("service", "bucket"), FOLLOWERS)
-def test_who_follows_a_bucket_is_told_what_its_keeper_writes(server: Server, service: str, bucket: str) -> None:
+def test_followers_of_a_bucket_receive_its_owners_values(server: Server, service: str, bucket: str) -> None:
     keeper = next((keeper for keeper, kept in KEEPERS if kept == bucket), OWNER)
 
     async def run() -> bytes | None:
@@ -136,7 +136,7 @@ def test_who_follows_a_bucket_is_told_what_its_keeper_writes(server: Server, ser
 
 
 @pytest.mark.parametrize(("service", "bucket"), REPORTERS)
-def test_the_keeper_of_a_bucket_knows_what_a_follower_has_applied(server: Server, service: str, bucket: str) -> None:
+def test_the_owner_of_a_bucket_knows_the_revisions_of_followers(server: Server, service: str, bucket: str) -> None:
     keeper = next(keeper for keeper, kept in KEEPERS if kept == bucket)
 
     async def run() -> list[str]:
@@ -164,14 +164,14 @@ def test_the_keeper_of_a_bucket_knows_what_a_follower_has_applied(server: Server
 
 
 @pytest.mark.parametrize("service", USERS)
-def test_nobody_reports_for_another_service(service: str) -> None:
+def test_no_service_can_report_for_another(service: str) -> None:
     allowed: Any = permissions(SERVICES[service])
     reported = {s for s in allowed["publish"]["allow"] if s.startswith("in_force.")}
     assert all(s.endswith(f".{service}") for s in reported)
 
 
 @pytest.mark.parametrize(("service", "bucket"), KEEPERS)
-def test_who_keeps_a_bucket_knows_its_keys(server: Server, service: str, bucket: str) -> None:
+def test_the_owner_of_a_bucket_can_list_its_keys(server: Server, service: str, bucket: str) -> None:
     async def run() -> list[str]:
         await _put(server, service, bucket, "known", b"1")
         bus = Bus(server.settings(service))
@@ -184,7 +184,7 @@ def test_who_keeps_a_bucket_knows_its_keys(server: Server, service: str, bucket:
 
 
 @pytest.mark.parametrize("service", USERS)
-def test_nobody_writes_a_bucket_that_another_keeps(server: Server, service: str) -> None:
+def test_only_its_owner_writes_a_bucket(server: Server, service: str) -> None:
     others = [bucket for bucket in BUCKETS if bucket not in SERVICES[service].keeps]
 
     async def run() -> dict[str, bytes]:
@@ -240,12 +240,12 @@ def heard(server: Server, by: str, sender: str, *subjects: str) -> list[str]:
     return asyncio.run(run())
 
 
-def test_who_hears_a_subject_of_another_account_hears_that_alone(loose: Server) -> None:
+def test_an_imported_subject_gives_access_to_that_subject_only(loose: Server) -> None:
     assert heard(loose, "two", "one", "one.said", "one.kept.to.itself") == ["one.said"]
 
 
 @pytest.mark.parametrize(("by", "sender"), [("other", "one"), ("other", OWNER), ("one", "two"), ("two", "other")])
-def test_nobody_else_hears_it_whatever_a_user_may(loose: Server, by: str, sender: str) -> None:
+def test_no_other_user_receives_it(loose: Server, by: str, sender: str) -> None:
     assert heard(loose, by, sender, "one.said", "$KV.bucket.key", "_INBOX.one.x", "_INBOX.two.x") == []
 
 

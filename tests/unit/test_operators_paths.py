@@ -100,7 +100,7 @@ def test_kong_refuses_them_before_any_other_route(path: str) -> None:
     assert (first.name, first.refuses) == ("operators", True)
 
 
-def test_kong_has_no_document_for_operators_where_nobody_reaches_it() -> None:
+def test_kong_omits_operators_documents_if_they_are_unreachable() -> None:
     served = {route.path for route in kong.routes(intent(Operators(public=False)))}
     assert "/openapi/router.json" in served
     assert not served & set(OPERATORS_DOCUMENTS)

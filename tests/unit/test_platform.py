@@ -149,7 +149,7 @@ def test_every_server_has_a_network_policy(environment: str) -> None:
     assert "gateway" in policies
 
 
-def test_the_router_may_be_called_by_the_gateway_and_by_who_answers_from_documents() -> None:
+def test_the_router_may_be_called_by_the_gateway_and_the_retriever() -> None:
     policy = next(r for r in of_kind("prod", ":NetworkPolicy") if r.inputs["metadata"]["name"] == "router")
     callers = {
         rule["ports"][0]["port"]: [
@@ -172,7 +172,7 @@ def test_a_model_on_gpus_is_reached_by_the_router_and_the_scraper_and_reaches_it
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_whom_services_ask_over_grpc_is_there(environment: str) -> None:
+def test_services_called_over_grpc_are_enabled(environment: str) -> None:
     ports = {
         (r.inputs["metadata"]["name"], port["port"])
         for r in of_kind(environment, ":Service")
@@ -235,7 +235,7 @@ def test_a_full_stack_stays_small(environment: str) -> None:
     assert len(registered(environment)) <= 600
 
 
-def test_a_model_outside_is_asked_by_the_router_with_a_mounted_secret() -> None:
+def test_an_external_model_is_called_with_a_mounted_secret() -> None:
     data = stack_file("local")
     outside = {"url": "https://api.example.com:8443/base", "model": "big", "secretName": "provider"}
     data["models"].append({"name": "big", "external": outside})

@@ -454,7 +454,7 @@ def test_customize_takes_both_spellings_and_values_that_are_known_later() -> Non
     assert customization(in_camel).values(camel=True) == in_camel
 
 
-def test_what_is_the_components_own_cannot_be_replaced_through_customize() -> None:
+def test_customize_cannot_replace_the_components_own_settings() -> None:
     template = {
         "metadata": {"labels": {"own": "1"}, "annotations": {"note": "1"}},
         "spec": {

@@ -62,7 +62,7 @@ Process("test", ["sleep", "60"], Path(sys.argv[1]) / "pids", Path(sys.argv[1]) /
 """
 
 
-def test_a_process_is_found_whose_starter_died_at_once(tmp_path: Path) -> None:
+def test_a_process_is_found_after_its_parent_has_died(tmp_path: Path) -> None:
     starter = subprocess.run([sys.executable, "-c", _STARTER, str(tmp_path)], cwd=paths.PROJECT)
     assert starter.returncode == 9
     process = _process(tmp_path, "sleep", "60")

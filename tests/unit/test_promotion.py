@@ -45,7 +45,7 @@ def test_an_environment_is_promoted_to_one_of_the_next_stage_by_its_name() -> No
         promotion.next_environment("dev", "prod")
 
 
-def test_what_was_never_deployed_is_not_promoted() -> None:
+def test_an_undeployed_version_is_not_promoted() -> None:
     assert [g.passed for g in promotion.definition_gates("dev", None, config())] == [False]
 
 

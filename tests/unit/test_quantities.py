@@ -70,7 +70,7 @@ def test_a_text_is_not_a_quantity(api: str, kind: str, path: list[Any]) -> None:
         ("storage.k8s.io/v1", "CSIStorageCapacity", ["capacity"]),
     ],
 )
-def test_a_quantity_is_compared_by_what_it_means(api: str, kind: str, path: list[Any]) -> None:
+def test_quantities_are_compared_by_value(api: str, kind: str, path: list[Any]) -> None:
     assert not _drifts(api, kind, path, "1000m", "1")
     assert not _drifts(api, kind, path, "1024Ki", "1Mi")
     assert _drifts(api, kind, path, "1000m", "2")

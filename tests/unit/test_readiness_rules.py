@@ -146,7 +146,7 @@ def _with_rule(rule: str) -> dict[str, Any]:
         ('["condition=Ready", "condition=Up"]', False),
     ],
 )
-def test_all_of_what_an_author_waits_for_must_hold(rule: str, holds: bool) -> None:
+def test_all_wait_conditions_of_an_author_must_hold(rule: str, holds: bool) -> None:
     assert _ready(_with_rule(rule)) is holds
 
 

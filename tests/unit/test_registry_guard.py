@@ -29,7 +29,7 @@ PATHS = ["/apis/ccompat/v7/subjects", "/apis/ccompat/v7/config", "/apis/registry
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-def test_nobody_writes_without_the_password(registry: httpx.Client, method: str, path: str) -> None:
+def test_writing_requires_the_password(registry: httpx.Client, method: str, path: str) -> None:
     assert registry.request(method, path).status_code == 401
     assert registry.request(method, path, headers={"authorization": "Bearer wrong"}).status_code == 401
     assert registry.request(method, path, headers={"x-http-method-override": "GET"}).status_code == 401

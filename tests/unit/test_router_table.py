@@ -32,7 +32,7 @@ def _model(**fields: object) -> Model:
         ({}, "cache", None),
     ],
 )
-def test_what_is_configured_reaches_the_router(routing: dict[str, object], field: str, value: object) -> None:
+def test_the_configuration_reaches_the_router(routing: dict[str, object], field: str, value: object) -> None:
     models = {name: (_model(name=name), f"http://{name}:8000") for name in ("m", "other")}
     models["m"] = (_model(routing=routing), "http://m:8000")
     route = RouteTable.model_validate_json(component.route_table(models)).find("m")
@@ -55,7 +55,7 @@ def _shared(**fields: object) -> RouteTable:
     return RouteTable.model_validate_json(component.route_table(models, [route]))
 
 
-def test_a_route_asks_each_model_by_its_own_name() -> None:
+def test_a_route_calls_each_model_with_its_own_name() -> None:
     route = _shared().find("chat")
     assert route is not None
     found = [(t.name, str(t.upstream), t.upstream_model, t.weight) for t in route.targets]
@@ -81,7 +81,7 @@ OUTSIDE = {"url": "https://api.anthropic.com", "api": "anthropic", "model": "cla
            "inputPrice": 3, "outputPrice": 15}  # fmt: skip
 
 
-def test_a_model_outside_is_asked_with_its_credential() -> None:
+def test_an_external_model_is_called_with_its_credential() -> None:
     model = _model(external=OUTSIDE)
     table = RouteTable.model_validate_json(component.route_table({"m": (model, OUTSIDE["url"])}))
     (target,) = table.routes[0].servers

@@ -147,12 +147,12 @@ def test_an_unknown_field_is_refused() -> None:
     assert any("modl" in mistake for mistake in mistakes(resource))
 
 
-def test_a_slice_is_asked_for_by_name() -> None:
+def test_a_slice_is_requested_by_name() -> None:
     service = _inference_service(_model(slice="3g.40gb"), _pool(mig="all-3g.40gb"))
     assert service["spec"]["predictor"]["model"]["resources"]["limits"]["nvidia.com/mig-3g.40gb"] == "1"
 
 
-def test_strategy_single_asks_for_plain_gpus() -> None:
+def test_strategy_single_requests_plain_gpus() -> None:
     service = _inference_service(_model(slice="3g.40gb"), _pool(mig="all-3g.40gb", strategy="single"))
     assert service["spec"]["predictor"]["model"]["resources"]["limits"]["nvidia.com/gpu"] == "1"
 

@@ -43,7 +43,7 @@ def pod() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("environment", ["local", "dev", "staging", "prod"])
-def test_it_is_off_unless_it_is_asked_for(environment: str) -> None:
+def test_it_is_disabled_by_default(environment: str) -> None:
     assert [r.name for r in registered(environment) if PART in r.name] == []
 
 

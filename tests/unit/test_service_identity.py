@@ -58,7 +58,7 @@ def _let_through(environment: str, name: str, port: str) -> set[str]:
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_who_serves_grpc_lets_in_by_token_whom_the_network_lets_through(environment: str) -> None:
+def test_grpc_servers_admit_the_callers_of_the_network_policies(environment: str) -> None:
     servers = _servers(environment)
     assert set(servers) == {name for name, record in SERVICES.items() if rpc_callers(record)}
     for name, pod in servers.items():
@@ -69,7 +69,7 @@ def test_who_serves_grpc_lets_in_by_token_whom_the_network_lets_through(environm
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_who_serves_grpc_may_ask_the_api_server_for_the_clusters_keys(environment: str) -> None:
+def test_grpc_servers_may_fetch_the_clusters_keys(environment: str) -> None:
     outlets = {r.inputs["metadata"]["name"] for r in of_kind(environment, ":NetworkPolicy")}
     for name, pod in _servers(environment).items():
         assert f"{name}-api-server" in outlets
@@ -79,7 +79,7 @@ def test_who_serves_grpc_may_ask_the_api_server_for_the_clusters_keys(environmen
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_a_service_has_a_token_for_each_that_it_asks_and_for_no_other(environment: str) -> None:
+def test_a_service_has_tokens_for_exactly_the_services_that_it_calls(environment: str) -> None:
     for name, pod in _deployments(environment).items():
         asked = {
             str(value).partition("-rpc.")[0]
@@ -108,7 +108,7 @@ def _mounted(environment: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_every_model_server_asks_for_a_key_of_its_own_that_the_router_shows_to_its_host(environment: str) -> None:
+def test_every_model_server_requires_a_key_that_the_router_sends_to_its_host_only(environment: str) -> None:
     config, mounted = parse(stack_file(environment)), _mounted(environment)
     asked: dict[str, tuple[str, str]] = {}
     for r in of_kind(environment, ":ServingRuntime"):
@@ -154,7 +154,7 @@ def test_tokens_are_short_lived_and_mounted_read_only(environment: str) -> None:
     assert seen
 
 
-def test_a_router_that_nobody_asks_serves_no_grpc() -> None:
+def test_a_router_without_calling_services_serves_no_grpc() -> None:
     data = stack_file("local")
     data["services"].pop("retriever")
     resources = registered_of(data)

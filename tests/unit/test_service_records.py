@@ -51,7 +51,7 @@ def _named(file: Path) -> Iterator[str]:
     yield from WORDS & {value for value in constants if isinstance(value, str)}
 
 
-def test_a_services_name_stands_in_its_record_alone() -> None:
+def test_a_services_name_occurs_in_its_record_only() -> None:
     files = [file for folder in FOLDERS for file in sorted((paths.PROJECT / folder).rglob("*.py"))]
     found = {
         (str(file.relative_to(paths.PROJECT)), name)

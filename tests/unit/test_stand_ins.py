@@ -35,7 +35,7 @@ def _started(module: str) -> tuple[subprocess.Popen[str], int]:
 
 
 @pytest.mark.parametrize("module", [*PROVIDERS, "language"])
-def test_a_plugin_that_is_told_to_stop_right_after_its_port_ends_quietly(module: str) -> None:
+def test_a_plugin_stopped_right_after_printing_its_port_ends_without_an_error(module: str) -> None:
     for _ in range(3):
         process, _ = _started(module)
         process.send_signal(signal.SIGINT)

@@ -186,7 +186,7 @@ def test_missing_inputs_are_named_all_at_once(component: type[Any]) -> None:
     assert str(error).startswith(f'{component.__name__} "mine" has {len(error.problems)} problems:')
 
 
-def test_every_mistake_of_the_inputs_says_what_is_allowed_and_what_to_do() -> None:
+def test_every_input_error_names_the_limit_and_the_fix() -> None:
     topics = [{"name": "Orders"}, {"name": "paid", "partition": 3}]
     args = {**ARGS[KafkaCluster], "replicas": 4, "storge": "1Gi", "topics": topics, "resources": {"cpu": "many"}}
     shown = str(refusal(KafkaCluster, args))

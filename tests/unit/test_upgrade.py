@@ -56,7 +56,7 @@ def test_a_new_model_is_safe() -> None:
     assert differences(lambda c: c["models"].append({"name": "new", "replicas": 2})) == {"models[new]": Change.SAFE}
 
 
-def test_a_model_taken_away_is_disruptive() -> None:
+def test_removing_a_model_is_disruptive() -> None:
     assert differences(lambda c: c["models"].pop()) == {"models[llama-3.1-8b]": Change.DISRUPTIVE}
 
 
@@ -82,7 +82,7 @@ def test_a_tried_move_is_judged_by_its_record() -> None:
 
 
 @given(st.integers(20, 40), st.integers(20, 40))
-def test_kubernetes_goes_up_one_minor_version_and_never_back(before: int, after: int) -> None:
+def test_kubernetes_is_upgraded_by_one_minor_version_and_never_downgraded(before: int, after: int) -> None:
     blocked = versions.kubernetes(f"1.{before}", f"1.{after}").risk is Risk.BLOCKED
     assert blocked == (after - before not in (0, 1))
 
@@ -124,7 +124,7 @@ def test_a_disruptive_field_wants_a_quiet_hour() -> None:
     assert "little traffic" in found.findings[0].todo
 
 
-def test_the_cost_of_more_gpu_nodes_is_said() -> None:
+def test_the_cost_of_more_gpu_nodes_is_shown() -> None:
     before = {"config": copy.deepcopy(stack())}
     before["config"]["cluster"]["gpuPools"][0]["maxNodes"] = 2
     text = upgrade.cost_change(before, parse(stack()))
@@ -151,7 +151,7 @@ def step(operation: str, type_: str) -> preview.Step:
         "kubernetes:core/v1:Namespace",
     ],
 )
-def test_what_holds_data_is_neither_replaced_nor_deleted(operation: str, type_: str) -> None:
+def test_resources_with_data_are_neither_replaced_nor_deleted(operation: str, type_: str) -> None:
     (found,) = upgrade.step_findings([step(operation, type_)])
     assert found.risk is Risk.BLOCKED
 
@@ -310,7 +310,7 @@ def test_an_own_topic_may_get_an_optional_property_or_go_with_its_service() -> N
     assert _blocked_own(more) == _blocked_own(None) == []
 
 
-def test_what_a_stack_protects_is_listed_by_kind_and_name() -> None:
+def test_protected_resources_are_listed_by_kind_and_name() -> None:
     urn = "urn:pulumi:prod::cogniforge::cogniforge:data:DataServer$kubernetes:apps/v1:StatefulSet::prod-kafka"
     resources = [{"urn": urn, "protect": True}, {"urn": urn.replace("kafka", "x")}]
     assert stacks.protected({"deployment": {"resources": resources}}) == ["StatefulSet prod-kafka"]

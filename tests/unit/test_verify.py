@@ -79,15 +79,13 @@ def test_an_unknown_digest_in_the_platforms_namespace_fails(config: PlatformConf
     assert (found.origin, found.evidence.failures) == (Origin.UNKNOWN, {Claim.DIGEST: reason})
 
 
-def test_an_image_of_somebody_else_elsewhere_is_named_and_does_not_fail(config: PlatformConfig) -> None:
+def test_a_foreign_image_in_another_namespace_is_listed_without_failure(config: PlatformConfig) -> None:
     found = judged(config, pod("quay.io/theirs:1", "theirs"))["quay.io/theirs:1"]
     assert (found.origin, found.evidence.failures) == (Origin.FOREIGN, {})
 
 
 @pytest.mark.parametrize("order", [("theirs", "cogniforge"), ("cogniforge", "theirs")])
-def test_an_image_of_somebody_else_fails_if_the_platforms_namespace_runs_it_too(
-    config: PlatformConfig, order: tuple[str, str]
-) -> None:
+def test_a_foreign_image_in_the_platforms_namespace_fails(config: PlatformConfig, order: tuple[str, str]) -> None:
     found = judged(config, *(pod("quay.io/theirs:1", namespace) for namespace in order))
     assert found["quay.io/theirs:1"].origin is Origin.UNKNOWN
 

@@ -36,7 +36,7 @@ def test_the_platforms_own_environment_is_known_by_any_path(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("name", "what"), [("none", "does not exist"), ("empty", "is not a virtual environment")])
-def test_an_environment_that_is_not_there_is_named_with_what_makes_it(tmp_path: Path, name: str, what: str) -> None:
+def test_a_missing_environment_is_named_with_the_command_that_creates_it(tmp_path: Path, name: str, what: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(language.NoEnvironment, match=what) as error:
         language.interpreter(_info(tmp_path, virtualenv=name))

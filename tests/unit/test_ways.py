@@ -65,12 +65,12 @@ while [ $# -gt 0 ]; do case "$1" in --volume) echo made > "${{2%%:*}}/rootfs.tar
     assert f"SOURCE_DATE_EPOCH={context.SOURCE_DATE_EPOCH}" in said
 
 
-def test_without_docker_it_says_what_is_missing(laptop: Path, tmp_path: Path) -> None:
+def test_without_docker_the_missing_tool_is_named(laptop: Path, tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="Docker"):
         context._make_rootfs(["python3"], tmp_path / "bookworm.tar")
 
 
-def test_whoever_has_a_cluster_uses_their_own_kubectl(laptop: Path) -> None:
+def test_an_existing_cluster_uses_the_users_own_kubectl(laptop: Path) -> None:
     (laptop / "kubectl").write_text("#!/bin/sh\n")
     (laptop / "kubectl").chmod(0o755)
     assert cluster.kubectl(False, "kind-kind") == [str(laptop / "kubectl"), "--context", "kind-kind"]

@@ -28,7 +28,7 @@ from starlette.testclient import TestClient
 Write = Callable[..., list[int]]
 
 
-def test_what_was_written_is_found_with_what_it_tells(audit: httpx.Client, write: Write) -> None:
+def test_written_events_are_found_with_their_content(audit: httpx.Client, write: Write) -> None:
     write(event(data={"tenant": "acme", "kind": "user", "change": "created", "after": {"name": "Ada"}}))
     found = audit.get("/v1/audit/events", params={"tenant": "acme"}).json()
     assert [e["data"]["after"] for e in found["entries"]] == [{"name": "Ada"}]
@@ -112,9 +112,7 @@ def test_how_something_was_at_a_time(audit: httpx.Client, write: Write) -> None:
         assert audit.get("/v1/audit/state", params=query).json()["state"] == wanted
 
 
-def test_what_a_shredded_tenant_did_is_lost_and_the_log_holds(
-    audit: httpx.Client, write: Write, tmp_path: Path
-) -> None:
+def test_shredding_loses_the_content_and_keeps_the_log_valid(audit: httpx.Client, write: Write, tmp_path: Path) -> None:
     write(event("gone", data={"tenant": "gone", "secret": "unforgettable"}), event("stays"))
     assert audit.post("/v1/audit/tenants/gone/shred").json() == {"shredded": True, "backups_until": None}
     shown = audit.get("/v1/audit/events", params={"tenant": "gone"}).json()["entries"][0]
@@ -169,7 +167,7 @@ def test_nothing_of_a_deleted_tenant_can_be_read_and_all_proofs_hold(
     assert verify.folder(_copy(audit, tmp_path, 4), audit.get("/v1/audit/key").text) == 4
 
 
-def test_what_comes_late_of_a_deleted_tenant_has_no_content_even_if_nothing_came_before(
+def test_late_events_of_a_deleted_tenant_are_logged_without_content(
     audit: httpx.Client, write: Write, delete: Callable[[str], None]
 ) -> None:
     delete("gone")
@@ -178,7 +176,7 @@ def test_what_comes_late_of_a_deleted_tenant_has_no_content_even_if_nothing_came
     assert shown["shredded"] is True and "late" not in json.dumps(shown)
 
 
-def test_a_shred_is_in_the_log_with_who_did_it(audit: httpx.Client, write: Write) -> None:
+def test_a_shredding_is_logged_with_its_actor(audit: httpx.Client, write: Write) -> None:
     write(event("gone"))
     audit.post("/v1/audit/tenants/gone/shred")
     (entry,) = audit.get("/v1/audit/events", params={"type": "dev.cogniforge.audit.shredded.v1"}).json()["entries"]
@@ -216,7 +214,7 @@ def test_one_flipped_bit_is_found(audit: httpx.Client, write: Write, tmp_path: P
         file.write_bytes(before)
 
 
-def test_verify_says_what_is_wrong_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_reports_the_mistake_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "log").write_text("nonsense")
     (tmp_path / "key").write_text("nonsense")
     assert verify.main(["verify", str(tmp_path / "log"), str(tmp_path / "key")]) == 1

@@ -52,7 +52,7 @@ def test_only_operators_write_and_shred(keyed: httpx.Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["checkpoint", "key", "events/1/proof", "consistency?old=1&new=2", "tile/0/000.p/2"])
-def test_whoever_has_a_key_may_check_the_log(keyed: httpx.Client, path: str) -> None:
+def test_any_key_may_verify_the_log(keyed: httpx.Client, path: str) -> None:
     assert keyed.get(f"/v1/audit/{path}", headers=as_(OTHER)).status_code == 200
     assert keyed.get(f"/v1/audit/{path}").status_code == 401
 

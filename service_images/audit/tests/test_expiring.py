@@ -46,7 +46,7 @@ def expire(settings: AuditSettings) -> Callable[[], None]:
     return lambda: asyncio.run(once())
 
 
-def test_contents_go_after_their_class_time_and_the_log_says_so(
+def test_contents_expire_after_their_retention_and_the_log_records_it(
     audit: httpx.Client, write: Write, expire: Callable[[], None]
 ) -> None:
     write(*(old(days, kind) for kind in DAYS for days in (20, 40, 70, 100, 130)))
@@ -69,7 +69,7 @@ def test_contents_go_after_their_class_time_and_the_log_says_so(
     assert again == said, "nothing goes twice"
 
 
-def test_nothing_of_what_has_expired_is_in_the_database(
+def test_expired_content_is_deleted_from_the_database(
     settings: AuditSettings, write: Write, expire: Callable[[], None]
 ) -> None:
     write(old(40, "usage"))

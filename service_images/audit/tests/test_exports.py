@@ -208,7 +208,7 @@ JSON = st.recursive(
 @given(
     st.dictionaries(st.text("abc", max_size=3), JSON, max_size=4), st.text(st.characters(codec="utf-8"), max_size=20)
 )
-def test_whatever_json_is_written_is_shown_exactly_and_proven(
+def test_any_json_event_is_returned_unchanged_with_a_proof(
     audit: httpx.Client, data: dict[str, Any], subject: str
 ) -> None:
     subject = subject.replace("\0", "")

@@ -58,7 +58,7 @@ def test_the_price_of_the_time_of_use_is_paid(priced: httpx.Client) -> None:
     assert [line["usd"] for line in priced.get(MONTH).json()["lines"]] == ["2", "4"]
 
 
-def test_a_tenants_price_goes_before_that_for_all_and_a_models_before_any(priced: httpx.Client) -> None:
+def test_a_tenants_price_precedes_the_general_one_and_a_models_precedes_any(priced: httpx.Client) -> None:
     for tenant, model, usd in (("", "small", "1"), ("acme", "*", "0.5")):
         price = {"tenant": tenant, "model": model, "kind": "input", "usd": usd, "begins": "2026-01-01T00:00:00Z"}
         assert priced.post("/v1/billing/prices", json=price).status_code == 201
@@ -85,7 +85,7 @@ def test_an_issued_invoice_never_changes(priced: httpx.Client) -> None:
     assert priced.get(MONTH).json() == priced.post(MONTH).json() == issued.json()
 
 
-def test_what_comes_too_late_is_on_the_next_invoice(priced: httpx.Client) -> None:
+def test_late_usage_is_on_the_next_invoice(priced: httpx.Client) -> None:
     put(priced, used())
     priced.post(MONTH)
     put(priced, used(output_tokens=0, input_tokens=5))
@@ -104,9 +104,7 @@ def _keep_events(connection: psycopg.Connection[Any]) -> None:
     connection.execute("CREATE TRIGGER see AFTER INSERT ON events.outbox FOR EACH ROW EXECUTE FUNCTION see()")
 
 
-def test_what_operators_do_about_money_is_recorded_with_who_did_it(
-    settings: BillingSettings, billing: httpx.Client
-) -> None:
+def test_operators_changes_of_prices_and_credits_are_audited(settings: BillingSettings, billing: httpx.Client) -> None:
     price = {"model": "m", "kind": "input", "usd": "2", "begins": "2026-01-01T00:00:00Z"}
     credit = {"id": "welcome", "usd": "1", "period": "2026-10"}
     with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
@@ -147,14 +145,14 @@ def test_a_month_that_is_not_over_is_not_invoiced(priced: httpx.Client) -> None:
     assert priced.post("/v1/billing/tenants/acme/invoices/2099-01").status_code == 409
 
 
-def test_usage_without_a_price_is_not_given_away(billing: httpx.Client) -> None:
+def test_usage_without_a_price_blocks_the_invoice(billing: httpx.Client) -> None:
     put(billing, used(model="new"))
     answer = billing.post(MONTH)
     assert answer.status_code == 409
     assert "No price is set for input of new, output of new" in answer.json()["error"]["message"]
 
 
-def test_a_kind_without_a_price_is_named_and_not_given_away(billing: httpx.Client) -> None:
+def test_a_kind_without_a_price_is_an_error_that_names_it(billing: httpx.Client) -> None:
     price = {"model": "*", "kind": "input", "usd": "2", "begins": "2026-01-01T00:00:00Z"}
     assert billing.post("/v1/billing/prices", json=price).status_code == 201
     put(billing, used(input_tokens=0, output_tokens=1_000_000))
@@ -197,7 +195,7 @@ def test_a_credit_never_makes_an_invoice_negative(priced: httpx.Client) -> None:
     assert priced.get(MONTH).json()["total_cents"] == 0
 
 
-def test_what_is_left_of_a_budget(priced: httpx.Client) -> None:
+def test_the_rest_of_a_budget_is_reported(priced: httpx.Client) -> None:
     from datetime import UTC, datetime
 
     assert priced.get("/v1/billing/tenants/acme/entitlement").status_code == 404

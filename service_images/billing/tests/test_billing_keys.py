@@ -48,7 +48,7 @@ def keyed(
         ("POST", "tenants/acme/invoices/2026-01"),
     ],
 )
-def test_only_operators_change_what_is_owed(keyed: httpx.Client, method: str, path: str) -> None:
+def test_only_operators_change_prices_and_credits(keyed: httpx.Client, method: str, path: str) -> None:
     answer = keyed.request(method, f"/v1/billing/{path}", json={}, headers=as_(CUSTOMER))
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "missing_scope")
 

@@ -34,7 +34,7 @@ def delete(settings: BillingSettings) -> Callable[[str], None]:
     return lambda tenant: asyncio.run(hear(tenant))
 
 
-def test_what_books_need_is_kept_and_names_nobody(
+def test_invoices_are_kept_without_personal_data(
     priced: httpx.Client, settings: BillingSettings, delete: Callable[[str], None]
 ) -> None:
     priced.post("/v1/billing/usage", json=[used(user="ann@example.com"), used(tenant="other", user="bob")])
@@ -52,7 +52,7 @@ def test_what_books_need_is_kept_and_names_nobody(
     assert rows == [("acme", "", ""), ("other", "bob", "")]
 
 
-def test_what_comes_late_counts_without_a_name_and_what_is_used_later_does_not(
+def test_late_usage_of_a_deleted_tenant_is_anonymous_and_later_usage_ignored(
     billing: httpx.Client, settings: BillingSettings, delete: Callable[[str], None]
 ) -> None:
     delete("acme")
@@ -62,7 +62,7 @@ def test_what_comes_late_counts_without_a_name_and_what_is_used_later_does_not(
         assert connection.execute('SELECT id, "user" FROM usage').fetchall() == [(late["id"], "")]
 
 
-def test_events_that_wait_aside_go_but_for_the_deletion_itself(
+def test_dead_letters_of_a_deleted_tenant_are_erased_except_the_deletion(
     billing: httpx.Client, settings: BillingSettings, delete: Callable[[str], None]
 ) -> None:
     columns = "topic, key, partition, position, payload, digest, reason, tries"
@@ -78,7 +78,7 @@ def test_events_that_wait_aside_go_but_for_the_deletion_itself(
     assert left == [("usage.recorded.v1", b"other"), (DELETED, b"acme")]
 
 
-def test_the_budget_of_a_deleted_tenant_goes_from_nats(
+def test_the_budget_of_a_deleted_tenant_is_removed_from_nats(
     settings: BillingSettings, nats_server: Any, delete: Callable[[str], None]
 ) -> None:
     nats_server.make_buckets("budgets", "tenants")

@@ -38,7 +38,7 @@ def _month(ago: int) -> datetime:
     return now
 
 
-def test_what_is_invoiced_goes_after_its_time_and_what_is_not_stays(
+def test_invoiced_usage_expires_and_other_usage_stays(
     priced: httpx.Client, settings: BillingSettings, expire: Callable[[int, int, int], None]
 ) -> None:
     price = {"model": "*", "kind": "input", "usd": "1", "begins": "2020-01-01T00:00:00Z"}

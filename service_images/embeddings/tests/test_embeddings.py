@@ -155,7 +155,7 @@ def test_langchains_default_gets_the_vectors_of_its_texts(embeddings: httpx.Clie
 
 
 @pytest.mark.parametrize("given", [[100_256], [[1, 2], [3, 100_300]], [-1]])
-def test_a_token_that_is_none_is_refused_with_its_place(embeddings: httpx.Client, given: Any) -> None:
+def test_an_invalid_token_is_refused_with_its_position(embeddings: httpx.Client, given: Any) -> None:
     answer = embeddings.post("/v1/embeddings", json={"input": given})
     assert answer.status_code == 400
     assert "input" in answer.json()["error"]["message"]
@@ -222,7 +222,7 @@ def test_everyone_gets_their_own_and_no_run_is_too_large(texts: list[tuple[int, 
     assert sum(map(len, counting.runs)) == len(set(texts)), "the same text is run once"
 
 
-def test_who_gives_up_takes_nobody_along() -> None:
+def test_a_cancelled_request_does_not_affect_others() -> None:
     async def talk() -> list[Any]:
         batcher = Batcher(Counting())
         gone = asyncio.create_task(batcher.embed([(1, 2)]))
@@ -237,7 +237,7 @@ def test_who_gives_up_takes_nobody_along() -> None:
     assert list(asyncio.run(talk())[0]) == [3, 2]
 
 
-def test_a_model_that_fails_is_an_error_for_those_and_nobody_else() -> None:
+def test_a_failed_model_is_an_error_for_its_own_requests_only() -> None:
     async def talk() -> None:
         def run(batch: Sequence[Sequence[int]]) -> Any:
             if batch[0][0] == 0:
@@ -257,7 +257,7 @@ def test_a_model_that_fails_is_an_error_for_those_and_nobody_else() -> None:
 # --- caches ---------------------------------------------------------------------------------------
 
 
-def test_what_one_replica_has_made_another_finds(
+def test_an_object_created_by_one_replica_is_found_by_another(
     settings: EmbeddingsSettings, engine: Engine, cache_server: str
 ) -> None:
     shared = settings.model_copy(update={"cache_url": cache_server})
@@ -336,7 +336,7 @@ def test_only_services_that_may_call_are_answered_over_rest(
     assert status(f"Bearer {cluster.token('prompt', 'embeddings')}") == 403
 
 
-def test_every_operation_asks_who_calls() -> None:
+def test_every_operation_authenticates_its_caller() -> None:
     described = {(method.upper(), path) for path, found in document()["paths"].items() for method in found}
     assert described == {(method, path) for method, path, _ in OPERATIONS}
 

@@ -223,7 +223,7 @@ def test_each_form_is_found_in_the_original_text(kind: str, form: str) -> None:
 
 
 @pytest.mark.parametrize("text", NOTHING)
-def test_what_only_looks_like_a_form_is_not_found(text: str) -> None:
+def test_lookalikes_of_a_format_are_not_found(text: str) -> None:
     assert scanner().scan(text) == []
 
 
@@ -329,7 +329,7 @@ def test_a_word_of_any_script_is_matched_in_any_case_and_with_letters_that_look_
 
 
 @pytest.mark.parametrize("form", [form for kind in ("override", "password") for form in FORMS[kind] if "«" in form])
-def test_what_words_say_is_found_in_any_case(form: str) -> None:
+def test_findings_announced_by_words_are_found_in_any_case(form: str) -> None:
     kind = "override" if form in FORMS["override"] else "password"
     if re.search(r"[A-Za-z0-9+/]{30}", form):
         return  # encoded: another case is another text

@@ -62,7 +62,7 @@ def checker(runner: asyncio.Runner) -> Iterator[Checker]:
     runner.run(made.close())
 
 
-def test_small_checks_go_on_while_another_tenants_large_one_runs(runner: asyncio.Runner, checker: Checker) -> None:
+def test_small_checks_continue_during_another_tenants_large_one(runner: asyncio.Runner, checker: Checker) -> None:
     async def talk() -> int:
         large = asyncio.create_task(checked(checker, "a", PHONES))
         done = 0
@@ -99,7 +99,7 @@ def test_a_text_that_takes_too_long_is_refused(
     assert checker.pids == [before]
 
 
-def test_a_caller_that_goes_ends_no_worker(runner: asyncio.Runner, checker: Checker) -> None:
+def test_a_cancelled_caller_ends_no_worker(runner: asyncio.Runner, checker: Checker) -> None:
     async def talk() -> None:
         (before,) = checker.pids
         asked = asyncio.create_task(checked(checker, "a", PHONES[:300_000]))
@@ -243,7 +243,7 @@ def test_topics_take_words_of_all_scripts() -> None:
     assert guard().check("leibesubungen", policy, Direction.INPUT).action is Action.ALLOW
 
 
-def test_what_overlaps_in_part_is_redacted_whole() -> None:
+def test_overlapping_findings_are_redacted_completely() -> None:
     rules = [{"detect": "email", "action": "redact"}]
     topics = [{"name": "t", "words": ["write to ann"], "action": "redact"}]
     policy = Compiled(Policy.model_validate({"packs": [], "rules": rules, "topics": topics}))

@@ -80,7 +80,7 @@ def test_with_another_last_digit_it_is_nothing(kind: str) -> None:
     assert found(f"{words} {wrong}") == []
 
 
-def test_it_is_not_looked_for_far_from_its_words() -> None:
+def test_it_is_not_searched_far_from_its_cue_words() -> None:
     words, value = SAMPLES["pl_pesel"]
     between = "x" * (FROM + 1)
     assert found(f"{words} {between} {value}") == []
@@ -99,7 +99,7 @@ def test_more_words_than_anybody_writes_hide_nothing() -> None:
     assert any(one.start <= text.rindex(value) and one.end == len(text) for one in scanner().scan(text))
 
 
-def test_presidio_is_asked_about_few_words_and_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_presidio_gets_few_words_and_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     from presidio_analyzer import PatternRecognizer  # takes a second to load
 
     # InPanRecognizer alone needs over 20 s for 100,000 characters in one piece, and four times that for twice as many.

@@ -67,7 +67,7 @@ def test_it_is_ready_before_presidio_is_loaded() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, env={"PYTHONPATH": path})
 
 
-def test_what_needs_presidio_before_it_is_loaded_waits_and_is_found() -> None:
+def test_checks_that_need_presidio_wait_until_it_is_loaded() -> None:
     async def talk() -> list[Action]:
         guard = Guard(Scanner())
         guard.load_later()

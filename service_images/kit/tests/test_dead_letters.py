@@ -132,7 +132,7 @@ async def test_the_events_around_one_that_fails_are_handled(consumer: Consumer) 
         (b'{"number": 99999999999}', "out of range"),
     ],
 )
-async def test_what_is_no_such_event_is_set_aside_with_the_reason(
+async def test_an_invalid_event_becomes_a_dead_letter_with_the_reason(
     consumer: Consumer, content: bytes, words: str
 ) -> None:
     await consumer.events.process([message(1), Received(content), message(2)])
@@ -147,7 +147,7 @@ async def test_fields_of_a_newer_version_are_no_mistake(consumer: Consumer) -> N
     assert (await consumer.taken(), await consumer.aside()) == ([1], [])
 
 
-async def test_nothing_is_set_aside_while_the_database_is_away(consumer: Consumer, postgres_server: Any) -> None:
+async def test_a_database_outage_creates_no_dead_letters(consumer: Consumer, postgres_server: Any) -> None:
     await consumer.events.process([message(0)])
     postgres_server.kill()
     work = asyncio.create_task(consumer.events.process([message(1), Received(b"nonsense"), message(2)]))
@@ -185,7 +185,7 @@ async def test_the_same_message_again_stays_one_letter(consumer: Consumer) -> No
     assert len(await consumer.aside()) == 1
 
 
-def test_what_an_operator_does_with_a_dead_letter_is_told_to_the_audit_log(settings: ServiceSettings) -> None:
+def test_operators_actions_on_dead_letters_are_audited(settings: ServiceSettings) -> None:
     consumer = Consumer(settings)
     consumer.refused.add(1)
     operations = dead_letters.operations("/v1/kit", consumer.letters)
@@ -251,7 +251,7 @@ def _refused(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["code"]
 
 
-async def test_the_metric_says_how_many_wait(consumer: Consumer) -> None:
+async def test_the_metric_counts_waiting_dead_letters(consumer: Consumer) -> None:
     await consumer.letters.put("t", b"", b"1", "why", 1)
     task = asyncio.create_task(consumer.letters.run())
     while dead_letters.WAITING.labels("t")._value.get() != 1:

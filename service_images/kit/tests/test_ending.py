@@ -10,7 +10,7 @@ from kit.following import Following
 TRIES = 120
 
 
-def test_a_follower_ends_at_whatever_moment_it_is_told_to(nats_server: Any) -> None:
+def test_a_follower_ends_when_it_is_cancelled_at_any_moment(nats_server: Any) -> None:
     nats_server.make_buckets("ending")
     nats_server.put("ending", {(f"k{number}",): {"n": number} for number in range(5)})
 

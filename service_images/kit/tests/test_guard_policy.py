@@ -30,7 +30,7 @@ from pydantic import ValidationError
         ({"topics": [{"name": "t", "words": ["a\0b"]}]}, ("topics", 0, "words", 0), ("pattern",)),
     ],
 )
-def test_a_mistake_is_refused_with_its_place_value_and_what_is_valid(
+def test_a_mistake_is_refused_with_its_path_value_and_the_valid_values(
     policy: dict[str, Any], place: tuple[Any, ...], said: tuple[str, ...]
 ) -> None:
     with pytest.raises(ValidationError) as raised:
@@ -47,7 +47,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
     }
 
 
-def test_a_policy_is_at_most_64_kib_whatever_its_parts_allow() -> None:
+def test_a_policy_has_at_most_64_kib_in_total() -> None:
     words = ["w" * 99] * 320
     fits = {"topics": [{"name": "a", "words": words}, {"name": "b", "words": words}]}
     assert len(json.dumps(fits, separators=(",", ":"))) < MAX_POLICY_BYTES
@@ -57,7 +57,7 @@ def test_a_policy_is_at_most_64_kib_whatever_its_parts_allow() -> None:
         Policy.model_validate(fits)
 
 
-def test_the_openapi_schema_lists_what_is_valid() -> None:
+def test_the_openapi_schema_lists_the_valid_values() -> None:
     found = Policy.model_json_schema()["$defs"]
     assert found["Rule"]["properties"]["detect"]["enum"] == list(DETECTABLE)
     assert found["Pack"]["enum"] == list(Pack)

@@ -190,7 +190,7 @@ def _shared(cluster: Cluster, text: str) -> str:
     return f"{text}.{urlsafe_b64encode(mark).decode().rstrip('=')}"
 
 
-def test_what_the_cluster_has_not_signed_is_refused(cluster: Cluster) -> None:
+def test_a_token_that_the_cluster_has_not_signed_is_refused(cluster: Cluster) -> None:
     kid = cluster.keys[0].kid
     forged = [
         _signed(jwk.RSAKey.generate_key(2048), {"alg": "RS256", "kid": kid}, cluster),
@@ -220,7 +220,7 @@ def admitted(checking: Callers, token: str) -> int:
     return asyncio.run(ask())
 
 
-def test_before_the_keys_are_known_nobody_is_let_in(own: Cluster) -> None:
+def test_all_callers_are_refused_before_the_keys_are_fetched(own: Cluster) -> None:
     checking = callers(own)
     assert admitted(checking, own.token("router", "guardrails")) == 503
     assert "not fetched yet" in (asyncio.run(checking.check()) or "")
@@ -238,12 +238,12 @@ def test_without_an_issuer_nothing_listens(own: Cluster) -> None:
     asyncio.run(run())
 
 
-def test_an_issuer_without_tls_is_none(own: Cluster) -> None:
+def test_an_issuer_without_tls_is_refused(own: Cluster) -> None:
     plain = Issuer(own.url.replace("https", "http"), own.folder)
     assert asyncio.run(plain.renew()) is False and plain.keys is None
 
 
-def test_an_issuer_that_another_authority_vouches_for_is_none(own: Cluster, cluster: Cluster) -> None:
+def test_an_issuer_with_an_untrusted_certificate_is_refused(own: Cluster, cluster: Cluster) -> None:
     (own.folder / "ca.crt").write_bytes((cluster.folder / "ca.crt").read_bytes())
     issuer = Issuer(own.url, own.folder)
     assert asyncio.run(issuer.renew()) is False and issuer.keys is None
@@ -274,7 +274,7 @@ def test_keys_outlive_an_outage_of_the_api_server(own: Cluster) -> None:
     assert asyncio.run(checking.check()) is None
 
 
-def test_a_new_key_of_the_cluster_is_learnt_when_it_comes(own: Cluster) -> None:
+def test_a_new_key_of_the_cluster_is_fetched_when_a_token_uses_it(own: Cluster) -> None:
     checking = callers(own)
     assert asyncio.run(checking._issuer.renew())
     before = own.token("router", "guardrails")
@@ -285,7 +285,7 @@ def test_a_new_key_of_the_cluster_is_learnt_when_it_comes(own: Cluster) -> None:
     assert admitted(checking, before) == 401
 
 
-def test_tokens_of_unknown_keys_do_not_have_the_api_server_asked_again_and_again(own: Cluster) -> None:
+def test_tokens_with_unknown_keys_do_not_flood_the_api_server(own: Cluster) -> None:
     checking = callers(own, again_s=60)
     assert asyncio.run(checking._issuer.renew())
     asked = own.asked
@@ -305,7 +305,7 @@ def test_a_token_is_verified_once(own: Cluster, monkeypatch: pytest.MonkeyPatch)
     assert checking.known(token) and admitted(checking, token) == 200
 
 
-def test_what_was_found_out_ends_with_the_token(own: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_verification_expires_with_the_token(own: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     checking = callers(own)
     assert asyncio.run(checking._issuer.renew())
     token = own.token("router", "guardrails", lasts_s=100)
@@ -315,7 +315,7 @@ def test_what_was_found_out_ends_with_the_token(own: Cluster, monkeypatch: pytes
     assert not checking.known(token) and admitted(checking, token) == 401
 
 
-def test_what_is_remembered_is_bounded(own: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_cache_is_bounded(own: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "_REMEMBERED", 3)
     checking = callers(own)
     assert asyncio.run(checking._issuer.renew())

@@ -170,7 +170,7 @@ def test_a_replica_that_is_silent_is_forgotten(nats_server: Any, monkeypatch: py
     at(nats_server, run)
 
 
-def test_what_is_no_report_stops_nothing(nats_server: Any) -> None:
+def test_an_invalid_report_is_ignored(nats_server: Any) -> None:
     async def run(owner: Owner) -> None:
         async with running(owner.follower("one")):
             await owner.becomes("key", lambda found: found.of == 1)
@@ -187,7 +187,7 @@ def test_what_is_no_report_stops_nothing(nats_server: Any) -> None:
     at(nats_server, run)
 
 
-def test_without_nats_it_is_not_known_what_is_in_force() -> None:
+def test_without_nats_the_applied_revisions_are_unknown() -> None:
     async def run() -> None:
         bus = Bus(ServiceSettings(name="owner", nats_url="nats://127.0.0.1:1"))
         assert await InForce(bus, BUCKET).of(BUCKET, "key") == (None, None)
@@ -212,6 +212,6 @@ def test_more_rejected_values_than_a_report_holds_leave_none_in_force(nats_serve
     assert in_force._missing(Report("follower", "one"), "none of them", 0) is None
 
 
-def test_a_replica_without_nats_says_for_how_long() -> None:
+def test_a_replica_without_nats_reports_the_duration_of_the_outage() -> None:
     Following("nats://127.0.0.1:1", "away", lambda _key, _value: None)
     assert AWAY.labels("away").collect()[0].samples[0].value >= 0

@@ -95,7 +95,7 @@ def test_references_that_multiply_end() -> None:
     ]
 
 
-def test_messages_about_a_large_value_take_no_more_than_it() -> None:
+def test_messages_about_a_large_value_are_bounded() -> None:
     schema = json_schema.read({"anyOf": [{"type": "integer", "title": str(n)} for n in range(900)]})
     (problem,) = schema.problems("x" * 4_000_000)
     assert "steps" in problem.message
@@ -135,7 +135,7 @@ def test_a_value_is_not_nested_without_end() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", {"\udfff": 1}, object(), (1,)])
-def test_what_is_no_json_does_not_fit(value: Any) -> None:
+def test_values_that_are_not_json_do_not_validate(value: Any) -> None:
     assert json_schema.read({}).problems(value)
 
 
@@ -186,7 +186,7 @@ def test_a_value_fits_or_does_not(schema: Any, right: list[Any], wrong: list[Any
     assert all(read.problems(value) for value in wrong)
 
 
-def test_a_problem_says_where_it_is() -> None:
+def test_a_problem_contains_its_path() -> None:
     schema = json_schema.read({"properties": {"people": {"items": {"properties": {"age": {"minimum": 0}}}}}})
     assert [str(p) for p in schema.problems({"people": [{"age": 1}, {"age": -1}]})] == [
         "people.1.age: -1 is less than the minimum of 0"
@@ -238,7 +238,7 @@ SCHEMAS = st.recursive(
 
 @settings(max_examples=200)
 @given(schema=SCHEMAS.filter(lambda s: isinstance(s, dict)), definition=LEAVES, value=VALUES)
-def test_it_says_what_jsonschema_says(schema: dict[str, Any], definition: dict[str, Any], value: Any) -> None:
+def test_it_agrees_with_jsonschema(schema: dict[str, Any], definition: dict[str, Any], value: Any) -> None:
     definition.pop("$ref", None)
     whole = {**schema, "$defs": {"d": definition}}
     reference = jsonschema.Draft202012Validator(whole, registry=referencing.Registry())
@@ -254,7 +254,7 @@ JSON = st.recursive(
 
 @settings(max_examples=150)
 @given(schema=JSON, value=JSON)
-def test_whatever_is_sent_it_is_read_or_refused(schema: Any, value: Any) -> None:
+def test_any_schema_is_accepted_or_refused(schema: Any, value: Any) -> None:
     try:
         read = json_schema.read(schema)
     except SchemaRefused as refused:

@@ -53,7 +53,7 @@ def test_an_audit_entry_holds_the_largest_envelope() -> None:
     assert sum(limit.bytes for limit in limits.ENVELOPE.values()) + rest < limits.AUDIT_ENTRY.bytes
 
 
-def test_a_limit_tells_what_it_is_of() -> None:
+def test_a_limit_describes_itself() -> None:
     assert str(limits.POLICY) == "policy of a tenant: at most 65,536 bytes"
 
 

@@ -14,7 +14,7 @@ from kit.settings import ServiceSettings
 
 
 @pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 507), (errno.EIO, 503)])
-def test_a_store_without_room_is_told_apart_from_one_that_is_away(
+def test_a_full_store_and_an_unavailable_store_are_different_errors(
     tmp_path: Path, monkeypatch: Any, number: int, status: int
 ) -> None:
     store = objects(ServiceSettings(objects_endpoint=f"file://{tmp_path}"), "bucket")

@@ -18,12 +18,12 @@ def buf(*arguments: str, folder: Path = PROTOS) -> subprocess.CompletedProcess[s
     return subprocess.run([program, *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
 
 
-def test_buf_has_nothing_to_say() -> None:
+def test_buf_lint_passes() -> None:
     done = buf("lint")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_nothing_is_broken_for_who_is_out_there() -> None:
+def test_deployed_clients_stay_compatible() -> None:
     done = buf("breaking", "--against", "released.binpb")
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -99,7 +99,7 @@ async def _aside(things: Things) -> list[tuple[str, bytes, str]]:
         return await cursor.fetchall()
 
 
-async def test_a_value_that_is_too_large_holds_up_nobody(things: Things) -> None:
+async def test_a_value_that_is_too_large_does_not_block_others(things: Things) -> None:
     await things.set("large", b"x" * (NATS_VALUE.most + 1))
     await things.set("other", b"1")
     await things._tell()
@@ -140,7 +140,7 @@ async def test_a_value_that_cannot_be_made_is_set_aside_after_some_tries(
     assert (sorted(await things._bus.keys(BUCKET)), await _aside(things)) == (["bad", "good"], [])
 
 
-async def test_revocations_go_before_all_that_waits(things: Things, order: list[str]) -> None:
+async def test_revocations_are_published_before_all_other_changes(things: Things, order: list[str]) -> None:
     for number in range(5):
         await things.set(f"key-{number}", b"1")
     await things.set("revoked", None, urgent=True)
@@ -150,7 +150,9 @@ async def test_revocations_go_before_all_that_waits(things: Things, order: list[
     assert order[0] == "revoked"
 
 
-async def test_all_wait_while_nats_is_away(things: Things, nats_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_changes_wait_while_nats_is_unavailable(
+    things: Things, nats_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(publishing, "_TRIES", 1)
     await things.set("a", b"1")
     nats_server.kill()

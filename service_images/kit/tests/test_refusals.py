@@ -23,7 +23,7 @@ def refused(code: grpc.StatusCode, details: str, *told: tuple[str, str]) -> tupl
         (grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
     ],
 )
-def test_what_the_caller_can_mend_is_told(code: grpc.StatusCode, status: int) -> None:
+def test_errors_that_the_caller_can_correct_are_forwarded(code: grpc.StatusCode, status: int) -> None:
     assert refused(code, "no such model", ("error-code", "model_not_found")) == (
         status,
         "no such model",
@@ -32,5 +32,5 @@ def test_what_the_caller_can_mend_is_told(code: grpc.StatusCode, status: int) ->
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN])
-def test_what_the_caller_cannot_mend_is_kept(code: grpc.StatusCode) -> None:
+def test_errors_that_the_caller_cannot_correct_are_hidden(code: grpc.StatusCode) -> None:
     assert refused(code, "10.0.0.7:9090 refused") == (503, "The Router is unavailable.", "unavailable")

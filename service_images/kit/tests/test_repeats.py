@@ -101,7 +101,7 @@ def test_a_request_that_is_sent_again_is_answered_the_same_and_does_nothing_twic
     assert count(url) == 1
 
 
-def test_without_a_key_each_request_does_what_it_says(client: httpx.Client, url: str) -> None:
+def test_without_an_idempotency_key_each_request_takes_effect(client: httpx.Client, url: str) -> None:
     assert make(client).json() != make(client).json()
     assert count(url) == 2
 
@@ -115,7 +115,7 @@ def test_many_at_once_do_it_once(client: httpx.Client, url: str) -> None:
     assert count(url) == 1
 
 
-def test_a_key_that_stood_for_another_request_is_refused(client: httpx.Client, url: str) -> None:
+def test_an_idempotency_key_of_another_request_is_refused(client: httpx.Client, url: str) -> None:
     make(client, "k1")
     answer = make(client, "k1", name="b")
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "idempotency_key_reused")
@@ -127,13 +127,13 @@ def test_keys_of_callers_are_their_own(client: httpx.Client, url: str) -> None:
     assert count(url) == 2
 
 
-def test_what_was_refused_may_be_tried_again(client: httpx.Client, url: str) -> None:
+def test_a_refused_request_can_be_retried(client: httpx.Client, url: str) -> None:
     assert make(client, "k1", name="wrong").status_code == 409
     assert make(client, "k1", name="right").status_code == 201
     assert count(url) == 1
 
 
-def test_what_broke_off_has_done_nothing_and_is_done_once_in_the_end(
+def test_an_interrupted_request_changes_nothing_and_its_retry_runs_once(
     things: Things, client: httpx.Client, url: str
 ) -> None:
     things.breaks = 1
@@ -143,7 +143,7 @@ def test_what_broke_off_has_done_nothing_and_is_done_once_in_the_end(
     assert count(url) == 1
 
 
-def test_what_is_kept_of_an_answer_tells_nothing_without_the_callers_keys(client: httpx.Client, url: str) -> None:
+def test_stored_answers_are_unreadable_without_the_callers_keys(client: httpx.Client, url: str) -> None:
     secret = make(client, "k1").json()["secret"]
     with psycopg.connect(url) as connection:
         (row,) = connection.execute("SELECT * FROM repeats").fetchall()

@@ -99,7 +99,7 @@ async def _reads(request: Request) -> Response:
     return JSONResponse({})
 
 
-def test_a_client_that_goes_before_its_body_is_whole_is_no_fault_of_the_server() -> None:
+def test_a_client_that_disconnects_within_its_body_is_no_server_error() -> None:
     """Else a tenant that hangs up uses up the service's error budget, and fills the log with tracebacks."""
     application = app.create([Route("/v1/things", _reads, methods=["POST"])], {})
     assert hanging_up.status(application, "POST", "/v1/things") == 499

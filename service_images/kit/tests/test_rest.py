@@ -85,7 +85,7 @@ def error(answer: httpx.Response) -> dict[str, Any]:
     return answer.json()["error"]
 
 
-def test_who_calls_is_known_before_what_was_sent_is_read() -> None:
+def test_the_caller_is_authenticated_before_the_body_is_read() -> None:
     """Else anybody could make a service read and parse bodies."""
     for key, status in (("nobody", 401), ("reader", 403)):
         answer = ask("PUT", "/v1/things/NOT-A-NAME?unknown=1", key, content=b"{broken")
@@ -93,7 +93,7 @@ def test_who_calls_is_known_before_what_was_sent_is_read() -> None:
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-www-form-urlencoded", ""])
-def test_a_body_is_json_whatever_its_content_type_says(kind: str) -> None:
+def test_a_body_is_parsed_as_json_for_any_content_type(kind: str) -> None:
     answer = ask("PUT", "/v1/things/a", content=b'{"name": "b"}', headers={"content-type": kind} if kind else {})
     assert answer.json() == {"path": {"thing": "a"}, "name": "b", "tenant": "acme"}
 
@@ -146,24 +146,24 @@ def test_a_method_that_a_path_lacks_is_answered_with_those_that_it_has() -> None
     assert error(answer)["type"] == "invalid_request_error"
 
 
-def test_what_can_be_read_has_a_head() -> None:
+def test_get_operations_support_head() -> None:
     assert ask("HEAD", "/v1/things", "reader").status_code == 200
     assert ask("HEAD", "/v1/things").status_code == 403
 
 
-def test_a_client_that_hangs_up_within_its_body_is_no_fault_of_the_service() -> None:
+def test_a_client_that_disconnects_within_its_body_is_no_server_error() -> None:
     key = (b"authorization", b"Bearer writer")
     assert hanging_up.status(APPLICATION, "PUT", "/v1/things/a", key) == 499
 
 
 @given(st.binary(max_size=200) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
-def test_whatever_a_body_is_the_answer_is_no_fault_of_the_service(content: bytes | str) -> None:
+def test_no_body_causes_an_internal_error(content: bytes | str) -> None:
     answer = ask("PUT", "/v1/things/a", content=content)
     assert answer.status_code == 400
     assert error(answer)["type"] == "invalid_request_error"
 
 
-def test_the_document_says_which_scope_an_operation_asks_for_and_how_it_fails() -> None:
+def test_the_document_contains_scopes_and_errors_of_operations() -> None:
     paths = rest_app.document("Things", OPERATIONS)["paths"]
     put = paths["/v1/things/{thing}"]["put"]
     assert put["security"] == [{"key": ["write"]}]

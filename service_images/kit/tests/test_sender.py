@@ -29,7 +29,7 @@ def lost(topic: str) -> float:
     return LOST.labels(topic)._value.get()
 
 
-def test_what_memory_has_no_room_for_waits_on_disk(made: Sender, tmp_path: Path, unique: str) -> None:
+def test_events_beyond_the_memory_limit_wait_on_disk(made: Sender, tmp_path: Path, unique: str) -> None:
     for number in range(30):
         made.send(unique, "acme", EVENT | {"number": number})
     made.hand_on()
@@ -40,7 +40,7 @@ def test_what_memory_has_no_room_for_waits_on_disk(made: Sender, tmp_path: Path,
     made._producer.purge()
 
 
-def test_what_disk_has_no_room_for_is_counted(made: Sender, unique: str) -> None:
+def test_events_beyond_the_disk_limit_are_counted(made: Sender, unique: str) -> None:
     for _ in range(100):
         made.send(unique, "acme", EVENT)
     made.hand_on()

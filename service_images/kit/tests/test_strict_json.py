@@ -44,7 +44,7 @@ DEEP = 100_000
         (b"[1] 2", "not JSON"),
     ],
 )
-def test_what_a_later_reader_would_refuse_is_refused(text: bytes, words: str) -> None:
+def test_json_that_a_later_reader_refuses_is_refused(text: bytes, words: str) -> None:
     with pytest.raises(BadJson, match=words.replace("+", r"\+")):
         strict_json.loads(text)
 
@@ -61,7 +61,7 @@ def test_what_a_later_reader_would_refuse_is_refused(text: bytes, words: str) ->
         '"\ufffe\u2028\u202e\U0010ffff"'.encode(),
     ],
 )
-def test_what_is_unusual_but_right_is_accepted(text: bytes) -> None:
+def test_unusual_but_valid_json_is_accepted(text: bytes) -> None:
     assert strict_json.loads(text) == json.loads(text)
 
 
@@ -73,7 +73,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_whatever_is_accepted_is_read_alike_by_all_readers(value: Any) -> None:
+def test_all_readers_parse_accepted_json_alike(value: Any) -> None:
     text = json.dumps(value)
     try:
         found = strict_json.loads(text)

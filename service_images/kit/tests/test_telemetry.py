@@ -25,7 +25,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     return exporter
 
 
-def test_a_span_says_what_is_done_and_by_what(spans: InMemorySpanExporter) -> None:
+def test_a_span_names_the_operation_and_the_model(spans: InMemorySpanExporter) -> None:
     with telemetry.genai("embeddings", "m", {"gen_ai.request.model": "m"}) as span:
         span.set_attribute("gen_ai.usage.input_tokens", 3)
     (found,) = spans.get_finished_spans()
@@ -38,7 +38,7 @@ def test_a_span_says_what_is_done_and_by_what(spans: InMemorySpanExporter) -> No
     }
 
 
-def test_what_went_wrong_is_in_it(spans: InMemorySpanExporter) -> None:
+def test_an_error_is_recorded_in_the_span(spans: InMemorySpanExporter) -> None:
     with pytest.raises(KeyError), telemetry.genai("chat", "m", {}):
         raise KeyError("x")
     (found,) = spans.get_finished_spans()

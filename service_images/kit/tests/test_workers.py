@@ -74,7 +74,7 @@ def test_a_job_beyond_a_limit_fails_with_the_reason_and_the_next_one_is_done(
     run(work, limits=limits, processes=1)
 
 
-def test_an_exception_of_a_job_is_told_by_class_and_message() -> None:
+def test_an_exception_of_a_job_is_reported_by_class_and_message() -> None:
     async def work(workers: Workers) -> None:
         with pytest.raises(JobFailed, match="no such page") as caught:
             await workers.call("a", worker_jobs.refuse, "no such page")
@@ -85,7 +85,7 @@ def test_an_exception_of_a_job_is_told_by_class_and_message() -> None:
     run(work)
 
 
-def test_what_a_job_prints_or_cannot_encode_does_not_spoil_the_answer() -> None:
+def test_output_and_unencodable_text_of_a_job_do_not_corrupt_the_answer() -> None:
     async def work(workers: Workers) -> None:
         assert await workers.call("a", worker_jobs.noisy) == "answer"
         assert await workers.call("a", worker_jobs.surrogate) == "a\ufffdb"

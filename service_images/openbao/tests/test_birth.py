@@ -45,7 +45,7 @@ def test_it_begins_without_a_human_step_and_hands_out_no_root_token(store: Store
         store.client().ask("POST", "sys/generate-root/attempt", {})
 
 
-def test_after_a_kill_it_unseals_itself_and_has_what_it_had(store: Store) -> None:
+def test_after_a_kill_it_unseals_itself_and_keeps_its_data(store: Store) -> None:
     settle(store)
     put(store, "kept")
     store.kill()
@@ -57,7 +57,7 @@ def test_after_a_kill_it_unseals_itself_and_has_what_it_had(store: Store) -> Non
     "moment",
     ["creating Raft", "security barrier not initialized", "security barrier initialized", "root token generated"],
 )
-def test_a_first_start_that_is_killed_begins_anew(store: Store, moment: str) -> None:
+def test_a_first_start_that_is_killed_is_repeated(store: Store, moment: str) -> None:
     store.start("serve")
     until(lambda: moment in store.log(), why=store.log)
     store.kill()
@@ -65,7 +65,7 @@ def test_a_first_start_that_is_killed_begins_anew(store: Store, moment: str) -> 
     assert "begins anew" in store.log()
 
 
-def test_a_store_that_was_configured_once_is_never_begun_anew(store: Store) -> None:
+def test_a_configured_store_is_never_initialized_again(store: Store) -> None:
     settle(store)
     put(store, "kept")
     for _ in range(2):
@@ -76,7 +76,7 @@ def test_a_store_that_was_configured_once_is_never_begun_anew(store: Store) -> N
 
 
 @pytest.mark.parametrize("content", [None, b"short"])
-def test_a_lost_unseal_key_is_not_replaced_and_the_log_says_what_is_lost(store: Store, content: bytes | None) -> None:
+def test_a_lost_unseal_key_is_not_replaced_and_the_log_lists_the_lost_data(store: Store, content: bytes | None) -> None:
     settle(store)
     store.kill()
     key = store.folder / "seal" / "key"

@@ -90,7 +90,7 @@ def test_a_service_reads_its_own_secrets_and_no_others(filled: Store, service: s
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_uses_its_own_keys_as_its_record_says_and_no_others(filled: Store, service: str) -> None:
+def test_a_service_can_use_exactly_the_keys_of_its_record(filled: Store, service: str) -> None:
     client = filled.client(service)
     expected = {KeyUse.SIGN: {"sign", "verify"}, KeyUse.ENCRYPT: {"encrypt", "decrypt", "rewrap"}}
     for key, use in KEYS.items():
@@ -127,7 +127,7 @@ def test_only_the_keeper_changes_rights(filled: Store, role: str) -> None:
 
 
 @pytest.mark.parametrize("account", [KEEPER, TASK, OPERATOR])
-def test_nobody_but_a_service_reads_its_secrets(filled: Store, account: str) -> None:
+def test_only_a_service_itself_reads_its_secrets(filled: Store, account: str) -> None:
     until(lambda: filled.client().status()["standby"] is False)
     client = filled.client(account, ROLES[account])
     assert not any(can(client, "GET", f"kv/data/{service}/provider") for service in SERVICES)
@@ -144,7 +144,7 @@ def test_an_account_has_no_role_but_its_own(filled: Store) -> None:
     assert entered == set(ROLES.items())
 
 
-def test_a_token_that_is_foreign_expired_or_for_somebody_else_is_refused(filled: Store) -> None:
+def test_a_foreign_expired_or_misdirected_token_is_refused(filled: Store) -> None:
     cluster, audience = filled.cluster, store_rights.AUDIENCE
     elsewhere = {"sub": "system:serviceaccount:other:billing"}
     own = {"name": "billing", "uid": "1"}
@@ -171,7 +171,7 @@ def test_a_token_that_is_foreign_expired_or_for_somebody_else_is_refused(filled:
     cluster.gone.clear()
 
 
-def test_what_nobody_declared_is_removed_and_the_log_names_it(filled: Store) -> None:
+def test_undeclared_content_is_removed_and_logged(filled: Store) -> None:
     keeper = filled.client(KEEPER, store_rights.KEEPER)
     everything = store_rights.policy({"*": ("create", "read", "update", "delete", "list", "sudo")})
     keeper.write("sys/policies/acl/more", {"policy": everything})
@@ -203,7 +203,7 @@ def test_what_nobody_declared_is_removed_and_the_log_names_it(filled: Store) -> 
     assert not can(root, "GET", "sys/mounts")
 
 
-def test_the_engine_of_another_release_is_kept_and_nobody_reaches_it(filled: Store) -> None:
+def test_an_engine_of_another_release_is_kept_but_inaccessible(filled: Store) -> None:
     filled.client(KEEPER, store_rights.KEEPER).write("sys/mounts/later", {"type": "kv", "description": content.OURS})
     settled_again(filled)
     assert "undeclared objects that are kept: sys/mounts/later" in filled.log("keep")
@@ -248,7 +248,7 @@ def test_metrics_show_a_sealed_store_at_once(filled: Store) -> None:
     until(filled.settled)
 
 
-def test_it_gives_every_metric_that_alerts_and_panels_ask_for(filled: Store) -> None:
+def test_it_exports_every_metric_of_alerts_and_panels(filled: Store) -> None:
     asked = [one.expression for one in alerts_security.ALERTS] + [one.query for one in alerts_security.PANELS]
     filled.client("billing").read("kv/data/billing/provider")  # what never happened is not counted
     wanted = set().union(*map(metrics, asked)) - {"kube_cronjob_status_last_successful_time"}  # Kubernetes' own

@@ -40,12 +40,12 @@ def _connect(server: Any, user: str, database: str = "shop", **more: Any) -> psy
 
 
 @pytest.mark.parametrize("user", ["capture", "shop", "postgres"])
-def test_nobody_copies_the_whole_server_over_the_network(guarded: Any, user: str) -> None:
+def test_the_whole_server_cannot_be_copied_over_the_network(guarded: Any, user: str) -> None:
     with pytest.raises(psycopg.OperationalError, match="rejects replication connection"):
         _connect(guarded, user, replication="true")
 
 
-def test_who_captures_reads_the_log_of_a_named_database(guarded: Any) -> None:
+def test_change_data_capture_reads_the_log_of_a_named_database(guarded: Any) -> None:
     with _connect(guarded, "capture", replication="database") as connection:
         assert connection.pgconn.exec_(b"IDENTIFY_SYSTEM").get_value(0, 3) == b"shop"
 
@@ -55,6 +55,6 @@ def test_an_ordinary_login_does_not_read_the_log(guarded: Any) -> None:
         _connect(guarded, "shop", replication="database")
 
 
-def test_a_password_is_asked_for(guarded: Any) -> None:
+def test_a_password_is_required(guarded: Any) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(guarded.url("shop", "shop"), password="wrong", connect_timeout=10)

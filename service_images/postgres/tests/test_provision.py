@@ -61,7 +61,7 @@ def test_it_can_be_run_again(provision: Provision) -> None:
     provision()
 
 
-def test_an_owner_writes_its_outbox_and_who_captures_reads_it(provision: Provision, postgres_server: Any) -> None:
+def test_an_owner_writes_its_outbox_and_change_data_capture_reads_it(provision: Provision, postgres_server: Any) -> None:
     provision()
     with psycopg.connect(postgres_server.url(OWNER, OWNER), autocommit=True) as owner:
         owner.execute("INSERT INTO events.outbox (aggregatetype, aggregateid, type, payload) VALUES ('t','1','x','{}')")
@@ -71,7 +71,7 @@ def test_an_owner_writes_its_outbox_and_who_captures_reads_it(provision: Provisi
             capture.execute("DELETE FROM events.outbox")
 
 
-def test_an_owner_writes_its_outbox_also_where_nobody_captures(provision: Provision, postgres_server: Any) -> None:
+def test_an_owner_writes_its_outbox_without_change_data_capture(provision: Provision, postgres_server: Any) -> None:
     provision("")
     with psycopg.connect(postgres_server.url(OWNER, OWNER), autocommit=True) as owner:
         owner.execute("INSERT INTO events.outbox (aggregatetype, aggregateid, type, payload) VALUES ('t','1','x','{}')")
@@ -122,14 +122,14 @@ def test_the_slot_of_a_removed_outbox_goes(provision: Provision, postgres_server
             root.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
 
 
-def test_nobody_connects_to_anothers_database(provision: Provision, postgres_server: Any) -> None:
+def test_no_login_can_connect_to_anothers_database(provision: Provision, postgres_server: Any) -> None:
     provision()
     for database, login in ((OTHER, OWNER), (OWNER, OTHER), (OTHER, CAPTURE)):
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
             psycopg.connect(postgres_server.url(database, login))
 
 
-def test_who_captures_may_read_the_log_and_owners_may_not(provision: Provision, postgres_server: Any) -> None:
+def test_change_data_capture_may_read_the_log_and_owners_may_not(provision: Provision, postgres_server: Any) -> None:
     provision()
     with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as root:
         found = root.execute(

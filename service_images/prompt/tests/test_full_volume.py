@@ -52,7 +52,7 @@ def fill(server: Any) -> None:
                 other.execute("INSERT INTO filler VALUES (%s)", (os.urandom(500_000),))
 
 
-def test_a_full_volume_is_told_and_loses_nothing(server: Any, volume: Path) -> None:
+def test_a_full_volume_is_reported_and_loses_nothing(server: Any, volume: Path) -> None:
     settings = PromptSettings(**server.make_database("prompt"))
     migrate.migrate("prompt", settings.database(pooled=False))
     texts = [os.urandom(2000).hex() for _ in range(21)]

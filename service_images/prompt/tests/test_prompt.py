@@ -36,7 +36,7 @@ def render(client: httpx.Client, name: str = "greeting", **more: Any) -> Any:
     return client.post(f"/v1/prompts/{name}/render", json={"variables": {"who": "you"}, **more})
 
 
-def test_the_label_says_which_version_is_rendered(prompts: httpx.Client) -> None:
+def test_the_label_selects_the_rendered_version(prompts: httpx.Client) -> None:
     add(prompts, labels=["production"])
     add(prompts, "Hi {{ who }}")
     assert render(prompts).json()["prompt"] == "Hello you"
@@ -78,7 +78,7 @@ def test_includes_in_a_circle_are_refused(prompts: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["{{ x", "{% for %}", "{{ ''.__class__", "{% include 'nobody@production' %}"])
-def test_what_could_never_be_rendered_is_refused(prompts: httpx.Client, prompt: str) -> None:
+def test_templates_that_can_never_render_are_refused(prompts: httpx.Client, prompt: str) -> None:
     assert prompts.post("/v1/prompts", json={"name": "p", "prompt": prompt}).status_code == 400
 
 
@@ -146,7 +146,7 @@ def test_variables_schemas_that_are_not_allowed_are_all_refused_when_they_are_se
     assert all(f"variables.{name}" in message for name in schemas) and "prompt: line 1" in message
 
 
-def test_a_schema_that_was_accepted_before_and_is_not_any_more_is_said_to_be(
+def test_a_stored_schema_that_is_not_allowed_anymore_is_reported(
     prompts: httpx.Client, settings: PromptSettings
 ) -> None:
     add(prompts)
@@ -170,7 +170,7 @@ def test_a_schema_that_was_accepted_before_and_is_not_any_more_is_said_to_be(
         ("prompt", "x" * 140_000),
     ],
 )
-def test_what_is_larger_than_its_limit_is_refused_with_the_limit(prompts: httpx.Client, field: str, value: Any) -> None:
+def test_oversized_fields_are_refused_with_the_limit(prompts: httpx.Client, field: str, value: Any) -> None:
     answer = prompts.post("/v1/prompts", json={"name": "p", "prompt": "x", field: value})
     assert answer.status_code == 400 and field in answer.json()["error"]["message"]
 
@@ -193,7 +193,7 @@ def test_a_prompt_does_not_include_too_many(prompts: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("reference", ["a@99999999999999999999", "a@2147483647", "a@nobody", "\\ud800"])
-def test_an_include_that_leads_nowhere_is_refused(prompts: httpx.Client, reference: str) -> None:
+def test_a_missing_include_is_refused(prompts: httpx.Client, reference: str) -> None:
     add(prompts, "x", "a")
     answer = prompts.post("/v1/prompts", json={"name": "b", "prompt": f"{{% include '{reference}' %}}"})
     assert answer.status_code == 400 and "include" in answer.json()["error"]["message"]
@@ -238,7 +238,7 @@ def test_no_transaction_is_open_while_a_template_is_rendered(
     assert set(open_ones) == {0} and len(open_ones) == 4
 
 
-def test_what_a_tenant_keeps_has_quotas_with_events_before_they_are_used_up(
+def test_stored_resources_have_quotas_with_events_before_they_are_reached(
     settings: PromptSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[dict[str, Any]] = []
@@ -333,7 +333,7 @@ def test_every_variable_that_is_wrong_is_named(prompts: httpx.Client) -> None:
 
 @pytest.mark.parametrize("value", ['{"a": "\\u0000"}', '{"\\u0000": 1}', '{"a": [1e999]}'])
 @pytest.mark.parametrize("field", ["config", "variables"])
-def test_what_the_database_cannot_keep_is_refused(prompts: httpx.Client, field: str, value: str) -> None:
+def test_values_that_the_database_cannot_store_are_refused(prompts: httpx.Client, field: str, value: str) -> None:
     body = f'{{"name": "p", "prompt": "x", "{field}": {{"x": {value}}}}}'
     assert prompts.post("/v1/prompts", content=body).status_code == 400
 
@@ -343,7 +343,7 @@ def test_a_pattern_that_could_take_for_ever_is_refused(prompts: httpx.Client) ->
     assert prompts.post("/v1/prompts", json={"name": "p", "prompt": "x", "variables": schemas}).status_code == 400
 
 
-def test_who_sets_a_split_is_recorded(prompts: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_actor_of_a_split_is_recorded(prompts: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     add(prompts, "a", labels=["a", "b"])
     seen: list[dict[str, Any]] = []
 
@@ -372,7 +372,7 @@ def test_a_split_divides_by_its_weights(share: float) -> None:
     assert abs(users.count("a") / 2000 - share) < 0.06
 
 
-def test_a_promotion_moves_only_what_is_where_it_is_thought_to_be(prompts: httpx.Client) -> None:
+def test_a_promotion_needs_the_expected_version(prompts: httpx.Client) -> None:
     add(prompts, labels=["production"])
     add(prompts, "new", labels=["staging"])
     wanted = {"from": "staging", "to": "production", "expected": 2}
@@ -387,7 +387,7 @@ def test_the_difference_is_shown_by_line(prompts: httpx.Client) -> None:
     assert "-two" in diff and "+three" in diff
 
 
-def test_langfuses_clients_find_what_they_look_for(prompts: httpx.Client) -> None:
+def test_langfuses_clients_find_prompts(prompts: httpx.Client) -> None:
     add(prompts, labels=["production"], config={"temperature": 0})
     found = prompts.get("/api/public/v2/prompts/greeting").json()
     assert found["prompt"] == "Hello {{ who }}" and found["labels"] == ["production", "latest"]
@@ -415,7 +415,7 @@ def test_a_rendered_prompt_is_kept(settings: PromptSettings, cache_server: str) 
         assert render(client, variables={"who": "others"}).json()["prompt"] == "Hello others"
 
 
-def test_a_cache_that_is_away_costs_nothing(settings: PromptSettings) -> None:
+def test_an_unavailable_cache_adds_no_delay(settings: PromptSettings) -> None:
     with TestClient(create(settings.model_copy(update={"cache_url": "redis://127.0.0.1:9"}))) as client:
         add(client, labels=["production"])
         assert render(client).json()["prompt"] == "Hello you"
@@ -473,7 +473,7 @@ def test_a_protected_label_is_moved_by_managers_only(keyed: httpx.Client) -> Non
     assert keyed.put(place, json={"version": 2}, headers=as_("manager")).status_code == 200
 
 
-def test_a_moved_label_is_told_within_a_second(settings: PromptSettings, nats_server: Any) -> None:
+def test_a_moved_label_is_published_within_a_second(settings: PromptSettings, nats_server: Any) -> None:
     nats_server.make_buckets("labels")
     told: dict[str, Any] = {}
 
@@ -505,7 +505,7 @@ def test_a_moved_label_is_told_within_a_second(settings: PromptSettings, nats_se
 # --- contracts ------------------------------------------------------------------------------------
 
 
-def test_migrations_go_back_and_forth(settings: PromptSettings) -> None:
+def test_migrations_can_be_reverted_and_repeated(settings: PromptSettings) -> None:
     url = settings.database(pooled=False)
     migrate.migrate("prompt", url, "downgrade", "base")
     with psycopg.connect(url) as connection:

@@ -104,13 +104,13 @@ HEAVY = [
 
 
 @pytest.mark.parametrize("template", ESCAPES)
-def test_nothing_can_be_reached_but_what_was_given(template: str) -> None:
+def test_a_template_reaches_its_variables_only(template: str) -> None:
     with pytest.raises(TemplateProblem):
         sandbox.render({"t": template}, "t", GIVEN)
 
 
 @pytest.mark.parametrize("template", HEAVY, ids=range(len(HEAVY)))
-def test_what_takes_too_much_is_ended(template: str) -> None:
+def test_templates_beyond_their_budget_are_stopped(template: str) -> None:
     began = time.process_time()
     with pytest.raises(TemplateProblem):
         sandbox.render({"t": template}, "t", GIVEN | LARGE)
@@ -137,7 +137,7 @@ def test_the_texts_of_a_prompt_have_one_budget() -> None:
         ("{{ 7 % 4 }}{{ 'b' in 'abc' }}{{ xs|map('string')|join }}", "3True12"),
     ],
 )
-def test_what_templates_are_for_works(template: str, text: str) -> None:
+def test_typical_templates_render(template: str, text: str) -> None:
     assert sandbox.render({"t": template, "other@production": "{{ x }}"}, "t", GIVEN) == text
 
 
@@ -208,7 +208,7 @@ PIECES = st.sampled_from(
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(PIECES, max_size=30))
-def test_whatever_is_sent_is_a_text_or_a_problem(pieces: list[str]) -> None:
+def test_any_template_yields_a_text_or_a_problem(pieces: list[str]) -> None:
     template = " ".join(pieces)
     began = time.process_time()
     try:

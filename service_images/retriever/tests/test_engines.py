@@ -114,7 +114,7 @@ def test_words_are_found(using: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_deleted_or_written_over_is_found_no_more(using: Any, name: str) -> None:
+def test_deleted_or_overwritten_passages_are_not_found(using: Any, name: str) -> None:
     async def work(engine: Any) -> None:
         await engine.upsert(POINTS)
         await engine.delete("a", "s", "d0")
@@ -204,7 +204,7 @@ def test_passages_are_moved_and_the_copy_is_proven(using: Any, source: str, targ
 
 
 @pytest.mark.parametrize("fault", ["lost", "changed"])
-def test_a_copy_that_is_not_whole_is_said_to_be(using: Any, fault: str) -> None:
+def test_an_incomplete_copy_is_reported(using: Any, fault: str) -> None:
     async def work(old: Any, new: Any) -> None:
         await old.upsert(POINTS)
         upsert = new.upsert
@@ -234,7 +234,7 @@ def test_a_weaviate_that_is_too_old_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["weaviate", "milvus", "pinecone"])
-def test_an_engine_that_is_away_is_said_to_be(name: str) -> None:
+def test_an_unavailable_engine_is_reported(name: str) -> None:
     def away(_: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("nobody there")
 

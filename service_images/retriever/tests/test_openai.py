@@ -99,7 +99,7 @@ def test_files_in_stores_are_filtered_changed_and_shown_as_text(client: OpenAI, 
     assert content.text == '{\n"a":"b"}'
 
 
-def test_what_is_not_there_is_not_found_in_openais_shape(client: OpenAI) -> None:
+def test_missing_objects_are_404_in_openais_format(client: OpenAI) -> None:
     for call in (
         lambda: client.vector_stores.retrieve("vs_" + "0" * 32),
         lambda: client.vector_stores.search("vs_unknown", query="x"),
@@ -128,7 +128,7 @@ def test_scores_mean_the_same_for_every_query(client: OpenAI, retriever: httpx.C
     assert all(hit.score > 0.5 for hit in several)
 
 
-def test_an_expired_store_is_emptied_and_says_so(
+def test_an_expired_store_is_emptied_and_has_the_status_expired(
     settings: RetrieverSettings, model: Model, postgres_server: Any
 ) -> None:
     with TestClient(create(settings, model), raise_server_exceptions=False) as client:

@@ -94,7 +94,7 @@ def test_json_is_read_with_its_escapes_resolved() -> None:
 @pytest.mark.parametrize(
     "content", ['{"a":"hi \\ud83d there"}', '{"a":"hi \\udc00 there"}', '{"a":"hi \\u0000 there"}']
 )
-def test_what_is_no_character_in_json_is_read_as_the_replacement_character(content: str) -> None:
+def test_invalid_characters_in_json_become_the_replacement_character(content: str) -> None:
     assert '"hi \ufffd there"' in reading.text("a.json", content.encode())
 
 
@@ -133,7 +133,7 @@ def test_sheets_are_read_row_by_row_unless_they_are_hidden() -> None:
     assert "Hello\t1\t2.5\t\tTRUE" in found and "far away" in found and "not shown" not in found
 
 
-def test_mail_is_read_with_who_wrote_what_to_whom() -> None:
+def test_mail_is_read_with_sender_recipients_and_subject() -> None:
     mail = (
         b"From: Ann <ann@example.com>\r\nTo: bob@example.com\r\nSubject: =?utf-8?q?caf=C3=A9?=\r\nMIME-Version: 1.0\r\n"
         b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/html; charset=iso-8859-1\r\n\r\n"
@@ -162,7 +162,7 @@ def test_mail_is_read_with_who_wrote_what_to_whom() -> None:
         ("a.json", b"\xff\xff", "UTF-8"),
     ],
 )
-def test_what_is_not_read_is_refused_with_the_reason(name: str, content: bytes, reason: str) -> None:
+def test_unsupported_files_are_refused_with_the_reason(name: str, content: bytes, reason: str) -> None:
     with pytest.raises(Unreadable, match=reason):
         reading.text(name, content)
 

@@ -94,7 +94,7 @@ def test_filters_hold_within_the_search(filled: tuple[httpx.Client, str]) -> Non
     assert found(client, store, "anything", filters=both) == ["codes.txt"]
 
 
-def test_what_is_deleted_is_found_no_more(filled: tuple[httpx.Client, str]) -> None:
+def test_deleted_files_are_not_found(filled: tuple[httpx.Client, str]) -> None:
     client, store = filled
     files = {entry["filename"]: entry["id"] for entry in client.get("/v1/files").json()["data"]}
     assert client.delete(f"/v1/vector_stores/{store}/files/{files['cats.txt']}").status_code == 200
@@ -133,7 +133,7 @@ def test_a_pdf_is_read(retriever: httpx.Client) -> None:
         ("deep.json", b"[" * 100_000, "too deep"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_said_to_have_failed(
+def test_an_unreadable_file_gets_the_status_failed(
     retriever: httpx.Client, name: str, content: bytes, reason: str
 ) -> None:
     shown = add(retriever, make_store(retriever), upload(retriever, content, name), wait="failed")
@@ -159,7 +159,7 @@ def test_other_readers_are_in_force_when_the_request_is_answered(filled: tuple[h
     assert with_readers["readers"] == ["user:ann"]
 
 
-def test_files_wait_while_the_model_is_away(settings: RetrieverSettings, model: Model) -> None:
+def test_files_wait_while_embeddings_is_unavailable(settings: RetrieverSettings, model: Model) -> None:
     model.fails = True
     with TestClient(create(settings, model)) as client:
         store, file = make_store(client), upload(client, TEXTS["cats.txt"], "cats.txt")
@@ -286,7 +286,7 @@ def test_passages_hold_the_whole_text(text: str, tokens: int, overlap: int) -> N
 # --- answers --------------------------------------------------------------------------------------
 
 
-def test_an_answer_says_what_it_rests_on() -> None:
+def test_an_answer_names_its_sources() -> None:
     from retriever.answering import cited
     from retriever.engines import Hit
 
@@ -296,7 +296,7 @@ def test_an_answer_says_what_it_rests_on() -> None:
 
 
 @pytest.mark.parametrize("name", ["authorization", "x-api-key", "x-request-id"])
-def test_a_router_that_is_away_is_told_whatever_came_with_the_request(
+def test_an_unavailable_router_is_reported_for_any_request(
     settings: RetrieverSettings, model: Model, name: str
 ) -> None:
     away = settings.model_copy(update={"router": "127.0.0.1:1"})
@@ -310,7 +310,7 @@ def test_a_router_that_is_away_is_told_whatever_came_with_the_request(
 # --- contracts ------------------------------------------------------------------------------------
 
 
-def test_migrations_go_back_and_forth(settings: RetrieverSettings) -> None:
+def test_migrations_can_be_reverted_and_repeated(settings: RetrieverSettings) -> None:
     url = settings.database(pooled=False)
     migrate.migrate("retriever", url, "downgrade", "base")
     with psycopg.connect(url) as connection:

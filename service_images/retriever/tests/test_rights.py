@@ -50,7 +50,7 @@ def test_a_file_of_another_user_cannot_be_put_into_a_store_seen_or_deleted(share
     assert found(shared, store, "launch code", headers=ann) == ["secret.txt"]
 
 
-def test_passages_are_for_no_more_readers_than_their_file(shared: httpx.Client) -> None:
+def test_passages_have_at_most_the_readers_of_their_file(shared: httpx.Client) -> None:
     ann = as_("a-ann")
     form: Any = {"files": {"file": ("x.txt", b"x")}, "data": {"readers": "user:ann, team:red"}, "headers": ann}
     answer = shared.post("/v1/files", **form)
@@ -64,7 +64,7 @@ def test_passages_are_for_no_more_readers_than_their_file(shared: httpx.Client) 
     assert shared.delete(f"/v1/files/{file}", headers=as_("a-bob")).status_code == 403
 
 
-def test_a_manager_and_the_owner_may_change_what_is_there(shared: httpx.Client) -> None:
+def test_a_manager_and_the_owner_may_change_files_and_stores(shared: httpx.Client) -> None:
     ann, admin = as_("a-ann"), as_("a-admin")
     file, store = upload(shared, "x", "x.txt", headers=ann), make_store(shared, headers=ann)
     add(shared, store, file, headers=admin)
@@ -76,7 +76,7 @@ def test_a_manager_and_the_owner_may_change_what_is_there(shared: httpx.Client) 
 @pytest.mark.parametrize(
     ("quota", "status"), [("quota_files", 429), ("quota_bytes", 413), ("quota_stores", 429), ("quota_passages", 429)]
 )
-def test_a_quota_is_refused_clearly_and_told_before_it_is_reached(
+def test_a_reached_quota_is_a_clear_refusal_with_events_beforehand(
     settings: RetrieverSettings, model: Model, postgres_server: Any, quota: str, status: int
 ) -> None:
     with psycopg.connect(postgres_server.url("retriever"), autocommit=True) as root:

@@ -20,7 +20,7 @@ from . import documents
 from .conftest import Model, add, completed, found, make_store, upload
 
 
-def test_files_that_cannot_be_read_fail_with_a_reason_and_the_others_go_on(retriever: httpx.Client) -> None:
+def test_unreadable_files_fail_with_a_reason_and_do_not_block_others(retriever: httpx.Client) -> None:
     store = make_store(retriever)
     bad = {
         "bomb.pdf": (documents.pdf_bomb(), "decompressed"),
@@ -56,7 +56,7 @@ def test_words_are_found_in_any_form_of_unicode(retriever: httpx.Client) -> None
         assert found(retriever, store, query, ranking_options={"ranker": "words"}) == ["menu.txt"]
 
 
-def test_a_file_whose_attempts_end_the_process_is_not_tried_for_ever(
+def test_a_file_that_crashes_the_process_is_not_retried_forever(
     settings: RetrieverSettings, model: Model, postgres_server: Any
 ) -> None:
     model.fails = True
@@ -135,7 +135,7 @@ def test_a_file_whose_dead_letter_is_dropped_stays_failed(given_up: tuple[httpx.
 
 
 @pytest.mark.parametrize("how", ["added again", "changed", "removed", "deleted", "store"])
-def test_a_dead_letter_goes_with_what_it_is_about(given_up: tuple[httpx.Client, str], how: str) -> None:
+def test_a_dead_letter_is_deleted_with_its_file(given_up: tuple[httpx.Client, str], how: str) -> None:
     client, path = given_up
     stores, file = path.rsplit("/", 1)
     match how:
@@ -212,7 +212,7 @@ def test_tenants_take_turns(settings: RetrieverSettings, postgres_server: Any, m
 
 
 @pytest.mark.parametrize("how", ["removed", "deleted", "store"])
-def test_what_is_taken_away_while_it_is_read_leaves_no_passages(
+def test_a_file_removed_during_ingestion_leaves_no_passages(
     settings: RetrieverSettings, postgres_server: Any, model: Model, how: str
 ) -> None:
     class Removing(Model):

@@ -46,7 +46,7 @@ def test_room_is_free_again_after_a_form_that_failed() -> None:
             raise KeyError
 
 
-def test_uploads_beyond_the_bound_are_told_when_to_come_back(settings: RetrieverSettings, model: Model) -> None:
+def test_uploads_above_the_limit_get_a_retry_after(settings: RetrieverSettings, model: Model) -> None:
     """Five of 15 MB that all wait for their last bytes: the ones that do not fit are refused before they are read."""
     size, boundary = 15 * MIB, "b"
     head = (

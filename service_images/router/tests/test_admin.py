@@ -204,7 +204,7 @@ def test_a_route_that_cannot_be_changes_nothing(
     assert not replicas[0].admin("GET", "/routes/m").json()["overridden"]
 
 
-def test_two_who_change_the_same_route_do_not_overwrite_each_other(replicas: list[Replica], both: list[Target]) -> None:
+def test_concurrent_changes_of_a_route_do_not_overwrite_each_other(replicas: list[Replica], both: list[Target]) -> None:
     one, other = replicas
     first = one.admin("PUT", "/routes/m", {**new("m", both[0]), "revision": 0}).json()
     assert other.admin("PUT", "/routes/m", {**new("m", both[1]), "revision": 0}).status_code == 409
@@ -213,9 +213,7 @@ def test_two_who_change_the_same_route_do_not_overwrite_each_other(replicas: lis
     assert one.admin("PUT", "/routes/m", {**new("m", both[0]), "revision": first["revision"]}).status_code == 409
 
 
-def test_what_is_configured_holds_again_once_a_change_is_taken_back(
-    replicas: list[Replica], both: list[Target]
-) -> None:
+def test_removing_an_override_restores_the_configured_route(replicas: list[Replica], both: list[Target]) -> None:
     one, other = replicas
     one.admin("PUT", "/routes/m", new("m", both[1])).raise_for_status()
     assert becomes(lambda: other.admin("GET", "/routes/m").json()["overridden"])
@@ -249,7 +247,7 @@ def decide(replica: Replica, course: str) -> None:
     replica.admin("POST", "/routes/trial/canary", {"course": course, "reason": "of this test"}).raise_for_status()
 
 
-def test_an_aborted_canary_gets_no_request_anywhere_and_begins_anew_when_restarted(
+def test_an_aborted_canary_gets_no_requests_until_it_is_restarted(
     replicas: list[Replica], start: Callable[[], Replica]
 ) -> None:
     one, other = replicas
@@ -270,7 +268,7 @@ def test_a_promoted_canary_gets_all_requests(replicas: list[Replica]) -> None:
     assert becomes(lambda: other.answered_by("trial") == {"b"})
 
 
-def test_a_canary_that_fails_at_one_replica_is_taken_back_at_all(replicas: list[Replica], both: list[Target]) -> None:
+def test_a_canary_that_fails_at_one_replica_is_aborted_at_all(replicas: list[Replica], both: list[Target]) -> None:
     one, other = replicas
     both[1].status = 500
     assert becomes(lambda: bool(one.ask("trial") and one.core.routes["trial"].trial.failed), 5)  # type: ignore[union-attr]
@@ -281,7 +279,9 @@ def test_a_canary_that_fails_at_one_replica_is_taken_back_at_all(replicas: list[
     assert (told["change"], told["actor"], told["reason"]) == ("canary-aborted", "service:router", failed)
 
 
-def test_another_canary_is_not_what_was_decided_of_the_one_before(replicas: list[Replica], both: list[Target]) -> None:
+def test_a_decision_about_an_earlier_canary_does_not_affect_the_next_one(
+    replicas: list[Replica], both: list[Target]
+) -> None:
     one, _ = replicas
     decide(one, "aborted")
     targets = [{"name": t.name, "upstream": t.url, "upstream_model": "next"} for t in both]
@@ -309,7 +309,7 @@ def test_kept_answers_are_dropped_in_all_replicas(replicas: list[Replica], both:
     assert becomes(both_ask_again)
 
 
-def test_every_change_is_told_with_who_made_it(replicas: list[Replica], both: list[Target]) -> None:
+def test_every_change_is_published_with_its_actor(replicas: list[Replica], both: list[Target]) -> None:
     one, _ = replicas
     one.admin("PUT", "/routes/m", {**new("m", both[1], attempts=2), "reason": "why"}).raise_for_status()
     one.admin("DELETE", "/routes/m").raise_for_status()
@@ -319,7 +319,7 @@ def test_every_change_is_told_with_who_made_it(replicas: list[Replica], both: li
     assert told[0]["data"]["after"] == {"route": {"model": "m", "upstream": f"{both[1].url}/", "attempts": 2}}
 
 
-def test_without_nats_nothing_is_changed_and_requests_go_on(
+def test_without_nats_routes_cannot_change_and_requests_continue(
     replicas: list[Replica], both: list[Target], nats_server: Any
 ) -> None:
     nats_server.kill()

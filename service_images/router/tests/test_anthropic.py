@@ -87,7 +87,7 @@ def test_an_image_becomes_a_data_url() -> None:
     assert parts[1] == {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 
 
-def test_tools_and_their_results_go_there() -> None:
+def test_tools_and_their_results_are_translated() -> None:
     use = {"type": "tool_use", "id": "t1", "name": "add", "input": {"a": 1}}
     result = {"type": "tool_result", "tool_use_id": "t1", "content": "2"}
     sent = converted(
@@ -141,7 +141,7 @@ def test_bad_bytes_are_a_bad_request(body: bytes) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_an_answer_that_is_none_is_the_upstreams_fault(body: bytes) -> None:
+def test_an_invalid_answer_is_an_upstream_error(body: bytes) -> None:
     with pytest.raises(ApiError) as error:
         dialect.answer(body, "1")
     assert error.value.status == 502

@@ -41,7 +41,7 @@ def after_a_call(*blocks: Any) -> Any:
     return [*HELLO, {"role": "assistant", "content": [USE]}, *user(*blocks)]
 
 
-def test_a_result_with_an_image_goes_on() -> None:
+def test_a_tool_result_with_an_image_is_forwarded() -> None:
     result = {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "seen"}, IMAGE]}
     said = converted(messages=after_a_call(result))["messages"]
     assert said[2] == {"role": "tool", "tool_call_id": "t1", "content": "seen"}
@@ -51,7 +51,7 @@ def test_a_result_with_an_image_goes_on() -> None:
     }
 
 
-def test_a_failed_result_says_so() -> None:
+def test_a_failed_result_is_reported() -> None:
     result = {"type": "tool_result", "tool_use_id": "t1", "content": "no such file", "is_error": True}
     assert converted(messages=after_a_call(result))["messages"][2]["content"] == "Error: no such file"
 
@@ -156,7 +156,7 @@ def test_all_mistakes_are_named_at_once() -> None:
         assert part in message
 
 
-def test_no_more_than_one_call_at_once_can_be_asked_for() -> None:
+def test_parallel_tool_calls_can_be_disabled() -> None:
     choice = {"type": "auto", "disable_parallel_tool_use": True}
     assert converted(tools=[TOOL], tool_choice=choice)["parallel_tool_calls"] is False
 
@@ -172,14 +172,14 @@ def answered(message: dict[str, Any], **choice: Any) -> dict[str, Any]:
     return json.loads(dialect.answer(json.dumps(body).encode(), "1"))
 
 
-def test_the_sequence_that_stopped_a_model_is_said() -> None:
+def test_the_matched_stop_sequence_is_reported() -> None:
     message = answered({"content": "x"}, finish_reason="stop", stop_reason="END")
     assert (message["stop_reason"], message["stop_sequence"]) == ("stop_sequence", "END")
     message = answered({"content": "x"}, finish_reason="stop", stop_reason=151645)  # a token of the model's own
     assert (message["stop_reason"], message["stop_sequence"]) == ("end_turn", None)
 
 
-def test_what_a_cache_has_served_is_counted_apart() -> None:
+def test_cached_answers_are_counted_separately() -> None:
     usage = answered({"content": "x"}, finish_reason="stop")["usage"]
     assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["output_tokens"]) == (2, 3, 2)
 
@@ -277,7 +277,7 @@ def calls_in_pieces(blocks: list[dict[str, Any]], draw: Any) -> list[Any]:
 
 
 @given(turns(), st.data(), st.booleans())
-def test_a_stream_says_what_the_whole_answer_says(blocks: Any, data: Any, done: bool) -> None:
+def test_a_stream_contains_the_same_text_as_the_whole_answer(blocks: Any, data: Any, done: bool) -> None:
     deltas: list[Any] = [{"role": "assistant", "content": ""}]
     for block in blocks:
         if block["type"] != "tool_use":
@@ -294,7 +294,7 @@ def test_a_stream_says_what_the_whole_answer_says(blocks: Any, data: Any, done: 
     assert sorted(assembled(events), key=_order) == blocks
 
 
-def test_calls_whose_pieces_alternate_are_two_blocks() -> None:
+def test_interleaved_tool_calls_become_separate_blocks() -> None:
     def piece(index: int, text: str, **more: Any) -> Any:
         return {"tool_calls": [{"index": index, "function": {"arguments": text, **more}, "id": f"t{index}"}]}
 
@@ -315,7 +315,7 @@ def test_a_stream_never_just_ends(sent: bytes, last: str) -> None:
     assert events_of(stream.feed(sent) + stream.end())[-1]["type"] == last
 
 
-def test_a_streamed_stop_sequence_is_said() -> None:
+def test_a_streamed_stop_sequence_is_reported() -> None:
     sent = chunk({"content": "x"}) + chunk({}, finish_reason="stop", stop_reason="END") + b"data: [DONE]\n\n"
     delta = events_of(dialect.Stream("1", "m").feed(sent))[-2]["delta"]
     assert delta == {"stop_reason": "stop_sequence", "stop_sequence": "END"}

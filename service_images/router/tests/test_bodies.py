@@ -51,7 +51,7 @@ def router(targets: Targets, running: Running) -> Any:
     return running(targets(1), tenants=TENANTS)
 
 
-def test_a_stranger_is_refused_by_the_head(router: Any) -> None:
+def test_an_unauthenticated_client_is_refused_by_the_head(router: Any) -> None:
     with connect(router.url) as connection:
         connection.sendall(head(15 * MIB))
         assert connection.recv(4096).startswith(b"HTTP/1.1 401")
@@ -59,7 +59,7 @@ def test_a_stranger_is_refused_by_the_head(router: Any) -> None:
     assert router.core.bodies.held == 0
 
 
-def test_a_stranger_gets_no_100_continue(router: Any) -> None:
+def test_an_unauthenticated_client_gets_no_100_continue(router: Any) -> None:
     with connect(router.url) as connection:
         connection.sendall(head(15 * MIB, more="expect: 100-continue\r\n"))
         assert connection.recv(4096).startswith(b"HTTP/1.1 401")
@@ -82,7 +82,7 @@ def test_a_length_above_the_limit_is_refused_by_the_head(router: Any) -> None:
     assert router.core.bodies.held == 0
 
 
-def test_what_is_held_is_given_back(router: Any) -> None:
+def test_held_reservations_are_released(router: Any) -> None:
     for _ in range(5):
         assert router.ask("x" * (3 * MIB), headers={"authorization": "Bearer a"}).status_code == 200
     assert router.core.bodies.held == 0
@@ -128,7 +128,7 @@ def test_all_room_together_is_limited() -> None:
     assert room.held == 32 * MIB
 
 
-def test_unfinished_bodies_of_strangers_take_no_memory(tmp_path: Path) -> None:
+def test_unfinished_bodies_of_unauthenticated_clients_take_no_memory(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

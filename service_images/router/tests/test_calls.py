@@ -76,7 +76,7 @@ def test_a_model_answers(called: Callable[..., Any]) -> None:
     assert (answer.content, answer.input_tokens, answer.output_tokens) == ("one two three", 5, 3)
 
 
-def test_what_was_not_said_is_not_sent(called: Callable[..., Any]) -> None:
+def test_unset_fields_are_not_sent(called: Callable[..., Any]) -> None:
     router = called()
     ask(router)
     ask(router, max_tokens=7, temperature=0)
@@ -105,31 +105,31 @@ def test_limits_hold(called: Callable[..., Any]) -> None:
     assert refusal(router) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "rate_limit_exceeded")
 
 
-def test_what_a_target_refuses_is_told(called: Callable[..., Any]) -> None:
+def test_a_targets_refusal_is_reported(called: Callable[..., Any]) -> None:
     router = called()
     router.target.status = 400
     assert refusal(router) == (grpc.StatusCode.INVALID_ARGUMENT, "upstream_refused")
 
 
-def test_a_target_that_fails_is_told(called: Callable[..., Any]) -> None:
+def test_a_targets_failure_is_reported(called: Callable[..., Any]) -> None:
     router = called(attempts=1)
     router.target.status = 500
     assert refusal(router) == (grpc.StatusCode.UNKNOWN, "upstream_error")
 
 
-def test_an_answer_that_takes_too_long_is_told(called: Callable[..., Any]) -> None:
+def test_a_timeout_is_reported(called: Callable[..., Any]) -> None:
     router = called(timeout_seconds=0.3, attempts=1)
     router.target.delay_s = 5
     assert refusal(router) == (grpc.StatusCode.DEADLINE_EXCEEDED, "timeout")
 
 
-def test_a_kept_answer_says_what_it_once_took(called: Callable[..., Any]) -> None:
+def test_a_cached_answer_reports_its_original_usage(called: Callable[..., Any]) -> None:
     router = called(cache={"ttl_seconds": 60})
     first, second = (ask(router, temperature=0) for _ in range(2))
     assert first == second and len(router.target.seen) == 1
 
 
-def test_what_a_service_asks_is_never_answered_by_meaning(called: Callable[..., Any]) -> None:
+def test_services_requests_bypass_the_semantic_cache(called: Callable[..., Any]) -> None:
     router = called(cache={"any_temperature": True, "similarity": 0.5})
     looked: list[str] = []
 
@@ -151,7 +151,7 @@ def test_a_call_is_measured_like_a_request(called: Callable[..., Any]) -> None:
     assert router.core.measures.requests.values["/v1/chat/completions", "m", "200"] == 1
 
 
-def test_who_does_not_wait_any_more_holds_nothing(called: Callable[..., Any]) -> None:
+def test_a_cancelled_waiter_holds_nothing(called: Callable[..., Any]) -> None:
     router = called()
     router.target.delay_s = 5
     call = router.stub.Chat.future(

@@ -116,7 +116,7 @@ def test_only_operators_read_them(router: httpx.Client, path: str) -> None:
     assert router.get(path, headers=bearer(OPERATOR)).status_code == 200
 
 
-def test_a_browser_asks_for_the_key_and_shows_it_to_no_other_site(router: httpx.Client) -> None:
+def test_a_browser_prompts_for_the_key_and_sends_it_to_no_other_site(router: httpx.Client) -> None:
     """A browser adds what was typed in to requests of other sites' pages, which must not act for the operator."""
     assert router.get(BOTH[1]).headers["www-authenticate"].startswith("Basic ")
     assert "www-authenticate" not in router.get(BOTH[0]).headers
@@ -127,7 +127,7 @@ def test_a_browser_asks_for_the_key_and_shows_it_to_no_other_site(router: httpx.
     assert router.get("/v1/admin/routes", headers=cross).status_code == 200, "a page that has the key may use it"
 
 
-def test_what_a_document_says_is_text_on_the_page(tmp_path: Path) -> None:
+def test_document_contents_are_escaped_on_the_page(tmp_path: Path) -> None:
     bad = "<script>alert(1)</script>"
     operation = {"summary": bad, "responses": {"200": {"description": bad}}}
     schemas = {"X": {"type": "object", "description": bad, "properties": {bad: {"type": "string"}}}}

@@ -64,7 +64,7 @@ def test_a_field_that_no_event_can_hold_is_refused(field: str, value: Any, said:
     assert len(error.value.message) < 1000
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     body = {"model": "m", "messages": [HELLO], "user": "a\0", "metadata": {"k": 1, "j": "v" * 600}}
     with pytest.raises(ApiError) as error:
         payload.read(b"/v1/chat/completions", json.dumps(body).encode())
@@ -91,7 +91,7 @@ def test_null_is_as_absent(targets: Targets, running: Running, field: str) -> No
     assert running(targets(1)).ask(**{field: None}).status_code == 200
 
 
-def test_a_stream_with_null_options_is_metered_and_asked_once(targets: Targets, running: Running) -> None:
+def test_a_stream_with_null_options_is_metered_and_sent_once(targets: Targets, running: Running) -> None:
     (target,) = targets(1)
     router = running([target])
     assert router.stream(stream_options=None)[-1] == "[DONE]"
@@ -121,7 +121,7 @@ def streamed(router: Any, number: int = 0, key: str = "once", **more: Any) -> An
     return router.ask(stream=True, headers=with_key(number, **{"idempotency-key": key}), **more)
 
 
-def test_a_repeated_stream_is_asked_once_and_answered_the_same(targets: Targets, running: Running) -> None:
+def test_a_repeated_stream_calls_the_model_once_with_the_same_answer(targets: Targets, running: Running) -> None:
     (target,) = targets(1)
     router = running([target], tenants=[tenant(budget_usd=1e9)])
     first, second = streamed(router), streamed(router)
@@ -143,7 +143,7 @@ def test_a_repeated_stream_of_messages_is_answered_the_same(targets: Targets, ru
     assert len(target.seen) == 1
 
 
-def test_a_stream_is_not_asked_again_while_the_first_runs(targets: Targets, running: Running) -> None:
+def test_a_repeated_stream_is_refused_while_the_first_one_runs(targets: Targets, running: Running) -> None:
     (target,) = targets(1)
     target.delay_s = 1.5
     router = running([target], tenants=[tenant()])
@@ -163,7 +163,7 @@ def test_another_stream_under_the_same_key_is_refused(targets: Targets, running:
     assert streamed(router, content="something else").json()["error"]["code"] == "idempotency_key_reused"
 
 
-def test_a_stream_that_failed_is_asked_again(targets: Targets, running: Running) -> None:
+def test_a_failed_stream_can_be_requested_again(targets: Targets, running: Running) -> None:
     (target,) = targets(1)
     target.break_after = 1
     router = running([target], tenants=[tenant()], attempts=1)
@@ -194,7 +194,7 @@ def test_an_idempotency_key_that_is_no_short_text_is_refused(targets: Targets, r
 # --- headers ---------------------------------------------------------------------------------------
 
 
-def test_answers_say_what_is_left_of_the_rates(targets: Targets, running: Running) -> None:
+def test_answers_report_the_remaining_rates(targets: Targets, running: Running) -> None:
     limited = tenant(requests_per_minute=10, tokens_per_minute=6000)
     router = running(targets(1), tenants=[limited])
     for answer in (router.ask(headers=with_key()), router.ask(stream=True, headers=with_key())):
@@ -208,7 +208,7 @@ def test_answers_say_what_is_left_of_the_rates(targets: Targets, running: Runnin
     assert wrong.headers["x-ratelimit-limit-requests"] == "10"
 
 
-def test_a_refused_request_says_when_there_is_one_again(targets: Targets, running: Running) -> None:
+def test_a_refused_request_gets_a_retry_after(targets: Targets, running: Running) -> None:
     router = running(targets(1), tenants=[tenant(requests_per_minute=1)])
     router.ask(headers=with_key())
     answer = router.ask(headers=with_key())
@@ -218,7 +218,7 @@ def test_a_refused_request_says_when_there_is_one_again(targets: Targets, runnin
     assert answer.headers["x-request-id"]
 
 
-def test_anthropics_clients_read_theirs(targets: Targets, running: Running) -> None:
+def test_anthropics_clients_read_their_rate_headers(targets: Targets, running: Running) -> None:
     router = running(targets(1), tenants=[tenant(requests_per_minute=10, tokens_per_minute=6000)])
     body = {"model": "m", "max_tokens": 9, "messages": [HELLO]}
     answer = router.client.post("/v1/messages", json=body, headers=with_key())
@@ -227,7 +227,7 @@ def test_anthropics_clients_read_theirs(targets: Targets, running: Running) -> N
     assert answer.headers["anthropic-ratelimit-tokens-reset"].endswith("Z")
 
 
-def test_who_has_no_limits_is_told_none(targets: Targets, running: Running) -> None:
+def test_a_tenant_without_limits_gets_no_rate_headers(targets: Targets, running: Running) -> None:
     headers = running(targets(1), tenants=[tenant()]).ask(headers=with_key()).headers
     assert not [name for name in headers if name.startswith("x-ratelimit")]
     assert headers["cache-control"] == "no-store"
@@ -265,7 +265,7 @@ def error_answer(says: Any, status: int, after: str) -> Any:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_an_upstream_is_not_asked_again_before_the_time_that_it_names(says: Any, running: Running, status: int) -> None:
+def test_an_upstream_is_not_called_before_its_retry_after(says: Any, running: Running, status: int) -> None:
     upstream = error_answer(says, status, "7")
     router = running([upstream])
     for _ in range(3):
@@ -282,7 +282,7 @@ def test_another_target_answers_meanwhile(says: Any, targets: Targets, running: 
     assert len(upstream.seen) <= 1
 
 
-def test_an_upstream_is_asked_again_after_the_time_that_it_names(says: Any, running: Running) -> None:
+def test_an_upstream_is_called_again_after_its_retry_after(says: Any, running: Running) -> None:
     upstream = error_answer(says, 429, "0.3")
     router = running([upstream])
     router.ask()

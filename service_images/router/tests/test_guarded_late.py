@@ -220,7 +220,7 @@ THINGS = st.sampled_from(
 @DIALECTS
 @settings(max_examples=60)
 @given(thing=THINGS, size=st.integers(1, 8), pauses=st.lists(st.sampled_from(PAUSES_S), min_size=1, max_size=8))
-def test_nothing_goes_on_in_pieces_because_a_stream_is_slow(
+def test_a_slow_stream_releases_no_part_of_a_finding(
     dialect: type[Guarded], thing: str, size: int, pauses: list[float]
 ) -> None:
     """At most the first letters of a word go before it is whole: never a number, nor what follows these letters."""
@@ -236,7 +236,7 @@ def test_nothing_goes_on_in_pieces_because_a_stream_is_slow(
 
 
 @DIALECTS
-def test_what_nobody_looks_at_in_time_goes_on_unchecked_or_is_refused(dialect: type[Guarded]) -> None:
+def test_text_that_is_not_checked_in_time_is_marked_or_refused(dialect: type[Guarded]) -> None:
     pieces = [(0.0, "one "), (0.0, "two "), (60.0, "three")]
     client, _, ended = played(dialect, pieces, Silent)
     assert (ended, client.text, client.guard_unchecked) == (None, "one two three", "unanswered")

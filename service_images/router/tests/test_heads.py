@@ -59,7 +59,7 @@ def cut(data: bytes, places: list[float]) -> list[bytes]:
 
 @given(st.lists(texts, min_size=1, max_size=4), st.lists(st.floats(0, 1), max_size=4), st.booleans())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_targets_get_does_not_depend_on_how_requests_arrive(
+def test_requests_to_targets_do_not_depend_on_the_framing_of_the_clients(
     running: tuple[Running, Target], said: list[str], places: list[float], whole: bool
 ) -> None:
     router, target = running
@@ -80,7 +80,7 @@ def test_a_head_that_came_before_is_not_parsed_again(running: tuple[Running, Tar
 
 
 @pytest.mark.parametrize("name", [b"x-request-id", b"traceparent", b"idempotency-key", b"X-Request-ID"])
-def test_what_is_a_requests_own_is_read_from_its_own_head(running: tuple[Running, Target], name: bytes) -> None:
+def test_varying_headers_are_read_from_each_request(running: tuple[Running, Target], name: bytes) -> None:
     router, _ = running
     router.core.heads = Heads()
     assert answers(router, [asked("hello", name + b": first\r\n")], 1) == [200]
@@ -106,7 +106,7 @@ def test_what_is_a_requests_own_is_read_from_its_own_head(running: tuple[Running
         b"x-other-id: second",
     ],
 )
-def test_what_is_written_otherwise_is_parsed(running: tuple[Running, Target], written: bytes) -> None:
+def test_heads_in_another_notation_are_parsed(running: tuple[Running, Target], written: bytes) -> None:
     router, _ = running
     router.core.heads = Heads()
     assert answers(router, [asked("hello", b"x-request-id: first\r\n")], 1) == [200]
@@ -115,7 +115,7 @@ def test_what_is_written_otherwise_is_parsed(running: tuple[Running, Target], wr
 
 @given(st.binary(max_size=200))
 @settings(max_examples=300)
-def test_a_length_that_is_none_is_left_to_the_parser(length: bytes) -> None:
+def test_an_invalid_length_is_left_to_the_parser(length: bytes) -> None:
     heads: Heads[str] = Heads()
     heads.keep(b"A\r\ncontent-length: 4\r\n\r\nbody", b"4", "x")
     found = heads.read(b"A\r\ncontent-length: " + length + b"\r\n\r\nbody")
@@ -129,7 +129,7 @@ def test_the_id_that_a_request_brings_is_the_one_of_its_answer(running: tuple[Ru
 
 
 @pytest.mark.parametrize("extra", [b"connection: close\r\n", b"x-a: 1\r\nx-a: 2\r\n"])
-def test_a_head_that_says_more_is_not_kept(running: tuple[Running, Target], extra: bytes) -> None:
+def test_a_head_with_other_headers_is_not_cached(running: tuple[Running, Target], extra: bytes) -> None:
     router, _ = running
     router.core.heads = Heads()
     request = asked("hello", extra)
@@ -151,13 +151,13 @@ def test_a_head_that_says_more_is_not_kept(running: tuple[Running, Target], extr
         (b"no end", b"0"),
     ],
 )
-def test_only_a_head_whose_message_is_as_long_as_it_says_is_kept(message: bytes, length: bytes) -> None:
+def test_only_a_head_with_the_declared_length_is_cached(message: bytes, length: bytes) -> None:
     heads: Heads[str] = Heads()
     heads.keep(message, length, "x")
     assert heads.read(message) is None
 
 
-def test_no_more_heads_are_kept_than_there_is_room_for() -> None:
+def test_the_cache_of_heads_is_bounded() -> None:
     heads: Heads[int] = Heads()
     messages = [b"A%d\r\n\r\n" % number for number in range(KEPT + 10)]
     for number, message in enumerate(messages):
@@ -167,7 +167,7 @@ def test_no_more_heads_are_kept_than_there_is_room_for() -> None:
     assert known[10:] == [(number, None, b"") for number in range(10, KEPT + 10)]
 
 
-def test_an_answer_whose_head_came_before_is_read_by_its_length(
+def test_an_answer_with_a_known_head_is_read_by_its_length(
     targets: Callable[[int], list[Target]],
 ) -> None:
     (target,) = targets(1)

@@ -86,7 +86,7 @@ def test_a_key_is_replaced_while_the_router_runs(says: Any, running: Running, ke
     assert [head["authorization"] for head in upstream.heads] == [f"Bearer {KEY}", "Bearer another-key-of-the-server"]
 
 
-def test_a_key_goes_to_its_own_host_only(says: Any, running: Running, key: Path) -> None:
+def test_a_key_is_sent_to_its_own_host_only(says: Any, running: Running, key: Path) -> None:
     key.rename(key.with_name("model-other.cogniforge"))
     upstream = completing(says)
     assert router_over(running, upstream).ask().status_code == 200, "a server may want no key"

@@ -141,7 +141,7 @@ def test_a_table_that_is_wrong_changes_nothing(server: Server, follow: tuple[htt
     assert becomes(client, {"better"}, WITHIN_S)
 
 
-def test_the_router_goes_on_while_nats_is_away_and_catches_up(server: Server, follow: tuple[httpx.Client, str]) -> None:
+def test_the_router_works_during_a_nats_outage_and_catches_up(server: Server, follow: tuple[httpx.Client, str]) -> None:
     client, url = follow
     server.put(table(url, "before"))
     assert becomes(client, {"before"}, 5)
@@ -216,7 +216,7 @@ def test_replicas_share_a_rate(replicas: Callable[..., list[tuple[Core, httpx.Cl
     assert 295 <= answered <= 300 + came_in + 60, "what is not told yet may come on top"
 
 
-def test_what_a_lost_replica_held_is_free_again(
+def test_reservations_of_a_lost_replica_are_released(
     replicas: Callable[..., list[tuple[Core, httpx.Client]]], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("router.shared.GONE_S", 0.3)

@@ -48,7 +48,7 @@ def numbered(count: int, start: int = 0) -> list[Event]:
     return [("topic", b"key", b"event %d" % number) for number in range(start, start + count)]
 
 
-def test_nothing_is_lost_while_kafka_is_away_and_the_order_of_files_is_kept(
+def test_a_kafka_outage_loses_nothing_and_keeps_the_order_of_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spilling, "SEGMENT_BYTES", 500)
@@ -67,7 +67,7 @@ def test_nothing_is_lost_while_kafka_is_away_and_the_order_of_files_is_kept(
     assert not list(tmp_path.glob("*.events"))
 
 
-def test_what_waits_on_disk_outlives_the_process(tmp_path: Path) -> None:
+def test_events_on_disk_outlive_the_process(tmp_path: Path) -> None:
     kafka = Kafka(room=1)
     told = metering(tmp_path, kafka)
     told._waiting += numbered(100)
@@ -93,7 +93,7 @@ def test_a_file_is_kept_until_kafka_has_all_of_it(tmp_path: Path) -> None:
     assert (len(kafka.delivered), told._spill.size) == (10, 0)
 
 
-def test_what_does_not_fit_is_counted(tmp_path: Path) -> None:
+def test_events_beyond_the_limit_are_counted(tmp_path: Path) -> None:
     before = LOST.labels("topic")._value.get()
     told = metering(tmp_path, Kafka(room=0), most=1000)
     told._waiting += numbered(100)
@@ -117,7 +117,7 @@ def test_an_event_that_was_half_written_does_not_hold_up_the_others(tmp_path: Pa
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=5), st.binary(max_size=50)), max_size=20))
-def test_what_is_taken_is_what_was_put(tmp_path_factory: pytest.TempPathFactory, events: list[Event]) -> None:
+def test_queued_events_are_returned_unchanged(tmp_path_factory: pytest.TempPathFactory, events: list[Event]) -> None:
     folder = tmp_path_factory.mktemp("spill")
     queue = Spill(folder, 2**20)
     assert queue.put(events) == len(events)

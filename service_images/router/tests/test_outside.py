@@ -100,9 +100,7 @@ def test_a_credential_is_replaced_while_the_router_runs(says: Any, outside: Any,
 
 
 @pytest.mark.parametrize("content", [None, "", "two\nlines-of-text", "schlüssel-12345", "short"])
-def test_a_credential_that_cannot_be_used_asks_nobody(
-    says: Any, outside: Any, secret: Path, content: str | None
-) -> None:
+def test_an_invalid_credential_causes_no_request(says: Any, outside: Any, secret: Path, content: str | None) -> None:
     secret.unlink() if content is None else secret.write_text(content)
     upstream = body_of(says, COMPLETION)
     answer = outside(upstream, attempts=2).ask()
@@ -113,7 +111,7 @@ def test_a_credential_that_cannot_be_used_asks_nobody(
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 500])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_provider_that_repeats_the_credential_tells_no_tenant(
+def test_a_credential_in_a_providers_answer_is_hidden_from_tenants(
     says: Any, outside: Any, capfd: pytest.CaptureFixture[str], status: int, stream: bool
 ) -> None:
     error = {"error": {"message": f"Incorrect API key provided: {SECRET}", "code": SECRET}}
@@ -123,12 +121,12 @@ def test_a_provider_that_repeats_the_credential_tells_no_tenant(
     assert SECRET not in "".join(capfd.readouterr())
 
 
-def test_a_stream_that_repeats_the_credential_tells_no_tenant(says: Any, outside: Any) -> None:
+def test_a_credential_in_a_providers_stream_is_hidden_from_tenants(says: Any, outside: Any) -> None:
     event = f'data: {{"error": {{"message": "bad key {SECRET}"}}}}\n\n'.encode()
     assert SECRET not in outside(says([event[:50], event[50:]])).ask(stream=True).text
 
 
-def test_a_credential_goes_to_its_own_host_only(says: Any, outside: Any, secret: Path) -> None:
+def test_a_credential_is_sent_to_its_own_host_only(says: Any, outside: Any, secret: Path) -> None:
     secret.parent.rename(secret.parent.with_name("api.provider.example"))
     upstream = body_of(says, COMPLETION)
     assert outside(upstream, attempts=1).ask().status_code == 502
@@ -151,7 +149,7 @@ def test_a_router_with_a_model_outside_is_ready_without_asking_it(says: Any, out
 # --- Anthropic's API ------------------------------------------------------------------------------------
 
 
-def test_a_chat_completion_is_asked_of_anthropics_api(says: Any, outside: Any) -> None:
+def test_a_chat_completion_is_translated_for_anthropics_api(says: Any, outside: Any) -> None:
     upstream = body_of(says, MESSAGE)
     router = outside(upstream, "anthropic")
     tool = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}}
@@ -231,7 +229,7 @@ def test_anthropics_client_reaches_anthropics_api(says: Any, outside: Any) -> No
     assert (final.usage.input_tokens, final.usage.output_tokens) == (5, 2)
 
 
-def test_an_answer_that_is_no_message_is_metered_all_the_same(says: Any, outside: Any) -> None:
+def test_an_invalid_message_is_metered_nevertheless(says: Any, outside: Any) -> None:
     router = outside(body_of(says, {"type": "surprise", "content": "twelve characters"}), "anthropic")
     assert router.ask().json()["error"]["code"] == "bad_answer"
     until(lambda: router.core.accounts.all()[0].spent > 0)
@@ -248,7 +246,7 @@ def test_an_answer_that_is_no_message_is_metered_all_the_same(says: Any, outside
         ({"messages": [{"role": "user", "content": [AUDIO]}]}, "messages.0.content.0"),
     ],
 )
-def test_what_the_api_cannot_do_is_refused_by_its_name(
+def test_parameters_that_the_api_lacks_are_refused_by_name(
     says: Any, outside: Any, asked: dict[str, Any], param: str
 ) -> None:
     upstream = body_of(says, MESSAGE)
@@ -293,7 +291,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_no_answer_of_a_provider_is_a_fault_of_ours(content: Any) -> None:
+def test_no_answer_of_a_provider_causes_an_internal_error(content: Any) -> None:
     body = json.dumps(content).encode()
     with contextlib.suppress(ApiError):
         assert json.loads(to_anthropic.answer(body))["choices"]

@@ -46,7 +46,7 @@ overrides = st.dictionaries(st.sampled_from(NAMES), st.booleans()).flatmap(
 
 
 @given(tables(), overrides)
-def test_what_is_composed_is_a_table_with_every_override_that_is_not_refused(
+def test_the_composed_table_contains_every_valid_override(
     base: RouteTable, given_overrides: dict[str, Override]
 ) -> None:
     composed, refused = compose(base, given_overrides)
@@ -77,7 +77,7 @@ def test_a_model_that_others_fall_back_to_is_not_withdrawn() -> None:
     assert refused == {"b": "a falls back to b, which would not exist"}
 
 
-def test_an_override_that_what_is_configured_has_outgrown_waits_until_it_fits_again() -> None:
+def test_an_override_that_conflicts_with_the_configuration_waits_until_it_fits() -> None:
     taken: list[Any] = []
     kept = Overrides(table(route("a"), route("b")), taken.append)
     kept.put("a", override(route("a", "b")))

@@ -90,7 +90,7 @@ def test_a_client_that_sends_null_for_all_is_answered(targets: Any, running: Any
         ("/v1/embeddings", {"input": "x", "stream": True}, ["stream"]),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_by_its_name(refusal: Any, path: str, body: Any, fields: list[str]) -> None:
+def test_unsupported_parameters_are_refused_by_name(refusal: Any, path: str, body: Any, fields: list[str]) -> None:
     error = refusal(path, **body)
     assert error["param"].startswith(fields[0])
     for field in fields:
@@ -102,7 +102,7 @@ def test_a_choice_names_a_tool_that_there_is(refusal: Any) -> None:
     assert "'g'" in refusal("/v1/chat/completions", messages=HELLO, tools=[TOOL], tool_choice=choice)["message"]
 
 
-def test_what_a_model_understands_is_passed_on(targets: Any, running: Any) -> None:
+def test_supported_parameters_are_forwarded(targets: Any, running: Any) -> None:
     (target,) = targets(1)
     more = {"top_k": 4, "tools": [TOOL], "tool_choice": "required", "response_format": {"type": "json_object"}}
     assert running([target]).ask(**more).status_code == 200
@@ -117,7 +117,7 @@ def test_errors_of_servers_have_openais_shape(targets: Any, running: Any) -> Non
     assert error == {"message": "too long", "type": "invalid_request_error", "param": None, "code": "upstream_refused"}
 
 
-def test_a_wrong_kind_of_model_is_said_as_such(targets: Any, running: Any) -> None:
+def test_a_wrong_kind_of_model_is_a_clear_error(targets: Any, running: Any) -> None:
     (target,) = targets(1)
     target.status = 404
     client = openai.OpenAI(base_url=running([target]).url + "/v1", api_key="x", max_retries=0)
@@ -144,7 +144,7 @@ def test_a_wrong_kind_of_model_is_said_as_such(targets: Any, running: Any) -> No
         },
     )
 )
-def test_what_is_read_while_it_is_checked_is_what_is_read_by_itself(content: dict[str, Any]) -> None:
+def test_checking_and_reading_a_request_yield_the_same_fields(content: dict[str, Any]) -> None:
     body = msgspec.json.encode(content)
     checked = payload.read(payload.CHAT, body, parameters.check(payload.CHAT, body))
     alone = payload.read(payload.CHAT, body)

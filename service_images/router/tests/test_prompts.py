@@ -90,7 +90,7 @@ def router(service: Service, targets: Callable[[int], list[Any]], nats_server: A
     thread.join()
 
 
-def test_a_stored_prompt_goes_before_what_is_asked(router: Any) -> None:
+def test_a_stored_prompt_precedes_the_requests_messages(router: Any) -> None:
     assert router.ask(messages=[{"role": "user", "content": "Hello"}]).status_code == 200
     said = [m["content"] for m in router.seen[0]["messages"]]
     assert said == ["Be brief.", "I am ann.", "Hello"] and "prompt" not in router.seen[0]
@@ -101,12 +101,12 @@ def test_a_stored_prompt_may_be_all_there_is(router: Any) -> None:
     assert [m["role"] for m in router.seen[0]["messages"]] == ["system", "user"]
 
 
-def test_what_goes_with_a_version_holds_where_the_request_says_nothing(router: Any) -> None:
+def test_settings_of_a_version_apply_unless_the_request_sets_them(router: Any) -> None:
     router.ask(temperature=1)
     assert router.seen[0]["temperature"] == 1 and router.seen[0]["seed"] == 7 and router.seen[0]["model"] == "m"
 
 
-def test_a_text_is_said_by_the_system(router: Any, service: Service) -> None:
+def test_a_text_is_a_system_message(router: Any, service: Service) -> None:
     service.add("Speak {{ how }}.", "style", labels=["plain"])
     router.ask(prompt={**NAMED, "id": "style", "label": "plain"})
     assert router.seen[0]["messages"] == [{"role": "system", "content": "Speak brief."}]
@@ -135,13 +135,13 @@ def test_responses_take_stored_prompts_too(router: Any) -> None:
         ({**NAMED, "label": "NO SUCH"}, 400, "label"),
     ],
 )
-def test_what_is_wrong_with_a_prompt_is_said(router: Any, prompt: Any, status: int, words: str) -> None:
+def test_mistakes_in_a_prompt_reference_are_reported(router: Any, prompt: Any, status: int, words: str) -> None:
     answer = router.ask(prompt=prompt)
     assert answer.status_code == status
     assert words in answer.json()["error"]["message"] and router.seen == []
 
 
-def test_what_was_rendered_is_kept(router: Any, service: Service) -> None:
+def test_rendered_prompts_are_cached(router: Any, service: Service) -> None:
     # The news of the prompt's first labels would end what is kept.
     keys = [bus.key("default", "greeting", label) for label in ("production", LATEST)]
     until(lambda: all(map(router.labels.revision, keys)))
@@ -169,6 +169,6 @@ def test_without_the_service_a_request_is_refused(router: Any, service: Service)
     assert answer.status_code == 503 and answer.json()["error"]["code"] == "unavailable"
 
 
-def test_a_router_without_prompts_says_so(router: Any) -> None:
+def test_a_router_without_prompts_refuses_them_with_the_reason(router: Any) -> None:
     router.core.prompts = None
     assert router.ask().json()["error"]["code"] == "unsupported"

@@ -213,7 +213,7 @@ BEGINNINGS = st.sampled_from(
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(["off", "off", "on", "required"]), st.booleans(), st.booleans(), BEGINNINGS,
        st.lists(EVENTS, max_size=12))  # fmt: skip
-def test_whatever_happens_a_request_has_one_answer_is_settled_once_and_leaves_nothing(
+def test_every_request_is_answered_and_settled_once_and_leaks_nothing(
     guardrails: str, stream: bool, large: bool, begins: list[tuple[Any, ...]], happening: list[list[tuple[Any, ...]]]
 ) -> None:
     async def live() -> World:

@@ -46,7 +46,7 @@ def test_a_target_that_is_gone_is_made_up_for(targets: Targets, running: Running
     assert [running([gone, good]).ask().status_code for _ in range(10)] == [200] * 10
 
 
-def test_what_the_client_did_wrong_is_not_tried_elsewhere(targets: Targets, running: Running) -> None:
+def test_client_errors_are_not_retried_on_another_target(targets: Targets, running: Running) -> None:
     one, other = targets(2)
     one.status = other.status = 400
     assert running([one, other]).ask().status_code == 400
@@ -116,20 +116,20 @@ def test_a_stream_that_breaks_off_is_gone_on_with_elsewhere(targets: Targets, ru
     assert taken_over[0]["messages"][-1] == {"role": "assistant", "content": "the quick "}
 
 
-def test_a_stream_that_nobody_can_go_on_with_ends_with_an_error_event(targets: Targets, running: Running) -> None:
+def test_a_stream_that_no_target_can_continue_ends_with_an_error_event(targets: Targets, running: Running) -> None:
     (only,) = targets(1)
     only.break_after = 0
     assert running([only]).stream()[-1]["error"]["code"] == "stream_interrupted"
 
 
-def test_usage_that_the_client_did_not_ask_for_is_counted_and_hidden(targets: Targets, running: Running) -> None:
+def test_usage_that_the_client_did_not_request_is_counted_and_hidden(targets: Targets, running: Running) -> None:
     router = running(targets(1), tenants=[{"id": "t", "clients": ["c"], "budget_usd": 1000}])
     events = router.stream(headers={"x-client-id": "c"})
     assert not [e for e in events if e != "[DONE]" and e.get("usage")]
     assert router.core.accounts.all()[0].spent == pytest.approx(3.0)  # three words at a dollar each
 
 
-def test_usage_that_the_client_asked_for_is_passed_on(targets: Targets, running: Running) -> None:
+def test_usage_that_the_client_requested_is_forwarded(targets: Targets, running: Running) -> None:
     events = running(targets(1)).stream(stream_options={"include_usage": True})
     assert [e["usage"]["completion_tokens"] for e in events if e != "[DONE]" and e.get("usage")] == [3]
 
@@ -168,7 +168,7 @@ def test_a_model_of_others_does_not_exist(targets: Targets, running: Running) ->
     assert router.ask(headers={"x-client-id": "c"}).status_code == 404
 
 
-def test_too_many_requests_are_told_when_to_come_back(targets: Targets, running: Running) -> None:
+def test_too_many_requests_get_a_retry_after(targets: Targets, running: Running) -> None:
     router = running(targets(1), tenants=[{"id": "t", "clients": ["c"], "requests_per_minute": 3}])
     answers = [router.ask(headers={"x-client-id": "c"}) for _ in range(5)]
     assert [a.status_code for a in answers] == [200, 200, 200, 429, 429]
@@ -197,7 +197,7 @@ def test_an_equal_request_is_answered_from_the_cache(targets: Targets, running: 
     assert len(target.seen) == 1
 
 
-def test_only_answers_that_do_not_vary_are_kept_unless_told(targets: Targets, running: Running) -> None:
+def test_only_deterministic_answers_are_cached_by_default(targets: Targets, running: Running) -> None:
     (target,) = targets(1)
     router = running([target], cache={"ttl_seconds": 60})
     for temperature in (None, 0.7, 0, 0):
@@ -230,7 +230,7 @@ def test_clients_of_the_gateway_do_not_share_answers(targets: Targets, running: 
     assert len(target.seen) == 2
 
 
-def test_many_who_ask_the_same_at_once_ask_the_model_once(targets: Targets, running: Running) -> None:
+def test_concurrent_equal_requests_call_the_model_once(targets: Targets, running: Running) -> None:
     (target,) = targets(1)
     target.delay_s = 0.3
     router = running([target], **CACHED)
@@ -240,7 +240,7 @@ def test_many_who_ask_the_same_at_once_ask_the_model_once(targets: Targets, runn
     assert len(target.seen) == 1
 
 
-def test_who_waited_for_a_failure_asks_for_itself(targets: Targets, running: Running) -> None:
+def test_a_request_that_waited_for_a_failed_one_calls_the_model_itself(targets: Targets, running: Running) -> None:
     (target,) = targets(1)
     target.delay_s, target.status = 0.3, 400
     router = running([target], **CACHED)
@@ -249,7 +249,7 @@ def test_who_waited_for_a_failure_asks_for_itself(targets: Targets, running: Run
     assert {a.status_code for a in answers} == {400}
 
 
-def test_one_who_waits_and_leaves_takes_nobody_along(targets: Targets, running: Running) -> None:
+def test_a_waiting_client_that_disconnects_does_not_affect_others(targets: Targets, running: Running) -> None:
     (target,) = targets(1)
     target.delay_s = 0.6
     router = running([target], **CACHED)

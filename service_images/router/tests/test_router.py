@@ -208,7 +208,7 @@ def test_a_request_id_that_could_forge_logs_is_replaced(router: httpx.Client) ->
     assert router.get("/v1/models", headers={"x-request-id": "a b"}).headers["x-request-id"] != "a b"
 
 
-def test_the_trace_goes_on_upstream(router: httpx.Client, upstream: tuple[Upstream, str]) -> None:
+def test_the_trace_continues_upstream(router: httpx.Client, upstream: tuple[Upstream, str]) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
     router.post("/v1/chat/completions", json={"model": "demo", "messages": [HELLO]}, headers=headers)

@@ -56,7 +56,7 @@ def drawn(state: RouteState) -> TargetState:
     return next(target for target in state.targets if target.label == label)
 
 
-def test_a_bandit_that_has_learnt_asks_each_target_as_often_as_its_belief_says() -> None:
+def test_a_trained_bandit_calls_each_target_in_proportion_to_its_belief() -> None:
     """Both halves of a pair of normal draws, and the odd one: as far apart as the beliefs are wide."""
     state = route("bandit")
     for target, mean in zip(state.targets, (0.5, 0.5, 0.45), strict=True):
@@ -229,7 +229,7 @@ def test_a_canary_alone_answers_where_the_others_are_broken() -> None:
     assert choose(state) == "b"
 
 
-def test_the_same_beginning_goes_to_the_same_target() -> None:
+def test_the_same_prompt_prefix_uses_the_same_target() -> None:
     state = route("prefix", "abcd")
     system = "You are a helpful assistant. " * 40
     first = choose(state, Asker(prompt=system + "one"))
@@ -245,7 +245,7 @@ def test_an_overloaded_target_loses_its_prefix() -> None:
     assert choose(state, Asker(prompt=prompt)) != first
 
 
-def test_what_a_target_learnt_outlives_a_reload() -> None:
+def test_the_state_of_a_target_outlives_a_reload() -> None:
     before = route("bandit", "ab")
     reward(before.targets[0], 1.0)
     after = RouteState(before.route, before)

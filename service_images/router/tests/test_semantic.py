@@ -55,7 +55,7 @@ def test_a_question_that_means_the_same_is_answered_again(asked: tuple[Any, Any]
     assert len(target.seen) == 2
 
 
-def test_what_was_said_before_must_be_equal(asked: tuple[Any, Any]) -> None:
+def test_earlier_messages_must_be_equal(asked: tuple[Any, Any]) -> None:
     router, target = asked
     question = {"role": "user", "content": "How do I reset my password?"}
     for system in ("Answer in French.", "Answer in German."):
@@ -96,7 +96,7 @@ def test_keys_of_one_tenant_do_not_share_answers(targets: Any, running: Any, ask
         assert "x-cache" not in router.ask(question, headers={"authorization": f"Bearer {key}"}).headers
 
 
-def test_a_repeated_request_is_an_equal_one_whatever_it_means(asked: tuple[Any, Any]) -> None:
+def test_the_semantic_cache_does_not_affect_repeated_requests(asked: tuple[Any, Any]) -> None:
     router, target = asked
     for number, question in enumerate(("How do I reset my password?", "How can I reset my password?")):
         answer = router.ask(question, headers={"idempotency-key": str(number)})
@@ -104,7 +104,7 @@ def test_a_repeated_request_is_an_equal_one_whatever_it_means(asked: tuple[Any, 
     assert len(target.seen) == 2
 
 
-def test_without_embeddings_the_model_is_asked(running: Any, targets: Any) -> None:
+def test_without_embeddings_the_model_is_called(running: Any, targets: Any) -> None:
     (target,) = targets(1)
     router = running([target], cache={"any_temperature": True, "similarity": 0.8})
     router.core.semantic = SemanticCache("127.0.0.1:9")

@@ -116,7 +116,7 @@ def test_an_event_without_an_end_is_refused_before_it_fills_the_memory() -> None
 
 
 @given(st.binary(max_size=40), st.sampled_from([b"", b"message_start"]))
-def test_what_is_written_is_read_again(content: bytes, kind: bytes) -> None:
+def test_written_content_can_be_read_again(content: bytes, kind: bytes) -> None:
     lines = re.split(rb"\r\n|\n|\r", content)
     assert read([sse.event(content, kind)]) == [(kind, b"\n".join(lines))]
 
@@ -164,7 +164,7 @@ def test_anthropics_stream_is_made_of_every_framing(says: Any, running: Running,
         assert stream.get_final_message().usage.output_tokens == 2
 
 
-def test_pieces_go_on_when_they_come_whatever_the_framing(says: Any, running: Running) -> None:
+def test_pieces_are_forwarded_on_arrival_for_any_framing(says: Any, running: Running) -> None:
     upstream = says(framed("\r\n"), stays_open=True)
     router = running([upstream])
     body = {"model": "m", "messages": HELLO, "stream": True}

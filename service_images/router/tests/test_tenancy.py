@@ -46,7 +46,7 @@ def test_a_tenant_is_found_by_the_client_that_the_gateway_names() -> None:
 
 
 @pytest.mark.parametrize(("key", "client"), [(b"wrong", b""), (b"", b""), (b"", b"nobody"), (b"wrong", b"default")])
-def test_a_stranger_has_no_account(key: bytes, client: bytes) -> None:
+def test_an_unauthenticated_client_has_no_account(key: bytes, client: bytes) -> None:
     accounts = Accounts(table({"id": "one", "keys": [digest("k")], "clients": ["default"]}), 0.0)
     assert accounts.of(digest_of(key), client) is None
 
@@ -58,7 +58,7 @@ def test_without_tenants_everybody_is_the_same_one() -> None:
 
 
 @given(st.integers(1, 600), st.lists(st.floats(0, 5), max_size=400))
-def test_a_rate_is_never_exceeded_beyond_what_was_saved_up(per_minute: int, pauses: list[float]) -> None:
+def test_a_rate_is_never_exceeded_beyond_the_saved_tokens(per_minute: int, pauses: list[float]) -> None:
     bucket, now, taken = Bucket(per_minute, 0.0), 0.0, 0
     for pause in pauses:
         now += pause
@@ -66,7 +66,7 @@ def test_a_rate_is_never_exceeded_beyond_what_was_saved_up(per_minute: int, paus
     assert taken <= per_minute + now * per_minute / 60 + 1
 
 
-def test_after_the_wait_that_was_told_there_is_room() -> None:
+def test_after_retry_after_a_request_is_admitted() -> None:
     bucket = Bucket(60, 0.0)
     for _ in range(60):
         assert bucket.wait_s(1, 0.0) == 0.0
@@ -75,7 +75,7 @@ def test_after_the_wait_that_was_told_there_is_room() -> None:
     assert bucket.wait_s(1, wait + 0.001) == 0.0
 
 
-def test_what_was_set_aside_and_not_used_comes_back() -> None:
+def test_unused_reservations_are_returned() -> None:
     mine = account(tokens_per_minute=1000)
     assert mine.admit(900, 0.0, 0.0) is None
     assert mine.admit(900, 0.0, 0.0) is not None
@@ -155,7 +155,7 @@ def test_the_cache_stays_within_its_size(entries: list[tuple[int, int]]) -> None
         assert cache._size == sum(len(body) + 200 for _, body in cache._entries.values())
 
 
-def test_the_least_recently_used_answer_goes_first() -> None:
+def test_the_least_recently_used_answer_is_evicted_first() -> None:
     cache = ResponseCache(max_bytes=3 * 1200)
     for name in (b"a", b"b", b"c"):
         cache.put(name, b"x" * 1000, 10.0)

@@ -114,7 +114,7 @@ def test_a_budget_that_is_used_up_holds_within_a_second(governed: Governed) -> N
     assert governed.becomes(200)
 
 
-def test_what_billing_does_not_know_yet_counts(governed: Governed) -> None:
+def test_usage_unknown_to_billing_counts(governed: Governed) -> None:
     """Three US dollars an answer, counted by the router at once; Billing says zero for ever."""
     governed.write("budgets", "acme", budget_usd=2000.0, spent_usd=0.0, period="2026-11")
     deadline = time.monotonic() + WITHIN_S
@@ -166,7 +166,7 @@ def cut_off(governed: Governed, nats_server: Any) -> Iterator[tuple[Governed, Us
     nats_server.start()
 
 
-def test_a_key_that_was_revoked_while_nats_is_away_ends_at_the_bound(cut_off: tuple[Governed, User]) -> None:
+def test_a_key_revoked_during_a_nats_outage_is_refused_after_the_limit(cut_off: tuple[Governed, User]) -> None:
     governed, user = cut_off
     assert governed.status() == 200
     assert governed.status() == 200
@@ -199,7 +199,7 @@ def test_a_user_service_that_lets_the_router_not_in_confirms_no_key(governed: Go
         assert refused.value.status == 503
 
 
-def test_a_key_that_nobody_can_confirm_is_not_served(cut_off: tuple[Governed, User]) -> None:
+def test_a_key_that_cannot_be_confirmed_is_refused(cut_off: tuple[Governed, User]) -> None:
     governed, _ = cut_off
     for target in ("127.0.0.1:9", ""):
         governed.core.confirming = Confirming(target, 0, governed.tenants.away_since)
@@ -214,7 +214,7 @@ def test_keys_hold_within_the_bound_and_an_alert_can_see_it(cut_off: tuple[Gover
     assert governed.core.confirming._away_s() > 0
 
 
-def test_nobody_is_asked_while_nats_is_there(governed: Governed) -> None:
+def test_keys_are_not_confirmed_while_nats_is_available(governed: Governed) -> None:
     governed.core.confirming = Confirming("127.0.0.1:9", 0, governed.tenants.away_since)
     until(lambda: governed.tenants.away_since() is None)
     assert governed.status() == 200

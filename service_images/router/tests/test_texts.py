@@ -220,7 +220,7 @@ def test_a_key_is_no_word_of_the_api(field: str, key: str) -> None:
     assert key in [place.text for place in texts.places(content)]
 
 
-def test_usual_requests_have_no_more_texts_than_they_say() -> None:
+def test_usual_requests_have_exactly_their_visible_texts() -> None:
     image = "data:image/png;base64," + "iVBO" * 40
     content = {
         "model": "meta/llama-3.1", "user": "ann", "stream": True, "seed": 12345678, "tool_choice": "auto",

@@ -124,7 +124,7 @@ def test_a_stream_that_the_upstream_breaks_off_is_metered(targets: Targets, mete
     assert data["estimated"] is True
 
 
-def test_what_two_targets_wrote_of_one_stream_is_metered_together(targets: Targets, metered: Any) -> None:
+def test_a_stream_continued_by_a_second_target_is_metered_as_a_whole(targets: Targets, metered: Any) -> None:
     breaking, good = targets(2)
     breaking.words = good.words = ["aaaa", "bbbb", "cccc", "dddd"]
     breaking.break_after = 2
@@ -144,7 +144,7 @@ def completion_events(**last: Any) -> list[bytes]:
     return [f"data: {json.dumps(event)}\n\n".encode() for event in (*said, last)] + [b"data: [DONE]\n\n"]
 
 
-def test_a_streamed_completion_is_asked_for_its_usage(says: Any, metered: Any) -> None:
+def test_the_router_requests_the_usage_of_streams(says: Any, metered: Any) -> None:
     upstream = says(completion_events(choices=[], usage={"prompt_tokens": 6, "completion_tokens": 2}))
     router, told = metered([upstream])
     body = {"model": "m", "prompt": "say", "stream": True}
@@ -182,7 +182,7 @@ def test_a_streamed_response_is_metered(targets: Targets, metered: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("streamed", [False, True])
-def test_what_a_usage_does_not_say_is_counted(
+def test_unreported_tokens_are_counted(
     says: Any, metered: Any, reported: Any, expected: tuple[int, int], streamed: bool
 ) -> None:
     message = {"role": "assistant", "content": "one two three"}
@@ -201,9 +201,7 @@ def test_what_a_usage_does_not_say_is_counted(
 
 @pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
 @pytest.mark.parametrize("asked", [False, True])
-def test_one_body_where_a_stream_was_asked_for_becomes_a_stream(
-    says: Any, metered: Any, kind: str, asked: bool
-) -> None:
+def test_a_whole_answer_to_a_stream_request_becomes_a_stream(says: Any, metered: Any, kind: str, asked: bool) -> None:
     calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
     message = {"role": "assistant", "content": "one two", "tool_calls": calls}
     usage_ = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}

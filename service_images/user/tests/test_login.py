@@ -54,7 +54,7 @@ def go(browser: httpx.Client, provider: Keycloak) -> Callable[[str], str]:
     return log_in
 
 
-def test_who_was_invited_gets_a_key_that_ends(browser: httpx.Client, go: Callable[[str], str]) -> None:
+def test_an_invited_user_gets_an_expiring_key(browser: httpx.Client, go: Callable[[str], str]) -> None:
     made = browser.get(go("ann")).json()
     assert made["tenant"] == "acme" and made["expires"]
     asked = browser.get("/v1/self", headers={"authorization": f"Bearer {made['key']}"})
@@ -66,7 +66,7 @@ def test_the_same_identity_is_the_same_user(browser: httpx.Client, go: Callable[
 
 
 @pytest.mark.parametrize("name", ["eve", "bob"], ids=["address-not-verified", "not-invited"])
-def test_nobody_else_gets_in(browser: httpx.Client, go: Callable[[str], str], name: str) -> None:
+def test_other_callers_are_refused(browser: httpx.Client, go: Callable[[str], str], name: str) -> None:
     assert browser.get(go(name)).status_code == 403
 
 
@@ -78,7 +78,9 @@ def test_an_address_is_bound_to_one_identity(
     assert browser.get(go("dan")).status_code == 403
 
 
-def test_an_answer_works_only_in_the_browser_that_asked(browser: httpx.Client, go: Callable[[str], str]) -> None:
+def test_a_login_answer_works_only_in_the_browser_that_started_it(
+    browser: httpx.Client, go: Callable[[str], str]
+) -> None:
     back = go("ann")
     browser.cookies.clear()
     assert browser.get(back).status_code == 401
@@ -96,7 +98,7 @@ def test_a_made_up_answer_is_refused(browser: httpx.Client, query: str) -> None:
     assert browser.get(f"/v1/callback{query}").status_code == 401
 
 
-def test_a_provider_that_is_away_is_said_to_be(settings: UserSettings) -> None:
+def test_an_unavailable_provider_is_reported(settings: UserSettings) -> None:
     more: dict[str, Any] = {"oidc_issuer": "http://127.0.0.1:9", "oidc_secret": SecretStr("x")}
     with TestClient(create(settings.model_copy(update=more))) as client:
         assert client.get("/v1/login").status_code == 503

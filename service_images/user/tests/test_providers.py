@@ -95,7 +95,7 @@ def test_a_login_works_at_once_after_the_provider_has_changed_its_key(
     assert made.asked["/keys"] == 2
 
 
-def test_unknown_keys_do_not_make_the_provider_be_asked_without_end(
+def test_unknown_keys_do_not_flood_the_identity_provider(
     browser: Callable[[str], httpx.Client], provider: Callable[..., Provider], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(login, "_AGAIN_S", 3600)

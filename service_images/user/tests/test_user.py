@@ -48,7 +48,7 @@ def invite(client: httpx.Client, email: str = "ann@example.com") -> str:
     return answer.json()["id"]
 
 
-def test_without_a_key_nobody_gets_in(user: httpx.Client) -> None:
+def test_requests_without_a_key_are_refused(user: httpx.Client) -> None:
     assert user.get("/v1/tenants", headers={"authorization": ""}).status_code == 401
 
 
@@ -60,7 +60,7 @@ def test_a_key_is_shown_once_and_never_kept(acme: httpx.Client, settings: UserSe
     assert made["key"] not in str(rows)
 
 
-def test_a_key_whose_answer_was_lost_is_asked_for_again_and_made_once(acme: httpx.Client) -> None:
+def test_a_lost_answer_to_a_key_creation_can_be_requested_again(acme: httpx.Client) -> None:
     again = {"idempotency-key": "4f2c"}
     first, second = (acme.post(KEYS, json={"name": "k"}, headers=again).json() for _ in range(2))
     assert first == second
@@ -86,9 +86,7 @@ def test_an_expired_key_is_refused(acme: httpx.Client) -> None:
     assert acme.get("/v1/self", **as_(acme, made["key"])).status_code == 401
 
 
-def test_with_a_key_go_all_generations_of_keys_that_it_made(
-    acme: httpx.Client, told: Callable[[], list[dict[str, Any]]]
-) -> None:
+def test_revoking_a_key_revokes_all_derived_keys(acme: httpx.Client, told: Callable[[], list[dict[str, Any]]]) -> None:
     other = key(acme)
     made = [key(acme)]
     for _ in range(3):
@@ -119,7 +117,7 @@ def test_no_key_outlives_the_one_that_made_it(acme: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("scopes", [["admin"], ["inference"], []])
-def test_nobody_gives_away_more_than_they_have(acme: httpx.Client, scopes: list[str]) -> None:
+def test_rights_beyond_ones_own_cannot_be_granted(acme: httpx.Client, scopes: list[str]) -> None:
     mine = as_(acme, key(acme, scopes=["manage", "prompts"])["key"])
     assert acme.post(KEYS, json={"name": "k", "scopes": scopes}, **mine).status_code == 403
     assert acme.post(KEYS, json={"name": "k", "scopes": ["prompts"]}, **mine).status_code == 201
@@ -139,7 +137,7 @@ def test_the_id_of_a_deleted_tenant_is_never_given_again(
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "tenant_id_used")
 
 
-def test_a_deletion_says_who_has_erased_the_tenant(settings: UserSettings, user: httpx.Client) -> None:
+def test_a_deletion_lists_the_services_that_have_erased_the_tenant(settings: UserSettings, user: httpx.Client) -> None:
     both = settings.model_copy(update={"erased_by": ("prompt", "retriever")})
 
     async def acknowledge() -> None:
@@ -184,7 +182,7 @@ def test_a_key_gives_at_most_its_makers_scopes_user_and_end(
     assert (made["user"], datetime.fromisoformat(made["expires"])) == (bob, SOON), "what is left out is the maker's"
 
 
-def test_all_that_goes_beyond_the_maker_is_named_at_once(acme: httpx.Client) -> None:
+def test_all_rights_beyond_the_makers_are_named_at_once(acme: httpx.Client) -> None:
     bob, ann = invite(acme, "bob@example.com"), invite(acme, "ann@example.com")
     mine = as_(acme, key(acme, scopes=["manage"], user=bob, expires=SOON.isoformat())["key"])
     later = (SOON + timedelta(days=1)).isoformat()
@@ -212,9 +210,7 @@ def test_a_key_always_names_what_it_allows(acme: httpx.Client, settings: UserSet
         connection.execute("UPDATE keys SET scopes = '{}'")
 
 
-def test_keys_from_before_they_named_what_they_allow_keep_what_they_had(
-    acme: httpx.Client, settings: UserSettings
-) -> None:
+def test_keys_without_scopes_keep_their_rights(acme: httpx.Client, settings: UserSettings) -> None:
     ann = invite(acme)
     made, login = key(acme), key(acme, name="login", user=ann)
     url = settings.database(pooled=False)
@@ -233,7 +229,7 @@ def test_keys_from_before_they_named_what_they_allow_keep_what_they_had(
 
 @pytest.mark.parametrize("way", ["role", "relation"])
 @pytest.mark.parametrize(("role", "status"), [("owner", 403), ("admin", 403), ("editor", 403), ("member", 204)])
-def test_nobody_gives_a_role_that_has_more_than_their_key(acme: httpx.Client, way: str, role: str, status: int) -> None:
+def test_a_role_beyond_the_keys_scopes_cannot_be_granted(acme: httpx.Client, way: str, role: str, status: int) -> None:
     bob = invite(acme, "bob@example.com")
     scopes = ["manage", "inference", "embeddings", "guardrails", "retrieval"]
     mine = as_(acme, key(acme, scopes=scopes, user=bob)["key"])
@@ -262,7 +258,7 @@ def test_another_operators_key_revokes_the_one_before(settings: UserSettings, us
     assert user.get("/v1/tenants", **as_(user, "cf-another")).status_code == 401
 
 
-def test_a_user_who_goes_takes_keys_and_rights_along(acme: httpx.Client) -> None:
+def test_deleting_a_user_deletes_keys_and_rights(acme: httpx.Client) -> None:
     ann = invite(acme)
     made = key(acme, user=ann)
     acme.put(f"/v1/tenants/acme/users/{ann}/roles/editor")
@@ -412,9 +408,7 @@ def test_a_policy_is_in_force_once_every_replica_of_guardrails_has_applied_it(
         following.result(10)
 
 
-def test_a_policy_from_before_they_were_checked_says_what_is_wrong_with_it(
-    acme: httpx.Client, settings: UserSettings
-) -> None:
+def test_an_unvalidated_stored_policy_reports_its_mistakes(acme: httpx.Client, settings: UserSettings) -> None:
     with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
         connection.execute("""UPDATE tenants SET policy = '{"packz": ["gdpr"]}' WHERE id = 'acme'""")
         connection.execute("TRUNCATE changes")
@@ -430,7 +424,7 @@ def test_no_event_of_a_tenant_is_too_large(acme: httpx.Client, told: Callable[[]
     assert answer.status_code == 400 and "20000" in answer.json()["error"]["message"]
 
 
-def test_what_a_tenant_keeps_has_quotas_with_events_before_they_are_used_up(
+def test_stored_resources_have_quotas_with_events_before_they_are_reached(
     acme: httpx.Client, settings: UserSettings, told: Callable[[], list[dict[str, Any]]]
 ) -> None:
     most = dict.fromkeys(("users", "teams", "keys", "relations"), 4)
@@ -465,7 +459,7 @@ def _quotas_hold(acme: httpx.Client, told: Callable[[], list[dict[str, Any]]]) -
     assert ways["keys"](9).status_code == 201, "what is revoked does not count"
 
 
-def test_a_key_is_never_kept_by_who_passes_it_on(acme: httpx.Client) -> None:
+def test_a_service_that_forwards_a_key_never_stores_it(acme: httpx.Client) -> None:
     assert acme.post(KEYS, json={"name": "k"}).headers["cache-control"] == "no-store"
 
 
@@ -642,7 +636,7 @@ def test_a_deletion_holds_whatever_backup_the_database_is_restored_from(
 # --- contracts ------------------------------------------------------------------------------------
 
 
-def test_migrations_go_back_and_forth(settings: UserSettings) -> None:
+def test_migrations_can_be_reverted_and_repeated(settings: UserSettings) -> None:
     url = settings.database(pooled=False)
     migrate.migrate("user", url, "downgrade", "base")
     with psycopg.connect(url) as connection:

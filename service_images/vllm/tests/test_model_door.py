@@ -58,7 +58,7 @@ def test_the_kubelet_and_prometheus_need_no_key(server: httpx.Client, path: str)
      ("POST", "/pooling"), ("GET", "/health/"), ("GET", "//health"), ("OPTIONS", "/v1/models"),
      ("GET", "/health%2f..%2fv1/models")],
 )  # fmt: skip
-def test_every_other_path_asks_for_the_key(server: httpx.Client, method: str, path: str) -> None:
+def test_every_other_path_requires_the_key(server: httpx.Client, method: str, path: str) -> None:
     for shown in ({}, {"authorization": KEY}, {"authorization": f"Basic {KEY}"}, {"authorization": f"Bearer {KEY} "},
                   {"x-api-key": KEY}):  # fmt: skip
         assert server.request(method, path, headers=shown).status_code == 401, shown
