@@ -1,4 +1,4 @@
-"""What tests of several services need: a real PostgreSQL on loopback, with a database as the platform provisions it."""
+"""Fixtures for several services: a real PostgreSQL on loopback, with databases as the platform provisions them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of a cluster that makes tokens of service accounts, for tests: keys, tokens, and the API server's answers.
+"""A cluster's issuer of ServiceAccount tokens, for tests: keys, tokens, and the API server's answers.
 
 The answers are over TLS and only for who shows the API server's own token, as a cluster without anonymous access does.
 """

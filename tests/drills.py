@@ -1,4 +1,4 @@
-"""Drills: tests that are long or rare, each with a name. `python -m tests.drills` runs them while its time lasts.
+"""Drills: named groups of tests that are long or rare. `python -m tests.drills` runs them within a time limit.
 
 A test belongs to a drill by `pytest.mark.drill("name")`, and then to no other target of the Makefile. First come the
 drills whose sources have changed; then all others, from one that the number of commits decides, so that each has its

@@ -1,4 +1,4 @@
-"""What exists once in the cluster, for tests that run at the same time in several processes."""
+"""Locks for objects that exist once in the cluster, for tests that run in parallel processes."""
 
 from __future__ import annotations
 

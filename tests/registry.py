@@ -1,4 +1,4 @@
-"""An image registry on this machine, as kind, k3d and minikube have one."""
+"""An image registry on this machine, as used with kind, k3d and minikube."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schemas of other projects for tests: from the cache, or the reason why a test is skipped."""
+"""Schemas of other projects for tests: from the cache, or else the reason to skip a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for what happens in its own time."""
+"""Waiting for conditions with a limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel of this checkout, and virtual environments that have it and nothing of the checkout."""
+"""The wheel of this checkout, and virtual environments that contain it and nothing of the checkout."""
 
 from __future__ import annotations
 

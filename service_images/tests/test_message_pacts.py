@@ -1,4 +1,4 @@
-"""What Billing and Audit rely on in events, written down by them and kept by whoever tells (Pact, messages)."""
+"""Contracts of events (Pact, messages): Billing and Audit write down their needs, and publishers are verified."""
 
 from __future__ import annotations
 

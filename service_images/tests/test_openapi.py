@@ -1,4 +1,4 @@
-"""Every service's OpenAPI document is true: whatever is sent, it answers as the document says, and never with a 5xx."""
+"""Every service's OpenAPI document is correct: answers to any request match it, and none has a 5xx status."""
 
 from __future__ import annotations
 

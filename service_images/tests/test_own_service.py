@@ -1,4 +1,4 @@
-"""The example of a service of one's own: it asks with its caller's key, and keeps a row for the caller's tenant."""
+"""The example of an own service: it calls the Router with its caller's key, and keeps a row for the caller's tenant."""
 
 from __future__ import annotations
 

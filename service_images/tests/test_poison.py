@@ -1,4 +1,4 @@
-"""Whatever JSON one tenant sends to any operation of any service, the work of the next tenant is done."""
+"""No JSON that one tenant sends to any operation of any service affects the work of the next tenant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What services ask of one another over gRPC, written down by who asks and kept by who answers (Pact).
+"""Contracts of gRPC calls (Pact): callers write down their needs, and callees are verified.
 
 The messages are in kit/protos, whose breaking changes buf finds; the pacts say which of them are used, and how.
 """

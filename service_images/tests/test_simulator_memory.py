@@ -1,4 +1,4 @@
-"""The simulated model server stays within its pod's memory, whatever bodies come."""
+"""The simulated model server stays within its pod's memory for any bodies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tenant beside another one that sends whatever it likes: what it has stays as it is, and its work goes on."""
+"""A tenant beside another one that sends arbitrary requests: its data and its work must not be affected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A copy of the project with a command line of its own, and environments of it beside the local one."""
+"""A copy of the project with its own command line, and environments of it beside the local one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment that `forge up` made, as its users see it."""
+"""The environment that `forge up` has created, from the view of its users."""
 
 from __future__ import annotations
 

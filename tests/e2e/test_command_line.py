@@ -1,4 +1,4 @@
-"""`forge` against the environment that is up: what a user and a script read from it."""
+"""`forge` against the running environment: output for users and for scripts."""
 
 from __future__ import annotations
 

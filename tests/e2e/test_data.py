@@ -1,4 +1,4 @@
-"""The data layer as the services use it: who may do what, events from tables, going back in time."""
+"""The data layer as the services use it: rights, events from tables, point-in-time restores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every server of the data layer killed with -9 while it is written to: what was acknowledged is there afterwards."""
+"""Every server of the data layer is killed with SIGKILL during writes: acknowledged writes survive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every operation of every service, fuzzed through the gateway by one tenant, beside another one whose work goes on.
+"""Every operation of every service is fuzzed through the gateway by one tenant; another tenant is not affected.
 
 FUZZ_MINUTES is how long it takes.
 """

@@ -1,4 +1,4 @@
-"""Every method of every proto, fuzzed with the identity of a service that may call it, beside a tenant at work.
+"""Every gRPC method is fuzzed with the identity of a service that may call it; a working tenant is not affected.
 
 FUZZ_RPC_MINUTES is how long it takes.
 """

@@ -1,4 +1,4 @@
-"""What clients get through the gateway."""
+"""The gateway's answers to clients."""
 
 from __future__ import annotations
 

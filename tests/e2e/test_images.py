@@ -1,4 +1,4 @@
-"""The images: built twice, the same digest; and what lies beside them in the registry."""
+"""The images: two builds have the same digest; and their attachments in the registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A new environment whose first `forge up` is killed again and again: the next one continues, and completes it."""
+"""A new environment whose first `forge up` is killed repeatedly: the next one continues, and completes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What alerts and dashboards of the data layer ask for is what its servers give."""
+"""The data layer's servers export all metrics that alerts and dashboards query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NetworkPolicies hold on the local node, as real packets between network namespaces show."""
+"""NetworkPolicies are enforced on the local node, tested with real packets between network namespaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The platform as its operator sees it: status, updates, tampering, destroy."""
+"""The platform for its operator: status, updates, tampering, destroy."""
 
 from __future__ import annotations
 

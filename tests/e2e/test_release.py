@@ -1,4 +1,4 @@
-"""A release on its way: pushed, locked, deployed to dev, promoted to staging and to prod.
+"""The path of a release: pushed, locked, deployed to dev, promoted to staging and to prod.
 
 AWS is simulated; its clusters answer at the local node, where every pod runs for real from the pushed images.
 A copy of the project is released, as a team's own checkout would be: the lock file of this one stays as it is.

@@ -1,4 +1,4 @@
-"""An environment with a secret store, whose server is killed, sealed, tampered with, and loses its key."""
+"""An environment with a secret store whose server is killed, sealed and tampered with, and loses its key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Services know their callers by tokens, even where the network lets a stranger through."""
+"""Services authenticate their callers by tokens, even if the network admits other callers."""
 
 from __future__ import annotations
 

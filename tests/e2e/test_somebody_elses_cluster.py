@@ -1,4 +1,4 @@
-"""The local node as if it were somebody else's cluster: images are built here, and pushed where both can reach them."""
+"""The local node as an existing cluster: images are built here, and pushed to a registry that both can reach."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tutorial of the first hour, entered as it is written: each block prints what the page says."""
+"""The tutorial of the first hour: each block is executed, and prints the output on the page."""
 
 from __future__ import annotations
 

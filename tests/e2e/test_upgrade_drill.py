@@ -1,4 +1,4 @@
-"""Parts go from older pins to the present ones and back, and grow, while they are written to: nothing is lost.
+"""Parts are upgraded from older pins, downgraded, and enlarged during writes: nothing is lost.
 
 In an environment of its own beside the local one, from copies of the project: each is a release with its own pin.
 """

@@ -1,4 +1,4 @@
-"""One request on its way: key, gateway, router, model, usage, invoice line; each step in the audit log, one trace."""
+"""The path of one request: key, gateway, Router, model, usage, invoice line; each step audited, in one trace."""
 
 from __future__ import annotations
 

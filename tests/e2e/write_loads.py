@@ -1,4 +1,4 @@
-"""Writes that go on until a test has done what it wanted to do meanwhile, and how to read back what they made.
+"""Continuous writes during a test's actions, and functions that read the written data back.
 
 Each script prints what was acknowledged and how long the server took nothing; `writing` runs one in a client's pod.
 """

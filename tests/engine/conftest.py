@@ -1,4 +1,4 @@
-"""The real Pulumi engine with the project's plugins, against the node that `forge up` made."""
+"""The real Pulumi engine with the project's plugins, against the node that `forge up` has started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Upstream CRDs in the local cluster for the time of a test, as the projects' charts would bring them."""
+"""Installs upstream CRDs in the local cluster during a test, as the projects' charts would."""
 
 from __future__ import annotations
 

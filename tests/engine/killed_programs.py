@@ -1,4 +1,4 @@
-"""The programs of `test_resume.py`; they import what they need when they run, since they run very often."""
+"""Programs of `test_resume.py`. They import lazily, since they run very often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-ins for kubernetes and aws that kill before and after each of their writes, once for each.
+"""Variants of the stand-ins for kubernetes and aws that exit before or after each of their writes, once for each.
 
 `KILLED` names a file: one line for each moment at which it has killed already. `KILL_WHOM` says what dies with it.
 """

@@ -1,4 +1,4 @@
-"""The part of Kong's Admin API that its ingress controller talks to: it takes a configuration and keeps it.
+"""A double of Kong's Admin API for its ingress controller: it accepts and stores a configuration.
 
 Kong itself is not to be had as a package; what is under test is the controller's translation, which is real.
 """

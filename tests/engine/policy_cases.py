@@ -1,4 +1,4 @@
-"""For each rule a resource that keeps it and one that breaks it: (type, keeping, breaking)."""
+"""For each rule, a compliant and a violating resource: (type, compliant, violating)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Admission policies at the real API server: what they refuse, what they let pass, what they leave alone."""
+"""Admission policies at the real API server: refused objects, allowed objects, and objects outside their scope."""
 
 from __future__ import annotations
 

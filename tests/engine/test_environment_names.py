@@ -1,4 +1,4 @@
-"""Names of an environment's resources begin with its own name; what had its stage's name before is kept."""
+"""Resource names begin with the environment's name; objects with the former stage prefix are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples, and the plugin: foreign programs with single components of the platform."""
+"""The examples and the plugin: other programs with single components of the platform."""
 
 from __future__ import annotations
 

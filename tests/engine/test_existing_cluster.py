@@ -1,4 +1,4 @@
-"""A cluster that is there already, adopted through the engine with what it has."""
+"""An existing cluster, adopted through the engine with its installed parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evidence about images in a real registry, signed by real keys: what holds, and each way in which it does not."""
+"""Evidence about images in a real registry, signed by real keys: valid evidence, and each kind of violation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images for a cluster that is somebody else's: built here, pushed to a registry that both reach."""
+"""Images for an existing cluster: built here, pushed to a registry that both can reach."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kong's ingress controller, built from its tag, translates our Gateway API resources: the result is the intent."""
+"""Kong's ingress controller, built from its tag, translates our Gateway API resources according to the intent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KServe's controller, built from its tag, makes our InferenceServices run; the router finds them by itself."""
+"""KServe's controller, built from its tag, runs our InferenceServices; the Router discovers them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data that AWS runs, through the real engine and a simulated account: made, changed, kept, gone."""
+"""Managed data services through the real engine and a simulated account: created, changed, retained, deleted."""
 
 from __future__ import annotations
 

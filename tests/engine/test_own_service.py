@@ -1,4 +1,4 @@
-"""A user's own service in production, through the real engine: a preview shows all that follows from its section."""
+"""A user's own service in production, through the real engine: a preview shows all resources that it needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every rule of the policy pack through the real engine: one resource keeps it, one breaks it."""
+"""Every rule of the policy pack through the real engine: one compliant and one violating resource."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting: what counts as ready, and what the user is told when it does not come."""
+"""Waiting for readiness: its conditions, and the user's message after a timeout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`forge` after an engine was killed: the next command finishes, and nothing of the killed one is left."""
+"""`forge` after an engine was killed: the next command finishes, and removes the remains of the killed one."""
 
 from __future__ import annotations
 

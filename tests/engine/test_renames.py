@@ -1,4 +1,4 @@
-"""Renamed components keep what they made: aliases, proven by the engine."""
+"""Renamed components keep their resources through aliases, proven by the engine."""
 
 from __future__ import annotations
 

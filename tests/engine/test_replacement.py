@@ -1,4 +1,4 @@
-"""Which changes replace an object and which update it: one engine run, one case a kind and field."""
+"""Which changes replace an object and which update it: one engine run, one case per kind and field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Updates that are killed at any moment: the next one finishes; nothing is doubled, orphaned or lost."""
+"""Updates that are killed at any moment: the next one completes them; nothing is duplicated, orphaned or lost."""
 
 from __future__ import annotations
 

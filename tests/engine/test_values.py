@@ -1,4 +1,4 @@
-"""Values on their way through the engine: secrets, unknowns, numbers, names; and errors before anything is made."""
+"""Values that pass through the engine: secrets, unknowns, numbers, names; and errors before any resource exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel in a folder without a checkout: what it holds, under which names, and its `forge`."""
+"""The wheel in a folder without a checkout: its content, its import names, and its `forge`."""
 
 from __future__ import annotations
 

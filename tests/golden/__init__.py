@@ -1,4 +1,4 @@
-"""Texts as users see them, kept in files; `UPDATE_GOLDEN=1 pytest ...` writes them anew."""
+"""Golden files: texts as users see them; `UPDATE_GOLDEN=1 pytest ...` rewrites them."""
 
 from __future__ import annotations
 

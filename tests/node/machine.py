@@ -1,4 +1,4 @@
-"""What a node could leave on a machine."""
+"""Traces that a node could leave on a machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node: killing its parts, stopping it, and removing it without a trace. It ends with a reset."""
+"""The node: its parts are killed, it is stopped, and it is removed without a trace. The tests end with a reset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first `forge up` of a test run: interrupted at every stage, and finished in the end."""
+"""The first `forge up` of a test run: interrupted at every stage, and finally completed."""
 
 from __future__ import annotations
 

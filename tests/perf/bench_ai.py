@@ -1,4 +1,4 @@
-"""`python tests/perf/bench_ai.py [guardrails|neighbours|embeddings|retriever|identity]...`: each beside a peer.
+"""`python tests/perf/bench_ai.py [guardrails|neighbours|embeddings|retriever|identity]...`: compares each with a peer.
 
 Guardrails: its deterministic tier on texts of 2 KB beside Presidio's recognizers of the same kinds. Neighbours: small
 checks of one tenant beside another's large ones. Embeddings: many clients of the batching service beside the engine

@@ -1,4 +1,4 @@
-"""`python tests/perf/bench_environment.py`: what the local environment costs in seconds and memory.
+"""`python tests/perf/bench_environment.py`: seconds and memory of the local environment.
 
 The peer of each figure is plain `kubectl` doing nothing but talk to the same API server in the same
 session: the ratio shows what the engine, its plugins and our checks add. Needs the environment up.

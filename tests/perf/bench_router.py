@@ -1,4 +1,4 @@
-"""`python tests/perf/bench_router.py`: the router's speed and memory, beside LiteLLM's proxy in the same session.
+"""`python tests/perf/bench_router.py`: speed and memory of the Router, compared with LiteLLM's proxy in one session.
 
 An nginx that answers at once is the upstream; wrk is the client. The router, and after it its peer, has the first core
 for itself; upstream and client share the second one. Needs nginx and wrk (`apt-get install nginx-light wrk`) and an

@@ -1,4 +1,4 @@
-"""`python tests/perf/bench_services.py`: Audit and Billing beside what they stand on, on one machine in one run.
+"""`python tests/perf/bench_services.py`: Audit and Billing, compared with their databases on one machine in one run.
 
 The peer is PostgreSQL itself: COPY of the same rows in the same batches, each committed.
 """

@@ -1,4 +1,4 @@
-"""`python stream_client.py PORT STREAMS TOKENS KEY`: many paced streams at once, read and counted; prints JSON."""
+"""`python stream_client.py PORT STREAMS TOKENS KEY`: reads and counts many paced streams at once; prints JSON."""
 
 from __future__ import annotations
 

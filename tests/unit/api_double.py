@@ -1,4 +1,4 @@
-"""A gateway over HTTPS on loopback: it answers as the services' OpenAPI documents say, and keeps what was asked.
+"""A gateway over HTTPS on loopback that answers according to the services' OpenAPI documents and records requests.
 
 A call that no document has, or whose body or query does not fit, is answered with 500 and fails the test.
 """

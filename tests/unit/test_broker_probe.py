@@ -1,4 +1,4 @@
-"""When a broker says that it is ready, and where it is."""
+"""When a broker reports that it is ready, and its zone."""
 
 from __future__ import annotations
 

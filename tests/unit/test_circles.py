@@ -1,4 +1,4 @@
-"""Dependencies point one way: the modules of a service import each other in no circle."""
+"""Dependencies point one way: the modules of a service have no import cycle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`forge env`, `tenant`, `key` and `usage`, against a gateway that answers as the services' documents say."""
+"""`forge env`, `tenant`, `key` and `usage`, against a gateway that answers according to the services' documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands that drive a cluster or a registry print; and that every command has a golden file."""
+"""Output of the commands that use a cluster or a registry; and a golden file for every command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each command prints, from fixed data, 100 columns wide."""
+"""Output of each command for fixed data, 100 columns wide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration: what is accepted, and how mistakes are reported."""
+"""The configuration: accepted values, and reports of mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's own service: its record, and what the platform derives from the record as from a bundled service's."""
+"""A user's own service: its record, and what the platform derives from it, as for a bundled service."""
 
 from __future__ import annotations
 

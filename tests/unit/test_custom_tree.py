@@ -1,4 +1,4 @@
-"""What the platform registers for a user's own service, beside the bundled ones."""
+"""Resources that the platform registers for a user's own service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows from the services' intents, and what the data layer's configuration becomes."""
+"""Resources of the data layer, derived from the services' intents and its configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data servers ask for a login by themselves: what they are started with."""
+"""Data servers require a login: the arguments and settings that they start with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`forge dead-letters`, against a gateway that answers as the services' operations do."""
+"""`forge dead-letters`, against a gateway that answers like the services' operations."""
 
 from __future__ import annotations
 

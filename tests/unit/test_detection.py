@@ -1,4 +1,4 @@
-"""What a cluster has already: reused, refused with a reason, or the platform's own."""
+"""Parts that a cluster has already: reused, refused with a reason, or installed by the platform."""
 
 from __future__ import annotations
 

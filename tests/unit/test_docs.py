@@ -1,4 +1,4 @@
-"""The documentation: generated pages are current, links lead somewhere, commands exist."""
+"""The documentation: generated pages are current, links are valid, commands exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What services may keep, and for how long, follows from the stack file."""
+"""Quotas and retention of services follow from the stack file."""
 
 from __future__ import annotations
 

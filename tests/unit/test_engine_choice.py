@@ -1,4 +1,4 @@
-"""Which image builder is used, and what it is told."""
+"""The choice of the image builder, and its arguments."""
 
 from __future__ import annotations
 

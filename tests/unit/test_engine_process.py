@@ -1,4 +1,4 @@
-"""The engine is told once to stop, and given time, whatever happens to the process that started it."""
+"""The engine gets one stop signal and time to end, whatever happens to the process that started it."""
 
 from __future__ import annotations
 

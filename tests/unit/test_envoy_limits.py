@@ -1,4 +1,4 @@
-"""Envoy itself under callers that send too much, too slowly or too often."""
+"""A real Envoy with callers that send too much, too slowly or too often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Envoy itself with the platform's configuration, in front of a service that tells what reached it."""
+"""A real Envoy with the platform's configuration, in front of a service that reports received requests."""
 
 from __future__ import annotations
 

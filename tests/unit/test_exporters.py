@@ -1,4 +1,4 @@
-"""Exporters show their own server's metrics, and connect nowhere else, whatever a query names."""
+"""Exporters serve their own server's metrics, and connect to no other server for any query."""
 
 from __future__ import annotations
 

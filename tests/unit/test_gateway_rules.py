@@ -1,4 +1,4 @@
-"""The policies on the gateway's routes, on the platform's own and on ones that break them."""
+"""Policies for the gateway's routes, tested with the platform's own routes and with violations."""
 
 from __future__ import annotations
 

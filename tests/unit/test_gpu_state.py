@@ -1,4 +1,4 @@
-"""What DCGM's exporter says of a node's GPUs."""
+"""The state of a node's GPUs according to DCGM's exporter."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""`forge init`: whatever is answered, the file is valid or nothing is written."""
+"""`forge init`: for any answers, the file is valid, or no file is written."""
 
 from __future__ import annotations
 

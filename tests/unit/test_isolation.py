@@ -1,4 +1,4 @@
-"""The task that tries the platform's ports as a stranger: real connections on loopback."""
+"""The isolation check connects to the platform's ports without permission: real connections on loopback."""
 
 from __future__ import annotations
 

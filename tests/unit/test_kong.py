@@ -1,4 +1,4 @@
-"""Kong's declarative configuration: valid by its own schema, and it says what the intent says."""
+"""Kong's declarative configuration: valid according to Kong's schema, and consistent with the intent."""
 
 from __future__ import annotations
 

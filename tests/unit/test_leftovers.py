@@ -1,4 +1,4 @@
-"""What a killed engine leaves behind is found and mended before the next one starts."""
+"""The remains of a killed engine are found and repaired before the next one starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data parts that AWS runs: closed to all but the cluster's pods, encrypted, kept; and pods that find them."""
+"""Managed data services: closed to all but the cluster's pods, encrypted, retained; and found by the pods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MIG layouts against what GPUs can hold, and against upstream's list of layouts."""
+"""MIG layouts, compared with the GPUs' capacity and with upstream's list of layouts."""
 
 from __future__ import annotations
 

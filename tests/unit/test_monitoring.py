@@ -1,4 +1,4 @@
-"""Alerts and dashboards: well formed, and about metrics that there are."""
+"""Alerts and dashboards are valid, and use existing metrics."""
 
 from __future__ import annotations
 

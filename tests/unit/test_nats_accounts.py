@@ -1,4 +1,4 @@
-"""The accounts that NATS is configured with, at a real server, with the services' own code as clients."""
+"""NATS accounts, tested on a real server with the services' own code as clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators' paths in the cloud: not public, by a second listener or from named networks."""
+"""Operators' paths in the cloud are not public: they have a second listener, or are limited to named networks."""
 
 from __future__ import annotations
 

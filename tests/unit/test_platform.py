@@ -1,4 +1,4 @@
-"""The component tree under Pulumi's mocks: what each environment registers."""
+"""The component tree under Pulumi's mocks: the resources that each environment registers."""
 
 from __future__ import annotations
 

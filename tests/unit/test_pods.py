@@ -1,4 +1,4 @@
-"""Settings of pods: what is accepted, where each lands, and what cannot be overwritten."""
+"""Settings of pods: accepted values, their effect, and settings that cannot be overridden."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The how-to on pods: its examples are valid, and its program does what the page says."""
+"""The how-to on pods: its examples are valid, and its program does what the page describes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers of the node: started once, found again, ended by their own pid only."""
+"""Servers of the node: started once, found again, and ended by their own process ID only."""
 
 from __future__ import annotations
 

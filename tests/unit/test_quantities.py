@@ -1,4 +1,4 @@
-"""What counts as drift: texts are compared word for word, quantities by what they mean."""
+"""Detection of drift: texts are compared literally, quantities by value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Envoy itself in front of a registry that tells what reached it."""
+"""A real Envoy in front of a registry that reports received requests."""
 
 from __future__ import annotations
 

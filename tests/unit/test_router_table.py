@@ -1,4 +1,4 @@
-"""The table that the platform writes is one that the router reads."""
+"""The Router can read the table that the platform writes."""
 
 from __future__ import annotations
 

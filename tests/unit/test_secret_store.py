@@ -1,4 +1,4 @@
-"""The secret store: what is rendered where it is on, and that rights follow from records alone."""
+"""The secret store: its rendered resources, and rights that are derived from records only."""
 
 from __future__ import annotations
 

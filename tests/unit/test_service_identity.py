@@ -1,4 +1,4 @@
-"""Who calls whom among services: tokens, what callees are told, and what network policies let through are the same."""
+"""Calls between services: tokens, the callees' settings and network policies name the same callers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One record a service: nothing else knows its name, and the records agree with each other and with the services."""
+"""One record per service: no other code contains its name, and records agree with each other and the services."""
 
 from __future__ import annotations
 

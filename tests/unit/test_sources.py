@@ -1,4 +1,4 @@
-"""Which folder `forge` works on, in a checkout and from the wheel."""
+"""The folder that `forge` works on, in a checkout and from the wheel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage of an environment: its file says it, else its name."""
+"""The stage of an environment: given by its file, or else by its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-ins as processes: told to stop at any moment after they gave their port, they stop without an error."""
+"""The stand-ins as processes: stopped at any moment after printing their port, they end without an error."""
 
 from __future__ import annotations
 

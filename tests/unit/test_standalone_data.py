@@ -1,4 +1,4 @@
-"""Data components in a program of one's own: no service of the platform, two of a kind in one namespace."""
+"""Data components in another program: without services of the platform, and two of a kind in one namespace."""
 
 from __future__ import annotations
 

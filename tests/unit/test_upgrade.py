@@ -1,4 +1,4 @@
-"""Upgrade verdicts: configuration, versions, resources; and the comment that shows them."""
+"""Upgrade verdicts: configuration, versions, resources; and the comment with the verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schemas of other projects: which versions, checked against which sums, and taken once."""
+"""Schemas of other projects: their versions and checksums, and their download."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images run, where their digests are recorded, and what is refused before a registry is asked."""
+"""Which images run, where their digests are recorded, and what is refused before a registry is called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`runtime.options.virtualenv`: which interpreter a program or a plugin gets."""
+"""`runtime.options.virtualenv`: the interpreter of a program or a plugin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two ways in which a machine can bring the platform up."""
+"""The two ways in which a machine can run the platform."""
 
 from __future__ import annotations
 

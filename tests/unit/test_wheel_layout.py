@@ -1,4 +1,4 @@
-"""The build backend renames imports and nothing else, and refuses a dirty checkout. No wheel is built here."""
+"""The build backend only renames imports, and refuses a dirty checkout. No wheel is built here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Property values survive the way to the engine and back."""
+"""Property values survive serialization to the engine and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CI workflows: what they call exists, and they ask for no more rights than they need."""
+"""The CI workflows call existing commands, and request no more rights than they need."""
 
 from __future__ import annotations
 

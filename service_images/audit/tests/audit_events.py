@@ -1,4 +1,4 @@
-"""Events as Audit gets them."""
+"""Events for tests of Audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audit as its callers see it."""
+"""Audit's REST operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may do what in Audit, where callers show keys."""
+"""Rights of API keys in Audit."""
 
 from __future__ import annotations
 

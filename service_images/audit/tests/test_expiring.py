@@ -1,4 +1,4 @@
-"""What entries tell goes after its time, by class; all proofs hold."""
+"""The content of entries expires after its class's retention; proofs stay valid."""
 
 from __future__ import annotations
 

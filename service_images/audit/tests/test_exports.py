@@ -1,4 +1,4 @@
-"""An export proves that it is whole, and that each line is as it was written."""
+"""An export proves that it is complete and unchanged."""
 
 from __future__ import annotations
 

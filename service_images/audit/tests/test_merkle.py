@@ -1,4 +1,4 @@
-"""The Merkle tree: against the definition of RFC 6962, written down a second time."""
+"""The Merkle tree, compared with a second implementation of RFC 6962's definition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events as Billing gets them."""
+"""Events for tests of Billing."""
 
 from __future__ import annotations
 

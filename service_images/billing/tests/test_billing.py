@@ -1,4 +1,4 @@
-"""Billing as its callers see it."""
+"""Billing's REST operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may do what in Billing, where callers show keys."""
+"""Rights of API keys in Billing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tenant that was deleted: its invoices stay, and nothing says who has used what."""
+"""Deletion of a tenant: its invoices stay, without personal data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Billing keeps for how long, and what it never removes."""
+"""Retention in Billing: which rows expire, and which never do."""
 
 from __future__ import annotations
 

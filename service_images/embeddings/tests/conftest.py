@@ -1,4 +1,4 @@
-"""Embeddings with the real model, whose graph is made once."""
+"""Embeddings with the real model, whose graph is built once."""
 
 from __future__ import annotations
 

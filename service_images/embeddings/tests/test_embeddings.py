@@ -1,4 +1,4 @@
-"""Embeddings as its callers see it, with the real model."""
+"""Embeddings' REST operations, with the real model."""
 
 from __future__ import annotations
 

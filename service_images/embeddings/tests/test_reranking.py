@@ -1,4 +1,4 @@
-"""Texts are put in order by what in them answers, with the real model."""
+"""Reranking orders texts by their relevance to a query, with the real model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guardrails as its callers reach it."""
+"""Fixtures with Guardrails over REST and gRPC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts with personal data in them, and with what only looks like it; made anew from a seed."""
+"""Generated texts with personal data and with lookalikes, reproducible by a seed."""
 
 from __future__ import annotations
 

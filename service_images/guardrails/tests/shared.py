@@ -1,4 +1,4 @@
-"""What takes long to make, made once for all tests, and only where a test needs it."""
+"""Expensive fixtures, created once and only if a test needs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms in which each kind is written, with separators, neighbours, scripts and disguises; and what only looks alike."""
+"""Notations of each kind, with separators, neighbours, scripts and disguises; and lookalikes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guardrails as its callers see it."""
+"""Guardrails' REST operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Large texts, hostile schemas and odd requests: refused clearly, and no burden for anybody else."""
+"""Large texts, hostile schemas and odd requests are refused clearly, and do not affect other callers."""
 
 from __future__ import annotations
 

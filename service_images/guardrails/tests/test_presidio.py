@@ -1,4 +1,4 @@
-"""Beside Presidio, on the same generated texts: as much is found, and less that is not there."""
+"""Comparison with Presidio on the same generated texts: as many findings, and fewer false ones."""
 
 from __future__ import annotations
 

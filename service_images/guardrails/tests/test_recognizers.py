@@ -1,4 +1,4 @@
-"""Identifiers that words give away: what Presidio's recognizers find behind them, and how they are asked."""
+"""Identifiers announced by words: the findings of Presidio's recognizers, and the calls to them."""
 
 from __future__ import annotations
 

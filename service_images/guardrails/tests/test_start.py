@@ -1,4 +1,4 @@
-"""What Guardrails does at its start, and what it has from its image."""
+"""The start of Guardrails, and the files that its image contains."""
 
 from __future__ import annotations
 

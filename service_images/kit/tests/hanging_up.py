@@ -1,4 +1,4 @@
-"""A client that goes away before its body is whole."""
+"""A client that disconnects before its body is complete."""
 
 from __future__ import annotations
 

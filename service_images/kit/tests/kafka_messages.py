@@ -1,4 +1,4 @@
-"""Messages as a Kafka consumer hands them over: librdkafka's own cannot be made without a broker."""
+"""Messages as a Kafka consumer receives them, since librdkafka's own cannot be created without a broker."""
 
 from __future__ import annotations
 

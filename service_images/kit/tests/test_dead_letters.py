@@ -1,4 +1,4 @@
-"""No event can stop a consumer: what cannot be processed is set aside, and the others are processed."""
+"""No event can block a consumer: an event that fails becomes a dead letter, and the others are processed."""
 
 from __future__ import annotations
 

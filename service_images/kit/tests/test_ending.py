@@ -1,4 +1,4 @@
-"""What follows NATS for ever ends when it is told to, whatever it is doing then."""
+"""Background tasks that follow NATS end when they are cancelled, at any moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tenant's guard policy: each mistake is refused by its place, its value and what is valid."""
+"""A tenant's guard policy: each mistake is refused with its path, its value and the valid values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who calls: tokens of service accounts, their making and checking, over a real channel and with real keys."""
+"""Authentication between services: issuing and checking of ServiceAccount tokens, with a real channel and real keys."""
 
 from __future__ import annotations
 

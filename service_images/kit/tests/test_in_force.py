@@ -1,4 +1,4 @@
-"""What replicas have applied of a bucket is known to the bucket's owner."""
+"""The owner of a bucket knows which values its replicas have applied."""
 
 from __future__ import annotations
 

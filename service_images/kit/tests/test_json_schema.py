@@ -1,4 +1,4 @@
-"""JSON Schemas from strangers: what is allowed means what the standard says; nothing takes long or leads outside."""
+"""Untrusted JSON Schemas: allowed keywords have their standard meaning; evaluation is bounded and fetches nothing."""
 
 from __future__ import annotations
 

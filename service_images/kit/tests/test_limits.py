@@ -1,4 +1,4 @@
-"""What is accepted at the entrance fits everywhere it goes."""
+"""Data that is accepted at the entrance fits every later limit on its path."""
 
 from __future__ import annotations
 

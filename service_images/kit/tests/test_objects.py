@@ -1,4 +1,4 @@
-"""The object store as services use it."""
+"""The services' client of the object store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gRPC messages: well formed, never broken for who is out there, and the modules made from them are current."""
+"""The gRPC protocols: valid, compatible with deployed clients, and with current generated modules."""
 
 from __future__ import annotations
 

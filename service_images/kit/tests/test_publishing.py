@@ -1,4 +1,4 @@
-"""Changes are published one by one: none holds up another, and revocations go first."""
+"""Changes are published one by one: no change blocks another, and revocations come first."""
 
 from __future__ import annotations
 

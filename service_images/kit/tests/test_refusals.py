@@ -1,4 +1,4 @@
-"""What a service refuses over gRPC, as its caller tells it on."""
+"""How a service forwards another service's refusal over gRPC to its own caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that are sent again under their Idempotency-Key, over a real PostgreSQL."""
+"""Repeated requests with an Idempotency-Key, with a real PostgreSQL."""
 
 from __future__ import annotations
 

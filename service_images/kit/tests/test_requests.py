@@ -1,4 +1,4 @@
-"""What every REST service measures and traces of its requests."""
+"""Metrics and traces of every REST service's requests."""
 
 from __future__ import annotations
 

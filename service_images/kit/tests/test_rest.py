@@ -1,4 +1,4 @@
-"""What every REST operation checks, in which order, and how it is described."""
+"""Validation of REST operations, its order, and their OpenAPI description."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events wait for a broker that is away in memory, then on disk, up to a size; what is lost is counted."""
+"""Events for an unavailable broker wait in memory, then on disk, up to a size; lost events are counted."""
 
 from __future__ import annotations
 

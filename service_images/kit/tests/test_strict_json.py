@@ -1,4 +1,4 @@
-"""Which JSON is accepted, and what is wrong with the rest."""
+"""Accepted JSON, and the errors for all other texts."""
 
 from __future__ import annotations
 

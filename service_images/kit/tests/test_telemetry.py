@@ -1,4 +1,4 @@
-"""Spans of what the services do for models, by OpenTelemetry's conventions."""
+"""Spans of calls to models, according to OpenTelemetry's conventions."""
 
 from __future__ import annotations
 

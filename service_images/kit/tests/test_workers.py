@@ -1,4 +1,4 @@
-"""Worker processes: what exceeds a limit or crashes is ended, and nobody else is affected."""
+"""Worker processes: a job that exceeds a limit or crashes is ended, and others are not affected."""
 
 from __future__ import annotations
 

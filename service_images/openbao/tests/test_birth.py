@@ -1,4 +1,4 @@
-"""How a store begins, and what is left of it after a kill, a restart or a loss."""
+"""Initialization of a store, and its state after a kill, a restart or a loss."""
 
 from __future__ import annotations
 

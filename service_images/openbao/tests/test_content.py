@@ -1,4 +1,4 @@
-"""What the store holds besides secrets: as declared, whoever changed it, and no service reads more than its own."""
+"""The store's content besides secrets follows the declaration, and each service reads its own secrets only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may read the log: the rules that the server is started with, tried on a server."""
+"""Access to the replication log: the server's access rules, tested on a real server."""
 
 from __future__ import annotations
 

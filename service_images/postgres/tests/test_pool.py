@@ -1,4 +1,4 @@
-"""How the pool reaches a server elsewhere."""
+"""The pool in front of an external server."""
 
 from __future__ import annotations
 

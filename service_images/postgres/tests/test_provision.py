@@ -1,4 +1,4 @@
-"""Logins, databases and outboxes, made by a superuser and by one who is none, as at RDS."""
+"""Logins, databases and outboxes, created by a superuser, and by an administrator without these rights, as at RDS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A database whose volume is full: a clear error, nothing acknowledged is lost, and it goes on with more room."""
+"""A database with a full volume: a clear error, no acknowledged write is lost, and it recovers with more space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompt as its callers see it."""
+"""Prompt's REST operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates get out of nothing, and do no more than they may."""
+"""Templates cannot escape their sandbox, and cannot exceed their budget."""
 
 from __future__ import annotations
 

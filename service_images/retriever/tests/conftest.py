@@ -1,4 +1,4 @@
-"""Retriever over a real PostgreSQL with pgvector, and the real embedding model."""
+"""Fixtures with Retriever, a real PostgreSQL with pgvector, and the real embedding model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of each kind that the tests make, and files that ask a parser for too much."""
+"""Generated files of each kind, and files that overload a parser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every engine does the same, and passages can be moved from any to any."""
+"""All engines behave alike, and passages can be migrated between any two."""
 
 from __future__ import annotations
 

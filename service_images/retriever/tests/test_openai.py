@@ -1,4 +1,4 @@
-"""Files and vector stores as OpenAI's client asks for them, with its own types."""
+"""Files and vector stores with OpenAI's client and its types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files as texts: what is read, as what, and what is refused with which reason."""
+"""Extraction of text from files, and refusals with their reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retriever as its callers see it, with the real model over the real database."""
+"""Retriever's REST operations, with the real model and a real database."""
 
 from __future__ import annotations
 

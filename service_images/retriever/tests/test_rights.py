@@ -1,4 +1,4 @@
-"""Files and stores belong to somebody: who is neither the owner nor a manager changes nothing and sees no more."""
+"""Access rights to files and stores: only owners and managers change them, and only readers see them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ingestion: no file stops another one, and tenants take turns."""
+"""Ingestion: no file blocks another one, and tenants take turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploads at the same time: bounded in all, and by tenant, so that /tmp and memory hold them."""
+"""Concurrent uploads are limited in total and per tenant, so that they fit into /tmp and memory."""
 
 from __future__ import annotations
 

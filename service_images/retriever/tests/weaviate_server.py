@@ -1,4 +1,4 @@
-"""A real Weaviate on loopback, that asks for a key."""
+"""A real Weaviate on loopback that requires a key."""
 
 from __future__ import annotations
 

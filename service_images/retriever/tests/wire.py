@@ -1,4 +1,4 @@
-"""Engines that cannot run here, as far as their wire shows them: in memory, with their own filters."""
+"""Doubles of engines that cannot run here: in memory, with the protocol and filters of the originals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A router and its upstreams on loopback, each on a thread of its own."""
+"""A Router and its upstreams on loopback, each on its own thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators change routes while routers run: two replicas over a real NATS server."""
+"""Operators change routes at run time: two replicas with a real NATS server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anthropic's Messages API, with its own client, over targets that speak OpenAI's."""
+"""Anthropic's Messages API with its own client, over targets with OpenAI's API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anthropic's blocks, parameters and streams: each is translated or refused by its name, and nothing is lost."""
+"""Anthropic's blocks, parameters and streams: each is translated, or refused by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies of requests: nothing of a stranger's is kept, and together they fit into the memory that is set aside."""
+"""Request bodies: none of unauthenticated clients is stored, and all together fit into the reserved memory."""
 
 from __future__ import annotations
 

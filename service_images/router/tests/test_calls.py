@@ -1,4 +1,4 @@
-"""The router as services ask it: over gRPC, held to all that holds over REST."""
+"""The Router's gRPC API for services, with the same rules as over REST."""
 
 from __future__ import annotations
 

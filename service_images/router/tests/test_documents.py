@@ -1,4 +1,4 @@
-"""Operators read the APIs of all services: one OpenAPI document, and a page."""
+"""Operators read the APIs of all services as one OpenAPI document and as a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused at the door, and what each answer says in its headers."""
+"""Requests that are refused early, and the headers of all answers."""
 
 from __future__ import annotations
 

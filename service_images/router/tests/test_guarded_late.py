@@ -1,4 +1,4 @@
-"""A stream through Guardrails by a clock of the test: how long text waits for its next piece, and what never goes."""
+"""Guarded streams with a simulated clock: how long text is held, and which text is never released."""
 
 from __future__ import annotations
 

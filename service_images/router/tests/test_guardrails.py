@@ -1,4 +1,4 @@
-"""The router before a real Guardrails service: what it sends on, what it gives back, and what happens without it."""
+"""The Router with a real Guardrails service: forwarded requests and answers, and outages of Guardrails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads that came before are not parsed again, and nothing is read out of them that a parser would not."""
+"""Known heads are not parsed again, and are interpreted as a parser does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model servers of the platform: each is shown its own key, and nobody else sees one."""
+"""Model servers of the platform: each receives its own key, which nobody else sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Route tables over a real NATS server: hot, and never at the cost of what works."""
+"""Route tables from a real NATS server: applied at run time, without interrupting valid routes."""
 
 from __future__ import annotations
 

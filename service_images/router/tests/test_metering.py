@@ -1,4 +1,4 @@
-"""Usage events while Kafka is away: they wait in memory, then on disk, and are sent once it is back."""
+"""Usage events during a Kafka outage wait in memory, then on disk, and are sent afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document is current and true: what it allows is answered as it says, whatever is sent."""
+"""The OpenAPI document is current and correct: answers to any request match it."""
 
 from __future__ import annotations
 

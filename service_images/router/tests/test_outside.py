@@ -1,4 +1,4 @@
-"""Models outside the platform: OpenAI-compatible ones and Anthropic's, asked with the platform's own credential."""
+"""External models, OpenAI-compatible and Anthropic's, called with the platform's own credential."""
 
 from __future__ import annotations
 

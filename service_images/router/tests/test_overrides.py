@@ -1,4 +1,4 @@
-"""What operators put over the configured routes: whatever they do, a table is left that holds."""
+"""Operators' overrides of configured routes: any sequence of changes leaves a valid table."""
 
 from __future__ import annotations
 

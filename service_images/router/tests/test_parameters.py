@@ -1,4 +1,4 @@
-"""Each parameter is honoured, passed on, or refused by its name; null is as absent."""
+"""Each parameter is honoured, forwarded, or refused by name; null is equal to an absent one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The router before a real Prompt service: stored prompts in requests, kept until a label moves."""
+"""The Router with a real Prompt service: stored prompts in requests, cached until a label moves."""
 
 from __future__ import annotations
 

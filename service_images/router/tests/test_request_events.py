@@ -1,4 +1,4 @@
-"""A request under any events in any order: one answer, settled once, and nothing left. See router/request.py."""
+"""A request under any order of events has one answer and one settlement, and leaks nothing. See router/request.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients see while targets fail, are slow, or break off; and what they share."""
+"""Answers to clients while targets fail, are slow, or interrupt streams; and shared answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The router against a real upstream on loopback."""
+"""The Router with a real upstream on loopback."""
 
 from __future__ import annotations
 

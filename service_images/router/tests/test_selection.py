@@ -1,4 +1,4 @@
-"""How targets are chosen, and what is learnt from how they did."""
+"""Selection of targets, and learning from their outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers by what was meant, with vectors of the real model."""
+"""The semantic cache, with vectors of the real model."""
 
 from __future__ import annotations
 

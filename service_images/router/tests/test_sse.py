@@ -1,4 +1,4 @@
-"""Server-sent events as the standard reads them: each line ending, each cut, comments, several data lines, a BOM."""
+"""Server-sent events according to the standard: line endings, splits, comments, several data lines, a BOM."""
 
 from __future__ import annotations
 

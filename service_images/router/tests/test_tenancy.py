@@ -1,4 +1,4 @@
-"""Keys, rates and budgets; and cached answers, which are a tenant's own."""
+"""Keys, rates and budgets; and cached answers, which belong to one tenant."""
 
 from __future__ import annotations
 

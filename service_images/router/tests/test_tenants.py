@@ -1,4 +1,4 @@
-"""Tenants, keys and budgets as User and Billing tell them, over a real NATS server."""
+"""Tenants, keys and budgets that User and Billing publish, with a real NATS server."""
 
 from __future__ import annotations
 

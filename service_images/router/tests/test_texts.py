@@ -1,4 +1,4 @@
-"""Every string is a text, wherever it stands: in what the vendors publish, and in what they do not."""
+"""Every string counts as a text in any position: in published fields and in unknown ones."""
 
 from __future__ import annotations
 

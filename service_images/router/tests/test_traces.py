@@ -1,4 +1,4 @@
-"""Which requests for models are traced: the platform decides, or one of its services; never a client."""
+"""Which requests for models are traced: the platform or one of its services decides, never a client."""
 
 from __future__ import annotations
 

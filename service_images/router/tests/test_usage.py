@@ -1,4 +1,4 @@
-"""Every request that a model has worked for leaves its tokens, whatever ended it; budgets settle from the same."""
+"""Every request that a model has worked for is metered, however it ends; budgets are settled with the same tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One document for each string that a vendor's own client library knows in a type of its API."""
+"""One document for each string type in the client library of a vendor's API."""
 
 from __future__ import annotations
 

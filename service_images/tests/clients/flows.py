@@ -1,4 +1,4 @@
-"""What developers do first with the usual clients; run in an environment of its own: flows.py NAME URL MODEL KEY."""
+"""A developer's first steps with the usual clients, in an environment of its own: flows.py NAME URL MODEL KEY."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logins with providers as different as they are: how they write their issuer, and when they change their keys."""
+"""Logins with different identity providers: notations of the issuer, and changes of keys."""
 
 from __future__ import annotations
 

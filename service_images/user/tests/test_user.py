@@ -1,4 +1,4 @@
-"""User as its callers see it."""
+"""User's REST operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""vLLM's server answers at no path without the key, but where the kubelet and Prometheus ask."""
+"""vLLM's server requires the key on every path, except for those of the kubelet and Prometheus."""
 
 from __future__ import annotations
 
