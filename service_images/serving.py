@@ -17,10 +17,9 @@ import httpx
 def served(
     command: Sequence[str | Path], own: Mapping[str, str], ready: str, starts_s: float, ends_s: float = 15
 ) -> Iterator[int]:
-    """A server with environment variables of its `own`, from when it answers 200 at `ready` until the block's end; its
-    process id.
+    """Process ID of a server with its `own` environment variables, which answers 200 at `ready` during the block.
 
-    Fails with the end of its log where it does not within `starts_s`.
+    Fails with the end of the server's log if it is not ready within `starts_s` seconds.
     """
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True)

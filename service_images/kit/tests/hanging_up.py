@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message
 
 
 def status(application: ASGIApp, method: str, path: str, *headers: tuple[bytes, bytes]) -> int:
-    """The status of the answer that the client does not see any more."""
+    """Status of the answer, which the client does not receive."""
     coming: list[Message] = [
         {"type": "http.request", "body": b'{"na', "more_body": True},
         {"type": "http.disconnect"},

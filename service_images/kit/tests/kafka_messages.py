@@ -21,7 +21,7 @@ class Received:
         self.place = next(_places) if self.place < 0 else self.place
 
     def error(self) -> None:
-        """None: it is a message."""
+        """None, since this is a message."""
 
     def topic(self) -> str:
         """Its topic."""
@@ -32,7 +32,7 @@ class Received:
         return 0
 
     def offset(self) -> int:
-        """Its place in the partition."""
+        """Position in the partition."""
         return self.place
 
     def key(self) -> bytes:
@@ -40,5 +40,5 @@ class Received:
         return self.of_key
 
     def value(self) -> bytes:
-        """What it holds."""
+        """Content of the message."""
         return self.content

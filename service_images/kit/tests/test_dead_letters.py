@@ -57,14 +57,14 @@ def database(postgres_server: Any) -> ServiceSettings:
 
 @pytest.fixture
 def settings(database: ServiceSettings) -> ServiceSettings:
-    """With empty tables."""
+    """Settings with empty tables."""
     with psycopg.connect(database.database(pooled=False), autocommit=True) as connection:
         connection.execute("TRUNCATE dead_letters, taken")
     return database
 
 
 class Consumer:
-    """Events that are written to a table."""
+    """A consumer that writes events to a table."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self.database = Database(settings)
@@ -74,7 +74,7 @@ class Consumer:
         self.calls = 0
 
     async def take(self, events: Sequence[dict[str, Any]]) -> None:
-        """Write them; numbers that are refused fail all that are with them."""
+        """Write a batch; it fails as a whole if a number is refused."""
         self.calls += 1
         async with self.database.transaction() as connection:
             for event in events:
@@ -153,7 +153,7 @@ async def test_a_database_outage_creates_no_dead_letters(consumer: Consumer, pos
     work = asyncio.create_task(consumer.events.process([message(1), Received(b"nonsense"), message(2)]))
     while "cannot be handled" not in (await consumer.events.check() or "") and not work.done():
         await asyncio.sleep(0.02)
-        if consumer.calls == 1:  # the one that is no event is set aside first, and that waits too
+        if consumer.calls == 1:  # the invalid event becomes a dead letter first, which waits too
             break
     assert not work.done()
     postgres_server.start()
@@ -163,7 +163,7 @@ async def test_a_database_outage_creates_no_dead_letters(consumer: Consumer, pos
 
 
 async def test_a_fault_that_is_not_the_events_sets_nothing_aside(consumer: Consumer) -> None:
-    """A table that is gone makes every event fail, also one that was handled before."""
+    """A missing table makes every event fail, including events that were handled before."""
     await consumer.events.process([message(0)])
     async with consumer.database.transaction() as connection:
         await connection.execute("ALTER TABLE taken RENAME TO elsewhere")

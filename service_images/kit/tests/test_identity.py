@@ -29,7 +29,7 @@ ROUTER = f"{NAMESPACE}/router"
 
 
 class Looking(service.GuardrailsServiceServicer):
-    """Answers, and remembers that it was asked."""
+    """Answers, and records that it was called."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -48,14 +48,14 @@ class Looking(service.GuardrailsServiceServicer):
 
 @pytest.fixture
 def own(tmp_path: Path) -> Any:
-    """A cluster of the test's own."""
+    """A cluster for one test."""
     made = Cluster(tmp_path / "issuer")
     yield made
     made.stop()
 
 
 def called(talk: Callable[[rpc.Server, Any, Looking], Awaitable[None]], cluster: Cluster, *callers: str) -> Looking:
-    """A server that lets `callers` in, and a stub that sends no token by itself."""
+    """Run `talk` with a server that admits `callers`, and a stub that sends no token."""
     looking = Looking()
 
     async def run() -> None:
@@ -82,7 +82,7 @@ def called(talk: Callable[[rpc.Server, Any, Looking], Awaitable[None]], cluster:
 
 
 def refusal(cluster: Cluster, token: str | None, *callers: str) -> tuple[grpc.StatusCode, str]:
-    """Of a call, a stream and a method that does not exist: the same for all."""
+    """The refusal of a call, a stream and a missing method, which must be equal."""
     told: set[tuple[grpc.StatusCode, str]] = set()
     metadata = ((identity.HEADER, token),) if token is not None else ()
 
@@ -179,13 +179,13 @@ def _signed(key: Any, header: dict[str, Any], cluster: Cluster) -> str:
 
 
 def _unsigned(cluster: Cluster, **header: Any) -> str:
-    """Another header before a good token's claims."""
+    """A valid token's claims with another header."""
     made = urlsafe_b64encode(json.dumps(header).encode()).decode().rstrip("=")
     return f"{made}.{cluster.token('router', 'guardrails').split('.')[1]}"
 
 
 def _shared(cluster: Cluster, text: str) -> str:
-    """Signed with the cluster's public key, taken for a shared secret."""
+    """A token signed with the cluster's public key as a shared secret."""
     mark = hmac.digest(cluster.keys[0].as_pem(private=False), text.encode(), "sha256")
     return f"{text}.{urlsafe_b64encode(mark).decode().rstrip('=')}"
 
@@ -208,7 +208,7 @@ def callers(cluster: Cluster, again_s: float = 0.0) -> Callers:
 
 
 def admitted(checking: Callers, token: str) -> int:
-    """The status of the refusal; 200: none."""
+    """Status of the refusal; 200 if the token is admitted."""
 
     async def ask() -> int:
         try:
@@ -330,7 +330,7 @@ TEXTS = st.one_of(st.text(), st.lists(PIECES, min_size=3, max_size=5).map(".".jo
 
 @pytest.fixture(scope="module")
 def learnt(cluster: Cluster) -> Callers:
-    """With the cluster's keys."""
+    """Callers with the cluster's keys."""
     made = callers(cluster, again_s=3600)
     assert asyncio.run(made._issuer.renew())
     return made
@@ -357,7 +357,7 @@ def test_a_renewed_token_is_sent_without_a_restart(own: Cluster, tmp_path: Path)
     tokens = Tokens(folder, fresh_s=0.05)
     ((name, first),) = tokens.metadata("guardrails")
     own.project(folder, "router", "guardrails")
-    assert (name, tokens.metadata("guardrails")) == (identity.HEADER, ((identity.HEADER, first),)), "read a moment ago"
+    assert (name, tokens.metadata("guardrails")) == (identity.HEADER, ((identity.HEADER, first),)), "read recently"
     time.sleep(0.06)
     assert tokens.metadata("guardrails") != ((identity.HEADER, first),)
 

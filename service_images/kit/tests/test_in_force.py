@@ -37,7 +37,7 @@ async def running(part: Any) -> AsyncIterator[None]:
 
 
 class Owner:
-    """The owner of a bucket, at a real server."""
+    """The owner of a bucket on a real server."""
 
     def __init__(self, server: Any) -> None:
         self.url = server.url
@@ -79,7 +79,7 @@ def test_the_owner_knows_in_how_many_replicas_a_value_is_in_force(nats_server: A
             assert found.everywhere and not found.behind
             await owner.bus.delete(BUCKET, "key")
             await owner.becomes("key", lambda found: found.in_force == 2)
-        # Both have said that they end: nobody waits for them.
+        # Both have reported their end, so they are forgotten at once.
         found = await owner.becomes("key", lambda found: found.of == 0)
         assert not found.everywhere
 
@@ -181,7 +181,7 @@ def test_an_invalid_report_is_ignored(nats_server: Any) -> None:
                 in_force.subject(BUCKET, "other"), b'{"service": "follower", "instance": "x", "revision": 9}'
             )
             await owner.becomes("key", lambda found: found.of == 2)
-            # The subject says which service reports, whatever the report says.
+            # The subject determines the reporting service, independently of the report.
             assert [service for service, _ in owner.in_force.reports(BUCKET)] == ["follower", "other"]
 
     at(nats_server, run)

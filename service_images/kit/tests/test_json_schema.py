@@ -16,13 +16,13 @@ from kit.json_schema import SchemaRefused
 
 
 def reasons(schema: Any) -> dict[str, str]:
-    """Why a schema is refused, by path."""
+    """Reasons of refusal by path."""
     with pytest.raises(SchemaRefused) as refused:
         json_schema.read(schema)
     return {problem.path: problem.message for problem in refused.value.problems}
 
 
-# --- what is refused ------------------------------------------------------------------------------
+# --- refused schemas ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("keyword", ["$ref", "$dynamicRef", "$recursiveRef", "$schema", "$id"])
@@ -81,10 +81,10 @@ def test_a_schema_is_not_nested_without_end() -> None:
         schema = {"not": schema}
     assert "32 levels" in reasons(schema)[""]
     while schema:
-        schema = schema["not"]  # Python itself cannot let go of so many levels at once
+        schema = schema["not"]  # Python cannot deallocate so many levels at once
 
 
-# --- what takes long ------------------------------------------------------------------------------
+# --- costly schemas and values --------------------------------------------------------------------
 
 
 def test_references_that_multiply_end() -> None:
@@ -139,7 +139,7 @@ def test_values_that_are_not_json_do_not_validate(value: Any) -> None:
     assert json_schema.read({}).problems(value)
 
 
-# --- what is allowed means what the standard says ------------------------------------------------------
+# --- allowed keywords have their standard meaning ------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_each_limit_is_smaller_than_every_later_one(path: str) -> None:
 
 
 def _largest(topic: str) -> int:
-    """Bytes of the largest event that the schema and the table of limits allow."""
+    """Size of the largest event that the schema and the table of limits allow, in bytes."""
     texts, size = limits.EVENT_TEXTS[topic], len("{}") * 2
     for name, limit in limits.ENVELOPE.items():
         size += len(name) + PUNCTUATION + 2 + limit.bytes

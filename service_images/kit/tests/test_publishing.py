@@ -29,18 +29,18 @@ class Things(publishing.Publisher):
     """Values of a table."""
 
     async def value(self, connection: Connection, bucket: str, key: str) -> bytes | None:
-        """As the table has it."""
+        """Value in the table."""
         cursor = await connection.execute("SELECT value FROM things WHERE key = %s", (key,))
         row = await cursor.fetchone()
         return row[0] if row else None
 
     async def keys(self, connection: Connection, bucket: str) -> set[str]:
-        """All of them."""
+        """All keys."""
         cursor = await connection.execute("SELECT key FROM things")
         return {row[0] for row in await cursor.fetchall()}
 
     async def set(self, key: str, value: bytes | None, *, urgent: bool = False) -> None:
-        """Change a value, and note it."""
+        """Change a value, and record the change."""
         async with self._database.transaction() as connection:
             await connection.execute("DELETE FROM things WHERE key = %s", (key,))
             if value is not None:
@@ -81,7 +81,7 @@ async def things(there: ServiceSettings, nats_server: Any, monkeypatch: pytest.M
 
 @pytest.fixture
 async def order(nats_server: Any, things: Things) -> AsyncIterator[list[str]]:
-    """Keys, as they are written to the bucket."""
+    """Keys in the order in which they are written to the bucket."""
     connection = await nats.connect(nats_server.url)
     seen: list[str] = []
 

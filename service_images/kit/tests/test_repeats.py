@@ -22,21 +22,21 @@ CALLERS = {"ann": Grant("acme", "1"), "bob": Grant("acme", "2")}
 
 
 class Thing(Model):
-    """What is made."""
+    """A created object."""
 
     name: str
 
 
 class Things:
-    """A service that makes things, each with a secret that is shown once."""
+    """A service that creates objects, each with a secret that is shown once."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self.database = Database(settings)
         self.breaks = 0
-        """So many requests fail after they have made something."""
+        """Number of requests that fail after they have created an object."""
 
     async def make(self, call: Call[Any, Thing]) -> dict[str, Any]:
-        """In a transaction of its own."""
+        """Create an object in a transaction."""
         secret = secrets.token_hex(16)
         async with self.database.transaction() as connection:
             if call.body.name == "wrong":

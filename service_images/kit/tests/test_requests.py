@@ -34,7 +34,7 @@ async def _thing(_: Request) -> Response:
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], tuple[TestClient, InMemorySpanExporter]]]:
-    """Makes an application that records this share of its traces."""
+    """Function that creates an application which records this share of its traces."""
 
     def make(ratio: float) -> tuple[TestClient, InMemorySpanExporter]:
         kept: list[TracerProvider] = []
@@ -100,7 +100,7 @@ async def _reads(request: Request) -> Response:
 
 
 def test_a_client_that_disconnects_within_its_body_is_no_server_error() -> None:
-    """Else a tenant that hangs up uses up the service's error budget, and fills the log with tracebacks."""
+    """Otherwise a tenant that disconnects would use up the service's error budget, and fill the log with tracebacks."""
     application = app.create([Route("/v1/things", _reads, methods=["POST"])], {})
     assert hanging_up.status(application, "POST", "/v1/things") == 499
 
@@ -119,7 +119,7 @@ except ValueError as error:
 
 
 def test_a_logged_error_has_no_values_of_variables() -> None:
-    """Among them are keys, and what tenants have sent."""
+    """Local variables contain keys and tenants' data."""
     source = {"PYTHONPATH": str(Path(__file__).resolve().parents[1] / "src")}
     told = subprocess.run([sys.executable, "-c", _LOGGING], capture_output=True, text=True, env=source, check=True)
     assert json.loads(told.stdout)["exception"][0]["exc_type"] == "ValueError"

@@ -27,7 +27,7 @@ KEYS = {"writer": Grant("acme", scopes=("write",)), "reader": Grant("acme", scop
 
 
 class Thing(Model):
-    """What is made."""
+    """A created object."""
 
     name: str
     size: int = 0
@@ -86,7 +86,7 @@ def error(answer: httpx.Response) -> dict[str, Any]:
 
 
 def test_the_caller_is_authenticated_before_the_body_is_read() -> None:
-    """Else anybody could make a service read and parse bodies."""
+    """Otherwise unauthenticated clients could make a service read and parse bodies."""
     for key, status in (("nobody", 401), ("reader", 403)):
         answer = ask("PUT", "/v1/things/NOT-A-NAME?unknown=1", key, content=b"{broken")
         assert answer.status_code == status, answer.text

@@ -20,7 +20,7 @@ from kit.workers import Busy, Crashed, JobFailed, Limits, OutOfMemory, OutOfTime
 
 
 def run(work: Callable[[Workers], Awaitable[Any]], **options: Any) -> Any:
-    """Work with a pool, whose processes are all gone afterwards."""
+    """Run `work` with a pool, and check that all of its processes end."""
 
     async def main() -> Any:
         children = set(psutil.Process().children())
@@ -98,7 +98,7 @@ def test_a_worker_has_no_secrets_and_writes_no_files(monkeypatch: Any, tmp_path:
 
     async def work(workers: Workers) -> None:
         assert "secret" not in (await workers.call("a", worker_jobs.environment)).values()
-        # SIGXFSZ or an error, whichever the kernel gives: nothing is written.
+        # The kernel sends SIGXFSZ or returns an error; in both cases nothing is written.
         with pytest.raises((JobFailed, Crashed)):
             await workers.call("a", worker_jobs.write_file, str(tmp_path / "file"))
 
@@ -125,7 +125,7 @@ def test_a_tenant_cannot_take_all_workers_nor_the_front_of_the_queue() -> None:
             await workers.call(tenant, worker_jobs.sleep, 0.05)
             order.append(tenant)
 
-        # Both have started: it is the queue that is looked at.
+        # Both have started, so the following jobs wait in the queue.
         await asyncio.gather(*(workers.call(f"warm{n}", worker_jobs.sleep, 0.05) for n in range(2)))
         await asyncio.gather(*(job("greedy") for _ in range(10)), job("other"), job("third"))
         assert order.index("other") <= 3 and order.index("third") <= 3

@@ -24,7 +24,7 @@ from starlette.testclient import TestClient  # noqa: E402
 
 
 class Model:
-    """The model itself, without a service around it."""
+    """The model itself, without a service."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -40,7 +40,7 @@ class Model:
         return list(await asyncio.to_thread(self._engine.run, tokens))
 
     async def of(self, texts: Sequence[str], *, long: Any = None) -> tuple[list[Any], int]:
-        """As the service's own parts ask for vectors."""
+        """The interface that the Embeddings service uses internally."""
         return await self.embed(texts), 0
 
     async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
@@ -76,21 +76,21 @@ def retriever(settings: RetrieverSettings, model: Model) -> Iterator[httpx.Clien
 
 
 def upload(client: httpx.Client, text: str | bytes, name: str = "note.txt", **more: Any) -> str:
-    """A file's id."""
+    """Upload a file. Returns its ID."""
     answer = client.post("/v1/files", files={"file": (name, text)}, data={"purpose": "assistants"}, **more)
     assert answer.status_code == 200, answer.text
     return answer.json()["id"]
 
 
 def make_store(client: httpx.Client, **more: Any) -> str:
-    """A store's id."""
+    """Create a store. Returns its ID."""
     answer = client.post("/v1/vector_stores", json={"name": "s"}, **more)
     assert answer.status_code == 200, answer.text
     return answer.json()["id"]
 
 
 def add(client: httpx.Client, store: str, file: str, wait: str = "completed", **more: Any) -> dict[str, Any]:
-    """Put a file into a store, and wait for what becomes of it."""
+    """Add a file to a store, and wait for its final state."""
     headers = more.pop("headers", {})
     body = {"file_id": file, **more}
     answer = client.post(f"/v1/vector_stores/{store}/files", json=body, headers=headers)
@@ -101,7 +101,7 @@ def add(client: httpx.Client, store: str, file: str, wait: str = "completed", **
 def completed(
     client: httpx.Client, path: str, wait: str = "completed", headers: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """What a file in a store becomes, once it has."""
+    """Wait for the final state of a file in a store."""
     deadline = time.monotonic() + 60
     while (shown := client.get(path, headers=headers or {}).json())["status"] != wait:
         assert time.monotonic() < deadline, shown
@@ -110,7 +110,7 @@ def completed(
 
 
 def found(client: httpx.Client, store: str, query: str, **more: Any) -> list[str]:
-    """Names of the files that a search finds, the best first."""
+    """Names of the files in a search's results, best first."""
     headers = more.pop("headers", {})
     answer = client.post(f"/v1/vector_stores/{store}/search", json={"query": query, **more}, headers=headers)
     assert answer.status_code == 200, answer.text

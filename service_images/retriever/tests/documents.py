@@ -33,7 +33,7 @@ def pdf_text(text: str) -> bytes:
 
 
 def pdf_bomb(megabytes: int = 90) -> bytes:
-    """A PDF of about 93 KB whose one stream is a thousand times as large."""
+    """A PDF of about 93 KB with a stream that is a thousand times as large after decompression."""
     compressor = zlib.compressobj(9)
     piece = b"BT /F 12 Tf 10 50 Td (A) Tj ET\n" * 32768
     content = b"".join(compressor.compress(piece) for _ in range(megabytes)) + compressor.flush()
@@ -41,7 +41,7 @@ def pdf_bomb(megabytes: int = 90) -> bytes:
 
 
 def office_bomb(kind: str, megabytes: int = 100) -> bytes:
-    """An Office file of which one part unpacks to so much."""
+    """An Office file with a part of this size after unpacking."""
     made = {"docx": word, "pptx": slides, "xlsx": sheet}[kind]("x")
     file = io.BytesIO(made)
     names = {"docx": "word/media.xml", "pptx": "ppt/media.xml", "xlsx": "xl/media.xml"}

@@ -49,7 +49,7 @@ def weaviate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeaviateServe
 
 @pytest.fixture
 def using(settings: RetrieverSettings, postgres_server: Any, weaviate: WeaviateServer) -> Callable[[Any, Any], Any]:
-    """Runs work over new engines, by their names."""
+    """Function that runs work with new engines, by name."""
     with psycopg.connect(postgres_server.url("retriever"), autocommit=True) as connection:
         connection.execute("DROP INDEX vectors.documents_near")
         connection.execute("ALTER TABLE vectors.documents ALTER COLUMN embedding TYPE vector(4)")
@@ -224,7 +224,7 @@ def test_an_incomplete_copy_is_reported(using: Any, fault: str) -> None:
 
 def test_a_weaviate_that_is_too_old_is_refused() -> None:
     def old(request: httpx.Request) -> httpx.Response:
-        assert request.url.path == "/v1/meta", "nothing else is asked"
+        assert request.url.path == "/v1/meta", "no other request is sent"
         return httpx.Response(200, json={"version": "1.32.9"})
 
     engine = Weaviate("http://w", "k", "documents", httpx.AsyncClient(transport=httpx.MockTransport(old)))

@@ -27,7 +27,7 @@ def test_an_upload_under_one_key_is_known_by_its_content(retriever: httpx.Client
         return retriever.post("/v1/files", files={"file": (name, content)}, data=data, headers=headers)
 
     first = send(b"one")
-    again = send(b"one")  # under another boundary
+    again = send(b"one")  # with another boundary
     assert first.status_code == again.status_code == 200 and first.json() == again.json()
     assert again.headers["idempotency-replayed"] == "true"
     for other in (send(b"two"), send(b"one", "b.txt"), send(b"one", purpose="user_data"), send(b"ONE")):
@@ -141,7 +141,7 @@ def test_an_expired_store_is_emptied_and_has_the_status_expired(
         assert client.get(f"/v1/vector_stores/{store}").json()["status"] == "expired"
         answer = client.post(f"/v1/vector_stores/{store}/search", json={"query": "cats"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "vector_store_expired")
-    with TestClient(create(settings, model)) as client:  # the sweep begins with the service
+    with TestClient(create(settings, model)) as client:  # the service starts the expiry task
         import time
 
         deadline = time.monotonic() + 30

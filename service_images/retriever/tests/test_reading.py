@@ -27,7 +27,7 @@ def html(body: str) -> str:
     [
         ("<!doctype html><html><head><title>T</title><body><p>text", "text"),
         ("<table><tr><td>Quito</td><td>Ecuador</td></tr><tr><td>a<td>b</table>", "Quito\tEcuador\na\tb"),
-        ("<td>Quito</td><td>Ecuador</td>", "QuitoEcuador"),  # cells without a table are no cells in a browser
+        ("<td>Quito</td><td>Ecuador</td>", "QuitoEcuador"),  # browsers ignore cells outside of a table
         ("<ul><li>one<li>two</ul>", "one\ntwo"),
         ("one<br>two<b>bold</b>er  \n text", "one\ntwobolder text"),
         ("<p>a</p><p>b</p>", "a\n\nb"),
@@ -167,7 +167,7 @@ def test_unsupported_files_are_refused_with_the_reason(name: str, content: bytes
         reading.text(name, content)
 
 
-# --- one form of each character -------------------------------------------------------------------
+# --- normalization of characters ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_the_normal_form_is_final(text: str) -> None:
     assert characters.normal(characters.normal(text)) == characters.normal(text)
 
 
-# --- too much -------------------------------------------------------------------------------------
+# --- limits ---------------------------------------------------------------------------------------
 
 
 def in_worker(name: str, content: bytes) -> Any:

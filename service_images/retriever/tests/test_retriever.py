@@ -165,7 +165,7 @@ def test_files_wait_while_embeddings_is_unavailable(settings: RetrieverSettings,
         store, file = make_store(client), upload(client, TEXTS["cats.txt"], "cats.txt")
         client.post(f"/v1/vector_stores/{store}/files", json={"file_id": file})
     model.fails = False
-    with TestClient(create(settings, model)) as client:  # another process goes on with it
+    with TestClient(create(settings, model)) as client:  # another process continues
         deadline = time.monotonic() + 20
         while client.get(f"/v1/vector_stores/{store}").json()["file_counts"]["completed"] != 1:
             assert time.monotonic() < deadline
@@ -174,7 +174,7 @@ def test_files_wait_while_embeddings_is_unavailable(settings: RetrieverSettings,
 
 
 def test_vectors_come_from_the_service_by_grpc(settings: RetrieverSettings, model: Model) -> None:
-    """Its channel is made when the application is, and used when it runs: another loop."""
+    """The channel is created with the application, but used in another event loop."""
     from embeddings.calls import Calls
     from kit import rpc
     from kit.settings import ServiceSettings
@@ -195,7 +195,7 @@ def test_vectors_come_from_the_service_by_grpc(settings: RetrieverSettings, mode
         assert found(client, store, "cats") == ["cats.txt"]
 
 
-# --- who may see what -----------------------------------------------------------------------------
+# --- access rights --------------------------------------------------------------------------------
 
 USERS = ("ann", "bob", "eve")
 TEAMS = {"ann": ("team:red",), "bob": ("team:red", "team:blue"), "eve": ()}
@@ -212,7 +212,7 @@ def grants() -> dict[str, Grant]:
 def shared(
     settings: RetrieverSettings, model: Model, known_keys: Any, grants: dict[str, Grant], monkeypatch: Any
 ) -> Any:
-    """With keys, and teams as the User service would tell them."""
+    """Retriever with keys, and with teams as the User service would report them."""
     from retriever.searching import Readers
 
     async def teams(_: Readers, caller: Grant, __: str) -> list[str]:

@@ -131,7 +131,7 @@ def test_nothing_of_a_deleted_tenant_is_left(
         store = make_store(client)
         add(client, store, upload(client, "cats", "x.txt"))
         with psycopg.connect(postgres_server.url("retriever"), autocommit=True) as root:
-            # As a file that was given up leaves it.
+            # The dead letter of a failed file.
             root.execute(
                 "INSERT INTO dead_letters (topic, partition, position, key, payload, digest, reason, tries) "
                 "VALUES (%s, -1, -1, %s, '', '', '', 1)",

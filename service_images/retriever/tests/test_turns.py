@@ -64,7 +64,7 @@ def test_a_file_that_crashes_the_process_is_not_retried_forever(
         store, file = make_store(client), upload(client, "x", "x.txt")
         client.post(f"/v1/vector_stores/{store}/files", json={"file_id": file})
     with psycopg.connect(postgres_server.url("retriever"), autocommit=True) as connection:
-        # As a process leaves it that is killed in its last attempt: counted, and the lease runs out.
+        # The state after a process was killed in its last attempt: the attempt is counted, and the lease has expired.
         connection.execute("UPDATE store_files SET attempts = %s, lease = 'x', free_at = now()", (ATTEMPTS,))
     model.fails = False
     with TestClient(create(settings, model)) as client:
@@ -97,7 +97,7 @@ def test_a_file_that_is_leased_while_the_replica_stops_is_given_back(
 
 @pytest.fixture
 def given_up(settings: RetrieverSettings, model: Model, postgres_server: Any) -> Iterator[tuple[httpx.Client, str]]:
-    """A client, and the path of a file that the platform has given up."""
+    """(client, path of a file whose ingestion has failed)."""
     model.fails = True
     with TestClient(create(settings, model), raise_server_exceptions=False) as client:
         store, file = make_store(client), upload(client, "Cats hunt mice.", "x.txt")
@@ -176,7 +176,7 @@ def test_an_attempt_is_counted_before_it_is_made(
 
 
 def test_tenants_take_turns(settings: RetrieverSettings, postgres_server: Any, model: Model) -> None:
-    """Ten files of one tenant wait before one of another, which is read second all the same."""
+    """Ten files of one tenant wait before a file of another tenant, which is processed second."""
     order: list[str] = []
 
     class Noting(Model):
@@ -238,7 +238,7 @@ def test_a_file_removed_during_ingestion_leaves_no_passages(
         while removing.path:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        add(client, make_store(client), upload(client, "dogs", "y.txt"))  # what comes after it is read
+        add(client, make_store(client), upload(client, "dogs", "y.txt"))  # later files are processed
     with psycopg.connect(postgres_server.url("retriever")) as connection:
         rows = connection.execute("SELECT content FROM vectors.documents").fetchall()
     assert rows == [("dogs",)]

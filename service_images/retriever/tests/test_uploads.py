@@ -47,7 +47,7 @@ def test_room_is_free_again_after_a_form_that_failed() -> None:
 
 
 def test_uploads_above_the_limit_get_a_retry_after(settings: RetrieverSettings, model: Model) -> None:
-    """Five of 15 MB that all wait for their last bytes: the ones that do not fit are refused before they are read."""
+    """Five uploads of 15 MB wait for their last bytes: uploads that do not fit are refused before they are read."""
     size, boundary = 15 * MIB, "b"
     head = (
         f'--{boundary}\r\ncontent-disposition: form-data; name="file"; filename="x.txt"\r\n'

@@ -18,7 +18,7 @@ STARTS_S = 60
 
 @dataclass(frozen=True)
 class WeaviateServer:
-    """It runs, and is empty."""
+    """A running, empty server."""
 
     url: str
     key: str
@@ -26,7 +26,7 @@ class WeaviateServer:
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[WeaviateServer]:
-    """A server with its data in a folder; it ends with the block."""
+    """A server with its data in a folder, running during the block."""
     port, key = free_port(), secrets.token_urlsafe(16)
     own = {
         "PERSISTENCE_DATA_PATH": str(folder / "data"),

@@ -139,7 +139,7 @@ class MilvusWire:
 
     @staticmethod
     def _passes(expression: str, row: Row) -> bool:
-        """Milvus' expressions are nearly Python's; a number that is not there compares with nothing."""
+        """Evaluate a Milvus expression as Python, which is similar; comparisons with missing numbers are false."""
         python = re.sub(r'numbers\[("[^"]*")\] ([<>]=?) (\S+?)(?=[) ]|$)', r"_order(numbers, \1, '\2', \3)", expression)
         python = python.replace("array_contains_any(pairs,", "_any(pairs,").replace(
             "array_contains_any(readers,", "_any(readers,"

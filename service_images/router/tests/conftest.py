@@ -30,7 +30,7 @@ from router.routes import RouteTable  # noqa: E402
 
 
 def serve(app: Any, http: Any = "httptools") -> tuple[uvicorn.Server, threading.Thread, str]:
-    """Run an application; ends when `should_exit` of the server is set."""
+    """Run an application until `should_exit` of the server is set."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -45,7 +45,7 @@ def serve(app: Any, http: Any = "httptools") -> tuple[uvicorn.Server, threading.
 
 
 def until(what: Callable[[], object], seconds: float = 30) -> None:
-    """Wait for a truth; fails where there is none within the time."""
+    """Wait until a condition is true. Fails after the time limit."""
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "it never became true"
@@ -56,7 +56,7 @@ OTHERS = ("completions", "embeddings", "responses")
 
 
 class Target:
-    """An OpenAI-compatible server that does what the test tells it."""
+    """An OpenAI-compatible server whose behaviour the test controls."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -65,22 +65,22 @@ class Target:
         self.delay_s = 0.0
         self.words = ["one", "two", "three"]
         self.break_after: int | None = None
-        """Words of a stream after which the connection is cut."""
+        """Number of words of a stream after which the connection is closed."""
         self.in_pieces = True
-        """Whether texts of the Responses API come in pieces before they come as a whole."""
+        """Whether texts of the Responses API are sent as deltas before the whole text."""
         self.refusal: dict[str, Any] = {"error": {"message": "no"}}
-        """What it says with a status that is an error."""
+        """Body of an answer with an error status."""
         self.message: dict[str, Any] = {}
-        """More fields of a whole answer's message."""
+        """Additional fields of a whole answer's message."""
         self.choice: dict[str, Any] = {}
-        """More fields of a whole answer's choice."""
+        """Additional fields of a whole answer's choice."""
         self.finish_reason = "stop"
         self.tokens: int | None = None
-        """What it counts."""
+        """Result of counting tokens."""
         self.done = True
-        """Whether a stream says that it ends."""
+        """Whether a stream ends with a final event."""
         self.arguments: list[str] = []
-        """Pieces of the arguments of a tool that it wants to be called."""
+        """Pieces of the arguments of a tool call."""
         routes = [
             Route("/v1/models", lambda _: JSONResponse({"data": []})),
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
@@ -109,13 +109,13 @@ class Target:
         return StreamingResponse(self._events(body, usage), media_type="text/event-stream")
 
     async def tokenize(self, _: Request) -> Response:
-        """Count tokens, if it can."""
+        """Count tokens, if enabled."""
         return (
             JSONResponse({"detail": "Not Found"}, 404) if self.tokens is None else JSONResponse({"count": self.tokens})
         )
 
     async def other(self, request: Request) -> Response:
-        """Answer what is no chat."""
+        """Answer all other requests."""
         body = await request.json()
         self.seen.append(body)
         if body.get("stream") and request.url.path == "/v1/responses":
@@ -168,7 +168,7 @@ class Target:
             yield b"data: [DONE]\n\n"
 
     def stop(self) -> None:
-        """End it; nobody waits for what it has not answered yet."""
+        """Stop the server, without waiting for unanswered requests."""
         self.server.should_exit = self.server.force_exit = True
         self.thread.join()
 
@@ -178,7 +178,7 @@ def _event(content: dict[str, Any]) -> bytes:
 
 
 class Says:
-    """A server that answers every request with the same bytes, and cannot know what they mean."""
+    """A server that answers every request with the same bytes."""
 
     def __init__(
         self, pieces: list[bytes], status: int, headers: dict[str, str], *, stays_open: bool, breaks: bool
@@ -186,14 +186,14 @@ class Says:
         self.name = "says"
         self.seen: list[bytes] = []
         self.heads: list[dict[str, str]] = []
-        """Path and headers of what was asked."""
+        """Paths and headers of received requests."""
         self._pieces, self._status, self._headers = pieces, status, headers
         self._stays_open, self._breaks = stays_open, breaks
         app = Starlette(routes=[Route("/{path:path}", self.answer, methods=["GET", "POST"])])
         self.server, self.thread, self.url = serve(app)
 
     async def answer(self, request: Request) -> Response:
-        """The same, always; piece by piece."""
+        """Send the answer in pieces."""
         self.heads.append({"path": request.url.path, **request.headers})
         self.seen.append(await request.body())
         return StreamingResponse(self._said(), self._status, self._headers)
@@ -208,14 +208,14 @@ class Says:
             await asyncio.sleep(0.05)
 
     def stop(self) -> None:
-        """End it; nobody waits for what it has not answered yet."""
+        """Stop the server, without waiting for unanswered requests."""
         self.server.should_exit = self.server.force_exit = True
         self._stays_open = False
         self.thread.join()
 
 
 class Running:
-    """A router that runs."""
+    """A running Router."""
 
     def __init__(self, table: dict[str, Any]) -> None:
         self.core = Core(RouteTable.model_validate(table))
@@ -223,13 +223,13 @@ class Running:
         self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=20)
 
     def ask(self, content: str = "hello", **more: Any) -> httpx.Response:
-        """One chat completion."""
+        """Request a chat completion."""
         headers = more.pop("headers", {})
         body = {"model": "m", "messages": [{"role": "user", "content": content}], **more}
         return self.client.post("/v1/chat/completions", json=body, headers=headers)
 
     def stream(self, **more: Any) -> list[Any]:
-        """The events of a streamed completion, decoded; "[DONE]" stays as it is."""
+        """Decoded events of a streamed completion; "[DONE]" is kept as text."""
         text = self.ask(stream=True, **more).text
         lines = [line.removeprefix("data: ") for line in text.splitlines() if line]
         return [line if line == "[DONE]" else json.loads(line) for line in lines]
@@ -257,7 +257,7 @@ def targets() -> Iterator[Callable[[int], list[Target]]]:
 
 @pytest.fixture
 def says() -> Iterator[Callable[..., Says]]:
-    """Makes servers that answer with the given pieces: events, or a body."""
+    """Function that starts servers which answer with the given pieces: events, or a body."""
     made: list[Says] = []
 
     def make(
@@ -279,7 +279,7 @@ def says() -> Iterator[Callable[..., Says]]:
 
 @pytest.fixture
 def running() -> Iterator[Callable[..., Running]]:
-    """Makes a router over targets; keyword arguments are the route's, `tenants` the table's."""
+    """Function that starts a Router with targets. Keyword arguments belong to the route, `tenants` to the table."""
     made: list[Running] = []
 
     def make(among: list[Target], tenants: list[dict[str, Any]] | None = None, **route: Any) -> Running:

@@ -33,7 +33,7 @@ def digest(key: str) -> str:
 
 
 def table(targets: list[Target]) -> dict[str, Any]:
-    """The models "m", between two targets, "trial", with a canary, and "kept", whose answers are kept."""
+    """Routes of the models "m" with two targets, "trial" with a canary, and "kept" with cached answers."""
     both = [{"name": t.name, "upstream": t.url, "output_price": 1_000_000} for t in targets]
     return {
         "routes": [
@@ -49,7 +49,7 @@ def table(targets: list[Target]) -> dict[str, Any]:
 
 
 class Telling:
-    """Stands where Metering is, and keeps what is told."""
+    """Replaces Metering, and records published events."""
 
     def __init__(self) -> None:
         self.told: Told = []
@@ -58,11 +58,11 @@ class Telling:
         self.told.append((topic, event))
 
     def record(self, *_: Any) -> None:
-        """Usage is not what these tests are about."""
+        """Ignored: these tests are not about usage."""
 
 
 class Replica:
-    """A router that follows NATS."""
+    """A Router that follows NATS."""
 
     def __init__(self, url: str, content: dict[str, Any]) -> None:
         self.core = Core(RouteTable.model_validate(content))
@@ -77,7 +77,7 @@ class Replica:
         self.client = httpx.Client(base_url=address, trust_env=False, headers=headers, timeout=10)
 
     def admin(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """One of the operator's operations."""
+        """Call an operator's operation."""
         return self.client.request(method, f"/v1/admin{path}", json=body)
 
     def ask(self, model: str = "m", content: str = "x") -> httpx.Response:
@@ -86,7 +86,7 @@ class Replica:
         return self.client.post("/v1/chat/completions", json=body)
 
     def answered_by(self, model: str, times: int = 20) -> set[str]:
-        """Which targets answer."""
+        """Targets that answer requests."""
         return {self.ask(model).json()["choices"][0]["message"]["by"] for _ in range(times)}
 
     def stop(self) -> None:

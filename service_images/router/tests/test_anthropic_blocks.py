@@ -175,7 +175,7 @@ def answered(message: dict[str, Any], **choice: Any) -> dict[str, Any]:
 def test_the_matched_stop_sequence_is_reported() -> None:
     message = answered({"content": "x"}, finish_reason="stop", stop_reason="END")
     assert (message["stop_reason"], message["stop_sequence"]) == ("stop_sequence", "END")
-    message = answered({"content": "x"}, finish_reason="stop", stop_reason=151645)  # a token of the model's own
+    message = answered({"content": "x"}, finish_reason="stop", stop_reason=151645)  # a special token of the model
     assert (message["stop_reason"], message["stop_sequence"]) == ("end_turn", None)
 
 
@@ -204,7 +204,7 @@ uses = st.lists(st.tuples(words, st.dictionaries(words, json_values, max_size=3)
 
 @st.composite
 def turns(draw: Callable[..., Any]) -> list[dict[str, Any]]:
-    """Blocks of an answer, in the order in which models give them."""
+    """Blocks of an answer, in the order of models."""
     blocks: list[dict[str, Any]] = []
     if thought := draw(st.none() | words):
         blocks.append({"type": "thinking", "thinking": thought, "signature": ""})
@@ -226,7 +226,7 @@ def events_of(data: bytes) -> list[dict[str, Any]]:
 
 
 def assembled(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Blocks as a client puts them together, and the rules of the protocol checked on the way."""
+    """Blocks that a client assembles from a stream, with checks of the protocol."""
     blocks: list[dict[str, Any]] = []
     given_json: list[str] = []
     open_block: int | None = None
@@ -262,7 +262,7 @@ def chunk(delta: Any, **choice: Any) -> bytes:
 
 
 def calls_in_pieces(blocks: list[dict[str, Any]], draw: Any) -> list[Any]:
-    """Deltas of all calls: the pieces of each in order, those of different calls mixed."""
+    """Deltas of all calls: ordered within each call, interleaved between calls."""
     queues: list[list[Any]] = []
     for number, block in enumerate(blocks):
         text = json.dumps(block["input"])
@@ -290,7 +290,7 @@ def test_a_stream_contains_the_same_text_as_the_whole_answer(blocks: Any, data: 
     cut = data.draw(st.integers(0, len(sent)))
     events = events_of(stream.feed(sent[:cut]) + stream.feed(sent[cut:]) + stream.end())
     assert events[0]["type"] == "message_start" and events[-1]["type"] == "message_stop"
-    # Calls come in the order in which their first pieces came.
+    # Calls have the order of their first pieces.
     assert sorted(assembled(events), key=_order) == blocks
 
 

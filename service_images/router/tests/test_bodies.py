@@ -55,7 +55,7 @@ def test_an_unauthenticated_client_is_refused_by_the_head(router: Any) -> None:
     with connect(router.url) as connection:
         connection.sendall(head(15 * MIB))
         assert connection.recv(4096).startswith(b"HTTP/1.1 401")
-        connection.sendall(b"x" * MIB)  # it goes on all the same
+        connection.sendall(b"x" * MIB)  # the client continues nevertheless
     assert router.core.bodies.held == 0
 
 

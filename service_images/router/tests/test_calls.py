@@ -29,7 +29,7 @@ TENANT = {"id": "acme", "keys": [hashlib.sha256(KEY.encode()).hexdigest()]}
 
 @pytest.fixture
 def called(targets: Callable[[int], list[Target]]) -> Iterator[Callable[..., Any]]:
-    """Makes a router over one target; keyword arguments are the tenant's and the route's."""
+    """Function that starts a Router with one target. Keyword arguments belong to the tenant and the route."""
     closing: list[Callable[[], object]] = []
 
     def make(tenant: dict[str, Any] | None = None, **route: Any) -> Any:
@@ -64,7 +64,7 @@ def ask(router: Any, key: str = KEY, **more: Any) -> messages.ChatResponse:
 
 
 def refusal(router: Any, **more: Any) -> tuple[grpc.StatusCode, str | None]:
-    """How a question is refused, and its code for programs."""
+    """(status, error code) of a refusal."""
     with pytest.raises(grpc.RpcError) as found:
         ask(router, **more)
     error: Any = found.value

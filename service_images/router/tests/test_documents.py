@@ -36,7 +36,7 @@ BOTH = ("/v1/admin/openapi.json", "/v1/admin/docs")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The documents, as the image holds them."""
+    """The documents, as in the image."""
     made = tmp_path_factory.mktemp("openapi")
     for name in SERVICES:
         (made / f"{name}.json").write_text((SOURCES / name / "openapi.json").read_text())
@@ -59,7 +59,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 def typed_in(key: str, site: str = "") -> dict[str, str]:
-    """As a browser sends what its user typed in."""
+    """Header of a browser with the key that its user has entered."""
     shown = base64.b64encode(f"me:{key}".encode()).decode()
     return {"authorization": f"Basic {shown}", **({"sec-fetch-site": site} if site else {})}
 
@@ -117,7 +117,7 @@ def test_only_operators_read_them(router: httpx.Client, path: str) -> None:
 
 
 def test_a_browser_prompts_for_the_key_and_sends_it_to_no_other_site(router: httpx.Client) -> None:
-    """A browser adds what was typed in to requests of other sites' pages, which must not act for the operator."""
+    """A browser adds the entered key to requests of other sites' pages, which must not act for the operator."""
     assert router.get(BOTH[1]).headers["www-authenticate"].startswith("Basic ")
     assert "www-authenticate" not in router.get(BOTH[0]).headers
     for site, status in (("", 200), ("none", 200), ("same-origin", 200), ("same-site", 401), ("cross-site", 401)):

@@ -33,7 +33,7 @@ PAUSES_S = (0.0, 0.1, 0.3, 0.49, 0.6, 2.0, 30.0)
 
 
 class _Jumping(selectors.SelectSelector):
-    """Does not wait: the time of a timer comes at once."""
+    """A selector that does not wait: timers fire at once."""
 
     now = 0.0
 
@@ -44,19 +44,19 @@ class _Jumping(selectors.SelectSelector):
 
 
 class Clock(asyncio.SelectorEventLoop):
-    """An event loop in which time passes only while all wait."""
+    """An event loop in which time passes only while all tasks wait."""
 
     def __init__(self) -> None:
         self._jumping = _Jumping()
         super().__init__(self._jumping)
 
     def time(self) -> float:
-        """Seconds since its start."""
+        """Simulated seconds since the start."""
         return self._jumping.now
 
 
 class Call:
-    """A call of Guardrails' `Stream`, without a network."""
+    """A call of Guardrails' method `Stream`, without a network."""
 
     def __init__(self, calls: Calls) -> None:
         self._asked: asyncio.Queue[Any] = asyncio.Queue()
@@ -77,16 +77,16 @@ class Call:
         self._asked.put_nowait(request)
 
     async def read(self) -> Any:
-        """What goes on of it."""
+        """Released text."""
         return await self._answers.get()
 
     def cancel(self) -> None:
-        """Nobody asks any more."""
+        """The call is cancelled."""
         self._task.cancel()
 
 
 class Silent(Call):
-    """Guardrails that hangs."""
+    """Guardrails that never answers."""
 
     async def read(self) -> Any:
         """Never."""
@@ -95,7 +95,7 @@ class Silent(Call):
 
 @functools.cache
 def looking() -> Calls:
-    """With all detectors."""
+    """Guardrails with all detectors."""
     policies, checker = Policies(), Looking()
     policies.take("default", json.dumps({"packs": ["gdpr", "secrets"]}).encode())
     checker.load()
@@ -103,7 +103,7 @@ def looking() -> Calls:
 
 
 class Client:
-    """What the exchange is to a guarded stream: takes what goes on, with its time."""
+    """Double of the exchange: records forwarded events with their times."""
 
     def __init__(self, *, required: bool = False) -> None:
         self.guard_required, self.guard_unchecked = required, ""
@@ -113,31 +113,31 @@ class Client:
         self.ended = asyncio.get_running_loop().create_future()
 
     def guarded(self, data: bytes) -> None:
-        """Events that go on."""
+        """Record forwarded events."""
         now = asyncio.get_running_loop().time()
         for event in sse.split(data):
             if (line := sse.data(event)) and line.startswith(b"{"):
                 self.received.append((now, _said(json.loads(line))))
 
     def guarded_end(self, _: int) -> None:
-        """All has gone on."""
+        """The stream has ended normally."""
         self.ended.set_result(None)
 
     def guarded_break(self, error: ApiError) -> None:
-        """It must not go on."""
+        """The stream was interrupted."""
         self.ended.set_result(error)
 
     def guarded_stop(self) -> None:
-        """It was blocked."""
+        """The stream was blocked."""
         self.ended.set_result(None)
 
     def log_fault(self, error: Exception) -> None:
-        """A fault of ours."""
+        """An internal error occurred."""
         raise error
 
     @property
     def text(self) -> str:
-        """All that went on."""
+        """All forwarded text."""
         return "".join(text for _, text in self.received)
 
 
@@ -155,7 +155,7 @@ def chat(text: str) -> bytes:
 
 
 def response(text: str) -> bytes:
-    """A piece in the Responses API."""
+    """A delta of the Responses API."""
     return sse.event(json.dumps({"type": "response.output_text.delta", "output_index": 0, "delta": text}).encode())
 
 
@@ -200,7 +200,7 @@ WORDS = st.lists(
 def test_a_word_of_a_slow_stream_waits_no_longer_than_is_configured(
     dialect: type[Guarded], pieces: list[tuple[float, str]]
 ) -> None:
-    """Whether or not anything else comes meanwhile."""
+    """Independently of other events in the meantime."""
     client, came, _ = played(dialect, pieces)
     expected = "".join(piece for _, piece in pieces)
     assert client.text == expected
@@ -223,7 +223,7 @@ THINGS = st.sampled_from(
 def test_a_slow_stream_releases_no_part_of_a_finding(
     dialect: type[Guarded], thing: str, size: int, pauses: list[float]
 ) -> None:
-    """At most the first letters of a word go before it is whole: never a number, nor what follows these letters."""
+    """Before a word is complete, at most its first letters are released, and never a number."""
     text = f"It is {thing} and no more."
     cut = [text[place : place + size] for place in range(0, len(text), size)]
     pieces = [(pauses[number % len(pauses)], piece) for number, piece in enumerate(cut)]

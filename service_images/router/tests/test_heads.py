@@ -34,7 +34,7 @@ def asked(text: str, extra: bytes = b"") -> bytes:
 
 
 def answers(router: Running, pieces: list[bytes], count: int) -> list[int]:
-    """Statuses of what comes back on one connection."""
+    """Statuses of the answers on one connection."""
     host, _, port = router.url.removeprefix("http://").rpartition(":")
     found: list[int] = []
     with socket.create_connection((host, int(port)), timeout=10) as connection:

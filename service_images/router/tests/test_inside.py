@@ -25,7 +25,7 @@ COMPLETION = {
 
 @pytest.fixture
 def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file with the key of the server at 127.0.0.1, as the Router has it mounted."""
+    """The mounted file with the key of the server at 127.0.0.1."""
     monkeypatch.setattr(credentials, "FOLDER", tmp_path)
     monkeypatch.setattr(credentials, "LOOK_S", 0.0)
     file = tmp_path / credentials.INSIDE / "127.0.0.1"
@@ -98,7 +98,7 @@ def test_a_key_is_sent_to_its_own_host_only(says: Any, running: Running, key: Pa
 def test_a_server_that_refuses_the_key_is_as_one_that_fails(
     says: Any, running: Running, key: Path, capfd: pytest.CaptureFixture[str], status: int, stream: bool
 ) -> None:
-    """As while a new key has reached the server and not yet the Router: another target answers, if there is one."""
+    """The server already has a new key, and the Router does not: another target answers, if there is one."""
     refusing = says([json.dumps({"error": {"message": f"Bad key {KEY}"}}).encode()], status, JSON)
     alone = router_over(running, refusing, attempts=1).ask(stream=stream)
     assert alone.status_code == 502 and KEY not in alone.text + str(alone.headers)

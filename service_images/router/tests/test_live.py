@@ -35,13 +35,13 @@ Targets = Callable[[int], list[Any]]
 
 
 class Server:
-    """A NATS server, and who writes tables to it."""
+    """A NATS server with a writer of tables."""
 
     def __init__(self, nats_server: Any) -> None:
         self.url, self.start, self.kill = nats_server.url, nats_server.start, nats_server.kill
 
     def put(self, content: bytes) -> None:
-        """Write the table, as a control plane would."""
+        """Write a table."""
 
         async def write() -> None:
             connection = await nats.connect(self.url)
@@ -68,7 +68,7 @@ def table(url: str, *models: str, tenants: list[dict[str, Any]] | None = None) -
 
 @pytest.fixture
 def follow(targets: Targets, server: Server) -> Iterator[tuple[httpx.Client, str]]:
-    """A router that knows the model "first" from its file and follows the server; and its target's URL."""
+    """(Router that has the model "first" in its file and follows the server, URL of its target)."""
     (target,) = targets(1)
     core = Core(RouteTable.model_validate_json(table(target.url, "first")))
     overrides = Overrides(core.table, core.reload)
@@ -153,12 +153,12 @@ def test_the_router_works_during_a_nats_outage_and_catches_up(server: Server, fo
     assert becomes(client, {"after"}, 10)
 
 
-# --- limits of all replicas together ----------------------------------------------------------------
+# --- limits across replicas --------------------------------------------------------------------------
 
 
 @pytest.fixture
 def replicas(targets: Targets, server: Server) -> Iterator[Callable[..., list[tuple[Core, httpx.Client]]]]:
-    """Makes three routers over one target that share one tenant's limits."""
+    """Function that starts three Routers with one target, which share a tenant's limits."""
     (target,) = targets(1)
     made: list[Any] = []
 
@@ -172,7 +172,7 @@ def replicas(targets: Targets, server: Server) -> Iterator[Callable[..., list[tu
             running, thread, url = serve(create(core, SharedLimits(server.url, core)), Front.of(core))
             client = httpx.Client(base_url=url, trust_env=False, headers={"x-client-id": "c"}, timeout=10)
             made.append((running, thread, core, client))
-        time.sleep(0.5)  # connected, and each has heard of the others
+        time.sleep(0.5)  # until all are connected and have received the others' messages
         return [(core, client) for _, _, core, client in made]
 
     yield make
@@ -186,7 +186,7 @@ ASK: Any = {"model": "m", "max_tokens": 3, "messages": [{"role": "user", "conten
 
 
 def _until_refused(client: httpx.Client) -> None:
-    """Ask until nothing is left: near the end a replica may have to wait for what the others tell."""
+    """Send requests until the budget is used up; near the end, a replica may have to wait for the others' messages."""
     refused = 0
     while refused < 20:
         if client.post("/v1/chat/completions", json=ASK).status_code == 200:
@@ -199,7 +199,7 @@ def _until_refused(client: httpx.Client) -> None:
 def test_replicas_do_not_overspend_a_budget_together(
     replicas: Callable[..., list[tuple[Core, httpx.Client]]],
 ) -> None:
-    made = replicas(budget_usd=30)  # an answer costs 0.03: a thousand of them
+    made = replicas(budget_usd=30)  # an answer costs 0.03, so this is enough for a thousand
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(_until_refused, [client for _, client in made] * 2))
     spent = sum(core.accounts.all()[0].spent for core, _ in made)
@@ -213,7 +213,7 @@ def test_replicas_share_a_rate(replicas: Callable[..., list[tuple[Core, httpx.Cl
         status = made[number % 3][1].post("/v1/chat/completions", json=ASK).status_code
         answered += status == 200
     came_in = (time.monotonic() - started) * 300 / 60
-    assert 295 <= answered <= 300 + came_in + 60, "what is not told yet may come on top"
+    assert 295 <= answered <= 300 + came_in + 60, "usage that is not published yet may exceed the limit"
 
 
 def test_reservations_of_a_lost_replica_are_released(

@@ -18,7 +18,7 @@ from router.metering import Metering
 
 
 class Kafka:
-    """A producer whose broker is away or there, with librdkafka's queue of limited size."""
+    """A producer with librdkafka's limited queue, whose broker can be made unavailable."""
 
     def __init__(self, room: int) -> None:
         self.room, self.away = room, True
@@ -72,7 +72,7 @@ def test_events_on_disk_outlive_the_process(tmp_path: Path) -> None:
     told = metering(tmp_path, kafka)
     told._waiting += numbered(100)
     told.hand_on()
-    # The process dies: what was in its memory is gone, the rest is sent by the next one.
+    # The process dies: events in memory are lost, and the next process sends the others.
     again, back = Kafka(room=1000), None
     back = metering(tmp_path, again)
     again.away = False
@@ -137,7 +137,7 @@ def test_an_event_that_is_written_down_while_others_are_handed_on_is_kept(
     told = metering(tmp_path, kafka)
 
     def encode(event: Any) -> bytes:
-        told.hand_on()  # what another thread may do at this moment
+        told.hand_on()  # another thread may do this at the same time
         return msgspec.json.encode(event)
 
     monkeypatch.setattr(metering_module, "_encode", encode)

@@ -26,7 +26,7 @@ CHECKS = (not_a_server_error, status_code_conformance, response_schema_conforman
 
 
 def _asking_for_known_models() -> dict[str, Any]:
-    """The document with two names to choose from: else hardly a request would get past the first look-up."""
+    """The document with two valid names, since requests with random names would only be answered with 404."""
     document = openapi.document()
     for path in document["paths"].values():
         body = (

@@ -60,7 +60,7 @@ def secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def outside(running: Running, secret: Path) -> Callable[..., Any]:
-    """Makes a router over a model outside."""
+    """Function that starts a Router with an external model."""
 
     def make(upstream: Any, api: str = "openai", **route: Any) -> Any:
         target = {"name": "p", "upstream": upstream.url, "api": api, "credential": "openai", "upstream_model": "big",

@@ -39,7 +39,7 @@ def free_port() -> int:
 
 
 class Service:
-    """Prompt, with a prompt in it."""
+    """A Prompt service with a stored prompt."""
 
     def __init__(self, **settings: Any) -> None:
         self.target = f"127.0.0.1:{settings['rpc_port']}"
@@ -72,7 +72,7 @@ def service(service_database: Callable[[str], dict[str, Any]], nats_server: Any)
 
 @pytest.fixture
 def router(service: Service, targets: Callable[[int], list[Any]], nats_server: Any) -> Iterator[Any]:
-    """A router that follows labels, and its target."""
+    """(Router that follows labels, its target)."""
     (target,) = targets(1)
     core = Core(RouteTable.model_validate({"routes": [{"model": "m", "targets": [{"upstream": target.url}]}]}))
     core.prompts = Prompts(service.target)

@@ -26,13 +26,13 @@ SECONDS = 30.0
 
 
 class Upstream:
-    """A pool whose answers the test gives."""
+    """A pool whose answers the test controls."""
 
     def __init__(self) -> None:
         self.waiting: list[tuple[Ticket, Sink]] = []
-        """Requests whose answers have not ended, and that nobody has taken back."""
+        """Running requests that were not cancelled."""
         self.begun: list[Sink] = []
-        """Those whose head has come."""
+        """Running requests with a received head."""
 
     def send(self, request: bytes, sink: Sink) -> Ticket:
         ticket: Any = Ticket()
@@ -50,7 +50,7 @@ class Upstream:
 
 
 class Guard:
-    """Answers when the test wants it to."""
+    """Guardrails whose answers the test controls."""
 
     def __init__(self) -> None:
         self.asked: list[asyncio.Future[str]] = []
@@ -82,7 +82,7 @@ class Guard:
 
 
 class Client:
-    """Its side of the connection."""
+    """The client's side of the connection."""
 
     def __init__(self) -> None:
         self.said, self.finished_times = b"", 0
@@ -100,7 +100,7 @@ class Client:
 
 
 class World:
-    """One request, its client, its targets, and Guardrails."""
+    """One request with its client, its targets, and Guardrails."""
 
     def __init__(self, guardrails: str, stream: bool, large: bool) -> None:
         targets = [
@@ -146,7 +146,7 @@ class World:
                 self.exchange.complete()
 
     def _sink(self, number: int, *, begun: bool) -> Sink | None:
-        """Who waits for the oldest answer of a target, if its head has come, or has not."""
+        """Receiver of the oldest answer of a target, with or without a received head."""
         upstream = self.upstreams[number]
         sink = upstream.waiting[0][1] if upstream.waiting else None
         return sink if sink is not None and (sink in upstream.begun) is begun else None
@@ -207,7 +207,7 @@ EVENTS = st.one_of(
 BEGINNINGS = st.sampled_from(
     [[], [("body",), ("body",)], [("body",), ("body",), ("verdict", "allow")], [("body",), ("body",), ("wait", 2.0)]]
 )
-"""Mostly a request whose body is here, and which Guardrails lets pass, or which is sent to two targets."""
+"""Initial events, weighted towards complete requests that Guardrails admits, or that are sent to two targets."""
 
 
 @settings(max_examples=400, deadline=None)
@@ -222,7 +222,7 @@ def test_every_request_is_answered_and_settled_once_and_leaks_nothing(
             getattr(world, name)(*values)
             for _ in range(8):
                 await asyncio.sleep(0)
-        world.wait(2 * SECONDS)  # whatever is still under way ends now
+        world.wait(2 * SECONDS)  # the time limit ends everything that is still running
         while any(not one.done() for one in world.guard.asked):
             world.verdict("allow")
             await asyncio.sleep(0)

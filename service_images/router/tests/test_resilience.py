@@ -23,7 +23,7 @@ def words(events: list[Any]) -> str:
 
 
 def until(seen: Callable[[], object], ask: Callable[[], Any]) -> list[Any]:
-    """The answers until a target was asked: which of two is, is drawn, and that one never is in 64 is 1 in 2^64."""
+    """Answers until a target was called. The choice is random: one of two stays unused in 64 tries in 1 of 2^64."""
     answers: list[Any] = []
     while not seen():
         assert len(answers) < 64, "it was never asked"
@@ -86,7 +86,7 @@ def test_a_target_without_a_first_token_in_time_is_passed_over(targets: Targets,
 
 def test_a_slow_target_is_hedged(targets: Targets, running: Running) -> None:
     slow, fast = targets(2)
-    slow.delay_s = 4  # less than the time limit: unhedged, its answer would come
+    slow.delay_s = 4  # less than the time limit: without a hedge, its answer would arrive
     router = running([slow, fast], hedge_seconds=0.1)
     answers = until(lambda: slow.seen, lambda: router.ask().json()["choices"][0]["message"]["by"])
     assert set(answers) == {"b"}
@@ -415,11 +415,11 @@ def test_an_idle_connection_is_closed_in_the_end(
     body = b'{"model":"m","messages":[{"role":"user","content":"x"}]}'
     host, port = router.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
-        time.sleep(silent_s)  # a client that connects before it has something to ask
+        time.sleep(silent_s)  # a client that connects before it has a request
         connection.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n" % len(body) + body
         )
         received = b""
-        while data := connection.recv(65536):  # until it is closed
+        while data := connection.recv(65536):  # until the connection is closed
             received += data
     assert received.startswith(b"HTTP/1.1 200 OK")

@@ -33,12 +33,12 @@ from router.routes import RouteTable, RouteTableError, load  # noqa: E402
 from .conftest import serve  # noqa: E402
 
 REGISTERED: list[Any] = []
-"""Collectors of the router that was made last: a process has one router, but tests have several."""
+"""Collectors of the latest Router: a process has one Router, but tests have several."""
 HELLO = {"role": "user", "content": "hello"}
 
 
 class Upstream:
-    """An OpenAI-compatible server that answers with what it was asked."""
+    """An OpenAI-compatible server that answers with the received request."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[dict[str, str], dict[str, Any]]] = []
@@ -94,7 +94,7 @@ def router(upstream: tuple[Upstream, str]) -> Iterator[httpx.Client]:
             "routes": [
                 {"model": "demo", "upstream": upstream[1], "timeout_seconds": 1},
                 {"model": "alias", "upstream": upstream[1], "upstream_model": "real-name"},
-                # One that fails on purpose has its own breaker.
+                # A target that fails on purpose has its own breaker.
                 {"model": "failing", "upstream": upstream[1], "timeout_seconds": 1},
                 {"model": "gone", "upstream": "http://127.0.0.1:9"},
             ]

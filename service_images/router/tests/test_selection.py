@@ -22,7 +22,7 @@ from router.targets import FAILURES_TO_OPEN, TargetState  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def draws() -> None:
-    """The same in every run: a share that is right fails by chance now and then otherwise."""
+    """A fixed seed, since a correct share would otherwise fail by chance sometimes."""
     random.seed(1)
 
 
@@ -57,7 +57,7 @@ def drawn(state: RouteState) -> TargetState:
 
 
 def test_a_trained_bandit_calls_each_target_in_proportion_to_its_belief() -> None:
-    """Both halves of a pair of normal draws, and the odd one: as far apart as the beliefs are wide."""
+    """Both numbers of a pair of normal draws, and a single one, have the deviation of the distribution."""
     state = route("bandit")
     for target, mean in zip(state.targets, (0.5, 0.5, 0.45), strict=True):
         target.alpha, target.beta, target.normal = 1, 1, (mean, 0.05)

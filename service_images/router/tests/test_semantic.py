@@ -27,13 +27,13 @@ def engine(model_folder: Path) -> Engine:
 
 @pytest.fixture
 def asked(running: Callable[..., Any], targets: Callable[[int], list[Any]], engine: Engine) -> tuple[Any, Any]:
-    """A router whose cache goes by meaning, and its one target."""
+    """(Router with a semantic cache, its target)."""
     (target,) = targets(1)
     router = running([target], cache={"any_temperature": True, "similarity": 0.8})
     made = SemanticCache("127.0.0.1:9")
 
     class Stub:
-        """Embeddings with its model, without a connection."""
+        """Embeddings with the model, without a connection."""
 
         async def Embed(self, request: Any, **_: Any) -> Any:
             tokens = engine.tokens(request.texts)

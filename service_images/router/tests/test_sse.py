@@ -20,7 +20,7 @@ ENDINGS = [b"\n", b"\r", b"\r\n"]
 
 
 def dispatched(stream: bytes) -> list[tuple[bytes, bytes]]:
-    """(type, data) of each event of a whole stream, word for word after the standard's algorithm."""
+    """(type, data) of each event of a whole stream, by the standard's algorithm."""
     found: list[tuple[bytes, bytes]] = []
     kind, lines = b"", list[bytes]()
     for line in re.split(rb"\r\n|\n|\r", stream.removeprefix(b"\xef\xbb\xbf"))[:-1]:
@@ -39,7 +39,7 @@ def dispatched(stream: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def read(pieces: list[bytes]) -> list[tuple[bytes, bytes]]:
-    """The same, by the reader."""
+    """The same events from the reader."""
     reader = sse.Reader()
     events = [event for piece in pieces for event in sse.split(reader.feed(piece))]
     return [(sse.name(event), content) for event in events if (content := sse.data(event)) is not None]
@@ -96,7 +96,7 @@ def test_an_event_is_there_with_the_last_byte_that_it_needs() -> None:
     for ending in ENDINGS:
         reader = sse.Reader()
         assert reader.feed(b"data: 1" + ending) == b""
-        # A CR ends the line; whether an LF follows changes nothing.
+        # A CR ends the line, with or without a following LF.
         assert sse.split(reader.feed(ending[:1])) == [b"data: 1"]
 
 
@@ -121,7 +121,7 @@ def test_written_content_can_be_read_again(content: bytes, kind: bytes) -> None:
     assert read([sse.event(content, kind)]) == [(kind, b"\n".join(lines))]
 
 
-# --- through a router ---------------------------------------------------------------------------
+# --- through a Router ---------------------------------------------------------------------------
 
 
 def chunk(**more: Any) -> str:
@@ -137,7 +137,7 @@ FRAMED = [delta(role="assistant", content="one "), delta(content="two"), USAGE, 
 
 
 def framed(ending: str, space: str = " ") -> list[bytes]:
-    """An upstream's events; the one with the usage in two reads."""
+    """An upstream's events; the event with the usage is split into two reads."""
     events = [f"data:{space}{event}{ending}{ending}".encode() for event in FRAMED]
     usage = events[2]
     return [*events[:2], usage[: len(usage) // 2], usage[len(usage) // 2 :], events[3]]
@@ -173,5 +173,5 @@ def test_pieces_are_forwarded_on_arrival_for_any_framing(says: Any, running: Run
         for piece in answer.iter_raw():
             found += piece
             if b"[DONE]" in found:
-                break  # the upstream has not ended
+                break  # the upstream has not closed the connection
     assert b'"content": "one "' in found

@@ -33,7 +33,7 @@ DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
 
 
 class Governed:
-    """A router that follows NATS, and who writes there."""
+    """A Router that follows NATS, with a writer."""
 
     def __init__(self, server: Any, upstream: str) -> None:
         server.make_buckets("tenants", "budgets")
@@ -48,17 +48,17 @@ class Governed:
         self.client = httpx.Client(base_url=url, trust_env=False)
 
     def write(self, bucket: str, *key: str, **value: Any) -> None:
-        """One entry; without a value it goes."""
+        """Write an entry, or delete it without a value."""
         self._server.put(bucket, {key: value or None})
 
     def status(self, key: str = KEY) -> int:
-        """Of one question."""
+        """Status of a request."""
         body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
         headers = {"authorization": f"Bearer {key}"}
         return self.client.post("/v1/chat/completions", json=body, headers=headers).status_code
 
     def becomes(self, status: int, within_s: float = WITHIN_S) -> bool:
-        """Whether it answers so within the time."""
+        """Whether requests get this status within the time limit."""
         deadline = time.monotonic() + within_s
         while (found := self.status()) != status and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -115,7 +115,7 @@ def test_a_budget_that_is_used_up_holds_within_a_second(governed: Governed) -> N
 
 
 def test_usage_unknown_to_billing_counts(governed: Governed) -> None:
-    """Three US dollars an answer, counted by the router at once; Billing says zero for ever."""
+    """The Router counts three US dollars per answer at once, while Billing always reports zero."""
     governed.write("budgets", "acme", budget_usd=2000.0, spent_usd=0.0, period="2026-11")
     deadline = time.monotonic() + WITHIN_S
     while governed.core.accounts.of(digest_of(KEY.encode()), b"").budget != 2000.0 and time.monotonic() < deadline:  # type: ignore[union-attr]
@@ -135,7 +135,7 @@ def test_a_key_of_the_table_works_without_anything_from_nats(governed: Governed,
 
 
 class User(service.UserServiceServicer):
-    """User's gRPC: it knows some keys, and refuses all questions of these."""
+    """User's gRPC: it accepts some keys, and refuses all requests with them."""
 
     def __init__(self) -> None:
         self.known = {KEY}
@@ -151,7 +151,7 @@ class User(service.UserServiceServicer):
 
 @pytest.fixture
 def cut_off(governed: Governed, nats_server: Any) -> Iterator[tuple[Governed, User]]:
-    """A router that NATS has left for longer than the bound; it can ask User."""
+    """A Router that has had no NATS for longer than the limit, but can reach User."""
     user = User()
     settings = ServiceSettings(name="user", rpc_port=0, host="127.0.0.1")
     server = rpc.Server(settings, lambda server: service.add_UserServiceServicer_to_server(user, server))
@@ -178,7 +178,7 @@ def test_a_key_revoked_during_a_nats_outage_is_refused_after_the_limit(cut_off: 
 
 
 def test_a_user_service_that_lets_the_router_not_in_confirms_no_key(governed: Governed) -> None:
-    """Its refusal is of the Router, and no word on the key."""
+    """The refusal concerns the Router, not the key."""
 
     async def confirm(name: str, *callers: str) -> bool:
         settings = ServiceSettings(name=name, rpc_port=0, host="127.0.0.1", callers=callers)

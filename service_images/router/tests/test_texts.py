@@ -63,7 +63,7 @@ def test_each_text_that_the_vendors_know_is_found_and_can_be_replaced(name: str)
 
 
 class Stub:
-    """Guardrails that knows one text and holds nothing back."""
+    """Guardrails that redacts one text and holds nothing back."""
 
     async def Check(self, request: Any, **_: Any) -> Any:
         changed = [text.replace(MARKER, "<X>") for text in request.texts]
@@ -84,7 +84,7 @@ class Stub:
 
 
 class Outward:
-    """An exchange, as far as a guarded stream needs one."""
+    """Double of the exchange for a guarded stream."""
 
     guard_required = True
     guard_unchecked = ""
@@ -114,7 +114,7 @@ class Outward:
 
 
 def guarded(kind: Any, *events: Any) -> bytes:
-    """What goes on of a stream."""
+    """Forwarded part of a stream."""
 
     async def run() -> bytes:
         outward = Outward()
@@ -185,7 +185,7 @@ def test_probabilities_leave_a_stream_with_the_text_that_they_repeat() -> None:
 
 
 def redacted(content: Any) -> Any:
-    """With the marker replaced, as Guardrails does it."""
+    """Replace the marker, as Guardrails does."""
     for place in list(texts.places(content)):
         if MARKER in place.text:
             place.put(place.text.replace(MARKER, "<X>"))

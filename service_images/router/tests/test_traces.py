@@ -29,7 +29,7 @@ Make = Callable[[float], tuple[Measures, InMemorySpanExporter]]
 
 @pytest.fixture
 def measures(monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Makes measures that record this share of the traces."""
+    """Function that creates measures which record this share of the traces."""
 
     def make(ratio: float) -> tuple[Measures, InMemorySpanExporter]:
         exporter = InMemorySpanExporter()

@@ -24,7 +24,7 @@ WORDS = [f"word{number}" for number in range(400)]
 
 
 class Told:
-    """Takes the place of Kafka's producer: keeps what it is given."""
+    """Replaces Kafka's producer, and records its events."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
@@ -38,7 +38,7 @@ class Told:
 
 @pytest.fixture
 def metered(running: Running, tmp_path: Path) -> Callable[..., tuple[Any, Told]]:
-    """Makes a router with a tenant that has a budget, and whose usage events are kept."""
+    """Function that starts a Router with a tenant that has a budget, and records its usage events."""
 
     def make(among: list[Any], **route: Any) -> tuple[Any, Told]:
         router = running(among, tenants=[{"id": "t", "budget_usd": 1e9, "clients": ["c"]}], **route)
@@ -52,7 +52,7 @@ def metered(running: Running, tmp_path: Path) -> Callable[..., tuple[Any, Told]]
 
 
 def the_event(router: Any, told: Told) -> dict[str, Any]:
-    """The one usage event that has been recorded."""
+    """The only recorded usage event."""
 
     def sent() -> bool:
         router.core.metering.hand_on()
@@ -134,7 +134,7 @@ def test_a_stream_continued_by_a_second_target_is_metered_as_a_whole(targets: Ta
         router.stream()
         data = the_event(router, told)
         told.events.clear()
-    # The target that goes on reports all four words, two of which it was given; two more are the first one's.
+    # The second target reports four words, two of which it has received; the first target wrote two more.
     assert data["estimated"] is True
     assert data["output_tokens"] >= 4
 

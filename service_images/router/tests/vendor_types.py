@@ -15,7 +15,7 @@ _WRAPPERS = (typing.Required, typing.NotRequired, typing_extensions.Required, ty
 
 
 def documents(kind: Any) -> list[tuple[str, Any]]:
-    """(where the string stands, a document that holds `MARKER` there and nowhere else)."""
+    """(path of the string, a document that contains `MARKER` only there)."""
     return list(_samples(kind, "", set(), ""))
 
 
@@ -45,7 +45,7 @@ def _samples(kind: Any, trail: str, seen: set[Any], name: str) -> Iterator[tuple
 
 
 def _fields(kind: Any, trail: str, seen: set[Any], name: str) -> Iterator[tuple[str, Any]]:
-    """Each type once below each field that it stands in."""
+    """Each type once under each field that contains it."""
     if (kind, name) in seen:
         return
     seen.add((kind, name))
@@ -65,7 +65,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def _only(hint: Any) -> Any:
-    """The one value that a field may have, such as the type of a block."""
+    """The only value of a field, such as the type of a block."""
     while get_origin(hint) is typing.Annotated or get_origin(hint) in _WRAPPERS:
         hint = get_args(hint)[0]
     values = get_args(hint) if get_origin(hint) is Literal else ()
