@@ -216,7 +216,7 @@ class Rooms:
             root.execute(KEPT)
         return TestClient(create(made), raise_server_exceptions=False)
 
-    def told(self, name: str, kind: str) -> dict[str, Any]:
+    def published(self, name: str, kind: str) -> dict[str, Any]:
         """The first event of a kind that it has told."""
         with psycopg.connect(self._server.url(name)) as root:
             rows = root.execute("SELECT payload FROM public.kept").fetchall()
@@ -265,7 +265,7 @@ def _take_erasure(rooms: Rooms, reader: str, body: str | bytes | None) -> None:
         await database.close()
 
     asyncio.run(run())
-    assert rooms.told(reader, "tenant.erased.v1")["data"] == {"tenant": "acme", "service": reader}
+    assert rooms.published(reader, "tenant.erased.v1")["data"] == {"tenant": "acme", "service": reader}
 
 
 def _take_deletion(rooms: Rooms, reader: str, body: str | bytes | None, _: Any) -> None:
@@ -295,7 +295,7 @@ def _take_deletion(rooms: Rooms, reader: str, body: str | bytes | None, _: Any) 
         asyncio.run(run())
         if reader == "prompt":
             assert root.execute("SELECT count(*) FROM prompts").fetchone() == (0,)
-            assert rooms.told("prompt", "tenant.erased.v1")["data"] == {"tenant": "acme", "service": "prompt"}
+            assert rooms.published("prompt", "tenant.erased.v1")["data"] == {"tenant": "acme", "service": "prompt"}
         else:
             assert root.execute("SELECT waiting FROM deleted_tenants").fetchone() == ([],)
 
@@ -350,20 +350,20 @@ def tell_route(rooms: Rooms) -> dict[str, Any]:
 
 def tell_decision(_: Rooms) -> dict[str, Any]:
     """Guardrails redacts something."""
-    told: list[dict[str, Any]] = []
+    published: list[dict[str, Any]] = []
     policies = Policies()
     policies.take("acme", json.dumps({"packs": ["gdpr"]}).encode())
     verdict = Guard().check("mail ann@example.com", policies.of("acme"), Direction.INPUT)
     kinds = Counter(finding.kind for finding in verdict.findings)
-    Decisions(lambda _topic, _key, event: told.append(event)).tell("acme", Direction.INPUT, verdict.action, kinds)
-    return told[0]
+    Decisions(lambda _topic, _key, event: published.append(event)).tell("acme", Direction.INPUT, verdict.action, kinds)
+    return published[0]
 
 
 def tell_prompt(rooms: Rooms) -> dict[str, Any]:
     """Somebody makes a version."""
     with rooms.client("prompt", PromptSettings, create_prompt) as client:
         assert client.post("/v1/prompts", json={"name": "p", "prompt": "x"}).status_code == 201
-    return rooms.told("prompt", "prompt.changed.v1")
+    return rooms.published("prompt", "prompt.changed.v1")
 
 
 def tell_tenant(rooms: Rooms) -> dict[str, Any]:
@@ -374,7 +374,7 @@ def tell_tenant(rooms: Rooms) -> dict[str, Any]:
             pass
         answer = client.post("/v1/tenants", json={"id": "acme"}, headers={"authorization": f"Bearer {key}"})
         assert answer.status_code == 201, answer.text
-    return rooms.told("user", "user.changed.v1")
+    return rooms.published("user", "user.changed.v1")
 
 
 def tell_deleted_tenant(rooms: Rooms) -> dict[str, Any]:
@@ -386,14 +386,14 @@ def tell_deleted_tenant(rooms: Rooms) -> dict[str, Any]:
         client.headers["authorization"] = f"Bearer {key}"
         assert client.post("/v1/tenants", json={"id": "acme"}).status_code == 201
         assert client.delete("/v1/tenants/acme").status_code == 204
-    return rooms.told("user", "tenant.deleted.v1")
+    return rooms.published("user", "tenant.deleted.v1")
 
 
 def tell_erased_tenant(rooms: Rooms) -> dict[str, Any]:
     """Prompt has erased a tenant."""
     event = events.event("tenant.deleted.v1", "user", "acme", {"tenant": "acme"})
     _take_deletion(rooms, "prompt", json.dumps(event), None)
-    return rooms.told("prompt", "tenant.erased.v1")
+    return rooms.published("prompt", "tenant.erased.v1")
 
 
 def tell_document(rooms: Rooms) -> dict[str, Any]:
@@ -409,7 +409,7 @@ def tell_document(rooms: Rooms) -> dict[str, Any]:
             while (shown := c.get(f"{path}/{file.json()['id']}").json())["status"] != "completed":
                 assert time.monotonic() < deadline, shown
                 time.sleep(0.02)
-    return rooms.told("retriever", "document.changed.v1")
+    return rooms.published("retriever", "document.changed.v1")
 
 
 class Even:
@@ -427,7 +427,7 @@ def tell_invoice(rooms: Rooms) -> dict[str, Any]:
         assert client.post("/v1/billing/prices", json=price).status_code == 201
         answer = client.post("/v1/billing/tenants/acme/invoices/2026-01")
         assert answer.status_code == httpx.codes.CREATED, answer.text
-    return rooms.told("billing", "invoice.issued.v1")
+    return rooms.published("billing", "invoice.issued.v1")
 
 
 def tell_budget(rooms: Rooms) -> dict[str, Any]:
@@ -435,7 +435,7 @@ def tell_budget(rooms: Rooms) -> dict[str, Any]:
     with rooms.client("billing", BillingSettings, create_billing) as client:
         answer = client.put("/v1/billing/tenants/acme/budget", json={"usd": "5"})
         assert answer.status_code == httpx.codes.OK, answer.text
-    return rooms.told("billing", "billing.changed.v1")
+    return rooms.published("billing", "billing.changed.v1")
 
 
 TELLERS: dict[str, Callable[[Rooms], dict[str, Any]]] = {
@@ -456,10 +456,10 @@ TELLERS: dict[str, Callable[[Rooms], dict[str, Any]]] = {
 def test_publishers_keep_the_contracts_of_their_readers(rooms: Rooms, reader: str, tmp_path: Path) -> None:
     for file in written(rooms, reader, tmp_path):
         teller = file.stem.partition("-")[2]
-        told = {name: TELLERS[name](rooms) for name in READERS[reader] if EVENTS[name][0] == teller}
+        published = {name: TELLERS[name](rooms) for name in READERS[reader] if EVENTS[name][0] == teller}
         handlers: Any = {
             name: {"contents": json.dumps(event).encode(), "content_type": "application/json", "metadata": None}
-            for name, event in told.items()
+            for name, event in published.items()
         }
         Verifier(teller).add_source(str(file)).message_handler(handlers).verify()
 

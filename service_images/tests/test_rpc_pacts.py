@@ -338,8 +338,8 @@ def test_providers_keep_the_contracts_of_their_callers(
         lambda: request.getfixturevalue("upstream"),
     )
 
-    def produce(**told: Any) -> Any:
-        asked = ParseDict(told["metadata"]["request"]["contents"]["content"], type(pair.request)())
+    def produce(**reported: Any) -> Any:
+        asked = ParseDict(reported["metadata"]["request"]["contents"]["content"], type(pair.request)())
         content = asyncio.run(answered(answers, pair, asked))
         return {"contents": json.dumps(content).encode(), "content_type": "application/json", "metadata": None}
 

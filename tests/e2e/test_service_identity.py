@@ -112,8 +112,8 @@ def _asked(stranger: DataClient, program: str, unreached: set[Any]) -> dict[str,
     """What a program in the stranger's pod was answered, once none of the answers is of `unreached`."""
 
     def answers() -> dict[str, Any] | None:
-        told = stranger.kubectl("exec", STRANGER, "--", "python3", "-c", program)
-        found: dict[str, Any] = json.loads(told.stdout) if told.returncode == 0 else {}
+        result = stranger.kubectl("exec", STRANGER, "--", "python3", "-c", program)
+        found: dict[str, Any] = json.loads(result.stdout) if result.returncode == 0 else {}
         # A policy that opens the way is in force a moment after it was made.
         return found if found and not unreached & set(found.values()) else None
 

@@ -246,20 +246,20 @@ def test_nats_keeps_its_values(moved: Moved) -> None:
 
 
 def test_postgres_keeps_every_acknowledged_row(moved: Moved, inside: DataClient) -> None:
-    told = moved.loads["rows"]
-    assert set(told["taken"]) <= set(inside.run(ROWS_READ, run=f"{moved.run}-rows")["rows"])
-    assert len(told["taken"]) > 1000
-    assert told["longest silence, s"] <= 60
+    load = moved.loads["rows"]
+    assert set(load["taken"]) <= set(inside.run(ROWS_READ, run=f"{moved.run}-rows")["rows"])
+    assert len(load["taken"]) > 1000
+    assert load["longest silence, s"] <= 60
 
 
 def test_three_brokers_accept_every_event_with_one_of_them_stopped(moved: Moved, inside: DataClient) -> None:
-    told, run = moved.loads["events"], f"{moved.run}-events"
-    there = inside.run(EVENTS_READ, run=run, count=len(told["taken"]), seconds=150)
-    assert set(told["taken"]) <= set(there)
-    assert len(told["taken"]) > 1000
-    assert told["refused"] == []
-    assert told["fewest in sync"] == 2, "one broker at a time, and the next only when it is back in sync"
-    assert told["longest silence, s"] <= 60
+    load, run = moved.loads["events"], f"{moved.run}-events"
+    there = inside.run(EVENTS_READ, run=run, count=len(load["taken"]), seconds=150)
+    assert set(load["taken"]) <= set(there)
+    assert len(load["taken"]) > 1000
+    assert load["refused"] == []
+    assert load["fewest in sync"] == 2, "one broker at a time, and the next only when it is back in sync"
+    assert load["longest silence, s"] <= 60
 
 
 def test_no_change_is_missing_among_the_events_that_debezium_makes(moved: Moved, inside: DataClient) -> None:
@@ -270,17 +270,17 @@ def test_no_change_is_missing_among_the_events_that_debezium_makes(moved: Moved,
 
 
 def test_the_object_store_keeps_every_object(moved: Moved, inside: DataClient) -> None:
-    told = moved.loads["objects"]
-    assert inside.run(OBJECTS_READ, 200, run=f"{moved.run}-objects", taken=told["taken"]) == []
-    assert len(told["taken"]) > 500
-    assert told["longest silence, s"] <= 60
+    load = moved.loads["objects"]
+    assert inside.run(OBJECTS_READ, 200, run=f"{moved.run}-objects", taken=load["taken"]) == []
+    assert len(load["taken"]) > 500
+    assert load["longest silence, s"] <= 60
 
 
 def test_the_registry_keeps_every_schema_and_its_id(moved: Moved, inside: DataClient) -> None:
-    told = moved.loads["schemas"]
-    assert inside.run(SCHEMAS_READ, 200, run=f"{moved.run}-schemas", taken=told["taken"]) == []
-    assert len(told["taken"]) > 100
-    assert told["longest silence, s"] <= 60
+    load = moved.loads["schemas"]
+    assert inside.run(SCHEMAS_READ, 200, run=f"{moved.run}-schemas", taken=load["taken"]) == []
+    assert len(load["taken"]) > 100
+    assert load["longest silence, s"] <= 60
     before, now, back = moved.schemas
     assert before and before == now == back
 

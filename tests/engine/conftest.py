@@ -112,13 +112,13 @@ class Engine:
     def _run(self, operation: str, program: Program | None, **options: Any) -> Any:
         if program is not None:
             self.stack.workspace.program = program
-        told = options.pop("on_event", None)
+        also = options.pop("on_event", None)
 
         def on_event(event: Any) -> None:
             if event.summary_event:
                 self._changes = {str(op): count for op, count in event.summary_event.resource_changes.items()}
-            if told:
-                told(event)
+            if also:
+                also(event)
 
         return getattr(self.stack, operation)(on_event=on_event, **options)
 

@@ -113,8 +113,8 @@ def test_an_own_service_that_erases_tenants_is_waited_for() -> None:
     topics = {"consumes": ["tenant.deleted.v1"], "outbox": ["tenant.erased.v1"]}
     config = parse(with_services(notes={**NOTES, "kafka": topics}))
     (keeper,) = (record for record in config.around.records.values() if record.keeps_keys)
-    told = keeper.variables(config.services.there[keeper.name], config.around)
-    assert "notes" in json.loads(told["SERVICE_ERASED_BY"])
+    variables = keeper.variables(config.services.there[keeper.name], config.around)
+    assert "notes" in json.loads(variables["SERVICE_ERASED_BY"])
 
 
 def test_routes_of_bundled_services_keep_their_places() -> None:

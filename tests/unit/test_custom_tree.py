@@ -49,16 +49,20 @@ def test_the_image_runs_as_it_is_named_and_is_admitted(tree: Tree) -> None:
 
 
 def test_it_learns_where_things_are_under_the_names_that_bundled_services_know(tree: Tree) -> None:
-    told = tree.variables("notes")
-    assert told["SERVICE_ROUTER"] == "router-rpc.cogniforge:9090"
-    assert told["SERVICE_ROUTER_URL"] == "http://router.cogniforge:8080"
-    assert told["SERVICE_USER_URL"] == "http://user.cogniforge:8080"
-    assert told["SERVICE_PORT"] == "8000" and told["SERVICE_TENANTS"] == "true" and told["NOTES_MODEL"] == "demo"
-    assert told["NOTES_TOKEN"] == {"secretKeyRef": {"name": "notes", "key": "token"}}
+    variables = tree.variables("notes")
+    assert variables["SERVICE_ROUTER"] == "router-rpc.cogniforge:9090"
+    assert variables["SERVICE_ROUTER_URL"] == "http://router.cogniforge:8080"
+    assert variables["SERVICE_USER_URL"] == "http://user.cogniforge:8080"
+    assert (
+        variables["SERVICE_PORT"] == "8000"
+        and variables["SERVICE_TENANTS"] == "true"
+        and variables["NOTES_MODEL"] == "demo"
+    )
+    assert variables["NOTES_TOKEN"] == {"secretKeyRef": {"name": "notes", "key": "token"}}
     bundled = tree.variables("retriever").keys() | tree.variables("prompt").keys()
     shared = ("POSTGRES_HOST", "POSTGRES_PASSWORD", "KAFKA_BOOTSTRAP", "NATS_URL", "CACHE_URL", "OBJECTS_ENDPOINT")
-    assert {f"SERVICE_{name}" for name in shared} <= told.keys()
-    assert {name for name in told if name.startswith("SERVICE_")} - bundled <= {
+    assert {f"SERVICE_{name}" for name in shared} <= variables.keys()
+    assert {name for name in variables if name.startswith("SERVICE_")} - bundled <= {
         "SERVICE_ROUTER_URL",
         "SERVICE_USER_URL",
         "SERVICE_AUDIT_READER",

@@ -105,8 +105,8 @@ def test_the_kafka_task_receives_the_declared_topics(environment: str) -> None:
     (volume,) = [v for v in pod["volumes"] if v["name"] == "documents"]
     given = {source["configMap"]["name"] for source in volume["projected"]["sources"]}
     assert given == {name for name in written if name.startswith(("kafka-topic-", "kafka-access-"))}
-    told = {variable["name"]: variable["value"] for variable in pod["containers"][0]["env"]}
-    assert told["DOCUMENTS"] == task_digest({name: written[name]["document.json"] for name in given})
+    rendered = {variable["name"]: variable["value"] for variable in pod["containers"][0]["env"]}
+    assert rendered["DOCUMENTS"] == task_digest({name: written[name]["document.json"] for name in given})
 
 
 @pytest.mark.parametrize(("brokers", "copies", "least"), [(1, 1, "1"), (3, 3, "2"), (5, 3, "2")])
@@ -220,8 +220,10 @@ def test_the_volume_size_of_each_replica_is_applied(environment: str) -> None:
         if "volumeClaimTemplates" in spec
         for number in range(int(spec["replicas"]))
     }
-    told = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind(environment, ":PersistentVolumeClaimPatch")}
-    assert told == wanted
+    rendered = {
+        r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind(environment, ":PersistentVolumeClaimPatch")
+    }
+    assert rendered == wanted
 
 
 def test_every_data_server_gives_metrics() -> None:

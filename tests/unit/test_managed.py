@@ -106,10 +106,10 @@ def test_a_role_reaches_its_own_bucket_alone() -> None:
 
 
 def test_a_pod_comes_to_s3_with_its_role() -> None:
-    told = environment("retriever")
-    assert told["SERVICE_OBJECTS_PREFIX"]["value"] == "cogniforge-prod-333333333333-"
-    assert told["SERVICE_OBJECTS_ENDPOINT"]["value"] == "https://s3.us-east-1.amazonaws.com"
-    assert "SERVICE_OBJECTS_PASSWORD" not in told
+    variables = environment("retriever")
+    assert variables["SERVICE_OBJECTS_PREFIX"]["value"] == "cogniforge-prod-333333333333-"
+    assert variables["SERVICE_OBJECTS_ENDPOINT"]["value"] == "https://s3.us-east-1.amazonaws.com"
+    assert "SERVICE_OBJECTS_PASSWORD" not in variables
 
 
 def test_with_irsa_accounts_carry_their_role() -> None:

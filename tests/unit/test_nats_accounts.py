@@ -76,8 +76,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "tasks.nats.main()"
     )
     asked = json.dumps({"replicas": 1, "buckets": BUCKETS})
-    told = {"ENDPOINT": running.url, "PROVISION": asked, "PYTHONPATH": str(SOURCES / "data-tasks" / "src")}
-    subprocess.run([sys.executable, "-c", script], env={**os.environ, **told}, check=True, timeout=60)
+    received = {"ENDPOINT": running.url, "PROVISION": asked, "PYTHONPATH": str(SOURCES / "data-tasks" / "src")}
+    subprocess.run([sys.executable, "-c", script], env={**os.environ, **received}, check=True, timeout=60)
     yield running
     running.kill()
 
@@ -94,7 +94,7 @@ async def _through(connection: Client, inbox: str) -> None:
     await back.unsubscribe()
 
 
-async def _told(server: Server, service: str, bucket: str, key: str) -> bytes | None:
+async def _received(server: Server, service: str, bucket: str, key: str) -> bytes | None:
     """What a follower is told of a key, within 5 s; None: nothing."""
     found: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
 
@@ -130,7 +130,7 @@ def test_followers_of_a_bucket_receive_its_owners_values(server: Server, service
 
     async def run() -> bytes | None:
         await _put(server, keeper, bucket, f"for-{service}", b"told")
-        return await _told(server, service, bucket, f"for-{service}")
+        return await _received(server, service, bucket, f"for-{service}")
 
     assert asyncio.run(run()) == b"told"
 
@@ -230,12 +230,12 @@ def heard(server: Server, by: str, sender: str, *subjects: str) -> list[str]:
             await speaker.publish(subject, b"x")
         await _through(speaker, "through")
         await listener.publish("end", b"")  # comes after whatever came before
-        told: list[str] = []
+        received: list[str] = []
         while (message := await found.next_msg(10)).subject != "end":
-            told.append(message.subject)
+            received.append(message.subject)
         await listener.close()
         await speaker.close()
-        return told
+        return received
 
     return asyncio.run(run())
 

@@ -178,13 +178,13 @@ def test_services_called_over_grpc_are_enabled(environment: str) -> None:
         for r in of_kind(environment, ":Service")
         for port in r.inputs["spec"]["ports"]
     }
-    told = {
+    addresses = {
         variable["value"]
         for pod in pods(environment).values()
         for variable in pod["containers"][0].get("env", [])
         if "-rpc." in str(variable.get("value", "")) and variable["name"] != "TARGETS"
     }
-    asked = {(host.partition(".")[0], int(port)) for host, _, port in (value.partition(":") for value in told)}
+    asked = {(host.partition(".")[0], int(port)) for host, _, port in (value.partition(":") for value in addresses)}
     assert ("router-rpc", 9090) in asked
     assert asked <= ports
 

@@ -130,8 +130,8 @@ def test_services_and_the_task_reach_it_and_nobody_else() -> None:
 
 def test_the_isolation_check_tries_its_ports() -> None:
     (check,) = [r for r in with_store("local", replicas=1) if r.name == "local-isolation" and r.typ.endswith(":Job")]
-    told = {v["name"]: v["value"] for v in check.inputs["spec"]["template"]["spec"]["containers"][0]["env"]}
-    tried = {host.partition(".")[0]: ports for host, ports in json.loads(told["TARGETS"]).items()}
+    variables = {v["name"]: v["value"] for v in check.inputs["spec"]["template"]["spec"]["containers"][0]["env"]}
+    tried = {host.partition(".")[0]: ports for host, ports in json.loads(variables["TARGETS"]).items()}
     assert tried[PART] == [8200, 8201, 9102]
 
 

@@ -32,7 +32,7 @@ def _servers(environment: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _told(pod: dict[str, Any]) -> dict[str, Any]:
+def _variables(pod: dict[str, Any]) -> dict[str, Any]:
     return {variable["name"]: variable.get("value") for variable in pod["containers"][0].get("env", [])}
 
 
@@ -62,10 +62,10 @@ def test_grpc_servers_admit_the_callers_of_the_network_policies(environment: str
     servers = _servers(environment)
     assert set(servers) == {name for name, record in SERVICES.items() if rpc_callers(record)}
     for name, pod in servers.items():
-        told = _told(pod)
-        callers = {caller.removeprefix("cogniforge/") for caller in json.loads(told["SERVICE_CALLERS"])}
+        variables = _variables(pod)
+        callers = {caller.removeprefix("cogniforge/") for caller in json.loads(variables["SERVICE_CALLERS"])}
         assert callers == set(rpc_callers(SERVICES[name])) == _let_through(environment, name, "grpc"), name
-        assert told["SERVICE_ISSUER"] == service_identity.API_SERVER, name
+        assert variables["SERVICE_ISSUER"] == service_identity.API_SERVER, name
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -83,7 +83,7 @@ def test_a_service_has_tokens_for_exactly_the_services_that_it_calls(environment
     for name, pod in _deployments(environment).items():
         asked = {
             str(value).partition("-rpc.")[0]
-            for variable, value in _told(pod).items()
+            for variable, value in _variables(pod).items()
             if "-rpc." in str(value) and variable != "TARGETS"
         }
         tokens = {path: token["audience"] for path, token in _tokens(pod).items() if "audience" in token}
@@ -138,8 +138,8 @@ def test_every_model_server_requires_a_key_that_the_router_sends_to_its_host_onl
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_the_router_shows_embeddings_a_token_of_its_own(environment: str) -> None:
     assert _mounted(environment)["inside/embeddings.cogniforge"] == "embeddings"
-    told = _told(_deployments(environment)["embeddings"])
-    assert "cogniforge/router" in json.loads(told["SERVICE_CALLERS"])
+    variables = _variables(_deployments(environment)["embeddings"])
+    assert "cogniforge/router" in json.loads(variables["SERVICE_CALLERS"])
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -160,5 +160,5 @@ def test_a_router_without_calling_services_serves_no_grpc() -> None:
     resources = registered_of(data)
     (router,) = [r for r in resources if r.name == "local-router" and r.typ.endswith(":Deployment")]
     pod = router.inputs["spec"]["template"]["spec"]
-    assert "SERVICE_ISSUER" not in _told(pod)
+    assert "SERVICE_ISSUER" not in _variables(pod)
     assert set(_tokens(pod)) == {f"tokens/{callee}" for callee in ("embeddings", "guardrails", "prompt", "user")}

@@ -164,8 +164,8 @@ def test_a_shredded_content_is_gone_from_the_database_and_its_leaf_says_nothing(
         )
     # Whoever guesses the content cannot confirm it: the salt is gone.
     leaf = json.loads(before[0] if before else b"")
-    told = ledger.content_of({"subject": "user/1", "data": DATA})
-    assert leaf["content"] not in (sealing.commitment(b"", told), hashlib.sha256(told).hexdigest())
+    disclosed = ledger.content_of({"subject": "user/1", "data": DATA})
+    assert leaf["content"] not in (sealing.commitment(b"", disclosed), hashlib.sha256(disclosed).hexdigest())
     found = verify.export(_lines(audit), audit.get("/v1/audit/key").text)
     assert (found.statement.count, found.shredded) == (1, 1)
 
@@ -174,12 +174,12 @@ def test_entries_of_the_version_before_are_marked(settings: AuditSettings, audit
     """As the version before wrote them: the sealed content in the leaf, and no number among the tenant's entries."""
     write(event("other"))
     keys = Keys(settings.sealing_secret.get_secret_value())
-    told = ledger._encode({"subject": "user/1", "data": DATA})
+    disclosed = ledger._encode({"subject": "user/1", "data": DATA})
     clear = {"source": "s", "id": "i", "type": "t", "time": "2026-11-24T10:00:00Z", "tenant": "acme", "trace": ""}
 
     async def old_entry(events: Any, connection: Any) -> list[ledger.Entry]:
         key = (await keys.get(connection, {"acme"}, make=True))["acme"]
-        sealed = base64.b64encode(sealing.seal(key, told, "s i")).decode()
+        sealed = base64.b64encode(sealing.seal(key, disclosed, "s i")).decode()
         return [ledger.Entry(ledger._encode({**clear, "sealed": sealed}), None)]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -268,8 +268,8 @@ def test_a_finding_longer_than_a_chunk_is_redacted_completely(thing: str, after:
 
 def test_a_long_finding_is_reported_once() -> None:
     stream = Stream(guard(), STRICT, Direction.OUTPUT)
-    told = [finding for place in range(0, len(KEY), 20) for finding in stream.feed(KEY[place : place + 20])[1]]
-    assert [(f.start, f.kind) for f in (*told, *stream.feed("", last=True)[1])] == [(0, "private_key")]
+    reply = [finding for place in range(0, len(KEY), 20) for finding in stream.feed(KEY[place : place + 20])[1]]
+    assert [(f.start, f.kind) for f in (*reply, *stream.feed("", last=True)[1])] == [(0, "private_key")]
 
 
 def test_a_key_whose_end_is_missing_is_found() -> None:
@@ -323,10 +323,10 @@ def test_an_error_has_the_grpc_status_code() -> None:
             await asyncio.sleep(0.01)
         async with rpc.channel(f"127.0.0.1:{server.port}") as channel:
             stub: Any = service.GuardrailsServiceStub(rpc.Identified(channel, "guardrails"))
-            with pytest.raises(grpc.aio.AioRpcError) as told:
+            with pytest.raises(grpc.aio.AioRpcError) as reply:
                 await stub.Check(messages.CheckRequest(texts=["x"]))
-            assert told.value.code() is grpc.StatusCode.INTERNAL
-            assert "fault of ours" not in (told.value.details() or "")
+            assert reply.value.code() is grpc.StatusCode.INTERNAL
+            assert "fault of ours" not in (reply.value.details() or "")
         running.cancel()
 
     asyncio.run(asyncio.wait_for(talk(), 20))
@@ -363,8 +363,8 @@ def test_a_policy_that_cannot_be_is_refused(guardrails: httpx.Client, wrong: dic
 
 def test_a_tenants_policy_is_in_force_within_a_second(nats_server: Any) -> None:
     nats_server.make_buckets("policies")
-    told = GuardrailsSettings(nats_url=nats_server.url, rpc_port=0, host="127.0.0.1")
-    with TestClient(create(told)) as client:
+    reply = GuardrailsSettings(nats_url=nats_server.url, rpc_port=0, host="127.0.0.1")
+    with TestClient(create(reply)) as client:
 
         def becomes(action: str, within_s: float) -> None:
             deadline = time.monotonic() + within_s

@@ -82,8 +82,8 @@ def test_checks_that_need_presidio_wait_until_it_is_loaded() -> None:
         await asyncio.sleep(0)
         assert not any(task.done() for task in early)
         running = asyncio.create_task(checker.run())
-        verdict, (_, told) = await asyncio.gather(*early)
-        assert [finding.kind for finding in told] == ["us_npi"]
+        verdict, (_, reply) = await asyncio.gather(*early)
+        assert [finding.kind for finding in reply] == ["us_npi"]
         running.cancel()
         await checker.close()
         return [verdict.action, stream.action]

@@ -206,16 +206,16 @@ def test_operators_actions_on_dead_letters_are_audited(settings: ServiceSettings
             assert client.post(f"/v1/kit/dead-letters/{first}/retry").status_code == 409
             assert client.post(f"/v1/kit/dead-letters/{second}/retry").status_code == 200
             assert client.delete(f"/v1/kit/dead-letters/{first}").status_code == 204
-        told = [row[0] for row in connection.execute("SELECT event FROM seen")]
-    for event in told:
+        audited = [row[0] for row in connection.execute("SELECT event FROM seen")]
+    for event in audited:
         jsonschema.validate(event, events.schema(dead_letters.HANDLED))
-    shown = [(e["data"]["change"], e["data"]["number"], e["data"]["service"], e["data"]["key"]) for e in told]
+    shown = [(e["data"]["change"], e["data"]["number"], e["data"]["service"], e["data"]["key"]) for e in audited]
     assert shown == [
         ("retry-failed", first, "kit", "acme"),
         ("retried", second, "kit", "acme"),
         ("dropped", first, "kit", "acme"),
     ]
-    assert {e["data"]["actor"] for e in told} == {"key:default"}
+    assert {e["data"]["actor"] for e in audited} == {"key:default"}
 
 
 def test_an_operator_looks_retries_and_drops(settings: ServiceSettings) -> None:

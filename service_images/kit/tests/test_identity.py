@@ -83,7 +83,7 @@ def called(talk: Callable[[rpc.Server, Any, Looking], Awaitable[None]], cluster:
 
 def refusal(cluster: Cluster, token: str | None, *callers: str) -> tuple[grpc.StatusCode, str]:
     """The refusal of a call, a stream and a missing method, which must be equal."""
-    told: set[tuple[grpc.StatusCode, str]] = set()
+    sent: set[tuple[grpc.StatusCode, str]] = set()
     metadata = ((identity.HEADER, token),) if token is not None else ()
 
     async def talk(_: rpc.Server, stub: Any, __: Looking) -> None:
@@ -96,11 +96,11 @@ def refusal(cluster: Cluster, token: str | None, *callers: str) -> tuple[grpc.St
         with pytest.raises(grpc.aio.AioRpcError) as stream:
             async for _ in stub.Stream(nothing(), metadata=metadata):
                 pass
-        told.update((error.value.code(), error.value.details() or "") for error in (whole, stream))
+        sent.update((error.value.code(), error.value.details() or "") for error in (whole, stream))
         assert rpc.stranger(whole.value)
 
     assert called(talk, cluster, *callers).asked == 0
-    (found,) = told
+    (found,) = sent
     return found
 
 

@@ -8,8 +8,8 @@ from grpc.aio import AioRpcError, Metadata
 from kit import rpc
 
 
-def refused(code: grpc.StatusCode, details: str, *told: tuple[str, str]) -> tuple[int, str, str | None]:
-    error = rpc.refused(AioRpcError(code, Metadata(), Metadata(*told), details), "The Router")
+def refused(code: grpc.StatusCode, details: str, *trailers: tuple[str, str]) -> tuple[int, str, str | None]:
+    error = rpc.refused(AioRpcError(code, Metadata(), Metadata(*trailers), details), "The Router")
     return error.status, error.message, error.code
 
 

@@ -121,6 +121,6 @@ except ValueError as error:
 def test_a_logged_error_has_no_values_of_variables() -> None:
     """Local variables contain keys and tenants' data."""
     source = {"PYTHONPATH": str(Path(__file__).resolve().parents[1] / "src")}
-    told = subprocess.run([sys.executable, "-c", _LOGGING], capture_output=True, text=True, env=source, check=True)
-    assert json.loads(told.stdout)["exception"][0]["exc_type"] == "ValueError"
-    assert "cf-the-key-of-a-tenant" not in told.stdout
+    recorded = subprocess.run([sys.executable, "-c", _LOGGING], capture_output=True, text=True, env=source, check=True)
+    assert json.loads(recorded.stdout)["exception"][0]["exc_type"] == "ValueError"
+    assert "cf-the-key-of-a-tenant" not in recorded.stdout

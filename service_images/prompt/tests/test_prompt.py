@@ -241,25 +241,25 @@ def test_no_transaction_is_open_while_a_template_is_rendered(
 def test_stored_resources_have_quotas_with_events_before_they_are_reached(
     settings: PromptSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[dict[str, Any]] = []
+    published: list[dict[str, Any]] = []
 
     async def kept(_: Any, topic: str, _service: str, _key: str, data: dict[str, Any]) -> None:
         if topic == quotas.TOPIC:
-            told.append(data)
+            published.append(data)
 
     monkeypatch.setattr(quotas.outbox, "put", kept)
     most = dict.fromkeys(("prompts", "versions of prompts", "labels of prompts"), 5)
     with TestClient(create(settings.model_copy(update={"quotas": most}))) as prompts:
-        _quotas_hold(prompts, told)
+        _quotas_hold(prompts, published)
 
 
-def _quotas_hold(prompts: httpx.Client, told: list[dict[str, Any]]) -> None:
+def _quotas_hold(prompts: httpx.Client, published: list[dict[str, Any]]) -> None:
     for n in range(5):
         add(prompts, "x", f"p{n}")
     answer = prompts.post("/v1/prompts", json={"name": "p5", "prompt": "x"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "quota_exceeded")
     assert len(prompts.get("/v1/prompts").json()) == 5, "nothing of it was made"
-    assert [(d["resource"], d["percent"]) for d in told if d["resource"] == "prompts"] == [
+    assert [(d["resource"], d["percent"]) for d in published if d["resource"] == "prompts"] == [
         ("prompts", 80),
         ("prompts", 95),
     ]
@@ -475,15 +475,15 @@ def test_a_protected_label_is_moved_by_managers_only(keyed: httpx.Client) -> Non
 
 def test_a_moved_label_is_published_within_a_second(settings: PromptSettings, nats_server: Any) -> None:
     nats_server.make_buckets("labels")
-    told: dict[str, Any] = {}
+    published: dict[str, Any] = {}
 
     def take(key: str, value: bytes | None) -> None:
-        told[bus.parts(key)[-1]] = json.loads(value)["version"] if value else None
+        published[bus.parts(key)[-1]] = json.loads(value)["version"] if value else None
 
     async def becomes(label: str, version: int | None, within_s: float = 1.0) -> None:
         deadline = time.monotonic() + within_s
-        while told.get(label, 0) != version:
-            assert time.monotonic() < deadline, told
+        while published.get(label, 0) != version:
+            assert time.monotonic() < deadline, published
             await asyncio.sleep(0.005)
 
     async def follow(client: httpx.Client) -> None:

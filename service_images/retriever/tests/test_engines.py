@@ -228,9 +228,9 @@ def test_a_weaviate_that_is_too_old_is_refused() -> None:
         return httpx.Response(200, json={"version": "1.32.9"})
 
     engine = Weaviate("http://w", "k", "documents", httpx.AsyncClient(transport=httpx.MockTransport(old)))
-    with pytest.raises(ApiError) as told:
+    with pytest.raises(ApiError) as reported:
         asyncio.run(engine.prepare(4))
-    assert told.value.status == 503
+    assert reported.value.status == 503
 
 
 @pytest.mark.parametrize("name", ["weaviate", "milvus", "pinecone"])
@@ -244,6 +244,6 @@ def test_an_unavailable_engine_is_reported(name: str) -> None:
         "milvus": Milvus("http://m", "k", "documents", http),
         "pinecone": Pinecone("http://p", "k", http),
     }
-    with pytest.raises(ApiError) as told:
+    with pytest.raises(ApiError) as reported:
         asyncio.run(engines[name].near(Scope("a", "s"), AXES[0], 1))
-    assert told.value.status == 503
+    assert reported.value.status == 503

@@ -291,8 +291,8 @@ def test_an_answer_names_its_sources() -> None:
     from retriever.engines import Hit
 
     hits = [Hit(str(n), f"file-{n}", n, f"text {n}", {}, 1.0) for n in range(3)]
-    told = cited("It is so [1], and not otherwise [3][9].", hits, {"file-0": "a.txt"})
-    assert [(one.number, one.cited) for one in told] == [(1, True), (2, False), (3, True)]
+    reported = cited("It is so [1], and not otherwise [3][9].", hits, {"file-0": "a.txt"})
+    assert [(one.number, one.cited) for one in reported] == [(1, True), (2, False), (3, True)]
 
 
 @pytest.mark.parametrize("name", ["authorization", "x-api-key", "x-request-id"])

@@ -145,8 +145,8 @@ class Target:
             ("completed", {"response": {**whole, "usage": usage}}),
         ]
         for number, (kind, content) in enumerate(events):
-            told = {"type": f"response.{kind}", "sequence_number": number, **content}
-            yield b"event: " + told["type"].encode() + b"\n" + _event(told)
+            content_of_event = {"type": f"response.{kind}", "sequence_number": number, **content}
+            yield b"event: " + content_of_event["type"].encode() + b"\n" + _event(content_of_event)
             await asyncio.sleep(0.002)
 
     async def _events(self, body: dict[str, Any], usage: dict[str, int]) -> Any:

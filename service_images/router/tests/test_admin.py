@@ -25,7 +25,7 @@ from .conftest import Running, Target, serve
 WITHIN_S = 1.0
 OPERATOR, CUSTOMER = "cf-operator", "cf-customer"
 CANARY = {"target": "b", "steps": [0.5, 1.0], "requests_per_step": 20, "max_error_ratio": 0.1}
-Told = list[tuple[str, dict[str, Any]]]
+Recorded = list[tuple[str, dict[str, Any]]]
 
 
 def digest(key: str) -> str:
@@ -48,14 +48,14 @@ def table(targets: list[Target]) -> dict[str, Any]:
     }
 
 
-class Telling:
+class RecordingMetering:
     """Replaces Metering, and records published events."""
 
     def __init__(self) -> None:
-        self.told: Told = []
+        self.recorded: Recorded = []
 
     def tell(self, topic: str, key: str, event: dict[str, Any]) -> None:
-        self.told.append((topic, event))
+        self.recorded.append((topic, event))
 
     def record(self, *_: Any) -> None:
         """Ignored: these tests are not about usage."""
@@ -66,7 +66,7 @@ class Replica:
 
     def __init__(self, url: str, content: dict[str, Any]) -> None:
         self.core = Core(RouteTable.model_validate(content))
-        self.core.metering = self.telling = Telling()  # type: ignore[assignment]
+        self.core.metering = self.metering = RecordingMetering()  # type: ignore[assignment]
         overrides = Overrides(self.core.table, self.core.reload)
         settings = ServiceSettings(name="router", nats_url=url)
         self.name = uuid.uuid4().hex
@@ -274,9 +274,9 @@ def test_a_canary_that_fails_at_one_replica_is_aborted_at_all(replicas: list[Rep
     assert becomes(lambda: bool(one.ask("trial") and one.core.routes["trial"].trial.failed), 5)  # type: ignore[union-attr]
     failed = one.core.routes["trial"].describe(0)["canary"]["failed"]
     assert becomes(lambda: other.core.routes["trial"].describe(0)["canary"]["failed"] == failed, 2)
-    assert becomes(lambda: bool(one.telling.told))
-    (told,) = [event["data"] for _, event in one.telling.told]
-    assert (told["change"], told["actor"], told["reason"]) == ("canary-aborted", "service:router", failed)
+    assert becomes(lambda: bool(one.metering.recorded))
+    (recorded,) = [event["data"] for _, event in one.metering.recorded]
+    assert (recorded["change"], recorded["actor"], recorded["reason"]) == ("canary-aborted", "service:router", failed)
 
 
 def test_a_decision_about_an_earlier_canary_does_not_affect_the_next_one(
@@ -313,10 +313,10 @@ def test_every_change_is_published_with_its_actor(replicas: list[Replica], both:
     one, _ = replicas
     one.admin("PUT", "/routes/m", {**new("m", both[1], attempts=2), "reason": "why"}).raise_for_status()
     one.admin("DELETE", "/routes/m").raise_for_status()
-    told = [event for topic, event in one.telling.told if topic == "route.changed.v1"]
-    assert {(event["subject"], event["data"]["actor"]) for event in told} == {("route/m", "key:default")}
-    assert [event["data"]["change"] for event in told] == ["set", "deleted"]
-    assert told[0]["data"]["after"] == {"route": {"model": "m", "upstream": f"{both[1].url}/", "attempts": 2}}
+    recorded = [event for topic, event in one.metering.recorded if topic == "route.changed.v1"]
+    assert {(event["subject"], event["data"]["actor"]) for event in recorded} == {("route/m", "key:default")}
+    assert [event["data"]["change"] for event in recorded] == ["set", "deleted"]
+    assert recorded[0]["data"]["after"] == {"route": {"model": "m", "upstream": f"{both[1].url}/", "attempts": 2}}
 
 
 def test_without_nats_routes_cannot_change_and_requests_continue(

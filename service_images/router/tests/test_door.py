@@ -237,11 +237,11 @@ def test_a_tenant_without_limits_gets_no_rate_headers(targets: Targets, running:
 def test_only_operators_see_where_a_model_runs(targets: Targets, running: Running, stream: bool) -> None:
     own = hashlib.sha256(b"operators-key").hexdigest()
     router = running(targets(1), tenants=[tenant(), {"id": "o", "keys": [own], "operator": True}])
-    told = [
+    reported = [
         router.ask(stream=stream, headers=h).headers for h in (with_key(), {"authorization": "Bearer operators-key"})
     ]
-    assert "x-router-target" not in told[0]
-    assert told[1]["x-router-target"] == "a"
+    assert "x-router-target" not in reported[0]
+    assert reported[1]["x-router-target"] == "a"
 
 
 @pytest.mark.parametrize(

@@ -407,7 +407,7 @@ def test_an_unchecked_answer_is_marked(running: Any, targets: Any) -> None:
     assert router.ask().headers["x-guardrails"] == "unchecked"
 
 
-class Told:
+class RecordedEvents:
     """Replaces Kafka's producer, and records usage events."""
 
     def __init__(self, router: Any, folder: Path) -> None:
@@ -438,15 +438,15 @@ def test_a_usage_event_contains_the_reason_of_an_unchecked_text(
     running: Any, targets: Any, service: Service, tmp_path: Path
 ) -> None:
     router = running(targets(1), guardrails="on")
-    told = Told(router, tmp_path / "spill")
+    recorded = RecordedEvents(router, tmp_path / "spill")
     router.core.guard = Guard(service.target)
     router.ask()
-    assert told.one()["unchecked"] == ""
+    assert recorded.one()["unchecked"] == ""
     router.client.post("/v1/completions", json={"model": "m", "prompt": [1, 2, 3]})
-    assert told.one()["unchecked"] == "tokens"
+    assert recorded.one()["unchecked"] == "tokens"
     router.core.guard = Guard("127.0.0.1:9")
     router.ask()
-    assert told.one()["unchecked"] == "unanswered"
+    assert recorded.one()["unchecked"] == "unanswered"
 
 
 def test_a_usage_event_marks_a_stream_with_an_unchecked_end(
@@ -459,10 +459,10 @@ def test_a_usage_event_marks_a_stream_with_an_unchecked_end(
 
     pieces = [chunk("All is well. " * 40), chunk("And so it ends.", finish_reason="stop"), b"data: [DONE]\n\n"]
     router = running([], targets=[{"upstream": says(pieces).url}], guardrails="on")
-    told = Told(router, tmp_path / "spill")
+    recorded = RecordedEvents(router, tmp_path / "spill")
     router.core.guard = Guard(service.target)
     answer = router.ask(stream=True)
-    assert "it ends" in answer.text.replace("\\n", "") and told.one()["unchecked"] == ""
+    assert "it ends" in answer.text.replace("\\n", "") and recorded.one()["unchecked"] == ""
     looked = Guarded.look
 
     async def breaks(self: Any, key: Any, text: str, **more: Any) -> Any:
@@ -473,7 +473,7 @@ def test_a_usage_event_marks_a_stream_with_an_unchecked_end(
     monkeypatch.setattr(Guarded, "look", breaks)
     answer = router.ask(stream=True)
     assert "x-guardrails" not in answer.headers and "it ends" in answer.text
-    assert told.one()["unchecked"] == "unanswered"
+    assert recorded.one()["unchecked"] == "unanswered"
 
 
 SHAPED = {"output_schema": {"type": "object", "required": ["a"]}}

@@ -124,8 +124,8 @@ def test_an_invalid_length_is_left_to_the_parser(length: bytes) -> None:
 
 def test_the_id_that_a_request_brings_is_the_one_of_its_answer(running: tuple[Running, Target]) -> None:
     router, _ = running
-    told = [router.ask(headers={"x-request-id": f"mine-{n}"}).headers["x-request-id"] for n in range(3)]
-    assert told == ["mine-0", "mine-1", "mine-2"]
+    reported = [router.ask(headers={"x-request-id": f"mine-{n}"}).headers["x-request-id"] for n in range(3)]
+    assert reported == ["mine-0", "mine-1", "mine-2"]
 
 
 @pytest.mark.parametrize("extra", [b"connection: close\r\n", b"x-a: 1\r\nx-a: 2\r\n"])

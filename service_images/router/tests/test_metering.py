@@ -33,9 +33,9 @@ class Kafka:
     def poll(self, _: float) -> None:
         if not self.away:
             queue, self._queue = self._queue, []
-            for content, told in queue:
+            for content, recorded in queue:
                 self.delivered.append(content)
-                told(None, None)
+                recorded(None, None)
 
 
 def metering(folder: Path, kafka: Kafka, most: int = 2**20) -> Metering:
@@ -53,25 +53,25 @@ def test_a_kafka_outage_loses_nothing_and_keeps_the_order_of_files(
 ) -> None:
     monkeypatch.setattr(spilling, "SEGMENT_BYTES", 500)
     kafka = Kafka(room=50)
-    told = metering(tmp_path, kafka)
+    recorded = metering(tmp_path, kafka)
     for start in range(0, 1000, 100):
-        told._waiting += numbered(100, start)
-        told.hand_on()
-    assert told._spill.size > 0
+        recorded._waiting += numbered(100, start)
+        recorded.hand_on()
+    assert recorded._spill.size > 0
     assert len(list(tmp_path.glob("*.events"))) > 5
     kafka.away = False
     for _ in range(200):
-        told.hand_on()
+        recorded.hand_on()
     assert sorted(kafka.delivered) == sorted(content for _, _, content in numbered(1000))
-    assert told._spill.size == 0
+    assert recorded._spill.size == 0
     assert not list(tmp_path.glob("*.events"))
 
 
 def test_events_on_disk_outlive_the_process(tmp_path: Path) -> None:
     kafka = Kafka(room=1)
-    told = metering(tmp_path, kafka)
-    told._waiting += numbered(100)
-    told.hand_on()
+    recorded = metering(tmp_path, kafka)
+    recorded._waiting += numbered(100)
+    recorded.hand_on()
     # The process dies: events in memory are lost, and the next process sends the others.
     again, back = Kafka(room=1000), None
     back = metering(tmp_path, again)
@@ -85,21 +85,21 @@ def test_a_file_is_kept_until_kafka_has_all_of_it(tmp_path: Path) -> None:
     first = Spill(tmp_path, 2**20)
     first.put(numbered(10))
     kafka = Kafka(room=100)
-    told = metering(tmp_path, kafka)
-    told.hand_on()
-    assert told._spill.size > 0, "produced, but not delivered"
+    recorded = metering(tmp_path, kafka)
+    recorded.hand_on()
+    assert recorded._spill.size > 0, "produced, but not delivered"
     kafka.away = False
-    told.hand_on()
-    assert (len(kafka.delivered), told._spill.size) == (10, 0)
+    recorded.hand_on()
+    assert (len(kafka.delivered), recorded._spill.size) == (10, 0)
 
 
 def test_events_beyond_the_limit_are_counted(tmp_path: Path) -> None:
     before = LOST.labels("topic")._value.get()
-    told = metering(tmp_path, Kafka(room=0), most=1000)
-    told._waiting += numbered(100)
-    told.hand_on()
+    recorded = metering(tmp_path, Kafka(room=0), most=1000)
+    recorded._waiting += numbered(100)
+    recorded.hand_on()
     kept = sum(1 for _ in spilling._read((tmp_path / "0.events").read_bytes(), tmp_path))
-    assert told._spill.size <= 1000
+    assert recorded._spill.size <= 1000
     assert 0 < kept < 100
     assert LOST.labels("topic")._value.get() - before == 100 - kept
 
@@ -134,13 +134,13 @@ def test_an_event_that_is_written_down_while_others_are_handed_on_is_kept(
 ) -> None:
     kafka = Kafka(room=10)
     kafka.away = False
-    told = metering(tmp_path, kafka)
+    recorded = metering(tmp_path, kafka)
 
     def encode(event: Any) -> bytes:
-        told.hand_on()  # another thread may do this at the same time
+        recorded.hand_on()  # another thread may do this at the same time
         return msgspec.json.encode(event)
 
     monkeypatch.setattr(metering_module, "_encode", encode)
-    told.tell("topic", "key", {"n": 1})
-    told.hand_on()
+    recorded.tell("topic", "key", {"n": 1})
+    recorded.hand_on()
     assert kafka.delivered == [b'{"n":1}']

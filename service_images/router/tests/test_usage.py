@@ -23,7 +23,7 @@ Running = Callable[..., Any]
 WORDS = [f"word{number}" for number in range(400)]
 
 
-class Told:
+class RecordedEvents:
     """Replaces Kafka's producer, and records its events."""
 
     def __init__(self) -> None:
@@ -37,30 +37,30 @@ class Told:
 
 
 @pytest.fixture
-def metered(running: Running, tmp_path: Path) -> Callable[..., tuple[Any, Told]]:
+def metered(running: Running, tmp_path: Path) -> Callable[..., tuple[Any, RecordedEvents]]:
     """Function that starts a Router with a tenant that has a budget, and records its usage events."""
 
-    def make(among: list[Any], **route: Any) -> tuple[Any, Told]:
+    def make(among: list[Any], **route: Any) -> tuple[Any, RecordedEvents]:
         router = running(among, tenants=[{"id": "t", "budget_usd": 1e9, "clients": ["c"]}], **route)
         router.client.headers["x-client-id"] = "c"
-        told = Told()
+        recorded = RecordedEvents()
         router.core.metering = Metering({"bootstrap.servers": "127.0.0.1:9"}, Spill(tmp_path / "spill", 2**20))
-        router.core.metering._producer = told
-        return router, told
+        router.core.metering._producer = recorded
+        return router, recorded
 
     return make
 
 
-def the_event(router: Any, told: Told) -> dict[str, Any]:
+def the_event(router: Any, recorded: RecordedEvents) -> dict[str, Any]:
     """The only recorded usage event."""
 
     def sent() -> bool:
         router.core.metering.hand_on()
-        return bool(told.events)
+        return bool(recorded.events)
 
     until(sent)
-    assert len(told.events) == 1
-    return told.events[0]["data"]
+    assert len(recorded.events) == 1
+    return recorded.events[0]["data"]
 
 
 def account(router: Any) -> Any:
@@ -71,7 +71,7 @@ def account(router: Any) -> Any:
 def test_a_stream_that_the_client_leaves_is_metered(targets: Targets, metered: Any) -> None:
     (target,) = targets(1)
     target.words = WORDS
-    router, told = metered([target])
+    router, recorded = metered([target])
     body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": True}
     seen = 0
     with router.client.stream("POST", "/v1/chat/completions", json=body) as answer:
@@ -79,7 +79,7 @@ def test_a_stream_that_the_client_leaves_is_metered(targets: Targets, metered: A
             seen += "word" in line
             if seen == 30:
                 break
-    data = the_event(router, told)
+    data = the_event(router, recorded)
     assert 30 <= data["output_tokens"] < 400
     assert data["input_tokens"] > 0
     assert data["estimated"] is True
@@ -91,23 +91,23 @@ def test_a_stream_that_the_client_leaves_is_metered(targets: Targets, metered: A
 def test_a_request_that_the_client_leaves_before_its_answer_is_metered(targets: Targets, metered: Any) -> None:
     (target,) = targets(1)
     target.delay_s = 30
-    router, told = metered([target], timeout_seconds=60)
+    router, recorded = metered([target], timeout_seconds=60)
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hello " * 40}]}).encode()
     host, port = router.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nx-client-id: c\r\ncontent-length: %d\r\n\r\n"
         connection.sendall(head % len(body) + body)
         until(lambda: target.seen)
-    data = the_event(router, told)
+    data = the_event(router, recorded)
     assert (data["input_tokens"], data["output_tokens"], data["status"]) == (60, 0, 499)
 
 
 def test_a_request_whose_time_is_up_is_metered(targets: Targets, metered: Any) -> None:
     (target,) = targets(1)
     target.delay_s = 30
-    router, told = metered([target], timeout_seconds=0.2)
+    router, recorded = metered([target], timeout_seconds=0.2)
     assert router.ask().status_code == 504
-    data = the_event(router, told)
+    data = the_event(router, recorded)
     assert (data["status"], data["estimated"]) == (504, True)
     assert data["input_tokens"] > 0
 
@@ -116,10 +116,10 @@ def test_a_stream_that_the_upstream_breaks_off_is_metered(targets: Targets, mete
     (target,) = targets(1)
     target.break_after = 3
     target.words = ["one", "two", "three", "four"]
-    router, told = metered([target], attempts=1)
+    router, recorded = metered([target], attempts=1)
     events = router.stream()
     assert "error" in events[-1]
-    data = the_event(router, told)
+    data = the_event(router, recorded)
     assert data["output_tokens"] == 4  # "one two three ", by its length
     assert data["estimated"] is True
 
@@ -128,12 +128,12 @@ def test_a_stream_continued_by_a_second_target_is_metered_as_a_whole(targets: Ta
     breaking, good = targets(2)
     breaking.words = good.words = ["aaaa", "bbbb", "cccc", "dddd"]
     breaking.break_after = 2
-    router, told = metered([breaking, good], strategy="weighted")
+    router, recorded = metered([breaking, good], strategy="weighted")
     data: dict[str, Any] = {}
     while not breaking.seen:
         router.stream()
-        data = the_event(router, told)
-        told.events.clear()
+        data = the_event(router, recorded)
+        recorded.events.clear()
     # The second target reports four words, two of which it has received; the first target wrote two more.
     assert data["estimated"] is True
     assert data["output_tokens"] >= 4
@@ -146,20 +146,20 @@ def completion_events(**last: Any) -> list[bytes]:
 
 def test_the_router_requests_the_usage_of_streams(says: Any, metered: Any) -> None:
     upstream = says(completion_events(choices=[], usage={"prompt_tokens": 6, "completion_tokens": 2}))
-    router, told = metered([upstream])
+    router, recorded = metered([upstream])
     body = {"model": "m", "prompt": "say", "stream": True}
     answer = router.client.post("/v1/completions", json=body)
     assert json.loads(upstream.seen[0])["stream_options"] == {"include_usage": True}
     assert "usage" not in answer.text, "the client has not asked for it"
-    data = the_event(router, told)
+    data = the_event(router, recorded)
     assert (data["input_tokens"], data["output_tokens"], data["estimated"]) == (6, 2, False)
 
 
 def test_a_streamed_response_is_metered(targets: Targets, metered: Any) -> None:
-    router, told = metered(targets(1))
+    router, recorded = metered(targets(1))
     body = {"model": "m", "input": "say", "stream": True}
     assert "response.completed" in router.client.post("/v1/responses", json=body).text
-    data = the_event(router, told)
+    data = the_event(router, recorded)
     assert (data["input_tokens"], data["output_tokens"], data["operation"]) == (5, 3, "response")
     assert data["estimated"] is False
 
@@ -192,9 +192,9 @@ def test_unreported_tokens_are_counted(
     pieces = [b"data: " + msgspec.json.encode(event) + b"\n\n" for event in events] + [b"data: [DONE]\n\n"]
     said = pieces if streamed else [msgspec.json.encode(whole)]
     kind = "text/event-stream" if streamed else "application/json"
-    router, told = metered([says(said, headers={"content-type": kind})])
+    router, recorded = metered([says(said, headers={"content-type": kind})])
     router.ask("hey", stream=streamed)
-    data = the_event(router, told)
+    data = the_event(router, recorded)
     assert (data["input_tokens"], data["output_tokens"]) == expected
     assert account(router).spent == pytest.approx(data["output_tokens"])
 
@@ -207,7 +207,7 @@ def test_a_whole_answer_to_a_stream_request_becomes_a_stream(says: Any, metered:
     usage_ = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
     whole = {"id": "c", "object": "chat.completion", "model": "m", "usage": usage_}
     body = json.dumps({**whole, "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]})
-    router, told = metered([says([body[:20].encode(), body[20:].encode()], headers={"content-type": kind})])
+    router, recorded = metered([says([body[:20].encode(), body[20:].encode()], headers={"content-type": kind})])
     options = {"stream_options": {"include_usage": True}} if asked else {}
     first, end, *usages, done = router.stream(**options)
     assert first["object"] == "chat.completion.chunk"
@@ -216,34 +216,34 @@ def test_a_whole_answer_to_a_stream_request_becomes_a_stream(says: Any, metered:
     assert end["choices"][0]["finish_reason"] == "tool_calls"
     assert [event["usage"] for event in usages] == ([usage_] if asked else [])
     assert done == "[DONE]"
-    data = the_event(router, told)
+    data = the_event(router, recorded)
     assert (data["input_tokens"], data["output_tokens"], data["estimated"]) == (7, 2, False)
 
 
 def test_one_body_that_cannot_be_streamed_is_an_error_and_metered(says: Any, metered: Any) -> None:
     body = {"object": "response", "output": [], "usage": {"input_tokens": 7, "output_tokens": 2}}
-    router, told = metered([says([json.dumps(body).encode()], headers={"content-type": "application/json"})])
+    router, recorded = metered([says([json.dumps(body).encode()], headers={"content-type": "application/json"})])
     answer = router.client.post("/v1/responses", json={"model": "m", "input": "x", "stream": True})
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "bad_answer")
-    data = the_event(router, told)
+    data = the_event(router, recorded)
     assert (data["input_tokens"], data["output_tokens"], data["status"]) == (7, 2, 502)
 
 
 def test_a_refusal_of_the_upstream_costs_nothing(targets: Targets, metered: Any) -> None:
     (target,) = targets(1)
     target.status = 400
-    router, told = metered([target])
+    router, recorded = metered([target])
     assert router.ask().status_code == 400
     target.status = 200
     router.ask()
-    assert the_event(router, told)["status"] == 200
+    assert the_event(router, recorded)["status"] == 200
 
 
 def test_answers_without_a_usage_are_counted_for_an_alert(says: Any, metered: Any) -> None:
     body = json.dumps({"choices": [{"message": {"content": "x"}}]}).encode()
-    router, told = metered([says([body], headers={"content-type": "application/json"})])
+    router, recorded = metered([says([body], headers={"content-type": "application/json"})])
     router.ask()
-    the_event(router, told)
+    the_event(router, recorded)
     assert router.core.measures.estimated.values["m", "says", "not_reported"] == 1
 
 

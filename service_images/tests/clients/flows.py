@@ -118,8 +118,8 @@ def anthropic_messages() -> None:
     assert City.model_validate(use.input) and asked.stop_reason == "tool_use"
     result: Any = {"type": "tool_result", "tool_use_id": use.id, "content": "sunny"}
     more = [*hello, {"role": "assistant", "content": asked.content}, {"role": "user", "content": [result]}]
-    told = client.messages.create(model=MODEL, max_tokens=64, messages=more, tools=[tool])
-    assert told.stop_reason in ("end_turn", "max_tokens")
+    reported = client.messages.create(model=MODEL, max_tokens=64, messages=more, tools=[tool])
+    assert reported.stop_reason in ("end_turn", "max_tokens")
     thinking = client.messages.create(
         model=MODEL, max_tokens=4096, messages=hello, thinking={"type": "enabled", "budget_tokens": 1024}
     )

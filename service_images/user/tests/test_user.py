@@ -86,7 +86,9 @@ def test_an_expired_key_is_refused(acme: httpx.Client) -> None:
     assert acme.get("/v1/self", **as_(acme, made["key"])).status_code == 401
 
 
-def test_revoking_a_key_revokes_all_derived_keys(acme: httpx.Client, told: Callable[[], list[dict[str, Any]]]) -> None:
+def test_revoking_a_key_revokes_all_derived_keys(
+    acme: httpx.Client, published: Callable[[], list[dict[str, Any]]]
+) -> None:
     other = key(acme)
     made = [key(acme)]
     for _ in range(3):
@@ -94,7 +96,7 @@ def test_revoking_a_key_revokes_all_derived_keys(acme: httpx.Client, told: Calla
     assert acme.delete(f"{KEYS}/{made[1]['id']}").status_code == 204
     statuses = [acme.get("/v1/self", **as_(acme, one["key"])).status_code for one in (*made, other)]
     assert statuses == [200, 401, 401, 401, 200]
-    revoked = [data["id"] for data in told() if data["change"] == "revoked"]
+    revoked = [data["id"] for data in published() if data["change"] == "revoked"]
     assert sorted(revoked) == sorted(one["id"] for one in made[1:])
 
 
@@ -124,12 +126,12 @@ def test_rights_beyond_ones_own_cannot_be_granted(acme: httpx.Client, scopes: li
 
 
 def test_the_id_of_a_deleted_tenant_is_never_given_again(
-    acme: httpx.Client, told: Callable[[], list[dict[str, Any]]]
+    acme: httpx.Client, published: Callable[[], list[dict[str, Any]]]
 ) -> None:
     made = key(acme)
     assert acme.get("/v1/tenants/acme/deletion").status_code == 404
     assert acme.delete("/v1/tenants/acme").status_code == 204
-    event, noted = told()[-2:]
+    event, noted = published()[-2:]
     assert event == {"tenant": "acme", "actor": noted["actor"]}
     assert (noted["tenant"], noted["id"]) == ("default", "acme"), "the deleted one's own entries are shredded"
     assert acme.get("/v1/self", **as_(acme, made["key"])).status_code == 401
@@ -270,7 +272,7 @@ def test_deleting_a_user_deletes_keys_and_rights(acme: httpx.Client) -> None:
 
 
 @pytest.fixture
-def told(settings: UserSettings) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+def published(settings: UserSettings) -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """Gives the data of all events since the test began."""
     with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
         # What goes through the outbox is gone at once: a trigger sees it.
@@ -289,11 +291,11 @@ def told(settings: UserSettings) -> Iterator[Callable[[], list[dict[str, Any]]]]
 
 
 def test_every_change_is_in_the_outbox_under_its_actor(
-    acme: httpx.Client, told: Callable[[], list[dict[str, Any]]]
+    acme: httpx.Client, published: Callable[[], list[dict[str, Any]]]
 ) -> None:
     made = key(acme)
     acme.delete(f"{KEYS}/{made['id']}")
-    found = told()
+    found = published()
     assert [(data["kind"], data["change"]) for data in found] == [("key", "created"), ("key", "revoked")]
     assert made["key"] not in json.dumps(found)
     assert all(data["actor"].startswith("key:") for data in found)
@@ -316,13 +318,13 @@ POLICIES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_policy_is_kept_and_audited_as_it_was_sent(
-    acme: httpx.Client, told: Callable[[], list[dict[str, Any]]], policy: dict[str, Any]
+    acme: httpx.Client, published: Callable[[], list[dict[str, Any]]], policy: dict[str, Any]
 ) -> None:
     mine = as_(acme, key(acme, scopes=["manage"])["key"])
     answer = acme.put(POLICY, json={"policy": policy}, **mine)
     assert answer.status_code == 200, answer.text
     assert answer.json()["policy"] == policy == acme.get(POLICY, **mine).json()["policy"]
-    assert told()[-1]["after"] == {"policy": policy}
+    assert published()[-1]["after"] == {"policy": policy}
 
 
 @pytest.mark.parametrize(
@@ -338,13 +340,13 @@ def test_a_policy_is_kept_and_audited_as_it_was_sent(
     ],
 )
 def test_a_policy_that_could_not_be_in_force_is_refused_with_its_place(
-    acme: httpx.Client, told: Callable[[], list[dict[str, Any]]], policy: Any, place: str, fix: str
+    acme: httpx.Client, published: Callable[[], list[dict[str, Any]]], policy: Any, place: str, fix: str
 ) -> None:
     answer = acme.put(POLICY, json={"policy": policy})
     message = answer.json()["error"]["message"]
     assert answer.status_code == 400 and place in message and fix in message, message
     assert acme.get(POLICY).json() == {"policy": None, "in_force": True, "replicas": None, "problems": []}
-    assert [one["kind"] for one in told()] == []
+    assert [one["kind"] for one in published()] == []
 
 
 def test_all_that_is_wrong_with_a_policy_is_named_at_once(acme: httpx.Client) -> None:
@@ -416,16 +418,16 @@ def test_an_unvalidated_stored_policy_reports_its_mistakes(acme: httpx.Client, s
     assert not found["in_force"] and "packz" in found["problems"][0]
 
 
-def test_no_event_of_a_tenant_is_too_large(acme: httpx.Client, told: Callable[[], list[dict[str, Any]]]) -> None:
+def test_no_event_of_a_tenant_is_too_large(acme: httpx.Client, published: Callable[[], list[dict[str, Any]]]) -> None:
     most = [f"{n:0100}" + "\x01" * 0 + "ü" * 100 for n in range(100)]
     assert acme.put("/v1/tenants/acme", json={"name": "\U0001f600" * 200, "models": most}).status_code == 200
-    assert len(json.dumps(told()[-1]["after"])) < limits.AFTER.bytes
+    assert len(json.dumps(published()[-1]["after"])) < limits.AFTER.bytes
     answer = acme.put("/v1/tenants/acme", json={"models": [*most, "one more"]})
     assert answer.status_code == 400 and "20000" in answer.json()["error"]["message"]
 
 
 def test_stored_resources_have_quotas_with_events_before_they_are_reached(
-    acme: httpx.Client, settings: UserSettings, told: Callable[[], list[dict[str, Any]]]
+    acme: httpx.Client, settings: UserSettings, published: Callable[[], list[dict[str, Any]]]
 ) -> None:
     most = dict.fromkeys(("users", "teams", "keys", "relations"), 4)
     configured = settings.model_copy(update={"quotas": most, "quotas_of": {"small": {"teams": 1}}})
@@ -433,13 +435,13 @@ def test_stored_resources_have_quotas_with_events_before_they_are_reached(
     with TestClient(create(configured), headers=headers) as acme:
         while acme.get("/readyz").status_code != 200:
             pass
-        _quotas_hold(acme, told)
+        _quotas_hold(acme, published)
         acme.post("/v1/tenants", json={"id": "small"})
         made = [acme.post("/v1/tenants/small/teams", json={"id": f"t{n}"}).status_code for n in range(2)]
         assert made == [201, 429], "a tenant's own quota"
 
 
-def _quotas_hold(acme: httpx.Client, told: Callable[[], list[dict[str, Any]]]) -> None:
+def _quotas_hold(acme: httpx.Client, published: Callable[[], list[dict[str, Any]]]) -> None:
     first = key(acme)
     ways: dict[str, Callable[[int], httpx.Response]] = {
         "keys": lambda n: acme.post(KEYS, json={"name": str(n)}),
@@ -453,7 +455,7 @@ def _quotas_hold(acme: httpx.Client, told: Callable[[], list[dict[str, Any]]]) -
     for what, way in ways.items():
         statuses = [way(n).status_code for n in range(5)]
         assert statuses[-1] == 429 and all(status < 300 for status in statuses[:3]), what
-    reached = {(d["resource"], d["percent"]) for d in told() if "percent" in d}
+    reached = {(d["resource"], d["percent"]) for d in published() if "percent" in d}
     assert reached == {(what, percent) for what in ways for percent in (80, 95)}
     acme.delete(f"{KEYS}/{first['id']}")
     assert ways["keys"](9).status_code == 201, "what is revoked does not count"
@@ -558,8 +560,8 @@ def test_keys_are_known_and_unknown_everywhere_within_a_second(settings: UserSet
         await becomes(False, other["key"])
         following.cancel()
 
-    told = settings.model_copy(update={"nats_url": nats_server.url})
-    with TestClient(create(told)) as client:
+    published = settings.model_copy(update={"nats_url": nats_server.url})
+    with TestClient(create(published)) as client:
         client.headers["authorization"] = f"Bearer {settings.installation_key.get_secret_value()}"
         while client.get("/readyz").status_code != 200:
             pass
@@ -593,7 +595,7 @@ def test_a_bucket_that_was_lost_is_filled_again(settings: UserSettings, nats_ser
 
 
 def test_a_deletion_holds_whatever_backup_the_database_is_restored_from(
-    settings: UserSettings, nats_server: Any, told: Callable[[], list[dict[str, Any]]]
+    settings: UserSettings, nats_server: Any, published: Callable[[], list[dict[str, Any]]]
 ) -> None:
     nats_server.make_buckets("tenants", "policies", "deleted")
     with_nats = settings.model_copy(update={"nats_url": nats_server.url, "erased_by": ("prompt",)})
@@ -630,7 +632,7 @@ def test_a_deletion_holds_whatever_backup_the_database_is_restored_from(
             assert found.json()["waiting"] == ["prompt"], "services erase it again"
         assert client.get("/v1/tenants/acme").status_code == 404
         assert client.get("/v1/self", **as_(client, "cf-restored")).status_code == 401
-    assert {one["tenant"] for one in told() if one.get("actor") == "service:user"} == {"acme", "other"}
+    assert {one["tenant"] for one in published() if one.get("actor") == "service:user"} == {"acme", "other"}
 
 
 # --- contracts ------------------------------------------------------------------------------------
