@@ -15,7 +15,7 @@ from tests.drills import NAMES
 sys.modules.setdefault("pulumi.runtime.proto.status_pb2", status_pb2)
 # Tests must not depend on a proxy or on a kubeconfig of the user's.
 os.environ.pop("KUBECONFIG", None)
-# How fast a machine is, is no property of the code.
+# Deadlines would test the speed of the machine.
 hypothesis.settings.register_profile("any-machine", deadline=None)
 hypothesis.settings.load_profile("any-machine")
 

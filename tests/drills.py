@@ -20,20 +20,20 @@ from local import paths
 
 @dataclass(frozen=True)
 class Drill:
-    """Some tests that are run together."""
+    """A group of tests that run together."""
 
     name: str
     title: str
     minutes: float
-    """That it takes on two cores, the tools being cached. Source: the runs of 2026-11-26."""
+    """Minutes on two cores with cached tools. Source: the runs of 2026-11-26."""
     sources: tuple[str, ...]
-    """Files and folders, by the beginning of their paths, whose changes it is about."""
+    """Prefixes of files and folders whose changes select the drill."""
     last: bool = False
-    """Whether it comes after all others, and always: it removes the environment."""
+    """Whether it always runs, after all others, because it removes the environment."""
 
 
 _NOT_MEASURED = 10_000
-"""Of a drill that has not run yet: it runs by its name, or where there is no limit of time."""
+"""Minutes of a drill that has not run yet: it runs by name only, or without a time limit."""
 _NODE = ("local/node/", "local/toolchain/node/")
 DRILLS: tuple[Drill, ...] = (
     Drill(
@@ -104,7 +104,7 @@ NAMES = frozenset(drill.name for drill in DRILLS)
 
 
 def order(changed: Iterable[str], turn: int, drills: Sequence[Drill] = DRILLS) -> list[Drill]:
-    """Those that the changed files are about, then the others by turns, then the last ones."""
+    """Drills for the changed files, then the others in rotation, then the last ones."""
     files = list(changed)
     usual = [drill for drill in drills if not drill.last]
     start = turn % len(usual) if usual else 0
@@ -114,7 +114,7 @@ def order(changed: Iterable[str], turn: int, drills: Sequence[Drill] = DRILLS) -
 
 
 def fitting(ordered: Sequence[Drill], minutes: float) -> list[Drill]:
-    """Those for which there is time; for the last ones time is kept."""
+    """Drills that fit the time; time for the last ones is reserved."""
     left = minutes - sum(drill.minutes for drill in ordered if drill.last)
     chosen: list[Drill] = []
     for drill in ordered:
@@ -127,7 +127,7 @@ def fitting(ordered: Sequence[Drill], minutes: float) -> list[Drill]:
 
 
 def runs(ordered: Sequence[Drill], left: Callable[[], float]) -> Iterator[Drill]:
-    """Each drill to run next, by the minutes that are left then. After the last ones nothing else runs."""
+    """Yields the next drill for the remaining minutes. Nothing runs after the last ones."""
     waiting = list(ordered)
     while chosen := fitting(waiting, left()):
         yield chosen[0]
@@ -142,7 +142,7 @@ def _git(*arguments: str) -> str:
 
 
 def _changed() -> list[str]:
-    """Files that differ from the commit in DRILLS_SINCE, or else from the one before."""
+    """Files that differ from the commit in DRILLS_SINCE, or else from the previous commit."""
     return _git("diff", "--name-only", os.environ.get("DRILLS_SINCE", "HEAD~1"), "HEAD").splitlines()
 
 
@@ -152,7 +152,7 @@ def _run(drill: Drill) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run drills; 1 if one fails, 2 if there is none of a name."""
+    """Run drills. Exit status 1 if one fails, 2 for an unknown name."""
     parser = argparse.ArgumentParser(prog="python -m tests.drills", description="Run the long and rare tests.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(sorted(NAMES))}; none: all")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin only what ends within this time")

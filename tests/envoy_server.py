@@ -25,7 +25,7 @@ from local.images import context
 from tests.waiting import until
 
 MEMORY_BYTES = 192 * 2**20
-"""As a pod of the local environment."""
+"""Environment as in a pod of the local environment."""
 
 
 @functools.cache
@@ -62,11 +62,11 @@ class Running:
 
     @property
     def url(self) -> str:
-        """Its address, without TLS."""
+        """Address of Envoy, without TLS."""
         return f"http://127.0.0.1:{self.port}"
 
     def raw(self, request: bytes) -> bytes:
-        """The answer to bytes as they are, read to its end; what the gateway sends with it is there too."""
+        """Answer to raw bytes, read to its end, including data that the gateway sends afterwards."""
         received = b""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
             connection.sendall(request)
@@ -82,7 +82,7 @@ def _whole(received: bytes) -> bool:
 
 
 def on_loopback(config: dict[str, Any]) -> tuple[dict[str, Any], dict[int, int]]:
-    """The configuration without TLS, whose files are in the pod, at free ports; and which those are by port."""
+    """(configuration without TLS, since certificates are in the pod, with free ports; these ports by original port)."""
     fixed = (envoy.LISTEN_PORT, envoy.STATUS_PORT, envoy.ADMIN_PORT, envoy.OPERATORS_PORT)
     ports = {port: free_port() for port in fixed}
     for listener in config["static_resources"]["listeners"]:
@@ -106,7 +106,7 @@ def gateway(intent: GatewayIntent, folder: Path, keys: dict[str, str] | None = N
 
 @contextmanager
 def serving(config: dict[str, Any], port: int, folder: Path) -> Generator[subprocess.Popen[bytes]]:
-    """Envoy with a configuration, once it listens at `port`; its log is `envoy.log` in the folder."""
+    """Envoy with a configuration, once it listens at `port`. Its log is `envoy.log` in the folder."""
     (folder / "envoy.json").write_text(json.dumps(config))
     log = folder / "envoy.log"
     command = [program(), "--config-path", folder / "envoy.json", "--concurrency", "2", "--disable-hot-restart"]

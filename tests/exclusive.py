@@ -10,6 +10,6 @@ _PATIENCE_S = 500
 
 
 def cluster_wide() -> FileLock:
-    """Held by a test that brings CRDs or a default StorageClass of its own, and by one that needs the cluster's."""
+    """Lock of tests that install CRDs or a default StorageClass, and of tests that need the cluster's own."""
     paths.cache().mkdir(parents=True, exist_ok=True)
     return FileLock(paths.cache() / "tests-cluster-wide.lock", timeout=_PATIENCE_S)

@@ -17,7 +17,7 @@ from tests.waiting import until
 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """A registry with its blobs in a folder; gives host:port."""
+    """A registry with its blobs in a folder. Yields host:port."""
     address = f"localhost:{free_port()}"
     storage = {"filesystem": {"rootdirectory": str(folder / "blobs")}, "delete": {"enabled": True}}
     file = folder / "registry.yaml"

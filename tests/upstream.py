@@ -16,7 +16,7 @@ from local.toolchain import upstream_schemas
 
 
 def documents(project: str, pattern: str = "*.json") -> Iterator[dict[str, Any]]:
-    """The documents of a project's schemas, downloaded at the first call; CI alone fails where they cannot be had."""
+    """Documents of a project's schemas, downloaded at the first call. If that fails, only CI fails; others skip."""
     try:
         folder = upstream_schemas.resolve(project)
     except LocalError as error:
@@ -28,7 +28,7 @@ def documents(project: str, pattern: str = "*.json") -> Iterator[dict[str, Any]]
 
 
 def unpackaged(path: str) -> Path:
-    """A file that no package carries, below the folder PLATFORM_SCHEMAS; without it the test is skipped."""
+    """A file that is in no package, in the folder PLATFORM_SCHEMAS; without it, the test is skipped."""
     folder = Path(os.environ.get("PLATFORM_SCHEMAS", str(paths.PROJECT.parent / "shared" / "schemas")))
     file = folder / path
     if not file.exists():

@@ -13,7 +13,7 @@ _PAUSE_S = 0.2
 
 
 def until(what: Callable[[], T | None], seconds: float = 60, say: Callable[[], str] = lambda: "") -> T:
-    """The first truth that `what` tells. Fails where there is none within the time, with what `say` knows."""
+    """The first true result of `what`. Fails after the time limit, with the output of `say`."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
         if time.monotonic() > deadline:

@@ -23,14 +23,14 @@ def pip(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def build(folder: Path, checkout: Path = paths.PROJECT, *settings: str) -> Path:
-    """Build the wheel with what is installed here."""
+    """Build the wheel with the installed packages."""
     built = pip("wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), *settings, str(checkout))
     assert built.returncode == 0, built.stderr
     return next(folder.glob("cogniforge-*.whl"))
 
 
 def install(wheel: Path, folder: Path) -> Path:
-    """A virtual environment with the wheel and exactly what it asks for; returns its interpreter."""
+    """Interpreter of a virtual environment with the wheel and exactly its requirements."""
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
     result = pip("--python", str(python), "install", "--no-deps", "--no-index", str(wheel))
@@ -51,7 +51,7 @@ def environment(folder: Path, *names: str) -> None:
 
 
 def _wanted(root: metadata.Distribution) -> set[str]:
-    """Names of the distributions that one needs, with those that these need."""
+    """Names of the distributions that a distribution requires, recursively."""
     found: set[tuple[str, str]] = set()
     waiting = list(_asked(root, ""))
     while waiting:
@@ -70,9 +70,9 @@ def _asked(one: metadata.Distribution, extra: str) -> Iterator[tuple[str, str]]:
 
 
 def _link(one: metadata.Distribution, site: Path) -> None:
-    """Put the files of an installed distribution at another place, without another copy where that can be."""
+    """Link or copy the files of an installed distribution to another folder."""
     for file in one.files or ():
-        if file.parts[0] == "..":  # a script, for another interpreter
+        if file.parts[0] == "..":  # a script of another interpreter
             continue
         target = site / file
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -47,16 +47,16 @@ SERVICE_FLOWS = {
     "openai_vector_stores": "retriever",
     "langfuse_prompts": "prompt",
 }
-"""Flows against other services than the Router."""
+"""Flows against services other than the Router."""
 KEY = "cf-any"
 MODEL_KEY = "key-of-the-model-server"
 SHOWN = {"authorization": f"Bearer {MODEL_KEY}"}
 EXPECTED_S = 300
-"""For one flow, the imports of its client included, on a machine that does something else besides."""
+"""Seconds for one flow, including the imports of its client, on a busy machine."""
 
 
 def _environment(lock: Path) -> Path:
-    """The interpreter of an environment with the packages of a lock; made once for its content."""
+    """Interpreter of an environment with the packages of a lock file; created once per content."""
     locks = [CLIENTS / "uv.lock", lock]
     digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in locks)).hexdigest()[:16]
     folder = paths.cache() / f"clients-{digest}"
@@ -81,7 +81,7 @@ def python() -> Path:
 
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[str]:
-    """The default model's server, as the image has it."""
+    """The default model's server, as in the image."""
     program, port = builder.resolve(ToolName.INFERENCE_SIM), free_port()
     arguments = ["--model=demo", "--served-model-name=demo", f"--port={port}", "--max-model-len=8192", "--mode=random"]
     url = f"http://127.0.0.1:{port}"
@@ -91,7 +91,7 @@ def simulator() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def router(simulator: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A Router before it, which has the simulator's key mounted."""
+    """A Router in front of it, which has the simulator's key mounted."""
     mounted = tmp_path_factory.mktemp("credentials")
     (mounted / credentials.INSIDE).mkdir()
     (mounted / credentials.INSIDE / "127.0.0.1").write_text(MODEL_KEY)
@@ -107,7 +107,7 @@ def _router(simulator: str) -> Iterator[Running]:
 
 
 def _service(name: str, port: int, folder: Path, **settings: Any) -> AbstractContextManager[None]:
-    """A service in a process of its own, as its image starts it."""
+    """A service in a separate process, started as in its image."""
     own = {f"SERVICE_{key.upper()}": _plain(value) for key, value in settings.items()}
     own |= {"SERVICE_HOST": "127.0.0.1", "SERVICE_PORT": str(port), "SERVICE_OBJECTS_ENDPOINT": f"file://{folder}"}
     own["PYTHONPATH"] = os.pathsep.join(str(SERVICES / part / "src") for part in ("kit", name))
@@ -120,7 +120,7 @@ def _plain(value: Any) -> str:
 
 @pytest.fixture(scope="module")
 def services(model_folder: Path, postgres_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Addresses of Embeddings, Retriever and Prompt, which work together as in an environment."""
+    """Addresses of Embeddings, Retriever and Prompt, connected as in an environment."""
     ports = {name: free_port() for name in ("embeddings", "retriever", "prompt")}
     rpc, folder = free_port(), tmp_path_factory.mktemp("objects")
     databases = {name: postgres_server.make_database(name) for name in ("retriever", "prompt")}
@@ -152,14 +152,14 @@ def test_a_clients_usual_flow_with_a_service(
     flow: str, python: Path, services: dict[str, str], cluster: Cluster
 ) -> None:
     service = SERVICE_FLOWS[flow]
-    # Embeddings answers the Router, which shows its own token in place of a tenant's key.
+    # Embeddings admits the Router, which sends its own token instead of a tenant's key.
     key = cluster.token("router", service) if service == "embeddings" else KEY
     _run(flow, python, services[service], "all-minilm-l6-v2", key)
 
 
 def _run(flow: str, python: Path, url: str, model: str, key: str) -> None:
     command = [python, CLIENTS / "flows.py", flow, url, model, key]
-    # No proxy, and no configuration of the developer's own.
+    # Without a proxy and without the developer's own configuration.
     own = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR")}
     result = subprocess.run(command, env=own, capture_output=True, text=True, timeout=EXPECTED_S)
     assert result.returncode == 0, result.stderr[-4000:]

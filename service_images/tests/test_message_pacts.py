@@ -69,7 +69,7 @@ CREATE FUNCTION public.keep() RETURNS trigger SECURITY DEFINER LANGUAGE plpgsql 
   'BEGIN INSERT INTO public.kept VALUES (NEW.payload::jsonb); RETURN NEW; END';
 CREATE TRIGGER keep AFTER INSERT ON events.outbox FOR EACH ROW EXECUTE FUNCTION public.keep();
 """
-"""An outbox is empty again at once: what goes through it is kept for the test."""
+"""Record events, since rows of the outbox are deleted at once."""
 SHARED: dict[str, Any] = {
     "specversion": "1.0",
     "id": match.regex("a1", regex=r"\S{1,200}"),
@@ -195,18 +195,18 @@ EVENTS |= DELETIONS
 
 
 class Rooms:
-    """Services over databases of their own."""
+    """Services with their own databases."""
 
     def __init__(self, service_database: Callable[[str], dict[str, Any]], server: Any, nats: Any, folder: Path) -> None:
         self._database, self._server, self.nats, self.folder = service_database, server, nats, folder
         self.settings: dict[str, dict[str, Any]] = {}
 
     def url(self, name: str) -> str:
-        """Of a service's database."""
+        """Settings of a service's database."""
         return self._server.url(name)
 
     def client(self, name: str, settings: type[Any], create: Callable[[Any], Any], **more: Any) -> TestClient:
-        """A service, whose outbox is kept if it has one."""
+        """Start a service, and record its outbox if it has one."""
         self.settings[name] = self._database(name)
         made = settings(**self.settings[name], **more)
         if name == "retriever":
@@ -217,7 +217,7 @@ class Rooms:
         return TestClient(create(made), raise_server_exceptions=False)
 
     def published(self, name: str, kind: str) -> dict[str, Any]:
-        """The first event of a kind that it has told."""
+        """The first published event of a kind."""
         with psycopg.connect(self._server.url(name)) as root:
             rows = root.execute("SELECT payload FROM public.kept").fetchall()
         return next(row[0] for row in rows if row[0]["type"].endswith(kind))
@@ -231,7 +231,7 @@ def rooms(
 
 
 def take(rooms: Rooms, reader: str) -> Iterator[Callable[[str | bytes | None, Any], None]]:
-    """The reader itself takes each event, as it does from Kafka."""
+    """The reader itself processes each event, as from Kafka."""
     if reader in ("prompt", "user"):
         yield partial(_take_deletion, rooms, reader)
         return
@@ -254,7 +254,7 @@ def take(rooms: Rooms, reader: str) -> Iterator[Callable[[str | bytes | None, An
 
 
 def _take_erasure(rooms: Rooms, reader: str, body: str | bytes | None) -> None:
-    """As the consumer of Billing or Audit does, with an event as it leaves its reader."""
+    """Process an event like the consumer of Billing or Audit, after its reader."""
 
     async def run() -> None:
         database = Database(ServiceSettings(name=reader, **rooms.settings[reader]))
@@ -269,7 +269,7 @@ def _take_erasure(rooms: Rooms, reader: str, body: str | bytes | None) -> None:
 
 
 def _take_deletion(rooms: Rooms, reader: str, body: str | bytes | None, _: Any) -> None:
-    """As the service's consumer does, with an event as its reader leaves it."""
+    """Process an event like the service's consumer, after its reader."""
 
     async def handle(database: Database, event: dict[str, Any]) -> None:
         if reader == "prompt":
@@ -301,7 +301,7 @@ def _take_deletion(rooms: Rooms, reader: str, body: str | bytes | None, _: Any) 
 
 
 def written(rooms: Rooms, reader: str, folder: Path) -> list[Path]:
-    """A pact with each that tells the reader something."""
+    """A pact with each publisher of the reader's events."""
     tellers = dict.fromkeys(EVENTS[name][0] for name in READERS[reader])
     for handler in take(rooms, reader):
         for teller in tellers:
@@ -315,18 +315,18 @@ def written(rooms: Rooms, reader: str, folder: Path) -> list[Path]:
 
 
 def _metering(rooms: Rooms) -> Metering:
-    """Without Kafka: what the router sends waits in memory."""
+    """Metering without Kafka: events of the Router wait in memory."""
     return Metering({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, Spill(rooms.folder / "usage", 2**20))
 
 
 def tell_usage(rooms: Rooms) -> dict[str, Any]:
-    """The router answers somebody."""
+    """The Router answers a request."""
     target = Target("a")
     router = Running({"routes": [{"model": "m", "targets": [{"upstream": target.url}]}]})
     router.core.metering = metering = _metering(rooms)
     try:
         assert router.ask().status_code == 200
-        until(lambda: metering._waiting)  # it is settled when the answer is on its way
+        until(lambda: metering._waiting)  # the request is settled after the answer
         return json.loads(metering._waiting[0][2])
     finally:
         router.stop()
@@ -334,7 +334,7 @@ def tell_usage(rooms: Rooms) -> dict[str, Any]:
 
 
 def tell_route(rooms: Rooms) -> dict[str, Any]:
-    """An operator puts another route in a model's place."""
+    """An operator overrides a model's route."""
     rooms.nats.make_buckets(BUCKET)
     route = {"model": "m", "upstream": "http://127.0.0.1:1"}
     core = Core(RouteTable.model_validate({"routes": [route]}))
@@ -349,7 +349,7 @@ def tell_route(rooms: Rooms) -> dict[str, Any]:
 
 
 def tell_decision(_: Rooms) -> dict[str, Any]:
-    """Guardrails redacts something."""
+    """Guardrails redacts a text."""
     published: list[dict[str, Any]] = []
     policies = Policies()
     policies.take("acme", json.dumps({"packs": ["gdpr"]}).encode())
@@ -360,14 +360,14 @@ def tell_decision(_: Rooms) -> dict[str, Any]:
 
 
 def tell_prompt(rooms: Rooms) -> dict[str, Any]:
-    """Somebody makes a version."""
+    """A user creates a version."""
     with rooms.client("prompt", PromptSettings, create_prompt) as client:
         assert client.post("/v1/prompts", json={"name": "p", "prompt": "x"}).status_code == 201
     return rooms.published("prompt", "prompt.changed.v1")
 
 
 def tell_tenant(rooms: Rooms) -> dict[str, Any]:
-    """The operator makes a tenant."""
+    """The operator creates a tenant."""
     key = "cf-operator"
     with rooms.client("user", UserSettings, create_user, installation_key=key) as client:
         while client.get("/readyz").status_code != httpx.codes.OK:
@@ -397,7 +397,7 @@ def tell_erased_tenant(rooms: Rooms) -> dict[str, Any]:
 
 
 def tell_document(rooms: Rooms) -> dict[str, Any]:
-    """Somebody puts a file into a store."""
+    """A user adds a file to a store."""
     with tempfile.TemporaryDirectory() as objects:
         settings = {"objects_endpoint": f"file://{objects}"}
         with rooms.client("retriever", RetrieverSettings, partial(create_retriever, embedder=Even()), **settings) as c:
@@ -413,10 +413,10 @@ def tell_document(rooms: Rooms) -> dict[str, Any]:
 
 
 class Even:
-    """Vectors that are all the same: nothing is searched here."""
+    """Constant vectors, since nothing is searched here."""
 
     async def embed(self, texts: Sequence[str]) -> list[Any]:
-        """One for each text."""
+        """One vector per text."""
         return [np.full(384, 384**-0.5, dtype=np.float32) for _ in texts]
 
 
@@ -431,7 +431,7 @@ def tell_invoice(rooms: Rooms) -> dict[str, Any]:
 
 
 def tell_budget(rooms: Rooms) -> dict[str, Any]:
-    """The operator limits a tenant's month."""
+    """The operator sets a tenant's budget."""
     with rooms.client("billing", BillingSettings, create_billing) as client:
         answer = client.put("/v1/billing/tenants/acme/budget", json={"usd": "5"})
         assert answer.status_code == httpx.codes.OK, answer.text

@@ -28,7 +28,7 @@ from starlette.testclient import TestClient  # noqa: E402
 
 from service_images.issuer import Cluster  # noqa: E402
 
-# A form with a file is not something that a JSON Schema describes well: uploads are tested by hand.
+# JSON Schema cannot describe forms with files well, so uploads have their own tests.
 UPLOAD = {"path": "/v1/files", "method": "POST"}
 CHECKS = (not_a_server_error, status_code_conformance, response_schema_conformance)
 SCHEMAS = {name: schemathesis.openapi.from_dict(importlib.import_module(f"{name}.api").document()) for name in SERVICES}
@@ -37,14 +37,14 @@ KEY = "cf-the-operators-key-of-this-test"
 
 
 class Flat:
-    """A vector for whatever text: what is found does not matter here."""
+    """A constant vector for any text, since search results do not matter here."""
 
     async def embed(self, texts: Any) -> list[Any]:
-        """The same for all."""
+        """The same vectors for all texts."""
         return [[1.0] + [0.0] * 383 for _ in texts]
 
     async def rerank(self, _: str, texts: Any) -> list[float]:
-        """All alike."""
+        """The same score for all texts."""
         return [0.0 for _ in texts]
 
 
@@ -69,7 +69,7 @@ def _application(name: str, more: dict[str, Any], tmp_path: Path) -> Any:
 def clients(
     postgres_server: Any, model_folder: Path, tmp_path_factory: pytest.TempPathFactory, cluster: Cluster
 ) -> Iterator[Callable[[str], httpx.Client]]:
-    """Each service over its own database, once for the module."""
+    """Each service with its own database, once per module."""
     running: dict[str, Any] = {}
 
     def get(name: str) -> httpx.Client:
@@ -87,7 +87,7 @@ def clients(
             running[name] = client.__enter__()
             if name == "embeddings":
                 deadline = time.monotonic() + 10
-                while client.get("/readyz").status_code != 200:  # it learns the cluster's keys
+                while client.get("/readyz").status_code != 200:  # until it has fetched the cluster's keys
                     assert time.monotonic() < deadline
                     time.sleep(0.01)
         return running[name]
@@ -106,7 +106,7 @@ def _check(name: str, case: schemathesis.Case, client: httpx.Client) -> None:
         headers["authorization"] = client.headers["authorization"]
         answer = client.request(**{**arguments, "headers": headers})
     except testclient.httpx.InvalidURL:
-        return  # no client of HTTP could send it
+        return  # HTTP clients cannot send this
     _ = answer.request.content if hasattr(answer.request, "_content") else answer.request.read()
     response = schemathesis.Response.from_any(answer)  # type: ignore[attr-defined]
     case.validate_response(response, checks=CHECKS)

@@ -24,7 +24,7 @@ TENANTS = {"Bearer one": "acme", "Bearer two": "globex"}
 
 
 class Platform(BaseHTTPRequestHandler):
-    """Answers as User's `GET /v1/self` and the Router's chat completions do."""
+    """Double of User's `GET /v1/self` and the Router's chat completions."""
 
     def do_GET(self) -> None:
         tenant = TENANTS.get(self.headers.get("authorization", ""))
@@ -47,7 +47,7 @@ class Platform(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Tests print nothing."""
+        """Disable logging."""
 
 
 @contextlib.contextmanager
@@ -76,7 +76,7 @@ def notes(service_database: Callable[[str], dict[str, Any]]) -> Iterator[httpx.C
             "SERVICE_POSTGRES_DIRECT_HOST": str(database["postgres_host"]),
             "NOTES_POSTGRES_PORT": str(database["postgres_port"]),
         }
-        for _ in range(2):  # the tables are made once, and a second start changes nothing
+        for _ in range(2):  # the second start finds the tables and changes nothing
             subprocess.run([sys.executable, "-m", "notes.tables"], env={**os.environ, **own}, check=True)
         url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "notes"]

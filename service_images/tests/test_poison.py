@@ -36,7 +36,7 @@ CREATE OR REPLACE FUNCTION public.keep() RETURNS trigger SECURITY DEFINER LANGUA
   'BEGIN INSERT INTO public.kept (key, payload) VALUES (NEW.aggregateid, NEW.payload); RETURN NEW; END';
 CREATE OR REPLACE TRIGGER keep AFTER INSERT ON events.outbox FOR EACH ROW EXECUTE FUNCTION public.keep();
 """
-"""An outbox is empty again at once: what goes through it is kept for the test."""
+"""Record events, since rows of the outbox are deleted at once."""
 MARK = "@put the fragment here@"
 FRAGMENTS = st.one_of(
     st.sampled_from(
@@ -60,7 +60,7 @@ FRAGMENTS = st.one_of(
 
 
 def spots(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place of a JSON value, and one more key of each object."""
+    """All paths of a JSON value, and one additional key per object."""
     yield path
     if isinstance(value, dict):
         yield (*path, "more")
@@ -70,7 +70,7 @@ def spots(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def spoiled(value: Any, draw: Callable[[Any], Any]) -> str:
-    """A JSON text in which one place holds a fragment; now and then the value as it is."""
+    """A JSON text with a fragment at one path; sometimes the unchanged value."""
     value = json.loads(json.dumps(value))
     path = draw(st.sampled_from(list(spots(value))))
     fragment = draw(FRAGMENTS)
@@ -84,7 +84,7 @@ def spoiled(value: Any, draw: Callable[[Any], Any]) -> str:
 
 
 async def _consumed(reader: str, server: Any, contents: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, str]]:
-    """Hand (key, event) to a reader as Kafka does; its dead letters."""
+    """Pass (key, event) to a reader as Kafka does. Returns its dead letters."""
     there = {"postgres_host": "127.0.0.1", "postgres_port": server.port, "postgres_pool_port": server.port}
     there |= {"kafka_bootstrap": "127.0.0.1:1"}
     if reader == "audit":
@@ -107,12 +107,12 @@ async def _consumed(reader: str, server: Any, contents: Sequence[tuple[bytes, by
 
 
 def consumed(reader: str, server: Any, contents: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, str]]:
-    """Outside of the test client's loop."""
+    """Run a coroutine outside of the test client's loop."""
     return asyncio.run(_consumed(reader, server, contents))
 
 
 def usage(tenant: str, name: str) -> dict[str, Any]:
-    """A usage event of the Router's."""
+    """A usage event of the Router."""
     data = {"tenant": tenant, "model": "m", "operation": "chat", "input_tokens": 3, "output_tokens": 4, "user": "u"}
     return {
         "specversion": "1.0", "id": name, "source": "/services/router", "type": "dev.cogniforge.usage.recorded.v1",
@@ -122,7 +122,7 @@ def usage(tenant: str, name: str) -> dict[str, Any]:
 
 @pytest.fixture
 def others_work(clients: Callable[[str], httpx.Client], postgres_server: Any, unique: str) -> Callable[[], None]:
-    """Asserts that Billing, Audit and ingestion do what the next tenant needs."""
+    """Assert that Billing, Audit and ingestion process the next tenant's work."""
 
     def assert_it() -> None:
         event = json.dumps(usage(f"next-{unique}", unique)).encode()

@@ -68,36 +68,36 @@ from service_images.router.tests.conftest import Target  # noqa: E402
 KEY = "cf-the-key-of-this-pact"
 EXCHANGE = SimpleNamespace(
     tenant=b"acme", traceparent=b"", ask=None, trace_id=b"", guard_required=False
-)  # what the router's parts read of a request
+)  # attributes of a request that the Router's modules read
 
 
 async def guard_a_text(target: str) -> None:
-    """The router asks Guardrails about a request."""
+    """The Router calls Guardrails with a request."""
     content = {"messages": [{"role": "user", "content": "mail ann@example.com"}]}
     action = await Guard(target).look(EXCHANGE, guardrails_pb2.DIRECTION_INPUT, content)  # type: ignore[arg-type]
     assert (action, content["messages"][0]["content"]) == ("redact", "mail <EMAIL>")
 
 
 async def render_a_prompt(target: str) -> None:
-    """The router asks Prompt for a stored prompt."""
+    """The Router requests a stored prompt from Prompt."""
     named = {"prompt": {"id": "greeting", "label": "production", "variables": {"who": "ann"}}}
     found = await Prompts(target).render(EXCHANGE, named)  # type: ignore[arg-type]
     assert found.said == [{"role": "system", "content": "Hello ann"}] and found.version == "greeting@1"
 
 
 async def embed_a_text(target: str) -> None:
-    """The Retriever asks Embeddings for a vector."""
+    """Retriever requests a vector from Embeddings."""
     (vector,) = await Embeddings(target).embed(["cats sleep"])
     assert len(vector) == 384
 
 
 async def order_texts(target: str) -> None:
-    """The Retriever asks Embeddings which text answers a query."""
+    """Retriever requests a reranking from Embeddings."""
     assert len(await Embeddings(target).rerank("do cats sleep?", ["cats sleep"])) == 1
 
 
 async def teams_of_a_user(target: str) -> None:
-    """The Retriever asks User in whose names somebody reads."""
+    """Retriever requests a user's reader names from User."""
     assert await Readers(target).teams(Grant("acme", user="ann"), KEY) == ["team:red"]
 
 
@@ -106,7 +106,7 @@ QUESTION = Ask(question="Do cats sleep?", model="m")
 
 
 async def answer_a_question(target: str) -> None:
-    """The Retriever asks the router for an answer from passages."""
+    """Retriever requests an answer from passages from the Router."""
     answering = Answering(target)
     try:
         found = await answering.answer(QUESTION, [HIT], {"file-1": "cats.txt"}, {"authorization": f"Bearer {KEY}"})
@@ -116,7 +116,7 @@ async def answer_a_question(target: str) -> None:
 
 
 class Pair:
-    """Who asks whom for what, and what is relied on in the answer."""
+    """All pacts: caller, callee, request, and the required part of the answer."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class Pair:
 
 _ZERO = "AAAA" * 512  # 384 numbers of 32 bits, in base64
 STARTS_MS = 60_000
-"""For a service to start and answer, on a machine that does something else besides."""
+"""Seconds for a service to start and answer, on a busy machine."""
 PAIRS = {
     "a text to be guarded": Pair(
         ("router", "guardrails"),
@@ -202,7 +202,7 @@ PAIRS = {
 
 @asynccontextmanager
 async def standing_in(pair: Pair, asked: list[Any]) -> Any:
-    """A server that answers as the pact says, and keeps what it was asked."""
+    """A server that answers according to a pact, and records requests."""
 
     async def method(request: Any, _: Any) -> Any:
         asked.append(request)
@@ -223,7 +223,7 @@ async def standing_in(pair: Pair, asked: list[Any]) -> Any:
 
 
 def written(name: str, folder: Path) -> Path:
-    """With the code that asks: what it sends is what the pact says."""
+    """Run the caller's real code: its request must match the pact."""
     pair = PAIRS[name]
     pact = Pact(*pair.names).with_specification("V4")
     interaction = pact.upon_receiving(name, "Sync").with_body(MessageToDict(pair.request), "application/json")
@@ -245,7 +245,7 @@ def written(name: str, folder: Path) -> Path:
 
 
 class Answers:
-    """The real services, each in a loop of its own, with what the pacts need in them."""
+    """The real services, each in its own loop, with the data that the pacts need."""
 
     def __init__(
         self,
@@ -256,7 +256,7 @@ class Answers:
         self._database, self._model, self._upstream = service_database, model_folder, upstream
 
     async def of(self, name: str, stack: AsyncExitStack) -> Callable[[Any], None]:
-        """What is added to a server."""
+        """The servicer to add to a server."""
         if name == "guardrails":
             policies = Policies()
             policies.take("acme", json.dumps({"packs": ["gdpr"]}).encode())
@@ -299,7 +299,7 @@ class Answers:
 
 
 async def answered(answers: Answers, pair: Pair, request: Any) -> dict[str, Any]:
-    """By the real service, over a real channel."""
+    """Verify a pact with the real service over a real channel."""
     callee = pair.names[1]
     settings = ServiceSettings(name=callee, rpc_port=0, host="127.0.0.1")
     async with AsyncExitStack() as stack:
@@ -321,7 +321,7 @@ async def answered(answers: Answers, pair: Pair, request: Any) -> dict[str, Any]
 
 @pytest.fixture
 def upstream() -> Iterator[str]:
-    """A model's server for the router: the one of the router's own tests."""
+    """The model server of the Router's own tests."""
     target = Target("a")
     yield target.url
     target.stop()

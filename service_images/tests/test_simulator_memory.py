@@ -25,20 +25,20 @@ MODEL = Model(name="demo")
 
 @dataclass
 class Server:
-    """One that runs."""
+    """A running simulator."""
 
     url: str
     process: int
 
     def most_memory(self) -> int:
-        """Resident, in bytes, since it began."""
+        """Growth of resident memory in bytes since the start."""
         status = Path(f"/proc/{self.process}/status").read_text()
         found = re.search(r"VmHWM:\s*(\d+) kB", status)
         assert found
         return int(found[1]) * 1024
 
     def ask(self, message: str, count: int) -> int:
-        """The status of an answer to so many messages."""
+        """Status of the answer to a request with this number of messages."""
         body = {"model": "demo", "messages": [{"role": "user", "content": message}] * count, "max_tokens": 4}
         headers = {"authorization": "Bearer key"}
         answer = httpx.post(f"{self.url}/v1/chat/completions", json=body, headers=headers, timeout=120, trust_env=False)

@@ -21,12 +21,12 @@ NAMESPACE = "cogniforge"
 FUZZING = hypothesis.settings(
     deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )
-"""What is generated is sent once: a failure is looked up in the list of what was sent, and not made smaller."""
+"""Generated requests are sent once: a failure is found in the list of sent requests, and not shrunk."""
 
 
 @dataclass
 class Bystander:
-    """A tenant that has a little of everything, and does not change it."""
+    """A tenant with some data in every service, which it does not change."""
 
     tenant: Tenant
     ids: dict[str, str] = field(default_factory=dict[str, str])
@@ -46,7 +46,7 @@ class Bystander:
         until(lambda: self.tenant.http.get(place).json()["status"] == "completed", 120)
 
     def has(self) -> list[Any]:
-        """What it reads of its own."""
+        """The tenant's own data."""
         own, places = f"/v1/tenants/{self.tenant.name}", ("", "/users", "/teams", "/keys", "/relations", "/policy")
         paths = [f"{own}{place}" for place in places] + ["/v1/files", "/v1/vector_stores", "/v1/prompts"]
         paths += [f"/v1/files/{self.ids['file']}/content", f"/v1/vector_stores/{self.ids['store']}"]
@@ -54,7 +54,7 @@ class Bystander:
         return [(answer.status_code, _without_times(answer)) for answer in answers]
 
     def works(self, operator: httpx.Client) -> None:
-        """Billing, Audit, change data capture and ingestion take its next work."""
+        """Check that Billing, Audit, change data capture and ingestion process its next work."""
         tenant = self.tenant
         tenant.ask("after")
         name = f"after-{secrets.token_hex(8)}"
@@ -92,13 +92,13 @@ def _without_times(answer: httpx.Response) -> Any:
 
 
 def bystander(operator: httpx.Client) -> Iterator[Bystander]:
-    """For a fixture: the tenant is deleted in the end."""
+    """Create the tenant, and delete it at the end."""
     with tenant_of_own(operator) as tenant:
         yield Bystander(tenant)
 
 
 def restarts(api: client.ApiClient) -> dict[str, int]:
-    """How often each container of the platform was started again."""
+    """Number of restarts of each container of the platform."""
     pods = client.CoreV1Api(api).list_namespaced_pod(NAMESPACE).items
     return {
         f"{pod.metadata.name}/{status.name}": status.restart_count

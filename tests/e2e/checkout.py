@@ -24,7 +24,7 @@ from local.node.settings import NodePaths
 from local.toolchain import shim
 
 BUILT_FOR = f"{settings.REGISTRY}/laptop"
-"""Where the images of environments lie that build their own."""
+"""Folder for the images of environments that build their own."""
 _COPIED = ("__main__.py", "Pulumi.yaml", "cli", "components", "local", "policies", "service_images", "stacks")
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.egg-info")
 
@@ -41,7 +41,7 @@ class Checkout:
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target)
-        # The program's own environment, which Pulumi.yaml names.
+        # The program's own virtual environment, which Pulumi.yaml names.
         (self.folder / ".venv").symlink_to(sys.prefix)
         account = folder / "account"
         account.mkdir()
@@ -76,27 +76,27 @@ class Checkout:
 
 
 def without_data(config: dict[str, Any]) -> None:
-    """Its tests are beside this one; a second data layer would not fit the node."""
+    """Disable data servers, since a second data layer would not fit the node."""
     config.pop("data")
     config["services"] = {"router": config["services"]["router"]}
 
 
 def small(config: dict[str, Any]) -> None:
-    """Two environments beside the local one have to fit one small node."""
+    """Small resource requests, since two environments beside the local one must fit a small node."""
     for sized in (config["gateway"], config["services"]["router"]):
         sized["resources"] = {"cpu": "50m", "memory": "192Mi"}
 
 
 def current_context() -> str:
-    """Of the local node's kubeconfig."""
+    """Context of the local node's kubeconfig."""
     return yaml.safe_load(NodePaths().kubeconfig.read_text())["current-context"]
 
 
 @contextlib.contextmanager
 def beside(folder: Path, name: str, port: int, api: client.ApiClient, **sections: Any) -> Iterator[Checkout]:
-    """An environment as `forge init NAME --on existing --build` writes it, up, without data servers.
+    """A running environment as `forge init NAME --on existing --build` configures it, without data servers.
 
-    Its namespace has its name. `sections` are added to its configuration, or replace what is there.
+    Its namespace has its name. `sections` are added to its configuration, or replace its sections.
     """
     made = Checkout(folder)
     config = environment_file.definition(

@@ -53,7 +53,7 @@ def outputs() -> dict[str, Any]:
 
 
 def connected(outputs: dict[str, Any]) -> OpenAI:
-    """A client of the environment as its outputs tell; a destroyed one comes back with another key and authority."""
+    """A client of the environment from its current outputs, since a recreated one has another key and authority."""
     http = httpx.Client(verify=str(local_environment.authority_file()), trust_env=False)
     return OpenAI(base_url=outputs["url"], api_key=outputs["apiKey"], http_client=http, max_retries=0)
 
@@ -64,7 +64,7 @@ def openai_client(outputs: dict[str, Any]) -> OpenAI:
 
 
 def client_of(url: str, key: str) -> httpx.Client:
-    """As a program with this key."""
+    """A client with this key."""
     authority = str(local_environment.authority_file())
     headers = {"authorization": f"Bearer {key}"}
     return httpx.Client(base_url=url, verify=authority, trust_env=False, headers=headers, timeout=60)
@@ -72,14 +72,14 @@ def client_of(url: str, key: str) -> httpx.Client:
 
 @pytest.fixture(scope="module")
 def operator() -> Iterator[httpx.Client]:
-    """Who runs the environment, at its gateway."""
+    """A client of the operator at the gateway."""
     base = connected(stack.outputs("local"))
     with client_of(str(base.base_url).removesuffix("/v1/"), base.api_key) as client:
         yield client
 
 
 def audit_entries(operator: httpx.Client, tenant: str) -> Iterator[dict[str, Any]]:
-    """All that the audit log has of a tenant, in order."""
+    """All audit entries of a tenant, in order."""
     after: int | None = -1
     while after is not None:
         query = {"tenant": tenant, "after": after, "limit": 1000}
@@ -104,14 +104,14 @@ def kubectl_on_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data() -> Iterator[DataClient]:
-    """A pod inside the platform that has every login."""
+    """A pod inside the platform with all logins."""
     with data_client(sorted(login_systems(local_config().data, SERVICES))) as made:
         yield made
 
 
 @pytest.fixture
 def edited_stack() -> Iterator[Path]:
-    """The local stack's file, put back afterwards."""
+    """The local stack's file, which is restored at the end."""
     file = stack.config_file("local")
     before = file.read_text()
     yield file
@@ -125,7 +125,7 @@ def unique_name() -> str:
 
 
 def local_config() -> PlatformConfig:
-    """What the local environment is made of."""
+    """Inputs of the local environment."""
     return stack.read_config("local")
 
 

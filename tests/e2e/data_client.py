@@ -26,7 +26,7 @@ RESTRICTED = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-"""What the namespace asks of a container."""
+"""Container settings that the namespace requires."""
 LABELS = {"app.kubernetes.io/part-of": "cogniforge", "cogniforge.dev/test": NAME}
 PRELUDE = """
 import json, os, sys, time, uuid
@@ -86,12 +86,12 @@ class DataClient:
         self.namespace = namespace
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """The node's kubectl, in the environment's namespace."""
+        """The node's kubectl, with the environment's namespace."""
         command = [*kubectl(True, ""), "--namespace", self.namespace, *arguments]
         return subprocess.run(command, capture_output=True, text=True, input=stdin)
 
     def container(self, pod: str, name: str = "") -> dict[str, Any]:
-        """The status of one of a pod's containers, by default the first."""
+        """Status of one of a pod's containers, by default the first."""
         statuses = json.loads(self.kubectl("get", "pod", pod, "-o", "json").stdout)["status"]["containerStatuses"]
         return next(s for s in statuses if s["name"] == (name or pod.rsplit("-", 1)[0]))
 
@@ -101,7 +101,7 @@ class DataClient:
         return shown.stdout == "True"
 
     def start(self, script: str, **variables: Any) -> subprocess.Popen[str]:
-        """Begin a script; `variables` are values that it finds as globals."""
+        """Start a script with these global variables."""
         known = {"namespace": self.namespace, **variables}
         lines = "".join(f"{name} = json.loads({json.dumps(json.dumps(v))})\n" for name, v in known.items())
         command = [*kubectl(True, ""), "--namespace", self.namespace, "exec", "-i", NAME, "--", "python3", "-"]
@@ -115,7 +115,7 @@ class DataClient:
         return process
 
     def finish(self, process: subprocess.Popen[str], seconds: float = 120) -> Any:
-        """What a script printed. Fails with its words where it failed."""
+        """Result of a script. Fails with its output if it failed."""
         printed, errors = process.communicate(timeout=seconds)
         assert process.returncode == 0, errors[-3000:]
         return json.loads(printed.strip().splitlines()[-1])
@@ -125,7 +125,7 @@ class DataClient:
         return self.kubectl("exec", NAME, "--", *command)
 
     def run(self, script: str, seconds: float = 120, **variables: Any) -> Any:
-        """Both."""
+        """Start a script, and wait for its result."""
         return self.finish(self.start(script, **variables), seconds)
 
 
@@ -157,7 +157,7 @@ def _definition(namespace: str, image: str, logins: list[str]) -> dict[str, Any]
 
 
 def _admitted(namespace: str) -> dict[str, Any]:
-    """Policies add up: this one lets the pod reach every other pod of the platform."""
+    """Policies are additive: this one allows the pod to connect to all other pods of the platform."""
     own = {"podSelector": {"matchLabels": {"cogniforge.dev/test": NAME}}}
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -169,7 +169,7 @@ def _admitted(namespace: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def data_client(logins: list[str], namespace: str = NAMESPACE) -> Iterator[DataClient]:
-    """The pod, ready; it is gone afterwards."""
+    """The ready pod, which is deleted at the end."""
     made = DataClient(namespace)
     definition = _definition(namespace, pipeline.read_index()["data-tasks"].reference, logins)
     made.kubectl("delete", "pod", NAME, "--ignore-not-found")
@@ -185,7 +185,7 @@ def data_client(logins: list[str], namespace: str = NAMESPACE) -> Iterator[DataC
 
 
 def main_process(container_id: str) -> int:
-    """The pid, on this machine, of a container's main process."""
+    """Process ID of a container's main process on this machine."""
     command = ["ctr", "--address", str(NodePaths().containerd_socket), "--namespace", "k8s.io", "tasks", "list"]
     for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
         task, pid, *_ = line.split()
@@ -195,7 +195,7 @@ def main_process(container_id: str) -> int:
 
 
 def kill(data: DataClient, pod: str, container: str = "") -> float:
-    """kill -9 of a pod's main process, as the container runtime knows it; returns the seconds until all is ready."""
+    """Kill a pod's main process with SIGKILL. Returns the seconds until all containers are ready."""
     before = data.container(pod, container)
     os.kill(main_process(before["containerID"].removeprefix("containerd://")), signal.SIGKILL)
     started = time.monotonic()

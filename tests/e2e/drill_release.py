@@ -23,12 +23,12 @@ MOVES = {
     "postgres": ("16.11.0", "16.14.0"),
     "schema-registry": ("3.3.2", "3.3.3"),
 }
-"""Images, each with its version before and now."""
+"""Images, each with its earlier and its current version."""
 DEBEZIUM = ("3.3.0", "3.3.1")
 
 
 class Release(Checkout):
-    """A copy of the project with some parts' versions, which makes the drill's environment on the local node."""
+    """A copy of the project with other versions of some parts for the drill's environment on the local node."""
 
     def __init__(self, folder: Path, older: bool) -> None:
         super().__init__(folder)
@@ -61,7 +61,7 @@ class Release(Checkout):
             sums.write(_pins("object-store").read_text())
 
     def up(self) -> None:
-        """Make it so."""
+        """Create or update the environment."""
         self.forge("up", "-s", STACK)
 
 
@@ -70,7 +70,7 @@ def _pins(image: str) -> Path:
 
 
 def _registry_alone(folder: Path, output: Path) -> dict[str, maven.Artifact]:
-    """The one file of the registry, without the POMs that it came from: not every repository has this version's."""
+    """The registry's only file without its source POMs, since not every repository has this version's."""
     (locked,) = maven.read_lock(folder)
     what = f"-Dartifact={locked.group}:{locked.name}:{locked.version}:tar.gz:all"
     command = ["mvn", "-q", "-B", "dependency:copy", what, f"-DoutputDirectory={output}"]
@@ -82,7 +82,7 @@ def _registry_alone(folder: Path, output: Path) -> dict[str, maven.Artifact]:
 
 
 def _older(file: Path, words: str, move: tuple[str, str]) -> None:
-    """The version before in place of the present one, which is there once."""
+    """Replace the current version, which occurs once, with the earlier one."""
     before, now = (words % version for version in move)
     text = file.read_text()
     assert text.count(now) == 1, f"{file} has {now!r} {text.count(now)} times"
@@ -90,7 +90,7 @@ def _older(file: Path, words: str, move: tuple[str, str]) -> None:
 
 
 def configuration() -> dict[str, Any]:
-    """The smallest environment with servers that keep data, and three brokers."""
+    """The smallest environment with data servers and three brokers."""
     small = {"cpu": "20m", "memory": "192Mi"}
     return {
         "environment": "local",

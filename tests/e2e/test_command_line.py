@@ -77,13 +77,13 @@ def test_the_exported_variables_lead_a_client_here() -> None:
 
 
 def test_the_guide_to_clients_works_as_it_is_written() -> None:
-    team = f"search-team-{secrets.token_hex(4)}"  # the id of a tenant that was deleted is never given again
+    team = f"search-team-{secrets.token_hex(4)}"  # the ID of a deleted tenant is never reused
     blocks = re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     lines = [line.replace("search-team", team) for block in blocks for line in block.splitlines()]
     said: dict[str, str] = {}
     for line in lines:
         if "prod-eu" in line or line.startswith("eval"):
-            continue  # another environment; the variables have a test of their own
+            continue  # another environment; its variables have their own test
         command = shlex.split(line)
         said[" ".join(command[1:3])] = forge(*command[1:]).stdout
     assert "their service" in said["key list"]

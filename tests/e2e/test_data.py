@@ -73,7 +73,7 @@ print(json.dumps(outcome))
 
 @pytest.fixture
 def kafka_task(data: DataClient, unique_name: str) -> Iterator[Callable[[Callable[[dict[str, Any]], None]], str]]:
-    """Runs the task that fills Kafka again, with its definition changed; what it printed, when it is done."""
+    """Run the task that configures Kafka again with a changed definition. Returns its output."""
     made: list[str] = []
     shown = data.kubectl("get", "jobs", "-l", "app.kubernetes.io/name=kafka-task", "-o", "json").stdout
     (original,) = [json.dumps(job["spec"]["template"]) for job in json.loads(shown)["items"]]
@@ -206,7 +206,7 @@ print(json.dumps(read(run, 1, 60)))
 
 @pytest.mark.drill("kills")
 def test_events_have_no_gap_and_keep_their_order_through_crashes(data: DataClient, unique_name: str) -> None:
-    """The worker is killed while events are written: some come twice, none is missing, none overtakes another."""
+    """The worker is killed while events are written: some are repeated, none is missing, and the order is kept."""
     writing = data.start(
         OUTBOX
         + """
@@ -225,7 +225,7 @@ print(json.dumps(True))
     found = data.run(READ + "print(json.dumps(read(run, 1200, 150)))", seconds=200, run=unique_name)
     for key in ("a", "b", "c"):
         assert sorted(set(found[key])) == list(range(400)), f"{key}: {len(set(found[key]))} of 400"
-        # Seen for the first time, they come in order; a crash repeats from an earlier place, in order again.
+        # First occurrences are in order; after a crash, events repeat from an earlier position, in order again.
         first = list(dict.fromkeys(found[key]))
         assert first == sorted(first)
 
@@ -251,7 +251,7 @@ print(json.dumps([rows(), moment]))
         run=unique_name,
     )
     before, moment = made
-    time.sleep(1.5)  # the moment is past, and what follows is after it
+    time.sleep(1.5)  # later changes are after the restore point
     data.run(
         """
 import psycopg
@@ -286,11 +286,11 @@ print(json.dumps([found, later]))
     )
     assert _checksum(after) == _checksum(before)
     assert later is None
-    # And events flow again, from where the server now is.
+    # Events continue from the server's current position.
     script = OUTBOX + READ + "with postgres('prompt') as c: put(c, 'after', 1)\nprint(json.dumps(read(run, 1, 120)))"
     until_ready(data, "change-data-capture-0")
     assert data.run(script, 180, run=unique_name) == {"after": [1]}
-    # Whoever was connected before connects again.
+    # Clients connect again.
     until_ready(data, "schema-registry-0")
     assert data.kubectl("wait", "--for=condition=Available", "deployment", "--all", "--timeout=120s").returncode == 0
 
@@ -350,7 +350,7 @@ print(json.dumps([
 
 
 def test_data_servers_require_a_login(data: DataClient) -> None:
-    """Of a pod that the network policies let in."""
+    """A name of a pod that the network policies admit."""
     registry, connect, monitoring = data.run(WRITES)
     assert registry in (0, 401)
     assert connect in (0, 401)
@@ -358,7 +358,7 @@ def test_data_servers_require_a_login(data: DataClient) -> None:
 
 
 def test_an_event_schema_may_only_gain_optional_properties(data: DataClient, unique_name: str) -> None:
-    """The registry alone refuses new properties, so that an update of the platform could never add one."""
+    """The registry alone refuses new properties, so an update of the platform could never add one."""
     said = data.run(
         """
 import httpx

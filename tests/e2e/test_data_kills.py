@@ -48,7 +48,7 @@ print(json.dumps(True))
 
 
 def test_no_acknowledged_event_or_change_is_lost_when_kafka_is_killed(data: DataClient, unique_name: str) -> None:
-    """Kafka goes away while change data capture starts, which orphans its tasks."""
+    """Kafka is stopped while change data capture starts, which orphans its tasks."""
     with writing(data, EVENTS, unique_name) as load, writing(data, CHANGES, f"{unique_name}-c", 0.05) as changes:
         data.run(DISCONNECT)
         assert kill(data, "kafka-0") <= 60
@@ -132,7 +132,7 @@ def test_no_acknowledged_schema_is_lost_when_the_registry_is_killed(data: DataCl
 
 
 def test_a_killed_cache_takes_writes_again_within_a_minute(data: DataClient, unique_name: str) -> None:
-    """Locally it keeps nothing over a restart; one that does is killed in test_upgrade_drill."""
+    """The local cache keeps nothing over a restart; a persistent one is killed in test_upgrade_drill."""
     with writing(data, KEYS, unique_name) as load:
         assert kill(data, "cache-0") <= 60
         load.until_more()

@@ -32,7 +32,7 @@ MINUTES = float(os.environ.get("FUZZ_MINUTES", "4"))
 pytestmark = [pytest.mark.drill("fuzz"), pytest.mark.timeout(MINUTES * 60 + 600)]
 SERVICES = ("audit", "billing", "embeddings", "guardrails", "prompt", "retriever", "router", "user")
 EXAMPLES = 15
-"""Of an operation, before the next one has its turn."""
+"""Seconds per operation."""
 ODD = ("\x00", "a\x00b", "\ud83d", "x" * 70_000, "[" * 3000, "9" * 400, "‮\ufffe", "%00", "../..", "a/b", "'; --")
 
 
@@ -42,7 +42,7 @@ def _bystander(operator: httpx.Client) -> Iterator[Bystander]:
 
 
 class Attacker:
-    """Sends what is generated, with the key of a tenant that is made anew whenever it has locked itself out."""
+    """Sends generated requests with the key of a tenant, which is recreated if it has locked itself out."""
 
     def __init__(self, operator: httpx.Client, foreign: dict[str, str]) -> None:
         self._operator, self._foreign = operator, foreign
@@ -56,12 +56,12 @@ class Attacker:
         return made
 
     def close(self) -> None:
-        """Its tenant goes."""
+        """Delete the tenant."""
         self._operator.delete(f"/v1/tenants/{self.tenant.name}")
         self.tenant.http.close()
 
     def send(self, case: schemathesis.Case, draw: Any) -> None:
-        """One request; errors of the platform, and what reaches the other tenant, are noted."""
+        """Send one request, and record errors of the platform and effects on the other tenant."""
         names = [name for name in case.path_parameters or {} if name in self._foreign]
         foreign = bool(names) and draw(st.booleans())
         own = self.tenant.name if case.method.lower() != "delete" else "nobody"
@@ -81,7 +81,7 @@ class Attacker:
         try:
             answer = self.tenant.http.request(**arguments, headers=given | headers)
         except (httpx.InvalidURL, UnicodeEncodeError, ValueError, TypeError, AttributeError):
-            return  # no client of HTTP could send it
+            return  # HTTP clients cannot send this
         except httpx.RemoteProtocolError as error:
             self.errors.append(f"{case.method} {case.path}: {error}")
             return
@@ -99,7 +99,7 @@ class Attacker:
 
 
 def _spoiled(body: Any, draw: Any) -> Any:
-    """The body with one of its values replaced by something odd."""
+    """The body with one odd value."""
     if isinstance(body, dict) and body:
         name = draw(st.sampled_from(sorted(body)))
         return {**body, name: _spoiled(body[name], draw)}
@@ -129,7 +129,7 @@ def _turn(operation: Any, attacker: Attacker, seed: int) -> None:
     try:
         sent()
     except (errors.Unsatisfiable, InvalidSchema):
-        return  # nothing can be wrong with an operation that takes nothing; some wrong arrays cannot be made up
+        return  # operations without input have no invalid requests, and some invalid arrays cannot be generated
 
 
 def test_no_request_of_a_tenant_breaks_a_service_or_affects_another_tenant(

@@ -30,7 +30,7 @@ from tests.e2e.test_services import Tenant, tenant_of_own
 MINUTES = float(os.environ.get("FUZZ_RPC_MINUTES", "1"))
 pytestmark = [pytest.mark.drill("fuzz"), pytest.mark.timeout(MINUTES * 60 + 600)]
 EXAMPLES = 25
-"""Of a method, before the next one has its turn."""
+"""Seconds per method."""
 PATIENCE_S = 30
 ODD = ("", "\x00", "a\x00b", "x" * 70_000, "[" * 3000, "9" * 400, "‮\ufffe", "%00", "../..", "a/b", "'; --", "{{ x }}")
 TAKEN = {
@@ -43,7 +43,7 @@ TAKEN = {
     "subject": "user:a",
     "type": "document",
 }
-"""What the platform takes, by the field's name."""
+"""Valid values by field name."""
 JSON = (b"{}", b"[]", b'{"a": ' * 500, b'{"a": 1e999}', b'{"a": "\\ud800"}', b'{"a": 1, "a": 2}', b"\xff", b"null")
 FAULTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNAVAILABLE}
 FAULTS |= {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.DEADLINE_EXCEEDED}
@@ -51,7 +51,7 @@ FAULTS |= {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.DEADLINE_EXCEEDED}
 
 @pytest.fixture(scope="module")
 def methods(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, pb.MethodDescriptor]]:
-    """Every method, with the service that has it."""
+    """Every method, with its service."""
     protos = paths.PROJECT / "service_images/kit/protos"
     out = tmp_path_factory.mktemp("protos") / "all"
     files = sorted(str(file.relative_to(protos)) for file in protos.rglob("*.proto"))
@@ -82,7 +82,7 @@ def attacker(operator: httpx.Client) -> Iterator[Tenant]:
 def _field(
     field: pb.FieldDescriptor, texts: st.SearchStrategy[str], taken: Mapping[str, str]
 ) -> st.SearchStrategy[Any]:
-    """What one value of a field can be."""
+    """Strategy for one value of a field."""
     kind = pb.FieldDescriptor
     if field.type == kind.TYPE_MESSAGE:
         return _message(field.message_type, texts, taken)
@@ -105,7 +105,7 @@ def _field(
 def _message(
     draw: st.DrawFn, descriptor: pb.Descriptor, texts: st.SearchStrategy[str], taken: Mapping[str, str]
 ) -> Any:
-    """A message, often with all of its fields, else with any of them left out."""
+    """Strategy for a message, often with all of its fields, otherwise with some missing."""
     chosen = {draw(st.sampled_from([field.name for field in one.fields])) for one in descriptor.oneofs}
     left_out = draw(st.booleans())
     values: dict[str, Any] = {}
@@ -120,7 +120,7 @@ def _message(
 
 
 class Caller:
-    """A service that may call another one, with the key of a tenant."""
+    """A service that may call another one, with a tenant's key."""
 
     def __init__(self, api: client.ApiClient, callee: str, key: str) -> None:
         core: Any = client.CoreV1Api(api)
@@ -132,11 +132,11 @@ class Caller:
         self._metadata = (("x-service-token", token), ("authorization", f"Bearer {key}"))
 
     def close(self) -> None:
-        """Its connection ends."""
+        """Close the connection."""
         self._channel.close()
 
     def call(self, method: pb.MethodDescriptor, requests: list[bytes]) -> tuple[grpc.StatusCode, str]:
-        """How one call ends that sends these messages."""
+        """Status of a call with these messages."""
         assert method.containing_service is not None
         path = f"/{method.containing_service.full_name}/{method.name}"
         more: dict[str, Any] = {"metadata": self._metadata, "timeout": PATIENCE_S}
@@ -151,7 +151,7 @@ class Caller:
 
 
 def _turn(caller: Caller, method: pb.MethodDescriptor, foreign: Bystander, own: str, seed: int) -> list[Any]:
-    """Some calls of a method: what each sent, and how it ended."""
+    """(sent messages, status) of some calls of a method."""
     taken = {**TAKEN, "tenant": own}
     texts = st.sampled_from([*taken.values(), *foreign.ids.values()]) | st.sampled_from(ODD) | st.text(max_size=200)
     requests = st.lists(

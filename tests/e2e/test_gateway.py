@@ -40,7 +40,7 @@ def test_a_streamed_answer_comes_in_pieces(openai_client: OpenAI) -> None:
         messages=QUESTION,
         max_tokens=32,
         stream=True,
-        extra_body={"ignore_eos": True},  # else the simulator may have said all it has to say in one word
+        extra_body={"ignore_eos": True},  # otherwise the simulator's answer may be a single word
     )
     pieces = [chunk.choices[0].delta.content for chunk in stream if chunk.choices and chunk.choices[0].delta.content]
     assert len(pieces) > 1

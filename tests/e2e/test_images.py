@@ -59,7 +59,7 @@ def test_an_image_built_again_has_the_same_digest(
     context.assemble(image, folder)
     arguments = {parent.name: index[parent].reference for parent in image.parents}
     builder = Buildah()
-    builder.clean()  # as in a first build: parents come from the registry, by digest
+    builder.clean()  # as in a first build: parents are pulled from the registry, by digest
     try:
         assert builder.build_and_push(folder, f"{built.repository}:again", arguments) == built.digest
     finally:

@@ -24,19 +24,19 @@ SEED = os.environ.get("KILL_SEED", "first-up")
 
 
 def resources() -> int:
-    """Resources that the state of the local environment has; 0 while it has no state."""
+    """Number of resources in the state of the local environment; 0 without a state."""
     folder = shim.state_folder()
     assert folder is not None
     found = list(folder.glob(".pulumi/stacks/**/local.json"))
     try:
         checkpoint = json.loads(found[0].read_text())["checkpoint"]["latest"] if found else None
-    except ValueError:  # read while the engine writes it
+    except ValueError:  # the engine is writing the file
         return 0
     return len((checkpoint or {}).get("resources") or [])
 
 
 def killed_at(count: int, log: Path) -> bool:
-    """Start an update and kill its process group once its state has so many resources; False: it ended before."""
+    """Kill an update's process group once its state has this many resources. Returns False if it ended before."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             [str(FORGE), "up"], stdout=out, stderr=out, cwd=paths.PROJECT, start_new_session=True
@@ -53,7 +53,7 @@ def killed_at(count: int, log: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def continued(tmp_path_factory: pytest.TempPathFactory) -> list[bool]:
-    """The environment, made anew with kills in between; which of the kills met a running update."""
+    """Recreate the environment with kills in between. Returns which of the kills met a running update."""
     whole = resources()
     assert whole > 100
     forge("destroy", "--yes")

@@ -48,7 +48,7 @@ class Endpoint:
 
 
 def _pods(api: client.ApiClient, namespace: str, **labels: str) -> list[Any]:
-    """Pods that run and are ready, with an address of the pod network."""
+    """Ready pods with an address of the pod network."""
     wanted = ",".join(f"{key.replace('_', '-')}={value}" for key, value in labels.items())
     found = client.CoreV1Api(api).list_namespaced_pod(namespace, label_selector=wanted).items
     return [p for p in found if p.status.phase == "Running" and not p.metadata.deletion_timestamp and p.status.pod_ip]
@@ -75,7 +75,7 @@ def _matches(selector: Any, labels: dict[str, str]) -> bool:
 def _allowed(
     policies: list[Any], caller: Any, target: Any, endpoint: Endpoint, spaces: dict[str, dict[str, str]]
 ) -> bool:
-    """Whether the namespace's policies let `caller` in at a port of `target`, by the API's rules."""
+    """Whether the namespace's policies admit `caller` to a port of `target`, by the API's rules."""
     chosen = [p for p in policies if _matches(p.spec.pod_selector, target.metadata.labels)]
     for policy in chosen:
         for rule in policy.spec.ingress or []:
@@ -100,7 +100,7 @@ def _peer(peer: Any, caller: Any, namespace: str, spaces: dict[str, dict[str, st
 
 
 def _reached(pod: Any, targets: list[Endpoint]) -> set[Endpoint]:
-    """Endpoints that answer a TCP connection out of the pod's network namespace."""
+    """Endpoints that accept a TCP connection from the pod's network namespace."""
     pid = main_process(pod.status.container_statuses[0].container_id.removeprefix("containerd://"))
     command = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-c", _TRY]
     result = subprocess.run(
@@ -115,7 +115,7 @@ def _shown(caller: Any, endpoints: set[Endpoint]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def stranger(api: client.ApiClient) -> Iterator[Any]:
-    """A pod in a namespace of its own, without any right."""
+    """A pod in its own namespace, without any permission."""
     core = client.CoreV1Api(api)
     namespace = core.create_namespace({"metadata": {"generateName": f"{STRANGER}-"}}).metadata.name
     container = {
@@ -143,7 +143,7 @@ def test_every_pair_of_pods_reaches_exactly_what_the_policies_allow(api: client.
     policies = client.NetworkingV1Api(api).list_namespaced_network_policy(NAMESPACE).items
     spaces = {n.metadata.name: n.metadata.labels or {} for n in client.CoreV1Api(api).list_namespace().items}
     by_name = {pod.metadata.name: pod for pod in pods}
-    # A port that nobody listens on refuses as a policy does. The firewall is not between a pod and itself.
+    # An unused port refuses connections like a policy. The firewall is not between a pod and itself.
     targets = [e for pod in pods for e in _reached(pod, _endpoints([pod]))]
     more, less = [], []
     for caller in [*pods, stranger]:
@@ -157,7 +157,7 @@ def test_every_pair_of_pods_reaches_exactly_what_the_policies_allow(api: client.
 
 
 def test_the_nodes_own_probes_pass(api: client.ApiClient) -> None:
-    """The kubelet reaches every pod from the node, whatever the policies say."""
+    """The kubelet reaches every pod from the node, independently of policies."""
     ready = {p.metadata.name: all(s.ready for s in p.status.container_statuses) for p in _pods(api, NAMESPACE)}
     assert ready and all(ready.values()), ready
 

@@ -29,7 +29,7 @@ def tenant(operator: httpx.Client) -> Iterator[Tenant]:
 
 
 def _rows() -> list[list[str]]:
-    """What the service's database holds."""
+    """Rows of the service's database."""
     return [line.split("\t") for line in _postgres("notes", ROWS).splitlines()]
 
 

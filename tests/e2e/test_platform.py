@@ -54,7 +54,7 @@ def test_logs_of_an_unknown_process_name_the_known_ones() -> None:
 
 
 def test_an_update_without_changes_changes_nothing() -> None:
-    # Outputs come before; among them are event schemas, in which things are "created", too.
+    # Outputs come first; they contain event schemas, in which things are "created", too.
     summary = shim_run("up", "--yes", "--skip-preview", "--stack", "local").rpartition("Resources:")[2]
     assert "unchanged" in summary
     assert not any(word in summary for word in ("created", "updated", "deleted", "replaced"))
@@ -145,11 +145,11 @@ def test_every_running_image_has_signature_sbom_and_provenance() -> None:
 
 
 def test_an_image_that_does_not_start_is_explained_within_a_minute(edited_stack: Path, api: client.ApiClient) -> None:
-    """The router is told to listen on a port of a type that it refuses: its own words must come out."""
+    """The Router gets a port of an invalid type and refuses it: its own message must be shown."""
     apps = client.AppsV1Api(api)
     patch = {"spec": {"template": {"spec": {"containers": [{"name": "router", "command": ["/no-such-program"]}]}}}}
     apps.patch_namespaced_deployment("router", "cogniforge", patch)
-    # A change of the Router alone: what else rolls would be waited for, too.
+    # Change the Router only, since the update waits for every rollout.
     head = "    services:\n"
     content = edited_stack.read_text().replace(head, f"{head}      router: {{resources: {{cpu: 110m}}}}\n")
     edited_stack.write_text(content)

@@ -56,7 +56,7 @@ except psycopg.OperationalError as error: print(json.dumps(str(error)))
 
 
 def _definition(data: DataClient) -> dict[str, Any]:
-    """The component's own process, with its mounts, beside what ends TLS."""
+    """The component's own process with its mounts, beside the TLS proxy."""
     image = pipeline.read_index()["postgres"].reference
     process = pool_process(Postgres(), image, f"127.0.0.1:{TLS_PORT}")
     known = {**process.environment, "POOL_AUTHORITIES": "/etc/ends-tls/ca.crt"}
@@ -95,7 +95,7 @@ def _definition(data: DataClient) -> dict[str, Any]:
 
 
 def _secret(data: DataClient, folder: Path) -> dict[str, Any]:
-    """What ends TLS: its settings, a certificate, and who may come."""
+    """The TLS proxy's settings, certificate and allowed clients."""
     authority = Authority(folder, "authority")
     authority.issue("tls", "postgres", hosts=["127.0.0.1"])
     read = 'print(json.dumps({login: secret(login, "postgres") for login in logins}))'
@@ -113,7 +113,7 @@ def _secret(data: DataClient, folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def address(data: DataClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of the pool's pod, ready; it is gone afterwards."""
+    """IP address of the pool's ready pod, which is deleted at the end."""
     made = [_secret(data, tmp_path_factory.mktemp("tls")), _definition(data)]
     try:
         for definition in made:
@@ -135,7 +135,7 @@ def test_a_wrong_password_does_not(data: DataClient, address: str) -> None:
 
 
 def test_the_proxy_refuses_connections_without_tls(data: DataClient, address: str) -> None:
-    """So what the pool sent to it was encrypted."""
+    """So the connection of the pool was encrypted."""
     exec_in_pool = ["exec", "-i", NAME, "-c", "pool", "--", "python3", "-c"]
     script = (
         "import socket, struct\n"

@@ -34,12 +34,12 @@ def _dev(config: dict[str, Any]) -> None:
 
 
 def _adopted(environment: str, port: int) -> Callable[[dict[str, Any]], None]:
-    """In a cluster that exists: a second simulated one would be the same node, with the same objects."""
+    """An existing cluster: a second simulated one would be the same node with the same objects."""
 
     def change(config: dict[str, Any]) -> None:
         config["images"]["registry"] = REGISTRY
         config["cluster"] = {"kind": "existing", "context": current_context(), "namespace": f"platform-{environment}"}
-        # Kong comes as a chart, which a simulated cluster only records.
+        # Kong is installed from a chart, which a simulated cluster only records.
         config["gateway"] |= {"engine": "envoy", "port": port, "replicas": 2}
         config["mesh"] = {"mode": "off"}
         without_data(config)

@@ -30,7 +30,7 @@ OPERATOR, SERVICE = f"{PART}-operator", "router"
 
 
 class Cluster:
-    """The environment's store, as pods of the namespace and the scraper see it."""
+    """The environment's store, from the view of pods in the namespace and of the scraper."""
 
     def __init__(self, api: client.ApiClient, checkout: Checkout) -> None:
         self.core, self._checkout = client.CoreV1Api(api), checkout
@@ -56,7 +56,7 @@ class Cluster:
         return sum(one.restart_count for one in self.pod().status.container_statuses or [])
 
     def ask(self, method: str, path: str, token: str = "", body: dict[str, Any] | None = None) -> httpx.Response:
-        """With the store's certificate checked; the pod's address is in no certificate."""
+        """Checks the store's certificate, which contains its name, but no pod's address."""
         secret = self.core.read_namespaced_secret(f"{PART}-tls", NAME)
         trusted = ssl.create_default_context(cadata=base64.b64decode(secret.data["ca.crt"]).decode())
         headers = {"X-Vault-Token": token, "host": PART} if token else {"host": PART}
@@ -65,7 +65,7 @@ class Cluster:
             return http.request(method, url, json=body, headers=headers, extensions={"sni_hostname": PART})
 
     def login(self, account: str, role: str) -> httpx.Response:
-        """By a token of an account, as the kubelet projects it into the account's pods."""
+        """Log in with a ServiceAccount's token, as the kubelet projects it into the account's pods."""
         asked = {"spec": {"audiences": [store_rights.AUDIENCE], "expirationSeconds": 600}}
         made = self.core.create_namespaced_service_account_token(account, NAME, asked)
         return self.ask("POST", "auth/kubernetes/login", body={"role": role, "jwt": made.status.token})
@@ -76,7 +76,7 @@ class Cluster:
         return answer.json()["auth"]["client_token"]
 
     def read(self) -> str:
-        """The secret of the service, by itself."""
+        """The service's secret, read with its own account."""
         answer = self.ask("GET", f"kv/data/{SERVICE}/provider", self.token(SERVICE, SERVICE))
         assert answer.status_code == 200, answer.text
         return answer.json()["data"]["data"]["key"]
@@ -91,7 +91,7 @@ class Cluster:
         return self.ready() and "secret_store_configured 1" in self.metrics()
 
     def kill(self) -> None:
-        """kill -9 of the server, as the container runtime knows it."""
+        """Kill the server with SIGKILL, through the container runtime."""
         before = self.restarts()
         running = self.pod().status.container_statuses
         identifier = next(one.container_id for one in running if one.name == PART).removeprefix("containerd://")
@@ -99,7 +99,7 @@ class Cluster:
         until(lambda: self.restarts() > before, 60)
 
     def renew(self) -> None:
-        """Delete the pod, which comes again with the same volumes."""
+        """Delete the pod, which is recreated with the same volumes."""
         before = self.pod().metadata.uid
         self.core.delete_namespaced_pod(POD, NAME, grace_period_seconds=0)
         until(lambda: self._uid() not in ("", before), 60)
@@ -111,7 +111,7 @@ class Cluster:
             return ""
 
     def run(self, python: str) -> str:
-        """In the keeper's container, which runs while the server does not."""
+        """Run a command in the keeper's container, which runs even without the server."""
         place = ["--namespace", NAME, "exec", POD, "-c", "keeper"]
         command = [*kubectl(True, ""), *place, "--", "python3", "-c", python]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -176,7 +176,7 @@ def test_a_sealed_store_shows_at_once_and_a_new_pod_unseals_it(store: Cluster) -
     assert store.ask("POST", "sys/seal", store.token(OPERATOR, store_rights.OPERATOR)).status_code == 204
     until(lambda: "secret_store_sealed 1" in store.metrics(), 30)
     before = store.restarts()
-    time.sleep(100)  # longer than a liveness probe has patience: it must stay sealed
+    time.sleep(100)  # longer than a liveness probe allows: the store must stay sealed
     assert store.restarts() == before
     assert "secret_store_sealed 1" in store.metrics()
     store.renew()
@@ -201,7 +201,7 @@ def test_a_lost_unseal_key_is_reported_and_can_be_restored_from_a_backup(store: 
 
 
 def test_footprint_and_time_to_start(store: Cluster) -> None:
-    """Prints what docs/explanation/secrets.md states."""
+    """Print the figures of docs/explanation/secrets.md."""
     store.renew()
     begun = time.monotonic()
     until(store.configured, 120)

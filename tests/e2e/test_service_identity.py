@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 NAMESPACE, STRANGER = "cogniforge", "stranger"
 AUDIENCES = ("prompt", "guardrails", "embeddings")
 OPENED = {"prompt": "grpc", "model-demo": "http", "embeddings": "http"}
-"""Ports of parts that are opened for the stranger."""
+"""Ports of parts that are opened for the foreign pod."""
 _ASK = """
 import json, os, grpc
 from cogniforge.prompt.v1 import prompt_pb2 as messages, prompt_pb2_grpc as service
@@ -58,7 +58,7 @@ print(json.dumps(found))
 
 @pytest.fixture
 def stranger(api: client.ApiClient) -> Iterator[DataClient]:
-    """A pod of another namespace whose account has the Router's name, and which ports of parts are opened for."""
+    """A pod of another namespace whose account has the Router's name, with access to some parts' ports."""
     core, network = client.CoreV1Api(api), client.NetworkingV1Api(api)
     namespace = core.create_namespace({"metadata": {"generateName": f"{STRANGER}-"}}).metadata.name
     peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
@@ -90,7 +90,7 @@ def stranger(api: client.ApiClient) -> Iterator[DataClient]:
 
 
 def _pod() -> dict[str, Any]:
-    """With tokens that Kubernetes makes for whoever asks, each for one service."""
+    """Tokens that Kubernetes issues to any account, each for one service."""
     tokens = [{"serviceAccountToken": {"path": name, "audience": name, "expirationSeconds": 600}} for name in AUDIENCES]
     container = {
         "name": "client",
@@ -109,19 +109,19 @@ def _pod() -> dict[str, Any]:
 
 
 def _asked(stranger: DataClient, program: str, unreached: set[Any]) -> dict[str, Any]:
-    """What a program in the stranger's pod was answered, once none of the answers is of `unreached`."""
+    """Results of a program in the foreign pod, once none of them is `unreached`."""
 
     def answers() -> dict[str, Any] | None:
         result = stranger.kubectl("exec", STRANGER, "--", "python3", "-c", program)
         found: dict[str, Any] = json.loads(result.stdout) if result.returncode == 0 else {}
-        # A policy that opens the way is in force a moment after it was made.
+        # A policy takes effect a moment after its creation.
         return found if found and not unreached & set(found.values()) else None
 
     return until(answers, 60)
 
 
 def test_prompt_refuses_undeclared_callers_with_any_token(stranger: DataClient) -> None:
-    """A stranger of the right name has a true token for Prompt, and is of another namespace."""
+    """A foreign pod with the right account name has a valid token for Prompt, but is in another namespace."""
     refused = dict.fromkeys(("", "guardrails", "embeddings"), "UNAUTHENTICATED")
     found = _asked(stranger, _ASK, {"UNAVAILABLE", "DEADLINE_EXCEEDED"})
     assert found == {**refused, "prompt": "PERMISSION_DENIED"}

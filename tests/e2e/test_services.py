@@ -29,7 +29,7 @@ SECRET = "AKIAIOSFODNN7EXAMPLE"
 
 
 class Tenant:
-    """A tenant of the test's own, and its key."""
+    """A tenant for one test, with its key."""
 
     def __init__(self, operator: httpx.Client, base: openai.OpenAI) -> None:
         self.operator, self._base = operator, base
@@ -40,7 +40,7 @@ class Tenant:
         self.http = client_of(str(operator.base_url), self.key)
 
     def make_key(self, **more: Any) -> tuple[str, str]:
-        """Its id, and what it is."""
+        """(ID, secret) of a new key."""
         made = self.operator.post(f"/v1/tenants/{self.name}/keys", json={"name": "test", **more}).json()
         return made["id"], made["key"]
 
@@ -50,7 +50,7 @@ class Tenant:
         return self.client.chat.completions.create(model="demo", messages=messages, max_tokens=8, **more)
 
     def until_known(self) -> None:
-        """A new key is known everywhere within a second."""
+        """Wait until a new key is known everywhere, which takes a second."""
         deadline = time.monotonic() + WITHIN_S
         while True:
             try:
@@ -63,7 +63,7 @@ class Tenant:
 
 @contextlib.contextmanager
 def tenant_of_own(operator: httpx.Client) -> Iterator[Tenant]:
-    """A tenant that every service knows; it goes in the end."""
+    """A tenant that every service knows; it is deleted at the end."""
     made = Tenant(operator, connected(stack.outputs("local")))
     try:
         made.until_known()
@@ -185,7 +185,7 @@ def test_an_uploaded_file_is_cited_in_an_answer(tenant: Tenant) -> None:
 
 
 def guide(name: str) -> tuple[dict[str, Any], list[str]]:
-    """What a page of the documentation takes for given, and its pieces of Python."""
+    """Variables that a page of the documentation requires, and its blocks of Python."""
     base = connected(stack.outputs("local"))
     url, authority = str(base.base_url).removesuffix("/v1/"), str(local_environment.authority_file())
     blocks = re.findall(r"```python\n(.*?)```", (GUIDES / name).read_text(), re.DOTALL)
@@ -194,7 +194,7 @@ def guide(name: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def run_guide(name: str, **more: Any) -> dict[str, Any]:
-    """Run a page as it is; returns what it has made."""
+    """Run the blocks of a page. Returns its variables."""
     known, blocks = guide(name)
     known |= more
     for block in blocks:
@@ -208,7 +208,7 @@ def test_the_guide_to_tenants_works_as_it_is_written(operator: httpx.Client, tmp
     known, blocks = guide("tenants.md")
     known["manual"] = str(manual)
     assert len(blocks) == 6
-    team = f"search-team-{secrets.token_hex(4)}"  # the id of a tenant that was deleted is never given again
+    team = f"search-team-{secrets.token_hex(4)}"  # the ID of a deleted tenant is never reused
     blocks = [block.replace("search-team", team) for block in blocks]
     exec(blocks[0], known)
     deadline = time.monotonic() + WITHIN_S
@@ -227,7 +227,7 @@ def test_the_guide_to_tenants_works_as_it_is_written(operator: httpx.Client, tmp
 
 
 def audited(operator: httpx.Client, tenant: str, wanted: set[str], trace: str = "") -> set[str]:
-    """The types of a tenant's entries in the audit log, once those that are wanted are there."""
+    """Event types of a tenant's audit entries, once the wanted ones are there."""
 
     def types() -> set[str] | None:
         entries = audit_entries(operator, tenant)
@@ -249,7 +249,7 @@ def test_changes_of_tenants_prompts_and_documents_are_in_the_audit_log(tenant: T
 
 
 def refused(tenant: Tenant) -> str | None:
-    """Why the tenant's requests are, if they are."""
+    """Why the tenant's requests are refused; empty if they are not."""
     try:
         tenant.ask()
     except openai.RateLimitError as error:

@@ -15,7 +15,7 @@ NAME = "laptop"
 
 @pytest.fixture(scope="module")
 def laptop(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> Iterator[Checkout]:
-    """A checkout with an environment as `forge init laptop --on existing --build` writes it, without data servers."""
+    """A checkout with an environment of `forge init laptop --on existing --build` without data servers."""
     with beside(tmp_path_factory.mktemp(NAME), NAME, 8449, api) as made:
         yield made
 

@@ -20,7 +20,7 @@ _FENCE = re.compile(r"```(python|text)\n(.*?)```", re.DOTALL)
 
 
 def _steps(text: str) -> Iterator[tuple[str, str]]:
-    """Each block of code, with what the page says that it prints."""
+    """Code blocks of the page, each with its printed output."""
     blocks = [(found[1], found[2]) for found in _FENCE.finditer(text)]
     for number, (language, content) in enumerate(blocks):
         follows = blocks[number + 1] if number + 1 < len(blocks) else ("", "")

@@ -42,7 +42,7 @@ from tests.e2e.write_loads import (
     writing,
 )
 
-# The first test makes an environment, with images of its own, and moves it twice.
+# The first test creates an environment with its own images, upgrades and downgrades it.
 pytestmark = [pytest.mark.drill("upgrade"), pytest.mark.timeout(1800)]
 BUCKET = "check"
 Found = TypeVar("Found")
@@ -50,7 +50,7 @@ Found = TypeVar("Found")
 
 @pytest.fixture(scope="module")
 def older(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> Iterator[Release]:
-    """The release before, running. Files that lead to the local environment and its images are put back in the end."""
+    """The earlier release, running. Files of the local environment and its images are restored at the end."""
     led = (local_environment.authority_file(), local_environment.key_file(), pipeline.index_file())
     access = {file: file.read_bytes() for file in led}
     made = Release(tmp_path_factory.mktemp("older"), older=True)
@@ -72,7 +72,7 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Release:
 
 @pytest.fixture(scope="module")
 def inside(older: Release) -> Iterator[DataClient]:
-    """A pod in the drill's environment that has every login."""
+    """A pod in the drill's environment with all logins."""
     data = PlatformConfig.model_validate(configuration()).data
     with data_client(sorted(login_systems(data, SERVICES)), NAMESPACE) as made:
         yield made
@@ -100,16 +100,16 @@ with postgres("retriever") as connection:
     version = connection.execute("SHOW server_version").fetchone()[0]
 print(json.dumps({"version": version, "near": [row[0] for row in near]}))
 """
-"""Vectors with an index, written when they are not there; the version that answers, and the nearest."""
+"""Vectors with an index, written if absent. Returns the server's version and the nearest vectors."""
 
 
 def vectors(inside: DataClient, version: str, run: str) -> None:
-    """They are found, by a server of this version."""
+    """Vectors are found by a server of this version."""
     assert inside.run(VECTORS, run=run) == {"version": version, "near": [42, 41, 43]}
 
 
 class Server:
-    """NATS in the drill's environment, as a client sees it."""
+    """NATS in the drill's environment, for clients."""
 
     def __init__(self, api: client.ApiClient) -> None:
         core: Any = client.CoreV1Api(api)
@@ -118,7 +118,7 @@ class Server:
         self._password = base64.b64decode(secret).decode()
 
     def with_bucket(self, work: Callable[[KeyValue], Awaitable[Found]]) -> Found:
-        """Work with the bucket that the platform's own check made."""
+        """Use the bucket of the platform's own check."""
 
         async def run() -> Found:
             connection = await nats.connect(f"nats://{self._address}:4222", user="nats", password=self._password)
@@ -130,7 +130,7 @@ class Server:
         return asyncio.run(run())
 
     def keep(self, prefix: str, count: int = 300) -> None:
-        """Values, each acknowledged."""
+        """Write values, each acknowledged."""
 
         async def put(bucket: KeyValue) -> None:
             for number in range(count):
@@ -139,7 +139,7 @@ class Server:
         self.with_bucket(put)
 
     def missing(self, prefix: str, count: int = 300) -> list[int]:
-        """Which of them are not there as they were written."""
+        """Values that are missing or changed."""
 
         async def look(bucket: KeyValue) -> list[int]:
             found = [(n, (await bucket.get(f"{prefix}.{n}")).value) for n in range(count)]
@@ -155,7 +155,7 @@ LOADS = {
     "objects": (OBJECTS, 0.1),
     "schemas": (SCHEMAS, 0.2),
 }
-"""What is written meanwhile, and the pause between two of it, s."""
+"""Concurrent writes, and the pause between two of them in seconds."""
 NATS_VERSION = """
 import asyncio, nats
 async def main():
@@ -174,11 +174,11 @@ print(json.dumps({
     "version": ask("/apis/registry/v3/system/info")["version"].removesuffix(".Final"),
     "ids": {name: ask(f"/apis/ccompat/v7/subjects/{name}/versions/latest")["id"] for name in subjects}}))
 """
-"""The version that answers, and the id of every event's schema: it is in what consumers keep."""
+"""(version of the server, ID of every event's schema, which consumers store)."""
 
 
 def versions(inside: DataClient, registry: str) -> dict[str, str]:
-    """What runs, by part."""
+    """Running versions, by part."""
     gateway = inside.kubectl("exec", "object-store-0", "--", "versitygw", "--version").stdout
     return {
         "kafka": ",".join(sorted(brokers(inside))),
@@ -191,21 +191,21 @@ def versions(inside: DataClient, registry: str) -> dict[str, str]:
 
 @dataclasses.dataclass
 class Moved:
-    """What was seen while everything went to the present pins and back."""
+    """Observations during the upgrade and the downgrade of all parts."""
 
     run: str
     versions: list[dict[str, str]]
-    """Before, after the move, and back."""
+    """Versions before, after the upgrade, and after the downgrade."""
     schemas: list[dict[str, int]]
-    """Their ids, as often."""
+    """IDs of schemas at the same times."""
     missing_values: list[list[int]]
-    """Of NATS, after the move and back."""
+    """Versions of NATS, after the upgrade and after the downgrade."""
     loads: dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def moved(older: Release, newer: Release, api: client.ApiClient, inside: DataClient) -> Moved:
-    """Every part is written to, and goes up a version and back."""
+    """Upgrade and downgrade every part during writes."""
     run = f"t{uuid.uuid4().hex[:10]}"
     seen = Moved(run, [], [], [], {})
 

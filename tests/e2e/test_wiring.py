@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def asked() -> tuple[str, str, Any]:
-    """A question that was answered: its trace, the user that it names, and what it took."""
+    """An answered request: its trace, its user, and its usage."""
     openai_client = connected(stack.outputs("local"))
     trace, user = secrets.token_hex(16), f"user-{secrets.token_hex(4)}"
     answer = openai_client.chat.completions.create(
@@ -72,7 +72,7 @@ def test_the_request_is_in_the_audit_log_under_its_trace(operator: httpx.Client,
 
 
 def test_a_copy_of_the_log_is_verified_offline(asked: tuple[str, str, Any]) -> None:
-    """As the page about data says."""
+    """Run the command of the documentation's page about data."""
 
     def audit(*arguments: str, stdin: str = "") -> str:
         command = [str(FORGE), "kubectl", "-n", "cogniforge", "exec", "-i", "deployment/audit", "--", *arguments]

@@ -222,7 +222,7 @@ consumer.close()
 overtook = [key for key, seen in first.items() if seen != sorted(seen)]
 print(json.dumps({"missing": sorted(missing), "overtook": overtook}))
 """
-"""Which changes are no event, and of which keys one came before an earlier one (what is repeated does not count)."""
+"""(changes without an event, keys whose events are out of order), without repeated events."""
 _WAIT = """
 import os, sys, time
 file, count, deadline = sys.argv[1], int(sys.argv[2]), time.monotonic() + 60
@@ -242,17 +242,17 @@ class Load:
     run: str
     process: Popen[str]
     result: dict[str, Any] = field(default_factory=dict[str, Any])
-    """What it told in the end."""
+    """Final output of the load."""
 
     def until_more(self, count: int = 60) -> None:
-        """Until so many more writes were acknowledged."""
+        """Wait for this many more acknowledged writes."""
         found = self.client.exec("python3", "-c", _WAIT, f"/tmp/taken-{self.run}", str(count))
         assert found.returncode == 0, f"{count} writes were not acknowledged within a minute"
 
 
 @contextlib.contextmanager
 def writing(client: DataClient, script: str, run: str, pause: float = 0.02) -> Iterator[Load]:
-    """Writes, from when the first were acknowledged until the end of the block; some scripts pause between them (s)."""
+    """Run loads from their first acknowledged writes until the end of the block; some pause between writes (s)."""
     load = Load(client, run, client.start(script, run=run, pause=pause))
     try:
         load.until_more()

@@ -32,7 +32,7 @@ Program = Callable[[], None]
 
 @functools.cache
 def _command() -> auto.PulumiCommand:
-    """The CLI, asked for its version once."""
+    """The CLI, whose version is read once."""
     folder = builder.resolve(ToolName.PULUMI).parent
     os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
     return auto.PulumiCommand()
@@ -42,7 +42,7 @@ def _command() -> auto.PulumiCommand:
 def _resident_provider() -> str:
     """A kubernetes stand-in that all engines of this process share: starting one takes longer than most tests.
 
-    It ends with this process, whose child it is.
+    It is a child of this process, and ends with it.
     """
     command = [sys.executable, "-m", "local.providers.kubernetes"]
     env = {**os.environ, "KUBECONFIG": str(NodePaths().kubeconfig)}
@@ -53,7 +53,7 @@ def _resident_provider() -> str:
 
 
 class _Later(Mapping[str, Any]):
-    """Outputs that are asked for when a test looks at them: that is two runs of the CLI."""
+    """Outputs that are read on demand, since that takes two runs of the CLI."""
 
     def __init__(self, stack: auto.Stack) -> None:
         self._stack = stack
@@ -75,7 +75,7 @@ class _Later(Mapping[str, Any]):
 
 
 class Engine:
-    """One stack with an inline program that may change from call to call."""
+    """A stack with an inline program that can change between calls."""
 
     def __init__(self, folder: Path, name: str = "test", **variables: str) -> None:
         self.folder, self.name = folder, name
@@ -90,7 +90,7 @@ class Engine:
         env["PATH"] = f"{builder.resolve(ToolName.PULUMI).parent}:{env['PATH']}"
         os.environ["PATH"] = env["PATH"]
         if variables:
-            env |= variables  # the plugins see them too, so they are this engine's own
+            env |= variables  # plugins inherit them, so they belong to this engine only
         else:
             env["PULUMI_DEBUG_PROVIDERS"] = _resident_provider()
         self._changes: dict[str, int] = {}
@@ -127,13 +127,13 @@ class Engine:
         return self._run("up", program, **options)
 
     def failing_up(self, program: Program, **options: Any) -> str:
-        """An update that must fail; returns what the user sees."""
+        """Run an update that must fail. Returns the output for the user."""
         with pytest.raises(auto.errors.CommandError) as failure:
             self.up(program, **options)
         return str(failure.value)
 
     def preview(self, program: Program | None = None, **options: Any) -> dict[str, str]:
-        """What an update would do: operation by resource name."""
+        """Preview of an update: operation by resource name."""
         operations: dict[str, str] = {}
 
         def on_event(event: Any) -> None:
@@ -145,12 +145,12 @@ class Engine:
         return operations
 
     def refresh(self, program: Program | None = None) -> Counter[str]:
-        """Read everything; counts the changes."""
+        """Refresh. Returns the counts of changes."""
         result = self._run("refresh", program)
         return Counter(result.summary.resource_changes or {})
 
     def destroy(self) -> None:
-        """Delete everything."""
+        """Destroy all resources."""
         if self._resources():
             self.stack.destroy()
 
@@ -194,7 +194,7 @@ def namespace(core: client.CoreV1Api) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    """An image that the node has and that runs until it is stopped."""
+    """A local image that runs until it is stopped."""
     from local.images.pipeline import read_index
 
     return read_index()["pause"].reference
@@ -202,7 +202,7 @@ def image() -> str:
 
 @pytest.fixture(scope="session")
 def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the wheel of this checkout, made once a run."""
+    """A virtual environment with the wheel of this checkout, created once per run."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "wheel"
     with FileLock(f"{folder}.lock"):

@@ -17,7 +17,7 @@ _LIMIT_S = 60
 
 @contextmanager
 def installed(api: client.ApiClient, *patterns: str) -> Iterator[None]:
-    """CRDs by project and file pattern, such as "keda/*scaledobjects*"; served when this begins, gone when it ends."""
+    """Serve CRDs by project and file pattern, such as "keda/*scaledobjects*", during the block."""
     documents = [d for pattern in patterns for d in upstream.documents(*pattern.split("/"))]
     made = [d for d in documents if d["kind"] == "CustomResourceDefinition"]
     names = [d["metadata"]["name"] for d in made]

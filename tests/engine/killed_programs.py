@@ -6,7 +6,7 @@ from typing import Any
 
 
 def of_all_kinds(namespace: str, unique: str, version: int) -> None:
-    """One resource of each kind that behaves in its own way; version 2 changes all and replaces some."""
+    """One resource of each kind with its own behaviour; version 2 changes all and replaces some."""
 
     import pulumi_kubernetes as k8s
 
@@ -31,7 +31,7 @@ def of_all_kinds(namespace: str, unique: str, version: int) -> None:
 
 
 def of_an_account(cidr: str) -> None:
-    """A network, something in it, and a name."""
+    """A network, a resource in it, and a name."""
     import pulumi_aws as aws
 
     network = aws.ec2.Vpc("network", cidr_block=f"{cidr}.0.0/16")

@@ -19,10 +19,10 @@ from local.providers.server import serve
 
 
 class KillingCluster(Cluster):
-    """Dies around writes."""
+    """Exits before or after writes."""
 
     def apply(self, manifest: Object, *, dry_run: bool = False, force: bool = True) -> Object:
-        """Apply, and die."""
+        """Apply, and exit."""
         if dry_run:
             return super().apply(manifest, dry_run=True, force=force)
         what = f"apply {manifest['metadata']['annotations'][ownership.URN]}"
@@ -32,7 +32,7 @@ class KillingCluster(Cluster):
         return live
 
     def delete(self, api_version: str, kind: str, namespace: str | None, name: str, propagation: str) -> None:
-        """Delete, and die."""
+        """Delete, and exit."""
         _die(f"before delete {kind} {name}")
         super().delete(api_version, kind, namespace, name, propagation)
         _die(f"after delete {kind} {name}")
@@ -58,25 +58,25 @@ def _die(moment: str) -> None:
 
 
 class KillingAccount(Account):
-    """Dies around what changes the simulated account."""
+    """Exits before or after changes of the simulated account."""
 
     def put(self, kind: str, identity: str, properties: dict[str, Any], *, new: bool = False, token: str = "") -> None:
-        """Create or change, and die."""
+        """Create or change, and exit."""
         what = f"put {kind} {token or identity}"
         _die(f"before {what}")
         super().put(kind, identity, properties, new=new, token=token)
         _die(f"after {what}")
 
     def remove(self, kind: str, identity: str) -> None:
-        """Remove, and die."""
+        """Remove, and exit."""
         _die(f"before remove {kind} {identity}")
         super().remove(kind, identity)
         _die(f"after remove {kind} {identity}")
 
 
 def main() -> None:
-    """Serve until it is time to die."""
-    if sys.argv.pop(1) == "aws":  # the rest is the engine's
+    """Serve until the exit is due."""
+    if sys.argv.pop(1) == "aws":  # the other arguments are the engine's
         aws.Account = KillingAccount  # pyright: ignore[reportAttributeAccessIssue]
         serve(aws.Aws())
     else:

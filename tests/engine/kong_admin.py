@@ -27,7 +27,7 @@ _ROOT = {
 
 
 class Admin(ThreadingHTTPServer):
-    """Keeps the latest configuration."""
+    """Stores the latest configuration."""
 
     config: dict[str, Any] | None = None
     hash = "0" * 32

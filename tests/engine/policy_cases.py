@@ -305,8 +305,8 @@ CASES: dict[str, Case] = {
     ),
 }
 PROTECTED = {"aws-data-protected", "k8s-claims-protected"}
-"""Rules whose keeping resource differs by the protect option alone."""
+"""Rules whose compliant resource differs in the option `protect` only."""
 ENVIRONMENT = {"gpu-type-allowed": "staging-policy"}
-"""Stacks of rules that do not bite in prod."""
+"""Stacks of rules that do not apply in prod."""
 NO_KEEPING = {"iam-no-access-keys"}
-"""Rules that no resource of their type keeps."""
+"""Rules that no resource of their type satisfies."""

@@ -27,7 +27,7 @@ Pod = dict[str, Any]
 def guarded(
     core: client.CoreV1Api, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[str]:
-    """A namespace in which the policies are in force."""
+    """A namespace in which the policies apply."""
     name = f"guarded-{int(time.time() * 1000)}"
     meta = client.V1ObjectMeta(name=name, labels={ADMISSION_LABEL: name})
     core.create_namespace(client.V1Namespace(metadata=meta))
@@ -35,11 +35,11 @@ def guarded(
     args: Any = {"namespace": name, "images": [GOOD, FORMER], "upstream": ["kserve"], "guard_data": True}
     engine.up(lambda: AdmissionPolicy("admission", args) and None)
     deadline = time.monotonic() + _LIMIT_S
-    while not _refusal(core, name, _pod(OTHER)):  # the API server takes policies over once a second
+    while not _refusal(core, name, _pod(OTHER)):  # the API server loads policies once a second
         assert time.monotonic() < deadline, "the policies never come into force"
         time.sleep(0.2)
     yield name
-    engine.destroy()  # first, or the namespace could not go
+    engine.destroy()  # first, since the policy protects the namespace
     core.delete_namespace(name, propagation_policy="Background")
 
 
@@ -55,7 +55,7 @@ def _pod(image: str = GOOD) -> Pod:
 
 
 def _refusal(core: client.CoreV1Api, namespace: str, pod: Pod) -> str:
-    """What the API server says against a pod; empty where it takes it. Nothing is made."""
+    """The API server's refusal of a pod (dry run); empty if it accepts the pod."""
     try:
         core.create_namespaced_pod(namespace, pod, dry_run="All")
     except ApiException as error:

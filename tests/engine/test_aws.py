@@ -37,7 +37,7 @@ def _config(stack: str, **eks: Any) -> PlatformConfig:
 
 
 class Cloud:
-    """An engine over a simulated account whose clusters answer at the local node's API server."""
+    """An engine with a simulated account, whose clusters use the local node's API server."""
 
     def __init__(self, folder: Path, stack: str) -> None:
         self.account = Account(folder / "account")
@@ -51,15 +51,15 @@ class Cloud:
         self.set("quotas", {"vpcs": 5, "eips": 5, "L-417A185B": 1000})
 
     def set(self, name: str, content: Any) -> None:
-        """Write one of the account's own files: quotas, failures, lag."""
+        """Write one of the account's files: quotas, failures, lag."""
         (self.account.folder / f"{name}.json").write_text(json.dumps(content))
 
     def fail(self, failure: str, verb: str, kind: str, times: int, name: str = "") -> None:
-        """Let calls fail."""
+        """Make calls fail."""
         self.set("failures", [{"failure": failure, "verb": verb, "kind": kind, "times": times, "name": name}])
 
     def kinds(self) -> list[str]:
-        """What exists, by type."""
+        """Existing resources by type."""
         return [record["kind"] for record in self.account.everything()]
 
 
@@ -90,7 +90,7 @@ def _foundation(config: PlatformConfig) -> Callable[[], None]:
 
 
 def _small() -> Callable[[], None]:
-    """A network's beginning and a role: enough to fail in."""
+    """The beginning of a network and a role, in which calls can fail."""
 
     def program() -> None:
         network = aws.ec2.Vpc("network", cidr_block="10.0.0.0/16")

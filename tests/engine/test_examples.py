@@ -42,16 +42,16 @@ def _environment(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def example(tmp_path: Path, installed_wheel: Path) -> Iterator[Callable[..., auto.Stack]]:
-    """A stack of an example, as its user would make it; destroyed in the end."""
+    """A stack of an example, created as by a user; destroyed at the end."""
     stacks: list[auto.Stack] = []
     work = tmp_path / "examples"
-    # A copy, so that the stack's file does not end up in the checkout; the plugin stays where the example names it.
+    # A copy, so that the checkout gets no stack file; the plugin stays at the example's path.
     shutil.copytree(EXAMPLES, work)
     (tmp_path / "components").symlink_to(paths.PROJECT / "components")
     (tmp_path / "state").mkdir()
 
     def make(name: str, **config: str) -> auto.Stack:
-        # Where the example names an environment, it is one that has the wheel, and not this checkout.
+        # If the example names a virtual environment, it is one with the wheel instead of this checkout.
         (work / name / ".venv").symlink_to(installed_wheel)
         options = auto.LocalWorkspaceOptions(env_vars=_environment(tmp_path / "state"))
         stack = auto.create_stack("try", work_dir=str(work / name), opts=options)
@@ -120,5 +120,5 @@ def test_the_schema_in_the_docs_is_the_plugins(tmp_path: Path) -> None:
     program = [sys.executable, "-m", "local.toolchain.shim", "package", "get-schema", str(PLUGIN)]
     result = subprocess.run(program, capture_output=True, text=True, cwd=paths.PROJECT)
     assert result.returncode == 0, result.stderr
-    # `tests/unit/test_plugin.py` writes the file; the engine adds what languages need.
+    # `tests/unit/test_plugin.py` writes the file; the engine adds fields for languages.
     assert json.loads(SCHEMA.read_text()) == json.loads(result.stdout[result.stdout.index("{") :])

@@ -18,13 +18,13 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture(autouse=True)
 def _kubeconfig(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program runs in this process, and finds the cluster as a user's does."""
+    """The program runs in this process, and uses the cluster like an existing one."""
     monkeypatch.setenv("KUBECONFIG", str(NodePaths().kubeconfig))
 
 
 @pytest.fixture
 def keda(api: client.ApiClient, core: client.CoreV1Api, unique: str) -> Iterator[Callable[[str], None]]:
-    """KEDA's Deployment at a version, without pods."""
+    """KEDA's Deployment with a version, without pods."""
     core.create_namespace({"metadata": {"name": unique}})
 
     def make(version: str) -> None:

@@ -34,7 +34,7 @@ def _kwok(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 class Pool:
-    """Fake nodes of a pool with their MIG manager, and the pods of one tenant on them."""
+    """Fake nodes of a pool with their MIG manager, and one tenant's pods on them."""
 
     def __init__(self, core: client.CoreV1Api, namespace: str, pool: GpuPool) -> None:
         self.core, self.namespace, self.pool = core, namespace, pool
@@ -50,12 +50,12 @@ class Pool:
         self._thread.join(30)
 
     def deploy(self, pool: GpuPool) -> Repartition:
-        """A new layout, as the GPU operator gets it from the definition; returns the plan that it takes."""
+        """Apply a new layout, as the GPU operator gets it from the definition. Returns the plan."""
         self.manager.config = parted_file([pool])
         return repartition.plan(self.core, pool, self.manager.metrics)
 
     def cut(self, pool: GpuPool, limit_s: float = 60) -> Repartition:
-        """What `forge repartition --apply` does."""
+        """Same as `forge repartition --apply`."""
         steps = self.deploy(pool)
         repartition.carry_out(self.core, pool, steps, print, limit_s)
         return steps
@@ -83,7 +83,7 @@ class Pool:
         return {p.metadata.name: p for p in found if not p.metadata.deletion_timestamp}
 
     def devices(self) -> dict[str, list[str]]:
-        """Slices by pod, of those that have some."""
+        """Slices by pod, for pods that have some."""
         held = {name: (p.metadata.annotations or {}).get(DEVICES) for name, p in self.pods().items()}
         return {name: text.split(",") for name, text in held.items() if text}
 
@@ -115,7 +115,7 @@ def _args(pool: GpuPool) -> Any:
 
 @pytest.fixture
 def pool(core: client.CoreV1Api, unique: str) -> Iterator[Callable[..., Pool]]:
-    """Makes pools; everything is gone afterwards."""
+    """Function that creates pools, which are removed at the end."""
     with_nodes: list[Any] = []
     started: list[Pool] = []
     core.create_namespace({"metadata": {"name": unique}})

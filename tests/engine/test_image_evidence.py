@@ -35,7 +35,7 @@ def registry(store: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The public key of a state folder of this module's own."""
+    """Public key of a state folder for this module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COGNIFORGE_HOME", str(tmp_path_factory.mktemp("home")))
         cosign.ensure_key()
@@ -92,7 +92,7 @@ SBOM = json.dumps(
 
 
 def certify(reference: str, *, age_days: int = 1, builder: str = provenance.BUILDER, **instead: dict[str, Any]) -> None:
-    """Sign an image and its statements; `instead`: other content of a statement, by its type."""
+    """Sign an image and its statements; `instead`: other content of a statement, by type."""
     finished = datetime.now(UTC) - timedelta(days=age_days)
     statements = {"cyclonedx": SBOM, "slsaprovenance1": _provenance(finished, builder)}
     cosign.sign(reference)

@@ -44,7 +44,7 @@ def definitions(api: client.ApiClient) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def space(core: client.CoreV1Api) -> Iterator[None]:
-    """What stands there before the gateway: its namespace, the router's Service."""
+    """Objects that exist before the gateway: its namespace, the Router's Service."""
     core.create_namespace({"metadata": {"name": NAMESPACE}})
     ports = [{"port": 8080}]
     core.create_namespaced_service(NAMESPACE, {"metadata": {"name": "router"}, "spec": {"ports": ports}})
@@ -63,11 +63,11 @@ def space(core: client.CoreV1Api) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def translated(definitions: None, space: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """The component through the engine, then the controller until Kong would have the configuration."""
+    """Create the component, then run the controller until the double of Kong has the configuration."""
     from components.security.certificate import Certificate
 
     folder = tmp_path_factory.mktemp("kong")
-    # The release is recorded, not installed: charts and images of Kong are not to be had here.
+    # The release is recorded, not installed, since charts and images of Kong are unavailable here.
     engine = Engine(folder, COGNIFORGE_SIMULATED_AWS=str(folder / "account"))
 
     def program() -> None:
@@ -89,7 +89,7 @@ def translated(definitions: None, space: None, tmp_path_factory: pytest.TempPath
         while time.monotonic() < deadline and len((server.config or {}).get("services", [])) < len(kong.routes(INTENT)):
             time.sleep(0.5)
         assert server.config, (folder / "controller.log").read_text()[-4000:]
-        # The first configuration may be from before the last object was seen.
+        # The first configuration may lack the latest objects.
         settled = None
         while settled != server.hash and time.monotonic() < deadline:
             settled = server.hash
@@ -127,7 +127,7 @@ def _routes(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _plugins(config: dict[str, Any], name: str = "router-0") -> dict[str, dict[str, Any]]:
-    """Plugins of a route by name, wherever Kong keeps them."""
+    """Plugins of a route by name, at any place in Kong's configuration."""
     found = [
         p
         for s in config["services"]

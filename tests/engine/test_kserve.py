@@ -71,7 +71,7 @@ def definitions(api: client.ApiClient) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def slices(core: client.CoreV1Api) -> Iterator[None]:
-    """The local node as one of a GPU pool: with slices that the simulator asks for, and does not use."""
+    """The local node as a node of a GPU pool, with slices that the simulator requests without using them."""
     name = core.list_node(label_selector="!cogniforge.dev/gpu-pool").items[0].metadata.name
     core.patch_node(name, {"metadata": {"labels": {"cogniforge.dev/gpu-pool": POOL}}})
     core.patch_node_status(name, {"status": {"capacity": {SLICE: "4"}, "allocatable": {SLICE: "4"}}})
@@ -81,7 +81,7 @@ def slices(core: client.CoreV1Api) -> Iterator[None]:
 
 
 def _certificate(folder: Path) -> None:
-    """For the controller's webhook server, which nobody calls here."""
+    """Certificate for the controller's webhook server, which is not called here."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -106,7 +106,7 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="module")
 def controller(definitions: None, core: client.CoreV1Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """KServe's controller against the local API server; gives its log."""
+    """KServe's controller against the local API server. Yields its log."""
     folder = tmp_path_factory.mktemp("kserve")
     core.create_namespace({"metadata": {"name": OPERATOR}})
     data = {key: json.dumps(value) for key, value in _SETTINGS.items()}
@@ -132,12 +132,12 @@ def _model(name: str) -> Model:
 
 
 def _program(names: list[str]) -> Callable[[], None]:
-    """The router with one model that is never there, and models that KServe serves."""
+    """The Router with an unavailable model, and models that KServe serves."""
     pool = GpuPool.model_validate({"name": POOL, "gpu": "h100-80", "gpusPerNode": 1, "mig": "all-1g.10gb"})
     index = read_index()
 
     def program() -> None:
-        # Traffic is denied unless somebody asks for it, as in an environment.
+        # Traffic is denied by default, as in an environment.
         owned: Any = {"namespace": NAMESPACE, "owner": "tests"}
         within = pulumi.ResourceOptions(depends_on=[PlatformNamespace("namespace", owned)])
         keys: list[pulumi.Resource] = []
@@ -161,7 +161,7 @@ def _program(names: list[str]) -> Callable[[], None]:
         section = Bundled(resources=Resources(cpu="50m", memory="256Mi"))
         intent = replace(making.intent_for(FRONT, section, Observability(), {}), reads=routing.SERVED)
         files = {"routes.json": routing.route_table(static)}
-        # The same for every list of names, so that the Router's pods stay: a Secret that comes later is mounted then.
+        # The list of names is constant, so that the Router's pods stay: later Secrets are mounted without a restart.
         credentials = routing.credentials([_model(name) for name in MODELS], NAMESPACE)
         args: Any = {
             "namespace": NAMESPACE,
@@ -179,11 +179,11 @@ def _program(names: list[str]) -> Callable[[], None]:
 def served(controller: Path, slices: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, Path]]:
     engine = Engine(tmp_path_factory.mktemp("serving"))
     try:
-        # The router becomes ready with the first model that is found, so both come up together.
+        # The Router becomes ready with the first discovered model, so both are created together.
         engine.up(_program([*MODELS[:1]]))
         yield engine, controller
     finally:
-        engine.destroy()  # while the controller still runs: its objects have finalizers
+        engine.destroy()  # before the controller ends, since its objects have finalizers
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def karpenter(api: client.ApiClient) -> Any:
 
 
 def program(*, storage: str = "20Gi", destroy_data: bool = True) -> Callable[[], None]:
-    """A foundation, and one of each part that AWS runs."""
+    """A network, and one of each managed data service."""
 
     def made() -> None:
         foundation = AwsFoundation("foundation", _config("dev"))
@@ -65,7 +65,7 @@ def program(*, storage: str = "20Gi", destroy_data: bool = True) -> Callable[[],
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    """The account with everything made; in the end all of it is deleted, and has to be gone."""
+    """The account with all resources; at the end, all are deleted, and must be gone."""
     made = Cloud(tmp_path_factory.mktemp("aws"), "dev")
     up = made.engine.up(program())
     assert len(up.outputs["bootstrap"].value.split(",")) == 3

@@ -25,7 +25,7 @@ Pulumi = Callable[..., str]
 
 @pytest.fixture
 def pulumi(tmp_path: Path, installed_wheel: Path, unique: str) -> Iterator[Pulumi]:
-    """Runs `forge pulumi` in the program's folder; returns standard output."""
+    """Function that runs `forge pulumi` in the program's folder, and returns standard output."""
     folder = tmp_path / "program"
     shutil.copytree(HERE / "program", folder)
     (folder / ".venv").symlink_to(installed_wheel)
@@ -56,7 +56,7 @@ def pulumi(tmp_path: Path, installed_wheel: Path, unique: str) -> Iterator[Pulum
 def test_twelve_components_come_up_from_the_wheel_alone(
     pulumi: Pulumi, installed_wheel: Path, core: client.CoreV1Api, unique: str
 ) -> None:
-    with cluster_wide():  # EksCluster makes a default StorageClass
+    with cluster_wide():  # EksCluster creates a default StorageClass
         assert json.loads(pulumi("preview", "--json"))["changeSummary"]["create"] > 100
         pulumi("up", "--yes", "--skip-preview")
         outputs = json.loads(pulumi("stack", "output", "--json", "--show-secrets"))

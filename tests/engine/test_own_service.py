@@ -24,7 +24,7 @@ DERIVED = {
     "prod-mesh-policy-allow-notes",
     "prod-mesh-policy-scrape-notes",
 }
-"""Names of resources that follow from the section of `notes`, besides changes of shared ones."""
+"""Names of resources that result from the section of `notes`, except for changes of shared ones."""
 
 
 def test_a_preview_shows_the_resources_of_an_own_service(tmp_path: Path) -> None:

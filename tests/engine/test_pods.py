@@ -19,7 +19,7 @@ Preview = Callable[[dict[str, Any]], tuple[int, str]]
 
 @pytest.fixture
 def preview(tmp_path: Path) -> Preview:
-    """Previews dev with settings of the Router's pods; gives the exit status and all output."""
+    """Preview dev with settings of the Router's pods. Returns the exit status and all output."""
     initialised = _pulumi(tmp_path, "stack", "init", "dev", "--no-select")
     assert initialised.returncode == 0, initialised.stderr
 

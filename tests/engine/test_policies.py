@@ -23,7 +23,7 @@ Violations = set[tuple[str, str]]
 
 
 def _preview(folder: Path, stack: str, program: Callable[[], None], config: Path | None = None) -> Violations:
-    """(rule, resource name) of every violation that the engine reports."""
+    """(rule, resource name) of every reported violation."""
     engine = Engine(folder, stack, KUBECONFIG=str(folder / "none"))
     found: Violations = set()
     others: list[str] = []
@@ -42,7 +42,7 @@ def _preview(folder: Path, stack: str, program: Callable[[], None], config: Path
         engine.stack.preview(**options)
     except auto.errors.CommandError as error:
         assert found, str(error)
-    assert not [text for text in others if "preview failed" not in text]  # that is what a mandatory rule does
+    assert not [text for text in others if "preview failed" not in text]  # the effect of a mandatory rule
     return found
 
 

@@ -44,8 +44,8 @@ def test_a_missing_image_is_reported_with_its_reason(engine: Engine, namespace: 
 
 
 def test_a_crash_is_reported_with_the_exit_code(engine: Engine, namespace: str, unique: str) -> None:
-    router = read_index()["router"].reference  # without a route table it says so and stops
-    # However long it takes to say so: without a probe it would count as ready while Python starts.
+    router = read_index()["router"].reference  # without a route table, it exits with an error
+    # Without a probe, the pod would count as ready until the process has loaded and failed.
     ready = {"http_get": {"path": "/readyz", "port": 8080}}
     message = engine.failing_up(
         lambda: _deployment(unique, namespace, router, seconds=30, readiness_probe=ready) and None
@@ -78,7 +78,7 @@ def test_skip_await_does_not_wait(engine: Engine, namespace: str, unique: str) -
         spec = {"selector": {"match_labels": {"app": unique}}, "template": template}
         k8s.apps.v1.Deployment(unique, metadata=meta, spec=spec)
 
-    engine.up(program)  # had it waited, it would have failed: this image does not exist
+    engine.up(program)  # waiting would fail, since this image does not exist
 
 
 def test_a_stateful_set_with_a_volume_becomes_ready(
@@ -234,7 +234,7 @@ def test_refresh_without_drift_changes_nothing(engine: Engine, namespace: str, i
         k8s.core.v1.Secret("secret", metadata={"namespace": namespace}, string_data={"k": "v"})
 
     engine.up(program)
-    engine.refresh(program)  # what the server itself writes, such as a status, may differ; the definition may not
+    engine.refresh(program)  # fields that the server writes, such as the status, may differ; the definition must not
     assert set(engine.preview(program).values()) == {"same"}
 
 
@@ -274,7 +274,7 @@ def test_orphaned_dependents_survive(
         spec = {"selector": {"match_labels": {"app": unique}}, "template": template}
         k8s.apps.v1.Deployment(unique, metadata=meta, spec=spec)
 
-    def another() -> None:  # a program that makes nothing at all may end before the engine has heard of it
+    def another() -> None:  # a program without resources may end before the engine has registered it
         k8s.core.v1.ConfigMap("c", metadata={"namespace": namespace}, data={})
 
     engine.up(program)

@@ -59,7 +59,7 @@ def _maps(core: client.CoreV1Api, namespace: str, unique: str) -> set[str]:
 
 
 def _killed_up(name: str, made: Callable[[], bool]) -> None:
-    """Kill the engine and its plugins while they wait for what they have made."""
+    """Kill the engine and its plugins while they wait for created resources."""
     program = builder.resolve(ToolName.PULUMI)
     command = [str(program), "up", "--stack", name, "--yes", "--skip-preview", "--non-interactive"]
     env = {**shim.environment(), "EXTRA": "1"}

@@ -22,11 +22,11 @@ class ClientKey(ApiKey):
 
 
 class Unnamed(ApiKey):
-    """Another class name, and nothing said of the old one."""
+    """A component with another class name, without an alias."""
 
 
 class Area(PlatformComponent):
-    """Somewhere to move to."""
+    """Another parent component."""
 
     def __init__(self, name: str, old: bool) -> None:
         super().__init__("security", name, {})

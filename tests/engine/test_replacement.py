@@ -20,7 +20,7 @@ def _deployment(app: str, image: str, **spec: Any) -> dict[str, Any]:
 
 
 def _cases(namespace: str, image: str, changed: bool) -> dict[str, Any]:
-    """name -> (class, arguments); `changed` picks the second definition."""
+    """name -> (class, arguments); `changed` selects the second definition."""
 
     def pick(old: Any, new: Any) -> Any:
         return new if changed else old
@@ -157,7 +157,7 @@ def _program(namespace: str, image: str, changed: bool) -> None:
 
 @pytest.fixture(scope="module")
 def operations(tmp_path_factory: pytest.TempPathFactory, namespace: str, image: str) -> Iterator[dict[str, str]]:
-    """Create all with the first definition, preview the second, apply it, and clean up."""
+    """Create all resources with the first definition, preview the second, apply it, and clean up."""
     folder: Path = tmp_path_factory.mktemp("replacement")
     engine = Engine(folder)
     engine.up(lambda: _program(namespace, image, False))
@@ -170,7 +170,7 @@ def operations(tmp_path_factory: pytest.TempPathFactory, namespace: str, image: 
 
 
 def _kind(operation: str) -> str:
-    """Replacements show as several steps; the first one seen says enough."""
+    """First step per resource, since replacements have several steps."""
     return "replace" if "replace" in operation else operation
 
 

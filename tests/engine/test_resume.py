@@ -39,7 +39,7 @@ _KINDS = (
     ("rbac.authorization.k8s.io/v1", "ClusterRole"),
 )
 _COUNT = 7
-# In a process of its own: what is left of a program whose engine was killed must not disturb the next one.
+# In a separate process: the remains of a program whose engine was killed must not disturb the next one.
 _MAIN = """
 import json, os
 from tests.engine import killed_programs
@@ -49,7 +49,7 @@ getattr(killed_programs, name)(*arguments)
 
 
 class Killed:
-    """A stack whose updates are killed, and what is seen of it from outside."""
+    """A stack whose updates are killed, observed from outside."""
 
     def __init__(self, folder: Path, namespace: str, whom: str, **variables: str) -> None:
         self.folder, self.namespace = folder, namespace
@@ -68,11 +68,11 @@ class Killed:
         self.engine.stack.workspace.env_vars |= {"PHASE": name, "MOMENTS": moments}
 
     def program(self, name: str, *arguments: Any) -> None:
-        """What the next operations run."""
+        """Set the program of the next operations."""
         self.engine.stack.workspace.env_vars["PROGRAM"] = json.dumps([name, *arguments])
 
     def until_done(self, operation: Callable[[], Any]) -> None:
-        """Run it again and again until nothing kills it any more; each time it is killed somewhere else."""
+        """Repeat an operation until it is not killed anymore; it is killed at another point each time."""
         for _ in range(150):
             before = self.moments()
             try:
@@ -94,7 +94,7 @@ class Killed:
             self.first_uids.setdefault((live["kind"], live["metadata"]["name"]), live["metadata"]["uid"])
 
     def objects(self) -> list[Object]:
-        """Everything in the cluster that carries this stack's mark."""
+        """All objects in the cluster with this stack's label."""
         providers = [r["id"] for r in self.engine._resources() if r["type"] == "pulumi:providers:kubernetes"]
         if not providers:
             return []
@@ -106,7 +106,7 @@ class Killed:
         return found
 
     def check(self) -> None:
-        """Cluster and state hold the same objects, each once, and another update has nothing to do."""
+        """Check that cluster and state contain the same objects once, and that another update changes nothing."""
         recorded = [r for r in self.engine._resources() if r["type"].startswith("kubernetes:")]
         live = self.objects()
         names = sorted((r["type"].rpartition(":")[2], r["id"].rpartition("/")[2]) for r in recorded)
@@ -148,7 +148,7 @@ def test_an_update_killed_at_any_write_can_be_resumed(killed: Killed, unique: st
 
 @pytest.mark.timeout(600 + 90 * _ROUNDS)
 def test_an_update_killed_at_a_random_time_can_be_resumed(killed: Killed, unique: str) -> None:
-    """`KILL_ROUNDS=100` makes a drill of it."""
+    """Number of rounds; `KILL_ROUNDS=100` makes a drill of the test."""
     killed.phase("random", "never")
     chance = random.Random(os.environ.get("KILL_SEED", unique))
     for number in range(_ROUNDS):
@@ -167,12 +167,12 @@ def test_an_update_killed_at_a_random_time_can_be_resumed(killed: Killed, unique
 
 @contextlib.contextmanager
 def _killer(chance: random.Random) -> Iterator[None]:
-    """Kill the engine, its plugins, or all of them, at some moment."""
+    """Kill the engine, its plugins, or all of them, at a random time."""
     done, whom, after_s = threading.Event(), chance.choice(("engine", "plugins", "all")), chance.uniform(0, 4)
 
     def kill() -> None:
         me = psutil.Process()
-        # The engine of this operation: the version that the SDK asks for is gone by the time plugins run.
+        # The engine process of this operation; the process that reads the version has ended when plugins run.
         found = until(lambda: _plugins(me) or done.is_set())
         if found is True or done.wait(after_s):
             return
@@ -223,7 +223,7 @@ def test_an_account_whose_updates_are_killed_has_everything_once(tmp_path: Path,
 def test_another_states_object_is_not_taken_over(
     engine: Engine, namespace: str, unique: str, core: client.CoreV1Api, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Two states may have a stack of one name: whoever comes second is refused, as for anything that exists."""
+    """Two states may have stacks with the same name: the second one is refused, as for any existing object."""
 
     def program() -> None:
         k8s.core.v1.ConfigMap("c", metadata={"namespace": namespace, "name": unique}, data={"k": "v"})

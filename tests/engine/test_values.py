@@ -183,7 +183,7 @@ def test_deleting_waits_until_the_object_is_gone(engine: Engine, namespace: str,
         config = k8s.core.v1.ConfigMap("c", metadata={"namespace": namespace}, data={})
         export(name=config.metadata["name"])
 
-    def another() -> None:  # a program that makes nothing at all may end before the engine has heard of it
+    def another() -> None:  # a program without resources may end before the engine has registered it
         k8s.core.v1.ConfigMap("d", metadata={"namespace": namespace}, data={})
 
     name = engine.up(program).outputs["name"].value

@@ -15,7 +15,7 @@ from local import paths
 from tests import wheel
 
 pytestmark = pytest.mark.engine
-# Every module but those that run something when they are loaded.
+# Every module, except for those that run code when they are imported.
 LOAD = """
 import collections, importlib, json, pathlib, pkgutil, sys
 import cogniforge
@@ -28,7 +28,7 @@ for name, module in list(sys.modules.items()):
         files[str(pathlib.Path(module.__file__).resolve())].append(name)
 print(json.dumps({"files": files, "path": sys.path}))
 """
-# What decides the content of each image that only has sources, and of each tool.
+# Files that determine the content of each image built from sources, and of each tool.
 KEYS = """
 import json, pathlib, sys
 from {package}local.images import catalogue, context
@@ -98,11 +98,11 @@ def test_forge_works_in_an_empty_folder_and_writes_nothing_to_the_package(
         return " ".join((result.stdout + result.stderr).split())
 
     assert forge("--version").startswith("forge 0.")
-    # Whether this machine is ready is not the question: the ports may be those of the node that runs here.
+    # Exit status and ports are not checked, since another node may be running here.
     assert "Pulumi CLI and engine" in forge("doctor", status=None)
     assert "run `forge init prod-eu`" in forge("preview", "-s", "prod-eu", status=1)
     assert "Wrote Pulumi.yaml and __main__.py" in forge(*EKS)
-    # No image of this version is released: what `forge up` would say, with everything that it would make.
+    # No image of this version is released, so `forge up` is refused, after a list of all changes.
     preview = forge("preview", "-s", "prod-eu", status=1)
     assert "Preview of prod-eu: would be refused" in preview
     assert 'image "router" 0.1.0 is not released' in preview
@@ -111,7 +111,7 @@ def test_forge_works_in_an_empty_folder_and_writes_nothing_to_the_package(
 
 
 def _files(folder: Path) -> dict[str, int]:
-    """Files and when they were written, but the interpreter's own."""
+    """Files with their modification times, except for the interpreter's."""
     found = (file for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc")
     return {str(file): file.stat().st_mtime_ns for file in found}
 

@@ -12,14 +12,14 @@ _BEFORE = Path(tempfile.gettempdir()) / "cogniforge-machine-before.json"
 
 
 def keep(found: dict[str, list[str]] | None) -> None:
-    """Remember the machine as it is before the first `forge up`; None: it is too late for that."""
+    """Record the state of the machine before the first `forge up`; None if it is too late."""
     _BEFORE.unlink(missing_ok=True)
     if found is not None:
         _BEFORE.write_text(json.dumps(found))
 
 
 def before() -> dict[str, list[str]] | None:
-    """What was remembered."""
+    """The recorded state."""
     return json.loads(_BEFORE.read_text()) if _BEFORE.exists() else None
 
 

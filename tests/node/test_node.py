@@ -98,7 +98,7 @@ def test_an_anonymous_caller_is_refused() -> None:
 
 
 def _foreign_image_is_refused() -> bool:
-    """Whether admission is in force: no pod of the platform's namespace may run an image that is not the release's."""
+    """Whether admission policies apply: the platform's namespaces accept only images of the release."""
     image, limits = "registry.example/a@sha256:" + "0" * 64, {"limits": {"memory": "16Mi"}}
     container = {"name": "a", "image": image, "securityContext": RESTRICTED, "resources": limits}
     pod = {"metadata": {"generateName": "foreign-"}, "spec": {"containers": [container]}}
@@ -110,7 +110,7 @@ def _foreign_image_is_refused() -> bool:
 
 
 def test_a_stopped_node_starts_twice_with_all_policies_in_force_and_keeps_its_data() -> None:
-    """Admission and network policies must not stand in the way of what a cold start needs."""
+    """Admission and network policies must not block a cold start."""
     body = client.V1ConfigMap(metadata=client.V1ObjectMeta(name="kept"), data={"k": "v"})
     _api().create_namespaced_config_map("default", body)
     for _ in range(2):
@@ -147,7 +147,7 @@ def test_reset_leaves_the_machine_as_it_was(machine_after_reset: dict[str, list[
 
 def test_a_taken_port_is_explained(machine_after_reset: dict[str, list[str]]) -> None:
     with socket.socket() as holder:
-        # Connections of the node that ran a moment ago may still be fading out there.
+        # Connections of the previous node may still be closing.
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", settings.ETCD_PORT))
         holder.listen()

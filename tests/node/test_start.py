@@ -26,7 +26,7 @@ def test_an_interrupted_up_ends_without_a_traceback(after_s: int) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         cwd=paths.PROJECT,
-        # A background job is born with SIGINT ignored; a user's shell would not do that to `forge`.
+        # Background jobs ignore SIGINT; a user's shell would not start `forge` like that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )
     try:
@@ -39,6 +39,6 @@ def test_an_interrupted_up_ends_without_a_traceback(after_s: int) -> None:
         assert process.returncode == 0, message.decode()
 
 
-@pytest.mark.timeout(1800)  # it builds every image, beside the tests that run meanwhile
+@pytest.mark.timeout(1800)  # it builds every image while other tests run
 def test_up_continues_after_an_interruption() -> None:
     assert "The platform is up" in forge("up").stdout

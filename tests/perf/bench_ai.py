@@ -51,7 +51,7 @@ def each_us(work: Callable[[], Any], rounds: int, clock: Callable[[], float] = t
 
 
 def guardrails() -> None:
-    """Texts of 2 KB: without anything in them, and with three things."""
+    """Texts of 2 KB: without findings, and with three."""
     import tldextract
     from guardrails.detectors import DETECTORS
     from guardrails.scanner import Scanner
@@ -80,7 +80,7 @@ def guardrails() -> None:
 
 
 def neighbours() -> None:
-    """Small checks of one tenant, 100 a second, while another sends 1 MB after 1 MB: what that adds to their p99."""
+    """Small checks of one tenant at 100 per second, while another sends texts of 1 MB: the effect on their p99."""
     from kit.identity import Tokens
 
     with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +118,7 @@ async def _neighbours(target: str, tokens: Any) -> None:
         ask = messages.CheckRequest(tenant="b", texts=["mail ann@example.com now"])
         first = messages.CheckRequest(tenant="a", texts=[large["prose"]])
         latest = time.perf_counter() + 120
-        while True:  # until the server is there, and its worker
+        while True:  # until the server and its worker are ready
             try:
                 started = time.perf_counter()
                 await large_ones.Check(first, timeout=60)
@@ -141,12 +141,12 @@ async def _neighbours(target: str, tokens: Any) -> None:
 
         async def again(text: str) -> None:
             while True:
-                with contextlib.suppress(grpc.aio.AioRpcError):  # a text that takes too long is refused
+                with contextlib.suppress(grpc.aio.AioRpcError):  # texts that take too long are refused
                     await large_ones.Check(messages.CheckRequest(tenant="a", texts=[text]), timeout=60)
 
         for title, text in large.items():
             quiet, loud = [], []
-            for _ in range(3):  # in turn, so that both meet the same machine
+            for _ in range(3):  # alternating, so that both have equal conditions
                 quiet.append(await p99_ms(4))
                 noise = asyncio.create_task(again(text))
                 loud.append(await p99_ms(4))
@@ -171,7 +171,7 @@ async def _clients(vectors: Any, texts: list[list[str]]) -> float:
 
 
 def embeddings() -> None:
-    """2,048 texts of 8 to 60 words from 512 clients, against the same in ideal batches."""
+    """2,048 texts of 8 to 60 words from 512 clients, compared with ideal batches of the same texts."""
     from embeddings.batching import MAX_BATCH_TOKENS, Batcher
     from embeddings.engine import Engine, shortened
     from embeddings.export import export
@@ -203,7 +203,7 @@ def embeddings() -> None:
 
     total = sum(map(len, tokens))
     offline, served = [], []
-    for _ in range(3):  # in turn, so that both meet the same machine
+    for _ in range(3):  # alternating, so that both have equal conditions
         started = time.perf_counter()
         for batch in batches:
             engine.run(batch)
@@ -214,7 +214,7 @@ def embeddings() -> None:
 
 
 def retriever() -> None:
-    """Passages as a model makes them: in clusters, since texts have topics."""
+    """Clustered vectors, like those of real passages, since texts have topics."""
     from retriever.engines import Point, Scope
     from retriever.engines.pgvector import PgVector
 
@@ -267,7 +267,7 @@ def _retrieve(server: PostgresServer, rows: Any, asked: Any, engine: Any, point:
         await database.close()
         return times, recalls
 
-    asyncio.run(search())  # so that the index is in memory
+    asyncio.run(search())  # loads the index into memory
     times, recalls = asyncio.run(search())
     with psycopg.connect(server.url("retriever")) as connection:
         connection.execute("SET enable_indexscan = off")
@@ -286,7 +286,7 @@ def _retrieve(server: PostgresServer, rows: Any, asked: Any, engine: Any, point:
 
 
 def identity() -> None:
-    """The callee's look at a token that it knows, as each call brings it anew, and the caller's at its own."""
+    """Time of the callee's check of a known token, parsed anew for each call, and of the caller's lookup of its own."""
     from kit.identity import Callers, Issuer, Tokens
 
     with tempfile.TemporaryDirectory() as folder:

@@ -40,7 +40,7 @@ for number in range(COUNT // 10):
 
 
 def _tree_mib(root: psutil.Process) -> float:
-    """Proportional memory of a process and all below it."""
+    """Proportional memory of a process and its descendants."""
     total = 0
     for process in [root, *root.children(recursive=True)]:
         try:
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def _forget_salt() -> None:
-    """The bench's passphrase leaves its salt in the stack file."""
+    """The benchmark's passphrase leaves its salt in the stack file."""
     file = paths.PROJECT / "stacks" / "Pulumi.prod.yaml"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(line for line in lines if not line.startswith("encryptionsalt:")))

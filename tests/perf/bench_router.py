@@ -74,12 +74,12 @@ request = function()
   return wrk.format()
 end
 """
-"""As a gateway sends requests: each with an id and a trace of its own."""
+"""Requests like those of a gateway: each with its own ID and trace."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw."""
+    """Results of wrk."""
 
     rate: float
     p50_ms: float
@@ -119,7 +119,7 @@ def _await(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def load(port: int, script: Path, connections: int, seconds: int = SECONDS) -> Load:
-    """Drive a server with wrk from the second core."""
+    """Load a server with wrk from the second core."""
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
     command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "-s", str(script)]
     text = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
@@ -138,7 +138,7 @@ def _ms(text: str, row: str) -> float:
 
 
 def table(**route: Any) -> dict[str, Any]:
-    """Four targets under a bandit, a tenant with a key, rates and a budget: everything that governs is on."""
+    """Four targets with a bandit, and a tenant with a key, rates and a budget: all policies are enabled."""
     targets = [
         {"name": name, "upstream": f"http://127.0.0.1:{UPSTREAM}/{name}", "input_price": 1, "output_price": 2}
         for name in "abcd"
@@ -154,21 +154,21 @@ def table(**route: Any) -> dict[str, Any]:
 
 
 def python() -> str:
-    """Debian's own interpreter, which the image has; else this one."""
+    """Debian's interpreter, as in the image; otherwise the current one."""
     found = Path("/usr/bin/python3.11")
     return str(found) if found.exists() and sys.version_info[:2] == (3, 11) else sys.executable
 
 
 @contextlib.contextmanager
 def router(folder: Path, **route: Any) -> Iterator[psutil.Process]:
-    """Our router as its image runs it."""
+    """Our Router, started as in its image."""
     routes = folder / "routes.json"
     routes.write_text(json.dumps(table(**route)))
     sources = paths.PROJECT / "service_images"
     site = next(Path(sys.prefix).glob("lib/python3*/site-packages"))
     path = os.pathsep.join(map(str, (sources / "kit/src", sources / "router/src", site)))
     env = {"PYTHONPATH": path, "SERVICE_ROUTES_FILE": str(routes), "SERVICE_HOST": "127.0.0.1"}
-    # What the upstream is shown, as a pod of the Router has it mounted.
+    # Credentials for the upstream, mounted as in a pod of the Router.
     inside = folder / "credentials" / "inside"
     inside.mkdir(parents=True, exist_ok=True)
     (inside / "127.0.0.1").write_text(KEY)
@@ -209,7 +209,7 @@ def streams(port: int) -> dict[str, Any]:
 
 
 def paced(folder: Path) -> dict[str, Any]:
-    """Streams through the router beside the same ones without it; the model is vLLM's simulator."""
+    """Streams through the Router, compared with direct ones; the model is vLLM's simulator."""
     simulator = str(builder.resolve(ToolName.INFERENCE_SIM))
     pace = ("--inter-token-latency=5ms", "--time-to-first-token=5ms", f"--max-num-seqs={STREAMS}")
     flags = ("--model=demo", f"--port={UPSTREAM}", "--mode=random", "--max-model-len=8192", *pace)
@@ -222,7 +222,7 @@ def paced(folder: Path) -> dict[str, Any]:
 
 
 def flat(folder: Path, script: Path) -> dict[str, Any]:
-    """Memory over a million requests."""
+    """Memory after a million requests."""
     with router(folder) as process:
         load(ROUTER, script, 16, 10)
         before, sent = process.memory_info().rss, 0.0
@@ -279,7 +279,7 @@ def main() -> None:
 
 
 def note(found: dict[str, Any]) -> None:
-    """Show what is measured so far."""
+    """Print the results so far."""
     print(json.dumps(found), file=sys.stderr, flush=True)
 
 

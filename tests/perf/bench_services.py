@@ -52,7 +52,7 @@ def events(number: int) -> list[dict[str, Any]]:
 
 
 async def measure(title: str, take: Callable[[list[dict[str, Any]]], Awaitable[Any]]) -> float:
-    """Events a second."""
+    """Events per second."""
     batches = [events(number) for number in range(BATCHES)]
     started = time.perf_counter()
     for batch in batches:
@@ -76,7 +76,7 @@ def prepared(server: PostgresServer, service: str) -> ServiceSettings:
 
 
 async def peer(server: PostgresServer) -> float:
-    """COPY, and nothing else."""
+    """COPY alone, as the baseline."""
     connection = await psycopg.AsyncConnection.connect(server.url("postgres"))
     await connection.execute("CREATE TABLE peer (source text, id text, tenant text, time text, leaf text)")
     await connection.commit()
@@ -93,7 +93,7 @@ async def peer(server: PostgresServer) -> float:
 
 
 async def replay(server: PostgresServer, billing: Database) -> None:
-    """A million events through ten kills of the database: every batch is sent until it is taken, some again then."""
+    """A million events during ten kills of the database: batches are repeated until they are acknowledged."""
     began, kills = time.perf_counter(), 0
     for number in range(REPLAY // BATCH):
         batch = [{**event, "id": f"replay-{number}-{place}"} for place, event in enumerate(events(number))]
@@ -120,7 +120,7 @@ async def replay(server: PostgresServer, billing: Database) -> None:
 
 
 async def run(server: PostgresServer) -> None:
-    """All of it."""
+    """Run all benchmarks."""
     base = await peer(server)
     audit = Database(prepared(server, "audit"))
     await audit.open()

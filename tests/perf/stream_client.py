@@ -19,13 +19,13 @@ class Stream(asyncio.Protocol):
         self._first = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask."""
+        """Send the request."""
         self._transport = transport
         self._begun = time.perf_counter()
         transport.write(self._request)  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
-        """Count."""
+        """Count tokens."""
         if not self._pieces:
             self._first = time.perf_counter()
         self._pieces += data.count(b"data: {")
@@ -35,13 +35,13 @@ class Stream(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It must not be lost before the end."""
+        """The connection must not close before the end."""
         if not self._done.done():
             self._done.set_exception(ConnectionError(f"the stream was cut: {exc}"))
 
 
 async def main(port: int, streams: int, tokens: int, key: str) -> None:
-    """Run them all."""
+    """Run all streams."""
     question = {
         "model": "demo",
         "messages": [{"role": "user", "content": "Tell me a long story."}],

@@ -37,7 +37,7 @@ _ANTHROPIC |= {"content": [{"type": "text", "text": "Hi!"}]}
 
 
 class Gateway:
-    """What is answered, and what was asked."""
+    """Configured answers, and recorded requests."""
 
     def __init__(self) -> None:
         self.documents = [json.loads((_SERVICES / f"{s}/openapi.json").read_text()) for s in ("user", "billing")]
@@ -51,7 +51,7 @@ class Gateway:
         self.authority = ""
 
     def say(self, call: str, body: Any, status: int = 200) -> None:
-        """What `GET /v1/tenants`, for one, is answered with; the body has to fit the document where it is no error."""
+        """Set the answer to a call such as `GET /v1/tenants`; unless an error, the body must match the document."""
         method, _, path = call.partition(" ")
         if status < 400 and status != 204:
             document, _, operation = self._operation(method, path)
@@ -70,7 +70,7 @@ class Gateway:
         raise LookupError(f"no document has {method} {path}")
 
     def answer(self, method: str, target: str, body: bytes, key: str) -> Answer:
-        """The answer to a request, after it was checked."""
+        """Check a request, and return its answer."""
         split = urlsplit(target)
         call, sent = f"{method} {split.path}", json.loads(body) if body else None
         query = dict(parse_qsl(split.query))
@@ -96,7 +96,7 @@ class Gateway:
 
 
 def _certificate(folder: Path) -> tuple[Path, str]:
-    """A key with its certificate in one file, and the certificate, which is its own authority."""
+    """(file with a key and its self-signed certificate, the certificate)."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gateway of a test")])
     now = datetime.datetime.now(datetime.UTC)

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def no_output_is_left_for_the_next_program() -> Iterator[None]:
-    """Outputs that a test made outside of a program belong to its event loop: another program would wait for ever."""
+    """Outputs created outside of a program belong to the test's event loop; the next program would wait forever."""
     yield
     if settings := sys.modules.get("pulumi.runtime.settings"):
         with settings.SETTINGS.lock:

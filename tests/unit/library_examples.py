@@ -21,7 +21,7 @@ Registered = list[pulumi.runtime.MockResourceArgs]
 
 
 class Use(NamedTuple):
-    """How an example makes its component."""
+    """How an example creates its component."""
 
     name: str
     args: dict[str, Any]
@@ -35,7 +35,7 @@ def file_of(component: type[PlatformComponent]) -> Path:
 
 
 def ran(program: Callable[[], object]) -> Registered:
-    """What a program registers, with the images that the example's project names."""
+    """Resources that a program registers, with the images that the example's project names."""
     mocks, loop = Mocks(), asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     pulumi.runtime.set_mocks(mocks, project="components", preview=True)

@@ -14,7 +14,7 @@ from local import paths
 
 
 def script(name: str) -> ModuleType:
-    """One of the image's scripts."""
+    """A script of the image."""
     spec = importlib.util.spec_from_file_location(name, paths.PROJECT / f"service_images/kafka/src/{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -28,7 +28,7 @@ def probe() -> ModuleType:
 
 
 def topic(name: str, partitions: list[tuple[list[int], list[int]]]) -> Any:
-    """As a client of Kafka shows it: for each partition, who keeps it and who is in sync."""
+    """Metadata as a Kafka client reports it: replicas and in-sync replicas per partition."""
     return SimpleNamespace(
         topic=name,
         partitions={
@@ -45,7 +45,7 @@ def test_a_partition_that_this_broker_keeps_and_is_not_in_sync_is_named(probe: M
 
 @given(st.sets(st.integers(0, 4), min_size=1), st.data())
 def test_another_brokers_absence_is_not_this_ones(probe: ModuleType, replicas: set[int], data: st.DataObject) -> None:
-    """Else brokers would wait for each other for ever."""
+    """Otherwise brokers would wait for each other forever."""
     isrs = data.draw(st.sets(st.sampled_from(sorted(replicas))))
     missing = {node for node in range(5) if probe.out_of_sync(node, [topic("a", [(sorted(replicas), sorted(isrs))])])}
     assert missing == replicas - isrs

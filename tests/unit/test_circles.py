@@ -13,7 +13,7 @@ SOURCES = sorted((ROOT / "service_images").glob("*/src"))
 
 
 def imports(folder: Path) -> dict[str, set[str]]:
-    """The modules that each one imports, also under TYPE_CHECKING and in functions: readers follow these, too."""
+    """Imported modules of each module, also under TYPE_CHECKING and in functions, which readers follow too."""
     files = {_name(file.relative_to(folder)): file for file in folder.rglob("*.py")}
     return {module: _imported(module, file, files) - {module} for module, file in files.items()}
 
@@ -40,7 +40,7 @@ def _imported(module: str, file: Path, known: dict[str, Path]) -> set[str]:
 
 @pytest.mark.parametrize("folder", SOURCES, ids=lambda folder: folder.parent.name)
 def test_the_modules_of_a_service_import_each_other_in_no_circle(folder: Path) -> None:
-    graphlib.TopologicalSorter(imports(folder)).prepare()  # raises CycleError with the circle
+    graphlib.TopologicalSorter(imports(folder)).prepare()  # raises CycleError with the cycle
 
 
 def test_a_circle_behind_type_checking_is_seen(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Without variables that lead clients elsewhere."""
+    """Remove variables that redirect clients."""
     return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **more}
 
 

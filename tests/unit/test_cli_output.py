@@ -44,7 +44,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command as `forge` does; returns exit status, standard output and standard error."""
+    """Run a command as `forge` does. Returns exit status, standard output and standard error."""
     monkeypatch.setattr(output, "console", Console(highlight=False, width=100))
     monkeypatch.setattr(output, "errors", Console(highlight=False, width=100, stderr=True))
     monkeypatch.setenv("TERMINAL_WIDTH", "100")
@@ -61,7 +61,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def golden(name: str, result: tuple[int, str, str], status: int = 0, *, wide: bool = False) -> None:
-    """Compare with the file; without `wide`, no line is longer than 100 columns unless it is one word."""
+    """Compare with the golden file. Unless `wide`, only single words may exceed 100 columns."""
     code, out, err = result
     assert code == status, out + err
     text = "".join(re.sub(r" +$", "", line, flags=re.MULTILINE) for line in (out, err))
@@ -296,7 +296,7 @@ RESOURCES = [
 
 @pytest.fixture
 def deployed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was done to a stack that holds something."""
+    """State of a stack with resources."""
     done: list[str] = []
     monkeypatch.setattr(stack, "resources", lambda _: RESOURCES)
     monkeypatch.setattr(stack, "ensure", lambda _: None)
@@ -323,7 +323,7 @@ def test_destroy_of_what_is_not_deployed(run: Run, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def short_path() -> Iterator[Path]:
-    """A folder whose name is always as long: lines break at the same words."""
+    """A folder with a name of constant length, so that lines break at the same words."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         yield Path(folder)
 

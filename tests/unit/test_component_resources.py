@@ -31,7 +31,7 @@ REACHABLE = (
     "aws:s3/bucket:Bucket",
     "pulumi:providers:kubernetes",
 )
-"""Ends of the type tokens of what a program most often wants to reach."""
+"""Suffixes of the type tokens of resources that programs often need."""
 
 
 def classes() -> list[type[PlatformComponent]]:
@@ -54,7 +54,7 @@ def _is_named(kind: type[PlatformComponent]) -> bool:
 
 
 def record(kind: type[PlatformComponent]) -> Any:
-    """The class of a component's record; None where it has none."""
+    """The class of a component's record; None if it has none."""
     return getattr(sys.modules[kind.__module__], f"{kind.__name__}Resources", None)
 
 

@@ -145,7 +145,7 @@ def test_a_bad_quantity_is_a_value_error(text: str) -> None:
 
 
 def test_policies_and_configuration_know_the_same_kubernetes_versions() -> None:
-    """The policy pack runs in a process of its own, which does not load the configuration for one list."""
+    """The policy pack runs in a separate process, which must not load the configuration for a single list."""
     from components.config.eks import SUPPORTED_VERSIONS
     from policies.crossguard import aws_rules
 

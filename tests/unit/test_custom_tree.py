@@ -15,7 +15,7 @@ pytestmark = pytest.mark.xdist_group("tree")
 
 
 class Tree:
-    """What an environment with own services registers."""
+    """Resources of an environment with own services."""
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.resources = registered_of(data)
@@ -118,7 +118,7 @@ def test_the_mesh_admits_the_callers_of_network_policies_and_the_scraper() -> No
 
 
 def _provisioned(tree: Tree, part: str) -> Any:
-    """What the task of a part of the data layer receives."""
+    """Input of a data task."""
     (job,) = (r for r in tree.resources if r.typ.endswith(":Job") and r.name == f"local-{part}-provision")
     (container,) = job.inputs["spec"]["template"]["spec"]["containers"]
     return json.loads(next(one["value"] for one in container["env"] if one["name"] == "PROVISION"))

@@ -28,7 +28,7 @@ LETTER = {
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was asked of the gateway; Billing has one dead letter, Prompt is not deployed."""
+    """Requests to the gateway. Billing has one dead letter; Prompt is not deployed."""
     seen: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:

@@ -55,7 +55,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def _parse(words: list[str]) -> None:
-    """Raises what the command line raises for a command or an option that there is not."""
+    """Raises the command line's error for an unknown command or option."""
     command, (name, *arguments) = typer.main.get_command(app), words
     command = command.commands[name]
     while commands := getattr(command, "commands", None):

@@ -14,7 +14,7 @@ import pytest
 from local import paths
 from tests.waiting import until
 
-# Stands for the engine: it counts what it is told, and ends in order a moment after the first time.
+# Double of the engine: counts signals, and ends normally a moment after the first one.
 _ENGINE = """
 import signal, sys, time
 from pathlib import Path
@@ -54,7 +54,7 @@ class Started:
         self.engine = psutil.Process(self.forge.pid).children()[0]
 
     def ended(self) -> str:
-        """What the engine recorded in the end."""
+        """The engine's record at its end."""
         return until(lambda: self.log.read_text() if self.log.read_text().startswith("told") else None)
 
 
@@ -71,7 +71,7 @@ def test_a_signal_stops_the_engine_in_order(tmp_path: Path, number: signal.Signa
 
 def test_a_closed_terminal_reaches_the_engine_once(tmp_path: Path) -> None:
     started = Started(tmp_path / "log", "capture")
-    os.killpg(started.forge.pid, signal.SIGHUP)  # as the kernel tells the foreground of a terminal
+    os.killpg(started.forge.pid, signal.SIGHUP)  # as the kernel signals the foreground of a terminal
     started.forge.wait(60)
     assert started.log.read_text() == "told 1"
 

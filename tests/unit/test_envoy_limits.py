@@ -28,7 +28,7 @@ HEAD = b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\
 
 
 class _Deaf:
-    """A service that takes connections and the requests' heads, and then reads nothing more."""
+    """A service that accepts connections and heads of requests, and then stops reading."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
@@ -74,7 +74,7 @@ def _resident(running: Running) -> int:
 
 
 def _push(connections: list[socket.socket], size: int) -> None:
-    """Send up to `size` bytes on each, as far as the gateway takes them."""
+    """Send up to `size` bytes on each connection, until the gateway stops reading."""
     left = dict.fromkeys(connections, size)
     quiet_since = time.monotonic()
     piece = b"x" * 65536
@@ -178,7 +178,7 @@ def test_a_body_in_chunks_reaches_the_service_before_it_is_whole(deaf: _Deaf, tm
             received = b""
             while b"hello" not in received:
                 received += deaf.taken[0].recv(4096)
-            # The service judges the head, and its answer does not wait for the body.
+            # The service decides by the head, and answers before the body has arrived.
             deaf.taken[0].sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
             assert caller.recv(4096).startswith(b"HTTP/1.1 401 ")
 

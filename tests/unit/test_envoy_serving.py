@@ -65,7 +65,7 @@ def backend() -> Iterator[int]:
 
 
 def intent(port: int) -> GatewayIntent:
-    """The local environment's, with all backends at one port and CORS for one page."""
+    """The local environment's intent, with all backends at one port, and CORS for one origin."""
     stack = yaml.safe_load((paths.PROJECT / "stacks/Pulumi.local.yaml").read_text())
     config = config_parse.parse(stack["config"]["cogniforge:platform"])
     found = entrance.intent(config)
@@ -95,7 +95,7 @@ def http(running: Running) -> Iterator[httpx.Client]:
 
 
 def seen(running: Running, path: str) -> tuple[int, str]:
-    """The status, and the path that the service saw; raw, as clients' libraries tidy paths up."""
+    """(status, path that the service received). Raw, since clients' libraries normalize paths."""
     answer = running.raw(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     head, _, body = answer.partition(b"\r\n\r\n")
     status = int(head.split()[1])
@@ -209,7 +209,7 @@ def test_only_the_gateway_can_name_the_client(http: httpx.Client) -> None:
 def test_queries_are_not_in_the_log(running: Running, http: httpx.Client, path: str) -> None:
     request_id = f"logged-{path[-1]}-{len(path)}"
     http.get(path, headers={"host": "localhost", "x-request-id": request_id})
-    # Envoy writes its log every second, or when it ends.
+    # Envoy flushes its log every second, and at its end.
     until(lambda: request_id in running.log.read_text(), 20)
     assert "SECRET" not in running.log.read_text()
     assert path.partition("?")[0] in running.log.read_text()
@@ -285,7 +285,7 @@ def test_a_refusal_has_a_code_and_a_request_id(running: Running, status: int, co
 
 @pytest.fixture
 def lonely(tmp_path: Any, backend: int) -> Iterator[Running]:
-    """A gateway whose services are away, and that lets a request a second through."""
+    """A gateway with unavailable services and a limit of one request per second."""
     alone = dataclasses.replace(intent(free_port()), rates=Rates((1, 2), (1, 2)))
     with gateway(alone, tmp_path) as found:
         yield found

@@ -33,11 +33,11 @@ class Answers(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): pass
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answers).serve_forever()
 """
-"""An exporter that answers whatever it is asked."""
+"""An exporter that answers any request."""
 
 
 class Listener:
-    """A server that somebody would like the exporter to log in at."""
+    """A server that an attacker would like the exporter to log in to."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -54,7 +54,7 @@ class Listener:
                     self.received.append(connection.recv(4096))
 
     def close(self) -> None:
-        """End."""
+        """Stop the server."""
         self._socket.close()
 
 
@@ -67,7 +67,7 @@ def listener() -> Iterator[Listener]:
 
 @contextlib.contextmanager
 def running(command: list[str], port: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process from when its port answers, until it was told to end and has ended."""
+    """A process, from when its port answers until it is stopped."""
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 30
@@ -87,14 +87,14 @@ def running(command: list[str], port: int, **environment: str) -> Iterator[subpr
 
 
 def door(listen: int, inner: int, *command: str) -> list[str]:
-    """The door's command, as pods have it, but on loopback."""
+    """The command of the metrics proxy, as in pods, but on loopback."""
     flags = [f"-listen=127.0.0.1:{listen}", f"-metrics=http://127.0.0.1:{inner}/metrics"]
     return [str(builder.resolve(ToolName.METRICS_DOOR)), *flags, "--", *command]
 
 
 @pytest.fixture(scope="module")
 def fake() -> Iterator[str]:
-    """The address of a door before an exporter that answers everything."""
+    """Address of a metrics proxy in front of an exporter that answers any request."""
     listen, inner = free_port(), free_port()
     with running(door(listen, inner, sys.executable, "-c", FAKE, str(inner)), listen):
         yield f"http://127.0.0.1:{listen}"
@@ -107,7 +107,7 @@ def fake() -> Iterator[str]:
 )  # fmt: skip
 def test_the_metrics_port_serves_metrics_only(fake: str, path: str) -> None:
     with socket.create_connection(("127.0.0.1", int(fake.rpartition(":")[2])), timeout=10) as raw:
-        # By hand: clients of HTTP would put the path in order first.
+        # Raw, since HTTP clients would normalize the path.
         raw.sendall(f"GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".encode())
         answer = raw.recv(65536)
     assert answer.startswith(b"HTTP/1.1 404 "), answer
@@ -133,7 +133,7 @@ def test_a_door_and_its_exporter_end_together() -> None:
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The exporters' real programs, out of the root file system of their image."""
+    """The exporters' real programs, from the root file system of their image."""
     folder = tmp_path_factory.mktemp("exporters")
     wanted = {f"./usr/bin/prometheus-{name}-exporter" for name in ("redis", "postgres")}
     for archive in sorted((paths.cache() / "rootfs").glob("*.tar")):
@@ -172,7 +172,7 @@ def test_redis_exporter_connects_to_no_target_of_a_query(programs: Path, listene
 def test_postgres_exporter_connects_to_no_target_of_a_query(
     programs: Path, listener: Listener, tmp_path: Path, path: str
 ) -> None:
-    """Debian's version has no /probe. A later one has, and needs the door then."""
+    """Debian's version has no /probe. A later version has it, and then needs the metrics proxy."""
     made, listen = exporter.postgres("image", str(tmp_path), LOGIN), free_port()
     (flag,) = made.arguments[1:]
     command = [str(programs / "prometheus-postgres-exporter"), flag.replace(":9187", f"127.0.0.1:{listen}")]

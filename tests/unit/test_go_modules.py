@@ -16,21 +16,21 @@ FAMILIES = (
     "go.opentelemetry.io/",
     "github.com/prometheus/",
 )
-"""Libraries that most tools are built on. A package is compiled anew for each version of it, and of what it imports."""
+"""Libraries that most tools use. A package is compiled again for each of its versions and of its dependencies."""
 FOLDERS = sorted({tool.module for tool in TOOLS.values()})
 NODE_REQUIRES_OTHERS = {"k8s.io/apiextensions-apiserver", "k8s.io/component-helpers"}
-"""The node requires these as Kubernetes does (v0.0.0, v0.34.10); what it replaces them by is the common version."""
+"""The node requires these as Kubernetes does (v0.0.0, v0.34.10); their replacement is the common version."""
 UNLIKE = {"k8s.io/cri-api", "k8s.io/cri-client"}
-"""KWOK does not compile with the node's: it uses fields of the options of logs that 0.34 does not export."""
+"""KWOK cannot use the node's version: it needs fields of the log options that 0.34 does not export."""
 
 _REQUIRED = re.compile(r"^(?:require )?\t?(\S+) (v\S+)(?: // indirect)?$", re.MULTILINE)
 _REPLACED = re.compile(r"^(?:replace )?\t?(\S+) => \S+ (v\S+)$", re.MULTILINE)
 
 
 def _versions(folder: str) -> dict[str, tuple[str, str]]:
-    """The required and the used version of each module of the families.
+    """Required and used version of each module of the families.
 
-    Go takes both into a compiled package's identity: with `-trimpath`, the required one too.
+    Go includes both in the identity of a compiled package; with `-trimpath`, the required one too.
     """
     text = (MODULES / folder / "go.mod").read_text()
     replaced = dict(_REPLACED.findall(text))

@@ -24,7 +24,7 @@ def closed_port() -> int:
 
 
 def check(targets: list[tuple[str, int]], control_answers: bool = True) -> None:
-    """Run the check beside a server; port 0 stands for the server's."""
+    """Run the check against a server; port 0 stands for the server's port."""
 
     async def run() -> None:
         server = await asyncio.start_server(lambda _, writer: writer.close(), LOOPBACK, 0)

@@ -104,7 +104,7 @@ def test_a_callers_own_client_id_is_removed() -> None:
 
 
 def chosen(path: str) -> dict[str, Any]:
-    """The route that Kong takes: regular expressions by priority, then the longest prefix (its documentation)."""
+    """Route that Kong selects: regular expressions by priority, then the longest prefix (Kong's documentation)."""
     found: list[tuple[bool, int, dict[str, Any]]] = []
     for service in kong.declarative(INTENT, {})["services"]:
         for route in service["routes"]:

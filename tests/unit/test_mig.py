@@ -60,7 +60,7 @@ layouts = st.sampled_from(MIG_GPUS).flatmap(
 
 
 def _brute_force(gpu: Gpu, counts: dict[str, int]) -> bool:
-    """The same question by another way: every choice of starts, without an order or pruning."""
+    """Reference implementation: tries all placements, without order or pruning."""
     wanted = [p for n, c in counts.items() for p in [gpu.profile(n)] * c if p]
     if sum(p.compute for p in wanted) > gpu.compute_slices or sum(p.name.endswith("+me") for p in wanted) > 1:
         return False

@@ -24,11 +24,11 @@ FOREIGN = {
     "kubelet_volume_stats_capacity_bytes",
     "kube_job_status_failed",
 }
-"""Of kube-state-metrics and the kubelet."""
+"""Metrics of kube-state-metrics and the kubelet."""
 
 
 def ours() -> set[str]:
-    """Every metric that a service's code makes, as Prometheus names it."""
+    """Every metric in a service's code, with Prometheus' names."""
     found: set[str] = set()
     for path in SOURCES.glob("*/src/**/*.py"):
         for kind, name in re.findall(r'(Counter|Gauge|Histogram|Count|Spread)\(\s*"([a-z_]+)"', path.read_text()):

@@ -45,7 +45,7 @@ USERS = sorted({service for service, _ in KEEPERS + FOLLOWERS})
 
 
 class Server(NatsServer):
-    """NATS with the platform's configuration; `permitted` says whether users have rights within their account too."""
+    """NATS with the platform's configuration; `permitted`: whether users also have permissions within their account."""
 
     def __init__(self, folder: Path, intents: Mapping[str, NatsAccount] = SERVICES, permitted: bool = True) -> None:
         self.passwords = {login: f"of-{login}" for login in (*intents, OWNER)}
@@ -59,7 +59,7 @@ class Server(NatsServer):
         super().__init__(folder, settings)
 
     def settings(self, service: str) -> ServiceSettings:
-        """What a service is told."""
+        """Settings of a service."""
         return ServiceSettings(name=service, nats_url=self.url, nats_password=self.passwords[service])  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
@@ -83,11 +83,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 async def _quiet(_: Exception) -> None:
-    """Refusals are what is expected."""
+    """Ignore expected refusals."""
 
 
 async def _through(connection: Client, inbox: str) -> None:
-    """Until the server has taken what was sent before: `flush` of nats-py asks before it has sent it all."""
+    """Wait until the server has processed all sent messages, since `flush` of nats-py does not."""
     back = await connection.subscribe(inbox)
     await connection.publish(inbox, b"")
     await back.next_msg(10)
@@ -95,7 +95,7 @@ async def _through(connection: Client, inbox: str) -> None:
 
 
 async def _received(server: Server, service: str, bucket: str, key: str) -> bytes | None:
-    """What a follower is told of a key, within 5 s; None: nothing."""
+    """Value of a key that a follower receives within 5 s; None if there is none."""
     found: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
 
     def take(name: str, value: bytes | None) -> None:
@@ -112,7 +112,7 @@ async def _received(server: Server, service: str, bucket: str, key: str) -> byte
 
 
 async def _put(server: Server, login: str, bucket: str, key: str, value: bytes) -> None:
-    """As a service, or as the platform itself."""
+    """Connect as a service, or as the platform itself."""
     if login != OWNER:
         bus = Bus(server.settings(login))
         try:
@@ -206,7 +206,7 @@ def test_only_its_owner_writes_a_bucket(server: Server, service: str) -> None:
 
 @pytest.fixture
 def loose(tmp_path: Path) -> Iterator[Server]:
-    """Two services that talk and one that does not, where only accounts keep them apart."""
+    """Two services that exchange messages and one that does not, isolated by accounts only."""
     intents = {
         "one": NatsAccount(name="one", sends=["one.said"], keeps=["bucket"]),
         "two": NatsAccount(name="two", hears=["one.said"], follows=["bucket"]),
@@ -218,7 +218,7 @@ def loose(tmp_path: Path) -> Iterator[Server]:
 
 
 def heard(server: Server, by: str, sender: str, *subjects: str) -> list[str]:
-    """Subjects that somebody who listens to everything hears of what another says."""
+    """Subjects of another user's messages that a listener to all subjects receives."""
 
     async def run() -> list[str]:
         listener = await nats.connect(server.url, user=by, password=server.passwords[by])
@@ -229,7 +229,7 @@ def heard(server: Server, by: str, sender: str, *subjects: str) -> list[str]:
         for subject in subjects:
             await speaker.publish(subject, b"x")
         await _through(speaker, "through")
-        await listener.publish("end", b"")  # comes after whatever came before
+        await listener.publish("end", b"")  # arrives after all earlier messages
         received: list[str] = []
         while (message := await found.next_msg(10)).subject != "end":
             received.append(message.subject)

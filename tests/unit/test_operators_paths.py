@@ -44,7 +44,7 @@ def intent(operators: Operators) -> GatewayIntent:
 
 
 def statuses(port: int) -> dict[str, int]:
-    """503 means that the gateway passed it on: nothing is behind it."""
+    """Status 503 means that the gateway has forwarded the request, since there is no backend."""
     running = f"http://127.0.0.1:{port}"
     with httpx.Client(headers={"host": "localhost"}, trust_env=False) as client:
         found: dict[str, int] = {}

@@ -118,7 +118,7 @@ def test_containers_have_requests_and_a_memory_limit(environment: str) -> None:
     for name, pod in pods(environment).items():
         for container in pod["containers"]:
             resources = container["resources"]
-            # What ends by itself may take more than it is sure of.
+            # Completed pods may use more than the guaranteed resources.
             assert resources["requests"]["memory"] == resources["limits"]["memory"] or pod.get("restartPolicy"), name
             assert resources["requests"]["cpu"], name
 
@@ -143,7 +143,7 @@ def test_every_server_has_a_network_policy(environment: str) -> None:
     policies = {r.inputs["metadata"]["name"] for r in of_kind(environment, ":NetworkPolicy")}
     kinds = (":Deployment", ":StatefulSet", ":InferenceService")
     servers = {r.inputs["metadata"]["name"] for kind in kinds for r in of_kind(environment, kind)}
-    # Kong is a chart, whose Deployment is not ours to name.
+    # Kong's chart names its Deployment.
     others = {"gateway", *(p for p in policies if p.endswith(("-outlet", "-outside", "-api-server")))}
     assert policies - others == {"default-deny", "default-egress", *servers} - {"gateway"}
     assert "gateway" in policies
@@ -220,7 +220,7 @@ def test_the_isolation_check_tries_every_port_of_every_service(environment: str)
         for port in r.inputs["spec"]["ports"]
         if r.inputs["spec"].get("type") != "LoadBalancer"
     }
-    # The Service of a server's single pods has the same pods and ports as the server's own.
+    # The headless Service of a server has the same pods and ports as its other Service.
     assert {(name.removesuffix("-nodes"), port) for name, port in offered} <= tried
 
 

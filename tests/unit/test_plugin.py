@@ -100,7 +100,7 @@ def test_another_language_makes_the_same_resources(component: Component) -> None
 
 
 def rendered(registered: Registered) -> dict[str, Any]:
-    """What is made outside of the program, by type and name."""
+    """Resources that are created outside of the program, by type and name."""
     found = {(one.typ, one.name): one.inputs for one in registered if not one.typ.startswith(PART_OF)}
     return json.loads(json.dumps({f"{kind} {name}": one for (kind, name), one in found.items()}, default=_unknown))
 

@@ -60,7 +60,7 @@ TERM = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]
 
 
 def sections(section: Section, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Section]]:
-    """Every section of a configuration with its path in the stack file."""
+    """Every section of a configuration, with its path in the stack file."""
     yield path, section
     for name, field in type(section).model_fields.items():
         value: Any = getattr(section, name)
@@ -71,7 +71,7 @@ def sections(section: Section, path: tuple[str | int, ...] = ()) -> Iterator[tup
 
 
 def with_settings(environment: str) -> dict[str, Any]:
-    """A stack file in which every workload has all settings that its section knows."""
+    """A stack file in which every workload has all settings of its section."""
     data = copy.deepcopy(stack_file(environment))
     for path, section in list(sections(parse(data))):
         if "pod" not in type(section).model_fields or getattr(section, "external", None):
@@ -93,7 +93,7 @@ def with_settings(environment: str) -> dict[str, Any]:
 def with_components(
     environment: str,
 ) -> tuple[tuple[pulumi.runtime.MockResourceArgs, ...], tuple[PlatformComponent, ...]]:
-    """What is registered with all settings, and the components that did it."""
+    """(resources with all settings, components that registered them)."""
     made: list[PlatformComponent] = []
     original = PlatformComponent.finish
 
@@ -152,7 +152,7 @@ def test_the_main_container_alone_has_the_extra_variables(environment: str) -> N
 
 
 def plain(container: dict[str, Any]) -> list[tuple[str, str]]:
-    """Variables without the extra one, and without the fingerprint by which the checks know the configuration."""
+    """Variables without the additional one, and without the fingerprint of the configuration."""
     changed = ("EXTRA_SETTING", "CHECK_RELEASE", "RELEASE")
     found = [variable for variable in container.get("env", []) if variable["name"] not in changed]
     return [(one["name"], json.dumps(one, default=lambda value: type(value).__name__)) for one in found]
@@ -224,7 +224,7 @@ def test_kong_refuses_its_own_variables_and_names_that_its_chart_would_change() 
 
 
 def test_the_sidecars_of_a_section_are_the_containers_that_there_are() -> None:
-    """The local environment has one replica of each server, so that nothing has to find its zone."""
+    """The local environment has one replica of each server, so no server has to find its zone."""
     found = {
         name.removeprefix("local-"): {c["name"]: c["resources"] for c in template["spec"]["containers"]}
         for name, kind, template in templates("local")
@@ -299,7 +299,7 @@ def accepted(adapter: TypeAdapter[Any], text: str) -> bool:
 
 
 def _name(text: str) -> bool:
-    """In Kubernetes' words: at most 63 characters, alphanumeric at both ends, dashes, underscores, dots between."""
+    """Kubernetes' label values: at most 63 characters, alphanumeric at both ends, with dashes, underscores, dots."""
     ends = text[:1] + text[-1:]
     return 0 < len(text) <= 63 and ends.isascii() and ends.isalnum() and not set(text) - ALPHABET
 

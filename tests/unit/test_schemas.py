@@ -54,7 +54,7 @@ def _definitions() -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def closed(schema: dict[str, Any], *, top: bool = False) -> dict[str, Any]:
-    """A schema that refuses fields it does not know, where the CRD does not say that it keeps them."""
+    """A schema that refuses unknown fields, unless the CRD preserves them."""
     result = {k: v for k, v in schema.items() if k not in ("description", "format", "default")}
     if schema.get("x-kubernetes-int-or-string"):
         return {"type": ["integer", "string"]}
@@ -73,14 +73,14 @@ def closed(schema: dict[str, Any], *, top: bool = False) -> dict[str, Any]:
 
 
 def _known(value: Any) -> Any:
-    """Without absent fields."""
+    """Remove absent fields."""
     if isinstance(value, dict):
         return {k: _known(v) for k, v in value.items() if v is not None}
     return [_known(v) for v in value] if isinstance(value, list) else value
 
 
 def mistakes(resource: dict[str, Any]) -> list[str]:
-    """What the CRD's schema objects to; a value that only an update tells fits anywhere."""
+    """Violations of the CRD's schema; values that are unknown before the update always match."""
     schema = _definitions()[resource["apiVersion"], resource["kind"]]
     validator = jsonschema.Draft202012Validator(schema)
     errors = [e for e in validator.iter_errors(_known(resource)) if not isinstance(e.instance, Unknown)]

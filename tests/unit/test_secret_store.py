@@ -33,7 +33,7 @@ def _with_store(environment: str, store: str) -> tuple[pulumi.runtime.MockResour
 
 
 def named(resources: tuple[pulumi.runtime.MockResourceArgs, ...], kind: str, name: str = "") -> Any:
-    """Inputs of the one resource of a kind; a name leaves out the environment's."""
+    """Inputs of the only resource of a kind; the name is without the environment's prefix."""
     (found,) = [r for r in resources if r.typ.endswith(f":{kind}") and r.name == f"local-{PART}{name}"]
     return found.inputs
 
@@ -210,7 +210,7 @@ RECORDS = st.lists(
 
 
 def matches(rule: str, path: str) -> bool:
-    """As OpenBao reads a rule: `*` at the end stands for anything, `+` for a segment."""
+    """OpenBao's rule matching: `*` at the end matches any suffix, `+` one segment."""
     pattern = re.escape(rule).replace(r"\+", "[^/]+")
     pattern = pattern.removesuffix(r"\*") + ".*" if rule.endswith("*") else pattern
     return re.fullmatch(pattern, path) is not None

@@ -92,7 +92,7 @@ def test_a_service_has_tokens_for_exactly_the_services_that_it_calls(environment
 
 
 def _mounted(environment: str) -> dict[str, Any]:
-    """What the Router shows servers of models, by its file: (Secret, entry), or the audience of a token."""
+    """Credentials of the Router for model servers, by file: (Secret, entry), or the audience of a token."""
     pod = _deployments(environment)["router"]
     (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "credentials"]
     mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}

@@ -24,7 +24,7 @@ from kit.directory import Scope  # noqa: E402
 FOLDERS = ("components", "cli", "local")
 RECORDS = paths.PROJECT / "components" / "services"
 WORDS = {"router", "user", "prompt", "audit"}
-"""Names that are words of other things too: only a text that is the name and nothing else counts."""
+"""Names that are also common words: only a text equal to the name counts."""
 MEANS_SOMETHING_ELSE = {
     ("cli/local_environment.py", "user"): "a role in a chat",
     ("components/cluster/eks_cluster.py", "audit"): "a log of Kubernetes' API server",
@@ -122,7 +122,7 @@ def test_a_service_that_was_never_released_has_the_platforms_version(monkeypatch
 
 @pytest.mark.parametrize("name", [name for name, record in SERVICES.items() if record.prefixes])
 def test_every_operation_of_a_services_document_reaches_it_through_the_gateway(name: str) -> None:
-    """Operators read it in one document with the gateway as its server."""
+    """Operators read them as one document with the gateway as its server."""
     owners = {prefix.path: record.name for record in SERVICES.values() for prefix in record.prefixes}
     document = json.loads((paths.PROJECT / "service_images" / name / "openapi.json").read_text())
     for path in document["paths"]:

@@ -18,7 +18,7 @@ from tests.waiting import until
 
 PROVIDERS = ("aws", "kubernetes", "random", "tls")
 _ENGINE_WAITS_S = 5
-"""Source: pulumi 3.259, sdk/go/common/resource/plugin/plugin.go: then it kills the plugin."""
+"""Seconds after which the engine kills a plugin. Source: pulumi 3.259, sdk/go/common/resource/plugin/plugin.go."""
 
 
 def _started(module: str) -> tuple[subprocess.Popen[str], int]:
@@ -76,8 +76,8 @@ def test_no_signal_is_lost_in_200_starts_under_load(module: str, cancelled: bool
 
 
 def test_a_signal_that_arrives_before_the_wait_ends_it() -> None:
-    """Python runs a signal's handler at the main thread's next step: none follows when it is about to wait."""
-    # Another thread takes the signal while the main one already waits in the kernel.
+    """Python runs a signal handler at the main thread's next instruction, which never comes if the thread waits."""
+    # Another thread receives the signal while the main thread is already waiting in the kernel.
     program = """
 import os, signal, threading
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -36,7 +36,7 @@ Resources = list[pulumi.runtime.MockResourceArgs]
 
 
 def made(program: Callable[[], object]) -> Resources:
-    """What a program registers."""
+    """Resources that a program registers."""
     mocks = Mocks()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -75,7 +75,7 @@ ARGS: dict[type[Any], Any] = {
 
 
 def everything(prefix: str) -> None:
-    """All eight, as a program of one's own wires them."""
+    """All eight components, connected in another program."""
     logins = Logins(
         f"{prefix}-logins",
         {
@@ -152,7 +152,7 @@ def test_two_readers_of_outboxes_share_no_group_topic_or_slot(two_of_each: Resou
 def test_nothing_of_the_platform_is_in_a_program_of_ones_own(two_of_each: Resources) -> None:
     text = json.dumps([resource.inputs for resource in two_of_each], default=repr)
     words = {word.strip('"') for word in text.replace("/", " ").replace("-", " ").split()}
-    # "user", "router" and "audit" are words of other configurations, too.
+    # "user", "router" and "audit" also occur in other configurations.
     assert not words & (set(SERVICES) - {"user", "router", "audit", "prompt"})
 
 

@@ -231,7 +231,7 @@ def test_the_verdict_before_the_first_update() -> None:
 
 
 def _found(edit: Any, **definition: Any) -> list[upgrade.Finding]:
-    """Findings for a change of prod's configuration, or of what was deployed besides."""
+    """Findings for a change of prod's configuration, or of its deployed state."""
     after = copy.deepcopy(stack())
     edit(after)
     before = {"config": parse(stack()).model_dump(mode="json", by_alias=True), "versions": catalogue.versions()}
@@ -265,7 +265,7 @@ def test_a_data_part_more_is_safe_and_one_less_is_blocked() -> None:
 
 
 def _needing(config: dict[str, Any]) -> None:
-    """Take away what cannot be without PostgreSQL."""
+    """Remove everything that depends on PostgreSQL."""
     for part in ("schemaRegistry", "changeDataCapture", "vectorDatabase"):
         config["data"].pop(part)
     for service in ("user", "prompt", "retriever", "billing", "audit"):

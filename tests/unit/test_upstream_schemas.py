@@ -18,7 +18,7 @@ SMALL = "kong-deck"
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    next(upstream.documents(SMALL))  # Go's module cache has the module from here on
+    next(upstream.documents(SMALL))  # puts the module into Go's module cache
     monkeypatch.setenv("COGNIFORGE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 

@@ -19,7 +19,7 @@ ROOT = Finding("root", False, "uid 1000", "run as root")
 
 @pytest.fixture
 def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No root, no Debian; a kubeconfig with one cluster."""
+    """A machine without root and Debian, with a kubeconfig for one cluster."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("PATH", str(tmp_path))
     named = {"name": "kind-kind", "context": {"cluster": "kind", "user": "kind"}}

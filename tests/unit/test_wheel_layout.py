@@ -73,7 +73,7 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_no_module_of_the_wheel_names_one_by_its_name_in_the_checkout(staged: Path) -> None:
-    """In strings, too: `import_module` and `python -m` would load a second copy of it, or none."""
+    """Strings are renamed too: `import_module` and `python -m` would load a second copy of the package, or fail."""
     found: list[str] = []
     for file in (staged / "cogniforge").rglob("*.py"):
         if "service_images" in file.parts:

@@ -61,7 +61,7 @@ def test_actions_are_pinned_by_commit(file: Path) -> None:
 
 
 def _untrusted() -> list[tuple[str, str, dict[str, Any]]]:
-    """(workflow, job, definition) of every job that runs for code that nobody has merged yet."""
+    """(workflow, job, definition) of every job that runs unmerged code."""
     found: list[tuple[str, str, dict[str, Any]]] = []
     for file in WORKFLOWS:
         content = yaml.safe_load(file.read_text())

@@ -33,7 +33,7 @@ def audit(settings: AuditSettings) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def write(audit: httpx.Client) -> Callable[..., list[int]]:
-    """Writes events; returns their numbers."""
+    """Write events. Returns their numbers."""
 
     def put(*events: dict[str, Any]) -> list[int]:
         answer = audit.post("/v1/audit/events", json=list(events))

@@ -139,7 +139,7 @@ def test_a_key_is_destroyed_in_all_replicas_at_once(settings: AuditSettings, aud
 
 @pytest.fixture
 def delete(settings: AuditSettings) -> Callable[[str], None]:
-    """What Audit does when it hears that a tenant was deleted; the event comes twice."""
+    """Run Audit's erasure of a deleted tenant, with a repeated event."""
 
     async def hear(tenant: str) -> None:
         database, (keys, signer) = Database(settings), _keys(settings)
@@ -235,7 +235,7 @@ def test_tables_can_be_taken_back_and_made_again(settings: AuditSettings) -> Non
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT to_regclass('entries')").fetchone() == (None,)
     migrate.migrate("audit", url)
-    migrate.migrate("audit", url)  # nothing is left to do
+    migrate.migrate("audit", url)  # a repeat has no effect
 
 
 def test_events_survive_a_kill_of_the_database(

@@ -32,7 +32,7 @@ def old(days: int, kind: str) -> dict[str, Any]:
 
 @pytest.fixture
 def expire(settings: AuditSettings) -> Callable[[], None]:
-    """What Audit does each hour."""
+    """Run Audit's hourly task."""
 
     async def once() -> None:
         database, (keys, signer) = Database(settings), _keys(settings)

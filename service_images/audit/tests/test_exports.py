@@ -25,7 +25,7 @@ DATA = {"tenant": "acme", "kind": "user", "change": "updated", "actor": "user:ad
 
 @pytest.fixture
 def exported(audit: httpx.Client, write: Write) -> tuple[list[str], str]:
-    """The lines of an export of three entries, between which another tenant has one; and the log's key."""
+    """(lines of an export of three entries, interleaved with another tenant's entry, key of the log)."""
     write(event(data=DATA), event("other"), event(data=DATA), event(data=DATA))
     return _lines(audit), audit.get("/v1/audit/key").text
 
@@ -162,7 +162,7 @@ def test_a_shredded_content_is_gone_from_the_database_and_its_leaf_says_nothing(
             None,
             None,
         )
-    # Whoever guesses the content cannot confirm it: the salt is gone.
+    # Guesses of the content cannot be confirmed, because the salt is gone.
     leaf = json.loads(before[0] if before else b"")
     disclosed = ledger.content_of({"subject": "user/1", "data": DATA})
     assert leaf["content"] not in (sealing.commitment(b"", disclosed), hashlib.sha256(disclosed).hexdigest())
@@ -171,7 +171,7 @@ def test_a_shredded_content_is_gone_from_the_database_and_its_leaf_says_nothing(
 
 
 def test_entries_of_the_version_before_are_marked(settings: AuditSettings, audit: httpx.Client, write: Write) -> None:
-    """As the version before wrote them: the sealed content in the leaf, and no number among the tenant's entries."""
+    """Entries in the earlier format: sealed content in the leaf, and no number among the tenant's entries."""
     write(event("other"))
     keys = Keys(settings.sealing_secret.get_secret_value())
     disclosed = ledger._encode({"subject": "user/1", "data": DATA})

@@ -12,7 +12,7 @@ SIZES = st.integers(0, 1500)
 
 
 def reference(entries: list[bytes]) -> bytes:
-    """MTH of RFC 6962, section 2.1, word for word."""
+    """MTH of RFC 6962, section 2.1, implemented literally."""
     if not entries:
         return hashlib.sha256(b"").digest()
     if len(entries) == 1:
@@ -28,7 +28,7 @@ def entries(count: int) -> list[bytes]:
 
 
 class Tree:
-    """A tree as the ledger keeps it, grown in batches."""
+    """A tree as in the ledger, grown in batches."""
 
     def __init__(self, *batches: int) -> None:
         self.edge: list[bytes] = []

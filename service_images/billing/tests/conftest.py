@@ -33,7 +33,7 @@ def billing(settings: BillingSettings) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def priced(billing: httpx.Client) -> httpx.Client:
-    """With a price for input and output of every model: 2 and 8 USD a million tokens."""
+    """Billing with a price for input and output of every model: 2 and 8 USD per million tokens."""
     for kind, usd in (("input", "2"), ("output", "8")):
         price = {"model": "*", "kind": kind, "usd": usd, "begins": "2026-01-01T00:00:00Z"}
         answer = billing.post("/v1/billing/prices", json=price)

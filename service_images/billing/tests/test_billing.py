@@ -94,7 +94,7 @@ def test_late_usage_is_on_the_next_invoice(priced: httpx.Client) -> None:
 
 
 def _keep_events(connection: psycopg.Connection[Any]) -> None:
-    """What goes through the outbox is kept in the table "seen": the outbox itself is empty again at once."""
+    """Copy events into the table "seen", since rows of the outbox are deleted at once."""
     connection.execute(
         "CREATE TABLE seen AS SELECT * FROM events.outbox WITH NO DATA;"
         "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS "
@@ -288,7 +288,7 @@ def test_a_total_is_right_to_the_cent(priced: httpx.Client, amounts: list[tuple[
 def test_a_replay_through_crashes_loses_and_doubles_nothing(
     settings: BillingSettings, priced: httpx.Client, postgres_server: Any
 ) -> None:
-    """The database is killed again and again while events are sent, and sent again, until all are acknowledged."""
+    """The database is killed repeatedly while events are sent, until all are acknowledged."""
     events = [used(id=f"event-{n}", input_tokens=1_000_000, output_tokens=0) for n in range(2000)]
     for number, begin in enumerate(range(0, len(events), 200)):
         batch = events[begin : begin + 200]

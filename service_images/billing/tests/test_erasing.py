@@ -22,7 +22,7 @@ BUDGET = "/v1/billing/tenants/acme/budget"
 
 @pytest.fixture
 def delete(settings: BillingSettings) -> Callable[[str], None]:
-    """What Billing does when it hears that a tenant was deleted; the event comes twice."""
+    """Run Billing's erasure of a deleted tenant, with a repeated event."""
 
     async def hear(tenant: str) -> None:
         database = Database(settings)

@@ -18,7 +18,7 @@ from kit.retention import Retention
 
 @pytest.fixture
 def expire(settings: BillingSettings) -> Callable[[int, int, int], None]:
-    """What Billing does each hour."""
+    """Run Billing's hourly task."""
 
     async def once(*days: int) -> None:
         database = Database(settings)

@@ -40,7 +40,7 @@ def embeddings(settings: EmbeddingsSettings, cluster: Cluster) -> Iterator[httpx
 
 
 def ready(client: httpx.Client) -> None:
-    """Wait until it knows the cluster's keys."""
+    """Wait until the service has the cluster's keys."""
     deadline = time.monotonic() + 10
     while client.get("/readyz").status_code != 200:
         assert time.monotonic() < deadline

@@ -40,7 +40,7 @@ TEXTS = ["A man is eating food.", "Someone eats a meal.", "The sky is blue.", "n
 
 
 def reference(tokens: Sequence[int]) -> np.ndarray[Any, Any]:
-    """BERT by hand, in 64 bits, from the same weights: nothing of it is shared with the graph."""
+    """BERT in 64 bits with the same weights, implemented independently of the graph."""
     w = {k: v.astype(np.float64) for k, v in export.weights(export.source() / "model.safetensors").items()}
 
     def normal(x: Any, key: str) -> Any:
@@ -84,14 +84,14 @@ def test_padding_changes_nothing(engine: Engine) -> None:
 
 
 def openai(embeddings: httpx.Client) -> OpenAI:
-    """OpenAI's client, which shows the same token."""
+    """OpenAI's client with the same token."""
     key = embeddings.headers["authorization"].removeprefix("Bearer ")
     return OpenAI(api_key=key, base_url="http://testserver/v1", http_client=embeddings)
 
 
 def test_openais_client_gets_vectors(embeddings: httpx.Client) -> None:
     client = openai(embeddings)
-    answer = client.embeddings.create(model="all-minilm-l6-v2", input=TEXTS[:3])  # asks for base64 by itself
+    answer = client.embeddings.create(model="all-minilm-l6-v2", input=TEXTS[:3])  # the client requests base64
     first, second, third = (np.array(entry.embedding) for entry in answer.data)
     assert first @ second > 0.6 > 0.3 > first @ third
     assert answer.usage.prompt_tokens == answer.usage.total_tokens > 0
@@ -144,7 +144,7 @@ def test_tokens_of_openais_encoding_are_the_text_that_they_stand_for(embeddings:
 
 
 def test_langchains_default_gets_the_vectors_of_its_texts(embeddings: httpx.Client) -> None:
-    """It sends lists of tokens, and asks for base64 by openai's client."""
+    """The client sends lists of tokens, and requests base64 through openai's client."""
     client = openai(embeddings)
     encoding = bpe_openai.get_encoding("cl100k_base")
     answer: Any = client.embeddings.create(
@@ -194,7 +194,7 @@ def test_an_encoding_that_is_not_known_is_refused(embeddings: httpx.Client, form
 
 
 class Counting:
-    """Stands before the engine, and counts."""
+    """A wrapper of the engine that counts calls."""
 
     def __init__(self) -> None:
         self.runs: list[list[int]] = []

@@ -48,7 +48,7 @@ FILLER = (
 
 
 def reranked(engine: Engine, query: str, texts: list[str]) -> tuple[list[float], list[float]]:
-    """Scores of the reranker, and cosines of the texts as wholes."""
+    """(scores of the reranker, cosines of the whole texts)."""
 
     async def run() -> tuple[list[float], list[float]]:
         batcher = Batcher(engine.run)
@@ -65,7 +65,7 @@ def reranked(engine: Engine, query: str, texts: list[str]) -> tuple[list[float],
 
 
 def mean_reciprocal_rank(scores: list[list[float]]) -> float:
-    """Of the right answers: the text at the place of its query."""
+    """Share of queries whose best text is the right one, at the same index."""
     ranks = [1 + sum(s > own[place] for s in own) for place, own in enumerate(scores)]
     return float(np.mean([1 / rank for rank in ranks]))
 

@@ -32,13 +32,13 @@ WORDS = [
     "at",
     "home",
 ]
-# Numbers that the regulators keep for films and examples would not be valid; these areas are in use.
+# Numbers reserved for films and examples are invalid; these areas are in use.
 AREAS = ("212", "415", "312", "617", "206", "303", "404", "713")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A text, and the place of what is in it; kind "" where nothing is."""
+    """A text, and the position of its finding; kind "" for none."""
 
     text: str
     start: int
@@ -66,13 +66,13 @@ NETWORKS = (
 )
 """First digits and lengths of ISO/IEC 7812's networks."""
 BETWEEN = (" ", "-", "", ".", "  ", "\u00a0", "\u202f", "\u2011", "\u2013", "/", "_")
-"""What stands between the groups of a number."""
+"""Separators between the groups of a number."""
 SCRIPTS = ("0123456789", "٠١٢٣٤٥٦٧٨٩", "０１２３４５６７８９", "०१२३४५६७८९")
 """Digits of scripts: ASCII, Arabic, full width, Devanagari."""
 
 
 def _grouped(rng: random.Random, number: str, *groups: int) -> str:
-    """With a separator between the groups, and digits of one of the scripts."""
+    """A number with separators between its groups, and digits of one of the scripts."""
     pieces, place = [], 0
     for group in groups:
         pieces.append(number[place : place + group])
@@ -152,7 +152,7 @@ def _fake_card(rng: random.Random) -> str:
 
 
 def _no_card(rng: random.Random, length: int, first: str = "") -> str:
-    """Digits whose last one is not their check digit."""
+    """Digits with a wrong check digit."""
     number = first + _digits(rng, length - len(first))
     return number[:-1] + str((int(luhn.calc_check_digit(number[:-1])) + rng.randint(1, 9)) % 10)
 
@@ -202,7 +202,7 @@ BESIDE = (
     ("卡号", "结束"),
     ("：", "。"),
 )
-"""What stands right before and after a thing: nothing, punctuation, marks of Markdown, scripts without spaces."""
+"""Neighbours of a finding: nothing, punctuation, Markdown marks, scripts without spaces."""
 
 
 def _around(rng: random.Random, thing: str, kind: str) -> Sample:
@@ -220,13 +220,13 @@ def _around(rng: random.Random, thing: str, kind: str) -> Sample:
 
 
 def real(count: int, seed: int = 1) -> list[Sample]:
-    """Each with one thing in it."""
+    """Texts with one finding each."""
     rng = random.Random(seed)
     kinds = sorted(REAL)
     return [_around(rng, REAL[kind](rng), kind) for kind in (kinds[i % len(kinds)] for i in range(count))]
 
 
 def lookalikes(count: int, seed: int = 2) -> list[Sample]:
-    """Each with nothing in it."""
+    """Texts without findings."""
     rng = random.Random(seed)
     return [_around(rng, LOOKALIKES[i % len(LOOKALIKES)](rng), "") for i in range(count)]

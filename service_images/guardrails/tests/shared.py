@@ -10,11 +10,11 @@ from guardrails.scanner import Scanner
 
 @functools.cache
 def scanner() -> Scanner:
-    """With all detectors."""
+    """A scanner with all detectors."""
     return Scanner()
 
 
 @functools.cache
 def guard() -> Guard:
-    """With all detectors."""
+    """A scanner with all detectors."""
     return Guard(scanner())

@@ -378,7 +378,7 @@ def test_a_tenants_policy_is_in_force_within_a_second(nats_server: Any) -> None:
         becomes("block", 1)
         nats_server.put("policies", {("default",): {"rules": 1}})
         time.sleep(0.2)
-        becomes("block", 1)  # what cannot be understood changes nothing
+        becomes("block", 1)  # an invalid policy changes nothing
 
 
 def test_the_openapi_document_is_current() -> None:

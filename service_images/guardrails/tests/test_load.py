@@ -47,7 +47,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture(scope="module")
 def checker(runner: asyncio.Runner) -> Iterator[Checker]:
-    """With a worker that is ready."""
+    """Guardrails with a ready worker."""
 
     async def start() -> tuple[Checker, asyncio.Task[None]]:
         made = Checker(guard())
@@ -74,7 +74,7 @@ def test_small_checks_continue_during_another_tenants_large_one(runner: asyncio.
         await asyncio.wait([large])
         return done
 
-    assert runner.run(talk()) >= 20  # in its event loop, none would have gone on meanwhile
+    assert runner.run(talk()) >= 20  # a check in the event loop would have blocked all
 
 
 def test_a_large_text_is_answered_as_a_small_one(runner: asyncio.Runner, checker: Checker) -> None:
@@ -92,7 +92,7 @@ def test_a_text_that_takes_too_long_is_refused(
     with pytest.raises(ApiError) as refused:
         runner.run(checked(checker, "a", PHONES))
     assert (refused.value.status, refused.value.code) == (413, "content_too_large")
-    # The worker is free again.
+    # The worker is available again.
     monkeypatch.setattr(checking, "LIMIT_S", 30)
     (before,) = checker.pids
     assert runner.run(checked(checker, "a", "fine " * 5000)).action is Action.ALLOW

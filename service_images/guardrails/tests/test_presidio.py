@@ -19,11 +19,11 @@ Found = set[tuple[int, str]]
 
 
 def presidio() -> Found:
-    """(number of the text, kind); its recognizers of patterns, as they come, without a language model."""
+    """(number of the text, kind) of findings of Presidio's pattern recognizers, without a language model."""
     import tldextract
     from presidio_analyzer import predefined_recognizers as theirs
 
-    # The list of domains that comes with it: nothing is looked up on the network.
+    # The bundled list of domains, so that nothing is requested over the network.
     tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
 
     recognizers = [

@@ -51,12 +51,12 @@ SAMPLES = {
     "ph_umid": ("UMID", "0111-1234567-8"),
     "za_id_number": ("South African ID", "8001015009087"),
 }
-"""Words and an identifier: examples of who issues them, or with check digits calculated by hand."""
+"""Cue words and an identifier: published examples, or with check digits calculated by hand."""
 CHECKED = (
     *("us_npi", "us_dea_number", "us_routing_number", "au_abn", "au_acn", "de_tax_id", "it_vat_code"),
     *("pl_pesel", "se_personnummer", "tr_national_id", "th_tnin", "ng_nin", "za_id_number"),
 )
-"""Whose last digit is one that the others give."""
+"""Identifiers whose last digit follows from the others."""
 
 
 def found(text: str) -> list[tuple[str, str]]:
@@ -102,7 +102,7 @@ def test_more_words_than_anybody_writes_hide_nothing() -> None:
 def test_presidio_gets_few_words_and_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     from presidio_analyzer import PatternRecognizer  # takes a second to load
 
-    # InPanRecognizer alone needs over 20 s for 100,000 characters in one piece, and four times that for twice as many.
+    # InPanRecognizer alone needs over 20 s for 100,000 characters at once, and four times that for twice as many.
     asked: list[str] = []
     monkeypatch.setattr(PatternRecognizer, "analyze", lambda _, text, *__: asked.append(text))
     scanner().scan("pan 1234 " * 12_000)

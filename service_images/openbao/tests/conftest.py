@@ -16,7 +16,7 @@ from bao_server import Store, ports, until
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs a real server is an integration test."""
+    """Mark tests with a real server as integration tests."""
     for item in items:
         if {"store", "shared_store", "snapshots", "three", "cluster"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("integration")
@@ -31,7 +31,7 @@ def cluster(tmp_path: Path) -> Iterator[issuer.Cluster]:
 
 @pytest.fixture
 def store(tmp_path: Path, cluster: issuer.Cluster) -> Iterator[Store]:
-    """One that has not been started yet."""
+    """A server that was not started yet."""
     made = Store(tmp_path / "store", cluster, ports(1))
     yield made
     made.kill()
@@ -39,7 +39,7 @@ def store(tmp_path: Path, cluster: issuer.Cluster) -> Iterator[Store]:
 
 @pytest.fixture(scope="module")
 def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """One that is configured."""
+    """A configured server."""
     folder = tmp_path_factory.mktemp("store")
     cluster = issuer.Cluster(folder / "cluster")
     made = Store(folder / "store", cluster, ports(1))

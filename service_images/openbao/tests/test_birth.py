@@ -14,7 +14,7 @@ from components.security import store_rights
 
 
 def settle(store: Store, within_s: float = 60) -> float:
-    """Start it, and wait until it is configured."""
+    """Start a server, and wait until it is configured."""
     store.start()
     return until(store.settled, within_s, lambda: f"{store.log()}\n{store.log('keep')}")
 
@@ -37,7 +37,7 @@ def test_it_begins_without_a_human_step_and_hands_out_no_root_token(store: Store
     settle(store)
     key = store.folder / "seal" / "key"
     assert (stat.S_IMODE(key.stat().st_mode), key.stat().st_size) == (0o600, 32)
-    # "hvs." and "s." begin tokens; log and audit have their hashes only.
+    # "hvs." and "s." are prefixes of tokens; the log and the audit log contain their hashes only.
     said = store.log() + store.log("keep")
     assert '"hvs.' not in said
     assert '"s.' not in said
@@ -118,12 +118,12 @@ def test_three_servers_begin_once_and_the_loss_of_one_is_survived(three: list[St
         until(lambda: all("secret_store_sealed 0" in one.metrics() for one in servers), 120, said)
         until(lambda: len(_voters(servers[0])) == 3, 60, said)
         put(servers[0], "kept")
-        # The first one, which is active, is killed: another is active and configures.
+        # The active server is killed: another one becomes active and configures the store.
         servers[0].kill()
         until(lambda: [one for one in active(servers[1:]) if one.settled()], 60, said)
         (leader,) = active(servers[1:])
         assert got(leader) == "kept"
-        # With an empty volume it joins the others, and does not begin a second store.
+        # With an empty volume, it joins the others instead of initializing a second store.
         subprocess.run(["rm", "-rf", str(servers[0].folder / "data")], check=True)
         (servers[0].folder / "data").mkdir()
         servers[0].start()

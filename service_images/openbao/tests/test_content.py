@@ -32,7 +32,7 @@ ROLES = {
     TASK: store_rights.CHECK,
     OPERATOR: store_rights.OPERATOR,
 }
-"""By account."""
+"""Client of an account."""
 KEYS = {store_rights.key(name, own): use for name, one in SERVICES.items() for own, use in one.store_keys.items()}
 VALUE = "a-secret-that-no-log-may-show"
 
@@ -43,21 +43,21 @@ def operator(store: Store) -> Client:
 
 @pytest.fixture(scope="module")
 def filled(shared_store: Store) -> Store:
-    """Each service has a secret."""
+    """A store in which each service has a secret."""
     for service in SERVICES:
         operator(shared_store).write(f"kv/data/{service}/provider", {"data": {"key": f"{VALUE}-{service}"}})
     return shared_store
 
 
 def settled_again(store: Store) -> None:
-    """Wait for the keeper's next round, which a start brings at once."""
+    """Restart the keeper, and wait for its next round."""
     store.kill("keep")
     store.start("keep")
     until(store.settled, why=lambda: store.log("keep"))
 
 
 def can(client: Client, method: str, path: str, body: dict[str, Any] | None = None) -> bool:
-    """Whether it is allowed: what is allowed and makes no sense is refused with another status."""
+    """Whether a request is allowed. Allowed but invalid requests have another status."""
     try:
         client.ask(method, path, body)
     except Refused as refused:
@@ -66,7 +66,7 @@ def can(client: Client, method: str, path: str, body: dict[str, Any] | None = No
 
 
 def acts(key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """All that can be done with a key, by path."""
+    """All operations on a key, by path."""
     text = base64.b64encode(b"text").decode()
     for act in ("sign", "verify", "encrypt", "decrypt", "rewrap", "hmac", "datakey/plaintext", "export/signing-key"):
         yield f"transit/{act}/{key}", {"input": text, "plaintext": text, "ciphertext": "vault:v1:x", "signature": "x"}
@@ -180,7 +180,7 @@ def test_undeclared_content_is_removed_and_logged(filled: Store) -> None:
     keeper.write("sys/mounts/hidden", {"type": "kv"})
     keeper.write("sys/policies/acl/billing", {"policy": everything})
     keeper.write("auth/kubernetes/role/prompt", {"token_policies": ["prompt", store_rights.KEEPER]})
-    # With these rights for a moment, a group and an entity with policies.
+    # With temporary rights, create a group and an entity with policies.
     root = filled.client("default", "more")
     root.write("identity/group", {"name": "more", "policies": [store_rights.KEEPER], "type": "internal"})
     root.write("identity/entity", {"name": "more", "policies": [store_rights.KEEPER]})
@@ -199,7 +199,7 @@ def test_undeclared_content_is_removed_and_logged(filled: Store) -> None:
         assert line in said, line
     assert not can(filled.client("billing"), "GET", "kv/data/prompt/provider")
     assert 'secret_store_settled_total{kind="remove"} 5' in filled.metrics()
-    # The token of the one who came in by the role that is gone has no policy any more.
+    # The token that was issued by the deleted role has lost its policies.
     assert not can(root, "GET", "sys/mounts")
 
 
@@ -220,7 +220,7 @@ def test_a_service_that_is_switched_off_loses_its_rights_and_keeps_secrets_and_k
     until(lambda: "remove: auth/kubernetes/role/audit" in filled.log("keep"))
     with pytest.raises(Refused):
         filled.client("audit")
-    assert not can(audit, "GET", "kv/data/audit/provider")  # whoever is logged in loses its rights, too
+    assert not can(audit, "GET", "kv/data/audit/provider")  # existing tokens lose their rights, too
     filled.declare()
     until(lambda: can(filled.client("audit"), "GET", "kv/data/audit/provider"))
     again = filled.client("audit").ask("POST", "transit/decrypt/audit.sealing", {"ciphertext": sealed})
@@ -250,7 +250,7 @@ def test_metrics_show_a_sealed_store_at_once(filled: Store) -> None:
 
 def test_it_exports_every_metric_of_alerts_and_panels(filled: Store) -> None:
     asked = [one.expression for one in alerts_security.ALERTS] + [one.query for one in alerts_security.PANELS]
-    filled.client("billing").read("kv/data/billing/provider")  # what never happened is not counted
+    filled.client("billing").read("kv/data/billing/provider")  # counters appear with the first event
     wanted = set().union(*map(metrics, asked)) - {"kube_cronjob_status_last_successful_time"}  # Kubernetes' own
 
     def given() -> set[str]:
@@ -291,7 +291,7 @@ def test_two_that_configure_at_once_and_are_killed_in_between_come_to_the_same_c
             store.declare(half if turn % 2 else SERVICES)
             store.start("keep")
             other.start("keep")
-            time.sleep(chance.uniform(0.2, 0.6))  # the moment of the kill, and nothing that is waited for
+            time.sleep(chance.uniform(0.2, 0.6))  # random time of the kill, not a wait for a condition
             store.kill("keep")
             other.kill("keep")
         wanted = store.declare()

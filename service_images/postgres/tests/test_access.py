@@ -17,7 +17,7 @@ PASSWORD = "a-password"
 
 @pytest.fixture(scope="module")
 def guarded(postgres_class: Any) -> Iterator[Any]:
-    """A server with a login that captures, one that does not, and the rules of the platform."""
+    """A server with the platform's access rules, and logins with and without the right to capture."""
     with tempfile.TemporaryDirectory(prefix="cogniforge-access-") as folder:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

@@ -13,7 +13,7 @@ from pgnode import pool
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Runs the pool's main with a variable or two; returns what PgBouncer would read."""
+    """Run the pool's main with some variables. Returns the configuration of PgBouncer."""
     read: list[str] = []
 
     def run(**variables: str) -> dict[str, str]:

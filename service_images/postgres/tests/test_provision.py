@@ -21,7 +21,7 @@ Provision = Callable[..., None]
 
 @pytest.fixture(params=["superuser", "managed"])
 def provision(request: pytest.FixtureRequest, postgres_server: Any, tmp_path: Path) -> Iterator[Provision]:
-    """Runs the task, as a superuser or as somebody who may make logins and databases, and no more."""
+    """Run the task, as a superuser, or as a user who may only create logins and databases."""
     managed = request.param == "managed"
     user = MASTER if managed else "postgres"
     with psycopg.connect(postgres_server.url("postgres"), autocommit=True) as root:

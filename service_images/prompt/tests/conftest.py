@@ -21,7 +21,7 @@ from starlette.testclient import TestClient  # noqa: E402
 
 @pytest.fixture(scope="module")
 def settings(postgres_server: Any) -> PromptSettings:
-    """Of a database that the tests of a module share."""
+    """Settings of a database that the tests of a module share."""
     made = PromptSettings(**postgres_server.make_database("prompt"))
     migrate.migrate("prompt", made.database(pooled=False))
     return made
@@ -35,7 +35,7 @@ def application(settings: PromptSettings) -> Iterator[httpx.Client]:
 
 @pytest.fixture(autouse=True)
 def no_prompts(request: pytest.FixtureRequest) -> None:
-    """Each test that uses the database begins without prompts."""
+    """Delete all prompts before each test that uses the database."""
     if "settings" in request.fixturenames:
         url = request.getfixturevalue("settings").database(pooled=False)
         with psycopg.connect(url, autocommit=True) as connection:

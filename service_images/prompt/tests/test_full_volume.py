@@ -17,12 +17,12 @@ from prompt.__main__ import PromptSettings, create
 from starlette.testclient import TestClient
 
 SMALL, LARGE = "110m", "400m"
-"""An empty server takes 56 MB."""
+"""Size of the volume. An empty server needs 56 MB."""
 
 
 @pytest.fixture
 def volume() -> Iterator[Path]:
-    """A file system of its own, in memory, where the server's user reaches it."""
+    """A separate file system in memory, accessible to the server's user."""
     if os.geteuid() != 0:
         pytest.skip("only root can make a file system of a given size")
     with tempfile.TemporaryDirectory(prefix="cogniforge-volume-") as folder:
@@ -34,7 +34,7 @@ def volume() -> Iterator[Path]:
 
 @pytest.fixture
 def server(volume: Path, postgres_class: Any) -> Iterator[Any]:
-    """A server on it."""
+    """A server on this volume."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         made = postgres_class(volume, probe.getsockname()[1])
@@ -44,7 +44,7 @@ def server(volume: Path, postgres_class: Any) -> Iterator[Any]:
 
 
 def fill(server: Any) -> None:
-    """Write as somebody else until there is no room."""
+    """Fill the volume as another user."""
     with psycopg.connect(server.url("prompt"), autocommit=True) as other:
         other.execute("CREATE TABLE filler (content bytea)")
         with pytest.raises((psycopg.errors.DiskFull, psycopg.OperationalError)):
@@ -64,7 +64,7 @@ def test_a_full_volume_is_reported_and_loses_nothing(server: Any, volume: Path) 
         assert refused.status_code in (503, 507)
         assert refused.json()["error"]["code"] in ("unavailable", "storage_full")
         subprocess.run(["mount", "-o", f"remount,size={LARGE}", str(volume)], check=True)
-        # Without room for its log a server stops itself; Kubernetes starts it again, as this does.
+        # Without space for its log, a server stops itself; Kubernetes and this test start it again.
         if server.process.poll() is not None:
             server.start()
         for number, text in enumerate(texts[:-1]):

@@ -421,12 +421,12 @@ def test_an_unavailable_cache_adds_no_delay(settings: PromptSettings) -> None:
         assert render(client).json()["prompt"] == "Hello you"
 
 
-# --- who may what ---------------------------------------------------------------------------------
+# --- rights of keys -------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def keyed(settings: PromptSettings, nats_server: Any, known_keys: Any) -> Any:
-    """With keys that the directory knows: a writer's, a manager's, and another tenant's."""
+    """Prompt with known keys: a writer's, a manager's, and another tenant's."""
     nats_server.make_buckets("labels")
     grants = {
         "writer": Grant("acme", "1", scopes=("prompts",)),

@@ -23,7 +23,7 @@ class City(BaseModel):
 
 
 class Person(BaseModel):
-    """Somebody, as developers describe what they want: nested, optional, with references to itself."""
+    """A person, as a typical schema of developers: nested, optional, with recursive references."""
 
     name: str
     age: int
@@ -139,7 +139,7 @@ def langchain() -> None:
     assert "".join(str(chunk.content) for chunk in model.stream("hi"))
     for method in ("json_schema", "function_calling", "json_mode"):
         made = model.with_structured_output(City, method=method)
-        if method != "json_mode":  # no schema goes with it: what it makes is any JSON
+        if method != "json_mode":  # this method has no schema: the result is any JSON
             assert isinstance(made.invoke("hi"), City)
     weather = tool(get_weather)
     asked = model.bind_tools([weather]).invoke("What is the weather in Quito?")
@@ -260,7 +260,7 @@ def langchain_embeddings() -> None:
     import importlib.util
     from pathlib import Path
 
-    # LangChain sends token ids; the encoding that it takes from the internet comes with LiteLLM.
+    # LangChain sends token IDs; LiteLLM contains the encoding, which LangChain would download.
     found = importlib.util.find_spec("litellm")
     assert found and found.origin
     os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(found.origin).parent / "litellm_core_utils" / "tokenizers")
@@ -278,7 +278,7 @@ def langchain_embeddings() -> None:
 def huggingface_embeddings() -> None:
     from huggingface_hub import InferenceClient
 
-    # As for a server of Text Embeddings Inference: the address is the whole path.
+    # As for a server of Text Embeddings Inference, the address is the whole path.
     vectors = InferenceClient(model=f"{URL}/embed", api_key=KEY).feature_extraction("Cats hunt mice.")
     assert vectors.shape == (1, 384)
 

@@ -23,7 +23,7 @@ OPERATOR = "cf-the-operators-key-of-this-test"
 
 @pytest.fixture(scope="module")
 def settings(postgres_server: Any) -> UserSettings:
-    """Of a database that the tests of a module share."""
+    """Settings of a database that the tests of a module share."""
     made = UserSettings(**postgres_server.make_database("user"), installation_key=OPERATOR)
     migrate.migrate("user", made.database(pooled=False))
     return made
@@ -31,7 +31,7 @@ def settings(postgres_server: Any) -> UserSettings:
 
 @pytest.fixture(scope="module")
 def application(settings: UserSettings) -> Iterator[httpx.Client]:
-    """As the operator."""
+    """A client with the operator's key."""
     with TestClient(create(settings), raise_server_exceptions=False) as client:
         client.headers["authorization"] = f"Bearer {OPERATOR}"
         while client.get("/readyz").status_code != 200:
@@ -41,7 +41,7 @@ def application(settings: UserSettings) -> Iterator[httpx.Client]:
 
 @pytest.fixture(autouse=True)
 def nobody_else(request: pytest.FixtureRequest) -> None:
-    """Each test that uses the database begins with the operator's tenant and key alone."""
+    """Reset the database before each test that uses it, to the operator's tenant and key."""
     if "settings" not in request.fixturenames:
         return
     with psycopg.connect(request.getfixturevalue("settings").database(pooled=False), autocommit=True) as connection:
@@ -52,12 +52,12 @@ def nobody_else(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def user(application: httpx.Client) -> httpx.Client:
-    """As the operator."""
+    """A client with the operator's key."""
     return application
 
 
 @pytest.fixture
 def acme(user: httpx.Client) -> httpx.Client:
-    """With a tenant."""
+    """A client with a tenant."""
     assert user.post("/v1/tenants", json={"id": "acme", "models": ["m"]}).status_code == 201
     return user

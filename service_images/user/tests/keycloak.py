@@ -24,32 +24,32 @@ Person = tuple[str, str, bool]
 
 @dataclass
 class Keycloak:
-    """It runs, and the people of its realm have one password."""
+    """A running Keycloak, in whose realm all users have one password."""
 
     url: str
     secret: str
-    """The client's."""
+    """The client's secret."""
     password: str
     admin: httpx.Client
 
     @property
     def issuer(self) -> str:
-        """Of the realm."""
+        """Issuer of the realm."""
         return f"{self.url}/realms/{REALM}"
 
     def add(self, person: Person) -> None:
-        """Somebody is in the realm; again is no mistake."""
+        """Add a user to the realm; a repeat has no effect."""
         answer = self.admin.post(f"{self.url}/admin/realms/{REALM}/users", json=_user(person, self.password))
         assert answer.status_code in (201, 409), answer.text
 
     def log_in(self, address: str, name: str) -> str:
-        """Fill in the form to which the service has sent a browser; returns where the browser is sent back to."""
+        """Fill in the login form to which the service has redirected a browser. Returns the browser's next address."""
         with httpx.Client(trust_env=False, timeout=30) as browser:
             page = browser.get(address)
             assert page.status_code == 200, page.text
             action = re.search(r'action="([^"]+)"', page.text)
             assert action is not None, page.text
-            # Its cookies are for HTTPS only; a browser takes loopback for as safe.
+            # The cookies are for HTTPS only; browsers treat loopback as secure.
             cookies = {cookie.name: str(cookie.value) for cookie in browser.cookies.jar}
             header = "; ".join(f"{key}={value}" for key, value in cookies.items())
             form = {"username": name, "password": self.password}
@@ -61,7 +61,7 @@ class Keycloak:
 def _user(person: Person, password: str) -> dict[str, Any]:
     name, address, verified = person
     credentials = [{"type": "password", "value": password, "temporary": False}]
-    names = {"firstName": name, "lastName": "Example"}  # Keycloak asks for them at the first login
+    names = {"firstName": name, "lastName": "Example"}  # Keycloak requires them at the first login
     return {
         "username": name,
         "email": address,
@@ -87,7 +87,7 @@ def _realm(secret: str, redirect: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def running(people: Sequence[Person], redirect: str) -> Iterator[Keycloak]:
-    """A Keycloak whose client may come back to `redirect`."""
+    """A Keycloak whose client may redirect to `redirect`."""
     home, port, password = keycloak.resolve(), free_port(), secrets.token_urlsafe(24)
     command = ["bash", str(home / "bin/kc.sh"), "start", "--optimized", "--http-enabled=true", "--cache=local"]
     command += ["--http-host=127.0.0.1", f"--http-port={port}", "--hostname-strict=false", "--log-level=warn"]

@@ -17,11 +17,11 @@ CLIENT = "cogniforge"
 
 
 class Provider:
-    """It signs what it is asked to, with the key that it has at the time."""
+    """A provider that signs the requested claims with its current key."""
 
     def __init__(self, issuer_ends_with: str = "") -> None:
         self.asked: Counter[str] = Counter()
-        """How often each of its paths was asked for."""
+        """Number of requests by path."""
         self.rotate()
         provider = self
 
@@ -56,7 +56,7 @@ class Provider:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def rotate(self) -> None:
-        """From now on it has another key."""
+        """Replace the provider's key."""
         self._key = RSAKey.generate_key(2048, auto_kid=True)
 
     def sign(self, claims: dict[str, Any]) -> str:
@@ -64,7 +64,7 @@ class Provider:
         return jwt.encode({"alg": "RS256", "kid": self._key.kid}, claims, self._key)
 
     def log_in(self, address: str, email: str) -> str:
-        """Where a browser that was sent to `address` is sent back to; whoever it is has this address, verified."""
+        """Address to which a browser with the address `address` returns after a login with this verified e-mail."""
         asked = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
         claims = {"iss": self.issuer, "aud": asked["client_id"], "sub": email, "exp": int(time.time()) + 60}
         claims |= {"nonce": asked["nonce"], "email": email, "email_verified": True}
@@ -72,6 +72,6 @@ class Provider:
         return f"{urlsplit(asked['redirect_uri']).path}?{urlencode(back)}"
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()

@@ -26,7 +26,7 @@ def provider() -> Iterator[Keycloak]:
 
 @pytest.fixture
 def browser(settings: UserSettings, provider: Keycloak) -> Iterator[httpx.Client]:
-    """A browser before the service; ann is invited."""
+    """A browser in front of the service; Ann is invited."""
     more = {
         "oidc_issuer": provider.issuer,
         "oidc_client": CLIENT,
@@ -44,7 +44,7 @@ def browser(settings: UserSettings, provider: Keycloak) -> Iterator[httpx.Client
 
 @pytest.fixture
 def go(browser: httpx.Client, provider: Keycloak) -> Callable[[str], str]:
-    """Logs somebody in at Keycloak; returns where it sends the browser back to."""
+    """Log a user in at Keycloak. Returns the address to which Keycloak redirects the browser."""
 
     def log_in(name: str) -> str:
         sent = browser.get("/v1/login", params={"tenant": "acme"})

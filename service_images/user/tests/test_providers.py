@@ -19,7 +19,7 @@ HERE = "https://testserver"
 
 @pytest.fixture
 def browser(settings: UserSettings, acme: httpx.Client) -> Iterator[Callable[[str], httpx.Client]]:
-    """A browser before the service, with a provider of this issuer; ann is invited."""
+    """A browser in front of the service, with a provider of this issuer; Ann is invited."""
     assert acme.post("/v1/tenants/acme/users", json={"email": "ann@example.com"}).status_code == 201
     opened: list[TestClient] = []
 
@@ -106,7 +106,7 @@ def test_unknown_keys_do_not_flood_the_identity_provider(
     assert made.asked["/keys"] == 1
 
 
-# --- who gets in, and what they may do -------------------------------------------------------------
+# --- logins and their rights ----------------------------------------------------------------------
 
 
 def test_an_invitation_holds_for_a_login_to_the_tenant_that_sent_it(

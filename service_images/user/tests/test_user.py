@@ -273,9 +273,9 @@ def test_deleting_a_user_deletes_keys_and_rights(acme: httpx.Client) -> None:
 
 @pytest.fixture
 def published(settings: UserSettings) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """Gives the data of all events since the test began."""
+    """Function that returns the data of all events since the test began."""
     with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
-        # What goes through the outbox is gone at once: a trigger sees it.
+        # Rows of the outbox are deleted at once, so a trigger records them.
         connection.execute("DROP TABLE IF EXISTS seen")
         connection.execute("CREATE TABLE seen (event jsonb)")
         connection.execute(
@@ -373,7 +373,7 @@ def test_a_policy_is_in_force_once_every_replica_of_guardrails_has_applied_it(
             raise ValueError("an older Guardrails does not know this")
 
     async def replicas(ended: asyncio.Event) -> None:
-        """Two replicas of Guardrails: one of them takes policies with this pack alone."""
+        """Two replicas of Guardrails, one of which only accepts policies with this pack."""
         takes: dict[str, Callable[[str, bytes | None], None]] = {"new": lambda _key, _value: None, "old": refuse}
         running = [
             asyncio.create_task(Following(nats_server.url, "policies", take, login, name).run())
@@ -527,7 +527,7 @@ def test_a_listing_holds_exactly_what_the_check_allows(acme: httpx.Client, tuple
         assert listed == checked
 
 
-# --- what others are told -------------------------------------------------------------------------
+# --- publication to other services ----------------------------------------------------------------
 
 
 def test_keys_are_known_and_unknown_everywhere_within_a_second(settings: UserSettings, nats_server: Any) -> None:
@@ -575,7 +575,7 @@ def test_a_bucket_that_was_lost_is_filled_again(settings: UserSettings, nats_ser
         client.headers["authorization"] = f"Bearer {settings.installation_key.get_secret_value()}"
         client.post("/v1/tenants", json={"id": "acme"})
     with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
-        connection.execute("DELETE FROM changes")  # as if they had been told to what is lost
+        connection.execute("DELETE FROM changes")  # as if they were published to the lost NATS server
     nats_server.make_buckets("tenants", "policies", "deleted")
 
     async def found() -> bool:
@@ -613,7 +613,7 @@ def test_a_deletion_holds_whatever_backup_the_database_is_restored_from(
             assert client.delete(f"/v1/tenants/{tenant}").status_code == 204
         nats_server.becomes("deleted", {"acme", "other"})
     with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
-        # A backup from when acme was there, and other was not there yet.
+        # A backup from a time at which acme existed, and other did not.
         connection.execute("TRUNCATE deleted_tenants, changes, seen")
         connection.execute("INSERT INTO tenants (id) VALUES ('acme')")
         connection.execute(

@@ -36,13 +36,13 @@ async def _talk(socket: WebSocket) -> None:
 
 @pytest.fixture(scope="module")
 def server() -> httpx.Client:
-    """Answers at every path, as vLLM does at more than those below /v1."""
+    """Answers on every path, as vLLM also does on paths outside of /v1."""
     methods = ["GET", "POST", "OPTIONS"]
     routes = [WebSocketRoute("/v1/realtime", _talk), Route("/{path:path}", _answer, methods=methods)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_API_KEY", KEY)
         client = TestClient(Starlette(routes=routes, middleware=[Middleware(Door)]))
-        client.get("/health")  # makes the middleware
+        client.get("/health")  # creates the middleware
     return client
 
 
