@@ -336,10 +336,10 @@ class Plugin:
 
     image: str
     program: str
-    """Its file in the image."""
+    """Path of the program in the image."""
     version: str
     sha256: str | None
-    """Of the program; None: not known yet, and nothing may be deployed that needs it."""
+    """SHA-256 of the program; None if it is unknown, which prevents any deployment that needs it."""
 
 
 def plugin(name: str) -> Plugin:

@@ -67,7 +67,7 @@ class ServerArgs(CustomizeArgs):
 
 
 def _text(value: Any) -> Any:
-    """A string, or what will be one."""
+    """Convert a string, or an output or awaitable of one."""
     if not isinstance(value, pulumi.Output | Awaitable | str):
         raise violation("a string, or an output of another resource", "write a string")
     return cast("Any", value)
@@ -180,7 +180,7 @@ def _of_pods(settings: Any) -> Sequence[Problem]:
 
 
 def _shown(detail: ErrorDetails) -> ErrorDetails:
-    """With a word in place of a value that is not known yet."""
+    """Replace unknown values with a placeholder."""
     if isinstance(detail["input"], pulumi.Output):
         return {**detail, "input": "(an output)"}
     return detail

@@ -58,5 +58,5 @@ class Cluster(Section):
             fix = "add eks with region and accountId" if self.eks is None else "remove eks, or set kind: eks"
             raise violation("eks belongs to kind: eks, and to no other", fix)
         if duplicate := first_duplicate(tuple(pool.name for pool in self.gpu_pools)):
-            raise violation(f'names of gpuPools must be unique; "{duplicate}" is there twice', "rename one")
+            raise violation(f'names of gpuPools must be unique; "{duplicate}" occurs twice', "rename one")
         return self

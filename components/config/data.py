@@ -299,7 +299,7 @@ class VectorDatabase(Section):
     @model_validator(mode="after")
     def _unique(self) -> Self:
         if duplicate := first_duplicate(tuple(c.name for c in self.collections)):
-            raise violation(f'names of collections must be unique; "{duplicate}" is there twice', "rename one")
+            raise violation(f'names of collections must be unique; "{duplicate}" occurs twice', "rename one")
         if (self.engine is VectorEngine.PGVECTOR) != (self.server is None):
             fix = "add server with url and secretName" if self.server is None else "remove server"
             raise violation("server is required with every engine except pgvector, and not allowed with pgvector", fix)

@@ -100,7 +100,7 @@ class Cors(Section):
     @model_validator(mode="after")
     def _once_each(self) -> Self:
         if duplicate := first_duplicate(self.allowed_origins):
-            raise violation(f'allowedOrigins must be unique; "{duplicate}" is there twice', "remove one")
+            raise violation(f'allowedOrigins must be unique; "{duplicate}" occurs twice', "remove one")
         return self
 
 
@@ -163,7 +163,7 @@ class Gateway(Section):
                 f"lower idleTimeoutSeconds to {self.request_timeout_seconds} or less",
             )
         if duplicate := first_duplicate(self.hosts):
-            raise violation(f'hosts must be unique; "{duplicate}" is there twice', "remove one")
+            raise violation(f'hosts must be unique; "{duplicate}" occurs twice', "remove one")
         if self.engine is not GatewayEngine.KONG and self.oidc:
             raise violation("oidc belongs to engine: kong", "set engine: kong, or remove it")
         if self.engine is not GatewayEngine.KONG and self.pod.sidecars != GatewayPod().sidecars:

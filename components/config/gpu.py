@@ -178,7 +178,7 @@ class GpuPool(Section):
 
     def _shares_fit(self, offered: Mapping[str, int]) -> None:
         if duplicate := first_duplicate(tuple(t.namespace for t in self.tenants)):
-            raise violation(f'tenants must be unique; "{duplicate}" is there twice', "merge them")
+            raise violation(f'tenants must be unique; "{duplicate}" occurs twice', "merge them")
         wanted: dict[str, int] = {}
         for tenant in self.tenants:
             for name, count in self.tenant_resources(tenant).items():

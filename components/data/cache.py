@@ -60,7 +60,7 @@ class CacheInputs(Server, CacheConfig):
     @model_validator(mode="after")
     def _once_each(self) -> Self:
         if duplicate := first_duplicate((*self.users, OWNER)):
-            raise violation(f'"{duplicate}" is there twice, or is the login of the exporter', "choose another name")
+            raise violation(f'"{duplicate}" occurs twice, or is the login of the exporter', "choose another name")
         return self
 
 

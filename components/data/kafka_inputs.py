@@ -150,5 +150,5 @@ class KafkaInputs(Server, Kafka):
     def _once_each(self) -> Self:
         for field, names in (("topics", self.topics), ("users", self.users)):
             if duplicate := first_duplicate(tuple(one.name for one in names)):
-                raise violation(f'names in {field} must be unique; "{duplicate}" is there twice', "remove one")
+                raise violation(f'names in {field} must be unique; "{duplicate}" occurs twice', "remove one")
         return self

@@ -92,7 +92,7 @@ class NatsInputs(Server, Nats):
     @model_validator(mode="after")
     def _one_writer(self) -> Self:
         if duplicate := first_duplicate(tuple(one.name for one in self.accounts)):
-            raise violation(f'names of accounts must be unique; "{duplicate}" is there twice', "remove one")
+            raise violation(f'names of accounts must be unique; "{duplicate}" occurs twice', "remove one")
         if duplicate := first_duplicate(tuple(bucket for one in self.accounts for bucket in one.keeps)):
             raise violation(f'a bucket has one writer; "{duplicate}" has two', "let one of them follow it")
         return self

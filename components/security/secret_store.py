@@ -1,4 +1,4 @@
-"""The secret store: OpenBao with an unseal key of its own, begun and configured without a human step."""
+"""The secret store: OpenBao with its own unseal key, initialized and configured without manual steps."""
 
 from __future__ import annotations
 
@@ -113,12 +113,12 @@ class SecretStoreResources(NamedTuple):
 
 
 class SecretStore(PlatformComponent):
-    """Servers, what they hold besides secrets, and the proof that this is as declared."""
+    """Servers, their content besides secrets, and a check that the content matches the declaration."""
 
     url: pulumi.Output[str]
     """Known once the store is configured."""
     authority: pulumi.Output[str]
-    """The certificate (PEM) that clients trust."""
+    """CA certificate (PEM) that clients trust."""
     server: DataServer
 
     def __init__(self, name: str, args: SecretStoreArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -157,7 +157,7 @@ class SecretStore(PlatformComponent):
                 "kind": "StatefulSet",
                 "namespace": namespace,
                 "name": PART,
-                "probe": "its content is as the services' records declare",
+                "probe": "its content matches the services' records",
             },
             url=self.url,
         )
@@ -246,12 +246,12 @@ class SecretStore(PlatformComponent):
 
 
 def nodes(namespace: str, replicas: int) -> list[str]:
-    """Names of the servers' own, in the order in which they begin."""
+    """DNS names of the servers, in the order in which they start."""
     return [f"{PART}-{n}.{PART}-nodes.{namespace}.svc" for n in range(replicas)]
 
 
 def hosts(namespace: str) -> list[str]:
-    """All names of the servers. From inside the pod, and through a forwarded port, it is loopback."""
+    """All host names of the servers. Inside the pod, and through a forwarded port, they use loopback."""
     service = f"{PART}.{namespace}.svc"
     return [service, PART, f"*.{PART}-nodes.{namespace}.svc", "localhost", "127.0.0.1"]
 
@@ -273,7 +273,7 @@ def _server(
         },
         fields={"STORE_NODE": "metadata.name"},
         ready=_health(),
-        # A sealed server runs: somebody may have sealed it on purpose, and a restart would unseal it.
+        # A sealed server keeps running: an operator may have sealed it, and a restart would unseal it.
         started=alive,
         alive=alive,
         start_s=600,
@@ -294,13 +294,13 @@ def _keeper(image: pulumi.Input[str]) -> Process:
 
 
 def _health(also: str = "") -> Any:
-    """A probe's action; a standby is as healthy as the active server."""
+    """Action of a probe. A standby counts as healthy like the active server."""
     query = "&".join(("standbyok=true", *([also] if also else [])))
     return {"http_get": {"path": f"/v1/sys/health?{query}", "port": "api", "scheme": "HTTPS"}}
 
 
 def _plugin() -> dict[str, str]:
-    """Through which OpenBao speaks to AWS KMS. Raises ImageError where its digest is not known."""
+    """OpenBao's plugin for AWS KMS. Raises ImageError if its digest is unknown."""
     pin = catalogue.plugin(_PLUGIN)
     if pin.sha256 is None:
         missing = f'plugin "{_PLUGIN}" {pin.version} has no sha256 in {catalogue.LOCK_FILE.name}'

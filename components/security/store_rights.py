@@ -1,7 +1,7 @@
-"""What the secret store holds and who may do what there, as the services' records say. Pure functions.
+"""Content and access rights of the secret store, derived from the services' records. Pure functions.
 
-A service reads the secrets below its own name and uses its own keys, and nothing else. Nobody but the store's own pods
-may change rights, and those may not read a secret.
+A service reads the secrets under its own name and uses its own keys, and nothing else. Only the store's own pods may
+change rights, and they cannot read secrets.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from components.services.record import KeyUse
 
 AUDIENCE = "secret-store"
-"""Audience of the service accounts' tokens by which pods log in."""
+"""Audience of the ServiceAccount tokens with which pods log in."""
 SECRETS, KEYS = "kv", "transit"
-"""Engines, by where they are mounted."""
+"""Mount paths of engines."""
 LOGIN = "kubernetes"
 KEEPER, CHECK, OPERATOR = "platform.keeper", "platform.check", "platform.operator"
 SNAPSHOTS = "platform.snapshots"
@@ -24,7 +24,7 @@ and the schedule that saves snapshots. No service's name has a dot."""
 SNAPSHOTS_ACCOUNT = f"{AUDIENCE}-snapshots"
 """Name of the schedule that saves snapshots, of its account, its login at the object store, and its bucket."""
 TOKEN_SECONDS, LONGEST_SECONDS = 3600, 86_400
-"""A login lasts an hour and can be renewed for a day."""
+"""A login expires after an hour, and can be renewed for a day."""
 _ALL = ("create", "read", "update", "delete")
 Rules = Mapping[str, tuple[str, ...]]
 """Capabilities by path."""
@@ -52,12 +52,12 @@ _CHANGE: Rules = {
     f"auth/{LOGIN}/role/+": _ALL,
     "identity/group/id/*": ("delete",),
     "identity/entity/id/*": ("read", "update"),
-    # Not below: how often a key was rotated and whether it can be exported or deleted is not the keeper's business.
+    # Not below: the keeper must not rotate, export or delete keys.
     f"{KEYS}/keys/+": ("create", "update"),
 }
 _OPERATE: Rules = {
     **_LOOK,
-    # Secrets of others, such as a provider's key, are written by people and read by the service alone.
+    # Secrets such as a provider's key are written by operators, and read by the service only.
     f"{SECRETS}/data/*": ("create", "update"),
     f"{SECRETS}/metadata/*": ("list", "read"),
     f"{KEYS}/keys/+": ("read",),
@@ -109,9 +109,9 @@ def content(records: Iterable[Client], namespace: str) -> dict[str, Any]:
 
 
 def beginning(namespace: str, kubernetes: Mapping[str, str]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """What a new store does as root: whoever has the keeper's role can do the rest. (path, data) by name.
+    """Requests of a new store's initialization as root; the keeper's role can do the rest. (path, data) by name.
 
-    `kubernetes` says where tokens are reviewed.
+    `kubernetes`: configuration of token reviews.
     """
     return {
         "login": (f"sys/auth/{LOGIN}", {"type": LOGIN}),
@@ -122,18 +122,18 @@ def beginning(namespace: str, kubernetes: Mapping[str, str]) -> dict[str, tuple[
 
 
 def key(service: str, name: str) -> str:
-    """The name of a service's key: no name of a service has a dot."""
+    """Name of a service's key. Services' names contain no dot, so it is unambiguous."""
     return f"{service}.{name}"
 
 
 def policy(rules: Rules) -> str:
-    """A policy as OpenBao takes it; every role may look after its own login."""
+    """A policy in OpenBao's format. Every role may renew and revoke its own login."""
     paths = {path: {"capabilities": list(can)} for path, can in sorted({**_SELF, **rules}.items())}
     return json.dumps({"path": paths}, indent=1)
 
 
 def role(name: str, account: str, namespace: str) -> dict[str, Any]:
-    """A role for a service account: it has the policy of its own name and no other."""
+    """A role for a ServiceAccount, with only the policy of the same name."""
     return {
         "bound_service_account_names": [account],
         "bound_service_account_namespaces": [namespace],

@@ -1,4 +1,4 @@
-"""OpenBao's configuration, in its own language (HCL). Pure functions; it holds no secret."""
+"""OpenBao's configuration in HCL. Pure functions; it contains no secret."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 PORT, CLUSTER_PORT, SERVER_METRICS_PORT = 8200, 8201, 8210
-"""Clients; servers among themselves; OpenBao's own metrics, inside the pod."""
+"""Ports: clients; servers among themselves; OpenBao's own metrics, inside the pod."""
 TLS_MOUNT, SEAL_MOUNT, PLUGINS_MOUNT = "/etc/tls", "/seal", "/plugins"
 Body = Mapping[str, Any]
-"""Fields of a block; a field that is a mapping is a map, one that is a list of `Block` is blocks."""
+"""Fields of a block: a mapping becomes a map, a list of `Block` becomes nested blocks."""
 Block = tuple[Sequence[str], Body]
-"""Its words, such as ("seal", "static"), and its fields."""
+"""(labels of a block, such as ("seal", "static"), its fields)."""
 
 
 def first(seal: Sequence[Block], requests: Mapping[str, tuple[str, Body]]) -> str:
-    """For the server that begins the store: it makes these requests once, as root, and then nobody is root.
+    """Configuration of the server that initializes the store: it sends these requests once as root.
 
-    `requests` is (path, data) by name.
+    `requests`: (path, data) by name. The root token is revoked afterwards.
     """
     asked = [
         (("request", name), {"operation": "update", "path": path, "data": data})
@@ -28,7 +28,7 @@ def first(seal: Sequence[Block], requests: Mapping[str, tuple[str, Body]]) -> st
 
 
 def store(seal: Sequence[Block], peers: Sequence[str]) -> str:
-    """For every other start; `peers` are the servers' URLs, which a server without a store asks to take it in."""
+    """Configuration of all other starts. `peers`: URLs of the servers, which an empty server joins."""
     joins: list[Block] = [
         (("retry_join",), {"leader_api_addr": peer, "leader_ca_cert_file": f"{TLS_MOUNT}/ca.crt"}) for peer in peers
     ]
@@ -36,12 +36,12 @@ def store(seal: Sequence[Block], peers: Sequence[str]) -> str:
 
 
 def by_key() -> list[Block]:
-    """Unsealed by a key file."""
+    """Seal with a key file."""
     return [(("seal", "static"), {"current_key_id": "1", "current_key": f"file://{SEAL_MOUNT}/key"})]
 
 
 def by_kms(region: str, key: str, plugin: Mapping[str, str]) -> list[Block]:
-    """Unsealed by AWS KMS, through OpenBao's plugin, whose program must have the pinned digest."""
+    """Seal with AWS KMS, through OpenBao's plugin, whose program must have the pinned digest."""
     return [
         (("plugin", "kms", "awskms"), dict(plugin)),
         (("seal", "awskms"), {"region": region, "kms_key_id": key}),
@@ -49,7 +49,7 @@ def by_kms(region: str, key: str, plugin: Mapping[str, str]) -> list[Block]:
 
 
 def _storage(joins: list[Block]) -> Block:
-    # The identifier and addresses of a server come from its environment.
+    # A server's ID and addresses come from its environment.
     return ("storage", "raft"), {"path": "/data/raft", "performance_multiplier": 1, "": joins}
 
 
@@ -81,7 +81,7 @@ def _common(seal: Sequence[Block]) -> list[Block]:
             },
         ),
         (("telemetry",), {"prometheus_retention_time": "1h", "disable_hostname": True}),
-        # Where the pods' logs go. Values are hashed with a key of the store's. A request that cannot be logged fails.
+        # Pod logs. Values are hashed with a key of the store. A request that cannot be logged fails.
         (("audit", "file", "stdout"), {"options": {"file_path": "stdout"}}),
         *seal,
     ]

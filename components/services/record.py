@@ -37,7 +37,7 @@ class Bundled(Section):
 
 
 class KeyUse(StrEnum):
-    """What a service does with a key of its own in the secret store; the value is the key's type there."""
+    """Use of a service's own key in the secret store; the value is the key's type there."""
 
     SIGN = "ed25519"
     """Sign, and verify."""
@@ -188,7 +188,7 @@ class ServiceRecord(DataIntent):
     own_secrets: tuple[str, ...] = ()
     """Secrets that are generated once and not rotated with passwords. Variable: SERVICE_<NAME>_SECRET."""
     store_keys: Mapping[str, KeyUse] = field(default_factory=dict[str, KeyUse])
-    """Keys of its own in the secret store, by name: it uses them there and never reads them."""
+    """The service's keys in the secret store, by name. It uses them there, and cannot read them."""
     keeps_keys: bool = False
     """Whether the service manages API keys. It receives the installation key, and other services require keys."""
     asks_for_keys: bool = False
