@@ -22,7 +22,7 @@ class Aggregation(StrEnum):
 
 
 class Field(StrEnum):
-    """Which values."""
+    """Field of usage events to aggregate."""
 
     INPUT_TOKENS = "input_tokens"
     OUTPUT_TOKENS = "output_tokens"
@@ -32,7 +32,7 @@ class Field(StrEnum):
 
 
 class Group(StrEnum):
-    """By what."""
+    """Field of usage events to group by."""
 
     NONE = ""
     MODEL = "model"

@@ -135,7 +135,7 @@ class Api:
         return [self._detokenizer.text(tokens, where) for where, tokens in lists]
 
     async def models(self, _: Call[Any, None]) -> dict[str, Any]:
-        """One."""
+        """The only model."""
         return {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "cogniforge"}]}
 
     async def embed(self, call: Call[Any, Embed]) -> list[list[float]]:
@@ -160,7 +160,7 @@ class Api:
         ]
 
     async def similarity(self, call: Call[Any, Similarity]) -> list[float]:
-        """Cosines."""
+        """Cosines of the sentences."""
         pair = call.body.inputs
         vectors, _ = await self._vectors.of((pair.source_sentence, *pair.sentences), long=_long(pair.truncate))
         return _cosines(vectors)

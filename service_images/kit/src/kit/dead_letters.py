@@ -242,7 +242,7 @@ class DeadLetters:
         raise ApiError(409, f"Processing failed again: {_reason(reason)}", code="still_failing")
 
     async def drop(self, call: Call[Any, None]) -> None:
-        """For good."""
+        """Deletes the letter permanently."""
         async with self._database.transaction() as connection:
             row = await _found(connection, call)
             await connection.execute("DELETE FROM dead_letters WHERE number = %s", (row["number"],))

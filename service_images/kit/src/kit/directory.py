@@ -137,11 +137,11 @@ class Directory:
         return self._following.away_since
 
     async def authenticate(self, key: str) -> Grant:
-        """For `rest.routes`."""
+        """Rights of a key's holder. An `Authenticate` for `rest_app`."""
         return self.find(key)
 
     async def run(self) -> None:
-        """For ever."""
+        """Run until cancelled."""
         await self._following.run()
 
     def take(self, key: str, value: bytes | None) -> None:

@@ -200,7 +200,7 @@ class Callers:
 
     @classmethod
     def of(cls, settings: ServiceSettings) -> Callers:
-        """From the settings."""
+        """Create it from the settings."""
         return cls(settings.name, settings.callers, Issuer(settings.issuer, settings.issuer_folder))
 
     async def run(self) -> None:

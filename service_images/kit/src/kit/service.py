@@ -29,7 +29,7 @@ class Runs(Protocol):
     """A background task of a service."""
 
     async def run(self) -> None:
-        """For ever."""
+        """Run until cancelled."""
         ...
 
 

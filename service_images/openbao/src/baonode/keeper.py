@@ -136,7 +136,7 @@ def _serve(keeper: Keeper, port: int) -> None:
                 self.wfile.write(keeper.metrics().encode())
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Nothing."""
+            """Disable logging of scrapes."""
 
     ThreadingHTTPServer(("", port), Answers).serve_forever()
 

@@ -119,7 +119,7 @@ class Api:
         return made
 
     async def listed(self, call: Call[Page, None]) -> list[Listed]:
-        """A page."""
+        """A page of prompts."""
         async with self._database.transaction() as connection:
             return await store.listed(connection, call.caller.tenant, call.query.after, call.query.limit)
 
@@ -142,12 +142,12 @@ class Api:
         return (await self._one(call, call.query))[0]
 
     async def langfuse(self, call: Call[langfuse.Which, None]) -> dict[str, Any]:
-        """One version."""
+        """A version in Langfuse's format."""
         found, _ = await self._one(call, call.query)
         return langfuse.shown(found)
 
     async def langfuses(self, call: Call[langfuse.Wanted, None]) -> langfuse.Listed:
-        """A page."""
+        """A page in Langfuse's format."""
         async with self._database.transaction() as connection:
             return await langfuse.listed(connection, call.caller.tenant, call.query)
 

@@ -16,14 +16,14 @@ Word = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 
 
 class Which(models.Which):
-    """Which version."""
+    """A version, given by its number or by a label."""
 
     resolve: bool = True
-    """Whether what a prompt includes is put in; `render` does that here, so that it may be variable."""
+    """Whether to insert included prompts. Otherwise `render` does that, since names of includes may be variable."""
 
 
 class Wanted(Model):
-    """Which prompts, by pages that begin with 1."""
+    """Filter for prompts; pages begin with 1."""
 
     name: Word = ""
     label: Word = ""
@@ -44,7 +44,7 @@ class Entry(Model):
 
 
 class Meta(Model):
-    """Where a page is."""
+    """Position of a page."""
 
     page: int
     limit: int
@@ -60,7 +60,7 @@ class Listed(Model):
 
 
 def shown(found: Version) -> dict[str, Any]:
-    """A version."""
+    """A version in Langfuse's format."""
     prompt = found.prompt if isinstance(found.prompt, str) else [m.model_dump() for m in found.prompt]
     shared = {"name": found.name, "version": found.version, "config": found.config, "labels": found.labels}
     more = {"type": found.type.value, "tags": [], "resolutionGraph": None}

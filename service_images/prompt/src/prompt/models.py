@@ -83,7 +83,7 @@ class NewVersion(Model):
     """Free-form data for clients, such as model and temperature."""
     labels: Annotated[tuple[Label, ...], Field(max_length=20)] = ()
     message: Note = ""
-    """Why."""
+    """Reason for the version, like a commit message."""
 
 
 class Version(Model):
@@ -118,7 +118,7 @@ class Which(Model):
 
 
 class Page(Model):
-    """Which prompts."""
+    """Page of the tenant's prompts."""
 
     after: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] = ""
     limit: Annotated[int, Field(ge=1, le=200)] = 50
@@ -156,7 +156,7 @@ class Split(Model):
 
 
 class Compared(Model):
-    """Two versions."""
+    """Two versions to compare."""
 
     a: Number
     b: Number

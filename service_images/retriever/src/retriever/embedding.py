@@ -33,12 +33,12 @@ class Embeddings:
         self._client = rpc.Client("embeddings", target, service.EmbeddingsServiceStub)
 
     async def embed(self, texts: Sequence[str]) -> list[Any]:
-        """In order."""
+        """Vectors in the order of the texts."""
         answer = await self._ask(self._client.stub.Embed, messages.EmbedRequest(texts=list(texts)))
         return [memoryview(vector).cast("f") for vector in answer.vectors]
 
     async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
-        """In order."""
+        """Scores in the order of the texts."""
         answer = await self._ask(self._client.stub.Rerank, messages.RerankRequest(query=query, texts=list(texts)))
         return list(answer.scores)
 

@@ -51,7 +51,7 @@ class Handling:
     """Serializes uploads to the object store. Each is in memory, of which a replica has little beside its workers."""
 
     async def rights(self, call: Call[Any, Any]) -> Rights:
-        """The caller's."""
+        """Rights of the caller."""
         return await Rights.of(self.readers, call)
 
     @staticmethod

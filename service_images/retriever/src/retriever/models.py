@@ -145,7 +145,7 @@ class Page(Model):
 
 
 class FilePage(Page):
-    """Which files."""
+    """Filter for files."""
 
     limit: Annotated[int, Field(ge=1, le=10_000)] = 10_000
     purpose: Purpose | None = None

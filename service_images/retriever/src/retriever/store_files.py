@@ -196,7 +196,7 @@ class StoreFiles(Handling):
         return found
 
     async def batch(self, call: Call[Any, None]) -> Shown:
-        """Counted."""
+        """The batch, with the number of its files by status."""
         async with self.database.transaction() as connection:
             await self.the_store(connection, call)
             return tables.shown_batch(await tables.batch(connection, call.path["store"], call.path["batch"]))

@@ -72,7 +72,7 @@ class Follower(Protocol):
     """A background task."""
 
     async def run(self) -> None:
-        """For ever."""
+        """Run until cancelled."""
         ...
 
 
@@ -84,7 +84,7 @@ class Admin:
         self._app: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if self._app is None:
             from router import admin
 

@@ -189,7 +189,7 @@ class Api:
         return self._core.describe()
 
     async def routes(self, _: Call[Any, None]) -> Listed:
-        """By name."""
+        """Sorted by name."""
         names = {route.model for route in self._core.table.routes}
         if self._control is not None:
             names |= self._control.overrides.entries.keys()

@@ -73,7 +73,7 @@ class Inside(Exchange):
 
 
 class Calls(service.RouterServiceServicer):
-    """For services."""
+    """Implementation of the gRPC service."""
 
     def __init__(self, core: Core) -> None:
         self._core = core

@@ -45,12 +45,12 @@ class Idle(Protocol):
 
     @property
     def timeout_keep_alive(self) -> float:
-        """Seconds."""
+        """Seconds after which an idle connection is closed."""
         ...
 
 
 class Core:
-    """One router."""
+    """State of one Router."""
 
     def __init__(self, table: RouteTable, measures: Measures | None = None) -> None:
         self.now = time.monotonic

@@ -52,7 +52,7 @@ class Streamed:
         self._pieces = self._bytes = 0
 
     def feed(self, events: bytes) -> None:
-        """Whole events."""
+        """Count complete events."""
         for event in sse.split(events):
             content = _decoded(sse.data(event) or b"")
             if isinstance(content, dict) and (size := _said(content)):
@@ -61,7 +61,7 @@ class Streamed:
 
     @property
     def tokens(self) -> int:
-        """So far."""
+        """Tokens so far."""
         return max(self._pieces, _tokens(self._bytes))
 
 

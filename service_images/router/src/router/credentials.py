@@ -26,7 +26,7 @@ HIDDEN = b"[hidden]"
 
 
 class Credential:
-    """One file."""
+    """The content of one file."""
 
     def __init__(self, place: str, name: str, *, optional: bool = False) -> None:
         """`optional`: the file may be missing; this is not logged."""

@@ -173,6 +173,6 @@ class _Refused:
 
     class _Nothing:
         def set(self) -> None:
-            """Nobody waits."""
+            """No effect: the request was refused."""
 
     message_event = _Nothing()

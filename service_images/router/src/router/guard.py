@@ -53,7 +53,7 @@ class Guard:
 
     @property
     def stub(self) -> Any:
-        """The service."""
+        """Stub of Guardrails' gRPC service."""
         return self._client.stub
 
     async def look(self, exchange: Request, direction: Any, content: Any, known: set[str] | None = None) -> str:

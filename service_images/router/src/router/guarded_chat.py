@@ -35,7 +35,7 @@ class GuardedChat(Guarded):
         """The same for `function_call`, the predecessor of tools."""
 
     async def one(self, event: bytes) -> bool:
-        """A chunk."""
+        """Process a chunk."""
         line = (sse.data(event) or b"").strip()
         if line == sse.DONE:
             if await self.rest():

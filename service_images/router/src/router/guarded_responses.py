@@ -52,7 +52,7 @@ class GuardedResponses(Guarded):
         self._changed = False
 
     async def one(self, event: bytes) -> bool:
-        """An event."""
+        """Process an event."""
         line = sse.data(event)
         if line is None:
             return True  # a comment

@@ -44,7 +44,7 @@ class Leg:
         self._pieces: list[bytes] = []
 
     def send(self, request: bytes) -> None:
-        """Ask."""
+        """Send the request to the target."""
         self.state.begin()
         self._ticket = self.state.pool.send(request, self)
 

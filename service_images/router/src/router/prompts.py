@@ -55,7 +55,7 @@ class Stored(msgspec.Struct):
     version: str
     """As "name@version"."""
     said: list[dict[str, str]]
-    """Its messages."""
+    """Messages of the prompt, as JSON."""
     config: dict[str, Any]
 
 

@@ -36,7 +36,7 @@ class Asker(Protocol):
     """Interface of a request for strategies."""
 
     def caller(self) -> bytes:
-        """Who asks."""
+        """Identity of the caller, for stickiness."""
         ...
 
     def prompt(self) -> bytes:
@@ -180,7 +180,7 @@ class Trial:
         return 1.0 if self._promoted else self.canary.steps[self.step]
 
     def describe(self) -> dict[str, Any]:
-        """For operators."""
+        """State for operators."""
         return {"target": self.canary.target, "share": self.share, "step": self.step, "failed": self.failed}
 
     def __call__(self, _: Asker, among: Sequence[TargetState]) -> TargetState:

@@ -162,12 +162,12 @@ class TargetState:
         return b"%s %s\r\n" % (header, key) if key else b""
 
     def cost(self, input_tokens: int, output_tokens: int) -> float:
-        """US dollars."""
+        """Cost in US dollars."""
         target = self.target
         return (input_tokens * target.input_price + output_tokens * target.output_price) / 1e6
 
     def describe(self, now: float) -> dict[str, Any]:
-        """For operators."""
+        """State for operators."""
         return {
             "in_flight": self.in_flight,
             "requests": self.requests,

@@ -159,7 +159,7 @@ class Account:
         return wait
 
     def describe(self) -> dict[str, Any]:
-        """For operators."""
+        """State for operators."""
         return {
             "spent_usd": round(self.spent, 9),
             "spent_elsewhere_usd": round(self.spent_elsewhere, 9),

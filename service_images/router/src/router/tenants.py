@@ -42,7 +42,7 @@ class Tenants:
         return self._directory.away_since
 
     async def run(self) -> None:
-        """For ever."""
+        """Run until cancelled."""
         await asyncio.gather(self._directory.run(), self._budgets.run())
 
     def _changed(self, kind: str, name: str) -> None:

@@ -162,7 +162,7 @@ class Connection(asyncio.Protocol):
             self._framed = True
 
     def on_headers_complete(self) -> None:
-        """All headers."""
+        """The head is complete."""
         self._status = self._parser.get_status_code()
         self.on_head()
 

@@ -91,7 +91,7 @@ class People:
         return team
 
     async def teams(self, call: Call[Any, None]) -> list[NewTeam]:
-        """In order of their ids."""
+        """Ordered by ID."""
         tenant = tables.own(call)
         async with self._database.transaction() as connection, connection.cursor(row_factory=dict_row) as cursor:
             await tables.found_tenant(connection, tenant)

@@ -92,7 +92,7 @@ class Milvus:
         await self._call("entities/delete", {"filter": _belongs(tenant, store, document)})
 
     async def near(self, scope: Scope, vector: Any, limit: int) -> list[Hit]:
-        """By cosine."""
+        """Nearest by cosine."""
         asked = {
             "data": [[float(number) for number in vector]],
             "annsField": "vector",
@@ -104,7 +104,7 @@ class Milvus:
         return [_hit(row) for row in await self._call("entities/search", asked)]
 
     async def worded(self, scope: Scope, query: str, limit: int, vector: Any = None) -> list[Hit]:
-        """None."""
+        """Always empty: vector search only."""
         return []
 
     async def points(self) -> AsyncIterator[list[Point]]:
@@ -124,7 +124,7 @@ class Milvus:
             after = rows[-1]["id"]
 
     async def count(self) -> int:
-        """Exactly."""
+        """Exact count."""
         rows = await self._call("entities/query", {"outputFields": ["count(*)"], "consistencyLevel": "Strong"})
         return int(rows[0]["count(*)"])
 

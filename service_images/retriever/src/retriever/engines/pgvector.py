@@ -45,7 +45,7 @@ class PgVector:
             await cursor.executemany(statement, rows)
 
     async def delete(self, tenant: str, store: str, document: str = "") -> None:
-        """At once."""
+        """Takes effect at once."""
         begin, end = _range(store)
         which = sql.SQL("document = %s") if document else sql.SQL("document >= %s AND document < %s")
         values = (_document(store, document),) if document else (begin, end)
@@ -100,7 +100,7 @@ class PgVector:
             after = rows[-1][0]
 
     async def count(self) -> int:
-        """Exactly."""
+        """Exact count."""
         async with self._database.transaction() as connection:
             cursor = await connection.execute(sql.SQL("SELECT count(*) FROM {}").format(self._table))
             row = await cursor.fetchone()

@@ -103,13 +103,13 @@ class Weaviate:
                 return
 
     async def near(self, scope: Scope, vector: Any, limit: int) -> list[Hit]:
-        """By cosine."""
+        """Nearest by cosine."""
         numbers = ", ".join(f"{float(number):.8g}" for number in vector)
         found = await self._get(scope, f"nearVector: {{vector: [{numbers}]}}", limit, "distance")
         return [_hit(row, 1 - float(row["_additional"]["distance"])) for row in found]
 
     async def worded(self, scope: Scope, query: str, limit: int, vector: Any = None) -> list[Hit]:
-        """By BM25."""
+        """Ranked by BM25."""
         asked = f'bm25: {{query: {_graphql(query)}, properties: ["content"]}}'
         found = await self._get(scope, asked, limit, "score" if vector is None else "score vector")
         scores = [
@@ -142,7 +142,7 @@ class Weaviate:
             after = objects[-1]["id"]
 
     async def count(self) -> int:
-        """Exactly."""
+        """Exact count."""
         query = f"{{Aggregate {{{self._class} {{meta {{count}}}}}}}}"
         answer = await self._api.call("POST", "/v1/graphql", {"query": query})
         return int(answer["data"]["Aggregate"][self._class][0]["meta"]["count"])

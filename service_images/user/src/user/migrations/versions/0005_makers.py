@@ -7,11 +7,11 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Add what is known."""
+    """Add the column for the key that a key was derived from."""
     op.execute("ALTER TABLE keys ADD COLUMN maker text")
     op.execute("CREATE INDEX keys_maker ON keys (maker)")
 
 
 def downgrade() -> None:
-    """Forget it."""
+    """Drop the column."""
     op.execute("ALTER TABLE keys DROP COLUMN maker")
