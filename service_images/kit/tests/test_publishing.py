@@ -102,7 +102,7 @@ async def _aside(things: Things) -> list[tuple[str, bytes, str]]:
 async def test_a_value_that_is_too_large_does_not_block_others(things: Things) -> None:
     await things.set("large", b"x" * (NATS_VALUE.most + 1))
     await things.set("other", b"1")
-    await things._tell()
+    await things._publish_batch()
     assert await things._bus.keys(BUCKET) == ["other"]
     ((topic, key, reason),) = await _aside(things)
     assert (topic, key) == (f"nats/{BUCKET}", b"large")
@@ -111,10 +111,10 @@ async def test_a_value_that_is_too_large_does_not_block_others(things: Things) -
 
 async def test_a_key_that_can_be_published_again_leaves_no_letter(things: Things) -> None:
     await things.set("large", b"x" * (NATS_VALUE.most + 1))
-    await things._tell()
+    await things._publish_batch()
     await things.set("large", b"small now")
     await asyncio.sleep(0.02)
-    await things._tell()
+    await things._publish_batch()
     assert (await things._bus.keys(BUCKET), await _aside(things)) == (["large"], [])
 
 
@@ -132,11 +132,11 @@ async def test_a_value_that_cannot_be_made_is_set_aside_after_some_tries(
     await things.set("bad", b"1")
     await things.set("good", b"1")
     while not await _aside(things):
-        await things._tell()
+        await things._publish_batch()
     assert await things._bus.keys(BUCKET) == ["good"]
     monkeypatch.setattr(things, "value", usual)
     await asyncio.sleep(0.02)
-    await things._tell()
+    await things._publish_batch()
     assert (sorted(await things._bus.keys(BUCKET)), await _aside(things)) == (["bad", "good"], [])
 
 
@@ -144,7 +144,7 @@ async def test_revocations_are_published_before_all_other_changes(things: Things
     for number in range(5):
         await things.set(f"key-{number}", b"1")
     await things.set("revoked", None, urgent=True)
-    await things._tell()
+    await things._publish_batch()
     while len(order) < 6:
         await asyncio.sleep(0.01)
     assert order[0] == "revoked"
@@ -157,13 +157,13 @@ async def test_all_changes_wait_while_nats_is_unavailable(
     await things.set("a", b"1")
     nats_server.kill()
     with pytest.raises((NatsError, OSError, TimeoutError)):
-        await things._tell()
+        await things._publish_batch()
     assert await _aside(things) == []
     nats_server.start()
     deadline = asyncio.get_running_loop().time() + 20
     while True:
         try:
-            await things._tell()
+            await things._publish_batch()
             break
         except (NatsError, OSError, TimeoutError):
             assert asyncio.get_running_loop().time() < deadline

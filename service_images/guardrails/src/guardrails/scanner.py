@@ -174,7 +174,7 @@ class Scanner:
                 if hint in there:
                     hits.append(detector)
         if cues := sorted(self._ask.intersection(hits)):
-            yield from self._announced(text, cues)
+            yield from self._after_cues(text, cues)
         exact, where = (self._plain, content) if len(content) == len(text) else (self._exact, text)
         hits.sort(key=self._rank.__getitem__)
         for number in hits:
@@ -195,7 +195,7 @@ class Scanner:
         before = context.search(text[max(0, start - CONTEXT) : start])
         return bool(before or (after and context.search(text[end : end + AFTER])))
 
-    def _announced(self, text: str, hits: list[int]) -> Iterator[_Match]:
+    def _after_cues(self, text: str, hits: list[int]) -> Iterator[_Match]:
         """Identifiers after announcing words."""
         last = self._recognizers.asked + BUDGET
         for number in hits:

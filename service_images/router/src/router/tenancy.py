@@ -93,12 +93,12 @@ class Account:
 
     __slots__ = (
         "billed",
-        "billed",
         "budget",
         "held",
         "held_elsewhere",
         "id",
         "label",
+        "last_bill",
         "models",
         "requests",
         "spent",
@@ -125,7 +125,7 @@ class Account:
         """Totals since the start, for other replicas."""
         self.billed = 0.0
         """US dollars that Billing knows and this replica does not; negative in the opposite case."""
-        self.billed: tuple[float, str] = (0.0, "")
+        self.last_bill: tuple[float, str] = (0.0, "")
         """Billing's last value: US dollars and month."""
 
     def admit(self, tokens: int, cost: float, now: float) -> Refusal | None:
@@ -146,11 +146,11 @@ class Account:
 
         Within a month, a smaller amount applies only if Billing lowers its own, for example after a credit.
         """
-        before, month = self.billed
+        before, month = self.last_bill
         missing = spent - self.spent - self.spent_elsewhere
         again = period != month or spent < before
         self.billed = missing if again else max(self.billed, missing)
-        self.budget, self.billed = budget, (spent, period)
+        self.budget, self.last_bill = budget, (spent, period)
 
     def ask(self, now: float) -> float:
         """Take one request from the rate. Returns 0, or the seconds until one is available."""
