@@ -61,7 +61,9 @@ def test_it_can_be_run_again(provision: Provision) -> None:
     provision()
 
 
-def test_an_owner_writes_its_outbox_and_change_data_capture_reads_it(provision: Provision, postgres_server: Any) -> None:
+def test_an_owner_writes_its_outbox_and_change_data_capture_reads_it(
+    provision: Provision, postgres_server: Any
+) -> None:
     provision()
     with psycopg.connect(postgres_server.url(OWNER, OWNER), autocommit=True) as owner:
         owner.execute("INSERT INTO events.outbox (aggregatetype, aggregateid, type, payload) VALUES ('t','1','x','{}')")
