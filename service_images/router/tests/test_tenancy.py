@@ -112,8 +112,8 @@ def test_spending_outlives_a_reload() -> None:
     ("content", "words"),
     [
         ({"routes": ROUTES, "tenants": [{"id": "t", "keys": ["cf-plain-key"]}]}, "must be the SHA-256"),
-        ({"routes": ROUTES, "tenants": [{"id": "t"}, {"id": "t"}]}, "the same tenant twice: t"),
-        ({"routes": [*ROUTES, *ROUTES]}, "the same model twice: m"),
+        ({"routes": ROUTES, "tenants": [{"id": "t"}, {"id": "t"}]}, "the same tenant occurs twice: t"),
+        ({"routes": [*ROUTES, *ROUTES]}, "the same model occurs twice: m"),
         ({"routes": [{**ROUTES[0], "fallbacks": ["x"]}]}, "fallbacks to unknown models: x"),
         ({"routes": [{"model": "m"}]}, "set either upstream or targets"),
         ({"routes": [{**ROUTES[0], "strategy": "canary"}]}, "required with strategy canary"),
