@@ -108,7 +108,7 @@ class NodePool(Section):
 def pools_that_run(pools: tuple[NodePool, ...]) -> None:
     """Raise where pools have one name, or no pool is there for controllers."""
     if duplicate := first_duplicate(tuple(pool.name for pool in pools)):
-        raise violation(f'nodePools must be unique; "{duplicate}" is there twice', "remove one")
+        raise violation(f'nodePools must be unique; "{duplicate}" occurs twice', "remove one")
     if not any(pool.capacity is Capacity.ON_DEMAND for pool in pools):
         raise violation("at least one of nodePools must be on-demand: controllers run there", "add one")
 
@@ -196,6 +196,6 @@ class Eks(Section):
                 "name the networks that your people and machines come from",
             )
         if duplicate := first_duplicate(self.zones):
-            raise violation(f'zones must be unique; "{duplicate}" is there twice', "remove one")
+            raise violation(f'zones must be unique; "{duplicate}" occurs twice', "remove one")
         pools_that_run(self.node_pools)
         return self

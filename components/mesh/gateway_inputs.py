@@ -269,7 +269,7 @@ class EntryInputs(Inputs):
     @model_validator(mode="after")
     def _once_each(self) -> Self:
         if duplicate := first_duplicate(tuple(one.prefix for one in self.routes)):
-            raise violation(f'prefixes of routes must be unique; "{duplicate}" is there twice', "remove one")
+            raise violation(f'prefixes of routes must be unique; "{duplicate}" occurs twice', "remove one")
         return self
 
     def shown(self) -> dict[str, Any]:
