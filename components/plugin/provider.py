@@ -123,6 +123,8 @@ def _tidied(value: Any) -> Any:
         return value
     found: dict[str, Any] = {}
     for key, one in cast("dict[str, Any]", value).items():
+        if one is None or one == []:
+            continue  # as the engine writes schemas
         if key in ("items", "additionalProperties") and isinstance(one, dict):
             one = {name: text for name, text in cast("dict[str, Any]", one).items() if name != "description"}
         elif key == "$ref":
