@@ -97,6 +97,12 @@ DRILLS: tuple[Drill, ...] = (
         _NOT_MEASURED,
         ("components/security/", "service_images/openbao/"),
     ),
+    Drill(
+        "previews",
+        "200 previews of prod, four at a time, end with their verdict and without an error",
+        _NOT_MEASURED,
+        ("cli/engine.py", "cli/preview.py", "local/providers/", "local/toolchain/engine_process.py"),
+    ),
     Drill("pools", "a connection pool elsewhere, with its certificate checked", 1, ("components/data/postgres",)),
     Drill("node", "the node is killed part by part, stopped twice and removed", 8, _NODE, last=True),
 )
