@@ -54,7 +54,7 @@ class Snapshots:
         """One task; the program's fixed folders are replaced by this test's."""
         self.store.cluster.project(self.folder / "tokens", LOGIN, store_rights.AUDIENCE)
         program = (
-            "import sys, pathlib; from tasks import __main__, common;"
+            "import sys, pathlib; from tasks import __main__, common; common.PATIENCE_S = 10;"
             f"common.CREDENTIALS = pathlib.Path({str(self.folder / 'credentials')!r});"
             "from tasks import snapshots;"
             f"snapshots._TOKENS = pathlib.Path({str(self.folder / 'tokens')!r});"
@@ -230,7 +230,7 @@ def test_a_store_that_is_away_leaves_no_object(snapshots: Snapshots) -> None:
     snapshots.store.kill()
     done = snapshots.run("snapshots")
     assert done.returncode == 1
-    assert "the secret store does not answer" in done.stderr
+    assert "the secret store cannot be used; gave up after 10 s: the secret store does not answer" in done.stderr
     assert "Traceback" not in done.stderr
     assert snapshots.names() == []
 

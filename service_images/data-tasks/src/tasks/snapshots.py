@@ -42,7 +42,7 @@ def main() -> str:
     action = os.environ.get("ACTION", "take")
     try:
         if action == "list":
-            found = _all(_objects())
+            found = patiently("the object store cannot be used", lambda: _all(_objects()), S3Error, *_AWAY)
             return "\n".join([f"{len(found)} snapshots", *found])
         return restore(os.environ.get("NAME", "")) if action == "restore" else take()
     except (S3Error, *_AWAY) as error:
@@ -52,6 +52,7 @@ def main() -> str:
 def take() -> str:
     """Save a snapshot, read it back, and delete expired ones."""
     store, place = Store(ROLE, _token()), _objects()
+    _reachable(store, place)
     name = f"{datetime.now(UTC):{_FORMAT}}{_SUFFIX}"
     with store.session(), store.stream("sys/storage/raft/snapshot") as content:
         # An answer that breaks off raises an error here, and no object is made.
@@ -70,16 +71,23 @@ def take() -> str:
 def restore(name: str) -> str:
     """Replace the content of the store by a snapshot's. An empty `name` means the newest."""
     place = _objects()
+    store = Store(OPERATOR, Path(os.environ["OPERATOR_TOKEN"]).read_text().strip())
+    _reachable(store, place)
     there = _all(place)
     chosen = name or (there[-1] if there else "")
     if chosen not in there:
         raise Problem(f"there is no snapshot {chosen or 'at all'}; there are: {', '.join(there) or 'none'}")
     _checked(place, chosen)
-    store = Store(OPERATOR, Path(os.environ["OPERATOR_TOKEN"]).read_text().strip())
     with store.session(), contextlib.closing(place.get_object(_bucket(), chosen)) as content:
         store.send("sys/storage/raft/snapshot", content)
     patiently("the store does not answer after the restore", store.healthy, Problem)
     return f"restored {chosen}"
+
+
+def _reachable(store: Store, place: Minio) -> None:
+    """Wait until both servers answer: network policies take effect a little after a pod's start."""
+    patiently("the secret store cannot be used", store.healthy, Problem)
+    patiently("the object store cannot be used", lambda: _all(place), S3Error, *_AWAY)
 
 
 def _expired(names: list[str], age: timedelta, now: datetime) -> list[str]:
