@@ -209,6 +209,46 @@ class Verification(Document):
     images: list[RunningImage]
 
 
+class GrantedAccess(Document):
+    """Something that somebody can do."""
+
+    who: str
+    action: str
+    target: str
+    allowed_by: str = Field(description="The rendered object that allows it")
+
+
+class AccessCounterexample(Document):
+    """An access for which a layer and the records disagree."""
+
+    kind: Literal["excess", "missing"] = Field(
+        description='"excess": possible, but no record asks for it; "missing": a record asks for it, but it is denied'
+    )
+    who: str
+    action: str
+    target: str
+    because: str = Field(description="The object that allows the access, or the record that asks for it")
+    object: str = Field(description="The object to change")
+
+
+class AccessLayer(Document):
+    """One way in which the environment limits access, such as NetworkPolicies."""
+
+    name: str
+    title: str
+    accesses: list[GrantedAccess] = Field(description="All accesses that the layer allows; empty without the layer")
+    counterexamples: list[AccessCounterexample]
+
+
+class AccessProof(Document):
+    """Document of `forge prove`."""
+
+    version: Literal[1] = 1
+    stack: str
+    proven: bool = Field(description="Whether there are no counterexamples")
+    layers: list[AccessLayer]
+
+
 class Environment(Document):
     """Document of `forge env`."""
 
@@ -227,6 +267,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "images": Images,
     "preview": Preview,
     "promote": Promotion,
+    "prove": AccessProof,
     "status": Status,
     "upgrade-check": Upgrade,
     "verify": Verification,

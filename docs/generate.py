@@ -149,8 +149,16 @@ def _cell(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text)
 
 
+def access() -> str:
+    """Who can do what in the production environment."""
+    from cli import prove  # a late import: the SDKs of the providers take seconds to load
+
+    return prove.markdown(prove.collect("prod"), matrix=True)
+
+
 def write() -> None:
     """Write all pages."""
+    (FOLDER / "access.md").write_text(access())
     for service in SERVICES:
         (FOLDER / "api" / f"{service}.md").write_text(api(service))
     (FOLDER / "configuration.md").write_text(configuration())

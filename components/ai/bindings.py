@@ -119,14 +119,13 @@ def bindings(data: DataLayer, intent: DataIntent) -> Bindings:
     if logins is None or service not in logins.versions:
         return Bindings()
     secret = logins.secret(service)
-    asks_nats = intent.sends or intent.hears or intent.keeps or intent.follows
     used = Connections(
         Postgres(data.postgres.host, data.postgres.direct, secret) if intent.database and data.postgres else None,
         Kafka(data.kafka.bootstrap, data.kafka.authority, secret)
         if (intent.produces or intent.consumes) and data.kafka
         else None,
         Server(data.cache.url, secret) if intent.cache and data.cache else None,
-        Server(data.nats.url, secret) if asks_nats and data.nats else None,
+        Server(data.nats.url, secret) if intent.speaks and data.nats else None,
         Objects(
             data.objects.endpoint,
             None if data.objects.by_role else secret,

@@ -79,6 +79,8 @@ class AiServiceArgs(CustomizeArgs):
     """Services that it calls over gRPC. It gets a token for each."""
     outlets: NotRequired[Sequence[int]]
     """TCP ports on which it may connect to addresses outside the cluster."""
+    collector: NotRequired[tuple[str, int]]
+    """(namespace, TCP port) of the collector of traces inside the cluster."""
     annotations: NotRequired[Mapping[str, pulumi.Input[str]]]
     """Annotations of its service account, such as the AWS role of its pods."""
 
@@ -131,7 +133,9 @@ class AiService(PlatformComponent):
         self.ports = {intent.name: [intent.port], **rpc}
         policy = self._network_policy()
         if ports := args.get("outlets", ()):
-            self._outlet(ports)
+            self._outlet("outside", outlet_spec(ports))
+        if collector := args.get("collector"):
+            self._outlet("traces", collector_spec(*collector))
         if intent.reads:
             self._reader()
         if intent.reads or intent.rpc_port:
@@ -293,11 +297,11 @@ class AiService(PlatformComponent):
         spec = {"policy_types": ["Ingress"], "ingress": ingress}
         return network_policy(self.name, self._meta(), intent.name, spec, self.child())
 
-    def _outlet(self, ports: Sequence[int]) -> None:
-        """Allow connections to external providers."""
+    def _outlet(self, purpose: str, spec: Any) -> None:
+        """Allow connections out of the namespace."""
         name = self._intent.name
-        meta = {**self._meta(), "name": f"{name}-outside"}
-        network_policy(f"{self.name}-outside", meta, name, outlet_spec(ports), self.child())
+        meta = {**self._meta(), "name": f"{name}-{purpose}"}
+        network_policy(f"{self.name}-{purpose}", meta, name, spec, self.child())
 
     def _reader(self) -> None:
         """Role and binding for the resources that the service watches."""
@@ -319,6 +323,12 @@ def outlet_spec(ports: Sequence[int]) -> Any:
         "policy_types": ["Egress"],
         "egress": [{"to": [anywhere], "ports": [{"port": port, "protocol": "TCP"} for port in ports]}],
     }
+
+
+def collector_spec(namespace: str, port: int) -> Any:
+    """Egress spec of a NetworkPolicy: this port of all pods of another namespace."""
+    peer = {"namespace_selector": {"match_labels": {"kubernetes.io/metadata.name": namespace}}}
+    return {"policy_types": ["Egress"], "egress": [{"to": [peer], "ports": [{"port": port, "protocol": "TCP"}]}]}
 
 
 def api_server_outlet(resource: str, meta: Any, pods: str, opts: pulumi.ResourceOptions) -> None:

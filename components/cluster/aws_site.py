@@ -80,6 +80,11 @@ class AwsSite(Inputs):
         return group
 
 
+def _block(cidr: str) -> Any:
+    """IP block of a network; "anywhere" leaves out link-local addresses, such as that of instance metadata."""
+    return {"cidr": cidr, **({"except_": ["169.254.0.0/16"]} if cidr == ANYWHERE else {})}
+
+
 def outlet(
     resource: str,
     policy: tuple[pulumi.Input[str], str],
@@ -96,7 +101,7 @@ def outlet(
     spec: Any = {
         "pod_selector": {"match_labels": {"app.kubernetes.io/part-of": PART_OF}, "match_expressions": [chosen]},
         "policy_types": ["Egress"],
-        "egress": [{"to": [{"ip_block": {"cidr": cidr}}], "ports": [{"port": port}]} for cidr, port in to],
+        "egress": [{"to": [{"ip_block": _block(cidr)}], "ports": [{"port": port}]} for cidr, port in to],
     }
     k8s.networking.v1.NetworkPolicy(
         resource,

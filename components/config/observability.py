@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from components.config.base import Change, Section, matching, setting
 from components.config.pod import Placement, pod_setting
@@ -35,3 +36,16 @@ class Observability(Section):
         default=False,
     )
     pod: Placement = pod_setting(Placement, "Pods of the end-to-end check and the isolation check")
+
+    @property
+    def collector(self) -> tuple[tuple[str, int] | None, tuple[int, ...]]:
+        """Where traces go: (namespace, TCP port) for a Service of the cluster, and ports for hosts elsewhere."""
+        url = urlsplit(self.otlp_endpoint)
+        if not url.hostname:
+            return None, ()
+        port = url.port or (443 if url.scheme == "https" else 80)
+        service, _, rest = url.hostname.partition(".")
+        namespace, _, suffix = rest.partition(".")
+        if service and namespace and (not suffix or suffix.split(".")[0] == "svc"):
+            return (namespace, port), ()
+        return None, (port,)

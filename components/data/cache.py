@@ -24,6 +24,7 @@ PART = "cache"
 PORT = 6379
 OWNER = "cache"
 """Login of the metrics exporter. It may read statistics, and no keys."""
+_LISTING = "-scan -randomkey -dbsize"
 _LOOKING = "+ping +info +latency|latest +slowlog|len +slowlog|get"
 
 
@@ -175,10 +176,10 @@ def settings(config: CacheConfig) -> str:
 
 def access_list(passwords: dict[str, str]) -> str:
     """Content of users.acl, with hashed passwords. A service may access keys with its own prefix, and may not run
-    commands that reach other keys."""
+    commands that reach other keys or show their names."""
     lines = ["user default off"]
     for user, password in sorted(passwords.items()):
         digest = hashlib.sha256(password.encode()).hexdigest()
-        keys = _LOOKING if user == OWNER else f"~{user}:* &{user}:* +@all -@admin -@dangerous"
+        keys = _LOOKING if user == OWNER else f"~{user}:* &{user}:* +@all -@admin -@dangerous {_LISTING}"
         lines.append(f"user {user} on #{digest} resetkeys resetchannels {keys}")
     return "\n".join(lines) + "\n"

@@ -189,6 +189,7 @@ class KafkaCluster(PlatformComponent):
                 folder=PART,
                 processes=(_broker(inputs),),
                 callers=(*self.access, *inputs.callers, task_name(part)),
+                inner={"controller": (), "peers": (task_name(part),)},
                 prepares=(_zone(inputs),) if inputs.replicas > 1 else (),
                 replicas=inputs.replicas,
                 storage=inputs.storage,

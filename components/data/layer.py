@@ -166,7 +166,7 @@ class DataLayer(PlatformComponent):
                 logins,
                 image=self._image("nats"),
                 exporters_image=self._image(EXPORTERS),
-                accounts=[nats_account(record) for record in records],
+                accounts=[nats_account(record) for record in records if record.speaks],
             )
             self.nats = self.parts["nats"] = Nats(f"{self._env}-nats", args, self.child())
         if config.cache:
@@ -337,7 +337,7 @@ def login_systems(config: Data, records: Mapping[str, DataIntent], owners: Itera
     }
     for intent in records.values():
         wanted[intent.name] = [
-            "nats",
+            *(["nats"] if intent.speaks else []),
             *(["postgres"] if intent.database else []),
             *(["kafka"] if intent.produces or intent.consumes else []),
             *(["cache"] if intent.cache else []),

@@ -23,6 +23,8 @@ PART = "nats"
 CLIENT_PORT, ROUTE_PORT, MONITOR_PORT = 4222, 6222, 8222
 OWNER = "nats"
 """Login that manages streams. Only setup tasks use it."""
+_ROUTES = "routes"
+"""Login of the servers at each other's route port, with the owner's password."""
 
 
 class NatsResources(NamedTuple):
@@ -68,6 +70,7 @@ class Nats(PlatformComponent):
                     exporter.nats(inputs.exporters_image, MONITOR_PORT),
                 ),
                 callers=(*owned, *inputs.callers, task_name(part)),
+                inner={"route": ()},
                 replicas=inputs.replicas,
                 storage=inputs.storage,
                 metrics_port=exporter.NATS_PORT,
@@ -130,7 +133,9 @@ def configuration(
     owned: Mapping[str, NatsAccount],
 ) -> str:
     """Content of nats.conf, as JSON, with passwords. `part` is the servers' name in Kubernetes."""
-    peers = [f"nats://{part}-{n}.{part}-nodes.{namespace}.svc:{ROUTE_PORT}" for n in range(config.replicas)]
+    # Whoever joins as a server reads and writes all accounts, so servers authenticate to each other, too.
+    login = f"{_ROUTES}:{passwords[OWNER]}"
+    peers = [f"nats://{login}@{part}-{n}.{part}-nodes.{namespace}.svc:{ROUTE_PORT}" for n in range(config.replicas)]
     settings: dict[str, object] = {
         "port": CLIENT_PORT,
         # The monitoring port shows subjects, accounts and addresses without a login, so it is on loopback.
@@ -148,6 +153,7 @@ def configuration(
     }
     if config.replicas > 1:
         settings["server_name"] = "$HOSTNAME"
-        settings["cluster"] = {"name": "platform", "port": ROUTE_PORT, "routes": peers}
+        allowed = {"user": _ROUTES, "password": passwords[OWNER], "timeout": 5}
+        settings["cluster"] = {"name": "platform", "port": ROUTE_PORT, "authorization": allowed, "routes": peers}
     # NATS expands a reference to an environment variable only without quotes.
     return json.dumps(settings, indent=2).replace('"$HOSTNAME"', "$HOSTNAME") + "\n"

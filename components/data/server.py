@@ -10,7 +10,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.ai import service_identity
-from components.ai.service import NOBODY, PROGRESS_DEADLINE_S, restricted, scraper, spread
+from components.ai.service import NOBODY, PROGRESS_DEADLINE_S, peers, restricted, scraper, spread
 from components.base import PlatformComponent, labels, selector
 from components.config.base import Resources
 from components.data.document import Document, documents_volume
@@ -65,7 +65,9 @@ class ServerIntent:
     title: str
     processes: tuple[Process, ...]
     callers: tuple[str, ...]
-    """Names of parts whose pods may connect to its ports."""
+    """Names of parts whose pods may connect to its ports, except the one of metrics and those in `inner`."""
+    inner: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Ports for its own pods, by name, with the few other parts whose pods may connect."""
     folder: str = ""
     """Its files are at /etc/<folder>; default: its name."""
     prepares: tuple[Process, ...] = ()
@@ -228,13 +230,16 @@ class DataServer(PlatformComponent):
     def _network_policy(self) -> k8s.networking.v1.NetworkPolicy:
         intent = self._intent
         own: Any = {"pod_selector": {"match_labels": selector(intent.name)}}
-        callers: Any = [{"pod_selector": {"match_labels": selector(caller)}} for caller in intent.callers]
-        offered = [{"port": name} for name in self._ports()]
+        offered = [name for name, port in self._ports().items() if port != intent.metrics_port]
+        rules: Any = [
+            {"from_": peers(intent.callers), "ports": [{"port": name} for name in offered if name not in intent.inner]},
+            *({"from_": peers(who), "ports": [{"port": name}]} for name, who in intent.inner.items() if who),
+        ]
         scrape: Any = [{"from_": [scraper()], "ports": [{"port": intent.metrics_port}]}] if intent.metrics_port else []
         spec: Any = {
             "pod_selector": {"match_labels": selector(intent.name)},
             "policy_types": ["Ingress"],
-            "ingress": [{"from_": [own]}, {"from_": callers, "ports": offered}, *scrape],
+            "ingress": [{"from_": [own]}, *rules, *scrape],
         }
         return k8s.networking.v1.NetworkPolicy(self.name, metadata=self._meta(), spec=spec, opts=self.child())
 

@@ -179,6 +179,7 @@ class SecretStore(PlatformComponent):
                     _keeper(self._config.image),
                 ),
                 callers=(*(record.name for record in self._config.clients), task_name(PART), SNAPSHOTS_ACCOUNT),
+                inner={"raft": ()},
                 replicas=config.replicas,
                 storage=config.storage,
                 apart={SEAL_MOUNT.strip("/"): _KEY_VOLUME} if by_key and not given else {},

@@ -90,6 +90,7 @@ def arguments(
 ) -> AiServiceArgs:
     """Arguments of a service: addresses and logins of parts that it uses. `more` adds namespace, image and extras."""
     around, section, bound = config.around, config.services.there[record.name], bindings(data, record)
+    inside, outside = config.observability.collector
     addresses = {name: address(config, name) for name in record.asks}
     urls = {name: url(config, name) for name in record.asks_rest if record.receives_urls}
     return {
@@ -112,7 +113,8 @@ def arguments(
         "versions": bound.versions,
         "annotations": bound.annotations,
         "asks": sorted(name for name, place in addresses.items() if place),
-        "outlets": [*record.egress, *more.get("outlets", [])],
+        "outlets": [*record.egress, *more.get("outlets", []), *outside],
+        **({"collector": inside} if inside else {}),
     }
 
 

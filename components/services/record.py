@@ -111,6 +111,11 @@ class DataIntent:
     collections: bool = False
     """Whether the service owns the vector database's collections."""
 
+    @property
+    def speaks(self) -> bool:
+        """Whether the service uses NATS."""
+        return bool(self.sends or self.hears or self.keeps or self.follows)
+
 
 @dataclass(frozen=True)
 class Surroundings:

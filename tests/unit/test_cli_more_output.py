@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cli import cluster, gateway, repartition, restore, snapshots, verify
+from cli import cluster, gateway, prove, repartition, restore, snapshots, verify
 from cli import release as releases
 from cli import status as status_view
 from cli.main import COMMANDS, GROUPS
@@ -22,6 +22,8 @@ from components.config.images import ImageSource
 from local.images import pipeline
 from local.images.catalogue import LOCAL
 from local.images.evidence import Claim, Evidence
+from policies.access.model import Access, Counterexample, Kind
+from policies.access.proof import LAYERS, Proof, Result
 from tests.golden import FOLDER
 from tests.unit.test_cli_output import BUILT, Run, golden, run
 from tests.unit.test_dead_letters import LETTER
@@ -186,6 +188,45 @@ def test_verify(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, failing: b
 def test_verify_without_a_key(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     golden("verify-no-key.txt", run("verify", "--key", "cosign.pub"), 1)
+
+
+def _proof(*, holes: bool) -> Proof:
+    access, lost = Access("router", "connect to", "nats:4222"), Access("billing", "READ", "topic usage.recorded.v1")
+    hole = Access("audit", "connect to", "billing:8080")
+    policy = "NetworkPolicy cogniforge/{}, ingress rule 1"
+    layers = {layer.name: layer for layer in LAYERS}
+    granted = {access: policy.format("nats"), hole: policy.format("billing")}
+    billing = policy.format("billing")
+    excess = Counterexample("network", Kind.EXCESS, hole, billing, billing)
+    reason, place = "record of billing: consumes", "ConfigMap cogniforge/kafka-access-billing"
+    missing = Counterexample("kafka", Kind.MISSING, lost, reason, place)
+    return Proof(
+        "local",
+        (
+            Result(layers["network"], granted, [excess] if holes else []),
+            Result(layers["mesh"], {}, []),
+            Result(layers["kafka"], {lost._replace(who="audit"): place}, [missing] if holes else []),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "holes", "arguments"),
+    [
+        ("prove.txt", False, []),
+        ("prove-counterexamples.txt", True, []),
+        ("prove-comment.md", True, ["--comment"]),
+        ("prove-matrix.md", False, ["--matrix"]),
+        ("prove.json", True, ["-o", "json"]),
+    ],
+)
+def test_prove(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, holes: bool, arguments: list[str]) -> None:
+    monkeypatch.setattr(prove, "collect", lambda _: _proof(holes=holes))
+    golden(name, run("prove", *arguments), int(holes), wide=name.endswith("md"))
+
+
+def test_prove_prints_one_form(run: Run) -> None:
+    golden("prove-two-forms.txt", run("prove", "--comment", "--matrix"), 1)
 
 
 def test_every_command_has_a_golden_file() -> None:

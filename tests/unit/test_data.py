@@ -75,8 +75,9 @@ def test_servers_of_nats_know_one_another() -> None:
     passwords = dict.fromkeys([*SERVICES, nats.OWNER], "x")
     accounts = {name: NatsAccount(**layer.nats_account(record)) for name, record in SERVICES.items()}
     text = nats.configuration(Nats(replicas=3), "bus", "space", passwords, accounts)
-    routes = json.loads(text.replace("$HOSTNAME", '"name"'))["cluster"]["routes"]
-    assert routes == [f"nats://bus-{n}.bus-nodes.space.svc:6222" for n in range(3)]
+    cluster = json.loads(text.replace("$HOSTNAME", '"name"'))["cluster"]
+    assert cluster["routes"] == [f"nats://routes:x@bus-{n}.bus-nodes.space.svc:6222" for n in range(3)]
+    assert (cluster["authorization"]["user"], cluster["authorization"]["password"]) == ("routes", "x")
 
 
 def test_rights_in_kafka_follow_from_the_intents() -> None:
@@ -124,7 +125,7 @@ def test_a_user_of_the_cache_has_its_own_keys_and_nothing_dangerous() -> None:
     user = next(line for line in lines if line.startswith("user prompt"))
     assert f"#{hashlib.sha256(b'secret').hexdigest()}" in user
     assert "~prompt:*" in user
-    assert "-@dangerous" in user
+    assert {"-@dangerous", "-scan"} <= set(user.split())
     assert "secret" not in user
     assert "user default off" in lines
 

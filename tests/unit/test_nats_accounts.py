@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -34,7 +35,7 @@ from kit.following import Following  # noqa: E402
 from kit.in_force import InForce  # noqa: E402
 from kit.settings import ServiceSettings  # noqa: E402
 
-from service_images.conftest import NatsServer  # noqa: E402
+from service_images.conftest import NatsServer, free_port  # noqa: E402
 
 SERVICES = {name: NatsAccount(**nats_account(record)) for name, record in RECORDS.items()}
 BUCKETS = sorted({bucket for account in SERVICES.values() for bucket in (*account.keeps, *account.follows)})
@@ -259,6 +260,35 @@ def test_streams_cannot_be_named_from_an_account_without_a_bucket(loose: Server)
 
     with pytest.raises((NatsError, TimeoutError)):
         asyncio.run(run())
+
+
+def test_who_does_not_know_the_servers_login_cannot_join_them(tmp_path: Path) -> None:
+    passwords = {login: f"of-{login}" for login in (*SERVICES, OWNER)}
+    text = configuration(Nats(replicas=3), "nats", "space", passwords, SERVICES)
+    settings = json.loads(text.replace("$HOSTNAME", '"one"'))
+    del settings["http"], settings["jetstream"]
+    settings["cluster"] |= {"port": free_port(), "routes": []}
+    joined = NatsServer(tmp_path, settings)
+
+    def joins(login: dict[str, str]) -> bool:
+        """Whether the server answers somebody who presents himself as another server."""
+        address = ("127.0.0.1", settings["cluster"]["port"])
+        with socket.create_connection(address, timeout=10) as connection, connection.makefile("rwb") as file:
+            info = json.loads(file.readline().removeprefix(b"INFO "))
+            assert info["auth_required"]
+            server = {"name": "two", "server_id": "two", "cluster": "platform", "headers": True, **login}
+            with suppress(ConnectionError):
+                file.write(b"CONNECT " + json.dumps(server).encode() + b"\r\nPING\r\n")
+                file.flush()
+                return any(line.startswith(b"PONG") for line in file)
+        return False
+
+    try:
+        assert not joins({})
+        assert not joins({"user": "routes", "pass": "guessed"})
+        assert joins({"user": "routes", "pass": passwords[OWNER]})
+    finally:
+        joined.kill()
 
 
 def test_every_service_has_an_account_and_shares_with_those_alone_that_the_intents_name() -> None:

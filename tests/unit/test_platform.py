@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import re
@@ -13,29 +12,13 @@ import pulumi
 import pytest
 import yaml
 
+from components.config.parse import parse
+from policies.access import render
+
 pytestmark = pytest.mark.xdist_group("tree")
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
 ENVIRONMENTS = ["local", "dev", "staging", "prod"]
-
-
-class Mocks(pulumi.runtime.Mocks):
-    """Records every resource; outputs are the inputs."""
-
-    def __init__(self) -> None:
-        self.resources: list[pulumi.runtime.MockResourceArgs] = []
-
-    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        self.resources.append(args)
-        extra = {"result": "x" * 40, "privateKeyPem": "key", "privateKeyPemPkcs8": "key", "certPem": "cert"}
-        inputs = {**args.inputs}
-        if args.typ.startswith("kubernetes:"):
-            metadata = {"name": args.name, **(args.inputs.get("metadata") or {})}
-            inputs |= {"metadata": metadata, "status": {}}
-        return f"{args.name}-id", {**inputs, **extra, "certRequestPem": "request"}
-
-    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
-        return {}
 
 
 def stack_file(environment: str) -> dict[str, Any]:
@@ -48,23 +31,9 @@ def registered(environment: str) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
 
 
 def registered_of(data: dict[str, Any], name: str | None = None) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
-    from components.config.parse import parse
-    from components.platform import Platform
-
-    mocks = Mocks()
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    pulumi.runtime.set_mocks(mocks, preview=True)
-
-    async def run() -> None:
-        Platform(parse(data), name=name)
-        from pulumi.runtime.stack import wait_for_rpcs
-
-        await wait_for_rpcs()
-
-    loop.run_until_complete(run())
-    loop.close()
-    return tuple(mocks.resources)
+    recorder = render.Recorder()
+    render.record(parse(data), name, recorder)
+    return tuple(recorder.resources)
 
 
 def of_kind(environment: str, suffix: str) -> list[pulumi.runtime.MockResourceArgs]:
@@ -144,7 +113,7 @@ def test_every_server_has_a_network_policy(environment: str) -> None:
     kinds = (":Deployment", ":StatefulSet", ":InferenceService")
     servers = {r.inputs["metadata"]["name"] for kind in kinds for r in of_kind(environment, kind)}
     # Kong's chart names its Deployment.
-    others = {"gateway", *(p for p in policies if p.endswith(("-outlet", "-outside", "-api-server")))}
+    others = {"gateway", *(p for p in policies if p.endswith(("-outlet", "-outside", "-api-server", "-traces")))}
     assert policies - others == {"default-deny", "default-egress", *servers} - {"gateway"}
     assert "gateway" in policies
 

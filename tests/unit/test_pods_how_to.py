@@ -13,8 +13,9 @@ import yaml
 from pulumi.runtime.stack import wait_for_rpcs
 
 from components.config.parse import parse
+from policies.access.render import Recorder
 from tests.unit.test_kong import INTENT
-from tests.unit.test_platform import Mocks, stack_file
+from tests.unit.test_platform import stack_file
 
 pytestmark = pytest.mark.xdist_group("tree")
 PAGE = (Path(__file__).resolve().parents[2] / "docs/how-to/pods.md").read_text()
@@ -50,7 +51,7 @@ def test_the_program_makes_a_gateway_with_its_settings() -> None:
         "memory": "192Mi",
         "local_port_offset": 0,
     }
-    mocks = Mocks()
+    mocks = Recorder()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     pulumi.runtime.set_mocks(mocks, preview=False)

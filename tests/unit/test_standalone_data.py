@@ -27,7 +27,7 @@ from components.data.vector_database import VectorDatabase
 from components.inputs import InputError
 from components.security.logins import Logins
 from components.services.registry import SERVICES
-from tests.unit.test_platform import Mocks
+from policies.access.render import Recorder
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "registry.example.com/image@sha256:" + "0" * 64
@@ -37,7 +37,7 @@ Resources = list[pulumi.runtime.MockResourceArgs]
 
 def made(program: Callable[[], object]) -> Resources:
     """Resources that a program registers."""
-    mocks = Mocks()
+    mocks = Recorder()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     pulumi.runtime.set_mocks(mocks, preview=True)

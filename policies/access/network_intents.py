@@ -1,0 +1,166 @@
+"""Which connections the records and the configuration ask for, and the layer of NetworkPolicies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from components.config.platform import PlatformConfig
+from policies.access import uses
+from policies.access.model import Access, Layer
+from policies.access.network import (
+    BARE,
+    COLLECTOR,
+    CONNECT,
+    PART,
+    STRANGERS,
+    WORLD,
+    Policies,
+    elsewhere,
+    granted,
+    place,
+    pod,
+    shown,
+    space,
+)
+from policies.access.objects import Rendered
+
+_CLIENT_PORTS = {
+    uses.POSTGRES: ("postgres", "pool"),
+    uses.KAFKA: ("kafka",),
+    uses.NATS: ("client",),
+    uses.CACHE: ("redis",),
+    uses.OBJECTS: ("s3",),
+    uses.REGISTRY: ("http",),
+    uses.CAPTURE: ("http",),
+    uses.STORE: ("api",),
+}
+"""Names of the ports that clients of a part of the data layer use. Other ports are for its own pods, or for metrics."""
+_TASK_PORTS = {uses.KAFKA: ("kafka", "peers")}
+"""The same for the setup task of a part, if it differs: Kafka's superuser has a certificate, not a password."""
+_DNS, _HTTPS, _API, _AGENT = 53, 443, 6443, 80
+
+
+def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
+    """All connections that somebody asks for."""
+    found = dict[Access, str]()
+    for who, part, ports, reason in _inside(config, rendered):
+        target = rendered.workloads.get(part)
+        if target is None or (who not in rendered.workloads and who != COLLECTOR):
+            continue  # a managed service replaces the part, or nobody connects yet
+        for number, name in target.ports.items():
+            if name in ports or str(number) in ports:
+                found[Access(who, CONNECT, place(target, number))] = reason
+    if entrance := rendered.workloads.get(uses.GATEWAY):
+        for number, name in entrance.ports.items():
+            if name == "https":
+                inside = [w.name for w in rendered.workloads.values() if w.name != uses.GATEWAY]
+                for who in (*inside, COLLECTOR, STRANGERS, BARE, PART, WORLD):
+                    # Another namespace's egress is not the platform's business.
+                    found[Access(who, CONNECT, place(entrance, number))] = "the gateway is for everybody"
+    for who, where, port, reason in _outside(config, rendered):
+        if who in rendered.workloads:
+            found[Access(who, CONNECT, f"{where}:{shown(port)}")] = reason
+    return found
+
+
+def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, str, Iterable[str], str]]:
+    """(caller, part, names or numbers of ports, reason)."""
+    for caller, callee, reason in uses.rest_calls(config):
+        record = uses.records(config).get(callee)
+        yield caller, callee, ("http", str(record.port) if record else "http"), reason
+    for caller, callee, reason in uses.rpc_calls(config):
+        yield caller, callee, ("grpc",), reason
+    for name, record in uses.records(config).items():
+        for part, reason in uses.uses(record):
+            yield name, part, _CLIENT_PORTS[part], reason
+        yield name, uses.STORE, _CLIENT_PORTS[uses.STORE], f"record of {name}: its own secrets and keys"
+    yield uses.REGISTRY, uses.POSTGRES, _CLIENT_PORTS[uses.POSTGRES], "the schema registry keeps schemas there"
+    yield uses.CAPTURE, uses.POSTGRES, _CLIENT_PORTS[uses.POSTGRES], "change data capture reads the outboxes"
+    yield uses.CAPTURE, uses.KAFKA, _CLIENT_PORTS[uses.KAFKA], "change data capture writes the outboxes' topics"
+    yield uses.POSTGRES, uses.OBJECTS, _CLIENT_PORTS[uses.OBJECTS], "PostgreSQL keeps backups there"
+    for part, ports in _CLIENT_PORTS.items():
+        yield f"{part}-task", part, _TASK_PORTS.get(part, ports), f"the setup task of {part}"
+    for workload in rendered.workloads.values():
+        if workload.scraped:
+            yield COLLECTOR, workload.name, (str(workload.scraped),), "the pods announce metrics"
+
+
+def _outside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, str, int, str]]:
+    """(workload, where, port, reason)."""
+    ends = elsewhere(rendered)
+    for workload in rendered.workloads.values():
+        if workload.namespace == rendered.namespace:
+            for where in ends:
+                yield workload.name, where, _DNS, "names are resolved"
+    internet = "the internet"
+    for name, port, reason in uses.outside_ports(config):
+        for where in ends:
+            if where in (internet, "the VPC"):
+                yield name, where, port, reason
+    for name in uses.answers_rpc(config):
+        yield from _api_server(name, ends, "it verifies callers' tokens with the API server's keys")
+    if any(model.serving for model in config.models):
+        yield from _api_server(uses.FRONT.name, ends, "it watches models that KServe serves")
+    data = config.data
+    if data.kafka and data.kafka.msk is None and data.kafka.replicas > 1:
+        yield from _api_server(uses.KAFKA, ends, "brokers read their node's zone")
+    if config.security.secret_store:
+        yield from _api_server(uses.STORE, ends, "it reviews tokens of service accounts")
+    if found := uses.collector(config):
+        for name in uses.records(config):
+            yield name, space(found[0]), found[1], "observability.otlpEndpoint"
+    yield from _managed(config, ends)
+
+
+def _api_server(name: str, ends: Iterable[str], reason: str) -> Iterator[tuple[str, str, int, str]]:
+    """A policy can name the API server by its ports only, so these are open to every address."""
+    for where in ends:
+        for port in (_HTTPS, _API):
+            yield name, where, port, f"{reason} (a policy names it by its ports only)"
+
+
+def _managed(config: PlatformConfig, ends: Iterable[str]) -> Iterator[tuple[str, str, int, str]]:
+    """Connections to managed services of AWS."""
+    data, records = config.data, uses.records(config)
+    using = dict[str, list[str]]()
+    for name, record in records.items():
+        for part, _ in uses.uses(record):
+            using.setdefault(part, [f"{part}-task"]).append(name)
+    if data.postgres and data.postgres.rds:
+        for name in (*using.get(uses.POSTGRES, ()), uses.POSTGRES, uses.REGISTRY, uses.CAPTURE):
+            yield name, "the VPC", 5432, "PostgreSQL is RDS"
+    if data.kafka and data.kafka.msk:
+        for name in (*using.get(uses.KAFKA, ()), uses.CAPTURE):
+            yield name, "the VPC", 9096, "Kafka is MSK"
+    if data.object_store and data.object_store.s3:
+        backups = [uses.POSTGRES] if data.postgres and not data.postgres.rds else []
+        for name in (*using.get(uses.OBJECTS, ()), *backups):
+            yield name, "the pod identity agent", _AGENT, "pods log in to S3 with a role"
+            for where in ends:
+                if where in ("the internet", "the VPC"):
+                    yield name, where, _HTTPS, "the object store is S3"
+
+
+def _holder(access: Access, rendered: Rendered) -> str:
+    """The policies that would have to admit the connection."""
+    policies = Policies(rendered)
+    part, _, port = access.target.rpartition(":")
+    source, target = rendered.workloads.get(access.who), rendered.workloads.get(part)
+    if target is None or (source and not policies.leaves(pod(source), pod(target), int(port), target.ports[int(port)])):
+        chosen = policies.selecting(pod(source), "Egress") if source else []
+        return " and ".join(one.title for one in chosen) + " (egress)"
+    chosen = policies.selecting(pod(target), "Ingress")
+    # The policy that denies by default selects all pods; the right belongs to the one of the part.
+    own = [one for one in chosen if one.inputs["spec"]["podSelector"]]
+    return " and ".join(one.title for one in own or chosen) + " (ingress)"
+
+
+LAYER = Layer(
+    "network",
+    "NetworkPolicies",
+    "Which pods connect to which TCP ports of which pods, and to which addresses outside. Addresses outside are "
+    "classes: the internet, the instance metadata, the pod identity agent, the VPC, other namespaces.",
+    granted,
+    intended,
+    _holder,
+)

@@ -1,0 +1,79 @@
+"""Renders an environment without engine, cluster or network: the program runs, and its objects are recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import pulumi
+
+from components.config.platform import PlatformConfig
+from policies.access.objects import Object, Rendered, plain
+
+_GENERATED = {
+    "result": "x" * 40,
+    "privateKeyPem": "key",
+    "privateKeyPemPkcs8": "key",
+    "certPem": "cert",
+    "certRequestPem": "request",
+}
+"""Outputs of providers that generate keys and passwords."""
+
+
+class Recorder(pulumi.runtime.Mocks):
+    """Records every resource. Outputs are the inputs, and what providers generate."""
+
+    def __init__(self) -> None:
+        self.resources: list[pulumi.runtime.MockResourceArgs] = []
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        """Record a resource."""
+        self.resources.append(args)
+        inputs = {**args.inputs}
+        if args.typ.startswith("kubernetes:"):
+            inputs |= {"metadata": {"name": args.name, **(args.inputs.get("metadata") or {})}, "status": {}}
+        elif args.typ.startswith("aws:"):
+            # Policies name other resources by these outputs.
+            service = args.typ.removeprefix("aws:").partition("/")[0]
+            inputs = {"name": args.name, "arn": f"arn:aws:{service}:::{args.inputs.get('bucket', args.name)}", **inputs}
+        return f"{args.name}-id", {**inputs, **_GENERATED}
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+        """No function has an answer."""
+        return {}
+
+
+def render(config: PlatformConfig, name: str | None = None) -> Rendered:
+    """The objects of an environment. `name`: its name; the default is its stage."""
+    recorder = Recorder()
+    record(config, name, recorder)
+    return read(recorder.resources)
+
+
+def record(config: PlatformConfig, name: str | None, recorder: Recorder) -> None:
+    """Run the program of an environment with a recorder in place of the engine."""
+    from pulumi.runtime.stack import wait_for_rpcs
+
+    from components.platform import Platform  # a late import: the SDKs of the providers take seconds to load
+
+    logger = logging.Logger("render")  # nothing is shown: images without a digest are the business of a preview
+    logger.addHandler(logging.NullHandler())
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    pulumi.runtime.set_mocks(recorder, preview=True, logger=logger)
+
+    async def run() -> None:
+        Platform(config, name=name)
+        await wait_for_rpcs()
+
+    try:
+        loop.run_until_complete(run())
+    finally:
+        loop.close()
+
+
+def read(resources: Iterable[pulumi.runtime.MockResourceArgs]) -> Rendered:
+    """The objects that a recorder has seen."""
+    return Rendered(Object(one.typ, one.name, plain(one.inputs)) for one in resources)

@@ -1,0 +1,94 @@
+"""What the services' records and the configuration ask for, in the terms of the layers.
+
+This is a derivation of its own: nothing here may come from the code that renders objects, or nothing would be proven.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from components.ai.model_server import part_name
+from components.config.platform import PlatformConfig
+from components.services.record import DataIntent, ServiceRecord
+from components.services.registry import FRONT
+
+GATEWAY = "gateway"
+CAPTURE = "change-data-capture"
+REGISTRY = "schema-registry"
+POSTGRES, KAFKA, NATS, CACHE, OBJECTS, STORE = "postgres", "kafka", "nats", "cache", "object-store", "secret-store"
+
+
+def records(config: PlatformConfig) -> Mapping[str, ServiceRecord]:
+    """Records of the enabled services."""
+    return config.around.records
+
+
+def uses(record: DataIntent) -> Iterator[tuple[str, str]]:
+    """(part of the data layer, reason) for each part that a service connects to."""
+    about = f"record of {record.name}: "
+    if record.database:
+        yield POSTGRES, about + "database"
+    if record.produces or record.consumes:
+        yield KAFKA, about + ("produces" if record.produces else "consumes")
+        yield REGISTRY, about + "schemas of its events"
+    if record.sends or record.hears or record.keeps or record.follows:
+        fields = [field for field in ("sends", "hears", "keeps", "follows") if getattr(record, field)]
+        yield NATS, about + ", ".join(fields)
+    if record.cache:
+        yield CACHE, about + "cache"
+    if record.buckets:
+        yield OBJECTS, about + f"buckets {', '.join(record.buckets)}"
+
+
+def rest_calls(config: PlatformConfig) -> Iterator[tuple[str, str, str]]:
+    """(caller, callee, reason) for REST, including the gateway and the models."""
+    for name, record in records(config).items():
+        if record.prefixes:
+            yield GATEWAY, name, f"record of {name}: prefixes"
+        for callee in record.asks_rest:
+            yield name, callee, f"record of {name}: asks_rest"
+        for caller in record.callers:
+            yield caller, name, f"record of {name}: callers"
+    for model in config.models:
+        if model.external is None:
+            yield FRONT.name, part_name(model), f"models.{model.name}"
+
+
+def rpc_calls(config: PlatformConfig) -> Iterator[tuple[str, str, str]]:
+    """(caller, callee, reason) for gRPC."""
+    for name, record in records(config).items():
+        for callee in record.asks:
+            yield name, callee, f"record of {name}: asks"
+
+
+def answers_rpc(config: PlatformConfig) -> set[str]:
+    """Services that verify callers' tokens, for which they ask the API server for its public keys."""
+    return {callee for _, callee, _ in rpc_calls(config) if callee in records(config)}
+
+
+def outside_ports(config: PlatformConfig) -> Iterator[tuple[str, int, str]]:
+    """(workload, TCP port, reason) for connections to addresses outside the cluster."""
+    for name, record in records(config).items():
+        for port in record.egress:
+            yield name, port, f"record of {name}: egress"
+    url = urlsplit(config.observability.otlp_endpoint)
+    if url.hostname and collector(config) is None:
+        for name in records(config):
+            yield name, url.port or (443 if url.scheme == "https" else 80), "observability.otlpEndpoint"
+    for model in config.models:
+        if model.external is not None:
+            url = urlsplit(model.external.url)
+            yield FRONT.name, url.port or (443 if url.scheme == "https" else 80), f"models.{model.name}.external.url"
+        if model.serving is not None:
+            yield part_name(model), 443, f"models.{model.name}.serving.weights"
+
+
+def collector(config: PlatformConfig) -> tuple[str, int] | None:
+    """(namespace, port) of the collector of traces inside the cluster; None: traces go nowhere, or outside."""
+    url = urlsplit(config.observability.otlp_endpoint)
+    if not url.hostname:
+        return None
+    match = re.fullmatch(r"[a-z0-9-]+\.([a-z0-9-]+)(\.svc(\..+)?)?", url.hostname)
+    return (match[1], url.port or (443 if url.scheme == "https" else 80)) if match else None
