@@ -102,6 +102,8 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
             found[Access(name, USE, f"bucket {bucket}")] = f"record of {name}: buckets"
     if data.postgres and not data.postgres.rds:
         found[Access(SUPERUSER, USE, f"bucket {BACKUPS}")] = "PostgreSQL keeps backups there"
+    if uses.saves_snapshots(config):
+        found[Access(uses.SNAPSHOTS, USE, f"bucket {uses.SNAPSHOTS}")] = "snapshots of the secret store"
     if data.object_store.s3:
         for access in list(found):
             found[Access(TASK, USE, access.target)] = "the setup task writes and reads an object"

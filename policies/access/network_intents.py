@@ -78,6 +78,8 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
     yield uses.CAPTURE, uses.POSTGRES, _CLIENT_PORTS[uses.POSTGRES], "change data capture reads the outboxes"
     yield uses.CAPTURE, uses.KAFKA, _CLIENT_PORTS[uses.KAFKA], "change data capture writes the outboxes' topics"
     yield uses.POSTGRES, uses.OBJECTS, _CLIENT_PORTS[uses.OBJECTS], "PostgreSQL keeps backups there"
+    for part in (uses.STORE, uses.OBJECTS) if uses.saves_snapshots(config) else ():
+        yield uses.SNAPSHOTS, part, _CLIENT_PORTS[part], "it saves snapshots of the secret store"
     for part, ports in _CLIENT_PORTS.items():
         yield f"{part}-task", part, _TASK_PORTS.get(part, ports), f"the setup task of {part}"
     for workload in rendered.workloads.values():
@@ -134,7 +136,8 @@ def _managed(config: PlatformConfig, ends: Iterable[str]) -> Iterator[tuple[str,
             yield name, "the VPC", 9096, "Kafka is MSK"
     if data.object_store and data.object_store.s3:
         backups = [uses.POSTGRES] if data.postgres and not data.postgres.rds else []
-        for name in (*using.get(uses.OBJECTS, ()), *backups):
+        snapshots = [uses.SNAPSHOTS] if uses.saves_snapshots(config) else []
+        for name in (*using.get(uses.OBJECTS, ()), *backups, *snapshots):
             yield name, "the pod identity agent", _AGENT, "pods log in to S3 with a role"
             for where in ends:
                 if where in ("the internet", "the VPC"):

@@ -135,13 +135,14 @@ def variable(rendered: Rendered, job: str, name: str) -> tuple[Any, str]:
     return None, ""
 
 
-_TEMPLATES = ("Deployment", "StatefulSet", "DaemonSet", "Job")
+_TEMPLATES = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 
 
 def _workloads(rendered: Rendered) -> Iterator[Workload]:
     found: dict[str, Workload] = {}
     for one in rendered.of_kind(*_TEMPLATES):
-        template = one.inputs["spec"]["template"]
+        spec = one.inputs["spec"]
+        template = (spec["jobTemplate"]["spec"] if one.kind == "CronJob" else spec)["template"]
         labels = template.get("metadata", {}).get("labels", {})
         name = labels.get(NAME, one.name)
         spec = template["spec"]

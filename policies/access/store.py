@@ -126,7 +126,9 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
     for name in (*records, FOREIGN):
         found[Access(OPERATOR, "write", f"secrets of {name}")] = "people write secrets, such as a provider's key"
     found[Access(OPERATOR, "seal", "the store")] = "people seal in an emergency"
-    found[Access(OPERATOR, "take", "a snapshot")] = "people take snapshots"
+    for act in ("take", "restore"):
+        found[Access(OPERATOR, act, "a snapshot")] = "people take and restore snapshots"
+    found[Access(uses.SNAPSHOTS, "take", "a snapshot")] = "the schedule saves snapshots"
     return found
 
 

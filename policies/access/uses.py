@@ -17,6 +17,8 @@ from components.services.registry import FRONT
 GATEWAY = "gateway"
 CAPTURE = "change-data-capture"
 REGISTRY = "schema-registry"
+SNAPSHOTS = "secret-store-snapshots"
+"""The schedule that saves snapshots of the secret store, its account, and its bucket."""
 POSTGRES, KAFKA, NATS, CACHE, OBJECTS, STORE = "postgres", "kafka", "nats", "cache", "object-store", "secret-store"
 
 
@@ -61,6 +63,11 @@ def rpc_calls(config: PlatformConfig) -> Iterator[tuple[str, str, str]]:
     for name, record in records(config).items():
         for callee in record.asks:
             yield name, callee, f"record of {name}: asks"
+
+
+def saves_snapshots(config: PlatformConfig) -> bool:
+    """Whether snapshots of the secret store are saved in the object store."""
+    return config.security.secret_store is not None and config.data.object_store is not None
 
 
 def answers_rpc(config: PlatformConfig) -> set[str]:

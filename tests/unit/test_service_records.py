@@ -32,6 +32,7 @@ MEANS_SOMETHING_ELSE = {
     ("components/cluster/namespace.py", "audit"): "a mode of Pod Security Admission",
     ("components/security/isolation_check.py", "audit"): "a mode of Pod Security Admission",
     ("components/security/store_settings.py", "audit"): "a device of OpenBao, in its configuration",
+    ("components/data/nats.py", "user"): "a field of its configuration",
     ("components/config/routing.py", "guardrails"): "the name of a field, which stack files hold",
     ("components/data/kafka_access.py", "user"): "a login",
     ("components/data/nats_accounts.py", "user"): "a login, in NATS' configuration",
