@@ -93,7 +93,7 @@ def arguments(
     inside, outside = config.observability.collector
     addresses = {name: address(config, name) for name in record.asks}
     urls = {name: url(config, name) for name in record.asks_rest if record.receives_urls}
-    return {
+    found: AiServiceArgs = {
         **more,
         **customized(section.pod, format_location((*config.services.location(record.name), "pod"))),
         "files": {**bound.files, **more.get("files", {})},
@@ -114,8 +114,10 @@ def arguments(
         "annotations": bound.annotations,
         "asks": sorted(name for name, place in addresses.items() if place),
         "outlets": [*record.egress, *more.get("outlets", []), *outside],
-        **({"collector": inside} if inside else {}),
     }
+    if inside:
+        found["collector"] = inside
+    return found
 
 
 def _own_secrets(
