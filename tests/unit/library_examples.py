@@ -14,7 +14,7 @@ import yaml
 
 from components.base import PlatformComponent
 from components.plugin.offered import OFFERED
-from tests.unit.test_platform import Mocks
+from policies.access.render import Recorder
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "components"
 Registered = list[pulumi.runtime.MockResourceArgs]
@@ -36,7 +36,7 @@ def file_of(component: type[PlatformComponent]) -> Path:
 
 def ran(program: Callable[[], object]) -> Registered:
     """Resources that a program registers, with the images that the example's project names."""
-    mocks, loop = Mocks(), asyncio.new_event_loop()
+    mocks, loop = Recorder(), asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     pulumi.runtime.set_mocks(mocks, project="components", preview=True)
     settings = yaml.safe_load((FOLDER / "Pulumi.yaml").read_text())["config"]
