@@ -94,7 +94,7 @@ DRILLS: tuple[Drill, ...] = (
     Drill(
         "secret-store",
         "a secret store is killed, sealed, tampered with, and loses its unseal key",
-        _NOT_MEASURED,
+        10,
         ("components/security/", "service_images/openbao/"),
     ),
     Drill(
