@@ -156,7 +156,7 @@ def test_data_is_not_deleted_in_passing(guarded: str, core: client.CoreV1Api, ap
         "namespace": lambda: core.delete_namespace(guarded, dry_run="All"),
     }
     for delete in deletions.values():
-        with pytest.raises(ApiException, match="holds data"):
+        with pytest.raises(ApiException, match="contains data"):
             delete()
     apps.delete_namespaced_stateful_set("empty", guarded)
     allowed = {"metadata": {"annotations": {DELETION_ALLOWED: "true"}}}
