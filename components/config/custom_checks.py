@@ -27,7 +27,7 @@ RESERVED_NAMES = frozenset(
         *("inference-sim", "isolation", "istio", "java", "kafka", "kit", "kube-system", "logins", "mesh-policy"),
         *("monitoring", "namespace", "nats", "object-store", "objects", "openbao", "pause", "platform", "postgres"),
         *("registry", "schema-registry", "schemas", "secret-store", "template0", "template1", "tgi", "vectors", "vllm"),
-        *("vector-database",),
+        *("secret-store-snapshots", "vector-database"),
     )
 )
 """Names of parts, images, logins, databases and accounts of the platform."""

@@ -76,7 +76,12 @@ def test_an_interruption_ends_the_programs_of_running_builds() -> None:
             failed.append(error)
             raise
 
-    with pytest.raises(KeyboardInterrupt):
-        schedule.run({"a": (), "b": ("a",)}, build, lambda _: None)
+    # Processes of parallel test runs ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            schedule.run({"a": (), "b": ("a",)}, build, lambda _: None)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert [str(error).splitlines()[0] for error in failed] == ["the build is interrupted"]
     schedule.run({"a": ()}, lambda _: processes.run(["true"]).check_returncode(), lambda _: None)

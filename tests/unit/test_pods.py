@@ -438,6 +438,7 @@ def test_an_unknown_key_of_customize_is_refused_with_the_nearest_first_in_python
 
 
 def test_customize_takes_both_spellings_and_values_that_are_known_later() -> None:
+    asyncio.set_event_loop(asyncio.new_event_loop())  # one before may have closed its own
     later = pulumi.Output.from_input("later")
     args: PodArgs = {
         "labels": {"team": later, "plain": "yes"},

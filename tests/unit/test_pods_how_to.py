@@ -14,7 +14,6 @@ from pulumi.runtime.stack import wait_for_rpcs
 
 from components.config.parse import parse
 from policies.access.render import Recorder
-from tests.unit.test_kong import INTENT
 from tests.unit.test_platform import stack_file
 
 pytestmark = pytest.mark.xdist_group("tree")
@@ -36,13 +35,15 @@ def test_every_example_of_a_stack_file_is_valid(example: str) -> None:
 
 
 def test_the_program_makes_a_gateway_with_its_settings() -> None:
-    scope: dict[str, Any] = {"intent": INTENT}
+    scope: dict[str, Any] = {}
     (program,) = examples("python")
     # In the checkout, the package has the name of its folder.
     exec(compile(program.replace("from cogniforge.", "from components."), "pods.md", "exec"), scope)
     args: dict[str, Any] = {
         "namespace": "space",
         "image": f"gateway@sha256:{'0' * 64}",
+        "hosts": ["api.example.com"],
+        "routes": [{"prefix": "/v1/", "backend": {"name": "till", "host": "till.shop", "port": 8080}}],
         "keys": {"somebody": "a key"},
         "certificate_secret": "tls",
         "certificate_version": "1",

@@ -62,7 +62,7 @@ def test_a_first_start_that_is_killed_is_repeated(store: Store, moment: str) -> 
     until(lambda: moment in store.log(), why=store.log)
     store.kill()
     settle(store)
-    assert "begins anew" in store.log()
+    assert "it starts again with empty storage" in store.log()
 
 
 def test_a_configured_store_is_never_initialized_again(store: Store) -> None:
@@ -71,7 +71,7 @@ def test_a_configured_store_is_never_initialized_again(store: Store) -> None:
     for _ in range(2):
         store.kill()
         settle(store)
-    assert "begins anew" not in store.log()
+    assert "it starts again with empty storage" not in store.log()
     assert got(store) == "kept"
 
 

@@ -108,7 +108,7 @@ def test_missing_objects_are_404_in_openais_format(client: OpenAI) -> None:
     ):
         with pytest.raises(openai.NotFoundError) as caught:
             call()
-        assert caught.value.type == "not_found_error" and "no such" in str(caught.value)
+        assert caught.value.type == "not_found_error" and "does not exist" in str(caught.value)
 
 
 def test_scores_mean_the_same_for_every_query(client: OpenAI, retriever: httpx.Client) -> None:

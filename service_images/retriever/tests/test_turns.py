@@ -23,8 +23,8 @@ from .conftest import Model, add, completed, found, make_store, upload
 def test_unreadable_files_fail_with_a_reason_and_do_not_block_others(retriever: httpx.Client) -> None:
     store = make_store(retriever)
     bad = {
-        "bomb.pdf": (documents.pdf_bomb(), "decompressed"),
-        "bomb.docx": (documents.office_bomb("docx"), "unpacked"),
+        "bomb.pdf": (documents.pdf_bomb(), "after decompression"),
+        "bomb.docx": (documents.office_bomb("docx"), "after unpacking"),
         "deep.html": (b"<div>" * 100_000, "Processing takes longer than"),
         "bad.json": (b'{"a":', "cannot be read"),
     }
