@@ -66,4 +66,4 @@ def test_twelve_components_come_up_from_the_wheel_alone(
     assert len({kind for kind in types if kind.startswith("cogniforge:")}) >= 12
     assert outputs["key"] == base64.b64decode(stored).decode()
     assert Path(outputs["prefix"]).resolve() == installed_wheel.resolve()
-    assert Path(outputs["package"]).is_relative_to(installed_wheel)
+    assert Path(outputs["package"]).resolve().is_relative_to(installed_wheel.resolve())
