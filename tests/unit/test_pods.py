@@ -438,8 +438,6 @@ def test_an_unknown_key_of_customize_is_refused_with_the_nearest_first_in_python
 
 
 def test_customize_takes_both_spellings_and_values_that_are_known_later() -> None:
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)  # a test before may have closed its own
     later = pulumi.Output.from_input("later")
     args: PodArgs = {
         "labels": {"team": later, "plain": "yes"},
@@ -454,8 +452,6 @@ def test_customize_takes_both_spellings_and_values_that_are_known_later() -> Non
     assert made["spec"]["tolerations"] == [{"key": "a", "operator": "Exists"}]
     in_camel: Any = {"nodeSelector": {"disk": "ssd"}, "priorityClassName": later}
     assert customization(in_camel).values(camel=True) == in_camel
-    for end in (later.future(), later.is_known(), asyncio.sleep(0.01)):  # no later program waits for the output
-        loop.run_until_complete(end)
 
 
 def test_customize_cannot_replace_the_components_own_settings() -> None:
