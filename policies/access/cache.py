@@ -114,10 +114,7 @@ def granted(rendered: Rendered) -> dict[Access, str]:
     """All that the users of the ACL file may do."""
     found = dict[Access, str]()
     for secret in rendered.of_kind("Secret"):
-        text = (secret.inputs.get("stringData") or {}).get("users.acl")
-        if not isinstance(text, str):
-            continue
-        users = list(parse(text))
+        users = list(parse(secret.texts.get("users.acl", "")))
         prefixes = sorted({*(user.name for user in users), FOREIGN})
         for user in users:
             if not user.on:
@@ -149,7 +146,7 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
 
 
 def _holder(access: Access, rendered: Rendered) -> str:
-    found = (s.title for s in rendered.of_kind("Secret") if "users.acl" in (s.inputs.get("stringData") or {}))
+    found = (s.title for s in rendered.of_kind("Secret") if "users.acl" in s.texts)
     return f"{next(found, 'the ACL file of the cache')}, user {access.who}"
 
 

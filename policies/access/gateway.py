@@ -88,8 +88,8 @@ def _principal(principal: Mapping[str, Any], address: str) -> bool:
 def _envoy(rendered: Rendered, inside: str) -> Iterator[Door]:
     """Doors of Envoy. `inside`: an address of the operators' networks; empty: there are none."""
     for secret in rendered.of_kind("Secret"):
-        for text in (secret.inputs.get("stringData") or {}).values() if secret.inputs.get("stringData") else ():
-            if not isinstance(text, str) or '"static_resources"' not in text:
+        for text in secret.texts.values():
+            if '"static_resources"' not in text:
                 continue
             for listener in json.loads(text)["static_resources"]["listeners"]:
                 if listener["name"] not in ("https", "operators"):
@@ -165,8 +165,8 @@ def _inside(rendered: Rendered) -> str:
         if plugin.inputs["plugin"] == "ip-restriction":
             return str(ipaddress.ip_network(plugin.inputs["config"]["allow"][0])[0])
     for secret in rendered.of_kind("Secret"):
-        for text in (secret.inputs.get("stringData") or {}).values() if secret.inputs.get("stringData") else ():
-            if isinstance(text, str) and (match := re.search(r'"address_prefix": "([^"]+)"', text)):
+        for text in secret.texts.values():
+            if match := re.search(r'"address_prefix": "([^"]+)"', text):
                 return match[1]
     return ""
 
@@ -177,10 +177,10 @@ def _samples(prefixes: Iterable[str], exact: Iterable[str]) -> list[str]:
     return sorted({*below, *exact, *_HIDDEN, *DOCUMENTS, f"{ADMIN}/x", "/v1/unknown"})
 
 
-def _named(rendered: Rendered) -> tuple[set[str], set[str]]:
+def _named(doors: Iterable[Door | _Kong], rendered: Rendered) -> tuple[set[str], set[str]]:
     """Prefixes, and single paths, that routes name."""
     prefixes, exact = set[str](), set[str]()
-    for door in _doors(rendered):
+    for door in doors:
         for route in door.routes if isinstance(door, Door) else ():
             match = route["match"]
             prefixes |= {match[key] for key in ("prefix", "path_separated_prefix") if key in match}
@@ -196,9 +196,10 @@ def _named(rendered: Rendered) -> tuple[set[str], set[str]]:
 
 def granted(rendered: Rendered) -> dict[Access, str]:
     """Which service receives which sample path."""
-    found = dict[Access, str]()
-    for door in _doors(rendered):
-        for path in _samples(*_named(rendered)):
+    found, doors = dict[Access, str](), _doors(rendered)
+    paths = _samples(*_named(doors, rendered))
+    for door in doors:
+        for path in paths:
             if target := door.target(path):
                 found[Access(door.who, REACH, f"{target} at {path}")] = door.title
     return found

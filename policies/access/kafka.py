@@ -76,9 +76,9 @@ def acls(rendered: Rendered) -> list[Acl]:
     """ACLs that the documents of the logins declare. The setup task makes them and removes all others."""
     found = list[Acl]()
     for one in rendered.of_kind("ConfigMap"):
-        if not _DOCUMENT.fullmatch(one.meta.get("name") or "") or "document.json" not in (one.inputs.get("data") or {}):
+        if not _DOCUMENT.fullmatch(one.meta.get("name") or "") or "document.json" not in one.texts:
             continue
-        document = json.loads(one.inputs["data"]["document.json"])
+        document = json.loads(one.texts["document.json"])
         for right in document["rights"]:
             denied = right.get("permission", "ALLOW") == "DENY"
             resource = right["kind"], right["name"], right["pattern"]
@@ -92,8 +92,7 @@ def acls(rendered: Rendered) -> list[Acl]:
 def _everyone(rendered: Rendered) -> str:
     """The object that allows everybody what no ACL is about; empty: none."""
     for one in rendered.of_kind("ConfigMap"):
-        text = (one.inputs.get("data") or {}).get("broker.properties", "")
-        if re.search(r"(?m)^allow\.everyone\.if\.no\.acl\.found=true", text):
+        if re.search(r"(?m)^allow\.everyone\.if\.no\.acl\.found=true", one.texts.get("broker.properties", "")):
             return f"{one.title}, allow.everyone.if.no.acl.found"
     for one in rendered.of_type("aws:msk/configuration:Configuration"):
         if "allow.everyone.if.no.acl.found=true" in one.inputs["serverProperties"]:
@@ -103,7 +102,7 @@ def _everyone(rendered: Rendered) -> str:
 
 def _superusers(rendered: Rendered) -> dict[str, str]:
     for one in rendered.of_kind("ConfigMap"):
-        if match := re.search(r"(?m)^super\.users=(.*)$", (one.inputs.get("data") or {}).get("broker.properties", "")):
+        if match := re.search(r"(?m)^super\.users=(.*)$", one.texts.get("broker.properties", "")):
             # Each login is "User:<name>"; the distinguished names of certificates contain "=".
             names = [name.strip().removeprefix("User:") for name in match[1].split(";")]
             return {name: f"{one.title}, super.users" for name in names if "=" not in name}
@@ -113,8 +112,8 @@ def _superusers(rendered: Rendered) -> dict[str, str]:
 def _topics(rendered: Rendered) -> list[str]:
     found = [FOREIGN, f"{CONNECT}offsets"]
     for one in rendered.of_kind("ConfigMap"):
-        if "-topic-" in (one.meta.get("name") or "") and "document.json" in (one.inputs.get("data") or {}):
-            found.append(json.loads(one.inputs["data"]["document.json"])["name"])
+        if "-topic-" in (one.meta.get("name") or "") and "document.json" in one.texts:
+            found.append(json.loads(one.texts["document.json"])["name"])
     return sorted(set(found))
 
 

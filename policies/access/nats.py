@@ -98,8 +98,7 @@ def _mapped(pattern: str, to: str, subject: str) -> str:
 def servers(rendered: Rendered) -> Iterator[Server]:
     """Each nats.conf of the environment."""
     for secret in rendered.of_kind("Secret"):
-        text = (secret.inputs.get("stringData") or {}).get("nats.conf")
-        if isinstance(text, str):
+        if text := secret.texts.get("nats.conf"):
             yield Server(json.loads(text.replace("$HOSTNAME", '"host"')), secret.title)
 
 

@@ -204,7 +204,7 @@ def mentioned(rendered: Rendered) -> list[int]:
 def granted(rendered: Rendered) -> dict[Access, str]:
     """All connections that the policies allow."""
     policies, found = Policies(rendered), dict[Access, str]()
-    others = outsiders(rendered)
+    others, outside, ports = outsiders(rendered), elsewhere(rendered), mentioned(rendered)
     for target in rendered.workloads.values():
         if target.namespace != rendered.namespace:
             continue
@@ -221,8 +221,8 @@ def granted(rendered: Rendered) -> dict[Access, str]:
     for source in rendered.workloads.values():
         if source.namespace != rendered.namespace:
             continue
-        for port in mentioned(rendered):
-            for where, end in elsewhere(rendered).items():
+        for port in ports:
+            for where, end in outside.items():
                 if out := policies.leaves(pod(source), end, port, ""):
                     found[Access(source.name, CONNECT, f"{where}:{shown(port)}")] = out
     return found

@@ -39,6 +39,12 @@ class Object:
         return self.meta.get("namespace", "")
 
     @property
+    def texts(self) -> Mapping[str, str]:
+        """The entries of a ConfigMap or a Secret that are known texts."""
+        entries = {**(self.inputs.get("data") or {}), **(self.inputs.get("stringData") or {})}
+        return {name: text for name, text in entries.items() if isinstance(text, str)}
+
+    @property
     def title(self) -> str:
         """Kind, namespace and name, such as "NetworkPolicy cogniforge/nats"."""
         if not self.type.startswith("kubernetes:"):

@@ -53,8 +53,8 @@ def capabilities(policies: list[Mapping[str, Any]], path: str) -> set[str]:
 def _content(rendered: Rendered) -> tuple[dict[str, Any], str]:
     """What the keeper makes in the store, and the object that says so."""
     for one in rendered.of_kind("ConfigMap", "Secret"):
-        for text in (one.inputs.get("data") or one.inputs.get("stringData") or {}).values():
-            if isinstance(text, str) and text.startswith("{") and '"token_policies"' in text:
+        for text in one.texts.values():
+            if text.startswith("{") and '"token_policies"' in text:
                 found = json.loads(text)
                 return found.get("content", found), one.title
     return {}, ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from components.ai.model_server import part_name
 from components.config.platform import PlatformConfig
@@ -83,11 +83,11 @@ def outside_ports(config: PlatformConfig) -> Iterator[tuple[str, int, str]]:
     url = urlsplit(config.observability.otlp_endpoint)
     if url.hostname and collector(config) is None:
         for name in records(config):
-            yield name, url.port or (443 if url.scheme == "https" else 80), "observability.otlpEndpoint"
+            yield name, _port(url), "observability.otlpEndpoint"
     for model in config.models:
         if model.external is not None:
             url = urlsplit(model.external.url)
-            yield FRONT.name, url.port or (443 if url.scheme == "https" else 80), f"models.{model.name}.external.url"
+            yield FRONT.name, _port(url), f"models.{model.name}.external.url"
         if model.serving is not None:
             yield part_name(model), 443, f"models.{model.name}.serving.weights"
 
@@ -98,4 +98,8 @@ def collector(config: PlatformConfig) -> tuple[str, int] | None:
     if not url.hostname:
         return None
     match = re.fullmatch(r"[a-z0-9-]+\.([a-z0-9-]+)(\.svc(\..+)?)?", url.hostname)
-    return (match[1], url.port or (443 if url.scheme == "https" else 80)) if match else None
+    return (match[1], _port(url)) if match else None
+
+
+def _port(url: SplitResult) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
