@@ -18,7 +18,7 @@ from cli import cluster, documents, output, stack, status
 from components import catalogue
 from components.config.images import ImageSource
 from components.config.platform import PlatformConfig
-from components.delivery.images import KEY_VARIABLE
+from components.delivery.images import KEY_VARIABLE, locked
 from local.errors import LocalError
 from local.images import cosign, evidence, pipeline
 from local.images.evidence import Claim, Evidence
@@ -134,9 +134,7 @@ def known(config: PlatformConfig) -> dict[str, Origin]:
     """Recorded images by reference with digest."""
     own = {record.reference: Origin.CONFIGURED for record in config.around.records.values() if record.reference}
     if config.images.source is ImageSource.REGISTRY:
-        locked = [catalogue.image(image) for image in catalogue.image_names()]
-        digests = [(image.name, digest) for image in locked for digest in (image.digest, image.former) if digest]
-        return own | {f"{config.images.registry}/{image}@{digest}": Origin.LOCKED for image, digest in digests}
+        return own | dict.fromkeys(locked(config.images), Origin.LOCKED)
     registry = config.images.registry
     built = [*pipeline.read_index(registry).values(), *pipeline.read_history(registry)]
     return own | {one.reference: Origin.BUILT for one in built}

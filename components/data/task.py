@@ -40,6 +40,68 @@ class TaskInputs:
     """A value that changes with the mounted passwords. A change runs the task again."""
     customize: PodArgs = field(default_factory=PodArgs)
     """Settings of the part's pods. The task takes those that hold for tasks."""
+    name: str = ""
+    """Name label and service account of its pods. Default: `<part>-task`."""
+    layer: str = "data"
+    """Value of the label app.kubernetes.io/component."""
+    container: str = "task"
+    """Name of the container."""
+    memory: tuple[str, str] = ("96Mi", "192Mi")
+    """Request and limit, Kubernetes quantities."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of the Job and of its pods."""
+        return labels(self._pods, self.layer)
+
+    @property
+    def template(self) -> Any:
+        """The pod template."""
+        folders = list(self.mounts.items())
+        environment: list[Any] = [{"name": key, "value": value} for key, value in sorted(self.environment.items())]
+        if self.versions:
+            environment.append({"name": "VERSIONS", "value": pulumi.Output.all(*self.versions).apply("-".join)})
+        mounts, volumes = documents_volume(self.documents)
+        if self.documents:
+            environment.append({"name": "DOCUMENTS", "value": digest({d.name: d.text for d in self.documents})})
+        if self.audiences:
+            mounts = [*mounts, service_identity.mount()]
+            volumes = [*volumes, service_identity.volume(self.audiences, answers=False)]
+        request, limit = self.memory
+        container: Any = {
+            "name": self.container,
+            "image": self.image,
+            "args": list(self.arguments),
+            "env": environment,
+            "resources": {"requests": {"cpu": "20m", "memory": request}, "limits": {"memory": limit}},
+            "security_context": restricted(),
+            "volume_mounts": [
+                {"name": "tmp", "mount_path": "/tmp"},
+                *mounts,
+                *(
+                    {"name": f"secret-{n}", "mount_path": folder, "read_only": True}
+                    for n, (folder, _) in enumerate(folders)
+                ),
+            ],
+        }
+        pod: Any = {
+            "restart_policy": "Never",
+            "service_account_name": self._pods,
+            "automount_service_account_token": False,
+            "enable_service_links": False,
+            "containers": [container],
+            "volumes": [
+                {"name": "tmp", "empty_dir": {"size_limit": "16Mi"}},
+                *volumes,
+                *({"name": f"secret-{n}", "secret": {"secret_name": s}} for n, (_, s) in enumerate(folders)),
+            ],
+        }
+        found: Any = {"metadata": {"labels": self.labels}, "spec": pod}
+        return customization(self.customize).for_tasks.template(found, self.container)
+
+    @property
+    def _pods(self) -> str:
+        return self.name or task_name(self.part)
 
 
 class DataTaskResources(NamedTuple):
@@ -53,54 +115,13 @@ class DataTask(PlatformComponent):
 
     def __init__(self, name: str, inputs: TaskInputs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("data", name, {"arguments": list(inputs.arguments)}, opts)
-        folders = list(inputs.mounts.items())
-        environment: list[Any] = [{"name": key, "value": value} for key, value in sorted(inputs.environment.items())]
-        if inputs.versions:
-            environment.append({"name": "VERSIONS", "value": pulumi.Output.all(*inputs.versions).apply("-".join)})
-        mounts, volumes = documents_volume(inputs.documents)
-        if inputs.documents:
-            environment.append({"name": "DOCUMENTS", "value": digest({d.name: d.text for d in inputs.documents})})
-        if inputs.audiences:
-            mounts = [*mounts, service_identity.mount()]
-            volumes = [*volumes, service_identity.volume(inputs.audiences, answers=False)]
-        container: Any = {
-            "name": "task",
-            "image": inputs.image,
-            "args": list(inputs.arguments),
-            "env": environment,
-            "resources": {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"memory": "192Mi"}},
-            "security_context": restricted(),
-            "volume_mounts": [
-                {"name": "tmp", "mount_path": "/tmp"},
-                *mounts,
-                *(
-                    {"name": f"secret-{n}", "mount_path": folder, "read_only": True}
-                    for n, (folder, _) in enumerate(folders)
-                ),
-            ],
-        }
-        pod: Any = {
-            "restart_policy": "Never",
-            "service_account_name": task_name(inputs.part),
-            "automount_service_account_token": False,
-            "enable_service_links": False,
-            "containers": [container],
-            "volumes": [
-                {"name": "tmp", "empty_dir": {"size_limit": "16Mi"}},
-                *volumes,
-                *({"name": f"secret-{n}", "secret": {"secret_name": s}} for n, (_, s) in enumerate(folders)),
-            ],
-        }
-        own = labels(task_name(inputs.part), "data")
         job = k8s.batch.v1.Job(
             name,
-            metadata={"namespace": inputs.namespace, "labels": own},
+            metadata={"namespace": inputs.namespace, "labels": inputs.labels},
             spec={
                 "backoff_limit": 3,
                 "active_deadline_seconds": DEADLINE_S,
-                "template": customization(inputs.customize).for_tasks.template(
-                    {"metadata": {"labels": own}, "spec": pod}, "task"
-                ),
+                "template": inputs.template,
             },
             opts=self.child(delete_before_replace=True),
         )

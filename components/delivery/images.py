@@ -27,6 +27,17 @@ class ImageError(Exception):
     """An image must not be deployed. The message says why, and what to do."""
 
 
+def locked(settings: Images) -> set[str]:
+    """References of all images in the lock file: those of this release, and those of the release before."""
+    images = [catalogue.image(name) for name in catalogue.image_names()]
+    return {
+        f"{settings.registry}/{image.name}@{digest}"
+        for image in images
+        for digest in (image.digest, image.former)
+        if digest
+    }
+
+
 @dataclass(frozen=True)
 class ImageResolver:
     """Finds the references of images and verifies their signatures."""
@@ -60,9 +71,7 @@ class ImageResolver:
         """
         given = {reference for reference in self.own.values() if reference}
         if self.settings.source is ImageSource.REGISTRY:
-            locked = [catalogue.image(name) for name in catalogue.image_names()]
-            digests = [(image.name, digest) for image in locked for digest in (image.digest, image.former) if digest]
-            return sorted(given | {f"{self.settings.registry}/{name}@{digest}" for name, digest in digests})
+            return sorted(given | locked(self.settings))
         names = {*catalogue.image_names(), *self.own}
         records = [*self._index().values(), *self._index("history.json").values()]
         return sorted(given | {f"{r['repository']}@{r['digest']}" for r in records if r["name"] in names})

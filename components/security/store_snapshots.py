@@ -9,12 +9,11 @@ from typing import Any, NamedTuple, TypedDict
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.ai import service_identity
-from components.ai.service import restricted
-from components.base import PlatformComponent, labels
+from components.base import PlatformComponent
 from components.config.security import Snapshots as SnapshotsConfig
 from components.data.object_store import ObjectStore
 from components.data.server import service_account
+from components.data.task import TaskInputs
 from components.inputs import LoginArgs
 from components.security.store_rights import AUDIENCE
 from components.security.store_rights import SNAPSHOTS_ACCOUNT as PART
@@ -55,10 +54,10 @@ class StoreSnapshots(PlatformComponent):
         super().__init__("security", name, {"every_hours": config.every_hours, "keep_days": config.keep_days}, opts)
         namespace, objects = args["namespace"], args["objects"]
         account = service_account(name, namespace, PART, self.child(), objects.annotations.get(PART))
-        template = _template(config, args)
-        own = labels(PART, "security")
+        task = _task(config, args)
+        own = task.labels
         meta: Any = {"namespace": namespace, "labels": own}
-        spec: Any = {"backoff_limit": 3, "active_deadline_seconds": DEADLINE_S, "template": template}
+        spec: Any = {"backoff_limit": 3, "active_deadline_seconds": DEADLINE_S, "template": task.template}
         first = k8s.batch.v1.Job(
             name, metadata=meta, spec=spec, opts=self.child(depends_on=[account], delete_before_replace=True)
         )
@@ -88,8 +87,8 @@ class StoreSnapshots(PlatformComponent):
         )
 
 
-def _template(config: SnapshotsConfig, args: StoreSnapshotsArgs) -> Any:
-    """Pod template of the task."""
+def _task(config: SnapshotsConfig, args: StoreSnapshotsArgs) -> TaskInputs:
+    """What saves a snapshot."""
     objects, login = args["objects"], args["login"]
     place: Mapping[str, str] = objects.place
     provision = {
@@ -98,37 +97,22 @@ def _template(config: SnapshotsConfig, args: StoreSnapshotsArgs) -> Any:
         "keep_days": config.keep_days,
         **place,
     }
-    environment: dict[str, pulumi.Input[str]] = {
-        "ENDPOINT": objects.endpoint,
-        "PROVISION": json.dumps(provision),
-        "STORE_ADDRESS": args["store"],
-        "STORE_AUTHORITY": args["authority"],
-    }
-    mounts: list[Any] = [{"name": "tmp", "mount_path": "/tmp"}, service_identity.mount()]
-    volumes: list[Any] = [
-        {"name": "tmp", "empty_dir": {"size_limit": "16Mi"}},
-        service_identity.volume([AUDIENCE], answers=False),
-    ]
-    if login:
-        environment["VERSIONS"] = login.get("version", "")  # another password makes another snapshot
-        mounts.append({"name": "login", "mount_path": f"/etc/credentials/{PART}", "read_only": True})
-        volumes.append({"name": "login", "secret": {"secret_name": login["secret_name"]}})
-    container: Any = {
-        "name": CONTAINER,
-        "image": args["image"],
-        "args": ["snapshots"],
-        "env": [{"name": key, "value": value} for key, value in sorted(environment.items())],
-        # A part of 10 MiB of the snapshot is in memory at a time.
-        "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "128Mi"}},
-        "security_context": restricted(),
-        "volume_mounts": mounts,
-    }
-    pod: Any = {
-        "restart_policy": "Never",
-        "service_account_name": PART,
-        "automount_service_account_token": False,
-        "enable_service_links": False,
-        "containers": [container],
-        "volumes": volumes,
-    }
-    return {"metadata": {"labels": labels(PART, "security")}, "spec": pod}
+    return TaskInputs(
+        namespace=args["namespace"],
+        image=args["image"],
+        arguments=("snapshots",),
+        part=PART,
+        name=PART,
+        layer="security",
+        container=CONTAINER,
+        environment={
+            "ENDPOINT": objects.endpoint,
+            "PROVISION": json.dumps(provision),
+            "STORE_ADDRESS": args["store"],
+            "STORE_AUTHORITY": args["authority"],
+        },
+        audiences=(AUDIENCE,),
+        mounts={f"/etc/credentials/{PART}": login["secret_name"]} if login else {},
+        versions=(login.get("version", ""),) if login else (),  # another password makes another snapshot
+        memory=("128Mi", "128Mi"),  # a part of 10 MiB of the snapshot is in memory at a time
+    )

@@ -92,8 +92,7 @@ def _reachable(store: Store, place: Minio) -> None:
 
 def _expired(names: list[str], age: timedelta, now: datetime) -> list[str]:
     """Names of snapshots that are older than `age`, except the newest three."""
-    old = [name for name in names[:-NEVER_DELETED] if now - _moment(name) > age]
-    return sorted(old)
+    return [name for name in names[:-NEVER_DELETED] if now - _moment(name) > age]
 
 
 def _moment(name: str) -> datetime:
