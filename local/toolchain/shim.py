@@ -77,9 +77,13 @@ def real_plugins() -> set[str]:
 
 def _user_path() -> str:
     """PATH without stand-ins, those of other installations too: a command may have been started by one of them."""
-    own = _plugins().parent
     folders = os.environ.get("PATH", "").split(os.pathsep)
-    return os.pathsep.join(f for f in folders if Path(f).parent != own)
+    return os.pathsep.join(f for f in folders if not _holds_stand_ins(Path(f)))
+
+
+def _holds_stand_ins(folder: Path) -> bool:
+    """Whether some installation, with this or another COGNIFORGE_HOME, wrote its stand-ins to this folder."""
+    return folder.parts[-3:-1] == _plugins().parts[-3:-1] and any((folder / name).is_file() for name in STAND_INS)
 
 
 def _plugins() -> Path:

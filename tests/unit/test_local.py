@@ -298,6 +298,17 @@ def test_a_stand_in_of_another_checkout_is_no_real_plugin(home: Path, monkeypatc
     assert shim.real_plugins() == set()
 
 
+def test_a_stand_in_of_an_installation_with_another_state_folder_is_no_real_plugin(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{home}{os.pathsep}{shim.environment()['PATH']}")
+    monkeypatch.setenv("COGNIFORGE_HOME", str(home / "another"))
+    assert shim.real_plugins() == set()
+    assert [folder for folder in shim.environment()["PATH"].split(os.pathsep) if "/pulumi/plugins/" in folder] == [
+        str(shim._plugins())
+    ]
+
+
 def test_the_sdk_is_the_one_the_language_host_builds_on() -> None:
     """`local.providers.language` uses a private module of this version of the SDK."""
     from importlib import metadata
