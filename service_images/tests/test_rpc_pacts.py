@@ -217,9 +217,11 @@ async def standing_in(pair: Pair, asked: list[Any]) -> Any:
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield f"127.0.0.1:{port}"
-    await server.stop(None)
+    try:
+        await server.start()
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
 
 
 def written(name: str, folder: Path) -> Path:

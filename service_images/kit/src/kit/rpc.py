@@ -76,8 +76,8 @@ class Server:
         for add in self._add:
             add(server)
         self.port = server.add_insecure_port(f"{self._settings.host}:{self._settings.rpc_port}")
-        await server.start()
         try:
+            await server.start()
             await server.wait_for_termination()
         finally:
             await server.stop(5)  # running calls get a few seconds
