@@ -23,7 +23,7 @@ from pulumi.automation._server import LanguageServer
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 
 from local.errors import LocalError
-from local.providers import sdk
+from local.providers import sdk, sdk_waits
 from local.providers.ending import Ending
 from local.providers.program import __main__ as foreign
 
@@ -187,6 +187,7 @@ def main() -> None:
     ended = Ending()
     ended.on_signals()
     ended.with_parent()
+    sdk_waits.shorten()
     server.start()
     print(port, flush=True)
     ended.wait()

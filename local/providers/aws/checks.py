@@ -82,13 +82,19 @@ def version_step(token: str, before: object, after: object) -> str:
 @functools.cache
 def _input_shape(service: str, operation: str) -> Any:
     """Shape of an operation's input; None if botocore is not installed."""
+    model = _model(service)
+    return None if model is None else model.operation_model(operation).input_shape
+
+
+@functools.cache
+def _model(service: str) -> Any:
+    """Model of a service, which takes up to a second to read; None if botocore is not installed."""
     if importlib.util.find_spec("botocore") is None:
         return None
     from botocore.loaders import Loader
     from botocore.model import ServiceModel
 
-    model = ServiceModel(Loader().load_service_model(service, "service-2"), service)
-    return model.operation_model(operation).input_shape
+    return ServiceModel(Loader().load_service_model(service, "service-2"), service)
 
 
 def _service_problems(service: str, operation: str, inputs: dict[str, Any]) -> Iterator[tuple[str, str]]:
