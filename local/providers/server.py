@@ -25,6 +25,9 @@ GRACE_S = 1.0
 """Seconds that running calls get when the plugin has to end."""
 _MAX_MESSAGE = 400 * 1024 * 1024
 _OPTIONS = [("grpc.max_receive_message_length", _MAX_MESSAGE), ("grpc.max_send_message_length", _MAX_MESSAGE)]
+OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
+"""Option of a channel to an engine: a process that outlives many of them would share the connection of one that has
+ended, which waits before its next attempt, with another that got the same port."""
 
 
 class ProviderError(Exception):
@@ -45,7 +48,7 @@ class Log:
     def __init__(self, address: str | None) -> None:
         self._stub = None
         if address:
-            self._stub = engine_pb2_grpc.EngineStub(grpc.insecure_channel(address, options=_OPTIONS))
+            self._stub = engine_pb2_grpc.EngineStub(grpc.insecure_channel(address, options=[*_OPTIONS, OWN_CONNECTION]))
 
     def _send(self, severity: int, urn: str, message: str, ephemeral: bool) -> None:
         if self._stub is not None:

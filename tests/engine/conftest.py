@@ -20,9 +20,11 @@ import pulumi.automation as auto
 import pytest
 from filelock import FileLock
 from kubernetes import client, config
+from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
 
 from local import paths
 from local.node.settings import NodePaths
+from local.providers.server import OWN_CONNECTION
 from local.toolchain import builder, shim
 from local.toolchain.tools import ToolName
 from tests import wheel
@@ -33,6 +35,7 @@ Program = Callable[[], None]
 @functools.cache
 def _command() -> auto.PulumiCommand:
     """The CLI, whose version is read once."""
+    _GRPC_CHANNEL_OPTIONS.append(OWN_CONNECTION)  # this process has hundreds of engines, one after another
     folder = builder.resolve(ToolName.PULUMI).parent
     os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
     return auto.PulumiCommand()
