@@ -50,6 +50,14 @@ def test_the_project_has_no_secret(values: dict[str, bytes]) -> None:
     assert secret_scanner.in_files(values, *files) == []
 
 
+def test_no_image_has_a_secret(values: dict[str, bytes]) -> None:
+    keys = secret_scanner.machine({"signing": paths.state() / "keys", "node": NodePaths().root / "pki"})
+    assert len(keys) > 3
+    folder = NodePaths().root / "containerd" / "io.containerd.snapshotter.v1.overlayfs"
+    assert any(folder.glob("snapshots/*/fs/etc/passwd"))
+    assert secret_scanner.in_many_files(values | keys, folder) == []
+
+
 def test_no_process_has_a_secret_among_its_arguments(values: dict[str, bytes]) -> None:
     assert secret_scanner.in_arguments(values) == []
 
@@ -66,6 +74,9 @@ def test_the_scanner_finds_a_planted_secret_in_a_file(tmp_path: Path, encoded: b
     file.write_bytes(b'{"x": "' + (base64.b64encode(planted) if encoded else planted) + b'"}')
     (tmp_path / "empty").touch()
     assert secret_scanner.in_files({"mine": planted}, tmp_path) == [f"mine in {file}"]
+    assert secret_scanner.in_many_files({"mine": planted, "other": random.token_bytes(20)}, tmp_path) == [
+        f"mine in {file}"
+    ]
 
 
 def test_the_scanner_finds_a_planted_secret_among_arguments() -> None:
