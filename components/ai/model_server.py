@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 
+from components import secret_files
 from components.ai.service import ServiceIntent
 from components.config.base import quantity
 from components.config.models import Model
 from components.services.registry import FRONT
 
 PORT = 8000
-KEY_VARIABLE = "VLLM_API_KEY"
-"""Environment variable from which vLLM and its simulator read the key that they require from callers."""
+KEY_FILE = "key"
+"""Name of the file with the key that a model server requires from callers."""
+KEY_FILE_VARIABLE = "MODEL_KEY_FILE"
+"""Environment variable with the path of that file, for our vLLM image and the simulator."""
 
 
 def part_name(model: Model) -> str:
@@ -54,5 +57,8 @@ def simulator(model: Model) -> ServiceIntent:
         live_path="/health",
         arguments=tuple(arguments),
         # Without the pod's memory limit, Go's garbage collector runs too late.
-        environment={"GOMEMLIMIT": str(int(quantity(model.resources.memory) * 8 // 10))},
+        environment={
+            "GOMEMLIMIT": str(int(quantity(model.resources.memory) * 8 // 10)),
+            KEY_FILE_VARIABLE: secret_files.path(KEY_FILE),
+        },
     )

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components import secret_files
 from components.ai.model_inputs import ModelServingArgs, ModelServingInputs
-from components.ai.model_server import KEY_VARIABLE, part_name
-from components.ai.service import network_policy, outlet_spec, peers, restricted, scraper
+from components.ai.model_server import KEY_FILE, KEY_FILE_VARIABLE, part_name
+from components.ai.service import NOBODY, network_policy, outlet_spec, peers, restricted, scraper
 from components.base import PlatformComponent, labels
 from components.cluster import mig
 from components.cluster.gpu_inputs import PoolOfModel
@@ -247,7 +248,7 @@ def gpu_resource(serving: Serving, pool: PoolOfModel | GpuPool) -> str:
 
 def runtime_spec(model: Model, inputs: ModelServingInputs) -> dict[str, Any]:
     """Spec of a ServingRuntime for one model: the engine's container, key, probes and protocols."""
-    health = {"path": "/health", "port": PORT}
+    health, reads_file = {"path": "/health", "port": PORT}, model.engine is not ModelEngine.TGI
     return {
         "supportedModelFormats": [{"name": model.engine.value, "version": "1", "autoSelect": False}],
         "protocolVersions": ["openai"],
@@ -263,23 +264,31 @@ def runtime_spec(model: Model, inputs: ModelServingInputs) -> dict[str, Any]:
                 "readinessProbe": {"httpGet": health, "periodSeconds": 5, "failureThreshold": 2},
                 "livenessProbe": {"httpGet": health, "periodSeconds": 10, "failureThreshold": 3},
                 "env": _variables(model, inputs.key_secret),
-                "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "tmp", "mountPath": "/tmp"}],
+                "volumeMounts": [
+                    {"name": "shm", "mountPath": "/dev/shm"},
+                    {"name": "tmp", "mountPath": "/tmp"},
+                    *([_camel(secret_files.mount())] if reads_file else []),
+                ],
             }
         ],
         "volumes": [
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}},
             {"name": "tmp", "emptyDir": {"sizeLimit": "8Gi"}},
+            *([_camel(secret_files.volume({KEY_FILE: (inputs.key_secret, "key")}))] if reads_file else []),
         ],
     }
 
 
 def _variables(model: Model, key_secret: pulumi.Input[str] = "") -> list[dict[str, Any]]:
     """Environment of the engine."""
-    variable = "API_KEY" if model.engine is ModelEngine.TGI else KEY_VARIABLE
+    if model.engine is ModelEngine.TGI:  # it reads no file (`secret_files.IN_ENVIRONMENT`)
+        key = [_camel(one) for one in secret_files.variables({"API_KEY": (key_secret, "key")})]
+    else:
+        key = [{"name": KEY_FILE_VARIABLE, "value": secret_files.path(KEY_FILE)}]
     return [
         {"name": "HF_HUB_OFFLINE", "value": "1"},
         {"name": "VLLM_NO_USAGE_STATS", "value": "1"},
-        {"name": variable, "valueFrom": {"secretKeyRef": {"name": key_secret, "key": "key"}}},
+        *key,
     ]
 
 
@@ -297,6 +306,8 @@ def service_spec(
         "maxReplicas": max(serving.scaling.max_replicas, model.replicas),
         "timeout": model.timeout_seconds,
         "automountServiceAccountToken": False,
+        # The group of the key's file. A volume with weights is left as it is if its root belongs to the group.
+        "securityContext": {"fsGroup": NOBODY, "fsGroupChangePolicy": "OnRootMismatch"},
         "nodeSelector": {"cogniforge.dev/gpu-pool": pool.name},
         "tolerations": [{"key": mig.GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}],
         "model": {
@@ -372,6 +383,8 @@ def _camel(value: Any) -> Any:
     """Convert keys from snake_case, as in the SDK's typed inputs, to camelCase, as in custom resources."""
     if isinstance(value, dict):
         return {_camel_name(str(k)): _camel(v) for k, v in value.items()}  # pyright: ignore
+    if isinstance(value, list):
+        return [_camel(one) for one in value]  # pyright: ignore
     return value
 
 

@@ -64,7 +64,7 @@ class ModelsArea:
                 {
                     "namespace": stage.namespace,
                     "image": stage.images[SIMULATOR],
-                    "secrets": {model_server.KEY_VARIABLE: (key.secret_name, "key")},
+                    "secrets": {model_server.KEY_FILE: (key.secret_name, "key")},
                     "versions": [key.version],
                     **self._pods(model),
                 },

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NotRequired
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components import secret_files
 from components.ai import service_identity
 from components.base import SCRAPER, PlatformComponent, labels, selector
 from components.config.base import Resources
@@ -67,7 +68,10 @@ class AiServiceArgs(CustomizeArgs):
     environment: NotRequired[Mapping[str, pulumi.Input[str]]]
     """Environment variables besides those of the intent, such as addresses of other parts."""
     secrets: NotRequired[Mapping[str, tuple[pulumi.Input[str], str]]]
-    """Environment variables from (Secret, entry)."""
+    """Files in `secret_files.FOLDER`, each from (Secret, entry). Pods start once the Secrets exist, and a new value
+    arrives within about a minute, without a restart."""
+    secret_variables: NotRequired[Mapping[str, tuple[pulumi.Input[str], str]]]
+    """Environment variables from (Secret, entry), for a user's own service that asks for them."""
     versions: NotRequired[Sequence[pulumi.Input[str]]]
     """A value that changes with the secrets, so that a change restarts the pods."""
     credentials: NotRequired[Mapping[str, tuple[str, str]]]
@@ -121,9 +125,12 @@ class AiService(PlatformComponent):
             opts=self.child(),
         )
         mounts, volumes = self._files(args.get("files", {}))
-        if sources := _sources(args.get("credentials", {}), args.get("shown", {})):
+        if sources := service_identity.sources(args.get("credentials", {}), args.get("shown", {})):
             mounts.append({"name": "credentials", "mount_path": f"/etc/{intent.name}-credentials", "read_only": True})
-            volumes.append({"name": "credentials", "projected": {"sources": sources}})
+            volumes.append(secret_files.projected("credentials", sources))
+        if secrets := args.get("secrets"):
+            mounts.append(secret_files.mount())
+            volumes.append(secret_files.volume(secrets))
         if (asks := args.get("asks", ())) or intent.rpc_port:
             mounts.append(service_identity.mount())
             volumes.append(service_identity.volume(asks, answers=bool(intent.rpc_port)))
@@ -186,13 +193,10 @@ class AiService(PlatformComponent):
         plain: dict[str, pulumi.Input[str]] = {**self._intent.environment, **self._args.get("environment", {})}
         if self._intent.rpc_port:
             plain |= service_identity.environment(self._namespace, self._intent.rpc_callers)
-        held = self._args.get("secrets", {})
+        held = self._args.get("secret_variables", {})
         return [
             *({"name": name, "value": value} for name, value in sorted(plain.items())),
-            *(
-                {"name": name, "value_from": {"secret_key_ref": {"name": secret, "key": key}}}
-                for name, (secret, key) in sorted(held.items())
-            ),
+            *secret_files.variables(held),
         ]
 
     def _probe(self, path: str, period_s: int, failures: int) -> Any:
@@ -238,6 +242,7 @@ class AiService(PlatformComponent):
             "automount_service_account_token": bool(intent.reads),
             "enable_service_links": False,
             "containers": [container],
+            "security_context": {"fs_group": NOBODY},
             "volumes": [{"name": "tmp", "empty_dir": {"size_limit": f"{intent.scratch_mib}Mi"}}, *volumes],
             "termination_grace_period_seconds": DRAIN_DELAY_S + intent.drain_seconds + 10,
             "topology_spread_constraints": spread(intent.name),
@@ -247,6 +252,8 @@ class AiService(PlatformComponent):
             notes |= {"prometheus.io/scrape": "true", "prometheus.io/port": str(intent.port)}
         if versions := self._args.get("versions"):
             notes["cogniforge.dev/secrets"] = pulumi.Output.all(*versions).apply("-".join)
+        if self._args.get("secret_variables"):
+            notes[secret_files.IN_ENVIRONMENT_NOTE] = "environment"
         template: Any = {"metadata": {"labels": labels(intent.name, "ai"), "annotations": notes}, "spec": pod}
         return k8s.apps.v1.Deployment(
             self.name,
@@ -384,12 +391,3 @@ def spread(part: str) -> Any:
         }
         for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
     ]
-
-
-def _sources(credentials: Mapping[str, tuple[str, str]], shown: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Sources of a projected volume."""
-    held = [
-        {"secret": {"name": secret, "items": [{"key": key, "path": path}], "optional": True}}
-        for path, (secret, key) in sorted(credentials.items())
-    ]
-    return [*held, *(service_identity.token(path, audience) for path, audience in sorted(shown.items()))]

@@ -7,7 +7,7 @@ has the list of accepted callers. It fetches the cluster's public keys from the 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -41,6 +41,18 @@ def volume(asks: Sequence[str], *, answers: bool) -> dict[str, Any]:
         authority = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "issuer/ca.crt"}]}
         sources += [token("issuer/token"), {"config_map": authority}]
     return {"name": VOLUME, "projected": {"sources": sources}}
+
+
+def sources(credentials: Mapping[str, tuple[str, str]], shown: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Sources of a projected volume: (Secret, entry) by path, and a token by path for each audience in `shown`.
+
+    The operator makes the Secrets, so pods start without them.
+    """
+    held = [
+        {"secret": {"name": secret, "items": [{"key": key, "path": path}], "optional": True}}
+        for path, (secret, key) in sorted(credentials.items())
+    ]
+    return [*held, *(token(path, audience) for path, audience in sorted(shown.items()))]
 
 
 def token(path: str, audience: str = "") -> dict[str, Any]:

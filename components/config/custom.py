@@ -176,6 +176,15 @@ class CustomObjectives(Section):
     )
 
 
+class SecretsIn(StrEnum):
+    """Where the containers of a service find its secrets."""
+
+    FILES = "files"
+    """One file each in /var/run/secrets/service, named like the variable. A new value arrives without a restart."""
+    ENVIRONMENT = "environment"
+    """Environment variables, for a program that reads no files."""
+
+
 class SecretEntry(Section):
     """An entry of a Secret in the platform's namespace, which the operator makes."""
 
@@ -227,11 +236,17 @@ class Service(Bundled):
         Change.SAFE, "Environment variables of its own", default={}, max_length=100
     )
     secrets: dict[Variable, SecretEntry] = setting(
-        Change.SAFE, "Environment variables from Secrets that you make", default={}, max_length=100
+        Change.SAFE, "Secrets that you make, under these names", default={}, max_length=100
+    )
+    secrets_in: SecretsIn = setting(
+        Change.SAFE,
+        "Where it finds its secrets and passwords: in files of /var/run/secrets/service, or in environment variables",
+        default=SecretsIn.FILES,
+        strict=False,
     )
     own_secrets: tuple[SecretName, ...] = several(
         Change.DISRUPTIVE,
-        "Secrets that are generated once for the service alone, in SERVICE_<NAME>_SECRET; they are never rotated",
+        "Secrets that are generated once for the service alone, as SERVICE_<NAME>_SECRET; they are never rotated",
         20,
     )
     objectives: CustomObjectives = setting(Change.SAFE, "What it promises", default=CustomObjectives())

@@ -9,6 +9,7 @@ from typing import NamedTuple, NotRequired, Self, TypedDict
 import pulumi
 from pydantic import Field, model_validator
 
+from components import secret_files
 from components.base import PlatformComponent
 from components.cluster.aws_site import ANYWHERE, AwsSite, AwsSiteArgs, outlet
 from components.config.base import DnsLabel
@@ -188,6 +189,7 @@ class ObjectStore(PlatformComponent):
     def _in_pod(self, logins: Credentials) -> pulumi.Output[str]:
         """A server pod with a volume."""
         inputs, part = self._inputs, self._inputs.kubernetes_name
+        root = ("--access", OWNER, "--secret-file", secret_files.path("root"))
         flags = ("--port", f":{PORT}", "--health", "/healthz", "--quiet", "--iam-dir", f"{DATA_MOUNT}/accounts")
         told = ("--metrics-service-name", part, "--metrics-statsd-servers", f"127.0.0.1:{exporter.STATSD}")
         self.server = DataServer(
@@ -201,10 +203,9 @@ class ObjectStore(PlatformComponent):
                         PART,
                         inputs.image,
                         inputs.resources,
-                        (*flags, *told, "posix", f"{DATA_MOUNT}/buckets"),
+                        (*root, *flags, *told, f"{DATA_MOUNT}/buckets"),
                         {"s3": PORT},
-                        {"ROOT_ACCESS_KEY_ID": OWNER},
-                        {"ROOT_SECRET_ACCESS_KEY": (logins.secret(OWNER), "objects")},
+                        secrets={"root": (logins.secret(OWNER), "objects")},
                         ready={"http_get": {"path": "/healthz", "port": "s3"}},
                     ),
                     exporter.statsd(inputs.exporters_image),

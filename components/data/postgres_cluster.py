@@ -22,6 +22,10 @@ from components.inputs import LoginArgs, checked
 PART = "postgres"
 DIRECT_PORT, POOL_PORT = 5432, 6432
 SOCKETS = "/run/postgres"
+_STORE_LOGIN = "store.aws"
+STORE_LOGIN = "[default]\ncredential_process = python3 -m pgnode.store_login\n"
+"""AWS configuration for Barman. Each of its programs asks the process for the login, so the password is in a file only,
+and a replaced one is used from the next program on."""
 _POOLS = 2
 """Pods of the connection pool with RDS. The pool survives the loss of one."""
 
@@ -124,7 +128,10 @@ class PostgresCluster(PlatformComponent):
                 namespace=inputs.namespace,
                 customize=inputs.pods,
                 destroy_data=inputs.destroy_data,
-                files={"postgresql.conf": settings(inputs, store is not None)},
+                files={
+                    "postgresql.conf": settings(inputs, store is not None),
+                    **({_STORE_LOGIN: STORE_LOGIN} if store and not store.by_role else {}),
+                },
                 mounts=logins.mounts(SUPERUSER),
                 versions=logins.versions(SUPERUSER),
                 scratch=(SOCKETS,),
@@ -207,8 +214,8 @@ def intent(inputs: PostgresInputs, logins: Credentials) -> ServerIntent:
             "BACKUP_ENDPOINT": store.endpoint,
         }
     if store and not store.by_role:
-        bucket |= {"AWS_ACCESS_KEY_ID": SUPERUSER}
-        key = {"AWS_SECRET_ACCESS_KEY": (logins.secret(SUPERUSER), "objects")}
+        bucket |= {"AWS_CONFIG_FILE": f"/etc/{PART}/{_STORE_LOGIN}", "BACKUP_LOGIN": SUPERUSER}
+        key = {"objects": (logins.secret(SUPERUSER), "objects")}
     asks = f"pg_isready -q -h {SOCKETS} -U {SUPERUSER}"
     # Status 1: the server runs, but accepts no connections yet. A long replay of the log must not be interrupted.
     runs = {"exec_": {"command": ["sh", "-c", f"{asks}; [ $? -le 1 ]"]}}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NotRequired
 import pulumi
 from pydantic import Field
 
+from components import secret_files
 from components.base import PlatformComponent
 from components.config.base import DnsLabel
 from components.config.data import Compatibility
@@ -24,6 +25,7 @@ PART = "schema-registry"
 PORT, REGISTRY_PORT, MANAGEMENT_PORT = 8080, 8081, 9000
 WRITER = "schemas"
 """Login that registers schemas. Only the setup task uses it."""
+_SETTINGS = "/run/registry"
 REGISTRY = "registry"
 """The default name of the database, and of the login that owns it."""
 
@@ -113,6 +115,9 @@ class SchemaRegistry(PlatformComponent):
                             "APICURIO_STORAGE_SQL_KIND": "postgresql",
                             "APICURIO_DATASOURCE_URL": database,
                             "APICURIO_DATASOURCE_USERNAME": owner,
+                            # The image's start.sh writes the password from the first file to the second.
+                            "DATABASE_LOGIN_FILE": secret_files.path(owner),
+                            "SMALLRYE_CONFIG_LOCATIONS": f"{_SETTINGS}/database.properties",
                             "APICURIO_DATASOURCE_JDBC_MAX_SIZE": "10",
                             "APICURIO_DATASOURCE_JDBC_INITIAL_SIZE": "1",
                             "APICURIO_DATASOURCE_JDBC_MIN_SIZE": "1",
@@ -121,7 +126,7 @@ class SchemaRegistry(PlatformComponent):
                             "QUARKUS_HTTP_PORT": str(REGISTRY_PORT),
                             "QUARKUS_MANAGEMENT_HOST": "0.0.0.0",
                         },
-                        {"APICURIO_DATASOURCE_PASSWORD": (logins.secret(owner), "postgres")},
+                        {owner: (logins.secret(owner), "postgres")},
                         ready={"http_get": {"path": "/health/ready", "port": "management"}},
                         alive={"http_get": {"path": "/health/live", "port": "management"}},
                         start_s=180,
@@ -140,9 +145,10 @@ class SchemaRegistry(PlatformComponent):
                         logins.password(WRITER, WRITER).apply(
                             lambda password: json.dumps(registry_guard.render(PORT, REGISTRY_PORT, password))
                         )
-                    )
+                    ),
                 },
                 versions=logins.versions(owner, WRITER),
+                memory=(_SETTINGS,),
             ),
             self.child(),
         )

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components import secret_files
 from components.ai import service_identity
 from components.ai.service import NOBODY, PROGRESS_DEADLINE_S, peers, restricted, scraper, spread
 from components.base import PlatformComponent, labels, selector
@@ -36,7 +37,7 @@ class Process:
     secrets: Mapping[str, tuple[pulumi.Input[str], str]] = field(
         default_factory=dict[str, tuple[pulumi.Input[str], str]]
     )
-    """Environment variables from (Secret, entry)."""
+    """Files in `secret_files.FOLDER` of this container alone, each from (Secret, entry)."""
     fields: Mapping[str, str] = field(default_factory=dict[str, str])
     """Environment variables from fields of the pod, such as "metadata.name"."""
     ready: Any = None
@@ -98,6 +99,8 @@ class ServerInputs:
     """A value that changes with the mounted passwords."""
     scratch: tuple[str, ...] = ()
     """Folders that the pod's containers share. They are empty when the pod starts."""
+    memory: tuple[str, ...] = ()
+    """Further such folders, in memory. What they hold counts as memory of the container that writes it."""
     annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
     """Annotations of its service account, such as the AWS role of its pods."""
     customize: PodArgs = field(default_factory=PodArgs)
@@ -126,6 +129,11 @@ def service_account(
 def claim_spec(storage: str) -> Any:
     """Spec of a replica's volume claim."""
     return {"access_modes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage}}}
+
+
+def _secrets_of(process: Process) -> str:
+    """Name of the volume with the secrets of a container."""
+    return f"{secret_files.VOLUME}-{process.name}"
 
 
 def task_name(part: str) -> str:
@@ -249,9 +257,10 @@ class DataServer(PlatformComponent):
         mounts: list[Any] = [{"name": "tmp", "mount_path": "/tmp"}]
         volumes: list[Any] = [{"name": "tmp", "empty_dir": {"size_limit": "256Mi"}}]
         known: list[pulumi.Input[str]] = [*inputs.versions]
-        for number, folder in enumerate(inputs.scratch):
+        for number, folder in enumerate((*inputs.scratch, *inputs.memory)):
             mounts.append({"name": f"scratch-{number}", "mount_path": folder})
-            volumes.append({"name": f"scratch-{number}", "empty_dir": {"size_limit": "64Mi"}})
+            medium = {"medium": "Memory"} if folder in inputs.memory else {}
+            volumes.append({"name": f"scratch-{number}", "empty_dir": {"size_limit": "64Mi", **medium}})
         if inputs.files:
             # Auto-named: changed content creates a new object, and its new name restarts the pods.
             files = k8s.core.v1.ConfigMap(
@@ -273,10 +282,11 @@ class DataServer(PlatformComponent):
             )
             folder = f"/etc/{intent.folder or intent.name}-secret"
             mounts.append({"name": "secret-files", "mount_path": folder, "read_only": True})
-            volumes.append({"name": "secret-files", "secret": {"secret_name": secret.metadata["name"]}})
+            volumes.append(secret_files.whole("secret-files", secret.metadata["name"]))
         for number, (folder, secret_name) in enumerate(inputs.mounts.items()):
             mounts.append({"name": f"secret-{number}", "mount_path": folder, "read_only": True})
-            volumes.append({"name": f"secret-{number}", "secret": {"secret_name": secret_name}})
+            volumes.append(secret_files.whole(f"secret-{number}", secret_name))
+        volumes += [secret_files.volume(p.secrets, _secrets_of(p)) for p in intent.processes if p.secrets]
         documents, document_volumes = documents_volume(inputs.documents)
         mounts += documents
         volumes += document_volumes
@@ -290,10 +300,8 @@ class DataServer(PlatformComponent):
             mounts = [*mounts, _ACCOUNT]
         if process.audiences:
             mounts = [*mounts, service_identity.mount()]
-        secrets = [
-            {"name": name, "value_from": {"secret_key_ref": {"name": secret, "key": key}}}
-            for name, (secret, key) in sorted(process.secrets.items())
-        ]
+        if process.secrets:
+            mounts = [*mounts, secret_files.mount(_secrets_of(process))]
         plain = [{"name": name, "value": value} for name, value in sorted(process.environment.items())]
         own = [{"name": n, "value_from": {"field_ref": {"field_path": f}}} for n, f in sorted(process.fields.items())]
         probes: dict[str, Any] = {}
@@ -322,7 +330,7 @@ class DataServer(PlatformComponent):
             "name": process.name,
             "image": process.image,
             "args": list(process.arguments),
-            "env": [*plain, *own, *secrets],
+            "env": [*plain, *own],
             "ports": [{"name": name, "container_port": port} for name, port in process.ports.items()],
             "resources": {
                 "requests": {"cpu": process.resources.cpu, "memory": process.resources.memory},

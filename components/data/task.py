@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components import secret_files
 from components.ai import service_identity
-from components.ai.service import restricted
+from components.ai.service import NOBODY, restricted
 from components.base import PlatformComponent, labels
 from components.data.document import Document, digest, documents_volume
 from components.data.server import task_name
@@ -93,8 +94,9 @@ class TaskInputs:
             "volumes": [
                 {"name": "tmp", "empty_dir": {"size_limit": "16Mi"}},
                 *volumes,
-                *({"name": f"secret-{n}", "secret": {"secret_name": s}} for n, (_, s) in enumerate(folders)),
+                *(secret_files.whole(f"secret-{n}", secret) for n, (_, secret) in enumerate(folders)),
             ],
+            "security_context": {"fs_group": NOBODY},
         }
         found: Any = {"metadata": {"labels": self.labels}, "spec": pod}
         return customization(self.customize).for_tasks.template(found, self.container)

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, cast
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.ai.service import PROGRESS_DEADLINE_S, restricted, scraper, spread
+from components import secret_files
+from components.ai.service import NOBODY, PROGRESS_DEADLINE_S, restricted, scraper, spread
 from components.base import PlatformComponent, labels, selector
 from components.config.base import quantity
 from components.inputs import checked
@@ -139,10 +140,11 @@ class Gateway(PlatformComponent):
             "topology_spread_constraints": spread("gateway"),
             "containers": [container],
             "volumes": [
-                {"name": "config", "secret": {"secret_name": config_name}},
-                {"name": "tls", "secret": {"secret_name": args.certificate_secret}},
+                secret_files.whole("config", config_name),
+                secret_files.whole("tls", args.certificate_secret),
                 {"name": "tmp", "empty_dir": {"size_limit": "64Mi"}},
             ],
+            "security_context": {"fs_group": NOBODY},
         }
         scrape: Any = {
             "prometheus.io/scrape": "true",

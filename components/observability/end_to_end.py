@@ -9,7 +9,8 @@ import pulumi
 import pulumi_kubernetes as k8s
 from pydantic import Field
 
-from components.ai.service import restricted
+from components import secret_files
+from components.ai.service import NOBODY, restricted
 from components.base import PlatformComponent, labels
 from components.config.base import ModelName
 from components.inputs import AnyText, Inputs, Text, checked
@@ -74,10 +75,7 @@ class EndToEndCheck(PlatformComponent):
             {"name": "CHECK_EXPECT", "value": "choices"},
             {"name": "CHECK_TIMEOUT_SECONDS", "value": str(TIMEOUT_S - 5)},
             {"name": "CHECK_RELEASE", "value": inputs.release},
-            {
-                "name": "CHECK_KEY",
-                "value_from": {"secret_key_ref": {"name": inputs.key_secret, "key": "key"}},
-            },
+            {"name": "CHECK_KEY_FILE", "value": secret_files.path("key")},
         ]
         container: Any = {
             "name": "check",
@@ -86,17 +84,17 @@ class EndToEndCheck(PlatformComponent):
             "env": env,
             "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
             "security_context": restricted(),
-            "volume_mounts": [{"name": "ca", "mount_path": "/etc/ca", "read_only": True}],
-        }
-        authority = {
-            "secret_name": inputs.certificate_secret,
-            "items": [{"key": "ca.crt", "path": "ca.crt"}],
+            "volume_mounts": [{"name": "ca", "mount_path": "/etc/ca", "read_only": True}, secret_files.mount()],
         }
         pod: Any = {
             "restart_policy": "Never",
             "automount_service_account_token": False,
             "containers": [container],
-            "volumes": [{"name": "ca", "secret": authority}],
+            "security_context": {"fs_group": NOBODY},
+            "volumes": [
+                secret_files.whole("ca", inputs.certificate_secret, "ca.crt"),
+                secret_files.volume({"key": (inputs.key_secret, "key")}),
+            ],
         }
         template: Any = {"metadata": {"labels": labels("end-to-end", "observability")}, "spec": pod}
         job = k8s.batch.v1.Job(

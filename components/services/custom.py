@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from components.config.custom import Keys, Service
+from components.config.custom import Keys, SecretsIn, Service
 from components.config.topic_schema import text
 from components.observability.alert import Alert, Panel, burns_fast
 from components.services.record import KEYS_BUCKET, Objectives, Prefix, ServiceRecord, Surroundings
@@ -57,6 +57,7 @@ def record(name: str, section: Service, keeper: str) -> ServiceRecord:
         panels=_panels(name, title) if section.metrics else (),
         variables=_variables,
         secrets=_secrets,
+        secrets_in_environment=section.secrets_in is SecretsIn.ENVIRONMENT,
         needs=_needs(section),
     )
 

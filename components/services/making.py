@@ -123,7 +123,7 @@ def arguments(
 def _own_secrets(
     name: str, record: ServiceRecord, args: AiServiceArgs, opts: pulumi.ResourceOptions
 ) -> tuple[Logins, AiServiceArgs]:
-    """The Secret with a service's own secrets, and the arguments with variables for them."""
+    """The Secret with a service's own secrets, and the arguments with files for them."""
     login = f"{record.name}-keys"
     keys = Logins(
         f"{name}-keys",
@@ -134,6 +134,13 @@ def _own_secrets(
         f"SERVICE_{secret.upper()}_SECRET": (keys.secret(login), secret) for secret in record.own_secrets
     }
     return keys, {**args, "secrets": {**args.get("secrets", {}), **own}}
+
+
+def placed(record: ServiceRecord, args: AiServiceArgs) -> AiServiceArgs:
+    """The arguments with the secrets where the service looks for them."""
+    if not record.secrets_in_environment:
+        return args
+    return {**args, "secrets": {}, "secret_variables": args.get("secrets", {})}
 
 
 class _KeepsSecretsResources(NamedTuple):
@@ -193,6 +200,7 @@ def make(
     if record.custom and record.own_secrets:
         kept = pulumi.ResourceOptions.merge(options([]), pulumi.ResourceOptions(protect=data.keeps))
         _, args = _own_secrets(name, record, args, kept)
+    args = placed(record, args)
     if record.component == AiService.__name__:
         return AiService(name, wanted, args, opts)
     component = type(record.component, (_KeepsSecrets,), {})  # the class name is part of the component's type token

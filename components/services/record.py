@@ -191,7 +191,7 @@ class ServiceRecord(DataIntent):
     waits_for: tuple[str, ...] = ()
     """Parts of the data layer that must be ready first, besides those whose addresses the service receives."""
     own_secrets: tuple[str, ...] = ()
-    """Secrets that are generated once and not rotated with passwords. Variable: SERVICE_<NAME>_SECRET."""
+    """Secrets that are generated once and not rotated with passwords. File: SERVICE_<NAME>_SECRET."""
     store_keys: Mapping[str, KeyUse] = field(default_factory=dict[str, KeyUse])
     """The service's keys in the secret store, by name. It uses them there, and cannot read them."""
     keeps_keys: bool = False
@@ -222,7 +222,9 @@ class ServiceRecord(DataIntent):
     variables: Callable[[Any, Surroundings], Mapping[str, str]] = _no_variables
     """Hook: environment variables, computed from the service's section and the surrounding configuration."""
     secrets: Callable[[Any, Surroundings], Mapping[str, tuple[str, str]]] = _no_secrets
-    """Hook: environment variables whose values are in Secrets of the operator, each as (Secret, entry)."""
+    """Hook: secrets from Secrets of the operator, as (Secret, entry) by the name of their file."""
+    secrets_in_environment: bool = False
+    """Whether the service gets its secrets in environment variables instead of files. Users' own services only."""
     conflicts: Callable[[Any, Surroundings], Iterator[Conflict]] = _no_conflicts
     """Hook: conflicts between the service's section and the surrounding configuration."""
 

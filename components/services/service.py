@@ -58,7 +58,7 @@ class Service(PlatformComponent):
         }
         if inputs.customize:
             more["customize"] = inputs.customize
-        service = AiService(name, wanted, more, self.child())
+        service = AiService(name, wanted, making.placed(record, more), self.child())
         self.url, self.ports = service.url, service.ports
         self.resources = ServiceResources(service)
         self.finish(

@@ -9,7 +9,7 @@ import pulumi
 from pydantic import Field, model_validator
 
 from components.config.base import ObjectName, Resources
-from components.config.custom import SecretEntry, Variable
+from components.config.custom import SecretEntry, SecretsIn, Variable
 from components.config.custom import Service as ServiceConfig
 from components.config.problems import violation
 from components.inputs import Inputs, Login, LoginArgs, Port, ResourcesArgs, Text, same_as
@@ -103,7 +103,10 @@ class ServiceArgs(CustomizeArgs):
     environment: NotRequired[Mapping[str, str]]
     """Environment variables of its own."""
     secrets: NotRequired[Mapping[str, SecretEntryArgs]]
-    """Environment variables from Secrets."""
+    """Secrets from entries of Secrets, by name. Default: none."""
+    secrets_in: NotRequired[SecretsIn]
+    """Whether its secrets and passwords are files in /var/run/secrets/service, or environment variables. Default
+    "files"."""
     migrate: NotRequired[Sequence[str]]
     """Command that brings its tables up to date before each start. Default: none runs."""
     scratch_mib: NotRequired[int]
@@ -171,6 +174,7 @@ class ServiceInputs(Inputs):
     egress: list[Port] = Field(default_factory=list[int], max_length=20, description="TCP ports outside the cluster")
     environment: dict[Variable, str] = same_as(ServiceConfig, "environment")
     secrets: dict[Variable, SecretEntry] = same_as(ServiceConfig, "secrets")
+    secrets_in: SecretsIn = same_as(ServiceConfig, "secrets_in")
     migrate: list[Annotated[str, Field(min_length=1)]] = Field(
         default_factory=list[str], max_length=50, description="Command that brings its tables up to date"
     )
@@ -191,7 +195,7 @@ class ServiceInputs(Inputs):
     def section(self) -> ServiceConfig:
         """The service, as in the stack file."""
         own = {"replicas", "resources", "port", "rpc_port", "ready_path", "live_path", "metrics", "environment"}
-        own |= {"secrets", "scratch_mib"}
+        own |= {"secrets", "secrets_in", "scratch_mib"}
         found: dict[str, Any] = {name: getattr(self, name) for name in own}
         found |= {"callers": tuple(self.callers), "asks": tuple(self.asks), "egress": tuple(self.egress)}
         return ServiceConfig.model_construct(**found)

@@ -90,7 +90,7 @@ IMAGES: dict[str, Image] = {
         ),
         Image(ImageName.JAVA, (ImageName.BASE,), wheels=True, runs=False),
         Image(ImageName.KAFKA, (ImageName.JAVA,), wheels=True, jars=True, sources=True),
-        Image(ImageName.SCHEMA_REGISTRY, (ImageName.JAVA,), jars=True),
+        Image(ImageName.SCHEMA_REGISTRY, (ImageName.JAVA,), jars=True, sources=True),
         Image(ImageName.DATA_TASKS, (ImageName.KIT,), sources=True),
         *(
             Image(one.image, (ImageName.KIT,), wheels=one.wheels, sources=True, documents=one.documents)

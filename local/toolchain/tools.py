@@ -161,7 +161,7 @@ TOOLS: dict[ToolName, Tool] = {
             ToolName.OBJECT_STORE,
             "S3 gateway",
             "objectstore",
-            "github.com/versity/versitygw/cmd/versitygw",
+            "./gateway",
             "github.com/versity/versitygw",
             ("main.Version={v}",),
             expected_s=90,

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from components.secret_files import IN_ENVIRONMENT, IN_ENVIRONMENT_NOTE
+from policies.crossguard.kubernetes_rules import WORKLOADS, containers, template
 from policies.crossguard.rule import Area, Resource, Rule
 
 _POLICY_TYPES = ("aws:iam/rolePolicy:RolePolicy", "aws:iam/policy:Policy", "aws:iam/userPolicy:UserPolicy")
@@ -86,15 +88,26 @@ def _cluster_admin(resource: Resource) -> Iterator[str]:
 
 
 def _plain_secret(resource: Resource) -> Iterator[str]:
-    from policies.crossguard.kubernetes_rules import containers
-
     for container in containers(resource):
         for variable in container.get("env") or []:
             if _SECRET_NAME.search(variable.get("name") or "") and variable.get("value"):
                 yield f"{container.get('name')}: {variable.get('name')} has a plain-text value"
 
 
-_WORKLOADS = ("kubernetes:apps/v1:*", "kubernetes:batch/v1:*", "kubernetes:core/v1:Pod")
+def _secret_in_environment(resource: Resource) -> Iterator[str]:
+    notes = (template(resource).get("metadata") or {}).get("annotations") or {}
+    if notes.get(IN_ENVIRONMENT_NOTE) == "environment":
+        return
+    for container in containers(resource):
+        for source in container.get("envFrom") or []:
+            if source.get("secretRef"):
+                yield f"{container.get('name')}: all entries of a Secret are environment variables"
+        for variable in container.get("env") or []:
+            named = (container.get("name"), variable.get("name"))
+            if (variable.get("valueFrom") or {}).get("secretKeyRef") and named not in IN_ENVIRONMENT:
+                yield f"{container.get('name')}: {variable.get('name')} is an environment variable from a Secret"
+
+
 RULES = (
     Rule(
         "iam-no-wildcard-actions", Area.IAM, "Policies name the actions that they allow.", "name the actions",
@@ -131,7 +144,11 @@ RULES = (
         ("kubernetes:rbac.authorization.k8s.io/v1:*Binding",), _cluster_admin,
     ),
     Rule(
-        "no-plain-secrets", Area.IAM, "Secret values come from Secrets.", "use valueFrom.secretKeyRef",
-        _WORKLOADS, _plain_secret, "local",
+        "no-plain-secrets", Area.IAM, "Secret values come from Secrets.", "mount the Secret as files",
+        WORKLOADS, _plain_secret, "local",
+    ),
+    Rule(
+        "no-secrets-in-environment", Area.IAM, "Containers read secrets from files.", "mount the Secret as files",
+        (*WORKLOADS, "kubernetes:serving.kserve.io/*:ServingRuntime"), _secret_in_environment, "local",
     ),
 )  # fmt: skip

@@ -18,15 +18,21 @@ _TRUSTED_CHARTS = re.compile(
 )
 
 
-def pod(resource: Resource) -> Mapping[str, Any]:
-    """Pod spec of any workload."""
-    properties = resource.properties
+def template(resource: Resource) -> Mapping[str, Any]:
+    """Pod template of any workload: metadata and spec."""
+    spec = resource.properties.get("spec") or {}
     if resource.type.endswith(":Pod"):
-        return properties.get("spec") or {}
-    spec = properties.get("spec") or {}
+        return resource.properties
+    if resource.type.endswith(":ServingRuntime"):
+        return {"metadata": {"annotations": spec.get("annotations") or {}}, "spec": spec}
     if resource.type.endswith(":CronJob"):
         spec = (spec.get("jobTemplate") or {}).get("spec") or {}
-    return (spec.get("template") or {}).get("spec") or {}
+    return spec.get("template") or {}
+
+
+def pod(resource: Resource) -> Mapping[str, Any]:
+    """Pod spec of any workload."""
+    return template(resource).get("spec") or {}
 
 
 def containers(resource: Resource) -> list[Mapping[str, Any]]:

@@ -80,12 +80,14 @@ def python() -> Path:
 
 
 @pytest.fixture(scope="module")
-def simulator() -> Iterator[str]:
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The default model's server, as in the image."""
     program, port = builder.resolve(ToolName.INFERENCE_SIM), free_port()
     arguments = ["--model=demo", "--served-model-name=demo", f"--port={port}", "--max-model-len=8192", "--mode=random"]
     url = f"http://127.0.0.1:{port}"
-    with served([program, *arguments], {"VLLM_API_KEY": MODEL_KEY}, f"{url}/health", starts_s=30):
+    key = tmp_path_factory.mktemp("secrets") / "key"
+    key.write_text(MODEL_KEY)
+    with served([program, *arguments], {"MODEL_KEY_FILE": str(key)}, f"{url}/health", starts_s=30):
         yield url
 
 
@@ -217,7 +219,11 @@ def test_a_model_server_refuses_requests_without_its_key(
     assert MODEL_KEY not in answer.text
 
 
-def test_a_model_server_without_a_key_does_not_start() -> None:
+@pytest.mark.parametrize("content", [None, "", " \n"])
+def test_a_model_server_without_a_key_does_not_start(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "key").write_text(content)
     command = [str(builder.resolve(ToolName.INFERENCE_SIM)), "--model=demo", f"--port={free_port()}", "--mode=random"]
-    ended = subprocess.run(command, env={"VLLM_API_KEY": ""}, capture_output=True, text=True, timeout=30)
-    assert ended.returncode == 1 and "VLLM_API_KEY is empty" in ended.stderr
+    own = {"MODEL_KEY_FILE": str(tmp_path / "key")}
+    ended = subprocess.run(command, env=own, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 1 and "MODEL_KEY_FILE has no key" in ended.stderr

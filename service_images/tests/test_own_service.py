@@ -64,10 +64,12 @@ def _platform() -> Iterator[str]:
 
 
 @pytest.fixture
-def notes(service_database: Callable[[str], dict[str, Any]]) -> Iterator[httpx.Client]:
+def notes(service_database: Callable[[str], dict[str, Any]], tmp_path: Path) -> Iterator[httpx.Client]:
     database, port = service_database("notes"), free_port()
+    (tmp_path / "SERVICE_POSTGRES_PASSWORD").write_text("of-notes")
     with _platform() as platform:
         own = {
+            "NOTES_SECRETS": str(tmp_path),
             "PYTHONPATH": str(SOURCES),
             "SERVICE_PORT": str(port),
             "SERVICE_ROUTER_URL": platform,

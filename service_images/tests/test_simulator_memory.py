@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from components.ai.model_server import simulator
+from components.ai.model_server import KEY_FILE_VARIABLE, simulator
 from components.config.base import quantity
 from components.config.models import Model
 from local.toolchain import builder
@@ -46,11 +46,13 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     intent = simulator(MODEL)
     port = free_port()
     arguments = [f"--port={port}" if name.startswith("--port=") else name for name in intent.arguments]
-    environment = {**intent.environment, "VLLM_API_KEY": "key"}
+    key = tmp_path_factory.mktemp("secrets") / "key"
+    key.write_text("key")
+    environment = {**intent.environment, KEY_FILE_VARIABLE: str(key)}
     command = [builder.resolve(ToolName.INFERENCE_SIM), *arguments]
     url = f"http://127.0.0.1:{port}"
     with served(command, environment, f"{url}/health", starts_s=30) as process:

@@ -56,7 +56,7 @@ class Release(Checkout):
         _older(self.lock, "debezium: %s", DEBEZIUM)
         _older(images / "schema-registry/pom.xml", "<version>%s<", MOVES["schema-registry"])
         maven.jars(images / "schema-registry", fetch=_registry_alone)
-        _older(module / "go.mod", "versitygw v%s ", MOVES["object-store"])
+        _older(module / "go.mod", "versitygw v%s\n", MOVES["object-store"])
         with (module / "go.sum").open("a") as sums:
             sums.write(_pins("object-store").read_text())
 

@@ -234,6 +234,9 @@ CASES: dict[str, Case] = {
         },
     ),
     "no-plain-secrets": _workload(container={"env": [{"name": "DB_PASSWORD", "value": "hunter2"}]}),
+    "no-secrets-in-environment": _workload(
+        container={"env": [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}
+    ),
     "k8s-image-by-digest": _workload(container={"image": "app:latest"}),
     "k8s-memory-limit": _workload(container={"resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}),
     "k8s-requests": _workload(container={"resources": {"limits": {"memory": "1Gi"}}}),

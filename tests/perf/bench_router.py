@@ -213,7 +213,8 @@ def paced(folder: Path) -> dict[str, Any]:
     simulator = str(builder.resolve(ToolName.INFERENCE_SIM))
     pace = ("--inter-token-latency=5ms", "--time-to-first-token=5ms", f"--max-num-seqs={STREAMS}")
     flags = ("--model=demo", f"--port={UPSTREAM}", "--mode=random", "--max-model-len=8192", *pace)
-    with running(1, UPSTREAM, simulator, *flags, VLLM_API_KEY=KEY):
+    (folder / "key").write_text(KEY)
+    with running(1, UPSTREAM, simulator, *flags, MODEL_KEY_FILE=str(folder / "key")):
         direct = streams(UPSTREAM)
         with router(folder, timeout_seconds=120, targets=[{"name": "a", "upstream": f"http://127.0.0.1:{UPSTREAM}"}]):
             routed = streams(ROUTER)

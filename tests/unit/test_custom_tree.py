@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from components import secret_files
 from components.services.registry import SERVICES
 from tests.unit.test_custom_services import DIGEST, EVERYTHING, READER, with_services
 from tests.unit.test_platform import registered_of
@@ -31,6 +32,13 @@ class Tree:
     def variables(self, name: str) -> dict[str, Any]:
         container = self.named("Deployment", name)["spec"]["template"]["spec"]["containers"][0]
         return {one["name"]: one.get("value", one.get("valueFrom")) for one in container["env"]}
+
+    def secrets(self, name: str) -> dict[str, tuple[str, str]]:
+        """(Secret, entry) of each file with a secret, by its name."""
+        pod = self.named("Deployment", name)["spec"]["template"]["spec"]
+        assert secret_files.FOLDER in {one["mountPath"] for one in pod["containers"][0]["volumeMounts"]}
+        sources = [s for v in pod["volumes"] if v["name"] == secret_files.VOLUME for s in v["projected"]["sources"]]
+        return {s["secret"]["items"][0]["path"]: (s["secret"]["name"], s["secret"]["items"][0]["key"]) for s in sources}
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +66,10 @@ def test_it_learns_where_things_are_under_the_names_that_bundled_services_know(t
         and variables["SERVICE_TENANTS"] == "true"
         and variables["NOTES_MODEL"] == "demo"
     )
-    assert variables["NOTES_TOKEN"] == {"secretKeyRef": {"name": "notes", "key": "token"}}
+    assert tree.secrets("notes")["NOTES_TOKEN"] == ("notes", "token")
+    assert tree.secrets("notes")["SERVICE_POSTGRES_PASSWORD"] == ("login-notes", "postgres")
     bundled = tree.variables("retriever").keys() | tree.variables("prompt").keys()
-    shared = ("POSTGRES_HOST", "POSTGRES_PASSWORD", "KAFKA_BOOTSTRAP", "NATS_URL", "CACHE_URL", "OBJECTS_ENDPOINT")
+    shared = ("POSTGRES_HOST", "KAFKA_BOOTSTRAP", "NATS_URL", "CACHE_URL", "OBJECTS_ENDPOINT")
     assert {f"SERVICE_{name}" for name in shared} <= variables.keys()
     assert {name for name in variables if name.startswith("SERVICE_")} - bundled <= {
         "SERVICE_ROUTER_URL",
@@ -68,8 +77,6 @@ def test_it_learns_where_things_are_under_the_names_that_bundled_services_know(t
         "SERVICE_AUDIT_READER",
         "SERVICE_NAME",
         "SERVICE_SCOPES",
-        "SERVICE_SIGNING_SECRET",
-        "SERVICE_SEALING_SECRET",
         "SERVICE_CALLERS",
         "SERVICE_ISSUER",
     }
@@ -155,10 +162,24 @@ def test_it_has_an_account_in_nats_and_a_login_at_the_cache(tree: Tree) -> None:
 
 def test_its_secrets_are_made_for_it_alone_and_kept(tree: Tree) -> None:
     assert set(tree.named("Secret", "login-notes-keys")["stringData"]["value"]) == {"signing", "sealing"}
-    told = tree.variables("notes")
-    assert told["SERVICE_SIGNING_SECRET"] == {"secretKeyRef": {"name": "login-notes-keys", "key": "signing"}}
-    others = [tree.variables(name) for name in (*SERVICES, "audit-reader")]
-    assert "login-notes-keys" not in json.dumps(others)
+    assert tree.secrets("notes")["SERVICE_SIGNING_SECRET"] == ("login-notes-keys", "signing")
+    others = [tree.named("Deployment", name) for name in (*SERVICES, "audit-reader")]
+    assert "login-notes-keys" not in json.dumps(others, default=str)
+
+
+def test_a_service_that_reads_no_files_gets_its_secrets_in_variables_on_request(tree: Tree) -> None:
+    found = Tree(with_services(notes={**EVERYTHING, "secretsIn": "environment"}, audit_reader=READER))
+    variables, pod = found.variables("notes"), found.named("Deployment", "notes")["spec"]["template"]
+    held = {
+        name: (one["secretKeyRef"]["name"], one["secretKeyRef"]["key"])
+        for name, one in variables.items()
+        if isinstance(one, dict)
+    }
+    assert held == tree.secrets("notes") and {"NOTES_TOKEN", "SERVICE_SIGNING_SECRET"} <= held.keys()
+    assert secret_files.VOLUME not in {one["name"] for one in pod["spec"]["volumes"]}
+    assert pod["metadata"]["annotations"][secret_files.IN_ENVIRONMENT_NOTE] == "environment"
+    first = {one["name"] for one in pod["spec"]["initContainers"][0]["env"]}
+    assert "SERVICE_POSTGRES_PASSWORD" in first
 
 
 def test_secrets_that_are_added_later_replace_nothing(tree: Tree) -> None:

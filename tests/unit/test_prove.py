@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from components import secret_files
 from components.config.parse import parse
 from policies.access import proof, render
 from policies.access.model import Counterexample, compare
@@ -178,10 +179,9 @@ def listens(bootstrap: dict[str, Any]) -> None:
     host["routes"].append({"match": {"prefix": "/"}, "route": {"cluster": "billing"}})
 
 
-def no_variables(inputs: dict[str, Any]) -> None:
+def no_secrets(inputs: dict[str, Any]) -> None:
     pod = inputs["spec"]["template"]["spec"]
-    for container in (*pod["initContainers"], *pod["containers"]):
-        container["env"] = []
+    pod["volumes"] = [volume for volume in pod["volumes"] if volume["name"] != secret_files.VOLUME]
 
 
 def envoy(edit: Change) -> Change:
@@ -526,7 +526,7 @@ LOSSES = {
         "local",
         "Deployment",
         "/billing",
-        no_variables,
+        no_secrets,
         "secrets: billing cannot read nats of login-billing: record of billing: keeps, follows asks for it; "
         "the pods of billing lacks the right",
     ),

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from components import secret_files
 from components.ai import service_identity
 from components.ai.model_server import hosts, key_secret, part_name
 from components.config.parse import parse
@@ -111,16 +112,15 @@ def _mounted(environment: str) -> dict[str, Any]:
 def test_every_model_server_requires_a_key_that_the_router_sends_to_its_host_only(environment: str) -> None:
     config, mounted = parse(stack_file(environment)), _mounted(environment)
     asked: dict[str, tuple[str, str]] = {}
-    for r in of_kind(environment, ":ServingRuntime"):
-        env = {variable["name"]: variable for variable in r.inputs["spec"]["containers"][0]["env"]}
-        name, reference = r.inputs["metadata"]["name"], env["VLLM_API_KEY"]["valueFrom"]["secretKeyRef"]
-        asked[name] = (reference["name"], reference["key"])
-    for name, pod in _deployments(environment).items():
-        if name.startswith("model-"):
-            env = {variable["name"]: variable for variable in pod["containers"][0]["env"]}
-            reference = env["VLLM_API_KEY"]["valueFrom"]["secretKeyRef"]
-            assert not reference.get("optional"), "without it, no server starts"
-            asked[name] = (reference["name"], reference["key"])
+    servers = {r.inputs["metadata"]["name"]: r.inputs["spec"] for r in of_kind(environment, ":ServingRuntime")}
+    servers |= {name: pod for name, pod in _deployments(environment).items() if name.startswith("model-")}
+    for name, pod in servers.items():
+        (volume,) = (volume for volume in pod["volumes"] if volume["name"] == secret_files.VOLUME)
+        (source,) = (source["secret"] for source in volume["projected"]["sources"])
+        assert not source.get("optional"), "without it, no server starts"
+        (item,) = source["items"]
+        assert _variables(pod)["MODEL_KEY_FILE"] == f"{secret_files.FOLDER}/{item['path']}"
+        asked[name] = (source["name"], item["key"])
     served = [model for model in config.models if model.external is None]
     assert asked == {part_name(model): (key_secret(model), "key") for model in served}
     assert len({secret for secret, _ in asked.values()}) == len(served) > 0

@@ -98,10 +98,11 @@ def servers(shared_store: Store, tmp_path_factory: pytest.TempPathFactory) -> It
         (folder / "credentials" / login / "objects").write_text(password)
     for name in ("accounts", "buckets"):
         (folder / name).mkdir()
+    root = ["--access", OWNER, "--secret-file", str(folder / "credentials" / OWNER / "objects")]
     flags = ["--port", f"127.0.0.1:{port}", "--health", "/healthz", "--quiet", "--iam-dir", str(folder / "accounts")]
     server = subprocess.Popen(
-        [str(builder.resolve(ToolName.OBJECT_STORE)), *flags, "posix", str(folder / "buckets")],
-        env={"ROOT_ACCESS_KEY_ID": OWNER, "ROOT_SECRET_ACCESS_KEY": passwords[OWNER], "HOME": str(folder)},
+        [str(builder.resolve(ToolName.OBJECT_STORE)), *root, *flags, str(folder / "buckets")],
+        env={"HOME": str(folder)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

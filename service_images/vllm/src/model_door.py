@@ -1,7 +1,9 @@
 """ASGI middleware for vLLM's server that requires the API key on all paths.
 
-vLLM itself checks `VLLM_API_KEY` below /v1 only: /invocations serves the same requests without a key, as do /tokenize,
-/pooling and /score. Source: vLLM's documentation, "Security", section "API Key Authentication Limitations".
+The key is in the file that `MODEL_KEY_FILE` names. vLLM's own check is not used: it needs the key in an environment
+variable, which other processes can read, and it covers paths below /v1 only. /invocations serves the same requests
+without a key, as do /tokenize, /pooling and /score. Source: vLLM's documentation, "Security", section "API Key
+Authentication Limitations".
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 Message = MutableMapping[str, Any]
@@ -28,9 +31,13 @@ class Door:
     """ASGI middleware that admits requests with the key. The body of a refused request is not read."""
 
     def __init__(self, app: Application) -> None:
-        key = os.environ.get("VLLM_API_KEY", "")
+        file = os.environ.get("MODEL_KEY_FILE", "")
+        try:
+            key = Path(file).read_text().strip()
+        except OSError as error:
+            raise SystemExit(f"the file in MODEL_KEY_FILE cannot be read: {error}") from None
         if not key:
-            raise SystemExit("VLLM_API_KEY is empty; a model server without a key would serve anyone")
+            raise SystemExit(f"{file} is empty; a model server without a key would serve anyone")
         self._app, self._known = app, hashlib.sha256(key.encode()).digest()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:

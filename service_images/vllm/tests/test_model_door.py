@@ -35,12 +35,14 @@ async def _talk(socket: WebSocket) -> None:
 
 
 @pytest.fixture(scope="module")
-def server() -> httpx.Client:
+def server(tmp_path_factory: pytest.TempPathFactory) -> httpx.Client:
     """Answers on every path, as vLLM also does on paths outside of /v1."""
     methods = ["GET", "POST", "OPTIONS"]
     routes = [WebSocketRoute("/v1/realtime", _talk), Route("/{path:path}", _answer, methods=methods)]
+    file = tmp_path_factory.mktemp("secrets") / "key"
+    file.write_text(f"{KEY}\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLLM_API_KEY", KEY)
+        patch.setenv("MODEL_KEY_FILE", str(file))
         client = TestClient(Starlette(routes=routes, middleware=[Middleware(Door)]))
         client.get("/health")  # creates the middleware
     return client
@@ -78,7 +80,10 @@ def test_a_websocket_without_the_key_is_closed(server: TestClient) -> None:
         assert socket.receive_text() == "answered"
 
 
-def test_a_server_without_a_key_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VLLM_API_KEY", raising=False)
-    with pytest.raises(SystemExit, match="VLLM_API_KEY is empty"):
+def test_a_server_without_a_key_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MODEL_KEY_FILE", str(tmp_path / "none"))
+    with pytest.raises(SystemExit, match="MODEL_KEY_FILE cannot be read"):
+        Door(None)  # type: ignore[arg-type]
+    (tmp_path / "none").write_text("\n")
+    with pytest.raises(SystemExit, match="is empty"):
         Door(None)  # type: ignore[arg-type]

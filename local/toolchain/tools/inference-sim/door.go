@@ -6,13 +6,24 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
 	"strings"
 )
 
-// keyVariable is vLLM's own name for the key that callers have to show.
-const keyVariable = "VLLM_API_KEY"
+// keyFileVariable names the variable with the path of the key that callers have to show.
+const keyFileVariable = "MODEL_KEY_FILE"
 
-var errNoKey = errors.New(keyVariable + " is empty; a model server without a key would answer anybody")
+var errNoKey = errors.New("the file in " + keyFileVariable + " has no key; a model server without one would answer anybody")
+
+// keyOfCallers reads the key. It comes from a file, since other processes can read a process' environment.
+func keyOfCallers() (string, error) {
+	content, err := os.ReadFile(os.Getenv(keyFileVariable))
+	key := strings.TrimSpace(string(content))
+	if err != nil || key == "" {
+		return "", errors.Join(errNoKey, err)
+	}
+	return key, nil
+}
 
 // openPaths are asked by the kubelet and by Prometheus, which have no key. They say nothing of requests.
 var openPaths = map[string]bool{

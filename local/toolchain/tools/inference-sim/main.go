@@ -4,8 +4,8 @@
 // The simulator answers with random sentences. An adapter in front of it makes
 // answers fit what a request asks for: JSON of a schema, calls of tools, the
 // Responses API. The simulator is asked for each of them, so that its latencies
-// and metrics hold; it listens in memory only. Callers have to show the key of
-// VLLM_API_KEY, as at vLLM itself.
+// and metrics hold; it listens in memory only. Callers have to show the key in
+// the file that MODEL_KEY_FILE names, as at our vLLM image.
 package main
 
 import (
@@ -45,9 +45,9 @@ func run() error {
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	key := os.Getenv(keyVariable)
-	if key == "" {
-		return errNoKey
+	key, err := keyOfCallers()
+	if err != nil {
+		return err
 	}
 	simulators, err := simulator.Start(ctx, config, logger)
 	if err != nil {

@@ -37,9 +37,13 @@ def parts(key: str) -> list[str]:
 
 
 def options(settings: ServiceSettings) -> dict[str, Any]:
-    """Connection options: the login, and an inbox that only this service may subscribe to."""
-    password = settings.nats_password.get_secret_value()
-    login = {"user": settings.name, "password": password} if password else {}
+    """Connection options: the login, and an inbox that only this service may subscribe to.
+
+    The password is a function, which nats-py calls for each connection and reconnection.
+    """
+    login: dict[str, Any] = {}
+    if settings.secret("nats_password"):
+        login = {"user": settings.name, "password": lambda: settings.secret("nats_password")}
     return {"name": settings.name, "inbox_prefix": f"_INBOX.{settings.name}".encode(), **login}
 
 

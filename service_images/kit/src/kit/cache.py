@@ -7,6 +7,7 @@ import time
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import RedisError
 
 from kit import logs
@@ -18,6 +19,16 @@ _AWAY_S = 2.0
 """Seconds without requests after a failure, so that an unavailable cache does not slow the service down further."""
 
 
+class _Login(CredentialProvider):
+    """The service's login for each new connection, with the current password."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+
+    def get_credentials(self) -> tuple[str, str]:
+        return self._settings.name, self._settings.secret("cache_password")
+
+
 class Cache:
     """A cache of bytes by key. A failure counts as a miss."""
 
@@ -27,8 +38,7 @@ class Cache:
         self._client = (
             redis.Redis.from_url(
                 settings.cache_url,
-                username=settings.name if settings.cache_password.get_secret_value() else None,
-                password=settings.cache_password.get_secret_value() or None,
+                credential_provider=_Login(settings) if settings.secret("cache_password") else None,
                 socket_timeout=_TIMEOUT_S,
                 socket_connect_timeout=_TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),

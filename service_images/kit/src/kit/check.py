@@ -1,7 +1,7 @@
 """The platform's end-to-end check, `python3 -m kit.check`: requests a URL until it answers as expected.
 
-The environment defines the request: CHECK_URL, CHECK_BODY (JSON; POST if set), CHECK_KEY (bearer token), CHECK_CA (PEM
-file), CHECK_EXPECT (a required field of the JSON answer), CHECK_TIMEOUT_SECONDS.
+The environment defines the request: CHECK_URL, CHECK_BODY (JSON; POST if set), CHECK_KEY_FILE (file with the
+bearer token), CHECK_CA (PEM file), CHECK_EXPECT (a required field of the JSON answer), CHECK_TIMEOUT_SECONDS.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 
@@ -32,7 +33,8 @@ def main() -> int:
     expected, reason = env.get("CHECK_EXPECT", ""), ""
     while time.monotonic() < deadline:
         try:
-            answer = ask(env["CHECK_URL"], env.get("CHECK_BODY", ""), env.get("CHECK_KEY", ""), env.get("CHECK_CA", ""))
+            key = Path(file).read_text().strip() if (file := env.get("CHECK_KEY_FILE")) else ""
+            answer = ask(env["CHECK_URL"], env.get("CHECK_BODY", ""), key, env.get("CHECK_CA", ""))
             if not expected or answer.get(expected):
                 print(f"{env['CHECK_URL']} answers", flush=True)
                 return 0

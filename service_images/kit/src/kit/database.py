@@ -29,7 +29,8 @@ class Database:
         self.name = settings.name
         """Name of the database and the service."""
         self._pool = AsyncConnectionPool(
-            settings.database(pooled=True),
+            # Called for each new connection, so that a replaced password is used without a restart.
+            lambda: settings.database(pooled=True),
             kwargs=options,
             min_size=1,
             max_size=connections,

@@ -63,11 +63,11 @@ def main(arguments: list[str]) -> int:
     if not arguments or (len(arguments) > 1 and arguments[1] not in ("upgrade", "downgrade")):
         print("usage: kit.migrate <service> [upgrade|downgrade [revision]]", file=sys.stderr)
         return 2
-    url = ServiceSettings(name=arguments[0]).database(pooled=False)
+    settings = ServiceSettings(name=arguments[0])
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            migrate(arguments[0], url, *arguments[1:3])
+            migrate(arguments[0], settings.database(pooled=False), *arguments[1:3])
         except sqlalchemy.exc.OperationalError as error:
             if time.monotonic() > deadline:
                 print(f"the database is unavailable: {error.orig}", file=sys.stderr)

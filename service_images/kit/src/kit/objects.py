@@ -11,7 +11,7 @@ from typing import Protocol
 
 import urllib3
 from minio import Minio
-from minio.credentials import IamAwsProvider, StaticProvider
+from minio.credentials import Credentials, IamAwsProvider, Provider
 from minio.error import S3Error
 
 from kit.errors import ApiError, ErrorType
@@ -60,12 +60,22 @@ def _missing() -> ApiError:
     return ApiError(404, "The object does not exist.", ErrorType.NOT_FOUND)
 
 
+class Login(Provider):
+    """The service's login for each request, with the current password."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+
+    def retrieve(self) -> Credentials:
+        """The login."""
+        return Credentials(self._settings.name, self._settings.secret("objects_password"))
+
+
 class _S3:
     def __init__(self, settings: ServiceSettings, parts: urllib.parse.SplitResult, bucket: str) -> None:
         pool = urllib3.PoolManager(timeout=urllib3.Timeout(_TIMEOUT_S), retries=urllib3.Retry(2, backoff_factor=0.1))
         self._bucket = f"{settings.objects_prefix}{bucket}"
-        password = settings.objects_password.get_secret_value()
-        who = StaticProvider(settings.name, password) if password else IamAwsProvider()
+        who = Login(settings) if settings.secret("objects_password") else IamAwsProvider()
         self._client = Minio(
             parts.netloc,
             credentials=who,

@@ -1,15 +1,30 @@
-"""Settings of a service, from environment variables with a common prefix, one per field."""
+"""Settings of a service: environment variables with a common prefix, one per field, and one file per secret."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import urllib.parse
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, PrivateAttr, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 IDENTITY = Path("/var/run/secrets/cogniforge")
 """Folder of a pod's tokens."""
+_PREFIX = "SERVICE_"
+
+
+def _secrets() -> Path:
+    """Folder of a pod's secrets, each in a file that is named like the environment variable of its field."""
+    return Path(os.environ.get("SERVICE_SECRETS_FOLDER", "/var/run/secrets/service"))
 
 
 class LogLevel(StrEnum):
@@ -22,9 +37,14 @@ class LogLevel(StrEnum):
 
 
 class ServiceSettings(BaseSettings):
-    """Settings of all services. A service subclasses it and adds its own."""
+    """Settings of all services. A service subclasses it and adds its own.
 
-    model_config = SettingsConfigDict(env_prefix="SERVICE_", frozen=True)
+    A secret comes from its file. `secret` reads the file again, since it changes with the Secret of the cluster.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True)
+    _from_files: dict[str, tuple[Path, SecretStr]] = PrivateAttr(default_factory=dict[str, tuple[Path, SecretStr]])
+    """File of each secret that came from one, and what it held then."""
 
     name: str = "service"
     """Name of the service in logs, metrics and traces."""
@@ -75,9 +95,46 @@ class ServiceSettings(BaseSettings):
     drain_seconds: int = Field(default=20, ge=0, le=600)
     """Seconds that open requests may take after a stop signal."""
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, environment variables, and files of secrets if the pod has any."""
+        folder = _secrets()
+        files = (SecretsSettingsSource(settings_cls, secrets_dir=folder),) if folder.is_dir() else ()
+        return (init_settings, env_settings, *files)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Note which secrets came from files."""
+        for name in type(self).model_fields:
+            value, file = getattr(self, name), _secrets() / f"{_PREFIX}{name}".upper()
+            if isinstance(value, SecretStr) and value.get_secret_value() and _text(file) == value.get_secret_value():
+                self._from_files[name] = (file, value)
+
+    def secret(self, name: str) -> str:
+        """Current value of a secret field, read from its file if it came from there; empty if it is not set.
+
+        While the file cannot be read or is empty, the value stays what it was at the start.
+        """
+        known: SecretStr = getattr(self, name)
+        file, held = self._from_files.get(name, (None, None))
+        # A copy of the settings may have another value.
+        return (_text(file) if file and held is known else "") or known.get_secret_value()
+
     def database(self, *, pooled: bool) -> str:
         """Connection string of the service's database, through the pool or directly."""
         port = self.postgres_pool_port if pooled else self.postgres_port
-        password = self.postgres_password.get_secret_value()
+        password = urllib.parse.quote(self.secret("postgres_password"), safe="")
         host = self.postgres_host if pooled else self.postgres_direct_host or self.postgres_host
         return f"postgresql://{self.name}:{password}@{host}:{port}/{self.name}"
+
+
+def _text(file: Path) -> str:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return file.read_text().strip()
+    return ""

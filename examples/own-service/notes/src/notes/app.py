@@ -29,7 +29,9 @@ def create() -> Starlette:
     """The application, over its database and the services that it asks."""
     # Behind a pool of transactions, a prepared statement would be another client's a moment later.
     options = {"prepare_threshold": None, "row_factory": dict_row}
-    pool = AsyncConnectionPool(settings.database(pooled=True), open=False, min_size=1, max_size=4, kwargs=options)
+    pool = AsyncConnectionPool(
+        lambda: settings.database(pooled=True), open=False, min_size=1, max_size=4, kwargs=options
+    )
     services = httpx.AsyncClient(timeout=60, trust_env=False)
 
     @contextlib.asynccontextmanager
