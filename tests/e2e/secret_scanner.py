@@ -1,4 +1,4 @@
-"""Searches for the values of secrets where none may be: in files, and in the arguments of processes."""
+"""Searches for the values of secrets where none may be: in files, and in arguments and environments of processes."""
 
 from __future__ import annotations
 
@@ -80,18 +80,59 @@ def in_arguments(secrets: Mapping[str, bytes]) -> list[str]:
     return found
 
 
+def in_environments(secrets: Mapping[str, bytes]) -> list[str]:
+    """Which secrets stand in which variable of which process in a pod, as they are or in Base64.
+
+    A process' environment here is the one that it was started with, which its container's definition determines.
+    """
+    found: list[str] = []
+    forms = {name: (value, base64.b64encode(value)) for name, value in secrets.items()}
+    for process in _of_pods():
+        found += in_environment(forms, process)
+    return found
+
+
+def in_environment(forms: Mapping[str, tuple[bytes, ...]], process: psutil.Process) -> list[str]:
+    """Which secrets, in any of their forms, stand in which variable of this process."""
+    try:
+        variables = (Path("/proc") / str(process.pid) / "environ").read_bytes().split(b"\0")
+    except OSError:  # it has ended
+        return []
+    return [
+        f"{name} in {variable.partition(b'=')[0].decode(errors='replace')} of process {process.pid} ({_name(process)})"
+        for variable in variables
+        for name, written in forms.items()
+        if any(form in variable for form in written)
+    ]
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return "ended"
+
+
+def _of_pods() -> Iterator[psutil.Process]:
+    """Processes of this machine that run in a pod."""
+    for process in psutil.process_iter():
+        try:
+            inside = "kubepods" in (Path("/proc") / str(process.pid) / "cgroup").read_text()
+        except OSError:  # it has ended
+            continue
+        if inside:
+            yield process
+
+
 def core_dump_limits() -> dict[str, str]:
     """The limit of core dumps of each process in a pod that has one other than 0, by its command."""
     found: dict[str, str] = {}
-    for process in psutil.process_iter(["pid", "name"]):
-        folder = Path("/proc") / str(process.info["pid"])
+    for process in _of_pods():
         try:
-            if "kubepods" not in (folder / "cgroup").read_text():
-                continue
-            limits = (folder / "limits").read_text().splitlines()
+            limits = (Path("/proc") / str(process.pid) / "limits").read_text().splitlines()
         except OSError:  # it has ended
             continue
         (soft,) = (line.split()[4] for line in limits if line.startswith("Max core file size"))
         if soft != "0":
-            found[process.info["name"]] = soft
+            found[_name(process)] = soft
     return found

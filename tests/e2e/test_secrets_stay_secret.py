@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import os
 import secrets as random
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from kubernetes import client
 
@@ -62,6 +64,10 @@ def test_no_process_has_a_secret_among_its_arguments(values: dict[str, bytes]) -
     assert secret_scanner.in_arguments(values) == []
 
 
+def test_no_process_of_a_pod_has_a_secret_in_its_environment(values: dict[str, bytes]) -> None:
+    assert secret_scanner.in_environments(values) == []
+
+
 def test_no_process_of_a_pod_writes_core_dumps() -> None:
     assert secret_scanner.core_dump_limits() == {}
 
@@ -77,6 +83,22 @@ def test_the_scanner_finds_a_planted_secret_in_a_file(tmp_path: Path, encoded: b
     assert secret_scanner.in_many_files({"mine": planted, "other": random.token_bytes(20)}, tmp_path) == [
         f"mine in {file}"
     ]
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_the_scanner_finds_a_planted_secret_in_an_environment(encoded: bool) -> None:
+    planted = random.token_hex(16).encode()
+    forms = (planted, base64.b64encode(planted))
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        env={"TOKEN": f"x{forms[encoded].decode()}", "PATH": os.environ["PATH"]},
+    )
+    try:
+        found = secret_scanner.in_environment({"mine": forms}, psutil.Process(process.pid))
+        assert len(found) == 1 and found[0].startswith(f"mine in TOKEN of process {process.pid}")
+    finally:
+        process.communicate()
 
 
 def test_the_scanner_finds_a_planted_secret_among_arguments() -> None:
