@@ -32,6 +32,7 @@ const (
 	accountsPrune     = 3600 // seconds
 	actions           = 5000
 	copyThreshold     = 5 << 30
+	folderMode        = 0o755
 )
 
 // Version is the pinned version of Versity's module.
@@ -78,7 +79,7 @@ func run() error {
 		return fmt.Errorf("extended attributes: %w", err)
 	}
 	folder, err := posix.New(flag.Arg(0), meta.XattrMeta{}, posix.PosixOpts{
-		Concurrency: actions, CopyObjectThreshold: copyThreshold,
+		Concurrency: actions, CopyObjectThreshold: copyThreshold, NewDirPerm: folderMode,
 	})
 	if err != nil {
 		return fmt.Errorf("folder of the buckets: %w", err)
