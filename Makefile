@@ -38,7 +38,7 @@ test-unit: setup
 	$(VENV)/bin/pytest -q -n 2 --dist loadgroup -m "not (integration or contract or e2e or engine or drill or start)" tests service_images
 
 test-integration: setup
-	$(VENV)/bin/pytest -q -n 2 --dist loadgroup -m "integration and not contract" service_images
+	$(VENV)/bin/pytest -q -n 2 --dist loadgroup -m "integration and not (contract or drill)" service_images
 
 test-contract: setup
 	$(VENV)/bin/pytest -q -n 2 -m contract service_images

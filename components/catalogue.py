@@ -165,6 +165,22 @@ PARTS: dict[str, Part] = {
             image="data-tasks",
             toggle="security.secretStore",
         ),
+        Part(
+            "keycloak",
+            "Keycloak (OpenID Connect provider)",
+            "cogniforge:security:Keycloak",
+            "its servers are ready, and reach their database",
+            image="keycloak",
+            toggle="security.keycloak",
+        ),
+        Part(
+            "keycloak-realm",
+            "Realm of people, roles, groups and clients",
+            "cogniforge:security:KeycloakRealm",
+            "the realm is as declared",
+            image="data-tasks",
+            toggle="security.keycloak",
+        ),
         Part("api-key", "API key of the gateway", "cogniforge:security:ApiKey", "the Secret exists"),
         Part("certificate", "Gateway certificate", "cogniforge:security:Certificate", "the Secret exists"),
         Part(

@@ -24,22 +24,33 @@ RESERVED_NAMES = frozenset(
     (
         *("admission", "api-key", "base", "brokers", "cache", "capture", "certificate", "change-data-capture"),
         *("connect", "data", "data-tasks", "default-deny", "default-egress", "end-to-end", "exporters", "gateway"),
-        *("inference-sim", "isolation", "istio", "java", "kafka", "kit", "kube-system", "logins", "mesh-policy"),
-        *("monitoring", "namespace", "nats", "object-store", "objects", "openbao", "pause", "platform", "postgres"),
+        *("inference-sim", "isolation", "istio", "java", "kafka", "keycloak", "kit", "kube-system", "logins"),
+        *(
+            "mesh-policy",
+            "monitoring",
+            "namespace",
+            "nats",
+            "object-store",
+            "objects",
+            "openbao",
+            "pause",
+            "platform",
+            "postgres",
+        ),
         *("registry", "schema-registry", "schemas", "secret-store", "template0", "template1", "tgi", "vectors", "vllm"),
         *("secret-store-snapshots", "vector-database"),
     )
 )
 """Names of parts, images, logins, databases and accounts of the platform."""
-RESERVED_BEGINNINGS = ("gateway-", "kafka-", "kubernetes", "login-", "model-", "secret-store")
+RESERVED_BEGINNINGS = ("gateway-", "kafka-", "kubernetes", "keycloak-", "login-", "model-", "secret-store")
 RESERVED_ENDINGS = ("-api-server", "-credentials", "-files", "-keys", "-nodes", "-outlet", "-outside", "-rpc", "-task")
 """What the platform puts before or behind the name of a part."""
 RESERVED_PORTS = range(15000, 15100)
 """Of the mesh's proxies. Source: Istio documentation, "Ports used by Istio"."""
 RESERVED_VARIABLES = ("KUBERNETES_", "SERVICE_")
 """Beginnings of the variables that Kubernetes and the platform set."""
-RESERVED_PATHS = (OPERATORS_PREFIX, "/openapi", *OPERATORS_DOCUMENTS)
-"""Paths at the gateway that belong to operators and to the gateway itself."""
+RESERVED_PATHS = (OPERATORS_PREFIX, "/openapi", "/realms", "/resources", *OPERATORS_DOCUMENTS)
+"""Paths at the gateway that belong to operators, to logins and to the gateway itself."""
 RESERVED_SUBJECTS = ("in_force", "platform")
 """First words of subjects that the platform uses."""
 

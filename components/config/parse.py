@@ -59,6 +59,7 @@ def _cross_checks(config: PlatformConfig) -> Iterator[Conflict]:
         yield Conflict(("gateway", "engine"), config.gateway.engine.value, text, "remove engine", ("environment",))
     yield from _managed_checks(config)
     yield from _seal_checks(config)
+    yield from _login_checks(config)
     yield from _service_checks(config)
     yield from _serving_checks(config)
     yield from _routing_checks(config)
@@ -99,6 +100,25 @@ def _seal_checks(config: PlatformConfig) -> Iterator[Conflict]:
         text = f"required outside AWS with {store.replicas} servers: all of them are unsealed by the same key"
         fix = "make a Secret whose entry `key` holds 32 random bytes and name it, or set replicas to 1"
         yield Conflict(location, "(missing)", text, fix, ("cluster.kind", "security.secretStore.replicas"))
+
+
+def _login_checks(config: PlatformConfig) -> Iterator[Conflict]:
+    """What Keycloak needs: a database, and User, which gives keys to people who have logged in."""
+    if config.security.keycloak is None:
+        return
+    for path, why in (
+        ("data.postgres", "keeps its users in PostgreSQL"),
+        ("services.user", "only proves who people are: User gives them keys"),
+    ):
+        if not _there(config, path):
+            fix = f"add {path}, or remove security.keycloak"
+            yield Conflict(("security", "keycloak"), "(an object)", f"keycloak {why}", fix, (path.split(".")[0],))
+    host = config.gateway.hosts[0]
+    if host.startswith("*"):
+        text = "no wildcard in the first host name with security.keycloak: it is in the address of every login"
+        yield Conflict(
+            ("gateway", "hosts", 0), host, text, 'put a name such as "api.example.com" before it', ("security",)
+        )
 
 
 def _service_checks(config: PlatformConfig) -> Iterator[Conflict]:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
-from components.config.base import Change, DnsLabel, Resources, Section, setting
+from components.config.base import Change, DnsLabel, Resources, Section, first_duplicate, matching, setting
 from components.config.data import Storage, quorum
 from components.config.problems import violation
+
+REALM = "cogniforge"
+"""Realm of Keycloak that has the platform's people, groups and clients."""
+
+
+PORTAL, GATEWAY_CLIENT, CLI, ARGO_CD = CLIENTS = ("portal", "gateway", "forge", "argo-cd")
+"""Clients of the platform in this realm: User's login page, the audience of all tokens, `forge login`, Argo CD."""
+
+
+HttpsUrl = Annotated[
+    str, matching(r"https://[^\s/]+", "an https URL without a path", 'write it like "https://argo.example.com"')
+]
 
 
 class SecretEngine(StrEnum):
@@ -61,12 +73,97 @@ class SecretStore(Section):
         return self
 
 
+class Passwords(Section):
+    """Passwords of people. No user has one until the user or an operator sets it."""
+
+    length: int = setting(Change.SAFE, "Least number of characters", default=14, ge=8, le=128)
+    history: int = setting(Change.SAFE, "Former passwords that cannot be used again", default=5, ge=0, le=24)
+
+
+class Attempts(Section):
+    """Limit of failed logins of one user, against guessing of passwords."""
+
+    failures: int = setting(Change.SAFE, "Failed logins after which the user has to wait", default=10, ge=3, le=100)
+    wait_seconds: int = setting(Change.SAFE, "First wait; each further one is longer", default=60, ge=10, le=3600)
+    longest_seconds: int = setting(Change.SAFE, "Longest wait", default=900, ge=60, le=86_400)
+
+    @model_validator(mode="after")
+    def _longest(self) -> Self:
+        if self.longest_seconds < self.wait_seconds:
+            raise violation("longestSeconds at least waitSeconds", f"set longestSeconds to {self.wait_seconds} or more")
+        return self
+
+
+class Sessions(Section):
+    """Duration of logins."""
+
+    idle_minutes: int = setting(Change.SAFE, "Minutes without use after which a login ends", default=30, ge=5, le=1440)
+    hours: int = setting(Change.SAFE, "Hours after which a login ends in any case", default=8, ge=1, le=72)
+    token_minutes: int = setting(Change.SAFE, "Minutes that an access token is valid", default=5, ge=1, le=60)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.idle_minutes > self.hours * 60:
+            raise violation("idleMinutes at most the minutes of hours", f"set idleMinutes to {self.hours * 60} or less")
+        return self
+
+
+class SecondFactor(StrEnum):
+    """Whether people log in with a code of their device besides the password."""
+
+    REQUIRED = "required"
+    """A new user sets one up at the first login."""
+    OPTIONAL = "optional"
+    """A user may set one up, and must use it then."""
+
+
+class Keycloak(Section):
+    """Keycloak, the provider of people's logins. The platform declares its realm: groups, roles, clients, policies."""
+
+    replicas: int = setting(Change.DISRUPTIVE, "Servers, which share sessions", default=1, ge=1, le=5)
+    resources: Resources = setting(Change.DISRUPTIVE, "Of each server", default=Resources(cpu="100m", memory="700Mi"))
+    tenants: tuple[DnsLabel, ...] = setting(
+        Change.SAFE, "Tenants that have groups /tenants/<id>/<role>", default=(), max_length=1000, strict=False
+    )
+    machines: tuple[DnsLabel, ...] = setting(
+        Change.SAFE, "Clients of programs, each with a generated secret", default=(), max_length=100, strict=False
+    )
+    argo_cd: HttpsUrl | None = setting(
+        Change.SAFE, "URL of Argo CD, if people log in there with Keycloak", default=None
+    )
+    passwords: Passwords = setting(Change.SAFE, "Rules for passwords", default=Passwords())
+    attempts: Attempts = setting(Change.SAFE, "Limit of failed logins", default=Attempts())
+    sessions: Sessions = setting(Change.SAFE, "Duration of logins", default=Sessions())
+    second_factor: SecondFactor = setting(
+        Change.SAFE, "required or optional", default=SecondFactor.REQUIRED, strict=False
+    )
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        for field, names in (("tenants", self.tenants), ("machines", self.machines)):
+            if duplicate := first_duplicate(names):
+                raise violation(f'{field} must be unique; "{duplicate}" occurs twice', "remove one")
+        if taken := sorted({*self.machines} & {*CLIENTS}):
+            text = f"no machine with the name of a client of the platform: {', '.join(CLIENTS)}"
+            raise violation(text, f"rename {taken[0]}")
+        return self
+
+
 class Security(Section):
     """What keeps an environment safe beside the parts that every environment has."""
 
     secret_store: SecretStore | None = setting(Change.IMMUTABLE, "Secrets and keys of the services", default=None)
+    keycloak: Keycloak | None = setting(
+        Change.IMMUTABLE, "Logins of people; needs data.postgres and services.user", default=None
+    )
 
     @property
     def images(self) -> tuple[str, ...]:
         """Names of the images that its parts run."""
-        return (self.secret_store.engine.value,) if self.secret_store else ()
+        store = (self.secret_store.engine.value,) if self.secret_store else ()
+        return (*store, *(("keycloak", "data-tasks") if self.keycloak else ()))
+
+    @property
+    def databases(self) -> tuple[str, ...]:
+        """Databases that its parts own, each with a login of the same name."""
+        return ("keycloak",) if self.keycloak else ()

@@ -21,6 +21,7 @@ def make(stage: Stage, cluster: ClusterArea, security: SecurityArea) -> DataLaye
         stage.images.__getitem__,
         ordered,
         buckets=security.buckets,
+        owners=config.security.databases,
         site=cluster.site,
         opts=cluster.with_account(stage.options([cluster.namespace, *security.ready])),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pulumi
@@ -94,17 +94,19 @@ class DataLayer(PlatformComponent):
         records: Mapping[str, DataIntent] | None = None,
         *,
         buckets: Mapping[str, str] | None = None,
+        owners: Sequence[str] = (),
         site: AwsSiteArgs | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """`image` finds an image by its name in the lock; `records` are the services that use the data, by name;
-        `buckets` are further buckets, each with the login that owns it; `site` is where AWS runs managed services."""
+        `buckets` are further buckets, each with the login that owns it; `owners` are parts that have a database and
+        a login of their name; `site` is where AWS runs managed services."""
         super().__init__("data", f"{env}-data", {}, opts)
         self._env, self._config, self._namespace, self._site = env, config, namespace, site
-        self._records, self._buckets = dict(records or {}), dict(buckets or {})
+        self._records, self._buckets, self._owners = dict(records or {}), dict(buckets or {}), tuple(owners)
         self._images = {name: image(name) for name in images(config)}
         self.parts, self.keeps = {}, not config.destroy_data
-        systems = login_systems(config, self._records, self._buckets.values())
+        systems = login_systems(config, self._records, self._buckets.values(), self._owners)
         self.logins = None
         self.postgres = self.nats = self.kafka = self.cache = self.objects = None
         if systems:
@@ -205,13 +207,14 @@ class DataLayer(PlatformComponent):
             logins,
             image=image,
             exporters_image=self._image(EXPORTERS),
-            databases=databases(config, self._records),
+            databases=databases(config, self._records, self._owners),
             checked_database=REGISTRY,
             capture=config.change_data_capture is not None,
             callers=[
                 *(record.name for record in records if record.database),
                 schema_registry.PART,
                 change_data_capture.PART,
+                *self._owners,
             ],
             backup_store=None if config.postgres.rds else self._backup_store(),
             site=self._site,
@@ -303,8 +306,8 @@ def nats_account(record: DataIntent) -> NatsAccountArgs:
     }
 
 
-def databases(config: Data, records: Mapping[str, DataIntent]) -> list[DatabaseArgs]:
-    """A database for each service that owns one, and for the schema registry."""
+def databases(config: Data, records: Mapping[str, DataIntent], owners: Iterable[str] = ()) -> list[DatabaseArgs]:
+    """A database for each service that owns one, for the schema registry, and for each of `owners`."""
     found: list[DatabaseArgs] = [
         {"name": one.name, "extensions": list(one.extensions), "outbox": bool(one.outbox)}
         for one in records.values()
@@ -312,7 +315,7 @@ def databases(config: Data, records: Mapping[str, DataIntent]) -> list[DatabaseA
     ]
     if config.vector_database and owner_of_collections(records) == VECTORS:
         found.append({"name": VECTORS, "extensions": ["vector"]})
-    return [*found, {"name": REGISTRY}]
+    return [*found, {"name": REGISTRY}, *({"name": owner} for owner in owners)]
 
 
 def owner_of_collections(records: Mapping[str, DataIntent]) -> str:
@@ -320,8 +323,16 @@ def owner_of_collections(records: Mapping[str, DataIntent]) -> str:
     return next((one.name for one in records.values() if one.collections), VECTORS)
 
 
-def login_systems(config: Data, records: Mapping[str, DataIntent], owners: Iterable[str] = ()) -> dict[str, list[str]]:
-    """Enabled systems for which each login has a password, by login. `owners`: logins that only own buckets."""
+def login_systems(
+    config: Data,
+    records: Mapping[str, DataIntent],
+    buckets: Iterable[str] = (),
+    owners: Iterable[str] = (),
+) -> dict[str, list[str]]:
+    """Enabled systems for which each login has a password, by login.
+
+    `buckets`: logins that only own buckets; `owners`: logins that only own a database.
+    """
     wanted: dict[str, list[str]] = {
         SUPERUSER: ["postgres"] if config.postgres and config.postgres.rds else ["postgres", "objects"],
         kafka_cluster.OWNER: ["kafka"] if config.kafka and config.kafka.msk else [],
@@ -333,7 +344,8 @@ def login_systems(config: Data, records: Mapping[str, DataIntent], owners: Itera
         nats.OWNER: ["nats"],
         cache.OWNER: ["cache"],
         object_store.OWNER: ["objects"],
-        **{owner: ["objects"] for owner in owners},
+        **{owner: ["objects"] for owner in buckets},
+        **{owner: ["postgres"] for owner in owners},
     }
     for intent in records.values():
         wanted[intent.name] = [

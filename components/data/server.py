@@ -169,7 +169,9 @@ class DataServer(PlatformComponent):
     ) -> None:
         super().__init__("data", name, {"replicas": intent.replicas, "storage": intent.storage}, opts)
         self._intent, self._inputs = intent, inputs
-        self.callers, self.metrics_port = (intent.name, *intent.callers), intent.metrics_port
+        inner = (caller for callers in intent.inner.values() for caller in callers)
+        self.callers = tuple(dict.fromkeys((intent.name, *intent.callers, *inner)))
+        self.metrics_port = intent.metrics_port
         account = service_account(name, inputs.namespace, intent.name, self.child(), inputs.annotations)
         service_account(f"{name}-task", inputs.namespace, task_name(intent.name), self.child())
         service, nodes = self._services()

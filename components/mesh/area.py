@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pulumi
 
 from components.ai import model_server, model_serving
@@ -9,6 +11,7 @@ from components.ai.models import inside
 from components.base import SCRAPER, fingerprint
 from components.config.mesh import MeshMode
 from components.data.layer import DataLayer
+from components.data.server import DataServer
 from components.mesh import entrance, istio
 from components.security.area import SecurityArea
 from components.services import making
@@ -35,9 +38,9 @@ class EntranceArea:
         )
         stage.parts["gateway"] = self.gateway
         if stage.config.mesh.mode is not MeshMode.OFF:
-            stage.parts["mesh-policy"] = self._policy(data, security.ready)
+            stage.parts["mesh-policy"] = self._policy({**data.servers, **security.servers}, security.ready)
 
-    def _policy(self, data: DataLayer, ready: list[pulumi.Resource]) -> istio.MeshPolicy:
+    def _policy(self, servers: Mapping[str, DataServer], ready: list[pulumi.Resource]) -> istio.MeshPolicy:
         config, models = self._stage.config, inside(self._stage.config)
         return istio.MeshPolicy(
             f"{self._stage.env}-mesh-policy",
@@ -46,13 +49,13 @@ class EntranceArea:
                 "callers": {
                     **{model_server.part_name(m): (FRONT.name,) for m in models},
                     **making.callers(config),
-                    **{name: server.callers for name, server in data.servers.items()},
+                    **{name: server.callers for name, server in servers.items()},
                 },
                 "metrics": {
                     **{name: record.port for name, record in config.around.records.items() if record.metrics},
                     **{model_server.part_name(m): model_server.PORT for m in models if not m.serving},
                     **{model_server.part_name(m): model_serving.PORT for m in models if m.serving},
-                    **{name: server.metrics_port for name, server in data.servers.items() if server.metrics_port},
+                    **{name: server.metrics_port for name, server in servers.items() if server.metrics_port},
                 },
                 "scraper": {"namespace": SCRAPER[0], "account": SCRAPER[1]},
                 "entrance": {"service": "gateway", "port": entrance.PROXY_PORT},

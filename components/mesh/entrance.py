@@ -11,6 +11,7 @@ from components.config.base import quantity
 from components.config.cluster import ClusterKind
 from components.config.gateway import GatewayEngine
 from components.config.platform import PlatformConfig
+from components.config.security import REALM
 from components.mesh import envoy, kong_gateway, limits
 from components.mesh.gateway import Gateway
 from components.mesh.gateway_inputs import intent_args
@@ -26,11 +27,17 @@ from components.mesh.routes import (
     Route,
 )
 from components.pods import customized
-from components.services.record import Body
+from components.security import keycloak
+from components.services.record import Body, Prefix
 from components.services.registry import FRONT
 
 PROXY_PORT = envoy.LISTEN_PORT
 """TCP port of both proxies inside their pods."""
+
+
+LOGIN_PATHS = (f"/realms/{REALM}/", "/resources/")
+"""Paths of Keycloak for browsers: the platform's realm, and files of its pages. The realm that administers Keycloak and
+the administration API are reached inside the cluster only."""
 
 
 class EntranceArgs(TypedDict):
@@ -85,14 +92,18 @@ def intent(config: PlatformConfig) -> GatewayIntent:
         for record in config.around.records.values()
         for prefix in record.prefixes
     }
+    if config.security.keycloak:
+        backend = Backend(keycloak.PART, f"{keycloak.PART}.{namespace}", keycloak.HTTP_PORT)
+        prefixes |= {path: (Prefix(path), backend) for path in LOGIN_PATHS}
     largest = int(quantity(settings.max_body_size).to_integral_value(rounding="ROUND_FLOOR"))
     timeouts = settings.request_timeout_seconds, settings.idle_timeout_seconds
     backends = {backend.name: backend for _, backend in prefixes.values()}
+    records = config.around.records
     documents = (
         *(
             Document(f"/openapi/{name}.json", backend, path)
             for name, backend in backends.items()
-            if (path := config.around.records[name].document)
+            if name in records and (path := records[name].document)
         ),
         *(Document(path, backends[FRONT.name], there, True) for path, there in OPERATORS_DOCUMENTS.items()),
     )

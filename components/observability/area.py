@@ -42,7 +42,7 @@ class ObservabilityArea:
         self._stage, self._inside = stage, entrance.inside_hosts(stage.config)[1]
         self._pods = customized(stage.config.observability.pod, "observability.pod")
         self._end_to_end(security, [gateway.gateway, *services.parts.values()])
-        servers = [*data.servers.values(), *([security.store.server] if security.store else [])]
+        servers = [*data.servers.values(), *security.servers.values()]
         closed = [*services.parts.values(), *servers, gateway.gateway, *models.servers.values()]
         self._isolation(closed)
         if stage.config.observability.prometheus_operator:

@@ -35,6 +35,7 @@ from components.security.admission_policy import AdmissionPolicy, AdmissionPolic
 from components.security.api_key import ApiKey, ApiKeyInputs
 from components.security.certificate import Certificate, CertificateInputs
 from components.security.isolation_check import IsolationCheck, IsolationCheckInputs
+from components.security.keycloak import Keycloak, KeycloakInputs
 from components.security.logins import Logins, LoginsInputs
 from components.security.secret_store import SecretStore, SecretStoreInputs
 from components.services.service import Service
@@ -56,6 +57,7 @@ OFFERED: dict[type[PlatformComponent], type[Inputs]] = {
     Istio: IstioInputs,
     KafkaCluster: KafkaInputs,
     Karpenter: KarpenterInputs,
+    Keycloak: KeycloakInputs,
     KongGateway: KongGatewayInputs,
     Logins: LoginsInputs,
     MeshPolicy: MeshPolicyInputs,
@@ -82,6 +84,7 @@ INTERNAL: dict[str, str] = {
     "ExistingCluster": "gives a provider, which a program makes of its own kubeconfig",
     "KafkaAccess": _PART,
     "KafkaTopic": _PART,
+    "KeycloakRealm": "declares the realm of a platform's people",
     "LocalCluster": "gives a provider, which a program makes of its own kubeconfig",
     "Monitoring": "takes the records of a platform's services",
     "Msk": _PART,

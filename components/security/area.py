@@ -1,4 +1,4 @@
-"""Area of security: admission of pods, mutual TLS, the installation key, the gateway's certificate."""
+"""Area of security: admission of pods, mutual TLS, installation key, gateway certificate, secret store, logins."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from components.config.mesh import MeshMode
 from components.config.platform import Environment
 from components.data import layer
 from components.data.layer import DataLayer
+from components.data.server import DataServer
 from components.mesh import entrance, istio
 from components.security.admission_policy import AdmissionPolicy
 from components.security.api_key import ApiKey
 from components.security.certificate import Certificate
+from components.security.keycloak import PART as KEYCLOAK
+from components.security.keycloak import Keycloak
+from components.security.keycloak_realm import PART as REALM_PART
+from components.security.keycloak_realm import KeycloakRealm
 from components.security.secret_store import SecretStore
 from components.security.store_rights import SNAPSHOTS_ACCOUNT
 from components.security.store_snapshots import StoreSnapshots
@@ -33,6 +38,8 @@ class SecurityArea:
     """The installation key, for the operator."""
     certificate: Certificate
     store: SecretStore | None
+    keycloak: Keycloak | None
+    realm: KeycloakRealm | None = None
     buckets: Mapping[str, str]
     """Buckets of the object store that this area uses, each with the login that owns it."""
     ready: list[pulumi.Resource]
@@ -54,12 +61,13 @@ class SecurityArea:
             stage.options(),
         )
         stage.parts |= {"api-key": self.key, "certificate": self.certificate}
-        self.store = self._store(stage, cluster)
+        self.store, self.keycloak = self._store(stage, cluster), None
         takes = self.store is not None and stage.config.data.object_store is not None
         self.buckets = {SNAPSHOTS_ACCOUNT: SNAPSHOTS_ACCOUNT} if takes else {}
 
     def after_data(self, stage: Stage, data: DataLayer) -> None:
-        """Snapshots of the secret store, where there is an object store."""
+        """Parts that need the data layer: Keycloak, and snapshots of the secret store."""
+        self.keycloak = self._keycloak(stage, data)
         config = stage.config.security.secret_store
         if config is None or self.store is None or data.objects is None or not self.buckets:
             return
@@ -98,6 +106,43 @@ class SecurityArea:
         )
         stage.parts["secret-store"] = store
         return store
+
+    def _keycloak(self, stage: Stage, data: DataLayer) -> Keycloak | None:
+        """Keycloak, where the configuration has one."""
+        config = stage.config
+        if config.security.keycloak is None or data.postgres is None or data.logins is None:
+            return None
+        args: Any = {
+            **config.security.keycloak.model_dump(include={"replicas", "resources"}),
+            "namespace": config.cluster.namespace,
+            "kubernetes_name": KEYCLOAK,
+            "logins": data.logins.credentials,
+            "image": stage.images[KEYCLOAK],
+            "postgres_host": data.postgres.direct,
+            "url": config.around.url,
+            "gateways": ["gateway"],
+            "callers": [config.around.keeper],
+        }
+        keycloak = Keycloak(f"{stage.env}-{KEYCLOAK}", args, stage.options([data.postgres, *self.ready]))
+        stage.parts[KEYCLOAK] = keycloak
+        self.realm = KeycloakRealm(
+            f"{stage.env}-{REALM_PART}",
+            config.security.keycloak,
+            {
+                "namespace": config.cluster.namespace,
+                "image": stage.images["data-tasks"],
+                "keycloak": keycloak,
+                "url": config.around.url,
+            },
+            stage.options([keycloak]),
+        )
+        stage.parts[REALM_PART] = self.realm
+        return keycloak
+
+    @property
+    def servers(self) -> dict[str, DataServer]:
+        """Servers of this area's parts, by name."""
+        return {name: part.server for name, part in (("secret-store", self.store), (KEYCLOAK, self.keycloak)) if part}
 
     def _admission(self, stage: Stage, cluster: ClusterArea) -> AdmissionPolicy:
         """Create the admission policies: allowed pods, and protection of data."""

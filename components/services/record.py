@@ -12,6 +12,7 @@ from components.config.data import Data
 from components.config.gateway import Gateway
 from components.config.pod import Pod, pod_setting
 from components.config.problems import Conflict
+from components.config.security import Security
 from components.observability.alert import Alert, Panel
 
 PORT = 8080
@@ -125,6 +126,7 @@ class Surroundings:
     gateway: Gateway
     records: Mapping[str, ServiceRecord]
     """Records of the enabled services by name."""
+    security: Security
 
     @property
     def keeper(self) -> str:

@@ -77,6 +77,10 @@ def _conflicts(section: User, around: Surroundings) -> Iterator[Conflict]:
         text = "no wildcard in the first host name with services.user.login: the provider redirects people to that host"
         fix = 'put a name such as "api.example.com" before it'
         yield Conflict(("gateway", "hosts", 0), hosts[0], text, fix, ("services.user",))
+    if section.login and around.security.keycloak:
+        text = "not allowed with security.keycloak, which is then the provider of people's logins"
+        fix = "remove login and add that provider to Keycloak, or remove security.keycloak"
+        yield Conflict(("services", "user", "login"), section.login.issuer, text, fix, ("security",))
     if oidc:
         text = "not allowed with services.user, which identifies callers by API keys"
         fix = "remove gateway.oidc, and set services.user.login"

@@ -32,6 +32,7 @@ class ImageName(StrEnum):
     JAVA = "java"
     KAFKA = "kafka"
     SCHEMA_REGISTRY = "schema-registry"
+    KEYCLOAK = "keycloak"
     DATA_TASKS = "data-tasks"
     VLLM = "vllm"
 
@@ -91,6 +92,7 @@ IMAGES: dict[str, Image] = {
         Image(ImageName.JAVA, (ImageName.BASE,), wheels=True, runs=False),
         Image(ImageName.KAFKA, (ImageName.JAVA,), wheels=True, jars=True, sources=True),
         Image(ImageName.SCHEMA_REGISTRY, (ImageName.JAVA,), jars=True, sources=True),
+        Image(ImageName.KEYCLOAK, (ImageName.JAVA,), jars=True, sources=True, asked=True),
         Image(ImageName.DATA_TASKS, (ImageName.KIT,), sources=True),
         *(
             Image(one.image, (ImageName.KIT,), wheels=one.wheels, sources=True, documents=one.documents)

@@ -15,6 +15,7 @@ from typing import Any
 
 from components.config.cluster import ClusterKind
 from components.config.platform import PlatformConfig
+from components.services.record import Prefix
 from policies.access import uses
 from policies.access.model import Access, Layer
 from policies.access.objects import Rendered
@@ -22,8 +23,19 @@ from policies.access.objects import Rendered
 CLIENTS, OPERATORS, FORWARDED = "clients", "clients in the operators' networks", "whoever forwards the operators' port"
 REACH = "reach"
 ADMIN, DOCUMENTS = "/v1/admin", ("/openapi.json", "/docs")
+LOGINS = ("/realms/cogniforge/", "/resources/")
+"""Paths of Keycloak: one realm for people, and files of its pages."""
 _ANYWHERE = "198.51.100.7"
-_HIDDEN = ("/metrics", "/healthz", "/readyz", "/server_info", "/quitquitquit", "/unknown")
+_HIDDEN = (
+    "/metrics",
+    "/healthz",
+    "/readyz",
+    "/server_info",
+    "/quitquitquit",
+    "/unknown",
+    "/admin/realms",
+    "/realms/master/x",
+)
 """Paths of services and proxies that no client may reach, and one that nobody has."""
 
 
@@ -208,6 +220,8 @@ def granted(rendered: Rendered) -> dict[Access, str]:
 def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
     """The longest prefix of all records decides. Operators' paths are closed, unless the configuration opens them."""
     prefixes = {p.path: (name, p) for name, one in uses.records(config).items() for p in one.prefixes}
+    if config.security.keycloak:
+        prefixes |= {path: (uses.KEYCLOAK, Prefix(path)) for path in LOGINS}
     access, found = config.gateway.operators, dict[Access, str]()
     public = config.cluster.kind is ClusterKind.LOCAL if access.public is None else access.public
     everybody = [CLIENTS, *([OPERATORS] if access.addresses else [])]
@@ -229,7 +243,9 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
         if not public and config.gateway.engine.value == "envoy":
             who = [*who, FORWARDED]
         for one in who:
-            found[Access(one, REACH, f"{name} at {path}")] = f"record of {name}: prefixes"
+            found[Access(one, REACH, f"{name} at {path}")] = (
+                "logins of people" if name == uses.KEYCLOAK else f"record of {name}: prefixes"
+            )
     return found
 
 

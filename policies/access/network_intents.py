@@ -33,6 +33,7 @@ _CLIENT_PORTS = {
     uses.REGISTRY: ("http",),
     uses.CAPTURE: ("http",),
     uses.STORE: ("api",),
+    uses.KEYCLOAK: ("https",),
 }
 """Names of the ports that clients of a part of the data layer use. Other ports are for its own pods, or for metrics."""
 _TASK_PORTS = {uses.KAFKA: ("kafka", "peers")}
@@ -78,6 +79,8 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
     yield uses.CAPTURE, uses.POSTGRES, _CLIENT_PORTS[uses.POSTGRES], "change data capture reads the outboxes"
     yield uses.CAPTURE, uses.KAFKA, _CLIENT_PORTS[uses.KAFKA], "change data capture writes the outboxes' topics"
     yield uses.POSTGRES, uses.OBJECTS, _CLIENT_PORTS[uses.OBJECTS], "PostgreSQL keeps backups there"
+    for who, part, ports, reason in _logins(config):
+        yield who, part, ports, reason
     for part in (uses.STORE, uses.OBJECTS) if uses.saves_snapshots(config) else ():
         yield uses.SNAPSHOTS, part, _CLIENT_PORTS[part], "it saves snapshots of the secret store"
     for part, ports in _CLIENT_PORTS.items():
@@ -85,6 +88,22 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
     for workload in rendered.workloads.values():
         if workload.scraped:
             yield COLLECTOR, workload.name, (str(workload.scraped),), "the pods announce metrics"
+
+
+def _logins(config: PlatformConfig) -> Iterator[tuple[str, str, Iterable[str], str]]:
+    """Connections of Keycloak, and to it."""
+    if config.security.keycloak is None:
+        return
+    yield uses.KEYCLOAK, uses.POSTGRES, _CLIENT_PORTS[uses.POSTGRES], "Keycloak keeps its users there"
+    yield uses.GATEWAY, uses.KEYCLOAK, ("http",), "the gateway forwards people's logins"
+    for name, record in uses.records(config).items():
+        if record.keeps_keys:
+            yield (
+                name,
+                uses.KEYCLOAK,
+                _CLIENT_PORTS[uses.KEYCLOAK],
+                f"record of {name}: keeps_keys, so it logs people in",
+            )
 
 
 def _outside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, str, int, str]]:
@@ -128,8 +147,9 @@ def _managed(config: PlatformConfig, ends: Iterable[str]) -> Iterator[tuple[str,
     for name, record in records.items():
         for part, _ in uses.uses(record):
             using.setdefault(part, [f"{part}-task"]).append(name)
+    keycloak = [uses.KEYCLOAK] if config.security.keycloak else []
     if data.postgres and data.postgres.rds:
-        for name in (*using.get(uses.POSTGRES, ()), uses.POSTGRES, uses.REGISTRY, uses.CAPTURE):
+        for name in (*using.get(uses.POSTGRES, ()), uses.POSTGRES, uses.REGISTRY, uses.CAPTURE, *keycloak):
             yield name, "the VPC", 5432, "PostgreSQL is RDS"
     if data.kafka and data.kafka.msk:
         for name in (*using.get(uses.KAFKA, ()), uses.CAPTURE):

@@ -45,6 +45,8 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
         return found
     owners = {name: f"record of {name}: database" for name, one in uses.records(config).items() if one.database}
     owners[REGISTRY] = "the schema registry keeps schemas there"
+    if config.security.keycloak:
+        owners[uses.KEYCLOAK] = "Keycloak keeps its users there"
     if data.vector_database and not any(one.collections for one in uses.records(config).values()):
         owners[VECTORS] = "data.vectorDatabase: no service owns the collections"
     for name, reason in owners.items():

@@ -20,6 +20,7 @@ REGISTRY = "schema-registry"
 SNAPSHOTS = "secret-store-snapshots"
 """The schedule that saves snapshots of the secret store, its account, and its bucket."""
 POSTGRES, KAFKA, NATS, CACHE, OBJECTS, STORE = "postgres", "kafka", "nats", "cache", "object-store", "secret-store"
+KEYCLOAK = "keycloak"
 
 
 def records(config: PlatformConfig) -> Mapping[str, ServiceRecord]:

@@ -22,7 +22,7 @@ from tests.unit.test_platform import ENVIRONMENTS, registered, registered_of, st
 
 pytestmark = pytest.mark.xdist_group("tree")
 LAYER = {layer.name: layer for layer in LAYERS}
-WITH_STORE = "local with a secret store"
+WITH_STORE, WITH_KEYCLOAK = "local with a secret store", "staging with Keycloak"
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -30,6 +30,8 @@ Change = Callable[[dict[str, Any]], None]
 def configuration(environment: str) -> dict[str, Any]:
     if environment == WITH_STORE:
         return {**stack_file("local"), "security": {"secretStore": {"replicas": 1}}}
+    if environment == WITH_KEYCLOAK:
+        return {**stack_file("staging"), "security": {"keycloak": {}}}
     return stack_file(environment)
 
 
@@ -44,7 +46,7 @@ def found(environment: str, layer: str, objects: Rendered) -> list[Counterexampl
 
 
 @pytest.mark.parametrize("layer", LAYER)
-@pytest.mark.parametrize("environment", [*ENVIRONMENTS, WITH_STORE])
+@pytest.mark.parametrize("environment", [*ENVIRONMENTS, WITH_STORE, WITH_KEYCLOAK])
 def test_only_what_the_records_ask_for_is_possible(environment: str, layer: str) -> None:
     assert [str(one) for one in found(environment, layer, rendered(environment))] == []
 

@@ -7,7 +7,7 @@ import sys
 
 from tasks.common import Problem
 
-SYSTEMS = ("cache", "capture", "isolation", "kafka", "nats", "objects", "registry", "snapshots")
+SYSTEMS = ("cache", "capture", "isolation", "kafka", "nats", "objects", "realm", "registry", "snapshots")
 
 
 def main(arguments: list[str]) -> int:
