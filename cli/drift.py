@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cli import documents, engine, output, stack
+from cli import cluster, documents, engine, output, stack
 from local.errors import LocalError
 
 DRIFT_STATUS = 2
@@ -40,7 +40,25 @@ def find(name: str) -> list[Drifted]:
             state = metadata.get("old") or metadata.get("new") or {}
             part, type_ = engine.part_of(urn, state.get("parent", "")), engine.type_of(urn)
             found.append(Drifted(metadata["op"], type_, urn.split("::")[-1], part, fields))
+    found += _of_realm(name)
     return sorted(found, key=lambda d: (d.part, d.type, d.name))
+
+
+def _of_realm(name: str) -> list[Drifted]:
+    """Differences of Keycloak's realm, whose content is not a resource of Pulumi."""
+    config = stack.read_config(name)
+    if config.security.keycloak is None:
+        return []
+    from cli import realm  # it loads the SDK of Kubernetes, which takes seconds
+
+    command = cluster.kubectl(cluster.is_local(config), config.cluster.context)
+    with output.waiting(f"reading the realm of {name}"):
+        different = realm.differences(command, config.cluster.namespace)
+    # What the task would add was removed by somebody.
+    return [
+        Drifted("delete" if verb == "add" else "update", "realm", what, realm.PART, fields)
+        for verb, what, fields in different
+    ]
 
 
 def document(name: str, drifted: list[Drifted]) -> documents.Drift:

@@ -1,4 +1,7 @@
-"""Client for an environment's REST APIs, through its gateway and with the installation key."""
+"""Client for an environment's REST APIs, through its gateway.
+
+It has the key of the person who is logged in (`forge login`), or else the installation key.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,29 @@ from local.errors import LocalError
 
 def connect(stack_name: str) -> httpx.Client:
     """HTTP client for the environment's gateway. Raises LocalError if the environment is not running."""
+    from cli import login, stack
+
+    found = stack.running(stack_name)
+    key = found["apiKey"]
+    if login.file(stack_name).exists():
+        with _client(found, found["url"].removesuffix("/v1")) as client:
+            key = login.key(client, stack_name) or key
+    client = _client(found, found["url"])
+    client.headers["authorization"] = f"Bearer {key}"
+    return client
+
+
+def root(stack_name: str) -> httpx.Client:
+    """HTTP client for the gateway's root, without a key. Raises LocalError if the environment is not running."""
     from cli import stack
 
     found = stack.running(stack_name)
-    context = ssl.create_default_context(cadata=found["authority"])
-    headers = {"authorization": f"Bearer {found['apiKey']}"}
-    return httpx.Client(base_url=found["url"], verify=context, headers=headers, trust_env=False, timeout=30)
+    return _client(found, found["url"].removesuffix("/v1"))
+
+
+def _client(outputs: dict[str, Any], url: str) -> httpx.Client:
+    context = ssl.create_default_context(cadata=outputs["authority"])
+    return httpx.Client(base_url=url, verify=context, trust_env=False, timeout=30)
 
 
 def path(*parts: str) -> str:

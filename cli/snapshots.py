@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import subprocess
-import time
 import uuid
 from collections.abc import Generator, Sequence
 from typing import Any
 
+from cli import jobs
 from components.security.store_rights import AUDIENCE, SNAPSHOTS_ACCOUNT
 from local.errors import LocalError
 
 OPERATOR = f"{AUDIENCE}-operator"
 _TOKEN_MOUNT = "/etc/operator"
-_WAIT_S = 300
+_WHAT = "snapshots"
 
 
 def run(kubectl: Sequence[str], namespace: str, action: str, name: str = "") -> str:
@@ -34,7 +33,7 @@ def run(kubectl: Sequence[str], namespace: str, action: str, name: str = "") -> 
         )
     job = _job(json.loads(found), action, name)
     with _operator(base, job) if action == "restore" else contextlib.nullcontext():
-        return _run(base, job)
+        return jobs.run(base, job, _WHAT)
 
 
 def _job(schedule: dict[str, Any], action: str, name: str) -> dict[str, Any]:
@@ -66,35 +65,5 @@ def _operator(base: Sequence[str], job: dict[str, Any]) -> Generator[None]:
         _kubectl(base, "delete", "secret", name, "--ignore-not-found")
 
 
-def _run(base: Sequence[str], job: dict[str, Any]) -> str:
-    """Create the Job, wait for its end, and return its output. The Job is deleted."""
-    name = job["metadata"]["name"]
-    _kubectl(base, "create", "-f", "-", given=json.dumps(job))
-    try:
-        deadline = time.monotonic() + _WAIT_S
-        while time.monotonic() < deadline:
-            status = json.loads(_kubectl(base, "get", "job", name, "-o", "json")).get("status", {})
-            if status.get("succeeded") or status.get("failed"):
-                said = _kubectl(base, "logs", f"job/{name}").strip().removeprefix("snapshots: ")
-                if status.get("succeeded"):
-                    return said
-                raise LocalError("the task of the snapshots failed", reason=said, fix="mend the cause, then try again")
-            time.sleep(1)
-        raise LocalError(
-            f"the task of the snapshots did not end within {_WAIT_S} s",
-            reason=_kubectl(base, "get", "pods", "--selector", f"job-name={name}").strip(),
-            fix="see `forge status`",
-        )
-    finally:
-        _kubectl(base, "delete", "job", name, "--ignore-not-found", "--wait=false")
-
-
 def _kubectl(base: Sequence[str], *arguments: str, given: str | None = None) -> str:
-    done = subprocess.run([*base, *arguments], capture_output=True, text=True, input=given)
-    if done.returncode != 0:
-        raise LocalError(
-            "the cluster refuses a command of the snapshots",
-            reason=f"kubectl {' '.join(arguments[:3])}: {done.stderr.strip()}",
-            fix="see `forge status`",
-        )
-    return done.stdout
+    return jobs.kubectl(base, _WHAT, *arguments, given=given)

@@ -17,8 +17,8 @@ from local.toolchain import keycloak
 from service_images.conftest import free_port
 from service_images.serving import served
 
-STARTS_S = 560
-"""The first start makes the tables; on a busy machine with two cores, that takes minutes."""
+STARTS_S = 1000
+"""The first start makes the tables; on a busy machine with two cores, it takes minutes."""
 
 
 @dataclass

@@ -100,7 +100,7 @@ DRILLS: tuple[Drill, ...] = (
     Drill(
         "logins",
         "a real Keycloak with PostgreSQL: its realm is settled, people log in and out, sessions end",
-        _NOT_MEASURED,
+        8,
         ("components/security/keycloak", "components/security/realm.py", "service_images/keycloak"),
     ),
     Drill(

@@ -38,7 +38,7 @@ RESERVED_NAMES = frozenset(
             "postgres",
         ),
         *("registry", "schema-registry", "schemas", "secret-store", "template0", "template1", "tgi", "vectors", "vllm"),
-        *("secret-store-snapshots", "vector-database"),
+        *("keycloak-realm", "secret-store-snapshots", "vector-database"),
     )
 )
 """Names of parts, images, logins, databases and accounts of the platform."""

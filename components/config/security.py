@@ -19,6 +19,8 @@ PORTAL, GATEWAY_CLIENT, CLI, ARGO_CD = CLIENTS = ("portal", "gateway", "forge", 
 """Clients of the platform in this realm: User's login page, the audience of all tokens, `forge login`, Argo CD."""
 
 
+CLIENT_LOGIN = "keycloak-"
+"""Beginning of the login that has a client's secret."""
 HttpsUrl = Annotated[
     str, matching(r"https://[^\s/]+", "an https URL without a path", 'write it like "https://argo.example.com"')
 ]

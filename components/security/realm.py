@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.config.security import ARGO_CD, CLI, GATEWAY_CLIENT, PORTAL, REALM, Keycloak, SecondFactor
+from components.config.security import ARGO_CD, CLI, CLIENT_LOGIN, GATEWAY_CLIENT, PORTAL, REALM, Keycloak, SecondFactor
 
 ROLES: Mapping[str, str] = {"operator": "Operates the platform: all tenants, and the operators' paths"}
 """Roles of the whole platform, with their meaning."""
@@ -17,8 +17,6 @@ TENANT_ROLES = ("owner", "admin", "editor", "viewer", "member")
 """Roles in a tenant. They have the names of User's relations, and each is a group of its tenant."""
 GROUPS_CLAIM = "groups"
 """Claim of tokens with the paths of a user's groups."""
-LOGIN = "keycloak-"
-"""Beginning of a client's login, whose Secret has its secret."""
 _DEVICE = "oauth2.device.authorization.grant.enabled"
 _LATER = "client_credentials.use_refresh_token"
 
@@ -43,7 +41,7 @@ class Client:
     @property
     def login(self) -> str:
         """Name of the login with its secret; empty: it has none."""
-        return f"{LOGIN}{self.name}" if self.secret else ""
+        return f"{CLIENT_LOGIN}{self.name}" if self.secret else ""
 
     @property
     def content(self) -> dict[str, Any]:
@@ -137,7 +135,8 @@ def _settings(config: Keycloak) -> dict[str, Any]:
         "editUsernameAllowed": False,
         "revokeRefreshToken": True,
         "refreshTokenMaxReuse": 0,
-        "defaultSignatureAlgorithm": "ES256",
+        # Keycloak makes this key with the realm, and others when it first signs: after services have read its keys.
+        "defaultSignatureAlgorithm": "RS256",
         "passwordPolicy": " and ".join(
             [*rules, *([f"passwordHistory({passwords.history})"] if passwords.history else [])]
         ),

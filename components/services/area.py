@@ -7,6 +7,7 @@ import pulumi
 from components.ai.models import ModelsArea
 from components.ai.service import AiServiceArgs
 from components.base import PlatformComponent
+from components.config.security import REALM
 from components.data.layer import DataLayer
 from components.security.area import SecurityArea
 from components.services import making, routing
@@ -29,6 +30,12 @@ class ServicesArea:
             if record is FRONT:
                 after = [*models.keys.values()]  # pods then have the model servers' keys when they start
                 more = routing.extras(config, stage.namespace, image, models.urls, security.key.key)
+            if record.keeps_keys and security.keycloak and security.realm:
+                # Where pods reach Keycloak; its issuer is the gateway's URL, which only browsers reach.
+                address = pulumi.Output.concat(security.keycloak.url, f"/realms/{REALM}")
+                own = {"SERVICE_OIDC_ADDRESS": address, "SERVICE_OIDC_AUTHORITY": security.keycloak.authority}
+                more["environment"] = {**more.get("environment", {}), **own}
+                after.append(security.realm)
             self.parts[name] = making.make(
                 f"{stage.env}-{name}",
                 record,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from components.config.base import Change, DnsLabel, Section, matching, setting
 from components.config.problems import Conflict
+from components.config.security import CLIENT_LOGIN, GATEWAY_CLIENT, PORTAL, REALM
 from components.services.quotas import OfTenant, quotas
 from components.services.record import (
     DEAD_LETTER_HANDLED,
@@ -60,15 +61,27 @@ class User(Bundled):
 def _variables(section: User, around: Surroundings) -> dict[str, str]:
     erasers = sorted(record.name for record in around.records.values() if record.erases)
     found = {"SERVICE_ERASED_BY": json.dumps(erasers), **quotas(section.quotas, section.quotas_of)}
-    if login := section.login:
+    login = _login(section, around)
+    if login:
         found["SERVICE_OIDC_ISSUER"] = login.issuer
         found["SERVICE_OIDC_CLIENT"] = login.client_id
         found["SERVICE_OIDC_REDIRECT"] = f"{around.url}/v1/callback"
+    if around.security.keycloak:
+        found["SERVICE_OIDC_AUDIENCE"] = GATEWAY_CLIENT
     return found
 
 
+def _login(section: User, around: Surroundings) -> Login | None:
+    """The provider of logins: the platform's own Keycloak, or the configured one."""
+    if around.security.keycloak is None:
+        return section.login
+    secret = f"login-{CLIENT_LOGIN}{PORTAL}"
+    return Login(issuer=f"{around.url}/realms/{REALM}", client_id=PORTAL, secret_name=secret)
+
+
 def _secrets(section: User, around: Surroundings) -> dict[str, tuple[str, str]]:
-    return {"SERVICE_OIDC_SECRET": (section.login.secret_name, "secret")} if section.login else {}
+    login = _login(section, around)
+    return {"SERVICE_OIDC_SECRET": (login.secret_name, "secret")} if login else {}
 
 
 def _conflicts(section: User, around: Surroundings) -> Iterator[Conflict]:

@@ -44,6 +44,8 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
         for part, reason in uses.uses(record):
             if part in _SYSTEMS and there[part]:
                 found[Access(name, READ, f"{_SYSTEMS[part]} of {_LOGIN}{name}")] = reason
+        if record.keeps_keys and config.security.keycloak:
+            found[Access(name, READ, f"secret of {_LOGIN}keycloak-portal")] = "it logs people in"
         for secret in record.own_secrets:
             found[Access(name, READ, f"{secret} of {_LOGIN}{name}-keys")] = f"record of {name}: own_secrets"
     # Parts of the data layer check or set passwords; what they mount is theirs to have. Services must not.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cli import cluster, gateway, prove, repartition, restore, snapshots, verify
+from cli import cluster, gateway, jobs, login, prove, repartition, restore, verify
 from cli import release as releases
 from cli import status as status_view
 from cli.main import COMMANDS, GROUPS
@@ -80,7 +82,7 @@ class Cluster:
 def _cluster(monkeypatch: pytest.MonkeyPatch, *, fails: bool = False) -> Cluster:
     made = Cluster(fails=fails)
     monkeypatch.setattr(cluster, "kubectl", lambda *_: ["kubectl"])
-    monkeypatch.setattr(snapshots.subprocess, "run", made)
+    monkeypatch.setattr(jobs.subprocess, "run", made)
     return made
 
 
@@ -227,6 +229,28 @@ def test_prove(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, holes: bool
 
 def test_prove_prints_one_form(run: Run) -> None:
     golden("prove-two-forms.txt", run("prove", "--comment", "--matrix"), 1)
+
+
+@pytest.fixture
+def at_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "root", lambda _: contextlib.nullcontext())
+
+
+@pytest.mark.usefixtures("at_gateway")
+def test_login(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def log_in(client: object, stack: str, tenant: str, show: Callable[[str, str], None]) -> login.Session:
+        show("https://localhost:8443/realms/cogniforge/device?user_code=ABCD-EFGH", "ABCD-EFGH")
+        return login.Session(tenant, "r", "k", "2027-01-01T00:00:00Z")
+
+    monkeypatch.setattr(login, "log_in", log_in)
+    golden("login.txt", run("login", "acme"))
+
+
+@pytest.mark.usefixtures("at_gateway")
+@pytest.mark.parametrize(("name", "ended"), [("logout.txt", True), ("logout-nobody.txt", False)])
+def test_logout(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, ended: bool) -> None:
+    monkeypatch.setattr(login, "log_out", lambda *_: ended)
+    golden(name, run("logout"))
 
 
 def test_every_command_has_a_golden_file() -> None:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tasks import realm as task
+from tasks.common import Problem
 
 from components.config.security import Keycloak as Config
 from components.security import realm
-from service_images.keycloak_server import Server, running
-
-SOURCES = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(SOURCES / "data-tasks" / "src")]
-from tasks import realm as task  # noqa: E402
-from tasks.common import Problem  # noqa: E402
+from service_images.keycloak_server import Server
 
 pytestmark = [pytest.mark.drill("logins"), pytest.mark.xdist_group("keycloak"), pytest.mark.timeout(1200)]
 BASE = f"/{realm.REALM}"
@@ -27,12 +22,6 @@ CONFIG = Config(tenants=("acme",), machines=("reports",))
 
 def declared(config: Config = CONFIG) -> dict[str, Any]:
     return copy.deepcopy(realm.declared(config, "https://api.example.com").content)
-
-
-@pytest.fixture(scope="module")
-def server(postgres_server: Any) -> Iterator[Server]:
-    with running(postgres_server.make_database("keycloak")) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +108,13 @@ def test_what_people_have_made_survives(client: task.Keycloak, server: Server, s
     server.admin("POST", f"{BASE}/roles", {"name": "auditor"})
     server.admin("POST", f"{BASE}/groups", {"name": "friends"})
     server.admin("POST", f"{BASE}/clients", {"clientId": "wiki"})
-    server.admin("POST", f"{BASE}/users", {"username": "ann", "enabled": True})
+    server.admin("POST", f"{BASE}/users", {"username": "zoe", "enabled": True})
     assert shown(client, declared()) == []
     settle(declared(Config()))
     assert server.admin("GET", f"{BASE}/roles/auditor")["name"] == "auditor"
     assert "friends" in {one["name"] for one in server.admin("GET", f"{BASE}/groups")}
     assert server.admin("GET", f"{BASE}/clients?clientId=wiki")
-    assert server.admin("GET", f"{BASE}/users?username=ann")
+    assert server.admin("GET", f"{BASE}/users?username=zoe")
 
 
 def test_what_is_not_declared_any_more_is_removed(client: task.Keycloak, server: Server, settle: Settle) -> None:
@@ -165,8 +154,12 @@ def test_another_realm_is_not_taken_over(client: task.Keycloak, server: Server) 
         shown(client, {**declared(), "realm": "master"})
 
 
-def test_nobody_has_a_password_from_the_start(server: Server, settle: Settle) -> None:
-    assert [one for one in server.admin("GET", f"{BASE}/users") if one["username"] != "ann"] == []
+def test_a_new_realm_has_no_user_and_nobody_administers_keycloak_with_a_password(
+    client: task.Keycloak, server: Server
+) -> None:
+    task.settle(client, {**declared(), "realm": "fresh"}, SECRETS.__getitem__)
+    assert [one["username"] for one in server.admin("GET", "/fresh/users")] == []
+    server.admin("DELETE", "/fresh")
     people = server.admin("GET", "/master/users")
     assert [one["username"] for one in people if not one["username"].startswith("service-account-")] == []
 

@@ -12,12 +12,9 @@ from typing import Any
 
 import httpx
 
-from local.toolchain import keycloak
-from service_images.conftest import free_port
-from service_images.serving import served
+from service_images import keycloak_server
 
 REALM, CLIENT = "people", "cogniforge"
-STARTS_S = 180
 Person = tuple[str, str, bool]
 """(name, address, whether Keycloak has verified it)."""
 
@@ -26,21 +23,19 @@ Person = tuple[str, str, bool]
 class Keycloak:
     """A running Keycloak, in whose realm all users have one password."""
 
-    url: str
+    server: keycloak_server.Server
     secret: str
     """The client's secret."""
     password: str
-    admin: httpx.Client
 
     @property
     def issuer(self) -> str:
         """Issuer of the realm."""
-        return f"{self.url}/realms/{REALM}"
+        return f"{self.server.url}/realms/{REALM}"
 
     def add(self, person: Person) -> None:
         """Add a user to the realm; a repeat has no effect."""
-        answer = self.admin.post(f"{self.url}/admin/realms/{REALM}/users", json=_user(person, self.password))
-        assert answer.status_code in (201, 409), answer.text
+        self.server.admin("POST", f"/{REALM}/users", _user(person, self.password), (201, 409))
 
     def log_in(self, address: str, name: str) -> str:
         """Fill in the login form to which the service has redirected a browser. Returns the browser's next address."""
@@ -86,25 +81,11 @@ def _realm(secret: str, redirect: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running(people: Sequence[Person], redirect: str) -> Iterator[Keycloak]:
-    """A Keycloak whose client may redirect to `redirect`."""
-    home, port, password = keycloak.resolve(), free_port(), secrets.token_urlsafe(24)
-    command = ["bash", str(home / "bin/kc.sh"), "start", "--optimized", "--http-enabled=true", "--cache=local"]
-    command += ["--http-host=127.0.0.1", f"--http-port={port}", "--hostname-strict=false", "--log-level=warn"]
-    own = {"KC_BOOTSTRAP_ADMIN_USERNAME": "admin", "KC_BOOTSTRAP_ADMIN_PASSWORD": password}
-    own |= {"KC_HTTP_MANAGEMENT_PORT": str(free_port()), "JAVA_OPTS_KC_HEAP": "-Xms64m -Xmx384m"}
-    made = Keycloak(f"http://127.0.0.1:{port}", secrets.token_urlsafe(24), password, httpx.Client(trust_env=False))
-    with made.admin, served(command, own, f"{made.url}/realms/master", STARTS_S):
-        _log_in_admin(made)
-        answer = made.admin.post(f"{made.url}/admin/realms", json=_realm(made.secret, redirect), timeout=60)
-        assert answer.status_code == 201, answer.text
+def running(people: Sequence[Person], redirect: str, database: dict[str, Any]) -> Iterator[Keycloak]:
+    """A Keycloak whose client may redirect to `redirect`. `database`: settings of its PostgreSQL."""
+    with keycloak_server.running(database) as server:
+        made = Keycloak(server, secrets.token_urlsafe(24), secrets.token_urlsafe(24))
+        server.admin("POST", "", _realm(made.secret, redirect))
         for person in people:
             made.add(person)
         yield made
-
-
-def _log_in_admin(made: Keycloak) -> None:
-    form = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": made.password}
-    answer = made.admin.post(f"{made.url}/realms/master/protocol/openid-connect/token", data=form, timeout=60)
-    assert answer.status_code == 200, answer.text
-    made.admin.headers["authorization"] = f"Bearer {answer.json()['access_token']}"

@@ -19,8 +19,8 @@ PEOPLE = (("ann", "ann@example.com", True), ("eve", "ann@example.com", False), (
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[Keycloak]:
-    with running(PEOPLE, f"{HERE}/v1/callback") as made:
+def provider(postgres_server: Any) -> Iterator[Keycloak]:
+    with running(PEOPLE, f"{HERE}/v1/callback", postgres_server.make_database("keycloak")) as made:
         yield made
 
 

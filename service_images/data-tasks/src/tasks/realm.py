@@ -265,7 +265,9 @@ class Keycloak:
     def __init__(self, address: str, authority: str, admin: Callable[[], str] = lambda: passwords(ADMIN)) -> None:
         """`authority`: CA certificate (PEM); `admin` returns the secret of the client that administers Keycloak."""
         context = ssl.create_default_context(cadata=authority) if authority else None
-        self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(60), retries=False, ssl_context=context)
+        self._pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=10, read=180), retries=False, ssl_context=context
+        )
         self._address, self._admin, self._token = address, admin, ""
 
     def log_in(self) -> None:

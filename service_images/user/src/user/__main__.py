@@ -32,6 +32,12 @@ class UserSettings(QuotaSettings):
     """The installation key, which has all rights. A new value here revokes the previous key."""
     oidc_issuer: str = ""
     """Issuer URL of the identity provider, such as https://keycloak/realms/platform; empty disables logins."""
+    oidc_address: str = ""
+    """URL at which this service reaches the provider, if the issuer's URL is for browsers only."""
+    oidc_authority: str = ""
+    """CA certificate (PEM) of that URL; empty: public CAs."""
+    oidc_audience: str = ""
+    """Audience of access tokens that programs exchange for keys, if the provider is the platform's own; else empty."""
     oidc_client: str = "cogniforge"
     oidc_secret: SecretStr = SecretStr("")
     oidc_redirect: str = ""
@@ -47,7 +53,15 @@ def create(settings: UserSettings) -> Starlette:
     publisher = TenantPublisher(database, nats, settings.erased_by) if nats else None
     secret = settings.oidc_secret.get_secret_value()
     logins = (
-        Logins(settings.oidc_issuer, settings.oidc_client, secret, settings.oidc_redirect)
+        Logins(
+            settings.oidc_issuer,
+            settings.oidc_client,
+            secret,
+            settings.oidc_redirect,
+            settings.oidc_address,
+            settings.oidc_authority,
+            settings.oidc_audience,
+        )
         if settings.oidc_issuer
         else None
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, cast
 
 from kit import bus, dead_letters, publishing, replicas, rest, rest_app
@@ -17,7 +18,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from user import deleting, keys, relations, rights, tables
-from user.login import Logins
+from user.login import TOKEN_SESSION, Identity, Logins
 from user.models import (
     Answer,
     Deletion,
@@ -34,6 +35,7 @@ from user.models import (
     NewUser,
     Objects,
     Policy,
+    ProviderToken,
     Question,
     Relations,
     Revocation,
@@ -131,6 +133,8 @@ class Api(People):
                       failures=(404,)),
             Operation("GET", "/v1/callback", "Complete a login; the result is a short-lived key.", self.callback,
                       IssuedKey, query=Login, failures=(401, 403, 404, 429)),
+            Operation("POST", "/v1/login/token", "Exchange an access token of the identity provider for a short-lived "
+                      "key.", self.exchange, IssuedKey, body=ProviderToken, failures=(401, 403, 404, 429)),
         ]  # fmt: skip
 
     async def authenticate(self, key: str) -> Grant:
@@ -314,11 +318,22 @@ class Api(People):
         if self._logins is None:
             raise ApiError(404, "No identity provider is configured.", ErrorType.NOT_FOUND)
         identity = await self._logins.identity(call.query, call.request.cookies)
+        return await self._key_of(call, identity, self._logins.expiry())
+
+    async def exchange(self, call: Call[Any, ProviderToken]) -> IssuedKey:
+        """Returns a key for the person to whom the provider gave the token."""
+        if self._logins is None:
+            raise ApiError(404, "No identity provider is configured.", ErrorType.NOT_FOUND)
+        identity = await self._logins.of_token(call.body.token, call.body.tenant)
+        return await self._key_of(call, identity, self._logins.expiry(TOKEN_SESSION))
+
+    async def _key_of(self, call: Call[Any, Any], identity: Identity, expires: datetime) -> IssuedKey:
+        """A key with the rights of the person's roles."""
         async with self._database.transaction() as connection:
             user, tenant = await tables.recognized(connection, identity)
             await self._quotas.use(connection, tenant, {"keys": 1})
-            scopes = await rights.of_login(connection, tenant, user)
-            wanted = NewKey(name="login", scopes=scopes, user=user, expires=self._logins.expiry())
+            scopes = await rights.of_login(connection, tenant, user, identity.groups)
+            wanted = NewKey(name="login", scopes=scopes, user=user, expires=expires)
             made = await keys.issue(connection, tenant, wanted)
             await tables.note(
                 connection, call, tenant, "key", made.id, "created", Key(**made.model_dump(exclude={"key"}))

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import hashlib
 import secrets
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -34,6 +35,11 @@ COOKIE = "cf-login"
 PATIENCE_S = 600
 """Seconds from the redirect to the provider until the callback."""
 SESSION = timedelta(hours=8)
+TOKEN_SESSION = timedelta(minutes=15)
+"""Validity of a key that a program got for a token. The program gets another one as long as the person's session at the
+provider lasts, so a logout there ends everything within this time."""
+GROUPS = "groups"
+"""Claim with the paths of a person's groups at the provider, such as "/tenants/acme/editor"."""
 _TIMEOUT_S = 5.0
 _KNOWN_S = 300.0
 _AGAIN_S = 5.0
@@ -58,6 +64,8 @@ class Identity:
     """Email address; empty if the provider has not verified it."""
     tenant: str = ""
     """Tenant that the login was started for; empty if none was named."""
+    groups: frozenset[str] = frozenset()
+    """Paths of the person's groups at the provider."""
 
 
 def _refused(reason: str) -> ApiError:
@@ -80,11 +88,27 @@ class _Provider:
 class Logins:
     """Logins with one provider."""
 
-    def __init__(self, issuer: str, client: str, secret: str, redirect: str) -> None:
-        """`issuer`: with or without a final "/"; providers differ in that."""
+    def __init__(
+        self,
+        issuer: str,
+        client: str,
+        secret: str,
+        redirect: str,
+        address: str = "",
+        authority: str = "",
+        audience: str = "",
+    ) -> None:
+        """`issuer`: with or without a final "/"; providers differ in that.
+
+        `address`: where this service reaches the issuer, if the issuer's own URL is for browsers only; `authority`: CA
+        certificate (PEM) of that address; `audience`: of access tokens that programs exchange for keys; empty: none.
+        Only a provider with an audience is the platform's own, whose groups are roles.
+        """
+        self._address, self._audience = address.rstrip("/") or issuer.rstrip("/"), audience
         self._issuer, self._client, self._secret, self._redirect = issuer.rstrip("/"), client, secret, redirect
         self._cipher = Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"cookie\0" + secret.encode()).digest()))
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False)
+        verify = ssl.create_default_context(cadata=authority) if authority else True
+        self._http = httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False, verify=verify)
         self._known: _Provider | None = None
         self._asking = asyncio.Lock()
 
@@ -93,9 +117,9 @@ class Logins:
         await self._http.aclose()
 
     @staticmethod
-    def expiry() -> datetime:
+    def expiry(lasts: timedelta = SESSION) -> datetime:
         """Time at which the key of a new login expires."""
-        return datetime.now(UTC) + SESSION
+        return datetime.now(UTC) + lasts
 
     async def begin(self, tenant: str = "") -> Response:
         """Redirect the browser to the provider, for a login to a tenant."""
@@ -135,10 +159,22 @@ class Logins:
             raise _refused("the callback belongs to another login")
         provider = await self._provider()
         token = await self._token(provider.token, login.code, waiting.verifier)
-        claims = await self._claims(token, provider, waiting.nonce)
+        claims = await self._claims(token, provider, self._client, nonce={"essential": True, "value": waiting.nonce})
+        return self._identity(claims, waiting.tenant)
+
+    async def of_token(self, token: str, tenant: str) -> Identity:
+        """Identity of the person to whom an access token was given. Raises ApiError(401)."""
+        if not self._audience:
+            raise _refused("this platform takes no tokens of programs")
+        claims = await self._claims(token, await self._provider(), self._audience)
+        return self._identity(claims, tenant)
+
+    def _identity(self, claims: Mapping[str, Any], tenant: str) -> Identity:
         verified = claims.get("email_verified") is True
         email = str(claims.get("email", "")) if verified else ""
-        return Identity(self._issuer, str(claims["sub"]), email, waiting.tenant)
+        groups: Any = claims.get(GROUPS) if self._audience else None
+        known = frozenset(map(str, groups)) if isinstance(groups, list) else frozenset[str]()
+        return Identity(self._issuer, str(claims["sub"]), email, tenant, known)
 
     async def _token(self, endpoint: str, code: str, verifier: str) -> str:
         form = {
@@ -157,7 +193,7 @@ class Logins:
             raise _refused("the provider refused the code")
         return found["id_token"]
 
-    async def _claims(self, token: str, provider: _Provider, nonce: str) -> dict[str, Any]:
+    async def _claims(self, token: str, provider: _Provider, audience: str, **more: Any) -> dict[str, Any]:
         try:
             try:
                 claims = jwt.decode(token, provider.keys, algorithms=_ALGORITHMS).claims
@@ -169,10 +205,10 @@ class Logins:
             jwt.JWTClaimsRegistry(
                 leeway=30,
                 iss={**required, "value": provider.issuer},
-                aud={**required, "value": self._client},
+                aud={**required, "value": audience},
                 exp=required,
                 sub=required,
-                nonce={**required, "value": nonce},
+                **more,
             ).validate(claims)
         except (JoseError, ValueError) as error:
             raise _refused(f"the provider's token is not valid ({type(error).__name__})") from None
@@ -196,7 +232,7 @@ class Logins:
             return self._known
 
     async def _ask(self) -> _Provider:
-        answer = await self._http.get(f"{self._issuer}/.well-known/openid-configuration")
+        answer = await self._http.get(f"{self._address}/.well-known/openid-configuration")
         described = answer.raise_for_status().json()
         issuer = str(described["issuer"])
         if issuer.rstrip("/") != self._issuer:

@@ -234,6 +234,12 @@ class LoginTo(Model):
     tenant: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")] = ""
 
 
+class ProviderToken(LoginTo):
+    """An access token of the identity provider, which names this platform as its audience."""
+
+    token: Annotated[str, Field(min_length=1, max_length=16_384)]
+
+
 class Login(Model):
     """Parameters that the provider returns; unknown ones are ignored. Source: RFC 6749, section 4.1.2."""
 

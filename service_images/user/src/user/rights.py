@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,13 +65,17 @@ def _refuse(what: str, beyond: dict[str, str]) -> None:
         raise ApiError(403, f"{what}: {reasons}.", ErrorType.PERMISSION, param=next(iter(beyond)))
 
 
-async def of_login(connection: Connection, tenant: str, user: str) -> tuple[Scope, ...]:
-    """Scopes of a login's key: the union of the scopes of the user's roles in the tenant."""
+async def of_login(connection: Connection, tenant: str, user: str, groups: Collection[str] = ()) -> tuple[Scope, ...]:
+    """Scopes of a login's key: the union of the scopes of the user's roles in the tenant.
+
+    A role is a relation to the tenant, or membership in the provider's group `/tenants/<tenant>/<role>`.
+    """
     cursor = await connection.execute(
         "SELECT relation FROM relations WHERE tenant = %s AND object = %s AND subject = %s",
         (tenant, f"tenant:{tenant}", f"user:{user}"),
     )
     rows: list[Any] = await cursor.fetchall()
     held = [ROLES[Relation(row[0])] for row in rows if Relation(row[0]) in ROLES]
+    held += [scopes for role, scopes in ROLES.items() if f"/tenants/{tenant}/{role.value}" in groups]
     allowed = {scope for scopes in (_MEMBER, *held) for scope in scopes}
     return tuple(scope for scope in TENANT_SCOPES if scope in allowed)
