@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from rich.text import Text
 
-from cli import access, output, preview_text, stack, upgrade
+from cli import access, output, policy, preview_text, stack, upgrade
 from cli import preview as previews
 from cli.access import Access
 from components.config.cluster import ClusterKind
@@ -42,6 +42,7 @@ def key_file() -> Path:
 def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
     """Start the environment and request a first answer. `quiet` hides the engine's output for other clusters."""
     config = stack.read_config(name)
+    policy.refuse_lock_out(name, config)
     if config.cluster.kind is not ClusterKind.LOCAL:
         if config.images.source is ImageSource.LOCAL_BUILD:
             _build_for(config)

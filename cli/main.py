@@ -23,6 +23,7 @@ from cli.commands import (
     kubectl,
     login,
     logs,
+    policy,
     preview,
     promote,
     prove,
@@ -70,6 +71,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 GROUPS = {
     "dead-letters": dead_letters.app,
     "key": key.app,
+    "policy": policy.app,
     "secret-store": secret_store.app,
     "tenant": tenant.app,
     "usage": usage.app,

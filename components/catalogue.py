@@ -181,6 +181,14 @@ PARTS: dict[str, Part] = {
             image="data-tasks",
             toggle="security.keycloak",
         ),
+        Part(
+            "opa",
+            "OPA, which decides at the gateway",
+            "cogniforge:security:Opa",
+            "every replica has a signed bundle in force",
+            image="opa",
+            toggle="security.opa",
+        ),
         Part("api-key", "API key of the gateway", "cogniforge:security:ApiKey", "the Secret exists"),
         Part("certificate", "Gateway certificate", "cogniforge:security:Certificate", "the Secret exists"),
         Part(

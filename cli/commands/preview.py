@@ -20,12 +20,12 @@ def run(
     output_format: Output = Format.TEXT,
 ) -> None:
     """Show changes and policy violations. Needs no cluster. Exit status 1 if `up` would be refused."""
+    from cli import policy, preview_text, stack, upgrade
     from cli import preview as previews
-    from cli import preview_text, stack, upgrade
 
     if full + comment + (output_format is Format.JSON) > 1:
         raise LocalError("--full, --comment and --output json exclude each other", fix="choose one of them")
-    stack.read_config(stack_name)
+    policy.refuse_lock_out(stack_name, stack.read_config(stack_name))
     stack.ensure(stack_name)
     found = previews.collect(stack_name, shown=full)
     if sarif is not None:

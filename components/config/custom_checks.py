@@ -32,6 +32,7 @@ RESERVED_NAMES = frozenset(
             "nats",
             "object-store",
             "objects",
+            "opa",
             "openbao",
             "pause",
             "platform",

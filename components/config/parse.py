@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from components.cluster.gpu_models import INSTANCES
-from components.config import custom_checks
+from components.config import custom_checks, opa_checks
 from components.config.base import Section, first_duplicate
 from components.config.cluster import Cluster, ClusterKind
 from components.config.custom import Service
@@ -60,6 +60,7 @@ def _cross_checks(config: PlatformConfig) -> Iterator[Conflict]:
     yield from _managed_checks(config)
     yield from _seal_checks(config)
     yield from _login_checks(config)
+    yield from opa_checks.conflicts(config)
     yield from _service_checks(config)
     yield from _serving_checks(config)
     yield from _routing_checks(config)

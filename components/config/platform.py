@@ -44,7 +44,7 @@ class PlatformConfig(Section):
     routes: tuple[Route, ...] = several(Change.SAFE, "Names for clients that stand for several models", 100)
     services: Services = setting(Change.SAFE, "AI services", default=Services())
     data: Data = setting(Change.SAFE, "Databases, messaging, cache, object store", default=Data())
-    security: Security = setting(Change.SAFE, "Secret store and logins of people", default=Security())
+    security: Security = setting(Change.SAFE, "Secret store, logins, decisions at the gateway", default=Security())
     observability: Observability = setting(Change.SAFE, "Logs, traces and metrics", default=Observability())
 
     @property

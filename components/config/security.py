@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from components.config.base import Change, DnsLabel, Resources, Section, first_duplicate, matching, setting
 from components.config.data import Storage, quorum
+from components.config.opa import Opa
 from components.config.problems import violation
 
 REALM = "cogniforge"
@@ -158,12 +159,13 @@ class Security(Section):
     keycloak: Keycloak | None = setting(
         Change.IMMUTABLE, "Logins of people; needs data.postgres and services.user", default=None
     )
+    opa: Opa | None = setting(Change.DISRUPTIVE, "Decisions at the gateway about who may call what", default=None)
 
     @property
     def images(self) -> tuple[str, ...]:
         """Names of the images that its parts run."""
         store = (self.secret_store.engine.value,) if self.secret_store else ()
-        return (*store, *(("keycloak", "data-tasks") if self.keycloak else ()))
+        return (*store, *(("keycloak", "data-tasks") if self.keycloak else ()), *(("opa",) if self.opa else ()))
 
     @property
     def databases(self) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from components.cluster.area import ClusterArea
 from components.data.layer import DataLayer
+from components.security import opa
 from components.security.area import SecurityArea
+from components.services.record import DataIntent
 from components.services.registry import SERVICES
 from components.stage import Stage
 
@@ -13,7 +15,9 @@ def make(stage: Stage, cluster: ClusterArea, security: SecurityArea) -> DataLaye
     """Create databases, messaging, cache and object store, as configured."""
     config, records = stage.config, stage.config.around.records
     # In the registry's order: definitions hold lists in the order of the records, and another order restarts pods.
-    ordered = {name: records[name] for name in (*SERVICES, *records) if name in records}
+    ordered: dict[str, DataIntent] = {name: records[name] for name in (*SERVICES, *records) if name in records}
+    if config.security.opa:
+        ordered[opa.DATA.name] = opa.DATA
     data = DataLayer(
         stage.env,
         config.data,

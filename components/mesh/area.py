@@ -13,6 +13,7 @@ from components.config.mesh import MeshMode
 from components.data.layer import DataLayer
 from components.data.server import DataServer
 from components.mesh import entrance, istio
+from components.security import opa, policy_data
 from components.security.area import SecurityArea
 from components.services import making
 from components.services.registry import FRONT
@@ -34,7 +35,7 @@ class EntranceArea:
                 "certificate_secret": security.certificate.secret_name,
                 "certificate_version": security.certificate.authority.apply(fingerprint),
             },
-            stage.options(),
+            stage.options([security.opa] if security.opa else []),
         )
         stage.parts["gateway"] = self.gateway
         if stage.config.mesh.mode is not MeshMode.OFF:
@@ -50,12 +51,14 @@ class EntranceArea:
                     **{model_server.part_name(m): (FRONT.name,) for m in models},
                     **making.callers(config),
                     **{name: server.callers for name, server in servers.items()},
+                    **({policy_data.PART: (opa.GATEWAY,)} if config.security.opa else {}),
                 },
                 "metrics": {
                     **{name: record.port for name, record in config.around.records.items() if record.metrics},
                     **{model_server.part_name(m): model_server.PORT for m in models if not m.serving},
                     **{model_server.part_name(m): model_serving.PORT for m in models if m.serving},
                     **{name: server.metrics_port for name, server in servers.items() if server.metrics_port},
+                    **({policy_data.PART: policy_data.HTTP_PORT} if config.security.opa else {}),
                 },
                 "scraper": {"namespace": SCRAPER[0], "account": SCRAPER[1]},
                 "entrance": {"service": "gateway", "port": entrance.PROXY_PORT},

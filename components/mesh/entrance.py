@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any, TypedDict
 
@@ -17,17 +18,19 @@ from components.mesh.gateway import Gateway
 from components.mesh.gateway_inputs import intent_args
 from components.mesh.routes import (
     OPERATORS_DOCUMENTS,
+    Authorizer,
     Backend,
     Cors,
     Document,
     GatewayIntent,
     Oidc,
+    OperatorOperation,
     Operators,
     Rates,
     Route,
 )
 from components.pods import customized
-from components.security import keycloak
+from components.security import keycloak, policy_data
 from components.services.record import Body, Prefix
 from components.services.registry import FRONT
 
@@ -86,6 +89,21 @@ def _body(size: Body, largest: int) -> int:
 
 def intent(config: PlatformConfig) -> GatewayIntent:
     """Derive the gateway's intent from the configuration."""
+    found, opa = _without_authorizer(config), config.security.opa
+    if opa is None:
+        return found
+    operators = (one for one in policy_data.operations(config, found) if one.operators)
+    authorizer = Authorizer(
+        f"{policy_data.PART}.{config.cluster.namespace}",
+        policy_data.GRPC_PORT,
+        opa.closed,
+        any(rules.models or rules.regions for rules in opa.tenants.values()),
+        tuple(OperatorOperation(one.method, one.path) for one in operators),
+    )
+    return dataclasses.replace(found, authorizer=authorizer)
+
+
+def _without_authorizer(config: PlatformConfig) -> GatewayIntent:
     settings, namespace = config.gateway, config.cluster.namespace
     prefixes = {
         prefix.path: (prefix, Backend(record.name, f"{record.name}.{namespace}", record.port))
@@ -148,6 +166,7 @@ def make(
         **settings.resources.model_dump(),
     }
     if settings.engine is GatewayEngine.KONG:
+        del common["authorizer"]  # Kong asks none
         return kong_gateway.KongGateway(name, common, opts)
     common |= {"image": args["image"], "certificate_version": args["certificate_version"]}
     return Gateway(name, common, opts)

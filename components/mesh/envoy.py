@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from components.mesh import envoy_errors, envoy_routes
+from components.mesh import envoy_authorizer, envoy_errors, envoy_routes
 from components.mesh.envoy_base import BUFFER_BYTES, Json, http_filter, typed
 from components.mesh.routes import OPERATORS_PREFIX, Backend, GatewayIntent, Rates
 
@@ -141,6 +141,7 @@ def _connection_manager(intent: GatewayIntent, keys: dict[str, str], inside: boo
         _rate_limit(intent.rates),
         *([_operators(intent)] if guarded and intent.operators.addresses else []),
         *([] if intent.services_ask else [_api_key(keys)]),
+        *(envoy_authorizer.filters(intent.authorizer) if intent.authorizer else []),
         http_filter("router", "router.v3.Router", suppress_envoy_headers=True),
     ]
     return {
@@ -169,7 +170,7 @@ def _connection_manager(intent: GatewayIntent, keys: dict[str, str], inside: boo
             },
             server_header_transformation="PASS_THROUGH",
             access_log=[_access_log()],
-            local_reply_config=envoy_errors.local_replies(),
+            local_reply_config=envoy_errors.local_replies(asks=intent.authorizer is not None),
             http_filters=filters,
             route_config={"name": "platform", "virtual_hosts": [envoy_routes.virtual_host(intent, closed)]},
         ),
@@ -283,7 +284,10 @@ def render(intent: GatewayIntent, keys: dict[str, str], memory_bytes: int) -> Js
                     else [_listener(intent, keys, "operators", OPERATORS_PORT, inside=True)]
                 ),
             ],
-            "clusters": [_cluster(b, requests) for b in (*(b for _, b in sorted(backends.items())), admin)],
+            "clusters": [
+                *(_cluster(b, requests) for b in (*(b for _, b in sorted(backends.items())), admin)),
+                *([envoy_authorizer.cluster(intent.authorizer)] if intent.authorizer else []),
+            ],
         },
         "overload_manager": _overload(heap, connections),
     }

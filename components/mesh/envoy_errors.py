@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.mesh import errors
+from components.mesh import envoy_authorizer, errors
 from components.mesh.envoy_base import Json, set_header
 from components.mesh.errors import ANTHROPIC_HEADER, ANTHROPIC_PREFIX, ERRORS, GatewayError
 
@@ -52,9 +52,10 @@ def _mappers(when: Json, error: GatewayError) -> list[Json]:
     ]
 
 
-def local_replies() -> Json:
-    """Configuration of local replies. Envoy uses the first mapper that matches."""
+def local_replies(*, asks: bool = False) -> Json:
+    """Configuration of local replies. Envoy uses the first mapper that matches. `asks`: there is an authorizer."""
+    denials = envoy_authorizer.answers() if asks else []
     encoded = _mappers(_all(_status(400), _ENCODED), errors.ENCODED_PATH)
     others = [mapper for error in ERRORS for mapper in _mappers(_status(error.status), error)]
     unforeseen = GatewayError(0, errors.DEFAULT_CODE, "server_error", "api_error", "The gateway refused the request.")
-    return {"mappers": [*encoded, *others, *_mappers(_status(400, "GE"), unforeseen)]}
+    return {"mappers": [*denials, *encoded, *others, *_mappers(_status(400, "GE"), unforeseen)]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from components.mesh import envoy_authorizer
 from components.mesh.envoy_base import BUFFER_BYTES, Json, set_header, typed
 from components.mesh.routes import (
     ENCODED_SLASH,
@@ -46,7 +47,7 @@ def _closed(intent: GatewayIntent) -> list[Json]:
 def _routes(intent: GatewayIntent) -> list[Json]:
     longest_first = sorted(intent.routes, key=lambda route: -len(route.prefix))
     return [
-        *([_about(intent.about)] if intent.about else []),
+        *([_about(intent.about, asks=intent.authorizer is not None)] if intent.about else []),
         *(_refusal(path) for path in REFUSED_PATHS),
         *(found for route in longest_first if route.encoded_slash for found in _route(route, _regex(route.encoded))),
         _refusal(ENCODED_SLASH),
@@ -63,13 +64,16 @@ def _prefix(prefix: str) -> Json:
     return {"prefix": prefix} if prefix.endswith("/") else {"path_separated_prefix": prefix}
 
 
-def _about(text: str) -> Json:
+def _about(text: str, *, asks: bool) -> Json:
     anybody = typed("config.route.v3.FilterConfig", disabled=True)
     return {
         "match": {"path": "/", "headers": [_READS]},
         "direct_response": {"status": 200, "body": {"inline_string": text}},
         "response_headers_to_add": [set_header("content-type", "application/json")],
-        "typed_per_filter_config": {"envoy.filters.http.api_key_auth": anybody},
+        "typed_per_filter_config": {
+            "envoy.filters.http.api_key_auth": anybody,
+            **(envoy_authorizer.unasked() if asks else {}),
+        },
     }
 
 

@@ -111,6 +111,30 @@ class DocumentArgs(TypedDict):
     """Whether it is served only where paths below /v1/admin are. Default false."""
 
 
+class OperatorOperationArgs(TypedDict):
+    """An operation for operators only."""
+
+    method: str
+    """HTTP method."""
+    path: str
+    """Path; its variables are segments in braces."""
+
+
+class AuthorizerArgs(TypedDict):
+    """A server that decides about each request, with Envoy's ext_authz over gRPC, within 50 ms."""
+
+    host: str
+    """DNS name of its headless Kubernetes Service."""
+    port: int
+    """TCP port of its pods."""
+    closed: NotRequired[bool]
+    """Whether requests are refused while no decision can be had. Default true."""
+    shows_body: NotRequired[bool]
+    """Whether it receives the first 8 KiB of bodies. Default false."""
+    operators: NotRequired[Sequence[OperatorOperationArgs]]
+    """Operations that are refused without a decision even where `closed` is false. Default: none."""
+
+
 class EntryArgs(CustomizeArgs):
     """Inputs that both gateways share."""
 
@@ -154,6 +178,8 @@ class GatewayArgs(EntryArgs):
     """Image of Envoy, by digest."""
     certificate_version: NotRequired[pulumi.Input[str]]
     """A value that changes with the certificate, so that a new certificate restarts the pods. Default: empty."""
+    authorizer: NotRequired[AuthorizerArgs]
+    """Server that decides about each request. Default: none."""
     local_port_offset: NotRequired[int]
     """Offset that the local load balancer adds to the port, since it shares the machine's addresses. Default 0."""
 
@@ -246,6 +272,31 @@ class Document(Inputs):
     operators: bool = Field(default=False, description="Whether it is served only where paths below /v1/admin are")
 
 
+class OperatorOperation(Inputs):
+    """An operation for operators only."""
+
+    method: str = Field(pattern="^[A-Z]+$", max_length=20, description="HTTP method")
+    path: str = Field(pattern="^/", max_length=300, description="Path; its variables are segments in braces")
+
+
+class Authorizer(Inputs):
+    """A server that decides about each request."""
+
+    host: Hostname = Field(description="DNS name of its headless Kubernetes Service")
+    port: Port = Field(description="TCP port of its pods")
+    closed: bool = Field(default=True, description="Whether requests are refused while no decision can be had")
+    shows_body: bool = Field(default=False, description="Whether it receives the first 8 KiB of bodies")
+    operators: list[OperatorOperation] = Field(
+        default_factory=list[OperatorOperation], description="Operations that are refused without a decision always"
+    )
+
+    @property
+    def intent(self) -> routes.Authorizer:
+        """As renderers take it."""
+        operators = tuple(routes.OperatorOperation(one.method, one.path) for one in self.operators)
+        return routes.Authorizer(self.host, self.port, self.closed, self.shows_body, operators)
+
+
 class EntryInputs(Inputs):
     """What both gateways' inputs may hold."""
 
@@ -274,11 +325,23 @@ class EntryInputs(Inputs):
 
     def shown(self) -> dict[str, Any]:
         """Inputs that the stack's state shows."""
-        hidden = {"hosts", "port", "routes", "rates", "services_ask", "cors", "about", "documents", "operators", "oidc"}
+        hidden = {
+            "authorizer",
+            "hosts",
+            "port",
+            "routes",
+            "rates",
+            "services_ask",
+            "cors",
+            "about",
+            "documents",
+            "operators",
+            "oidc",
+        }
         found = {name: getattr(self, name) for name in type(self).model_fields if name not in hidden}
         return {name: one for name, one in found.items() if one is not None} | {"keys": pulumi.Output.secret(self.keys)}
 
-    def intent_with(self, oidc: Oidc | None = None) -> GatewayIntent:
+    def intent_with(self, oidc: Oidc | None = None, authorizer: Authorizer | None = None) -> GatewayIntent:
         """The gateway's intent, as renderers take it."""
         key, address, cors = self.rates.per_key, self.rates.per_address, self.cors
         return GatewayIntent(
@@ -304,6 +367,7 @@ class EntryInputs(Inputs):
                 routes.Document(one.path, one.backend.intent, one.path_there, one.operators) for one in self.documents
             ),
             operators=routes.Operators(self.operators.public, tuple(self.operators.addresses)),
+            authorizer=authorizer.intent if authorizer else None,
         )
 
 
@@ -312,6 +376,7 @@ class GatewayInputs(EntryInputs):
 
     image: Text = Field(description="Image of Envoy, by digest")
     certificate_version: AnyText = Field(default="", description="A value that changes with the certificate")
+    authorizer: Authorizer | None = Field(default=None, description="Server that decides about each request")
     local_port_offset: int = Field(default=0, ge=0, le=60_000, description="Offset of the local load balancer's port")
 
 

@@ -115,6 +115,28 @@ class Document:
 
 
 @dataclass(frozen=True)
+class OperatorOperation:
+    """An operation for operators only."""
+
+    method: str
+    path: str
+    """Its variables are segments in braces."""
+
+
+@dataclass(frozen=True)
+class Authorizer:
+    """A server that decides about each request, with Envoy's ext_authz over gRPC."""
+
+    host: str
+    port: int
+    closed: bool = True
+    """Whether requests are refused while no decision can be had; those to `operators` always are."""
+    shows_body: bool = False
+    """Whether the authorizer receives the beginning of the body."""
+    operators: tuple[OperatorOperation, ...] = ()
+
+
+@dataclass(frozen=True)
 class GatewayIntent:
     """Desired behaviour of the gateway. Renderers turn it into a configuration for Envoy or Kong."""
 
@@ -133,3 +155,5 @@ class GatewayIntent:
     """JSON body of `GET /`; empty means that the path does not exist."""
     documents: tuple[Document, ...] = ()
     operators: Operators = Operators()
+    authorizer: Authorizer | None = None
+    """None: no server decides about requests, beside the gateway and the services."""

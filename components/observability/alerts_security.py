@@ -1,10 +1,10 @@
-"""Alerts and dashboard panels of the secret store, based on metrics of its keeper and of OpenBao. Pure data."""
+"""Alerts and dashboard panels of the secret store, by metrics of its keeper and of OpenBao, and of OPA. Pure data."""
 
 from __future__ import annotations
 
 from components.observability.alert import Alert, Panel
 
-PART = "secret-store"
+PART, OPA = "secret-store", "opa"
 ALERTS: tuple[Alert, ...] = (
     Alert(
         "SecretStoreSealed",
@@ -60,6 +60,48 @@ ALERTS: tuple[Alert, ...] = (
         "`secret-store-snapshots-*`. `forge secret-store snapshot` saves one now.",
         "secret-store-snapshots",
     ),
+    Alert(
+        "PolicyUndecided",
+        'sum(increase(opa_decision_seconds_count{outcome="undecided"}[5m])) > 0',
+        "1m",
+        "page",
+        "OPA does not decide about requests: it needs longer than 50 ms, or it has not received the directory of keys. "
+        "The gateway refuses operators' operations, and all others unless security.opa.closed is false.",
+        OPA,
+    ),
+    Alert(
+        "PolicyBundleRefused",
+        "increase(bundle_failed_load_counter[10m]) > 0",
+        "0m",
+        "page",
+        "A replica of OPA has refused a bundle: its signature or its content is wrong. The last good bundle stays in "
+        "force; the replica's log says what is wrong.",
+        OPA,
+    ),
+    Alert(
+        "PolicySkew",
+        "count(count by (active_revision) (last_success_bundle_activation)) > 1",
+        "2m",
+        "ticket",
+        "Replicas of OPA have different bundles in force: `kubectl rollout status deployment/opa` says what hangs.",
+        OPA,
+    ),
+    Alert(
+        "PolicyDirectoryAway",
+        "max(opa_directory_away) > 0",
+        "2m",
+        "page",
+        "OPA does not receive changes of API keys: revoked keys stay valid for it, and new keys are unknown.",
+        OPA,
+    ),
+    Alert(
+        "PolicyGlassBroken",
+        "increase(opa_break_glass_total[10m]) > 0",
+        "0m",
+        "page",
+        "An operator has used x-break-glass to get past a rule. The log of decisions has the reason and the key's ID.",
+        OPA,
+    ),
 )
 PANELS: tuple[Panel, ...] = (
     Panel(
@@ -70,4 +112,10 @@ PANELS: tuple[Panel, ...] = (
     ),
     Panel("Secret store: leases", "max(vault_expire_num_leases)", "short", PART),
     Panel("Secret store: settled differences", "sum by (kind) (secret_store_settled_total)", "short", PART),
+    Panel(
+        "Policy: decisions per second",
+        "sum by (outcome, rule) (rate(opa_decision_seconds_count[$__rate_interval]))",
+        "reqps",
+        OPA,
+    ),
 )

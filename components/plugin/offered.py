@@ -88,6 +88,7 @@ INTERNAL: dict[str, str] = {
     "LocalCluster": "gives a provider, which a program makes of its own kubeconfig",
     "Monitoring": "takes the records of a platform's services",
     "Msk": _PART,
+    "Opa": "its data are derived from the records of a whole platform",
     "Operator": "a chart with values that only the chart describes",
     "Platform": _WHOLE,
     "Rds": _PART,

@@ -7,6 +7,8 @@ from typing import Any
 
 import pulumi
 
+from components import sources
+from components.ai.bindings import bindings
 from components.cluster.area import ClusterArea
 from components.config.gateway import GatewayEngine
 from components.config.mesh import MeshMode
@@ -15,6 +17,7 @@ from components.data import layer
 from components.data.layer import DataLayer
 from components.data.server import DataServer
 from components.mesh import entrance, istio
+from components.security import opa, policy_bundle, policy_data
 from components.security.admission_policy import AdmissionPolicy
 from components.security.api_key import ApiKey
 from components.security.certificate import Certificate
@@ -40,6 +43,8 @@ class SecurityArea:
     store: SecretStore | None
     keycloak: Keycloak | None
     realm: KeycloakRealm | None = None
+    opa: opa.Opa | None
+    """Decides at the gateway, where the configuration has it."""
     buckets: Mapping[str, str]
     """Buckets of the object store that this area uses, each with the login that owns it."""
     ready: list[pulumi.Resource]
@@ -63,11 +68,13 @@ class SecurityArea:
         stage.parts |= {"api-key": self.key, "certificate": self.certificate}
         self.store, self.keycloak = self._store(stage, cluster), None
         takes = self.store is not None and stage.config.data.object_store is not None
+        self.opa = None
         self.buckets = {SNAPSHOTS_ACCOUNT: SNAPSHOTS_ACCOUNT} if takes else {}
 
     def after_data(self, stage: Stage, data: DataLayer) -> None:
-        """Parts that need the data layer: Keycloak, and snapshots of the secret store."""
+        """Parts that need the data layer: Keycloak, OPA, and snapshots of the secret store."""
         self.keycloak = self._keycloak(stage, data)
+        self._opa(stage, data)
         config = stage.config.security.secret_store
         if config is None or self.store is None or data.objects is None or not self.buckets:
             return
@@ -83,6 +90,24 @@ class SecurityArea:
                 "login": data.objects.credentials.get(SNAPSHOTS_ACCOUNT),
             },
             stage.options([self.store, data.objects]),
+        )
+
+    def _opa(self, stage: Stage, data: DataLayer) -> None:
+        config, section = stage.config, stage.config.security.opa
+        if section is None:
+            return
+        rules = policy_bundle.own_rules(sources.project() / section.rules) if section.rules else {}
+        self.opa = stage.parts[policy_data.PART] = opa.Opa(
+            f"{stage.env}-{policy_data.PART}",
+            section,
+            {
+                "namespace": stage.namespace,
+                "image": stage.images["opa"],
+                "installation": policy_data.installation(config, section, entrance.intent(config)),
+                "rules": rules,
+                "directory": bindings(data, opa.DATA),
+            },
+            stage.options(),
         )
 
     def _store(self, stage: Stage, cluster: ClusterArea) -> SecretStore | None:

@@ -27,6 +27,7 @@ class ImageName(StrEnum):
     NATS = "nats"
     CACHE = "cache"
     OBJECT_STORE = "object-store"
+    OPA = "opa"
     OPENBAO = "openbao"
     EXPORTERS = "exporters"
     JAVA = "java"
@@ -85,6 +86,7 @@ IMAGES: dict[str, Image] = {
         Image(ImageName.NATS, (ImageName.BASE,), wheels=True),
         Image(ImageName.CACHE, rootfs=True),
         Image(ImageName.OBJECT_STORE, (ImageName.BASE,), tools=(ToolName.OBJECT_STORE,)),
+        Image(ImageName.OPA, (ImageName.BASE,), tools=(ToolName.OPA,), asked=True),
         Image(ImageName.OPENBAO, (ImageName.BASE,), wheels=True, sources=True, asked=True),
         Image(
             ImageName.EXPORTERS,

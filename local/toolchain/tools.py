@@ -35,6 +35,7 @@ class ToolName(StrEnum):
     NATS_EXPORTER = "nats-exporter"
     STATSD_EXPORTER = "statsd-exporter"
     METRICS_DOOR = "metrics-door"
+    OPA = "opa"
     PAUSE = "pause"
     KWOK = "kwok"
     KONG_CONTROLLER = "kong-controller"
@@ -183,6 +184,16 @@ TOOLS: dict[ToolName, Tool] = {
             expected_s=10,
         ),
         Tool(ToolName.METRICS_DOOR, "door of exporters", "tools", "./metrics-door", "", expected_s=10),
+        Tool(
+            ToolName.OPA,
+            "OPA with ext_authz",
+            "opa",
+            ".",
+            "github.com/open-policy-agent/opa",
+            ("github.com/open-policy-agent/opa/v1/version.Version={v}",),
+            for_tests=True,
+            expected_s=150,
+        ),
         Tool(
             ToolName.PYTHON_SDK,
             "Pulumi's generator of Python SDKs",

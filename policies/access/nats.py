@@ -174,6 +174,13 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
             elif any(subject == f"in_force.{bucket}.{other}" for bucket in record.keeps):
                 reason = f"record of {name}: keeps a bucket; {other} follows"
                 found[Access(name, HEAR, f"{subject} of {other}")] = reason
+    if config.security.opa:
+        found[Access(uses.OPA, READ, f"bucket {uses.DIRECTORY}")] = "security.opa: it follows the directory of keys"
+        for name, record in records.items():
+            if uses.DIRECTORY in record.keeps:
+                subject = f"in_force.{uses.DIRECTORY}.{uses.OPA}"
+                reason = f"record of {name}: keeps a bucket; {uses.OPA} follows"
+                found[Access(name, HEAR, f"{subject} of {uses.OPA}")] = reason
     return found
 
 

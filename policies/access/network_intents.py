@@ -83,6 +83,9 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
         yield who, part, ports, reason
     for part in (uses.STORE, uses.OBJECTS) if uses.saves_snapshots(config) else ():
         yield uses.SNAPSHOTS, part, _CLIENT_PORTS[part], "it saves snapshots of the secret store"
+    if config.security.opa:
+        yield uses.GATEWAY, uses.OPA, ("grpc",), "security.opa: the gateway asks for decisions"
+        yield uses.OPA, uses.NATS, _CLIENT_PORTS[uses.NATS], "security.opa: it follows the directory of keys"
     for part, ports in _CLIENT_PORTS.items():
         yield f"{part}-task", part, _TASK_PORTS.get(part, ports), f"the setup task of {part}"
     for workload in rendered.workloads.values():

@@ -7,12 +7,26 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from components.config.platform import PlatformConfig
-from policies.access import buckets, cache, gateway, kafka, mesh, nats, network_intents, postgres, rbac, secrets, store
+from policies.access import (
+    buckets,
+    cache,
+    gateway,
+    kafka,
+    mesh,
+    nats,
+    network_intents,
+    opa,
+    postgres,
+    rbac,
+    secrets,
+    store,
+)
 from policies.access.model import Access, Counterexample, Granted, Kind, Layer, compare
 from policies.access.objects import Rendered
 
 LAYERS: tuple[Layer, ...] = (
     gateway.LAYER,
+    opa.LAYER,
     network_intents.LAYER,
     mesh.LAYER,
     kafka.LAYER,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Iterable
 from typing import Any
 
 import pulumi
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from components.config.platform import PlatformConfig
 from policies.access.objects import Object, Rendered, plain
@@ -38,11 +41,21 @@ class Recorder(pulumi.runtime.Mocks):
             # Policies name other resources by these outputs.
             service = args.typ.removeprefix("aws:").partition("/")[0]
             inputs = {"name": args.name, "arn": f"arn:aws:{service}:::{args.inputs.get('bucket', args.name)}", **inputs}
-        return f"{args.name}-id", {**inputs, **_GENERATED}
+        # What is signed with a key, such as bundles of policies, is signed here, too.
+        signs = {"privateKeyPem": _rsa_key()} if args.inputs.get("algorithm") == "RSA" else {}
+        return f"{args.name}-id", {**inputs, **_GENERATED, **signs}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
         """No function has an answer."""
         return {}
+
+
+@functools.cache
+def _rsa_key() -> str:
+    """A key for nothing but these objects, PEM."""
+    key = rsa.generate_private_key(65537, 2048)
+    plain = serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain).decode()
 
 
 def render(config: PlatformConfig, name: str | None = None) -> Rendered:

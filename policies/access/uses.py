@@ -19,6 +19,8 @@ CAPTURE = "change-data-capture"
 REGISTRY = "schema-registry"
 SNAPSHOTS = "secret-store-snapshots"
 """The schedule that saves snapshots of the secret store, its account, and its bucket."""
+OPA, DIRECTORY = "opa", "tenants"
+"""Who decides at the gateway, and the bucket that says whose a key is."""
 POSTGRES, KAFKA, NATS, CACHE, OBJECTS, STORE = "postgres", "kafka", "nats", "cache", "object-store", "secret-store"
 KEYCLOAK = "keycloak"
 

@@ -49,7 +49,7 @@ def _known(value: Any) -> Any:
         return {key: _known(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_known(one) for one in value]
-    return "not-a-real-key" if isinstance(value, pulumi.Output) else value
+    return "not-a-real-secret" if isinstance(value, pulumi.Output) else value
 
 
 REQUIRED = [one for one in COMPONENTS if any(field.is_required() for field in OFFERED[one].model_fields.values())]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import io
 import json
 import re
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any, cast
 
 import pytest
 
 from components import secret_files
 from components.config.parse import parse
+from components.security import policy_bundle
 from policies.access import proof, render
 from policies.access.model import Counterexample, compare
 from policies.access.objects import Object, Rendered
@@ -22,7 +26,7 @@ from tests.unit.test_platform import ENVIRONMENTS, registered, registered_of, st
 
 pytestmark = pytest.mark.xdist_group("tree")
 LAYER = {layer.name: layer for layer in LAYERS}
-WITH_STORE, WITH_KEYCLOAK = "local with a secret store", "staging with Keycloak"
+WITH_STORE, WITH_KEYCLOAK, WITH_OPA = "local with a secret store", "staging with Keycloak", "local with OPA"
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -32,6 +36,8 @@ def configuration(environment: str) -> dict[str, Any]:
         return {**stack_file("local"), "security": {"secretStore": {"replicas": 1}}}
     if environment == WITH_KEYCLOAK:
         return {**stack_file("staging"), "security": {"keycloak": {}}}
+    if environment == WITH_OPA:
+        return {**stack_file("local"), "security": {"opa": {}}}
     return stack_file(environment)
 
 
@@ -46,7 +52,7 @@ def found(environment: str, layer: str, objects: Rendered) -> list[Counterexampl
 
 
 @pytest.mark.parametrize("layer", LAYER)
-@pytest.mark.parametrize("environment", [*ENVIRONMENTS, WITH_STORE, WITH_KEYCLOAK])
+@pytest.mark.parametrize("environment", [*ENVIRONMENTS, WITH_STORE, WITH_KEYCLOAK, WITH_OPA])
 def test_only_what_the_records_ask_for_is_possible(environment: str, layer: str) -> None:
     assert [str(one) for one in found(environment, layer, rendered(environment))] == []
 
@@ -61,6 +67,7 @@ EVERYWHERE = ("gateway", "network", "kafka", "nats", "postgres", "cache", "bucke
         ("staging", (*EVERYWHERE, "mesh", "rbac")),
         ("prod", (*EVERYWHERE, "mesh", "rbac")),
         (WITH_STORE, ("store", "rbac")),
+        (WITH_OPA, ("policy",)),
     ],
 )
 def test_a_proof_is_about_something(environment: str, layers: tuple[str, ...]) -> None:
@@ -223,7 +230,33 @@ def open_subject(accounts: dict[str, Any]) -> dict[str, Any]:
     return accounts
 
 
+def operation(method: str, path: str, scopes: list[str] | None) -> Change:
+    """Gives an operation other scopes in the bundle of the policies; without scopes, removes it."""
+
+    def change(inputs: dict[str, Any]) -> None:
+        bundle = base64.b64decode(inputs["binaryData"][policy_bundle.FILE])
+        with tarfile.open(fileobj=io.BytesIO(bundle)) as archive:
+            files = {one.name: cast("IO[bytes]", archive.extractfile(one)).read() for one in archive}
+        data = json.loads(files["data.json"])
+        if scopes is None:
+            del data["installation"]["exact"][method][path]
+        else:
+            data["installation"]["exact"][method][path]["scopes"] = scopes
+        packed = policy_bundle.archive(files | {"data.json": json.dumps(data).encode()})
+        inputs["binaryData"] = {policy_bundle.FILE: base64.b64encode(packed).decode()}
+
+    return change
+
+
 HOLES = {
+    "policy": Case(
+        "policy",
+        WITH_OPA,
+        "ConfigMap",
+        "/local-opa-bundle",
+        operation("GET", "/v1/tenants", ["manage"]),
+        "policy: a key with manage can GET /v1/tenants: ConfigMap cogniforge/local-opa-bundle allows it",
+    ),
     "gateway-envoy": Case(
         "gateway",
         "local",
@@ -436,6 +469,14 @@ HOLES = {
 
 
 LOSSES = {
+    "policy": Case(
+        "policy",
+        WITH_OPA,
+        "ConfigMap",
+        "/local-opa-bundle",
+        operation("POST", "/v1/chat/completions", None),
+        "policy: a key with inference cannot POST /v1/chat/completions: document of router asks for it",
+    ),
     "gateway-envoy": Case(
         "gateway",
         "local",

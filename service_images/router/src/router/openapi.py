@@ -6,6 +6,8 @@ import functools
 import json
 from typing import Any
 
+from kit.directory import Scope
+
 from router import admin, anthropic, token_count
 from router.api import Feedback
 
@@ -122,7 +124,7 @@ def document() -> Json:
             "version": API_VERSION,
             "description": "One API for all models. Each parameter is honoured, passed on, or refused by name.",
         },
-        "security": [{"key": []}],
+        "security": [{"key": [Scope.INFERENCE.value]}],
         "paths": {
             "/v1/chat/completions": _ask(
                 "createChatCompletion", "Create a chat completion", _asks("messages", messages), completion
