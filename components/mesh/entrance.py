@@ -166,7 +166,6 @@ def make(
         **settings.resources.model_dump(),
     }
     if settings.engine is GatewayEngine.KONG:
-        del common["authorizer"]  # Kong asks none
         return kong_gateway.KongGateway(name, common, opts)
     common |= {"image": args["image"], "certificate_version": args["certificate_version"]}
     return Gateway(name, common, opts)

@@ -390,4 +390,6 @@ def intent_args(intent: GatewayIntent) -> dict[str, Any]:
     """The inputs that an intent stands for."""
     found = json.loads(json.dumps(dataclasses.asdict(intent)))
     rates = {kind: {"per_second": rate, "burst": burst} for kind, (rate, burst) in found["rates"].items()}
+    if intent.authorizer is None:
+        del found["authorizer"]  # which Kong's gateway does not take
     return {**found, "rates": rates}

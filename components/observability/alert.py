@@ -52,7 +52,20 @@ def _burns(ratio: str, most: float, *windows: str) -> str:
 
 
 _FUNCTIONS = frozenset(
-    ("absent", "sum", "max", "by", "and", "rate", "increase", "histogram_quantile", "predict_linear", "scalar", "time")
+    (
+        "absent",
+        "sum",
+        "count",
+        "max",
+        "by",
+        "and",
+        "rate",
+        "increase",
+        "histogram_quantile",
+        "predict_linear",
+        "scalar",
+        "time",
+    )
 )
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -23,6 +24,8 @@ import pytest
 
 from components.mesh import entrance, envoy_authorizer
 from components.mesh.routes import Backend, GatewayIntent, Rates
+from components.observability import alerts_security
+from components.observability.alert import metrics
 from tests import opa_server
 from tests.envoy_server import Running, gateway
 from tests.opa_server import bundle, configuration
@@ -185,6 +188,21 @@ def test_an_operator_breaks_the_glass_and_the_log_says_why(both: Both) -> None:
     assert line["input"]["caller"]["id"] == "operator"
     opa_server.put(both.folder, bundle(configuration()))
     until(lambda: both.ask("GET", "/v1/tenants", "operator").status_code == 200, IN_FORCE_S)
+
+
+def test_it_exports_every_metric_of_alerts_and_panels(both: Both) -> None:
+    asked = [one.expression for one in alerts_security.ALERTS if one.part == alerts_security.OPA]
+    asked += [one.query for one in alerts_security.PANELS if one.part == alerts_security.OPA]
+    wanted = set().union(*map(metrics, asked))
+    assert len(wanted) > 3
+    both.ask("GET", "/v1/self", "chat")
+    opa_server.put(both.folder, bundle(configuration(), key="other"))  # failures are counted from the first on
+
+    def given() -> set[str]:
+        return set(re.findall(r"^([a-z_]+)[ {]", both.opa.metrics(), re.MULTILINE))
+
+    until(lambda: wanted <= given(), IN_FORCE_S, lambda: str(wanted - given()))
+    opa_server.put(both.folder, bundle(configuration()))
 
 
 def test_the_log_of_decisions_has_the_request_and_no_secret(both: Both) -> None:

@@ -27,6 +27,7 @@ WORDS = {"router", "user", "prompt", "audit"}
 """Names that are also common words: only a text equal to the name counts."""
 MEANS_SOMETHING_ELSE = {
     ("cli/local_environment.py", "user"): "a role in a chat",
+    ("cli/policy.py", "user"): "a field of the input of OPA",
     ("components/cluster/eks_cluster.py", "audit"): "a log of Kubernetes' API server",
     ("components/cluster/eks_cluster.py", "user"): "a kubeconfig's",
     ("components/cluster/namespace.py", "audit"): "a mode of Pod Security Admission",
