@@ -332,12 +332,17 @@ def versions() -> dict[str, str]:
     return found | {f"chart {name}": str(entry["version"]) for name, entry in _lock()["charts"].items()}
 
 
+def _entry(section: str, name: str) -> Any:
+    """An entry of a section of the lock file, whose name is a plural. Raises LockError if the file lacks it."""
+    try:
+        return _lock()[section][name]
+    except KeyError:
+        raise LockError(f'{LOCK_FILE} has no {section.removesuffix("s")} "{name}"') from None
+
+
 def image(name: str) -> LockedImage:
     """The locked version and digest of an image. Raises LockError if the lock file lacks the name."""
-    try:
-        entry = _lock()["images"][name]
-    except KeyError:
-        raise LockError(f'{LOCK_FILE} has no image "{name}"') from None
+    entry = _entry("images", name)
     return LockedImage(name, str(entry["version"]), entry.get("digest"), entry.get("former"))
 
 
@@ -348,10 +353,7 @@ def image_names() -> tuple[str, ...]:
 
 def version(part: str) -> str:
     """The locked version of a third-party part. Raises LockError if the lock file lacks the name."""
-    try:
-        return str(_lock()["parts"][part])
-    except KeyError:
-        raise LockError(f'{LOCK_FILE} has no part "{part}"') from None
+    return str(_entry("parts", part))
 
 
 @dataclass(frozen=True)
@@ -368,10 +370,7 @@ class Plugin:
 
 def plugin(name: str) -> Plugin:
     """The pin of a plugin. Raises LockError for a name that the lock does not have."""
-    try:
-        entry = _lock()["plugins"][name]
-    except KeyError:
-        raise LockError(f'{LOCK_FILE} has no plugin "{name}"') from None
+    entry = _entry("plugins", name)
     return Plugin(entry["image"], entry["program"], entry["version"], entry["sha256"])
 
 
@@ -387,10 +386,7 @@ class Chart:
 
 def chart(name: str) -> Chart:
     """The locked version and digest of a chart. Raises LockError if the lock file lacks the name."""
-    try:
-        entry = _lock()["charts"][name]
-    except KeyError:
-        raise LockError(f'{LOCK_FILE} has no chart "{name}"') from None
+    entry = _entry("charts", name)
     return Chart(str(entry.get("chart", name)), str(entry["repository"]), str(entry["version"]))
 
 

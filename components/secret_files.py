@@ -37,8 +37,8 @@ def mount(name: str = VOLUME) -> dict[str, Any]:
 def volume(files: Mapping[str, tuple[pulumi.Input[str], str]], name: str = VOLUME) -> dict[str, Any]:
     """Volume with one file per entry of a Secret. `files`: (Secret, entry) by file name. Pods wait for the Secrets."""
     sources = [
-        {"secret": {"name": secret, "items": [{"key": entry, "path": name}]}}
-        for name, (secret, entry) in sorted(files.items())
+        {"secret": {"name": secret, "items": [{"key": entry, "path": file}]}}
+        for file, (secret, entry) in sorted(files.items())
     ]
     return projected(name, sources)
 

@@ -71,7 +71,7 @@ def operations(config: PlatformConfig) -> list[policy_data.Operation]:
 
 def bundle(config: PlatformConfig, rules: Mapping[str, str] | None = None, key: str = "platform") -> bytes:
     """The signed bundle of a configuration."""
-    return policy_bundle.build(installation(config), rules or {}, key_pair(key).private)
+    return policy_bundle.build(policy_bundle.contents(installation(config), rules or {}), key_pair(key).private)
 
 
 def request(method: str, path: str, scopes: Iterable[str] | None = (), **more: Any) -> Json:

@@ -89,12 +89,11 @@ class Keycloak(PlatformComponent):
         inputs = checked(KeycloakInputs, self, name, args)
         super().__init__("security", name, {"replicas": inputs.replicas, "url": inputs.url}, opts)
         part, owner = inputs.kubernetes_name, inputs.database
+        admin = f"{part}-admin"
         logins = Credentials(self, inputs, {owner: ["postgres"]}, passwords=[owner], given=[owner])
         # Keycloak reads this secret only when its database is empty, so no generation replaces it.
-        clients = Logins(
-            f"{name}-clients", {"namespace": inputs.namespace, "logins": {f"{part}-admin": [SECRET]}}, self.child()
-        )
-        self.admin = clients.credentials[f"{part}-admin"]
+        clients = Logins(f"{name}-clients", {"namespace": inputs.namespace, "logins": {admin: [SECRET]}}, self.child())
+        self.admin = clients.credentials[admin]
         certificate = Certificate(
             f"{name}-certificate",
             {"namespace": inputs.namespace, "secret_name": f"{part}-tls", "hosts": _hosts(part, inputs.namespace)},
@@ -102,7 +101,7 @@ class Keycloak(PlatformComponent):
         )
         self.authority = certificate.authority
         file = pulumi.Output.all(
-            inputs.postgres_host, logins.password(owner, "postgres"), clients.password(f"{part}-admin", SECRET)
+            inputs.postgres_host, logins.password(owner, "postgres"), clients.password(admin, SECRET)
         ).apply(lambda known: settings(inputs, *known))
         self.server = server = DataServer(
             name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
@@ -14,7 +13,7 @@ import pulumi_tls as tls
 from components import secret_files
 from components.ai.bindings import Bindings
 from components.ai.service import NOBODY, PROGRESS_DEADLINE_S, network_policy, peers, restricted, scraper, spread
-from components.base import PlatformComponent, labels, selector
+from components.base import PlatformComponent, fingerprint, labels, selector
 from components.config.opa import Opa as OpaConfig
 from components.security import policy_bundle
 from components.security.policy_data import GRPC_PORT, HTTP_PORT, PART
@@ -70,7 +69,7 @@ class Opa(PlatformComponent):
         super().__init__("security", name, {"replicas": config.replicas, "revision": self.revision}, opts)
         self._config, self._args = config, args
         key = tls.PrivateKey(f"{name}-signing", algorithm="RSA", rsa_bits=3072, opts=self.child())
-        bundle = self._bundle(key)
+        bundle = self._bundle(files, key)
         k8s.core.v1.ServiceAccount(
             name, metadata=self._meta(), automount_service_account_token=False, opts=self.child()
         )
@@ -115,10 +114,9 @@ class Opa(PlatformComponent):
     def _meta(self) -> Any:
         return {"name": PART, "namespace": self._args["namespace"], "labels": labels(PART, "security")}
 
-    def _bundle(self, key: tls.PrivateKey) -> k8s.core.v1.ConfigMap:
-        installation, rules = self._args["installation"], self._args.get("rules", {})
+    def _bundle(self, files: Mapping[str, bytes], key: tls.PrivateKey) -> k8s.core.v1.ConfigMap:
         signed = key.private_key_pem.apply(
-            lambda private: base64.b64encode(policy_bundle.build(installation, rules, private)).decode()
+            lambda private: base64.b64encode(policy_bundle.build(files, private)).decode()
         )
         return k8s.core.v1.ConfigMap(
             f"{self.name}-bundle",
@@ -185,7 +183,7 @@ class Opa(PlatformComponent):
         notes: Any = {
             "prometheus.io/scrape": "true",
             "prometheus.io/port": str(HTTP_PORT),
-            "cogniforge.dev/secrets": pulumi.Output.all(*bound.versions).apply(_digest),
+            "cogniforge.dev/secrets": pulumi.Output.all(*bound.versions).apply("-".join).apply(fingerprint),
         }
         template: Any = {"metadata": {"labels": labels(PART, "security"), "annotations": notes}, "spec": pod}
         return k8s.apps.v1.Deployment(
@@ -201,7 +199,3 @@ class Opa(PlatformComponent):
             },
             opts=self.child(),
         )
-
-
-def _digest(versions: list[str]) -> str:
-    return hashlib.sha256("-".join(versions).encode()).hexdigest()[:16]

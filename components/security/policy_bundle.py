@@ -30,11 +30,10 @@ _MOST_BYTES = 700_000
 """Of the archive: a Secret in Kubernetes has at most 1 MiB, and its values are in base64."""
 
 
-def build(installation: Mapping[str, Any], rules: Mapping[str, str], private_key: str) -> bytes:
-    """The signed archive. `rules` are the installation's own modules by file name; `private_key` is PEM, RSA."""
-    files = contents(installation, rules)
+def build(files: Mapping[str, bytes], private_key: str) -> bytes:
+    """The signed archive of `contents`. `private_key` is PEM, RSA."""
     signature = {"signatures": [_signature(files, private_key)]}
-    packed = archive(files | {".signatures.json": json.dumps(signature).encode()})
+    packed = archive({**files, ".signatures.json": json.dumps(signature).encode()})
     if len(packed) > _MOST_BYTES:
         text = f"a bundle of at most {_MOST_BYTES:,} bytes"
         raise _mistake(f"{len(packed):,} bytes", text, "list fewer tenants in security.opa, or shorten your rules")
@@ -42,7 +41,10 @@ def build(installation: Mapping[str, Any], rules: Mapping[str, str], private_key
 
 
 def contents(installation: Mapping[str, Any], rules: Mapping[str, str]) -> dict[str, bytes]:
-    """Files of the bundle without its signature. The revision is the hash of all others."""
+    """Files of the bundle without its signature. The revision is the hash of all others.
+
+    `rules` are the installation's own modules by file name.
+    """
     policies = {
         f"policies/{path.name}": path.read_bytes()
         for path in sorted(POLICIES.glob("*.rego"))

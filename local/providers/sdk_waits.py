@@ -2,7 +2,8 @@
 
 The SDK waits for outstanding outputs one at a time, with a callback at each of them each time: quadratic in their
 number. It also sends each of its debug messages to the engine and waits for the answer, although the engine drops them
-unless it was started with `--debug`. Of a program's processor time for prod, these were three quarters.
+unless it was started with `--debug`. The program of prod took 15 s of processor time, and 6 s without these waits
+(2026-11-27).
 """
 
 from __future__ import annotations

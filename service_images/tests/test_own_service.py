@@ -7,9 +7,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import httpx
 import pytest
 
 from service_images.conftest import free_port
-from service_images.serving import served
+from service_images.serving import answering, served
 
 SOURCES = Path(__file__).resolve().parents[2] / "examples" / "own-service" / "notes" / "src"
 TENANTS = {"Bearer one": "acme", "Bearer two": "globex"}
@@ -52,15 +51,8 @@ class Platform(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def _platform() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Platform)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(Platform) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture

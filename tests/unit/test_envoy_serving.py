@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote
 
@@ -23,6 +22,7 @@ from components.config import parse as config_parse
 from components.mesh import entrance
 from components.mesh.routes import OPERATORS_DOCUMENTS, Backend, Cors, GatewayIntent, Rates
 from local import paths
+from service_images.serving import answering
 from tests.envoy_server import Running, free_port, gateway
 from tests.waiting import until
 
@@ -55,13 +55,8 @@ class _Echo(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def backend() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_address[1]
-    server.shutdown()
-    thread.join()
+    with answering(_Echo) as port:
+        yield port
 
 
 def intent(port: int) -> GatewayIntent:

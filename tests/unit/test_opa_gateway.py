@@ -10,11 +10,10 @@ import json
 import os
 import re
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from components.mesh import entrance, envoy_authorizer
 from components.mesh.routes import Backend, GatewayIntent, Rates
 from components.observability import alerts_security
 from components.observability.alert import metrics
+from service_images.serving import answering
 from tests import opa_server
 from tests.envoy_server import Running, gateway
 from tests.opa_server import bundle, configuration
@@ -59,13 +59,8 @@ class _Service(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Service)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_address[1]
-    server.shutdown()
-    thread.join()
+    with answering(_Service) as port:
+        yield port
 
 
 @pytest.fixture(scope="module")
@@ -272,16 +267,10 @@ def test_a_bundle_comes_over_http_too(tmp_path: Path) -> None:
             self.end_headers()
             self.wfile.write(content)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Source)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        url = f"http://127.0.0.1:{server.server_address[1]}/policies/local/bundle.tar.gz"
+    with answering(_Source) as port:
+        url = f"http://127.0.0.1:{port}/policies/local/bundle.tar.gz"
         with opa_server.serving(tmp_path, bundle=url) as opa:
             assert opa.ready()
-    finally:
-        server.shutdown()
-        thread.join()
 
 
 def test_the_gateway_knows_the_operators_operations_and_shows_bodies_only_where_models_are_limited() -> None:

@@ -159,7 +159,7 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
 -----END PRIVATE KEY-----
 """
     with pytest.raises(TypeError, match="RSA"):
-        policy_bundle.build({}, {}, elliptic)
+        policy_bundle.build(policy_bundle.contents({}, {}), elliptic)
 
 
 @pytest.mark.parametrize(
