@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: setup wheel up down reset test test-unit test-integration test-contract test-services test-start test-checks test-engine test-e2e test-drills test-all lint lock schema protos
+.PHONY: setup wheel up down reset test test-unit test-integration test-contract test-services test-start test-checks test-engine test-e2e test-drills test-all gate-e2e gate-engine lint lock schema protos
 
 setup: $(STAMP)
 
@@ -58,7 +58,7 @@ test-drills: setup
 
 # Unit, integration and contract tests in one run, so that they are collected once.
 test-services: setup
-	$(VENV)/bin/pytest -q -n 2 --dist loadgroup --durations 15 -m "not (e2e or engine or drill or start)" tests service_images
+	$(VENV)/bin/pytest -q -n 3 --dist loadgroup --durations 15 -m "not (e2e or engine or drill or start)" tests service_images
 
 test-checks: lint test-services
 
@@ -66,8 +66,14 @@ test-checks: lint test-services
 # Cold builds of tools come first: they take longer than a test may.
 test: setup
 	$(VENV)/bin/forge tools --tests
-	$(MAKE) -j2 test-start test-checks
-	$(MAKE) -j2 test-e2e test-engine
+	$(MAKE) -j2 gate-e2e gate-engine
+
+# The end-to-end tests need the environment, the engine tests its node; what needs neither runs beside them.
+gate-e2e: test-start
+	$(MAKE) test-e2e
+
+gate-engine: test-checks | test-start
+	$(MAKE) test-engine
 
 # Everything; in the end the environment is killed and reset, and nothing of it is left.
 test-all: setup

@@ -69,7 +69,7 @@ SERVICE = "AiService"
 def part_of(urn: str, parent: str = "") -> str:
     """The part that a resource belongs to: its nearest parent that is a component of the platform.
 
-    `parent`: URN of the resource's parent, by which the services are told apart.
+    `parent`: URN of the resource's parent, which distinguishes the services.
     """
     stack, chain = urn.split("::")[0].rpartition(":")[2], urn.split("::")[2].split("$")
     owners = [t.split(":")[2] for t in chain[:-1] if t.startswith("cogniforge:")]

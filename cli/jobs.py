@@ -39,9 +39,14 @@ def run(base: Sequence[str], job: dict[str, Any], what: str) -> str:
         kubectl(base, what, "delete", "job", name, "--ignore-not-found", "--wait=false")
 
 
+def completed(base: Sequence[str], *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    """A kubectl command that has ended, with its output. `base`: kubectl with the namespace."""
+    return subprocess.run([*base, *arguments], capture_output=True, text=True, input=given)
+
+
 def kubectl(base: Sequence[str], what: str, *arguments: str, given: str | None = None) -> str:
     """Output of a kubectl command. Raises LocalError if the cluster refuses it."""
-    done = subprocess.run([*base, *arguments], capture_output=True, text=True, input=given)
+    done = completed(base, *arguments, given=given)
     if done.returncode != 0:
         raise LocalError(
             f"the cluster refuses a command of the {what}",

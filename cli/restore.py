@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 
+from cli.jobs import completed
 from local.errors import LocalError
 
 POD, STATEFUL_SET, CAPTURE = "postgres-0", "postgres", "change-data-capture"
@@ -16,10 +16,7 @@ def restore(kubectl: Sequence[str], namespace: str, until: str, say: Callable[[s
     """Request the restore in the pod, restart the pod, and wait until the log is replayed. Raises LocalError."""
     base = [*kubectl, "--namespace", namespace]
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*base, *arguments], capture_output=True, text=True)
-
-    asked = run("exec", POD, "-c", "backups", "--", "python3", "-m", "pgnode", "request-restore", until)
+    asked = completed(base, "exec", POD, "-c", "backups", "--", "python3", "-m", "pgnode", "request-restore", until)
     if asked.returncode != 0:
         lines = asked.stderr.strip().splitlines()
         raise LocalError(
@@ -28,16 +25,16 @@ def restore(kubectl: Sequence[str], namespace: str, until: str, say: Callable[[s
             fix="give a time after the first backup and before now, such as 2026-11-24T18:00:00Z",
         )
     say(asked.stdout.strip())
-    before = run("get", "pod", POD, "-o", "jsonpath={.metadata.uid}").stdout
-    run("delete", "pod", POD, "--wait=false")
+    before = completed(base, "get", "pod", POD, "-o", "jsonpath={.metadata.uid}").stdout
+    completed(base, "delete", "pod", POD, "--wait=false")
     say("the server stops; the backup is fetched and the log replayed")
     deadline = time.monotonic() + limit_s
     query = ("exec", POD, "-c", STATEFUL_SET, "--", "psql", "-h", "/run/postgres", "-U", "postgres", "-Atc")
     while time.monotonic() < deadline:
-        uid = run("get", "pod", POD, "-o", "jsonpath={.metadata.uid}").stdout
-        if uid not in ("", before) and run(*query, _LEFT_RECOVERY).stdout.strip() == "t":
+        uid = completed(base, "get", "pod", POD, "-o", "jsonpath={.metadata.uid}").stdout
+        if uid not in ("", before) and completed(base, *query, _LEFT_RECOVERY).stdout.strip() == "t":
             # Its saved log position is later than the restored log. It finds a new position when it restarts.
-            run("delete", "pod", "--selector", f"app.kubernetes.io/name={CAPTURE}", "--wait=false")
+            completed(base, "delete", "pod", "--selector", f"app.kubernetes.io/name={CAPTURE}", "--wait=false")
             return
         time.sleep(1)
     raise LocalError(

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from types import FrameType
 
 from local import paths
 
@@ -158,10 +160,25 @@ def _changed() -> list[str]:
     return _git("diff", "--name-only", os.environ.get("DRILLS_SINCE", "HEAD~1"), "HEAD").splitlines()
 
 
+def supervised(command: Sequence[str]) -> int:
+    """Exit status of a command. SIGTERM interrupts it, so that its tests clean up, and then ends this process."""
+    with subprocess.Popen(command, cwd=paths.PROJECT) as running:
+
+        def stop(number: int, _: FrameType | None) -> None:
+            running.send_signal(signal.SIGINT)
+            raise SystemExit(128 + number)  # the with statement waits for the command
+
+        before = signal.signal(signal.SIGTERM, stop)
+        try:
+            return running.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
 def _run(drill: Drill) -> bool:
     command = [sys.executable, "-m", "pytest", "-v", "--durations", "5", "-m", "drill", "--drill", drill.name]
     command += ["tests", "service_images"]
-    return subprocess.run(command, cwd=paths.PROJECT).returncode == 0
+    return supervised(command) == 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -191,7 +191,7 @@ class ObjectStore(PlatformComponent):
         inputs, part = self._inputs, self._inputs.kubernetes_name
         root = ("--access", OWNER, "--secret-file", secret_files.path("root"))
         flags = ("--port", f":{PORT}", "--health", "/healthz", "--quiet", "--iam-dir", f"{DATA_MOUNT}/accounts")
-        told = ("--metrics-service-name", part, "--metrics-statsd-servers", f"127.0.0.1:{exporter.STATSD}")
+        metrics = ("--metrics-service-name", part, "--metrics-statsd-servers", f"127.0.0.1:{exporter.STATSD}")
         self.server = DataServer(
             self.name,
             ServerIntent(
@@ -203,7 +203,7 @@ class ObjectStore(PlatformComponent):
                         PART,
                         inputs.image,
                         inputs.resources,
-                        (*root, *flags, *told, f"{DATA_MOUNT}/buckets"),
+                        (*root, *flags, *metrics, f"{DATA_MOUNT}/buckets"),
                         {"s3": PORT},
                         secrets={"root": (logins.secret(OWNER), "objects")},
                         ready={"http_get": {"path": "/healthz", "port": "s3"}},

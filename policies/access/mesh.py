@@ -158,8 +158,8 @@ LAYER = Layer(
     "mesh",
     "Mesh",
     "Which service account calls which port of which pods, by AuthorizationPolicy and PeerAuthentication. Callers are "
-    "told apart by account, not by port. An account of another namespace and a client without mutual TLS stand for all "
-    "others.",
+    "distinguished by account, not by port. An account of another namespace and a client without mutual TLS stand for "
+    "all others.",
     granted,
     intended,
     _holder,

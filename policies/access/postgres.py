@@ -68,8 +68,8 @@ def _holder(access: Access, rendered: Rendered) -> str:
 LAYER = Layer(
     "postgres",
     "PostgreSQL",
-    "Which login owns, connects to and reads which database, as the setup task is told; its own test shows that it "
-    "makes these grants and no others.",
+    "Which login owns, connects to and reads which database, as the setup task receives them; its own test shows that "
+    "it makes these grants and no others.",
     granted,
     intended,
     _holder,

@@ -57,13 +57,13 @@ def test_an_event_may_be_written_by_its_producer_alone(data: DataClient) -> None
 from confluent_kafka import Producer
 outcome = {}
 for login in ("router", "billing"):
-    told = []
+    outcomes = []
     producer = Producer(kafka(login, **{"message.timeout.ms": 15000}))
     try:
-        producer.produce("usage.recorded.v1", b"{}", on_delivery=lambda error, _: told.append(str(error)))
+        producer.produce("usage.recorded.v1", b"{}", on_delivery=lambda error, _: outcomes.append(str(error)))
         producer.flush(20)
-    except Exception as error: told.append(str(error))
-    outcome[login] = told
+    except Exception as error: outcomes.append(str(error))
+    outcome[login] = outcomes
 print(json.dumps(outcome))
 """
     )
@@ -108,8 +108,8 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 def seen():
     try:
-        told = AdminClient(kafka("guardrails", **{"socket.timeout.ms": 5000})).list_topics(timeout=8).topics
-        return "guard.decided.v1" in told
+        topics = AdminClient(kafka("guardrails", **{"socket.timeout.ms": 5000})).list_topics(timeout=8).topics
+        return "guard.decided.v1" in topics
     except KafkaException: return False
 until(lambda: seen() is wanted, 60)
 print("true")
@@ -122,8 +122,8 @@ print("true")
         sources[:] = [s for s in sources if s["configMap"]["name"] != "kafka-access-guardrails"]
         names = [s["configMap"]["name"] for s in sources]
         listed = json.loads(data.kubectl("get", "configmap", *names, "-o", "json").stdout)["items"]
-        told = digest({one["metadata"]["name"]: one["data"]["document.json"] for one in listed})
-        next(v for v in pod["containers"][0]["env"] if v["name"] == "DOCUMENTS")["value"] = told
+        digests = digest({one["metadata"]["name"]: one["data"]["document.json"] for one in listed})
+        next(v for v in pod["containers"][0]["env"] if v["name"] == "DOCUMENTS")["value"] = digests
 
     try:
         kafka_task(without_guardrails)
@@ -134,17 +134,17 @@ print("true")
 
 
 def test_an_unknown_topic_is_an_error_and_not_created(data: DataClient) -> None:
-    told = data.run(
+    errors = data.run(
         """
 from confluent_kafka import Producer
-told = []
+errors = []
 producer = Producer(kafka("router", **{"message.timeout.ms": 8000}))
-producer.produce("no.such.topic", b"{}", on_delivery=lambda error, _: told.append(str(error)))
+producer.produce("no.such.topic", b"{}", on_delivery=lambda error, _: errors.append(str(error)))
 producer.flush(15)
-print(json.dumps(told))
+print(json.dumps(errors))
 """
     )
-    assert any(word in told[0].lower() for word in ("unknown topic", "authorization failed")), told
+    assert any(word in errors[0].lower() for word in ("unknown topic", "authorization failed")), errors
 
 
 def test_a_service_receives_its_own_subjects_only(data: DataClient) -> None:

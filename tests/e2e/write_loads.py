@@ -13,8 +13,8 @@ from typing import Any
 
 from tests.e2e.data_client import OUTBOX, DataClient
 
-_TOLD = """
-class Told:
+_ACKNOWLEDGED = """
+class Acknowledged:
     def __init__(self): self.taken, self.silence, self.last = [], 0.0, time.monotonic()
     def take(self, number):
         open(f"/tmp/taken-{run}", "a").write(".")
@@ -22,16 +22,16 @@ class Told:
         self.silence, self.last = max(self.silence, now - self.last), now
         self.taken.append(number)
     def show(self, **more): print(json.dumps({"taken": self.taken, "longest silence, s": self.silence, **more}))
-told = Told()
+acknowledged = Acknowledged()
 """
 EVENTS = (
-    _TOLD
+    _ACKNOWLEDGED
     + """
 from confluent_kafka import KafkaException, Producer
 refused, fewest, number = [], 99, 0
 producer = Producer(kafka("router", **{"acks": "all", "enable.idempotence": True, "message.timeout.ms": 120000}))
 def note(error, message):
-    if error is None: told.take(json.loads(message.value())["n"])
+    if error is None: acknowledged.take(json.loads(message.value())["n"])
     else: refused.append(error.str())
 while going():
     try: producer.produce("usage.recorded.v1", json.dumps({"run": run, "n": number}), key=str(number), on_delivery=note)
@@ -43,7 +43,7 @@ while going():
         except KafkaException: continue
         if partitions: fewest = min(fewest, *(len(p.isrs) for p in partitions.values()))
 producer.flush(120)
-told.show(**{"refused": refused, "fewest in sync": fewest})
+acknowledged.show(**{"refused": refused, "fewest in sync": fewest})
 """
 )
 EVENTS_READ = """
@@ -59,7 +59,7 @@ consumer.close()
 print(json.dumps(sorted(found)))
 """
 ROWS = (
-    _TOLD
+    _ACKNOWLEDGED
     + """
 import psycopg
 number, connection = 0, None
@@ -69,13 +69,13 @@ while going():
             connection = postgres("audit")
             connection.execute(f'CREATE TABLE IF NOT EXISTS "{run}" (n int PRIMARY KEY)')
         connection.execute(f'INSERT INTO "{run}" VALUES (%s)', (number,))
-        told.take(number)
+        acknowledged.take(number)
     except psycopg.OperationalError:
         connection = None
         time.sleep(0.2)
     number += 1
     time.sleep(0.01)
-told.show()
+acknowledged.show()
 """
 )
 ROWS_READ = """
@@ -90,17 +90,17 @@ import redis
 def client(): return redis.Redis("cache", username="prompt", password=secret("prompt", "cache"), socket_timeout=3)
 """
 KEYS = (
-    _TOLD
+    _ACKNOWLEDGED
     + _CACHE
     + """
 server, number = client(), 0
 while going():
     try:
-        if server.set(f"prompt:{run}:{number}", number, ex=600): told.take(number)
+        if server.set(f"prompt:{run}:{number}", number, ex=600): acknowledged.take(number)
     except redis.RedisError: time.sleep(0.1)
     number += 1
     time.sleep(0.002)
-told.show()
+acknowledged.show()
 """
 )
 KEYS_READ = (
@@ -122,18 +122,18 @@ def ask(method, path, body=None):
 def schema(number): return json.dumps({"type": "object", "properties": {f"p{number}": {"type": "string"}}})
 """
 SCHEMAS = (
-    _TOLD
+    _ACKNOWLEDGED
     + _REGISTRY
     + """
 number = 0
 while going():
     try:
         ask("POST", f"/subjects/{run}-{number}/versions", {"schemaType": "JSON", "schema": schema(number)})
-        told.take(number)
+        acknowledged.take(number)
     except OSError: time.sleep(0.2)
     number += 1
     time.sleep(pause)
-told.show()
+acknowledged.show()
 """
 )
 SCHEMAS_READ = (
@@ -160,7 +160,7 @@ client = Minio("object-store:7070", access_key="retriever", secret_key=secret("r
 def content(number): return str(number).encode() * 100
 """
 OBJECTS = (
-    _TOLD
+    _ACKNOWLEDGED
     + _OBJECTS
     + """
 number = 0
@@ -168,11 +168,11 @@ while going():
     try:
         client.put_object("documents", f"{run}/{number}", io.BytesIO(content(number)), len(content(number)),
                           metadata={"number": str(number)})
-        told.take(number)
+        acknowledged.take(number)
     except (S3Error, urllib3.exceptions.HTTPError): time.sleep(0.1)
     number += 1
     time.sleep(pause)
-told.show()
+acknowledged.show()
 """
 )
 OBJECTS_READ = (
@@ -188,7 +188,7 @@ print(json.dumps(missing))
 """
 )
 CHANGES = (
-    _TOLD
+    _ACKNOWLEDGED
     + OUTBOX
     + """
 import psycopg
@@ -197,13 +197,13 @@ while going():
     try:
         if connection is None: connection = postgres("prompt")
         put(connection, f"key-{number % 3}", number)
-        told.take(number)
+        acknowledged.take(number)
     except psycopg.OperationalError:
         connection = None
         time.sleep(0.2)
     number += 1
     time.sleep(pause)
-told.show()
+acknowledged.show()
 """
 )
 CHANGES_READ = """

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from local import paths
 COUNT = int(os.environ.get("PREVIEWS", "200"))
 AT_ONCE = 4
 """Twice the cores that the engine and its plugins have here: each plugin waits for a core when it starts and ends."""
+PROGRESS = 20
+"""Previews between two lines of progress."""
 pytestmark = [pytest.mark.drill("previews"), pytest.mark.timeout(600 + COUNT * 120)]
 
 
@@ -48,11 +50,18 @@ def test_previews_of_prod_under_load_report_no_errors_and_their_status_is_the_ve
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = _preview(tmp_path)  # it makes the stack; the others find it
+    runs = [first]
+    statuses, errors = Counter([first.status]), Counter(first.errors)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        runs = [first, *pool.map(lambda _: _preview(tmp_path), range(COUNT - 1))]
-    statuses, errors = Counter(run.status for run in runs), Counter(text for run in runs for text in run.errors)
-    with capsys.disabled():
-        print(f"\n{len(runs)} previews, {AT_ONCE} at a time: exit statuses {dict(statuses)}, errors {dict(errors)}")
+        for ended in as_completed([pool.submit(_preview, tmp_path) for _ in range(COUNT - 1)]):
+            run = ended.result()
+            runs.append(run)
+            statuses[run.status] += 1
+            errors.update(run.errors)
+            if len(runs) % PROGRESS == 0 or len(runs) == COUNT:
+                with capsys.disabled():
+                    print(f"\n{len(runs)} of {COUNT} previews, {AT_ONCE} at a time: ", end="")
+                    print(f"exit statuses {dict(statuses)}, errors {dict(errors)}", flush=True)
     assert [run for run in runs if run.status == 0 and (run.errors or run.refused)] == []
     assert errors == {}
     assert statuses == {int(first.refused): COUNT}

@@ -63,13 +63,13 @@ def guardrails() -> None:
              theirs.PhoneRecognizer(), theirs.IpRecognizer()]  # fmt: skip
     clean = (SENTENCE * 30)[:2048]
     things = " ann@example.com 4111 1111 1111 1111 536-22-1234 "
-    told = " her NPI is 1234567893, and her PESEL 44051401359 "
+    announced = " her NPI is 1234567893, and her PESEL 44051401359 "
     names = sorted({d.recognizer for d in DETECTORS if d.recognizer})
     more = [getattr(theirs, name)() for name in names]
     for title, text, asked in (
         ("clean", clean, peers),
         ("with three findings", clean[:1000] + things + clean[1000 + len(things) :], peers),
-        ("with two that words tell of", clean[:1000] + told + clean[1000 + len(told) :], [*peers, *more]),
+        ("with two that words announce", clean[:1000] + announced + clean[1000 + len(announced) :], [*peers, *more]),
     ):
         ours = each_us(lambda text=text: scanner.scan(text), 3000)
         cpu = each_us(lambda text=text: scanner.scan(text), 3000, time.process_time)
@@ -87,12 +87,12 @@ def neighbours() -> None:
         cluster = Cluster(Path(folder) / "issuer")
         tokens = Tokens(cluster.project(Path(folder) / "tokens", "router", "guardrails"))
         port, rpc_port = _free_port(), _free_port()
-        told = {"SERVICE_PORT": str(port), "SERVICE_RPC_PORT": str(rpc_port), "SERVICE_HOST": "127.0.0.1",
+        announced = {"SERVICE_PORT": str(port), "SERVICE_RPC_PORT": str(rpc_port), "SERVICE_HOST": "127.0.0.1",
                 "SERVICE_ISSUER": cluster.url, "SERVICE_ISSUER_FOLDER": str(cluster.folder),
                 "SERVICE_CALLERS": json.dumps([f"{NAMESPACE}/router"])}  # fmt: skip
         path = ":".join(str(SOURCES / name / "src") for name in SERVICES)
         with (Path(folder) / "log").open("wb") as log:
-            environment = {**os.environ, **told, "PYTHONPATH": path}
+            environment = {**os.environ, **announced, "PYTHONPATH": path}
             command = [sys.executable, "-m", "guardrails"]
             server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:

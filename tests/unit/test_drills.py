@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from local import paths
 from tests.drills import DRILLS, fitting, order, runs
+from tests.waiting import until
 
 
 @given(st.integers(0, 10_000))
@@ -53,3 +59,25 @@ def test_sources_of_drills_exist() -> None:
     for drill in DRILLS:
         for source in drill.sources:
             assert any(file.startswith(source.rstrip("/")) for file in tracked), (drill.name, source)
+
+
+_PARENT = "import sys; from tests.drills import supervised; sys.exit(supervised([sys.executable, '-c', sys.argv[1]]))"
+_CHILD = """
+import pathlib, signal, time
+said = pathlib.Path({said!r})
+try:
+    said.write_text("running")
+    time.sleep(60)
+except KeyboardInterrupt:
+    said.write_text("cleaned up")
+"""
+
+
+def test_a_terminated_run_of_drills_ends_its_tests_first(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    child = _CHILD.format(said=str(said))
+    with subprocess.Popen([sys.executable, "-c", _PARENT, child], cwd=paths.PROJECT) as running:
+        until(lambda: said.exists() and said.read_text() == "running")
+        running.terminate()
+        assert running.wait(30) == 128 + signal.SIGTERM
+    assert said.read_text() == "cleaned up"

@@ -18,16 +18,16 @@ from tests.waiting import until
 _ENGINE = """
 import signal, sys, time
 from pathlib import Path
-told = []
-signal.signal(signal.SIGINT, lambda *_: told.append(1))
+signals = []
+signal.signal(signal.SIGINT, lambda *_: signals.append(1))
 log = Path(sys.argv[1])
 log.write_text("ready")
-while not told:
+while not signals:
     time.sleep(0.02)
 for _ in range(25):
     print("still working", flush=True)
     time.sleep(0.02)
-log.write_text(f"told {len(told)}")
+log.write_text(f"signals {len(signals)}")
 """
 _FORGE = """
 import os, sys
@@ -55,7 +55,7 @@ class Started:
 
     def ended(self) -> str:
         """The engine's record at its end."""
-        return until(lambda: self.log.read_text() if self.log.read_text().startswith("told") else None)
+        return until(lambda: self.log.read_text() if self.log.read_text().startswith("signals") else None)
 
 
 @pytest.mark.parametrize("way", ["capture", "show"])
@@ -64,7 +64,7 @@ def test_a_signal_stops_the_engine_in_order(tmp_path: Path, number: signal.Signa
     started = Started(tmp_path / "log", way)
     started.forge.send_signal(number)
     _, message = started.forge.communicate(timeout=60)
-    assert started.log.read_text() == "told 1", "forge ends after the engine"
+    assert started.log.read_text() == "signals 1", "forge ends after the engine"
     assert started.forge.returncode == (-signal.SIGINT if number is signal.SIGINT else 128 + number)
     assert (b"KeyboardInterrupt" in message) == (number is signal.SIGINT)
 
@@ -73,14 +73,14 @@ def test_a_closed_terminal_reaches_the_engine_once(tmp_path: Path) -> None:
     started = Started(tmp_path / "log", "capture")
     os.killpg(started.forge.pid, signal.SIGHUP)  # as the kernel signals the foreground of a terminal
     started.forge.wait(60)
-    assert started.log.read_text() == "told 1"
+    assert started.log.read_text() == "signals 1"
 
 
 def test_a_killed_forge_lets_the_engine_finish(tmp_path: Path) -> None:
     started = Started(tmp_path / "log", "capture")
     started.forge.kill()
     started.forge.wait(60)
-    assert started.ended() == "told 1"
+    assert started.ended() == "signals 1"
 
 
 def test_the_output_is_kept_apart() -> None:

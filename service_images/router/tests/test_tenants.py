@@ -130,7 +130,7 @@ def test_usage_unknown_to_billing_counts(governed: Governed) -> None:
 def test_a_key_of_the_table_works_without_anything_from_nats(governed: Governed, nats_server: Any) -> None:
     nats_server.kill()
     assert governed.status("cf-operator") == 200
-    assert governed.status() == 200, "what was told before still holds"
+    assert governed.status() == 200, "what was published before still holds"
     nats_server.start()
 
 

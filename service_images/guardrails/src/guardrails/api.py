@@ -35,8 +35,8 @@ class Asked(Model):
     """Policy to apply instead of the tenant's own, for a trial."""
 
 
-class Told(Model):
-    """One finding."""
+class TextFinding(Model):
+    """One finding: `text` is the index of its text, `start` and `end` are characters in that text."""
 
     text: int
     start: int
@@ -52,7 +52,7 @@ class Answer(Model):
     action: str
     texts: list[str]
     """The texts as they may be passed on, with findings masked."""
-    findings: list[Told]
+    findings: list[TextFinding]
 
 
 class Part(Model):
