@@ -47,7 +47,7 @@ test-start: setup
 	$(VENV)/bin/pytest -v -n 1 --durations 5 -m start tests
 
 test-engine: setup
-	$(VENV)/bin/pytest -v -n 2 --dist loadfile --durations 10 -m engine tests
+	$(VENV)/bin/pytest -v -n 3 --dist loadfile --durations 10 -m engine tests
 
 test-e2e: setup
 	$(VENV)/bin/pytest -v -n 1 --durations 10 -m "e2e and not drill" tests

@@ -23,6 +23,7 @@ from local.images import pipeline
 from local.images.catalogue import ImageName, needed, own
 from local.images.engine import Buildah
 from local.node import preflight, settings
+from local.node.fetching import fetching
 from local.node.node import Node
 from local.toolchain import builder, packages
 
@@ -67,13 +68,15 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
     with stages.stage("Kubernetes node"):
         _check_gateway_port(node, config)
         node.up(_pause_image)
-    with stages.stage("Images: build, SBOM, sign"):
-        pipeline.build(needed(config.security.images), output.say, own=own(config.around.records.values()))
-    with stages.stage("pulumi up"):
-        stack.ensure(name)
-        _refuse_blocked(upgrade.check(name))
-        # The refresh lets the update resume after an interrupted one.
-        stack.run(name, "up", "--skip-preview", "--refresh", quiet=not show_pulumi)
+    with fetching(node.paths) as fetch:
+        with stages.stage("Images: build, SBOM, sign"):
+            mine = own(config.around.records.values())
+            pipeline.build(needed(config.security.images), output.say, own=mine, pushed=fetch)
+        with stages.stage("pulumi up"):
+            stack.ensure(name)
+            _refuse_blocked(upgrade.check(name))
+            # The refresh lets the update resume after an interrupted one.
+            stack.run(name, "up", "--skip-preview", "--refresh", quiet=not show_pulumi)
     with stages.stage("First answer"):
         outputs = stack.outputs(name)
         found = access.write(name, outputs, config.models[0].name)

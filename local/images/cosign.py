@@ -30,11 +30,12 @@ def public_key() -> Path:
 
 def _cosign(*args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     program, folder = builder.resolve(ToolName.COSIGN), paths.private_folder(keys())
-    env = {**os.environ, "TUF_ROOT": str(keys() / "tuf")}
-    password = keys() / "cosign.password"
-    if password.exists():
-        env["COSIGN_PASSWORD"] = password.read_text()
-    result = subprocess.run([str(program), *args], capture_output=True, text=True, env=env, cwd=folder)
+    env = {name: value for name, value in os.environ.items() if name != "COSIGN_PASSWORD"}
+    env["TUF_ROOT"] = str(keys() / "tuf")
+    # Other programs of the user can read environments and arguments; cosign reads the key's password from its input.
+    file = keys() / "cosign.password"
+    password = file.read_text() if file.exists() else ""
+    result = subprocess.run([str(program), *args], capture_output=True, text=True, env=env, cwd=folder, input=password)
     if check and result.returncode != 0:
         reason = "\n       ".join(result.stderr.strip().splitlines()[-6:])
         raise LocalError(f"cosign {args[0]} failed", reason=reason)

@@ -127,17 +127,19 @@ def build(
     sign: bool = True,
     registry: str = "",
     own: Mapping[str, Image] = MappingProxyType({}),
+    pushed: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Built]:
     """Bring the images of `names` and their parents up to date; returns the whole record of the registry.
 
     `registry` is host[:port][/path]; empty: the local node's. `own` are images of users' own services, built besides.
+    `pushed` gets the reference of each image for pods that is new in the registry.
     What was built before an error is recorded, and the next build goes on from there.
     """
     folder = paths.private_folder(paths.state() / "images")
     images = {**IMAGES, **own}
     wanted = _with_parents([*names, *own], images)
     with FileLock(folder / "lock"):
-        work = _Work(folder, say, sign, registry, images)
+        work = _Work(folder, say, sign, registry, images, pushed)
         schedule.run({name: images[name].parents for name in images if name in wanted}, work.build, work.certify)
         work.end()
         return work.index
@@ -156,7 +158,15 @@ def _with_parents(names: Iterable[str], images: Mapping[str, Image]) -> set[str]
 class _Work:
     """Builds and signs single images from several threads, and maintains the record."""
 
-    def __init__(self, folder: Path, say: Say, sign: bool, registry: str, images: Mapping[str, Image]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        say: Say,
+        sign: bool,
+        registry: str,
+        images: Mapping[str, Image],
+        pushed: Callable[[str], None],
+    ) -> None:
         self._registry, self._images = registry, images
         self.index = read_index(registry)
         self._history = _read(history_file(registry)) | {
@@ -164,7 +174,7 @@ class _Work:
         }
         self._folders = {name: folder / "contexts" / name for name in images}
         self._builder: engine.Engine | None = None
-        self._say, self._sign = say, sign
+        self._say, self._sign, self._pushed = say, sign, pushed
         self._lock = threading.Lock()
         self._contents: dict[str, tuple[str, datetime]] = {}
 
@@ -185,6 +195,8 @@ class _Work:
             digest = builder.build_and_push(self._folders[name], f"{repository}:{key[:12]}", arguments)
             have = Built(name, repository, digest, key, builder.name)
             self._say(f"built {name} in {(datetime.now(UTC) - started).total_seconds():.0f} s")
+            if image.runs:
+                self._pushed(have.reference)
         self._record(have)
 
     def certify(self, name: str) -> None:
