@@ -168,9 +168,7 @@ class CustomObjectives(Section):
         lt=1,
         strict=False,
     )
-    latency_seconds: float = setting(
-        Change.SAFE, "Within this time", default=Objectives.latency_seconds, gt=0, le=3600, strict=False
-    )
+    latency_seconds: float = setting(Change.SAFE, "Within this time", default=1.0, gt=0, le=3600, strict=False)
     latency_share: float = setting(
         Change.SAFE, "this share of requests is answered", default=Objectives.latency_share, gt=0, lt=1, strict=False
     )

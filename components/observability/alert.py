@@ -1,4 +1,4 @@
-"""Definitions of an alert and of a dashboard panel, and the conditions on error budgets."""
+"""Definitions of an alert and of a dashboard panel."""
 
 from __future__ import annotations
 
@@ -33,24 +33,6 @@ class Panel:
     """Part that it watches; empty means that every environment has it."""
 
 
-def burns_fast(ratio: str, budget: float) -> str:
-    """A condition: errors use 2 % of a budget of 30 days within an hour.
-
-    `ratio` is the share of errors, with `$window` in place of the window; `budget` is the share that is allowed.
-    Source of the factors and windows: Google, The Site Reliability Workbook, chapter 5.
-    """
-    return _burns(ratio, 14.4 * budget, "1h", "5m")
-
-
-def burns_slowly(ratio: str, budget: float) -> str:
-    """The same for 5 % of the budget within six hours."""
-    return _burns(ratio, 6 * budget, "6h", "30m")
-
-
-def _burns(ratio: str, most: float, *windows: str) -> str:
-    return " and ".join(f"({ratio.replace('$window', window)} > {most:g})" for window in windows)
-
-
 _FUNCTIONS = frozenset(
     (
         "absent",
@@ -73,4 +55,4 @@ def metrics(expression: str) -> set[str]:
     """Names of all metrics in a query."""
     plain = re.sub(r'"[^"]*"', "", re.sub(r"\[[^]]*\]", "", expression))
     plain = re.sub(r"\bby \([^)]*\)", "", re.sub(r"\{[^}]*\}", "", plain))
-    return set(re.findall(r"[a-z_][a-z0-9_]{2,}", plain)) - _FUNCTIONS
+    return set(re.findall(r"[a-z_][a-z0-9_:]{2,}", plain)) - _FUNCTIONS

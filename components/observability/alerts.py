@@ -5,39 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from components.observability import alerts_data, alerts_security
-from components.observability.alert import Alert, Panel, burns_fast, burns_slowly
+from components.observability import alerts_data, alerts_security, objective
+from components.observability.alert import Alert, Panel
+from components.observability.objective import Indicator
 from components.services.record import ServiceRecord
 
-BUDGET = 0.001
-"""Error budget: share of all requests in 30 days."""
-_ROUTER = 'sum(rate(router_requests_total{status=~"5.."}[$window])) / sum(rate(router_requests_total[$window]))'
-
-
-def _errors(own: str) -> str:
-    """The share of errors by job, except of the jobs `own` (a regular expression; empty: none)."""
-    others = f'job!~"{own}"' if own else ""
-    failed = ",".join(('status=~"5.."', *([others] if own else [])))
-    every = f"{{{others}}}" if own else ""
-    return (
-        f"sum by (job) (rate(http_server_requests_total{{{failed}}}[$window])) / "
-        f"sum by (job) (rate(http_server_requests_total{every}[$window]))"
-    )
-
-
-def _service_budget(records: Iterable[ServiceRecord]) -> Alert:
-    """The alert on errors of all services but the user's own ones, whose records have an alert with their objective."""
-    own = "|".join(record.name for record in records if record.custom and record.metrics)
-    return Alert("ServiceErrorBudgetFast", burns_fast(_errors(own), BUDGET), "2m", "page",
-                 "{{ $labels.job }} fails: 2 % of the month's error budget was used within an hour.", "")  # fmt: skip
-
-
-_ROUTER_ALERTS: tuple[Alert, ...] = (
-    Alert("RouterErrorBudgetFast", burns_fast(_ROUTER, BUDGET), "2m", "page",
-          "Requests for models fail: 2 % of the month's error budget was used within an hour.", ""),
-    Alert("RouterErrorBudgetSlow", burns_slowly(_ROUTER, BUDGET), "15m", "ticket",
-          "Requests for models fail: 5 % of the month's error budget was used within six hours.", ""),
-)  # fmt: skip
 _ALERTS: tuple[Alert, ...] = (
     Alert("UsageEventsDropped", 'increase(events_lost_total{topic="usage.recorded.v1"}[10m]) > 0', "0m", "page",
           "Usage events were dropped and will not be billed. Check Kafka and the Router's log.", "kafka"),
@@ -100,6 +72,8 @@ PANELS: tuple[Panel, ...] = (
         "sum by (direction, action) (rate(router_guardrails_total[$__rate_interval]))",
         "reqps",
     ),
+    Panel("Error budgets left, of 30 days", "slo:period_error_budget_remaining:ratio", "percentunit"),
+    Panel("Pace at which error budgets are used", "slo:current_burn_rate:ratio", "short"),
     Panel(
         "Services: requests per second",
         "sum by (job, status) (rate(http_server_requests_total[$__rate_interval]))",
@@ -118,7 +92,7 @@ def alerts(records: Iterable[ServiceRecord]) -> tuple[Alert, ...]:
     """All alerts but the data layer's, with those that the records of services bring."""
     ordered = _by_name(records)
     own = (alert for record in ordered for alert in record.alerts)
-    return (*_ROUTER_ALERTS, _service_budget(ordered), *_ALERTS, *own)
+    return (*_ALERTS, *own)
 
 
 def panels(records: Iterable[ServiceRecord]) -> tuple[Panel, ...]:
@@ -126,12 +100,33 @@ def panels(records: Iterable[ServiceRecord]) -> tuple[Panel, ...]:
     return (*PANELS, *(panel for record in _by_name(records) for panel in record.panels), VOLUMES)
 
 
+def indicators(record: ServiceRecord) -> tuple[Indicator, ...]:
+    """Indicators of a service's objectives: its own ones, or else those by the metrics that the kit exports.
+
+    A user's own service may have other buckets than the kit, so an alert of its record watches its latency.
+    """
+    aim, name = record.objectives, record.name
+    if record.indicators:
+        return record.indicators
+    found = (objective.availability(name, aim.availability),)
+    if record.custom or aim.latency_seconds is None:
+        return found
+    slow = f"answers take more than {aim.latency_seconds:g} s"
+    histogram, labels = "http_server_request_duration_seconds", f'job="{name}"'
+    kind = "latency"
+    return (*found, objective.latency(histogram, labels, aim.latency_seconds, aim.latency_share, name=kind, slow=slow))
+
+
 def _by_name(records: Iterable[ServiceRecord]) -> list[ServiceRecord]:
     return sorted(records, key=lambda record: record.name)
 
 
 def rules(namespace: str, parts: frozenset[str], records: Iterable[ServiceRecord]) -> dict[str, Any]:
-    """The spec of a PrometheusRule with the alerts of the parts that are enabled; `records` are the services'."""
+    """The spec of a PrometheusRule with the alerts of the parts that are enabled, and the objectives of the services."""
+    ordered = [record for record in _by_name(records) if record.metrics and record.name in parts]
+    objectives = [
+        group for record in ordered for group in objective.groups(record.name, record.title, indicators(record))
+    ]
     everything = (*alerts(records), *alerts_data.ALERTS, *alerts_security.ALERTS)
     wanted = [alert for alert in everything if not alert.part or alert.part in parts]
     return {
@@ -148,7 +143,8 @@ def rules(namespace: str, parts: frozenset[str], records: Iterable[ServiceRecord
                     }
                     for alert in wanted
                 ],
-            }
+            },
+            *objectives,
         ]
     }
 

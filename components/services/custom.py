@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from components.config.custom import Keys, SecretsIn, Service
 from components.config.topic_schema import text
-from components.observability.alert import Alert, Panel, burns_fast
+from components.observability.alert import Alert, Panel
+from components.observability.objective import camel
 from components.services.record import KEYS_BUCKET, Objectives, Prefix, ServiceRecord, Surroundings
 
 
@@ -91,7 +92,7 @@ def _secrets(section: Service, around: Surroundings) -> Mapping[str, tuple[str, 
 def _alerts(name: str, title: str, aim: Objectives, metrics: bool) -> tuple[Alert, ...]:
     """That none of its replicas is ready and, by the metrics that bundled services show too, that it misses its
     objectives."""
-    word = "".join(part.capitalize() for part in name.split("-"))
+    word = camel(name)
     down = Alert(
         f"{word}Unavailable",
         f'kube_deployment_status_replicas_available{{namespace="$namespace",deployment="{name}"}} < 1',
@@ -102,24 +103,12 @@ def _alerts(name: str, title: str, aim: Objectives, metrics: bool) -> tuple[Aler
     )
     if not metrics:
         return (down,)
-    failing = (
-        f'sum(rate(http_server_requests_total{{job="{name}",status=~"5.."}}[$window])) / '
-        f'sum(rate(http_server_requests_total{{job="{name}"}}[$window]))'
-    )
     slow = (
         f"histogram_quantile({aim.latency_share:g}, sum by (le) "
         f'(rate(http_server_request_duration_seconds_bucket{{job="{name}"}}[10m]))) > {aim.latency_seconds:g}'
     )
     return (
         down,
-        Alert(
-            f"{word}ErrorBudgetFast",
-            burns_fast(failing, 1 - aim.availability),
-            "2m",
-            "page",
-            f"{title} fails: 2 % of the month's budget is gone within an hour.",
-            name,
-        ),
         Alert(
             f"{word}LatencyHigh",
             slow,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.observability.alert import Alert, Panel
+from components.observability.alert import Panel
 from components.services.record import Objectives, ServiceRecord
 
 MODEL = "all-minilm-l6-v2"
@@ -17,17 +17,6 @@ RECORD = ServiceRecord(
     cache=True,
     objectives=Objectives(latency_seconds=5.0, latency_share=0.95),
     wheels=True,
-    alerts=(
-        Alert(
-            "EmbeddingsLatencyHigh",
-            "histogram_quantile(0.95, sum by (le) (rate(http_server_request_duration_seconds_bucket{"
-            'route="/v1/embeddings"}[10m]))) > 5',
-            "10m",
-            "ticket",
-            "One in twenty requests for vectors takes more than five seconds: more replicas are needed.",
-            "embeddings",
-        ),
-    ),
     panels=(
         Panel(
             "Vectors, by where they came from",

@@ -14,6 +14,7 @@ from components.config.pod import Pod, pod_setting
 from components.config.problems import Conflict
 from components.config.security import Security
 from components.observability.alert import Alert, Panel
+from components.observability.objective import Indicator
 
 PORT = 8080
 """TCP port for REST and metrics, in every service."""
@@ -73,9 +74,11 @@ class Objectives:
 
     availability: float = 0.999
     """Share of requests in 30 days that do not fail because of the service."""
-    latency_seconds: float = 1.0
+    latency_seconds: float | None = 1.0
+    """Seconds for an answer, which are the bound of a bucket in the kit's histogram. None: clients decide how long
+    an answer takes."""
     latency_share: float = 0.99
-    """Share of requests that are answered within `latency_seconds`."""
+    """Share of requests that are answered within `latency_seconds`, and of streams whose first token is in time."""
     first_token_seconds: float | None = None
     """Seconds within which the first token arrives, for the same share. None: the service streams no tokens."""
 
@@ -203,6 +206,8 @@ class ServiceRecord(DataIntent):
     scopes: tuple[str, ...] = ()
     """Scopes that an API key needs to use the service."""
     objectives: Objectives = Objectives()
+    indicators: tuple[Indicator, ...] = ()
+    """Indicators of the objectives by the service's own metrics; empty: by those that the kit exports."""
     egress: tuple[int, ...] = ()
     """TCP ports on which the service connects to addresses outside the cluster."""
     wheels: bool = False

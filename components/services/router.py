@@ -6,6 +6,7 @@ import json
 
 from components.config.base import Change, Resources, setting
 from components.mesh.routes import OPERATORS_PREFIX
+from components.observability.objective import Indicator, latency
 from components.services.record import Body, Bundled, Objectives, Prefix, ServiceRecord, Surroundings
 
 SPILL_MIB = 1024
@@ -28,6 +29,39 @@ def _variables(section: Router, around: Surroundings) -> dict[str, str]:
     }
 
 
+OBJECTIVES = Objectives(latency_seconds=None, first_token_seconds=2.0)
+_REQUESTS, _STREAMS, _CHECKS = "router_requests_total", "router_streams_total", "router_guardrails_total"
+_INDICATORS = (
+    Indicator(
+        "availability",
+        OBJECTIVES.availability,
+        f'sum(rate({_REQUESTS}{{status=~"5.."}}[$window]))',
+        f"sum(rate({_REQUESTS}[$window]))",
+        "requests for models fail",
+    ),
+    latency(
+        "gen_ai_server_time_to_first_token_seconds",
+        "",
+        2.0,
+        OBJECTIVES.latency_share,
+        name="first-token",
+        slow="streams begin too late",
+    ),
+    Indicator(
+        "streams",
+        OBJECTIVES.availability,
+        f'sum(rate({_STREAMS}{{end="cut"}}[$window]))',
+        f"sum(rate({_STREAMS}[$window]))",
+        "streams break off, and no other target continues them",
+    ),
+    Indicator(
+        "guard-checks",
+        OBJECTIVES.availability,
+        f'sum(rate({_CHECKS}{{action=~"unanswered|unchecked"}}[$window]))',
+        f"sum(rate({_CHECKS}[$window]))",
+        "Guardrails does not answer checks in time, so requests are refused or continue unchecked",
+    ),
+)
 RECORD = ServiceRecord(
     "router",
     title="AI Router",
@@ -59,7 +93,8 @@ RECORD = ServiceRecord(
     keeps=("router",),
     follows=("tenants", "budgets", "labels"),
     scopes=("inference", "embeddings"),
-    objectives=Objectives(latency_seconds=0.5, first_token_seconds=2.0),
+    objectives=OBJECTIVES,
+    indicators=_INDICATORS,
     documents=True,
     scratch_mib=SPILL_MIB + 64,
     variables=_variables,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import threading
 import time
@@ -30,7 +31,7 @@ from router.core import Core  # noqa: E402
 from router.front import Front  # noqa: E402
 from router.routes import RouteTable, RouteTableError, load  # noqa: E402
 
-from .conftest import serve  # noqa: E402
+from .conftest import serve, until  # noqa: E402
 
 REGISTERED: list[Any] = []
 """Collectors of the latest Router: a process has one Router, but tests have several."""
@@ -129,6 +130,22 @@ def test_a_broken_stream_ends_with_an_error_event(router: httpx.Client) -> None:
     with router.stream("POST", "/v1/chat/completions", json=body) as answer:
         last = [line for line in answer.iter_lines() if line][-1]
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "stream_interrupted"
+
+
+def test_streams_are_counted_by_their_end(router: httpx.Client) -> None:
+    def counted() -> dict[str, float]:
+        text = router.get("/metrics").text
+        found = re.findall(r'^router_streams_total{end="([a-z]+)",model="alias"} ([0-9.]+)$', text, re.MULTILINE)
+        return {end: float(number) for end, number in found}
+
+    body = {"model": "alias", "messages": [HELLO], "stream": True}
+    router.post("/v1/chat/completions", json=body)
+    assert counted() == {"complete": 1}
+    router.post("/v1/chat/completions", json={**body, "messages": [{"role": "user", "content": "break"}]})
+    assert counted() == {"complete": 1, "cut": 1}
+    with router.stream("POST", "/v1/chat/completions", json=body) as answer:
+        next(answer.iter_lines())
+    until(lambda: counted() == {"complete": 1, "cut": 1, "left": 1})
 
 
 def test_models_are_listed(router: httpx.Client) -> None:

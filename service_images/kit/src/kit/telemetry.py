@@ -29,7 +29,7 @@ DURATION = Histogram(
     "Time from the request's first byte to the answer's last.",
     ["method", "route"],
     # Cached answers take a millisecond, streams a minute.
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 2.5, 5, 10, 30, 60, 120),
     registry=REGISTRY,
 )
 

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kit import telemetry
+from kit.errors import CLIENT_GONE
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from prometheus_client import CollectorRegistry
@@ -46,6 +47,7 @@ class Measures:
             "From the last byte of the request to the last byte of the answer.",
             ("gen_ai_operation_name", "gen_ai_request_model"),
         )
+        self.streams = Count("router_streams", "Streams by end: complete, cut, left by the client.", ("model", "end"))
         self.first_token = Spread(
             "gen_ai_server_time_to_first_token_seconds",
             "From the last byte of the request to the first piece of a stream.",
@@ -62,6 +64,7 @@ class Measures:
             self.cache,
             self.duration,
             self.first_token,
+            self.streams,
         ]
         for metric in metrics:
             registry.register(metric)
@@ -101,6 +104,9 @@ class Measures:
         path, model = exchange.path_text, exchange.model
         self.requests.values[path, model, str(status)] += 1
         self.duration.observe((exchange.operation, model), seconds)
+        if exchange.streaming:
+            end = "left" if status == CLIENT_GONE else "cut" if status >= 500 else "complete"
+            self.streams.values[model, end] += 1
         used = exchange.used
         if used is not None:
             self.tokens.values[model, "input"] += used[0]
