@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import pulumi
 
+from components.data.issued_logins import Issuer
 from components.data.kafka_cluster import SYSTEM_AUTHORITIES
 from components.data.layer import DataLayer
+from components.security.store_names import AUDIENCE
 from components.services.record import DataIntent
 
-_AUTHORITY = "kafka-ca.crt"
+_AUTHORITY, _STORE_AUTHORITY = "kafka-ca.crt", "secret-store-ca.crt"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Bindings:
     files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
     versions: tuple[pulumi.Input[str], ...] = ()
     annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    asks: tuple[str, ...] = ()
+    """Parts for which its pods have a token."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Postgres:
     """Of the connection pool."""
     direct: pulumi.Input[str]
     """Of the server itself."""
-    secret: pulumi.Input[str]
+    secret: pulumi.Input[str] | Issuer
+    """The secret store, where that issues the login."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,17 @@ def connected(service: str, used: Connections) -> Bindings:
     secrets: dict[str, tuple[pulumi.Input[str], str]] = {}
     files: dict[str, pulumi.Input[str]] = {}
     annotations: Mapping[str, pulumi.Input[str]] = {}
+    asks: tuple[str, ...] = ()
     if used.postgres:
         environment["SERVICE_POSTGRES_HOST"] = used.postgres.host
         environment["SERVICE_POSTGRES_DIRECT_HOST"] = used.postgres.direct
-        secrets["SERVICE_POSTGRES_PASSWORD"] = (used.postgres.secret, "postgres")
+        if isinstance(used.postgres.secret, Issuer):
+            environment["SERVICE_STORE_URL"] = used.postgres.secret.url
+            environment["SERVICE_STORE_AUTHORITY"] = f"/etc/{service}/{_STORE_AUTHORITY}"
+            files[_STORE_AUTHORITY] = used.postgres.secret.authority
+            asks = (AUDIENCE,)
+        else:
+            secrets["SERVICE_POSTGRES_PASSWORD"] = (used.postgres.secret, "postgres")
     if used.kafka:
         environment["SERVICE_KAFKA_BOOTSTRAP"] = used.kafka.bootstrap
         secrets["SERVICE_KAFKA_PASSWORD"] = (used.kafka.secret, "kafka")
@@ -110,17 +122,20 @@ def connected(service: str, used: Connections) -> Bindings:
     if used.nats:
         environment["SERVICE_NATS_URL"] = used.nats.url
         secrets["SERVICE_NATS_PASSWORD"] = (used.nats.secret, "nats")
-    return Bindings(environment, secrets, files, used.versions, annotations)
+    return Bindings(environment, secrets, files, used.versions, annotations, asks)
 
 
 def bindings(data: DataLayer, intent: DataIntent) -> Bindings:
     """As a service's intent says, as far as the environment has the parts; a value is known once its part works."""
     service, logins = intent.name, data.logins
-    if logins is None or service not in logins.versions:
+    issuer = data.issuer if service in data.issued else None
+    if logins is None or (service not in logins.versions and issuer is None):
         return Bindings()
-    secret = logins.secret(service)
+    secret = logins.secret(service) if service in logins.versions else ""
     used = Connections(
-        Postgres(data.postgres.host, data.postgres.direct, secret) if intent.database and data.postgres else None,
+        Postgres(data.postgres.host, data.postgres.direct, issuer or secret)
+        if intent.database and data.postgres
+        else None,
         Kafka(data.kafka.bootstrap, data.kafka.authority, secret)
         if (intent.produces or intent.consumes) and data.kafka
         else None,
@@ -134,7 +149,7 @@ def bindings(data: DataLayer, intent: DataIntent) -> Bindings:
         )
         if intent.buckets and data.objects
         else None,
-        (logins.versions[service],),
+        (logins.versions[service],) if service in logins.versions else (),
     )
     found = connected(service, used)
-    return found if found.secrets else Bindings()
+    return found if found.secrets or found.asks else Bindings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from components.cluster.area import ClusterArea
+from components.data.issued_logins import StoreSite
 from components.data.layer import DataLayer
 from components.security import opa
 from components.security.area import SecurityArea
@@ -18,6 +19,10 @@ def make(stage: Stage, cluster: ClusterArea, security: SecurityArea) -> DataLaye
     ordered: dict[str, DataIntent] = {name: records[name] for name in (*SERVICES, *records) if name in records}
     if config.security.opa:
         ordered[opa.DATA.name] = opa.DATA
+    store = None
+    if security.store and config.security.secret_store:
+        image = stage.images[config.security.secret_store.engine.value]
+        store = StoreSite(security.store.url, security.store.authority, image, config.around.issued)
     data = DataLayer(
         stage.env,
         config.data,
@@ -27,6 +32,7 @@ def make(stage: Stage, cluster: ClusterArea, security: SecurityArea) -> DataLaye
         buckets=security.buckets,
         owners=config.security.databases,
         site=cluster.site,
+        store=store,
         opts=cluster.with_account(stage.options([cluster.namespace, *security.ready])),
     )
     stage.parts |= data.parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pulumi
@@ -14,24 +14,24 @@ from components.config.data import Data
 from components.data import (
     cache,
     change_data_capture,
+    issued_logins,
     kafka_cluster,
     nats,
+    needs,
     object_store,
     postgres_cluster,
     schema_registry,
 )
 from components.data.cache import Cache
-from components.data.change_data_capture import CONNECT, ChangeDataCapture
+from components.data.change_data_capture import ChangeDataCapture
 from components.data.exporter import IMAGE as EXPORTERS
-from components.data.kafka_access import capture_rights
+from components.data.issued_logins import Issuer, StoreSite
 from components.data.kafka_cluster import KafkaCluster
-from components.data.kafka_inputs import KafkaUserArgs
 from components.data.nats import Nats
-from components.data.nats_inputs import NatsAccountArgs
 from components.data.object_store import ObjectStore
 from components.data.postgres_cluster import PostgresCluster
-from components.data.postgres_inputs import CAPTURE, SUPERUSER, BackupStoreArgs, DatabaseArgs
-from components.data.schema_registry import REGISTRY, WRITER, SchemaRegistry
+from components.data.postgres_inputs import SUPERUSER, BackupStoreArgs
+from components.data.schema_registry import REGISTRY, SchemaRegistry
 from components.data.server import DataServer
 from components.data.vector_database import VectorDatabase
 from components.pods import customized
@@ -49,8 +49,6 @@ IMAGES = {
 }
 """Names of each part's images, by the configuration field that enables the part."""
 BUCKET = "postgres-backup"
-VECTORS = "vectors"
-"""Database and login of the vector database's collections where no service owns them."""
 
 
 _ON_POSTGRES = ("schema-registry", "change-data-capture", "vector-database")
@@ -84,6 +82,10 @@ class DataLayer(PlatformComponent):
     """Servers of the parts by name."""
     keeps: bool
     """Whether data is protected from `destroy`."""
+    issued: Sequence[str]
+    """Services whose logins for PostgreSQL the secret store issues."""
+    issuer: Issuer | None
+    """The store that issues them, once it can."""
 
     def __init__(
         self,
@@ -96,17 +98,21 @@ class DataLayer(PlatformComponent):
         buckets: Mapping[str, str] | None = None,
         owners: Sequence[str] = (),
         site: AwsSiteArgs | None = None,
+        store: StoreSite | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """`image` finds an image by its name in the lock; `records` are the services that use the data, by name;
         `buckets` are further buckets, each with the login that owns it; `owners` are parts that have a database and
-        a login of their name; `site` is where AWS runs managed services."""
+        a login of their name; `site` is where AWS runs managed services; `store` is the secret store that issues
+        logins for PostgreSQL."""
         super().__init__("data", f"{env}-data", {}, opts)
         self._env, self._config, self._namespace, self._site = env, config, namespace, site
         self._records, self._buckets, self._owners = dict(records or {}), dict(buckets or {}), tuple(owners)
         self._images = {name: image(name) for name in images(config)}
         self.parts, self.keeps = {}, not config.destroy_data
-        systems = login_systems(config, self._records, self._buckets.values(), self._owners)
+        self._store, self.issuer = store, None
+        self.issued = store.issued if store else ()
+        systems = needs.login_systems(config, self._records, self._buckets.values(), self._owners, self.issued)
         self.logins = None
         self.postgres = self.nats = self.kafka = self.cache = self.objects = None
         if systems:
@@ -168,7 +174,7 @@ class DataLayer(PlatformComponent):
                 logins,
                 image=self._image("nats"),
                 exporters_image=self._image(EXPORTERS),
-                accounts=[nats_account(record) for record in records if record.speaks],
+                accounts=[needs.nats_account(record) for record in records if record.speaks],
             )
             self.nats = self.parts["nats"] = Nats(f"{self._env}-nats", args, self.child())
         if config.cache:
@@ -187,8 +193,8 @@ class DataLayer(PlatformComponent):
                 "kafka",
                 logins,
                 image=self._image("kafka"),
-                topics=[{"name": topic} for topic in topics(self._records)],
-                users=kafka_users(self._records, config.change_data_capture is not None),
+                topics=[{"name": topic} for topic in needs.topics(self._records)],
+                users=needs.kafka_users(self._records, config.change_data_capture is not None),
                 callers=[change_data_capture.PART],
                 site=self._site,
             )
@@ -199,7 +205,7 @@ class DataLayer(PlatformComponent):
 
     def _databases(self, config: Data, logins: Logins) -> None:
         assert config.postgres is not None
-        records, owner = self._records.values(), owner_of_collections(self._records)
+        records, owner = self._records.values(), needs.owner_of_collections(self._records)
         image = self._image("postgres")
         args = self._args(
             postgres_cluster.PART,
@@ -207,7 +213,7 @@ class DataLayer(PlatformComponent):
             logins,
             image=image,
             exporters_image=self._image(EXPORTERS),
-            databases=databases(config, self._records, self._owners),
+            databases=needs.databases(config, self._records, self._owners, self.issued),
             checked_database=REGISTRY,
             capture=config.change_data_capture is not None,
             callers=[
@@ -223,12 +229,17 @@ class DataLayer(PlatformComponent):
         self.postgres = PostgresCluster(f"{self._env}-postgres", args, self.child())
         self.parts["postgres"] = self.postgres
         direct = self.postgres.direct
+        if self._store and self.issued:
+            self.issuer = issued_logins.connect(
+                f"{self._env}-database-logins", self._namespace, self._store, direct, logins, self.child()
+            )
         if config.vector_database:
             args = self._args(
                 "vector-database",
                 "vector_database",
                 logins,
                 owner=owner,
+                **({"login": SUPERUSER} if owner in self.issued else {}),
                 image=image,
                 postgres_host=direct,
             )
@@ -275,98 +286,6 @@ class DataLayer(PlatformComponent):
             "by_role": store.by_role,
             "annotations": store.annotations.get(SUPERUSER, {}),
         }
-
-
-def topics(records: Mapping[str, DataIntent]) -> list[str]:
-    """Every topic that a service writes or reads."""
-    return sorted({topic for one in records.values() for topic in (*one.produces, *one.outbox, *one.consumes)})
-
-
-def kafka_users(records: Mapping[str, DataIntent], capture: bool) -> list[KafkaUserArgs]:
-    """The logins of Kafka; `capture`: change data capture writes what services put into their outboxes."""
-    users: list[KafkaUserArgs] = [
-        {"name": one.name, "produces": list(one.produces), "consumes": list(one.consumes)}
-        for one in records.values()
-        if one.produces or one.consumes
-    ]
-    outboxes = [topic for one in records.values() for topic in one.outbox]
-    if capture:
-        users.append({"name": CAPTURE, "produces": outboxes, "rights": capture_rights()})
-    return users
-
-
-def nats_account(record: DataIntent) -> NatsAccountArgs:
-    """The account of a service."""
-    return {
-        "name": record.name,
-        "sends": list(record.sends),
-        "hears": list(record.hears),
-        "keeps": list(record.keeps),
-        "follows": list(record.follows),
-    }
-
-
-def databases(config: Data, records: Mapping[str, DataIntent], owners: Iterable[str] = ()) -> list[DatabaseArgs]:
-    """A database for each service that owns one, for the schema registry, and for each of `owners`."""
-    found: list[DatabaseArgs] = [
-        {"name": one.name, "extensions": list(one.extensions), "outbox": bool(one.outbox)}
-        for one in records.values()
-        if one.database
-    ]
-    if config.vector_database and owner_of_collections(records) == VECTORS:
-        found.append({"name": VECTORS, "extensions": ["vector"]})
-    return [*found, {"name": REGISTRY}, *({"name": owner} for owner in owners)]
-
-
-def owner_of_collections(records: Mapping[str, DataIntent]) -> str:
-    """The service that owns the vector database's collections; without one they have a database of their own."""
-    return next((one.name for one in records.values() if one.collections), VECTORS)
-
-
-def login_systems(
-    config: Data,
-    records: Mapping[str, DataIntent],
-    buckets: Iterable[str] = (),
-    owners: Iterable[str] = (),
-) -> dict[str, list[str]]:
-    """Enabled systems for which each login has a password, by login.
-
-    `buckets`: logins that only own buckets; `owners`: logins that only own a database.
-    """
-    wanted: dict[str, list[str]] = {
-        SUPERUSER: ["postgres"] if config.postgres and config.postgres.rds else ["postgres", "objects"],
-        kafka_cluster.OWNER: ["kafka"] if config.kafka and config.kafka.msk else [],
-        REGISTRY: ["postgres"],
-        VECTORS: ["postgres"] if config.vector_database and owner_of_collections(records) == VECTORS else [],
-        CAPTURE: ["postgres", "kafka"] if config.change_data_capture else [],
-        CONNECT: [CONNECT] if config.change_data_capture else [],
-        WRITER: [WRITER] if config.schema_registry else [],
-        nats.OWNER: ["nats"],
-        cache.OWNER: ["cache"],
-        object_store.OWNER: ["objects"],
-        **{owner: ["objects"] for owner in buckets},
-        **{owner: ["postgres"] for owner in owners},
-    }
-    for intent in records.values():
-        wanted[intent.name] = [
-            *(["nats"] if intent.speaks else []),
-            *(["postgres"] if intent.database else []),
-            *(["kafka"] if intent.produces or intent.consumes else []),
-            *(["cache"] if intent.cache else []),
-            *(["objects"] if intent.buckets else []),
-        ]
-    there = {
-        "postgres": config.postgres,
-        # Pods authenticate to S3 with an IAM role instead of a password.
-        "objects": None if config.object_store and config.object_store.s3 else config.object_store,
-        "nats": config.nats,
-        "cache": config.cache,
-        "kafka": config.kafka,
-        CONNECT: config.change_data_capture,
-        WRITER: config.schema_registry,
-    }
-    found = {login: [s for s in systems if there[s] is not None] for login, systems in wanted.items()}
-    return {login: systems for login, systems in found.items() if systems}
 
 
 def images(config: Data) -> list[str]:

@@ -55,7 +55,8 @@ class PostgresCluster(PlatformComponent):
         self._inputs = inputs = checked(PostgresInputs, self, name, args)
         super().__init__("data", name, {"storage": inputs.storage}, opts)
         part, store = inputs.kubernetes_name, inputs.backup_store
-        users = [SUPERUSER, *inputs.owners, *([CAPTURE] if inputs.capture else [])]
+        more = [*([CAPTURE] if inputs.capture else []), *([inputs.issuer] if inputs.issuer else [])]
+        users = [SUPERUSER, *inputs.owners, *more]
         objects = ["objects"] if store and not store.by_role and not inputs.rds else []
         self._logins = logins = Credentials(
             self,
@@ -251,7 +252,7 @@ def intent(inputs: PostgresInputs, logins: Credentials) -> ServerIntent:
             *([backups] if store else []),
             exporter.postgres(exporters, SOCKETS, SUPERUSER),
         ),
-        callers=(*inputs.callers, task_name(part)),
+        callers=(*inputs.callers, *([inputs.issuer] if inputs.issuer else []), task_name(part)),
         storage=inputs.storage,
         metrics_port=exporter.POSTGRES_PORT,
         stop_seconds=90,
@@ -295,8 +296,15 @@ def settings(config: Postgres, backed_up: bool) -> str:
 def wanted(inputs: PostgresInputs) -> dict[str, object]:
     """Databases and logins, as the task takes them."""
     databases = [
-        {"name": one.name, "login": one.name, "extensions": one.extensions, "outbox": one.outbox}
+        {
+            "name": one.name,
+            "login": one.name,
+            "extensions": one.extensions,
+            "outbox": one.outbox,
+            **({"issued": True} if one.issued else {}),
+        }
         for one in inputs.databases
     ]
     capture = CAPTURE if inputs.capture else ""
-    return {"databases": databases, "capture": capture, "managed": inputs.rds is not None}
+    issuer = {"issuer": inputs.issuer} if inputs.issuer else {}
+    return {"databases": databases, "capture": capture, "managed": inputs.rds is not None, **issuer}

@@ -13,6 +13,7 @@ from components.config.base import DnsLabel, first_duplicate, matching
 from components.config.data import Postgres
 from components.config.problems import violation
 from components.inputs import AnyText, Inputs, ResourcesArgs, Server, ServerArgs, Text
+from components.security.store_names import ISSUER
 
 SUPERUSER, CAPTURE = "postgres", "capture"
 """Logins beside the databases': the server's own, and change data capture's."""
@@ -30,6 +31,9 @@ class DatabaseArgs(TypedDict):
     """PostgreSQL extensions in it, such as "vector"."""
     outbox: NotRequired[bool]
     """Whether change data capture sends what is written to its table events.outbox. Default false."""
+    issued: NotRequired[bool]
+    """Whether its owner cannot log in, and a secret store issues logins that act as the owner, with a login
+    "secret-store" of its own. Default false."""
 
 
 class BackupArgs(TypedDict):
@@ -104,6 +108,7 @@ class Database(Inputs):
     name: DnsLabel = Field(description="Name of the database, and of the login that owns it")
     extensions: list[Extension] = Field(default_factory=list[str], description="PostgreSQL extensions in it")
     outbox: bool = Field(default=False, description="Change data capture sends rows of events.outbox")
+    issued: bool = Field(default=False, description="Its owner cannot log in; a secret store issues logins")
 
 
 class BackupStore(Inputs):
@@ -137,13 +142,18 @@ class PostgresInputs(Server, Postgres):
     @property
     def owners(self) -> list[str]:
         """The logins that own databases, and use the pool; first the one that the check uses."""
-        names = [database.name for database in self.databases]
+        names = [database.name for database in self.databases if not database.issued]
         return [name for name in names if name == self.checked] + [name for name in names if name != self.checked]
 
     @property
     def checked(self) -> str:
         """The database in which the check writes a row."""
-        return self.checked_database or self.databases[0].name
+        return self.checked_database or next((one.name for one in self.databases if not one.issued), "")
+
+    @property
+    def issuer(self) -> str:
+        """The login of the secret store; empty if it issues none."""
+        return ISSUER if any(database.issued for database in self.databases) else ""
 
     @model_validator(mode="after")
     def _runs_somewhere(self) -> Self:
@@ -155,9 +165,14 @@ class PostgresInputs(Server, Postgres):
 
     @model_validator(mode="after")
     def _names(self) -> Self:
-        if duplicate := first_duplicate((SUPERUSER, CAPTURE, *self.owners)):
+        names = (one.name for one in self.databases)
+        if duplicate := first_duplicate((SUPERUSER, CAPTURE, *([self.issuer] if self.issuer else []), *names)):
             text = f'names of databases must be unique, and none of "{SUPERUSER}" and "{CAPTURE}"; "{duplicate}" is not'
             raise violation(text, "rename it")
+        if self.rds and self.issuer:
+            raise violation("with rds, no database is issued", "remove issued: the pool of RDS needs passwords")
+        if not self.owners:
+            raise violation("the check needs a database that is not issued", "add one, such as a database for tests")
         if self.checked not in self.owners:
             raise violation(f"checked_database one of {', '.join(self.owners)}", "name one, or leave it out")
         return self

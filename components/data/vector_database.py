@@ -55,6 +55,9 @@ class VectorDatabaseArgs(ServerArgs):
     """Sets of vectors."""
     owner: str
     """Database of the collections, and the login of the same name that owns them. It needs the extension "vector"."""
+    login: NotRequired[str]
+    """Login that makes the collections as the owner. Default: the owner. Where a secret store issues the owner's
+    logins: "postgres"."""
     image: NotRequired[pulumi.Input[str]]
     """PostgreSQL's image, whose tasks make the collections, by digest; with pgvector."""
     postgres_host: NotRequired[pulumi.Input[str]]
@@ -67,6 +70,7 @@ class VectorDatabaseInputs(Server, VectorDatabaseConfig):
     """What `VectorDatabaseArgs` may hold."""
 
     owner: DnsLabel = Field(description="Database of the collections, and the login that owns them")
+    login: DnsLabel | None = Field(default=None, description="Login that makes the collections; default: the owner")
     image: AnyText = Field(default="", description="PostgreSQL's image, by digest; with pgvector")
     postgres_host: AnyText = Field(default="", description="PostgreSQL's own address; with pgvector")
     postgres_name: DnsLabel = Field(
@@ -110,8 +114,8 @@ class VectorDatabase(PlatformComponent):
                 collections=self.collections,
             )
             return
-        owner = inputs.owner
-        logins = Credentials(self, inputs, {owner: ["postgres"]}, given=[owner])
+        login = inputs.login or inputs.owner
+        logins = Credentials(self, inputs, {login: ["postgres"]}, given=[login])
         wanted = [collection.model_dump(mode="json") for collection in inputs.collections]
         task = DataTask(
             f"{name}-collections",
@@ -121,9 +125,14 @@ class VectorDatabase(PlatformComponent):
                 image=inputs.image,
                 arguments=("collections",),
                 part=inputs.postgres_name,
-                environment={"PGHOST": inputs.postgres_host, "PROVISION": json.dumps(wanted), "PGUSER": owner},
-                mounts=logins.mounts(owner),
-                versions=logins.versions(owner),
+                environment={
+                    "PGHOST": inputs.postgres_host,
+                    "PROVISION": json.dumps(wanted),
+                    "PGUSER": login,
+                    **({"PGOWNER": inputs.owner} if login != inputs.owner else {}),
+                },
+                mounts=logins.mounts(login),
+                versions=logins.versions(login),
             ),
             self.child(),
         )

@@ -115,7 +115,11 @@ class SecurityArea:
         config = stage.config
         if config.security.secret_store is None:
             return None
-        clients = [{"name": one.name, "store_keys": dict(one.store_keys)} for one in config.around.records.values()]
+        issued = config.around.issued
+        clients = [
+            {"name": one.name, "store_keys": dict(one.store_keys), "database": one.name in issued}
+            for one in config.around.records.values()
+        ]
         args: Any = {
             **config.security.secret_store.model_dump(exclude={"snapshots"}),
             "namespace": config.cluster.namespace,

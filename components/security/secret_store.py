@@ -26,7 +26,8 @@ from components.delivery.images import ImageError
 from components.inputs import Inputs, ResourcesArgs, Text, checked
 from components.security import store_rights, store_settings
 from components.security.certificate import Certificate
-from components.security.store_rights import AUDIENCE, SNAPSHOTS_ACCOUNT
+from components.security.store_names import AUDIENCE, DATABASE_ACCOUNT
+from components.security.store_rights import SNAPSHOTS_ACCOUNT
 from components.security.store_settings import CLUSTER_PORT, PLUGINS_MOUNT, PORT, SEAL_MOUNT, TLS_MOUNT
 from components.services.record import KeyUse
 
@@ -45,6 +46,8 @@ class StoreClientArgs(TypedDict):
     """Name of the service account. Pods with the label app.kubernetes.io/name of this value may connect."""
     store_keys: NotRequired[Mapping[str, KeyUse]]
     """Its keys by name: "ed25519" signs, "aes256-gcm96" encrypts. Default: none."""
+    database: NotRequired[bool]
+    """Whether the store issues logins for the PostgreSQL database of its name. Default false."""
 
 
 class SecretStoreArgs(TypedDict):
@@ -79,6 +82,7 @@ class StoreClient(Inputs):
     store_keys: dict[DnsLabel, Annotated[KeyUse, Strict(False)]] = Field(
         default_factory=dict[str, KeyUse], description="Its keys by name"
     )
+    database: bool = Field(default=False, description="The store issues logins for the PostgreSQL database of its name")
 
 
 class SecretStoreInputs(Inputs, SecretStoreConfig):
@@ -178,7 +182,12 @@ class SecretStore(PlatformComponent):
                     _server(config, self._config.image, peers, by_key=by_key, given=given),
                     _keeper(self._config.image),
                 ),
-                callers=(*(record.name for record in self._config.clients), task_name(PART), SNAPSHOTS_ACCOUNT),
+                callers=(
+                    *(record.name for record in self._config.clients),
+                    task_name(PART),
+                    SNAPSHOTS_ACCOUNT,
+                    *([DATABASE_ACCOUNT] if any(one.database for one in self._config.clients) else []),
+                ),
                 inner={"raft": ()},
                 replicas=config.replicas,
                 storage=config.storage,

@@ -1,7 +1,7 @@
 """Content and access rights of the secret store, derived from the services' records. Pure functions.
 
-A service reads the secrets under its own name and uses its own keys, and nothing else. Only the store's own pods may
-change rights, and they cannot read secrets.
+A service reads the secrets under its own name, uses its own keys, gets logins for its own database, and nothing else.
+Only the store's own pods may change rights, and they cannot read secrets.
 """
 
 from __future__ import annotations
@@ -10,21 +10,24 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from components.security.store_names import AUDIENCE, DATABASE_ACCOUNT
 from components.services.record import KeyUse
 
-AUDIENCE = "secret-store"
-"""Audience of the ServiceAccount tokens with which pods log in."""
-SECRETS, KEYS = "kv", "transit"
+SECRETS, KEYS, DATABASES = "kv", "transit", "database"
 """Mount paths of engines."""
 LOGIN = "kubernetes"
 KEEPER, CHECK, OPERATOR = "platform.keeper", "platform.check", "platform.operator"
-SNAPSHOTS = "platform.snapshots"
+SNAPSHOTS, DATABASE_TASK = "platform.snapshots", "platform.databases"
 """Roles besides those of the services: the keeper that configures the store, the check of its configuration, people,
-and the schedule that saves snapshots. No service's name has a dot."""
+the schedule that saves snapshots, and the task that connects the store to PostgreSQL. No service's name has a dot."""
 SNAPSHOTS_ACCOUNT = f"{AUDIENCE}-snapshots"
 """Name of the schedule that saves snapshots, of its account, its login at the object store, and its bucket."""
+CONNECTION = "postgres"
+"""Name of the connection to PostgreSQL in the store."""
+ROTATION = "rotation"
+"""Secret of each service whose version counts the rotations of its database login. It holds no secret value."""
 TOKEN_SECONDS, LONGEST_SECONDS = 3600, 86_400
-"""A login expires after an hour, and can be renewed for a day."""
+"""A login expires after an hour, and can be renewed for a day. So do logins for PostgreSQL."""
 _ALL = ("create", "read", "update", "delete")
 Rules = Mapping[str, tuple[str, ...]]
 """Capabilities by path."""
@@ -44,6 +47,8 @@ _LOOK: Rules = {
     "identity/entity/id": ("list",),
     "identity/entity/id/*": ("read",),
     f"{KEYS}/keys": ("list",),
+    f"{DATABASES}/roles": ("list",),
+    f"{DATABASES}/roles/*": ("read",),
 }
 _CHANGE: Rules = {
     "sys/auth/*": (*_ALL, "sudo"),
@@ -54,6 +59,7 @@ _CHANGE: Rules = {
     "identity/entity/id/*": ("read", "update"),
     # Not below: the keeper must not rotate, export or delete keys.
     f"{KEYS}/keys/+": ("create", "update"),
+    f"{DATABASES}/roles/+": _ALL,
 }
 _OPERATE: Rules = {
     **_LOOK,
@@ -61,6 +67,10 @@ _OPERATE: Rules = {
     f"{SECRETS}/data/*": ("create", "update"),
     f"{SECRETS}/metadata/*": ("list", "read"),
     f"{KEYS}/keys/+": ("read",),
+    # A rotation finds and ends logins for PostgreSQL. A lease does not show their passwords.
+    f"sys/leases/lookup/{DATABASES}/creds/*": ("list", "sudo"),
+    "sys/leases/lookup": ("update",),
+    f"sys/leases/revoke-prefix/{DATABASES}/creds/*": ("update", "sudo"),
     "sys/storage/raft/configuration": ("read",),
     # People restore a snapshot; the schedule that saves them cannot.
     "sys/storage/raft/snapshot": ("read", "update"),
@@ -82,16 +92,23 @@ class Client(Protocol):
         """Its own keys in the store, by name."""
         ...
 
+    @property
+    def database(self) -> bool:
+        """Whether the store issues the logins for its PostgreSQL database, which has the service's name."""
+        ...
+
 
 def content(records: Iterable[Client], namespace: str) -> dict[str, Any]:
     """All that the store is to hold besides secrets: engines, policies, roles, keys."""
     services = {record.name: record for record in records}
+    databases = [name for name, record in services.items() if record.database]
     accounts = {
         **{name: name for name in services},
         KEEPER: AUDIENCE,
         CHECK: f"{AUDIENCE}-task",
         OPERATOR: f"{AUDIENCE}-operator",
         SNAPSHOTS: SNAPSHOTS_ACCOUNT,
+        **({DATABASE_TASK: DATABASE_ACCOUNT} if databases else {}),
     }
     rules: dict[str, Rules] = {
         **{name: _service(record) for name, record in services.items()},
@@ -99,12 +116,18 @@ def content(records: Iterable[Client], namespace: str) -> dict[str, Any]:
         CHECK: _LOOK,
         OPERATOR: _OPERATE,
         SNAPSHOTS: {"sys/storage/raft/snapshot": ("read",)},
+        **({DATABASE_TASK: {f"{DATABASES}/config/{CONNECTION}": ("create", "read", "update")}} if databases else {}),
     }
     return {
-        "engines": {SECRETS: {"type": "kv", "options": {"version": "2"}}, KEYS: {"type": "transit"}},
+        "engines": {
+            SECRETS: {"type": "kv", "options": {"version": "2"}},
+            KEYS: {"type": "transit"},
+            **({DATABASES: {"type": "database"}} if databases else {}),
+        },
         "policies": {name: policy(found) for name, found in rules.items()},
         "roles": {name: role(name, account, namespace) for name, account in accounts.items()},
         "keys": {key(name, own): use for name, one in services.items() for own, use in one.store_keys.items()},
+        "databases": {name: database_role(name) for name in databases},
     }
 
 
@@ -146,9 +169,46 @@ def role(name: str, account: str, namespace: str) -> dict[str, Any]:
     }
 
 
+def database_role(owner: str) -> dict[str, Any]:
+    """How the store makes and ends a login for the database of a service.
+
+    `owner`: role that owns the database and its objects, and that never logs in. A session of a login starts as this
+    role, so that all objects belong to it, and has the owner's settings, such as its time limits.
+    """
+    return {
+        "db_name": CONNECTION,
+        "creation_statements": [_MAKE_LOGIN.replace("OWNER", owner)],
+        "renew_statements": ["ALTER ROLE \"{{name}}\" VALID UNTIL '{{expiration}}'"],
+        "revocation_statements": [_END_LOGIN],
+        "default_ttl": TOKEN_SECONDS,
+        "max_ttl": LONGEST_SECONDS,
+    }
+
+
+_MAKE_LOGIN = """DO $$ DECLARE setting text; BEGIN
+CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' IN ROLE "OWNER";
+ALTER ROLE "{{name}}" SET role TO 'OWNER';
+FOR setting IN SELECT unnest(setconfig) FROM pg_db_role_setting WHERE setrole = '"OWNER"'::regrole AND setdatabase = 0
+LOOP
+EXECUTE format('ALTER ROLE "{{name}}" SET %I TO %L', split_part(setting, '=', 1), split_part(setting, '=', 2));
+END LOOP;
+END $$"""
+_END_LOGIN = """DO $$ BEGIN
+IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{{name}}') THEN
+ALTER ROLE "{{name}}" NOLOGIN;
+PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{{name}}';
+DROP ROLE "{{name}}";
+END IF;
+END $$"""
+"""No error where the login is gone, such as after a restore of PostgreSQL: the store would try again for ever."""
+
+
 def _service(record: Client) -> Rules:
-    """It reads the secrets below its own name, and uses its own keys."""
+    """It reads the secrets below its own name, uses its own keys, and gets and renews logins for its own database."""
     found: dict[str, tuple[str, ...]] = {f"{SECRETS}/data/{record.name}/*": ("read",)}
+    if record.database:
+        # Only who has got a login knows the name of its lease.
+        found |= {f"{DATABASES}/creds/{record.name}": ("read",), "sys/leases/renew": ("update",)}
     for name, use in record.store_keys.items():
         own = key(record.name, name)
         for act in _ACTS[use]:

@@ -112,7 +112,7 @@ def arguments(
         },
         "versions": bound.versions,
         "annotations": bound.annotations,
-        "asks": sorted(name for name, place in addresses.items() if place),
+        "asks": sorted((*(name for name, place in addresses.items() if place), *bound.asks)),
         "outlets": [*record.egress, *more.get("outlets", []), *outside],
     }
     if inside:

@@ -137,6 +137,16 @@ class Surroundings:
         return next((record.name for record in self.records.values() if record.keeps_keys), "")
 
     @property
+    def issued(self) -> list[str]:
+        """Services whose logins for PostgreSQL the secret store issues.
+
+        The pool in front of RDS needs passwords beforehand, and a user's own service may not use the kit.
+        """
+        if self.security.secret_store is None or self.data.postgres is None or self.data.postgres.rds:
+            return []
+        return [record.name for record in self.records.values() if record.database and not record.custom]
+
+    @property
     def url(self) -> str:
         """URL of the platform for clients, with the first host name."""
         host, port = self.gateway.hosts[0], self.gateway.port

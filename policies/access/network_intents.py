@@ -83,6 +83,9 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
         yield who, part, ports, reason
     for part in (uses.STORE, uses.OBJECTS) if uses.saves_snapshots(config) else ():
         yield uses.SNAPSHOTS, part, _CLIENT_PORTS[part], "it saves snapshots of the secret store"
+    if uses.issued(config):
+        yield uses.STORE, uses.POSTGRES, _CLIENT_PORTS[uses.POSTGRES], "the secret store issues logins there"
+        yield uses.DATABASE_TASK, uses.STORE, _CLIENT_PORTS[uses.STORE], "it connects the store to PostgreSQL"
     if config.security.opa:
         yield uses.GATEWAY, uses.OPA, ("grpc",), "security.opa: the gateway asks for decisions"
         yield uses.OPA, uses.NATS, _CLIENT_PORTS[uses.NATS], "security.opa: it follows the directory of keys"

@@ -1,7 +1,8 @@
 """PostgreSQL: which login owns, connects to and reads which database.
 
 The setup task makes logins, databases and grants from its declaration. Semantics: a database's owner may do everything
-in it; PUBLIC may not connect; change data capture may read the outbox tables (service_images/postgres, provision.py).
+in it; PUBLIC may not connect; change data capture may read the outbox tables; an owner whose logins the secret store
+issues does not log in itself (service_images/postgres, provision.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from policies.access.objects import Rendered, variable
 
 CAPTURE, REGISTRY, VECTORS, SUPERUSER = "capture", "registry", "vectors", "postgres"
 OWN, CONNECT, READ, REPLICATE = "own", "connect to", "read", "replicate"
+LOG_IN, ISSUE = "log in with", "issue logins for"
+_PASSWORD = "a password that a Secret holds"
 
 
 def _declared(rendered: Rendered) -> tuple[dict[str, Any], str]:
@@ -30,6 +33,10 @@ def granted(rendered: Rendered) -> dict[Access, str]:
         name, by = database["name"], f"{title}, database {database['name']}"
         found[Access(database["login"], OWN, f"database {name}")] = by
         found[Access(database["login"], CONNECT, f"database {name}")] = by
+        if database.get("issued"):
+            found[Access(asked["issuer"], ISSUE, f"database {name}")] = by
+        else:
+            found[Access(database["login"], LOG_IN, _PASSWORD)] = by
         if capture and database["outbox"]:
             found[Access(capture, CONNECT, f"database {name}")] = by
             found[Access(capture, READ, f"events.outbox of {name}")] = by
@@ -52,6 +59,10 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
     for name, reason in owners.items():
         found[Access(name, OWN, f"database {name}")] = reason
         found[Access(name, CONNECT, f"database {name}")] = reason
+        if name in uses.issued(config):
+            found[Access(uses.STORE, ISSUE, f"database {name}")] = f"{reason}; security.secretStore"
+        else:
+            found[Access(name, LOG_IN, _PASSWORD)] = reason
     if data.change_data_capture:
         found[Access(CAPTURE, REPLICATE, "the log")] = "data.changeDataCapture"
         for name, record in uses.records(config).items():

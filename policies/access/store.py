@@ -66,6 +66,9 @@ def _requests(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str, set[s
     for name in names:
         yield "read", f"secrets of {name}", f"kv/data/{name}/x", {"read"}
         yield "write", f"secrets of {name}", f"kv/data/{name}/x", _CHANGES
+        yield "get", f"logins for the database {name}", f"database/creds/{name}", {"read"}
+        yield "end", f"logins for the database {name}", f"sys/leases/revoke-prefix/database/creds/{name}/x", {"update"}
+        yield "change", f"logins for the database {name}", f"database/roles/{name}", _CHANGES
     for key in sorted({*content["keys"], f"{FOREIGN}.key"}):
         for act in ("sign", "verify", "encrypt", "decrypt", "rewrap", "hmac"):
             yield act, f"with the key {key}", f"transit/{act}/{key}", {"update", "create"}
@@ -79,6 +82,7 @@ def _requests(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str, set[s
         ("roles", "auth/kubernetes/role/x"),
         ("engines", "sys/mounts/x"),
         ("ways to log in", "sys/auth/x"),
+        ("the connection to PostgreSQL", "database/config/postgres"),
     ):
         yield "change", what, path, _CHANGES
     yield "seal", "the store", "sys/seal", {"update"}
@@ -104,13 +108,15 @@ def granted(rendered: Rendered) -> dict[Access, str]:
 
 
 def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
-    """Services read their secrets and use their keys, the keeper configures, people write secrets."""
+    """Services use what is theirs, the keeper configures, people write secrets and end logins."""
     found = dict[Access, str]()
     if not config.security.secret_store:
         return found
     records, keys = uses.records(config), list[str]()
     for name, record in records.items():
         found[Access(name, "read", f"secrets of {name}")] = f"record of {name}"
+        if name in uses.issued(config):
+            found[Access(name, "get", f"logins for the database {name}")] = f"record of {name}: database"
         for own, use in record.store_keys.items():
             key, reason = f"{name}.{own}", f"record of {name}: store_keys"
             keys.append(key)
@@ -120,11 +126,16 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
                 found[Access(name, "see", f"the key {key}")] = reason
     for what in ("policies", "roles", "engines", "ways to log in"):
         found[Access(KEEPER, "change", what)] = "the keeper makes what is declared"
+    if uses.issued(config):
+        target = "the connection to PostgreSQL"
+        found[Access(uses.DATABASE_TASK, "change", target)] = "the task connects the store to PostgreSQL"
     for key in (*keys, f"{FOREIGN}.key"):
         found[Access(KEEPER, "make", f"the key {key}")] = "the keeper makes what is declared"
         found[Access(OPERATOR, "see", f"the key {key}")] = "people see versions of keys"
     for name in (*records, FOREIGN):
         found[Access(OPERATOR, "write", f"secrets of {name}")] = "people write secrets, such as a provider's key"
+        found[Access(OPERATOR, "end", f"logins for the database {name}")] = "a rotation ends replaced logins"
+        found[Access(KEEPER, "change", f"logins for the database {name}")] = "the keeper makes what is declared"
     found[Access(OPERATOR, "seal", "the store")] = "people seal in an emergency"
     for act in ("take", "restore"):
         found[Access(OPERATOR, act, "a snapshot")] = "people take and restore snapshots"

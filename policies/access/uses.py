@@ -19,6 +19,8 @@ CAPTURE = "change-data-capture"
 REGISTRY = "schema-registry"
 SNAPSHOTS = "secret-store-snapshots"
 """The schedule that saves snapshots of the secret store, its account, and its bucket."""
+DATABASE_TASK = "secret-store-databases"
+"""The task that connects the secret store to PostgreSQL."""
 OPA, DIRECTORY = "opa", "tenants"
 """Who decides at the gateway, and the bucket that says whose a key is."""
 POSTGRES, KAFKA, NATS, CACHE, OBJECTS, STORE = "postgres", "kafka", "nats", "cache", "object-store", "secret-store"
@@ -71,6 +73,14 @@ def rpc_calls(config: PlatformConfig) -> Iterator[tuple[str, str, str]]:
 def saves_snapshots(config: PlatformConfig) -> bool:
     """Whether snapshots of the secret store are saved in the object store."""
     return config.security.secret_store is not None and config.data.object_store is not None
+
+
+def issued(config: PlatformConfig) -> set[str]:
+    """Services whose logins for PostgreSQL the secret store issues."""
+    postgres = config.data.postgres
+    if config.security.secret_store is None or postgres is None or postgres.rds is not None:
+        return set()
+    return {name for name, record in records(config).items() if record.database and not record.custom}
 
 
 def answers_rpc(config: PlatformConfig) -> set[str]:

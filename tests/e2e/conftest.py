@@ -18,7 +18,7 @@ from openai import OpenAI
 
 from cli import local_environment, stack
 from components.config.platform import PlatformConfig
-from components.data.layer import login_systems
+from components.data.needs import login_systems
 from components.services.registry import SERVICES
 from local import paths
 from local.node.settings import NodePaths

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from components.config.data import Data, Postgres
-from components.data.layer import databases
+from components.data.needs import databases
 from components.data.postgres_cluster import pool_process
 from components.services.registry import SERVICES
 from local.images import pipeline

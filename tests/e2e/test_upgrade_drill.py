@@ -20,7 +20,7 @@ from nats.js.kv import KeyValue
 
 from cli import local_environment
 from components.config.platform import PlatformConfig
-from components.data.layer import login_systems
+from components.data.needs import login_systems
 from components.services.registry import SERVICES
 from local import paths
 from local.images import pipeline

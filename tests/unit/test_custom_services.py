@@ -18,7 +18,7 @@ from components.config.custom import CustomPrefix, Keys, Service
 from components.config.parse import parse
 from components.config.problems import ConfigError
 from components.data.change_data_capture import connectors
-from components.data.layer import login_systems
+from components.data.needs import login_systems
 from components.observability import alerts
 from components.services.making import variable
 from components.services.registry import FRONT, SERVICES

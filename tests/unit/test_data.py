@@ -24,12 +24,13 @@ from components.data import (
     kafka_topic,
     layer,
     nats,
+    needs,
     postgres_cluster,
 )
 from components.data.document import digest as task_digest
 from components.data.kafka_inputs import KafkaUser
-from components.data.layer import login_systems, topics
 from components.data.nats_inputs import NatsAccount
+from components.data.needs import login_systems, topics
 from components.data.postgres_inputs import PostgresInputs
 from components.services.registry import SERVICES
 from tests.unit.test_platform import of_kind, registered
@@ -73,7 +74,7 @@ def test_a_key_bucket_has_one_writer() -> None:
 
 def test_servers_of_nats_know_one_another() -> None:
     passwords = dict.fromkeys([*SERVICES, nats.OWNER], "x")
-    accounts = {name: NatsAccount(**layer.nats_account(record)) for name, record in SERVICES.items()}
+    accounts = {name: NatsAccount(**needs.nats_account(record)) for name, record in SERVICES.items()}
     text = nats.configuration(Nats(replicas=3), "bus", "space", passwords, accounts)
     cluster = json.loads(text.replace("$HOSTNAME", '"name"'))["cluster"]
     assert cluster["routes"] == [f"nats://routes:x@bus-{n}.bus-nodes.space.svc:6222" for n in range(3)]
@@ -81,7 +82,7 @@ def test_servers_of_nats_know_one_another() -> None:
 
 
 def test_rights_in_kafka_follow_from_the_intents() -> None:
-    users = [KafkaUser.model_validate(user) for user in layer.kafka_users(SERVICES, capture=True)]
+    users = [KafkaUser.model_validate(user) for user in needs.kafka_users(SERVICES, capture=True)]
     found = {user.name: kafka_access.rights(user) for user in users}
     writes = {(user, r["name"]) for user, rights in found.items() for r in rights if r["operation"] == "WRITE"}
     own = {(s.name, topic) for s in SERVICES.values() for topic in s.produces}
@@ -93,7 +94,7 @@ def test_rights_in_kafka_follow_from_the_intents() -> None:
 def test_each_topic_and_each_login_of_kafka_is_a_resource_that_a_preview_shows(environment: str) -> None:
     shown = {kind: {r.name for r in of_kind(environment, kind)} for kind in (":KafkaTopic", ":KafkaAccess")}
     assert shown[":KafkaTopic"] == {f"{environment}-kafka-topic-{topic}" for topic in topics(SERVICES)}
-    logins = [user["name"] for user in layer.kafka_users(SERVICES, capture=True)]
+    logins = [user["name"] for user in needs.kafka_users(SERVICES, capture=True)]
     assert shown[":KafkaAccess"] == {f"{environment}-kafka-access-{login}" for login in logins}
 
 
@@ -146,7 +147,7 @@ def test_without_an_object_store_no_log_is_archived() -> None:
 
 
 def test_each_service_with_tables_has_a_database_of_its_own() -> None:
-    asked = layer.databases(Data(), SERVICES)
+    asked = needs.databases(Data(), SERVICES)
     inputs = PostgresInputs.model_validate(
         {"namespace": "space", "kubernetes_name": "postgres", "image": "i", "exporters_image": "i", "databases": asked}
     )

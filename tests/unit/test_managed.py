@@ -10,7 +10,8 @@ import pytest
 from components.config.data import Data, Kafka, Postgres
 from components.data import change_data_capture, msk, rds, s3
 from components.data.kafka_cluster import SYSTEM_AUTHORITIES
-from components.data.layer import images, login_systems
+from components.data.layer import images
+from components.data.needs import login_systems
 from components.services.registry import SERVICES
 from tests.unit.test_platform import of_kind, registered_of, stack_file
 

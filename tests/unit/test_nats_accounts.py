@@ -21,10 +21,10 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from components.config.data import Nats
-from components.data.layer import nats_account
 from components.data.nats import OWNER, configuration
 from components.data.nats_accounts import PLATFORM, accounts, permissions
 from components.data.nats_inputs import NatsAccount
+from components.data.needs import nats_account
 from components.services.registry import SERVICES as RECORDS
 
 SOURCES = Path(__file__).resolve().parents[2] / "service_images"

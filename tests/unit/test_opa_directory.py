@@ -7,9 +7,9 @@ from pathlib import Path
 
 import nats
 
-from components.data.layer import nats_account
 from components.data.nats import OWNER
 from components.data.nats_inputs import NatsAccount
+from components.data.needs import nats_account
 from components.security import opa
 from components.services.record import KEYS_BUCKET
 from tests import opa_server

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.observability import alerts
-from components.security import store_rights, store_settings
+from components.security import store_names, store_rights, store_settings
 from components.security.store_rights import SNAPSHOTS_ACCOUNT
 from components.services.record import KeyUse, ServiceRecord
 from components.services.registry import SERVICES
@@ -21,6 +21,8 @@ from tests.unit.test_platform import registered, registered_of, stack_file
 
 pytestmark = pytest.mark.xdist_group("tree")
 PART = "secret-store"
+ISSUED = [name for name, one in SERVICES.items() if one.database]
+"""Services whose logins for PostgreSQL the store issues."""
 
 
 def with_store(environment: str, **store: Any) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
@@ -52,9 +54,12 @@ def test_the_rest_of_an_environment_stays_as_it_is() -> None:
         return {(r.typ, r.name) for r in resources}
 
     more = of(with_store("local", replicas=1)) - of(registered("local"))
-    assert of(registered("local")) - of(with_store("local", replicas=1)) == set()
+    gone = {name for _, name in of(registered("local")) - of(with_store("local", replicas=1))}
+    assert gone <= {f"local-logins-{service}" for service in ISSUED}  # of services that have no other password
     others = {name for _, name in more if not name.startswith(f"local-{PART}")}
-    assert others == {f"local-logins-{SNAPSHOTS_ACCOUNT}"}  # its login at the object store
+    own = {f"local-logins-{SNAPSHOTS_ACCOUNT}", f"local-logins-{PART}"}  # its logins at the object store and PostgreSQL
+    files = {f"local-{service}-files" for service in ISSUED}  # its certificate
+    assert others - files == {*own, "local-database-logins"}
 
 
 def test_the_key_lies_on_a_volume_of_its_own_and_in_no_object() -> None:
@@ -62,9 +67,9 @@ def test_the_key_lies_on_a_volume_of_its_own_and_in_no_object() -> None:
     claims = named(resources, "StatefulSet")["spec"]["volumeClaimTemplates"]
     assert [claim["metadata"]["name"] for claim in claims] == ["data", "seal"]
     secrets = sorted(r.name for r in resources if r.typ.endswith(":Secret") and PART in r.name)
-    assert secrets == [f"local-logins-{SNAPSHOTS_ACCOUNT}", f"local-{PART}-certificate"]
+    assert secrets == [f"local-logins-{PART}", f"local-logins-{SNAPSHOTS_ACCOUNT}", f"local-{PART}-certificate"]
     made = [r.name for r in resources if "random" in r.typ and PART in r.name]
-    assert made == [f"local-logins-{SNAPSHOTS_ACCOUNT}"]
+    assert sorted(made) == [f"local-logins-{PART}", f"local-logins-{SNAPSHOTS_ACCOUNT}"]
 
 
 def test_several_servers_share_the_key_of_a_secret() -> None:
@@ -123,7 +128,7 @@ def test_services_and_the_task_reach_it_and_nobody_else() -> None:
     policy = named(with_store("local", replicas=1), "NetworkPolicy")["spec"]
     own, callers, scraped = policy["ingress"]
     names = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in callers["from"]}
-    assert names == {*SERVICES, f"{PART}-task", SNAPSHOTS_ACCOUNT}
+    assert names == {*SERVICES, f"{PART}-task", SNAPSHOTS_ACCOUNT, store_names.DATABASE_ACCOUNT}
     assert [p["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for p in own["from"]] == [PART]
     assert scraped["ports"] == [{"port": 9102}]
 
@@ -177,6 +182,66 @@ def test_on_aws_the_schedule_has_a_role_for_its_bucket() -> None:
     assert place["by_role"] and place["bucket"] == f"{place['PREFIX']}{SNAPSHOTS_ACCOUNT}"
     buckets = {r.inputs.get("bucket") for r in resources if r.typ == "aws:s3/bucket:Bucket"}
     assert place["bucket"] in buckets
+
+
+def deployed(resources: tuple[pulumi.runtime.MockResourceArgs, ...], service: str) -> Any:
+    """Pod of a service."""
+    (found,) = [r for r in resources if r.typ.endswith(":Deployment") and r.inputs["metadata"]["name"] == service]
+    return found.inputs["spec"]["template"]["spec"]
+
+
+def provisioned(resources: tuple[pulumi.runtime.MockResourceArgs, ...]) -> Any:
+    """What PostgreSQL's task makes."""
+    (found,) = [r for r in resources if r.typ.endswith(":Job") and r.name.endswith("-postgres-provision")]
+    variables = {
+        one["name"]: one.get("value") for one in found.inputs["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    return json.loads(variables["PROVISION"])
+
+
+@pytest.mark.parametrize("service", ISSUED)
+def test_no_secret_and_no_state_holds_the_database_password_of_a_service(service: str) -> None:
+    resources = with_store("local", replicas=1)
+    held = [r for r in resources if r.typ.endswith(":Secret") and r.name == f"local-logins-{service}"]
+    assert not any("postgres" in r.inputs["stringData"] for r in held)
+    text = json.dumps(deployed(resources, service), default=str)
+    assert "SERVICE_POSTGRES_PASSWORD" not in text
+    assert "SERVICE_POSTGRES_PASSWORD" in json.dumps(deployed(registered("local"), service), default=str)
+
+
+@pytest.mark.parametrize("service", ISSUED)
+def test_a_service_with_a_database_gets_a_token_for_the_store_and_its_address(service: str) -> None:
+    pod = deployed(with_store("local", replicas=1), service)
+    for container in (*pod["initContainers"], *pod["containers"]):
+        given = {one["name"]: one.get("value") for one in container["env"]}
+        assert given["SERVICE_STORE_URL"].startswith("https://secret-store.")
+        assert given["SERVICE_STORE_AUTHORITY"] == f"/etc/{service}/secret-store-ca.crt"
+    (tokens,) = [v["projected"]["sources"] for v in pod["volumes"] if v["name"] == "identity"]
+    shown = [one["serviceAccountToken"] for one in tokens if "serviceAccountToken" in one]
+    assert {"path": "tokens/secret-store", "audience": PART} in [
+        {key: one.get(key) for key in ("path", "audience")} for one in shown
+    ]
+
+
+def test_owners_of_databases_do_not_log_in_and_other_parts_keep_their_logins() -> None:
+    asked = provisioned(with_store("local", replicas=1))
+    assert asked["issuer"] == PART
+    assert {one["name"] for one in asked["databases"] if one.get("issued")} == set(ISSUED)
+    assert "issuer" not in provisioned(registered("local"))
+
+
+def test_only_the_connecting_task_has_the_stores_own_login() -> None:
+    resources = with_store("local", replicas=1)
+    holding = {r.name for r in resources if f'login-{PART}"' in json.dumps(r.inputs, default=str)}
+    assert holding == {f"local-logins-{PART}", "local-database-logins", "local-postgres-provision"}
+    (job,) = [r for r in resources if r.typ.endswith(":Job") and r.name == "local-database-logins"]
+    assert job.inputs["spec"]["template"]["spec"]["serviceAccountName"] == store_names.DATABASE_ACCOUNT
+
+
+def test_with_rds_and_for_services_of_ones_own_passwords_stay() -> None:
+    assert "issuer" not in provisioned(with_store("prod"))
+    text = json.dumps(deployed(with_store("prod"), ISSUED[0]), default=str)
+    assert "SERVICE_POSTGRES_PASSWORD" in text
 
 
 def test_without_an_object_store_there_are_no_snapshots() -> None:

@@ -1,9 +1,14 @@
-"""A service's PostgreSQL database: connection pool, transactions, readiness."""
+"""A service's PostgreSQL database: connection pool, transactions, readiness.
+
+With a secret store, a new login comes with a new pool: new transactions use it, and the old pool and its login end once
+the last transaction there has ended.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -11,40 +16,130 @@ from typing import Any
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from kit import logs
+from kit.database_login import DatabaseLogin, DatabaseLogins
 from kit.errors import ApiError, ErrorType
+from kit.secret_store import SecretStore
 from kit.settings import ServiceSettings
 
+log = logs.get("kit.database")
 Connection = psycopg.AsyncConnection[Any]
 _WAIT_S = 5.0
 """Longest wait for a connection in seconds. After that, the request is answered with 503."""
+_OVERLAP_S = 120.0
+"""Longest time in seconds that transactions of a replaced login may take: twice the longest that PostgreSQL allows."""
+_END_S = 3.0
 _JOINED: ContextVar[tuple[Database, asyncio.Task[Any] | None, Connection] | None] = ContextVar("joined", default=None)
+
+
+class _Pool:
+    """A pool for one login, which counts its users."""
+
+    def __init__(self, conninfo: str | Callable[[], str], connections: int, name: str) -> None:
+        # Prepared statements belong to one server connection, but PgBouncer may change it with each transaction.
+        options = {"prepare_threshold": None, "connect_timeout": 5, "application_name": name}
+        self.pool = AsyncConnectionPool(
+            conninfo, kwargs=options, min_size=1, max_size=connections, open=False, timeout=_WAIT_S
+        )
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    @asynccontextmanager
+    async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:
+        """A connection for one transaction."""
+        # Counted before the first wait, so that a pool that is chosen is not closed.
+        self._users += 1
+        self._unused.clear()
+        try:
+            async with self.pool.connection(timeout) as connection:
+                yield connection
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def unused(self) -> None:
+        """Wait until nobody uses a connection."""
+        await self._unused.wait()
 
 
 class Database:
     """The database, opened and closed with the service."""
 
-    def __init__(self, settings: ServiceSettings, connections: int = 8) -> None:
-        # Prepared statements belong to one server connection, but PgBouncer may change it with each transaction.
-        options = {"prepare_threshold": None, "connect_timeout": 5, "application_name": settings.name}
+    def __init__(self, settings: ServiceSettings, connections: int = 8, logins: DatabaseLogins | None = None) -> None:
+        """`logins`: for tests. Default: those of the secret store, if the settings have one."""
         self.name = settings.name
         """Name of the database and the service."""
-        self._pool = AsyncConnectionPool(
-            # Called for each new connection, so that a replaced password is used without a restart.
-            lambda: settings.database(pooled=True),
-            kwargs=options,
-            min_size=1,
-            max_size=connections,
-            open=False,
-            timeout=_WAIT_S,
-        )
+        self._settings, self._connections = settings, connections
+        self._store = SecretStore(settings) if settings.store_url else None
+        self._logins = logins or (DatabaseLogins(self._store) if self._store else None)
+        # Called for each new connection, so that a replaced password is used without a restart.
+        self._pool = None if self._logins else self._new(lambda: settings.database(pooled=True))
+        self._tasks = set[asyncio.Task[None]]()
+
+    def _new(self, conninfo: str | Callable[[], str]) -> _Pool:
+        return _Pool(conninfo, self._connections, self.name)
 
     async def open(self) -> None:
         """Start connecting. The service is ready once `check` succeeds."""
-        await self._pool.open()
+        if self._logins is not None:
+            self._start(self._follow(self._logins))
+        elif self._pool is not None:
+            await self._pool.pool.open()
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._pool.close()
+        """Close all connections, and end the login."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._pool is not None:
+            await self._pool.pool.close()
+        if self._logins is not None and self._logins.held is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_END_S):
+                    await self._logins.end(self._logins.held)
+        if self._store is not None:
+            await self._store.close()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow(self, logins: DatabaseLogins) -> None:
+        """Run until cancelled: take each new login."""
+        while True:
+            if (found := await logins.round()) is not None:
+                await self._replace(logins, found)
+            await asyncio.sleep(logins.pause_s())
+
+    async def _replace(self, logins: DatabaseLogins, login: DatabaseLogin) -> None:
+        """Open a pool with the login. The present one stays if PostgreSQL does not accept the login now."""
+        new = self._new(self._settings.database(pooled=True, login=(login.user, login.password)))
+        try:
+            await new.pool.open(wait=True, timeout=_WAIT_S)
+        except PoolTimeout as error:
+            await new.pool.close()
+            await logins.end(login)
+            logins.delay(f"PostgreSQL does not accept the new login now: {error}")
+            return
+        old, held = self._pool, logins.held
+        self._pool = new
+        logins.take(login)
+        if old is not None and held is not None:
+            self._start(self._retire(logins, old, held))
+
+    async def _retire(self, logins: DatabaseLogins, old: _Pool, held: DatabaseLogin) -> None:
+        try:
+            async with asyncio.timeout(_OVERLAP_S):
+                await old.unused()
+        except TimeoutError:
+            log.warning("transactions of a replaced login are ended", user=held.user, after_s=_OVERLAP_S)
+        finally:
+            await old.pool.close()
+        await logins.end(held)
+        log.info("the login for PostgreSQL was replaced", old=held.user)
 
     @contextmanager
     def joined(self, connection: Connection) -> Iterator[None]:
@@ -65,6 +160,9 @@ class Database:
             async with joined[2].transaction():
                 yield joined[2]
             return
+        if self._pool is None:
+            message = f"There is no login for the database yet; nothing was changed. {self._waiting()}"
+            raise ApiError(503, message, ErrorType.SERVER, code="unavailable")
         try:
             async with self._pool.connection() as connection:
                 yield connection
@@ -77,9 +175,15 @@ class Database:
 
     async def check(self) -> str | None:
         """Readiness: None if the database is available, otherwise the reason."""
+        if self._pool is None:
+            return self._waiting()
         try:
             async with self._pool.connection(timeout=2) as connection:
                 await connection.execute("SELECT 1")
         except (PoolTimeout, psycopg.Error) as error:
-            return f"PostgreSQL: {error}"
+            return f"PostgreSQL: {error}{f'; {self._waiting()}' if self._logins and self._logins.problem else ''}"
         return None
+
+    def _waiting(self) -> str:
+        """What a new login waits for."""
+        return f"waiting for a login from the secret store: {self._logins.problem if self._logins else ''}"

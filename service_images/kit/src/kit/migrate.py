@@ -6,9 +6,12 @@ other. A revision is applied atomically.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy
@@ -16,6 +19,8 @@ from alembic import command, context
 from alembic.config import Config
 from sqlalchemy.pool import NullPool
 
+from kit.database_login import DatabaseLogin, DatabaseLogins
+from kit.secret_store import SecretStore
 from kit.settings import ServiceSettings
 
 _LOCK = 0x6B6974
@@ -58,16 +63,54 @@ def migrate(package: str, url: str, direction: str = "upgrade", revision: str = 
         command.downgrade(config, revision or "-1")
 
 
+@contextlib.contextmanager
+def reached(settings: ServiceSettings) -> Iterator[str]:
+    """Connection string of the database. With a secret store, waits for a login, which ends with the context."""
+    if not settings.store_url:
+        yield settings.database(pooled=False)
+        return
+    login = asyncio.run(_issued(settings))
+    try:
+        yield settings.database(pooled=False, login=(login.user, login.password))
+    finally:
+        asyncio.run(_ended(settings, login))
+
+
+async def _issued(settings: ServiceSettings) -> DatabaseLogin:
+    store = SecretStore(settings)
+    logins, said = DatabaseLogins(store), ""
+    try:
+        while (found := await logins.round()) is None:
+            if logins.problem != said:
+                said = logins.problem
+                print(f"waiting for the secret store to issue a login for PostgreSQL: {said}", file=sys.stderr)
+            await asyncio.sleep(logins.pause_s())
+    finally:
+        await store.close()
+    return found
+
+
+async def _ended(settings: ServiceSettings, login: DatabaseLogin) -> None:
+    store = SecretStore(settings)
+    await DatabaseLogins(store).end(login)
+    await store.close()
+
+
 def main(arguments: list[str]) -> int:
     """Wait for the server, then migrate. Exit status 1 with a message after a failure."""
     if not arguments or (len(arguments) > 1 and arguments[1] not in ("upgrade", "downgrade")):
         print("usage: kit.migrate <service> [upgrade|downgrade [revision]]", file=sys.stderr)
         return 2
     settings = ServiceSettings(name=arguments[0])
+    with reached(settings) as url:
+        return _migrate(url, arguments)
+
+
+def _migrate(url: str, arguments: list[str]) -> int:
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            migrate(arguments[0], settings.database(pooled=False), *arguments[1:3])
+            migrate(arguments[0], url, *arguments[1:3])
         except sqlalchemy.exc.OperationalError as error:
             if time.monotonic() > deadline:
                 print(f"the database is unavailable: {error.orig}", file=sys.stderr)

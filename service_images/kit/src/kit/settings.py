@@ -62,6 +62,10 @@ class ServiceSettings(BaseSettings):
     postgres_direct_host: str = ""
     """Host of the database server itself, if it differs from that of the pool."""
     postgres_password: SecretStr = SecretStr("")
+    store_url: str = ""
+    """URL of the secret store, which then issues the login for PostgreSQL instead of `postgres_password`."""
+    store_authority: Path | None = None
+    """File with the store's CA certificate."""
     postgres_pool_port: int = 6432
     postgres_port: int = 5432
     kafka_bootstrap: str = ""
@@ -126,12 +130,15 @@ class ServiceSettings(BaseSettings):
         # A copy of the settings may have another value.
         return (_text(file) if file and held is known else "") or known.get_secret_value()
 
-    def database(self, *, pooled: bool) -> str:
-        """Connection string of the service's database, through the pool or directly."""
+    def database(self, *, pooled: bool, login: tuple[str, str] | None = None) -> str:
+        """Connection string of the service's database, through the pool or directly.
+
+        `login`: user and password. Default: the service's name, and the password of the settings.
+        """
         port = self.postgres_pool_port if pooled else self.postgres_port
-        password = urllib.parse.quote(self.secret("postgres_password"), safe="")
+        user, secret = login or (self.name, self.secret("postgres_password"))
         host = self.postgres_host if pooled else self.postgres_direct_host or self.postgres_host
-        return f"postgresql://{self.name}:{password}@{host}:{port}/{self.name}"
+        return f"postgresql://{user}:{urllib.parse.quote(secret, safe='')}@{host}:{port}/{self.name}"
 
 
 def _text(file: Path) -> str:

@@ -1,13 +1,20 @@
-"""`python3 -m baonode serve|keep|check`."""
+"""`python3 -m baonode <command>`."""
 
 from __future__ import annotations
 
 import sys
 
-from baonode import check, keeper, server
+from baonode import check, databases, keeper, rotation, server
+from baonode.client import Refused, Unreachable
 from baonode.layout import Problem
 
-COMMANDS = {"serve": server.main, "keep": keeper.main, "check": check.main}
+COMMANDS = {
+    "serve": server.main,
+    "keep": keeper.main,
+    "check": check.main,
+    "databases": databases.main,
+    "rotation": rotation.main,
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -17,7 +24,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         return COMMANDS[arguments[0]]()
-    except Problem as problem:
+    except (Problem, Refused, Unreachable) as problem:
         print(f"{arguments[0]}: {problem}", file=sys.stderr, flush=True)
         return 1
 

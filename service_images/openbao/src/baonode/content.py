@@ -6,7 +6,7 @@ objects are removed first, so that a failure elsewhere never leaves an undeclare
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -61,6 +61,7 @@ def differences(client: Client, declared: dict[str, Any]) -> list[Difference]:
         *_groups(client),
         *_engines(client, declared["engines"]),
         *_keys(client, declared["keys"]),
+        *_databases(client, declared["databases"]),
     ]
     order = (Kind.REMOVE, Kind.CHANGE, Kind.ADD, Kind.KEEP)
     return sorted(found, key=lambda one: order.index(one.kind))
@@ -102,10 +103,14 @@ def _policies(client: Client, wanted: dict[str, str]) -> Iterator[Difference]:
 
 
 def _named(
-    client: Client, base: str, wanted: dict[str, dict[str, Any]], built_in: frozenset[str] = frozenset()
+    client: Client,
+    base: str,
+    wanted: dict[str, dict[str, Any]],
+    built_in: frozenset[str] = frozenset(),
+    names: Callable[[Client, str], list[str]] = Client.names,
 ) -> Iterator[Difference]:
     """Compare the declared objects by name below a path. Only built-in objects may exist beside them."""
-    there = client.names(base)
+    there = names(client, base)
     for name in there:
         if name not in wanted and name not in built_in:
             yield Difference(Kind.REMOVE, f"{base}/{name}")
@@ -144,14 +149,24 @@ def _engines(client: Client, wanted: dict[str, dict[str, Any]]) -> Iterator[Diff
 
 def _keys(client: Client, wanted: dict[str, str]) -> Iterator[Difference]:
     """Keys. They are created but never removed, since data encrypted with them outlives the service."""
-    try:
-        there = set(client.names("transit/keys"))
-    except Refused as refused:
-        if refused.status not in (400, 403, 404):
-            raise
-        there = set[str]()  # the engine does not exist yet
+    there = set(_names_if_any(client, "transit/keys"))
     for name in sorted(there - set(wanted)):
         yield Difference(Kind.KEEP, f"transit/keys/{name}")
     for name, kind in sorted(wanted.items()):
         if name not in there:
             yield Difference(Kind.ADD, f"transit/keys/{name}", {"type": kind, "exportable": False})
+
+
+def _databases(client: Client, wanted: dict[str, dict[str, Any]]) -> Iterator[Difference]:
+    """How logins for PostgreSQL are made. A removed role ends no login: its lease does."""
+    return _named(client, "database/roles", wanted, names=_names_if_any)
+
+
+def _names_if_any(client: Client, path: str) -> list[str]:
+    """Names below a path of an engine that may not exist yet, or that an older policy does not show yet."""
+    try:
+        return client.names(path)
+    except Refused as refused:
+        if refused.status not in (400, 403, 404):
+            raise
+        return []

@@ -54,6 +54,11 @@ def token() -> Path:
     return folder("STORE_TOKEN", "/var/run/secrets/cogniforge/tokens") / AUDIENCE
 
 
+def password(login: str) -> str:
+    """Password of a login in PostgreSQL."""
+    return (folder("CREDENTIALS", "/etc/credentials") / login / "postgres").read_text().strip()
+
+
 def authority() -> str:
     """CA certificate (PEM) of the store."""
     return os.environ.get("STORE_AUTHORITY") or (folder("STORE_TLS", "/etc/tls") / "ca.crt").read_text()

@@ -9,16 +9,22 @@ from typing import Any
 from psycopg2 import sql
 
 from pgnode import layout
-from pgnode.settings import Problem, password, patiently, session
+from pgnode.settings import PORT, Problem, password, patiently, session
 
 OPERATORS = {"cosine": ("vector_cosine_ops", "<=>"), "l2": ("vector_l2_ops", "<->"), "dot": ("vector_ip_ops", "<#>")}
 
 
 def main() -> int:
-    """Run the task. PROVISION contains [{"name", "dimension", "metric", "links", "build_effort"}]."""
+    """Run the task. PROVISION contains [{"name", "dimension", "metric", "links", "build_effort"}].
+
+    PGOWNER owns the database of its name, if it is not the login PGUSER.
+    """
     login = os.environ["PGUSER"]
-    reached = {"host": os.environ["PGHOST"], "user": login, "password": password(login)}
-    with session(patiently(120, database=login, **reached)) as cursor:
+    owner = os.environ.get("PGOWNER", login)
+    reached = {"host": os.environ["PGHOST"], "port": os.environ.get("PGPORT", PORT), "user": login}
+    with session(patiently(120, database=owner, password=password(login), **reached)) as cursor:
+        if owner != login:
+            cursor.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
         cursor.execute("SET statement_timeout = 0")  # building the index of a large table takes long
         cursor.execute(layout.SCHEMA)
         for collection in json.loads(os.environ["PROVISION"]):

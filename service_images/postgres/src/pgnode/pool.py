@@ -2,6 +2,9 @@
 
 It reads logins from the server in its own pod. A managed server does not reveal password hashes, so passwords are
 mounted instead.
+
+With the secret store, each pod of a service has a login of its own, so the limit of server connections is one of the
+database, too. Idle connections of a replaced login make room for those of the new one.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ auth_type = scram-sha-256
 pool_mode = transaction
 max_client_conn = {clients}
 default_pool_size = {size}
+max_db_connections = {size}
 ignore_startup_parameters = extra_float_digits,options
 server_reset_query = DISCARD ALL
 log_connections = 0

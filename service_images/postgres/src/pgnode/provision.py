@@ -52,9 +52,17 @@ WHERE slot_name LIKE 'outbox\\_%' AND wal_status = 'lost' AND NOT active
 MARK = "A service of CogniForge"
 """Comment on the logins that this task has made. It revokes those that nobody asks for any more, and no others."""
 UNASKED = """
-SELECT rolname FROM pg_roles
-WHERE rolcanlogin AND shobj_description(oid, 'pg_authid') = %s AND NOT rolname = ANY(%s)
+WITH unasked AS (
+    SELECT rolname FROM pg_roles WHERE shobj_description(oid, 'pg_authid') = %s AND NOT rolname = ANY(%s)
+)
+SELECT rolname FROM pg_roles WHERE rolcanlogin AND split_part(rolname, '.', 1) IN (TABLE unasked)
 """
+"""Finds those logins, and the logins <service>.<random> that the secret store has made for them."""
+EXPIRED = """
+SELECT rolname FROM pg_roles WHERE rolname LIKE '%%.%%' AND split_part(rolname, '.', 1) = ANY(%s)
+    AND rolvaliduntil < now() - interval '1 day'
+"""
+"""Finds logins that the secret store no longer knows, such as after a restore of the store. It deletes all others."""
 ABANDONED = """
 SELECT slot_name FROM pg_replication_slots
 WHERE slot_name LIKE 'outbox\\_%%' AND NOT active AND NOT database = ANY(%s)
@@ -69,11 +77,13 @@ REPLICATION = "rds_replication"
 def main() -> int:
     """Run the task.
 
-    PROVISION contains {"databases": [{"name", "login", "extensions", "outbox"}], "capture": login or "", "managed"}.
-    `managed`: there is no superuser; the login of this task may only create logins and databases.
+    PROVISION contains {"databases": [{"name", "login", "extensions", "outbox", "issued"}], "capture": login or "",
+    "managed", "issuer"}. `managed`: there is no superuser; the login of this task may only create logins and
+    databases. `issued`: the login owns the database but cannot log in; the secret store, whose own login is `issuer`,
+    makes logins that act as the owner.
     """
     asked = json.loads(os.environ["PROVISION"])
-    managed, capture = asked.get("managed", False), asked["capture"]
+    managed, capture, issuer = asked.get("managed", False), asked["capture"], asked.get("issuer", "")
     user = os.environ.get("PGUSER", SUPERUSER)
     host = {"host": os.environ["PGHOST"], "port": os.environ.get("PGPORT", PORT), "user": user}
     host["password"] = password(user)
@@ -81,11 +91,18 @@ def main() -> int:
         if capture:
             _login(cursor, capture, replication=True, managed=managed)
             _drop_lost_slots(cursor)
+        if issuer:
+            _issuer(cursor, issuer)
         for database in asked["databases"]:
-            _login(cursor, database["login"], replication=False, managed=managed)
+            if database.get("issued"):
+                _owner(cursor, database["login"], issuer)
+            else:
+                _login(cursor, database["login"], replication=False, managed=managed)
             _limit(cursor, database["login"])
             _database(cursor, database, capture)
-        _revoke(cursor, [database["login"] for database in asked["databases"]])
+        logins = [database["login"] for database in asked["databases"]]
+        _revoke(cursor, [*logins, *([issuer] if issuer else [])])
+        _drop_expired(cursor, logins)
         if capture:
             _drop_abandoned_slots(cursor, [one["name"] for one in asked["databases"] if one["outbox"]])
     for database in asked["databases"]:
@@ -116,6 +133,13 @@ def _revoke(cursor: Any, asked: list[str]) -> None:
         print(f"{login} may no longer log in; its database is kept", flush=True)
 
 
+def _drop_expired(cursor: Any, owners: list[str]) -> None:
+    cursor.execute(EXPIRED, (owners,))
+    for (login,) in cursor.fetchall():
+        cursor.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(login)))
+        print(f"{login} is dropped: it has expired, and the secret store no longer knows it", flush=True)
+
+
 def _drop_abandoned_slots(cursor: Any, databases: list[str]) -> None:
     cursor.execute(ABANDONED, (databases,))
     for (name,) in cursor.fetchall():
@@ -123,15 +147,38 @@ def _drop_abandoned_slots(cursor: Any, databases: list[str]) -> None:
         print(f"{name} is dropped: nobody reads that outbox any more", flush=True)
 
 
+def _issuer(cursor: Any, name: str) -> None:
+    """The login with which the secret store makes and ends logins. It reads no data."""
+    marks = "LOGIN NOSUPERUSER NOCREATEDB CREATEROLE NOREPLICATION"
+    statement = sql.SQL("{} ROLE {} {} PASSWORD {}")
+    verifier = sql.Literal(_verifier(cursor, name))
+    cursor.execute(statement.format(_verb(cursor, name), sql.Identifier(name), sql.SQL(marks), verifier))
+    cursor.execute(sql.SQL("GRANT pg_signal_backend TO {}").format(sql.Identifier(name)))
+
+
+def _owner(cursor: Any, name: str, issuer: str) -> None:
+    """A role that owns a database and never logs in. The issuer may make members of the role, without being one."""
+    marks = "NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD NULL"
+    cursor.execute(
+        sql.SQL("{} ROLE {} {}").format(_verb(cursor, name), sql.Identifier(name), sql.SQL(marks)),
+    )
+    grant = sql.SQL("GRANT {} TO {} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
+    cursor.execute(grant.format(sql.Identifier(name), sql.Identifier(issuer)))
+
+
+def _verb(cursor: Any, role: str) -> sql.SQL:
+    """Statement that makes the role as wanted."""
+    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
+    return sql.SQL("ALTER" if cursor.fetchone() else "CREATE")
+
+
 def _login(cursor: Any, name: str, *, replication: bool, managed: bool) -> None:
-    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))
-    verb = "ALTER" if cursor.fetchone() else "CREATE"
     # Only a superuser may set these attributes. New logins do not have them by default.
     marks = "" if managed else f"NOSUPERUSER NOCREATEDB NOCREATEROLE {'' if replication else 'NO'}REPLICATION"
     statement = "{} ROLE {} LOGIN {} PASSWORD {}"
     cursor.execute(
         sql.SQL(statement).format(
-            sql.SQL(verb), sql.Identifier(name), sql.SQL(marks), sql.Literal(_verifier(cursor, name))
+            _verb(cursor, name), sql.Identifier(name), sql.SQL(marks), sql.Literal(_verifier(cursor, name))
         )
     )
     if managed:

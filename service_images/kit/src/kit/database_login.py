@@ -1,0 +1,176 @@
+"""The service's login for PostgreSQL from the secret store: got, renewed, and replaced before it ends.
+
+A login lasts an hour, and each pod has one of its own. It is renewed after a third of that, so the service runs on for
+40 minutes at least while the store is away. A login that cannot be renewed any more, and one from before a rotation, is
+replaced: the caller gets a new one, and ends the old one once nothing uses it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from prometheus_client import Gauge
+
+from kit import logs, telemetry
+from kit.secret_store import SecretStore, StoreRefused, StoreUnavailable, Token
+
+log = logs.get("kit.database_login")
+EVERY_S = 10.0
+"""Seconds between two looks for a rotation."""
+_AGAIN_S = (1.0, 10.0)
+"""Seconds until the next try while there is no login: first, and longest."""
+_RENEWED = 1 / 3
+"""Share of its time after which a login is renewed."""
+_LEAST = 1 / 2
+"""Share of its first time that a renewed login must last. One that lasts less is close to its longest time."""
+UNTIL = Gauge(
+    "database_login_expires_timestamp_seconds",
+    "When the login for PostgreSQL expires that the secret store has issued, unless it is renewed.",
+    registry=telemetry.REGISTRY,
+)
+
+
+@dataclass(frozen=True)
+class DatabaseLogin:
+    """A login for PostgreSQL, and the login at the store that it belongs to."""
+
+    user: str
+    password: str
+    token: Token
+    lease: str
+    lasts_s: float
+    """Seconds from its issue to its end, unless it is renewed."""
+    rotation: int
+    """Number of rotations before it was issued."""
+
+
+class DatabaseLogins:
+    """Follows the login of this process."""
+
+    def __init__(self, store: SecretStore, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store, self._clock = store, clock
+        self.held: DatabaseLogin | None = None
+        """The login in use."""
+        self.problem = "it has not been asked yet"
+        """Why there is no newer login; empty: all is well."""
+        self._until = self._renew_at = 0.0
+        self._again_s = _AGAIN_S[0]
+        self._refused = False
+
+    async def round(self) -> DatabaseLogin | None:
+        """Renew the login, or get another if it has to be replaced. The caller passes that to `take` or `end`."""
+        try:
+            found = await self._next()
+        except (StoreUnavailable, StoreRefused) as error:
+            self._trouble(str(error))
+            return None
+        except (KeyError, TypeError, ValueError) as error:
+            self._trouble(f"the answer of the secret store has another form than expected: {error!r}")
+            return None
+        if self.problem and found is None:
+            log.info("the secret store answers again", left_s=round(self.left_s()))
+            self._well()
+        return found
+
+    def pause_s(self) -> float:
+        """Seconds until the next round."""
+        if self.held is not None and not self.problem:
+            return EVERY_S
+        again, self._again_s = self._again_s, min(self._again_s * 2, _AGAIN_S[1])
+        return again
+
+    def left_s(self) -> float:
+        """Seconds that the login lasts, unless it is renewed; negative if it has ended."""
+        return self._until - self._clock()
+
+    def take(self, login: DatabaseLogin) -> None:
+        """From now on, this login is in use."""
+        self.held, self._refused = login, False
+        self._lasts(login.lasts_s)
+        log.info("the secret store has issued a login for PostgreSQL", user=login.user, lasts_s=round(login.lasts_s))
+        self._well()
+
+    def delay(self, reason: str) -> None:
+        """A login that cannot be used yet."""
+        self._trouble(reason)
+
+    async def end(self, login: DatabaseLogin) -> None:
+        """End a login that nothing uses. Without an answer of the store, the login expires."""
+        try:
+            await self._store.end(login.token)
+        except (StoreUnavailable, StoreRefused) as error:
+            log.warning("a replaced login for PostgreSQL stays until it expires", user=login.user, reason=str(error))
+
+    async def _next(self) -> DatabaseLogin | None:
+        held = self.held
+        if held is None or self._refused or self.left_s() <= 0:
+            return await self._issue()
+        try:
+            if await self._rotation(held.token) > held.rotation:
+                log.info("the login for PostgreSQL is rotated", user=held.user)
+                return await self._issue()
+            if self._clock() >= self._renew_at and not await self._renew(held):
+                return await self._issue()
+        except StoreRefused as error:
+            # The store was restored, or an operator has ended the login.
+            self._refused = True
+            log.warning("the secret store no longer accepts this login", user=held.user, reason=str(error))
+            return await self._issue()
+        return None
+
+    async def _issue(self) -> DatabaseLogin:
+        token = await self._store.login()
+        try:
+            rotation = await self._rotation(token)
+            found = await self._store.ask("GET", f"database/creds/{self._store.role}", token)
+        except (StoreUnavailable, StoreRefused):
+            await self._quietly_end(token)
+            raise
+        secret = found["data"]
+        lasts_s = min(float(found["lease_duration"]), token.lasts_s)
+        return DatabaseLogin(
+            str(secret["username"]), str(secret["password"]), token, str(found["lease_id"]), lasts_s, rotation
+        )
+
+    async def _quietly_end(self, token: Token) -> None:
+        try:
+            await self._store.end(token)
+        except (StoreUnavailable, StoreRefused) as error:
+            log.info("a login at the secret store stays until it expires", reason=str(error))
+
+    async def _renew(self, held: DatabaseLogin) -> bool:
+        """Renew the login at the store, and the one for PostgreSQL. Returns whether they last long enough."""
+        token_s = await self._store.renew(held.token)
+        asked = {"lease_id": held.lease, "increment": round(held.lasts_s)}
+        lease_s = float((await self._store.ask("POST", "sys/leases/renew", held.token, asked))["lease_duration"])
+        self._lasts(min(token_s, lease_s))
+        return min(token_s, lease_s) >= held.lasts_s * _LEAST
+
+    async def _rotation(self, token: Token) -> int:
+        """Number of rotations so far: the version of a secret of the service, whose value means nothing."""
+        try:
+            found = await self._store.ask("GET", f"kv/data/{self._store.role}/rotation", token)
+        except StoreRefused as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return 0
+            raise
+        return int(found["data"]["metadata"]["version"])
+
+    def _lasts(self, seconds: float) -> None:
+        self._until = self._clock() + seconds
+        self._renew_at = self._clock() + seconds * _RENEWED
+        UNTIL.set(time.time() + seconds)
+
+    def _trouble(self, problem: str) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            if self.held is None:
+                log.warning("waiting for the secret store to issue a login for PostgreSQL", reason=problem)
+            else:
+                log.warning("continuing with the present login", reason=problem, left_s=round(self.left_s()))
+
+    def _well(self) -> None:
+        self.problem, self._again_s = "", _AGAIN_S[0]

@@ -1,0 +1,89 @@
+"""Rotates the services' logins for PostgreSQL, as the operator. `forge rotate` runs it in the keeper's container.
+
+Each pod looks for a rotation every ten seconds, gets another login, and ends the old one when nothing uses it. What is
+left after the longest overlap belongs to no pod, such as to one that was killed, and is ended here.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from baonode import layout
+from baonode.client import Client
+
+ROLE = "platform.operator"
+OVERLAP_S = 150.0
+"""Ten seconds until a pod looks, and two minutes in which a transaction may use the old login, with reserve."""
+
+
+@dataclass
+class Rotated:
+    """State of the logins of one service."""
+
+    service: str
+    rotations: int = 0
+    at: str = ""
+    """Time of the last rotation (RFC 3339); empty: never."""
+    logins: int = 0
+    """Logins that are in use."""
+    ended: int = 0
+    """Logins that belonged to no pod, and were ended here."""
+    problem: str = ""
+
+
+def main() -> int:
+    """Read {"token", "services": {name: pods}, "rotate"} from standard input, and print the state of each service."""
+    asked = json.load(sys.stdin)
+    client = Client(layout.address(), layout.authority())
+    client.login(ROLE, asked["token"])
+    try:
+        found = rotate(client, asked["services"]) if asked["rotate"] else [_state(client, n) for n in asked["services"]]
+    finally:
+        client.logout()
+    print(json.dumps([asdict(one) for one in found]))
+    return 0
+
+
+def rotate(client: Client, services: dict[str, int], overlap_s: float = OVERLAP_S) -> list[Rotated]:
+    """Rotate the logins of these services, all at the same time. `services`: number of ready pods by name."""
+    old = {name: _logins(client, name) for name in services}
+    for name in services:
+        client.write(f"kv/data/{name}/rotation", {"data": {}})
+    deadline = time.monotonic() + overlap_s
+    waiting = set(services)
+    while waiting and time.monotonic() < deadline:
+        for name in list(waiting):
+            there = _logins(client, name)
+            if not there & old[name] and len(there) >= services[name]:
+                waiting.remove(name)
+        if waiting:
+            time.sleep(1)
+    return [_ended(client, name, pods, old[name]) for name, pods in services.items()]
+
+
+def _ended(client: Client, name: str, pods: int, old: set[str]) -> Rotated:
+    """End what is left of the old logins, if every pod has a new one."""
+    there, problem, ended = _logins(client, name), "", 0
+    if (new := len(there - old)) < pods:
+        problem = f"{new} of {pods} pods have a new login; the old logins stay until they expire. See their logs"
+    else:
+        for lease in there & old:
+            client.ask("POST", f"sys/leases/revoke-prefix/database/creds/{name}/{lease}")
+            ended += 1
+    found = _state(client, name)
+    found.ended, found.problem = ended, problem
+    return found
+
+
+def _state(client: Client, name: str) -> Rotated:
+    kept: dict[str, Any] = client.read(f"kv/metadata/{name}/rotation") or {}
+    rotations = int(kept.get("current_version", 0))
+    return Rotated(name, rotations, str(kept.get("updated_time", "")) if rotations else "", len(_logins(client, name)))
+
+
+def _logins(client: Client, name: str) -> set[str]:
+    return set(client.names(f"sys/leases/lookup/database/creds/{name}"))
