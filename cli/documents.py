@@ -209,6 +209,24 @@ class Verification(Document):
     images: list[RunningImage]
 
 
+class RotatedSecret(Document):
+    """A secret of the environment."""
+
+    name: str = Field(description="<system>/<login>")
+    schedule: str = Field(description='When it is rotated without a command; "none": never')
+    last: str | None = Field(description="Time of the last rotation by a command; null if there was none")
+    logins: int = Field(description="Logins in use; 0 if they are not counted")
+    rotated: bool = Field(description="Whether this command has rotated it")
+    reason: str = Field(description="Why it cannot be rotated without a restart, or why that failed; or empty")
+
+
+class Rotation(Document):
+    """Document of `forge rotate`."""
+
+    version: Literal[1] = 1
+    secrets: list[RotatedSecret]
+
+
 class GrantedAccess(Document):
     """Something that somebody can do."""
 

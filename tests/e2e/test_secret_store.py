@@ -1,4 +1,7 @@
-"""An environment with a secret store whose server is killed, sealed and tampered with, and loses its key."""
+"""An environment with a secret store whose server is killed, sealed and tampered with, and loses its key.
+
+A service gets its logins for PostgreSQL there. It answers requests while they are rotated.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ import os
 import signal
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -19,6 +24,7 @@ from kubernetes import client
 
 from cli.cluster import kubectl
 from components.security import store_rights
+from components.security.area import KEY_SECRET
 from components.security.secret_store import METRICS_PORT, PART, PORT
 from tests.e2e.checkout import Checkout, beside
 from tests.e2e.data_client import main_process
@@ -26,7 +32,7 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.drill("secret-store"), pytest.mark.timeout(1500)]
 NAME, POD = "secrets", f"{PART}-0"
-OPERATOR, SERVICE = f"{PART}-operator", "router"
+OPERATOR, SERVICE, DATABASE = f"{PART}-operator", "router", "user"
 
 
 class Cluster:
@@ -38,6 +44,23 @@ class Cluster:
     def forge(self, *arguments: str) -> str:
         """What a command says about this environment."""
         return self._checkout.forge(*arguments, "-s", NAME).stdout
+
+    def load(self, ended: threading.Event) -> tuple[int, list[str]]:
+        """Requests to the service until the event: (number, failures). Each needs the database."""
+        key = base64.b64decode(self.core.read_namespaced_secret(KEY_SECRET, NAME).data["key"]).decode()
+        pods = self.core.list_namespaced_pod(NAME, label_selector=f"app.kubernetes.io/name={DATABASE}").items
+        number, failed = 0, list[str]()
+        with httpx.Client(trust_env=False, timeout=10, headers={"authorization": f"Bearer {key}"}) as http:
+            while not ended.is_set():
+                number += 1
+                try:
+                    answer = http.get(f"http://{pods[0].status.pod_ip}:8080/v1/tenants")
+                except httpx.HTTPError as error:
+                    failed.append(repr(error))
+                else:
+                    if answer.status_code != 200:
+                        failed.append(answer.text)
+        return number, failed
 
     def write(self, value: str) -> None:
         """The secret of the service, by the operator."""
@@ -127,8 +150,10 @@ class Cluster:
 def store(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> Iterator[Cluster]:
     security = {"secretStore": {"replicas": 1, "storage": "256Mi"}}
     folder = tmp_path_factory.mktemp(NAME)
-    data = {"destroyData": True, "objectStore": {"storage": "256Mi"}}
-    with beside(folder, NAME, 8450, api, data=data, security=security) as made:
+    data = {"destroyData": True, "objectStore": {"storage": "256Mi"}, "postgres": {"storage": "512Mi"}, "nats": {}}
+    sized = {"resources": {"cpu": "50m", "memory": "192Mi"}}
+    services = {"router": sized, DATABASE: sized}
+    with beside(folder, NAME, 8450, api, data=data, security=security, services=services) as made:
         cluster = Cluster(api, made)
         assert "not ready" not in cluster.forge("status")
         cluster.write("kept")
@@ -146,6 +171,43 @@ def test_only_the_account_of_a_role_logs_in(store: Cluster) -> None:
     assert (
         store.ask("GET", f"kv/data/{SERVICE}/provider", store.token(OPERATOR, store_rights.OPERATOR)).status_code == 403
     )
+
+
+def test_no_secret_has_the_services_password_for_postgresql(store: Cluster) -> None:
+    held = store.core.read_namespaced_secret(f"login-{DATABASE}", NAME).data
+    assert held.keys() == {"nats"}
+
+
+def test_a_rotation_of_all_secrets_fails_no_request(store: Cluster) -> None:
+    ended = threading.Event()
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(store.load, ended) for _ in range(8)]
+        begun = time.monotonic()
+        try:
+            for _ in range(2):
+                (done,) = json.loads(store.forge("rotate", "--all", "-o", "json"))["secrets"]
+                assert done["rotated"], done
+                assert (done["name"], done["logins"]) == (f"postgres/{DATABASE}", 1)
+        finally:
+            ended.set()
+        seconds = time.monotonic() - begun
+    number = sum(one.result()[0] for one in asking)
+    failed = [reason for one in asking for reason in one.result()[1]]
+    print(f"two rotations: {number / seconds:.0f} requests/s, {len(failed)} of {number} failed")
+    assert failed == []
+    assert number > 100
+
+
+def test_a_service_answers_without_the_store(store: Cluster) -> None:
+    ended = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(store.load, ended)
+        try:
+            store.kill()
+            until(store.configured, 120, lambda: store.log(PART, tail_lines=30))
+        finally:
+            ended.set()
+    assert asking.result()[1] == []
 
 
 def test_a_repeatedly_killed_server_keeps_its_data(store: Cluster) -> None:

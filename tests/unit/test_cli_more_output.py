@@ -14,13 +14,14 @@ from typing import Any
 import httpx
 import pytest
 
-from cli import cluster, gateway, jobs, login, prove, repartition, restore, verify
+from cli import cluster, gateway, jobs, login, prove, repartition, restore, stack, verify
 from cli import release as releases
 from cli import status as status_view
 from cli.main import COMMANDS, GROUPS
 from cli.verify import Origin, Running
 from components.cluster.mig_plan import repartition as plan
 from components.config.images import ImageSource
+from components.config.parse import parse
 from local.images import pipeline
 from local.images.catalogue import LOCAL
 from local.images.evidence import Claim, Evidence
@@ -29,6 +30,7 @@ from policies.access.proof import LAYERS, Proof, Result
 from tests.golden import FOLDER
 from tests.unit.test_cli_output import BUILT, Run, golden, run
 from tests.unit.test_dead_letters import LETTER
+from tests.unit.test_platform import stack_file
 
 __all__ = ["run"]
 
@@ -100,6 +102,59 @@ def test_a_restore_of_the_secret_store_that_fails(run: Run, monkeypatch: pytest.
     there = _cluster(monkeypatch, fails=True)
     golden("secret-store-restore-failed.txt", run("secret-store", "restore", "x", "--yes"), 1)
     assert {kind for kind, _ in there.deleted} == {"job", "secret"}
+
+
+class StoreCluster:
+    """A kubectl with a Deployment for each service, and a store whose pods take new logins as asked."""
+
+    def __init__(self, *, taken: bool = True) -> None:
+        self.taken, self.asked = taken, dict[str, Any]()
+
+    def __call__(self, command: list[str], *, input: str | None = None, **_: Any) -> SimpleNamespace:
+        verb, said = command[3], ""
+        if verb == "get":
+            items = [{"metadata": {"name": "billing"}, "status": {"readyReplicas": 2}}]
+            said = json.dumps({"items": items})
+        elif verb == "create":
+            said = "a-token"
+        elif verb == "exec":
+            assert "a-token" not in command  # arguments are visible to every process of the machine
+            self.asked = json.loads(input or "")
+            problem = "" if self.taken else "1 of 2 pods have a new login; the old logins stay until they expire"
+            state = {"rotations": 1, "at": "2026-11-27T12:00:00.5Z", "logins": 2, "ended": 0}
+            made = [{"service": name, "problem": "", **state} for name in self.asked["services"]]
+            made[-1]["problem"] = problem if self.asked["rotate"] else ""
+            said = json.dumps(made)
+        return SimpleNamespace(returncode=0, stdout=said, stderr="")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "taken", "status"),
+    [
+        ("rotate.txt", [], True, 0),
+        ("rotate.json", ["-o", "json"], True, 0),
+        ("rotate-one.txt", ["postgres/billing"], True, 0),
+        ("rotate-all.txt", ["--all"], True, 0),
+        ("rotate-late-pod.txt", ["--all"], False, 1),
+        ("rotate-needs-restart.txt", ["nats/router"], True, 1),
+        ("rotate-unknown.txt", ["postgres/nobody"], True, 1),
+        ("rotate-two-forms.txt", ["--all", "postgres/billing"], True, 1),
+    ],
+)
+def test_rotate(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, arguments: list[str], taken: bool, status: int
+) -> None:
+    there = StoreCluster(taken=taken)
+    config = parse({**stack_file("local"), "security": {"secretStore": {"replicas": 1}}})
+    monkeypatch.setattr(stack, "read_config", lambda _: config)
+    monkeypatch.setattr(cluster, "kubectl", lambda *_: ["kubectl"])
+    monkeypatch.setattr(jobs.subprocess, "run", there)
+    golden(name, run("rotate", *arguments), status)
+    assert there.asked.get("rotate", False) == (name in ("rotate-one.txt", "rotate-all.txt", "rotate-late-pod.txt"))
+
+
+def test_without_a_store_a_rotation_says_what_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    golden("rotate-no-store.txt", run("rotate", "--all"), 1)
 
 
 def test_a_release(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,151 @@
+"""What can be rotated in an environment, and its rotation without a failed request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from cli import cluster, documents, jobs, output, stack
+from components.config.platform import PlatformConfig
+from components.data.needs import login_systems
+from components.security.store_names import AUDIENCE
+from components.security.store_rights import LONGEST_SECONDS
+from local.errors import LocalError
+
+_TASK = "rotation"
+_DATABASE = "postgres/"
+_RESTARTS = "raise data.credentialsGeneration in the stack file, then run `forge up`, which restarts pods one by one"
+_ONE_PASSWORD = "the platform keeps one password of this login, so servers and clients change at the same moment"
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A secret that can be rotated, or the reason why it cannot."""
+
+    name: str
+    """<system>/<login>."""
+    schedule: str
+    last: str = ""
+    """Time of the last rotation that was asked for; empty if there was none."""
+    logins: int = 0
+    """Logins in use."""
+    refusal: str = ""
+    """Why it cannot be rotated without a restart; empty if it can."""
+    problem: str = ""
+    """Why its rotation failed."""
+    rotated: bool = False
+
+
+def names(config: PlatformConfig) -> Iterator[Secret]:
+    """All secrets of an environment, without their state."""
+    issued = config.around.issued
+    for service in issued:
+        yield Secret(f"{_DATABASE}{service}", f"every {LONGEST_SECONDS // 3600} h at the latest")
+    systems = login_systems(config.data, config.around.records, (), config.security.databases, issued)
+    for login, found in systems.items():
+        for system in found:
+            yield Secret(f"{system}/{login}", "none", refusal=_ONE_PASSWORD)
+
+
+def listed(stack_name: str) -> list[Secret]:
+    """All secrets with their state."""
+    config = stack.read_config(stack_name)
+    return _with_state(config, list(names(config)), rotate=False)
+
+
+def rotated(stack_name: str, chosen: Sequence[str]) -> list[Secret]:
+    """Rotate the named secrets, or without names all that need no restart. Raises LocalError for a name that cannot."""
+    config = stack.read_config(stack_name)
+    known = {one.name: one for one in names(config)}
+    if unknown := [name for name in chosen if name not in known]:
+        raise LocalError(
+            f"there is no secret {', '.join(unknown)}",
+            reason="see `forge rotate` for all names",
+            fix="correct the name",
+        )
+    if refused := [known[name] for name in chosen if known[name].refusal]:
+        raise LocalError(
+            f"{', '.join(one.name for one in refused)} cannot be rotated without a restart",
+            reason=refused[0].refusal,
+            fix=_RESTARTS,
+        )
+    found = [one for name, one in known.items() if (name in chosen or not chosen) and not one.refusal]
+    if not found:
+        raise LocalError(
+            "nothing can be rotated without a restart",
+            reason="security.secretStore is off, or no service has a database in the cluster",
+            fix=f"add security.secretStore, or {_RESTARTS}",
+        )
+    return _with_state(config, found, rotate=True)
+
+
+def _with_state(config: PlatformConfig, secrets: list[Secret], *, rotate: bool) -> list[Secret]:
+    services = [one.name.removeprefix(_DATABASE) for one in secrets if not one.refusal]
+    if not services:
+        return secrets
+    state = _ask(config, services, rotate=rotate)
+    return [
+        replace(
+            one,
+            last=found["at"],
+            logins=found["logins"],
+            problem=found["problem"],
+            rotated=rotate and not found["problem"],
+        )
+        if (found := state.get(one.name.removeprefix(_DATABASE))) and not one.refusal
+        else one
+        for one in secrets
+    ]
+
+
+def _ask(config: PlatformConfig, services: Sequence[str], *, rotate: bool) -> dict[str, dict[str, Any]]:
+    """State by service, from the store, by the keeper's container with a token of the operator for ten minutes."""
+    command = cluster.kubectl(cluster.is_local(config), config.cluster.context)
+    base = [*command, "--namespace", config.cluster.namespace]
+    pods = {
+        one["metadata"]["name"]: int(one.get("status", {}).get("readyReplicas", 0))
+        for one in json.loads(jobs.kubectl(base, _TASK, "get", "deployments", "-o", "json"))["items"]
+    }
+    token = jobs.kubectl(
+        base, _TASK, "create", "token", f"{AUDIENCE}-operator", "--audience", AUDIENCE, "--duration", "10m"
+    ).strip()
+    asked = {"token": token, "services": {name: pods.get(name, 0) for name in services}, "rotate": rotate}
+    place = ("exec", "-i", f"{AUDIENCE}-0", "-c", "keeper", "--")
+    said = jobs.kubectl(base, _TASK, *place, "python3", "-m", "baonode", "rotation", given=json.dumps(asked))
+    return {one["service"]: one for one in json.loads(said)}
+
+
+def show(secrets: Sequence[Secret]) -> None:
+    """Print the secrets as a table."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("NAME", "LAST ROTATED", "SCHEDULE", "LOGINS", "NOTE"):
+        table.add_column(title)
+    for one in secrets:
+        last = one.last[:19].replace("T", " ") or "-"
+        note = one.problem or ("rotated" if one.rotated else "") or ("needs a restart" if one.refusal else "")
+        table.add_row(one.name, last, one.schedule, str(one.logins) if one.logins else "-", escape(note))
+    output.console.print(table)
+    if any(one.refusal for one in secrets):
+        output.line(f"To rotate what needs a restart, {_RESTARTS}.")
+
+
+def document(secrets: Sequence[Secret]) -> documents.Rotation:
+    """The document of `forge rotate`."""
+    return documents.Rotation(
+        secrets=[
+            documents.RotatedSecret(
+                name=one.name,
+                schedule=one.schedule,
+                last=one.last or None,
+                logins=one.logins,
+                rotated=one.rotated,
+                reason=one.problem or one.refusal,
+            )
+            for one in secrets
+        ]
+    )
