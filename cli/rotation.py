@@ -14,7 +14,6 @@ from cli import cluster, documents, jobs, output, stack
 from components.config.platform import PlatformConfig
 from components.data.needs import login_systems
 from components.security.store_names import AUDIENCE
-from components.security.store_rights import LONGEST_SECONDS
 from local.errors import LocalError
 
 _TASK = "rotation"
@@ -43,9 +42,10 @@ class Secret:
 
 def names(config: PlatformConfig) -> Iterator[Secret]:
     """All secrets of an environment, without their state."""
-    issued = config.around.issued
+    issued, store = config.around.issued, config.security.secret_store
+    schedule = f"every {store.login_hours} h at the latest" if store else ""
     for service in issued:
-        yield Secret(f"{_DATABASE}{service}", f"every {LONGEST_SECONDS // 3600} h at the latest")
+        yield Secret(f"{_DATABASE}{service}", schedule)
     systems = login_systems(config.data, config.around.records, (), config.security.databases, issued)
     for login, found in systems.items():
         for system in found:

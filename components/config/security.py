@@ -57,6 +57,13 @@ class SecretStore(Section):
     snapshots: Snapshots = setting(
         Change.SAFE, "Schedule and retention of snapshots; they need data.objectStore", default=Snapshots()
     )
+    login_hours: int = setting(
+        Change.SAFE,
+        "Hours after which the login of a pod for PostgreSQL is replaced at the latest",
+        default=24,
+        ge=1,
+        le=24,
+    )
     seal_secret_name: DnsLabel | None = setting(
         Change.IMMUTABLE,
         "Secret in the platform's namespace; its entry `key` holds the 32 bytes that unseal the store. For several "

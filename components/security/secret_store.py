@@ -67,6 +67,8 @@ class SecretStoreArgs(TypedDict):
     """Volume of each server, a Kubernetes quantity. Default "1Gi"."""
     resources: NotRequired[ResourcesArgs]
     """Of each server."""
+    login_hours: NotRequired[int]
+    """Hours after which the login of a pod for PostgreSQL is replaced at the latest, 1 to 24. Default 24."""
     seal_secret_name: NotRequired[str]
     """Secret whose entry "key" holds the 32 bytes that unseal the store. Several servers need it without `site`."""
     site: NotRequired[AwsSiteArgs]
@@ -135,7 +137,7 @@ class SecretStore(PlatformComponent):
             self.child(),
         )
         self.authority = certificate.authority
-        content = store_rights.content(config.clients, namespace)
+        content = store_rights.content(config.clients, namespace, config.login_hours)
         declared = document(f"{name}-content", CONTENT, (namespace, CONTENT), PART, content, self.child())
         self.server = self._servers(certificate, declared)
         self._reviews_tokens()

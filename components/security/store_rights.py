@@ -27,7 +27,7 @@ CONNECTION = "postgres"
 ROTATION = "rotation"
 """Secret of each service whose version counts the rotations of its database login. It holds no secret value."""
 TOKEN_SECONDS, LONGEST_SECONDS = 3600, 86_400
-"""A login expires after an hour, and can be renewed for a day. So do logins for PostgreSQL."""
+"""A login expires after an hour, and can be renewed for a day. A login for PostgreSQL ends with it."""
 _ALL = ("create", "read", "update", "delete")
 Rules = Mapping[str, tuple[str, ...]]
 """Capabilities by path."""
@@ -98,8 +98,11 @@ class Client(Protocol):
         ...
 
 
-def content(records: Iterable[Client], namespace: str) -> dict[str, Any]:
-    """All that the store is to hold besides secrets: engines, policies, roles, keys."""
+def content(records: Iterable[Client], namespace: str, login_hours: int = 24) -> dict[str, Any]:
+    """All that the store is to hold besides secrets: engines, policies, roles, keys, and how logins are made.
+
+    `login_hours`: hours for which a login for PostgreSQL can be renewed.
+    """
     services = {record.name: record for record in records}
     databases = [name for name, record in services.items() if record.database]
     accounts = {
@@ -127,7 +130,7 @@ def content(records: Iterable[Client], namespace: str) -> dict[str, Any]:
         "policies": {name: policy(found) for name, found in rules.items()},
         "roles": {name: role(name, account, namespace) for name, account in accounts.items()},
         "keys": {key(name, own): use for name, one in services.items() for own, use in one.store_keys.items()},
-        "databases": {name: database_role(name) for name in databases},
+        "databases": {name: database_role(name, login_hours) for name in databases},
     }
 
 
@@ -169,7 +172,7 @@ def role(name: str, account: str, namespace: str) -> dict[str, Any]:
     }
 
 
-def database_role(owner: str) -> dict[str, Any]:
+def database_role(owner: str, hours: int) -> dict[str, Any]:
     """How the store makes and ends a login for the database of a service.
 
     `owner`: role that owns the database and its objects, and that never logs in. A session of a login starts as this
@@ -181,7 +184,7 @@ def database_role(owner: str) -> dict[str, Any]:
         "renew_statements": ["ALTER ROLE \"{{name}}\" VALID UNTIL '{{expiration}}'"],
         "revocation_statements": [_END_LOGIN],
         "default_ttl": TOKEN_SECONDS,
-        "max_ttl": LONGEST_SECONDS,
+        "max_ttl": hours * 3600,
     }
 
 

@@ -230,6 +230,13 @@ def test_owners_of_databases_do_not_log_in_and_other_parts_keep_their_logins() -
     assert "issuer" not in provisioned(registered("local"))
 
 
+def test_logins_are_renewed_for_as_long_as_the_configuration_says() -> None:
+    resources = with_store("local", replicas=1, loginHours=2)
+    content = json.loads(named(resources, "ConfigMap", "-content")["data"]["document.json"])
+    found = {(one["default_ttl"], one["max_ttl"]) for one in content["databases"].values()}
+    assert found == {(3600, 7200)}
+
+
 def test_only_the_connecting_task_has_the_stores_own_login() -> None:
     resources = with_store("local", replicas=1)
     holding = {r.name for r in resources if f'login-{PART}"' in json.dumps(r.inputs, default=str)}
