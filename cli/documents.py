@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -64,6 +65,25 @@ class Status(Document):
     parts: list[Workload]
     tasks: list[Workload] = Field(description="Jobs that set up or check a part")
     plugins: dict[str, str] = Field(description='"real" or "stand-in", by name of the Pulumi plugin')
+
+
+class RaisedAlert(Document):
+    """An alert that fires or is about to."""
+
+    name: str
+    severity: str = Field(description='"page" or "ticket"')
+    state: str = Field(description='"firing", or "pending" while its condition holds not long enough yet')
+    since: datetime = Field(description="When its condition became true")
+    summary: str
+    labels: dict[str, str] = Field(description="Labels of the series that raised it")
+
+
+class Alerts(Document):
+    """Document of `forge alerts`."""
+
+    version: Literal[1] = 1
+    stack: str
+    alerts: list[RaisedAlert] = Field(description="Firing ones first")
 
 
 class Change(Document):
@@ -280,6 +300,7 @@ class Environment(Document):
 
 DOCUMENTS: dict[str, type[Document]] = {
     "doctor": Doctor,
+    "alerts": Alerts,
     "drift": Drift,
     "env": Environment,
     "images": Images,

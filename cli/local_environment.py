@@ -71,7 +71,7 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
     with fetching(node.paths) as fetch:
         with stages.stage("Images: build, SBOM, sign"):
             mine = own(config.around.records.values())
-            pipeline.build(needed(config.security.images), output.say, own=mine, pushed=fetch)
+            pipeline.build(needed(_optional(config)), output.say, own=mine, pushed=fetch)
         with stages.stage("pulumi up"):
             stack.ensure(name)
             _refuse_blocked(upgrade.check(name))
@@ -89,8 +89,13 @@ def _build_for(config: PlatformConfig) -> None:
     registry, mine = config.images.registry, own(config.around.records.values())
     with output.Stages(1).stage(f"Images: build, sign, push to {registry}"):
         # The cluster has its own pause image.
-        names = [name for name in needed(config.security.images) if name is not ImageName.PAUSE]
+        names = [name for name in needed(_optional(config)) if name is not ImageName.PAUSE]
         pipeline.build(names, output.say, registry=registry, own=mine)
+
+
+def _optional(config: PlatformConfig) -> tuple[str, ...]:
+    """Images of the environment's optional parts."""
+    return (*config.security.images, *config.observability.images)
 
 
 def _refuse_blocked(verdict: upgrade.Verdict) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from cli import output, place
 from cli.commands import (
+    alerts,
     dead_letters,
     destroy,
     doctor,
@@ -58,6 +59,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "repartition": repartition.run,
     "destroy": destroy.run,
     "status": status.run,
+    "alerts": alerts.run,
     "logs": logs.run,
     "env": env.run,
     "login": login.run,

@@ -200,6 +200,14 @@ PARTS: dict[str, Part] = {
             toggle="cluster.networkPolicies",
         ),
         Part(
+            "prometheus",
+            "Prometheus with Alertmanager",
+            "cogniforge:observability:Prometheus",
+            "Prometheus and Alertmanager are ready",
+            image="prometheus",
+            toggle="observability.prometheus",
+        ),
+        Part(
             "end-to-end",
             "End-to-end check",
             "cogniforge:observability:EndToEndCheck",

@@ -18,7 +18,7 @@ def run(
 
     if installed := packages.install():
         output.say(f"installed {', '.join(installed)}")
-    wanted = [tool.name for tool in TOOLS.values() if tests or not tool.for_tests]
+    wanted = [tool.name for tool in TOOLS.values() if not tool.asked and (tests or not tool.for_tests)]
     for name, path in builder.resolve_all(wanted, output.BuildReport()).items():
         output.line(f"[green]ok[/]  {name}: {path}", indent=4)
     if tests:

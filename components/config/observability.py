@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from components.config.base import Change, Section, matching, setting
+from pydantic import Field, model_validator
+
+from components.config.base import Change, Resources, Section, matching, setting
+from components.config.data import Storage
 from components.config.pod import Placement, pod_setting
+from components.config.problems import violation
 
 
 class LogLevel(StrEnum):
@@ -17,6 +21,28 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+Webhook = Annotated[
+    str,
+    Field(max_length=2000),
+    matching(
+        r"|https?://[^\s/@]+(/[^\s]*)?", "an http(s) URL without a user", 'write "https://pager.example.com/alerts"'
+    ),
+]
+
+
+class Prometheus(Section):
+    """Prometheus with Alertmanager, which the platform runs itself."""
+
+    storage: Storage = setting(Change.SAFE, "Volume for metrics and silences", default="5Gi")
+    keep_days: int = setting(
+        Change.SAFE, "Days that metrics are kept, if the volume holds them; budgets need 30", default=35, ge=1, le=400
+    )
+    resources: Resources = setting(Change.DISRUPTIVE, "Of the server", default=Resources(cpu="50m", memory="512Mi"))
+    webhook: Webhook = setting(
+        Change.SAFE, "URL that receives alerts, in Alertmanager's JSON; empty sends none", default=""
+    )
 
 
 class Observability(Section):
@@ -35,7 +61,23 @@ class Observability(Section):
         "Whether the cluster runs the Prometheus operator; true adds monitors, alerts and a dashboard",
         default=False,
     )
-    pod: Placement = pod_setting(Placement, "Pods of the end-to-end check and the isolation check")
+    prometheus: Prometheus | None = setting(
+        Change.DISRUPTIVE, "Prometheus and Alertmanager, for a cluster without an operator of theirs", default=None
+    )
+    pod: Placement = pod_setting(Placement, "Pods of the end-to-end check, the isolation check and Prometheus")
+
+    @model_validator(mode="after")
+    def _one_collector(self) -> Self:
+        if self.prometheus and self.prometheus_operator:
+            raise violation(
+                "prometheus or prometheusOperator: both would raise each alert twice", "remove one of the two"
+            )
+        return self
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Names of the images that its parts run."""
+        return ("prometheus",) if self.prometheus else ()
 
     @property
     def collector(self) -> tuple[tuple[str, int] | None, tuple[int, ...]]:

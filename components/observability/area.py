@@ -11,9 +11,12 @@ from components.config.platform import PlatformConfig
 from components.data.layer import DataLayer
 from components.mesh import entrance
 from components.mesh.area import EntranceArea
+from components.observability import alerts
 from components.observability.end_to_end import EndToEndCheck
 from components.observability.monitoring import Monitoring, MonitoringArgs
-from components.pods import customized
+from components.observability.prometheus import PART as PROMETHEUS
+from components.observability.prometheus import Prometheus
+from components.pods import PodArgs, customized
 from components.security.area import SecurityArea
 from components.security.isolation_check import IsolationCheck
 from components.security.store_rights import AUDIENCE, SNAPSHOTS_ACCOUNT
@@ -45,15 +48,30 @@ class ObservabilityArea:
         servers = [*data.servers.values(), *security.servers.values()]
         closed = [*services.parts.values(), *servers, gateway.gateway, *models.servers.values()]
         self._isolation(closed)
-        if stage.config.observability.prometheus_operator:
-            store = [name for name in (AUDIENCE, SNAPSHOTS_ACCOUNT) if name in stage.parts]
-            names = frozenset((*data.parts, *services.parts, *store, *(("data",) if servers else ())))
-            args: MonitoringArgs = {
-                "namespace": stage.config.cluster.namespace,
-                "parts": names,
-                "services": [*stage.config.around.records.values()],
-            }
+        store = [name for name in (AUDIENCE, SNAPSHOTS_ACCOUNT) if name in stage.parts]
+        self._metrics(frozenset((*data.parts, *services.parts, *store, *(("data",) if servers else ()))))
+
+    def _metrics(self, names: frozenset[str]) -> None:
+        """Create what collects metrics and raises alerts, for the parts with these names."""
+        stage, section = self._stage, self._stage.config.observability
+        namespace, records = stage.config.cluster.namespace, [*stage.config.around.records.values()]
+        if section.prometheus_operator:
+            args: MonitoringArgs = {"namespace": namespace, "parts": names, "services": records}
             stage.parts["monitoring"] = Monitoring(f"{stage.env}-monitoring", args, stage.options())
+        if section.prometheus:
+            stage.parts[PROMETHEUS] = Prometheus(
+                f"{stage.env}-{PROMETHEUS}",
+                section.prometheus,
+                {
+                    "namespace": namespace,
+                    "owner": stage.config.owner,
+                    "image": stage.images["prometheus"],
+                    "rules": alerts.rules(namespace, names, records),
+                    "destroy_data": stage.config.data.destroy_data,
+                    "customize": self._pods.get("customize", PodArgs()),
+                },
+                stage.options(),
+            )
 
     def _end_to_end(self, security: SecurityArea, after: list[PlatformComponent]) -> None:
         stage = self._stage

@@ -188,7 +188,7 @@ class SecurityArea:
                 "images": stage.resolver.admitted(),
                 "upstream": upstream,
                 "guard_data": not config.data.destroy_data
-                and bool([*layer.images(config.data), *config.security.images]),
+                and bool([*layer.images(config.data), *config.security.images, *config.observability.images]),
             },
             stage.options([cluster.namespace]),
         )

@@ -30,6 +30,7 @@ class ImageName(StrEnum):
     OPA = "opa"
     OPENBAO = "openbao"
     EXPORTERS = "exporters"
+    PROMETHEUS = "prometheus"
     JAVA = "java"
     KAFKA = "kafka"
     SCHEMA_REGISTRY = "schema-registry"
@@ -93,6 +94,7 @@ IMAGES: dict[str, Image] = {
             rootfs=True,
             tools=(ToolName.NATS_EXPORTER, ToolName.STATSD_EXPORTER, ToolName.METRICS_DOOR),
         ),
+        Image(ImageName.PROMETHEUS, rootfs=True, tools=(ToolName.PROMETHEUS,), asked=True),
         Image(ImageName.JAVA, (ImageName.BASE,), wheels=True, runs=False),
         Image(ImageName.KAFKA, (ImageName.JAVA,), wheels=True, jars=True, sources=True),
         Image(ImageName.SCHEMA_REGISTRY, (ImageName.JAVA,), jars=True, sources=True),

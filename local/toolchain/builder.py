@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from local import paths
 from local.errors import LocalError
-from local.toolchain.tools import BUILD_TAGS, TOOLS, Tool, ToolName, go_version
+from local.toolchain.tools import TOOLS, Tool, ToolName, go_version
 
 BUILD_DISK_BYTES = 6 * 1024**3
 """Free space in bytes for a build of all tools from nothing: Go build cache 4.4 GiB plus binaries, measured 2026-11."""
@@ -135,7 +135,7 @@ def _build(tool: Tool, target: Path, report: Report) -> None:
     env = _environment()
     report(Progress(tool, 0, 0, 0.0, "fetching modules"))
     listing = subprocess.run(
-        ["go", "list", "-deps", f"-tags={BUILD_TAGS}", tool.package],
+        ["go", "list", "-deps", f"-tags={tool.build_tags}", tool.package],
         cwd=tool.folder,
         env=env,
         capture_output=True,
@@ -146,7 +146,7 @@ def _build(tool: Tool, target: Path, report: Report) -> None:
     total = len(listing.stdout.splitlines())
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         output = Path(scratch) / tool.name
-        command = ["go", "build", "-v", f"-tags={BUILD_TAGS}", f"-ldflags={tool.ldflags}", "-o", str(output)]
+        command = ["go", "build", "-v", f"-tags={tool.build_tags}", f"-ldflags={tool.ldflags}", "-o", str(output)]
         _run_build(tool, [*command, tool.package], env, total, report)
         output.replace(target)  # atomic: an interrupted build leaves no half-written tool
 

@@ -1,4 +1,4 @@
-"""Prometheus' `promtool` for tests, from Debian's package, which is unpacked and not installed."""
+"""Prometheus and `promtool` for tests, from Debian's package, which is unpacked and not installed."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _PACKAGE = "prometheus"
 
 
 def resolve() -> Path:
-    """Path of `promtool`, in the version of the machine's package sources. Raises LocalError."""
+    """Path of `promtool`, beside `prometheus`, in the version of the machine's package sources. Raises LocalError."""
     folder = paths.cache() / "tools"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "promtool.lock"):
         if not (version := _candidate()):
             _run("apt-get", "update", "-qq")
             version = _candidate()
-        target = folder / f"promtool-{version}"
+        target = folder / f"prometheus-{version}"
         if not target.exists():
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 _run("apt-get", "download", "-qq", f"{_PACKAGE}={version}", folder=scratch)
                 (package,) = Path(scratch).glob("*.deb")
                 _run("dpkg-deb", "--extract", str(package), scratch)
-                (Path(scratch) / "usr/bin/promtool").replace(target)
-    return target
+                (Path(scratch) / "usr/bin").replace(target)
+    return target / "promtool"
 
 
 def _candidate() -> str:

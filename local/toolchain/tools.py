@@ -41,6 +41,7 @@ class ToolName(StrEnum):
     KONG_CONTROLLER = "kong-controller"
     KSERVE = "kserve"
     WEAVIATE = "weaviate"
+    PROMETHEUS = "prometheus"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ class Tool:
     """Arguments that make the program print its version; empty if PATH is not searched."""
     for_tests: bool = False
     """Whether `forge up` does not need the tool. It is then built at its first use."""
+    asked: bool = False
+    """Whether only some environments need it. It is then built for these, at its first use."""
+    tags: tuple[str, ...] = ()
+    """Build tags of this program, besides `BUILD_TAGS`."""
     expected_s: int = 60
     """Seconds of a build from nothing on two cores, in the order of `TOOLS`, measured 2026-11."""
 
@@ -81,6 +86,11 @@ class Tool:
         return match[1]
 
     @property
+    def build_tags(self) -> str:
+        """All build tags, as `go build -tags` takes them."""
+        return ",".join((BUILD_TAGS, *self.tags))
+
+    @property
     def ldflags(self) -> str:
         """Linker flags: they remove debug tables and set the version that the program reports."""
         return " ".join(["-s -w", *(f"-X {flag.format(v=self.version)}" for flag in self.version_flags)])
@@ -94,7 +104,7 @@ class Tool:
             sources += sorted(own.glob("*.go"))
         for path in sources:
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-        for part in (self.package, self.ldflags, BUILD_TAGS, compiler(), platform.machine()):
+        for part in (self.package, self.ldflags, self.build_tags, compiler(), platform.machine()):
             digest.update(part.encode() + b"\0")
         return digest.hexdigest()[:16]
 
@@ -250,6 +260,19 @@ TOOLS: dict[ToolName, Tool] = {
             "github.com/weaviate/weaviate",
             for_tests=True,
             expected_s=200,
+        ),
+        # Of the discovery mechanisms, the one for Kubernetes alone: the others bring the SDKs of all clouds.
+        Tool(
+            ToolName.PROMETHEUS,
+            "Prometheus",
+            "prometheus",
+            "github.com/prometheus/prometheus/cmd/prometheus",
+            "github.com/prometheus/prometheus",
+            ("github.com/prometheus/common/version.Version={v}",),
+            for_tests=True,
+            asked=True,
+            tags=("remove_all_sd", "enable_kubernetes_sd"),
+            expected_s=500,
         ),
     )
 }

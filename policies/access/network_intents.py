@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from components.base import SCRAPER
 from components.config.platform import PlatformConfig
 from policies.access import uses
 from policies.access.model import Access, Layer
@@ -93,7 +94,8 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
         yield f"{part}-task", part, _TASK_PORTS.get(part, ports), f"the setup task of {part}"
     for workload in rendered.workloads.values():
         if workload.scraped:
-            yield COLLECTOR, workload.name, (str(workload.scraped),), "the pods announce metrics"
+            for collector in (COLLECTOR, *([SCRAPER[1]] if config.observability.prometheus else [])):
+                yield collector, workload.name, (str(workload.scraped),), "the pods announce metrics"
 
 
 def _logins(config: PlatformConfig) -> Iterator[tuple[str, str, Iterable[str], str]]:

@@ -317,3 +317,42 @@ def test_every_command_has_a_golden_file() -> None:
     ]
     names = [*COMMANDS, "kubectl", *nested]
     assert [name for name in names if not any(file.startswith((f"{name}.", f"{name}-")) for file in files)] == []
+
+
+def raised(name: str, severity: str, state: str, minute: int, **more: str) -> dict[str, Any]:
+    """An alert as Prometheus' API shows it."""
+    labels = {"alertname": name, "severity": severity, **more}
+    summary = f"{more.get('pod', 'Something')} needs [attention]."
+    return {"labels": labels, "annotations": {"summary": summary}, "state": state,
+            "activeAt": f"2026-11-27T10:{minute:02}:00.123456789Z", "value": "1e+00"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "status"),
+    [
+        ("none", [], 0),
+        ("pending", [raised("PodRestarts", "ticket", "pending", 7, pod="router-1")], 0),
+        (
+            "firing",
+            [
+                raised("PodRestarts", "ticket", "firing", 7, pod="router-1"),
+                raised("UserNotScraped", "page", "pending", 9),
+                raised("VolumeAlmostFull", "page", "firing", 8),
+            ],
+            1,
+        ),
+    ],
+)
+@pytest.mark.parametrize("form", ["txt", "json"])
+def test_alerts(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, found: list[dict[str, Any]], status: int, form: str
+) -> None:
+    content = parse(stack_file("local") | {"observability": {"prometheus": {}}})
+    monkeypatch.setattr(stack, "read_config", lambda _: content)
+    monkeypatch.setattr(cluster, "kubectl", lambda *_: ["kubectl"])
+    monkeypatch.setattr(jobs, "kubectl", lambda *_: json.dumps({"data": {"alerts": found}}))
+    golden(f"alerts-{name}.{form}", run("alerts", *(["-o", "json"] if form == "json" else [])), status)
+
+
+def test_alerts_without_prometheus(run: Run) -> None:
+    golden("alerts-no-prometheus.txt", run("alerts"), 1)

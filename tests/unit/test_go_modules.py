@@ -20,8 +20,18 @@ FAMILIES = (
 FOLDERS = sorted({tool.module for tool in TOOLS.values()})
 NODE_REQUIRES_OTHERS = {"k8s.io/apiextensions-apiserver", "k8s.io/component-helpers"}
 """The node requires these as Kubernetes does (v0.0.0, v0.34.10); their replacement is the common version."""
-UNLIKE = {"k8s.io/cri-api", "k8s.io/cri-client"}
-"""KWOK cannot use the node's version: it needs fields of the log options that 0.34 does not export."""
+UNLIKE = {
+    # KWOK cannot use the node's version: it needs fields of the log options that 0.34 does not export.
+    "k8s.io/cri-api",
+    "k8s.io/cri-client",
+    # A library of the vLLM simulator in an older version, and a program of its own, which needs the collector's 1.63.
+    "github.com/prometheus/prometheus",
+    "go.opentelemetry.io/collector/featuregate",
+    "go.opentelemetry.io/collector/pdata",
+    # Weaviate's is older than Prometheus can use.
+    "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp",
+}
+"""Modules in several versions, for a reason."""
 
 _REQUIRED = re.compile(r"^(?:require )?\t?(\S+) (v\S+)(?: // indirect)?$", re.MULTILINE)
 _REPLACED = re.compile(r"^(?:replace )?\t?(\S+) => \S+ (v\S+)$", re.MULTILINE)

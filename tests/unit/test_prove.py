@@ -27,6 +27,7 @@ from tests.unit.test_platform import ENVIRONMENTS, registered, registered_of, st
 pytestmark = pytest.mark.xdist_group("tree")
 LAYER = {layer.name: layer for layer in LAYERS}
 WITH_STORE, WITH_KEYCLOAK, WITH_OPA = "local with a secret store", "staging with Keycloak", "local with OPA"
+WITH_PROMETHEUS = "local with Prometheus"
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -38,6 +39,8 @@ def configuration(environment: str) -> dict[str, Any]:
         return {**stack_file("staging"), "security": {"keycloak": {}}}
     if environment == WITH_OPA:
         return {**stack_file("local"), "security": {"opa": {}}}
+    if environment == WITH_PROMETHEUS:
+        return {**stack_file("local"), "observability": {"prometheus": {}}}
     return stack_file(environment)
 
 
@@ -52,7 +55,7 @@ def found(environment: str, layer: str, objects: Rendered) -> list[Counterexampl
 
 
 @pytest.mark.parametrize("layer", LAYER)
-@pytest.mark.parametrize("environment", [*ENVIRONMENTS, WITH_STORE, WITH_KEYCLOAK, WITH_OPA])
+@pytest.mark.parametrize("environment", [*ENVIRONMENTS, WITH_STORE, WITH_KEYCLOAK, WITH_OPA, WITH_PROMETHEUS])
 def test_only_what_the_records_ask_for_is_possible(environment: str, layer: str) -> None:
     assert [str(one) for one in found(environment, layer, rendered(environment))] == []
 

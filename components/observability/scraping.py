@@ -1,0 +1,87 @@
+"""Configuration of Prometheus and Alertmanager. Pure data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from components.base import PART_OF
+
+PORT, ALERTS_PORT = 9090, 9093
+INTERVAL_S = 15
+_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Folder with the token of the pod's account, and the cluster's certificate authority."""
+
+
+def pods(prefix: str = "__meta_kubernetes_pod") -> list[dict[str, Any]]:
+    """Relabelling of pods that announce metrics by Prometheus' annotations. The job is the name of the part."""
+    annotation = f"{prefix}_annotation_prometheus_io"
+    return [
+        {"action": "keep", "source_labels": [f"{annotation}_scrape"], "regex": "true"},
+        {
+            "action": "replace",
+            "source_labels": [f"{prefix}_ip", f"{annotation}_port"],
+            "separator": ":",
+            "target_label": "__address__",
+        },
+        {"action": "replace", "source_labels": [f"{prefix}_label_app_kubernetes_io_name"], "target_label": "job"},
+        {"action": "replace", "source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
+        {"action": "replace", "source_labels": [f"{prefix}_name"], "target_label": "pod"},
+    ]
+
+
+def prometheus(namespace: str) -> dict[str, Any]:
+    """Content of prometheus.yml for the pods of a namespace, the kubelets, and Prometheus itself."""
+    # A pod with several ports is discovered once for each, with equal results.
+    found = {"role": "pod", "namespaces": {"names": [namespace]}}
+    parts = [{"action": "keep", "source_labels": ["__meta_kubernetes_pod_label_app_kubernetes_io_part_of"],
+              "regex": PART_OF}, *pods()]  # fmt: skip
+    return {
+        "global": {"scrape_interval": f"{INTERVAL_S}s", "evaluation_interval": f"{INTERVAL_S}s"},
+        "rule_files": ["/etc/prometheus/rules.yml"],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{ALERTS_PORT}"]}]}]},
+        "scrape_configs": [
+            {"job_name": "pods", "kubernetes_sd_configs": [found], "relabel_configs": parts},
+            {
+                "job_name": "kubelet",
+                "scheme": "https",
+                "authorization": {"credentials_file": f"{_ACCOUNT}/token"},
+                "tls_config": {"ca_file": f"{_ACCOUNT}/ca.crt"},
+                "kubernetes_sd_configs": [{"role": "node"}],
+                "metric_relabel_configs": [
+                    {"action": "keep", "source_labels": ["__name__"], "regex": "kubelet_volume_stats_.*|up"}
+                ],
+            },
+            {"job_name": "prometheus", "static_configs": [{"targets": [f"127.0.0.1:{PORT}"]}]},
+            {"job_name": "alertmanager", "static_configs": [{"targets": [f"127.0.0.1:{ALERTS_PORT}"]}]},
+        ],
+    }
+
+
+def alertmanager(webhook: str) -> dict[str, Any]:
+    """Content of alertmanager.yml. Pages are sent at once and repeated; tickets are collected. No webhook: kept only.
+
+    A page on a service's objective inhibits the ticket on the same objective.
+    """
+    receiver: dict[str, Any] = {"name": "all"}
+    if webhook:
+        receiver["webhook_configs"] = [{"url": webhook, "send_resolved": True, "max_alerts": 100}]
+    return {
+        "route": {
+            "receiver": "all",
+            "group_by": ["alertname", "sloth_id"],
+            "group_wait": "30s",
+            "group_interval": "5m",
+            "repeat_interval": "12h",
+            "routes": [
+                {"receiver": "all", "matchers": ['severity="page"'], "group_wait": "5s", "repeat_interval": "1h"}
+            ],
+        },
+        "inhibit_rules": [
+            {
+                "source_matchers": ['severity="page"', 'sloth_id!=""'],
+                "target_matchers": ['severity="ticket"'],
+                "equal": ["sloth_id"],
+            }
+        ],
+        "receivers": [receiver],
+    }

@@ -1,0 +1,100 @@
+"""Prometheus as a component, and its configuration, which its own programs accept."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+
+from components.base import SCRAPER
+from components.config.parse import ConfigError, parse
+from local.toolchain import promtool
+from policies.access.objects import plain
+from tests.unit.test_platform import registered_of, stack_file
+
+pytestmark = pytest.mark.xdist_group("promtool")
+
+
+def with_prometheus(**section: object) -> list[pulumi.runtime.MockResourceArgs]:
+    return registered_of(stack_file("local") | {"observability": {"prometheus": section}})
+
+
+def named(resources: list[pulumi.runtime.MockResourceArgs], kind: str, name: str = "local-prometheus") -> Any:
+    (found,) = [plain(r.inputs) for r in resources if r.typ.endswith(f":{kind}") and r.name == name]
+    return found
+
+
+def files(resources: list[pulumi.runtime.MockResourceArgs]) -> dict[str, Any]:
+    data = named(resources, "ConfigMap", "local-prometheus-files")["data"]
+    return {name: json.loads(text) for name, text in data.items()}
+
+
+def test_without_the_section_there_is_none() -> None:
+    assert not [r.name for r in registered_of(stack_file("local")) if "prometheus" in r.name]
+
+
+def test_it_runs_where_the_policies_of_all_parts_expect_the_collector() -> None:
+    server = named(with_prometheus(), "StatefulSet")
+    pod = server["spec"]["template"]
+    assert (server["metadata"]["namespace"], pod["spec"]["serviceAccountName"]) == SCRAPER
+    assert pod["metadata"]["labels"]["app.kubernetes.io/name"] == SCRAPER[1]
+
+
+def test_nothing_may_connect_to_it() -> None:
+    resources = with_prometheus()
+    ingress = named(resources, "NetworkPolicy")["spec"]["ingress"]
+    peers = [peer for rule in ingress for peer in rule.get("from", [])]
+    assert [p["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for p in peers] == ["prometheus"]
+
+
+def test_its_account_may_find_pods_of_the_platform_and_read_no_secret() -> None:
+    resources = with_prometheus()
+    rules = [rule for kind, name in (("Role", "pods"), ("ClusterRole", "nodes"))
+             for rule in named(resources, kind, f"local-prometheus-{name}")["rules"]]  # fmt: skip
+    assert sorted(r for rule in rules for r in rule["resources"]) == ["nodes", "nodes/metrics", "pods"]
+    assert {verb for rule in rules for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert named(resources, "Role", "local-prometheus-pods")["metadata"]["namespace"] == "cogniforge"
+
+
+def test_blocks_and_log_fit_the_volume() -> None:
+    server = named(with_prometheus(storage="10Gi"), "StatefulSet")["spec"]["template"]["spec"]["containers"][0]
+    assert f"--storage.tsdb.retention.size={10 * 2**30 * 4 // 5}B" in server["args"]
+
+
+def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
+    content = files(with_prometheus())
+    (tmp_path / "rules.yml").write_text(json.dumps(content["rules.yml"]))
+    for job in content["prometheus.yml"]["scrape_configs"]:  # Debian's promtool cannot discover pods
+        if job.pop("kubernetes_sd_configs", None):
+            job["static_configs"] = [{"targets": ["127.0.0.1:1"]}]
+        job.pop("authorization", None)
+        job.pop("tls_config", None)
+    content["prometheus.yml"]["rule_files"] = [str(tmp_path / "rules.yml")]
+    (tmp_path / "prometheus.yml").write_text(json.dumps(content["prometheus.yml"]))
+    command = [str(promtool.resolve()), "check", "config", str(tmp_path / "prometheus.yml")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "rules found" in done.stdout, done.stdout + done.stderr
+
+
+def test_alerts_go_to_the_webhook_and_nowhere_without_one() -> None:
+    assert files(with_prometheus())["alertmanager.yml"]["receivers"] == [{"name": "all"}]
+    (receiver,) = files(with_prometheus(webhook="https://pager.example.com/x"))["alertmanager.yml"]["receivers"]
+    assert [hook["url"] for hook in receiver["webhook_configs"]] == ["https://pager.example.com/x"]
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"prometheus": {}, "prometheusOperator": True}, "both would raise each alert twice"),
+        ({"prometheus": {"webhook": "https://user:secret@host/"}}, "URL without a user"),
+        ({"prometheus": {"keepDays": 0}}, "keepDays"),
+    ],
+)
+def test_mistakes_are_named(section: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(stack_file("local") | {"observability": section})
+    assert said in str(caught.value)
