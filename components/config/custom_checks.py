@@ -26,7 +26,7 @@ RESERVED_NAMES = frozenset(
         *("connect", "data", "data-tasks", "default-deny", "default-egress", "end-to-end", "exporters", "gateway"),
         *("inference-sim", "isolation", "istio", "java", "kafka", "keycloak", "kit", "kube-system", "logins"),
         *("mesh-policy", "monitoring", "namespace", "nats", "object-store", "objects", "opa", "openbao", "pause"),
-        *("platform", "postgres"),
+        *("platform", "postgres", "prometheus"),
         *("registry", "schema-registry", "schemas", "secret-store", "template0", "template1", "tgi", "vectors", "vllm"),
         *("keycloak-realm", "secret-store-snapshots", "vector-database"),
     )
