@@ -95,9 +95,16 @@ DRILLS: tuple[Drill, ...] = (
     ),
     Drill(
         "secret-store",
-        "a secret store is killed, sealed, tampered with, and loses its unseal key",
-        10,
-        ("components/security/", "service_images/openbao/"),
+        "a secret store is killed, sealed, tampered with, and loses its unseal key; logins are rotated under requests",
+        14,
+        (
+            "cli/rotation.py",
+            "components/data/issued_logins.py",
+            "components/security/",
+            "service_images/kit/src/kit/database",
+            "service_images/kit/src/kit/secret_store.py",
+            "service_images/openbao/",
+        ),
     ),
     Drill(
         "logins",

@@ -12,6 +12,8 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import database_login
+from kit.database import Database
 from kit.database_login import DatabaseLogin, DatabaseLogins
 from kit.secret_store import SecretStore
 from kit.settings import ServiceSettings
@@ -171,5 +173,30 @@ def test_an_answer_of_another_form_is_a_problem_and_no_end(folder: Path) -> None
         assert await logins.round() is None
         assert "another form" in logins.problem
         await store.close()
+
+    asyncio.run(work())
+
+
+def test_a_failure_of_any_kind_does_not_end_the_following(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = 0
+
+    class Failing(DatabaseLogins):
+        """Logins whose every round fails as nobody expects."""
+
+        async def round(self) -> DatabaseLogin | None:
+            nonlocal tries
+            tries += 1
+            raise RuntimeError("unexpected")
+
+    async def work() -> None:
+        settings = ServiceSettings(name="billing", store_url="https://store")
+        monkeypatch.setattr(database_login, "_AGAIN_S", (0.0, 0.0))
+        database = Database(settings, logins=Failing(SecretStore(settings)))
+        await database.open()
+        async with asyncio.timeout(10):
+            while tries < 3:
+                await asyncio.sleep(0)
+        assert "unexpected" in str(await database.check())
+        await database.close()
 
     asyncio.run(work())

@@ -110,8 +110,12 @@ class Database:
     async def _follow(self, logins: DatabaseLogins) -> None:
         """Run until cancelled: take each new login."""
         while True:
-            if (found := await logins.round()) is not None:
-                await self._replace(logins, found)
+            try:
+                if (found := await logins.round()) is not None:
+                    await self._replace(logins, found)
+            except Exception as error:  # without this task, the login would end unnoticed
+                log.error("cannot follow the login for PostgreSQL", exc_info=error)
+                logins.delay(repr(error))
             await asyncio.sleep(logins.pause_s())
 
     async def _replace(self, logins: DatabaseLogins, login: DatabaseLogin) -> None:
