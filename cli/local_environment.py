@@ -20,12 +20,13 @@ from components.config.platform import PlatformConfig
 from local import paths
 from local.errors import LocalError
 from local.images import pipeline
-from local.images.catalogue import ImageName, needed, own
+from local.images.catalogue import IMAGES, ImageName, needed, own
 from local.images.engine import Buildah
 from local.node import preflight, settings
 from local.node.fetching import fetching
 from local.node.node import Node
 from local.toolchain import builder, packages
+from local.toolchain.tools import TOOLS, ToolName
 
 ANSWER_TIMEOUT_S = 30.0
 
@@ -63,15 +64,15 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
         preflight.check_disk(paths.state())
         if installed := packages.install():
             output.say(f"installed {', '.join(installed)}")
-        builder.resolve_all(report=output.BuildReport())
+        builder.resolve_all(_tools(config), output.BuildReport())
     node = Node(say=output.say)
     with stages.stage("Kubernetes node"):
         _check_gateway_port(node, config)
-        node.up(_pause_image)
+        node.up(_pause_image, mesh=config.own_mesh)
     with fetching(node.paths) as fetch:
         with stages.stage("Images: build, SBOM, sign"):
             mine = own(config.around.records.values())
-            pipeline.build(needed(_optional(config)), output.say, own=mine, pushed=fetch)
+            pipeline.build(needed(config.asked_images), output.say, own=mine, pushed=fetch)
         with stages.stage("pulumi up"):
             stack.ensure(name)
             _refuse_blocked(upgrade.check(name))
@@ -84,18 +85,21 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
     _farewell(found, answer, stages.total)
 
 
+def _tools(config: PlatformConfig) -> list[ToolName]:
+    """Go tools that the environment needs, in build order."""
+    asked = {tool for name in config.asked_images for tool in IMAGES[name].tools}
+    if config.own_mesh:
+        asked.add(ToolName.ISTIO_CNI)
+    return [tool.name for tool in TOOLS.values() if tool.name in asked or not tool.for_tests]
+
+
 def _build_for(config: PlatformConfig) -> None:
     """Build the images for an existing cluster. Needs no root if Docker runs."""
     registry, mine = config.images.registry, own(config.around.records.values())
     with output.Stages(1).stage(f"Images: build, sign, push to {registry}"):
         # The cluster has its own pause image.
-        names = [name for name in needed(_optional(config)) if name is not ImageName.PAUSE]
+        names = [name for name in needed(config.asked_images) if name is not ImageName.PAUSE]
         pipeline.build(names, output.say, registry=registry, own=mine)
-
-
-def _optional(config: PlatformConfig) -> tuple[str, ...]:
-    """Images of the environment's optional parts."""
-    return (*config.security.images, *config.observability.images)
 
 
 def _refuse_blocked(verdict: upgrade.Verdict) -> None:

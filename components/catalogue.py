@@ -189,6 +189,14 @@ PARTS: dict[str, Part] = {
             image="opa",
             toggle="security.opa",
         ),
+        Part(
+            "istiod",
+            "Istio's control plane, for sidecars",
+            "cogniforge:mesh:Istiod",
+            "it is ready, and gives sidecars configuration and certificates",
+            image="istiod",
+            toggle="mesh.mode",
+        ),
         Part("api-key", "API key of the gateway", "cogniforge:security:ApiKey", "the Secret exists"),
         Part("certificate", "Gateway certificate", "cogniforge:security:Certificate", "the Secret exists"),
         Part(

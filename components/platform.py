@@ -67,4 +67,4 @@ def _images(config: PlatformConfig) -> Iterator[str]:
     """Names of the images that the environment runs, except those of models on GPUs."""
     yield from ("gateway", SIMULATOR, *layer.images(config.data), *isolation_images(config))
     yield from (record.image for record in config.around.records.values())
-    yield from (*config.security.images, *config.observability.images)
+    yield from config.asked_images

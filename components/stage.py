@@ -32,6 +32,8 @@ class Stage:
         self.first: list[pulumi.Resource] = []
         """Resources that must exist before any pod runs."""
         self.namespace: pulumi.Output[str] = pulumi.Output.from_input(config.cluster.namespace)
+        self.transformations: list[pulumi.ResourceTransformation] = []
+        """Changes of all resources that are made from now on, such as sidecars in pods."""
         self._parent, self._cluster = parent, None
 
     def connect(self, cluster: k8s.Provider) -> None:
@@ -41,4 +43,9 @@ class Stage:
     def options(self, depends_on: Sequence[pulumi.Resource] = ()) -> pulumi.ResourceOptions:
         """Resource options that order a part after the given resources."""
         providers = {"kubernetes": self._cluster} if self._cluster else None
-        return pulumi.ResourceOptions(parent=self._parent, providers=providers, depends_on=[*self.first, *depends_on])
+        return pulumi.ResourceOptions(
+            parent=self._parent,
+            providers=providers,
+            depends_on=[*self.first, *depends_on],
+            transformations=[*self.transformations],
+        )

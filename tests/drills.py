@@ -113,6 +113,12 @@ DRILLS: tuple[Drill, ...] = (
         ("components/security/keycloak", "components/security/realm.py", "service_images/keycloak"),
     ),
     Drill(
+        "mesh",
+        "the environment with sidecars: identities, refusals, the wire, renewal of certificates, istiod away",
+        _NOT_MEASURED,
+        ("components/mesh/", "local/node/capture.py", "local/toolchain/istio/"),
+    ),
+    Drill(
         "previews",
         "200 previews of prod, four at a time, end with their verdict and without an error",
         _NOT_MEASURED,

@@ -108,6 +108,8 @@ class AiService(PlatformComponent):
 
     url: pulumi.Output[str]
     """Base URL inside the cluster."""
+    leaves: bool
+    """Whether it may connect to addresses outside the platform's namespace."""
 
     def __init__(
         self,
@@ -139,12 +141,14 @@ class AiService(PlatformComponent):
         rpc = {f"{intent.name}-rpc": [intent.rpc_port]} if intent.rpc_port else {}
         self.ports = {intent.name: [intent.port], **rpc}
         policy = self._network_policy()
-        if ports := args.get("outlets", ()):
+        ports, collector = args.get("outlets", ()), args.get("collector")
+        if ports:
             self._outlet("outside", outlet_spec(ports))
-        if collector := args.get("collector"):
+        if collector:
             self._outlet("traces", collector_spec(*collector))
         if intent.reads:
             self._reader()
+        self.leaves = bool(ports or collector or intent.reads or intent.rpc_port)
         if intent.reads or intent.rpc_port:
             meta = {**self._meta(), "name": f"{intent.name}-api-server"}
             api_server_outlet(f"{name}-api-server", meta, intent.name, self.child())

@@ -39,12 +39,13 @@ class ClusterArea:
             stage.reused = frozenset(part.part.chart for part in existing.found if part.reused)
             provider, parts = existing.provider, {"cluster": existing}
         stage.connect(provider)
+        mesh = {} if config.own_mesh else istio.namespace_labels(config.mesh.mode)
         self.namespace = PlatformNamespace(
             f"{stage.env}-namespace",
             {
                 "namespace": config.cluster.namespace,
                 "owner": config.owner,
-                "labels": {ADMISSION_LABEL: config.cluster.namespace, **istio.namespace_labels(config.mesh.mode)},
+                "labels": {ADMISSION_LABEL: config.cluster.namespace, **mesh},
             },
             stage.options(),
         )

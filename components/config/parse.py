@@ -10,14 +10,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from components.cluster.gpu_models import INSTANCES
-from components.config import custom_checks, opa_checks
+from components.config import custom_checks, mesh_checks, opa_checks
 from components.config.base import Section, first_duplicate
 from components.config.cluster import Cluster, ClusterKind
 from components.config.custom import Service
 from components.config.eks import Capacity, Eks, Nat
 from components.config.gateway import GatewayEngine
 from components.config.images import ImageSource
-from components.config.mesh import MeshMode
 from components.config.observability import LogLevel
 from components.config.platform import Environment, PlatformConfig
 from components.config.problems import ConfigError, Conflict, Location, Problem, describe, entry_of, format_location
@@ -51,9 +50,7 @@ def _cross_checks(config: PlatformConfig) -> Iterator[Conflict]:
         yield from _production_checks(config)
     if config.cluster.eks:
         yield from _gpu_checks(config.cluster, config.cluster.eks)
-    if local and config.mesh.mode is not MeshMode.OFF:
-        text = "must be off in the local environment: Istio is not available as a package"
-        yield Conflict(("mesh", "mode"), config.mesh.mode.value, text, "remove mesh", ("environment",))
+    yield from mesh_checks.conflicts(config)
     if local and config.gateway.engine is not GatewayEngine.ENVOY:
         text = "must be envoy in the local environment: Kong is not available as a package"
         yield Conflict(("gateway", "engine"), config.gateway.engine.value, text, "remove engine", ("environment",))

@@ -9,7 +9,7 @@ from components.config.cluster import Cluster
 from components.config.data import Data
 from components.config.gateway import Gateway
 from components.config.images import Images
-from components.config.mesh import Mesh
+from components.config.mesh import Mesh, MeshMode
 from components.config.models import Model
 from components.config.observability import Observability
 from components.config.routes import Route
@@ -46,6 +46,20 @@ class PlatformConfig(Section):
     data: Data = setting(Change.SAFE, "Databases, messaging, cache, object store", default=Data())
     security: Security = setting(Change.SAFE, "Secret store, logins, decisions at the gateway", default=Security())
     observability: Observability = setting(Change.SAFE, "Logs, traces and metrics", default=Observability())
+
+    @property
+    def own_mesh(self) -> bool:
+        """Whether the platform runs Istio itself. Elsewhere, Istio's charts do."""
+        return self.environment is Environment.LOCAL and self.mesh.mode is not MeshMode.OFF
+
+    @property
+    def asked_images(self) -> tuple[str, ...]:
+        """Names of the images of optional parts."""
+        return (
+            *self.security.images,
+            *self.observability.images,
+            *(self.mesh.images if self.own_mesh else ()),
+        )
 
     @property
     def around(self) -> Surroundings:

@@ -9,10 +9,12 @@ import pulumi
 from components.ai import model_server, model_serving
 from components.ai.models import inside
 from components.base import SCRAPER, fingerprint
+from components.config.gateway import GatewayEngine
 from components.config.mesh import MeshMode
 from components.data.layer import DataLayer
 from components.data.server import DataServer
-from components.mesh import entrance, istio
+from components.mesh import entrance, envoy, istio
+from components.mesh.traffic import Traffic
 from components.security import opa, policy_data
 from components.security.area import SecurityArea
 from components.services import making
@@ -38,8 +40,27 @@ class EntranceArea:
             stage.options([security.opa] if security.opa else []),
         )
         stage.parts["gateway"] = self.gateway
-        if stage.config.mesh.mode is not MeshMode.OFF:
+        if stage.config.own_mesh:
+            stage.parts["mesh-policy"] = self._policy({}, security.ready)
+            stage.parts["mesh-traffic"] = self._traffic()
+        elif stage.config.mesh.mode is not MeshMode.OFF:
             stage.parts["mesh-policy"] = self._policy({**data.servers, **security.servers}, security.ready)
+
+    def _traffic(self) -> Traffic:
+        """Rules for the sidecars of a mesh that the platform runs itself. Data servers have no sidecars."""
+        config, parts = self._stage.config, self._stage.parts
+        answering = [*config.around.records, *(model_server.part_name(model) for model in inside(config))]
+        members = [*answering, *([policy_data.PART] if config.security.opa else [])]
+        return Traffic(
+            f"{self._stage.env}-mesh-traffic",
+            {
+                "namespace": config.cluster.namespace,
+                "hosts": [host for name in members for host in parts[name].ports],
+                "timeouts": dict.fromkeys(answering, config.gateway.request_timeout_seconds),
+                "leaving": [name for name in members if getattr(parts[name], "leaves", False)],
+            },
+            self._stage.options(),
+        )
 
     def _policy(self, servers: Mapping[str, DataServer], ready: list[pulumi.Resource]) -> istio.MeshPolicy:
         config, models = self._stage.config, inside(self._stage.config)
@@ -59,6 +80,7 @@ class EntranceArea:
                     **{model_server.part_name(m): model_serving.PORT for m in models if m.serving},
                     **{name: server.metrics_port for name, server in servers.items() if server.metrics_port},
                     **({policy_data.PART: policy_data.HTTP_PORT} if config.security.opa else {}),
+                    **({"gateway": envoy.STATUS_PORT} if config.gateway.engine is GatewayEngine.ENVOY else {}),
                 },
                 "scraper": {"namespace": SCRAPER[0], "account": SCRAPER[1]},
                 "entrance": {"service": "gateway", "port": entrance.PROXY_PORT},

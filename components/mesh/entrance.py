@@ -11,6 +11,7 @@ import pulumi
 from components.config.base import quantity
 from components.config.cluster import ClusterKind
 from components.config.gateway import GatewayEngine
+from components.config.mesh import MeshMode
 from components.config.platform import PlatformConfig
 from components.config.security import REALM
 from components.mesh import envoy, kong_gateway, limits
@@ -148,6 +149,7 @@ def _without_authorizer(config: PlatformConfig) -> GatewayIntent:
         about=_about(documents, public),
         documents=documents,
         operators=Operators(public, settings.operators.addresses),
+        names_backends=config.mesh.mode is MeshMode.SIDECAR and settings.engine is GatewayEngine.ENVOY,
     )
 
 

@@ -41,7 +41,10 @@ def _asks(suffix: str, authorizer: Authorizer, *, closed: bool, **more: Json) ->
         f"ext_authz{suffix}",
         "ext_authz.v3.ExtAuthz",
         transport_api_version="V3",
-        grpc_service={"envoy_grpc": {"cluster_name": CLUSTER}, "timeout": f"{DECISION_MS / 1000}s"},
+        grpc_service={
+            "envoy_grpc": {"cluster_name": CLUSTER, "authority": f"{authorizer.host}:{authorizer.port}"},
+            "timeout": f"{DECISION_MS / 1000}s",
+        },
         failure_mode_allow=not closed,
         status_on_error=_FAILED,
         allowed_headers={"patterns": [{"exact": name} for name in _SHOWN]},

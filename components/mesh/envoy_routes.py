@@ -9,6 +9,7 @@ from components.mesh.routes import (
     HIDDEN_HEADERS,
     OPERATORS_PREFIX,
     REFUSED_PATHS,
+    Backend,
     Cors,
     Document,
     GatewayIntent,
@@ -49,10 +50,15 @@ def _routes(intent: GatewayIntent) -> list[Json]:
     return [
         *([_about(intent.about, asks=intent.authorizer is not None)] if intent.about else []),
         *(_refusal(path) for path in REFUSED_PATHS),
-        *(found for route in longest_first if route.encoded_slash for found in _route(route, _regex(route.encoded))),
+        *(
+            found
+            for route in longest_first
+            if route.encoded_slash
+            for found in _route(route, _regex(route.encoded), intent.names_backends)
+        ),
         _refusal(ENCODED_SLASH),
-        *(_document(document) for document in intent.documents),
-        *(found for route in longest_first for found in _route(route, _prefix(route.prefix))),
+        *(_document(document, intent.names_backends) for document in intent.documents),
+        *(found for route in longest_first for found in _route(route, _prefix(route.prefix), intent.names_backends)),
     ]
 
 
@@ -90,14 +96,23 @@ def _too_large(route: Route, match: Json) -> Json:
     }
 
 
-def _document(document: Document) -> Json:
+def _document(document: Document, named: bool) -> Json:
     return {
         "match": {"path": document.path, "headers": [_READS]},
-        "route": {"cluster": document.backend.name, "prefix_rewrite": document.path_there, "timeout": "10s"},
+        "route": {
+            "cluster": document.backend.name,
+            "prefix_rewrite": document.path_there,
+            "timeout": "10s",
+            **(_host(document.backend) if named else {}),
+        },
     }
 
 
-def _route(route: Route, match: Json) -> list[Json]:
+def _host(backend: Backend) -> Json:
+    return {"host_rewrite_literal": f"{backend.host}:{backend.port}", "append_x_forwarded_host": True}
+
+
+def _route(route: Route, match: Json, named: bool) -> list[Json]:
     there = {
         "match": match,
         "route": {
@@ -109,6 +124,7 @@ def _route(route: Route, match: Json) -> list[Json]:
                 "retry_on": "connect-failure,refused-stream,reset-before-request",
                 "num_retries": 3,
             },
+            **(_host(route.backend) if named else {}),
         },
     }
     return [_too_large(route, match), there]

@@ -180,6 +180,8 @@ class GatewayArgs(EntryArgs):
     """A value that changes with the certificate, so that a new certificate restarts the pods. Default: empty."""
     authorizer: NotRequired[AuthorizerArgs]
     """Server that decides about each request. Default: none."""
+    names_backends: NotRequired[bool]
+    """Whether a forwarded request has the backend's name as its Host, as sidecars of a mesh need it. Default false."""
     local_port_offset: NotRequired[int]
     """Offset that the local load balancer adds to the port, since it shares the machine's addresses. Default 0."""
 
@@ -327,6 +329,7 @@ class EntryInputs(Inputs):
         """Inputs that the stack's state shows."""
         hidden = {
             "authorizer",
+            "names_backends",
             "hosts",
             "port",
             "routes",
@@ -341,7 +344,9 @@ class EntryInputs(Inputs):
         found = {name: getattr(self, name) for name in type(self).model_fields if name not in hidden}
         return {name: one for name, one in found.items() if one is not None} | {"keys": pulumi.Output.secret(self.keys)}
 
-    def intent_with(self, oidc: Oidc | None = None, authorizer: Authorizer | None = None) -> GatewayIntent:
+    def intent_with(
+        self, oidc: Oidc | None = None, authorizer: Authorizer | None = None, *, names_backends: bool = False
+    ) -> GatewayIntent:
         """The gateway's intent, as renderers take it."""
         key, address, cors = self.rates.per_key, self.rates.per_address, self.cors
         return GatewayIntent(
@@ -368,6 +373,7 @@ class EntryInputs(Inputs):
             ),
             operators=routes.Operators(self.operators.public, tuple(self.operators.addresses)),
             authorizer=authorizer.intent if authorizer else None,
+            names_backends=names_backends,
         )
 
 
@@ -377,6 +383,7 @@ class GatewayInputs(EntryInputs):
     image: Text = Field(description="Image of Envoy, by digest")
     certificate_version: AnyText = Field(default="", description="A value that changes with the certificate")
     authorizer: Authorizer | None = Field(default=None, description="Server that decides about each request")
+    names_backends: bool = Field(default=False, description="Whether the Host of forwarded requests is the backend's")
     local_port_offset: int = Field(default=0, ge=0, le=60_000, description="Offset of the local load balancer's port")
 
 
@@ -392,4 +399,6 @@ def intent_args(intent: GatewayIntent) -> dict[str, Any]:
     rates = {kind: {"per_second": rate, "burst": burst} for kind, (rate, burst) in found["rates"].items()}
     if intent.authorizer is None:
         del found["authorizer"]  # which Kong's gateway does not take
+    if not intent.names_backends:
+        del found["names_backends"]  # likewise
     return {**found, "rates": rates}

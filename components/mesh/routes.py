@@ -157,3 +157,6 @@ class GatewayIntent:
     operators: Operators = Operators()
     authorizer: Authorizer | None = None
     """None: no server decides about requests, beside the gateway and the services."""
+    names_backends: bool = False
+    """Whether a forwarded request has the backend's name as its Host, by which a sidecar finds the backend. The
+    client's Host is then in X-Forwarded-Host."""

@@ -82,6 +82,7 @@ INTERNAL: dict[str, str] = {
     "DataServer": _PART,
     "DataTask": _PART,
     "ExistingCluster": "gives a provider, which a program makes of its own kubeconfig",
+    "Istiod": "serves sidecars that only a whole platform renders",
     "KafkaAccess": _PART,
     "KafkaTopic": _PART,
     "KeycloakRealm": "declares the realm of a platform's people",
@@ -94,6 +95,7 @@ INTERNAL: dict[str, str] = {
     "Rds": _PART,
     "S3": _PART,
     "StoreSnapshots": "takes a secret store and an object store of a platform",
+    "Traffic": "its rules are derived from the records of a whole platform",
     "_KeepsSecrets": _WHOLE,
 }
 """Components that the plugin does not offer, each with the reason."""

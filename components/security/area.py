@@ -16,7 +16,7 @@ from components.config.platform import Environment
 from components.data import layer
 from components.data.layer import DataLayer
 from components.data.server import DataServer
-from components.mesh import entrance, istio
+from components.mesh import entrance, istio, istiod, sidecar
 from components.security import opa, policy_bundle, policy_data
 from components.security.admission_policy import AdmissionPolicy
 from components.security.api_key import ApiKey
@@ -179,7 +179,7 @@ class SecurityArea:
         upstream = [
             *(["kong"] if config.gateway.engine is GatewayEngine.KONG else []),
             *(["kserve"] if any(model.serving for model in config.models) else []),
-            *(["istio"] if config.mesh.mode is not MeshMode.OFF else []),
+            *(["istio"] if config.mesh.mode is not MeshMode.OFF and not config.own_mesh else []),
         ]
         return AdmissionPolicy(
             f"{stage.env}-admission",
@@ -196,6 +196,9 @@ class SecurityArea:
     def _istio(self, stage: Stage) -> None:
         """Install Istio if the configuration enables a mesh and the cluster has none."""
         config = stage.config
+        if config.own_mesh:
+            self._own_istio(stage)
+            return
         if config.mesh.mode is MeshMode.OFF or "istiod" in stage.reused:
             return
         mesh = istio.Istio(
@@ -209,3 +212,23 @@ class SecurityArea:
         )
         self.ready = mesh.ready
         stage.parts["istio"] = mesh
+
+    def _own_istio(self, stage: Stage) -> None:
+        """Run istiod, and add a sidecar to the pods of all Deployments from now on."""
+        space, mesh = stage.config.cluster.namespace, stage.config.mesh
+        args: istiod.IstiodArgs = {
+            "namespace": space,
+            "image": stage.images["istiod"],
+            "replicas": 1,
+        }
+        made = istiod.Istiod(f"{stage.env}-{sidecar.PART}", args, stage.options())
+        added = sidecar.Sidecar(
+            space,
+            stage.images["istio-proxy"],
+            mesh.sidecar,
+            mesh.certificate_minutes,
+            {"gateway": (entrance.PROXY_PORT,)},
+        )
+        stage.first += made.ready
+        stage.transformations.append(added.transformation)
+        stage.parts[sidecar.PART] = made

@@ -155,6 +155,7 @@ class _KeepsSecrets(PlatformComponent):
     """A service with its own secrets, which password rotation does not change."""
 
     url: pulumi.Output[str]
+    leaves: bool
 
     def __init__(
         self,
@@ -169,7 +170,7 @@ class _KeepsSecrets(PlatformComponent):
         super().__init__("ai", f"{name}-part", {}, opts)
         keys, args = _own_secrets(name, record, args, self.child(protect=True) if keep else self.child())
         service = AiService(name, intent, args, self.child())
-        self.url, self.ports = service.url, service.ports
+        self.url, self.ports, self.leaves = service.url, service.ports, service.leaves
         self.resources = _KeepsSecretsResources(service, keys)
         self.finish(
             {

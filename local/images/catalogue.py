@@ -36,6 +36,8 @@ class ImageName(StrEnum):
     SCHEMA_REGISTRY = "schema-registry"
     KEYCLOAK = "keycloak"
     DATA_TASKS = "data-tasks"
+    ISTIOD = "istiod"
+    ISTIO_PROXY = "istio-proxy"
     VLLM = "vllm"
 
 
@@ -88,6 +90,8 @@ IMAGES: dict[str, Image] = {
         Image(ImageName.CACHE, rootfs=True),
         Image(ImageName.OBJECT_STORE, (ImageName.BASE,), tools=(ToolName.OBJECT_STORE,)),
         Image(ImageName.OPA, (ImageName.BASE,), tools=(ToolName.OPA,), asked=True),
+        Image(ImageName.ISTIOD, (ImageName.BASE,), tools=(ToolName.PILOT_DISCOVERY,), asked=True),
+        Image(ImageName.ISTIO_PROXY, (ImageName.GATEWAY,), tools=(ToolName.PILOT_AGENT,), asked=True),
         Image(ImageName.OPENBAO, (ImageName.BASE,), wheels=True, sources=True, asked=True),
         Image(
             ImageName.EXPORTERS,

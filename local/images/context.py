@@ -21,6 +21,7 @@ from local.errors import LocalError
 from local.images import maven, processes
 from local.images.catalogue import Image
 from local.toolchain import builder
+from local.toolchain.tools import TOOLS
 
 SOURCE_DATE_EPOCH = 1_767_225_600
 """Timestamp of all files and layers, 2026-01-01T00:00:00Z, so that equal content has equal digests."""
@@ -39,7 +40,10 @@ def assemble(image: Image, folder: Path) -> str:
     folder.mkdir(parents=True)
     shutil.copy(image.folder / "Containerfile", folder)
     for tool in image.tools:
-        _place(builder.resolve(tool), folder / tool)
+        program = builder.resolve(tool)
+        _place(program, folder / tool)
+        for file in TOOLS[tool].files:
+            _place(program.with_name(Path(file).name), folder / Path(file).name)
     if image.rootfs:
         _place(_rootfs(image.folder / "packages.txt"), folder / "rootfs.tar")
     if image.wheels:

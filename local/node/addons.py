@@ -82,6 +82,8 @@ def rights() -> list[Manifest]:
             ([""], ["nodes", "pods", "namespaces"], _READ),
             (["networking.k8s.io"], ["networkpolicies"], _READ),
         ),
+        _binding("cogniforge:capture", "cogniforge:capture", _user("cogniforge:capture")),
+        _role("cogniforge:capture", ([""], ["pods"], ["get"])),
     ]
 
 

@@ -108,7 +108,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
   enable_selinux = false
   stream_server_address = "127.0.0.1"
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{network.CNI_PLUGINS}"
+    bin_dir = "{node.plugins}"
     conf_dir = "{node.root / "cni" / "net.d"}"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     default_runtime_name = "runc"
@@ -197,6 +197,7 @@ def write_all(node: NodePaths, pause_image: str) -> None:
         "volume-provisioner",
         "load-balancer",
         "network-policies",
+        "capture",
     ):
         kubeconfig(node, user)
     encryption(node)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from local.errors import LocalError
 from local.node import settings
 from local.node.settings import NodePaths
 from local.paths import write_private
 
-CNI_PLUGINS = Path("/usr/lib/cni")
 TABLE = "cogniforge"
 SHARED_FOLDERS = tuple(
     Path(p)
@@ -93,8 +94,11 @@ table inet {TABLE} {{
 """
 
 
-def configure(node: NodePaths) -> None:
-    """Create the link, firewall rules, system settings and CNI configuration. Can be repeated."""
+def configure(node: NodePaths, plugins: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Create the link, firewall rules, system settings and CNI configuration. Can be repeated.
+
+    `plugins`: entries of further CNI plugins. containerd reads the configuration again when it changes.
+    """
     _record_originals(node)
     if not _link_exists():
         # A bridge without ports: unlike "dummy", every kernel that runs containers supports bridges.
@@ -120,6 +124,7 @@ def configure(node: NodePaths) -> None:
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
             },
+            *plugins,
         ],
     }
     write_private(node.root / "cni" / "net.d" / "10-cogniforge.conflist", json.dumps(network, indent=2))

@@ -16,7 +16,7 @@ from kubernetes import client
 
 from local import paths
 from local.errors import LocalError
-from local.node import addons, api, configs, network, pki, preflight, services, settings
+from local.node import addons, api, capture, configs, network, pki, preflight, services, settings
 from local.node.process import Process
 from local.node.settings import NodePaths
 from local.toolchain import builder
@@ -61,10 +61,11 @@ class Node:
 
     # --- up ---------------------------------------------------------------------------------
 
-    def up(self, pause_image: Callable[[], str]) -> None:
+    def up(self, pause_image: Callable[[], str], *, mesh: bool = False) -> None:
         """Start the node and wait until it is Ready. Running, unchanged processes are not restarted.
 
-        `pause_image` returns the reference of the pause image. It is called after the registry has started.
+        `pause_image` returns the reference of the pause image. It is called after the registry has started. `mesh`:
+        whether the node captures the traffic of pods with a sidecar.
         """
         with self._exclusive():
             running = {p.name for p in self.processes() if p.running()}
@@ -74,13 +75,18 @@ class Node:
             self.paths.volumes.chmod(0o711)
             self.paths.root.chmod(0o711)
             pki.ensure(self.paths)
-            network.configure(self.paths)
+            capture.link_programs(self.paths)
+            if mesh:
+                capture.prepare(self.paths)
+            network.configure(self.paths, [capture.plugin(self.paths)] if mesh else [])
             configs.registry(self.paths)
             self._start_registry()
             image = pause_image()
             configs.write_all(self.paths, image)
             self._start_control_plane()
             self._start_agents(image)
+            if mesh:
+                api.apply(self.client(), capture.definitions())
 
     def _preflight(self, running: set[str]) -> None:
         names = {

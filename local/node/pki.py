@@ -134,6 +134,7 @@ def ensure(node: NodePaths) -> None:
     cluster.issue("volume-provisioner", "cogniforge:volume-provisioner")
     cluster.issue("load-balancer", "cogniforge:load-balancer")
     cluster.issue("network-policies", "cogniforge:network-policies")
+    cluster.issue("capture", "cogniforge:capture")
     name = f"system:node:{settings.NODE_NAME}"
     cluster.issue("kubelet", name, groups=["system:nodes"], hosts=[settings.NODE_NAME, address])
     etcd.issue("etcd", "etcd", hosts=_LOOPBACK)

@@ -84,6 +84,11 @@ class NodePaths:
         return self.run / "containerd.sock"
 
     @property
+    def plugins(self) -> Path:
+        """Folder in which containerd finds CNI plugins."""
+        return self.root / "cni" / "bin"
+
+    @property
     def volumes(self) -> Path:
         """One folder per persistent volume."""
         return self.root / "volumes"

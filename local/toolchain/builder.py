@@ -148,7 +148,20 @@ def _build(tool: Tool, target: Path, report: Report) -> None:
         output = Path(scratch) / tool.name
         command = ["go", "build", "-v", f"-tags={tool.build_tags}", f"-ldflags={tool.ldflags}", "-o", str(output)]
         _run_build(tool, [*command, tool.package], env, total, report)
+        for file in tool.files:
+            beside = target.parent / Path(file).name
+            shutil.copyfile(_module(tool, env) / file, beside)
+            beside.chmod(0o644)  # the module cache is read-only
         output.replace(target)  # atomic: an interrupted build leaves no half-written tool
+
+
+def _module(tool: Tool, env: dict[str, str]) -> Path:
+    """Folder of the tool's pinned module in Go's module cache."""
+    command = ["go", "list", "-m", "-f", "{{.Dir}}", tool.pin]
+    result = subprocess.run(command, cwd=tool.folder, env=env, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise _failure(tool, result.stderr)
+    return Path(result.stdout.strip())
 
 
 def _run_build(tool: Tool, command: list[str], env: dict[str, str], total: int, report: Report) -> None:

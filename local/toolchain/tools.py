@@ -42,6 +42,9 @@ class ToolName(StrEnum):
     KSERVE = "kserve"
     WEAVIATE = "weaviate"
     PROMETHEUS = "prometheus"
+    PILOT_DISCOVERY = "pilot-discovery"
+    PILOT_AGENT = "pilot-agent"
+    ISTIO_CNI = "istio-cni"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Tool:
     """Whether only some environments need it. It is then built for these, at its first use."""
     tags: tuple[str, ...] = ()
     """Build tags of this program, besides `BUILD_TAGS`."""
+    files: tuple[str, ...] = ()
+    """Files of the pinned module that the program needs. They lie beside it."""
     expected_s: int = 60
     """Seconds of a build from nothing on two cores, in the order of `TOOLS`, measured 2026-11."""
 
@@ -104,9 +109,23 @@ class Tool:
             sources += sorted(own.glob("*.go"))
         for path in sources:
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-        for part in (self.package, self.ldflags, self.build_tags, compiler(), platform.machine()):
+        for part in (self.package, self.ldflags, self.build_tags, *self.files, compiler(), platform.machine()):
             digest.update(part.encode() + b"\0")
         return digest.hexdigest()[:16]
+
+
+ISTIO_BOOTSTRAP = "envoy_bootstrap.json"
+"""Template of the bootstrap of a sidecar's Envoy."""
+ISTIO_DEFINITIONS = "crd-all.gen.yaml"
+"""Istio's custom resource definitions."""
+
+
+def _istio(name: ToolName, title: str, area: str, tags: tuple[str, ...], expected_s: int, *files: str) -> Tool:
+    pin = "istio.io/istio"
+    flags = tuple(f"{pin}/pkg/version.build{field}" for field in ("Version={v}", "Status=Clean"))
+    package = f"{pin}/{area}/cmd/{name}"
+    more = {"for_tests": True, "asked": True, "expected_s": expected_s}
+    return Tool(name, title, "istio", package, pin, flags, tags=tags, files=files, **more)
 
 
 _K8S = "k8s.io/component-base/version"
@@ -273,6 +292,25 @@ TOOLS: dict[ToolName, Tool] = {
             asked=True,
             tags=("remove_all_sd", "enable_kubernetes_sd"),
             expected_s=500,
+        ),
+        # As upstream builds them: vtprotobuf is the faster encoder, disable_pgv leaves validators out, and with `agent`
+        # the agent has no part of the control plane.
+        _istio(ToolName.PILOT_DISCOVERY, "Istio's control plane", "pilot", ("vtprotobuf", "disable_pgv"), 600),
+        _istio(
+            ToolName.PILOT_AGENT,
+            "Istio's agent of sidecars",
+            "pilot",
+            ("agent", "disable_pgv"),
+            40,
+            f"tools/packaging/common/{ISTIO_BOOTSTRAP}",
+        ),
+        _istio(
+            ToolName.ISTIO_CNI,
+            "Istio's CNI plugin",
+            "cni",
+            ("agent", "disable_pgv"),
+            30,
+            f"manifests/charts/base/files/{ISTIO_DEFINITIONS}",
         ),
     )
 }

@@ -15,10 +15,10 @@ from typing import Any
 from components.base import SCRAPER
 from components.config.mesh import MeshMode
 from components.config.platform import PlatformConfig
-from policies.access import network_intents
+from policies.access import network_intents, uses
 from policies.access.model import Access, Layer
 from policies.access.network import COLLECTOR, CONNECT, place, selected
-from policies.access.objects import Object, Rendered, Workload
+from policies.access.objects import UNCAPTURED, Object, Rendered, Workload
 
 CALL = "call"
 PLAIN, FOREIGN = "clients outside the mesh", "service accounts of other namespaces"
@@ -58,6 +58,13 @@ def rule_matches(rule: Mapping[str, Any], caller: Caller, port: int) -> bool:
         _one_of(one["operation"].get("ports"), str(port), one["operation"].get("notPorts")) for one in operations
     )
     return came and goes
+
+
+def members(rendered: Rendered) -> dict[str, Workload]:
+    """Workloads whose pods the mesh protects: those with a sidecar, or all where Istio itself adds these."""
+    found = rendered.workloads
+    sidecars = {name: one for name, one in found.items() if uses.SIDECAR_LABEL in one.labels}
+    return sidecars or found
 
 
 class Mesh:
@@ -117,10 +124,11 @@ def granted(rendered: Rendered) -> dict[Access, str]:
         FOREIGN: Caller("elsewhere", "router"),
         PLAIN: Caller(),
     }
-    for target in rendered.workloads.values():
+    for target in members(rendered).values():
         for port in target.ports if target.namespace == space else ():
             for who, caller in callers.items():
-                if who != target.name and (by := mesh.admits(caller, target, port)):
+                by = f"annotation {UNCAPTURED}" if port in target.uncaptured else mesh.admits(caller, target, port)
+                if who != target.name and by:
                     found[Access(who, CALL, place(target, port))] = by
     return found
 
@@ -132,9 +140,9 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
     """
     if config.mesh.mode is MeshMode.OFF:
         return {}
-    found = dict[Access, str]()
+    found, there = dict[Access, str](), members(rendered)
     for (who, action, target), reason in network_intents.intended(config, rendered).items():
-        part = rendered.workloads.get(target.rpartition(":")[0])
+        part = there.get(target.rpartition(":")[0])
         if action != CONNECT or part is None:
             continue
         if who == COLLECTOR:

@@ -90,6 +90,10 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
     if config.security.opa:
         yield uses.GATEWAY, uses.OPA, ("grpc",), "security.opa: the gateway asks for decisions"
         yield uses.OPA, uses.NATS, _CLIENT_PORTS[uses.NATS], "security.opa: it follows the directory of keys"
+    if config.own_mesh:
+        for workload in rendered.workloads.values():
+            if uses.SIDECAR_LABEL in workload.labels:
+                yield workload.name, uses.ISTIOD, ("xds",), "its sidecar gets configuration and certificates"
     for part, ports in _CLIENT_PORTS.items():
         yield f"{part}-task", part, _TASK_PORTS.get(part, ports), f"the setup task of {part}"
     for workload in rendered.workloads.values():
@@ -133,6 +137,8 @@ def _outside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, 
     data = config.data
     if data.kafka and data.kafka.msk is None and data.kafka.replicas > 1:
         yield from _api_server(uses.KAFKA, ends, "brokers read their node's zone")
+    if config.own_mesh:
+        yield from _api_server(uses.ISTIOD, ends, "it watches pods and Services, and reviews tokens of accounts")
     if config.security.secret_store:
         yield from _api_server(uses.STORE, ends, "it reviews tokens of service accounts")
     if found := uses.collector(config):

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 NAME = "app.kubernetes.io/name"
+UNCAPTURED = "traffic.sidecar.istio.io/excludeInboundPorts"
+"""Annotation of pods with a sidecar."""
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
 """Key by which Pulumi marks special values. Source: Pulumi, sdk/python/lib/pulumi/runtime/rpc.py."""
 
@@ -66,6 +68,8 @@ class Workload:
     """Names of the TCP ports by number."""
     scraped: int = 0
     """TCP port of its metrics as the pods announce it; 0 means none."""
+    uncaptured: set[int] = field(default_factory=set[int])
+    """TCP ports that clients reach without the pod's sidecar."""
     secrets: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     """The workload that reads each (Secret, entry); the entry "*" means all entries."""
 
@@ -178,6 +182,7 @@ def _read_pod(workload: Workload, owner: Object, template: Mapping[str, Any]) ->
     notes = (template.get("metadata") or {}).get("annotations") or {}
     if notes.get("prometheus.io/scrape") == "true":
         workload.scraped = int(notes["prometheus.io/port"])
+    workload.uncaptured |= {int(port) for port in (notes.get(UNCAPTURED) or "").split(",") if port}
     for container in (*(spec.get("initContainers") or ()), *spec["containers"]):
         for port in container.get("ports") or ():
             if port.get("protocol", "TCP") == "TCP":

@@ -16,6 +16,27 @@ from policies.access.objects import Object, Rendered
 _ALL_ACCOUNTS = ("system:serviceaccounts", "system:authenticated", "system:unauthenticated")
 
 
+_READ = ("get", "list", "watch")
+_ISTIOD: tuple[tuple[tuple[str, ...], str], ...] = (
+    *((_READ, f"*.{group}.istio.io in {{space}}") for group in ("config", "extensions", "networking", "security")),
+    (_READ, "*.telemetry.istio.io in {space}"),
+    *((_READ, f"{kind} in {{space}}") for kind in ("pods", "services", "endpoints")),
+    (_READ, "endpointslices.discovery.k8s.io in {space}"),
+    (_READ, "ingresses.networking.k8s.io in {space}"),
+    ((*_READ, "create", "update"), "configmaps in {space}"),
+    (("get", "create", "update", "patch"), "leases.coordination.k8s.io in {space}"),
+    (_READ, "customresourcedefinitions.apiextensions.k8s.io in the cluster"),
+    *((_READ, f"{kind} in the cluster") for kind in ("namespaces", "nodes")),
+    (_READ, "ingressclasses.networking.k8s.io in the cluster"),
+    *(
+        (_READ, f"{kind}webhookconfigurations.admissionregistration.k8s.io in the cluster")
+        for kind in ("mutating", "validating")
+    ),
+    (("create",), "tokenreviews.authentication.k8s.io in the cluster"),
+)
+"""(verbs, resource) of the mesh's control plane. It reads no Secrets."""
+
+
 def _subjects(binding: Object, space: str) -> Iterator[str]:
     """Service accounts of the platform's namespace, and groups, that a binding names."""
     for one in binding.inputs.get("subjects") or ():
@@ -66,6 +87,10 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
     if config.security.secret_store:
         target = "tokenreviews.authentication.k8s.io in the cluster"
         found[Access(uses.STORE, "create", target)] = "it reviews tokens of service accounts"
+    if config.own_mesh:
+        for access in _ISTIOD:
+            for verb in access[0]:
+                found[Access(uses.ISTIOD, verb, access[1].format(space=space))] = "it watches what sidecars need"
     return found
 
 

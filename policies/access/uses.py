@@ -23,6 +23,8 @@ DATABASE_TASK = "secret-store-databases"
 """The task that connects the secret store to PostgreSQL."""
 OPA, DIRECTORY = "opa", "tenants"
 """Who decides at the gateway, and the bucket that says whose a key is."""
+ISTIOD, SIDECAR_LABEL = "istiod", "security.istio.io/tlsMode"
+"""The mesh's control plane, and the label of pods with a sidecar, where the platform runs Istio itself."""
 POSTGRES, KAFKA, NATS, CACHE, OBJECTS, STORE = "postgres", "kafka", "nats", "cache", "object-store", "secret-store"
 KEYCLOAK = "keycloak"
 

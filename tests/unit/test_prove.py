@@ -19,7 +19,7 @@ from components.config.parse import parse
 from components.security import policy_bundle
 from policies.access import proof, render
 from policies.access.model import Counterexample, compare
-from policies.access.objects import Object, Rendered
+from policies.access.objects import UNCAPTURED, Object, Rendered
 from policies.access.proof import LAYERS
 from tests.golden import FOLDER
 from tests.unit.test_platform import ENVIRONMENTS, registered, registered_of, stack_file
@@ -28,6 +28,7 @@ pytestmark = pytest.mark.xdist_group("tree")
 LAYER = {layer.name: layer for layer in LAYERS}
 WITH_STORE, WITH_KEYCLOAK, WITH_OPA = "local with a secret store", "staging with Keycloak", "local with OPA"
 WITH_PROMETHEUS = "local with Prometheus"
+WITH_MESH = "local with sidecars"
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -37,6 +38,8 @@ def configuration(environment: str) -> dict[str, Any]:
         return {**stack_file("local"), "security": {"secretStore": {"replicas": 1}}}
     if environment == WITH_KEYCLOAK:
         return {**stack_file("staging"), "security": {"keycloak": {}}}
+    if environment == WITH_MESH:
+        return {**stack_file("local"), "mesh": {"mode": "sidecar"}, "security": {"opa": {}}}
     if environment == WITH_OPA:
         return {**stack_file("local"), "security": {"opa": {}}}
     if environment == WITH_PROMETHEUS:
@@ -55,7 +58,7 @@ def found(environment: str, layer: str, objects: Rendered) -> list[Counterexampl
 
 
 @pytest.mark.parametrize("layer", LAYER)
-@pytest.mark.parametrize("environment", [*ENVIRONMENTS, WITH_STORE, WITH_KEYCLOAK, WITH_OPA, WITH_PROMETHEUS])
+@pytest.mark.parametrize("environment", [*ENVIRONMENTS, WITH_STORE, WITH_KEYCLOAK, WITH_OPA, WITH_PROMETHEUS, WITH_MESH])
 def test_only_what_the_records_ask_for_is_possible(environment: str, layer: str) -> None:
     assert [str(one) for one in found(environment, layer, rendered(environment))] == []
 
@@ -71,6 +74,7 @@ EVERYWHERE = ("gateway", "network", "kafka", "nats", "postgres", "cache", "bucke
         ("prod", (*EVERYWHERE, "mesh", "rbac")),
         (WITH_STORE, ("store", "rbac")),
         (WITH_OPA, ("policy",)),
+        (WITH_MESH, ("mesh", "network", "rbac")),
     ],
 )
 def test_a_proof_is_about_something(environment: str, layers: tuple[str, ...]) -> None:
@@ -311,6 +315,22 @@ HOLES = {
     "mesh-rule": Case(
         "mesh",
         "prod",
+        "AuthorizationPolicy",
+        "/allow-billing",
+        replaced("spec", "rules", by=[{}]),
+        "mesh: audit can call billing:8080: AuthorizationPolicy cogniforge/allow-billing, rule 1 allows it",
+    ),
+    "mesh-capture": Case(
+        "mesh",
+        WITH_MESH,
+        "Deployment",
+        "/billing",
+        replaced("spec", "template", "metadata", "annotations", UNCAPTURED, by="8080"),
+        "mesh: clients outside the mesh can call billing:8080: annotation traffic.sidecar.istio.io/excludeInboundPorts",
+    ),
+    "mesh-sidecar": Case(
+        "mesh",
+        WITH_MESH,
         "AuthorizationPolicy",
         "/allow-billing",
         replaced("spec", "rules", by=[{}]),
