@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic.alias_generators import to_camel
 
 from components.config.cluster import ClusterKind
-from components.config.mesh import MeshMode
+from components.config.mesh import Mesh, MeshMode
 from components.config.platform import Environment, PlatformConfig
 from components.config.problems import Conflict
 
@@ -19,7 +19,8 @@ def conflicts(config: PlatformConfig) -> Iterator[Conflict]:
     """Which meshes each environment can have. Only the local node captures the traffic of pods by itself."""
     mesh, around = config.mesh, ("environment",)
     if config.environment is not Environment.LOCAL:
-        for name in (to_camel(field) for field in _OWN_FIELDS if field in mesh.model_fields_set):
+        usual = Mesh()  # a dump of a configuration names every field
+        for name in (to_camel(field) for field in _OWN_FIELDS if getattr(mesh, field) != getattr(usual, field)):
             text = "allowed in the local environment only; elsewhere, Istio's chart decides"
             yield Conflict(("mesh", name), "(a value)", text, f"remove {name}", around)
         return
