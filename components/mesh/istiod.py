@@ -245,7 +245,7 @@ class Istiod(PlatformComponent):
                 "discovery",
                 *("--domain", TRUST_DOMAIN),
                 *("--httpsAddr=", "--grpcAddr=", f"--monitoringAddr=:{METRICS_PORT}"),
-                *("--keepaliveMaxServerConnectionAge", "30m", "--log_output_level=default:warn"),
+                *("--keepaliveMaxServerConnectionAge", "30m", "--log_output_level=all:warn"),
             ],
             "env": [
                 *({"name": key, "value": value} for key, value in environment.items()),

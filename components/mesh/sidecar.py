@@ -169,7 +169,7 @@ class Sidecar:
             CONTAINER,
             (
                 *("proxy", "sidecar", "--domain", f"$(POD_NAMESPACE).svc.{TRUST_DOMAIN}"),
-                *("--proxyLogLevel=warning", "--proxyComponentLogLevel=misc:error", "--log_output_level=default:warn"),
+                *("--proxyLogLevel=warning", "--proxyComponentLogLevel=misc:error", "--log_output_level=all:warn"),
             ),
         )
         health = {"http_get": {"path": "/healthz/ready", "port": HEALTH_PORT}, "timeout_seconds": 3}

@@ -58,7 +58,9 @@ def found(environment: str, layer: str, objects: Rendered) -> list[Counterexampl
 
 
 @pytest.mark.parametrize("layer", LAYER)
-@pytest.mark.parametrize("environment", [*ENVIRONMENTS, WITH_STORE, WITH_KEYCLOAK, WITH_OPA, WITH_PROMETHEUS, WITH_MESH])
+@pytest.mark.parametrize(
+    "environment", [*ENVIRONMENTS, WITH_STORE, WITH_KEYCLOAK, WITH_OPA, WITH_PROMETHEUS, WITH_MESH]
+)
 def test_only_what_the_records_ask_for_is_possible(environment: str, layer: str) -> None:
     assert [str(one) for one in found(environment, layer, rendered(environment))] == []
 

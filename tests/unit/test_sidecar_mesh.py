@@ -215,6 +215,11 @@ def test_a_mesh_that_an_environment_cannot_have_is_refused(environment: str, mes
         parse(stack_file(environment) | {"mesh": mesh})
 
 
+def test_a_collector_without_a_sidecar_is_refused_in_the_mesh() -> None:
+    with pytest.raises(ConfigError, match=r"must be off with observability\.prometheus"):
+        parse(stack_file("local") | {"mesh": {"mode": "sidecar"}, "observability": {"prometheus": {}}})
+
+
 def test_the_images_of_the_mesh_are_built_only_for_an_environment_that_runs_them() -> None:
     asked = parse(stack_file("local") | {"mesh": {"mode": "sidecar"}}).asked_images
     assert {"istiod", "istio-proxy"} <= set(asked)
