@@ -92,6 +92,12 @@ def test_the_document_has_every_operation_of_every_service(router: httpx.Client)
     assert {tag["name"] for tag in found["tags"]} == {tag for one in operations for tag in one["tags"]}
 
 
+def test_behind_a_mesh_the_document_names_the_host_that_the_gateway_has_added(router: httpx.Client) -> None:
+    forwarded = {"host": "router.cogniforge:8080", "x-forwarded-host": "made-up.example, api.example.com"}
+    found = router.get(BOTH[0], headers={**bearer(OPERATOR), **forwarded}).raise_for_status().json()
+    assert found["servers"] == [{"url": "https://api.example.com"}]
+
+
 def test_the_page_shows_every_operation_and_runs_no_script(router: httpx.Client) -> None:
     answer = router.get(BOTH[1], headers=bearer(OPERATOR)).raise_for_status()
     page = answer.text

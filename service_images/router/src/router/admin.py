@@ -174,8 +174,10 @@ class Api:
 
     async def openapi(self, call: Call[Any, None]) -> Response:
         """The enabled services' document; its server is the address that the caller has used."""
-        url = f"https://{call.request.headers.get('host', '')}"
-        content = await asyncio.to_thread(self._documents.document, url)
+        headers = call.request.headers
+        # In a mesh, the gateway sends the Router's name as the Host, and adds the caller's to what the caller sent.
+        host = headers.get("x-forwarded-host", headers.get("host", "")).split(",")[-1].strip()
+        content = await asyncio.to_thread(self._documents.document, f"https://{host}")
         return Response(content, media_type="application/json")
 
     async def docs(self, _: Call[Any, None]) -> Response:
