@@ -9,7 +9,7 @@ from rich.markup import escape
 from cli import output
 from cli.steps import REPLACING, Preview
 from cli.upgrade import Verdict
-from components.catalogue import Risk
+from components.transitions import Risk
 from policies.crossguard.rule import Level
 
 _HALVES = ("create-replacement", "delete-replaced")

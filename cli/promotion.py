@@ -11,10 +11,10 @@ from cli import documents, drift, stack, upgrade
 from cli import preview as previews
 from cli import status as status_view
 from components import catalogue
-from components.catalogue import Risk
 from components.config.changes import changes
 from components.config.parse import parse
 from components.config.platform import PlatformConfig
+from components.transitions import Risk
 from local.errors import LocalError
 
 CHAIN = ("dev", "staging", "prod")

@@ -10,7 +10,6 @@ from typing import Any
 from cli import documents, stack
 from cli.steps import REPLACING, Preview, Step
 from components import catalogue, event_schemas, versions
-from components.catalogue import Risk
 from components.config.base import Change
 from components.config.changes import Changed, changes
 from components.config.data import shrunk
@@ -18,6 +17,7 @@ from components.config.parse import parse
 from components.config.platform import PlatformConfig
 from components.config.problems import ConfigError
 from components.data.holders import held_by
+from components.transitions import Risk
 
 _ORDER = (Risk.SAFE, Risk.MANUAL, Risk.BLOCKED)
 _MARKS = {Change.SAFE: Risk.SAFE, Change.DISRUPTIVE: Risk.MANUAL, Change.IMMUTABLE: Risk.BLOCKED}

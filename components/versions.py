@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from components import catalogue
-from components.catalogue import Risk, Transition
+from components.transitions import TRANSITIONS, Risk, Transition
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def kubernetes(before: str, after: str) -> Move:
         )
         return Move("kubernetes", before, after, Risk.BLOCKED, notes, no_way_back)
     notes = "the control plane is upgraded first, then nodes are replaced within their disruption budgets"
-    records = catalogue.TRANSITIONS.get("kubernetes", ())
+    records = TRANSITIONS.get("kubernetes", ())
     found = move("kubernetes", before, after, records)
     if found.notes and any(found.notes == record.notes for record in records):
         notes = f"{notes}; {found.notes}"
@@ -77,7 +76,7 @@ def kubernetes(before: str, after: str) -> Move:
 def moves(before: Mapping[str, str], after: Mapping[str, str]) -> list[Move]:
     """Changes of all parts that are in both and have different versions."""
     return [
-        move(part, before[part], after[part], catalogue.TRANSITIONS.get(part, ()))
+        move(part, before[part], after[part], TRANSITIONS.get(part, ()))
         for part in sorted(before.keys() & after.keys())
         if before[part] != after[part]
     ]

@@ -330,10 +330,10 @@ def raised(name: str, severity: str, state: str, minute: int, **more: str) -> di
 @pytest.mark.parametrize(
     ("name", "found", "status"),
     [
-        ("none", [], 0),
-        ("pending", [raised("PodRestarts", "ticket", "pending", 7, pod="router-1")], 0),
+        ("-none", [], 0),
+        ("-pending", [raised("PodRestarts", "ticket", "pending", 7, pod="router-1")], 0),
         (
-            "firing",
+            "",
             [
                 raised("PodRestarts", "ticket", "firing", 7, pod="router-1"),
                 raised("UserNotScraped", "page", "pending", 9),
@@ -351,7 +351,7 @@ def test_alerts(
     monkeypatch.setattr(stack, "read_config", lambda _: content)
     monkeypatch.setattr(cluster, "kubectl", lambda *_: ["kubectl"])
     monkeypatch.setattr(jobs, "kubectl", lambda *_: json.dumps({"data": {"alerts": found}}))
-    golden(f"alerts-{name}.{form}", run("alerts", *(["-o", "json"] if form == "json" else [])), status)
+    golden(f"alerts{name}.{form}", run("alerts", *(["-o", "json"] if form == "json" else [])), status)
 
 
 def test_alerts_without_prometheus(run: Run) -> None:

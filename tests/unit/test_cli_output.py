@@ -27,8 +27,8 @@ from cli.access import Access
 from cli.main import app
 from cli.steps import Preview, Step, Violation
 from cli.upgrade import Finding, Verdict
-from components.catalogue import Risk
 from components.config.parse import parse
+from components.transitions import Risk
 from local import paths
 from local.errors import LocalError
 from local.images import pipeline

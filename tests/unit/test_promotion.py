@@ -12,9 +12,9 @@ import yaml
 from cli import promotion, upgrade
 from cli.upgrade import Finding, Verdict
 from components import catalogue
-from components.catalogue import Risk
 from components.config.parse import parse
 from components.config.platform import PlatformConfig
+from components.transitions import Risk
 from local.errors import LocalError
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"

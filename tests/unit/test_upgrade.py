@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from cli import engine, preview, upgrade
 from cli import stack as stacks
 from components import catalogue, event_schemas, versions
-from components.catalogue import Risk, Transition
 from components.config.base import Change
 from components.config.changes import changes
 from components.config.parse import parse
+from components.transitions import Risk, Transition
 from tests.golden import assert_golden
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
