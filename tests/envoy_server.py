@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 
 from components.mesh import envoy
@@ -64,6 +65,10 @@ class Running:
     def url(self) -> str:
         """Address of Envoy, without TLS."""
         return f"http://127.0.0.1:{self.port}"
+
+    def metrics(self) -> str:
+        """Its metrics, in Prometheus' format."""
+        return httpx.get(f"http://127.0.0.1:{self.status_port}/stats/prometheus", timeout=20).text
 
     def raw(self, request: bytes) -> bytes:
         """Answer to raw bytes, read to its end, including data that the gateway sends afterwards."""

@@ -83,8 +83,9 @@ class TenantRules(Section):
 class Opa(Section):
     """OPA: decides at the gateway by the services' records and documents, the directory of keys, and these rules."""
 
+    # The CPU request is the share of a busy node: with 50m, pods that start kept decisions waiting beyond their 50 ms.
     replicas: int = setting(Change.SAFE, "Replicas", default=2, ge=1, le=20)
-    resources: Resources = setting(Change.SAFE, "Of each replica", default=Resources(cpu="50m", memory="192Mi"))
+    resources: Resources = setting(Change.SAFE, "Of each replica", default=Resources(cpu="200m", memory="192Mi"))
     closed: bool = setting(
         Change.SAFE,
         "Whether the gateway refuses requests that OPA does not decide within 50 ms. Operators' operations are refused "

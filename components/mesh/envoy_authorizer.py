@@ -17,6 +17,19 @@ _SHOWN = ("authorization", "x-api-key", "sec-fetch-site", "x-request-id", "anthr
 _RBAC = "envoy.filters.http.rbac"
 _MARK = "operators_"
 _FAILED = {"code": "ServiceUnavailable"}
+_AGAIN: Json = {
+    "retry_on": "connect-failure,refused-stream,reset,unavailable",
+    "num_retries": 2,
+    "retry_back_off": {"base_interval": "0.002s", "max_interval": "0.01s"},
+    "retry_host_predicate": [
+        {
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": typed("extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+        }
+    ],
+    "host_selection_retry_max_attempts": 3,
+}
+"""A replica that ends costs no request: the next one is asked, within the same limit of time."""
 
 
 def filters(authorizer: Authorizer) -> list[Json]:
@@ -44,6 +57,7 @@ def _asks(suffix: str, authorizer: Authorizer, *, closed: bool, **more: Json) ->
         grpc_service={
             "envoy_grpc": {"cluster_name": CLUSTER, "authority": f"{authorizer.host}:{authorizer.port}"},
             "timeout": f"{DECISION_MS / 1000}s",
+            "retry_policy": _AGAIN,
         },
         failure_mode_allow=not closed,
         status_on_error=_FAILED,
@@ -80,13 +94,16 @@ def unasked() -> Json:
     return {f"envoy.filters.http.ext_authz{suffix}": off for suffix in ("", ".operators")}
 
 
+REFUSED: Json = {"response_flag_filter": {"flags": ["UAEX"]}}
+"""Matches local replies of the authorizer's filters: denials, and requests without a decision."""
+
+
 def answers() -> list[Json]:
     """Mappers of local replies that leave the body of the authorizer's denials as it is."""
-    refused = {"response_flag_filter": {"flags": ["UAEX"]}}
     value = {"default_value": 499, "runtime_key": "gateway.unused"}
     denial = {"status_code_filter": {"comparison": {"op": "LE", "value": value}}}
     body = {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": "application/json"}
-    return [{"filter": {"and_filter": {"filters": [refused, denial]}}, "body_format_override": body}]
+    return [{"filter": {"and_filter": {"filters": [REFUSED, denial]}}, "body_format_override": body}]
 
 
 def cluster(authorizer: Authorizer) -> Json:
@@ -99,6 +116,16 @@ def cluster(authorizer: Authorizer) -> Json:
         "dns_lookup_family": "V4_ONLY",
         "dns_refresh_rate": "2s",
         "respect_dns_ttl": False,
+        # A replica that misses the limit of time again and again gets a pause, if there are others.
+        "outlier_detection": {
+            "consecutive_5xx": 3,
+            "consecutive_gateway_failure": 3,
+            "enforcing_consecutive_gateway_failure": 100,
+            "interval": "1s",
+            "base_ejection_time": "2s",
+            "max_ejection_time": "10s",
+            "max_ejection_percent": 50,
+        },
         "load_assignment": {
             "cluster_name": CLUSTER,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],

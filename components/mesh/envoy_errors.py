@@ -54,7 +54,10 @@ def _mappers(when: Json, error: GatewayError) -> list[Json]:
 
 def local_replies(*, asks: bool = False) -> Json:
     """Configuration of local replies. Envoy uses the first mapper that matches. `asks`: there is an authorizer."""
-    denials = envoy_authorizer.answers() if asks else []
+    denials: list[Json] = []
+    if asks:
+        undecided = _all(envoy_authorizer.REFUSED, _status(errors.UNDECIDED.status))
+        denials = [*envoy_authorizer.answers(), *_mappers(undecided, errors.UNDECIDED)]
     encoded = _mappers(_all(_status(400), _ENCODED), errors.ENCODED_PATH)
     others = [mapper for error in ERRORS for mapper in _mappers(_status(error.status), error)]
     unforeseen = GatewayError(0, errors.DEFAULT_CODE, "server_error", "api_error", "The gateway refused the request.")

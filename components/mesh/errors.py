@@ -41,6 +41,13 @@ ENCODED_PATH = _caller(
     "/v1/prompts, /v1/models and /api/public/v2/prompts.",
 )
 """Not part of the table, because another error has status 400, too."""
+UNDECIDED = _ours(
+    503,
+    "policy_undecided",
+    "The gateway could not find out in time whether this request is allowed. No rule has denied it; try again.",
+    1,
+)
+"""Not part of the table, because another error has status 503, too."""
 ERRORS = (
     _caller(400, "bad_request", "The request is not valid HTTP."),
     _caller(401, "invalid_api_key", "The API key is missing or wrong.", "authentication_error"),

@@ -62,11 +62,12 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "PolicyUndecided",
-        'sum(increase(opa_decision_seconds_count{outcome="undecided"}[5m])) > 0',
+        'sum(increase(envoy_http_ext_authz_error{envoy_http_conn_manager_prefix="gateway"}[5m])) > 0',
         "1m",
         "page",
-        "OPA does not decide about requests: it needs longer than 50 ms, or it has not received the directory of keys. "
-        "The gateway refuses operators' operations, and all others unless security.opa.closed is false.",
+        "The gateway gets no decisions from OPA: OPA is down, needs longer than 50 ms, or has not received the "
+        "directory of keys. Callers get 503 with the code policy_undecided for operators' operations, and for all "
+        "others unless security.opa.closed is false. If OPA's own duration of decisions is short, its pods lack CPU.",
         OPA,
     ),
     Alert(
@@ -95,6 +96,14 @@ ALERTS: tuple[Alert, ...] = (
         OPA,
     ),
     Alert(
+        "PolicyLogIncomplete",
+        "increase(opa_decision_log_dropped_total[10m]) > 0",
+        "0m",
+        "ticket",
+        "OPA's log lacks decisions, because they were made faster than the log was written. Add replicas.",
+        OPA,
+    ),
+    Alert(
         "PolicyGlassBroken",
         "increase(opa_break_glass_total[10m]) > 0",
         "0m",
@@ -115,6 +124,18 @@ PANELS: tuple[Panel, ...] = (
     Panel(
         "Policy: decisions per second",
         "sum by (outcome, rule) (rate(opa_decision_seconds_count[$__rate_interval]))",
+        "reqps",
+        OPA,
+    ),
+    Panel(
+        "Policy: 99th percentile of a decision in OPA",
+        "histogram_quantile(0.99, sum by (le) (rate(opa_decision_seconds_bucket[$__rate_interval])))",
+        "s",
+        OPA,
+    ),
+    Panel(
+        "Policy: requests at the gateway without a decision per second",
+        'sum(rate(envoy_http_ext_authz_error{envoy_http_conn_manager_prefix="gateway"}[$__rate_interval]))',
         "reqps",
         OPA,
     ),

@@ -11,7 +11,9 @@ import dataclasses
 import hashlib
 import http.client
 import json
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -21,11 +23,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nats
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from components.mesh import entrance
 from components.mesh.routes import Backend, GatewayIntent, Rates
+from components.security import policy_bundle
+from local.toolchain.tools import BUILD_TAGS, TOOLS, ToolName
 from tests import opa_server
 from tests.envoy_server import gateway
 from tests.opa_server import configuration
@@ -93,12 +98,32 @@ def ask(connection: http.client.HTTPConnection) -> tuple[int, float]:
     return answer.status, 1000 * (time.perf_counter() - begun)
 
 
-def measure(ports: dict[str, int]) -> dict[str, list[float]]:
+@dataclasses.dataclass
+class Cpu:
+    """CPU time of a process, which depends less on other work on the machine than the time of an answer does."""
+
+    process: psutil.Process
+    before: float = 0
+
+    def now(self) -> float:
+        """Seconds so far."""
+        times = self.process.cpu_times()
+        return times.user + times.system
+
+    def microseconds(self) -> float:
+        """Of each request since `before`."""
+        return 1e6 * (self.now() - self.before) / ASKED
+
+
+def measure(ports: dict[str, int], used: list[Cpu]) -> dict[str, list[float]]:
     """Milliseconds of all requests by gateway, in turn."""
     connections = {name: http.client.HTTPConnection("127.0.0.1", port) for name, port in ports.items()}
     found: dict[str, list[float]] = {name: [] for name in ports}
     refused = 0
     for number in range(WARM + ASKED):
+        if number == WARM:
+            for one in used:
+                one.before = one.now()
         for name, connection in connections.items():
             status, spent = ask(connection)
             if number >= WARM:
@@ -106,6 +131,20 @@ def measure(ports: dict[str, int]) -> dict[str, list[float]]:
                 refused += status != 200
     print(f"{refused} of {len(ports) * ASKED} requests were not answered with 200")
     return found
+
+
+def server_alone() -> None:
+    """Print CPU time and memory of a decision in the server, without gRPC."""
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / policy_bundle.FILE).write_bytes(opa_server.bundle(configuration()))
+        (Path(name) / "key.pem").write_text(opa_server.key_pair("platform").public)
+        command = ["go", "test", f"-tags={BUILD_TAGS}", "-run=none", "-bench=Check", "-benchtime=5000x", "."]
+        environment = {**os.environ, "OPA_BENCH": name, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -trimpath"}
+        folder = TOOLS[ToolName.OPA].folder
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    print(
+        "".join(f"{line}\n" for line in done.stdout.splitlines() if line.startswith("Benchmark")) or done.stderr, end=""
+    )
 
 
 def main() -> None:
@@ -121,8 +160,12 @@ def main() -> None:
                 gateway(intent(backend, opa.grpc_port), folder) as asking,
                 gateway(intent(backend, None), other) as plain,
             ):
-                found = measure({"with OPA": asking.port, "without": plain.port})
+                used = Cpu(psutil.Process(opa.process.pid)), Cpu(asking.process), Cpu(plain.process)
+                found = measure({"with OPA": asking.port, "without": plain.port}, list(used))
+                server, envoy, alone = (one.microseconds() for one in used)
+    print(f"CPU time of a request: OPA {server:.0f} us; Envoy {envoy:.0f} us, without OPA {alone:.0f} us")
     cuts = {kind: statistics.quantiles(spent, n=100) for kind, spent in found.items()}
+    server_alone()
     for title, place in (("p50", 49), ("p99", 98)):
         with_opa, without = cuts["with OPA"][place], cuts["without"][place]
         added = f"added {with_opa - without:6.2f} ms, limit {LIMITS_MS[title]} ms"

@@ -75,7 +75,7 @@ def test_opa_follows_the_directory_of_keys_with_a_login_that_can_read_it_only() 
     login = one(resources, "Secret", "local-logins-opa")
     assert list(login["stringData"]) == ["nats"]
     (container,) = one(resources, "Deployment")["spec"]["template"]["spec"]["containers"]
-    assert "env" not in container
+    assert [one["name"] for one in container["env"]] == ["GOMEMLIMIT"]
     assert "/var/run/secrets/service" in [mount["mountPath"] for mount in container["volumeMounts"]]
 
 

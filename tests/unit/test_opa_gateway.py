@@ -22,12 +22,12 @@ import nats as nats_client
 import pytest
 
 from components.mesh import entrance, envoy_authorizer
-from components.mesh.routes import Backend, GatewayIntent, Rates
+from components.mesh.routes import Authorizer, Backend, GatewayIntent, Rates
 from components.observability import alerts_security
 from components.observability.alert import metrics
 from service_images.serving import answering
 from tests import opa_server
-from tests.envoy_server import Running, gateway
+from tests.envoy_server import Running, free_port, gateway
 from tests.opa_server import bundle, configuration
 from tests.waiting import until
 
@@ -178,7 +178,7 @@ def test_an_operator_breaks_the_glass_and_the_log_says_why(both: Both) -> None:
     assert both.ask("GET", "/v1/tenants", "operator", **why).status_code == 200
     assert both.ask("GET", "/v1/tenants", "chat", **why).status_code == 403
     assert "opa_break_glass_total 1" in both.opa.metrics()
-    (line,) = [one for one in both.opa.lines() if one.get("decision_id") == "glass-1" and one["result"]["allowed"]]
+    line = _decided(both, "glass-1", "allowed")
     assert line["result"]["break_glass"] == why["x-break-glass"]
     assert line["input"]["caller"]["id"] == "operator"
     opa_server.put(both.folder, bundle(configuration()))
@@ -194,7 +194,7 @@ def test_it_exports_every_metric_of_alerts_and_panels(both: Both) -> None:
     opa_server.put(both.folder, bundle(configuration(), key="other"))  # failures are counted from the first on
 
     def given() -> set[str]:
-        return set(re.findall(r"^([a-z_]+)[ {]", both.opa.metrics(), re.MULTILINE))
+        return set(re.findall(r"^([a-z_]+)[ {]", both.opa.metrics() + both.envoy.metrics(), re.MULTILINE))
 
     until(lambda: wanted <= given(), IN_FORCE_S, lambda: str(wanted - given()))
     opa_server.put(both.folder, bundle(configuration()))
@@ -203,13 +203,84 @@ def test_it_exports_every_metric_of_alerts_and_panels(both: Both) -> None:
 def test_the_log_of_decisions_has_the_request_and_no_secret(both: Both) -> None:
     sent = {"x-request-id": "logged-1", "cookie": "secret-cookie"}
     both.ask("GET", "/v1/self?token=secret-query", "chat", **sent)
-    (line,) = [one for one in both.opa.lines() if one.get("decision_id") == "logged-1"]
-    assert line["input"]["target"] == "/v1/self"
-    assert line["bundles"]["policy"]["revision"]
-    assert "address" not in line["input"]
+    line = _decided(both, "logged-1", "allowed")
+    assert line["input"] == {
+        "method": "GET",
+        "target": "/v1/self",
+        "caller": {"tenant": "acme", "id": "chat", "scopes": ["inference"]},
+    }
+    assert f'revision="{line["revision"]}"' in both.opa.metrics()
     text = both.opa.log.read_text()
     digest = hashlib.sha256(b"chat").hexdigest()
     assert not [word for word in ("secret-query", "secret-cookie", "Bearer", digest) if word in text]
+
+
+def _decided(both: Both, request: str, outcome: str) -> dict[str, Any]:
+    """The line of OPA's log about a request. Lines are written in batches."""
+
+    def found() -> list[dict[str, Any]]:
+        lines = both.opa.lines()
+        return [one for one in lines if one.get("request_id") == request and one["outcome"] == outcome]
+
+    until(lambda: bool(found()), 10, both.opa.log.read_text)
+    (line,) = found()
+    return line
+
+
+def _undecided(envoy: Running) -> int:
+    """The gateway's counter of requests without a decision."""
+    name = 'envoy_http_ext_authz_error{envoy_http_conn_manager_prefix="gateway"}'
+    found = re.search(rf"^{re.escape(name)} (\d+)", envoy.metrics(), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def test_a_request_without_a_decision_is_told_from_a_denied_one(service: int, directory: str, tmp_path: Path) -> None:
+    """What a node without a free core does: OPA is stalled for longer than the limit, and goes on."""
+    opa_server.put(tmp_path, bundle(configuration()))
+    with (
+        opa_server.serving(tmp_path, f"-nats={directory}") as opa,
+        gateway(intent(service, opa.grpc_port), tmp_path) as envoy,
+    ):
+        found = Both(envoy, opa, tmp_path)
+        until(lambda: found.ask("GET", "/v1/self", "chat").status_code == 200, 20, opa.log.read_text)
+        before = _undecided(envoy)
+        os.kill(opa.process.pid, signal.SIGSTOP)
+        stalled = found.ask("GET", "/v1/self", "chat", **{"x-request-id": "stalled"})
+        anthropic = found.ask("POST", "/v1/messages", "chat")
+        os.kill(opa.process.pid, signal.SIGCONT)
+        assert (stalled.status_code, stalled.headers["retry-after"]) == (503, "1")
+        assert stalled.json()["error"]["code"] == "policy_undecided"
+        assert anthropic.json()["error"]["type"] == "api_error"
+        assert _undecided(envoy) == before + 2
+        until(lambda: found.ask("GET", "/v1/self", "chat").status_code == 200, 20, opa.log.read_text)
+        counted = _undecided(envoy)
+        denied = found.ask("GET", "/v1/tenants", "chat")
+        assert (denied.status_code, denied.json()["error"]["code"]) == (403, "missing_scope")
+        assert "retry-after" not in denied.headers
+        assert _undecided(envoy) == counted
+
+
+def test_a_replica_that_is_gone_costs_no_request_while_there_is_another(
+    service: int, directory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(envoy_authorizer, "DECISION_MS", PATIENCE_MS)
+    rendered = envoy_authorizer.cluster
+
+    def two(authorizer: Authorizer) -> dict[str, Any]:
+        found = rendered(authorizer)
+        address = {"socket_address": {"address": "127.0.0.1", "port_value": free_port()}}
+        found["load_assignment"]["endpoints"][0]["lb_endpoints"].append({"endpoint": {"address": address}})
+        return {**found, "outlier_detection": {"enforcing_consecutive_5xx": 0}}  # so that it is asked again and again
+
+    monkeypatch.setattr(envoy_authorizer, "cluster", two)
+    opa_server.put(tmp_path, bundle(configuration()))
+    with (
+        opa_server.serving(tmp_path, f"-nats={directory}", f"-limit={PATIENCE_MS}ms") as opa,
+        gateway(intent(service, opa.grpc_port), tmp_path) as envoy,
+    ):
+        found = Both(envoy, opa, tmp_path)
+        until(lambda: found.ask("GET", "/v1/self", "chat").status_code == 200, 20, opa.log.read_text)
+        assert [found.ask("GET", "/v1/self", "chat").status_code for _ in range(40)] == [200] * 40
 
 
 @pytest.mark.parametrize("closed", [True, False])

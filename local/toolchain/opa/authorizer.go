@@ -21,13 +21,14 @@ type authorizer struct {
 	engine *engine
 	known  directory
 	limit  time.Duration
+	log    *log
 	spent  *prometheus.HistogramVec
 	broken prometheus.Counter
 }
 
-func newAuthorizer(e *engine, known directory, limit time.Duration, registry *prometheus.Registry) *authorizer {
+func newAuthorizer(e *engine, known directory, limit time.Duration, log *log, registry *prometheus.Registry) *authorizer {
 	a := &authorizer{
-		engine: e, known: known, limit: limit,
+		engine: e, known: known, limit: limit, log: log,
 		spent: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "opa_decision_seconds", Help: "Duration of decisions, by their outcome and the policy's rule.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .002, .005, .01, .025, .05},
@@ -48,8 +49,8 @@ func (a *authorizer) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.limit)
 	defer cancel()
-	request := r.GetAttributes().GetRequest().GetHttp()
-	found, err := a.engine.decision(ctx, request.GetHeaders()["x-request-id"], a.input(r, started), started)
+	asked := a.question(r)
+	found, revision, err := a.engine.decision(ctx, asked.input(started), started)
 	if err == nil && ctx.Err() != nil {
 		err = ctx.Err()
 	}
@@ -66,7 +67,12 @@ func (a *authorizer) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3
 	case answer.GetDeniedResponse() != nil:
 		outcome = "denied"
 	}
-	a.spent.WithLabelValues(outcome, rule).Observe(time.Since(started).Seconds())
+	spent := time.Since(started)
+	a.spent.WithLabelValues(outcome, rule).Observe(spent.Seconds())
+	a.log.add(&decision{
+		Time: started, Message: "Decision", ID: asked.id, Revision: revision, Outcome: outcome, Input: asked, Result: found,
+		Duration: float64(spent.Microseconds()) / 1000,
+	})
 	return answer, err
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -28,6 +29,14 @@ type caller struct {
 	User    string   `json:"user"`
 	Scopes  []string `json:"scopes"`
 	Expires *float64 `json:"expires"`
+
+	once  sync.Once
+	value ast.Value
+}
+
+// MarshalJSON is the caller as the log of decisions shows it: without the user.
+func (c *caller) MarshalJSON() ([]byte, error) {
+	return json.Marshal(document{"tenant": c.Tenant, "id": c.ID, "scopes": c.Scopes})
 }
 
 // directory finds callers by the SHA-256 of their key.

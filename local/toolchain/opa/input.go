@@ -5,11 +5,13 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"time"
 	_ "time/tzdata" // rules of hours name time zones
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/open-policy-agent/opa/v1/ast"
 )
 
 const (
@@ -17,9 +19,22 @@ const (
 	mostModel  = 200
 )
 
-// input is all that a policy sees of a request. Keys, cookies, queries and bodies are not part of it, so that no rule
-// and no log of decisions can show them.
-func (a *authorizer) input(r *authv3.CheckRequest, now time.Time) document {
+// question is all that a policy sees of a request. Keys, cookies, queries and bodies are not part of it, so that no rule
+// and no log of decisions can show them. The log has its JSON, without the caller's address and user.
+type question struct {
+	Method     string  `json:"method"`
+	Target     string  `json:"target"`
+	Model      string  `json:"model,omitempty"`
+	BreakGlass string  `json:"break_glass,omitempty"`
+	Caller     *caller `json:"caller,omitempty"`
+	id         string
+	address    string
+	anthropic  bool
+	key        bool
+	directory  bool
+}
+
+func (a *authorizer) question(r *authv3.CheckRequest) *question {
 	request := r.GetAttributes().GetRequest().GetHttp()
 	headers := request.GetHeaders()
 	target, _, _ := strings.Cut(request.GetPath(), "?")
@@ -27,41 +42,78 @@ func (a *authorizer) input(r *authv3.CheckRequest, now time.Time) document {
 		target = strings.TrimSuffix(target, "/")
 	}
 	_, anthropic := headers["anthropic-version"]
-	found := document{
-		"method":     request.GetMethod(),
-		"target":     target,
-		"path":       strings.Split(strings.TrimPrefix(target, "/"), "/"),
-		"request_id": headers["x-request-id"],
-		"address":    r.GetAttributes().GetSource().GetAddress().GetSocketAddress().GetAddress(),
-		"time":       now.UnixNano(),
-		"anthropic":  anthropic,
-		"directory":  a.known.isReady(),
+	asked := &question{
+		Method: request.GetMethod(), Target: target, id: headers["x-request-id"], anthropic: anthropic,
+		address:   r.GetAttributes().GetSource().GetAddress().GetSocketAddress().GetAddress(),
+		directory: a.known.isReady(),
+		Model:     cut(modelIn(request.GetBody()), mostModel),
 	}
 	if key := keyOf(headers); key != "" {
 		digest := sha256.Sum256([]byte(key))
-		found["key"] = true
-		if holder := a.known.find(hex.EncodeToString(digest[:])); holder != nil {
-			found["caller"] = holder.shown()
+		asked.key = true
+		asked.Caller = a.known.find(hex.EncodeToString(digest[:]))
+	}
+	asked.BreakGlass = cut(strings.TrimSpace(headers["x-break-glass"]), mostReason)
+	return asked
+}
+
+// input is the question as the evaluator's value.
+func (q *question) input(now time.Time) ast.Value {
+	var parts []*ast.Term
+	for part := range strings.SplitSeq(strings.TrimPrefix(q.Target, "/"), "/") {
+		parts = append(parts, ast.StringTerm(part))
+	}
+	found := ast.NewObject(
+		field("method", ast.InternedTerm(q.Method)),
+		field("target", ast.StringTerm(q.Target)),
+		field("path", ast.ArrayTerm(parts...)),
+		field("request_id", ast.StringTerm(q.id)),
+		field("address", ast.StringTerm(q.address)),
+		field("time", ast.NumberTerm(json.Number(strconv.FormatInt(now.UnixNano(), 10)))),
+		field("anthropic", ast.InternedTerm(q.anthropic)),
+		field("directory", ast.InternedTerm(q.directory)),
+	)
+	if q.key {
+		found.Insert(ast.InternedTerm("key"), ast.InternedTerm(true))
+	}
+	if q.Caller != nil {
+		found.Insert(ast.InternedTerm("caller"), ast.NewTerm(q.Caller.shown()))
+	}
+	for name, text := range map[string]string{"break_glass": q.BreakGlass, "model": q.Model} {
+		if text != "" {
+			found.Insert(ast.InternedTerm(name), ast.StringTerm(text))
 		}
-	}
-	if reason := strings.TrimSpace(headers["x-break-glass"]); reason != "" {
-		found["break_glass"] = cut(reason, mostReason)
-	}
-	if model := modelIn(request.GetBody()); model != "" {
-		found["model"] = cut(model, mostModel)
 	}
 	return found
 }
 
-func (c *caller) shown() document {
-	found := document{"tenant": c.Tenant, "id": c.ID, "user": c.User, "scopes": c.Scopes}
-	if c.Scopes == nil {
-		found["scopes"] = []string{}
-	}
-	if c.Expires != nil {
-		found["expires"] = *c.Expires
-	}
-	return found
+func field(name string, value *ast.Term) [2]*ast.Term { return ast.Item(ast.InternedTerm(name), value) }
+
+func init() {
+	ast.InternStringTerm(
+		"method", "target", "path", "request_id", "address", "time", "anthropic", "directory", "key", "caller",
+		"break_glass", "model", "tenant", "id", "user", "scopes", "expires",
+		"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE",
+	)
+}
+
+// shown is the caller as the evaluator's value, made once: callers do not change.
+func (c *caller) shown() ast.Value {
+	c.once.Do(func() {
+		scopes := make([]*ast.Term, 0, len(c.Scopes))
+		for _, scope := range c.Scopes {
+			scopes = append(scopes, ast.StringTerm(scope))
+		}
+		found := ast.NewObject(
+			field("tenant", ast.StringTerm(c.Tenant)), field("id", ast.StringTerm(c.ID)),
+			field("user", ast.StringTerm(c.User)), field("scopes", ast.ArrayTerm(scopes...)),
+		)
+		if c.Expires != nil {
+			found.Insert(ast.InternedTerm("expires"), ast.FloatNumberTerm(*c.Expires))
+		}
+		c.value = found
+	})
+	return c.value
 }
 
 func cut(text string, most int) string {
@@ -92,6 +144,9 @@ func keyOf(headers map[string]string) string {
 
 // modelIn is the field "model" of a JSON body of which the gateway shows the beginning; empty if it is not there.
 func modelIn(body string) string {
+	if body == "" {
+		return ""
+	}
 	decoder := json.NewDecoder(strings.NewReader(body))
 	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
 		return ""

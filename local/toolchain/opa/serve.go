@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -23,6 +25,10 @@ const (
 	// Connections end after this time, so that Envoy spreads its calls over new replicas, too.
 	connectionAge = 10 * time.Minute
 	mostCalls     = 1000
+	// Collections of garbage cost time in decisions, and the heap is small. GOMEMLIMIT bounds it.
+	gcPercent = 400
+	// Goroutines that serve calls one after the other: their stacks have grown already.
+	workers = 16
 )
 
 // settings of the server. The password comes from a file: arguments are visible to other processes.
@@ -65,6 +71,9 @@ func serve(ctx context.Context, arguments []string) error {
 	if err != nil {
 		return err
 	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	engine, err := newEngine(ctx, s, registry)
@@ -76,13 +85,15 @@ func serve(ctx context.Context, arguments []string) error {
 	if s.nats != "" {
 		known = follow(ctx, s, registry)
 	}
-	decisions := newAuthorizer(engine, known, s.limit, registry)
+	log := newLog(os.Stdout, registry)
+	defer log.close()
+	decisions := newAuthorizer(engine, known, s.limit, log, registry)
 	listener, err := net.Listen("tcp", s.grpc)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	server := grpc.NewServer(
-		grpc.MaxConcurrentStreams(mostCalls),
+		grpc.MaxConcurrentStreams(mostCalls), grpc.NumStreamWorkers(workers),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: stopTime}),
 	)
 	authv3.RegisterAuthorizationServer(server, decisions)
