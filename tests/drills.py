@@ -119,6 +119,17 @@ DRILLS: tuple[Drill, ...] = (
         ("components/mesh/", "local/node/capture.py", "local/toolchain/istio/"),
     ),
     Drill(
+        "opa",
+        "two replicas of OPA under load: killed, all away, a tampered bundle, a new one within ten seconds",
+        2,
+        (
+            "components/security/opa.py",
+            "components/security/policy_",
+            "components/mesh/envoy_authorizer.py",
+            "local/toolchain/opa/",
+        ),
+    ),
+    Drill(
         "previews",
         "200 previews of prod, four at a time, end with their verdict and without an error",
         _NOT_MEASURED,

@@ -109,11 +109,16 @@ class Server:
     log: Path
 
     def ready(self) -> bool:
-        """Whether a bundle is in force."""
+        """Whether it can decide."""
+        return self.why_not_ready() == ""
+
+    def why_not_ready(self) -> str:
+        """Why it cannot decide; empty if it can."""
         try:
-            return httpx.get(f"http://127.0.0.1:{self.http_port}/readyz", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
+            answer = httpx.get(f"http://127.0.0.1:{self.http_port}/readyz", timeout=5)
+        except httpx.HTTPError as error:
+            return str(error) or type(error).__name__
+        return "" if answer.status_code == 200 else answer.text.strip()
 
     def metrics(self) -> str:
         """Its metrics, in Prometheus' format."""
@@ -125,12 +130,14 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *more: str, wait: bool = True, bundle: str = "") -> Generator[Server]:
+def serving(
+    folder: Path, *more: str, wait: bool = True, bundle: str = "", ports: tuple[int, int] | None = None
+) -> Generator[Server]:
     """OPA with the bundle in `folder/policy`, or at the URL `bundle`, once the bundle is in force."""
     key, copies, log = folder / "key.pem", folder / "copy", folder / "opa.log"
     key.write_text(key_pair("platform").public)
     copies.mkdir(exist_ok=True)
-    ports = free_port(), free_port()
+    ports = ports or (free_port(), free_port())
     command = [
         *(str(program()), "serve", f"-bundle={bundle or folder / 'policy'}", f"-key={key}", f"-copy={copies}"),
         *(f"-grpc=127.0.0.1:{ports[0]}", f"-http=127.0.0.1:{ports[1]}", "-poll=1s", *more),

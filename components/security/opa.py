@@ -59,8 +59,8 @@ class OpaResources(NamedTuple):
 class Opa(PlatformComponent):
     """Deployment, headless Service, ServiceAccount, NetworkPolicy, disruption budget, and the signed bundle.
 
-    A changed bundle is a new object, for which new pods start. A pod is ready once its bundle is in force, so pods with
-    the last good bundle stay where the new one is refused.
+    A changed bundle is a new object, for which new pods start. A pod is ready once its bundle is in force and it
+    has received the directory of keys, so pods with the last good bundle stay where the new one is refused.
     """
 
     def __init__(self, name: str, config: OpaConfig, args: OpaArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -132,7 +132,6 @@ class Opa(PlatformComponent):
     def _deployment(self, bundle: pulumi.Input[str]) -> k8s.apps.v1.Deployment:
         config, bound = self._config, self._args["directory"]
         url = bound.environment["SERVICE_NATS_URL"]
-        ready: Any = {"http_get": {"path": "/readyz", "port": "http"}, "timeout_seconds": 3}
         container: Any = {
             "name": PART,
             "image": self._args["image"],
@@ -149,8 +148,13 @@ class Opa(PlatformComponent):
                 {"name": "grpc", "container_port": GRPC_PORT},
                 {"name": "http", "container_port": HTTP_PORT},
             ],
-            "startup_probe": {**ready, "period_seconds": 1, "failure_threshold": 60},
-            "readiness_probe": {**ready, "period_seconds": 2, "failure_threshold": 2},
+            # A replica waits for the directory as long as NATS is away: only liveness restarts it.
+            "readiness_probe": {
+                "http_get": {"path": "/readyz", "port": "http"},
+                "timeout_seconds": 3,
+                "period_seconds": 2,
+                "failure_threshold": 2,
+            },
             "liveness_probe": {
                 "http_get": {"path": "/healthz", "port": "http"},
                 "timeout_seconds": 3,

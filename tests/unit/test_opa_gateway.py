@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -66,11 +66,12 @@ def service() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with opa_server.nats(tmp_path_factory.mktemp("nats")) as url:
-        asyncio.run(_write(url, {name: {"tenant": "acme", "id": name, "scopes": KEYS[name]} for name in KEYS}))
+        asyncio.run(write(url, {name: {"tenant": "acme", "id": name, "scopes": KEYS[name]} for name in KEYS}))
         yield url
 
 
-async def _write(url: str, entries: dict[str, dict[str, Any] | None]) -> None:
+async def write(url: str, entries: Mapping[str, dict[str, Any] | None]) -> None:
+    """Publish keys as User does."""
     connection = await nats_client.connect(url)
     store = await connection.jetstream().create_key_value(bucket="tenants")
     for key, grant in entries.items():
@@ -151,9 +152,9 @@ def test_keys_are_read_as_services_read_them(both: Both) -> None:
 
 def test_a_revoked_key_is_refused_at_once(both: Both, directory: str) -> None:
     grant = {"tenant": "acme", "id": "short", "scopes": []}
-    asyncio.run(_write(directory, {"short": grant}))
+    asyncio.run(write(directory, {"short": grant}))
     until(lambda: both.ask("GET", "/v1/self", "short").status_code == 200, 10)
-    asyncio.run(_write(directory, {"short": None}))
+    asyncio.run(write(directory, {"short": None}))
     until(lambda: both.ask("GET", "/v1/self", "short").status_code == 401, 10)
 
 
@@ -310,6 +311,15 @@ def _logged(envoy: Running, request: str) -> list[dict[str, Any]]:
     """The lines of the gateway's log about a request."""
     lines = (json.loads(line) for line in envoy.log.read_text().splitlines() if line.startswith("{"))
     return [one for one in lines if one["request_id"] == request]
+
+
+def test_a_replica_is_ready_only_once_it_has_received_the_directory(directory: str, tmp_path: Path) -> None:
+    opa_server.put(tmp_path, bundle(configuration()))
+    away = f"nats://127.0.0.1:{free_port()}"
+    with opa_server.serving(tmp_path, f"-nats={away}", wait=False) as opa:
+        until(lambda: opa.why_not_ready() == "the directory of keys has not been received yet", 20, opa.log.read_text)
+    with opa_server.serving(tmp_path, f"-nats={directory}") as opa:
+        assert opa.ready()
 
 
 def test_a_start_without_the_source_uses_the_copy(tmp_path: Path) -> None:

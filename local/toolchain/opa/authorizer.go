@@ -15,6 +15,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+var (
+	errNoBundle    = errors.New("no bundle is in force yet")
+	errNoDirectory = errors.New("the directory of keys has not been received yet")
+)
+
 // authorizer answers Envoy. It fails only if there is no decision; the gateway's configuration says what follows then.
 type authorizer struct {
 	authv3.UnimplementedAuthorizationServer
@@ -45,7 +50,7 @@ func newAuthorizer(e *engine, known directory, limit time.Duration, log *log, re
 func (a *authorizer) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	started := time.Now()
 	if !a.engine.isReady() {
-		return nil, status.Error(codes.Unavailable, "no bundle is in force yet")
+		return nil, status.Error(codes.Unavailable, errNoBundle.Error())
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.limit)
 	defer cancel()
@@ -78,7 +83,7 @@ func (a *authorizer) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3
 
 func (a *authorizer) answer(found document) (*authv3.CheckResponse, error) {
 	if undecided, _ := found["undecided"].(bool); undecided {
-		return nil, errors.New("the directory of keys has not been received yet")
+		return nil, errNoDirectory
 	}
 	if allowed, _ := found["allowed"].(bool); allowed {
 		if broken, _ := found["break_glass"].(string); broken != "" {

@@ -87,6 +87,15 @@ func serve(ctx context.Context, arguments []string) error {
 	}
 	log := newLog(os.Stdout, registry)
 	defer log.close()
+	ready := func() error {
+		switch {
+		case !engine.isReady():
+			return errNoBundle
+		case s.nats != "" && !known.isReady():
+			return errNoDirectory
+		}
+		return nil
+	}
 	decisions := newAuthorizer(engine, known, s.limit, log, registry)
 	listener, err := net.Listen("tcp", s.grpc)
 	if err != nil {
@@ -97,7 +106,7 @@ func serve(ctx context.Context, arguments []string) error {
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: stopTime}),
 	)
 	authv3.RegisterAuthorizationServer(server, decisions)
-	status := &http.Server{Addr: s.http, Handler: statusPages(engine, registry), ReadHeaderTimeout: headTime}
+	status := &http.Server{Addr: s.http, Handler: statusPages(ready, registry), ReadHeaderTimeout: headTime}
 	ended := make(chan error, 2)
 	go func() { ended <- server.Serve(listener) }()
 	go func() { ended <- status.ListenAndServe() }()
@@ -115,13 +124,14 @@ func serve(ctx context.Context, arguments []string) error {
 	return err
 }
 
-// statusPages are liveness, readiness and metrics. A server is ready once a bundle is in force.
-func statusPages(e *engine, registry *prometheus.Registry) http.Handler {
+// statusPages are liveness, readiness and metrics. A server is ready once a bundle is in force and all keys have been
+// received: before, it cannot decide.
+func statusPages(ready func() error, registry *prometheus.Registry) http.Handler {
 	pages := http.NewServeMux()
 	pages.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	pages.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !e.isReady() {
-			http.Error(w, "no bundle is in force yet", http.StatusServiceUnavailable)
+		if err := ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
