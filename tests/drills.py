@@ -120,7 +120,7 @@ DRILLS: tuple[Drill, ...] = (
     ),
     Drill(
         "opa",
-        "two replicas of OPA under load: killed, all away, a tampered bundle, a new one within ten seconds",
+        "two replicas of OPA under load: killed in turn, all away, a tampered bundle, a new one within ten seconds",
         2,
         (
             "components/security/opa.py",

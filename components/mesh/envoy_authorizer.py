@@ -116,16 +116,6 @@ def cluster(authorizer: Authorizer) -> Json:
         "dns_lookup_family": "V4_ONLY",
         "dns_refresh_rate": "2s",
         "respect_dns_ttl": False,
-        # A replica that misses the limit of time again and again gets a pause, if there are others.
-        "outlier_detection": {
-            "consecutive_5xx": 3,
-            "consecutive_gateway_failure": 3,
-            "enforcing_consecutive_gateway_failure": 100,
-            "interval": "1s",
-            "base_ejection_time": "2s",
-            "max_ejection_time": "10s",
-            "max_ejection_percent": 50,
-        },
         "load_assignment": {
             "cluster_name": CLUSTER,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],

@@ -24,7 +24,7 @@ from service_images.serving import answering
 from tests import opa_server
 from tests.envoy_server import Running, free_port, gateway
 from tests.opa_server import bundle, configuration, installation
-from tests.unit.test_opa_gateway import PATIENCE_MS, intent, write
+from tests.unit.test_opa_gateway import PATIENCE, PATIENCE_MS, intent, write
 from tests.waiting import until
 
 pytestmark = [pytest.mark.drill("opa"), pytest.mark.xdist_group("opa")]
@@ -69,6 +69,10 @@ class Load:
                 answer = client.get(f"{self.envoy.url}/v1/self", headers=headers)
                 error = "" if answer.status_code == 200 else answer.json()["error"]["code"]
                 self.answers[answer.status_code, error] += 1
+
+    def refused(self) -> int:
+        """Requests without an answer of the service."""
+        return self.answers.total() - self.answers[200, ""]
 
     def wait(self) -> None:
         """Wait for more answers."""
@@ -115,7 +119,7 @@ class Replicas:
         self.servers[number] = self.running[number].enter_context(one)
 
     def wait(self, number: int) -> None:
-        """Wait until the gateway asks a replica again: it pauses after failures."""
+        """Wait until the gateway asks a replica again: it needs a new connection."""
         until(lambda: 'opa_decision_seconds_count{outcome="allowed"' in self.servers[number].metrics(), 60)
 
     def revisions(self) -> set[str]:
@@ -139,7 +143,7 @@ def replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Replic
         found = rendered(authorizer)
         address = {"socket_address": {"address": "127.0.0.1", "port_value": ports[1][0]}}
         found["load_assignment"]["endpoints"][0]["lb_endpoints"].append({"endpoint": {"address": address}})
-        return found
+        return {**found, "connect_timeout": PATIENCE}
 
     monkeypatch.setattr(envoy_authorizer, "cluster", both)
     monkeypatch.setattr(_Bundles, "content", bundle(configuration()))
@@ -162,7 +166,7 @@ def replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Replic
         yield found
 
 
-def test_replicas_that_are_killed_in_turn_cost_no_request(replicas: Replicas) -> None:
+def test_replicas_that_are_killed_in_turn_cost_no_request_but_the_one_that_waits_for_them(replicas: Replicas) -> None:
     with loaded(replicas.envoy) as load:
         load.wait()
         for number in range(2):
@@ -170,7 +174,7 @@ def test_replicas_that_are_killed_in_turn_cost_no_request(replicas: Replicas) ->
             load.wait()
             replicas.start(number)
             replicas.wait(number)
-    assert set(load.answers) == {(200, "")}, load.answers
+    assert load.refused() <= 2, load.answers  # the load has one request at a time
 
 
 def test_without_any_replica_requests_are_refused_as_undecided_and_allowed_as_soon_as_one_is_back(
@@ -209,7 +213,8 @@ def test_a_new_bundle_is_in_force_in_all_replicas_within_ten_seconds_and_a_tampe
         assert [replicas.delete() for _ in range(10)] == [403] * 10
         monkeypatch.setattr(_Bundles, "content", b"")
         load.wait()
+        assert load.refused() == 0, load.answers
         replicas.kill(0)
         replicas.start(0)  # from its copy: the source has no bundle now
         assert replicas.revisions() == {after}
-    assert set(load.answers) == {(200, "")}, load.answers
+    assert load.refused() <= 1, load.answers
