@@ -333,6 +333,26 @@ def test_a_rotation_by_the_operator_ends_the_logins_of_killed_pods_and_of_no_oth
     asyncio.run(work())
 
 
+def test_the_command_shows_the_state_and_takes_the_token_from_its_input(stand: Stand) -> None:
+    token = stand.store.cluster.token(f"{store_names.AUDIENCE}-operator", store_names.AUDIENCE)
+    own = {"STORE_ADDRESS": stand.store.url, "STORE_TLS": str(stand.store.cluster.folder)}
+    own["PYTHONPATH"] = str(SOURCES / "openbao" / "src")
+
+    def run(token: str) -> subprocess.CompletedProcess[str]:
+        asked = json.dumps({"token": token, "services": {SERVICE: 1, OTHER: 0}, "rotate": False})
+        command = [sys.executable, "-m", "baonode", "rotation"]
+        return subprocess.run(command, env=os.environ | own, input=asked, capture_output=True, text=True, timeout=60)
+
+    stand.rotate(OTHER)
+    found = {one["service"]: one for one in json.loads(run(token).stdout)}
+    assert found.keys() == {SERVICE, OTHER}
+    assert found[OTHER]["rotations"] >= 1
+    assert found[OTHER]["at"].endswith("Z")
+    refused = run("nonsense")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("rotation: auth/kubernetes/login: 403")
+
+
 def test_a_login_that_an_operator_ends_is_replaced(stand: Stand, often: None) -> None:
     async def work() -> None:
         before = set(stand.logins())
