@@ -115,7 +115,7 @@ DRILLS: tuple[Drill, ...] = (
     Drill(
         "mesh",
         "the environment with sidecars: identities, refusals, the wire, renewal of certificates, istiod away",
-        _NOT_MEASURED,
+        6,
         ("components/mesh/", "local/node/capture.py", "local/toolchain/istio/"),
     ),
     Drill(
