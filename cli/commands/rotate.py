@@ -8,7 +8,10 @@ import typer
 
 from cli import output
 from cli.options import Format, Output, Stack
+from components.services.registry import USAGE
 from local.errors import LocalError
+
+_EXAMPLE = f"postgres/{USAGE.name}"
 
 
 def _names(context: typer.Context, incomplete: str) -> list[str]:
@@ -25,7 +28,7 @@ def _names(context: typer.Context, incomplete: str) -> list[str]:
 def run(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Secrets to rotate, such as postgres/billing. Default: list all.", autocompletion=_names),
+        typer.Argument(help=f"Secrets to rotate, such as {_EXAMPLE}. Default: list all.", autocompletion=_names),
     ] = None,
     rotate_all: Annotated[bool, typer.Option("--all", help="Rotate all secrets that need no restart.")] = False,
     stack_name: Stack = "local",
