@@ -15,7 +15,8 @@ from components.base import PlatformComponent, labels, selector
 from components.config.base import quantity
 from components.inputs import checked
 from components.mesh import envoy
-from components.mesh.gateway_inputs import GatewayArgs, GatewayInputs
+from components.mesh.gateway_args import GatewayArgs
+from components.mesh.gateway_inputs import GatewayInputs
 from components.mesh.routes import GatewayIntent
 from components.pods import customization
 

@@ -13,7 +13,8 @@ from components.base import PlatformComponent, labels, selector
 from components.delivery.chart import TIMEOUT_S
 from components.inputs import checked
 from components.mesh import kong
-from components.mesh.gateway_inputs import KongGatewayArgs, KongGatewayInputs
+from components.mesh.gateway_args import KongGatewayArgs
+from components.mesh.gateway_inputs import KongGatewayInputs
 from components.mesh.kong import KongRoute, Plugin
 from components.mesh.routes import GatewayIntent
 from components.pods import Customization, customization, resized

@@ -88,6 +88,7 @@ INTERNAL: dict[str, str] = {
     "KeycloakRealm": "declares the realm of a platform's people",
     "LocalCluster": "gives a provider, which a program makes of its own kubeconfig",
     "Monitoring": "takes the records of a platform's services",
+    "Prometheus": "takes the rules of a platform's services",
     "Msk": _PART,
     "Opa": "its data are derived from the records of a whole platform",
     "Operator": "a chart with values that only the chart describes",
