@@ -35,7 +35,9 @@ def test_events_beyond_the_memory_limit_wait_on_disk(made: Sender, tmp_path: Pat
     made.hand_on()
     kept = [event for file in sorted((tmp_path / "spill").iterdir()) for event in spill._read(file.read_bytes(), file)]
     assert lost(unique) == 0
-    assert len(kept) == 30 - len(made._producer)
+    # The producer's length counts its waiting reports, too.
+    assert 0 < 30 - len(kept) <= len(made._producer)
+    assert [strict_json.loads(one[2])["number"] for one in kept] == list(range(30 - len(kept), 30))
     assert strict_json.loads(kept[-1][2])["number"] == 29 and kept[-1][:2] == (unique, b"acme")
     made._producer.purge()
 
@@ -45,7 +47,8 @@ def test_events_beyond_the_disk_limit_are_counted(made: Sender, unique: str) -> 
         made.send(unique, "acme", EVENT)
     made.hand_on()
     assert made._spill.size <= 256 * KIB
-    assert lost(unique) == 100 - len(made._producer) - made._spill.size // (8 * KIB)
+    in_memory = 100 - lost(unique) - made._spill.size // (8 * KIB)
+    assert 0 < in_memory <= len(made._producer)
     made._producer.purge()
 
 

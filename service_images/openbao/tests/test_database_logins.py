@@ -391,12 +391,14 @@ def test_without_the_store_queries_go_on_and_a_start_waits_and_says_for_what(sta
                     pass
             migrating = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "kit.migrate", SERVICE),
-                env=os.environ | _variables(stand.settings()),
+                env=_environment(stand.settings()),
                 stderr=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )
             assert migrating.stderr is not None
-            assert b"waiting for the secret store to issue a login" in await migrating.stderr.readline()
+            line = await migrating.stderr.readline()
+            if b"waiting for the secret store to issue a login" not in line:
+                pytest.fail((line + await migrating.stderr.read()).decode())
             stand.store.start("serve")
             await ready(new)
             assert (await migrating.communicate())[0].endswith(f"{SERVICE}: the tables are up to date\n".encode())
@@ -407,11 +409,12 @@ def test_without_the_store_queries_go_on_and_a_start_waits_and_says_for_what(sta
     asyncio.run(work())
 
 
-def _variables(settings: ServiceSettings) -> dict[str, str]:
-    """Settings as environment variables."""
+def _environment(settings: ServiceSettings) -> dict[str, str]:
+    """This process' environment with these settings, and no others that a test before has left."""
     own = {name: getattr(settings, name) for name in settings.model_fields_set}
     paths = [SOURCES / "kit" / "src", SOURCES / SERVICE / "src"]
     return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")},
         **{f"SERVICE_{name.upper()}": str(value) for name, value in own.items()},
         "PYTHONPATH": ":".join(map(str, paths)),
     }
