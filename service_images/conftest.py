@@ -52,6 +52,7 @@ ALTER TABLE events.outbox OWNER TO {owner};
 """
 
 
+_LONGEST_ID = 80
 SERVERS = {"postgres_server", "postgres_class", "service_database", "nats_server", "cache_server", "model_folder"}
 
 
@@ -61,6 +62,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker("integration")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """IDs of long values: parallel runs compare all IDs, and some values differ in each process or have megabytes."""
+    return f"{argname}-{len(val)}" if isinstance(val, str | bytes) and len(val) > _LONGEST_ID else None
 
 
 def free_port() -> int:
