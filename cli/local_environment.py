@@ -21,8 +21,7 @@ from local import paths
 from local.errors import LocalError
 from local.images import pipeline
 from local.images.catalogue import IMAGES, ImageName, needed, own
-from local.images.engine import Buildah
-from local.node import preflight, settings
+from local.node import network, preflight, settings
 from local.node.fetching import fetching
 from local.node.node import Node
 from local.toolchain import builder, packages
@@ -171,8 +170,7 @@ def reset() -> None:
     packages.require_root()
     Node(say=output.say).reset()
     folder = paths.state()
-    if (folder / "images" / "storage").exists():
-        Buildah().clean()
+    network.unmount_below(folder)  # a killed build leaves the mounts of its containers
     if folder.exists():
         shutil.rmtree(folder)
     output.console.print(f"removed {folder}")
