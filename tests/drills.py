@@ -184,9 +184,14 @@ def _changed() -> list[str]:
     return _git("diff", "--name-only", os.environ.get("DRILLS_SINCE", "HEAD~1"), "HEAD").splitlines()
 
 
+def _interruptible() -> None:
+    """Shells start background jobs with interrupts ignored, which would pass on to the command."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def supervised(command: Sequence[str]) -> int:
     """Exit status of a command. SIGTERM interrupts it, so that its tests clean up, and then ends this process."""
-    with subprocess.Popen(command, cwd=paths.PROJECT) as running:
+    with subprocess.Popen(command, cwd=paths.PROJECT, preexec_fn=_interruptible) as running:
 
         def stop(number: int, _: FrameType | None) -> None:
             running.send_signal(signal.SIGINT)

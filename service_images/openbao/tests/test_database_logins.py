@@ -411,11 +411,11 @@ def test_without_the_store_queries_go_on_and_a_start_waits_and_says_for_what(sta
 
 def _environment(settings: ServiceSettings) -> dict[str, str]:
     """This process' environment with these settings, and no others that a test before has left."""
-    own = {name: getattr(settings, name) for name in settings.model_fields_set}
+    own = settings.model_dump(mode="json", include=settings.model_fields_set)
     paths = [SOURCES / "kit" / "src", SOURCES / SERVICE / "src"]
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")},
-        **{f"SERVICE_{name.upper()}": str(value) for name, value in own.items()},
+        **{f"SERVICE_{n.upper()}": one if isinstance(one, str) else json.dumps(one) for n, one in own.items()},
         "PYTHONPATH": ":".join(map(str, paths)),
     }
 
