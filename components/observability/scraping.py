@@ -23,6 +23,12 @@ def pods(prefix: str = "__meta_kubernetes_pod") -> list[dict[str, Any]]:
             "separator": ":",
             "target_label": "__address__",
         },
+        {
+            "action": "replace",
+            "source_labels": [f"{annotation}_path"],
+            "regex": "(.+)",
+            "target_label": "__metrics_path__",
+        },
         {"action": "replace", "source_labels": [f"{prefix}_label_app_kubernetes_io_name"], "target_label": "job"},
         {"action": "replace", "source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
         {"action": "replace", "source_labels": [f"{prefix}_name"], "target_label": "pod"},
