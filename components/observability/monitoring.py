@@ -79,7 +79,7 @@ class Monitoring(PlatformComponent):
 
 
 def pod_monitor() -> dict[str, Any]:
-    """Spec of a PodMonitor for pods with Prometheus' annotations, at their port and path. The job is the part's name."""
+    """Spec of a PodMonitor for pods with Prometheus' annotations. The job is the part's name."""
     annotation = "__meta_kubernetes_pod_annotation_prometheus_io"
     return {
         "selector": {"matchLabels": {"app.kubernetes.io/managed-by": "pulumi"}},
