@@ -113,8 +113,7 @@ def indicators(record: ServiceRecord) -> tuple[Indicator, ...]:
         return found
     slow = f"answers take more than {aim.latency_seconds:g} s"
     histogram, labels = "http_server_request_duration_seconds", f'job="{name}"'
-    kind = "latency"
-    return (*found, objective.latency(histogram, labels, aim.latency_seconds, aim.latency_share, name=kind, slow=slow))
+    return (*found, objective.latency(histogram, labels, aim.latency_seconds, aim.latency_share, "latency", slow))
 
 
 def _by_name(records: Iterable[ServiceRecord]) -> list[ServiceRecord]:

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
+from pydantic.alias_generators import to_camel
 
 from components.base import PlatformComponent, labels
-from components.observability import alerts
+from components.observability import alerts, scraping
 from components.services.record import ServiceRecord
 
 
@@ -80,32 +81,8 @@ class Monitoring(PlatformComponent):
 
 def pod_monitor() -> dict[str, Any]:
     """Spec of a PodMonitor for pods with Prometheus' annotations. The job is the part's name."""
-    annotation = "__meta_kubernetes_pod_annotation_prometheus_io"
+    relabelled = [{to_camel(field): value for field, value in rule.items()} for rule in scraping.pods()]
     return {
         "selector": {"matchLabels": {"app.kubernetes.io/managed-by": "pulumi"}},
-        "podMetricsEndpoints": [
-            {
-                "interval": "30s",
-                "relabelings": [
-                    {"action": "keep", "sourceLabels": [f"{annotation}_scrape"], "regex": "true"},
-                    {
-                        "action": "replace",
-                        "sourceLabels": ["__meta_kubernetes_pod_ip", f"{annotation}_port"],
-                        "separator": ":",
-                        "targetLabel": "__address__",
-                    },
-                    {
-                        "action": "replace",
-                        "sourceLabels": [f"{annotation}_path"],
-                        "regex": "(.+)",
-                        "targetLabel": "__metrics_path__",
-                    },
-                    {
-                        "action": "replace",
-                        "sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_name"],
-                        "targetLabel": "job",
-                    },
-                ],
-            }
-        ],
+        "podMetricsEndpoints": [{"interval": "30s", "relabelings": relabelled}],
     }

@@ -65,7 +65,7 @@ def availability(job: str, objective: float) -> Indicator:
     )
 
 
-def latency(histogram: str, labels: str, seconds: float, share: float, *, name: str, slow: str) -> Indicator:
+def latency(histogram: str, labels: str, seconds: float, share: float, name: str, slow: str) -> Indicator:
     """Indicator of events that take at most `seconds`, which is a bucket's bound of the histogram.
 
     `labels`: selector without braces; `slow`: what the others are, for people.

@@ -53,7 +53,7 @@ class PrometheusResources(NamedTuple):
 class Prometheus(PlatformComponent):
     """A server with Alertmanager beside it, its namespace, and its rights to find pods. Nothing may connect to it.
 
-    Its user interface and API are reached through the API server: `kubectl port-forward`, or `forge alerts`.
+    Its API is reached through the API server: `kubectl port-forward`, or `forge alerts`.
     """
 
     def __init__(

@@ -8,18 +8,19 @@ from components.base import PART_OF
 
 PORT, ALERTS_PORT = 9090, 9093
 INTERVAL_S = 15
+_POD = "__meta_kubernetes_pod"
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Folder with the token of the pod's account, and the cluster's certificate authority."""
 
 
-def pods(prefix: str = "__meta_kubernetes_pod") -> list[dict[str, Any]]:
+def pods() -> list[dict[str, Any]]:
     """Relabelling of pods that announce metrics by Prometheus' annotations. The job is the name of the part."""
-    annotation = f"{prefix}_annotation_prometheus_io"
+    annotation = f"{_POD}_annotation_prometheus_io"
     return [
         {"action": "keep", "source_labels": [f"{annotation}_scrape"], "regex": "true"},
         {
             "action": "replace",
-            "source_labels": [f"{prefix}_ip", f"{annotation}_port"],
+            "source_labels": [f"{_POD}_ip", f"{annotation}_port"],
             "separator": ":",
             "target_label": "__address__",
         },
@@ -29,9 +30,7 @@ def pods(prefix: str = "__meta_kubernetes_pod") -> list[dict[str, Any]]:
             "regex": "(.+)",
             "target_label": "__metrics_path__",
         },
-        {"action": "replace", "source_labels": [f"{prefix}_label_app_kubernetes_io_name"], "target_label": "job"},
-        {"action": "replace", "source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
-        {"action": "replace", "source_labels": [f"{prefix}_name"], "target_label": "pod"},
+        {"action": "replace", "source_labels": [f"{_POD}_label_app_kubernetes_io_name"], "target_label": "job"},
     ]
 
 
@@ -39,8 +38,13 @@ def prometheus(namespace: str) -> dict[str, Any]:
     """Content of prometheus.yml for the pods of a namespace, the kubelets, and Prometheus itself."""
     # A pod with several ports is discovered once for each, with equal results.
     found = {"role": "pod", "namespaces": {"names": [namespace]}}
-    parts = [{"action": "keep", "source_labels": ["__meta_kubernetes_pod_label_app_kubernetes_io_part_of"],
-              "regex": PART_OF}, *pods()]  # fmt: skip
+    parts = [
+        {"action": "keep", "source_labels": [f"{_POD}_label_app_kubernetes_io_part_of"], "regex": PART_OF},
+        *pods(),
+        # The operator adds these two by itself.
+        {"action": "replace", "source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
+        {"action": "replace", "source_labels": [f"{_POD}_name"], "target_label": "pod"},
+    ]
     return {
         "global": {"scrape_interval": f"{INTERVAL_S}s", "evaluation_interval": f"{INTERVAL_S}s"},
         "rule_files": ["/etc/prometheus/rules.yml"],
