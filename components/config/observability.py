@@ -23,11 +23,14 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+_PORT = r"(:([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5]))?"
 Webhook = Annotated[
     str,
     Field(max_length=2000),
     matching(
-        r"|https?://[^\s/@]+(/[^\s]*)?", "an http(s) URL without a user", 'write "https://pager.example.com/alerts"'
+        rf"|https?://(\[[0-9A-Fa-f:]+\]|[^\s/@:\[\]]+){_PORT}(/[^\s]*)?",
+        "an http(s) URL without a user",
+        'write "https://pager.example.com/alerts"',
     ),
 ]
 

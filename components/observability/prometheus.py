@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any, NamedTuple, TypedDict
+from urllib.parse import urlsplit
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -67,7 +68,7 @@ class Prometheus(PlatformComponent):
             {"namespace": NAMESPACE, "owner": args["owner"], "labels": {ADMISSION_LABEL: args["namespace"]}},
             self.child(),
         )
-        self._egress(space)
+        self._egress(space, config.webhook)
         role, cluster_role = self._rights(space)
         server = DataServer(
             name,
@@ -121,13 +122,16 @@ class Prometheus(PlatformComponent):
             }
         )
 
-    def _egress(self, space: PlatformNamespace) -> None:
+    def _egress(self, space: PlatformNamespace, webhook: str) -> None:
         """To the platform's pods, the API server, the kubelets, and the webhook's receiver."""
         pods: Any = {"namespace_selector": {"match_labels": {"kubernetes.io/metadata.name": self._watched}}}
+        url = urlsplit(webhook)
+        receiver = url.port or (80 if url.scheme == "http" else 443)
+        ports = sorted({443, 6443, _KUBELET_PORT, receiver})
         spec: Any = {
             "pod_selector": {"match_labels": selector(PART)},
             "policy_types": ["Egress"],
-            "egress": [{"to": [pods]}, {"ports": [{"port": port} for port in (443, 6443, _KUBELET_PORT)]}],
+            "egress": [{"to": [pods]}, {"ports": [{"port": port} for port in ports]}],
         }
         meta: Any = {"name": f"{PART}-egress", "namespace": space.namespace, "labels": labels(PART, "observability")}
         k8s.networking.v1.NetworkPolicy(f"{self.name}-egress", metadata=meta, spec=spec, opts=self.child())

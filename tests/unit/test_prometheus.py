@@ -87,10 +87,20 @@ def test_alerts_go_to_the_webhook_and_nowhere_without_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("webhook", "port"),
+    [("http://pager.example.com/x", 80), ("http://pager.example.com:9999/x", 9999), ("https://pager.example.com", 443)],
+)
+def test_it_may_connect_to_the_port_of_the_webhook(webhook: str, port: int) -> None:
+    egress = named(with_prometheus(webhook=webhook), "NetworkPolicy", "local-prometheus-egress")["spec"]["egress"]
+    assert port in [one["port"] for one in egress[1]["ports"]]
+
+
+@pytest.mark.parametrize(
     ("section", "said"),
     [
         ({"prometheus": {}, "prometheusOperator": True}, "both would raise each alert twice"),
         ({"prometheus": {"webhook": "https://user:secret@host/"}}, "URL without a user"),
+        ({"prometheus": {"webhook": "http://host:65536/"}}, "webhook"),
         ({"prometheus": {"keepDays": 0}}, "keepDays"),
     ],
 )
