@@ -14,6 +14,7 @@ from typing import Any
 
 import pulumi
 
+from components.ai.service import restricted
 from components.base import PART_OF
 from components.config.base import Resources
 from components.secret_files import projected
@@ -111,15 +112,7 @@ class Sidecar:
                 "requests": {"cpu": size.cpu, "memory": size.memory},
                 "limits": {"memory": size.memory},
             },
-            "security_context": {
-                "allow_privilege_escalation": False,
-                "read_only_root_filesystem": True,
-                "run_as_non_root": True,
-                "run_as_user": ACCOUNT,
-                "run_as_group": ACCOUNT,
-                "capabilities": {"drop": ["ALL"]},
-                "seccomp_profile": {"type": "RuntimeDefault"},
-            },
+            "security_context": {**restricted(), "run_as_user": ACCOUNT, "run_as_group": ACCOUNT},
         }
 
     def _validation(self) -> dict[str, Any]:
