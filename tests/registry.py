@@ -11,7 +11,7 @@ from pathlib import Path
 import urllib3
 import yaml
 
-from tests.envoy_server import free_port
+from service_images.ports import free_port
 from tests.waiting import until
 
 

@@ -22,8 +22,8 @@ from pydantic import SecretStr
 from local import paths
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
-from service_images.conftest import free_port
 from service_images.issuer import Cluster
+from service_images.ports import free_port
 from service_images.router.tests.conftest import Running
 from service_images.serving import served
 

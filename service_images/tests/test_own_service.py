@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service_images.conftest import free_port
+from service_images.ports import free_port
 from service_images.serving import answering, served
 
 SOURCES = Path(__file__).resolve().parents[2] / "examples" / "own-service" / "notes" / "src"

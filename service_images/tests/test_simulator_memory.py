@@ -16,7 +16,7 @@ from components.config.base import quantity
 from components.config.models import Model
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
-from service_images.conftest import free_port
+from service_images.ports import free_port
 from service_images.serving import served
 
 pytestmark = pytest.mark.contract

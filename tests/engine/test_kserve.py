@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -38,6 +37,7 @@ from local.images.pipeline import read_index
 from local.node.settings import NodePaths
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
+from service_images.ports import free_port
 from tests.engine.conftest import Engine
 from tests.engine.definitions import installed
 from tests.waiting import until
@@ -98,12 +98,6 @@ def _certificate(folder: Path) -> None:
     (folder / "tls.key").write_bytes(private)
 
 
-def _free_port() -> int:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        return holder.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def controller(definitions: None, core: client.CoreV1Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """KServe's controller against the local API server. Yields its log."""
@@ -113,7 +107,7 @@ def controller(definitions: None, core: client.CoreV1Api, tmp_path_factory: pyte
     core.create_namespaced_config_map(OPERATOR, {"metadata": {"name": "inferenceservice-config"}, "data": data})
     _certificate(folder / "k8s-webhook-server" / "serving-certs")
     command = [str(builder.resolve(ToolName.KSERVE)), "--metrics-addr", "127.0.0.1:0"]
-    command += ["--health-probe-addr", "127.0.0.1:0", "--webhook-port", str(_free_port())]
+    command += ["--health-probe-addr", "127.0.0.1:0", "--webhook-port", str(free_port())]
     env = {**os.environ, "KUBECONFIG": str(NodePaths().kubeconfig), "TMPDIR": str(folder), "POD_NAMESPACE": OPERATOR}
     log = folder / "controller.log"
     with log.open("ab") as output:

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from kit.database import Database  # noqa: E402
 
 from service_images.conftest import PostgresServer  # noqa: E402
 from service_images.issuer import NAMESPACE, Cluster  # noqa: E402
+from service_images.ports import free_port  # noqa: E402
 
 SENTENCE = "The delivery of order 20251124 was late again, and nobody at the desk could say why it took so long. "
 ROWS, QUERIES, WANTED = 100_000, 200, 10
@@ -86,7 +86,7 @@ def neighbours() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cluster = Cluster(Path(folder) / "issuer")
         tokens = Tokens(cluster.project(Path(folder) / "tokens", "router", "guardrails"))
-        port, rpc_port = _free_port(), _free_port()
+        port, rpc_port = free_port(), free_port()
         announced = {"SERVICE_PORT": str(port), "SERVICE_RPC_PORT": str(rpc_port), "SERVICE_HOST": "127.0.0.1",
                 "SERVICE_ISSUER": cluster.url, "SERVICE_ISSUER_FOLDER": str(cluster.folder),
                 "SERVICE_CALLERS": json.dumps([f"{NAMESPACE}/router"])}  # fmt: skip
@@ -156,12 +156,6 @@ async def _neighbours(target: str, tokens: Any) -> None:
             print(
                 f"guardrails, small checks beside 1 MB of {title:9} p99 {alone:6.1f} ms alone, {beside:6.1f} ms beside"
             )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _clients(vectors: Any, texts: list[list[str]]) -> float:

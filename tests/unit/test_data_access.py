@@ -26,7 +26,8 @@ sys.path[:0] = [str(SOURCES.parent), str(SOURCES / "data-tasks" / "src"), str(SO
 import connect_probe  # noqa: E402
 from tasks import capture  # noqa: E402
 
-from service_images.conftest import NatsServer, free_port  # noqa: E402
+from service_images.conftest import NatsServer  # noqa: E402
+from service_images.ports import free_port  # noqa: E402
 
 
 def _worker() -> dict[str, str]:

@@ -22,8 +22,9 @@ from components.config import parse as config_parse
 from components.mesh import entrance
 from components.mesh.routes import OPERATORS_DOCUMENTS, Backend, Cors, GatewayIntent, Rates
 from local import paths
+from service_images.ports import free_port
 from service_images.serving import answering
-from tests.envoy_server import Running, free_port, gateway
+from tests.envoy_server import Running, gateway
 from tests.waiting import until
 
 ORIGIN = "https://app.example.com"

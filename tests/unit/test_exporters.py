@@ -20,7 +20,7 @@ from components.data import exporter
 from local import paths
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
-from service_images.conftest import free_port
+from service_images.ports import free_port
 
 LOGIN, PASSWORD = "owner", "password-of-the-exporters-login"
 FAKE = """

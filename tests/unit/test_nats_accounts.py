@@ -35,7 +35,8 @@ from kit.following import Following  # noqa: E402
 from kit.in_force import InForce  # noqa: E402
 from kit.settings import ServiceSettings  # noqa: E402
 
-from service_images.conftest import NatsServer, free_port  # noqa: E402
+from service_images.conftest import NatsServer  # noqa: E402
+from service_images.ports import free_port  # noqa: E402
 
 SERVICES = {name: NatsAccount(**nats_account(record)) for name, record in RECORDS.items()}
 BUCKETS = sorted({bucket for account in SERVICES.values() for bucket in (*account.keeps, *account.follows)})

@@ -20,9 +20,10 @@ import pytest
 from components.mesh import envoy_authorizer
 from components.mesh.routes import Authorizer
 from components.security import policy_bundle
+from service_images.ports import free_port
 from service_images.serving import answering
 from tests import opa_server
-from tests.envoy_server import Running, free_port, gateway
+from tests.envoy_server import Running, gateway
 from tests.opa_server import bundle, configuration, installation
 from tests.unit.test_opa_gateway import PATIENCE, PATIENCE_MS, intent, write
 from tests.waiting import until

@@ -25,9 +25,10 @@ from components.mesh import entrance, envoy_authorizer
 from components.mesh.routes import Authorizer, Backend, GatewayIntent, Rates
 from components.observability import alerts_security
 from components.observability.alert import metrics
+from service_images.ports import free_port
 from service_images.serving import answering
 from tests import opa_server
-from tests.envoy_server import Running, free_port, gateway
+from tests.envoy_server import Running, gateway
 from tests.opa_server import bundle, configuration
 from tests.waiting import until
 

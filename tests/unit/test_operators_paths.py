@@ -15,7 +15,8 @@ from components.config import parse as config_parse
 from components.mesh import entrance, kong
 from components.mesh.routes import OPERATORS_DOCUMENTS, Backend, Document, GatewayIntent, Operators, Rates, Route
 from local import paths
-from tests.envoy_server import Running, free_port, gateway
+from service_images.ports import free_port
+from tests.envoy_server import Running, gateway
 
 WAYS = [
     *("/v1/admin", "/v1/admin/routes", "/v1/admin/state", "/v1/admin/routes/org%2Fmodel", "/v1//admin/state"),

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from components.data import registry_guard
-from tests.envoy_server import free_port, serving
+from service_images.ports import free_port
+from tests.envoy_server import serving
 from tests.unit.test_envoy_serving import backend  # noqa: F401  # the service that answers with the request
 
 PASSWORD = "of-the-task"

@@ -183,7 +183,7 @@ def _nats(folder: Path, port: int, password: str) -> Iterator[subprocess.Popen[b
 
 @pytest.mark.integration
 def test_a_reconnection_to_nats_uses_a_replaced_password(folder: Folder, tmp_path: Path) -> None:
-    from service_images.conftest import free_port
+    from service_images.ports import free_port
 
     port = free_port()
     folder.put(SERVICE_NATS_PASSWORD="first")

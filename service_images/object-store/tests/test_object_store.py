@@ -12,7 +12,7 @@ from minio.error import S3Error
 
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
-from service_images.conftest import free_port
+from service_images.ports import free_port
 from service_images.serving import served
 
 pytestmark = pytest.mark.integration

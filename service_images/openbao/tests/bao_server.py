@@ -22,7 +22,7 @@ import pytest
 from components.security import store_rights, store_settings
 from components.services.registry import SERVICES
 from service_images import issuer
-from service_images.conftest import free_port
+from service_images.ports import free_port
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 sys.path.insert(0, str(SOURCE))
@@ -165,15 +165,10 @@ def until(what: Callable[[], Any], within_s: float = 60, why: Callable[[], str] 
         except (Unreachable, Refused):
             pass
         if time.monotonic() - begun > within_s:
-            pytest.fail(f"not within {within_s} s\n{why()[-4000:]}")
+            pytest.fail(f"not within {within_s} s\n{why()[-12_000:]}")
         time.sleep(0.05)
 
 
 def ports(number: int) -> list[int]:
     """A port for each server, with four free ports after it."""
-    found: list[int] = []
-    while len(found) < number:
-        port = free_port()
-        if all(abs(port - other) > 5 for other in found) and port < 65_000:
-            found.append(port)
-    return found
+    return [free_port(5) for _ in range(number)]

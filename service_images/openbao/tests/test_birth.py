@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import subprocess
 
@@ -104,13 +105,21 @@ def test_another_key_opens_nothing(store: Store) -> None:
     assert got(store) == "kept"
 
 
+def test_a_keeper_whose_port_is_taken_ends_with_the_reason(store: Store) -> None:
+    port = store.ports[0] + 4
+    with socket.create_server(("", port)):
+        store.start("keep")
+        assert store.running["keep"].wait(20) == 1
+    assert f"metrics cannot be served at port {port}: " in store.log("keep")
+
+
 def active(servers: list[Store]) -> list[Store]:
     return [one for one in servers if "secret_store_active 1" in one.metrics()]
 
 
 def test_three_servers_begin_once_and_the_loss_of_one_is_survived(three: list[Store]) -> None:
     servers = three
-    said = lambda: "\n".join(one.log()[-3000:] + one.log("keep") for one in servers)  # noqa: E731
+    said = lambda: "\n".join(one.log()[-3000:] + one.log("keep")[-900:] for one in servers)  # noqa: E731
     try:
         for one in reversed(servers):
             one.start()

@@ -31,7 +31,8 @@ from pgnode.server import HBA
 
 from components.security import store_names, store_rights
 from components.services.registry import SERVICES
-from service_images.conftest import SOURCES, free_port
+from service_images.conftest import SOURCES
+from service_images.ports import free_port
 
 OWNERS = [name for name, one in SERVICES.items() if one.database]
 SERVICE, OTHER = "billing", "prompt"

@@ -22,7 +22,7 @@ from minio import Minio
 from components.security import store_rights
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
-from service_images.conftest import free_port
+from service_images.ports import free_port
 
 TASKS = Path(__file__).resolve().parents[2] / "data-tasks" / "src"
 BUCKET, LOGIN, OWNER = "secret-store-snapshots", "secret-store-snapshots", "objects"

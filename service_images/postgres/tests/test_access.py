@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,8 @@ import psycopg
 import pytest
 from pgnode.server import HBA
 
+from service_images.ports import free_port
+
 PASSWORD = "a-password"
 
 
@@ -19,10 +20,7 @@ PASSWORD = "a-password"
 def guarded(postgres_class: Any) -> Iterator[Any]:
     """A server with the platform's access rules, and logins with and without the right to capture."""
     with tempfile.TemporaryDirectory(prefix="cogniforge-access-") as folder:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        server = postgres_class(Path(folder), port)
+        server = postgres_class(Path(folder), free_port())
         server.start()
         with psycopg.connect(server.url("postgres"), autocommit=True) as root:
             root.execute(f"ALTER ROLE postgres PASSWORD '{PASSWORD}'")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ import pytest
 from kit import migrate
 from prompt.__main__ import PromptSettings, create
 from starlette.testclient import TestClient
+
+from service_images.ports import free_port
 
 SMALL, LARGE = "110m", "400m"
 """Size of the volume. An empty server needs 56 MB."""
@@ -35,9 +36,7 @@ def volume() -> Iterator[Path]:
 @pytest.fixture
 def server(volume: Path, postgres_class: Any) -> Iterator[Any]:
     """A server on this volume."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        made = postgres_class(volume, probe.getsockname()[1])
+    made = postgres_class(volume, free_port())
     made.start()
     yield made
     made.kill()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
-from service_images.conftest import free_port
+from service_images.ports import free_port
 from service_images.serving import served
 
 STARTS_S = 60

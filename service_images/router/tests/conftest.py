@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sys
 import threading
 import time
@@ -28,12 +27,12 @@ from router.core import Core  # noqa: E402
 from router.front import Front  # noqa: E402
 from router.routes import RouteTable  # noqa: E402
 
+from service_images.ports import free_port  # noqa: E402
+
 
 def serve(app: Any, http: Any = "httptools") -> tuple[uvicorn.Server, threading.Thread, str]:
     """Run an application until `should_exit` of the server is set."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", http=http, loop="uvloop")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

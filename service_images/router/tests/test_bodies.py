@@ -21,6 +21,8 @@ from router import bodies
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from serving import served
 
+from service_images.ports import free_port
+
 from .conftest import SOURCES, until
 
 Targets = Callable[[int], list[Any]]
@@ -129,9 +131,7 @@ def test_all_room_together_is_limited() -> None:
 
 
 def test_unfinished_bodies_of_unauthenticated_clients_take_no_memory(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     routes = tmp_path / "routes.json"
     route = {"model": "m", "upstream": "http://127.0.0.1:9"}
     routes.write_text(json.dumps({"routes": [route], "tenants": TENANTS}))

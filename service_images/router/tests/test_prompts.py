@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,15 +26,11 @@ from router.front import Front  # noqa: E402
 from router.prompts import Prompts  # noqa: E402
 from router.routes import RouteTable  # noqa: E402
 
+from service_images.ports import free_port  # noqa: E402
+
 CHAT = [{"role": "system", "content": "Be {{ how }}."}, {"role": "user", "content": "I am {{ who }}."}]
 MOVED = [{"role": "system", "content": "Moved {{ how }} {{ who }}"}]
 NAMED = {"id": "greeting", "variables": {"how": "brief", "who": "ann"}}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Service:

@@ -19,6 +19,7 @@ from typing import Any
 from baonode import content, layout
 from baonode.client import Client, Refused, Unreachable
 from baonode.content import Kind
+from baonode.layout import Problem
 
 ROLE = "platform.keeper"
 EVERY_S, SOON_S = 60.0, 1.0
@@ -122,7 +123,7 @@ def _own() -> str:
         return ""
 
 
-def _serve(keeper: Keeper, port: int) -> None:
+def _listen(keeper: Keeper, port: int) -> ThreadingHTTPServer:
     class Answers(BaseHTTPRequestHandler):
         """Handler for scrapes."""
 
@@ -138,7 +139,10 @@ def _serve(keeper: Keeper, port: int) -> None:
         def log_message(self, format: str, *args: Any) -> None:
             """Disable logging of scrapes."""
 
-    ThreadingHTTPServer(("", port), Answers).serve_forever()
+    try:
+        return ThreadingHTTPServer(("", port), Answers)
+    except OSError as error:
+        raise Problem(f"metrics cannot be served at port {port}: {error}") from error
 
 
 def main() -> int:
@@ -146,7 +150,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # PID 1 has no default handler
     keeper = Keeper()
     port = int(os.environ.get("STORE_METRICS", METRICS_PORT))
-    threading.Thread(target=_serve, args=(keeper, port), daemon=True).start()
+    threading.Thread(target=_listen(keeper, port).serve_forever, daemon=True).start()
     while True:
         again = time.monotonic() + keeper.round()
         while time.monotonic() < again and not keeper.outdated():
