@@ -17,7 +17,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
+from cli import output
 from local import paths
+from local.errors import LocalError
+from local.toolchain import builder
+from local.toolchain.tools import ToolName
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Drill:
     """Minutes on two cores with cached tools. Source: the runs of 2026-11-26."""
     sources: tuple[str, ...]
     """Prefixes of files and folders whose changes select the drill."""
+    tools: tuple[ToolName, ...] = ()
+    """Tools that the drill alone needs; they are built before its tests, which have time limits."""
     last: bool = False
     """Whether it always runs, after all others, because it removes the environment."""
 
@@ -74,6 +80,14 @@ DRILLS: tuple[Drill, ...] = (
         "KServe's and Kong's own controllers work with what is rendered for them",
         5,
         ("components/ai/model_serving.py", "components/ai/serving_operators.py", "components/mesh/kong"),
+        (ToolName.KONG_CONTROLLER, ToolName.KSERVE),
+    ),
+    Drill(
+        "engines",
+        "a real Weaviate finds, filters and moves passages as the Retriever's other engines do",
+        2,
+        ("service_images/retriever/src/retriever/engines/", "service_images/retriever/src/retriever/migrating.py"),
+        (ToolName.WEAVIATE,),
     ),
     Drill(
         "fuzz",
@@ -205,6 +219,11 @@ def supervised(command: Sequence[str]) -> int:
 
 
 def _run(drill: Drill) -> bool:
+    try:
+        builder.resolve_all(drill.tools, output.BuildReport())
+    except LocalError as error:
+        print(f"drill {drill.name}: {error}", file=sys.stderr)
+        return False
     command = [sys.executable, "-m", "pytest", "-v", "--durations", "5", "-m", "drill", "--drill", drill.name]
     command += ["tests", "service_images"]
     return supervised(command) == 0

@@ -260,6 +260,7 @@ TOOLS: dict[ToolName, Tool] = {
             "github.com/kong/kubernetes-ingress-controller/v3/internal/cmd",
             "github.com/kong/kubernetes-ingress-controller/v3",
             for_tests=True,
+            asked=True,
             expected_s=300,
         ),
         Tool(
@@ -269,6 +270,7 @@ TOOLS: dict[ToolName, Tool] = {
             "github.com/kserve/kserve/cmd/manager",
             "github.com/kserve/kserve",
             for_tests=True,
+            asked=True,
             expected_s=240,
         ),
         Tool(
@@ -278,6 +280,7 @@ TOOLS: dict[ToolName, Tool] = {
             "github.com/weaviate/weaviate/cmd/weaviate-server",
             "github.com/weaviate/weaviate",
             for_tests=True,
+            asked=True,
             expected_s=200,
         ),
         # Of the discovery mechanisms, the one for Kubernetes alone: the others bring the SDKs of all clouds.

@@ -28,7 +28,12 @@ from . import weaviate_server
 from .weaviate_server import WeaviateServer
 from .wire import MilvusWire, PineconeWire
 
-NAMES = ("pgvector", "weaviate", "milvus", "pinecone")
+WEAVIATE = pytest.param("weaviate", marks=pytest.mark.drill("engines"))
+NAMES = ("pgvector", WEAVIATE, "milvus", "pinecone")
+PAIRS = [
+    pytest.param(*pair, marks=[pytest.mark.drill("engines")] if "weaviate" in pair else [])
+    for pair in itertools.permutations(("pgvector", "weaviate", "milvus", "pinecone"), 2)
+]
 AXES = np.eye(4, dtype=np.float32)
 ALL = ("*",)
 POINTS = [
@@ -48,11 +53,17 @@ def weaviate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeaviateServe
 
 
 @pytest.fixture
-def using(settings: RetrieverSettings, postgres_server: Any, weaviate: WeaviateServer) -> Callable[[Any, Any], Any]:
+def using(
+    settings: RetrieverSettings, postgres_server: Any, request: pytest.FixtureRequest
+) -> Callable[[Any, Any], Any]:
     """Function that runs work with new engines, by name."""
     with psycopg.connect(postgres_server.url("retriever"), autocommit=True) as connection:
         connection.execute("DROP INDEX vectors.documents_near")
         connection.execute("ALTER TABLE vectors.documents ALTER COLUMN embedding TYPE vector(4)")
+
+    def weaviate_engine() -> Weaviate:
+        server: WeaviateServer = request.getfixturevalue("weaviate")  # only for tests that use it: others need no build
+        return Weaviate(server.url, server.key, f"t-{uuid.uuid4().hex}")
 
     def run(names: Sequence[str], work: Any) -> Any:
         async def main() -> Any:
@@ -64,7 +75,7 @@ def using(settings: RetrieverSettings, postgres_server: Any, weaviate: WeaviateS
 
             made: dict[str, Any] = {
                 "pgvector": lambda: PgVector(database, "documents"),
-                "weaviate": lambda: Weaviate(weaviate.url, weaviate.key, f"t-{uuid.uuid4().hex}"),
+                "weaviate": weaviate_engine,
                 "milvus": lambda: Milvus("http://m", "k", "documents", http(MilvusWire())),
                 "pinecone": lambda: Pinecone("http://p", "k", http(PineconeWire())),
             }
@@ -103,7 +114,7 @@ def test_the_nearest_is_first_within_tenant_store_and_readers(using: Any, name: 
     using([name], work)
 
 
-@pytest.mark.parametrize("name", ["pgvector", "weaviate"])
+@pytest.mark.parametrize("name", ["pgvector", WEAVIATE])
 def test_words_are_found(using: Any, name: str) -> None:
     async def work(engine: Any) -> None:
         await engine.upsert(POINTS)
@@ -192,7 +203,7 @@ def test_every_filter_means_the_same(using: Any, name: str) -> None:
     using([name], work)
 
 
-@pytest.mark.parametrize(("source", "target"), list(itertools.permutations(NAMES, 2)))
+@pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_passages_are_moved_and_the_copy_is_proven(using: Any, source: str, target: str) -> None:
     async def work(old: Any, new: Any) -> None:
         await old.upsert(POINTS)
