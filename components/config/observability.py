@@ -24,11 +24,12 @@ class LogLevel(StrEnum):
 
 
 _PORT = r"(:([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5]))?"
+_SERVER = rf"https?://(\[[0-9A-Fa-f:]+\]|[^\s/@:\[\]]+){_PORT}"
 Webhook = Annotated[
     str,
     Field(max_length=2000),
     matching(
-        rf"|https?://(\[[0-9A-Fa-f:]+\]|[^\s/@:\[\]]+){_PORT}(/[^\s]*)?",
+        rf"|{_SERVER}(/[^\s]*)?",
         "an http(s) URL without a user",
         'write "https://pager.example.com/alerts"',
     ),
@@ -56,7 +57,7 @@ class Observability(Section):
     )
     otlp_endpoint: Annotated[
         str,
-        matching(r"|https?://[^\s/]+(:\d+)?", "an http(s) URL without a path", 'write "http://collector:4318"'),
+        matching(rf"|{_SERVER}", "an http(s) URL without a user or path", 'write "http://collector:4318"'),
     ] = setting(Change.SAFE, "OTLP endpoint that receives traces; empty sends no traces", default="")
     trace_sample_ratio: float = setting(Change.SAFE, "Share of requests that are traced", default=1.0, ge=0, le=1)
     prometheus_operator: bool = setting(

@@ -101,6 +101,8 @@ def test_it_may_connect_to_the_port_of_the_webhook(webhook: str, port: int) -> N
         ({"prometheus": {}, "prometheusOperator": True}, "both would raise each alert twice"),
         ({"prometheus": {"webhook": "https://user:secret@host/"}}, "URL without a user"),
         ({"prometheus": {"webhook": "http://host:65536/"}}, "webhook"),
+        ({"otlpEndpoint": "http://collector:65536"}, "otlpEndpoint"),
+        ({"otlpEndpoint": "http://user:secret@collector:4318"}, "URL without a user"),
         ({"prometheus": {"keepDays": 0}}, "keepDays"),
     ],
 )
