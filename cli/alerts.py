@@ -50,3 +50,5 @@ def show(found: Alerts) -> None:
         since = alert.since.strftime("%Y-%m-%d %H:%M:%S UTC")
         output.line(f"[{colour}]{alert.state}[/] {alert.severity} [bold]{alert.name}[/], since {since}")
         output.line(f"  {escape(alert.summary)}", indent=2)
+    if found.alerts:
+        output.line("`forge runbook NAME` shows an alert's cause, checks and fix")

@@ -86,6 +86,20 @@ class Alerts(Document):
     alerts: list[RaisedAlert] = Field(description="Firing ones first")
 
 
+class AlertRunbook(Document):
+    """Document of `forge runbook`."""
+
+    version: Literal[1] = 1
+    alert: str
+    severity: str = Field(description='"page" or "ticket"')
+    lasts: str = Field(description='Duration for which the condition must hold, such as "5m"')
+    condition: str = Field(description="PromQL expression that is true while something is wrong")
+    summary: str = Field(description="What is wrong; words in capitals are labels of the raised alert")
+    cause: str = Field(description="Usual causes, the most frequent one first")
+    checks: list[str] = Field(description="Commands that show the cause and change nothing")
+    fix: str = Field(description="How to remove the cause")
+
+
 class Change(Document):
     """One resource that an update would change."""
 
@@ -307,6 +321,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "preview": Preview,
     "promote": Promotion,
     "prove": AccessProof,
+    "runbook": AlertRunbook,
     "status": Status,
     "upgrade-check": Upgrade,
     "verify": Verification,

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import typer.main
 
+from cli import runbooks
 from cli.documents import DOCUMENTS
 from cli.main import app
 from components.config.schema import json_schema
+from components.observability.alerts import runbooks as every_alert
 from components.services.registry import SERVICES
 
 FOLDER = Path(__file__).resolve().parent / "reference"
@@ -149,6 +152,35 @@ def _cell(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text)
 
 
+def alerts() -> str:
+    """Runbook of every alert."""
+    lines = ["# Alerts", "", "Generated from `components/observability/` and `components/services/`.", ""]
+    about = (
+        "Each alert has a runbook: what is wrong, the usual causes, commands that show the cause, and the fix. A "
+        "*page* needs somebody now, a *ticket* within days. `forge runbook NAME` shows the same. NAMESPACE is the "
+        "namespace of the environment; other words in capitals are labels of the raised alert, which `forge alerts` "
+        "shows. For the local cluster, write `forge kubectl` in place of `kubectl`."
+    )
+    lines += [_wrapped(about), ""]
+    for name, rule in sorted(every_alert("NAMESPACE", SERVICES.values()).items()):
+        found = runbooks.read(rule)
+        after = f", after {found.lasts}" if found.lasts != "0m" else ""
+        lines += [
+            f"## {name}",
+            "",
+            f"*{found.severity}*{after}. {_cell(found.summary)}",
+            "",
+            f"Cause: {found.cause}",
+            "",
+        ]
+        lines += ["```sh", *found.checks, "```", "", f"Fix: {found.fix}", ""]
+    return "\n".join(lines)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 127, break_long_words=False, break_on_hyphens=False)
+
+
 def access() -> str:
     """Who can do what in the production environment."""
     from cli import prove  # a late import: the SDKs of the providers take seconds to load
@@ -161,6 +193,7 @@ def write() -> None:
     (FOLDER / "access.md").write_text(access())
     for service in SERVICES:
         (FOLDER / "api" / f"{service}.md").write_text(api(service))
+    (FOLDER / "alerts.md").write_text(alerts())
     (FOLDER / "configuration.md").write_text(configuration())
     (FOLDER / "commands.md").write_text(commands())
     (FOLDER / "json-output.md").write_text(json_output())

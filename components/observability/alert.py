@@ -7,6 +7,23 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Runbook:
+    """What to do about an alert. Texts may contain labels of the alert, such as {{ $labels.job }}, and $namespace."""
+
+    cause: str
+    """Usual causes, the most frequent one first."""
+    checks: tuple[str, ...]
+    """Commands that show the cause. They change nothing."""
+    fix: str
+    """How to remove the cause, and what is lost until then."""
+
+    def annotations(self, namespace: str) -> dict[str, str]:
+        """Annotations of the alert's rule."""
+        texts = {"cause": self.cause, "checks": "\n".join(self.checks), "fix": self.fix}
+        return {name: text.replace("$namespace", namespace) for name, text in texts.items()}
+
+
+@dataclass(frozen=True)
 class Alert:
     """A Prometheus alert."""
 
@@ -19,6 +36,7 @@ class Alert:
     summary: str
     part: str
     """Part that it watches; empty means that every environment has it."""
+    runbook: Runbook
 
 
 @dataclass(frozen=True)
@@ -31,6 +49,11 @@ class Panel:
     """Unit, with Grafana's name."""
     part: str = ""
     """Part that it watches; empty means that every environment has it."""
+
+
+def readable(text: str) -> str:
+    """A rule's text with labels as words in capitals, for reading without a raised alert."""
+    return re.sub(r"{{ *\$labels\.(\w+) *}}", lambda found: found[1].upper(), text)
 
 
 _FUNCTIONS = frozenset(

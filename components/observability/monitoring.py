@@ -11,7 +11,7 @@ import pulumi_kubernetes as k8s
 from pydantic.alias_generators import to_camel
 
 from components.base import PlatformComponent, labels
-from components.observability import alerts, scraping
+from components.observability import alerts, dashboards, scraping
 from components.services.record import ServiceRecord
 
 
@@ -43,7 +43,7 @@ class Monitoring(PlatformComponent):
         self._namespace = args["namespace"]
         monitor = self._make("PodMonitor", "metrics", pod_monitor())
         rules = self._make("PrometheusRule", "alerts", alerts.rules(args["namespace"], args["parts"], args["services"]))
-        boards = alerts.dashboards(args["namespace"], args["parts"], args["services"])
+        boards = dashboards.dashboards(args["namespace"], args["parts"], args["services"])
         dashboard = k8s.core.v1.ConfigMap(
             f"{name}-dashboard",
             metadata={

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from components.observability.alert import Runbook
+
 DAYS = 30
 """Days of an error budget."""
 LEAST_FAILED = 5
@@ -75,25 +77,25 @@ def latency(histogram: str, labels: str, seconds: float, share: float, name: str
     return Indicator(name, share, f"({total} - sum(rate({histogram}_bucket{{{within}}}[$window])))", total, slow)
 
 
-def groups(service: str, title: str, indicators: tuple[Indicator, ...]) -> list[dict[str, Any]]:
+def groups(service: str, title: str, indicators: tuple[Indicator, ...], namespace: str) -> list[dict[str, Any]]:
     """Groups of a PrometheusRule for the objectives of a service, and the alert that no replica is scraped."""
-    return [group for indicator in indicators for group in _of_indicator(service, title, indicator)] + [
-        {"name": f"objectives-{service}-scraped", "rules": [_absent(service, title)]}
+    return [group for indicator in indicators for group in _of_indicator(service, title, indicator, namespace)] + [
+        {"name": f"objectives-{service}-scraped", "rules": [_absent(service, title, namespace)]}
     ]
 
 
 def recorded() -> frozenset[str]:
     """Names of all recorded series."""
-    sample = _of_indicator("x", "X", availability("x", 0.9))
+    sample = _of_indicator("x", "X", availability("x", 0.9), "x")
     return frozenset(rule["record"] for group in sample for rule in group["rules"] if "record" in rule)
 
 
-def _of_indicator(service: str, title: str, indicator: Indicator) -> Iterator[dict[str, Any]]:
+def _of_indicator(service: str, title: str, indicator: Indicator, namespace: str) -> Iterator[dict[str, Any]]:
     prefix = f"objectives-{service}-{indicator.name}"
     labels = {"sloth_id": f"{service}-{indicator.name}", "sloth_service": service, "sloth_slo": indicator.name}
     yield {"name": f"{prefix}-errors", "rules": [*_ratios(indicator, labels)]}
     yield {"name": f"{prefix}-budget", "rules": [*_budget(indicator, labels)]}
-    yield {"name": f"{prefix}-alerts", "rules": [*_alerts(service, title, indicator, labels)]}
+    yield {"name": f"{prefix}-alerts", "rules": [*_alerts(service, title, indicator, labels, namespace)]}
 
 
 def _ratios(indicator: Indicator, labels: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -117,13 +119,18 @@ def _budget(indicator: Indicator, labels: dict[str, str]) -> Iterator[dict[str, 
     yield _record("slo:period_error_budget_remaining:ratio", f"1 - slo:period_burn_rate:ratio{chosen}", labels)
 
 
-def _alerts(service: str, title: str, indicator: Indicator, labels: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _alerts(
+    service: str, title: str, indicator: Indicator, labels: dict[str, str], namespace: str
+) -> Iterator[dict[str, Any]]:
     for speed, severity, burns in _SPEEDS:
         yield {
             "alert": f"{camel(service)}{camel(indicator.name)}Budget{speed}",
             "expr": " or ".join(_burning(indicator, labels, burn) for burn in burns),
             "labels": {"severity": severity, **labels},
-            "annotations": {"summary": f"{title}: {indicator.failing}. They use {' or '.join(b.used for b in burns)}."},
+            "annotations": {
+                "summary": f"{title}: {indicator.failing}. They use {' or '.join(b.used for b in burns)}.",
+                **runbook(service, title).annotations(namespace),
+            },
         }
 
 
@@ -137,17 +144,40 @@ def _burning(indicator: Indicator, labels: dict[str, str], burn: Burn) -> str:
     return f"({above} and on () ({failed}))"
 
 
-def _absent(service: str, title: str) -> dict[str, Any]:
+def _absent(service: str, title: str, namespace: str) -> dict[str, Any]:
     return {
         "alert": f"{camel(service)}NotScraped",
         "expr": f'absent(up{{job="{service}"}} == 1)',
         "for": "10m",
         "labels": {"severity": "page", "sloth_service": service},
         "annotations": {
-            "summary": f"Prometheus reads metrics from no replica of {title}: its objectives are not watched. Either "
-            "no replica runs (`forge status`), or the PodMonitor or a network policy has changed."
+            "summary": f"Prometheus reads metrics from no replica of {title}: its objectives are not watched.",
+            **_absent_runbook(service).annotations(namespace),
         },
     }
+
+
+def runbook(service: str, title: str) -> Runbook:
+    """What to do about a service that uses its error budget too fast."""
+    return Runbook(
+        f"A new version of {title}, a slow or broken server behind it (its database, a model, Kafka), or more load "
+        "than its replicas can serve.",
+        ("forge status", f"forge logs {service}", _pods(service)),
+        "If the errors began with an update, go back to the version before. If a server behind it fails, repair that "
+        "one first. If the replicas lack CPU, add some. Budgets recover by themselves within 30 days.",
+    )
+
+
+def _pods(service: str) -> str:
+    return f"kubectl --namespace $namespace get pods --selector app.kubernetes.io/name={service}"
+
+
+def _absent_runbook(service: str) -> Runbook:
+    return Runbook(
+        "No replica runs, or the PodMonitor or a network policy has changed.",
+        ("forge status", _pods(service), "forge drift"),
+        "`forge up` restores what was changed by hand. If no replica starts, its log says why.",
+    )
 
 
 def _record(name: str, expression: str, labels: dict[str, str]) -> dict[str, Any]:

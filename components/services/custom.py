@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from components.config.custom import Keys, SecretsIn, Service
 from components.config.topic_schema import text
-from components.observability.alert import Alert, Panel
+from components.observability.alert import Alert, Panel, Runbook
 from components.observability.objective import camel
 from components.services.record import KEYS_BUCKET, Objectives, Prefix, ServiceRecord, Surroundings
 
@@ -92,7 +92,7 @@ def _secrets(section: Service, around: Surroundings) -> Mapping[str, tuple[str, 
 def _alerts(name: str, title: str, aim: Objectives, metrics: bool) -> tuple[Alert, ...]:
     """That none of its replicas is ready and, by the metrics that bundled services show too, that it misses its
     objectives."""
-    word = camel(name)
+    word, checks = camel(name), ("forge status", f"forge logs {name}")
     down = Alert(
         f"{word}Unavailable",
         f'kube_deployment_status_replicas_available{{namespace="$namespace",deployment="{name}"}} < 1',
@@ -100,6 +100,11 @@ def _alerts(name: str, title: str, aim: Objectives, metrics: bool) -> tuple[Aler
         "page",
         f"No replica of {title} is ready.",
         name,
+        Runbook(
+            "Its image does not start, its database or another server that it waits for is away, or its probe fails.",
+            (*checks, f"kubectl --namespace $namespace describe deployment {name}"),
+            "The log of its pod says why. `forge up` with the image before goes back.",
+        ),
     )
     if not metrics:
         return (down,)
@@ -116,6 +121,11 @@ def _alerts(name: str, title: str, aim: Objectives, metrics: bool) -> tuple[Aler
             "ticket",
             f"{title} answers fewer than {aim.latency_share:.4g} of its requests within {aim.latency_seconds:g} s.",
             name,
+            Runbook(
+                "Its replicas lack CPU, or a server that it asks is slow.",
+                checks,
+                "Add replicas, or repair the server that it asks.",
+            ),
         ),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components.config.base import Change, Resources, setting
-from components.observability.alert import Alert
+from components.observability.alert import Alert, Runbook
 from components.services.record import Body, Bundled, Objectives, Prefix, ServiceRecord
 
 
@@ -38,6 +38,16 @@ RECORD = ServiceRecord(
             "page",
             "Guardrails does not answer: requests continue unchecked, or are refused if checks are required.",
             "guardrails",
+            Runbook(
+                "Guardrails is down or overloaded, or its checks take longer than the route's time limit.",
+                (
+                    "forge status",
+                    "forge logs guardrails",
+                    "forge logs router",
+                ),
+                "Bring it back, or add replicas (`services.guardrails.replicas`). Set `required` on routes whose "
+                "requests must not continue unchecked.",
+            ),
         ),
     ),
 )

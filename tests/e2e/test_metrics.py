@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
+import shlex
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from kubernetes import client
 
-from components.observability import alerts_data
+from components.observability import alerts, alerts_data
 from components.observability.alert import metrics
+from components.services.registry import FRONT, SERVICES
+from tests.e2e.conftest import forge
 
 pytestmark = pytest.mark.e2e
 ASKED: dict[str, set[str]] = {}
@@ -21,7 +26,7 @@ for _panel in alerts_data.PANELS:
 
 
 @pytest.mark.parametrize("part", sorted(ASKED))
-def test_a_server_returns_the_requested_secrets(api: client.ApiClient, part: str) -> None:
+def test_a_server_exports_every_metric_that_is_queried(api: client.ApiClient, part: str) -> None:
     pod = client.CoreV1Api(api).read_namespaced_pod(f"{part}-0", "cogniforge")
     port, address = pod.metadata.annotations["prometheus.io/port"], pod.status.pod_ip
     if part == "object-store":  # failure counters appear with the first failure
@@ -30,6 +35,28 @@ def test_a_server_returns_the_requested_secrets(api: client.ApiClient, part: str
     text = httpx.get(f"http://{address}:{port}/metrics", trust_env=False, timeout=30).text
     given = set(re.findall(r"^([a-zA-Z_][a-zA-Z0-9_]*)[ {]", text, re.MULTILINE))
     assert ASKED[part] - given == set()
+
+
+def test_the_checks_of_runbooks_run(api: client.ApiClient) -> None:
+    core, batch = client.CoreV1Api(api), client.BatchV1Api(api)
+    parts = [part["name"] for part in json.loads(forge("status", "-o", "json").stdout)["parts"]]
+    labels = {
+        "job": FRONT.name,
+        "pod": core.list_namespaced_pod("cogniforge").items[0].metadata.name,
+        "persistentvolumeclaim": core.list_namespaced_persistent_volume_claim("cogniforge").items[0].metadata.name,
+        "job_name": batch.list_namespaced_job("cogniforge").items[0].metadata.name,
+    }
+    rules = alerts.rules("cogniforge", frozenset((*parts, "data")), SERVICES.values())
+    written = [rule["annotations"]["checks"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule]
+    known = re.compile(r"{{ \$labels\.(\w+) }}")
+    checks = dict.fromkeys(known.sub(lambda m: labels[m[1]], check) for text in written for check in text.splitlines())
+    # An own environment's drift and status are tests of their own; here, it is enough that they are commands.
+    ran = [check for check in checks if check not in ("forge drift", "forge status")]
+    with ThreadPoolExecutor(2) as pool:
+        done = pool.map(lambda check: forge(*shlex.split(check.removeprefix("forge ")), check=False), ran)
+        failed = {check: one.stderr for check, one in zip(ran, done, strict=True) if one.returncode}
+    assert failed == {}
+    assert len(ran) > 20
 
 
 def test_the_caches_exporter_takes_no_target_of_a_query(api: client.ApiClient) -> None:

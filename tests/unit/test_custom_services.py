@@ -19,7 +19,7 @@ from components.config.parse import parse
 from components.config.problems import ConfigError
 from components.data.change_data_capture import connectors
 from components.data.needs import login_systems
-from components.observability import alerts
+from components.observability import alerts, dashboards
 from components.services.making import variable
 from components.services.registry import FRONT, SERVICES
 from local import paths
@@ -88,7 +88,8 @@ def test_alerts_and_panels_follow_from_its_objectives() -> None:
     )
     assert found["NotesAvailabilityBudgetFast"].count("> 0.0144") == 2
     titles = [
-        panel["title"] for panel in alerts.dashboards("n", frozenset(records), records.values())["cogniforge"]["panels"]
+        panel["title"]
+        for panel in dashboards.dashboards("n", frozenset(records), records.values())["cogniforge"]["panels"]
     ]
     assert "Notes: 95th percentile" in titles
 

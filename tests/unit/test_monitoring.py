@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.observability import alerts, alerts_data, monitoring, objective
+from components.observability import alerts, alerts_data, dashboards, monitoring, objective
 from components.observability.alert import Alert, Panel, metrics
 from components.services import registry
 from tests.unit.test_platform import registered_of, stack_file
@@ -42,7 +42,7 @@ def asked(alert_list: tuple[Alert, ...], panels: tuple[Panel, ...]) -> dict[str,
 
 
 RECORDS = tuple(registry.SERVICES.values())
-SERVICES = asked(alerts.alerts(RECORDS), alerts.panels(RECORDS))
+SERVICES = asked(alerts.alerts(RECORDS), dashboards.panels(RECORDS))
 DATA = asked(alerts_data.ALERTS, alerts_data.PANELS)
 
 
@@ -78,13 +78,13 @@ def test_it_fits_the_operators_schema(kind: str, spec: dict[str, object]) -> Non
 
 
 def test_panels_lie_side_by_side() -> None:
-    for board in alerts.dashboards("n", PARTS, RECORDS).values():
+    for board in dashboards.dashboards("n", PARTS, RECORDS).values():
         places = [(p["gridPos"]["x"], p["gridPos"]["y"]) for p in board["panels"]]
         assert len(set(places)) == len(places)
 
 
 def test_an_environment_without_data_has_no_board_for_it() -> None:
-    assert set(alerts.dashboards("n", frozenset(), RECORDS)) == {"cogniforge"}
+    assert set(dashboards.dashboards("n", frozenset(), RECORDS)) == {"cogniforge"}
 
 
 def test_an_environment_has_them_where_the_operator_is() -> None:

@@ -23,7 +23,9 @@ STEP_S = 60
 
 def spec(*names: str) -> dict[str, Any]:
     """The rules of some services' objectives."""
-    groups = [g for n in names for g in objective.groups(n, RECORDS[n].title, alerts.indicators(RECORDS[n]))]
+    groups = [
+        g for n in names for g in objective.groups(n, RECORDS[n].title, alerts.indicators(RECORDS[n]), "cogniforge")
+    ]
     return {"groups": groups}
 
 
@@ -76,7 +78,10 @@ def expected(service: str, indicator: Indicator, severity: str) -> dict[str, Any
         "exp_labels": {
             "severity": severity, "sloth_id": identity, "sloth_service": service, "sloth_slo": indicator.name,
         },
-        "exp_annotations": {"summary": f"{RECORDS[service].title}: {indicator.failing}. They use {used}."},
+        "exp_annotations": {
+            "summary": f"{RECORDS[service].title}: {indicator.failing}. They use {used}.",
+            **objective.runbook(service, RECORDS[service].title).annotations("cogniforge"),
+        },
     }  # fmt: skip
 
 
@@ -152,9 +157,8 @@ def test_a_budget_is_left_in_proportion_to_the_errors(tmp_path: Path) -> None:
 
 
 def test_a_service_that_is_not_scraped_raises_a_page(tmp_path: Path) -> None:
-    summary = objective.groups("user", RECORDS["user"].title, ())[-1]["rules"][0]["annotations"]["summary"]
-    absent = {"exp_labels": {"severity": "page", "sloth_service": "user"},
-              "exp_annotations": {"summary": summary}}  # fmt: skip
+    texts = objective.groups("user", RECORDS["user"].title, (), "cogniforge")[-1]["rules"][0]["annotations"]
+    absent = {"exp_labels": {"severity": "page", "sloth_service": "user"}, "exp_annotations": texts}
     tests = [{"interval": "1m", "input_series": [{"series": 'up{job="user"}', "values": "1x20 0x40 1x30"}],
               "alert_rule_test": [{"eval_time": "15m", "alertname": "UserNotScraped", "exp_alerts": []},
                                   {"eval_time": "45m", "alertname": "UserNotScraped", "exp_alerts": [absent]},
