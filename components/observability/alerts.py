@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from components.observability import alerts_data, alerts_security, objective
+from components.observability import alerts_data, alerts_security, alerts_servers, objective
 from components.observability.alert import Alert, Runbook
 from components.observability.objective import Indicator
 from components.services.record import ServiceRecord
@@ -309,10 +309,14 @@ def by_name(records: Iterable[ServiceRecord]) -> list[ServiceRecord]:
     return sorted(records, key=lambda record: record.name)
 
 
+def _everything(records: Iterable[ServiceRecord]) -> tuple[Alert, ...]:
+    return (*alerts(records), *alerts_data.ALERTS, *alerts_servers.ALERTS, *alerts_security.ALERTS)
+
+
 def runbooks(namespace: str, records: Iterable[ServiceRecord]) -> dict[str, dict[str, Any]]:
     """Rules of all alerts by name, whichever parts are enabled."""
     known = list(records)
-    everything = (*alerts(known), *alerts_data.ALERTS, *alerts_security.ALERTS)
+    everything = _everything(known)
     parts = frozenset((*(alert.part for alert in everything), *(record.name for record in known)))
     found = [rule for group in rules(namespace, parts, known)["groups"] for rule in group["rules"]]
     return {rule["alert"]: rule for rule in found if "alert" in rule}
@@ -326,8 +330,7 @@ def rules(namespace: str, parts: frozenset[str], records: Iterable[ServiceRecord
         for record in ordered
         for group in objective.groups(record.name, record.title, indicators(record), namespace)
     ]
-    everything = (*alerts(records), *alerts_data.ALERTS, *alerts_security.ALERTS)
-    wanted = [alert for alert in everything if not alert.part or alert.part in parts]
+    wanted = [alert for alert in _everything(records) if not alert.part or alert.part in parts]
     return {
         "groups": [
             {

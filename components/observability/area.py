@@ -7,11 +7,13 @@ import pulumi
 from components.ai.models import SIMULATOR, ModelsArea, inside
 from components.base import PlatformComponent, fingerprint
 from components.config.cluster import NetworkPolicies
+from components.config.gateway import GatewayEngine
 from components.config.platform import PlatformConfig
 from components.data.layer import DataLayer
 from components.mesh import entrance
 from components.mesh.area import EntranceArea
 from components.observability import alerts
+from components.observability.alerts_servers import running
 from components.observability.end_to_end import EndToEndCheck
 from components.observability.monitoring import Monitoring, MonitoringArgs
 from components.observability.prometheus import PART as PROMETHEUS
@@ -49,7 +51,11 @@ class ObservabilityArea:
         closed = [*services.parts.values(), *servers, gateway.gateway, *models.servers.values()]
         self._isolation(closed)
         store = [name for name in (AUDIENCE, SNAPSHOTS_ACCOUNT) if name in stage.parts]
-        self._metrics(frozenset((*data.parts, *services.parts, *store, *(("data",) if servers else ()))))
+        names = [*data.parts, *services.parts, *store, *(("data",) if servers else ())]
+        own = [name for name, server in data.servers.items() if server.metrics_port]
+        if stage.config.gateway.engine is GatewayEngine.ENVOY:
+            own.append("gateway")
+        self._metrics(frozenset((*names, *map(running, own))))
 
     def _metrics(self, names: frozenset[str]) -> None:
         """Create what collects metrics and raises alerts, for the parts with these names."""

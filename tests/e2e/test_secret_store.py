@@ -148,10 +148,17 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> Iterator[Cluster]:
-    security = {"secretStore": {"replicas": 1, "storage": "256Mi"}}
+    # Two environments share a node of two cores, which schedules by what they reserve.
+    small = {"resources": {"cpu": "20m", "memory": "256Mi"}}
+    security = {"secretStore": {"replicas": 1, "storage": "256Mi", **small}}
     folder = tmp_path_factory.mktemp(NAME)
-    data = {"destroyData": True, "objectStore": {"storage": "256Mi"}, "postgres": {"storage": "512Mi"}, "nats": {}}
-    sized = {"resources": {"cpu": "50m", "memory": "192Mi"}}
+    data = {
+        "destroyData": True,
+        "objectStore": {"storage": "256Mi", **small},
+        "postgres": {"storage": "512Mi", "resources": {"cpu": "50m", "memory": "1Gi"}},
+        "nats": {"replicas": 1, "storage": "256Mi", **small},
+    }
+    sized = {"resources": {"cpu": "20m", "memory": "192Mi"}}
     services = {"router": sized, DATABASE: sized}
     with beside(folder, NAME, 8450, api, data=data, security=security, services=services) as made:
         cluster = Cluster(api, made)

@@ -65,6 +65,29 @@ def test_blocks_and_log_fit_the_volume() -> None:
     assert f"--storage.tsdb.retention.size={10 * 2**30 * 4 // 5}B" in server["args"]
 
 
+def _silent(base: str) -> set[str]:
+    """Alerts that fire where nothing is scraped, in an environment with Prometheus."""
+    resources = registered_of(stack_file(base) | {"observability": {"prometheus": {}}})
+    data = named(resources, "ConfigMap", f"{base}-prometheus-files")["data"]
+    rules = [rule for group in json.loads(data["rules.yml"])["groups"] for rule in group["rules"]]
+    return {rule["expr"] for rule in rules if rule.get("alert", "").endswith("NotScraped")}
+
+
+def test_every_pod_with_metrics_has_an_alert_that_none_are_read() -> None:
+    resources = registered_of(stack_file("local"))
+    found = [plain(r.inputs) for r in resources if r.typ.endswith((":StatefulSet", ":Deployment"))]
+    templates = [one["spec"]["template"]["metadata"] for one in found]
+    names = {t["labels"]["app.kubernetes.io/name"] for t in templates if "prometheus.io/port" in t["annotations"]}
+    scraped = {name for name in names if not name.startswith("model-")}  # UpstreamErrorRateHigh watches models
+    assert _silent("local") == {f'absent(up{{job="{name}"}} == 1)' for name in scraped}
+
+
+def test_a_managed_service_has_no_alert_on_a_server_of_ours() -> None:
+    silent = _silent("prod")
+    assert not [name for name in ("postgres", "kafka", "object-store", "gateway") if any(name in e for e in silent)]
+    assert any("nats" in expression for expression in silent)
+
+
 def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
     content = files(with_prometheus())
     (tmp_path / "rules.yml").write_text(json.dumps(content["rules.yml"]))
