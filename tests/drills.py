@@ -144,6 +144,12 @@ DRILLS: tuple[Drill, ...] = (
         ),
     ),
     Drill(
+        "portal",
+        "the Portal's pages in Chromium: light and dark, on a phone, without scripts, accessible, small and fast",
+        _NOT_MEASURED,
+        ("components/services/portal.py", "service_images/portal/"),
+    ),
+    Drill(
         "previews",
         "200 previews of prod, four at a time, end with their verdict and without an error",
         _NOT_MEASURED,

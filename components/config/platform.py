@@ -59,9 +59,12 @@ class PlatformConfig(Section):
             *self.security.images,
             *self.observability.images,
             *(self.mesh.images if self.own_mesh else ()),
+            *(record.image for record in self.services.records.values() if record.asked),
         )
 
     @property
     def around(self) -> Surroundings:
         """The sections that hooks in service records may read."""
-        return Surroundings(self.data, self.gateway, self.services.records, self.security)
+        services, security = self.services, self.security
+        logins = security.keycloak or any(getattr(section, "login", None) for section in services.there.values())
+        return Surroundings(self.data, self.gateway, services.records, security, bool(logins))

@@ -7,8 +7,10 @@ import pulumi
 from components.ai.models import ModelsArea
 from components.ai.service import AiServiceArgs
 from components.base import PlatformComponent
+from components.config.platform import PlatformConfig
 from components.config.security import REALM
 from components.data.layer import DataLayer
+from components.mesh.entrance import inside_hosts
 from components.security.area import SecurityArea
 from components.services import making, routing
 from components.services.registry import FRONT
@@ -36,6 +38,8 @@ class ServicesArea:
                 own = {"SERVICE_OIDC_ADDRESS": address, "SERVICE_OIDC_AUTHORITY": security.keycloak.authority}
                 more["environment"] = {**more.get("environment", {}), **own}
                 after.append(security.realm)
+            if record.calls_gateway:
+                more = {**more, **_gateway(config, security, more)}
             self.parts[name] = making.make(
                 f"{stage.env}-{name}",
                 record,
@@ -48,3 +52,14 @@ class ServicesArea:
                 routing.SERVED if record is FRONT and routing.served(config) else (),
             )
         stage.parts |= self.parts
+
+
+def _gateway(config: PlatformConfig, security: SecurityArea, more: AiServiceArgs) -> AiServiceArgs:
+    """Arguments of a service that calls the gateway: its address inside the cluster, and its CA certificate."""
+    address = f"https://{inside_hosts(config)[0]}:{config.gateway.port}"
+    return {
+        "namespace": more["namespace"],
+        "image": more["image"],
+        "environment": {**more.get("environment", {}), "SERVICE_GATEWAY_URL": address},
+        "secrets": {"SERVICE_GATEWAY_AUTHORITY": (security.certificate.secret_name, "ca.crt")},
+    }

@@ -107,6 +107,7 @@ def arguments(
         },
         "secrets": {
             **bound.secrets,
+            **more.get("secrets", {}),
             **({"SERVICE_INSTALLATION_KEY": (key_secret, "key")} if record.keeps_keys else {}),
             **record.secrets(section, around),
         },

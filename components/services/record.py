@@ -130,6 +130,8 @@ class Surroundings:
     records: Mapping[str, ServiceRecord]
     """Records of the enabled services by name."""
     security: Security
+    logins: bool = False
+    """Whether people log in with an identity provider, besides programs with API keys."""
 
     @property
     def keeper(self) -> str:
@@ -196,6 +198,11 @@ class ServiceRecord(DataIntent):
     """Services that this service calls over gRPC. Each callee's list of accepted callers is derived from this field."""
     asks_rest: tuple[str, ...] = ()
     """Services that this service calls over REST."""
+    calls_gateway: bool = False
+    """Whether the service calls the platform's API through the gateway, with its callers' own keys. Variable:
+    SERVICE_GATEWAY_URL; file: SERVICE_GATEWAY_AUTHORITY, the CA certificate."""
+    arrival: str = ""
+    """Path that receives browsers of people who have logged in; empty: the service has no pages."""
     receives_urls: bool = True
     """Whether the service receives the URL of each service in `asks_rest`. Variable: SERVICE_<NAME>_URL."""
     callers: tuple[str, ...] = ()
@@ -220,6 +227,8 @@ class ServiceRecord(DataIntent):
     """Indicators of the objectives by the service's own metrics; empty: by those that the kit exports."""
     egress: tuple[int, ...] = ()
     """TCP ports on which the service connects to addresses outside the cluster."""
+    asked: bool = False
+    """Whether `forge up` builds the service's image only for environments that enable the service."""
     wheels: bool = False
     """Whether the service's image installs packages from its own requirements.lock."""
     migrates: tuple[str, ...] | None = None

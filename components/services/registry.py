@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from components.services import audit, billing, embeddings, guardrails, prompt, retriever, router, user
+from components.services import audit, billing, embeddings, guardrails, portal, prompt, retriever, router, user
 from components.services.record import ServiceRecord
 
 FRONT = router.RECORD
@@ -20,6 +20,7 @@ SERVICES: Mapping[str, ServiceRecord] = {
         user.RECORD,
         billing.RECORD,
         audit.RECORD,
+        portal.RECORD,
     )
 }
 """Records of all bundled services by name."""

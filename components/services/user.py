@@ -66,6 +66,8 @@ def _variables(section: User, around: Surroundings) -> dict[str, str]:
         found["SERVICE_OIDC_ISSUER"] = login.issuer
         found["SERVICE_OIDC_CLIENT"] = login.client_id
         found["SERVICE_OIDC_REDIRECT"] = f"{around.url}/v1/callback"
+    if login and (arrival := next((record.arrival for record in around.records.values() if record.arrival), "")):
+        found["SERVICE_OIDC_ARRIVAL"] = arrival
     if around.security.keycloak:
         found["SERVICE_OIDC_AUDIENCE"] = GATEWAY_CLIENT
     return found

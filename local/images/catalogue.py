@@ -106,7 +106,14 @@ IMAGES: dict[str, Image] = {
         Image(ImageName.KEYCLOAK, (ImageName.JAVA,), jars=True, sources=True, asked=True, reproducible=False),
         Image(ImageName.DATA_TASKS, (ImageName.KIT,), sources=True),
         *(
-            Image(one.image, (ImageName.KIT,), wheels=one.wheels, sources=True, documents=one.documents)
+            Image(
+                one.image,
+                (ImageName.KIT,),
+                wheels=one.wheels,
+                sources=True,
+                documents=one.documents,
+                asked=one.asked,
+            )
             for one in SERVICES.values()
         ),
         Image(ImageName.VLLM, rootfs=True, wheels=True, sources=True, gpu=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from local.errors import LocalError
@@ -27,6 +28,8 @@ PACKAGES: dict[str, str] = {
     "maven": "mvn",
 }
 """Program that shows whether a package is installed, by package."""
+OF_TESTS: Mapping[str, str] = {"chromium": "chromium", "npm": "npm"}
+"""The same for packages that only some drills need."""
 
 
 def _present(program: str) -> bool:
@@ -34,9 +37,9 @@ def _present(program: str) -> bool:
     return Path(program).exists() if program.startswith("/") else shutil.which(program, path=path) is not None
 
 
-def missing() -> list[str]:
+def missing(wanted: Mapping[str, str] = PACKAGES) -> list[str]:
     """Packages whose programs are not installed."""
-    return [package for package, program in PACKAGES.items() if not _present(program)]
+    return [package for package, program in wanted.items() if not _present(program)]
 
 
 def is_debian() -> bool:
@@ -54,14 +57,14 @@ def require_root() -> None:
         )
 
 
-def install() -> list[str]:
+def install(wanted: Mapping[str, str] = PACKAGES) -> list[str]:
     """Install missing packages. Returns their names. Raises LocalError if the installation fails."""
-    names = missing()
+    names = missing(wanted)
     if not names:
         return []
     command = f"apt-get install -y {' '.join(names)}"
     if not is_debian():
-        programs = ", ".join(PACKAGES[name] for name in names)
+        programs = ", ".join(wanted[name] for name in names)
         raise LocalError(
             f"these programs are missing: {programs}",
             reason="this machine does not run Debian or a derivative, so `forge` cannot install them",

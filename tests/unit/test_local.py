@@ -218,7 +218,7 @@ def test_without_root_the_reason_for_root_is_shown(monkeypatch: pytest.MonkeyPat
 
 
 def test_on_another_system_the_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "missing", lambda: ["containerd"])
+    monkeypatch.setattr(packages, "missing", lambda _: ["containerd"])
     monkeypatch.setattr(packages, "is_debian", lambda: False)
     with pytest.raises(LocalError, match="containerd") as error:
         packages.install()
@@ -366,6 +366,7 @@ def test_every_locked_package_has_hashes(file: str) -> None:
 
 def test_an_image_that_only_some_environments_run_is_built_for_these_alone() -> None:
     others = {ImageName.KEYCLOAK, ImageName.OPA, ImageName.PROMETHEUS, ImageName.ISTIOD, ImageName.ISTIO_PROXY}
+    others |= {record.image for record in SERVICES.values() if record.asked}
     assert set(LOCAL) - set(needed(())) == {ImageName.OPENBAO, *others}
     assert set(needed((ImageName.OPENBAO,))) == set(LOCAL) - others
 

@@ -23,7 +23,7 @@ from kit.directory import Scope  # noqa: E402
 
 FOLDERS = ("components", "cli", "local")
 RECORDS = paths.PROJECT / "components" / "services"
-WORDS = {"router", "user", "prompt", "audit"}
+WORDS = {"router", "user", "prompt", "audit", "portal"}
 """Names that are also common words: only a text equal to the name counts."""
 MEANS_SOMETHING_ELSE = {
     ("cli/local_environment.py", "user"): "a role in a chat",
@@ -33,6 +33,7 @@ MEANS_SOMETHING_ELSE = {
     ("components/cluster/namespace.py", "audit"): "a mode of Pod Security Admission",
     ("components/security/isolation_check.py", "audit"): "a mode of Pod Security Admission",
     ("components/security/store_settings.py", "audit"): "a device of OpenBao, in its configuration",
+    ("components/config/security.py", "portal"): "a client of Keycloak",
     ("components/data/nats.py", "user"): "a field of its configuration",
     ("components/config/routing.py", "guardrails"): "the name of a field, which stack files hold",
     ("components/data/kafka_access.py", "user"): "a login",

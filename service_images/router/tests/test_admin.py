@@ -151,6 +151,8 @@ def test_a_change_is_shown_with_who_made_it_and_why(replicas: list[Replica], bot
     shown = {route["model"]: route for route in one.admin("GET", "/routes").json()["data"]}
     assert [shown[name]["overridden"] for name in ("kept", "m", "trial")] == [False, True, False]
     assert (shown["m"]["by"], shown["m"]["reason"]) == ("key:default", "a is slow")
+    assert shown["m"]["configured"]["model"] == "m" and shown["m"]["configured"] != shown["m"]["route"]
+    assert shown["kept"]["configured"] is None
 
 
 def test_a_route_is_in_force_once_every_replica_has_applied_it(

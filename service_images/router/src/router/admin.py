@@ -79,6 +79,8 @@ class Shown(Model):
     reason: str = ""
     route: ModelRoute | None = None
     """The route; null if the model is withdrawn."""
+    configured: ModelRoute | None = None
+    """The configured or discovered route that an operator's replaces; null if there is none."""
 
 
 class Listed(Model):
@@ -154,7 +156,14 @@ class Api:
                 raise missing("model")
             return await self._everywhere(Shown(model=model, overridden=False, in_force=True, route=live))
         problem = control.overrides.refused.get(model, "")
-        changed_by = {"by": override.by, "at": override.at, "reason": override.reason, "route": override.route}
+        configured = control.overrides.base.find(model)
+        changed_by = {
+            "by": override.by,
+            "at": override.at,
+            "reason": override.reason,
+            "route": override.route,
+            "configured": configured,
+        }
         shown = Shown(
             model=model,
             overridden=True,

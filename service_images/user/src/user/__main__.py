@@ -42,6 +42,8 @@ class UserSettings(QuotaSettings):
     oidc_secret: SecretStr = SecretStr("")
     oidc_redirect: str = ""
     """URL of this service's /v1/callback for browsers."""
+    oidc_arrival: str = ""
+    """Path that receives browsers after a login that began on a page; empty: no service has pages."""
     erased_by: tuple[str, ...] = ()
     """Services that erase the data of deleted tenants and acknowledge the erasure."""
 
@@ -67,7 +69,7 @@ def create(settings: UserSettings) -> Starlette:
     )
     in_force = InForce(nats, directory.BUCKET, tables.POLICIES) if nats else None
     most = tables.QUOTAS.given(settings.quotas, settings.quotas_of)
-    api = Api(database, publisher, logins, settings.erased_by, in_force, most)
+    api = Api(database, publisher, logins, settings.erased_by, in_force, most, settings.oidc_arrival)
     letters = publisher.letters if publisher else DeadLetters(database)
 
     async def acknowledge(batch: Sequence[dict[str, Any]]) -> None:

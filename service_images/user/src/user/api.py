@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from kit import bus, dead_letters, publishing, replicas, rest, rest_app
+from kit import arrival, bus, dead_letters, publishing, replicas, rest, rest_app
 from kit.database import Database
 from kit.directory import Grant, Scope
 from kit.errors import ApiError, ErrorType, missing
@@ -27,7 +27,7 @@ from user.models import (
     Limits,
     Listing,
     Login,
-    LoginTo,
+    LoginFrom,
     NewKey,
     NewPolicy,
     NewTeam,
@@ -72,9 +72,13 @@ class Api(People):
         erased_by: Sequence[str] = (),
         in_force: InForce | None = None,
         quotas: Quotas = tables.QUOTAS,
+        arrival: str = "",
     ) -> None:
-        """`erased_by`: services that confirm the deletion of a tenant. Without NATS nothing is reported as enforced."""
-        self._in_force, self._quotas = in_force, quotas
+        """`erased_by`: services that confirm the deletion of a tenant. Without NATS nothing is reported as enforced.
+
+        `arrival`: path that receives browsers after a login; empty: no service has pages.
+        """
+        self._in_force, self._quotas, self._arrival = in_force, quotas, arrival
         self._database, self._publisher, self._logins, self._erased_by = database, publisher, logins, tuple(erased_by)
 
     def operations(self) -> list[Operation]:
@@ -129,7 +133,7 @@ class Api(People):
                       body=Question, scope=ANY, failures=(404,)),
             Operation("POST", "/v1/list-objects", "List the objects that a subject is related to.", self.list_objects,
                       Objects, body=Listing, scope=ANY, failures=(404,)),
-            Operation("GET", "/v1/login", "Redirect to the identity provider.", self.login, query=LoginTo, status=302,
+            Operation("GET", "/v1/login", "Redirect to the identity provider.", self.login, query=LoginFrom, status=302,
                       failures=(404,)),
             Operation("GET", "/v1/callback", "Complete a login; the result is a short-lived key.", self.callback,
                       IssuedKey, query=Login, failures=(401, 403, 404, 429)),
@@ -307,18 +311,25 @@ class Api(People):
 
     # --- logins -----------------------------------------------------------------------------------
 
-    async def login(self, call: Call[LoginTo, None]) -> Any:
+    async def login(self, call: Call[LoginFrom, None]) -> Any:
         """Authorization code flow with PKCE."""
         if self._logins is None:
             raise ApiError(404, "No identity provider is configured.", ErrorType.NOT_FOUND)
-        return await self._logins.begin(call.query.tenant)
+        return await self._logins.begin(call.query.tenant, arrive=call.query.arrive and bool(self._arrival))
 
-    async def callback(self, call: Call[Login, None]) -> IssuedKey:
-        """Returns a key for the user who has logged in."""
+    async def callback(self, call: Call[Login, None]) -> Any:
+        """Returns a key for the user who has logged in, or sends the browser with it to the pages it came from."""
         if self._logins is None:
             raise ApiError(404, "No identity provider is configured.", ErrorType.NOT_FOUND)
-        identity = await self._logins.identity(call.query, call.request.cookies)
-        return await self._key_of(call, identity, self._logins.expiry())
+        arrives = bool(self._arrival) and self._logins.arrives(call.request.cookies)
+        try:
+            identity = await self._logins.identity(call.query, call.request.cookies)
+            made = await self._key_of(call, identity, self._logins.expiry())
+        except ApiError:
+            if arrives:
+                return arrival.send(self._arrival)
+            raise
+        return arrival.send(self._arrival, made.key) if arrives else made
 
     async def exchange(self, call: Call[Any, ProviderToken]) -> IssuedKey:
         """Returns a key for the person to whom the provider gave the token."""

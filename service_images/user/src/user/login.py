@@ -52,6 +52,8 @@ class _Waiting(msgspec.Struct):
     nonce: str
     verifier: str
     tenant: str = ""
+    arrive: bool = False
+    """Whether the browser goes on to the pages of the service that has some."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,11 @@ class Logins:
         """Time at which the key of a new login expires."""
         return datetime.now(UTC) + lasts
 
-    async def begin(self, tenant: str = "") -> Response:
-        """Redirect the browser to the provider, for a login to a tenant."""
+    async def begin(self, tenant: str = "", *, arrive: bool = False) -> Response:
+        """Redirect the browser to the provider, for a login to a tenant. `arrive`: see `arrives`."""
         provider = await self._provider()
         random = secrets.token_urlsafe(24), secrets.token_urlsafe(24), secrets.token_urlsafe(48)
-        waiting = _Waiting(*random, tenant)
+        waiting = _Waiting(*random, tenant, arrive)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(waiting.verifier.encode()).digest()).rstrip(b"=")
         query = {
             "response_type": "code",
@@ -148,11 +150,9 @@ class Logins:
 
     async def identity(self, login: Login, cookies: Mapping[str, str]) -> Identity:
         """Identity after the callback. Raises ApiError(401)."""
-        try:
-            plain = self._cipher.decrypt(cookies.get(COOKIE, "").encode(), ttl=PATIENCE_S)
-            waiting = msgspec.json.decode(plain, type=_Waiting)
-        except (InvalidToken, msgspec.DecodeError):
-            raise _refused("the login was not started in this browser, or too long ago") from None
+        waiting = self._waiting(cookies)
+        if waiting is None:
+            raise _refused("the login was not started in this browser, or too long ago")
         if login.error:
             raise _refused(f"the provider answered {login.error[:100]}")
         if not login.code or not secrets.compare_digest(login.state.encode(), waiting.state.encode()):
@@ -161,6 +161,19 @@ class Logins:
         token = await self._token(provider.token, login.code, waiting.verifier)
         claims = await self._claims(token, provider, self._client, nonce={"essential": True, "value": waiting.nonce})
         return self._identity(claims, waiting.tenant)
+
+    def arrives(self, cookies: Mapping[str, str]) -> bool:
+        """Whether the login was started on a page, and the browser goes back to pages with the key."""
+        waiting = self._waiting(cookies)
+        return waiting is not None and waiting.arrive
+
+    def _waiting(self, cookies: Mapping[str, str]) -> _Waiting | None:
+        """The login that was started in this browser. None: none was, or it was too long ago."""
+        try:
+            plain = self._cipher.decrypt(cookies.get(COOKIE, "").encode(), ttl=PATIENCE_S)
+            return msgspec.json.decode(plain, type=_Waiting)
+        except (InvalidToken, msgspec.DecodeError):
+            return None
 
     async def of_token(self, token: str, tenant: str) -> Identity:
         """Identity of the person to whom an access token was given. Raises ApiError(401)."""

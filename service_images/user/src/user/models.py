@@ -234,6 +234,13 @@ class LoginTo(Model):
     tenant: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")] = ""
 
 
+class LoginFrom(LoginTo):
+    """A login that a browser begins."""
+
+    arrive: bool = False
+    """Whether the browser comes from a page, and goes back to pages with the key."""
+
+
 class ProviderToken(LoginTo):
     """An access token of the identity provider, which names this platform as its audience."""
 

@@ -1,0 +1,130 @@
+"""Chromium without a window, driven through its DevTools protocol."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import websocket
+
+STARTS_S = 120
+WIDE, PHONE = (1280, 900), (390, 844)
+"""Sizes of windows, in CSS pixels."""
+
+
+class Chromium:
+    """A browser with one page."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = websocket.create_connection(address, timeout=120, suppress_origin=True)
+        self._numbers = itertools.count(1)
+        self._session = ""
+        self.events: list[dict[str, Any]] = []
+        """Events of the page since it was opened last."""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Call a method of the protocol. Fails with its error."""
+        number = next(self._numbers)
+        message: dict[str, Any] = {"id": number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        self._socket.send(json.dumps(message))
+        while (answer := json.loads(self._socket.recv())).get("id") != number:
+            self.events.append(answer)
+        assert "error" not in answer, (method, answer["error"])
+        return answer["result"]
+
+    def open(self, address: str) -> None:
+        """Open an address, and wait until it is loaded with all that belongs to it."""
+        self.events.clear()
+        self.call("Page.navigate", url=address)
+        self.loaded()
+
+    def loaded(self) -> None:
+        """Wait until a page that is being opened is loaded."""
+        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+            self.events.append(json.loads(self._socket.recv()))
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of an expression in the page; promises are awaited."""
+        found = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def becomes(self, expression: str, seconds: float = 60) -> None:
+        """Wait until an expression is true in the page."""
+        deadline = time.monotonic() + seconds
+        while not self.evaluate(expression):
+            assert time.monotonic() < deadline, f"never true: {expression}"
+            time.sleep(0.1)
+
+    def submit(self, form: str, **fields: str) -> None:
+        """Fill in the fields of a form, send it as a person does, and wait for the next page."""
+        for name, value in fields.items():
+            place = json.dumps(f"{form} [name={name}]")
+            self.evaluate(f"document.querySelector({place}).value = {json.dumps(value)}")
+        self.events.clear()
+        self.evaluate(f"document.querySelector({json.dumps(form)}).requestSubmit()")
+        self.loaded()
+
+    def look(self, size: tuple[int, int], *, dark: bool) -> None:
+        """Set the size of the window and the reader's choice of colours."""
+        width, height = size
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=size == PHONE
+        )
+        chosen = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[chosen])
+
+    def picture(self) -> bytes:
+        """What the window shows, as PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+
+    def complaints(self) -> list[str]:
+        """Errors that the browser has logged since the page was opened, such as of its content security policy."""
+        entries = [event["params"]["entry"] for event in self.events if event.get("method") == "Log.entryAdded"]
+        thrown = [event["params"] for event in self.events if event.get("method") == "Runtime.exceptionThrown"]
+        return [entry["text"] for entry in entries if entry["level"] == "error"] + [str(one) for one in thrown]
+
+    def received(self) -> int:
+        """Bytes that were received for the page, headers included."""
+        ends = (event["params"] for event in self.events if event.get("method") == "Network.loadingFinished")
+        return round(sum(end["encodedDataLength"] for end in ends))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+
+@contextmanager
+def chromium(folder: Path, program: str = "chromium") -> Iterator[Chromium]:
+    """A browser with a profile in `folder`, which accepts the certificate of the test."""
+    options = ["--headless=new", "--remote-debugging-port=0", f"--user-data-dir={folder}", "--no-first-run"]
+    options += ["--ignore-certificate-errors", "--disable-gpu", "--disable-dev-shm-usage", "--no-sandbox"]
+    options += ["--hide-scrollbars", "--force-device-scale-factor=1", "--disable-background-networking"]
+    log = (folder.parent / "chromium.log").open("wb")
+    process = subprocess.Popen([program, *options, "about:blank"], stdout=log, stderr=log)
+    try:
+        file, deadline = folder / "DevToolsActivePort", time.monotonic() + STARTS_S
+        while not (file.exists() and len(file.read_text().splitlines()) == 2):
+            assert process.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()[-2000:]
+            time.sleep(0.1)
+        port, path = file.read_text().splitlines()
+        browser = Chromium(f"ws://127.0.0.1:{port}{path}")
+        yield browser
+        browser.close()
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()

@@ -1,0 +1,73 @@
+"""The Portal in the tree of components: off by default, one line turns it on, and what follows from its record."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+import yaml
+
+from components.config.parse import parse
+from components.config.platform import PlatformConfig
+from components.config.problems import ConfigError
+from components.mesh import entrance
+from components.services.registry import SERVICES
+from local import paths
+from local.images.catalogue import IMAGES, needed
+
+sys.path[:0] = [str(paths.PROJECT / "service_images" / part / "src") for part in ("kit", "portal")]
+
+from portal.topology import Part  # noqa: E402
+
+RECORD = next(record for record in SERVICES.values() if record.arrival)
+
+
+def _content() -> dict[str, Any]:
+    return yaml.safe_load((paths.PROJECT / "stacks/Pulumi.local.yaml").read_text())["config"]["cogniforge:platform"]
+
+
+def _config(**services: Any) -> PlatformConfig:
+    content = _content()
+    content["services"] |= {RECORD.name: {}, **services}
+    return parse(content)
+
+
+def test_it_is_off_unless_one_line_turns_it_on() -> None:
+    off, on = parse(_content()), _config()
+    assert RECORD.name not in off.around.records and RECORD.name in on.around.records
+    assert RECORD.image not in needed(off.asked_images) and RECORD.image in needed(on.asked_images)
+    assert IMAGES[RECORD.image].asked
+
+
+def test_it_needs_the_service_that_keeps_keys() -> None:
+    content = _content()
+    content["services"] = {RECORD.name: {}}
+    with pytest.raises(ConfigError, match=r"services\.portal.*its reader's own API key"):
+        parse(content)
+
+
+def test_its_pages_are_at_the_gateway() -> None:
+    routes = {route.prefix: route.backend.name for route in entrance.intent(_config()).routes}
+    assert routes["/portal"] == RECORD.name
+
+
+def test_it_learns_the_other_services_from_their_records() -> None:
+    config = _config()
+    variables = RECORD.variables(config.services.there[RECORD.name], config.around)
+    parts = [Part.model_validate(part) for part in json.loads(variables["SERVICE_PARTS"])]
+    assert {part.name for part in parts} == set(config.around.records) - {RECORD.name}
+    assert all(part.title and part.about for part in parts)
+    assert variables["SERVICE_PUBLIC_URL"] == "https://localhost:8443"
+
+
+@pytest.mark.parametrize("logins", [False, True], ids=["keys", "logins"])
+def test_logins_lead_to_it_only_where_people_log_in(logins: bool) -> None:
+    login = {"issuer": "https://login.example.com", "clientId": "c", "secretName": "s"}
+    config = _config(user={"login": login} if logins else {})
+    keeper = config.around.records[config.around.keeper]
+    variables = keeper.variables(config.services.there[keeper.name], config.around)
+    assert variables.get("SERVICE_OIDC_ARRIVAL", "") == (RECORD.arrival if logins else "")
+    own = RECORD.variables(config.services.there[RECORD.name], config.around)
+    assert own["SERVICE_LOGINS"] == str(logins).lower()
