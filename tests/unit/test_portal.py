@@ -44,7 +44,7 @@ def test_it_is_off_unless_one_line_turns_it_on() -> None:
 def test_it_needs_the_service_that_keeps_keys() -> None:
     content = _content()
     content["services"] = {RECORD.name: {}}
-    with pytest.raises(ConfigError, match=r"services\.portal.*its reader's own API key"):
+    with pytest.raises(ConfigError, match=r"services\.portal = .*\n.*its reader's own API key"):
         parse(content)
 
 

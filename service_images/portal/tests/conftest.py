@@ -19,7 +19,10 @@ sys.path[:0] = [str(SOURCES / "kit" / "src"), str(SOURCES / "portal" / "src")]
 
 from service_images.conftest import NatsServer  # noqa: E402
 from service_images.portal.tests.running_platform import OPERATOR, Platform  # noqa: E402
-from service_images.router.tests.conftest import Target  # noqa: E402
+from service_images.router.tests.conftest import Target, until  # noqa: E402
+
+KNOWN_AT = ("/v1/models", "/v1/billing/prices", "/v1/prompts")
+"""A path of each service that learns keys from User."""
 
 
 class Browser:
@@ -124,14 +127,18 @@ def tenant(operator: httpx.Client) -> str:
 
 
 @pytest.fixture
-def make_key(operator: httpx.Client, tenant: str) -> Callable[..., str]:
-    """Function that makes a key of the tenant with scopes; none: all that a tenant's key can have."""
+def make_key(platform: Platform, operator: httpx.Client, tenant: str) -> Callable[..., str]:
+    """Function that makes a key with scopes, and waits until all services know it; none: all scopes of a tenant."""
 
     def make(*scopes: str, name: str = "of a test", of: str = tenant) -> str:
         body = {"name": name, "scopes": list(scopes)} if scopes else {"name": name}
         made = operator.post(f"/v1/tenants/{of}/keys", json=body)
         assert made.status_code == 201, made.text
-        return made.json()["key"]
+        key = made.json()["key"]
+        with platform.client(key) as client:
+            for path in KNOWN_AT:
+                until(lambda path=path: client.get(path).status_code != 401)
+        return key
 
     return make
 

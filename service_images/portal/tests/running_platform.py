@@ -30,7 +30,8 @@ from components.config.platform import PlatformConfig
 from components.mesh import entrance, envoy
 from components.mesh.routes import Backend, GatewayIntent
 from local import paths
-from service_images.conftest import NatsServer, PostgresServer, free_port
+from service_images.conftest import NatsServer, PostgresServer
+from service_images.ports import free_port
 
 SOURCES = Path(__file__).resolve().parents[2]
 SERVICES = ("user", "billing", "prompt", "guardrails", "retriever")

@@ -25,10 +25,11 @@ from PIL import Image
 from local import paths
 from local.toolchain import builder, packages
 from local.toolchain.tools import ToolName
-from service_images.conftest import NatsServer, free_port
+from service_images.conftest import NatsServer
 from service_images.portal.tests.chromium import PHONE, WIDE, Chromium, chromium
 from service_images.portal.tests.conftest import Browser
 from service_images.portal.tests.running_platform import OPERATOR, SERVICES, Platform
+from service_images.ports import free_port
 from service_images.serving import served
 
 pytestmark = [pytest.mark.drill("portal"), pytest.mark.timeout(3600)]

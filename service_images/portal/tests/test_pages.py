@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable
 
@@ -123,7 +124,8 @@ def test_prompts_are_listed_compared_and_labelled(
     member.open("/portal/prompts")
     assert name in member.page
     member.open(f"/portal/prompts/one?name={name}&a=1&b=2")
-    assert "-Hello" in member.page and "+Good day" in member.page
+    assert re.search('class="removed">[^<]*Hello', member.page)
+    assert re.search('class="added">[^<]*Good day', member.page)
     member.send("/portal/prompts/label", label="production", version="1")
     assert member.address == "/portal/prompts/one" and "production" in member.page
 

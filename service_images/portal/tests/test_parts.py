@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from portal import charts, diagram, numbers, sessions, setups
 from portal.ask import _price
 from portal.gateway import Answer, Gateway, address
-from portal.now import Health
+from portal.health import Health
 from portal.sessions import Sessions
 from portal.settings import PortalSettings
 from portal.topology import Part, owner

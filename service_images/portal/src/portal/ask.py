@@ -180,7 +180,7 @@ def _event(line: str) -> dict[str, Any]:
         found: Any = json.loads(line[5:]) if line.startswith("data:") else {}
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    return found if isinstance(found, dict) else {}
 
 
 def _field(content: Any, *names: str | int) -> Any:

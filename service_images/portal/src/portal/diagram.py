@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from portal.now import Health
+from portal.health import Health
 
 _WIDE, _TALL, _ROW = 150, 44, 76
 _COLUMNS = (16, 226, 436, 646)

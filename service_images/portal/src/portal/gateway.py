@@ -64,12 +64,12 @@ class Answer:
 
     def items(self, name: str = "data") -> list[Any]:
         """A list in the content, or the content itself if it is a list."""
-        found = self.content.get(name) if isinstance(self.content, dict) else self.content  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
-        return found if isinstance(found, list) else []  # pyright: ignore[reportUnknownVariableType]
+        found = self.content.get(name) if isinstance(self.content, dict) else self.content
+        return found if isinstance(found, list) else []
 
     def get(self, name: str, otherwise: Any = None) -> Any:
         """A field of the content."""
-        return self.content.get(name, otherwise) if isinstance(self.content, dict) else otherwise  # pyright: ignore[reportUnknownMemberType]
+        return self.content.get(name, otherwise) if isinstance(self.content, dict) else otherwise
 
 
 def address(template: str, *names: str, **query: object) -> str:
@@ -198,8 +198,8 @@ def _read(answer: Answer, body: bytes | None) -> Answer:
 
 
 def _problem(answer: Answer, content: Any) -> str:
-    error: Any = content.get("error") if isinstance(content, dict) else None  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
-    said = str(error.get("message", "")) if isinstance(error, dict) else ""  # pyright: ignore[reportUnknownMemberType,reportUnknownArgumentType]
+    error: Any = content.get("error") if isinstance(content, dict) else None
+    said = str(error.get("message", "")) if isinstance(error, dict) else ""
     if answer.away:
         return f"{answer.who} does not answer{f': {said}' if said else '.'}"
     return said or f"{answer.who} answered {answer.status}."

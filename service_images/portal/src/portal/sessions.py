@@ -84,4 +84,4 @@ class Sessions:
 
 
 def _listed(value: object) -> list[object]:
-    return list(value) if isinstance(value, list) else []  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
+    return list(value) if isinstance(value, list) else []
