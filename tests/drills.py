@@ -150,6 +150,13 @@ DRILLS: tuple[Drill, ...] = (
         ("components/services/portal.py", "service_images/portal/"),
     ),
     Drill(
+        "prometheus",
+        "Prometheus is killed and its volume is full; faults raise alerts that name the part, and end with them",
+        _NOT_MEASURED,
+        ("components/observability/",),
+        (ToolName.PROMETHEUS,),
+    ),
+    Drill(
         "previews",
         "200 previews of prod, four at a time, end with their verdict and without an error",
         _NOT_MEASURED,
