@@ -62,6 +62,7 @@ _FUNCTIONS = frozenset(
         "sum",
         "count",
         "max",
+        "min",
         "by",
         "and",
         "rate",

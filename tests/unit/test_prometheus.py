@@ -12,6 +12,8 @@ import pytest
 
 from components.base import SCRAPER
 from components.config.parse import ConfigError, parse
+from components.observability import alerts
+from components.services.registry import SERVICES
 from local.toolchain import promtool
 from policies.access.objects import plain
 from tests.unit.test_platform import registered_of, stack_file
@@ -86,6 +88,26 @@ def test_a_managed_service_has_no_alert_on_a_server_of_ours() -> None:
     silent = _silent("prod")
     assert not [name for name in ("postgres", "kafka", "object-store", "gateway") if any(name in e for e in silent)]
     assert any("nats" in expression for expression in silent)
+
+
+def test_a_login_that_is_not_renewed_raises_an_alert_and_a_service_without_one_does_not(tmp_path: Path) -> None:
+    every = alerts.runbooks("cogniforge", SERVICES.values())
+    rule = every["DatabaseLoginNotRenewed"]
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "one", "rules": [rule]}]}))
+    texts = {k: v.replace("{{ $labels.job }}", "user") for k, v in rule["annotations"].items()}
+    ends = 'database_login_expires_timestamp_seconds{job="user",pod="user-1"}'
+    none = 'database_login_expires_timestamp_seconds{job="prompt",pod="prompt-1"}'
+    raised = {"exp_labels": {"job": "user", "severity": "page"}, "exp_annotations": texts}
+    # It ends an hour after minute 0, and is renewed after 35 minutes.
+    inputs = [{"series": ends, "values": "3600x34 7200x30"}, {"series": none, "values": "0x70"}]
+    expected = [(20, []), (33, [raised]), (37, [])]
+    checks = [{"eval_time": f"{at}m", "alertname": rule["alert"], "exp_alerts": found} for at, found in expected]
+    tests = [{"interval": "1m", "input_series": inputs, "alert_rule_test": checks}]
+    content = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests}
+    (tmp_path / "tests.yml").write_text(json.dumps(content))
+    command = [str(promtool.resolve()), "test", "rules", "tests.yml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
