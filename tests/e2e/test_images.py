@@ -51,6 +51,8 @@ def test_the_root_file_system_is_the_same_when_made_again(tmp_path: Path) -> Non
 def test_an_image_built_again_has_the_same_digest(
     name: ImageName, index: dict[str, pipeline.Built], tmp_path: Path
 ) -> None:
+    if IMAGES[name].asked and name not in index:
+        pytest.skip("no environment on this machine has asked for it yet")
     built = index[name]
     if built.engine != "buildah":
         pytest.skip("built by Docker, whose reproducibility depends on the version of BuildKit")
