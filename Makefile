@@ -44,13 +44,13 @@ test-contract: setup
 	$(VENV)/bin/pytest -q -n 2 -m contract service_images
 
 test-start: setup
-	$(VENV)/bin/pytest -v -n 1 --durations 5 -m start tests
+	$(VENV)/bin/pytest -v -n 1 --durations 5 -m start tests/node
 
 test-engine: setup
-	$(VENV)/bin/pytest -v -n 3 --dist loadfile --durations 10 -m engine tests
+	$(VENV)/bin/pytest -v -n 3 --dist loadfile --durations 10 -m engine tests/engine
 
 test-e2e: setup
-	$(VENV)/bin/pytest -v -n 1 --durations 10 -m "e2e and not drill" tests
+	$(VENV)/bin/pytest -v -n 1 --durations 10 -m "e2e and not drill" tests/e2e
 
 # Long or rare tests; DRILLS="upgrade node" runs these only. The last one, node, removes the environment.
 test-drills: setup

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from local import paths
-from tests.drills import DRILLS, fitting, order, runs
+from tests.drills import DRILLS, Drill, files, fitting, order, runs
 from tests.waiting import until
 
 
@@ -59,6 +61,18 @@ def test_sources_of_drills_exist() -> None:
     for drill in DRILLS:
         for source in drill.sources:
             assert any(file.startswith(source.rstrip("/")) for file in tracked), (drill.name, source)
+
+
+@pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name)
+def test_a_drill_has_tests(drill: Drill) -> None:
+    assert files(drill.name)
+
+
+def test_marks_are_written_as_the_run_looks_for_them() -> None:
+    sources = [path for folder in ("tests", "service_images") for path in (paths.PROJECT / folder).rglob("test_*.py")]
+    marks = [mark for path in sources for mark in re.findall(r"\bmark\.drill\(([^)]*)\)", path.read_text())]
+    assert {mark.strip('"') for mark in marks} == {drill.name for drill in DRILLS}
+    assert [mark for mark in marks if not re.fullmatch(r'"[a-z-]+"', mark)] == []
 
 
 _PARENT = "import sys; from tests.drills import supervised; sys.exit(supervised([sys.executable, '-c', sys.argv[1]]))"
