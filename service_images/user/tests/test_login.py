@@ -80,7 +80,7 @@ def test_a_login_that_began_on_a_page_ends_there(settings: UserSettings, provide
             assert (back.status_code, back.headers["location"], back.content) == (303, "/pages/arrive", b"")
             cookie = back.headers.get("set-cookie", "")
             assert bool(cookie) == arrives
-            assert not arrives or {"HttpOnly", "Secure", "Path=/pages/arrive", "Max-Age=60"} <= set(cookie.split("; "))
+            assert not arrives or {"HttpOnly", "Secure", "Path=/", "Max-Age=60"} <= set(cookie.split("; "))
 
 
 def test_the_same_identity_is_the_same_user(browser: httpx.Client, go: Callable[[str], str]) -> None:

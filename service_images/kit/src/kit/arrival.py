@@ -1,7 +1,7 @@
 """Hands the key of a login in a browser from the service that made it to the one that has pages.
 
-Both are at the same host behind the gateway. The key is in a cookie that scripts cannot read, and that browsers send to
-one path for less than a minute; it is in no address, and so in no log or history.
+Both are at the same host behind the gateway. The key is in a cookie that scripts cannot read, that no other host of the
+domain can set, and that ends when it arrives, or after a minute; it is in no address, and so in no log or history.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Mapping
 
 from starlette.responses import RedirectResponse, Response
 
-COOKIE = "cogniforge-arrival"
+COOKIE = "__Host-cogniforge-arrival"
+"""With this prefix, browsers take a cookie from this host alone. Otherwise, another host of the domain could sign a
+person in with a key of its own."""
 LASTS_S = 60
 """Seconds until the cookie expires."""
 
@@ -19,7 +21,7 @@ def send(path: str, key: str = "") -> Response:
     """Redirect a browser to `path` with the key; without a key, the login has failed."""
     answer = RedirectResponse(path, 303)
     if key:
-        answer.set_cookie(COOKIE, key, max_age=LASTS_S, path=path, secure=True, httponly=True, samesite="lax")
+        answer.set_cookie(COOKIE, key, max_age=LASTS_S, path="/", secure=True, httponly=True, samesite="lax")
     return answer
 
 
@@ -28,6 +30,6 @@ def received(cookies: Mapping[str, str]) -> str:
     return cookies.get(COOKIE, "")
 
 
-def end(answer: Response, path: str) -> None:
+def end(answer: Response) -> None:
     """Remove the cookie once the key has arrived."""
-    answer.delete_cookie(COOKIE, path=path, secure=True, httponly=True, samesite="lax")
+    answer.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")

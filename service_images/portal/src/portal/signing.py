@@ -16,8 +16,6 @@ from portal.gateway import Answer, address
 from portal.view import PREFIX, Views, Visit
 
 _HOME = f"{PREFIX}/mine"
-ARRIVAL = f"{PREFIX}/arrive"
-"""Path to which User sends a browser after a login."""
 
 
 class Entry(Model):
@@ -75,7 +73,7 @@ class Signing:
         if not key or about.status == 401:
             return RedirectResponse(f"{PREFIX}/sign-in?why=refused", 303)
         answer = self._begin(key, about, _HOME, login=True)
-        arrival.end(answer, ARRIVAL)
+        arrival.end(answer)
         return answer
 
     def _begin(self, key: str, about: Answer, to: str, *, login: bool) -> Response:
