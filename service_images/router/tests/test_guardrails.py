@@ -21,6 +21,7 @@ SOURCES = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(SOURCES / "guardrails" / "src"))
 
 from guardrails.calls import Calls  # noqa: E402
+from guardrails.decisions import Decisions  # noqa: E402
 from guardrails.guard import Guard as Looking  # noqa: E402
 from guardrails.policies import Policies  # noqa: E402
 from kit import events, rpc  # noqa: E402
@@ -42,11 +43,11 @@ TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N"
 class Service:
     """Guardrails on its own thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, decisions: Decisions | None = None) -> None:
         self.policies = policies = Policies()
         policies.take("default", json.dumps(POLICY).encode())
         self._server = rpc.Server(
-            ServiceSettings(name="guardrails", rpc_port=0, host="127.0.0.1"), Calls(Looking(), policies).add
+            ServiceSettings(name="guardrails", rpc_port=0, host="127.0.0.1"), Calls(Looking(), policies, decisions).add
         )
         self._loop = asyncio.new_event_loop()
         self._task: Any = None

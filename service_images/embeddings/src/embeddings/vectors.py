@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 import numpy as np
-from kit import telemetry
+from kit import genai
 from kit.cache import Cache
 from kit.errors import ApiError, ErrorType
 from kit.telemetry import REGISTRY
@@ -49,10 +49,10 @@ class Vectors:
 
         Raises ApiError: 413 for a text beyond the limit of `long`, 429 if the queue is full.
         """
-        wanted = {"gen_ai.request.model": MODEL, "gen_ai.embeddings.dimension.count": DIMENSION}
-        with telemetry.genai("embeddings", MODEL, wanted) as span:
+        wanted = {genai.EMBEDDINGS_DIMENSION_COUNT: DIMENSION}
+        with genai.span("embeddings", MODEL, wanted, model=MODEL) as span:
             vectors, count = await self._of(texts, long)
-            span.set_attribute("gen_ai.usage.input_tokens", count)
+            genai.used(span, count)
             return vectors, count
 
     async def _of(self, texts: Sequence[str], long: Long) -> tuple[list[Vector], int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from cogniforge.guardrails.v1 import guardrails_pb2 as messages
 from cogniforge.guardrails.v1 import guardrails_pb2_grpc as service
-from kit import rpc, telemetry
+from kit import genai, rpc
 from kit.errors import ApiError
 from kit.guard_policy import Action, Direction
 from kit.limits import GUARD_PIECE, GUARD_SHAPED
@@ -44,9 +44,9 @@ class Calls(service.GuardrailsServiceServicer):
     async def Check(self, request: messages.CheckRequest) -> messages.CheckResponse:
         """Check whole texts."""
         policy, direction = self._policies.of(request.tenant), _direction(request.direction)
-        with telemetry.genai("guard", direction.value, {}) as span:
+        with genai.span("guard", direction.value, {}) as span:
             answer = await self._checked(request, policy, direction)
-            span.set_attribute("gen_ai.evaluation.score.label", messages.Action.Name(answer.action).lower())
+            span.set_attribute(genai.EVALUATION_SCORE_LABEL, messages.Action.Name(answer.action).lower())
             return answer
 
     async def _checked(
@@ -55,7 +55,7 @@ class Calls(service.GuardrailsServiceServicer):
         found = await self._checker.check(
             request.tenant, policy, direction, request.texts, request.others, form=Form.RPC
         )
-        self._decisions.tell(request.tenant, direction, found.action, found.kinds)
+        self._decisions.tell(request.tenant, direction, found.action, found.kinds, rpc.metadata("x-request-id"))
         return messages.CheckResponse.FromString(found.content)
 
     @rpc.streams
@@ -92,7 +92,8 @@ class Calls(service.GuardrailsServiceServicer):
             if request.last or action is Action.BLOCK:
                 break
         if first is not None:
-            self._decisions.tell(first.tenant, _direction(first.direction), action, kinds)
+            about = rpc.metadata("x-request-id")
+            self._decisions.tell(first.tenant, _direction(first.direction), action, kinds, about)
 
     async def _fed(self, stream: Stream, piece: str, *, last: bool) -> tuple[str, list[Finding]]:
         """(released text, findings) of a piece. Other tasks run between its slices."""

@@ -17,10 +17,13 @@ class Decisions:
     def __init__(self, send: Send | None) -> None:
         self._send = send
 
-    def tell(self, tenant: str, direction: Direction, action: Action, kinds: Mapping[str, int]) -> None:
-        """Publish a decision. `kinds`: number of findings by kind."""
+    def tell(
+        self, tenant: str, direction: Direction, action: Action, kinds: Mapping[str, int], request: str = ""
+    ) -> None:
+        """Publish a decision. `kinds`: number of findings by kind; `request`: ID of the request for a model."""
         if self._send is None or action is Action.ALLOW:
             return
         data: dict[str, object] = {"tenant": tenant or "default", "direction": direction.value, "action": action.word}
         data["kinds"] = dict(kinds)
-        self._send(TOPIC, tenant, events.event(TOPIC, "guardrails", tenant or "default", data, telemetry.traceparent()))
+        about = events.request(request) if request else tenant or "default"
+        self._send(TOPIC, tenant, events.event(TOPIC, "guardrails", about, data, telemetry.traceparent()))

@@ -176,6 +176,12 @@ EVENT_TEXTS: Mapping[str, Mapping[str, Limit]] = MappingProxyType(
             "model": MODEL,
             "target": ID,
             "request": REQUEST_ID,
+            "scopes": Limit("scopes of a key", _KIB),
+            "route": MODEL,
+            "choice": Limit("targets that one is chosen from", 32 * _KIB),
+            "attempts": Limit("attempts of a request", 32 * _KIB),
+            "guard": Limit("verdicts of Guardrails", _KIB),
+            "prompt": Limit("name and version of a prompt", 2 * _KIB),
         },
         "user.changed.v1": {"tenant": TENANT, "id": SUBJECT, "actor": ID, "after": AFTER},
     }

@@ -166,7 +166,8 @@ def streams(handler: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any,
 
     @functools.wraps(handler)
     async def method(self: Any, requests: Any, context: Any) -> AsyncIterator[Any]:
-        with _span(handler.__qualname__, _metadata_of(context)):
+        _METADATA.set(_metadata_of(context))
+        with _span(handler.__qualname__, _METADATA.get()):
             try:
                 async for answer in handler(self, _all_whole(requests)):
                     yield answer

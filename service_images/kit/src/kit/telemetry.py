@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
-from opentelemetry.util.types import AttributeValue
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,6 +37,10 @@ _OUTSIDE = {"ratio": 1.0}
 """Share of REST clients' traces that are recorded, set once by `configure_tracing`."""
 
 
+_PROPAGATED = TraceContextTextMapPropagator()
+"""Trace context of calls between services: no baggage, which OpenTelemetry would pass on by default."""
+
+
 def configure_tracing(settings: ServiceSettings) -> TracerProvider:
     """Configure the process's tracer. Spans are always created, so that logs have IDs. An endpoint receives them."""
     resource = Resource.create({"service.name": settings.name, "service.version": settings.version})
@@ -52,6 +55,7 @@ def configure_tracing(settings: ServiceSettings) -> TracerProvider:
         exporter = OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint.rstrip('/')}/v1/traces")
         provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
+    propagate.set_global_textmap(_PROPAGATED)
     return provider
 
 
@@ -59,36 +63,15 @@ def from_outside(headers: Mapping[str, str]) -> Context:
     """Trace context of a REST client. Its IDs are kept, so that clients find their requests in the logs.
 
     The client's sampled flag and trace ID do not decide about recording. Otherwise, a client could have all of its
-    requests recorded, or none.
+    requests recorded, or none. Its `baggage` and `tracestate` are ignored: they would reach all services.
     """
-    found = propagate.extract(headers)
+    found = _PROPAGATED.extract(headers)
     parent = trace.get_current_span(found).get_span_context()
     if not parent.is_valid:
         return found
     flags = TraceFlags(TraceFlags.SAMPLED if random.random() < _OUTSIDE["ratio"] else TraceFlags.DEFAULT)
     own = SpanContext(parent.trace_id, parent.span_id, is_remote=True, trace_flags=flags)
     return trace.set_span_in_context(NonRecordingSpan(own), found)
-
-
-PROVIDER = "cogniforge"
-
-
-@contextmanager
-def genai(
-    operation: str, target: str, attributes: Mapping[str, AttributeValue], kind: SpanKind = SpanKind.INTERNAL
-) -> Iterator[Span]:
-    """A span of OpenTelemetry's conventions for generative AI: "embeddings all-minilm-l6-v2".
-
-    What went wrong is recorded.
-    Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
-    """
-    known = {**attributes, "gen_ai.operation.name": operation, "gen_ai.provider.name": PROVIDER}
-    with trace.get_tracer("kit").start_as_current_span(f"{operation} {target}", kind=kind, attributes=known) as span:
-        try:
-            yield span
-        except Exception as error:
-            span.set_attribute("error.type", type(error).__name__)
-            raise
 
 
 def traceparent() -> str:

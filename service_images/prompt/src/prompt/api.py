@@ -6,7 +6,7 @@ import difflib
 import json
 from typing import Any, cast
 
-from kit import bus, dead_letters, publishing, replicas, rest_app, telemetry
+from kit import bus, dead_letters, genai, publishing, replicas, rest_app
 from kit.database import Connection, Database
 from kit.directory import Grant, Scope
 from kit.errors import ApiError, missing
@@ -236,7 +236,7 @@ class Api:
 
     async def rendered(self, tenant: str, name: str, wanted: Asked) -> Rendered:
         """For any caller with access to the tenant's prompts. Raises ApiError."""
-        with telemetry.genai("render_prompt", name, {"gen_ai.prompt.name": name}) as span:
+        with genai.span("render_prompt", name, {genai.PROMPT_NAME: name}) as span:
             found = await self._rendered(tenant, name, wanted)
             span.set_attribute("cogniforge.prompt.version", found.version)
             return found

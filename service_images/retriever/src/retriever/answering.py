@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import grpc
 from cogniforge.router.v1 import router_pb2 as protos
 from cogniforge.router.v1 import router_pb2_grpc as service
-from kit import rpc, telemetry
+from kit import genai, rpc
 from kit.errors import ApiError, ErrorType
 from opentelemetry.trace import SpanKind
 
@@ -40,11 +40,10 @@ class Answering:
         """Ask a model. Raises ApiError with the Router's error."""
         if self._client is None:
             raise ApiError(404, "Answers need the Router, which is not enabled.", ErrorType.NOT_FOUND)
-        wanted = {"gen_ai.request.model": asked.model, "gen_ai.request.max_tokens": asked.max_tokens}
-        with telemetry.genai("chat", asked.model, wanted, SpanKind.CLIENT) as span:
+        wanted = {genai.REQUEST_MAX_TOKENS: asked.max_tokens}
+        with genai.span("chat", asked.model, wanted, SpanKind.CLIENT, model=asked.model) as span:
             found = await self._ask(self._client, asked, hits, headers)
-            for side, tokens in (("input", found.input_tokens), ("output", found.output_tokens)):
-                span.set_attribute(f"gen_ai.usage.{side}_tokens", tokens)
+            genai.used(span, found.input_tokens, found.output_tokens)
         usage = {
             "prompt_tokens": found.input_tokens,
             "completion_tokens": found.output_tokens,

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from cogniforge.user.v1 import user_pb2 as messages
 from cogniforge.user.v1 import user_pb2_grpc as service
-from kit import directory, rpc, telemetry
+from kit import directory, genai, rpc
 from kit.directory import Grant
 from kit.errors import unavailable
 
@@ -120,8 +120,8 @@ class Searching:
         it is the relevance of the passage; with several queries, the highest score.
         """
         asked = [characters.normal(query) for query in ((queries,) if isinstance(queries, str) else queries)]
-        source = {"gen_ai.data_source.id": scope.store, "gen_ai.request.top_k": limit}
-        with telemetry.genai("retrieval", ranking.ranker, source):
+        source = {genai.DATA_SOURCE_ID: scope.store, genai.REQUEST_TOP_K: limit}
+        with genai.span("retrieval", ranking.ranker, source):
             wanted = min(limit * WIDTH, max(limit, RERANKED)) if ranking.rerank else limit
             vectors = await self._embedder.embed(asked)
             lists = await asyncio.gather(

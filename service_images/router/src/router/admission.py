@@ -155,6 +155,7 @@ class Admission(Answer):
             found = core.cache.get(self.cache_key, now)
             core.measures.cache.values["miss" if found is None else "hit",] += 1
             if found is not None:
+                self.cached_as = "repeated" if b"idempotency-key" in self.headers else "equal"
                 self.answer_again(found)
                 return
             policy = route.route.cache
@@ -179,6 +180,7 @@ class Admission(Answer):
         if asked is not None and vector is not None:
             found = cache.get(asked[0], vector, similarity, self.core.now())
             if found is not None:
+                self.cached_as = "similar"
                 self.answer_again(found)
                 return
             self.meaning = (asked[0], vector)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from kit import logs
 from kit.errors import ApiError, ErrorType
 
-from router import bodies, continuation, payload
+from router import bodies, continuation, payload, trail
 from router.admission import Admission
 from router.leg import Leg
+from router.tried import Outcome
 
 if TYPE_CHECKING:
     from router.request import Attempt
@@ -64,7 +65,10 @@ class Attempts(Admission):
             self.refuse(error)  # the target does not support the request
             return
         leg = Leg(self, route, state, now)
+        if self._legs:
+            leg.hedge = True
         self._legs.append(leg)
+        self.choice = route.choice if now < route.choice_until else route.described_choice(now)
         leg.send(request)
 
     def _again(self, now: float) -> None:
@@ -82,6 +86,7 @@ class Attempts(Admission):
 
     def leg_failed(self, leg: Attempt, reason: str, *, timed_out: bool = False) -> None:
         """An attempt has failed."""
+        trail.note(self, leg, self.core.now(), Outcome.TIMED_OUT if timed_out else Outcome.FAILED, reason)
         if leg in self._legs:
             self._legs.remove(leg)
         if self.winner is leg:
@@ -93,6 +98,7 @@ class Attempts(Admission):
     def broke_off(self, leg: Attempt, sent: bytes | None, reason: str) -> None:
         """A stream was interrupted: another target continues it, if possible."""
         self._log_upstream(reason)
+        trail.note(self, leg, self.core.now(), Outcome.INTERRUPTED, reason)
         said = self.reported[1] if self.reported is not None else None
         self.earlier += leg.streamed() if said is None else said
         self.reported = None
@@ -113,6 +119,7 @@ class Attempts(Admission):
             if len(self._legs) > 1:
                 for other in self._legs:
                     if other is not leg:
+                        trail.note(self, other, self.core.now(), Outcome.OVERTAKEN)
                         other.drop()
                 self._legs = [leg]
         return self.winner is leg
@@ -140,11 +147,13 @@ class Attempts(Admission):
     def abandon(self) -> None:
         """The client has disconnected: cancel all attempts."""
         for leg in self._legs:
+            trail.note(self, leg, self.core.now(), Outcome.STOPPED, "the client has disconnected")
             leg.drop(counts=True)
 
     def _expire(self) -> None:
         self._timed_out = True
         for leg in list(self._legs):
+            trail.note(self, leg, self.core.now(), Outcome.TIMED_OUT, "the time limit of the request")
             leg.expire()
         if not self.response_complete:
             self._give_up()

@@ -10,8 +10,9 @@ from kit.directory import unknown
 from kit.errors import CLIENT_GONE, ApiError, ErrorType
 from kit.limits import INFERENCE_BODY
 
-from router import anthropic, bodies, continuation, errors, payload, settling, sse, usage
+from router import anthropic, bodies, continuation, errors, payload, settling, sse, trail, usage
 from router.attempts import Attempts
+from router.tried import Outcome
 
 if TYPE_CHECKING:
     from router.answer import Connection
@@ -166,6 +167,7 @@ class Exchange(Attempts):
     def guarded_stop(self, status: int = HTTP_OK) -> None:
         """Stop the target: nothing more of its stream will be forwarded."""
         for leg in list(self._legs):
+            trail.note(self, leg, self.core.now(), Outcome.STOPPED, "Guardrails")
             leg.drop()
         self.guarded_end(status)
 
@@ -192,6 +194,7 @@ class Exchange(Attempts):
             return
         self.cache_key = None
         if body is not None:
+            self.cached_as = "shared"
             self.answer_again(body)
             return
         assert self.route is not None

@@ -68,6 +68,7 @@ class Guard:
                 message = f"{field}: Guardrails must check this request, but cannot read token IDs. Send text."
                 raise ApiError(400, message, param=field, code=BLOCKED)
             exchange.guard_unchecked = "tokens"
+            decided(exchange, _word(direction), UNCHECKED)
             _LOOKED.labels(_word(direction), UNCHECKED).inc()
         places = [place for place in texts.places(content) if known is None or place.text not in known]
         if not places:
@@ -89,14 +90,13 @@ class Guard:
             others=[number for number in range(len(each)) if number not in answers],
         )
         try:
-            answer = await self.stub.Check(
-                asked, timeout=PATIENCE_S, metadata=rpc.carried(exchange.traceparent.decode())
-            )
+            answer = await self.stub.Check(asked, timeout=PATIENCE_S, metadata=carried(exchange))
         except grpc.aio.AioRpcError as error:
             if error.code() in _LATE and size > LARGE_BYTES:
                 raise self.too_large(direction, f"{size:,} bytes of text could not be checked in time.") from None
             return self.unanswered(exchange, direction, error.code().name)
-        action = _WORDS.get(answer.action, "allow")
+        action = word_of(answer.action)
+        decided(exchange, _word(direction), action)
         _LOOKED.labels(_word(direction), action).inc()
         if action == "redact":
             for place in places:
@@ -121,10 +121,32 @@ class Guard:
         """Handle a missing answer of Guardrails: refuse or mark the request. Raises ApiError(503)."""
         _LOOKED.labels(_word(direction), "unanswered").inc()
         log.warning("Guardrails is unavailable", reason=reason, trace_id=exchange.trace_id.decode())
+        decided(exchange, _word(direction), "unanswered")
         if exchange.guard_required:
             raise unavailable("Guardrails") from None
         exchange.guard_unchecked = "unanswered"
         return "unanswered"
+
+
+def word_of(action: Any) -> str:
+    """An action of Guardrails as in events."""
+    return _WORDS.get(action, "allow")
+
+
+def carried(exchange: Request) -> tuple[tuple[str, str], ...]:
+    """Metadata of a check: the trace, and the request that Guardrails' event is about."""
+    return (*rpc.carried(exchange.traceparent.decode()), ("x-request-id", exchange.request_id.decode()))
+
+
+_STRICTNESS = ("allow", "flag", "redact", UNCHECKED, "unanswered", "block")
+
+
+def decided(exchange: Request, direction: str, verdict: str) -> None:
+    """Keep a verdict for the usage event, if it is the strictest of its direction so far."""
+    if exchange.verdicts is None:
+        exchange.verdicts = {}
+    before = exchange.verdicts.get(direction, "allow")
+    exchange.verdicts[direction] = max(before, verdict, key=_STRICTNESS.index)
 
 
 def _sound(text: str) -> str:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from cogniforge.guardrails.v1 import guardrails_pb2 as messages
-from kit import rpc
 from kit.errors import ApiError, ErrorType
 from kit.limits import GUARD_HELD
 
 from router import sse
-from router.guard import LARGE_BYTES, PATIENCE_S, Guard
+from router.guard import LARGE_BYTES, PATIENCE_S, Guard, carried, decided, word_of
 
 if TYPE_CHECKING:
     from router.answer import Answer
@@ -153,8 +152,7 @@ class Guarded:
         """(part of a piece to forward, whether the text is still allowed). `answer`: the output schema applies."""
         exchange = self._exchange
         if key not in self._calls:
-            metadata = rpc.carried(exchange.traceparent.decode())
-            self._calls[key], self._held[key] = self._guard.stub.Stream(metadata=metadata), ""
+            self._calls[key], self._held[key] = self._guard.stub.Stream(metadata=carried(exchange)), ""
         call, held = self._calls[key], self._held[key]
         if call is None:
             return text, True
@@ -191,6 +189,7 @@ class Guarded:
             self._due.pop(key, None)
         elif passed or key not in self._due:
             self._due[key] = asyncio.get_running_loop().time() + self._guard.late_s
+        decided(exchange, "output", word_of(answered.action))
         return passed, answered.action != messages.ACTION_BLOCK
 
     def closed(self, key: Hashable) -> bool:

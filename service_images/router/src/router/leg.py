@@ -38,10 +38,17 @@ class Leg:
     _streams: bool | None = False
     """Whether the answer is an event stream; None until its first byte decides."""
     _released = False
+    hedge = False
+    noted = False
 
     def __init__(self, exchange: Answer, route: RouteState, state: TargetState, now: float) -> None:
         self.exchange, self.route, self.state, self.started = exchange, route, state, now
         self._pieces: list[bytes] = []
+
+    @property
+    def model(self) -> str:
+        """Model of the attempt's route."""
+        return self.route.route.model
 
     def send(self, request: bytes) -> None:
         """Send the request to the target."""
@@ -123,7 +130,8 @@ class Leg:
     def _begin_stream(self) -> None:
         exchange = self.exchange
         exchange.begin_stream(self.state.label_bytes)
-        exchange.core.measures.first_token.observe((exchange.model,), exchange.core.now() - exchange.started)
+        exchange.first_token_s = seconds = exchange.core.now() - exchange.started
+        exchange.core.measures.first_piece(exchange, seconds)
 
     def _filtered(self, events: bytes) -> bytes:
         """Read the usage of complete events, and remove it if only the Router has requested it."""

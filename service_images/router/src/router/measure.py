@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from kit import telemetry
+from kit import genai, telemetry
 from kit.errors import CLIENT_GONE
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
@@ -28,7 +28,7 @@ class Measures:
     """Counts, logs and traces requests."""
 
     def __init__(self, *, tracing: bool = False, logging: bool = True, ratio: float = 1.0) -> None:
-        self._tracer = trace.get_tracer("router") if tracing else None
+        self._tracer = trace.get_tracer("router", schema_url=genai.REVISION) if tracing else None
         self._ratio = ratio
         self._logging = logging
         self._lines: list[bytes] = []
@@ -99,6 +99,12 @@ class Measures:
             return bool(parent[2] & 1)
         return self._ratio >= 1 or random.random() < self._ratio
 
+    def first_piece(self, exchange: Request, seconds: float) -> None:
+        """Record the first piece of a stream, `seconds` after the last byte of the request."""
+        self.first_token.observe((exchange.model,), seconds)
+        if exchange.span is not None:
+            exchange.span.add_event(genai.FIRST_TOKEN)
+
     def end(self, exchange: Request, status: int, seconds: float) -> None:
         """Record an answered request."""
         path, model = exchange.path_text, exchange.model
@@ -122,15 +128,13 @@ class Measures:
         span.set_attribute("http.request.method", "POST")
         span.set_attribute("http.route", exchange.path_text)
         span.set_attribute("http.response.status_code", status)
-        # https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
-        span.set_attribute("gen_ai.operation.name", exchange.operation)
-        if exchange.model:
-            span.set_attribute("gen_ai.request.model", exchange.model)
+        span.set_attributes(genai.named(exchange.operation, exchange.model))
         if exchange.prompt_version:
-            span.set_attribute("gen_ai.prompt.name", exchange.prompt_version)
+            span.set_attribute(genai.PROMPT_NAME, exchange.prompt_version)
         if exchange.used is not None:
-            span.set_attribute("gen_ai.usage.input_tokens", exchange.used[0])
-            span.set_attribute("gen_ai.usage.output_tokens", exchange.used[1])
+            genai.used(span, *exchange.used)
+        if exchange.first_token_s is not None:
+            span.set_attribute(genai.RESPONSE_TIME_TO_FIRST_CHUNK, exchange.first_token_s)
         if status >= 500:
             span.set_status(Status(StatusCode.ERROR))
         span.end()

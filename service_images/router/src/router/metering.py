@@ -9,8 +9,13 @@ import msgspec
 from kit import events
 from kit.sender import Sender
 from kit.spill import Spill
+from msgspec import UNSET, Raw, UnsetType
+
+from router.tried import Tried
 
 if TYPE_CHECKING:
+    from kit.directory import Grant
+
     from router.request import Request
 
 TOPIC = "usage.recorded.v1"
@@ -43,6 +48,17 @@ class Used(msgspec.Struct):
     """Whether the Router has counted some of the tokens, since the upstream has not reported them."""
     unchecked: str
     """Why Guardrails has not checked a text of the request; empty if all were checked, or no check is enabled."""
+    key: str | UnsetType = UNSET
+    """ID of the API key; not set for keys of the route table, which have none."""
+    scopes: tuple[str, ...] | UnsetType = UNSET
+    route: str | UnsetType = UNSET
+    """Model of the last route, if it was a fallback."""
+    choice: Raw | UnsetType = UNSET
+    attempts: list[Tried] | UnsetType = UNSET
+    cache: str | UnsetType = UNSET
+    guard: dict[str, str] | UnsetType = UNSET
+    prompt: str | UnsetType = UNSET
+    first_token_ms: float | UnsetType = UNSET
 
 
 class UsageEvent(msgspec.Struct):
@@ -68,8 +84,21 @@ class Metering(Sender):
         super().__init__(access, spill, TOPIC, *topics)
         self._second, self._stamp = 0, ""
 
-    def record(self, exchange: Request, id: str, status: int, seconds: float, target: str, cost: float) -> None:
-        """Record the usage of an answer, including one from the cache."""
+    def record(
+        self,
+        exchange: Request,
+        id: str,
+        status: int,
+        seconds: float,
+        target: str,
+        cost: float,
+        grant: Grant | None,
+        tried: list[Tried] | None,
+    ) -> None:
+        """Record the usage of an answer, including one from the cache.
+
+        `grant`: rights of a key that comes from User; `tried`: attempts, if there is more to tell than the target.
+        """
         now = time.time()
         second = int(now)
         if second != self._second:
@@ -77,11 +106,12 @@ class Metering(Sender):
         tenant = exchange.tenant.decode()
         used = exchange.used or (0, 0)
         ask = exchange.ask
+        first_token = exchange.first_token_s
         event = UsageEvent(
             # Clients may send an ID twice; this one is the Router's own.
             id=id,
             time=f"{self._stamp}.{int((now - second) * 1e6):06d}Z",
-            subject=f"request/{exchange.request_id.decode()}",
+            subject=events.request(exchange.request_id.decode()),
             traceparent=exchange.traceparent.decode(),
             data=Used(
                 tenant=tenant,
@@ -98,6 +128,17 @@ class Metering(Sender):
                 cost_usd=cost,
                 estimated=exchange.estimates,
                 unchecked=exchange.guard_unchecked,
+                key=grant.id if grant is not None else UNSET,
+                scopes=grant.scopes if grant is not None else UNSET,
+                route=UNSET
+                if exchange.route is None or exchange.route_model == exchange.model
+                else exchange.route_model,
+                choice=exchange.choice if target else UNSET,
+                attempts=UNSET if tried is None else tried,
+                cache=exchange.cached_as or UNSET,
+                guard=exchange.verdicts or UNSET,
+                prompt=exchange.prompt_version or UNSET,
+                first_token_ms=UNSET if first_token is None else round(first_token * 1000, 3),
             ),
         )
         self._waiting.append((TOPIC, exchange.tenant, _encode(event)))

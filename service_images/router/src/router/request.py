@@ -32,6 +32,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -39,13 +41,20 @@ if TYPE_CHECKING:
     from router.selection import RouteState
     from router.targets import TargetState
     from router.tenancy import Account
+    from router.tried import Tried
 
 
 class Attempt(Protocol):
     """One call of a target: the interface of a `Leg` for the request."""
 
     state: TargetState
+    model: str
+    """Model of the attempt's route."""
     started: float
+    hedge: bool
+    """Whether it was begun while another attempt was running."""
+    noted: bool
+    """Whether its end is in the request's trail."""
 
     def streamed(self) -> int:
         """Counted output tokens of the stream so far."""
@@ -151,6 +160,8 @@ class Request:
     guard_unchecked = ""
     """Why a text was not checked although the route enables checks; empty if all were checked."""
     stream_guard: StreamGuard | None = None
+    verdicts: dict[str, str] | None = None
+    """The strictest verdict by direction, "input" or "output"; None if Guardrails was not asked."""
     # Targets
     attempts = 0
     _legs: list[Attempt]
@@ -170,6 +181,15 @@ class Request:
     """Text that a target has sent before an interruption, for the next target to continue."""
     hides_usage = False
     """Whether only the Router has requested the usage at the end of a stream."""
+    # What the usage event says about the way to the answer
+    trail: list[Tried] | None = None
+    """Attempts that have ended, unless the first one has answered."""
+    choice: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    """Targets and their scores when the last one was chosen."""
+    cached_as = ""
+    """Why a kept answer was used: "equal", "repeated", "similar" or "shared"; empty if none was."""
+    first_token_s: float | None = None
+    """Seconds to the first piece of a stream."""
     # The answer
     streaming = False
     """Whether the head of a stream was sent, after which the status cannot be changed."""

@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from router.overrides import Course, Verdict
 from router.routes import Canary, Guardrails, ModelRoute, Strategy, Target
 from router.targets import TargetState
@@ -28,6 +30,10 @@ OVERLOADED = 2.0
 SLACK = 8
 """Requests in flight that do not count as load."""
 
+CHOICE_S = 1.0
+"""Seconds between two descriptions of a route's targets for usage events."""
+CHOICE_TARGETS = 16
+"""Most targets in a description."""
 CERTAIN = 64.0
 """Sum of a beta distribution's parameters above which a normal distribution replaces it, which is faster to draw."""
 
@@ -226,6 +232,8 @@ class RouteState:
         "_pick",
         "_weighty",
         "bandit",
+        "choice",
+        "choice_until",
         "fallbacks",
         "guarded",
         "input_price",
@@ -252,6 +260,10 @@ class RouteState:
         self.guarded = route.guardrails is not Guardrails.OFF
         self.bandit = route.strategy is Strategy.BANDIT
         self._pick = self._picker()
+        self.choice: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+        """Description of the targets that a request chooses from, for its usage event."""
+        self.choice_until = float("inf") if len(self._weighty) == 1 and self.trial is None else 0.0
+        """Time until which `choice` counts as current. It is described once a second, not for each request."""
 
     def _picker(self) -> Picker:
         if self.trial is not None:
@@ -285,6 +297,31 @@ class RouteState:
         found: dict[str, Any] = {state.label: state.describe(now) for state in self.targets}
         canary = self.trial.describe() if self.trial else None
         return {"strategy": self.route.strategy.value, "targets": found, "canary": canary}
+
+    def described_choice(self, now: float) -> msgspec.Raw:
+        """Describe the targets again: the strategy, and each target's score in the strategy's own unit."""
+        self.choice_until = now + CHOICE_S
+        found: dict[str, Any] = {
+            "strategy": self.route.strategy.value,
+            "targets": [
+                {"target": state.label, "score": self._score(state), "in_flight": state.in_flight}
+                | ({"broken": True} if state.breaker.open else {})
+                for state in self._weighty[:CHOICE_TARGETS]
+            ],
+        }
+        self.choice = msgspec.Raw(msgspec.json.encode(found))
+        return self.choice
+
+    def _score(self, state: TargetState) -> float:
+        """Weight, mean reward, or seconds of latency times requests in flight; for a canary, the share of requests."""
+        if self.trial is not None:
+            mine = state.label == self.trial.canary.target
+            return round(self.trial.share if mine else 1 - self.trial.share, 6)
+        if self.bandit:
+            return round(state.alpha / (state.alpha + state.beta), 6)
+        if self.route.strategy in (Strategy.LEAST_LATENCY, Strategy.PREFIX):
+            return round(state.latency_s * (state.in_flight + 1), 6)
+        return state.target.weight
 
     def judge(self, verdict: Verdict) -> None:
         """Apply a decision about the canary."""

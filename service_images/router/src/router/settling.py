@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from router import counting, payload
+from router import counting, payload, trail
 
 if TYPE_CHECKING:
     from router.answer import Answer
@@ -33,7 +33,9 @@ def settle(exchange: Answer, status: int) -> None:
     core.measures.end(exchange, status, seconds)
     if core.metering is not None and (target is not None or status == HTTP_OK):
         own = core.request_id().decode()
-        core.metering.record(exchange, own, status, seconds, target.label if target is not None else "", cost)
+        label, grant = target.label if target is not None else "", core.accounts.known(exchange.digest)
+        tried = trail.attempts(exchange, core.now()) if exchange.trail is not None else None
+        core.metering.record(exchange, own, status, seconds, label, cost, grant, tried)
 
 
 def _used(exchange: Answer) -> tuple[int, int]:

@@ -275,6 +275,10 @@ class Accounts:
         grant = self._grants.get(digest)
         return b"user:" + grant.user.encode() if grant is not None and grant.user else digest
 
+    def known(self, digest: bytes) -> Grant | None:
+        """Rights of a key that comes from the User service; None for other keys."""
+        return self._grants.get(digest)
+
     def from_user(self, digest: bytes) -> bool:
         """Whether the key comes from the User service, which may have revoked it since."""
         return digest in self._grants

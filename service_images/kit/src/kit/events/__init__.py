@@ -51,6 +51,11 @@ def schema(topic: str) -> dict[str, Any]:
     }
 
 
+def request(name: str) -> str:
+    """Subject of events about a request for a model, by its ID."""
+    return f"request/{name}"
+
+
 def event(topic: str, source: str, subject: str, data: dict[str, Any], traceparent: str = "") -> dict[str, Any]:
     """A new event of a topic. `source` is the service; `subject` is the object that the event is about."""
     return {
