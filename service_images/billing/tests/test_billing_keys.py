@@ -85,3 +85,19 @@ def test_an_operator_sees_what_all_tenants_used_and_a_tenant_its_own(keyed: http
 
     assert seen(OPERATOR) == [{"group": "acme", "value": 10}, {"group": "rival", "value": 32}]
     assert seen(CUSTOMER) == [{"group": "acme", "value": 10}]
+
+
+def test_a_tenant_sees_its_own_requests_and_an_operator_all(keyed: httpx.Client) -> None:
+    events = [used(tenant, request=name) for tenant, name in (("acme", "mine"), ("rival", "theirs"), ("rival", "mine"))]
+    keyed.post("/v1/billing/usage", json=events, headers=as_(OPERATOR)).raise_for_status()
+
+    def seen(key: str, name: str) -> tuple[int, list[str]]:
+        answer = keyed.get(f"/v1/billing/requests/{name}", headers=as_(key))
+        return answer.status_code, [one["tenant"] for one in answer.json().get("requests", ())]
+
+    assert seen(CUSTOMER, "mine") == (200, ["acme"])
+    assert seen(OPERATOR, "mine") == (200, ["acme", "rival"])
+    assert seen(OPERATOR, "theirs") == (200, ["rival"])
+    assert seen(OTHER, "mine") == (403, [])
+    others, unknown = (keyed.get(f"/v1/billing/requests/{name}", headers=as_(CUSTOMER)) for name in ("theirs", "no"))
+    assert (others.status_code, others.json()) == (404, unknown.json())

@@ -9,20 +9,21 @@ from typing import Annotated, Any, cast
 from kit import bus, dead_letters, limits, outbox, replicas, rest, rest_app
 from kit.database import Connection, Database
 from kit.directory import Scope
-from kit.errors import ApiError, ErrorType
+from kit.errors import ApiError, ErrorType, missing
 from kit.in_force import InForce, Replicas
 from kit.rest import Call, Model, Moment, Operation
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 from pydantic import Field
 
-from billing import budgets, erasing, intake, meters, rating
+from billing import budgets, erasing, intake, meters, rating, requests
 
 PREFIX = "/v1/billing"
 CHANGED = "billing.changed.v1"
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Usd = Annotated[Decimal, Field(ge=0, lt=10**9, max_digits=19, decimal_places=10)]
 _TENANT = ("tenant", r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}", "A tenant's name")
+_REQUEST = ("request_id", r"[A-Za-z0-9._-]{1,128}", "A request's ID, from the header x-request-id")
 _PERIOD = ("period", r"20\d{2}-(?:0[1-9]|1[0-2])", "A month, such as 2026-11")
 
 
@@ -51,6 +52,7 @@ class UsageData(Model):
     cached: bool = False
     user: Annotated[str, Field(max_length=limits.USER.most, pattern=r"^[^\x00]*$")] = ""
     duration_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    request: Annotated[str, Field(max_length=limits.REQUEST_ID.most, pattern=r"^[^\x00]*$")] = ""
 
 
 class Taken(Model):
@@ -169,6 +171,8 @@ class Api:
                       **operators),
             Operation("GET", PREFIX + "/meters", "Read usage; operators read that of all tenants.", self.meters,
                       Values, query=Metered, **tenants),
+            Operation("GET", PREFIX + "/requests/{request_id}", "Get what a request has cost.", self.request,
+                      requests.RequestCosts, parameters=(_REQUEST,), **tenants),
             Operation("POST", PREFIX + "/prices", "Set a price from a time on.", self.price, Price, body=Price,
                       status=201, failures=(409,), makes=True, **operators),
             Operation("GET", PREFIX + "/prices", "List the prices.", self.prices, list[Price],
@@ -206,6 +210,15 @@ class Api:
                 connection, tenant, query.aggregation, query.field, query.begin, query.end, query.group
             )
         return Values(values=values)
+
+    async def request(self, call: Call[Any, None]) -> requests.RequestCosts:
+        """Usage, price lines and invoice. Operators read the requests of all tenants."""
+        tenant = "" if call.caller.operator else call.caller.tenant
+        async with self._database.transaction() as connection:
+            found = await requests.find(connection, call.path["request_id"], tenant)
+        if not found.requests:
+            raise missing("request")
+        return found
 
     async def price(self, call: Call[Any, Price]) -> Price:
         """Adds a price. Prices are never changed, so the history is complete."""

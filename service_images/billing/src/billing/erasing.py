@@ -1,7 +1,7 @@
 """Erases the data of a deleted tenant, except records that accounting requires.
 
 Kept: invoices and their basis, which is usage without personal data, prices and credits. Erased: names of users,
-traces, and the budget. Later usage is not counted.
+traces, request IDs, and the budget. Later usage is not counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ async def erase(connection: Connection, tenant: str) -> None:
     await connection.execute("INSERT INTO erased (tenant) VALUES (%s) ON CONFLICT DO NOTHING", (tenant,))
     await connection.execute("DELETE FROM budgets WHERE tenant = %s", (tenant,))
     await connection.execute(
-        """UPDATE usage SET "user" = '', trace = '' WHERE tenant = %s AND ("user", trace) <> ('', '')""", (tenant,)
+        """UPDATE usage SET "user" = '', trace = '', request = ''
+        WHERE tenant = %s AND ("user", trace, request) <> ('', '', '')""",
+        (tenant,),
     )
 
 

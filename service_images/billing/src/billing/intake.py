@@ -9,13 +9,17 @@ from kit.database import Database
 
 ISSUING = 0x6269
 """Number of the advisory lock: shared while usage is stored, exclusive while an invoice is issued."""
-_COLUMNS = 'source, id, tenant, time, model, operation, input_tokens, output_tokens, cached, "user", duration_ms, trace'
+_COLUMNS = (
+    "source, id, tenant, time, model, operation, input_tokens, output_tokens, cached, "
+    '"user", duration_ms, trace, request'
+)
 _STAGE = f"CREATE TEMPORARY TABLE stage ON COMMIT DROP AS SELECT {_COLUMNS} FROM usage WITH NO DATA"
+_PERSONAL = ('"user"', "trace", "request")
 
 
 def _shown(column: str) -> str:
     """SQL expression for a column. Late events of a deleted tenant lose the columns with personal data."""
-    return f"CASE WHEN e.tenant IS NULL THEN s.{column} ELSE '' END" if column in ('"user"', "trace") else f"s.{column}"
+    return f"CASE WHEN e.tenant IS NULL THEN s.{column} ELSE '' END" if column in _PERSONAL else f"s.{column}"
 
 
 _TAKE = f"""
@@ -59,4 +63,5 @@ def _row(event: dict[str, Any]) -> tuple[Any, ...]:
         used["user"],
         used["duration_ms"],
         event["traceparent"],
+        used["request"],
     )

@@ -10,23 +10,32 @@ from kit.database import Connection
 from psycopg.rows import dict_row
 
 CENT = Decimal("0.01")
-_LINES = """
-SELECT q.model, q.kind, p.usd, p.per, sum(q.quantity) AS quantity, count(*) AS events
+_RATED = """
 FROM (
     SELECT u.tenant, u.time, u.model, k.kind, k.quantity
     FROM usage u
     CROSS JOIN LATERAL (VALUES ('input', u.input_tokens), ('output', u.output_tokens), ('request', 1))
         AS k (kind, quantity)
-    WHERE u.tenant = %(tenant)s AND u.period = %(period)s AND NOT u.cached AND k.quantity > 0
+    WHERE {} AND NOT u.cached AND k.quantity > 0
 ) q
-CROSS JOIN LATERAL (
+LEFT JOIN LATERAL (
     -- A price for the tenant goes before one for all, one for the model before one for any.
-    SELECT usd, per FROM prices p
+    SELECT usd, per, tenant, model, begins FROM prices p
     WHERE p.kind = q.kind AND p.tenant IN ('', q.tenant) AND p.model IN ('*', q.model) AND p.begins <= q.time
     ORDER BY p.tenant = '' , p.model = '*', p.begins DESC LIMIT 1
-) p
+) p ON true
+"""
+"""Each kind of usage of the selected events with its price, which is NULL where there is none."""
+_LINES = f"""
+SELECT q.model, q.kind, p.usd, p.per, sum(q.quantity) AS quantity, count(*) AS events
+{_RATED.format("u.tenant = %(tenant)s AND u.period = %(period)s")}
+WHERE p.usd IS NOT NULL
 GROUP BY q.model, q.kind, p.usd, p.per
 ORDER BY q.model, q.kind, p.usd, p.per
+"""
+_EVENT = f"""
+SELECT q.kind, q.quantity, p.usd, p.per, p.tenant AS price_tenant, p.model AS price_model, p.begins AS price_begins
+{_RATED.format("u.source = %(source)s AND u.id = %(id)s")} ORDER BY q.kind
 """
 _UNPRICED = """
 SELECT DISTINCT u.model, k.kind
@@ -67,6 +76,22 @@ async def invoice(connection: Connection, tenant: str, period: date) -> dict[str
         "unpriced_models": sorted({row["model"] for row in unpriced}),
         "unpriced": unpriced,
     }
+
+
+async def of_event(connection: Connection, source: str, id: str) -> tuple[list[dict[str, Any]], list[str], str]:
+    """(priced kinds of usage of one event, kinds of tokens without a price, amount in USD)."""
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_EVENT, {"source": source, "id": id})
+        rows = await cursor.fetchall()
+    priced = [row for row in rows if row["usd"] is not None]
+    amounts = [row["quantity"] * row["usd"] / row["per"] for row in priced]
+    lines = [
+        {**row, "quantity": int(row["quantity"]), "unit_usd": _plain(row.pop("usd")), "usd": _plain(amount)}
+        for row, amount in zip(priced, amounts, strict=True)
+    ]
+    # A price per request is additional, so its absence is no gap.
+    unpriced = [row["kind"] for row in rows if row not in priced and row["kind"] != "request"]
+    return lines, unpriced, _plain(sum(amounts, Decimal(0)))
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:
