@@ -66,3 +66,20 @@ def test_entries_of_all_tenants_are_for_operators(keyed: httpx.Client) -> None:
 def test_an_export_holds_no_entry_of_another_tenant(keyed: httpx.Client) -> None:
     lines = keyed.get("/v1/audit/tenants/acme/export", headers=as_(CUSTOMER)).text.splitlines()
     assert [json.loads(line)["event"]["tenant"] for line in lines[1:-1]] == ["acme"]
+
+
+def test_a_tenant_sees_the_entries_about_its_own_requests(keyed: httpx.Client) -> None:
+    about = [
+        event(tenant, subject=f"request/{name}") for tenant, name in (("acme", "a"), ("rival", "r"), ("rival", "a"))
+    ]
+    keyed.post(EVENTS, json=about, headers=as_(OPERATOR)).raise_for_status()
+
+    def seen(key: str, name: str) -> tuple[int, list[str]]:
+        answer = keyed.get(f"/v1/audit/requests/{name}", headers=as_(key))
+        return answer.status_code, [one["event"]["tenant"] for one in answer.json().get("entries", ())]
+
+    assert seen(CUSTOMER, "a") == (200, ["acme"])
+    assert seen(OPERATOR, "a") == (200, ["rival", "acme"])
+    assert seen(OTHER, "a") == (403, [])
+    others, unknown = (keyed.get(f"/v1/audit/requests/{name}", headers=as_(CUSTOMER)) for name in ("r", "no"))
+    assert (others.status_code, others.json()) == (404, unknown.json())

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, cast
 
-from kit import dead_letters, rest, rest_app
+from kit import dead_letters, events, rest, rest_app
 from kit.database import Database
 from kit.directory import Scope
-from kit.errors import ApiError, ErrorType
+from kit.errors import ApiError, ErrorType, missing
 from kit.rest import Call, Model, Moment, Operation
 from pydantic import Field
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -22,6 +22,9 @@ from audit.ledger import Ledger, TooLarge
 PREFIX = "/v1/audit"
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 _TENANT = (("tenant", r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}", "A tenant's name"),)
+_REQUEST = (("request_id", r"[A-Za-z0-9._-]{1,128}", "A request's ID, from the header x-request-id"),)
+_REQUEST_ENTRIES = 50
+"""Most entries about one request ID that are returned. Clients choose the IDs, and may repeat one."""
 _NUMBER = (("number", r"\d{1,18}", "An entry's number"),)
 
 
@@ -90,6 +93,28 @@ class Found(Model):
     next: int | None
 
 
+class ProvenEntry(Model):
+    """An entry with the proof that the log contains it, as in an export."""
+
+    number: int
+    entry: str
+    """The leaf."""
+    content: str | None
+    """The text that the leaf commits to by its salted hash; null without content."""
+    proof: list[str]
+    event: dict[str, Any]
+
+
+class AboutRequest(Model):
+    """Entries about one request, newest first."""
+
+    entries: list[ProvenEntry]
+    more: bool
+    """Whether there are older ones."""
+    checkpoint: str
+    """Signed note that the proofs lead to."""
+
+
 class State(Model):
     """State of a subject at a time."""
 
@@ -143,6 +168,8 @@ class Api:
                       **tenants),
             Operation("GET", PREFIX + "/state", "Get the state of a subject at a time.", self.state, State, query=AsOf,
                       **tenants),
+            Operation("GET", PREFIX + "/requests/{request_id}", "List the entries about a request, with proofs.",
+                      self.request, AboutRequest, parameters=_REQUEST, **tenants),
             Operation("GET", PREFIX + "/events/{number}/proof", "Prove that an entry is logged.", self.inclusion, Proof,
                       query=AtSize, parameters=_NUMBER, failures=(404,), **anybody),
             Operation("GET", PREFIX + "/consistency", "Prove that the log is append-only.", self.consistency, Proof,
@@ -190,6 +217,17 @@ class Api:
         async with self._database.transaction() as connection:
             found, events, last = await reading.state(self._ledger, connection, query.tenant, query.subject, at)
         return State(state=found, events=events, last=last)
+
+    async def request(self, call: Call[Any, None]) -> AboutRequest:
+        """Operators read the entries of all tenants."""
+        tenant = "" if call.caller.operator else call.caller.tenant
+        subject = events.request(call.path["request_id"])
+        async with self._database.transaction() as connection:
+            found, text = await reading.about(self._ledger, connection, tenant, subject, _REQUEST_ENTRIES + 1)
+        if not found:
+            raise missing("request")
+        entries = [ProvenEntry(**entry) for entry in found[:_REQUEST_ENTRIES]]
+        return AboutRequest(entries=entries, more=len(found) > _REQUEST_ENTRIES, checkpoint=text)
 
     async def inclusion(self, call: Call[AtSize, None]) -> Proof:
         """Audit path from the entry to the root."""

@@ -16,6 +16,7 @@ from kit.database import Connection, Database
 from kit.limits import AUDIT_CONTENT, AUDIT_ENTRY
 
 from audit import merkle, note, sealing
+from audit.commitment import commitment
 from audit.note import Checkpoint
 from audit.sealing import Keys
 
@@ -134,7 +135,7 @@ def _entry(event: Event, key: AESGCM | None, place: int) -> Entry:
             "trace": event.get("traceparent", ""),
             "place": place,
             # Only the fact of the event may be stored for a shredded tenant, not its content.
-            "content": sealing.commitment(salt, plain) if key is not None else "",
+            "content": commitment(salt, plain) if key is not None else "",
         }
     )
     if len(leaf) > AUDIT_ENTRY.most:
@@ -151,8 +152,8 @@ def _opened(leaf: Event, content: bytes | None, key: AESGCM | None) -> Event:
     shown = {**leaf, "leaf": version}
     if version == 1:
         content = base64.b64decode(shown.pop("sealed"))
-    commitment = shown.pop("content", "")
-    if key is not None and commitment and not content:
+    committed = shown.pop("content", "")
+    if key is not None and committed and not content:
         return {**shown, "expired": True}
     if key is None or not content:
         return {**shown, "shredded": True}
@@ -160,7 +161,7 @@ def _opened(leaf: Event, content: bytes | None, key: AESGCM | None) -> Event:
     if version == 1:
         return {**shown, **msgspec.json.decode(plain)}
     salt, plain = plain[: sealing.SALT_BYTES], plain[sealing.SALT_BYTES :]
-    if sealing.commitment(salt, plain) != commitment:
+    if commitment(salt, plain) != committed:
         raise ValueError(f"the content of {_about(leaf)} does not match the hash in its leaf")
     return {**shown, "salt": salt.hex(), **msgspec.json.decode(plain)}
 

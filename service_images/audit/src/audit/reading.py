@@ -85,6 +85,39 @@ async def find(
     return [{"number": row[0], **event} for row, event in zip(rows, opened, strict=True)]
 
 
+async def about(
+    log: Ledger, connection: Connection, tenant: str, subject: str, limit: int
+) -> tuple[list[dict[str, Any]], str]:
+    """(entries about a subject, each with its inclusion proof; the checkpoint that they prove), newest first.
+
+    `tenant`: only its entries; empty: those of all tenants. The fields are those of an export, and `content`: the text
+    that the leaf commits to, null without content.
+    """
+    which = "tenant = %(tenant)s AND subject = %(subject)s" if tenant else "subject = %(subject)s"
+    cursor = await connection.execute(
+        f"SELECT number, leaf, content FROM entries WHERE {which} ORDER BY number DESC LIMIT %(limit)s",
+        {"tenant": tenant, "subject": subject, "limit": limit},
+    )
+    rows = await cursor.fetchall()
+    newest = await checkpoint(connection)
+    if not rows or newest is None:
+        return [], ""
+    size, _, text = newest
+    opened = await log.opened(connection, (row[1:] for row in rows))
+    read = await tiles_for(connection, size, *(row[0] for row in rows))
+    found = [
+        {
+            "number": number,
+            "entry": leaf.decode(),
+            "content": ledger.content_of(event).decode() if "data" in event else None,
+            "proof": [hash_.hex() for hash_ in merkle.inclusion(read, number, size)],
+            "event": event,
+        }
+        for (number, leaf, _), event in zip(rows, opened, strict=True)
+    ]
+    return found, text
+
+
 async def state(
     log: Ledger, connection: Connection, tenant: str, subject: str, at: datetime
 ) -> tuple[dict[str, Any] | None, int, int]:

@@ -19,13 +19,6 @@ from kit.tenant_deletion import forget
 
 _NONCE_BYTES = 12
 SALT_BYTES = 32
-_CONTENT = b"cogniforge audit content\n"
-"""Prefix of the hashed bytes, which separates these hashes from others."""
-
-
-def commitment(salt: bytes, content: bytes) -> str:
-    """Hash in hexadecimal, by which a leaf commits to its entry's content."""
-    return hashlib.sha256(_CONTENT + salt + content).hexdigest()
 
 
 class Keys:

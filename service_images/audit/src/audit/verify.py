@@ -14,7 +14,8 @@ from typing import Any
 
 import httpx
 
-from audit import merkle, note, sealing, tiles
+from audit import merkle, note, tiles
+from audit.commitment import commitment
 from audit.exporting import Digest, Statement, parse
 from audit.ledger import VERSION, content_of
 from audit.merkle import WIDTH
@@ -101,7 +102,7 @@ def _entry_of(found: dict[str, Any], checkpoint: Checkpoint) -> _Entry:
         raise Broken(f"entry {number} is shredded or expired, but has content")
     if version >= VERSION and not gone:
         salt = bytes.fromhex(opened.pop("salt"))
-        if sealing.commitment(salt, content_of(opened)) != content:
+        if commitment(salt, content_of(opened)) != content:
             raise Broken(f"the subject or data of entry {number} differs from the log")
     elif not gone and (not sealed or "salt" in opened):
         raise Broken(f"entry {number} shows something that was not written")

@@ -1,0 +1,16 @@
+"""The salted hash by which a leaf commits to its entry's content.
+
+`forge explain` loads this file, too, so it needs the standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+_CONTENT = b"cogniforge audit content\n"
+"""Prefix of the hashed bytes, which separates these hashes from others."""
+
+
+def commitment(salt: bytes, content: bytes) -> str:
+    """Hash in hexadecimal."""
+    return hashlib.sha256(_CONTENT + salt + content).hexdigest()
