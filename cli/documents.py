@@ -5,14 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
-
-class Document(BaseModel):
-    """Base of all documents. Field names are camelCase, as in stack files."""
-
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True, extra="forbid")
+from cli.document import Document
+from cli.explained import Explanation
 
 
 class CheckedThing(Document):
@@ -317,6 +313,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "alerts": Alerts,
     "drift": Drift,
     "env": Environment,
+    "explain": Explanation,
     "images": Images,
     "preview": Preview,
     "promote": Promotion,

@@ -14,6 +14,15 @@ import httpx
 from local.errors import LocalError
 
 
+class Refused(LocalError):
+    """A service has answered with an error."""
+
+    def __init__(self, problem: str, status: int, param: str, *, reason: str, fix: str) -> None:
+        """`param`: the part of the request that the service names; empty if it names none."""
+        super().__init__(problem, reason=reason, fix=fix)
+        self.status, self.param = status, param
+
+
 def connect(stack_name: str) -> httpx.Client:
     """HTTP client for the environment's gateway. Raises LocalError if the environment is not running."""
     from cli import login, stack
@@ -50,7 +59,7 @@ def path(*parts: str) -> str:
 def ask(client: httpx.Client, method: str, path: str, *, fix: str = "", **more: Any) -> Any:
     """Call an operation and return its JSON answer, or None if it is empty.
 
-    Raises LocalError if the gateway is unreachable, or with the service's message if it refuses.
+    Raises LocalError if the gateway is unreachable, and Refused with the service's message if it refuses.
     """
     try:
         answer = client.request(method, path, **more)
@@ -63,8 +72,11 @@ def ask(client: httpx.Client, method: str, path: str, *, fix: str = "", **more: 
             return answer.json() if answer.content else None
         except ValueError:
             raise LocalError(f"{method} {path}: the answer is not JSON", reason=answer.text[:300]) from None
+    param = ""
     try:
         reason = answer.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
+        param = str(answer.json()["error"].get("param") or "")
+    except (ValueError, KeyError, TypeError, AttributeError):
         reason = answer.text[:300]
-    raise LocalError(f"{method} {path}: HTTP {answer.status_code}", reason=str(reason), fix=fix)
+    problem = f"{method} {path}: HTTP {answer.status_code}"
+    raise Refused(problem, answer.status_code, param, reason=str(reason), fix=fix)

@@ -40,7 +40,8 @@ class Gateway:
     """Configured answers, and recorded requests."""
 
     def __init__(self) -> None:
-        self.documents = [json.loads((_SERVICES / f"{s}/openapi.json").read_text()) for s in ("user", "billing")]
+        names = ("user", "billing", "audit")
+        self.documents = [json.loads((_SERVICES / f"{name}/openapi.json").read_text()) for name in names]
         self.answers: dict[str, Answer] = {
             "POST /v1/chat/completions": (200, _OPENAI),
             "POST /v1/messages": (200, _ANTHROPIC),
