@@ -10,7 +10,7 @@ from components.observability.objective import Indicator, latency
 from components.services.record import Body, Bundled, Objectives, Prefix, ServiceRecord, Surroundings
 
 SPILL_MIB = 1024
-"""Size of the disk buffer for usage events while Kafka is unavailable. It holds two million requests."""
+"""Size of the disk buffer for usage events while Kafka is unavailable. It holds a million requests, of 0.9 KB each."""
 
 
 class Router(Bundled):

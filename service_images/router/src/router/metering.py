@@ -106,43 +106,54 @@ class Metering(Sender):
         tenant = exchange.tenant.decode()
         used = exchange.used or (0, 0)
         ask = exchange.ask
-        first_token = exchange.first_token_s
+        data = Used(
+            tenant=tenant,
+            user=(ask.user or "") if ask is not None else "",
+            model=exchange.model,
+            target=target,
+            operation=_OPERATIONS.get(exchange.path_text, "chat"),
+            input_tokens=used[0],
+            output_tokens=used[1],
+            cached=not target,
+            status=status,
+            duration_ms=round(seconds * 1000, 3),
+            request=exchange.request_id.decode(),
+            cost_usd=cost,
+            estimated=exchange.estimates,
+            unchecked=exchange.guard_unchecked,
+        )
+        if grant is not None:
+            data.key, data.scopes = grant.id, grant.scopes
+        if target:
+            data.choice = exchange.choice
+        if tried is not None:
+            data.attempts = tried
+        _tell_rest(exchange, data)
         event = UsageEvent(
             # Clients may send an ID twice; this one is the Router's own.
             id=id,
             time=f"{self._stamp}.{int((now - second) * 1e6):06d}Z",
-            subject=events.request(exchange.request_id.decode()),
+            subject=events.request(data.request),
             traceparent=exchange.traceparent.decode(),
-            data=Used(
-                tenant=tenant,
-                user=(ask.user or "") if ask is not None else "",
-                model=exchange.model,
-                target=target,
-                operation=_OPERATIONS.get(exchange.path_text, "chat"),
-                input_tokens=used[0],
-                output_tokens=used[1],
-                cached=not target,
-                status=status,
-                duration_ms=round(seconds * 1000, 3),
-                request=exchange.request_id.decode(),
-                cost_usd=cost,
-                estimated=exchange.estimates,
-                unchecked=exchange.guard_unchecked,
-                key=grant.id if grant is not None else UNSET,
-                scopes=grant.scopes if grant is not None else UNSET,
-                route=UNSET
-                if exchange.route is None or exchange.route_model == exchange.model
-                else exchange.route_model,
-                choice=exchange.choice if target else UNSET,
-                attempts=UNSET if tried is None else tried,
-                cache=exchange.cached_as or UNSET,
-                guard=exchange.verdicts or UNSET,
-                prompt=exchange.prompt_version or UNSET,
-                first_token_ms=UNSET if first_token is None else round(first_token * 1000, 3),
-            ),
+            data=data,
         )
         self._waiting.append((TOPIC, exchange.tenant, _encode(event)))
 
     def tell(self, topic: str, key: str, event: dict[str, Any]) -> None:
         """Publish another event. These are rare, and wait in the same queue."""
         self._waiting.append((topic, key.encode(), _encode(event)))
+
+
+def _tell_rest(exchange: Request, data: Used) -> None:
+    """Set what few requests have. Fields that are not set cost nothing."""
+    route = exchange.route
+    if route is not None and route.route.model != exchange.model:
+        data.route = route.route.model
+    if exchange.cached_as:
+        data.cache = exchange.cached_as
+    if exchange.verdicts:
+        data.guard = exchange.verdicts
+    if exchange.prompt_version:
+        data.prompt = exchange.prompt_version
+    if exchange.first_token_s is not None:
+        data.first_token_ms = round(exchange.first_token_s * 1000, 3)
