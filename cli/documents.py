@@ -96,6 +96,29 @@ class AlertRunbook(Document):
     fix: str = Field(description="How to remove the cause")
 
 
+class LoggedLine(Document):
+    """A line of the log of a container; with --follow, each is a document."""
+
+    time: str = Field(description="When the container wrote it, by its node's clock: RFC 3339, UTC, with nanoseconds")
+    namespace: str
+    pod: str
+    container: str
+    stream: str = Field(description='"stdout" or "stderr"')
+    service: str = Field(description="Name of the part")
+    level: str = Field(description='"debug", "info", "warning", "error" or "critical"; empty if the line has none')
+    tenant: str = Field(description="ID of the tenant; empty if the line has none")
+    trace: str = Field(description="ID of the trace; empty if the line has none")
+    text: str = Field(description="The line, without secrets")
+
+
+class LoggedLines(Document):
+    """Document of `forge logs --output json`."""
+
+    version: Literal[1] = 1
+    stack: str
+    lines: list[LoggedLine] = Field(description="The newest lines that fit, oldest first")
+
+
 class Change(Document):
     """One resource that an update would change."""
 
@@ -315,6 +338,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "env": Environment,
     "explain": Explanation,
     "images": Images,
+    "logs": LoggedLines,
     "preview": Preview,
     "promote": Promotion,
     "prove": AccessProof,

@@ -10,6 +10,8 @@ from typing import Any, cast
 
 import yaml
 
+from components.observability.log_names import COLLECTOR as LOG_COLLECTOR
+from components.observability.log_names import STORE as LOG_STORE
 from components.services.record import ServiceRecord
 from components.services.registry import FRONT, SERVICES
 
@@ -194,6 +196,22 @@ PARTS: dict[str, Part] = {
             "Prometheus and Alertmanager are ready",
             image="prometheus",
             toggle="observability.prometheus",
+        ),
+        Part(
+            LOG_STORE,
+            "Log store",
+            "cogniforge:observability:LogStore",
+            "VictoriaLogs answers GET /health",
+            image=LOG_STORE,
+            toggle="observability.logs",
+        ),
+        Part(
+            LOG_COLLECTOR,
+            "OpenTelemetry Collector on each node",
+            "cogniforge:observability:OpenTelemetryCollector",
+            "the collector of each node is ready",
+            image=LOG_COLLECTOR,
+            toggle="observability.logs",
         ),
         Part(
             "end-to-end",

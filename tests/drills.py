@@ -157,6 +157,19 @@ DRILLS: tuple[Drill, ...] = (
         (ToolName.PROMETHEUS,),
     ),
     Drill(
+        "logs",
+        "the collector and the store of log lines: killed, away, and given lines that try to harm them",
+        3,
+        (
+            "cli/log_lines.py",
+            "components/observability/log_",
+            "components/observability/redaction.py",
+            "local/toolchain/collector/",
+            "local/toolchain/victorialogs/",
+        ),
+        (ToolName.COLLECTOR, ToolName.VICTORIALOGS),
+    ),
+    Drill(
         "previews",
         "200 previews of prod, four at a time, end with their verdict and without an error",
         _NOT_MEASURED,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
 from components.config.base import Change, Resources, Section, matching, setting
 from components.config.data import Storage
+from components.config.logs import Logs
 from components.config.pod import Placement, pod_setting
 from components.config.problems import violation
+from components.config.web import SERVER, destination
 
 
 class LogLevel(StrEnum):
@@ -23,13 +24,11 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
-_PORT = r"(:([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5]))?"
-_SERVER = rf"https?://(\[[0-9A-Fa-f:]+\]|[^\s/@:\[\]]+){_PORT}"
 Webhook = Annotated[
     str,
     Field(max_length=2000),
     matching(
-        rf"|{_SERVER}(/[^\s]*)?",
+        rf"|{SERVER}(/[^\s]*)?",
         "an http(s) URL without a user",
         'write "https://pager.example.com/alerts"',
     ),
@@ -57,7 +56,7 @@ class Observability(Section):
     )
     otlp_endpoint: Annotated[
         str,
-        matching(rf"|{_SERVER}", "an http(s) URL without a user or path", 'write "http://collector:4318"'),
+        matching(rf"|{SERVER}", "an http(s) URL without a user or path", 'write "http://collector:4318"'),
     ] = setting(Change.SAFE, "OTLP endpoint that receives traces; empty sends no traces", default="")
     trace_sample_ratio: float = setting(Change.SAFE, "Share of requests that are traced", default=1.0, ge=0, le=1)
     prometheus_operator: bool = setting(
@@ -68,7 +67,12 @@ class Observability(Section):
     prometheus: Prometheus | None = setting(
         Change.DISRUPTIVE, "Prometheus and Alertmanager, for a cluster without an operator of theirs", default=None
     )
-    pod: Placement = pod_setting(Placement, "Pods of the end-to-end check, the isolation check and Prometheus")
+    logs: Logs | None = setting(
+        Change.DISRUPTIVE, "Collection of the platform's log lines, and a store that answers questions", default=None
+    )
+    pod: Placement = pod_setting(
+        Placement, "Pods of the end-to-end check, the isolation check, Prometheus and the log store"
+    )
 
     @model_validator(mode="after")
     def _one_collector(self) -> Self:
@@ -81,17 +85,9 @@ class Observability(Section):
     @property
     def images(self) -> tuple[str, ...]:
         """Names of the images that its parts run."""
-        return ("prometheus",) if self.prometheus else ()
+        return (*(("prometheus",) if self.prometheus else ()), *(self.logs.images if self.logs else ()))
 
     @property
     def collector(self) -> tuple[tuple[str, int] | None, tuple[int, ...]]:
         """Where traces go: (namespace, TCP port) for a Service of the cluster, and ports for hosts elsewhere."""
-        url = urlsplit(self.otlp_endpoint)
-        if not url.hostname:
-            return None, ()
-        port = url.port or (443 if url.scheme == "https" else 80)
-        service, _, rest = url.hostname.partition(".")
-        namespace, _, suffix = rest.partition(".")
-        if service and namespace and (not suffix or suffix.split(".")[0] == "svc"):
-            return (namespace, port), ()
-        return None, (port,)
+        return destination(self.otlp_endpoint)

@@ -241,8 +241,10 @@ class DataServer(PlatformComponent):
         intent = self._intent
         own: Any = {"pod_selector": {"match_labels": selector(intent.name)}}
         offered = [name for name, port in self._ports().items() if port != intent.metrics_port]
+        shared = [{"port": name} for name in offered if name not in intent.inner]
         rules: Any = [
-            {"from_": peers(intent.callers), "ports": [{"port": name} for name in offered if name not in intent.inner]},
+            # An empty list of peers would admit everybody, and an empty list of ports all ports.
+            *([{"from_": peers(intent.callers), "ports": shared}] if intent.callers and shared else []),
             *({"from_": peers(who), "ports": [{"port": name}]} for name, who in intent.inner.items() if who),
         ]
         scrape: Any = [{"from_": [scraper()], "ports": [{"port": intent.metrics_port}]}] if intent.metrics_port else []

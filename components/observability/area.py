@@ -12,10 +12,13 @@ from components.config.platform import PlatformConfig
 from components.data.layer import DataLayer
 from components.mesh import entrance
 from components.mesh.area import EntranceArea
-from components.observability import alerts
+from components.observability import alerts, log_names
 from components.observability.alerts_servers import running
 from components.observability.end_to_end import EndToEndCheck
+from components.observability.log_collector import OpenTelemetryCollector
+from components.observability.log_store import LogStore
 from components.observability.monitoring import Monitoring, MonitoringArgs
+from components.observability.prometheus import NAMESPACE as METRICS_NAMESPACE
 from components.observability.prometheus import PART as PROMETHEUS
 from components.observability.prometheus import Prometheus
 from components.pods import PodArgs, customized
@@ -56,6 +59,7 @@ class ObservabilityArea:
         if stage.config.gateway.engine is GatewayEngine.ENVOY:
             own.append("gateway")
         self._metrics(frozenset((*names, *map(running, own))))
+        self._logs()
 
     def _metrics(self, names: frozenset[str]) -> None:
         """Create what collects metrics and raises alerts, for the parts with these names."""
@@ -78,6 +82,38 @@ class ObservabilityArea:
                 },
                 stage.options(),
             )
+
+    def _logs(self) -> None:
+        """Create the store of log lines, and what collects them."""
+        stage, section = self._stage, self._stage.config.observability.logs
+        if section is None:
+            return
+        namespace, owner = stage.config.cluster.namespace, stage.config.owner
+        store = stage.parts[log_names.STORE] = LogStore(
+            f"{stage.env}-{log_names.STORE}",
+            section,
+            {
+                "namespace": namespace,
+                "owner": owner,
+                "image": stage.images.get(log_names.STORE, ""),
+                "destroy_data": stage.config.data.destroy_data,
+                "customize": self._pods.get("customize", PodArgs()),
+            },
+            stage.options(),
+        )
+        metrics = [stage.parts[PROMETHEUS]] if PROMETHEUS in stage.parts else []
+        stage.parts[log_names.COLLECTOR] = OpenTelemetryCollector(
+            f"{stage.env}-{log_names.COLLECTOR}",
+            section,
+            {
+                "namespace": namespace,
+                "namespaces": [namespace, *([METRICS_NAMESPACE] if metrics else [])],
+                "owner": owner,
+                "image": stage.images[log_names.COLLECTOR],
+                "store": store,
+            },
+            stage.options([store, *metrics]),
+        )
 
     def _end_to_end(self, security: SecurityArea, after: list[PlatformComponent]) -> None:
         stage = self._stage

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from components.base import ADMISSION_LABEL, PlatformComponent, labels
 from components.config.problems import violation
 from components.inputs import Inputs, Text, checked
+from components.observability.log_names import NODE_FOLDER
 
 PART = "admission"
 DEFAULT_MEMORY = "256Mi"
@@ -41,6 +42,7 @@ _IMAGES = """
 + (has({pod}.ephemeralContainers) ? {pod}.ephemeralContainers.map(c, c.image) : [])
 """
 _CONTAINERS = "object.spec.containers + (has(object.spec.initContainers) ? object.spec.initContainers : [])"
+_UNMOUNTED = "!has(v.hostPath)"
 _NEW = "request.operation != 'CREATE' || "
 
 
@@ -54,6 +56,9 @@ class AdmissionPolicyArgs(TypedDict):
     """Allowed image references by digest: those of this release, and those that a rollout replaces."""
     upstream: NotRequired[Sequence[str]]
     """Charts that run pods in these namespaces: "kong", "kserve" or "istio". Default: none."""
+    log_reader: NotRequired[str]
+    """Namespace and service account, as "namespace/name", whose pods may read /var/log/pods of their node. Default:
+    none."""
     guard_data: NotRequired[bool]
     """Whether to refuse the deletion of volume claims, StatefulSets with volumes, and namespaces. Default true."""
 
@@ -64,6 +69,11 @@ class AdmissionPolicyInputs(Inputs):
     namespace: Text = Field(description="Value of the label of the namespaces for which the policies hold")
     images: list[str] = Field(description="Allowed image references by digest")
     upstream: list[str] = Field(default_factory=list[str], description="Charts that run pods in these namespaces")
+    log_reader: str = Field(
+        default="",
+        pattern="^([a-z0-9-]+/[a-z0-9-]+)?$",
+        description="Account whose pods may read the node's logs of pods",
+    )
     guard_data: bool = Field(default=True, description="Whether to refuse the deletion of data")
 
     @model_validator(mode="after")
@@ -103,7 +113,7 @@ class AdmissionPolicy(PlatformComponent):
             },
             opts=self.child(),
         )
-        pods, data = self._bind("pods", _pods(self._namespaces(), inputs.images, inputs.upstream)), None
+        pods, data = self._bind("pods", self._pods(inputs)), None
         if inputs.guard_data:
             data = self._bind("data", _data(self._namespaces()))
         self.resources = AdmissionPolicyResources(limits, pods, data)
@@ -119,6 +129,12 @@ class AdmissionPolicy(PlatformComponent):
     def _namespaces(self) -> Any:
         """Selector of this environment's namespaces, so that environments in one cluster do not affect each other."""
         return {"match_labels": {ADMISSION_LABEL: self._namespace}}
+
+    def _pods(self, inputs: AdmissionPolicyInputs) -> Any:
+        spec = _pods(self._namespaces(), inputs.images, inputs.upstream)
+        if inputs.log_reader:
+            _admit_log_reader(spec, *inputs.log_reader.split("/"))
+        return spec
 
     def _called(self, what: str) -> pulumi.Output[str]:
         return self._namespace.apply(lambda namespace: f"{namespace}-{what}")
@@ -195,7 +211,7 @@ def _pods(namespaces: Any, images: Sequence[str], upstream: Sequence[str]) -> An
                 "reason": "Forbidden",
             },
             {
-                "expression": f"{_NEW}!has(object.spec.volumes) || object.spec.volumes.all(v, !has(v.hostPath))",
+                "expression": f"{_NEW}!has(object.spec.volumes) || object.spec.volumes.all(v, {_UNMOUNTED})",
                 "message": "a pod must not mount a path of its node (hostPath)",
                 "reason": "Forbidden",
             },
@@ -211,6 +227,45 @@ def _pods(namespaces: Any, images: Sequence[str], upstream: Sequence[str]) -> An
             },
         ],
     }
+
+
+def _admit_log_reader(spec: Any, namespace: str, account: str) -> None:
+    """Admit the folder with the logs of pods, for reading, to pods of an account.
+
+    Pod Security does not restrict pods of that namespace, or it would refuse the folder. So the policy restricts them.
+    """
+    reader = f"request.namespace == '{namespace}' && object.spec.serviceAccountName == '{account}'"
+    for one in spec["validations"]:
+        folder = f"({_UNMOUNTED} || ({reader} && v.hostPath.path == '{NODE_FOLDER}'))"
+        one["expression"] = one["expression"].replace(f"volumes.all(v, {_UNMOUNTED})", f"volumes.all(v, {folder})")
+    mounted = "object.spec.volumes.exists(v, has(v.hostPath) && v.name == m.name)"
+    contained = (
+        "has(c.securityContext.runAsNonRoot) && c.securityContext.runAsNonRoot"
+        " && has(c.securityContext.seccompProfile) && c.securityContext.seccompProfile.type == 'RuntimeDefault'"
+        " && !has(c.securityContext.capabilities.add)"
+        " && (!has(c.ports) || c.ports.all(p, !has(p.hostPort) || p.hostPort == 0))"
+    )
+    spec["validations"] += [
+        {
+            "expression": (
+                f"{_NEW}variables.containers.all(c, !has(c.volumeMounts) || c.volumeMounts.all(m,"
+                f" !has(object.spec.volumes) || !({mounted}) || (has(m.readOnly) && m.readOnly)))"
+            ),
+            "message": f"a container must mount {NODE_FOLDER} with readOnly",
+            "reason": "Forbidden",
+        },
+        {
+            "expression": (
+                f"{_NEW}request.namespace != '{namespace}' || variables.containers.all(c, has(c.securityContext)"
+                f" && has(c.securityContext.capabilities) && {contained})"
+            ),
+            "message": (
+                f"every container of the namespace {namespace} must set runAsNonRoot and seccompProfile RuntimeDefault,"
+                " add no capability, and take no port of its node"
+            ),
+            "reason": "Forbidden",
+        },
+    ]
 
 
 def _data(namespaces: Any) -> Any:

@@ -17,6 +17,7 @@ from components.data import layer
 from components.data.layer import DataLayer
 from components.data.server import DataServer
 from components.mesh import entrance, istio, istiod, sidecar
+from components.observability.log_names import COLLECTOR, COLLECTOR_NAMESPACE
 from components.security import opa, policy_bundle, policy_data
 from components.security.admission_policy import AdmissionPolicy
 from components.security.api_key import ApiKey
@@ -187,6 +188,7 @@ class SecurityArea:
                 "namespace": stage.namespace,
                 "images": stage.resolver.admitted(),
                 "upstream": upstream,
+                "log_reader": f"{COLLECTOR_NAMESPACE}/{COLLECTOR}" if config.observability.logs else "",
                 "guard_data": not config.data.destroy_data
                 and bool([*layer.images(config.data), *config.security.images, *config.observability.images]),
             },

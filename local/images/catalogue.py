@@ -31,6 +31,8 @@ class ImageName(StrEnum):
     OPENBAO = "openbao"
     EXPORTERS = "exporters"
     PROMETHEUS = "prometheus"
+    LOG_STORE = "log-store"
+    LOG_COLLECTOR = "log-collector"
     JAVA = "java"
     KAFKA = "kafka"
     SCHEMA_REGISTRY = "schema-registry"
@@ -98,6 +100,8 @@ IMAGES: dict[str, Image] = {
             rootfs=True,
             tools=(ToolName.NATS_EXPORTER, ToolName.STATSD_EXPORTER, ToolName.METRICS_DOOR),
         ),
+        Image(ImageName.LOG_STORE, (ImageName.BASE,), tools=(ToolName.VICTORIALOGS,), asked=True),
+        Image(ImageName.LOG_COLLECTOR, (ImageName.BASE,), tools=(ToolName.COLLECTOR,), asked=True),
         Image(ImageName.PROMETHEUS, rootfs=True, tools=(ToolName.PROMETHEUS,), asked=True),
         Image(ImageName.JAVA, (ImageName.BASE,), wheels=True, runs=False),
         Image(ImageName.KAFKA, (ImageName.JAVA,), wheels=True, jars=True, sources=True),

@@ -42,6 +42,8 @@ class ToolName(StrEnum):
     KSERVE = "kserve"
     WEAVIATE = "weaviate"
     PROMETHEUS = "prometheus"
+    VICTORIALOGS = "victoria-logs"
+    COLLECTOR = "collector"
     PILOT_DISCOVERY = "pilot-discovery"
     PILOT_AGENT = "pilot-agent"
     ISTIO_CNI = "istio-cni"
@@ -295,6 +297,28 @@ TOOLS: dict[ToolName, Tool] = {
             asked=True,
             tags=("remove_all_sd", "enable_kubernetes_sd"),
             expected_s=500,
+        ),
+        Tool(
+            ToolName.VICTORIALOGS,
+            "VictoriaLogs",
+            "victorialogs",
+            "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs",
+            "github.com/VictoriaMetrics/VictoriaLogs",
+            ("github.com/VictoriaMetrics/VictoriaMetrics/lib/buildinfo.Version=victoria-logs-{v}",),
+            for_tests=True,
+            asked=True,
+            expected_s=45,
+        ),
+        Tool(
+            ToolName.COLLECTOR,
+            "OpenTelemetry Collector",
+            "collector",
+            ".",
+            "go.opentelemetry.io/collector/otelcol",
+            ("main.version={v}",),
+            for_tests=True,
+            asked=True,
+            expected_s=300,
         ),
         # As upstream builds them: vtprotobuf is the faster encoder, disable_pgv leaves validators out, and with `agent`
         # the agent has no part of the control plane.

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from components.base import SCRAPER
 from components.config.platform import PlatformConfig
+from components.observability.log_names import COLLECTOR as COLLECTOR_OF_LINES
+from components.observability.log_names import STORE as LOG_STORE
 from policies.access import uses
 from policies.access.model import Access, Layer
 from policies.access.network import (
@@ -55,7 +57,8 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
     if entrance := rendered.workloads.get(uses.GATEWAY):
         for number, name in entrance.ports.items():
             if name == "https":
-                inside = [w.name for w in rendered.workloads.values() if w.name != uses.GATEWAY]
+                apart = {uses.GATEWAY, COLLECTOR_OF_LINES, LOG_STORE}  # the last two in namespaces that deny it
+                inside = [w.name for w in rendered.workloads.values() if w.name not in apart]
                 for who in (*inside, COLLECTOR, STRANGERS, BARE, PART, WORLD):
                     # Another namespace's egress is not the platform's business.
                     found[Access(who, CONNECT, place(entrance, number))] = "the gateway is for everybody"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from components.observability.log_names import COLLECTOR, COLLECTOR_NAMESPACE, NODE_FOLDER
 from policies.crossguard.rule import UNKNOWN, Area, Resource, Rule, known
 
 WORKLOADS = ("kubernetes:apps/v1:*", "kubernetes:batch/v1:*", "kubernetes:core/v1:Pod")
@@ -92,8 +93,20 @@ def _host(resource: Resource) -> Iterator[str]:
 
 def _host_path(resource: Resource) -> Iterator[str]:
     for volume in pod(resource).get("volumes") or []:
-        if volume.get("hostPath"):
+        if volume.get("hostPath") and not _reads_logs(resource, volume):
             yield f"volume {volume.get('name')} is a hostPath"
+
+
+def _reads_logs(resource: Resource, volume: Mapping[str, Any]) -> bool:
+    """Whether the volume is the node's logs of pods, which the collector of log lines alone reads."""
+    namespace = (resource.properties.get("metadata") or {}).get("namespace")
+    account = pod(resource).get("serviceAccountName")
+    mounts = [mount for container in containers(resource) for mount in container.get("volumeMounts") or []]
+    return (
+        (namespace, account) == (COLLECTOR_NAMESPACE, COLLECTOR)
+        and volume["hostPath"].get("path") == NODE_FOLDER
+        and all(mount.get("readOnly") is True for mount in mounts if mount["name"] == volume["name"])
+    )
 
 
 def _capabilities(container: Mapping[str, Any]) -> bool:

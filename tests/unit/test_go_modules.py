@@ -35,6 +35,8 @@ UNLIKE = {
     "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp",
 }
 """Modules in several versions, for a reason."""
+_COLLECTOR = "go.opentelemetry.io/collector/"
+"""Prometheus needs newer versions of these than the collector, of which not all components are to be had."""
 
 _REQUIRED = re.compile(r"^(?:require )?\t?(\S+) (v\S+)(?: // indirect)?$", re.MULTILINE)
 _REPLACED = re.compile(r"^(?:replace )?\t?(\S+) => \S+ (v\S+)$", re.MULTILINE)
@@ -50,7 +52,9 @@ def _versions(folder: str) -> dict[str, tuple[str, str]]:
     return {
         module: ("" if module in NODE_REQUIRES_OTHERS else required, replaced.get(module, required))
         for module, required in _REQUIRED.findall(text)
-        if module.startswith(FAMILIES) and module not in UNLIKE
+        if module.startswith(FAMILIES)
+        and module not in UNLIKE
+        and not (folder == "prometheus" and _COLLECTOR in module)
     }
 
 

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.xdist_group("tree")
 LAYER = {layer.name: layer for layer in LAYERS}
 WITH_STORE, WITH_KEYCLOAK, WITH_OPA = "local with a secret store", "staging with Keycloak", "local with OPA"
 WITH_PROMETHEUS = "local with Prometheus"
+WITH_LOGS = "local with logs"
 WITH_MESH = "local with sidecars"
 Change = Callable[[dict[str, Any]], None]
 
@@ -44,6 +45,8 @@ def configuration(environment: str) -> dict[str, Any]:
         return {**stack_file("local"), "security": {"opa": {}}}
     if environment == WITH_PROMETHEUS:
         return {**stack_file("local"), "observability": {"prometheus": {}}}
+    if environment == WITH_LOGS:
+        return {**stack_file("local"), "observability": {"logs": {}}}
     return stack_file(environment)
 
 
@@ -59,7 +62,7 @@ def found(environment: str, layer: str, objects: Rendered) -> list[Counterexampl
 
 @pytest.mark.parametrize("layer", LAYER)
 @pytest.mark.parametrize(
-    "environment", [*ENVIRONMENTS, WITH_STORE, WITH_KEYCLOAK, WITH_OPA, WITH_PROMETHEUS, WITH_MESH]
+    "environment", [*ENVIRONMENTS, WITH_STORE, WITH_KEYCLOAK, WITH_OPA, WITH_PROMETHEUS, WITH_LOGS, WITH_MESH]
 )
 def test_only_what_the_records_ask_for_is_possible(environment: str, layer: str) -> None:
     assert [str(one) for one in found(environment, layer, rendered(environment))] == []
