@@ -103,7 +103,10 @@ def _files(folder: str, namespaces: Sequence[str]) -> dict[str, Any]:
         "storage": "file_storage",
         "retry_on_failure": {"enabled": True, "max_elapsed_time": "0s"},  # without end, rather than skip lines
         # containerd splits lines at 16 KiB. This operator joins them, and reads time, stream, and the file's path.
-        "operators": [{"type": "container", "format": "containerd", "max_log_size": LINE_BYTES}],
+        "operators": [
+            {"type": "container", "format": "containerd", "max_log_size": LINE_BYTES},
+            {"type": "filter", "expr": 'body == ""'},  # an empty line says nothing
+        ],
     }
 
 

@@ -12,6 +12,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from components.base import ADMISSION_LABEL
+from components.observability.log_names import NODE_FOLDER
 from components.security.admission_policy import DEFAULT_MEMORY, DELETION_ALLOWED, AdmissionPolicy
 from tests.engine.conftest import Engine
 
@@ -32,7 +33,13 @@ def guarded(
     meta = client.V1ObjectMeta(name=name, labels={ADMISSION_LABEL: name})
     core.create_namespace(client.V1Namespace(metadata=meta))
     engine = Engine(tmp_path_factory.mktemp("admission"))
-    args: Any = {"namespace": name, "images": [GOOD, FORMER], "upstream": ["kserve"], "guard_data": True}
+    args: Any = {
+        "namespace": name,
+        "images": [GOOD, FORMER],
+        "upstream": ["kserve"],
+        "log_reader": f"{name}-reader/reader",
+        "guard_data": True,
+    }
     engine.up(lambda: AdmissionPolicy("admission", args) and None)
     deadline = time.monotonic() + _LIMIT_S
     while not _refusal(core, name, _pod(OTHER)):  # the API server loads policies once a second
@@ -106,6 +113,63 @@ def test_a_bad_pod_is_refused_with_its_reason(guarded: str, core: client.CoreV1A
 @pytest.mark.parametrize("image", [GOOD, FORMER, "kserve/storage-initializer:v0.20.0"])
 def test_pods_of_the_release_are_taken(guarded: str, core: client.CoreV1Api, image: str) -> None:
     assert _refusal(core, guarded, _pod(image)) == ""
+
+
+@pytest.fixture
+def readers(guarded: str, core: client.CoreV1Api) -> Iterator[str]:
+    """The namespace of the pods that may read the node's logs."""
+    name = f"{guarded}-reader"
+    core.create_namespace(
+        client.V1Namespace(metadata=client.V1ObjectMeta(name=name, labels={ADMISSION_LABEL: guarded}))
+    )
+    for account in ("reader", "other"):
+        core.create_namespaced_service_account(name, {"metadata": {"name": account}})
+    yield name
+    core.patch_namespace(name, {"metadata": {"annotations": {DELETION_ALLOWED: "true"}}})
+    core.delete_namespace(name, propagation_policy="Background")
+
+
+def _reader(account: str = "reader", path: str = NODE_FOLDER, **mount: Any) -> Pod:
+    def change(pod: Pod) -> None:
+        spec = pod["spec"]
+        spec["serviceAccountName"] = account
+        spec["volumes"] = [{"name": "pods", "hostPath": {"path": path}}]
+        (container,) = spec["containers"]
+        container["volumeMounts"] = [{"name": "pods", "mountPath": "/pods", "readOnly": True, **mount}]
+        container["resources"] = {"limits": {"memory": "16Mi"}}
+        container["securityContext"] |= {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+    return _changed(change)
+
+
+def test_one_account_reads_the_logs_of_a_node_and_nothing_else(
+    guarded: str, readers: str, core: client.CoreV1Api
+) -> None:
+    assert _refusal(core, readers, _reader()) == ""
+    assert "hostPath" in _refusal(core, readers, _reader("other"))
+    assert "hostPath" in _refusal(core, guarded, _reader("default"))
+    for path in ("/", "/var/log", f"{NODE_FOLDER}/..", "/var/lib/kubelet"):
+        assert "hostPath" in _refusal(core, readers, _reader(path=path)), path
+    assert "readOnly" in _refusal(core, readers, _reader(readOnly=False))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"securityContext": {"runAsNonRoot": False}},
+        {"securityContext": {"seccompProfile": {"type": "Unconfined"}}},
+        {"securityContext": {"capabilities": {"drop": ["ALL"], "add": ["DAC_READ_SEARCH"]}}},
+        {"ports": [{"containerPort": 80, "hostPort": 80}]},
+    ],
+)
+def test_pods_beside_the_reader_are_as_restricted_as_elsewhere(
+    readers: str, core: client.CoreV1Api, change: dict[str, Any]
+) -> None:
+    pod = _reader()
+    (container,) = pod["spec"]["containers"]
+    container["securityContext"] |= change.get("securityContext", {})
+    container |= {name: value for name, value in change.items() if name != "securityContext"}
+    assert "RuntimeDefault" in _refusal(core, readers, pod)
 
 
 def test_a_container_without_a_limit_gets_one(guarded: str, core: client.CoreV1Api) -> None:

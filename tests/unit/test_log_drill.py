@@ -135,7 +135,7 @@ def test_a_line_of_one_megabyte_is_stored_in_pieces_and_hurts_nobody(node: Node)
     ids=["cut", "empty", "braces", "deep", "list", "types", "forms", "control"],
 )
 def test_json_that_is_none_is_stored_as_text(node: Node, text: str) -> None:
-    node.log.write(text, "after")
+    node.log.write(text, "", "after")
     assert set(node.found(2)) == {text, "after"}
     assert {(line.level, line.tenant, line.trace) for line in node.store.lines(recent())} == {("", "", "")}
 

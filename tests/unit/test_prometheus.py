@@ -10,11 +10,13 @@ from typing import Any
 import pulumi
 import pytest
 
-from components.base import SCRAPER
+from components.base import SCRAPER, selector
 from components.config.parse import ConfigError, parse
-from components.observability import alerts
+from components.observability import alerts, scraping
 from components.services.registry import SERVICES
 from local.toolchain import promtool
+from policies.access import render
+from policies.access.network import Address, Pod, Policies
 from policies.access.objects import plain
 from tests.unit.test_platform import registered_of, stack_file
 
@@ -47,10 +49,16 @@ def test_it_runs_where_the_policies_of_all_parts_expect_the_collector() -> None:
 
 
 def test_nothing_may_connect_to_it() -> None:
-    resources = with_prometheus()
-    ingress = named(resources, "NetworkPolicy")["spec"]["ingress"]
-    peers = [peer for rule in ingress for peer in rule.get("from", [])]
-    assert [p["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for p in peers] == ["prometheus"]
+    policies = Policies(render.read(with_prometheus()))
+    target = Pod(SCRAPER[0], {**selector(SCRAPER[1])})
+    callers = [
+        *(Pod(space, {**selector(name)}) for space in ("cogniforge", "elsewhere") for name in ("router", SCRAPER[1])),
+        Pod(SCRAPER[0], {}),
+        Address("198.51.100.7"),
+    ]
+    ports = {scraping.PORT: "http", scraping.ALERTS_PORT: "alerts"}
+    assert [policies.enters(one, target, port, name) for one in callers for port, name in ports.items()] == [None] * 12
+    assert policies.enters(Pod(SCRAPER[0], {**selector(SCRAPER[1])}), target, scraping.ALERTS_PORT, "alerts")
 
 
 def test_its_account_may_find_pods_of_the_platform_and_read_no_secret() -> None:
