@@ -239,11 +239,9 @@ class DataServer(PlatformComponent):
 
     def _network_policy(self) -> k8s.networking.v1.NetworkPolicy:
         intent = self._intent
-        own: Any = {"pod_selector": {"match_labels": selector(intent.name)}}
         offered = [name for name, port in self._ports().items() if port != intent.metrics_port]
         shared = [{"port": name} for name in offered if name not in intent.inner]
-        rules: Any = [
-            # An empty list of peers would admit everybody, and an empty list of ports all ports.
+        rules: Any = [  # an empty list of peers would admit everybody, and an empty list of ports all ports
             *([{"from_": peers(intent.callers), "ports": shared}] if intent.callers and shared else []),
             *({"from_": peers(who), "ports": [{"port": name}]} for name, who in intent.inner.items() if who),
         ]
@@ -251,7 +249,7 @@ class DataServer(PlatformComponent):
         spec: Any = {
             "pod_selector": {"match_labels": selector(intent.name)},
             "policy_types": ["Ingress"],
-            "ingress": [{"from_": [own]}, *rules, *scrape],
+            "ingress": [{"from_": [{"pod_selector": {"match_labels": selector(intent.name)}}]}, *rules, *scrape],
         }
         return k8s.networking.v1.NetworkPolicy(self.name, metadata=self._meta(), spec=spec, opts=self.child())
 
