@@ -167,7 +167,7 @@ def kubelet(node: NodePaths) -> Path:
         "oomScoreAdj": 0,
         "resolvConf": str(resolver),
         "containerRuntimeEndpoint": f"unix://{node.containerd_socket}",
-        "podLogsDir": str(node.logs / "pods"),
+        "podLogsDir": str(node.pod_logs),
         "volumePluginDir": str(node.root / "kubelet" / "volume-plugins"),
         "maxPods": 250,
         "nodeStatusUpdateFrequency": "5s",

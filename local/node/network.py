@@ -15,11 +15,13 @@ from local.node.settings import NodePaths
 from local.paths import write_private
 
 TABLE = "cogniforge"
+POD_LOGS = Path("/var/log/pods")
+"""Where kubelets keep the logs of pods. The node's are in its own folder, and this is a link to them."""
 SHARED_FOLDERS = tuple(
     Path(p)
     for p in (
         "/var/log/containers",
-        "/var/log/pods",
+        str(POD_LOGS),
         "/var/lib/cni",
         "/var/lib/kubelet",
         "/run/containerd",
@@ -100,6 +102,7 @@ def configure(node: NodePaths, plugins: Sequence[Mapping[str, Any]] = ()) -> Non
     `plugins`: entries of further CNI plugins. containerd reads the configuration again when it changes.
     """
     _record_originals(node)
+    show_pod_logs(node)
     if not _link_exists():
         # A bridge without ports: unlike "dummy", every kernel that runs containers supports bridges.
         run("ip", "link", "add", settings.LINK, "type", "bridge")
@@ -169,12 +172,27 @@ def resolver_file(node: NodePaths) -> tuple[Path, list[str]]:
     return file, usable
 
 
+def show_pod_logs(node: NodePaths, place: Path = POD_LOGS) -> None:
+    """Make the logs of pods appear where collectors look for them, unless another kubelet has its logs there."""
+    if not place.exists():
+        place.unlink(missing_ok=True)  # of a node that is gone
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(node.pod_logs)
+
+
+def hide_pod_logs(node: NodePaths, place: Path = POD_LOGS) -> None:
+    """Undo `show_pod_logs`."""
+    if place.is_symlink() and place.readlink() == node.pod_logs:
+        place.unlink()
+
+
 def _cni_records() -> list[Path]:
     return sorted(Path("/var/lib/cni/results").glob("*"))
 
 
 def remove_shared_folders(node: NodePaths) -> None:
     """Delete shared folders that the node has created. In older folders, delete only the node's files."""
+    hide_pod_logs(node)
     try:
         existed = set(json.loads(_originals(node).read_text())["folders"])
     except (OSError, ValueError, KeyError):

@@ -69,6 +69,11 @@ class NodePaths:
         return self.root / "logs"
 
     @property
+    def pod_logs(self) -> Path:
+        """Folder of the logs of pods."""
+        return self.logs / "pods"
+
+    @property
     def pids(self) -> Path:
         """One record per process: its process ID and start time."""
         return self.root / "pids"

@@ -52,9 +52,15 @@ def found(*asked: str) -> list[dict[str, Any]]:
 
 
 def written(api: client.ApiClient, pod: str, text: str) -> float:
-    """When the first line with this text was on the node: Kubernetes shows it with its time, by the monotonic clock."""
-    core = client.CoreV1Api(api)
-    until(lambda: text in core.read_namespaced_pod_log(pod, NAMESPACE, tail_lines=200), 30)
+    """When the line with this text was on the node, by the monotonic clock: Kubernetes shows it."""
+
+    def shown() -> bool:
+        try:
+            return text in client.CoreV1Api(api).read_namespaced_pod_log(pod, NAMESPACE, tail_lines=200)
+        except ApiException:  # its container does not run yet
+            return False
+
+    until(shown, 60)
     return time.monotonic()
 
 
