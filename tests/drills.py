@@ -159,7 +159,7 @@ DRILLS: tuple[Drill, ...] = (
     Drill(
         "logs",
         "the collector and the store of log lines: killed, away, and given lines that try to harm them",
-        3,
+        9,
         (
             "cli/log_lines.py",
             "components/observability/log_",
