@@ -16,6 +16,10 @@ from components.mesh import entrance
 from components.services.registry import SERVICES
 from local import paths
 from local.images.catalogue import IMAGES, needed
+from policies.access import render
+from policies.access.model import compare
+from policies.access.proof import LAYERS
+from tests.unit.test_platform import registered_of
 
 sys.path[:0] = [str(paths.PROJECT / "service_images" / part / "src") for part in ("kit", "portal")]
 
@@ -71,3 +75,21 @@ def test_logins_lead_to_it_only_where_people_log_in(logins: bool) -> None:
     assert variables.get("SERVICE_OIDC_ARRIVAL", "") == (RECORD.arrival if logins else "")
     own = RECORD.variables(config.services.there[RECORD.name], config.around)
     assert own["SERVICE_LOGINS"] == str(logins).lower()
+
+
+@pytest.mark.xdist_group("tree")
+@pytest.mark.parametrize("more", [{}, {"security": {"keycloak": {}, "opa": {}}}, {"mesh": {"mode": "sidecar"}}])
+def test_nothing_is_possible_with_it_that_no_record_asks_for(more: dict[str, Any]) -> None:
+    content = {**_content(), **more}
+    content["services"] |= {RECORD.name: {}}
+    resources = registered_of(content)
+    objects, config = render.read(resources), parse(content)
+    assert [one for layer in LAYERS for one in compare(layer, config, objects)[1]] == []
+    workload = objects.workloads[RECORD.name]
+    assert any(entry == "ca.crt" for _, entry in workload.secrets)
+    assert (f"login-{RECORD.name}-keys", "session") in workload.secrets
+    deployments = [one.inputs for one in resources if one.typ.endswith(":Deployment")]
+    (made,) = [one for one in deployments if one["metadata"]["name"] == RECORD.name]
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    variables = {one["name"]: one.get("value") for one in container["env"]}
+    assert variables["SERVICE_GATEWAY_URL"] == "https://gateway.cogniforge:8443"

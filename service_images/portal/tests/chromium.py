@@ -93,14 +93,18 @@ class Chromium:
 
     def complaints(self) -> list[str]:
         """Errors that the browser has logged since the page was opened, such as of its content security policy."""
-        entries = [event["params"]["entry"] for event in self.events if event.get("method") == "Log.entryAdded"]
-        thrown = [event["params"] for event in self.events if event.get("method") == "Runtime.exceptionThrown"]
-        return [entry["text"] for entry in entries if entry["level"] == "error"] + [str(one) for one in thrown]
+        entries = [one["entry"] for one in self._of("Log.entryAdded")]
+        texts = [entry["text"] for entry in entries if entry["level"] == "error"]
+        return texts + [str(one) for one in self._of("Runtime.exceptionThrown")]
 
-    def received(self) -> int:
-        """Bytes that were received for the page, headers included."""
-        ends = (event["params"] for event in self.events if event.get("method") == "Network.loadingFinished")
-        return round(sum(end["encodedDataLength"] for end in ends))
+    def received(self) -> dict[str, int]:
+        """Bytes that were received for the page, headers included, by address."""
+        sent = {one["requestId"]: one["request"]["url"] for one in self._of("Network.requestWillBeSent")}
+        ends = self._of("Network.loadingFinished")
+        return {sent[end["requestId"]]: round(end["encodedDataLength"]) for end in ends if end["requestId"] in sent}
+
+    def _of(self, method: str) -> list[dict[str, Any]]:
+        return [event["params"] for event in self.events if event.get("method") == method]
 
     def close(self) -> None:
         """Close the connection."""

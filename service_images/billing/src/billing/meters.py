@@ -52,6 +52,9 @@ _FUNCTIONS = {
     Aggregation.MIN: "min({})",
     Aggregation.MAX: "max({})",
 }
+_OF_TENANT = "tenant = %s AND period >= date_trunc('month', %s::timestamptz AT TIME ZONE 'UTC')::date AND "
+"""An event is never billed before its month (`intake`), so the index of tenants and periods finds a tenant's events
+without reading those of all others."""
 
 
 async def read(
@@ -73,8 +76,8 @@ async def read(
     key = keys.get(group) or sql.Identifier(group.value)
     query = sql.SQL(
         "SELECT {} AS key, {} AS value FROM usage WHERE {}time >= %s AND time < %s GROUP BY 1 ORDER BY 1"
-    ).format(key, value, sql.SQL("tenant = %s AND " if tenant else ""))
-    cursor = await connection.execute(query, (*([tenant] if tenant else []), begin, end))
+    ).format(key, value, sql.SQL(_OF_TENANT if tenant else ""))
+    cursor = await connection.execute(query, (*([tenant, begin] if tenant else []), begin, end))
     rows = [{"group": k, "value": float(v) if v is not None else None} for k, v in await cursor.fetchall()]
     empty = 0.0 if aggregation in (Aggregation.SUM, Aggregation.COUNT, Aggregation.UNIQUE) else None
     return rows or ([{"group": "", "value": empty}] if group is Group.NONE else [])

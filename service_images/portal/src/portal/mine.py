@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from portal import charts, numbers
 from portal.gateway import Answer, address
+from portal.sessions import LASTS_S
 from portal.view import PREFIX, Views, Visit, done, paged
 
 PATH = f"{PREFIX}/mine"
@@ -60,7 +61,7 @@ class Mine:
             "mine.html",
             **answers,
             paged=paged(keys, visit.call.query.page),
-            now=now.isoformat(),
+            until=datetime.fromtimestamp(session.began + LASTS_S, UTC).isoformat(),
             billed=billed,
             period=period,
             periods=periods,

@@ -86,7 +86,7 @@ def _row(shown: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
     scores: dict[str, Any] = state.get("targets", {})
     targets = [
         {"name": name, "weight": target.get("weight"), "score": scores.get(name, {})}
-        for target in _targets(route)
+        for target in _targets(route, scores)
         for name in [str(target.get("name") or target.get("upstream") or "")]
     ]
     return {
@@ -98,10 +98,10 @@ def _row(shown: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _targets(route: dict[str, Any]) -> list[dict[str, Any]]:
-    """The targets; a route with one upstream has one."""
+def _targets(route: dict[str, Any], scores: dict[str, Any]) -> list[dict[str, Any]]:
+    """The targets; a route with one upstream has one, whose name the Router's state gives."""
     if upstream := route.get("upstream"):
-        return [{"name": upstream, "upstream": upstream, "weight": 1}]
+        return [{"name": name, "weight": 1} for name in scores or [upstream]]
     return route.get("targets") or []
 
 
