@@ -67,7 +67,7 @@ from service_images.router.tests.conftest import Target  # noqa: E402
 
 KEY = "cf-the-key-of-this-pact"
 EXCHANGE = SimpleNamespace(
-    tenant=b"acme", traceparent=b"", ask=None, trace_id=b"", guard_required=False
+    tenant=b"acme", traceparent=b"", ask=None, trace_id=b"", guard_required=False, request_id=b"r", verdicts=None
 )  # attributes of a request that the Router's modules read
 
 

@@ -108,6 +108,7 @@ class Client:
     def __init__(self, *, required: bool = False) -> None:
         self.guard_required, self.guard_unchecked = required, ""
         self.tenant, self.traceparent, self.trace_id = b"default", b"", b""
+        self.request_id, self.verdicts = b"r", None
         self.core = SimpleNamespace(start=asyncio.ensure_future)
         self.received: list[tuple[float, str]] = []
         self.ended = asyncio.get_running_loop().create_future()

@@ -88,7 +88,8 @@ class Outward:
 
     guard_required = True
     guard_unchecked = ""
-    tenant = traceparent = trace_id = b""
+    tenant = traceparent = trace_id = request_id = b""
+    verdicts = None
 
     def __init__(self) -> None:
         self.sent = b""
