@@ -115,7 +115,7 @@ def test_pods_of_the_release_are_taken(guarded: str, core: client.CoreV1Api, ima
     assert _refusal(core, guarded, _pod(image)) == ""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def readers(guarded: str, core: client.CoreV1Api) -> Iterator[str]:
     """The namespace of the pods that may read the node's logs."""
     name = f"{guarded}-reader"
