@@ -61,28 +61,6 @@ def test_an_invited_user_gets_an_expiring_key(browser: httpx.Client, go: Callabl
     assert asked.json()["user"] == made["user"]
 
 
-def test_a_login_that_began_on_a_page_ends_there(settings: UserSettings, provider: Keycloak) -> None:
-    more = {
-        "oidc_issuer": provider.issuer,
-        "oidc_client": CLIENT,
-        "oidc_secret": SecretStr(provider.secret),
-        "oidc_redirect": f"{HERE}/v1/callback",
-        "oidc_arrival": "/pages/arrive",
-    }
-    with TestClient(create(settings.model_copy(update=more)), base_url=HERE, follow_redirects=False) as client:
-        operator = {"authorization": f"Bearer {settings.installation_key.get_secret_value()}"}
-        while client.post("/v1/tenants", json={"id": "acme"}, headers=operator).status_code not in (201, 409):
-            pass
-        client.post("/v1/tenants/acme/users", json={"email": "ann@example.com"}, headers=operator)
-        for name, arrives in (("ann", True), ("bob", False)):
-            sent = client.get("/v1/login", params={"tenant": "acme", "arrive": "true"})
-            back = client.get(provider.log_in(sent.headers["location"], name).removeprefix(HERE))
-            assert (back.status_code, back.headers["location"], back.content) == (303, "/pages/arrive", b"")
-            cookie = back.headers.get("set-cookie", "")
-            assert bool(cookie) == arrives
-            assert not arrives or {"HttpOnly", "Secure", "Path=/", "Max-Age=60"} <= set(cookie.split("; "))
-
-
 def test_the_same_identity_is_the_same_user(browser: httpx.Client, go: Callable[[str], str]) -> None:
     assert browser.get(go("ann")).json()["user"] == browser.get(go("ann")).json()["user"]
 

@@ -18,13 +18,13 @@ HERE = "https://testserver"
 
 
 @pytest.fixture
-def browser(settings: UserSettings, acme: httpx.Client) -> Iterator[Callable[[str], httpx.Client]]:
+def browser(settings: UserSettings, acme: httpx.Client) -> Iterator[Callable[..., httpx.Client]]:
     """A browser in front of the service, with a provider of this issuer; Ann is invited."""
     assert acme.post("/v1/tenants/acme/users", json={"email": "ann@example.com"}).status_code == 201
     opened: list[TestClient] = []
 
-    def visit(issuer: str) -> httpx.Client:
-        more: dict[str, Any] = {"oidc_issuer": issuer, "oidc_client": CLIENT, "oidc_secret": SecretStr("x")}
+    def visit(issuer: str, **more: Any) -> httpx.Client:
+        more |= {"oidc_issuer": issuer, "oidc_client": CLIENT, "oidc_secret": SecretStr("x")}
         more |= {"oidc_redirect": f"{HERE}/v1/callback"}
         client = TestClient(create(settings.model_copy(update=more)), base_url=HERE, follow_redirects=False)
         opened.append(client)
@@ -52,6 +52,21 @@ def log_in(client: httpx.Client, provider: Provider, tenant: str = "acme") -> ht
     sent = client.get("/v1/login", params={"tenant": tenant} if tenant else {})
     assert sent.status_code == 302, sent.text
     return client.get(provider.log_in(sent.headers["location"], "ann@example.com"))
+
+
+@pytest.mark.parametrize(("email", "arrives"), [("ann@example.com", True), ("bob@example.com", False)])
+def test_a_login_that_began_on_a_page_ends_there(
+    browser: Callable[..., httpx.Client], provider: Callable[..., Provider], email: str, arrives: bool
+) -> None:
+    made = provider()
+    client = browser(made.url, oidc_arrival="/pages/arrive")
+    sent = client.get("/v1/login", params={"tenant": "acme", "arrive": "true"})
+    back = client.get(made.log_in(sent.headers["location"], email))
+    assert (back.status_code, back.headers["location"], back.content) == (303, "/pages/arrive", b"")
+    cookie = back.headers.get("set-cookie", "").lower()
+    assert bool(cookie) == arrives
+    expected = ("httponly", "secure", "path=/", "max-age=60") if arrives else ()
+    assert [flag for flag in expected if f"; {flag}" not in cookie] == [], cookie
 
 
 @pytest.mark.parametrize("configured", ["", "/"], ids=["configured-without", "configured-with"])
