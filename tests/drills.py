@@ -152,7 +152,7 @@ DRILLS: tuple[Drill, ...] = (
     Drill(
         "prometheus",
         "Prometheus is killed and its volume is full; faults raise alerts that name the part, and end with them",
-        _NOT_MEASURED,
+        17,
         ("components/observability/",),
         (ToolName.PROMETHEUS,),
     ),
