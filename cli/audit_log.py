@@ -13,8 +13,9 @@ from types import ModuleType
 from typing import Any
 
 from components import sources
+from components.services.registry import LEDGER
 
-_FOLDER = sources.SERVICE_IMAGES / "audit" / "src" / "audit"
+_FOLDER = sources.SERVICE_IMAGES / LEDGER.name / "src" / LEDGER.name
 VERSION = 2
 """First version of leaves that commit to their content."""
 

@@ -21,12 +21,12 @@ from cli.explained import (
     MadeAttempt,
     PriceLine,
 )
-from components.services.registry import SERVICES
+from components.services.registry import LEDGER, SERVICES, USAGE
 from local.errors import LocalError
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _USAGE, _DECIDED = "dev.cogniforge.usage.recorded.v1", "dev.cogniforge.guard.decided.v1"
-_AUDIT, _BILLING = SERVICES["audit"].name, SERVICES["billing"].name
+_AUDIT, _BILLING = LEDGER.name, USAGE.name
 _ACTIONS = ("allow", "flag", "redact", "unchecked", "unanswered", "block")
 """Verdicts of Guardrails, the strictest one last."""
 Json = dict[str, Any]

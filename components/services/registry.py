@@ -26,6 +26,8 @@ SERVICES: Mapping[str, ServiceRecord] = {
 """Records of all bundled services by name."""
 USAGE = billing.RECORD
 """The service that counts usage, and keeps prices, budgets and invoices."""
+LEDGER = audit.RECORD
+"""The service that logs all events, and proves that the log has them."""
 EMBEDDER = embeddings.RECORD
 """The service that computes vectors of texts."""
 VECTOR = embeddings.VECTOR
