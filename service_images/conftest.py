@@ -66,8 +66,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """IDs of long values: parallel runs compare all IDs, and some values differ in each process or have megabytes."""
-    return f"{argname}-{len(val)}" if isinstance(val, str | bytes) and len(val) > _LONGEST_ID else None
+    """IDs of long values: parallel runs compare all IDs, and some values differ in each process, in length too."""
+    return argname if isinstance(val, str | bytes) and len(val) > _LONGEST_ID else None
 
 
 @dataclass
