@@ -318,7 +318,7 @@ TOOLS: dict[ToolName, Tool] = {
             ("main.version={v}",),
             for_tests=True,
             asked=True,
-            expected_s=300,
+            expected_s=540,
         ),
         # As upstream builds them: vtprotobuf is the faster encoder, disable_pgv leaves validators out, and with `agent`
         # the agent has no part of the control plane.

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local import paths
-from tests.drills import DRILLS, Drill, files, fitting, order, runs
+from local.toolchain import builder
+from local.toolchain.tools import TOOLS, ToolName
+from tests.drills import DRILLS, Drill, files, fitting, order, runs, with_builds
 from tests.waiting import until
 
 
@@ -73,6 +75,15 @@ def test_marks_are_written_as_the_run_looks_for_them() -> None:
     marks = [mark for path in sources for mark in re.findall(r"\bmark\.drill\(([^)]*)\)", path.read_text())]
     assert {mark.strip('"') for mark in marks} == {drill.name for drill in DRILLS}
     assert [mark for mark in marks if not re.fullmatch(r'"[a-z-]+"', mark)] == []
+
+
+def test_a_drill_takes_longer_where_its_tools_are_not_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drill = next(drill for drill in DRILLS if drill.name == "prometheus")
+    built = tmp_path / "prometheus"
+    monkeypatch.setattr(builder, "cached_path", lambda _: built)
+    assert with_builds(drill).minutes == drill.minutes + TOOLS[ToolName.PROMETHEUS].expected_s / 60
+    built.touch()
+    assert with_builds(drill) == drill
 
 
 _PARENT = "import sys; from tests.drills import supervised; sys.exit(supervised([sys.executable, '-c', sys.argv[1]]))"
