@@ -54,7 +54,9 @@ def test_the_checks_of_runbooks_run(api: client.ApiClient) -> None:
     ran = [check for check in checks if check not in ("forge drift", "forge status")]
     with ThreadPoolExecutor(2) as pool:
         done = pool.map(lambda check: forge(*shlex.split(check.removeprefix("forge ")), check=False), ran)
-        failed = {check: one.stderr for check, one in zip(ran, done, strict=True) if one.returncode}
+        # `forge dead-letters list` ends with 2 if there are letters.
+        good = {"forge dead-letters list": (0, 2)}
+        failed = {c: one.stderr for c, one in zip(ran, done, strict=True) if one.returncode not in good.get(c, (0,))}
     assert failed == {}
     assert len(ran) > 20
 
