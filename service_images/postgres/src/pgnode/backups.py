@@ -13,6 +13,9 @@ from pgnode import restore
 from pgnode.settings import SOCKETS, SUPERUSER, Problem, archive, connect, session
 
 LOOK_EVERY_S = 10
+LIST_EVERY = timedelta(hours=1)
+"""Age at which the list of backups is read again, since somebody may have deleted one. Reading it starts a program that
+needs a second of CPU time."""
 
 
 def main() -> int:
@@ -21,13 +24,16 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     every = timedelta(hours=float(os.environ.get("BACKUP_EVERY_HOURS", "24")))
     keep_days = int(os.environ.get("BACKUP_KEEP_DAYS", "7"))
-    done_timeline = 0
+    done_timeline, newest, read = 0, None, datetime.min.replace(tzinfo=UTC)
     while True:
         try:
-            timeline = _timeline()
-            newest = max((restore.finished(b) for b in restore.complete_backups()), default=None)
+            timeline, now = _timeline(), datetime.now(UTC)
             # After a restore, old backups belong to the old timeline. A new backup makes the next restore fast.
-            if newest is None or datetime.now(UTC) - newest >= every or (done_timeline and timeline != done_timeline):
+            restored = bool(done_timeline) and timeline != done_timeline
+            if newest is None or now - newest >= every or now - read >= LIST_EVERY:
+                newest, read = max((restore.finished(b) for b in restore.complete_backups()), default=None), now
+            if newest is None or now - newest >= every or restored:
+                newest = None  # read again, whether it succeeds or not
                 _take()
                 _drop(keep_days)
             done_timeline = timeline
