@@ -74,6 +74,11 @@ class Answers:
     """Whether its images are built on this machine."""
 
 
+def _offered() -> list[str]:
+    """Services that a new environment begins with; others are added to its file by hand."""
+    return [name for name in Services.model_fields if name in SERVICES and not SERVICES[name].asked]
+
+
 def refuse_existing(name: str) -> Path:
     """Path of the new file. Raises LocalError if the file exists or the name is invalid."""
     try:
@@ -128,7 +133,7 @@ def definition(answers: Answers) -> dict[str, Any]:
         },
         "gateway": {"hosts": list(answers.hosts), "port": answers.port, "replicas": services},
         "models": [{"name": "demo", "engine": "simulator", "replicas": services}],
-        "services": {name: {"replicas": services} for name in Services.model_fields if name in SERVICES},
+        "services": {name: {"replicas": services} for name in _offered()},
         "data": _data(figures, small),
     }
 

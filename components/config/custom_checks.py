@@ -35,6 +35,8 @@ RESERVED_NAMES = frozenset(
             "keycloak",
             "kit",
             "kube-system",
+            "log-collector",
+            "log-store",
             "logins",
         ),
         *("mesh-policy", "monitoring", "namespace", "nats", "object-store", "objects", "opa", "openbao", "pause"),

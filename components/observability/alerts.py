@@ -194,6 +194,20 @@ _ALERTS: tuple[Alert, ...] = (
         ),
     ),
     Alert(
+        "DatabaseLoginNotRenewed",
+        # A login lasts an hour and is renewed after 20 minutes; a service without one shows 0.
+        "min by (job) ((database_login_expires_timestamp_seconds > 0) - time()) < 1800",
+        "0m",
+        "page",
+        "{{ $labels.job }} could not renew its login for PostgreSQL, which ends in less than 30 minutes.",
+        alerts_security.PART,
+        Runbook(
+            "The secret store is down or sealed, or does not let the service log in.",
+            ("forge status", "forge logs secret-store", "forge logs {{ $labels.job }}"),
+            "Bring the secret store back. The service then renews its login, and answers until the login ends.",
+        ),
+    ),
+    Alert(
         "UpstreamErrorRateHigh",
         'sum by (target) (rate(router_upstream_requests_total{outcome="failed"}[10m])) / '
         "sum by (target) (rate(router_upstream_requests_total[10m])) > 0.1",

@@ -105,20 +105,6 @@ ALERTS: tuple[Alert, ...] = (
         ),
     ),
     Alert(
-        "DatabaseLoginNotRenewed",
-        # A login lasts an hour and is renewed after 20 minutes; a service without one shows 0.
-        "min by (job) ((database_login_expires_timestamp_seconds > 0) - time()) < 1800",
-        "0m",
-        "page",
-        "{{ $labels.job }} could not renew its login for PostgreSQL, which ends in less than 30 minutes.",
-        PART,
-        Runbook(
-            "The secret store is down or sealed, or does not let the service log in.",
-            ("forge status", "forge logs secret-store", "forge logs {{ $labels.job }}"),
-            "Bring the secret store back. The service then renews its login, and answers until the login ends.",
-        ),
-    ),
-    Alert(
         "PolicyUndecided",
         'sum(increase(envoy_http_ext_authz_error{envoy_http_conn_manager_prefix="gateway"}[5m])) > 0',
         "1m",

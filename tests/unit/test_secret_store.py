@@ -21,6 +21,8 @@ from tests.unit.test_platform import registered, registered_of, stack_file
 
 pytestmark = pytest.mark.xdist_group("tree")
 PART = "secret-store"
+LOCAL = {name: one for name, one in SERVICES.items() if not one.asked}
+"""Services of the local environment."""
 ISSUED = [name for name, one in SERVICES.items() if one.database]
 """Services whose logins for PostgreSQL the store issues."""
 
@@ -128,7 +130,7 @@ def test_services_and_the_task_reach_it_and_nobody_else() -> None:
     policy = named(with_store("local", replicas=1), "NetworkPolicy")["spec"]
     own, callers, scraped = policy["ingress"]
     names = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in callers["from"]}
-    assert names == {*SERVICES, f"{PART}-task", SNAPSHOTS_ACCOUNT, store_names.DATABASE_ACCOUNT}
+    assert names == {*LOCAL, f"{PART}-task", SNAPSHOTS_ACCOUNT, store_names.DATABASE_ACCOUNT}
     assert [p["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for p in own["from"]] == [PART]
     assert scraped["ports"] == [{"port": 9102}]
 
@@ -143,7 +145,7 @@ def test_the_isolation_check_tries_its_ports() -> None:
 def test_the_declaration_is_what_the_task_waits_for() -> None:
     resources = with_store("local", replicas=1)
     written = json.loads(named(resources, "ConfigMap", "-content")["data"]["document.json"])
-    assert written == store_rights.content(SERVICES.values(), "cogniforge")
+    assert written == store_rights.content(LOCAL.values(), "cogniforge")
     job = named(resources, "Job", "-check")["spec"]["template"]["spec"]
     assert not [volume for volume in job["volumes"] if "secret" in volume]  # and no private key
 
