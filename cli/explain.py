@@ -166,6 +166,7 @@ def _explained(usage: Json, decided: list[Json], cost: Json | None, leaves: list
         usd=paid.get("usd"),
         invoice=_invoice(paid["invoice"]) if paid else None,
         audit=leaves,
+        spans=[],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 
 from cli import output
-from cli.explained import AuditLeaf, ExplainedRequest, Explanation, GuardVerdict, Invoiced, MadeAttempt
+from cli.explained import AuditLeaf, ExplainedRequest, Explanation, GuardVerdict, Invoiced, MadeAttempt, RecordedSpan
 
 _TITLE_WIDTH = 10
 
@@ -57,6 +57,8 @@ def _request(name: str, one: ExplainedRequest) -> None:
     for number, leaf in enumerate(one.audit):
         _line("" if number else "audit", _leaf(leaf), markup=True)
     _line("trace", one.trace)
+    for span in one.spans:
+        _line("", _span(span))
 
 
 def _line(title: str, text: str, *, markup: bool = False) -> None:
@@ -98,3 +100,9 @@ def _leaf(leaf: AuditLeaf) -> str:
     if not leaf.verified:
         state = f"[red]not proven[/]: {_plain(leaf.reason)}"
     return f"entry {leaf.number:,} ({_plain(kind)}): {state}"
+
+
+def _span(span: RecordedSpan) -> str:
+    failed = ", failed" if span.failed else ""
+    times = f"from {span.begun_ms:,.1f} ms, for {span.duration_ms:,.1f} ms"
+    return f"{'  ' * span.depth}{span.service} {span.name}: {times}{failed}"

@@ -88,6 +88,17 @@ class AuditLeaf(Document):
     log_size: int = Field(description="Entries of the log at the checkpoint that the proof leads to")
 
 
+class RecordedSpan(Document):
+    """A span of the request's trace."""
+
+    service: str
+    name: str
+    begun_ms: float = Field(description="Milliseconds after the first span")
+    duration_ms: float
+    depth: int = Field(description="Number of spans around it")
+    failed: bool
+
+
 class ExplainedRequest(Document):
     """One request with this ID."""
 
@@ -119,6 +130,7 @@ class ExplainedRequest(Document):
     usd: str | None = Field(description="Exact price; null if Billing does not have the request")
     invoice: Invoiced | None
     audit: list[AuditLeaf]
+    spans: list[RecordedSpan]
 
 
 class Explanation(Document):

@@ -214,6 +214,14 @@ PARTS: dict[str, Part] = {
             toggle="observability.logs",
         ),
         Part(
+            "jaeger",
+            "Jaeger",
+            "cogniforge:observability:Jaeger",
+            "Jaeger answers GET /status",
+            image="jaeger",
+            toggle="observability.traces",
+        ),
+        Part(
             "end-to-end",
             "End-to-end check",
             "cogniforge:observability:EndToEndCheck",

@@ -171,6 +171,13 @@ DRILLS: tuple[Drill, ...] = (
         (ToolName.COLLECTOR, ToolName.VICTORIALOGS),
     ),
     Drill(
+        "traces",
+        "Jaeger keeps the spans of real services over a kill, finds a trace in time, and may be away",
+        1,
+        ("components/observability/jaeger.py", "components/config/traces.py", "local/toolchain/jaeger/"),
+        (ToolName.JAEGER,),
+    ),
+    Drill(
         "previews",
         "200 previews of prod, four at a time, end with their verdict and without an error",
         _NOT_MEASURED,

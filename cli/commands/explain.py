@@ -21,7 +21,7 @@ def run(
     output_format: Output = Format.TEXT,
 ) -> None:
     """Show a request's key, target, attempts, verdicts, price and audit entries. Exit status 1 if one is not proven."""
-    from cli import explain, explain_text, gateway
+    from cli import explain, explain_text, gateway, spans, stack
     from local.errors import LocalError
 
     try:
@@ -32,6 +32,7 @@ def run(
         ) from None
     with gateway.connect(stack_name) as client:
         found = explain.collect(client, stack_name, request, trusted)
+    spans.add(found, stack.read_config(stack_name))
     if output_format is Format.JSON:
         output.document(found)
     else:

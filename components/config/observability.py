@@ -12,6 +12,7 @@ from components.config.data import Storage
 from components.config.logs import Logs
 from components.config.pod import Placement, pod_setting
 from components.config.problems import violation
+from components.config.traces import Traces
 from components.config.web import SERVER, destination
 
 
@@ -70,8 +71,11 @@ class Observability(Section):
     logs: Logs | None = setting(
         Change.DISRUPTIVE, "Collection of the platform's log lines, and a store that answers questions", default=None
     )
+    traces: Traces | None = setting(
+        Change.DISRUPTIVE, "Jaeger, which receives the traces of all services in place of otlpEndpoint", default=None
+    )
     pod: Placement = pod_setting(
-        Placement, "Pods of the end-to-end check, the isolation check, Prometheus and the log store"
+        Placement, "Pods of the end-to-end check, the isolation check, Prometheus, the log store and Jaeger"
     )
 
     @model_validator(mode="after")
@@ -82,10 +86,22 @@ class Observability(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_receiver(self) -> Self:
+        if self.traces and self.otlp_endpoint:
+            raise violation("traces or otlpEndpoint: services send their spans to one of them", "remove one of the two")
+        return self
+
     @property
     def images(self) -> tuple[str, ...]:
         """Names of the images that its parts run."""
-        return (*(("prometheus",) if self.prometheus else ()), *(self.logs.images if self.logs else ()))
+        traces = ("jaeger",) if self.traces else ()
+        return (*(("prometheus",) if self.prometheus else ()), *(self.logs.images if self.logs else ()), *traces)
+
+    @property
+    def spans_endpoint(self) -> str:
+        """OTLP endpoint that services send their spans to; empty: none."""
+        return self.traces.endpoint if self.traces else self.otlp_endpoint
 
     @property
     def collector(self) -> tuple[tuple[str, int] | None, tuple[int, ...]]:

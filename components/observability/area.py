@@ -9,12 +9,14 @@ from components.base import PlatformComponent, fingerprint
 from components.config.cluster import NetworkPolicies
 from components.config.gateway import GatewayEngine
 from components.config.platform import PlatformConfig
+from components.config.traces import SERVER as TRACES
 from components.data.layer import DataLayer
 from components.mesh import entrance
 from components.mesh.area import EntranceArea
 from components.observability import alerts, log_names
 from components.observability.alerts_servers import running
 from components.observability.end_to_end import EndToEndCheck
+from components.observability.jaeger import Jaeger
 from components.observability.log_collector import OpenTelemetryCollector
 from components.observability.log_store import LogStore
 from components.observability.monitoring import Monitoring, MonitoringArgs
@@ -51,7 +53,8 @@ class ObservabilityArea:
         self._pods = customized(stage.config.observability.pod, "observability.pod")
         self._end_to_end(security, [gateway.gateway, *services.parts.values()])
         servers = [*data.servers.values(), *security.servers.values()]
-        closed = [*services.parts.values(), *servers, gateway.gateway, *models.servers.values()]
+        traces = self._traces()
+        closed = [*services.parts.values(), *servers, gateway.gateway, *models.servers.values(), *traces]
         self._isolation(closed)
         store = [name for name in (AUDIENCE, SNAPSHOTS_ACCOUNT) if name in stage.parts]
         names = [*data.parts, *services.parts, *store, *(("data",) if servers else ())]
@@ -60,6 +63,25 @@ class ObservabilityArea:
             own.append("gateway")
         self._metrics(frozenset((*names, *map(running, own))))
         self._logs()
+
+    def _traces(self) -> list[Jaeger]:
+        """Create the server of traces, if it is configured."""
+        stage, section = self._stage, self._stage.config.observability.traces
+        if section is None:
+            return []
+        made = stage.parts[TRACES] = Jaeger(
+            f"{stage.env}-{TRACES}",
+            section,
+            {
+                "namespace": stage.namespace,
+                "image": stage.images[TRACES],
+                "senders": sorted(stage.config.around.records),
+                "destroy_data": stage.config.data.destroy_data,
+                "customize": self._pods.get("customize", PodArgs()),
+            },
+            stage.options(),
+        )
+        return [made]
 
     def _metrics(self, names: frozenset[str]) -> None:
         """Create what collects metrics and raises alerts, for the parts with these names."""

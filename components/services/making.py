@@ -72,7 +72,7 @@ def intent_for(
         scratch_mib=record.scratch_mib,
         environment={
             "SERVICE_LOG_LEVEL": observability.log_level.value,
-            "SERVICE_OTLP_ENDPOINT": observability.otlp_endpoint,
+            "SERVICE_OTLP_ENDPOINT": observability.spans_endpoint,
             "SERVICE_TRACE_SAMPLE_RATIO": str(observability.trace_sample_ratio),
             "SERVICE_PORT": str(record.port),
             # Bundled services know their own names.

@@ -33,6 +33,7 @@ class ImageName(StrEnum):
     PROMETHEUS = "prometheus"
     LOG_STORE = "log-store"
     LOG_COLLECTOR = "log-collector"
+    JAEGER = "jaeger"
     JAVA = "java"
     KAFKA = "kafka"
     SCHEMA_REGISTRY = "schema-registry"
@@ -103,6 +104,7 @@ IMAGES: dict[str, Image] = {
         Image(ImageName.LOG_STORE, (ImageName.BASE,), tools=(ToolName.VICTORIALOGS,), asked=True),
         Image(ImageName.LOG_COLLECTOR, (ImageName.BASE,), tools=(ToolName.COLLECTOR,), asked=True),
         Image(ImageName.PROMETHEUS, rootfs=True, tools=(ToolName.PROMETHEUS,), asked=True),
+        Image(ImageName.JAEGER, (ImageName.BASE,), tools=(ToolName.JAEGER,), asked=True),
         Image(ImageName.JAVA, (ImageName.BASE,), wheels=True, runs=False),
         Image(ImageName.KAFKA, (ImageName.JAVA,), wheels=True, jars=True, sources=True),
         Image(ImageName.SCHEMA_REGISTRY, (ImageName.JAVA,), jars=True, sources=True),

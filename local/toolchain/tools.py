@@ -44,6 +44,7 @@ class ToolName(StrEnum):
     PROMETHEUS = "prometheus"
     VICTORIALOGS = "victoria-logs"
     COLLECTOR = "collector"
+    JAEGER = "jaeger"
     PILOT_DISCOVERY = "pilot-discovery"
     PILOT_AGENT = "pilot-agent"
     ISTIO_CNI = "istio-cni"
@@ -319,6 +320,17 @@ TOOLS: dict[ToolName, Tool] = {
             for_tests=True,
             asked=True,
             expected_s=540,
+        ),
+        Tool(
+            ToolName.JAEGER,
+            "Jaeger",
+            "jaeger",
+            "github.com/jaegertracing/jaeger/cmd/jaeger",
+            "github.com/jaegertracing/jaeger",
+            ("github.com/jaegertracing/jaeger/internal/version.latestVersion={v}",),
+            for_tests=True,
+            asked=True,
+            expected_s=610,
         ),
         # As upstream builds them: vtprotobuf is the faster encoder, disable_pgv leaves validators out, and with `agent`
         # the agent has no part of the control plane.

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from components.base import SCRAPER
 from components.config.platform import PlatformConfig
+from components.config.traces import SERVER as TRACES
 from components.observability.log_names import COLLECTOR as COLLECTOR_OF_LINES
 from components.observability.log_names import STORE as LOG_STORE
 from policies.access import uses
@@ -97,6 +98,8 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
         for workload in rendered.workloads.values():
             if uses.SIDECAR_LABEL in workload.labels:
                 yield workload.name, uses.ISTIOD, ("xds",), "its sidecar gets configuration and certificates"
+    for name in uses.records(config) if config.observability.traces else ():
+        yield name, TRACES, ("otlp",), "observability.traces: services send spans"
     for part, ports in _CLIENT_PORTS.items():
         yield f"{part}-task", part, _TASK_PORTS.get(part, ports), f"the setup task of {part}"
     for workload in rendered.workloads.values():

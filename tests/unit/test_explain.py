@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cli import audit_log, explain, gateway, stack
+from cli import audit_log, explain, gateway, jobs, stack
+from cli import spans as spans_of
+from components.config.traces import Traces
 from local.errors import LocalError
 from tests.unit.api_double import KEY, Gateway, running
 from tests.unit.test_cli_output import Run, golden, run
@@ -158,3 +160,45 @@ def test_control_characters_of_services_do_not_reach_the_terminal(run: Run, book
     books.say("GET /v1/audit/requests/r-1", answer)
     status, out, _ = run("explain", "r-1")
     assert status == 0 and "\x1b" not in out and "\u202e" not in out and "[bold]p" in out
+
+
+def _span(name: str, parent: str, start: int, **more: Any) -> dict[str, Any]:
+    references = [{"refType": "CHILD_OF", "traceID": TRACE, "spanID": parent}] if parent else []
+    found = {"traceID": TRACE, "spanID": name, "operationName": f"operation {name}", "references": references}
+    return {**found, "startTime": start, "duration": 1500, "processID": "p1", "tags": [], **more}
+
+
+def _jaeger(*spans: dict[str, Any]) -> str:
+    processes = {"p1": {"serviceName": "router"}, "p2": {"serviceName": "guardrails"}}
+    return json.dumps({"data": [{"traceID": TRACE, "spans": list(spans), "processes": processes}], "errors": None})
+
+
+def test_spans_are_shown_where_there_is_a_jaeger(run: Run, books: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    spans = (
+        _span("b", "a", 1_000_700, processID="p2", tags=[{"key": "error", "type": "bool", "value": True}]),
+        _span("a", "outside", 1_000_000),
+    )
+    config = stack.read_config("local")
+    traced = config.model_copy(update={"observability": config.observability.model_copy(update={"traces": Traces()})})
+    monkeypatch.setattr(stack, "read_config", lambda _: traced)
+    monkeypatch.setattr(jobs, "kubectl", lambda *words: asked.append(words[-1]) or _jaeger(*spans))
+    golden("explain-spans.txt", run("explain", "r-1"))
+    assert asked == [f"/api/v1/namespaces/cogniforge/services/jaeger:query/proxy/api/traces/{TRACE}"]
+
+
+def test_spans_in_a_circle_end() -> None:
+    found = spans_of.read(json.loads(_jaeger(_span("a", "b", 1), _span("b", "a", 2), _span("c", "c", 3))))
+    assert [(one.name, one.depth) for one in found] == [("operation a", 2), ("operation b", 2), ("operation c", 1)]
+
+
+def test_a_jaeger_that_is_away_is_a_gap(run: Run, books: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> str:
+        raise LocalError("spans could not be read", reason="no endpoints available")
+
+    config = stack.read_config("local")
+    traced = config.model_copy(update={"observability": config.observability.model_copy(update={"traces": Traces()})})
+    monkeypatch.setattr(stack, "read_config", lambda _: traced)
+    monkeypatch.setattr(jobs, "kubectl", away)
+    status, out, _ = run("explain", "r-1")
+    assert status == 0 and "spans: spans could not be read: no endpoints available" in out

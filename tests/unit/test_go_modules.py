@@ -18,9 +18,9 @@ FAMILIES = (
 )
 """Libraries that most tools use. A package is compiled again for each of its versions and of its dependencies."""
 FOLDERS = sorted({tool.module for tool in TOOLS.values()})
-APART = {"istio"}
-"""Istio's snapshot keeps the versions of its authors, except for gRPC and protobuf. Only environments with sidecars
-build it."""
+APART = {"istio", "jaeger"}
+"""Istio's snapshot and Jaeger keep the versions of their authors, except for gRPC and protobuf. Only environments that
+ask for them build them."""
 NODE_REQUIRES_OTHERS = {"k8s.io/apiextensions-apiserver", "k8s.io/component-helpers"}
 """The node requires these as Kubernetes does (v0.0.0, v0.34.10); their replacement is the common version."""
 UNLIKE = {

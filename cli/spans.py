@@ -1,0 +1,81 @@
+"""Spans of a trace from the environment's Jaeger, which is asked through the cluster's API server."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cli import cluster, jobs
+from cli.explained import Explanation, RecordedSpan
+from components.config.platform import PlatformConfig
+from components.config.traces import SERVER
+from local.errors import LocalError
+
+MOST = 200
+"""Most spans of a trace that are shown."""
+Json = dict[str, Any]
+
+
+def add(found: Explanation, config: PlatformConfig) -> None:
+    """Add the spans of each request, or why they could not be read. Nothing changes without Jaeger."""
+    if config.observability.traces is None:
+        return
+    for one in found.requests:
+        if not one.trace:
+            continue
+        try:
+            one.spans = read(_ask(config, one.trace))
+        except LocalError as error:
+            found.gaps.append(f"spans: {error.problem}: {error.reason}")
+            return
+        if len(one.spans) > MOST:
+            found.gaps.append(f"spans: {len(one.spans) - MOST} of the trace {one.trace} are left out")
+            one.spans = one.spans[:MOST]
+
+
+def _ask(config: PlatformConfig, trace: str) -> Json:
+    """Jaeger's answer about a trace; empty if it has none."""
+    path = f"/api/v1/namespaces/{config.cluster.namespace}/services/{SERVER}:query/proxy/api/traces/{trace}"
+    command = cluster.kubectl(cluster.is_local(config), config.cluster.context)
+    try:
+        return json.loads(jobs.kubectl(command, "spans", "get", "--raw", path))
+    except LocalError as error:
+        if "trace not found" in f"{error.problem} {error.reason}" or "NotFound" in error.reason:
+            return {"data": []}
+        raise
+    except ValueError:
+        raise LocalError("Jaeger's answer is not JSON") from None
+
+
+def read(answer: Json) -> list[RecordedSpan]:
+    """The spans of Jaeger's answer, in the order of their beginning."""
+    traces = answer.get("data") or []
+    if not traces:
+        return []
+    spans: dict[str, Json] = {span["spanID"]: span for span in traces[0]["spans"]}
+    processes: Json = traces[0]["processes"]
+    first = min(span["startTime"] for span in spans.values())
+    return [
+        RecordedSpan(
+            service=processes[span["processID"]]["serviceName"],
+            name=span["operationName"],
+            begun_ms=(span["startTime"] - first) / 1000,
+            duration_ms=span["duration"] / 1000,
+            depth=_depth(span, spans),
+            failed=any(tag["key"] == "error" and tag["value"] is True for tag in span.get("tags", ())),
+        )
+        for span in sorted(spans.values(), key=lambda span: (span["startTime"], span["spanID"]))
+    ]
+
+
+def _depth(span: Json, spans: dict[str, Json]) -> int:
+    """Number of recorded spans around a span. A parent that is not recorded, or a circle, ends the count."""
+    around: set[str] = set()
+    while (parent := _parent(span)) in spans and parent not in around:
+        around.add(parent)
+        span = spans[parent]
+    return len(around)
+
+
+def _parent(span: Json) -> str:
+    return next((one["spanID"] for one in span.get("references", ()) if one["refType"] == "CHILD_OF"), "")
