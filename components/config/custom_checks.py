@@ -30,6 +30,7 @@ RESERVED_NAMES = frozenset(
             "istio",
             "istio-proxy",
             "istiod",
+            "jaeger",
             "java",
             "kafka",
             "keycloak",
