@@ -15,7 +15,7 @@ from pgnode.settings import SOCKETS, SUPERUSER, Problem, archive, connect, sessi
 LOOK_EVERY_S = 10
 LIST_EVERY = timedelta(hours=1)
 """Age at which the list of backups is read again, since somebody may have deleted one. Reading it starts a program that
-needs a second of CPU time."""
+needs half a second of CPU time."""
 
 
 def main() -> int:
