@@ -278,7 +278,7 @@ class NatsServer:
 
         async def wait() -> None:
             client = bus.Bus(ServiceSettings(name="test", nats_url=self.url))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while set(await client.keys(bucket)) != {bus.key(name) for name in names}:
                     await asyncio.sleep(0.05)
             await client.close()

@@ -87,6 +87,7 @@ INTERNAL: dict[str, str] = {
     "KafkaTopic": _PART,
     "KeycloakRealm": "declares the realm of a platform's people",
     "LocalCluster": "gives a provider, which a program makes of its own kubeconfig",
+    "Jaeger": "receives the spans of a platform's services, which its network policy names",
     "LogStore": "runs in a namespace of its own, beside a whole platform",
     "Monitoring": "takes the records of a platform's services",
     "Prometheus": "takes the rules of a platform's services",
