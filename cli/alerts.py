@@ -13,8 +13,6 @@ from cli.documents import Alerts, RaisedAlert
 from components.observability.prometheus import NAMESPACE, PART
 from local.errors import LocalError
 
-_PATH = f"/api/v1/namespaces/{NAMESPACE}/services/{PART}:http/proxy/api/v1/alerts"
-
 
 def collect(name: str) -> Alerts:
     """The raised alerts, pages first. Raises LocalError if there is no Prometheus, or if it does not answer."""
@@ -24,7 +22,7 @@ def collect(name: str) -> Alerts:
             f"{name} has no Prometheus of the platform", fix="add observability.prometheus, or ask your own"
         )
     command = cluster.kubectl(cluster.is_local(config), config.cluster.context)
-    answer = json.loads(jobs.kubectl(command, "alerts", "get", "--raw", _PATH))
+    answer = json.loads(jobs.ask(command, "alerts", NAMESPACE, f"{PART}:http", "/api/v1/alerts"))
     found = [_read(one) for one in answer["data"]["alerts"]]
     return Alerts(stack=name, alerts=sorted(found, key=lambda a: (a.state != "firing", a.severity, a.name, a.since)))
 

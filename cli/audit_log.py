@@ -16,8 +16,6 @@ from components import sources
 from components.services.registry import LEDGER
 
 _FOLDER = sources.SERVICE_IMAGES / LEDGER.name / "src" / LEDGER.name
-VERSION = 2
-"""First version of leaves that commit to their content."""
 
 
 class Unverified(Exception):
@@ -54,7 +52,7 @@ def verify(entry: dict[str, Any], at: Any) -> None:
     proof = [bytes.fromhex(part) for part in entry["proof"]]
     if not _load("merkle").verify_inclusion(text, entry["number"], at.size, proof, at.root):
         raise Unverified("the proof does not lead from the entry to the checkpoint")
-    if leaf.get("v", 1) < VERSION:
+    if leaf.get("v", 1) < _load("commitment").VERSION:
         raise Unverified("entries of the earlier format do not commit to their content")
     if entry["content"] is None:
         return

@@ -44,6 +44,11 @@ def completed(base: Sequence[str], *arguments: str, given: str | None = None) ->
     return subprocess.run([*base, *arguments], capture_output=True, text=True, input=given)
 
 
+def ask(base: Sequence[str], what: str, namespace: str, service: str, path: str) -> str:
+    """Answer of a Service ("name:port") of the cluster to GET, through the API server. Raises LocalError."""
+    return kubectl(base, what, "get", "--raw", f"/api/v1/namespaces/{namespace}/services/{service}/proxy{path}")
+
+
 def kubectl(base: Sequence[str], what: str, *arguments: str, given: str | None = None) -> str:
     """Output of a kubectl command. Raises LocalError if the cluster refuses it."""
     done = completed(base, *arguments, given=given)

@@ -35,10 +35,11 @@ def add(found: Explanation, config: PlatformConfig) -> None:
 
 def _ask(config: PlatformConfig, trace: str) -> Json:
     """Jaeger's answer about a trace; empty if it has none."""
-    path = f"/api/v1/namespaces/{config.cluster.namespace}/services/{SERVER}:query/proxy/api/traces/{trace}"
     command = cluster.kubectl(cluster.is_local(config), config.cluster.context)
     try:
-        return json.loads(jobs.kubectl(command, "spans", "get", "--raw", path))
+        return json.loads(
+            jobs.ask(command, "spans", config.cluster.namespace, f"{SERVER}:query", f"/api/traces/{trace}")
+        )
     except LocalError as error:
         if "trace not found" in f"{error.problem} {error.reason}" or "NotFound" in error.reason:
             return {"data": []}

@@ -17,10 +17,9 @@ class Runbook:
     fix: str
     """How to remove the cause, and what is lost until then."""
 
-    def annotations(self, namespace: str) -> dict[str, str]:
+    def annotations(self) -> dict[str, str]:
         """Annotations of the alert's rule."""
-        texts = {"cause": self.cause, "checks": "\n".join(self.checks), "fix": self.fix}
-        return {name: text.replace("$namespace", namespace) for name, text in texts.items()}
+        return {"cause": self.cause, "checks": "\n".join(self.checks), "fix": self.fix}
 
 
 @dataclass(frozen=True)

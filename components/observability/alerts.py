@@ -340,26 +340,26 @@ def rules(namespace: str, parts: frozenset[str], records: Iterable[ServiceRecord
     """The spec of a PrometheusRule with the alerts of the parts that are enabled, and the objectives of the services."""
     ordered = [record for record in by_name(records) if record.metrics and record.name in parts]
     objectives = [
-        group
-        for record in ordered
-        for group in objective.groups(record.name, record.title, indicators(record), namespace)
+        group for record in ordered for group in objective.groups(record.name, record.title, indicators(record))
     ]
     wanted = [alert for alert in _everything(records) if not alert.part or alert.part in parts]
-    return {
-        "groups": [
-            {
-                "name": "cogniforge",
-                "rules": [
-                    {
-                        "alert": alert.name,
-                        "expr": alert.expression.replace("$namespace", namespace),
-                        "for": alert.lasts,
-                        "labels": {"severity": alert.severity},
-                        "annotations": {"summary": alert.summary, **alert.runbook.annotations(namespace)},
-                    }
-                    for alert in wanted
-                ],
-            },
-            *objectives,
-        ]
-    }
+    general = [
+        {
+            "alert": alert.name,
+            "expr": alert.expression,
+            "for": alert.lasts,
+            "labels": {"severity": alert.severity},
+            "annotations": {"summary": alert.summary, **alert.runbook.annotations()},
+        }
+        for alert in wanted
+    ]
+    groups = [{"name": "cogniforge", "rules": general}, *objectives]
+    return {"groups": [{**group, "rules": [_within(namespace, rule) for rule in group["rules"]]} for group in groups]}
+
+
+def _within(namespace: str, rule: dict[str, Any]) -> dict[str, Any]:
+    """A rule with the namespace in its expression and its texts."""
+    placed = {**rule, "expr": rule["expr"].replace("$namespace", namespace)}
+    if texts := rule.get("annotations"):
+        placed["annotations"] = {name: text.replace("$namespace", namespace) for name, text in texts.items()}
+    return placed

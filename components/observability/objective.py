@@ -77,25 +77,25 @@ def latency(histogram: str, labels: str, seconds: float, share: float, name: str
     return Indicator(name, share, f"({total} - sum(rate({histogram}_bucket{{{within}}}[$window])))", total, slow)
 
 
-def groups(service: str, title: str, indicators: tuple[Indicator, ...], namespace: str) -> list[dict[str, Any]]:
+def groups(service: str, title: str, indicators: tuple[Indicator, ...]) -> list[dict[str, Any]]:
     """Groups of a PrometheusRule for the objectives of a service, and the alert that no replica is scraped."""
-    return [group for indicator in indicators for group in _of_indicator(service, title, indicator, namespace)] + [
-        {"name": f"objectives-{service}-scraped", "rules": [_absent(service, title, namespace)]}
+    return [group for indicator in indicators for group in _of_indicator(service, title, indicator)] + [
+        {"name": f"objectives-{service}-scraped", "rules": [_absent(service, title)]}
     ]
 
 
 def recorded() -> frozenset[str]:
     """Names of all recorded series."""
-    sample = _of_indicator("x", "X", availability("x", 0.9), "x")
+    sample = _of_indicator("x", "X", availability("x", 0.9))
     return frozenset(rule["record"] for group in sample for rule in group["rules"] if "record" in rule)
 
 
-def _of_indicator(service: str, title: str, indicator: Indicator, namespace: str) -> Iterator[dict[str, Any]]:
+def _of_indicator(service: str, title: str, indicator: Indicator) -> Iterator[dict[str, Any]]:
     prefix = f"objectives-{service}-{indicator.name}"
     labels = {"sloth_id": f"{service}-{indicator.name}", "sloth_service": service, "sloth_slo": indicator.name}
     yield {"name": f"{prefix}-errors", "rules": [*_ratios(indicator, labels)]}
     yield {"name": f"{prefix}-budget", "rules": [*_budget(indicator, labels)]}
-    yield {"name": f"{prefix}-alerts", "rules": [*_alerts(service, title, indicator, labels, namespace)]}
+    yield {"name": f"{prefix}-alerts", "rules": [*_alerts(service, title, indicator, labels)]}
 
 
 def _ratios(indicator: Indicator, labels: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -119,9 +119,7 @@ def _budget(indicator: Indicator, labels: dict[str, str]) -> Iterator[dict[str, 
     yield _record("slo:period_error_budget_remaining:ratio", f"1 - slo:period_burn_rate:ratio{chosen}", labels)
 
 
-def _alerts(
-    service: str, title: str, indicator: Indicator, labels: dict[str, str], namespace: str
-) -> Iterator[dict[str, Any]]:
+def _alerts(service: str, title: str, indicator: Indicator, labels: dict[str, str]) -> Iterator[dict[str, Any]]:
     for speed, severity, burns in _SPEEDS:
         yield {
             "alert": f"{camel(service)}{camel(indicator.name)}Budget{speed}",
@@ -129,7 +127,7 @@ def _alerts(
             "labels": {"severity": severity, **labels},
             "annotations": {
                 "summary": f"{title}: {indicator.failing}. They use {' or '.join(b.used for b in burns)}.",
-                **runbook(service, title).annotations(namespace),
+                **runbook(service, title).annotations(),
             },
         }
 
@@ -144,7 +142,7 @@ def _burning(indicator: Indicator, labels: dict[str, str], burn: Burn) -> str:
     return f"({above} and on () ({failed}))"
 
 
-def _absent(service: str, title: str, namespace: str) -> dict[str, Any]:
+def _absent(service: str, title: str) -> dict[str, Any]:
     return {
         "alert": f"{camel(service)}NotScraped",
         "expr": f'absent(up{{job="{service}"}} == 1)',
@@ -152,7 +150,7 @@ def _absent(service: str, title: str, namespace: str) -> dict[str, Any]:
         "labels": {"severity": "page", "sloth_service": service},
         "annotations": {
             "summary": f"Prometheus reads metrics from no replica of {title}: its objectives are not watched.",
-            **_absent_runbook(service).annotations(namespace),
+            **_absent_runbook(service).annotations(),
         },
     }
 

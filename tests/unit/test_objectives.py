@@ -23,9 +23,7 @@ STEP_S = 60
 
 def spec(*names: str) -> dict[str, Any]:
     """The rules of some services' objectives."""
-    groups = [
-        g for n in names for g in objective.groups(n, RECORDS[n].title, alerts.indicators(RECORDS[n]), "cogniforge")
-    ]
+    groups = [g for n in names for g in objective.groups(n, RECORDS[n].title, alerts.indicators(RECORDS[n]))]
     return {"groups": groups}
 
 
@@ -80,7 +78,7 @@ def expected(service: str, indicator: Indicator, severity: str) -> dict[str, Any
         },
         "exp_annotations": {
             "summary": f"{RECORDS[service].title}: {indicator.failing}. They use {used}.",
-            **objective.runbook(service, RECORDS[service].title).annotations("cogniforge"),
+            **objective.runbook(service, RECORDS[service].title).annotations(),
         },
     }  # fmt: skip
 
@@ -157,7 +155,7 @@ def test_a_budget_is_left_in_proportion_to_the_errors(tmp_path: Path) -> None:
 
 
 def test_a_service_that_is_not_scraped_raises_a_page(tmp_path: Path) -> None:
-    texts = objective.groups("user", RECORDS["user"].title, (), "cogniforge")[-1]["rules"][0]["annotations"]
+    texts = objective.groups("user", RECORDS["user"].title, ())[-1]["rules"][0]["annotations"]
     absent = {"exp_labels": {"severity": "page", "sloth_service": "user"}, "exp_annotations": texts}
     tests = [{"interval": "1m", "input_series": [{"series": 'up{job="user"}', "values": "1x20 0x40 1x30"}],
               "alert_rule_test": [{"eval_time": "15m", "alertname": "UserNotScraped", "exp_alerts": []},

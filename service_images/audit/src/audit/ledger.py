@@ -16,7 +16,7 @@ from kit.database import Connection, Database
 from kit.limits import AUDIT_CONTENT, AUDIT_ENTRY
 
 from audit import merkle, note, sealing
-from audit.commitment import commitment
+from audit.commitment import VERSION, commitment
 from audit.note import Checkpoint
 from audit.sealing import Keys
 
@@ -24,8 +24,6 @@ _WRITER = 0x6175
 """Number of the advisory lock that the writer holds until the end of its transaction."""
 _encode = msgspec.json.Encoder(order="sorted").encode
 Event = dict[str, Any]
-VERSION = 2
-"""Version of leaves. Leaves of version 1 have no field `v`; they contain the encrypted content and no place."""
 
 
 class Entry(NamedTuple):

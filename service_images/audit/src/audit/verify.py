@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 
 from audit import merkle, note, tiles
-from audit.commitment import commitment
+from audit.commitment import VERSION, commitment
 from audit.exporting import Digest, Statement, parse
-from audit.ledger import VERSION, content_of
+from audit.ledger import content_of
 from audit.merkle import WIDTH
 from audit.note import Checkpoint
 
