@@ -12,4 +12,4 @@ IDS = (
     "a%2Fb",
     "'%20OR%201=1--",
 )
-"""IDs in a path: characters that no database stores, paths, SQL, and IDs that are too long. The limit is 128 characters."""
+"""IDs in a path: characters that no database stores, paths, SQL, and IDs of more than 128 characters."""

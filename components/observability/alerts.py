@@ -353,7 +353,7 @@ def rules(namespace: str, parts: frozenset[str], records: Iterable[ServiceRecord
         }
         for alert in wanted
     ]
-    groups = [{"name": "cogniforge", "rules": general}, *objectives]
+    groups: list[dict[str, Any]] = [{"name": "cogniforge", "rules": general}, *objectives]
     return {"groups": [{**group, "rules": [_within(namespace, rule) for rule in group["rules"]]} for group in groups]}
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 
 VERSION = 2
-"""Version of leaves. Leaves of version 1 have no field `v`; they contain the encrypted content and no place, and commit to
-no content."""
+"""Version of leaves. Leaves of version 1 have no field `v`; they contain the encrypted content and no place, and
+commit to no content."""
 _CONTENT = b"cogniforge audit content\n"
 """Prefix of the hashed bytes, which separates these hashes from others."""
 
