@@ -54,7 +54,15 @@ ALTER TABLE events.outbox OWNER TO {owner};
 
 
 _LONGEST_ID = 80
-SERVERS = {"postgres_server", "postgres_class", "service_database", "nats_server", "cache_server", "model_folder"}
+SERVERS = {
+    "cache_server",
+    "model_folder",
+    "nats_server",
+    "platform",
+    "postgres_class",
+    "postgres_server",
+    "service_database",
+}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -136,16 +144,29 @@ class PostgresServer:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
     def make_database(self, service: str) -> dict[str, object]:
-        """Recreate a service's database as the platform provisions it. Returns the settings for it."""
+        """Recreate a service's database as the platform provisions it. Returns the settings for it.
+
+        Fails while a service of another test uses the database: it would connect to the new one.
+        """
         name = sql.Identifier(service)
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+            self._unused(connection, service)
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
             connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(name))
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
             connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
         with psycopg.connect(self.url(service), autocommit=True) as connection:
             connection.execute(sql.SQL(OUTBOX).format(owner=name))
         return {"postgres_host": "127.0.0.1", "postgres_port": self.port, "postgres_pool_port": self.port}
+
+    @staticmethod
+    def _unused(connection: psycopg.Connection[Any], service: str) -> None:
+        """Wait until nobody is connected to a database: the connections of a closed pool end soon."""
+        deadline = time.monotonic() + 30
+        users = "SELECT application_name, query FROM pg_stat_activity WHERE datname = %s AND backend_type = %s"
+        while found := connection.execute(users, (service, "client backend")).fetchall():
+            assert time.monotonic() < deadline, f"the database {service} is still used: {found}"
+            time.sleep(0.05)
 
     def make_collection(self, dimension: int = 384) -> None:
         """Create Retriever's collection "documents" as the platform provisions it, with its index."""
@@ -199,9 +220,9 @@ def postgres_class() -> type[PostgresServer]:
     return PostgresServer
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """A server for all tests of a worker.
+@contextlib.contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    """A server during the block.
 
     Its folder is not in pytest's, which is private to each session, because the server runs as user nobody.
     """
@@ -210,6 +231,13 @@ def postgres_server() -> Iterator[PostgresServer]:
         server.start()
         yield server
         server.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A server for all tests of a worker."""
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture

@@ -128,7 +128,10 @@ def _on_loopback(intent: GatewayIntent, ports: Mapping[str, int], port: int) -> 
 
 
 class Platform:
-    """The running services. One of them can be stopped for a while."""
+    """The running services. One of them can be stopped for a while.
+
+    `postgres` and `nats` are their own: other tests of a worker recreate databases of the same names.
+    """
 
     def __init__(self, folder: Path, postgres: PostgresServer, nats: NatsServer, names: Sequence[str]) -> None:
         nats.make_buckets(*BUCKETS)

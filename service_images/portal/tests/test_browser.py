@@ -25,7 +25,7 @@ from PIL import Image
 from local import paths
 from local.toolchain import builder, packages
 from local.toolchain.tools import ToolName
-from service_images.conftest import NatsServer
+from service_images.conftest import NatsServer, running_postgres
 from service_images.portal.tests.chromium import PHONE, WIDE, Chromium, chromium
 from service_images.portal.tests.conftest import Browser
 from service_images.portal.tests.running_platform import OPERATOR, SERVICES, Platform
@@ -89,7 +89,7 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def platform(postgres_server: Any, tmp_path_factory: pytest.TempPathFactory, simulator: str) -> Iterator[Platform]:
+def platform(tmp_path_factory: pytest.TempPathFactory, simulator: str) -> Iterator[Platform]:
     """All services, with a history."""
     from router import credentials
 
@@ -97,11 +97,11 @@ def platform(postgres_server: Any, tmp_path_factory: pytest.TempPathFactory, sim
     (mounted / credentials.INSIDE).mkdir()
     (mounted / credentials.INSIDE / "127.0.0.1").write_text(KEY)
     nats = NatsServer(tmp_path_factory.mktemp("nats"))
-    made = Platform(tmp_path_factory.mktemp("platform"), postgres_server, nats, SERVICES)
     routes = [{"model": "demo", "upstream": simulator}, {"model": "demo-small", "upstream": simulator}]
     routes[1]["upstream_model"] = "demo"
-    with pytest.MonkeyPatch.context() as patch:
+    with running_postgres() as postgres, pytest.MonkeyPatch.context() as patch:
         patch.setattr(credentials, "FOLDER", mounted)
+        made = Platform(tmp_path_factory.mktemp("platform"), postgres, nats, SERVICES)
         with made.running(routes, {"retriever": {"embedder": Flat()}}):
             _history(made)
             yield made

@@ -173,7 +173,8 @@ class Database:
         except psycopg.errors.DiskFull:
             message = "The database's volume is full; nothing was changed. Raise data.postgres.storage."
             raise ApiError(507, message, ErrorType.SERVER, code="storage_full") from None
-        except (PoolTimeout, psycopg.OperationalError):
+        except (PoolTimeout, psycopg.OperationalError) as error:
+            log.warning("a transaction failed", reason=repr(error))
             message = "The database is unavailable; nothing was changed."
             raise ApiError(503, message, ErrorType.SERVER, code="unavailable") from None
 
