@@ -63,6 +63,39 @@ class Status(Document):
     plugins: dict[str, str] = Field(description='"real" or "stand-in", by name of the Pulumi plugin')
 
 
+class PartFootprint(Document):
+    """Figures of a part: sums over its pods."""
+
+    name: str
+    pods: int
+    cpu_millicores: int = Field(description="Mean usage while it was measured")
+    memory_mib: int = Field(description="Working set at the end")
+    disk_mib: int = Field(description="Used space of its volumes")
+    image_mib: int = Field(description="Size of its images on the node")
+    start_seconds: int | None = Field(description="From the start of the containers until ready; null if not ready")
+
+
+class TelemetryVolume(Document):
+    """Bytes of telemetry of a part."""
+
+    part: str
+    signal: Literal["logs", "metrics", "traces"]
+    idle_bytes_per_second: float = Field(description="Without requests")
+    bytes_per_request: int = Field(description="In addition, for each chat request")
+
+
+class FootprintDocument(Document):
+    """Document of `forge footprint`."""
+
+    version: Literal[1] = 1
+    stack: str
+    profile: Literal["core", "standard", "full"] | None = Field(description="null without a profile")
+    seconds: float = Field(description="How long CPU usage was measured")
+    image_mib: int = Field(description="Size of all images; one that several parts run counts once")
+    parts: list[PartFootprint]
+    telemetry: list[TelemetryVolume] = Field(description="Empty unless requests were asked for")
+
+
 class RaisedAlert(Document):
     """An alert that fires or is about to."""
 
@@ -337,6 +370,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "drift": Drift,
     "env": Environment,
     "explain": Explanation,
+    "footprint": FootprintDocument,
     "images": Images,
     "logs": LoggedLines,
     "preview": Preview,

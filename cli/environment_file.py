@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -16,10 +17,13 @@ from components.config.cluster import ClusterKind
 from components.config.parse import parse
 from components.config.platform import Environment
 from components.config.problems import ConfigError
+from components.config.profiles import Profile
 from components.config.services import Services
-from components.services.registry import SERVICES, VECTOR
+from components.services.registry import DOCUMENTS, SERVICES
 from local.errors import LocalError
 
+_ENVIRONMENT = re.compile(r" +environment: *[a-z]+ *(#.*)?$")
+_PROFILE = re.compile(r" +profile: *[a-z]+ *(#.*)?$")
 _HEADER = "# yaml-language-server: $schema=pulumi-stack.schema.json\n"
 
 
@@ -117,6 +121,42 @@ def write(answers: Answers) -> Path:
     return file
 
 
+def set_profile(name: str, profile: Profile) -> bool:
+    """Write a profile to an environment's stack file; all other lines stay. Returns whether the file changed.
+
+    Raises LocalError, and leaves the file as it is, if the configuration would be invalid.
+    """
+    before = stack.read_config(name)
+    if before.profile is profile:
+        return False
+    file = stack.config_file(name)
+    lines = file.read_text().splitlines(keepends=True)
+    content = yaml.safe_load("".join(lines))["config"]["cogniforge:platform"]
+    content["profile"] = profile.value
+    try:
+        parse(content)
+    except ConfigError as error:
+        raise LocalError(
+            f"{file.name} is not valid with profile: {profile.value}: {error}",
+            fix="correct the fields named above; nothing was changed",
+        ) from None
+    written = [line for line in lines if not _PROFILE.match(line)]
+    place = next((number for number, line in enumerate(written) if _ENVIRONMENT.match(line)), None)
+    if place is not None:
+        indent = written[place][: len(written[place]) - len(written[place].lstrip())]
+        written.insert(place + 1, f"{indent}profile: {profile.value}\n")
+    text = "".join(written)
+    if place is None or yaml.safe_load(text)["config"]["cogniforge:platform"] != content:
+        raise LocalError(
+            f"the profile could not be written to {file.name}; nothing was changed",
+            fix=f"write `profile: {profile.value}` below `environment:` yourself",
+        )
+    new = file.with_name(f".{file.name}.new")
+    new.write_text(text)
+    new.replace(file)  # atomic: a reader sees one file or the other
+    return True
+
+
 def definition(answers: Answers) -> dict[str, Any]:
     """Configuration of the platform, as in the stack file."""
     local = answers.kind is ClusterKind.LOCAL
@@ -182,5 +222,5 @@ def _data(figures: _Figures, local: bool) -> dict[str, Any]:
         "cache": {},
         "schemaRegistry": {"replicas": min(figures.servers, 2)},
         "changeDataCapture": {"replicas": min(figures.servers, 2)},
-        "vectorDatabase": {"collections": [{"name": "documents", "dimension": VECTOR}]},
+        "vectorDatabase": {"collections": [dict(DOCUMENTS)]},
     }

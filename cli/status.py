@@ -68,16 +68,29 @@ def listed(api: client.ApiClient, path: str) -> list[Item]:
 
     Empty if the API server lacks the API, as with metrics while metrics-server starts.
     """
-    headers = {"Accept": "application/json"}
+    try:
+        return read(api, path).get("items", [])
+    except ApiException as error:
+        if error.status in (404, 503) and path.startswith("/apis/metrics.k8s.io"):
+            return []
+        raise
+
+
+def read(api: client.ApiClient, path: str) -> Item:
+    """The API server's JSON at a path. Raises ApiException unless its status is 200."""
+    return json.loads(text(api, path))
+
+
+def text(api: client.ApiClient, path: str) -> bytes:
+    """The API server's answer at a path. Raises ApiException unless its status is 200."""
+    headers = {"Accept": "application/json, text/plain"}
     if token := api.configuration.get_api_key_with_prefix("authorization"):
         headers["Authorization"] = token
     answer = api.call_api("GET", api.configuration.host + path, headers, _request_timeout=_REQUEST_TIMEOUT_S)
     body = answer.read()
-    if answer.status in (404, 503) and path.startswith("/apis/metrics.k8s.io"):
-        return []
     if answer.status != 200:
         raise ApiException(status=answer.status, reason=answer.reason)
-    return json.loads(body).get("items", [])
+    return body
 
 
 def _usage(items: list[Item]) -> dict[str, tuple[int, int]]:
@@ -110,7 +123,7 @@ def _workload(
     if state.get("observedGeneration") != item["metadata"]["generation"]:
         available = 0  # the reported status belongs to the previous definition
     image = spec["template"]["spec"]["containers"][0]["image"]
-    mine = [p for p in pods if _part_of(p) == name]
+    mine = [p for p in pods if part_of(p) == name]
     used = [usage[p["metadata"]["name"]] for p in mine if p["metadata"]["name"] in usage]
     status = PartStatus(
         name,
@@ -129,7 +142,8 @@ def _workload(
     return status
 
 
-def _part_of(pod: Item) -> str | None:
+def part_of(pod: Item) -> str | None:
+    """Name of a pod's part; None if it has no label of one."""
     labels = pod["metadata"].get("labels") or {}
     return labels.get(PART_LABEL, labels.get("k8s-app"))
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import typer.main
 
+from cli import footprint as footprints
 from cli import runbooks
-from cli.documents import DOCUMENTS
+from cli.documents import DOCUMENTS, FootprintDocument
 from cli.main import app
+from components.config.profiles import Profile
 from components.config.schema import json_schema
 from components.observability.alerts import runbooks as every_alert
 from components.services.registry import SERVICES
@@ -188,8 +190,48 @@ def access() -> str:
     return prove.markdown(prove.collect("prod"), matrix=True)
 
 
+def footprint() -> str:
+    """Figures of each profile, as `forge footprint --save` measured them."""
+    lines = [
+        "# Footprint",
+        "",
+        "Generated from [footprint.json](footprint.json), which `forge footprint --save` writes. "
+        "Measure your own environment with the same command.",
+        "",
+        _wrapped(
+            "CPU is the mean over the stated time, at rest. Memory is the working set. Disk is the used space of the "
+            "part's volumes. Image is the size on the node, unpacked; the total counts an image that several parts run "
+            "once. Start is the time from the start of a pod's containers until it is ready. The node's own processes "
+            "are not counted; `forge status` shows them."
+        ),
+        "",
+    ]
+    measured: dict[str, Any] = json.loads((FOLDER / "footprint.json").read_text())
+    for profile, figures in measured.items():
+        found = FootprintDocument.model_validate(figures)
+        meaning = Profile(profile).meaning
+        lines += [f"## {profile}", "", f"{meaning} CPU was measured for {found.seconds:g} s.", ""]
+        lines += [*_markdown(footprints.rows(found)), ""]
+        if found.telemetry:
+            lines += ["### Telemetry", "", _wrapped(_TELEMETRY), "", *_markdown(footprints.telemetry_rows(found)), ""]
+    return "\n".join(lines)
+
+
+_TELEMETRY = (
+    "MiB a day at this many chat requests per second, from the volume at rest and the additional volume of each "
+    "request. Logs are lines as pods write them. Metrics count two bytes for each stored sample, the most that "
+    "Prometheus states. Traces are stored spans as Jaeger's JSON."
+)
+
+
+def _markdown(rows: list[list[str]]) -> list[str]:
+    head, *rest = rows
+    return [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {' | '.join(row)} |" for row in rest)]
+
+
 def write() -> None:
     """Write all pages."""
+    (FOLDER / "footprint.md").write_text(footprint())
     (FOLDER / "access.md").write_text(access())
     for service in SERVICES:
         (FOLDER / "api" / f"{service}.md").write_text(api(service))

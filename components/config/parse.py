@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from components.cluster.gpu_models import INSTANCES
-from components.config import custom_checks, mesh_checks, opa_checks
+from components.config import custom_checks, mesh_checks, opa_checks, profiles
 from components.config.base import Section, first_duplicate
 from components.config.cluster import Cluster, ClusterKind
 from components.config.custom import Service
@@ -270,12 +270,12 @@ def parse(data: object, services: Mapping[str, Service | Mapping[str, object]] |
     name there.
     """
     problems: list[Problem] = []
-    remaining = _with_services(copy.deepcopy(data), services or {})
+    remaining = profiles.completed(_with_services(copy.deepcopy(data), services or {}))
     config: PlatformConfig | None = None
     replaced: set[str] = set()
     for _ in range(20):  # each round removes the invalid fields, so that the others can be checked, too
         try:
-            config = PlatformConfig.model_validate(remaining)
+            config = profiles.reduced(PlatformConfig.model_validate(remaining))
             break
         except ValidationError as error:
             details = _causes(error.errors())

@@ -12,6 +12,7 @@ from components.config.images import Images
 from components.config.mesh import Mesh, MeshMode
 from components.config.models import Model
 from components.config.observability import Observability
+from components.config.profiles import Profile
 from components.config.routes import Route
 from components.config.security import Security
 from components.config.services import Services
@@ -32,6 +33,12 @@ class PlatformConfig(Section):
 
     environment: Environment = setting(
         Change.IMMUTABLE, "Stage of the environment: local, dev, staging or prod", strict=False
+    )
+    profile: Profile | None = setting(
+        Change.SAFE,
+        "Which optional parts run: core, standard or full. Without it, those that have a section",
+        default=None,
+        strict=False,
     )
     owner: str = setting(Change.SAFE, "Person or group responsible for the environment", min_length=1, max_length=63)
     cluster: Cluster = setting(Change.IMMUTABLE, "Kubernetes cluster that the platform runs on")

@@ -32,6 +32,8 @@ EMBEDDER = embeddings.RECORD
 """The service that computes vectors of texts."""
 VECTOR = embeddings.VECTOR
 """Dimension of the Embeddings service's vectors. The vector database needs a collection of this dimension."""
+DOCUMENTS: Mapping[str, str | int] = {"name": "documents", "dimension": VECTOR}
+"""The collection that a new environment begins with."""
 GATEWAY = "gateway"
 """Name of the gateway, which calls every service that has prefixes."""
 

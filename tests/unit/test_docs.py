@@ -30,7 +30,7 @@ def commands() -> list[tuple[str, str]]:
     return list(dict.fromkeys(found))
 
 
-@pytest.mark.parametrize("page", ["alerts", "configuration", "commands", "json_output"])
+@pytest.mark.parametrize("page", ["alerts", "configuration", "commands", "footprint", "json_output"])
 def test_the_reference_is_current(page: str) -> None:
     generator = runpy.run_path(str(ROOT / "docs" / "generate.py"))
     assert (ROOT / "docs" / "reference" / f"{page.replace('_', '-')}.md").read_text() == generator[page]()
