@@ -275,7 +275,7 @@ def parse(data: object, services: Mapping[str, Service | Mapping[str, object]] |
     replaced: set[str] = set()
     for _ in range(20):  # each round removes the invalid fields, so that the others can be checked, too
         try:
-            config = profiles.reduced(PlatformConfig.model_validate(remaining))
+            config = PlatformConfig.model_validate(remaining).reduced
             break
         except ValidationError as error:
             details = _causes(error.errors())

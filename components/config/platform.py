@@ -12,7 +12,7 @@ from components.config.images import Images
 from components.config.mesh import Mesh, MeshMode
 from components.config.models import Model
 from components.config.observability import Observability
-from components.config.profiles import Profile
+from components.config.profiles import Profile, left_out
 from components.config.routes import Route
 from components.config.security import Security
 from components.config.services import Services
@@ -53,6 +53,13 @@ class PlatformConfig(Section):
     data: Data = setting(Change.SAFE, "Databases, messaging, cache, object store", default=Data())
     security: Security = setting(Change.SAFE, "Secret store, logins, decisions at the gateway", default=Security())
     observability: Observability = setting(Change.SAFE, "Logs, traces and metrics", default=Observability())
+
+    @property
+    def reduced(self) -> PlatformConfig:
+        """The configuration without the parts that its profile leaves out."""
+        fields = left_out(self.profile) if self.profile else {}
+        sections = {area: getattr(self, area).model_copy(update=dict.fromkeys(names)) for area, names in fields.items()}
+        return self.model_copy(update=sections)
 
     @property
     def own_mesh(self) -> bool:

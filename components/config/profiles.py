@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from pydantic.alias_generators import to_camel
 
@@ -14,9 +14,6 @@ from components.config.observability import Observability
 from components.config.security import Security
 from components.config.services import Services
 from components.services.registry import DOCUMENTS, SERVICES
-
-if TYPE_CHECKING:
-    from components.config.platform import PlatformConfig
 
 
 class Profile(StrEnum):
@@ -57,11 +54,14 @@ def _first(part: str, content: Mapping[str, Any]) -> dict[str, Any]:
     return {"replicas": 1} if single else {}
 
 
-def parts(area: str) -> Iterator[str]:
-    """Names of the optional parts of a section, such as "kafka" of data."""
-    for name, field in _AREAS[area].model_fields.items():
-        if field.default is None:
-            yield to_camel(name)
+def optional(area: str) -> list[str]:
+    """Fields of the optional parts of a section, such as "object_store" of data."""
+    return [name for name, field in _AREAS[area].model_fields.items() if field.default is None]
+
+
+def parts(area: str) -> list[str]:
+    """Names of the optional parts of a section in the stack file, such as "objectStore" of data."""
+    return [to_camel(name) for name in optional(area)]
 
 
 def _runs(profile: Profile, area: str, part: str) -> bool:
@@ -77,11 +77,13 @@ def completed(data: Any) -> Any:
 
     Data without a valid profile is returned as it is, for the validation to report.
     """
-    content = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
+    if not isinstance(data, dict):
+        return data
+    content = cast("dict[str, Any]", data)
     try:
         profile = Profile(content.get("profile", ""))
     except ValueError:
-        return data
+        return content
     found = dict(content)
     for area in _AREAS:
         section: object = content.get(area) or {}
@@ -98,17 +100,6 @@ def completed(data: Any) -> Any:
     return found
 
 
-def reduced(config: PlatformConfig) -> PlatformConfig:
-    """A configuration without the parts that its profile leaves out."""
-    if config.profile is None:
-        return config
-    profile = config.profile
-    changed: dict[str, Section] = {}
-    for area, section in _AREAS.items():
-        left_out = [
-            name
-            for name in section.model_fields
-            if to_camel(name) in set(parts(area)) and not _runs(profile, area, to_camel(name))
-        ]
-        changed[area] = getattr(config, area).model_copy(update=dict.fromkeys(left_out))
-    return config.model_copy(update=changed)
+def left_out(profile: Profile) -> dict[str, list[str]]:
+    """Fields of the parts that a profile leaves out, by the name of their section."""
+    return {area: [name for name in optional(area) if not _runs(profile, area, to_camel(name))] for area in _AREAS}
