@@ -22,6 +22,7 @@ from cli.verify import Origin, Running
 from components.cluster.mig_plan import repartition as plan
 from components.config.images import ImageSource
 from components.config.parse import parse
+from local import paths
 from local.images import pipeline
 from local.images.catalogue import LOCAL
 from local.images.evidence import Claim, Evidence
@@ -33,6 +34,15 @@ from tests.unit.test_dead_letters import LETTER
 from tests.unit.test_platform import stack_file
 
 __all__ = ["run"]
+
+
+def test_a_typo_in_the_stack_file_is_explained(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    content = stack.config_file("local").read_text().replace("gateway:", "gatway:")
+    monkeypatch.setattr(paths, "PROJECT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stacks").mkdir()
+    stack.config_file("local").write_text(content)
+    golden("up-typo.txt", run("up"), 1)
 
 
 def test_the_plan_of_a_repartition(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,8 +139,8 @@ def test_unfinished_bodies_of_unauthenticated_clients_take_no_memory(tmp_path: P
     own = {"PYTHONPATH": path, "SERVICE_ROUTES_FILE": str(routes), "SERVICE_HOST": "127.0.0.1"}
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "router"]
-    with served(command, {**own, "SERVICE_PORT": str(port)}, f"{url}/healthz", 60), ExitStack() as stack:
-        (process,) = [p for p in psutil.Process().children() if p.cmdline()[-2:] == ["-m", "router"]]
+    with served(command, {**own, "SERVICE_PORT": str(port)}, f"{url}/healthz", 60) as pid, ExitStack() as stack:
+        process = psutil.Process(pid)
         before = process.memory_info().rss
         for _ in range(STRANGERS):
             connection = stack.enter_context(connect(url))
