@@ -173,7 +173,7 @@ def definition(answers: Answers) -> dict[str, Any]:
         },
         "gateway": {"hosts": list(answers.hosts), "port": answers.port, "replicas": services},
         "models": [{"name": "demo", "engine": "simulator", "replicas": services}],
-        "services": {name: {"replicas": services} for name in _offered()},
+        "services": {name: _service(name, services, small) for name in _offered()},
         "data": _data(figures, small),
     }
 
@@ -207,10 +207,17 @@ def _cluster(answers: Answers) -> dict[str, Any]:
             }
 
 
+def _service(name: str, replicas: int, local: bool) -> dict[str, Any]:
+    """Section of a service. On one machine, all others leave most of the CPU to the one that every request needs."""
+    if not local or SERVICES[name].always:
+        return {"replicas": replicas}
+    return {"replicas": replicas, "resources": {"cpu": "25m", "memory": SERVICES[name].section().resources.memory}}
+
+
 def _data(figures: _Figures, local: bool) -> dict[str, Any]:
 
     def sized() -> dict[str, Any]:
-        resources = {"cpu": "100m" if local else "500m", "memory": figures.memory}
+        resources = {"cpu": "50m" if local else "500m", "memory": figures.memory}
         return {"storage": figures.storage, "resources": resources}
 
     return {

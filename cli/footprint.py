@@ -78,20 +78,20 @@ class Reader:
     def __init__(self, config: PlatformConfig) -> None:
         self.api = status.connect(cluster.kubeconfig(config), config.cluster.context or None)
         self.api.configuration.retries = False
-        self.namespace, self._local = config.cluster.namespace, cluster.is_local(config)
+        self.namespaces, self._local = cluster.namespaces(config), cluster.is_local(config)
 
     def pods(self) -> list[Item]:
         """Pods that run; those of tasks have ended."""
-        found = self._listed(f"/api/v1/namespaces/{self.namespace}/pods")
+        found = [pod for one in self.namespaces for pod in self._listed(f"/api/v1/namespaces/{one}/pods")]
         return [pod for pod in found if (pod.get("status") or {}).get("phase") == "Running" and not _task(pod)]
 
     def usage(self) -> dict[str, Item]:
         """The kubelets' figures of each pod, by name."""
-        nodes = [node["metadata"]["name"] for node in self._listed("/api/v1/nodes")]
+        nodes = sorted({pod["spec"]["nodeName"] for pod in self.pods()})
         with ThreadPoolExecutor(max(1, len(nodes))) as pool:
             answers = list(pool.map(self._summary, nodes))
         found = [pod for answer in answers for pod in answer.get("pods", [])]
-        return {pod["podRef"]["name"]: pod for pod in found if pod["podRef"]["namespace"] == self.namespace}
+        return {pod["podRef"]["name"]: pod for pod in found if pod["podRef"]["namespace"] in self.namespaces}
 
     def images(self) -> dict[str, float]:
         """Size in MiB of each image, by all its names. Kubelets report their 50 largest images only."""
@@ -115,7 +115,7 @@ class Reader:
             spec = volume["spec"]
             path = (spec.get("hostPath") or spec.get("local") or {}).get("path")
             claim = spec.get("claimRef") or {}
-            if path and claim.get("namespace") == self.namespace:
+            if path and claim.get("namespace") in self.namespaces:
                 found[claim["name"]] = folder_bytes(Path(path)) / _MIB
         return found
 

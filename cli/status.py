@@ -59,8 +59,12 @@ _LISTS = {
     "pods": "/api/v1/namespaces/{}/pods",
     "deployments": "/apis/apps/v1/namespaces/{}/deployments",
     "sets": "/apis/apps/v1/namespaces/{}/statefulsets",
+    "daemons": "/apis/apps/v1/namespaces/{}/daemonsets",
     "jobs": "/apis/batch/v1/namespaces/{}/jobs",
 }
+
+
+_WORKLOADS = ("deployments", "sets", "daemons")
 
 
 def listed(api: client.ApiClient, path: str) -> list[Item]:
@@ -119,7 +123,10 @@ def _workload(
     item: Item, usage: dict[str, tuple[int, int]], pods: list[Item], known: Mapping[str, catalogue.Part]
 ) -> PartStatus:
     name, spec, state = item["metadata"]["name"], item["spec"], item.get("status") or {}
-    wanted, available = spec.get("replicas", 1), state.get("availableReplicas", 0)
+    if "desiredNumberScheduled" in state:  # a DaemonSet has a pod on each node
+        wanted, available = state["desiredNumberScheduled"], state.get("numberAvailable", 0)
+    else:
+        wanted, available = spec.get("replicas", 1), state.get("availableReplicas", 0)
     if state.get("observedGeneration") != item["metadata"]["generation"]:
         available = 0  # the reported status belongs to the previous definition
     image = spec["template"]["spec"]["containers"][0]["image"]
@@ -195,7 +202,7 @@ def parts(
     found: list[PartStatus] = []
     for namespace in namespaces:
         usage, pods = _usage(lists[namespace, "usage"]), lists[namespace, "pods"]
-        workloads = [*lists[namespace, "deployments"], *lists[namespace, "sets"]]
+        workloads = [item for kind in _WORKLOADS for item in lists[namespace, kind]]
         found += [_workload(item, usage, pods, known) for item in workloads]
         found += [_job(job) for job in lists[namespace, "jobs"]]
     return found
@@ -262,7 +269,7 @@ def collect(name: str) -> Found:
     """State of an environment. Raises LocalError if its cluster does not answer."""
     config = stack.read_config(name)
     local = cluster.is_local(config)
-    namespaces = [config.cluster.namespace, *(["kube-system"] if local else [])]
+    namespaces = [*cluster.namespaces(config), *(["kube-system"] if local else [])]
     with ThreadPoolExecutor(1) as pool:
         node = pool.submit(node_processes, Node()) if local else None
         known = catalogue.parts(config.around.records.values())

@@ -25,8 +25,8 @@ SAMPLE_BYTES = 2
 """Bytes of a stored sample of a metric, at most. Source: Prometheus' documentation on storage (1 to 2 bytes)."""
 _CLIENTS = 4
 """Requests at the same time."""
-_SETTLE_S = 15
-"""Seconds after which spans and log lines of a request have arrived."""
+_LOGGED_S, _STORED_S = 3, 15
+"""Seconds after which the log lines of a request are written, and its spans are stored."""
 _TRACES = 5000
 """Most traces that Jaeger is asked for."""
 
@@ -44,7 +44,7 @@ def collect(name: str, seconds: float, requests: int) -> list[documents.Telemetr
     idle_s = (_now() - began).total_seconds()
     busy_from = _now()
     _ask(name, requests)
-    time.sleep(_SETTLE_S)
+    time.sleep(_STORED_S if config.observability.traces else _LOGGED_S)
     busy = _logs(reader, busy_from)
     busy_s = (_now() - busy_from).total_seconds()
     found = [
@@ -82,14 +82,14 @@ def _logs(reader: Reader, since: datetime) -> Mapping[str, int]:
     """Bytes of log lines by part since a time. Kubernetes counts in whole seconds."""
     start = (since + timedelta(seconds=0.5)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    def size(container: tuple[str, str, str]) -> tuple[str, int]:
+    def size(container: tuple[str, Any, str]) -> tuple[str, int]:
         part, pod, name = container
-        path = f"/api/v1/namespaces/{reader.namespace}/pods/{pod}/log?container={name}&sinceTime={start}"
+        path = f"/api/v1/namespaces/{pod['namespace']}/pods/{pod['name']}/log?container={name}&sinceTime={start}"
         with status.answering():
             return part, len(status.text(reader.api, path))
 
     containers = [
-        (status.part_of(pod) or "", pod["metadata"]["name"], container["name"])
+        (status.part_of(pod) or "", pod["metadata"], container["name"])
         for pod in reader.pods()
         for container in pod["spec"]["containers"]
     ]

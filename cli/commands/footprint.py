@@ -13,7 +13,7 @@ from cli.options import Format, Output, Stack
 
 def run(
     stack_name: Stack = "local",
-    seconds: Annotated[float, typer.Option(min=15, max=3600, help="How long CPU usage is measured.")] = 60,
+    seconds: Annotated[float, typer.Option(min=10, max=3600, help="How long CPU usage is measured.")] = 60,
     requests: Annotated[
         int,
         typer.Option(min=0, max=100_000, help="Chat requests to send, to measure how much telemetry they produce."),

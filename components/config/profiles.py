@@ -45,13 +45,21 @@ _ELSEWHERE = {"prometheus": "prometheusOperator", "traces": "otlpEndpoint"}
 """Parts that a setting of the same section replaces by a server outside the platform."""
 
 
+_ON_ONE_MACHINE: Mapping[str, dict[str, Any]] = {
+    # Several servers would share a key, which only an operator, or KMS on AWS, can give them.
+    "secretStore": {"replicas": 1, "resources": {"cpu": "25m", "memory": "256Mi"}},
+    "opa": {"replicas": 1, "resources": {"cpu": "25m", "memory": "192Mi"}},
+    "keycloak": {"resources": {"cpu": "50m", "memory": "700Mi"}},
+    "portal": {"resources": {"cpu": "25m", "memory": "256Mi"}},
+}
+"""Settings with which all parts fit on one machine with two cores, by part."""
+
+
 def _first(part: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a part that the profile adds, where its defaults do not fit."""
     if part == "vectorDatabase":
         return {"collections": [dict(DOCUMENTS)]}
-    # Several servers share a key, which only an operator, or KMS on AWS, can give them.
-    single = part == "secretStore" and content.get("environment") == "local"
-    return {"replicas": 1} if single else {}
+    return _ON_ONE_MACHINE.get(part, {}) if content.get("environment") == "local" else {}
 
 
 def optional(area: str) -> list[str]:

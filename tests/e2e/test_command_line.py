@@ -105,3 +105,16 @@ def test_a_key_works_until_it_is_revoked() -> None:
     forge("key", "revoke", team, made["id"], "--yes")
     until(lambda: status() == "401", 10)
     forge("tenant", "delete", team, "--yes")
+
+
+def test_the_footprint_has_figures_of_each_part() -> None:
+    found = json.loads(forge("footprint", "--seconds", "12", "--requests", "20", "--output", "json").stdout)
+    status = json.loads(forge("status", "--output", "json").stdout)
+    running = {part["name"] for part in status["parts"]} - {"coredns", "metrics-server"}
+    parts = {part["name"]: part for part in found["parts"]}
+    assert parts.keys() == running
+    assert all(part["memoryMib"] > 0 and part["imageMib"] > 0 for part in parts.values())
+    assert parts["kafka"]["diskMib"] > 0 and parts["router"]["diskMib"] == 0
+    assert sum(part["cpuMillicores"] for part in parts.values()) > 0
+    logged = {one["part"]: one for one in found["telemetry"] if one["signal"] == "logs"}
+    assert logged["router"]["bytesPerRequest"] > 0

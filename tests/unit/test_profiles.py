@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,19 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli import environment_file
+from cli import cluster, environment_file
 from components.config import profiles
+from components.config.base import quantity
 from components.config.changes import changes
+from components.config.cluster import ClusterKind
 from components.config.parse import parse
+from components.config.platform import Environment
 from components.config.problems import ConfigError
 from components.config.profiles import Profile
 from components.services.registry import SERVICES
 from local import paths
 from local.errors import LocalError
+from tests.unit.test_platform import registered_of
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
 SMALLEST: dict[str, Any] = {
@@ -171,3 +176,27 @@ def test_a_profile_that_the_rest_does_not_allow_changes_nothing(project: Path) -
     with pytest.raises(LocalError, match=r"mesh\.mode"):
         environment_file.set_profile("mine", Profile.FULL)
     assert project.read_text() == text
+
+
+def test_the_namespaces_of_an_environment_hold_all_its_parts() -> None:
+    core, full = (cluster.namespaces(parse(written(profile=one))) for one in ("core", "full"))
+    assert core == ["cogniforge"]
+    assert full == ["cogniforge", "observability", "log-collector", "logs"]
+
+
+@pytest.mark.xdist_group("tree")
+def test_all_parts_of_a_new_local_environment_fit_on_two_cores() -> None:
+    answers = environment_file.Answers("mine", ClusterKind.LOCAL, Environment.LOCAL, port=8443)
+    data = {**environment_file.definition(answers), "profile": "full"}
+    asked: dict[str, Decimal] = {}
+    for resource in registered_of(data):
+        if resource.typ.rpartition(":")[2] in ("Deployment", "StatefulSet", "DaemonSet"):
+            spec = resource.inputs["spec"]
+            each = [quantity(one["resources"]["requests"]["cpu"]) for one in spec["template"]["spec"]["containers"]]
+            asked[resource.name] = sum(each, Decimal()) * int(spec.get("replicas", 1))
+    assert len(asked) > 20
+    assert sum(asked.values()) <= Decimal("1.96") - _LARGEST_JOB, asked
+
+
+_LARGEST_JOB = Decimal("0.1")
+"""CPU that tasks request at the same time. The cluster's own pods request 0.04 of two cores."""
