@@ -18,7 +18,8 @@ Json = dict[str, Any]
 
 def add(found: Explanation, config: PlatformConfig) -> None:
     """Add the spans of each request, or why they could not be read. Nothing changes without Jaeger."""
-    if config.observability.traces is None:
+    traces = config.observability.traces
+    if traces is None:
         return
     for one in found.requests:
         if not one.trace:
@@ -28,6 +29,10 @@ def add(found: Explanation, config: PlatformConfig) -> None:
         except LocalError as error:
             found.gaps.append(f"spans: {error.problem}: {error.reason}")
             return
+        if not one.spans:
+            sampled = f"not kept by sampling, which keeps one of {traces.keep_one_of} ordinary requests; or "
+            why = f"{sampled if traces.keep_one_of > 1 else ''}not arrived yet, or expired"
+            found.gaps.append(f"spans: the trace {one.trace} has none: {why}")
         if len(one.spans) > MOST:
             found.gaps.append(f"spans: {len(one.spans) - MOST} of the trace {one.trace} are left out")
             one.spans = one.spans[:MOST]

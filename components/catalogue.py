@@ -11,6 +11,7 @@ from typing import Any, cast
 import yaml
 
 from components.observability.log_names import COLLECTOR as LOG_COLLECTOR
+from components.observability.log_names import IMAGE as COLLECTOR_IMAGE
 from components.observability.log_names import STORE as LOG_STORE
 from components.services.record import ServiceRecord
 from components.services.registry import FRONT, SERVICES
@@ -210,8 +211,16 @@ PARTS: dict[str, Part] = {
             "OpenTelemetry Collector on each node",
             "cogniforge:observability:OpenTelemetryCollector",
             "the collector of each node is ready",
-            image=LOG_COLLECTOR,
+            image=COLLECTOR_IMAGE,
             toggle="observability.logs",
+        ),
+        Part(
+            "telemetry-gateway",
+            "OpenTelemetry gateway",
+            "cogniforge:observability:OpenTelemetryGateway",
+            "the OpenTelemetry gateway answers GET / of its health check",
+            image=COLLECTOR_IMAGE,
+            toggle="observability.traces",
         ),
         Part(
             "jaeger",

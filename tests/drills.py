@@ -172,10 +172,18 @@ DRILLS: tuple[Drill, ...] = (
     ),
     Drill(
         "traces",
-        "Jaeger keeps the spans of real services over a kill, finds a trace in time, and may be away",
-        1,
-        ("components/observability/jaeger.py", "components/config/traces.py", "local/toolchain/jaeger/"),
-        (ToolName.JAEGER,),
+        "the gateway of spans and Jaeger: what is kept, counted and removed; killed, away, and given invented names",
+        4,
+        (
+            "components/observability/jaeger.py",
+            "components/observability/redaction.py",
+            "components/observability/telemetry_gateway.py",
+            "components/observability/trace_pipeline.py",
+            "components/config/traces.py",
+            "local/toolchain/collector/",
+            "local/toolchain/jaeger/",
+        ),
+        (ToolName.COLLECTOR, ToolName.JAEGER),
     ),
     Drill(
         "previews",

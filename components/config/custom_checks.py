@@ -23,7 +23,17 @@ from components.services.registry import SERVICES
 RESERVED_NAMES = frozenset(
     (
         *("admission", "api-key", "base", "brokers", "cache", "capture", "certificate", "change-data-capture"),
-        *("connect", "data", "data-tasks", "default-deny", "default-egress", "end-to-end", "exporters", "gateway"),
+        *(
+            "collector",
+            "connect",
+            "data",
+            "data-tasks",
+            "default-deny",
+            "default-egress",
+            "end-to-end",
+            "exporters",
+            "gateway",
+        ),
         *(
             "inference-sim",
             "isolation",
@@ -43,7 +53,7 @@ RESERVED_NAMES = frozenset(
         *("mesh-policy", "monitoring", "namespace", "nats", "object-store", "objects", "opa", "openbao", "pause"),
         *("platform", "postgres", "prometheus"),
         *("registry", "schema-registry", "schemas", "secret-store", "template0", "template1", "tgi", "vectors", "vllm"),
-        *("keycloak-realm", "secret-store-snapshots", "vector-database"),
+        *("keycloak-realm", "secret-store-snapshots", "telemetry-gateway", "vector-database"),
     )
 )
 """Names of parts, images, logins, databases and accounts of the platform."""

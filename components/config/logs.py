@@ -70,4 +70,4 @@ class Logs(Section):
     @property
     def images(self) -> tuple[str, ...]:
         """Names of the images that the parts run."""
-        return ("log-collector", *(() if self.loki else ("log-store",)))
+        return ("collector", *(() if self.loki else ("log-store",)))

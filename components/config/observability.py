@@ -72,10 +72,13 @@ class Observability(Section):
         Change.DISRUPTIVE, "Collection of the platform's log lines, and a store that answers questions", default=None
     )
     traces: Traces | None = setting(
-        Change.DISRUPTIVE, "Jaeger, which receives the traces of all services in place of otlpEndpoint", default=None
+        Change.DISRUPTIVE,
+        "OpenTelemetry gateway and Jaeger, which receive the traces of all services in place of otlpEndpoint",
+        default=None,
     )
     pod: Placement = pod_setting(
-        Placement, "Pods of the end-to-end check, the isolation check, Prometheus, the log store and Jaeger"
+        Placement,
+        "Pods of the end-to-end check, the isolation check, Prometheus, the log store, Jaeger and its gateway",
     )
 
     @model_validator(mode="after")
@@ -95,8 +98,10 @@ class Observability(Section):
     @property
     def images(self) -> tuple[str, ...]:
         """Names of the images that its parts run."""
-        traces = ("jaeger",) if self.traces else ()
-        return (*(("prometheus",) if self.prometheus else ()), *(self.logs.images if self.logs else ()), *traces)
+        found = (part.images for part in (self.logs, self.traces) if part)
+        return tuple(
+            dict.fromkeys((*(("prometheus",) if self.prometheus else ()), *(one for own in found for one in own)))
+        )
 
     @property
     def spans_endpoint(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from components.observability import alerts_data, alerts_security, alerts_servers, objective
+from components.observability import alerts_data, alerts_security, alerts_servers, alerts_traces, objective
 from components.observability.alert import Alert, Runbook
 from components.observability.objective import Indicator
 from components.services.record import ServiceRecord
@@ -324,7 +324,13 @@ def by_name(records: Iterable[ServiceRecord]) -> list[ServiceRecord]:
 
 
 def _everything(records: Iterable[ServiceRecord]) -> tuple[Alert, ...]:
-    return (*alerts(records), *alerts_data.ALERTS, *alerts_servers.ALERTS, *alerts_security.ALERTS)
+    return (
+        *alerts(records),
+        *alerts_data.ALERTS,
+        *alerts_servers.ALERTS,
+        *alerts_security.ALERTS,
+        *alerts_traces.ALERTS,
+    )
 
 
 def runbooks(namespace: str, records: Iterable[ServiceRecord]) -> dict[str, dict[str, Any]]:

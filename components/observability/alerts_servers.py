@@ -9,11 +9,13 @@ TITLES = {
     "cache": "the cache",
     "change-data-capture": "change data capture",
     "gateway": "the gateway",
+    "jaeger": "Jaeger",
     "kafka": "Kafka",
     "nats": "NATS",
     "object-store": "the object store",
     "postgres": "PostgreSQL",
     "schema-registry": "the schema registry",
+    "telemetry-gateway": "the OpenTelemetry gateway",
 }
 """Servers that have metrics, by the names of their parts."""
 

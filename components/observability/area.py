@@ -9,6 +9,7 @@ from components.base import PlatformComponent, fingerprint
 from components.config.cluster import NetworkPolicies
 from components.config.gateway import GatewayEngine
 from components.config.platform import PlatformConfig
+from components.config.traces import GATEWAY
 from components.config.traces import SERVER as TRACES
 from components.data.layer import DataLayer
 from components.mesh import entrance
@@ -23,6 +24,7 @@ from components.observability.monitoring import Monitoring, MonitoringArgs
 from components.observability.prometheus import NAMESPACE as METRICS_NAMESPACE
 from components.observability.prometheus import PART as PROMETHEUS
 from components.observability.prometheus import Prometheus
+from components.observability.telemetry_gateway import OpenTelemetryGateway
 from components.pods import PodArgs, customized
 from components.security.area import SecurityArea
 from components.security.isolation_check import IsolationCheck
@@ -61,27 +63,40 @@ class ObservabilityArea:
         own = [name for name, server in data.servers.items() if server.metrics_port]
         if stage.config.gateway.engine is GatewayEngine.ENVOY:
             own.append("gateway")
+        own += [GATEWAY, TRACES] if traces else []
         self._metrics(frozenset((*names, *map(running, own))))
         self._logs()
 
-    def _traces(self) -> list[Jaeger]:
-        """Create the server of traces, if it is configured."""
+    def _traces(self) -> list[PlatformComponent]:
+        """Create the gateway and the server of traces, if they are configured."""
         stage, section = self._stage, self._stage.config.observability.traces
         if section is None:
             return []
-        made = stage.parts[TRACES] = Jaeger(
+        customize = self._pods.get("customize", PodArgs())
+        jaeger = stage.parts[TRACES] = Jaeger(
             f"{stage.env}-{TRACES}",
             section,
             {
                 "namespace": stage.namespace,
                 "image": stage.images[TRACES],
-                "senders": sorted(stage.config.around.records),
                 "destroy_data": stage.config.data.destroy_data,
-                "customize": self._pods.get("customize", PodArgs()),
+                "customize": customize,
             },
             stage.options(),
         )
-        return [made]
+        gateway = stage.parts[GATEWAY] = OpenTelemetryGateway(
+            f"{stage.env}-{GATEWAY}",
+            section,
+            {
+                "namespace": stage.config.cluster.namespace,
+                "image": stage.images[log_names.IMAGE],
+                "services": [*stage.config.around.records.values()],
+                "destroy_data": stage.config.data.destroy_data,
+                "customize": customize,
+            },
+            stage.options(),
+        )
+        return [jaeger, gateway]
 
     def _metrics(self, names: frozenset[str]) -> None:
         """Create what collects metrics and raises alerts, for the parts with these names."""
@@ -131,7 +146,7 @@ class ObservabilityArea:
                 "namespace": namespace,
                 "namespaces": [namespace, *([METRICS_NAMESPACE] if metrics else [])],
                 "owner": owner,
-                "image": stage.images[log_names.COLLECTOR],
+                "image": stage.images[log_names.IMAGE],
                 "store": store,
             },
             stage.options([store, *metrics]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from components.observability import alerts_data, alerts_security
+from components.observability import alerts_data, alerts_security, alerts_traces
 from components.observability.alert import Panel
 from components.observability.alerts import by_name
 from components.services.record import ServiceRecord
@@ -52,7 +52,7 @@ def panels(records: Iterable[ServiceRecord]) -> tuple[Panel, ...]:
 def dashboards(namespace: str, parts: frozenset[str], records: Iterable[ServiceRecord]) -> dict[str, dict[str, Any]]:
     """Grafana dashboards by name: services, and the data layer if it is enabled."""
     found = {"cogniforge": _dashboard("cogniforge", "CogniForge", panels(records), namespace, parts)}
-    kept = (*alerts_data.PANELS, *alerts_security.PANELS)
+    kept = (*alerts_data.PANELS, *alerts_security.PANELS, *alerts_traces.PANELS)
     data = _dashboard("cogniforge-data", "CogniForge: data", kept, namespace, parts)
     return found | ({"cogniforge-data": data} if data["panels"] else {})
 

@@ -1,16 +1,16 @@
-"""Jaeger: receives the services' spans by OTLP, keeps them on a volume, and answers queries."""
+"""Jaeger: receives spans from the OpenTelemetry gateway, keeps them on a volume, and answers queries."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypedDict
 
 import pulumi
 
 from components.base import PlatformComponent
 from components.config.base import quantity
-from components.config.traces import OTLP_PORT, QUERY_PORT, SERVER, Traces
+from components.config.traces import GATEWAY, OTLP_PORT, QUERY_PORT, SERVER, Traces
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent
 from components.pods import PodArgs
 
@@ -21,7 +21,7 @@ _FILE = "jaeger.json"
 BATCH_SPANS = 1000
 """Spans that are written at once, after at most a second."""
 MEMORY_SHARE = 60
-"""Percentage of the container's memory beyond which spans are refused. Services drop refused spans, not requests."""
+"""Percentage of the container's memory beyond which spans are refused. The gateway sends these again."""
 
 
 class JaegerArgs(TypedDict):
@@ -31,8 +31,6 @@ class JaegerArgs(TypedDict):
     """Namespace of the platform."""
     image: pulumi.Input[str]
     """Image of Jaeger, by digest."""
-    senders: Sequence[str]
-    """Names of the services that send spans."""
     destroy_data: bool
     """Whether `destroy` may delete the spans."""
     customize: PodArgs
@@ -46,7 +44,7 @@ class JaegerResources(NamedTuple):
 
 
 class Jaeger(PlatformComponent):
-    """A server with its own storage. Services may send spans; nothing in the cluster may query it.
+    """A server with its own storage. The OpenTelemetry gateway sends spans; nothing in the cluster may query it.
 
     Queries go through the API server: `forge explain`, or `kubectl port-forward`.
     """
@@ -69,7 +67,7 @@ class Jaeger(PlatformComponent):
                         start_s=300,  # it replays its log after a crash
                     ),
                 ),
-                callers=tuple(args["senders"]),
+                callers=(GATEWAY,),
                 inner={"query": (), "health": ()},
                 storage=config.storage,
                 metrics_port=METRICS_PORT,

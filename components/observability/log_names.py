@@ -4,6 +4,8 @@ from __future__ import annotations
 
 STORE, STORE_NAMESPACE = "log-store", "logs"
 COLLECTOR, COLLECTOR_NAMESPACE = "log-collector", "log-collector"
+IMAGE = "collector"
+"""Image of the OpenTelemetry Collector, which the OpenTelemetry gateway runs, too."""
 NODE_FOLDER = "/var/log/pods"
 """Where the kubelet keeps the logs of pods: `<namespace>_<pod>_<uid>/<container>/<restarts>.log`."""
 PORT = 9428

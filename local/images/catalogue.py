@@ -32,7 +32,7 @@ class ImageName(StrEnum):
     EXPORTERS = "exporters"
     PROMETHEUS = "prometheus"
     LOG_STORE = "log-store"
-    LOG_COLLECTOR = "log-collector"
+    COLLECTOR = "collector"
     JAEGER = "jaeger"
     JAVA = "java"
     KAFKA = "kafka"
@@ -102,7 +102,7 @@ IMAGES: dict[str, Image] = {
             tools=(ToolName.NATS_EXPORTER, ToolName.STATSD_EXPORTER, ToolName.METRICS_DOOR),
         ),
         Image(ImageName.LOG_STORE, (ImageName.BASE,), tools=(ToolName.VICTORIALOGS,), asked=True),
-        Image(ImageName.LOG_COLLECTOR, (ImageName.BASE,), tools=(ToolName.COLLECTOR,), asked=True),
+        Image(ImageName.COLLECTOR, (ImageName.BASE,), tools=(ToolName.COLLECTOR,), asked=True),
         Image(ImageName.PROMETHEUS, rootfs=True, tools=(ToolName.PROMETHEUS,), asked=True),
         Image(ImageName.JAEGER, (ImageName.BASE,), tools=(ToolName.JAEGER,), asked=True),
         Image(ImageName.JAVA, (ImageName.BASE,), wheels=True, runs=False),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from components.base import SCRAPER
 from components.config.platform import PlatformConfig
+from components.config.traces import GATEWAY as SPANS
 from components.config.traces import SERVER as TRACES
 from components.observability.log_names import COLLECTOR as COLLECTOR_OF_LINES
 from components.observability.log_names import STORE as LOG_STORE
@@ -99,7 +100,9 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
             if uses.SIDECAR_LABEL in workload.labels:
                 yield workload.name, uses.ISTIOD, ("xds",), "its sidecar gets configuration and certificates"
     for name in uses.records(config) if config.observability.traces else ():
-        yield name, TRACES, ("otlp",), "observability.traces: services send spans"
+        yield name, SPANS, ("otlp", "otlp-grpc"), "observability.traces: services send spans"
+    if config.observability.traces:
+        yield SPANS, TRACES, ("otlp",), "observability.traces: the OpenTelemetry gateway sends spans on"
     for part, ports in _CLIENT_PORTS.items():
         yield f"{part}-task", part, _TASK_PORTS.get(part, ports), f"the setup task of {part}"
     for workload in rendered.workloads.values():
@@ -147,6 +150,10 @@ def _outside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, 
         yield from _api_server(uses.ISTIOD, ends, "it watches pods and Services, and reviews tokens of accounts")
     if config.security.secret_store:
         yield from _api_server(uses.STORE, ends, "it reviews tokens of service accounts")
+    if config.observability.traces:
+        yield from _api_server(SPANS, ends, "it watches the pods that spans come from")
+    if found := uses.langfuse(config):
+        yield SPANS, space(found[0]), found[1], "observability.traces.langfuse"
     if found := uses.collector(config):
         for name in uses.records(config):
             yield name, space(found[0]), found[1], "observability.otlpEndpoint"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.config.platform import PlatformConfig
+from components.config.traces import GATEWAY as SPANS
 from policies.access import uses
 from policies.access.model import Access, Layer
 from policies.access.objects import Object, Rendered
@@ -87,6 +88,9 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
     if config.security.secret_store:
         target = "tokenreviews.authentication.k8s.io in the cluster"
         found[Access(uses.STORE, "create", target)] = "it reviews tokens of service accounts"
+    if config.observability.traces:
+        for verb in _READ:
+            found[Access(SPANS, verb, f"pods in {space}")] = "it finds the pods that spans come from"
     if config.own_mesh:
         for access in _ISTIOD:
             for verb in access[0]:

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from components.ai.model_server import part_name
 from components.config.platform import PlatformConfig
+from components.config.traces import GATEWAY as SPANS
 from components.services.record import DataIntent, ServiceRecord
 from components.services.registry import FRONT
 
@@ -99,6 +100,8 @@ def outside_ports(config: PlatformConfig) -> Iterator[tuple[str, int, str]]:
     if url.hostname and collector(config) is None:
         for name in records(config):
             yield name, _port(url), "observability.otlpEndpoint"
+    if (traces := config.observability.traces) and traces.langfuse and langfuse(config) is None:
+        yield SPANS, _port(urlsplit(traces.langfuse.url)), "observability.traces.langfuse"
     for model in config.models:
         if model.external is not None:
             url = urlsplit(model.external.url)
@@ -109,7 +112,16 @@ def outside_ports(config: PlatformConfig) -> Iterator[tuple[str, int, str]]:
 
 def collector(config: PlatformConfig) -> tuple[str, int] | None:
     """(namespace, port) of the collector of traces inside the cluster; None: traces go nowhere, or outside."""
-    url = urlsplit(config.observability.otlp_endpoint)
+    return _inside(urlsplit(config.observability.otlp_endpoint))
+
+
+def langfuse(config: PlatformConfig) -> tuple[str, int] | None:
+    """(namespace, port) of a Langfuse inside the cluster that receives traces; None: there is none, or outside."""
+    traces = config.observability.traces
+    return _inside(urlsplit(traces.langfuse.url)) if traces and traces.langfuse else None
+
+
+def _inside(url: SplitResult) -> tuple[str, int] | None:
     if not url.hostname:
         return None
     match = re.fullmatch(r"[a-z0-9-]+\.([a-z0-9-]+)(\.svc(\..+)?)?", url.hostname)

@@ -187,6 +187,20 @@ def test_spans_are_shown_where_there_is_a_jaeger(run: Run, books: Gateway, monke
     assert asked == [f"/api/v1/namespaces/cogniforge/services/jaeger:query/proxy/api/traces/{TRACE}"]
 
 
+@pytest.mark.parametrize(
+    ("one_of", "said"), [(100, "not kept by sampling, which keeps one of 100"), (1, "has none: not arr")]
+)
+def test_a_trace_that_sampling_left_out_is_a_gap(
+    run: Run, books: Gateway, monkeypatch: pytest.MonkeyPatch, one_of: int, said: str
+) -> None:
+    config = stack.read_config("local")
+    section = config.observability.model_copy(update={"traces": Traces(keep_one_of=one_of)})
+    monkeypatch.setattr(stack, "read_config", lambda _: config.model_copy(update={"observability": section}))
+    monkeypatch.setattr(jobs, "kubectl", lambda *_: json.dumps({"data": []}))
+    status, out, _ = run("explain", "r-1")
+    assert status == 0 and said in " ".join(out.split())
+
+
 def test_spans_in_a_circle_end() -> None:
     found = spans_of.read(json.loads(_jaeger(_span("a", "b", 1), _span("b", "a", 2), _span("c", "c", 3))))
     assert [(one.name, one.depth) for one in found] == [("operation a", 2), ("operation b", 2), ("operation c", 1)]

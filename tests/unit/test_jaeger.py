@@ -26,7 +26,7 @@ def named(resources: list[pulumi.runtime.MockResourceArgs], kind: str, name: str
 
 def test_without_the_section_there_is_none_and_no_spans_are_sent() -> None:
     resources = registered_of(stack_file("local"))
-    assert not [r.name for r in resources if "jaeger" in r.name]
+    assert not [r.name for r in resources if "jaeger" in r.name or "telemetry" in r.name]
     assert endpoints(resources) == {""}
 
 
@@ -42,14 +42,14 @@ def endpoints(resources: list[pulumi.runtime.MockResourceArgs]) -> set[str]:
     }
 
 
-def test_all_services_send_their_spans_to_it_and_nobody_queries_it() -> None:
+def test_the_gateway_of_spans_sends_them_to_it_and_nobody_queries_it() -> None:
     resources = with_jaeger()
-    assert endpoints(resources) == {f"http://jaeger:{jaeger.OTLP_PORT}"}
-    own, services, metrics = named(resources, "NetworkPolicy")["spec"]["ingress"]
+    assert endpoints(resources) == {f"http://telemetry-gateway:{jaeger.OTLP_PORT}"}
+    own, gateway, metrics = named(resources, "NetworkPolicy")["spec"]["ingress"]
     assert [peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in own["from"]] == ["jaeger"]
-    names = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in services["from"]}
-    assert {"router", "guardrails", "audit"} <= names
-    assert services["ports"] == [{"port": "otlp"}]
+    names = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in gateway["from"]}
+    assert names == {"telemetry-gateway"}
+    assert gateway["ports"] == [{"port": "otlp"}]
     assert [one["port"] for one in metrics["ports"]] == [jaeger.METRICS_PORT]
 
 

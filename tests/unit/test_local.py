@@ -366,7 +366,7 @@ def test_every_locked_package_has_hashes(file: str) -> None:
 
 def test_an_image_that_only_some_environments_run_is_built_for_these_alone() -> None:
     others = {ImageName.KEYCLOAK, ImageName.OPA, ImageName.PROMETHEUS, ImageName.ISTIOD, ImageName.ISTIO_PROXY}
-    others |= {ImageName.LOG_STORE, ImageName.LOG_COLLECTOR, ImageName.JAEGER}
+    others |= {ImageName.LOG_STORE, ImageName.COLLECTOR, ImageName.JAEGER}
     others |= {record.image for record in SERVICES.values() if record.asked}
     assert set(LOCAL) - set(needed(())) == {ImageName.OPENBAO, *others}
     assert set(needed((ImageName.OPENBAO,))) == set(LOCAL) - others

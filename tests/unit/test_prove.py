@@ -29,6 +29,8 @@ LAYER = {layer.name: layer for layer in LAYERS}
 WITH_STORE, WITH_KEYCLOAK, WITH_OPA = "local with a secret store", "staging with Keycloak", "local with OPA"
 WITH_PROMETHEUS = "local with Prometheus"
 WITH_LOGS = "local with logs"
+WITH_TRACES = "local with traces"
+WITH_LANGFUSE = "local with traces for Langfuse"
 WITH_MESH = "local with sidecars"
 Change = Callable[[dict[str, Any]], None]
 
@@ -47,6 +49,11 @@ def configuration(environment: str) -> dict[str, Any]:
         return {**stack_file("local"), "observability": {"prometheus": {}}}
     if environment == WITH_LOGS:
         return {**stack_file("local"), "observability": {"logs": {}}}
+    if environment == WITH_TRACES:
+        return {**stack_file("local"), "observability": {"traces": {}}}
+    if environment == WITH_LANGFUSE:
+        langfuse = {"url": "http://langfuse.tracing.svc:3000/api/public/otel", "secretName": "langfuse"}
+        return {**stack_file("local"), "observability": {"traces": {"langfuse": langfuse}}}
     return stack_file(environment)
 
 
@@ -62,7 +69,18 @@ def found(environment: str, layer: str, objects: Rendered) -> list[Counterexampl
 
 @pytest.mark.parametrize("layer", LAYER)
 @pytest.mark.parametrize(
-    "environment", [*ENVIRONMENTS, WITH_STORE, WITH_KEYCLOAK, WITH_OPA, WITH_PROMETHEUS, WITH_LOGS, WITH_MESH]
+    "environment",
+    [
+        *ENVIRONMENTS,
+        WITH_STORE,
+        WITH_KEYCLOAK,
+        WITH_OPA,
+        WITH_PROMETHEUS,
+        WITH_LOGS,
+        WITH_MESH,
+        WITH_TRACES,
+        WITH_LANGFUSE,
+    ],
 )
 def test_only_what_the_records_ask_for_is_possible(environment: str, layer: str) -> None:
     assert [str(one) for one in found(environment, layer, rendered(environment))] == []

@@ -54,10 +54,12 @@ def test_a_clients_flag_does_not_decide(
     model = says([ANSWER], headers={"content-type": "application/json"})
     router = running([model])
     router.core.measures, exporter = measures(ratio)
-    answer = router.ask(headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-{flag}"})
+    outside = {"baggage": "tenant=rival", "tracestate": "vendor=x"}
+    answer = router.ask(headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-{flag}", **outside})
     assert answer.status_code == 200
     sent = model.heads[-1]["traceparent"]
     assert sent.startswith(f"00-{TRACE}-") and sent.endswith(f"-0{recorded}")
+    assert not outside.keys() & {name.lower() for name in model.heads[-1]}
     until(lambda: len(exporter.get_finished_spans()) == recorded, 5)
 
 
@@ -70,3 +72,20 @@ def test_a_services_decision_is_followed(measures: Make, inside: bool, ratio: fl
     assert (exchange.span is not None) is traced
     assert exchange.traceparent.endswith(b"-01" if traced else b"-00")
     assert exchange.trace_id == TRACE.encode()
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_request_from_outside_is_marked_as_the_entrance_and_its_verdict_recorded(
+    measures: Make, inside: bool
+) -> None:
+    made, exporter = measures(1.0)
+    exchange: Any = SimpleNamespace(
+        inside=inside, path_text="/v1/chat/completions", span=None, operation="chat", model="demo", prompt_version="",
+        used=None, first_token_s=None, verdicts={"input": "block"},
+    )  # fmt: skip
+    made.begin(exchange, b"00-%s-b7ad6b7169203331-01" % TRACE.encode())
+    made._end_span(exchange, 400)
+    (found,) = exporter.get_finished_spans()
+    assert found.attributes is not None
+    assert ("cogniforge.entrance" in found.attributes) is not inside
+    assert found.attributes["cogniforge.guard.input"] == "block"

@@ -68,7 +68,8 @@ class RequestContext:
         # Clients may send any method: an unknown one must not become a label value. Source: OpenTelemetry's "_OTHER".
         method = request.method if request.method in _METHODS else "_OTHER"
         name = f"{method} {route}"
-        with self._tracer.start_as_current_span(name, context=parent, kind=SpanKind.SERVER) as span:
+        marked = {telemetry.ENTRANCE: True}
+        with self._tracer.start_as_current_span(name, context=parent, kind=SpanKind.SERVER, attributes=marked) as span:
             try:
                 await self._app(scope, receive, send_with_id)
             finally:

@@ -33,6 +33,8 @@ DATA_SOURCE_ID = "gen_ai.data_source.id"
 EMBEDDINGS_DIMENSION_COUNT = "gen_ai.embeddings.dimension.count"
 EVALUATION_SCORE_LABEL = "gen_ai.evaluation.score.label"
 
+GUARDED = {"input": "cogniforge.guard.input", "output": "cogniforge.guard.output"}
+"""Attributes with Guardrails' strictest verdict by direction, for which the conventions have none."""
 FIRST_TOKEN = "cogniforge.first_token"
 """Name of the span event at the first piece of a stream, for which the conventions have none."""
 _SPAN_KIND = "openinference.span.kind"

@@ -37,6 +37,11 @@ _OUTSIDE = {"ratio": 1.0}
 """Share of REST clients' traces that are recorded, set once by `configure_tracing`."""
 
 
+ENTRANCE = "cogniforge.entrance"
+"""Attribute of the first span of a client's request, which may have a parent outside. Sampling waits for its end."""
+_SENT_MS = 2000
+"""Milliseconds between two deliveries of ended spans."""
+
 _PROPAGATED = TraceContextTextMapPropagator()
 """Trace context of calls between services: no baggage, which OpenTelemetry would pass on by default."""
 
@@ -53,7 +58,7 @@ def configure_tracing(settings: ServiceSettings) -> TracerProvider:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
         exporter = OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint.rstrip('/')}/v1/traces")
-        provider.add_span_processor(BatchSpanProcessor(exporter))
+        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_SENT_MS))
     trace.set_tracer_provider(provider)
     propagate.set_global_textmap(_PROPAGATED)
     return provider

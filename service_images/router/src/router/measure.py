@@ -79,6 +79,8 @@ class Measures:
                 remote = SpanContext(parent[0], parent[1], is_remote=True, trace_flags=TraceFlags(1))
                 context = trace.set_span_in_context(NonRecordingSpan(remote))
             span = self._tracer.start_span(f"POST {exchange.path_text}", context=context, kind=SpanKind.SERVER)
+            if not exchange.inside:
+                span.set_attribute(telemetry.ENTRANCE, True)
             own = span.get_span_context()
             exchange.span = span
             exchange.trace_id = b"%032x" % own.trace_id
@@ -131,6 +133,8 @@ class Measures:
         span.set_attributes(genai.named(exchange.operation, exchange.model))
         if exchange.prompt_version:
             span.set_attribute(genai.PROMPT_NAME, exchange.prompt_version)
+        for direction, verdict in (exchange.verdicts or {}).items():
+            span.set_attribute(genai.GUARDED[direction], verdict)
         if exchange.used is not None:
             genai.used(span, *exchange.used)
         if exchange.first_token_s is not None:
