@@ -51,7 +51,7 @@ LINES = [
 COST: dict[str, Any] = {
     "event": "e1", "source": "/services/router", "tenant": "acme", "time": "2026-10-05T10:00:00Z", "model": "demo",
     "operation": "chat", "input_tokens": 1200, "output_tokens": 345, "cached": False, "user": "ann",
-    "duration_ms": 743.2, "lines": LINES, "unpriced": [], "usd": "0.00516",
+    "duration_ms": 743.2, "status": 200, "lines": LINES, "unpriced": [], "usd": "0.00516",
     "invoice": {"period": "2026-10", "number": 7, "issued": "2026-11-01T00:00:00Z", "lines": [
         {"kind": "input", "model": "demo", "quantity": 52000, "events": 40, "unit_usd": "2", "per": 1000000,
          "usd": "0.104"}]},
@@ -70,7 +70,7 @@ def _entry(
     leaf = {
         "v": 2, "source": f"/services/{kind.split('.')[0]}", "id": name, "type": f"dev.cogniforge.{kind}",
         "time": "2026-10-05T10:00:00Z", "tenant": "acme", "trace": f"00-{TRACE}-b7ad6b7169203331-01", "place": number,
-        "content": audit_log._load("commitment").commitment(salt, content.encode()),
+        "content": audit_log.load("commitment").commitment(salt, content.encode()),
     }  # fmt: skip
     leaf["source"] = "/services/router" if kind.startswith("usage") else "/services/guardrails"
     event = {**leaf, "salt": salt.hex(), **json.loads(content)}
@@ -81,7 +81,7 @@ def _entry(
 
 def _log(data: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """(Audit's answer about a request that was redacted, the log's public key)."""
-    merkle, note = audit_log._load("merkle"), audit_log._load("note")
+    merkle, note = audit_log.load("merkle"), audit_log.load("note")
     decided = {"tenant": "acme", "direction": "input", "action": "redact", "kinds": {"email": 2}}
     _, first = _entry(0, "guard.decided.v1", decided, b"", "g1")
     usage, second = _entry(1, "usage.recorded.v1", data, merkle.leaf(first))
@@ -151,7 +151,7 @@ def test_a_trusted_key_replaces_the_one_that_audit_reports(run: Run, books: Gate
     other = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"other").digest())
     for name, signer, status in (("same", SIGNER, 0), ("other", other, 1)):
         file = tmp_path / name
-        file.write_text(audit_log._load("note").verifier("cogniforge/audit", signer.public_key()))
+        file.write_text(audit_log.load("note").verifier("cogniforge/audit", signer.public_key()))
         assert run("explain", "r-1", "--log-key", str(file))[0] == status
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from audit import merkle, note, verify
+from audit import verify
 from audit.api import _REQUEST_ENTRIES
 from audit_events import event
+from kit.ledger import merkle, note
 
 from service_images import hostile
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 import psycopg
 import pytest
-from audit import merkle, note, tiles, verify
+from audit import tiles, verify
 from audit.__main__ import AuditSettings, _keys, create
 from audit.erasing import Erasure
 from audit.ledger import Ledger
@@ -22,6 +22,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from kit import migrate
 from kit.database import Database
+from kit.ledger import merkle, note
 from kit.tenant_deletion import Erasing
 from starlette.testclient import TestClient
 

@@ -13,12 +13,12 @@ import psycopg
 import pytest
 from audit import exporting, ledger, sealing, verify
 from audit.__main__ import AuditSettings
-from audit.commitment import commitment
 from audit.sealing import Keys
 from audit_events import event
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from kit.ledger.commitment import commitment
 
 Write = Callable[..., list[int]]
 DATA = {"tenant": "acme", "kind": "user", "change": "updated", "actor": "user:ada", "after": {"n": 1.5, "l": []}}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-from audit import merkle, tiles
+from audit import tiles
 from hypothesis import example, given
 from hypothesis import strategies as st
+from kit.ledger import merkle
 
 SIZES = st.integers(0, 1500)
 

@@ -12,13 +12,14 @@ from kit import dead_letters, events, service
 from kit.database import Database
 from kit.dead_letters import DeadLetters
 from kit.kafka import Events, retrying
+from kit.ledger import note
 from kit.retention import Retention
 from kit.settings import ServiceSettings
 from kit.tenant_deletion import DELETED, ERASED, Erasing
 from pydantic import Field, SecretStr
 from starlette.applications import Starlette
 
-from audit import note, verify
+from audit import verify
 from audit.api import PREFIX, Api, Event
 from audit.erasing import Erasure
 from audit.expiring import CLASSES, SECURITY, Expiring

@@ -11,11 +11,12 @@ from kit import dead_letters, events, rest, rest_app
 from kit.database import Database
 from kit.directory import Scope
 from kit.errors import ApiError, ErrorType, missing
+from kit.ledger import merkle
 from kit.rest import Call, Model, Moment, Operation
 from pydantic import Field
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from audit import exporting, merkle, reading, tiles
+from audit import exporting, reading, tiles
 from audit.erasing import Erasure
 from audit.ledger import Ledger, TooLarge
 

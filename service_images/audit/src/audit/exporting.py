@@ -15,8 +15,9 @@ from typing import Any
 
 import msgspec
 from kit.database import Database
+from kit.ledger import merkle
 
-from audit import merkle, reading
+from audit import reading
 from audit.ledger import Ledger
 
 _PAGE = 200

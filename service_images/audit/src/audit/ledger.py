@@ -13,11 +13,12 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kit.database import Connection, Database
+from kit.ledger import merkle, note
+from kit.ledger.commitment import VERSION, commitment
+from kit.ledger.note import Checkpoint
 from kit.limits import AUDIT_CONTENT, AUDIT_ENTRY
 
-from audit import merkle, note, sealing
-from audit.commitment import VERSION, commitment
-from audit.note import Checkpoint
+from audit import sealing
 from audit.sealing import Keys
 
 _WRITER = 0x6175

@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from kit.database import Connection
+from kit.ledger import merkle
+from kit.ledger.merkle import HASH_BYTES, WIDTH
 
-from audit import ledger, merkle, tiles
+from audit import ledger, tiles
 from audit.ledger import Ledger
-from audit.merkle import HASH_BYTES, WIDTH
 
 LIMIT = 1000
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from kit.ledger import merkle, note
+from kit.ledger.commitment import VERSION, commitment
+from kit.ledger.merkle import WIDTH
+from kit.ledger.note import Checkpoint
 
-from audit import merkle, note, tiles
-from audit.commitment import VERSION, commitment
+from audit import tiles
 from audit.exporting import Digest, Statement, parse
 from audit.ledger import content_of
-from audit.merkle import WIDTH
-from audit.note import Checkpoint
 
 
 class Broken(Exception):

@@ -1,7 +1,4 @@
-"""The salted hash by which a leaf commits to its entry's content.
-
-`forge explain` loads this file, too, so it needs the standard library only.
-"""
+"""The salted hash by which a leaf commits to its entry's content."""
 
 from __future__ import annotations
 
