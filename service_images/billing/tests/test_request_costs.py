@@ -82,4 +82,5 @@ def test_a_hostile_id_is_refused_or_unknown(billing: httpx.Client, name: str) ->
 
 def test_usage_without_an_id_is_not_found_by_an_empty_one(billing: httpx.Client) -> None:
     put(billing, used(), used())
-    assert billing.get(f"{REQUESTS}/").status_code == 404
+    answer = billing.get(f"{REQUESTS}/")
+    assert answer.status_code == 400 and "begin" in answer.text, "without an ID, it is a search without a time range"

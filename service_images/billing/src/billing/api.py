@@ -16,7 +16,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 from pydantic import Field
 
-from billing import budgets, erasing, intake, meters, rating, requests
+from billing import budgets, erasing, intake, meters, rating, requests, searching
 
 PREFIX = "/v1/billing"
 CHANGED = "billing.changed.v1"
@@ -52,6 +52,7 @@ class UsageData(Model):
     cached: bool = False
     user: Annotated[str, Field(max_length=limits.USER.most, pattern=r"^[^\x00]*$")] = ""
     duration_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    status: Annotated[int, Field(ge=0, le=999)] = 0
     request: Annotated[str, Field(max_length=limits.REQUEST_ID.most, pattern=r"^[^\x00]*$")] = ""
 
 
@@ -171,6 +172,8 @@ class Api:
                       **operators),
             Operation("GET", PREFIX + "/meters", "Read usage; operators read that of all tenants.", self.meters,
                       Values, query=Metered, **tenants),
+            Operation("GET", PREFIX + "/requests", "Search requests, newest first.", self.search,
+                      searching.FoundRequests, query=searching.Search, **tenants),
             Operation("GET", PREFIX + "/requests/{request_id}", "Get what a request has cost.", self.request,
                       requests.RequestCosts, parameters=(_REQUEST,), **tenants),
             Operation("POST", PREFIX + "/prices", "Set a price from a time on.", self.price, Price, body=Price,
@@ -210,6 +213,15 @@ class Api:
                 connection, tenant, query.aggregation, query.field, query.begin, query.end, query.group
             )
         return Values(values=values)
+
+    async def search(self, call: Call[searching.Search, None]) -> searching.FoundRequests:
+        """Requests within at most 31 days. Operators read those of all tenants."""
+        query = call.query
+        tenant = query.tenant or ("" if call.caller.operator else call.caller.tenant)
+        if tenant:
+            rest.own(call.caller, tenant)
+        async with self._database.transaction() as connection:
+            return await searching.find(connection, query, tenant)
 
     async def request(self, call: Call[Any, None]) -> requests.RequestCosts:
         """Usage, price lines and invoice. Operators read the requests of all tenants."""

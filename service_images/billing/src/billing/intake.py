@@ -11,7 +11,7 @@ ISSUING = 0x6269
 """Number of the advisory lock: shared while usage is stored, exclusive while an invoice is issued."""
 _COLUMNS = (
     "source, id, tenant, time, model, operation, input_tokens, output_tokens, cached, "
-    '"user", duration_ms, trace, request'
+    '"user", duration_ms, trace, request, status'
 )
 _STAGE = f"CREATE TEMPORARY TABLE stage ON COMMIT DROP AS SELECT {_COLUMNS} FROM usage WITH NO DATA"
 _PERSONAL = ('"user"', "trace", "request")
@@ -64,4 +64,5 @@ def _row(event: dict[str, Any]) -> tuple[Any, ...]:
         used["duration_ms"],
         event["traceparent"],
         used["request"],
+        used["status"],
     )

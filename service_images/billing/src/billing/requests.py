@@ -14,7 +14,8 @@ from billing import rating
 MOST = 20
 """Most answers with one request ID that are returned. Clients choose the IDs, and may repeat one."""
 _FIND = f"""
-SELECT source, id, tenant, time, model, operation, input_tokens, output_tokens, cached, "user", duration_ms, period
+SELECT source, id, tenant, time, model, operation, input_tokens, output_tokens, cached, "user",
+       duration_ms, status, period
 FROM usage WHERE request = %(request)s AND request <> '' {{}} ORDER BY tenant, time DESC LIMIT {MOST + 1}
 """
 _INVOICE = "SELECT number, issued, content FROM invoices WHERE tenant = %s AND period = %s"
@@ -61,6 +62,8 @@ class RequestCost(Model):
     cached: bool
     user: str
     duration_ms: float
+    status: int
+    """HTTP status; 0 if the event did not state it."""
     lines: list[PricedKind]
     unpriced: list[str]
     """Kinds of usage without a price."""
