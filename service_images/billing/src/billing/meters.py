@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, time
 from enum import StrEnum
 from typing import Any
 
@@ -55,6 +55,39 @@ _FUNCTIONS = {
 _OF_TENANT = "tenant = %s AND period >= date_trunc('month', %s::timestamptz AT TIME ZONE 'UTC')::date AND "
 """An event is never billed before its month (`intake`), so the index of tenants and periods finds a tenant's events
 without reading those of all others."""
+_SUMMED = {
+    (Aggregation.SUM, Field.INPUT_TOKENS): "sum(input_tokens)",
+    (Aggregation.SUM, Field.OUTPUT_TOKENS): "sum(output_tokens)",
+    **{(Aggregation.COUNT, field): "sum(events)" for field in Field},
+}
+"""What the daily sums tell, as expressions over them. Every event has all fields."""
+_IN_SUMS = {
+    Group.NONE: "''",
+    Group.MODEL: "model",
+    Group.USER: '"user"',
+    Group.OPERATION: "operation",
+    Group.TENANT: "tenant",
+    Group.DAY: "to_char(day, 'YYYY-MM-DD')",
+}
+
+
+def _from_sums(
+    tenant: str, aggregation: Aggregation, field: Field, begin: datetime, end: datetime, group: Group
+) -> tuple[bytes, list[Any]] | None:
+    """The query of daily sums. None if they do not tell the values: a part of a day, or a value of single events."""
+    value, key = _SUMMED.get((aggregation, field)), _IN_SUMS.get(group)
+    if value is None or key is None or (begin.time(), end.time()) != (time(), time()):
+        return None
+    table = "user_days" if group is Group.USER else "model_days"
+    where, values = ["day >= %s", "day < %s"], [begin.date(), end.date()]
+    if tenant:
+        where.append("tenant = %s")
+        values.append(tenant)
+        if table == "model_days":
+            where.append("period >= date_trunc('month', %s::date)::date")
+            values.append(begin.date())
+    text = f"SELECT {key} AS key, {value} AS value FROM {table} WHERE {' AND '.join(where)} GROUP BY 1 ORDER BY 1"
+    return text.encode(), values
 
 
 async def read(
@@ -67,6 +100,19 @@ async def read(
     group: Group,
 ) -> list[dict[str, Any]]:
     """One value, or one per group in order. `end` is exclusive. An empty `tenant` means all tenants."""
+    query, values = _from_sums(tenant, aggregation, field, begin, end, group) or _from_events(
+        tenant, aggregation, field, begin, end, group
+    )
+    cursor = await connection.execute(query, values)
+    rows = [{"group": k, "value": float(v) if v is not None else None} for k, v in await cursor.fetchall()]
+    empty = 0.0 if aggregation in (Aggregation.SUM, Aggregation.COUNT, Aggregation.UNIQUE) else None
+    return rows or ([{"group": "", "value": empty}] if group is Group.NONE else [])
+
+
+def _from_events(
+    tenant: str, aggregation: Aggregation, field: Field, begin: datetime, end: datetime, group: Group
+) -> tuple[sql.Composed, list[Any]]:
+    """The query of the events themselves."""
     value = sql.SQL(_FUNCTIONS[aggregation]).format(sql.Identifier(field.value))  # pyright: ignore[reportArgumentType]
     keys = {
         Group.NONE: sql.SQL("''"),
@@ -77,7 +123,4 @@ async def read(
     query = sql.SQL(
         "SELECT {} AS key, {} AS value FROM usage WHERE {}time >= %s AND time < %s GROUP BY 1 ORDER BY 1"
     ).format(key, value, sql.SQL(_OF_TENANT if tenant else ""))
-    cursor = await connection.execute(query, (*([tenant, begin] if tenant else []), begin, end))
-    rows = [{"group": k, "value": float(v) if v is not None else None} for k, v in await cursor.fetchall()]
-    empty = 0.0 if aggregation in (Aggregation.SUM, Aggregation.COUNT, Aggregation.UNIQUE) else None
-    return rows or ([{"group": "", "value": empty}] if group is Group.NONE else [])
+    return query, [*([tenant, begin] if tenant else []), begin, end]

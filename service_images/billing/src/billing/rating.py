@@ -10,14 +10,7 @@ from kit.database import Connection
 from psycopg.rows import dict_row
 
 CENT = Decimal("0.01")
-_RATED = """
-FROM (
-    SELECT u.tenant, u.time, u.model, k.kind, k.quantity
-    FROM usage u
-    CROSS JOIN LATERAL (VALUES ('input', u.input_tokens), ('output', u.output_tokens), ('request', 1))
-        AS k (kind, quantity)
-    WHERE {} AND NOT u.cached AND k.quantity > 0
-) q
+_PRICED = """
 LEFT JOIN LATERAL (
     -- A price for the tenant goes before one for all, one for the model before one for any.
     SELECT usd, per, tenant, model, begins FROM prices p
@@ -25,43 +18,59 @@ LEFT JOIN LATERAL (
     ORDER BY p.tenant = '' , p.model = '*', p.begins DESC LIMIT 1
 ) p ON true
 """
-"""Each kind of usage of the selected events with its price, which is NULL where there is none."""
-_LINES = f"""
-SELECT q.model, q.kind, p.usd, p.per, sum(q.quantity) AS quantity, count(*) AS events
-{_RATED.format("u.tenant = %(tenant)s AND u.period = %(period)s")}
-WHERE p.usd IS NOT NULL
-GROUP BY q.model, q.kind, p.usd, p.per
-ORDER BY q.model, q.kind, p.usd, p.per
+"""The price of each row of q: a kind of usage at a time. It is NULL where there is none."""
+_OF_MONTH = f"""
+WITH split AS (
+    -- Days on which a price begins after midnight: each record of such a day has the price of its own time.
+    SELECT DISTINCT (begins AT TIME ZONE 'UTC')::date AS day FROM prices
+    WHERE tenant IN ('', %(tenant)s) AND (begins AT TIME ZONE 'UTC')::time <> '00:00'
+), q AS (
+    SELECT d.tenant, d.day::timestamp AT TIME ZONE 'UTC' AS time, d.model, k.kind, k.quantity, k.events
+    FROM model_days d
+    CROSS JOIN LATERAL (VALUES ('input', d.input_tokens, d.input_events), ('output', d.output_tokens, d.output_events),
+        ('request', d.events, d.events)) AS k (kind, quantity, events)
+    WHERE d.tenant = %(tenant)s AND d.period = %(period)s AND NOT d.cached AND k.quantity > 0
+        AND d.day NOT IN (SELECT day FROM split)
+    UNION ALL
+    SELECT u.tenant, u.time, u.model, k.kind, k.quantity, 1
+    FROM split s
+    JOIN usage u ON u.tenant = %(tenant)s AND u.period = %(period)s AND u.time >= s.day::timestamp AT TIME ZONE 'UTC'
+        AND u.time < (s.day + 1)::timestamp AT TIME ZONE 'UTC'
+    CROSS JOIN LATERAL (VALUES ('input', u.input_tokens), ('output', u.output_tokens), ('request', 1))
+        AS k (kind, quantity)
+    WHERE NOT u.cached AND k.quantity > 0
+)
+SELECT q.model, q.kind, p.usd, p.per, sum(q.quantity) AS quantity, sum(q.events) AS events
+FROM q {_PRICED} GROUP BY q.model, q.kind, p.usd, p.per ORDER BY q.model, q.kind, p.usd, p.per
 """
 _EVENT = f"""
 SELECT q.kind, q.quantity, p.usd, p.per, p.tenant AS price_tenant, p.model AS price_model, p.begins AS price_begins
-{_RATED.format("u.source = %(source)s AND u.id = %(id)s")} ORDER BY q.kind
+FROM (
+    SELECT u.tenant, u.time, u.model, k.kind, k.quantity
+    FROM usage u
+    CROSS JOIN LATERAL (VALUES ('input', u.input_tokens), ('output', u.output_tokens), ('request', 1))
+        AS k (kind, quantity)
+    WHERE u.source = %(source)s AND u.id = %(id)s AND NOT u.cached AND k.quantity > 0
+) q {_PRICED} ORDER BY q.kind
 """
-_UNPRICED = """
-SELECT DISTINCT u.model, k.kind
-FROM usage u
-CROSS JOIN LATERAL (VALUES ('input', u.input_tokens), ('output', u.output_tokens)) AS k (kind, quantity)
-WHERE u.tenant = %(tenant)s AND u.period = %(period)s AND NOT u.cached AND k.quantity > 0 AND NOT EXISTS (
-    SELECT FROM prices p
-    WHERE p.kind = k.kind AND p.tenant IN ('', u.tenant) AND p.model IN ('*', u.model) AND p.begins <= u.time)
-ORDER BY 1, 2
-"""
-"""Tokens without a price. A free model has a price of 0. A price per request is additional and covers no tokens."""
 
 
 async def invoice(connection: Connection, tenant: str, period: date) -> dict[str, Any]:
     """A tenant's invoice for a month, computed from the current events. Equal events give equal invoices."""
     values = {"tenant": tenant, "period": period}
     async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_LINES, values)
-        lines = [_line(row) for row in await cursor.fetchall()]
-        await cursor.execute(_UNPRICED, values)
-        unpriced = await cursor.fetchall()
+        await cursor.execute(_OF_MONTH, values)
+        rows = await cursor.fetchall()
         await cursor.execute(
             "SELECT coalesce(sum(usd), 0) AS usd FROM credits WHERE tenant = %(tenant)s AND period = %(period)s", values
         )
-        row = await cursor.fetchone()
-    credit = row["usd"] if row else Decimal(0)
+        credits = await cursor.fetchone()
+    lines = [_line(row) for row in rows if row["usd"] is not None]
+    # Tokens without a price. A free model has a price of 0. A price per request is additional and covers no tokens.
+    unpriced = [
+        {"model": row["model"], "kind": row["kind"]} for row in rows if row["usd"] is None and row["kind"] != "request"
+    ]
+    credit = credits["usd"] if credits else Decimal(0)
     gross = sum((Decimal(line["usd"]) for line in lines), Decimal(0))
     used = min(gross, credit)
     total = (gross - used).quantize(CENT, ROUND_HALF_EVEN)
@@ -100,7 +109,7 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
         "model": row["model"],
         "kind": row["kind"],
         "quantity": int(row["quantity"]),
-        "events": row["events"],
+        "events": int(row["events"]),
         "unit_usd": _plain(row["usd"]),
         "per": row["per"],
         "usd": _plain(amount),
