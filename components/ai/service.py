@@ -83,6 +83,8 @@ class AiServiceArgs(CustomizeArgs):
     """Services that it calls over gRPC. It gets a token for each."""
     outlets: NotRequired[Sequence[int]]
     """TCP ports on which it may connect to addresses outside the cluster."""
+    alerts: NotRequired[tuple[str, int]]
+    """(namespace, TCP port) of the server whose alerts it shows."""
     collector: NotRequired[tuple[str, int]]
     """(namespace, TCP port) of the collector of traces inside the cluster."""
     annotations: NotRequired[Mapping[str, pulumi.Input[str]]]
@@ -141,14 +143,15 @@ class AiService(PlatformComponent):
         rpc = {f"{intent.name}-rpc": [intent.rpc_port]} if intent.rpc_port else {}
         self.ports = {intent.name: [intent.port], **rpc}
         policy = self._network_policy()
-        ports, collector = args.get("outlets", ()), args.get("collector")
+        ports, others = args.get("outlets", ()), {"traces": args.get("collector"), "alerts": args.get("alerts")}
         if ports:
             self._outlet("outside", outlet_spec(ports))
-        if collector:
-            self._outlet("traces", collector_spec(*collector))
+        for purpose, place in others.items():
+            if place:
+                self._outlet(purpose, collector_spec(*place))
         if intent.reads:
             self._reader()
-        self.leaves = bool(ports or collector or intent.reads or intent.rpc_port)
+        self.leaves = bool(ports or any(others.values()) or intent.reads or intent.rpc_port)
         if intent.reads or intent.rpc_port:
             meta = {**self._meta(), "name": f"{intent.name}-api-server"}
             api_server_outlet(f"{name}-api-server", meta, intent.name, self.child())

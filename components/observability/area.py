@@ -114,6 +114,7 @@ class ObservabilityArea:
                     "owner": stage.config.owner,
                     "image": stage.images["prometheus"],
                     "rules": alerts.rules(namespace, names, records),
+                    "readers": sorted(record.name for record in records if record.shows_alerts),
                     "destroy_data": stage.config.data.destroy_data,
                     "customize": self._pods.get("customize", PodArgs()),
                 },

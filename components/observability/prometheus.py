@@ -34,6 +34,8 @@ class PrometheusArgs(TypedDict):
     """Image with Prometheus and Alertmanager, by digest."""
     rules: dict[str, Any]
     """Spec of a PrometheusRule."""
+    readers: list[str]
+    """Parts of the watched namespace that may read metrics and the states of alerts."""
     destroy_data: bool
     """Whether `destroy` may delete the metrics."""
     customize: PodArgs
@@ -52,9 +54,9 @@ class PrometheusResources(NamedTuple):
 
 
 class Prometheus(PlatformComponent):
-    """A server with Alertmanager beside it, its namespace, and its rights to find pods. Nothing may connect to it.
+    """A server with Alertmanager beside it, its namespace, and its rights to find pods. Only its readers may connect.
 
-    Its API is reached through the API server: `kubectl port-forward`, or `forge alerts`.
+    Others reach its API through the API server: `kubectl port-forward`, or `forge alerts`.
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class Prometheus(PlatformComponent):
             self.child(),
         )
         self._egress(space, config.webhook)
+        if args["readers"]:
+            self._ingress(space, args["readers"])
         role, cluster_role = self._rights(space)
         server = DataServer(
             name,
@@ -135,6 +139,20 @@ class Prometheus(PlatformComponent):
         }
         meta: Any = {"name": f"{PART}-egress", "namespace": space.namespace, "labels": labels(PART, "observability")}
         k8s.networking.v1.NetworkPolicy(f"{self.name}-egress", metadata=meta, spec=spec, opts=self.child())
+
+    def _ingress(self, space: PlatformNamespace, readers: list[str]) -> None:
+        """From its readers, to the server's port. Alertmanager's, which silences alerts, stays closed."""
+        here: Any = {"match_labels": {"kubernetes.io/metadata.name": self._watched}}
+        peers: Any = [
+            {"namespace_selector": here, "pod_selector": {"match_labels": selector(name)}} for name in readers
+        ]
+        spec: Any = {
+            "pod_selector": {"match_labels": selector(PART)},
+            "policy_types": ["Ingress"],
+            "ingress": [{"from_": peers, "ports": [{"port": "http", "protocol": "TCP"}]}],
+        }
+        meta: Any = {"name": f"{PART}-readers", "namespace": space.namespace, "labels": labels(PART, "observability")}
+        k8s.networking.v1.NetworkPolicy(f"{self.name}-readers", metadata=meta, spec=spec, opts=self.child())
 
     def _rights(self, space: PlatformNamespace) -> tuple[k8s.rbac.v1.Role, k8s.rbac.v1.ClusterRole]:
         subject: Any = {"kind": "ServiceAccount", "name": PART, "namespace": space.namespace}

@@ -6,13 +6,14 @@ import pulumi
 
 from components.ai.models import ModelsArea
 from components.ai.service import AiServiceArgs
-from components.base import PlatformComponent
+from components.base import SCRAPER, PlatformComponent
 from components.config.platform import PlatformConfig
 from components.config.security import REALM
 from components.data.layer import DataLayer
 from components.mesh.entrance import inside_hosts
+from components.observability.scraping import PORT as PROMETHEUS_PORT
 from components.security.area import SecurityArea
-from components.services import making, routing
+from components.services import evidence, making, routing
 from components.services.registry import FRONT
 from components.stage import Stage
 
@@ -38,8 +39,15 @@ class ServicesArea:
                 own = {"SERVICE_OIDC_ADDRESS": address, "SERVICE_OIDC_AUTHORITY": security.keycloak.authority}
                 more["environment"] = {**more.get("environment", {}), **own}
                 after.append(security.realm)
+            if record.shows_evidence:
+                more["environment"] = {**more.get("environment", {}), evidence.VARIABLE: evidence.rendered(stage)}
+            if record.shows_alerts and config.observability.prometheus:
+                space, server = SCRAPER
+                own = {"SERVICE_PROMETHEUS_URL": f"http://{server}.{space}:{PROMETHEUS_PORT}"}
+                more["environment"] = {**more.get("environment", {}), **own}
+                more["alerts"] = (space, PROMETHEUS_PORT)
             if record.calls_gateway:
-                more = {**more, **_gateway(config, security, more)}
+                more = _gateway(config, security, more)
             self.parts[name] = making.make(
                 f"{stage.env}-{name}",
                 record,
@@ -58,8 +66,7 @@ def _gateway(config: PlatformConfig, security: SecurityArea, more: AiServiceArgs
     """Arguments of a service that calls the gateway: its address inside the cluster, and its CA certificate."""
     address = f"https://{inside_hosts(config)[0]}:{config.gateway.port}"
     return {
-        "namespace": more["namespace"],
-        "image": more["image"],
+        **more,
         "environment": {**more.get("environment", {}), "SERVICE_GATEWAY_URL": address},
         "secrets": {"SERVICE_GATEWAY_AUTHORITY": (security.certificate.secret_name, "ca.crt")},
     }

@@ -53,6 +53,8 @@ RECORD = ServiceRecord(
     needs={"services.user": "acts with its reader's own API key"},
     asked=True,
     calls_gateway=True,
+    shows_evidence=True,
+    shows_alerts=True,
     arrival="/portal/arrive",
     # It encrypts the cookies of sessions. A new one signs everybody out.
     own_secrets=("session",),

@@ -201,6 +201,12 @@ class ServiceRecord(DataIntent):
     calls_gateway: bool = False
     """Whether the service calls the platform's API through the gateway, with its callers' own keys. Variable:
     SERVICE_GATEWAY_URL; file: SERVICE_GATEWAY_AUTHORITY, the CA certificate."""
+    shows_evidence: bool = False
+    """Whether the service shows what the deployment knows about its images and policies. Variable:
+    SERVICE_EVIDENCE."""
+    shows_alerts: bool = False
+    """Whether the service shows the alerts of the platform's Prometheus, if there is one, and may connect to it.
+    Variable: SERVICE_PROMETHEUS_URL."""
     arrival: str = ""
     """Path that receives browsers of people who have logged in; empty: the service has no pages."""
     receives_urls: bool = True

@@ -10,6 +10,7 @@ from components.config.traces import GATEWAY as SPANS
 from components.config.traces import SERVER as TRACES
 from components.observability.log_names import COLLECTOR as COLLECTOR_OF_LINES
 from components.observability.log_names import STORE as LOG_STORE
+from components.observability.scraping import PORT as METRICS_PORT
 from policies.access import uses
 from policies.access.model import Access, Layer
 from policies.access.network import (
@@ -157,6 +158,10 @@ def _outside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, 
     if found := uses.collector(config):
         for name in uses.records(config):
             yield name, space(found[0]), found[1], "observability.otlpEndpoint"
+    if config.observability.prometheus:
+        for name, record in uses.records(config).items():
+            if record.shows_alerts:
+                yield name, space(SCRAPER[0]), METRICS_PORT, f"record of {name}: shows_alerts"
     yield from _managed(config, ends)
 
 

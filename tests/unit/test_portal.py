@@ -13,6 +13,7 @@ from components.config.parse import parse
 from components.config.platform import PlatformConfig
 from components.config.problems import ConfigError
 from components.mesh import entrance
+from components.services import evidence
 from components.services.registry import SERVICES
 from local import paths
 from local.images.catalogue import IMAGES, needed
@@ -23,6 +24,7 @@ from tests.unit.test_platform import registered_of
 
 sys.path[:0] = [str(paths.PROJECT / "service_images" / part / "src") for part in ("kit", "portal")]
 
+from portal.evidence import Evidence  # noqa: E402
 from portal.topology import Part  # noqa: E402
 
 RECORD = next(record for record in SERVICES.values() if record.arrival)
@@ -93,3 +95,17 @@ def test_nothing_is_possible_with_it_that_no_record_asks_for(more: dict[str, Any
     (container,) = made["spec"]["template"]["spec"]["containers"]
     variables = {one["name"]: one.get("value") for one in container["env"]}
     assert variables["SERVICE_GATEWAY_URL"] == "https://gateway.cogniforge:8443"
+    assert "SERVICE_EVIDENCE" in variables
+
+
+@pytest.mark.parametrize("opa", [False, True])
+def test_it_shows_what_the_deployment_knows(opa: bool) -> None:
+    content = _content() | ({"security": {"opa": {}}} if opa else {})
+    references = {name: f"registry.example/{name}@sha256:{'0' * 64}" for name in ("router", "own-one")}
+    known = Evidence.model_validate_json(evidence.text(parse(content), references))
+    assert [(one.name, one.own, bool(one.version)) for one in known.images] == [
+        ("own-one", False, False),
+        ("router", True, True),
+    ]
+    states = {one.title: one.in_force for one in known.policies}
+    assert states["Decisions at the gateway"] is opa and states["Images"] and states["Network"]

@@ -61,6 +61,19 @@ def test_nothing_may_connect_to_it() -> None:
     assert policies.enters(Pod(SCRAPER[0], {**selector(SCRAPER[1])}), target, scraping.ALERTS_PORT, "alerts")
 
 
+def test_the_service_that_shows_alerts_reads_its_rules_and_silences_none() -> None:
+    (name,) = [record.name for record in SERVICES.values() if record.shows_alerts]
+    content = stack_file("local") | {"observability": {"prometheus": {}}}
+    content["services"] = {**content["services"], name: {}}
+    policies = Policies(render.read(registered_of(content)))
+    target, reader = Pod(SCRAPER[0], {**selector(SCRAPER[1])}), Pod("cogniforge", {**selector(name)})
+    assert policies.leaves(reader, target, scraping.PORT, "http")
+    assert policies.enters(reader, target, scraping.PORT, "http")
+    assert not policies.enters(reader, target, scraping.ALERTS_PORT, "alerts")
+    assert not policies.enters(Pod("elsewhere", reader.labels), target, scraping.PORT, "http")
+    assert not policies.enters(Pod("cogniforge", {**selector("router")}), target, scraping.PORT, "http")
+
+
 def test_its_account_may_find_pods_of_the_platform_and_read_no_secret() -> None:
     resources = with_prometheus()
     rules = [rule for kind, name in (("Role", "pods"), ("ClusterRole", "nodes"))

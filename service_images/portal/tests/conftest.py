@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import uuid
@@ -21,7 +22,7 @@ from service_images.conftest import NatsServer, running_postgres  # noqa: E402
 from service_images.portal.tests.running_platform import OPERATOR, Platform  # noqa: E402
 from service_images.router.tests.conftest import Target, until  # noqa: E402
 
-KNOWN_AT = ("/v1/models", "/v1/billing/prices", "/v1/prompts")
+KNOWN_AT = ("/v1/models", "/v1/billing/prices", "/v1/audit/key", "/v1/prompts")
 """A path of each service that learns keys from User."""
 
 
@@ -99,7 +100,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, target: Target) -> Iterat
     """The platform for all tests of a worker."""
     nats = NatsServer(tmp_path_factory.mktemp("nats"))
     with running_postgres() as postgres:
-        made = Platform(tmp_path_factory.mktemp("platform"), postgres, nats, ("user", "billing", "prompt"))
+        made = Platform(tmp_path_factory.mktemp("platform"), postgres, nats, ("user", "billing", "audit", "prompt"))
         with made.running([{"model": "demo", "upstream": target.url}], {}):
             yield made
     nats.kill()
@@ -152,8 +153,25 @@ def member(browser: Browser, make_key: Callable[..., str]) -> Browser:
     return browser
 
 
-def usage(tenant: str, model: str = "demo", user: str = "ann", read: int = 1000, written: int = 200) -> dict[str, Any]:
-    """A usage event of now."""
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def record(operator: httpx.Client, *events: dict[str, Any], audit: bool = True) -> None:
+    """Store usage in Billing and Audit, as they read it from Kafka: Billing keeps what it uses."""
+    from billing.api import UsageEvent
+    from kit import kafka
+
+    read = kafka.reader(UsageEvent)
+    counted = [read(json.dumps(event).encode()) for event in events]
+    operator.post("/v1/billing/usage", json=counted).raise_for_status()
+    if audit:
+        operator.post("/v1/audit/events", json=list(events)).raise_for_status()
+
+
+def usage(
+    tenant: str, model: str = "demo", user: str = "ann", read: int = 1000, written: int = 200, **more: Any
+) -> dict[str, Any]:
+    """A usage event of now. `more`: further fields of its data."""
     data = {"tenant": tenant, "model": model, "operation": "chat", "input_tokens": read, "output_tokens": written}
     return {
         "specversion": "1.0",
@@ -161,5 +179,7 @@ def usage(tenant: str, model: str = "demo", user: str = "ann", read: int = 1000,
         "source": "test",
         "type": "dev.cogniforge.usage.recorded.v1",
         "time": datetime.now(UTC).isoformat(),
-        "data": {**data, "user": user},
+        "subject": f"request/{more.get('request', '')}",
+        "traceparent": f"00-{TRACE}-b7ad6b7169203331-01",
+        "data": {**data, "user": user, **more},
     }

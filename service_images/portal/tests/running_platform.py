@@ -29,12 +29,13 @@ from components.config.parse import parse
 from components.config.platform import PlatformConfig
 from components.mesh import entrance, envoy
 from components.mesh.routes import Backend, GatewayIntent
+from components.services.evidence import policies
 from local import paths
 from service_images.conftest import NatsServer, PostgresServer
 from service_images.ports import free_port
 
 SOURCES = Path(__file__).resolve().parents[2]
-SERVICES = ("user", "billing", "prompt", "guardrails", "retriever")
+SERVICES = ("user", "billing", "audit", "prompt", "guardrails", "retriever")
 """Services of which a platform can have some."""
 sys.path[:0] = [str(SOURCES / name / "src") for name in ("kit", "router", "portal", *SERVICES)]
 # The package of the tests of the whole project is found only from its root.
@@ -43,6 +44,7 @@ sys.path.append(str(paths.PROJECT))
 from kit import bus, migrate  # noqa: E402
 from kit.settings import ServiceSettings  # noqa: E402
 from portal.__main__ import create as create_portal  # noqa: E402
+from portal.evidence import Evidence, Policy, RunImage  # noqa: E402
 from portal.settings import PortalSettings  # noqa: E402
 from router import __main__ as router  # noqa: E402
 from router.control import Control  # noqa: E402
@@ -55,6 +57,14 @@ from router.tenants import Tenants  # noqa: E402
 
 from tests import envoy_server  # noqa: E402
 
+EVIDENCE = Evidence(
+    platform="0.1.0",
+    source="local-build",
+    images=(
+        RunImage(name="router", version="0.1.0", reference=f"registry.example/router@sha256:{'1' * 64}"),
+        RunImage(name="mine", reference=f"registry.example/mine@sha256:{'2' * 64}", own=False),
+    ),
+)
 OPERATOR = "cf-the-operators-key-of-this-test"
 SECRET = "a-secret-of-this-test-which-is-long-enough"
 BUCKETS = ("tenants", "policies", "deleted", "budgets", "router", "labels")
@@ -141,6 +151,7 @@ class Platform:
         self.certificate = Certificate(folder / "tls")
         self.port = free_port()
         self.url = f"https://localhost:{self.port}"
+        self.prometheus_url = ""
         self._stacks: dict[str, ExitStack] = {}
         self._make: dict[str, Callable[[], Any]] = {}
 
@@ -200,7 +211,9 @@ class Platform:
             if record.collections:
                 self._postgres.make_collection()
             migrate.migrate(name, self._postgres.url(name, name))
-        settings = getattr(main, f"{name.capitalize()}Settings")(**found)
+        kind = getattr(main, f"{name.capitalize()}Settings")
+        secrets = {f"{secret}_secret" for secret in record.own_secrets} & kind.model_fields.keys()
+        settings = kind(**found, **{secret: SecretStr(SECRET) for secret in secrets})
         return lambda: main.create(settings, **more)
 
     @contextmanager
@@ -227,6 +240,8 @@ class Platform:
             gateway_url=self.url,
             gateway_authority=SecretStr(self.certificate.pem),
             session_secret=SecretStr(SECRET),
+            prometheus_url=self.prometheus_url,
+            evidence=EVIDENCE.model_copy(update={"policies": tuple(map(Policy.model_validate, policies(self.config)))}),
             parts=[part for part in json.loads(rendered["SERVICE_PARTS"]) if part["name"] in self.ports],  # type: ignore[arg-type]
         )
 

@@ -14,8 +14,8 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psycopg
@@ -26,54 +26,44 @@ from local import paths
 from local.toolchain import builder, packages
 from local.toolchain.tools import ToolName
 from service_images.conftest import NatsServer, running_postgres
+from service_images.portal.tests import history
 from service_images.portal.tests.chromium import PHONE, WIDE, Chromium, chromium
 from service_images.portal.tests.conftest import Browser
 from service_images.portal.tests.running_platform import OPERATOR, SERVICES, Platform
+from service_images.portal.tests.running_prometheus import running
 from service_images.ports import free_port
 from service_images.serving import served
 
 pytestmark = [pytest.mark.drill("portal"), pytest.mark.timeout(3600)]
-PAGES = ("sign-in", "mine", "ask", "routes", "prompts", "prompts/one?name=greeting", "knowledge", "now", "map",
-         "query?path=/v1/models")  # fmt: skip
+LIFE = f"requests/one?id={history.LIFE}"
+PAGES = ("sign-in", "mine", "ask", "requests", LIFE, "routes", "prompts", "prompts/one?name=greeting", "knowledge",
+         "now", "map", "alerts", "evidence", "query?path=/v1/models")  # fmt: skip
 PICTURES = {
     ("mine", WIDE, False): "portal-mine",
     ("mine", PHONE, True): "portal-mine-phone",
     ("ask", WIDE, False): "portal-ask",
+    ("requests", WIDE, True): "portal-requests",
+    (LIFE, WIDE, False): "portal-request",
     ("routes", WIDE, True): "portal-routes",
     ("now", WIDE, True): "portal-now",
     ("map", WIDE, False): "portal-map",
+    ("alerts", WIDE, True): "portal-alerts",
+    ("evidence", WIDE, False): "portal-evidence",
 }
 """Pictures in docs/images: (page, size, dark) by name of the file."""
-HISTORY = 1_000_000
-"""Requests of the last year, of 50 tenants."""
 MOST_BYTES = 200_000
 MOST_SECONDS = 0.3
 KEY = "key-of-the-model-server"
 AXE = Path(__file__).with_name("axe")
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-RULES = {"runOnly": {"type": "tag", "values": LEVELS}}
-PRICES = (("demo", "input", "3"), ("demo", "output", "15"), ("*", "input", "0.4"), ("*", "output", "2"))
-MADE_UP = """
-INSERT INTO usage (source, id, tenant, period, time, model, operation, input_tokens, output_tokens, cached, "user",
-                   duration_ms, trace)
-SELECT 'history', n::text, CASE WHEN n %% 50 = 0 THEN 'default' ELSE 'team-' || n %% 50 END,
-       date_trunc('month', at)::date, at, (ARRAY['demo', 'demo-small'])[1 + n %% 2], 'chat', 200 + n %% 900,
-       20 + n %% 300, false, (ARRAY['ann', 'bob', 'search', 'reports'])[1 + (n / 10) %% 4], 300, ''
-FROM (SELECT n, now() - interval '1 year' * power(random(), 1.3) AS at FROM generate_series(1, %s) AS n) AS x
-"""
+AXE_RULES = {"runOnly": {"type": "tag", "values": LEVELS}}
+RULE = [
+    {"alert": "GuardrailsSlow", "expr": "vector(1)", "labels": {"severity": "page"},
+     "annotations": {"summary": "Checks take longer than a second", "cause": "Too few replicas.",
+                     "checks": "forge logs guardrails", "fix": "Raise services.guardrails.replicas."}},
+]  # fmt: skip
+"""A rule that fires, beside the platform's."""
 IMAGES = paths.PROJECT / "docs" / "images"
-
-
-class Flat:
-    """Vectors of texts, since what is found does not matter here: the first words of a text decide."""
-
-    async def embed(self, texts: Any) -> list[Any]:
-        """A vector for each text."""
-        return [[1.0] + [0.0] * 383 for _ in texts]
-
-    async def rerank(self, _: str, texts: Any) -> list[float]:
-        """A score for each text."""
-        return [0.5 for _ in texts]
 
 
 @pytest.fixture(scope="module")
@@ -102,47 +92,12 @@ def platform(tmp_path_factory: pytest.TempPathFactory, simulator: str) -> Iterat
     with running_postgres() as postgres, pytest.MonkeyPatch.context() as patch:
         patch.setattr(credentials, "FOLDER", mounted)
         made = Platform(tmp_path_factory.mktemp("platform"), postgres, nats, SERVICES)
-        with made.running(routes, {"retriever": {"embedder": Flat()}}):
-            _history(made)
+        alerting = running(tmp_path_factory.mktemp("prometheus"), RULE)
+        more = {"retriever": {"embedder": history.Flat()}}
+        with alerting as (made.prometheus_url, _), made.running(routes, more):
+            history.make(made)
             yield made
     nats.kill()
-
-
-def _history(platform: Platform) -> None:
-    """A year of usage of 50 tenants, of which the operator's own is one."""
-    with psycopg.connect(platform.database("billing"), autocommit=True) as connection:
-        connection.execute(MADE_UP, (HISTORY,))
-        connection.execute("ANALYZE usage")
-    with platform.client(OPERATOR) as client:
-        for model, kind, usd in PRICES:
-            price = {"model": model, "kind": kind, "usd": usd, "begins": "2020-01-01T00:00:00Z"}
-            client.post("/v1/billing/prices", json=price).raise_for_status()
-        client.put("/v1/billing/tenants/default/budget", json={"usd": "250"}).raise_for_status()
-        for name, scopes in (("reports", ["inference"]), ("search service", ["inference", "retrieval"])):
-            client.post("/v1/tenants/default/keys", json={"name": name, "scopes": scopes}).raise_for_status()
-        for text in ("Greet {{ name }}.", "Greet {{ name }} in one short sentence."):
-            version = {"name": "greeting", "prompt": text, "labels": ["tested"]}
-            client.post("/v1/prompts", json=version).raise_for_status()
-        for number in range(60):
-            client.post("/v1/prompts", json={"name": f"prompt-{number:02}", "prompt": "x"}).raise_for_status()
-        upload = {"file": ("handbook.txt", b"Holidays are in August. " * 40), "purpose": (None, "assistants")}
-        file = client.post("/v1/files", files=upload).raise_for_status().json()["id"]
-        store = client.post("/v1/vector_stores", json={"name": "Handbook", "file_ids": [file]})
-        place = f"/v1/vector_stores/{store.raise_for_status().json()['id']}"
-        _until(lambda: client.get(place).json()["file_counts"]["completed"] == 1)
-        targets = [{"name": "demo", "upstream": "http://127.0.0.1:1", "weight": 4}]
-        targets += [{"name": "candidate", "upstream": "http://127.0.0.1:2", "weight": 1}]
-        canary = {"target": "candidate", "steps": [0.1, 0.5]}
-        route = {"model": "assistant", "targets": targets, "strategy": "canary", "canary": canary}
-        changed = client.put("/v1/admin/routes/assistant", json={"route": route, "reason": "try the new model"})
-        changed.raise_for_status()
-
-
-def _until(holds: Any, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never became true"
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +135,7 @@ def test_each_page_fits_and_keeps_nobody_out(
     assert 500 < sum(received.values()) < MOST_BYTES, received
     assert window.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), "too wide"
     window.evaluate(axe + "; undefined")
-    found = window.evaluate(f"axe.run(document, {json.dumps(RULES)})")
+    found = window.evaluate(f"axe.run(document, {json.dumps(AXE_RULES)})")
     told = [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found["violations"]]
     assert told == [] and len(found["passes"]) > 10
     if os.environ.get("UPDATE_IMAGES") and (name := PICTURES.get((page, size, dark))):
@@ -227,6 +182,25 @@ def test_no_script_of_a_text_runs_in_a_page(window: Chromium, platform: Platform
         client.put("/v1/tenants/default", json={"name": "CogniForge"}).raise_for_status()
     assert window.evaluate("document.title").startswith("Mine")
     assert attack in window.evaluate("document.querySelector('main').textContent")
+
+
+FILTERS = [{}, {"model": "demo-small"}, {"status": "5xx"}, {"status": "503", "model": "demo"}]
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+@pytest.mark.parametrize("tenant", ["", "team-7"])
+def test_an_index_finds_requests_in_the_history(platform: Platform, tenant: str, filters: dict[str, str]) -> None:
+    from billing.searching import LONGEST, Search, cursor, statement
+
+    now = datetime.now(UTC)
+    later = cursor(now - timedelta(days=9), "history", "0")
+    with psycopg.connect(platform.database("billing"), autocommit=True) as connection:
+        for after in ("", later):
+            text, values = statement(Search(begin=now - LONGEST, end=now, after=after, **filters), tenant)
+            query = f"EXPLAIN (ANALYZE, BUFFERS) {text}".encode()
+            plan = "\n".join(row[0] for row in connection.execute(query, values).fetchall())
+            print(filters, tenant, plan, sep="\n")
+            assert "Seq Scan" not in plan and "Index" in plan, plan
 
 
 def test_pages_are_made_within_300_ms(platform: Platform) -> None:

@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from service_images.portal.tests.conftest import Browser, Forms, usage
-from service_images.portal.tests.running_platform import OPERATOR, Platform
+from service_images.portal.tests.running_platform import EVIDENCE, OPERATOR, Platform
 from service_images.router.tests.conftest import Target, until
 
-PAGES = ("mine", "ask", "routes", "prompts", "now", "map")
+PAGES = ("mine", "ask", "requests", "routes", "prompts", "now", "map", "alerts", "evidence")
 
 
 def test_who_has_not_signed_in_is_sent_to_the_page_for_it_and_back(
@@ -146,3 +146,14 @@ def test_signing_out_ends_the_session(member: Browser) -> None:
     assert "signed out" in member.page
     member.open("/portal/mine")
     assert member.address == "/portal/sign-in"
+
+
+def test_operators_see_what_runs_and_members_do_not(browser: Browser, make_key: Callable[..., str]) -> None:
+    browser.sign_in(OPERATOR)
+    page = browser.open("/portal/evidence")
+    assert EVIDENCE.images[0].digest in page and "verified by the update" in page and "yours, not examined" in page
+    assert ">in force<" in page and ">off<" in page and "cluster.networkPolicies is enforced" in page
+    browser.send("/portal/sign-out")
+    browser.sign_in(make_key())
+    page = browser.open("/portal/evidence")
+    assert "for operators" in page and "sha256:" not in page

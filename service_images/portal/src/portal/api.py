@@ -8,7 +8,7 @@ from kit import rest_app
 from kit.rest import Call, Model, Nothing, Operation
 from starlette.responses import Response
 
-from portal import ask, files, knowledge, mine, prompts, query, routes, signing
+from portal import alerts, ask, files, knowledge, mine, prompts, query, requests, routes, signing
 from portal.now import Now
 from portal.view import PREFIX, Views
 
@@ -43,6 +43,7 @@ def operations(views: Views) -> list[Operation]:
     page, action = views.page, views.action
     entry, own, asks, ways = signing.Signing(views), mine.Mine(views), ask.Ask(views), routes.Routes(views)
     texts, known, now, queries = prompts.Prompts(views), knowledge.Knowledge(views), Now(views), query.Queries(views)
+    history, raised = requests.Requests(views), alerts.Alerts(views)
 
     async def file(call: Call[Any, None]) -> Response:
         return views.files.answer(call.path["file"])
@@ -60,6 +61,8 @@ def operations(views: Views) -> list[Operation]:
         _action("/ask", "Ask a model.", action(asks.ask)),
         _action("/ask/stream", "Ask a model; the answer is streamed.", action(asks.stream), "application/x-ndjson"),
         _action("/ask/key", "Show the set-ups with the reader's key.", action(asks.show_key)),
+        _page("/requests", "Search requests.", page(history.show), requests.Sought),
+        _page("/requests/one", "Show what happened to a request.", page(history.one), requests.Chosen),
         _page("/routes", "Show models, and routes to operators.", page(ways.show), routes.Page),
         _action("/routes/undo", "Remove an operator's change of a route.", action(ways.undo)),
         _action("/routes/canary", "Decide about a canary.", action(ways.decide)),
@@ -71,6 +74,8 @@ def operations(views: Views) -> list[Operation]:
         _action("/knowledge", "Search a store.", action(known.search)),
         _page("/now", "Show which services answer.", page(now.now)),
         _page("/map", "Show the services and what they use.", page(now.map)),
+        _page("/alerts", "Show the rules of alerts with their state.", page(raised.show)),
+        _page("/evidence", "Show what the deployment runs.", page(now.evidence)),
         _page("/query", "Show a query of the API and its answer.", page(queries.show), query.Asked),
         Operation(
             "GET",

@@ -1,8 +1,6 @@
-"""Now and Map: which services answer, how fast, what waits, and what each one uses."""
+"""Now, Map and Evidence: which services answer, what waits, what each one uses, and what the deployment runs."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from starlette.responses import Response
 
@@ -19,20 +17,29 @@ class Now:
 
     async def now(self, visit: Visit) -> Response:
         """Services and models; for operators also what waits for them."""
-        api, more = visit.api, dict[str, Any]()
-        paths = ["/v1/models"]
-        if visit.session.operator:
-            letters = [part for part in visit.gateway.parts if part.letters]
-            paths += ["/v1/admin/state", *(f"/v1/{part.name}/dead-letters?limit=1" for part in letters)]
-            models, state, *waiting = await api.all(*paths)
-            more = {"state": state, "letters": [*zip(letters, waiting, strict=True)], "waiting": waiting}
-        else:
-            (models,) = await api.all(*paths)
-            more = {"state": None, "letters": [], "waiting": []}
-        services = await health(api)
-        return await self._views.show(visit, "now.html", models=models, services=services, **more)
+        operator = visit.session.operator
+        letters = [part for part in visit.gateway.parts if part.letters] if operator else []
+        paths = ["/v1/models", *(["/v1/admin/state"] if operator else [])]
+        paths += [f"/v1/{part.name}/dead-letters?limit=1" for part in letters]
+        models, *more = await visit.api.all(*paths)
+        services = await health(visit.api)
+        state, waiting = (more[0], more[1:]) if operator else (None, [])
+        return await self._views.show(
+            visit,
+            "now.html",
+            models=models,
+            services=services,
+            state=state,
+            letters=[*zip(letters, waiting, strict=True)],
+            waiting=waiting,
+        )
 
     async def map(self, visit: Visit) -> Response:
         """The services and what they use, as a drawing and as a table."""
         services = await health(visit.api)
         return await self._views.show(visit, "map.html", services=services, drawing=drawn(services))
+
+    async def evidence(self, visit: Visit) -> Response:
+        """Digests of the images and the policies in force, for operators."""
+        known = self._views.settings.evidence if visit.session.operator else None
+        return await self._views.show(visit, "evidence.html", evidence=known)

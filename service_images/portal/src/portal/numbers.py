@@ -46,10 +46,19 @@ def percent(value: object) -> str:
 
 def moment(value: object) -> str:
     """A time of the API, in UTC and to the minute."""
+    return _time(value, "%Y-%m-%d %H:%M UTC")
+
+
+def instant(value: object) -> str:
+    """A time of the API, in UTC and to the second."""
+    return _time(value, "%Y-%m-%d %H:%M:%S UTC")
+
+
+def _time(value: object, form: str) -> str:
     if not isinstance(value, str) or not value:
         return "–"
     try:
-        return datetime.fromisoformat(value).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return datetime.fromisoformat(value).astimezone(UTC).strftime(form)
     except (ValueError, OverflowError):
         return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kit.settings import ServiceSettings
 from pydantic import SecretStr
 
+from portal.evidence import Evidence
 from portal.topology import Part
 
 
@@ -24,3 +25,7 @@ class PortalSettings(ServiceSettings):
     """Whether people log in with an identity provider. API keys work in any case."""
     parts: tuple[Part, ...] = ()
     """The enabled services."""
+    prometheus_url: str = ""
+    """URL of the platform's Prometheus; empty: it runs none."""
+    evidence: Evidence | None = None
+    """What the deployment knows about its images and policies."""

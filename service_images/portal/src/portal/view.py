@@ -92,11 +92,14 @@ class Link:
 LINKS = (
     Link(f"{PREFIX}/mine", "Mine"),
     Link(f"{PREFIX}/ask", "Ask"),
+    Link(f"{PREFIX}/requests", "Requests", "/v1/billing/requests"),
     Link(f"{PREFIX}/routes", "Routes"),
     Link(f"{PREFIX}/prompts", "Prompts", "/v1/prompts"),
     Link(f"{PREFIX}/knowledge", "Knowledge", "/v1/files"),
     Link(f"{PREFIX}/now", "Now"),
     Link(f"{PREFIX}/map", "Map"),
+    Link(f"{PREFIX}/alerts", "Alerts"),
+    Link(f"{PREFIX}/evidence", "Evidence"),
 )
 Handler = Callable[[Visit], Awaitable[Response]]
 
@@ -115,6 +118,7 @@ class Views:
             "count": numbers.count,
             "percent": numbers.percent,
             "moment": numbers.moment,
+            "instant": numbers.instant,
         }
         self._templates.globals |= {"file": self.files.address, "prefix": PREFIX, "links": self._links()}
 
