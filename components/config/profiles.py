@@ -50,7 +50,6 @@ _ON_ONE_MACHINE: Mapping[str, dict[str, Any]] = {
     "secretStore": {"replicas": 1, "resources": {"cpu": "25m", "memory": "256Mi"}},
     "opa": {"replicas": 1, "resources": {"cpu": "25m", "memory": "192Mi"}},
     "keycloak": {"resources": {"cpu": "50m", "memory": "700Mi"}},
-    "portal": {"resources": {"cpu": "25m", "memory": "256Mi"}},
 }
 """Settings with which all parts fit on one machine with two cores, by part."""
 

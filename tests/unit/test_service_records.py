@@ -26,14 +26,13 @@ RECORDS = paths.PROJECT / "components" / "services"
 WORDS = {"router", "user", "prompt", "audit", "portal"}
 """Names that are also common words: only a text equal to the name counts."""
 MEANS_SOMETHING_ELSE = {
-    ("cli/explain.py", "prompt"): "a field of an event",
-    ("cli/explain.py", "user"): "a field of an event",
     ("cli/explain_text.py", "audit"): "a heading",
     ("cli/explain_text.py", "prompt"): "a heading",
     ("cli/local_environment.py", "user"): "a role in a chat",
     ("cli/policy.py", "user"): "a field of the input of OPA",
     ("components/cluster/eks_cluster.py", "audit"): "a log of Kubernetes' API server",
     ("components/cluster/eks_cluster.py", "user"): "a kubeconfig's",
+    ("cli/telemetry_volume.py", "user"): "a role in a chat",
     ("components/cluster/namespace.py", "audit"): "a mode of Pod Security Admission",
     ("components/observability/log_collector.py", "audit"): "a mode of Pod Security Admission",
     ("components/security/isolation_check.py", "audit"): "a mode of Pod Security Admission",
