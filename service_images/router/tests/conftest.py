@@ -62,6 +62,8 @@ class Target:
         self.seen: list[dict[str, Any]] = []
         self.status = 200
         self.delay_s = 0.0
+        self.released: threading.Event | None = None
+        """Answers wait for it."""
         self.words = ["one", "two", "three"]
         self.break_after: int | None = None
         """Number of words of a stream after which the connection is closed."""
@@ -98,6 +100,8 @@ class Target:
         self.seen.append(body)
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
+        if self.released is not None:
+            await asyncio.to_thread(self.released.wait, 60)
         if self.status != 200:
             return JSONResponse(self.refusal, self.status)
         usage = {"prompt_tokens": 5, "completion_tokens": len(self.words), "total_tokens": 5 + len(self.words)}

@@ -13,6 +13,8 @@ import httpx
 import pytest
 from kit.directory import Grant
 
+from .conftest import until
+
 Targets = Callable[[int], list[Any]]
 Running = Callable[..., Any]
 
@@ -22,7 +24,7 @@ def words(events: list[Any]) -> str:
     return "".join(deltas).strip()
 
 
-def until(seen: Callable[[], object], ask: Callable[[], Any]) -> list[Any]:
+def asked_until(seen: Callable[[], object], ask: Callable[[], Any]) -> list[Any]:
     """Answers until a target was called. The choice is random: one of two stays unused in 64 tries in 1 of 2^64."""
     answers: list[Any] = []
     while not seen():
@@ -79,7 +81,7 @@ def test_a_target_without_a_first_token_in_time_is_passed_over(targets: Targets,
     slow.delay_s = 3
     router = running([slow, fast], first_token_seconds=0.1)
     started = time.monotonic()
-    answers = until(lambda: slow.seen, lambda: router.ask().json()["choices"][0]["message"]["by"])
+    answers = asked_until(lambda: slow.seen, lambda: router.ask().json()["choices"][0]["message"]["by"])
     assert set(answers) == {"b"}
     assert time.monotonic() - started < 2.5
 
@@ -88,7 +90,7 @@ def test_a_slow_target_is_hedged(targets: Targets, running: Running) -> None:
     slow, fast = targets(2)
     slow.delay_s = 4  # less than the time limit: without a hedge, its answer would arrive
     router = running([slow, fast], hedge_seconds=0.1)
-    answers = until(lambda: slow.seen, lambda: router.ask().json()["choices"][0]["message"]["by"])
+    answers = asked_until(lambda: slow.seen, lambda: router.ask().json()["choices"][0]["message"]["by"])
     assert set(answers) == {"b"}
 
 
@@ -108,7 +110,7 @@ def test_a_stream_that_breaks_off_is_gone_on_with_elsewhere(targets: Targets, ru
     breaking.words = good.words = ["the", "quick", "brown", "fox", "jumps"]
     breaking.break_after = 2
     router = running([breaking, good])
-    for events in until(lambda: breaking.seen, router.stream):
+    for events in asked_until(lambda: breaking.seen, router.stream):
         assert words(events) == "the quick brown fox jumps"
         assert events[-1] == "[DONE]"
     taken_over = [body for body in good.seen if body.get("continue_final_message")]
@@ -251,7 +253,7 @@ def test_a_request_that_waited_for_a_failed_one_calls_the_model_itself(targets: 
 
 def test_a_waiting_client_that_disconnects_does_not_affect_others(targets: Targets, running: Running) -> None:
     (target,) = targets(1)
-    target.delay_s = 0.6
+    target.released = threading.Event()
     router = running([target], **CACHED)
     body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -261,10 +263,11 @@ def test_a_waiting_client_that_disconnects_does_not_affect_others(targets: Targe
 
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(router.ask)
-        time.sleep(0.1)
-        rest = [pool.submit(impatient), pool.submit(router.ask), pool.submit(router.ask)]
-        assert first.result().status_code == 200
-        assert [r.result() is None or r.result().status_code == 200 for r in rest] == [True] * 3
+        until(lambda: len(target.seen) == 1)
+        gone, *rest = pool.submit(impatient), pool.submit(router.ask), pool.submit(router.ask)
+        gone.result()
+        target.released.set()
+        assert [one.result().status_code for one in (first, *rest)] == [200] * 3
     assert len(target.seen) == 1
 
 
