@@ -17,9 +17,10 @@ from components.config.cluster import ClusterKind
 from components.config.parse import parse
 from components.config.platform import Environment
 from components.config.problems import ConfigError
-from components.config.profiles import Profile
+from components.config.profile import Profile
 from components.config.services import Services
 from components.services.registry import DOCUMENTS, SERVICES
+from local import paths
 from local.errors import LocalError
 
 _ENVIRONMENT = re.compile(r" +environment: *[a-z]+ *(#.*)?$")
@@ -151,9 +152,7 @@ def set_profile(name: str, profile: Profile) -> bool:
             f"the profile could not be written to {file.name}; nothing was changed",
             fix=f"write `profile: {profile.value}` below `environment:` yourself",
         )
-    new = file.with_name(f".{file.name}.new")
-    new.write_text(text)
-    new.replace(file)  # atomic: a reader sees one file or the other
+    paths.rewrite(file, text)
     return True
 
 

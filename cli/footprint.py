@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cli import cluster, documents, output, stack, status
 from components.config.platform import PlatformConfig
-from components.config.profiles import Profile
+from components.config.profile import Profile
 from local.errors import LocalError
 
 Item = dict[str, Any]
@@ -53,6 +53,8 @@ class Footprint:
     seconds: float
     """How long CPU usage was measured."""
     parts: list[Part]
+    began: datetime
+    """When the measurement began."""
 
     @property
     def image_mib(self) -> float:
@@ -65,11 +67,12 @@ def collect(name: str, seconds: float) -> Footprint:
     config = stack.read_config(name)
     stack.require_deployed(name)
     reader = Reader(config)
+    began = datetime.now(UTC)
     before = reader.usage()
     time.sleep(seconds)
     after = reader.usage()
     pods, images, volumes = reader.pods(), reader.images(), reader.volumes()
-    return Footprint(name, config.profile, seconds, parts(pods, before, after, images, volumes))
+    return Footprint(name, config.profile, seconds, parts(pods, before, after, images, volumes), began)
 
 
 class Reader:

@@ -17,14 +17,6 @@ class Format(StrEnum):
     JSON = "json"
 
 
-class Profile(StrEnum):
-    """Set of optional parts, as in components.config.profiles, which takes long to import."""
-
-    CORE = "core"
-    STANDARD = "standard"
-    FULL = "full"
-
-
 def environments() -> list[str]:
     """Names of the environments with a stack file under stacks/."""
     return sorted(file.stem.removeprefix("Pulumi.") for file in (paths.PROJECT / "stacks").glob("Pulumi.*.yaml"))

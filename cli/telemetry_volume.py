@@ -31,15 +31,13 @@ _TRACES = 5000
 """Most traces that Jaeger is asked for."""
 
 
-def collect(name: str, seconds: float, requests: int) -> list[documents.TelemetryVolume]:
-    """Measure an environment at rest for this time, and then with these requests to its first model.
+def collect(name: str, began: datetime, requests: int) -> list[documents.TelemetryVolume]:
+    """Measure an environment, which has been at rest since `began`, and then with these requests to its first model.
 
     Raises LocalError if the cluster or the gateway does not answer, or if a request fails.
     """
     config = stack.read_config(name)
     reader = Reader(config)
-    began = _now()
-    time.sleep(seconds)
     idle = _logs(reader, began)
     idle_s = (_now() - began).total_seconds()
     busy_from = _now()

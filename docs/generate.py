@@ -16,7 +16,7 @@ from cli import footprint as footprints
 from cli import runbooks
 from cli.documents import DOCUMENTS, FootprintDocument
 from cli.main import app
-from components.config.profiles import Profile
+from components.config.profile import Profile
 from components.config.schema import json_schema
 from components.observability.alerts import runbooks as every_alert
 from components.services.registry import SERVICES

@@ -47,10 +47,19 @@ def private_folder(path: Path) -> Path:
 def write_private(path: Path, data: bytes | str) -> None:
     """Write a file with mode 0600 atomically: readers see the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = data.encode() if isinstance(data, str) else data
+    _replace(path, data.encode() if isinstance(data, str) else data, 0o600)
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Replace the text of an existing file atomically. Its mode stays."""
+    _replace(path, text.encode(), path.stat().st_mode & 0o777)
+
+
+def _replace(path: Path, content: bytes, mode: int) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as handle:
+        os.fchmod(descriptor, mode)  # whatever the umask says
         handle.write(content)
         handle.flush()
         os.fsync(handle.fileno())

@@ -229,8 +229,10 @@ def running_postgres() -> Iterator[PostgresServer]:
     with tempfile.TemporaryDirectory(prefix="cogniforge-postgres-") as folder:
         server = PostgresServer(Path(folder), free_port())
         server.start()
-        yield server
-        server.kill()
+        try:
+            yield server
+        finally:
+            server.kill()
 
 
 @pytest.fixture(scope="session")
@@ -348,12 +350,21 @@ def cache_server(tmp_path: Path) -> Iterator[str]:
     process.wait()
 
 
+@contextlib.contextmanager
+def running_nats(folder: Path) -> Iterator[NatsServer]:
+    """A NATS server during the block."""
+    made = NatsServer(folder)
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
 @pytest.fixture
 def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     """A NATS server for one test."""
-    made = NatsServer(tmp_path / "nats")
-    yield made
-    made.kill()
+    with running_nats(tmp_path / "nats") as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ def run(
     from cli import footprint, telemetry_volume
 
     measured = footprint.collect(stack_name, seconds)
-    telemetry = telemetry_volume.collect(stack_name, seconds, requests) if requests else []
+    telemetry = telemetry_volume.collect(stack_name, measured.began, requests) if requests else []
     found = footprint.document(measured, telemetry)
     if output_format is Format.JSON:
         output.document(found)

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.options import Profile, Stack
+from cli.options import Stack
+from components.config.profile import Profile
 
 
 def run(
@@ -20,9 +21,7 @@ def run(
 ) -> None:
     """Create or update the environment. Shows its URL and a first answer. Refused if `upgrade-check` says blocked."""
     from cli import environment_file, local_environment
-    from components.config import profiles
 
-    chosen = profiles.Profile(profile.value) if profile else None
-    if chosen and environment_file.set_profile(stack_name, chosen):
-        output.line(f"Wrote profile: {chosen.value} to stacks/Pulumi.{stack_name}.yaml.")
+    if profile and environment_file.set_profile(stack_name, profile):
+        output.line(f"Wrote profile: {profile.value} to stacks/Pulumi.{stack_name}.yaml.")
     local_environment.up(stack_name, show_pulumi=show_pulumi)

@@ -12,7 +12,8 @@ from components.config.images import Images
 from components.config.mesh import Mesh, MeshMode
 from components.config.models import Model
 from components.config.observability import Observability
-from components.config.profiles import Profile, left_out
+from components.config.profile import Profile
+from components.config.profiles import left_out
 from components.config.routes import Route
 from components.config.security import Security
 from components.config.services import Services

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any, cast
 
 from pydantic.alias_generators import to_camel
@@ -11,29 +10,11 @@ from pydantic.alias_generators import to_camel
 from components.config.base import Section
 from components.config.data import Data
 from components.config.observability import Observability
+from components.config.profile import Profile
 from components.config.security import Security
 from components.config.services import Services
 from components.services.registry import DOCUMENTS, SERVICES
 
-
-class Profile(StrEnum):
-    """Which optional parts run."""
-
-    CORE = "core"
-    STANDARD = "standard"
-    FULL = "full"
-
-    @property
-    def meaning(self) -> str:
-        """The parts that run, in words."""
-        return _MEANINGS[self]
-
-
-_MEANINGS = {
-    Profile.CORE: "The gateway, the Router and the models.",
-    Profile.STANDARD: "Those of core, all data servers, and the services that a new environment begins with.",
-    Profile.FULL: "All parts: also the Portal, and the servers of security and observability.",
-}
 _AREAS: Mapping[str, type[Section]] = {
     "services": Services,
     "data": Data,

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from components.observability import collector_queue
 from components.observability.log_names import NODE_FOLDER
 from components.observability.redaction import PATTERNS
 
@@ -26,7 +27,6 @@ QUEUE_BYTES = 128 * 1024**2
 """Of lines that wait for the store. When it is full, the collector stops reading; the files on the node remain."""
 STATE_VOLUME = "512Mi"
 """The queue, its positions, and the room that its database needs while it is compacted."""
-_BATCH_BYTES = 1024**2
 
 SERVICE, NAMESPACE, POD, CONTAINER = "service.name", "k8s.namespace.name", "k8s.pod.name", "k8s.container.name"
 LEVEL, TENANT, STREAM = "level", "tenant", "log.iostream"
@@ -65,12 +65,7 @@ def configuration(
     return {
         "extensions": {
             "health_check": {"endpoint": health},
-            "file_storage": {
-                "directory": state,
-                "create_directory": True,
-                "recreate": True,  # a database that is damaged is set aside, and the collector begins anew
-                "compaction": {"on_start": True, "on_rebound": True, "directory": state, "cleanup_on_start": True},
-            },
+            "file_storage": collector_queue.storage(state),
         },
         "receivers": {"filelog": _files(folder, namespaces)},
         "processors": {
@@ -158,26 +153,5 @@ def _statements() -> list[str]:
 def _store(destination: Destination) -> dict[str, Any]:
     return {
         "logs_endpoint": destination.url,
-        "headers": dict(destination.headers),
-        "timeout": "10s",
-        "retry_on_failure": {
-            "enabled": True,
-            "initial_interval": "1s",
-            "max_interval": "5s",
-            "max_elapsed_time": "0s",  # without end: the queue keeps lines until the store is back
-        },
-        "sending_queue": {
-            "enabled": True,
-            "storage": "file_storage",
-            "sizer": "bytes",
-            "queue_size": QUEUE_BYTES,
-            "block_on_overflow": True,
-            "num_consumers": 2,
-            "batch": {
-                "sizer": "bytes",
-                "flush_timeout": "500ms",
-                "min_size": _BATCH_BYTES // 4,
-                "max_size": _BATCH_BYTES,
-            },
-        },
+        **collector_queue.sending(destination.headers, QUEUE_BYTES, waits=True),
     }

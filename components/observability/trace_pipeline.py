@@ -14,6 +14,7 @@ from typing import Any
 from components.config.base import quantity
 from components.config.traces import GATEWAY, OTLP_GRPC_PORT, OTLP_PORT, Traces
 from components.data.server import DATA_MOUNT
+from components.observability import collector_queue
 from components.observability.redaction import NAMES, PATTERNS, PERSONAL
 from components.services.record import ServiceRecord
 
@@ -36,7 +37,6 @@ NAME_LENGTH = 120
 """Characters of a span's name in span metrics."""
 _EXPORT_S = 5
 _BATCH_SPANS = 512
-_BATCH_BYTES = 1024**2
 
 ENTRANCE = "cogniforge.entrance"
 """Attribute of the first span of a client's request, which may have a parent outside. As in kit/telemetry.py."""
@@ -116,17 +116,7 @@ def configuration(
     return {
         "extensions": {
             "health_check": {"endpoint": f"{place.host}:{HEALTH_PORT}"},
-            "file_storage": {
-                "directory": f"{place.folder}/queue",
-                "create_directory": True,
-                "recreate": True,  # a database that is damaged is set aside, and the queue begins anew
-                "compaction": {
-                    "on_start": True,
-                    "on_rebound": True,
-                    "directory": f"{place.folder}/queue",
-                    "cleanup_on_start": True,
-                },
-            },
+            "file_storage": collector_queue.storage(f"{place.folder}/queue"),
         },
         "receivers": {
             "otlp": {
@@ -283,26 +273,5 @@ def _sender(destination: Destination, queue: int) -> dict[str, Any]:
     """A server that is away fills its own queue. If the queue is full, new spans are dropped, and nobody waits."""
     return {
         "traces_endpoint": destination.url,
-        "headers": dict(destination.headers),
-        "timeout": "10s",
-        "retry_on_failure": {
-            "enabled": True,
-            "initial_interval": "1s",
-            "max_interval": "5s",
-            "max_elapsed_time": "0s",  # without end: the queue keeps spans until the server is back
-        },
-        "sending_queue": {
-            "enabled": True,
-            "storage": "file_storage",
-            "sizer": "bytes",
-            "queue_size": queue,
-            "block_on_overflow": False,
-            "num_consumers": 2,
-            "batch": {
-                "sizer": "bytes",
-                "flush_timeout": "500ms",
-                "min_size": _BATCH_BYTES // 4,
-                "max_size": _BATCH_BYTES,
-            },
-        },
+        **collector_queue.sending(destination.headers, queue, waits=False),
     }

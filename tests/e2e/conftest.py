@@ -109,20 +109,16 @@ def data() -> Iterator[DataClient]:
         yield made
 
 
-def rewrite(file: Path, text: str) -> None:
-    """Replace a file's content at once: tests of other tiers read stack files at the same time."""
-    new = file.with_name(f".{file.name}.new")
-    new.write_text(text)
-    new.replace(file)
-
-
 @pytest.fixture
 def edited_stack() -> Iterator[Path]:
-    """The local stack's file, which is restored at the end. Tests write valid configurations only, with `rewrite`."""
+    """The local stack's file, which is restored at the end. Others read it, too.
+
+    Tests write valid configurations only, with `paths.rewrite`.
+    """
     file = stack.config_file("local")
     before = file.read_text()
     yield file
-    rewrite(file, before)
+    paths.rewrite(file, before)
 
 
 @pytest.fixture

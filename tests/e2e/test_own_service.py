@@ -13,7 +13,7 @@ from kubernetes import client
 
 from local import paths
 from local.images import cosign, pipeline
-from tests.e2e.conftest import forge, rewrite
+from tests.e2e.conftest import forge
 from tests.e2e.test_services import Tenant, tenant_of_own
 
 pytestmark = [pytest.mark.e2e, pytest.mark.drill("own-service"), pytest.mark.timeout(900)]
@@ -45,7 +45,7 @@ def test_an_own_service_is_built_added_used_with_a_tenants_key_and_removed(
     before = edited_stack.read_text()
     content = yaml.safe_load(before)
     content["config"]["cogniforge:platform"]["services"] |= SERVICES
-    rewrite(edited_stack, yaml.safe_dump(content))
+    paths.rewrite(edited_stack, yaml.safe_dump(content))
     forge("up")
     try:
         built = pipeline.read_index()["notes"]
@@ -64,7 +64,7 @@ def test_an_own_service_is_built_added_used_with_a_tenants_key_and_removed(
         stranger = {"authorization": "Bearer nobody"}
         assert tenant.http.get("/v1/notes", headers=stranger).status_code == 401
     finally:
-        rewrite(edited_stack, before)
+        paths.rewrite(edited_stack, before)
         forge("up")
     names = {one.metadata.name for one in client.AppsV1Api(api).list_namespaced_deployment("cogniforge").items}
     assert "notes" not in names

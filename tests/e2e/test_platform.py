@@ -20,7 +20,7 @@ from local.images import cosign, pipeline
 from local.images.catalogue import IMAGES
 from local.node.settings import NodePaths
 from local.toolchain import shim
-from tests.e2e.conftest import forge, rewrite
+from tests.e2e.conftest import forge
 from tests.exclusive import cluster_wide
 
 pytestmark = pytest.mark.e2e
@@ -87,7 +87,7 @@ def test_a_model_and_a_route_are_added_and_removed(edited_stack: Path, openai_cl
     platform = content["config"]["cogniforge:platform"]
     platform["models"].append({"name": "second"})
     platform["routes"] = [{"name": "either", "targets": [{"model": "demo"}, {"model": "second"}]}]
-    rewrite(edited_stack, yaml.safe_dump(content))
+    paths.rewrite(edited_stack, yaml.safe_dump(content))
     forge("up")
     assert {model.id for model in openai_client.models.list()} == {"demo", "second", "either", EMBEDDINGS}
     question = [{"role": "user", "content": "Who are you?"}]
@@ -95,7 +95,7 @@ def test_a_model_and_a_route_are_added_and_removed(edited_stack: Path, openai_cl
     assert set(answers) == {"demo", "second"}
     platform["models"].pop()
     del platform["routes"]
-    rewrite(edited_stack, yaml.safe_dump(content))
+    paths.rewrite(edited_stack, yaml.safe_dump(content))
     forge("up")
     assert {model.id for model in openai_client.models.list()} == {"demo", EMBEDDINGS}
 
@@ -146,7 +146,7 @@ def test_an_image_that_does_not_start_is_explained_soon(edited_stack: Path, api:
     # Change the Router only, since the update waits for every rollout.
     head = "    services:\n"
     content = edited_stack.read_text().replace(head, f"{head}      router: {{resources: {{cpu: 110m}}}}\n")
-    rewrite(edited_stack, content)
+    paths.rewrite(edited_stack, content)
     started = time.monotonic()
     text = shim_run("up", "--yes", "--skip-preview", "--stack", "local", check=False)
     seconds = time.monotonic() - started
@@ -173,7 +173,9 @@ def test_a_change_behind_its_back_is_drift_and_up_mends_it(api: client.ApiClient
 
 
 def test_a_new_namespace_is_blocked_before_anything_changes(edited_stack: Path) -> None:
-    rewrite(edited_stack, edited_stack.read_text().replace("kind: local", "kind: local\n      namespace: elsewhere"))
+    paths.rewrite(
+        edited_stack, edited_stack.read_text().replace("kind: local", "kind: local\n      namespace: elsewhere")
+    )
     checked = forge("upgrade-check", check=False)
     assert checked.returncode == 1
     assert "the resource holds all objects and volume claims in it" in checked.stdout

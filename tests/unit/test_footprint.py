@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import pytest
 
 from cli import footprint, telemetry_volume
 from cli.documents import FootprintDocument, PartFootprint, TelemetryVolume
-from components.config.profiles import Profile
+from components.config.profile import Profile
 from local.errors import LocalError
 from tests.unit.test_cli_output import Run, golden, run
 
 __all__ = ["run"]
 MIB = 2**20
+MEASURED = footprint.Footprint("local", Profile.CORE, 60, [], datetime(2026, 11, 27, tzinfo=UTC))
 
 
 def pod(name: str, part: str, *images: str, started: str = "10:00:00", ready: str = "10:00:07") -> dict[str, Any]:
@@ -115,7 +117,7 @@ def found(profile: Profile | None = Profile.CORE) -> FootprintDocument:
 
 @pytest.mark.parametrize(("name", "arguments"), [("footprint.txt", []), ("footprint.json", ["-o", "json"])])
 def test_the_command(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, arguments: list[str]) -> None:
-    monkeypatch.setattr(footprint, "collect", lambda *_: None)
+    monkeypatch.setattr(footprint, "collect", lambda *_: MEASURED)
     monkeypatch.setattr(telemetry_volume, "collect", lambda *_: [])
     monkeypatch.setattr(footprint, "document", lambda *_: found())
     golden(name, run("footprint", "--requests", "100", *arguments))

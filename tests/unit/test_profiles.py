@@ -19,7 +19,7 @@ from components.config.cluster import ClusterKind
 from components.config.parse import parse
 from components.config.platform import Environment
 from components.config.problems import ConfigError
-from components.config.profiles import Profile
+from components.config.profile import Profile
 from components.services.registry import SERVICES
 from local import paths
 from local.errors import LocalError

@@ -18,7 +18,7 @@ import pytest
 SOURCES = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(SOURCES / "kit" / "src"), str(SOURCES / "portal" / "src")]
 
-from service_images.conftest import NatsServer, running_postgres  # noqa: E402
+from service_images.conftest import running_nats, running_postgres  # noqa: E402
 from service_images.portal.tests.running_platform import OPERATOR, Platform  # noqa: E402
 from service_images.router.tests.conftest import Target, until  # noqa: E402
 
@@ -98,12 +98,10 @@ def target() -> Iterator[Target]:
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory, target: Target) -> Iterator[Platform]:
     """The platform for all tests of a worker."""
-    nats = NatsServer(tmp_path_factory.mktemp("nats"))
-    with running_postgres() as postgres:
+    with running_postgres() as postgres, running_nats(tmp_path_factory.mktemp("nats")) as nats:
         made = Platform(tmp_path_factory.mktemp("platform"), postgres, nats, ("user", "billing", "audit", "prompt"))
         with made.running([{"model": "demo", "upstream": target.url}], {}):
             yield made
-    nats.kill()
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from PIL import Image
 from local import paths
 from local.toolchain import builder, packages
 from local.toolchain.tools import ToolName
-from service_images.conftest import NatsServer, running_postgres
+from service_images.conftest import running_nats, running_postgres
 from service_images.portal.tests import history
 from service_images.portal.tests.chromium import PHONE, WIDE, Chromium, chromium
 from service_images.portal.tests.conftest import Browser
@@ -86,10 +86,13 @@ def platform(tmp_path_factory: pytest.TempPathFactory, simulator: str) -> Iterat
     mounted = tmp_path_factory.mktemp("credentials")
     (mounted / credentials.INSIDE).mkdir()
     (mounted / credentials.INSIDE / "127.0.0.1").write_text(KEY)
-    nats = NatsServer(tmp_path_factory.mktemp("nats"))
     routes = [{"model": "demo", "upstream": simulator}, {"model": "demo-small", "upstream": simulator}]
     routes[1]["upstream_model"] = "demo"
-    with running_postgres() as postgres, pytest.MonkeyPatch.context() as patch:
+    with (
+        running_postgres() as postgres,
+        running_nats(tmp_path_factory.mktemp("nats")) as nats,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setattr(credentials, "FOLDER", mounted)
         made = Platform(tmp_path_factory.mktemp("platform"), postgres, nats, SERVICES)
         alerting = running(tmp_path_factory.mktemp("prometheus"), RULE)
@@ -97,7 +100,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory, simulator: str) -> Iterat
         with alerting as (made.prometheus_url, _), made.running(routes, more):
             history.make(made)
             yield made
-    nats.kill()
 
 
 @pytest.fixture(scope="module")
