@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from local import paths
-from local.toolchain import builder, engine_process, shim
+from local.toolchain import builder, engine_process, shim, stack_files
 from local.toolchain.tools import ToolName
 
 
@@ -28,28 +28,24 @@ class Outcome:
 def capture(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `pulumi` and capture its output."""
     program = builder.resolve(ToolName.PULUMI)
-    try:
-        return engine_process.capture([program, *arguments], shim.environment(), paths.PROJECT)
-    finally:
-        shim.forget_salt()
+    with stack_files.guarded(arguments, paths.PROJECT / "stacks") as given:
+        return engine_process.capture([program, *given], shim.environment(), paths.PROJECT)
 
 
 def run(stack: str, operation: str, *flags: str, shown: bool = False) -> Outcome:
     """Run an operation on a stack without confirmation. With `shown`, the user sees the engine's own output."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "events.json")
-        command = [str(builder.resolve(ToolName.PULUMI)), operation, "--stack", stack, "--non-interactive", *flags]
+        program = str(builder.resolve(ToolName.PULUMI))
         # The event log needs both of these variables.
         env = {**shim.environment(), "PULUMI_EXPERIMENTAL": "true", "PULUMI_DEBUG_COMMANDS": "true"}
-        command += ["--event-log", str(log)]
-        try:
+        arguments = [operation, "--stack", stack, "--non-interactive", *flags, "--event-log", str(log)]
+        with stack_files.guarded(arguments, paths.PROJECT / "stacks") as given:
             if shown:
-                status, text = engine_process.show(command, env, paths.PROJECT), ""
+                status, text = engine_process.show([program, *given], env, paths.PROJECT), ""
             else:
-                result = engine_process.capture(command, env, paths.PROJECT)
+                result = engine_process.capture([program, *given], env, paths.PROJECT)
                 status, text = result.returncode, result.stderr or result.stdout
-        finally:
-            shim.forget_salt()
         lines = log.read_text().splitlines() if log.exists() else []
     events = tuple(json.loads(line) for line in lines if line.strip())
     # The engine exits with 0 if a plugin has crashed at its end. Its output may then be incomplete.

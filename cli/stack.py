@@ -15,7 +15,7 @@ from components.config.platform import PlatformConfig
 from components.config.problems import ConfigError
 from local import paths
 from local.errors import LocalError
-from local.toolchain import builder, engine_process, leftovers, shim
+from local.toolchain import builder, engine_process, leftovers, shim, stack_files
 from local.toolchain.tools import ToolName
 
 TURN_S = 90.0
@@ -125,10 +125,8 @@ def _change(stack: str, operation: str, *flags: str, quiet: bool) -> None:
         status, reason = result.returncode, _diagnostics(result.stdout + result.stderr)
     else:
         program = builder.resolve(ToolName.PULUMI)
-        try:
-            status = engine_process.show([program, *arguments], shim.environment(), paths.PROJECT)
-        finally:
-            shim.forget_salt()
+        with stack_files.guarded(arguments, paths.PROJECT / "stacks") as given:
+            status = engine_process.show([program, *given], shim.environment(), paths.PROJECT)
         reason = "see Pulumi's messages above"
     if status != 0:
         raise LocalError(

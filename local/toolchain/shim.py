@@ -18,7 +18,7 @@ from pathlib import Path
 from components import sources
 from local import paths, providers
 from local.errors import LocalError
-from local.toolchain import builder, engine_process, leftovers
+from local.toolchain import builder, engine_process, leftovers, stack_files
 from local.toolchain.tools import TOOLS, ToolName
 
 STAND_INS = {
@@ -28,7 +28,6 @@ STAND_INS = {
 """Modules that stand in for plugins, by the plugin's executable."""
 _BUILT = {"pulumi-language-yaml": f"{__package__}.yaml_host"}
 """Modules that run Pulumi's own plugins, which are built at their first use, by the plugin's executable."""
-_PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 
 
 def passphrase_file() -> Path:
@@ -123,7 +122,7 @@ def environment(base: dict[str, str] | None = None) -> dict[str, str]:
     if "PULUMI_BACKEND_URL" not in env and not credentials.exists():
         ensure_backend()
         env["PULUMI_BACKEND_URL"] = f"file://{backend_folder()}"
-    if not any(name in env for name in _PASSPHRASE) and passphrase_file().exists():
+    if not any(name in env for name in stack_files.PASSPHRASE) and passphrase_file().exists():
         env["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(passphrase_file())
     # Paths of files that `forge up` created on this machine, for the Pulumi program.
     env.setdefault("COGNIFORGE_KUBECONFIG", str(paths.state() / "node" / "kubeconfig"))
@@ -132,24 +131,6 @@ def environment(base: dict[str, str] | None = None) -> dict[str, str]:
     env.setdefault("COGNIFORGE_COSIGN", str(builder.cached_path(TOOLS[ToolName.COSIGN])))
     env["PATH"] = os.pathsep.join([_user_path(), str(_write_stand_ins())])
     return env
-
-
-def forget_salt(folder: Path = paths.PROJECT / "stacks") -> None:
-    """Remove the encryption salt that Pulumi writes into stack files.
-
-    The salt belongs to this machine's passphrase. Pulumi also reads it from the state
-    (PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER); in the file, it would be an uncommitted change of the checkout. It stays
-    in files with encrypted values, which need it.
-    """
-    if any(name in os.environ for name in _PASSPHRASE):
-        return  # the user's own passphrase, perhaps shared with a team
-    for file in folder.glob("Pulumi.*.yaml"):
-        text = file.read_text()
-        kept = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("encryptionsalt:"))
-        if kept != text and "secure:" not in text:
-            temporary = file.with_suffix(f".{os.getpid()}")
-            temporary.write_text(kept)
-            temporary.replace(file)
 
 
 def run(arguments: list[str]) -> int:
@@ -161,13 +142,24 @@ def run(arguments: list[str]) -> int:
 
 
 def attended(arguments: list[str]) -> int:
-    """The same, and take the salt out of the stack files of the working directory."""
+    """The same, without the salt in the stack files of the working directory afterwards."""
+    here = Path.cwd() / "stacks"  # perhaps those of another checkout
+    if not here.is_dir():
+        return run(arguments)
+    if stack_files.is_operation(arguments):
+        with stack_files.guarded(arguments, here, _selected()) as given:
+            return run(given)
     try:
         return run(arguments)
     finally:
-        forget_salt()
-        if (here := Path.cwd() / "stacks") != paths.PROJECT / "stacks" and here.is_dir():
-            forget_salt(here)  # the stack files of another checkout, if it is the current folder
+        stack_files.forget_salt(here)
+
+
+def _selected() -> str:
+    """The stack that is selected in the working directory; empty: none."""
+    command = [builder.resolve(ToolName.PULUMI), "stack", "--show-name", "--non-interactive"]
+    shown = engine_process.capture(command, environment(), Path.cwd())
+    return shown.stdout.strip() if shown.returncode == 0 else ""
 
 
 def main() -> None:

@@ -251,36 +251,6 @@ def test_a_lost_passphrase_is_never_replaced(home: Path) -> None:
         shim.ensure_backend()
 
 
-def test_the_salt_is_taken_out_of_the_stack_file(tmp_path: Path) -> None:
-    file = tmp_path / "Pulumi.local.yaml"
-    file.write_text("config:\n  a: b\nencryptionsalt: v1:x\n")
-    shim.forget_salt(tmp_path)
-    assert file.read_text() == "config:\n  a: b\n"
-
-
-def test_pulumi_called_in_another_checkout_leaves_its_files_as_they_were(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "stacks" / "Pulumi.local.yaml"
-    file.parent.mkdir()
-    file.write_text("config:\n  a: b\nencryptionsalt: v1:x\n")
-    for name in shim._PASSPHRASE:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(shim, "run", lambda _: 0)
-    with pytest.raises(SystemExit):
-        shim.main()
-    assert file.read_text() == "config:\n  a: b\n"
-
-
-def test_the_salt_stays_where_values_are_encrypted(tmp_path: Path) -> None:
-    content = "config:\n  a:\n    secure: v1:y\nencryptionsalt: v1:x\n"
-    file = tmp_path / "Pulumi.local.yaml"
-    file.write_text(content)
-    shim.forget_salt(tmp_path)
-    assert file.read_text() == content
-
-
 def test_a_real_plugin_wins_over_the_stand_in(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = home / "pulumi-resource-kubernetes"
     real.write_text("#!/bin/sh\n")
