@@ -33,6 +33,11 @@ def life() -> ModuleType:
     return load("life")
 
 
+def spans() -> ModuleType:
+    """Functions that read the spans of a request's trace."""
+    return load("spans")
+
+
 @functools.cache
 def _package() -> ModuleType:
     spec = importlib.util.spec_from_file_location(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cli import cluster, jobs
+from cli import audit_log, cluster, jobs
 from cli.explained import Explanation, RecordedSpan
 from components.config.platform import PlatformConfig
 from components.config.traces import SERVER
@@ -54,34 +54,8 @@ def _ask(config: PlatformConfig, trace: str) -> Json:
 
 
 def read(answer: Json) -> list[RecordedSpan]:
-    """The spans of Jaeger's answer, in the order of their beginning."""
-    traces = answer.get("data") or []
-    if not traces:
-        return []
-    spans: dict[str, Json] = {span["spanID"]: span for span in traces[0]["spans"]}
-    processes: Json = traces[0]["processes"]
-    first = min(span["startTime"] for span in spans.values())
-    return [
-        RecordedSpan(
-            service=processes[span["processID"]]["serviceName"],
-            name=span["operationName"],
-            begun_ms=(span["startTime"] - first) / 1000,
-            duration_ms=span["duration"] / 1000,
-            depth=_depth(span, spans),
-            failed=any(tag["key"] == "error" and tag["value"] is True for tag in span.get("tags", ())),
-        )
-        for span in sorted(spans.values(), key=lambda span: (span["startTime"], span["spanID"]))
-    ]
-
-
-def _depth(span: Json, spans: dict[str, Json]) -> int:
-    """Number of recorded spans around a span. A parent that is not recorded, or a circle, ends the count."""
-    around: set[str] = set()
-    while (parent := _parent(span)) in spans and parent not in around:
-        around.add(parent)
-        span = spans[parent]
-    return len(around)
-
-
-def _parent(span: Json) -> str:
-    return next((one["spanID"] for one in span.get("references", ()) if one["refType"] == "CHILD_OF"), "")
+    """The spans of Jaeger's answer, in the order of their beginning. Raises LocalError for another form."""
+    try:
+        return [RecordedSpan.model_validate(span) for span in audit_log.spans().read(answer)]
+    except ValueError as error:
+        raise LocalError(str(error)) from None

@@ -148,7 +148,8 @@ DRILLS: tuple[Drill, ...] = (
         "portal",
         "the Portal's pages in Chromium: light and dark, on a phone, without scripts, accessible, small and fast",
         _NOT_MEASURED,
-        ("components/services/portal.py", "service_images/portal/"),
+        ("components/services/portal.py", "components/services/telemetry.py", "service_images/portal/"),
+        (ToolName.JAEGER, ToolName.VICTORIALOGS),
     ),
     Drill(
         "prometheus",

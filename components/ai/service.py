@@ -83,8 +83,8 @@ class AiServiceArgs(CustomizeArgs):
     """Services that it calls over gRPC. It gets a token for each."""
     outlets: NotRequired[Sequence[int]]
     """TCP ports on which it may connect to addresses outside the cluster."""
-    alerts: NotRequired[tuple[str, int]]
-    """(namespace, TCP port) of the server whose alerts it shows."""
+    shows: NotRequired[Mapping[str, tuple[str, int]]]
+    """(namespace, TCP port) of servers outside the platform's namespace whose content it shows, by purpose."""
     collector: NotRequired[tuple[str, int]]
     """(namespace, TCP port) of the collector of traces inside the cluster."""
     annotations: NotRequired[Mapping[str, pulumi.Input[str]]]
@@ -143,7 +143,7 @@ class AiService(PlatformComponent):
         rpc = {f"{intent.name}-rpc": [intent.rpc_port]} if intent.rpc_port else {}
         self.ports = {intent.name: [intent.port], **rpc}
         policy = self._network_policy()
-        ports, others = args.get("outlets", ()), {"traces": args.get("collector"), "alerts": args.get("alerts")}
+        ports, others = args.get("outlets", ()), {"traces": args.get("collector"), **args.get("shows", {})}
         if ports:
             self._outlet("outside", outlet_spec(ports))
         for purpose, place in others.items():

@@ -29,6 +29,7 @@ from components.pods import PodArgs, customized
 from components.security.area import SecurityArea
 from components.security.isolation_check import IsolationCheck
 from components.security.store_rights import AUDIENCE, SNAPSHOTS_ACCOUNT
+from components.services import telemetry
 from components.services.area import ServicesArea
 from components.services.registry import FRONT
 from components.stage import Stage
@@ -53,6 +54,7 @@ class ObservabilityArea:
     ) -> None:
         self._stage, self._inside = stage, entrance.inside_hosts(stage.config)[1]
         self._pods = customized(stage.config.observability.pod, "observability.pod")
+        self._readers = telemetry.readers(stage.config.around.records)
         self._end_to_end(security, [gateway.gateway, *services.parts.values()])
         servers = [*data.servers.values(), *security.servers.values()]
         traces = self._traces()
@@ -79,6 +81,7 @@ class ObservabilityArea:
             {
                 "namespace": stage.namespace,
                 "image": stage.images[TRACES],
+                "readers": self._readers,
                 "destroy_data": stage.config.data.destroy_data,
                 "customize": customize,
             },
@@ -114,7 +117,7 @@ class ObservabilityArea:
                     "owner": stage.config.owner,
                     "image": stage.images["prometheus"],
                     "rules": alerts.rules(namespace, names, records),
-                    "readers": sorted(record.name for record in records if record.shows_alerts),
+                    "readers": self._readers,
                     "destroy_data": stage.config.data.destroy_data,
                     "customize": self._pods.get("customize", PodArgs()),
                 },
@@ -134,6 +137,7 @@ class ObservabilityArea:
                 "namespace": namespace,
                 "owner": owner,
                 "image": stage.images.get(log_names.STORE, ""),
+                "readers": self._readers,
                 "destroy_data": stage.config.data.destroy_data,
                 "customize": self._pods.get("customize", PodArgs()),
             },

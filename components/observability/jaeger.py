@@ -31,6 +31,8 @@ class JaegerArgs(TypedDict):
     """Namespace of the platform."""
     image: pulumi.Input[str]
     """Image of Jaeger, by digest."""
+    readers: list[str]
+    """Parts of the platform's namespace that may query spans."""
     destroy_data: bool
     """Whether `destroy` may delete the spans."""
     customize: PodArgs
@@ -44,9 +46,9 @@ class JaegerResources(NamedTuple):
 
 
 class Jaeger(PlatformComponent):
-    """A server with its own storage. The OpenTelemetry gateway sends spans; nothing in the cluster may query it.
+    """A server with its own storage. The OpenTelemetry gateway sends spans; only its readers may query it.
 
-    Queries go through the API server: `forge explain`, or `kubectl port-forward`.
+    Other queries go through the API server: `forge explain`, or `kubectl port-forward`.
     """
 
     def __init__(self, name: str, config: Traces, args: JaegerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -68,7 +70,7 @@ class Jaeger(PlatformComponent):
                     ),
                 ),
                 callers=(GATEWAY,),
-                inner={"query": (), "health": ()},
+                inner={"query": tuple(args["readers"]), "health": ()},
                 storage=config.storage,
                 metrics_port=METRICS_PORT,
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -33,6 +33,8 @@ class LogStoreArgs(TypedDict):
     """Person or group responsible for the store's namespace."""
     image: pulumi.Input[str]
     """Image of VictoriaLogs, by digest; empty where Loki is the store."""
+    readers: list[str]
+    """Parts of the platform's namespace that may connect. They receive the store's login."""
     destroy_data: bool
     """Whether `destroy` may delete the lines."""
     customize: PodArgs
@@ -49,9 +51,9 @@ class LogStoreResources(NamedTuple):
 
 
 class LogStore(PlatformComponent):
-    """Takes lines by OTLP and answers queries. One login writes and reads; only the collector's pods may connect.
+    """Takes lines by OTLP and answers queries. One login writes and reads; only the collector and readers may connect.
 
-    An operator's queries go through the API server: `kubectl port-forward`, or `forge logs`.
+    Other queries go through the API server: `kubectl port-forward`, or `forge logs`.
     """
 
     url: str
@@ -78,6 +80,8 @@ class LogStore(PlatformComponent):
         )
         login, version = self._login(space)
         self._ingress(space)
+        if args["readers"]:
+            self._let_in(space, args["namespace"], args["readers"])
         server = DataServer(
             name,
             ServerIntent(
@@ -142,13 +146,28 @@ class LogStore(PlatformComponent):
             "namespace_selector": {"match_labels": {"kubernetes.io/metadata.name": COLLECTOR_NAMESPACE}},
             "pod_selector": {"match_labels": selector(COLLECTOR)},
         }
-        spec = {"policy_types": ["Ingress"], "ingress": [{"from_": [collector], "ports": [{"port": "http"}]}]}
+        self._admits(space, COLLECTOR, [collector])
+
+    def _let_in(self, space: PlatformNamespace, platform: str, readers: list[str]) -> None:
+        """Readers are in the platform's namespace, where pods find the login in a Secret of the same name."""
+        here = {"match_labels": {"kubernetes.io/metadata.name": platform}}
+        pods = [{"namespace_selector": here, "pod_selector": {"match_labels": selector(name)}} for name in readers]
+        self._admits(space, "readers", pods)
+        k8s.core.v1.Secret(
+            f"{self.name}-readers-login",
+            metadata={"name": LOGIN, "namespace": platform, "labels": labels(STORE, "observability")},
+            string_data={"authorization": self.authorization},
+            opts=self.child(),
+        )
+
+    def _admits(self, space: PlatformNamespace, who: str, pods: list[Any]) -> None:
+        spec = {"policy_types": ["Ingress"], "ingress": [{"from_": pods, "ports": [{"port": "http"}]}]}
         meta = {
-            "name": f"{STORE}-{COLLECTOR}",
+            "name": f"{STORE}-{who}",
             "namespace": space.namespace,
             "labels": labels(STORE, "observability"),
         }
-        network_policy(f"{self.name}-{COLLECTOR}", meta, STORE, spec, self.child())
+        network_policy(f"{self.name}-{who}", meta, STORE, spec, self.child())
 
 
 def basic(user: str, password: str) -> str:

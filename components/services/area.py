@@ -6,14 +6,13 @@ import pulumi
 
 from components.ai.models import ModelsArea
 from components.ai.service import AiServiceArgs
-from components.base import SCRAPER, PlatformComponent
+from components.base import PlatformComponent
 from components.config.platform import PlatformConfig
 from components.config.security import REALM
 from components.data.layer import DataLayer
 from components.mesh.entrance import inside_hosts
-from components.observability.scraping import PORT as PROMETHEUS_PORT
 from components.security.area import SecurityArea
-from components.services import evidence, making, routing
+from components.services import evidence, making, routing, telemetry
 from components.services.registry import FRONT
 from components.stage import Stage
 
@@ -41,11 +40,8 @@ class ServicesArea:
                 after.append(security.realm)
             if record.shows_evidence:
                 more["environment"] = {**more.get("environment", {}), evidence.VARIABLE: evidence.rendered(stage)}
-            if record.shows_alerts and config.observability.prometheus:
-                space, server = SCRAPER
-                own = {"SERVICE_PROMETHEUS_URL": f"http://{server}.{space}:{PROMETHEUS_PORT}"}
-                more["environment"] = {**more.get("environment", {}), **own}
-                more["alerts"] = (space, PROMETHEUS_PORT)
+            if record.shows_telemetry:
+                more = telemetry.shown(record, config, more)
             if record.calls_gateway:
                 more = _gateway(config, security, more)
             self.parts[name] = making.make(

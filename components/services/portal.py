@@ -54,7 +54,7 @@ RECORD = ServiceRecord(
     asked=True,
     calls_gateway=True,
     shows_evidence=True,
-    shows_alerts=True,
+    shows_telemetry=True,
     arrival="/portal/arrive",
     # It encrypts the cookies of sessions. A new one signs everybody out.
     own_secrets=("session",),

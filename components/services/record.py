@@ -204,9 +204,10 @@ class ServiceRecord(DataIntent):
     shows_evidence: bool = False
     """Whether the service shows what the deployment knows about its images and policies. Variable:
     SERVICE_EVIDENCE."""
-    shows_alerts: bool = False
-    """Whether the service shows the alerts of the platform's Prometheus, if there is one, and may connect to it.
-    Variable: SERVICE_PROMETHEUS_URL."""
+    shows_telemetry: bool = False
+    """Whether the service shows what the platform's Prometheus, Jaeger and store of log lines know, where they are
+    enabled, and may connect to them. Variables: SERVICE_PROMETHEUS_URL, SERVICE_JAEGER_URL, SERVICE_LOG_STORE_URL,
+    SERVICE_LOG_STORE_LOGIN."""
     arrival: str = ""
     """Path that receives browsers of people who have logged in; empty: the service has no pages."""
     receives_urls: bool = True

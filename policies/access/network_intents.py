@@ -9,7 +9,9 @@ from components.config.platform import PlatformConfig
 from components.config.traces import GATEWAY as SPANS
 from components.config.traces import SERVER as TRACES
 from components.observability.log_names import COLLECTOR as COLLECTOR_OF_LINES
+from components.observability.log_names import PORT as LINES_PORT
 from components.observability.log_names import STORE as LOG_STORE
+from components.observability.log_names import STORE_NAMESPACE
 from components.observability.scraping import PORT as METRICS_PORT
 from policies.access import uses
 from policies.access.model import Access, Layer
@@ -104,6 +106,9 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
         yield name, SPANS, ("otlp", "otlp-grpc"), "observability.traces: services send spans"
     if config.observability.traces:
         yield SPANS, TRACES, ("otlp",), "observability.traces: the OpenTelemetry gateway sends spans on"
+        for name, record in uses.records(config).items():
+            if record.shows_telemetry:
+                yield name, TRACES, ("query",), f"record of {name}: shows_telemetry"
     for part, ports in _CLIENT_PORTS.items():
         yield f"{part}-task", part, _TASK_PORTS.get(part, ports), f"the setup task of {part}"
     for workload in rendered.workloads.values():
@@ -158,10 +163,11 @@ def _outside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, 
     if found := uses.collector(config):
         for name in uses.records(config):
             yield name, space(found[0]), found[1], "observability.otlpEndpoint"
-    if config.observability.prometheus:
-        for name, record in uses.records(config).items():
-            if record.shows_alerts:
-                yield name, space(SCRAPER[0]), METRICS_PORT, f"record of {name}: shows_alerts"
+    for name, record in uses.records(config).items():
+        if record.shows_telemetry and config.observability.prometheus:
+            yield name, space(SCRAPER[0]), METRICS_PORT, f"record of {name}: shows_telemetry"
+        if record.shows_telemetry and config.observability.logs and not config.observability.logs.loki:
+            yield name, space(STORE_NAMESPACE), LINES_PORT, f"record of {name}: shows_telemetry"
     yield from _managed(config, ends)
 
 

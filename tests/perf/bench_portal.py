@@ -1,4 +1,6 @@
-"""`python tests/perf/bench_portal.py [page ...]`: server time of the Portal's pages with a million requests of history.
+"""`python tests/perf/bench_portal.py [--requests N] [page ...]`: the Portal's pages with a million requests of history.
+
+Printed are the server time, its CPU time, and the size of each page.
 
 All services, the Portal and the client share one Python process behind a real gateway, so that each page waits for the
 work of all. The calls of the API that the slowest page makes are measured one by one as well, and each page's CPU time.
@@ -6,6 +8,7 @@ work of all. The calls of the API that the slowest page makes are measured one b
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -13,6 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +33,8 @@ from service_images.router.tests.conftest import Target
 
 REQUESTS, WARM = 100, 5
 PAGES = ("mine", "ask", "requests", "requests?status=5xx&tenant=team-7", f"requests/one?id={history.LIFE}", "routes",
-         "prompts", "prompts/one?name=greeting", "knowledge", "now", "map", "alerts", "evidence")  # fmt: skip
+         "prompts", "prompts/one?name=greeting", "knowledge", "now", "map", "dashboards", "alerts",
+         "evidence")  # fmt: skip
 
 
 def trusted(stack: ExitStack, folder: Path) -> None:
@@ -48,7 +53,7 @@ def trusted(stack: ExitStack, folder: Path) -> None:
 
 
 def measured(client: httpx.Client, path: str) -> str:
-    """Median and 95th percentile of the requests for an address, and the CPU time of this process for each."""
+    """Median, 95th percentile and CPU time of this process of the requests for an address, and the answer's bytes."""
     taken: list[float] = []
     for number in range(WARM + REQUESTS):
         if number == WARM:
@@ -60,11 +65,12 @@ def measured(client: httpx.Client, path: str) -> str:
     busy = (time.process_time() - before) / REQUESTS
     taken = taken[WARM:]
     p95 = statistics.quantiles(taken, n=20)[-1]
-    return f"p50 {1000 * statistics.median(taken):6.0f} ms, p95 {1000 * p95:6.0f} ms, CPU {1000 * busy:5.0f} ms"
+    times = f"p50 {1000 * statistics.median(taken):6.0f} ms, p95 {1000 * p95:6.0f} ms, CPU {1000 * busy:5.0f} ms"
+    return f"{times}, {len(answer.content):,} bytes"
 
 
-def main(pages: tuple[str, ...]) -> int:
-    """Print the figures."""
+def main(pages: Sequence[str], requests: int) -> int:
+    """Print the figures. `requests`: those of the history."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         trusted(stack, folder)
@@ -78,8 +84,8 @@ def main(pages: tuple[str, ...]) -> int:
         routes = [{"model": model, "upstream": target.url} for model in ("demo", "demo-small")]
         stack.enter_context(platform.running(routes, {"retriever": {"embedder": history.Flat()}}))
         began = time.monotonic()
-        history.make(platform)
-        print(f"history of {history.HISTORY:,} requests: {time.monotonic() - began:.0f} s; load {os.getloadavg()}")
+        history.make(platform, requests)
+        print(f"history of {requests:,} requests: {time.monotonic() - began:.0f} s; load {os.getloadavg()}")
         browser = Browser(stack.enter_context(platform.client()))
         browser.sign_in(OPERATOR)
         for page in pages:
@@ -99,4 +105,8 @@ def main(pages: tuple[str, ...]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(tuple(sys.argv[1:]) or PAGES))
+    parser = argparse.ArgumentParser(description="Measure the Portal's pages.")
+    parser.add_argument("pages", nargs="*", default=PAGES)
+    parser.add_argument("--requests", type=int, default=history.HISTORY)
+    asked = parser.parse_args()
+    raise SystemExit(main(asked.pages, asked.requests))

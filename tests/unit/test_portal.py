@@ -9,22 +9,26 @@ from typing import Any
 import pytest
 import yaml
 
+from components.base import selector
 from components.config.parse import parse
 from components.config.platform import PlatformConfig
 from components.config.problems import ConfigError
 from components.mesh import entrance
-from components.services import evidence
+from components.services import evidence, telemetry
 from components.services.registry import SERVICES
 from local import paths
 from local.images.catalogue import IMAGES, needed
 from policies.access import render
 from policies.access.model import compare
+from policies.access.network import Pod, Policies
+from policies.access.objects import plain
 from policies.access.proof import LAYERS
 from tests.unit.test_platform import registered_of
 
 sys.path[:0] = [str(paths.PROJECT / "service_images" / part / "src") for part in ("kit", "portal")]
 
 from portal.evidence import Evidence  # noqa: E402
+from portal.settings import PortalSettings  # noqa: E402
 from portal.topology import Part  # noqa: E402
 
 RECORD = next(record for record in SERVICES.values() if record.arrival)
@@ -109,3 +113,43 @@ def test_it_shows_what_the_deployment_knows(opa: bool) -> None:
     ]
     states = {one.title: one.in_force for one in known.policies}
     assert states["Decisions at the gateway"] is opa and states["Images"] and states["Network"]
+
+
+def test_it_reaches_the_servers_of_metrics_spans_and_lines_and_another_service_does_not() -> None:
+    content = _content() | {"observability": {"prometheus": {}, "traces": {}, "logs": {}}}
+    content["services"] = {**content["services"], RECORD.name: {}}
+    resources = registered_of(content)
+    (pod,) = [plain(one.inputs)["spec"]["template"]["spec"] for one in resources
+              if one.typ.endswith(":Deployment") and one.name == f"local-{RECORD.name}"]  # fmt: skip
+    (container,) = pod["containers"]
+    given = {one["name"]: one.get("value", "") for one in container["env"]}
+    policies = Policies(render.read(resources))
+    for variable, space, server, port in (
+        ("SERVICE_PROMETHEUS_URL", "observability", "prometheus", 9090),
+        ("SERVICE_JAEGER_URL", "cogniforge", "jaeger", 16686),
+        ("SERVICE_LOG_STORE_URL", "logs", "log-store", 9428),
+    ):
+        assert given[variable] == f"http://{server}.{space}:{port}"
+        assert variable.removeprefix("SERVICE_").lower() in PortalSettings.model_fields
+        target, name = Pod(space, {**selector(server)}), "query" if server == "jaeger" else "http"
+        reader, other = (Pod("cogniforge", {**selector(who)}) for who in (RECORD.name, "router"))
+        assert policies.leaves(reader, target, port, name) and policies.enters(reader, target, port, name)
+        assert not policies.enters(other, target, port, name)
+        assert not policies.enters(Pod("elsewhere", reader.labels), target, port, name)
+    folder, _, file = given["SERVICE_LOG_STORE_LOGIN"].rpartition("/")
+    (mount,) = [one["name"] for one in container["volumeMounts"] if one["mountPath"] == folder]
+    (source,) = next(one for one in pod["volumes"] if one["name"] == mount)["projected"]["sources"]
+    assert source["secret"] == {"name": "log-store-login", "items": [{"key": "authorization", "path": file}],
+                                "optional": True}  # fmt: skip
+    secrets = [plain(one.inputs)["metadata"] for one in resources if one.typ.endswith(":Secret")]
+    spaces = [one["namespace"] for one in secrets if one["name"] == "log-store-login"]
+    assert sorted(spaces) == ["cogniforge", "logs"]
+
+
+def test_without_these_servers_it_knows_none_and_with_a_loki_no_store() -> None:
+    loki = {"loki": {"url": "http://loki-gateway.monitoring.svc"}}
+    for sections in ({}, {"logs": loki}):
+        content = _content() | {"observability": sections}
+        content["services"] = {**content["services"], RECORD.name: {}}
+        shown = telemetry.shown(RECORD, parse(content), {"namespace": "n", "image": "i"})
+        assert (shown.get("environment"), shown.get("shows"), shown.get("credentials")) == ({}, {}, {})

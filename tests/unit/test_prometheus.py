@@ -61,8 +61,8 @@ def test_nothing_may_connect_to_it() -> None:
     assert policies.enters(Pod(SCRAPER[0], {**selector(SCRAPER[1])}), target, scraping.ALERTS_PORT, "alerts")
 
 
-def test_the_service_that_shows_alerts_reads_its_rules_and_silences_none() -> None:
-    (name,) = [record.name for record in SERVICES.values() if record.shows_alerts]
+def test_the_service_that_shows_telemetry_reads_its_rules_and_silences_none() -> None:
+    (name,) = [record.name for record in SERVICES.values() if record.shows_telemetry]
     content = stack_file("local") | {"observability": {"prometheus": {}}}
     content["services"] = {**content["services"], name: {}}
     policies = Policies(render.read(registered_of(content)))

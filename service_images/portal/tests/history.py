@@ -50,10 +50,10 @@ class Flat:
         return [0.5 for _ in texts]
 
 
-def make(platform: Platform) -> None:
+def make(platform: Platform, requests: int = HISTORY) -> None:
     """A year of usage of 50 tenants, of which the operator's own is one."""
     with psycopg.connect(platform.database("billing"), autocommit=True) as connection:
-        connection.execute(MADE_UP, (HISTORY,))
+        connection.execute(MADE_UP, (requests,))
         connection.execute("ANALYZE usage")
     with platform.client(OPERATOR) as client:
         for model, kind, usd in PRICES:

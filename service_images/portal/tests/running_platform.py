@@ -151,7 +151,8 @@ class Platform:
         self.certificate = Certificate(folder / "tls")
         self.port = free_port()
         self.url = f"https://localhost:{self.port}"
-        self.prometheus_url = ""
+        self.telemetry: dict[str, Any] = {}
+        """The Portal's settings about servers of metrics, spans and log lines."""
         self._stacks: dict[str, ExitStack] = {}
         self._make: dict[str, Callable[[], Any]] = {}
 
@@ -165,7 +166,7 @@ class Platform:
                 self._start(name)
                 stack.callback(self._stop, name)
             stack.enter_context(self._router(routes))
-            stack.enter_context(_serving(create_portal(self._portal()), self.ports["portal"]))
+            stack.enter_context(_serving(create_portal(PortalSettings(**self.portal())), self.ports["portal"]))
             yield self
 
     @contextmanager
@@ -230,20 +231,21 @@ class Platform:
         with _serving(application, self.ports["router"], Front.of(core)):
             yield
 
-    def _portal(self) -> PortalSettings:
-        """As the component renders them, with the addresses of this machine."""
+    def portal(self) -> dict[str, Any]:
+        """The Portal's settings as the component renders them, with the addresses of this machine."""
         record, around = self.config.around.records["portal"], self.config.around
         rendered = record.variables(self.config.services.there["portal"], around)
-        return PortalSettings(
-            host="127.0.0.1",
-            public_url=self.url,
-            gateway_url=self.url,
-            gateway_authority=SecretStr(self.certificate.pem),
-            session_secret=SecretStr(SECRET),
-            prometheus_url=self.prometheus_url,
-            evidence=EVIDENCE.model_copy(update={"policies": tuple(map(Policy.model_validate, policies(self.config)))}),
-            parts=[part for part in json.loads(rendered["SERVICE_PARTS"]) if part["name"] in self.ports],  # type: ignore[arg-type]
-        )
+        known = tuple(map(Policy.model_validate, policies(self.config)))
+        return {
+            "host": "127.0.0.1",
+            "public_url": self.url,
+            "gateway_url": self.url,
+            "gateway_authority": SecretStr(self.certificate.pem),
+            "session_secret": SecretStr(SECRET),
+            "evidence": EVIDENCE.model_copy(update={"policies": known}),
+            "parts": [part for part in json.loads(rendered["SERVICE_PARTS"]) if part["name"] in self.ports],
+            **self.telemetry,
+        }
 
     @contextmanager
     def _gateway(self) -> Iterator[None]:

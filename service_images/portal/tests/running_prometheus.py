@@ -19,13 +19,20 @@ from service_images.router.tests.conftest import until
 
 
 @contextmanager
-def running(folder: Path, more: Sequence[dict[str, Any]]) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """(URL, process) of a server that scrapes nothing, once it has evaluated `more`, rules beside the platform's."""
+def running(
+    folder: Path, more: Sequence[dict[str, Any]], targets: Sequence[str] = ()
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """(URL, process) of a server, once it has evaluated `more`, rules beside the platform's.
+
+    `targets`: host:port of each server whose metrics it scrapes.
+    """
     port, names = free_port(), frozenset(SERVICES)
     groups = alerts.rules("cogniforge", names, SERVICES.values())["groups"]
     own = {"name": "own", "interval": "200ms", "rules": list(more)}
     (folder / "rules.yml").write_text(json.dumps({"groups": [*groups, own]}))
-    (folder / "prometheus.yml").write_text(json.dumps({"rule_files": [f"{folder}/rules.yml"]}))
+    scraped = {"job_name": "router", "scrape_interval": "1s", "static_configs": [{"targets": [*targets]}]}
+    content = {"rule_files": [f"{folder}/rules.yml"], "scrape_configs": [scraped] if targets else []}
+    (folder / "prometheus.yml").write_text(json.dumps(content))
     command = [str(promtool.resolve().with_name("prometheus")), f"--config.file={folder}/prometheus.yml"]
     command += [f"--storage.tsdb.path={folder}/metrics", f"--web.listen-address=127.0.0.1:{port}"]
     url = f"http://127.0.0.1:{port}"

@@ -5,17 +5,11 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from portal.__main__ import create
-from portal.sessions import COOKIE, Sessions
-from portal.settings import PortalSettings
-from pydantic import SecretStr
-from starlette.responses import Response
-from starlette.testclient import TestClient
 
-from service_images.portal.tests.running_platform import SECRET
+from service_images.portal.tests.alone import page
+from service_images.portal.tests.faulty import MIB, faulty
 from service_images.portal.tests.running_prometheus import running
 from service_images.portal.tests.test_bad_cases import ATTACK, _harmless
 
@@ -37,33 +31,33 @@ def prometheus(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 def shown(url: str, *scopes: str) -> str:
     """The page, for a key with these scopes."""
-    about: dict[str, Any] = {"tenant": "acme", "key": "k", "user": "", "scopes": list(scopes)}
-    entry = Response()
-    Sessions(SECRET).begin(entry, "cf-secret", about)
-    cookie = entry.headers["set-cookie"].split(";")[0]
-    assert cookie.startswith(COOKIE)
-    settings = PortalSettings(session_secret=SecretStr(SECRET), prometheus_url=url)
-    with TestClient(create(settings)) as client:
-        answer = client.get("/portal/alerts", headers={"cookie": cookie})
-    assert answer.status_code == 200 and "script-src 'self'" in answer.headers["content-security-policy"]
-    return answer.text
+    return page("/portal/alerts", *scopes, prometheus_url=url)
 
 
 def test_rules_are_shown_with_state_and_runbook(prometheus: tuple[str, subprocess.Popen[bytes]]) -> None:
     url, process = prometheus
-    page = shown(url, "admin")
-    _harmless(page)
-    assert "1 firing" in page and "1 pending" in page and "value 1" in page
-    names = [part.split('"')[0] for part in page.split('<article class="card" aria-label="')[1:]]
+    found = shown(url, "admin")
+    _harmless(found)
+    assert "1 firing" in found and "1 pending" in found and "value 1" in found
+    names = [part.split('"')[0] for part in found.split('<article class="card" aria-label="')[1:]]
     assert names[:2] == ["AlwaysHere", "NotYet"] and "GuardrailsUnavailable" in names
-    assert "forge logs" in page and "What to do about GuardrailsUnavailable" in page
+    assert "forge logs" in found and "What to do about GuardrailsUnavailable" in found
     assert "for operators" in shown(url, "billing") and "AlwaysHere" not in shown(url, "billing")
     process.kill()
     process.wait()
-    page = shown(url, "admin")
-    assert "Prometheus does not answer" in page and "forge alerts" in page
+    found = shown(url, "admin")
+    assert "Prometheus does not answer" in found and "forge alerts" in found
 
 
 def test_without_prometheus_the_page_says_how_to_switch_it_on() -> None:
-    page = shown("", "admin")
-    assert "prometheus: {}" in page and "does not run a Prometheus" in page
+    found = shown("", "admin")
+    assert "prometheus: {}" in found and "does not run a Prometheus" in found
+
+
+@pytest.mark.parametrize("body", [b"[]", b"no JSON", b'{"data": {"groups": [{}]}}', b'{"data": {"groups": 7}}'])
+def test_an_answer_of_another_form_is_a_problem_of_the_page(body: bytes) -> None:
+    with faulty() as server:
+        server.body = body
+        assert "answer has an unknown form" in shown(server.url, "admin")
+        server.body, server.times = MIB, 9
+        assert "sent more than 4 MiB" in shown(server.url, "admin")

@@ -14,30 +14,38 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
 import pytest
+from kit.ledger import spans
 from PIL import Image
 
+from components.config.traces import QUERY_PORT
+from components.observability.log_query import LogQuery
 from local import paths
 from local.toolchain import builder, packages
 from local.toolchain.tools import ToolName
 from service_images.conftest import running_nats, running_postgres
 from service_images.portal.tests import history
 from service_images.portal.tests.chromium import PHONE, WIDE, Chromium, chromium
-from service_images.portal.tests.conftest import Browser
+from service_images.portal.tests.conftest import TRACE, Browser
 from service_images.portal.tests.running_platform import OPERATOR, SERVICES, Platform
 from service_images.portal.tests.running_prometheus import running
 from service_images.ports import free_port
+from service_images.router.tests.conftest import until
 from service_images.serving import served
+from tests.log_servers import victoria_logs
+from tests.span_servers import JaegerServer
 
 pytestmark = [pytest.mark.drill("portal"), pytest.mark.timeout(3600)]
 LIFE = f"requests/one?id={history.LIFE}"
 PAGES = ("sign-in", "mine", "ask", "requests", LIFE, "routes", "prompts", "prompts/one?name=greeting", "knowledge",
-         "now", "map", "alerts", "evidence", "query?path=/v1/models")  # fmt: skip
+         "now", "map", "dashboards?hours=1", "alerts", "evidence", "query?path=/v1/models")  # fmt: skip
 PICTURES = {
     ("mine", WIDE, False): "portal-mine",
     ("mine", PHONE, True): "portal-mine-phone",
@@ -47,6 +55,7 @@ PICTURES = {
     ("routes", WIDE, True): "portal-routes",
     ("now", WIDE, True): "portal-now",
     ("map", WIDE, False): "portal-map",
+    ("dashboards?hours=1", WIDE, False): "portal-dashboards",
     ("alerts", WIDE, True): "portal-alerts",
     ("evidence", WIDE, False): "portal-evidence",
 }
@@ -63,6 +72,16 @@ RULE = [
                      "checks": "forge logs guardrails", "fix": "Raise services.guardrails.replicas."}},
 ]  # fmt: skip
 """A rule that fires, beside the platform's."""
+BOARDS = [
+    {"name": "services", "title": "Services", "description": "How often services are asked, and how fast they answer.",
+     "owner": "platform", "folder": "CogniForge", "panels": [
+         {"title": "Requests", "description": "Requests per second, by status.", "unit": "reqps", "queries": [
+             {"query": "sum by (status) (rate(http_server_requests_total[$__rate_interval]))",
+              "legend": "{{status}}"}]},
+         {"title": "Memory", "description": "Memory of the process.", "unit": "bytes", "queries": [
+             {"query": "process_resident_memory_bytes", "legend": "{{job}}"}]}]},
+]  # fmt: skip
+"""Boards of metrics that the Router's process has."""
 IMAGES = paths.PROJECT / "docs" / "images"
 
 
@@ -95,11 +114,46 @@ def platform(tmp_path_factory: pytest.TempPathFactory, simulator: str) -> Iterat
     ):
         patch.setattr(credentials, "FOLDER", mounted)
         made = Platform(tmp_path_factory.mktemp("platform"), postgres, nats, SERVICES)
-        alerting = running(tmp_path_factory.mktemp("prometheus"), RULE)
+        metrics = running(tmp_path_factory.mktemp("prometheus"), RULE, [f"127.0.0.1:{made.ports['router']}"])
         more = {"retriever": {"embedder": history.Flat()}}
-        with alerting as (made.prometheus_url, _), made.running(routes, more):
-            history.make(made)
-            yield made
+        with metrics as (prometheus, _), _traced(tmp_path_factory) as traces, _logged(tmp_path_factory) as lines:
+            made.telemetry = {"prometheus_url": prometheus, "boards": BOARDS, **traces, **lines}
+            with made.running(routes, more):
+                history.make(made)
+                yield made
+
+
+@contextmanager
+def _traced(factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The Portal's settings for a real Jaeger that has spans of the request `history.LIFE`."""
+    server = JaegerServer(factory.mktemp("jaeger"))
+    server.start()
+    try:
+        outer = server.tell("router", f"00-{TRACE}-b7ad6b7169203331-01")
+        server.tell("guardrails", outer)
+        until(lambda: len(spans.read(server.trace(outer))) == 4, 60)
+        yield {"jaeger_url": f"http://127.0.0.1:{server.ports[QUERY_PORT]}"}
+    finally:
+        server.kill()
+
+
+@contextmanager
+def _logged(factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The Portal's settings for a real store with lines of the request `history.LIFE`, and of another one."""
+    folder = factory.mktemp("lines")
+    with victoria_logs(folder / "store") as (server, store):
+        now = datetime.now(UTC)
+        known = {"level": "warning", "timestamp": now.isoformat(), "trace_id": TRACE, "target": "demo"}
+        texts = [json.dumps({"message": message, **known}) for message in ("stream interrupted", "stream continued")]
+        lines = [
+            {"_time": (now + timedelta(seconds=number)).isoformat(), "_msg": text, "service.name": "router",
+             "level": "warning", "trace_id": trace}
+            for number, (text, trace) in enumerate([(texts[0], TRACE), (texts[1], TRACE), ("not shown", "f" * 32)])
+        ]  # fmt: skip
+        server.insert(lines)
+        until(lambda: len(store.lines(LogQuery(now - timedelta(hours=1)))) == len(lines), 60)
+        (folder / "login").write_text(server.authorization)
+        yield {"log_store_url": server.url, "log_store_login": folder / "login"}
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +228,14 @@ def test_each_page_works_without_scripts(window: Chromium, platform: Platform, p
         assert not window.evaluate("!!document.querySelector('.notice.bad')")
     finally:
         window.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_spans_and_lines_of_a_request_come_from_the_servers(window: Chromium, platform: Platform) -> None:
+    window.open(f"{platform.url}/portal/{LIFE}")
+    shown = window.evaluate("document.querySelector('main').textContent")
+    assert "guardrails" in shown and shown.count("chat demo") == 2 and "2 more" not in shown
+    assert "stream interrupted target=demo" in shown and "stream continued" in shown and "not shown" not in shown
+    assert window.evaluate("document.querySelectorAll('.indent-2').length") == 1
 
 
 def test_no_script_of_a_text_runs_in_a_page(window: Chromium, platform: Platform) -> None:

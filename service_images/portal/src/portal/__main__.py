@@ -18,7 +18,7 @@ def create(settings: PortalSettings) -> Starlette:
     """The application. Raises ValueError without a secret for sessions."""
     gateway = Gateway(settings)
     views = Views(settings, gateway, Sessions(settings.secret("session_secret")))
-    made = service.create("Portal", operations(views), close=[gateway.close])
+    made = service.create("Portal", operations(views), close=[gateway.close, views.servers.close])
     for kind in (ApiError, HTTPException, Exception):
         made.add_exception_handler(kind, views.on_error)
     return made

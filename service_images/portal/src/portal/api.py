@@ -8,7 +8,7 @@ from kit import rest_app
 from kit.rest import Call, Model, Nothing, Operation
 from starlette.responses import Response
 
-from portal import alerts, ask, files, knowledge, mine, prompts, query, requests, routes, signing
+from portal import alerts, ask, dashboards, files, knowledge, mine, prompts, query, requests, routes, signing
 from portal.now import Now
 from portal.view import PREFIX, Views
 
@@ -44,6 +44,7 @@ def operations(views: Views) -> list[Operation]:
     entry, own, asks, ways = signing.Signing(views), mine.Mine(views), ask.Ask(views), routes.Routes(views)
     texts, known, now, queries = prompts.Prompts(views), knowledge.Knowledge(views), Now(views), query.Queries(views)
     history, raised = requests.Requests(views), alerts.Alerts(views)
+    graphs = dashboards.Dashboards(views)
 
     async def file(call: Call[Any, None]) -> Response:
         return views.files.answer(call.path["file"])
@@ -74,6 +75,8 @@ def operations(views: Views) -> list[Operation]:
         _action("/knowledge", "Search a store.", action(known.search)),
         _page("/now", "Show which services answer.", page(now.now)),
         _page("/map", "Show the services and what they use.", page(now.map)),
+        _page("/dashboards", "Show graphs of the platform's metrics.", page(graphs.show), dashboards.Shown),
+        _page("/dashboards/query", "Show the query of a graph.", page(graphs.query), dashboards.Source),
         _page("/alerts", "Show the rules of alerts with their state.", page(raised.show)),
         _page("/evidence", "Show what the deployment runs.", page(now.evidence)),
         _page("/query", "Show a query of the API and its answer.", page(queries.show), query.Asked),

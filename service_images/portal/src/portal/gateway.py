@@ -26,6 +26,8 @@ MOST_BYTES = 8 * 2**20
 _TIMEOUT = httpx.Timeout(5.0, connect=2.0)
 _MODEL_TIMEOUT = httpx.Timeout(120.0, connect=2.0)
 """Models may take longer. Source: the Router's own limit for an answer."""
+_KEPT_S = 60
+"""Seconds that an idle connection is kept: a page makes up to 20 calls at once, and each would begin with TLS."""
 _AWAY = (0, 502, 503, 504)
 
 
@@ -102,7 +104,7 @@ class Gateway:
         authority = self._settings.secret("gateway_authority")
         if self._http is None or authority != self._authority:
             verify = ssl.create_default_context(cadata=authority) if authority else True
-            limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
+            limits = httpx.Limits(max_connections=200, max_keepalive_connections=50, keepalive_expiry=_KEPT_S)
             self._http = httpx.AsyncClient(
                 base_url=self._settings.gateway_url, verify=verify, timeout=_TIMEOUT, limits=limits, trust_env=False
             )

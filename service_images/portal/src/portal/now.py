@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.responses import Response
 
 from portal.diagram import drawn
@@ -21,8 +23,7 @@ class Now:
         letters = [part for part in visit.gateway.parts if part.letters] if operator else []
         paths = ["/v1/models", *(["/v1/admin/state"] if operator else [])]
         paths += [f"/v1/{part.name}/dead-letters?limit=1" for part in letters]
-        models, *more = await visit.api.all(*paths)
-        services = await health(visit.api)
+        (models, *more), services = await asyncio.gather(visit.api.all(*paths), health(visit.api))
         state, waiting = (more[0], more[1:]) if operator else (None, [])
         return await self._views.show(
             visit,

@@ -99,3 +99,45 @@ def future(value: object) -> bool:
         return datetime.fromisoformat(str(value)) > datetime.now(UTC)
     except (ValueError, TypeError):
         return False
+
+
+_BYTES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_THOUSANDS = ("", " k", " M", " G", " T")
+_UNITS = {"reqps": "/s", "ops": "/s", "celsius": " °C", "percent": " %", "rotmhz": " MHz", "watt": " W"}
+
+
+def measure(value: float, unit: str) -> str:
+    """A measured value with its unit. `unit`: one of Grafana's names, such as "bytes" or "reqps"; unknown: no unit."""
+    if unit in ("bytes", "Bps"):
+        return f"{_scaled(value, 1024, _BYTES)}{'/s' if unit == 'Bps' else ''}"
+    if unit == "currencyUSD":
+        return usd(value)
+    if unit == "percentunit":
+        return f"{_digits(100 * value)} %"
+    if unit in ("s", "ms"):
+        return _duration(value if unit == "s" else value / 1000)
+    return f"{_scaled(value, 1000, _THOUSANDS)}{_UNITS.get(unit, '')}"
+
+
+def _scaled(value: float, base: int, units: tuple[str, ...]) -> str:
+    """A value below the base, with the unit of its power."""
+    power = 0
+    while abs(value) >= base and power < len(units) - 1:
+        value, power = value / base, power + 1
+    return f"{_digits(value)}{' ' if base == 1024 else ''}{units[power]}"
+
+
+def _digits(value: float) -> str:
+    """At most three significant digits, without an exponent where people can do without."""
+    size = abs(value)
+    if size < 0.1 or size >= 1e6:
+        return f"{value:.2g}"
+    shown = f"{value:.{2 if size < 10 else 1 if size < 100 else 0}f}"
+    return shown.rstrip("0").rstrip(".") if "." in shown else shown
+
+
+def _duration(seconds: float) -> str:
+    for least, length, unit in ((86400, 86400, "d"), (3600, 3600, "h"), (60, 60, "min"), (1, 1, "s")):
+        if abs(seconds) >= least:
+            return f"{_digits(seconds / length)} {unit}"
+    return f"{_digits(1000 * seconds)} ms"

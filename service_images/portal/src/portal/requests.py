@@ -12,6 +12,7 @@ from pydantic import Field
 from starlette.responses import RedirectResponse, Response
 
 from portal.gateway import Answer, address
+from portal.recorded import Recorder, TraceOf
 from portal.view import PREFIX, Views, Visit
 
 PATH = f"{PREFIX}/requests"
@@ -95,6 +96,7 @@ class Requests:
         logged = answers.pop(0) if there[_AUDIT] else None
         costs = answers.pop(0) if there[_BILLING] else None
         lives = life.requests(_content(logged), _content(costs), _trusted(logged, key))
+        recorded = await self._recorded(visit, lives)
         unknown = not lives and all(one is None or one.status == 404 for one in (logged, costs))
         return await self._views.show(
             visit,
@@ -102,11 +104,17 @@ class Requests:
             404 if unknown else 200,
             id=name,
             lives=lives,
+            recorded=recorded,
             unknown=unknown,
             more=any(one is not None and one.get("more") for one in (logged, costs)),
             sources=[("Audit", logged), ("Billing", costs)],
             away=[one for one in (logged, costs, key) if one is not None and one.problem and one.status != 404],
         )
+
+    async def _recorded(self, visit: Visit, lives: list[dict[str, Any]]) -> dict[str, TraceOf]:
+        """Spans and lines by trace. Others than operators get none."""
+        servers = self._views.servers
+        return await Recorder(servers.jaeger, servers.log_store).of(lives) if visit.session.operator else {}
 
 
 def _row(found: dict[str, Any]) -> dict[str, Any]:

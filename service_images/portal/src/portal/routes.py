@@ -33,11 +33,11 @@ class Routes:
 
     async def show(self, visit: Visit) -> Response:
         """Operators see routes and states; others see the models that they may ask."""
-        models = await visit.api.get("/v1/models")
         if not visit.session.operator:
+            models = await visit.api.get("/v1/models")
             rows = paged(models.items(), visit.call.query.page)
             return await self._views.show(visit, "models.html", models=models, paged=rows)
-        routes, state = await visit.api.all("/v1/admin/routes", "/v1/admin/state")
+        models, routes, state = await visit.api.all("/v1/models", "/v1/admin/routes", "/v1/admin/state")
         states: Any = state.get("routes", {})
         rows = [_row(one, states.get(one.get("model"), {})) for one in routes.items()]
         return await self._views.show(

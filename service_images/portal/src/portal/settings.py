@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from kit.settings import ServiceSettings
 from pydantic import SecretStr
 
+from portal.boards import Board
 from portal.evidence import Evidence
 from portal.topology import Part
 
@@ -27,5 +30,13 @@ class PortalSettings(ServiceSettings):
     """The enabled services."""
     prometheus_url: str = ""
     """URL of the platform's Prometheus; empty: it runs none."""
+    jaeger_url: str = ""
+    """URL of the query API of the platform's Jaeger; empty: it runs none."""
+    log_store_url: str = ""
+    """URL of the platform's VictoriaLogs; empty: it runs none."""
+    log_store_login: Path | None = None
+    """File with the value of the header Authorization for it."""
+    boards: tuple[Board, ...] = ()
+    """Dashboards of the environment's parts."""
     evidence: Evidence | None = None
     """What the deployment knows about its images and policies."""

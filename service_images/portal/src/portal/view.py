@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from portal import forms, numbers
 from portal.files import Files
 from portal.gateway import Answer, Gateway, Reader
+from portal.servers import Servers
 from portal.sessions import Session, Sessions
 from portal.settings import PortalSettings
 
@@ -98,6 +99,7 @@ LINKS = (
     Link(f"{PREFIX}/knowledge", "Knowledge", "/v1/files"),
     Link(f"{PREFIX}/now", "Now"),
     Link(f"{PREFIX}/map", "Map"),
+    Link(f"{PREFIX}/dashboards", "Dashboards"),
     Link(f"{PREFIX}/alerts", "Alerts"),
     Link(f"{PREFIX}/evidence", "Evidence"),
 )
@@ -109,6 +111,7 @@ class Views:
 
     def __init__(self, settings: PortalSettings, gateway: Gateway, sessions: Sessions) -> None:
         self.settings, self.gateway, self.sessions, self.files = settings, gateway, sessions, Files()
+        self.servers = Servers(settings)
         loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
         self._templates = jinja2.Environment(
             loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
