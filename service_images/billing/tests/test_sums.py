@@ -27,6 +27,7 @@ OF_USERS = """
 SELECT tenant, (time AT TIME ZONE 'UTC')::date, "user", count(*), sum(input_tokens), sum(output_tokens)
 FROM usage GROUP BY 1, 2, 3
 """
+OF_KEYS = OF_USERS.replace('"user"', "key")
 MONTH = {"begin": "2026-10-01T00:00:00Z", "end": "2026-11-01T00:00:00Z"}
 
 
@@ -38,7 +39,7 @@ def equal(settings: BillingSettings) -> int:
     """Compare the sums with the usage. Returns the number of sums."""
     with psycopg.connect(settings.database(pooled=False)) as connection:
         count = 0
-        for query, table in ((OF_MODELS, "model_days"), (OF_USERS, "user_days")):
+        for query, table in ((OF_MODELS, "model_days"), (OF_USERS, "user_days"), (OF_KEYS, "key_days")):
             kept = connection.execute(f"SELECT * FROM {table}".encode()).fetchall()
             assert sorted(kept) == sorted(connection.execute(query.encode()).fetchall()), table
             count += len(kept)
@@ -48,14 +49,15 @@ def equal(settings: BillingSettings) -> int:
 def test_the_sums_follow_new_usage_erased_names_and_expired_records(
     billing: httpx.Client, settings: BillingSettings
 ) -> None:
-    events = [used(tenant, user=user, model=model, time=f"2026-10-05T{hour}:00:00Z", cached=hour == "23")
+    events = [used(tenant, user=user, key=f"of-{user}", model=model, time=f"2026-10-05T{hour}:00:00Z",
+                   cached=hour == "23")
               for tenant in ("acme", "rival") for user in ("ann", "bob") for model in ("small", "large")
               for hour in ("00", "23")]  # fmt: skip
     put(billing, *events)
     put(billing, *events, used(time="2026-10-06T00:00:00Z", input_tokens=0))
     assert equal(settings) > 8
     with psycopg.connect(settings.database(pooled=False), autocommit=True) as connection:
-        connection.execute("""UPDATE usage SET "user" = '' WHERE tenant = 'acme'""")
+        connection.execute("""UPDATE usage SET "user" = '', key = '' WHERE tenant = 'acme'""")
         equal(settings)
         connection.execute("DELETE FROM usage WHERE model = 'large' OR tenant = 'rival'")
         equal(settings)
@@ -70,7 +72,7 @@ def test_usage_from_before_the_sums_is_in_them(billing: httpx.Client, settings: 
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("UPDATE usage SET input_tokens = 77")
     migrate.migrate("billing", url)
-    assert equal(settings) == 4
+    assert equal(settings) == 6
 
 
 TIMES = st.integers(0, 3 * 24 * 60)
@@ -108,7 +110,7 @@ def test_an_invoice_is_the_sum_of_its_requests_although_prices_begin_at_any_time
 def test_a_meter_of_whole_days_equals_that_of_its_events(billing: httpx.Client) -> None:
     for n in range(60):
         time = f"2026-10-{n % 28 + 1:02}T10:00:00Z"
-        more: dict[str, Any] = {"user": f"u{n % 3}", "model": f"m{n % 2}", "input_tokens": n}
+        more: dict[str, Any] = {"user": f"u{n % 3}", "key": f"k{n % 4}", "model": f"m{n % 2}", "input_tokens": n}
         put(billing, *(used(who, time, **more) for who in ("acme", "rival")))
     kinds = (("SUM", "input_tokens"), ("SUM", "output_tokens"), ("COUNT", "user"))
     for group, tenant, (aggregation, field) in itertools.product(Group, ("acme", ""), kinds):

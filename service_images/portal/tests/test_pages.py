@@ -46,10 +46,15 @@ def test_spend_and_its_forecast_are_shown(member: Browser, operator: httpx.Clien
     for kind, usd in (("input", "1000"), ("output", "2000")):
         price = {"tenant": tenant, "model": "demo", "kind": kind, "usd": usd, "begins": "2020-01-01T00:00:00Z"}
         assert operator.post("/v1/billing/prices", json=price).status_code == 201
-    assert operator.post("/v1/billing/usage", json=[usage(tenant)]).status_code == 200
+    made = operator.post(f"/v1/tenants/{tenant}/keys", json={"name": "of a program", "scopes": ["inference"]}).json()
+    sent = [usage(tenant, key=made["id"]), usage(tenant, model="free", read=70, key="revoked-long-ago")]
+    assert operator.post("/v1/billing/usage", json=sent).status_code == 200
     member.open("/portal/mine")
     assert "$1.40" in member.page  # 1000 tokens read at $1000 a million, 200 written at $2000
     assert "Forecast" in member.page and "ann" in member.page
+    keys = member.page.split('aria-label="Tokens by key"')[1].split("</table>")[0]
+    assert f"of a program ({made['hint']})" in keys and "1,000" in keys
+    assert "revoked-long-ago" in keys and "70" in keys and made["key"] not in member.page
 
 
 def test_a_key_is_made_shown_once_and_revoked(member: Browser, platform: Platform) -> None:

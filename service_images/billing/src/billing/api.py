@@ -51,6 +51,8 @@ class UsageData(Model):
     output_tokens: Annotated[int, Field(ge=0, lt=2**53)]
     cached: bool = False
     user: Annotated[str, Field(max_length=limits.USER.most, pattern=r"^[^\x00]*$")] = ""
+    key: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] = ""
+    """ID of the API key."""
     duration_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     status: Annotated[int, Field(ge=0, le=999)] = 0
     request: Annotated[str, Field(max_length=limits.REQUEST_ID.most, pattern=r"^[^\x00]*$")] = ""

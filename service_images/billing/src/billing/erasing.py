@@ -1,7 +1,7 @@
 """Erases the data of a deleted tenant, except records that accounting requires.
 
-Kept: invoices and their basis, which is usage without personal data, prices and credits. Erased: names of users,
-traces, request IDs, and the budget. Later usage is not counted.
+Kept: invoices and their basis, which is usage without personal data, prices and credits. Erased: names of users, IDs of
+keys, traces, request IDs, and the budget. Later usage is not counted.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ async def erase(connection: Connection, tenant: str) -> None:
     await connection.execute("INSERT INTO erased (tenant) VALUES (%s) ON CONFLICT DO NOTHING", (tenant,))
     await connection.execute("DELETE FROM budgets WHERE tenant = %s", (tenant,))
     await connection.execute(
-        """UPDATE usage SET "user" = '', trace = '', request = ''
-        WHERE tenant = %s AND ("user", trace, request) <> ('', '', '')""",
+        """UPDATE usage SET "user" = '', key = '', trace = '', request = ''
+        WHERE tenant = %s AND ("user", key, trace, request) <> ('', '', '', '')""",
         (tenant,),
     )
 

@@ -9,9 +9,9 @@ from kit.retention import BATCH, Expire
 
 _INVOICED = "EXISTS (SELECT FROM invoices i WHERE (i.tenant, i.period) = (u.tenant, u.period))"
 _NAMES = f"""
-UPDATE usage SET "user" = '', trace = '', request = '' WHERE (source, id) IN (
+UPDATE usage SET "user" = '', key = '', trace = '', request = '' WHERE (source, id) IN (
     SELECT u.source, u.id FROM usage u WHERE u.time < now() - make_interval(days => %s)
-    AND (u."user", u.trace, u.request) <> ('', '', '') AND {_INVOICED} LIMIT {BATCH})
+    AND (u."user", u.key, u.trace, u.request) <> ('', '', '', '') AND {_INVOICED} LIMIT {BATCH})
 """
 _USAGE = f"""
 DELETE FROM usage WHERE (source, id) IN (

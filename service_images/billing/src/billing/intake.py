@@ -11,10 +11,10 @@ ISSUING = 0x6269
 """Number of the advisory lock: shared while usage is stored, exclusive while an invoice is issued."""
 _COLUMNS = (
     "source, id, tenant, time, model, operation, input_tokens, output_tokens, cached, "
-    '"user", duration_ms, trace, request, status'
+    '"user", key, duration_ms, trace, request, status'
 )
 _STAGE = f"CREATE TEMPORARY TABLE stage ON COMMIT DROP AS SELECT {_COLUMNS} FROM usage WITH NO DATA"
-_PERSONAL = ('"user"', "trace", "request")
+_PERSONAL = ('"user"', "key", "trace", "request")
 
 
 def _shown(column: str) -> str:
@@ -61,6 +61,7 @@ def _row(event: dict[str, Any]) -> tuple[Any, ...]:
         used["output_tokens"],
         used["cached"],
         used["user"],
+        used["key"],
         used["duration_ms"],
         event["traceparent"],
         used["request"],

@@ -37,6 +37,7 @@ class Group(StrEnum):
     NONE = ""
     MODEL = "model"
     USER = "user"
+    KEY = "key"
     OPERATION = "operation"
     TENANT = "tenant"
     HOUR = "hour"
@@ -65,10 +66,13 @@ _IN_SUMS = {
     Group.NONE: "''",
     Group.MODEL: "model",
     Group.USER: '"user"',
+    Group.KEY: "key",
     Group.OPERATION: "operation",
     Group.TENANT: "tenant",
     Group.DAY: "to_char(day, 'YYYY-MM-DD')",
 }
+_TABLES = {Group.USER: "user_days", Group.KEY: "key_days"}
+"""Tables of the sums that `model_days` does not tell."""
 
 
 def _from_sums(
@@ -78,7 +82,7 @@ def _from_sums(
     value, key = _SUMMED.get((aggregation, field)), _IN_SUMS.get(group)
     if value is None or key is None or (begin.time(), end.time()) != (time(), time()):
         return None
-    table = "user_days" if group is Group.USER else "model_days"
+    table = _TABLES.get(group, "model_days")
     where, values = ["day >= %s", "day < %s"], [begin.date(), end.date()]
     if tenant:
         where.append("tenant = %s")

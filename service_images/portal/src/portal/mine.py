@@ -29,6 +29,9 @@ SCOPES = (
 )
 """Scopes that a tenant's key may have, with their meaning."""
 
+_MOST = 50
+"""Users and keys that the page lists, those with most tokens."""
+
 
 class Chosen(Model):
     """What the page shows."""
@@ -80,6 +83,8 @@ class Mine:
             "requests": address(path, aggregation="COUNT", field="model", group="day", **meter),
             "read": address(path, aggregation="SUM", field="input_tokens", group="user", **meter),
             "written": address(path, aggregation="SUM", field="output_tokens", group="user", **meter),
+            "read_by_key": address(path, aggregation="SUM", field="input_tokens", group="key", **meter),
+            "written_by_key": address(path, aggregation="SUM", field="output_tokens", group="key", **meter),
         }
 
     @staticmethod
@@ -93,18 +98,19 @@ class Mine:
                 one[line["kind"]] += line["quantity"]
         days = {row["group"]: row["value"] or 0.0 for row in answers["requests"].items("values")}
         chart = charts.bars("Requests a day", "requests", [(day, days.get(day, 0.0)) for day in numbers.days(period)])
-        written = {row["group"]: row["value"] or 0.0 for row in answers["written"].items("values")}
-        people = [
-            {"user": row["group"], "input": row["value"] or 0.0, "output": written.get(row["group"], 0.0)}
-            for row in answers["read"].items("values")
-        ]
+        people = _tokens(answers["read"], answers["written"])
+        keys = _tokens(answers["read_by_key"], answers["written_by_key"])
+        listed = answers["keys"].items() if "keys" in answers else []
+        known = {key["id"]: f"{key['name']} ({key['hint']})" for key in listed}
         gross = numbers.amount(answers["invoice"].get("gross_usd"))
         present = period == f"{now:%Y-%m}"
         return {
             "models": sorted(models.values(), key=lambda one: -one["usd"]),
             "chart": chart,
-            "people": sorted(people, key=lambda one: -(one["input"] + one["output"]))[:50],
+            "people": people[:_MOST],
             "people_count": len(people),
+            "by_key": [{**one, "shown": known.get(one["group"], one["group"])} for one in keys[:_MOST]],
+            "keys_count": len(keys),
             "forecast": numbers.forecast(gross, now) if present and gross is not None else None,
             "budget": numbers.amount(answers["entitlement"].get("budget_usd")),
         }
@@ -129,3 +135,18 @@ class Mine:
         path = address("/v1/tenants/{}/keys/{}", visit.session.tenant, visit.form.get("key", ""))
         gone = await visit.api.call("DELETE", path)
         return done(f"{PATH}#keys") if gone.ok else await self._views.refuse(visit, gone, PATH)
+
+
+def _tokens(read: Answer, written: Answer) -> list[dict[str, Any]]:
+    """Tokens read and written by group, the largest first."""
+    output = {row["group"]: row["value"] or 0.0 for row in written.items("values")}
+    found = [
+        {
+            "shown": row["group"],
+            "group": row["group"],
+            "input": row["value"] or 0.0,
+            "output": output.get(row["group"], 0.0),
+        }
+        for row in read.items("values")
+    ]
+    return sorted(found, key=lambda one: -(one["input"] + one["output"]))
