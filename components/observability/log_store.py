@@ -78,10 +78,11 @@ class LogStore(PlatformComponent):
             {"namespace": STORE_NAMESPACE, "owner": args["owner"], "labels": {ADMISSION_LABEL: args["namespace"]}},
             self.child(),
         )
-        login, version = self._login(space)
+        login, authorization, version = self._login(space)
+        self.authorization = authorization
         self._ingress(space)
         if args["readers"]:
-            self._let_in(space, args["namespace"], args["readers"])
+            self._let_in(space, authorization, args["namespace"], args["readers"])
         server = DataServer(
             name,
             ServerIntent(
@@ -122,23 +123,22 @@ class LogStore(PlatformComponent):
             }
         )
 
-    def _login(self, space: PlatformNamespace) -> tuple[k8s.core.v1.Secret, pulumi.Output[str]]:
-        """The one login of the store, and a value that changes with it."""
+    def _login(self, space: PlatformNamespace) -> tuple[k8s.core.v1.Secret, pulumi.Output[str], pulumi.Output[str]]:
+        """The one login of the store, the value of its header Authorization, and a value that changes with it."""
         password = random.RandomPassword(
             f"{self.name}-login",
             length=_PASSWORD_LENGTH,
             special=False,
             opts=self.child(additional_secret_outputs=["result"]),
         )
-        header = password.result.apply(lambda known: basic(USER, known))
-        self.authorization = pulumi.Output.secret(header)
+        header = pulumi.Output.secret(password.result.apply(lambda known: basic(USER, known)))
         secret = k8s.core.v1.Secret(
             f"{self.name}-login",
             metadata={"name": LOGIN, "namespace": space.namespace, "labels": labels(STORE, "observability")},
-            string_data={"password": password.result, "authorization": self.authorization},
+            string_data={"password": password.result, "authorization": header},
             opts=self.child(),
         )
-        return secret, pulumi.Output.unsecret(password.result.apply(fingerprint))
+        return secret, header, pulumi.Output.unsecret(password.result.apply(fingerprint))
 
     def _ingress(self, space: PlatformNamespace) -> None:
         """The collector's pods are in another namespace."""
@@ -148,7 +148,9 @@ class LogStore(PlatformComponent):
         }
         self._admits(space, COLLECTOR, [collector])
 
-    def _let_in(self, space: PlatformNamespace, platform: str, readers: list[str]) -> None:
+    def _let_in(
+        self, space: PlatformNamespace, authorization: pulumi.Output[str], platform: str, readers: list[str]
+    ) -> None:
         """Readers are in the platform's namespace, where pods find the login in a Secret of the same name."""
         here = {"match_labels": {"kubernetes.io/metadata.name": platform}}
         pods = [{"namespace_selector": here, "pod_selector": {"match_labels": selector(name)}} for name in readers]
@@ -156,7 +158,7 @@ class LogStore(PlatformComponent):
         k8s.core.v1.Secret(
             f"{self.name}-readers-login",
             metadata={"name": LOGIN, "namespace": platform, "labels": labels(STORE, "observability")},
-            string_data={"authorization": self.authorization},
+            string_data={"authorization": authorization},
             opts=self.child(),
         )
 

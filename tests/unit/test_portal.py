@@ -142,7 +142,7 @@ def test_it_reaches_the_servers_of_metrics_spans_and_lines_and_another_service_d
     assert source["secret"] == {"name": "log-store-login", "items": [{"key": "authorization", "path": file}],
                                 "optional": True}  # fmt: skip
     secrets = [plain(one.inputs)["metadata"] for one in resources if one.typ.endswith(":Secret")]
-    spaces = [one["namespace"] for one in secrets if one["name"] == "log-store-login"]
+    spaces = [one["namespace"] for one in secrets if one.get("name") == "log-store-login"]
     assert sorted(spaces) == ["cogniforge", "logs"]
 
 

@@ -194,7 +194,13 @@ def test_each_page_fits_and_keeps_nobody_out(
     found = window.evaluate(f"axe.run(document, {json.dumps(AXE_RULES)})")
     told = [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found["violations"]]
     assert told == [] and len(found["passes"]) > 10
-    if os.environ.get("UPDATE_IMAGES") and (name := PICTURES.get((page, size, dark))):
+    if name := PICTURES.get((page, size, dark)):
+        _keep(window, name)
+
+
+def _keep(window: Chromium, name: str) -> None:
+    """Write what the window shows to docs/images, if that is asked for."""
+    if os.environ.get("UPDATE_IMAGES"):
         IMAGES.mkdir(exist_ok=True)
         picture = Image.open(io.BytesIO(window.picture())).convert("RGB")
         picture.quantize(96, dither=Image.Dither.NONE).save(IMAGES / f"{name}.png", optimize=True)
@@ -231,11 +237,14 @@ def test_each_page_works_without_scripts(window: Chromium, platform: Platform, p
 
 
 def test_spans_and_lines_of_a_request_come_from_the_servers(window: Chromium, platform: Platform) -> None:
+    window.look(WIDE, dark=False)
     window.open(f"{platform.url}/portal/{LIFE}")
     shown = window.evaluate("document.querySelector('main').textContent")
     assert "guardrails" in shown and shown.count("chat demo") == 2 and "2 more" not in shown
     assert "stream interrupted target=demo" in shown and "stream continued" in shown and "not shown" not in shown
     assert window.evaluate("document.querySelectorAll('.indent-2').length") == 1
+    window.evaluate("[...document.querySelectorAll('h3')].find(one => one.textContent === 'Spans').scrollIntoView()")
+    _keep(window, "portal-request-spans")
 
 
 def test_no_script_of_a_text_runs_in_a_page(window: Chromium, platform: Platform) -> None:

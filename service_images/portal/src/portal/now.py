@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import replace
 
 from starlette.responses import Response
 
@@ -23,8 +23,12 @@ class Now:
         letters = [part for part in visit.gateway.parts if part.letters] if operator else []
         paths = ["/v1/models", *(["/v1/admin/state"] if operator else [])]
         paths += [f"/v1/{part.name}/dead-letters?limit=1" for part in letters]
-        (models, *more), services = await asyncio.gather(visit.api.all(*paths), health(visit.api))
+        models, *more = await visit.api.all(*paths)
         state, waiting = (more[0], more[1:]) if operator else (None, [])
+        # A service that lists its dead letters answers, so it is not asked again.
+        listed = {part.name: answer for part, answer in zip(letters, waiting, strict=True) if answer.ok}
+        asked = await health(visit.api, listed)
+        services = [replace(one, answer=listed.get(one.part.name, one.answer)) for one in asked]
         return await self._views.show(
             visit,
             "now.html",
