@@ -17,6 +17,8 @@ import websocket
 STARTS_S = 120
 WIDE, PHONE = (1280, 900), (390, 844)
 """Sizes of windows, in CSS pixels."""
+_NETWORK_CHANGES = 10
+"""How often an address is opened, if the network of the machine changes each time."""
 
 
 class Chromium:
@@ -46,10 +48,19 @@ class Chromium:
         return answer["result"]
 
     def open(self, address: str) -> None:
-        """Open an address, and wait until it is loaded with all that belongs to it."""
-        self.events.clear()
-        self.call("Page.navigate", url=address)
-        self.loaded()
+        """Open an address, and wait until it is loaded with all that belongs to it.
+
+        Chromium ends all connections when an interface of the machine comes or goes, as those of a node's pods do, and
+        shows a page of its own, of 250 kB. The address is then opened again. Any other failure is the test's.
+        """
+        for _ in range(_NETWORK_CHANGES):
+            self.events.clear()
+            error = self.call("Page.navigate", url=address).get("errorText", "")
+            self.loaded()
+            errors = {error, *(failed["errorText"] for failed in self._of("Network.loadingFailed"))}
+            if "net::ERR_NETWORK_CHANGED" not in errors:
+                break
+        assert not error, (address, error)
 
     def loaded(self) -> None:
         """Wait until a page that is being opened is loaded."""
