@@ -97,7 +97,12 @@ def _placed(row: dict[str, Any], whole: float) -> dict[str, Any]:
     """Where a span's bar is drawn, in per cent of the trace's time, and how far its name is indented."""
     begin = 100 * row["begun_ms"] / whole if whole else 0.0
     width = 100 * row["duration_ms"] / whole if whole else 100.0
-    return {"begin": round(begin, 1), "width": round(max(width, 0.5), 1), "indent": min(row["depth"], _DEEPEST)}
+    least = 0.5  # so that a short span is seen, at the end, too
+    return {
+        "begin": round(min(begin, 100 - least), 1),
+        "width": round(max(width, least), 1),
+        "indent": min(row["depth"], _DEEPEST),
+    }
 
 
 def _query(trace: str, time: str) -> dict[str, str]:
