@@ -43,6 +43,14 @@ def board(*panels: dict[str, Any], name: str = "first", title: str = "First") ->
             "panels": panels}  # fmt: skip
 
 
+@pytest.fixture(autouse=True, scope="module")
+def patient() -> Iterator[None]:
+    """A machine that others use, too, takes longer than a page waits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(servers, "ANSWER_S", 60.0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     with running(tmp_path_factory.mktemp("prometheus"), RECORDED) as found:
