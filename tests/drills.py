@@ -147,7 +147,7 @@ DRILLS: tuple[Drill, ...] = (
     Drill(
         "portal",
         "the Portal's pages in Chromium: light and dark, on a phone, without scripts, accessible, small and fast",
-        _NOT_MEASURED,
+        18,
         ("components/services/portal.py", "components/services/telemetry.py", "service_images/portal/"),
         (ToolName.JAEGER, ToolName.VICTORIALOGS),
     ),
