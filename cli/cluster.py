@@ -39,14 +39,12 @@ def kubectl(local: bool, context: str) -> list[str]:
 
 def namespaces(config: PlatformConfig) -> list[str]:
     """Namespaces with the environment's parts: its own first, then those of parts that have one for themselves."""
-    from components.mesh.istio import NAMESPACE as MESH
     from components.observability.log_names import COLLECTOR_NAMESPACE, STORE_NAMESPACE
     from components.observability.prometheus import NAMESPACE as PROMETHEUS
 
     seen = config.observability
     return [
         config.cluster.namespace,
-        *([MESH] if config.own_mesh else []),
         *([PROMETHEUS] if seen.prometheus else []),
         *([COLLECTOR_NAMESPACE, STORE_NAMESPACE] if seen.logs else []),
     ]

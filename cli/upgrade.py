@@ -140,6 +140,8 @@ def _config_finding(change: Changed, old: PlatformConfig, new: PlatformConfig) -
         return _version_finding(versions.kubernetes(str(change.before), str(change.after)))
     if change.path.startswith("data.") and change.path.endswith(".storage"):
         return _volume_finding(change, shrinks=change.path in shrunk(old.data, new.data))
+    if change.path == "mesh.authorities" and old.own_mesh and new.own_mesh:
+        return _authorities_finding(change, overlaps=new.mesh.overlaps(old.mesh))
     part = change.path.split(".")[0].split("[")[0]
     what = f"{change.path}: {_short(change.before)} -> {_short(change.after)}"
     todo = {
@@ -148,6 +150,16 @@ def _config_finding(change: Changed, old: PlatformConfig, new: PlatformConfig) -
         Change.IMMUTABLE: "restore the old value; to change it, create a new environment and migrate to it",
     }[change.mark]
     return Finding(part, _MARKS[change.mark], what, todo, f"restore {change.path} and run `forge up`")
+
+
+def _authorities_finding(change: Changed, *, overlaps: bool) -> Finding:
+    """Finding for other authorities of the mesh. All pods restart one by one, while some have the old ones."""
+    what = f"{change.path}: {_short(change.before)} -> {_short(change.after)}"
+    back = f"restore {change.path} and run `forge up`"
+    if overlaps:
+        return Finding("mesh", Risk.SAFE, what, "", back)
+    todo = "pods would refuse each other: add the new name after the old one, `forge up`, then swap them, `forge up`"
+    return Finding("mesh", Risk.BLOCKED, what, todo, back)
 
 
 def _volume_finding(change: Changed, *, shrinks: bool) -> Finding:

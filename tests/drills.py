@@ -128,8 +128,8 @@ DRILLS: tuple[Drill, ...] = (
     ),
     Drill(
         "mesh",
-        "the environment with sidecars: identities, refusals, the wire, renewal of certificates, istiod away",
-        6,
+        "the environment with sidecars and Prometheus: identities, refusals, the wire, renewal, roll-over, istiod away",
+        14,
         ("components/mesh/", "local/node/capture.py", "local/toolchain/istio/"),
         (ToolName.PILOT_DISCOVERY, ToolName.PILOT_AGENT, ToolName.ISTIO_CNI),
     ),

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
-from components.config.base import Change, Resources, Section, setting
+from pydantic import model_validator
+
+from components.config.base import Change, DnsLabel, Resources, Section, first_duplicate, setting
+from components.config.problems import violation
 
 
 class MeshMode(StrEnum):
@@ -31,11 +35,29 @@ class Mesh(Section):
         ge=1,
         le=1440,
     )
+    authorities: tuple[DnsLabel, ...] = setting(
+        Change.DISRUPTIVE,
+        "Names of authorities. The first signs certificates, and all are trusted. Local environment only",
+        default=("first",),
+        min_length=1,
+        max_length=2,
+        strict=False,
+    )
     sidecar: Resources = setting(
         Change.DISRUPTIVE,
         "Of each sidecar. Local environment only",
         default=Resources(cpu="10m", memory="160Mi"),
     )
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        if duplicate := first_duplicate(self.authorities):
+            raise violation(f'authorities must be unique; "{duplicate}" occurs twice', "rename one")
+        return self
+
+    def overlaps(self, before: Mesh) -> bool:
+        """Whether pods of before and after a change of authorities accept each other's certificates."""
+        return self.authorities[0] in before.authorities and before.authorities[0] in self.authorities
 
     @property
     def images(self) -> tuple[str, ...]:

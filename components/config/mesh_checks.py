@@ -11,7 +11,7 @@ from components.config.mesh import Mesh, MeshMode
 from components.config.platform import Environment, PlatformConfig
 from components.config.problems import Conflict
 
-_OWN_FIELDS = ("certificate_minutes", "sidecar")
+_OWN_FIELDS = ("authorities", "certificate_minutes", "sidecar")
 """Fields of a mesh that the platform runs itself."""
 
 
@@ -27,9 +27,6 @@ def conflicts(config: PlatformConfig) -> Iterator[Conflict]:
     if mesh.mode is MeshMode.AMBIENT:
         text = "must be off or sidecar in the local environment: Istio's ztunnel is not available as a package"
         yield Conflict(("mesh", "mode"), mesh.mode.value, text, "set mode: sidecar, or remove mesh", around)
-    if mesh.mode is MeshMode.SIDECAR and config.observability.prometheus:
-        text = "must be off with observability.prometheus, which has no sidecar: services refuse its requests"
-        yield Conflict(("mesh", "mode"), mesh.mode.value, text, "remove one of the two", ("observability.prometheus",))
     if mesh.mode is MeshMode.SIDECAR and config.cluster.kind is not ClusterKind.LOCAL:
         text = "must be off for an existing cluster in the local environment, whose nodes do not capture traffic"
         yield Conflict(("mesh", "mode"), mesh.mode.value, text, "remove mesh", ("cluster.kind", "environment"))

@@ -85,7 +85,16 @@ def completed(data: Any) -> Any:
         }
         if added:
             found[area] = {**given, **added}
+    if profile is Profile.FULL and _captures(content) and "mesh" not in content:
+        found["mesh"] = {"mode": "sidecar"}
     return found
+
+
+def _captures(content: Mapping[str, Any]) -> bool:
+    """Whether the environment runs on the local node, which captures the traffic of pods by itself."""
+    cluster: object = content.get("cluster") or {}
+    kind: object = cast("dict[str, Any]", cluster).get("kind", "local") if isinstance(cluster, dict) else ""
+    return content.get("environment") == "local" and kind == "local"
 
 
 def left_out(profile: Profile) -> dict[str, list[str]]:

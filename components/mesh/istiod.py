@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import pulumi
@@ -26,6 +26,9 @@ from components.mesh.sidecar import CONTROL_PORT, PART, ROOT_MAP, TRUST_DOMAIN
 from components.security.certificate import CA_HOURS
 
 METRICS_PORT, HEALTH_PORT = 15014, 8080
+ROOT_NAMESPACE = "istio-system"
+"""Namespace of Istio's resources for the whole mesh. There are none: the mesh is one namespace."""
+_SIGNS = ["cert_signing", "crl_signing"]
 _READ = ["get", "list", "watch"]
 _CLUSTERS = "/var/run/clusters"
 CLUSTER_RULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -84,6 +87,10 @@ class IstiodArgs(TypedDict):
     """Image of istiod, by digest."""
     replicas: int
     """Replicas of the control plane."""
+    authorities: Sequence[str]
+    """Names of the mesh's authorities. The first signs; sidecars trust all of them."""
+    serves_collector: bool
+    """Whether the metrics collector, which has no sidecar, gets a certificate."""
 
 
 class IstiodResources(NamedTuple):
@@ -91,10 +98,10 @@ class IstiodResources(NamedTuple):
 
     deployment: k8s.apps.v1.Deployment
     service: k8s.core.v1.Service
-    root: tls.SelfSignedCert
-    """The mesh's authority. Its key never leaves the Pulumi state."""
+    roots: tuple[tls.SelfSignedCert, ...]
+    """The mesh's authorities. Their keys never leave the Pulumi state."""
     issuer: tls.LocallySignedCert
-    """The intermediate authority with which istiod signs."""
+    """The intermediate authority with which istiod signs, below the first one."""
 
 
 class Istiod(PlatformComponent):
@@ -103,14 +110,17 @@ class Istiod(PlatformComponent):
     def __init__(self, name: str, args: IstiodArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mesh", name, {"replicas": args["replicas"]}, opts)
         self._args = args
-        root, issuer, authority, trusted = self._authority()
+        roots, issuer, authority, trusted = self._authority()
+        self.trusted_pem = _joined(root.cert_pem for root in roots)
+        """Certificates of all authorities (PEM)."""
+        self.authority = pulumi.Output.all(issuer.cert_pem, self.trusted_pem).apply("".join).apply(fingerprint)
+        """Changes with what istiod signs with, and with what sidecars trust."""
         settings = self._config_map("config", {"mesh": json.dumps(mesh_config(args["namespace"]))})
         account = k8s.core.v1.ServiceAccount(
             name, metadata=self._meta(), automount_service_account_token=False, opts=self.child()
         )
         rights = self._rights(account)
-        version = issuer.cert_pem.apply(fingerprint)
-        deployment = self._deployment(settings.metadata["name"], authority.metadata["name"], version, rights)
+        deployment = self._deployment(settings.metadata["name"], authority.metadata["name"], self.authority, rights)
         service = k8s.core.v1.Service(
             name,
             metadata=self._meta(),
@@ -122,7 +132,10 @@ class Istiod(PlatformComponent):
         )
         self.ports = {PART: [CONTROL_PORT]}
         ingress: Any = [
-            {"from_": [sidecar.admits()], "ports": [{"port": "xds"}]},
+            {
+                "from_": [sidecar.admits(), *([scraper()] if args["serves_collector"] else [])],
+                "ports": [{"port": "xds"}],
+            },
             {"from_": [scraper()], "ports": [{"port": "metrics"}]},
         ]
         network_policy(name, self._meta(), PART, {"policy_types": ["Ingress"], "ingress": ingress}, self.child())
@@ -134,7 +147,7 @@ class Istiod(PlatformComponent):
                 spec={"max_unavailable": 1, "selector": {"match_labels": selector(PART)}},
                 opts=self.child(),
             )
-        self.resources = IstiodResources(deployment, service, root, issuer)
+        self.resources = IstiodResources(deployment, service, roots, issuer)
         self.ready: list[pulumi.Resource] = [deployment, service, trusted]
         """What must be there before a pod with a sidecar starts."""
         probe = "it is ready, and gives sidecars configuration and certificates"
@@ -152,36 +165,28 @@ class Istiod(PlatformComponent):
 
     def _authority(
         self,
-    ) -> tuple[tls.SelfSignedCert, tls.LocallySignedCert, k8s.core.v1.Secret, k8s.core.v1.ConfigMap]:
-        """The root, istiod's intermediate below it, its key as a Secret, and what sidecars trust."""
-        usage = ["cert_signing", "crl_signing"]
-        root_key = tls.PrivateKey(f"{self.name}-root", algorithm="ECDSA", ecdsa_curve="P256", opts=self.child())
-        root = tls.SelfSignedCert(
-            f"{self.name}-root",
-            private_key_pem=root_key.private_key_pem,
-            subject={"common_name": "CogniForge mesh", "organization": "CogniForge"},
-            is_ca_certificate=True,
-            validity_period_hours=CA_HOURS,
-            allowed_uses=usage,
-            opts=self.child(),
-        )
-        key = tls.PrivateKey(f"{self.name}-issuer", algorithm="ECDSA", ecdsa_curve="P256", opts=self.child())
+    ) -> tuple[tuple[tls.SelfSignedCert, ...], tls.LocallySignedCert, k8s.core.v1.Secret, k8s.core.v1.ConfigMap]:
+        """The roots, istiod's intermediate below the first one, its key as a Secret, and what sidecars trust."""
+        keys, roots = zip(*(self._root(name) for name in self._args["authorities"]), strict=True)
+        root_key, root, signer = keys[0], roots[0], self._args["authorities"][0]
+        key = tls.PrivateKey(f"{self.name}-issuer-{signer}", algorithm="ECDSA", ecdsa_curve="P256", opts=self.child())
         request = tls.CertRequest(
-            f"{self.name}-issuer",
+            f"{self.name}-issuer-{signer}",
             private_key_pem=key.private_key_pem,
             subject={"common_name": "CogniForge mesh, istiod", "organization": "CogniForge"},
             opts=self.child(),
         )
         issuer = tls.LocallySignedCert(
-            f"{self.name}-issuer",
+            f"{self.name}-issuer-{signer}",
             cert_request_pem=request.cert_request_pem,
             ca_private_key_pem=root_key.private_key_pem,
             ca_cert_pem=root.cert_pem,
             is_ca_certificate=True,
             validity_period_hours=CA_HOURS,
-            allowed_uses=usage,
+            allowed_uses=_SIGNS,
             opts=self.child(),
         )
+        trusted_pem = _joined(one.cert_pem for one in roots)
         held = k8s.core.v1.Secret(
             f"{self.name}-issuer",
             metadata={"namespace": self._args["namespace"], "labels": labels(PART, "mesh")},
@@ -189,7 +194,7 @@ class Istiod(PlatformComponent):
             string_data={
                 "ca-cert.pem": issuer.cert_pem,
                 "ca-key.pem": key.private_key_pem_pkcs8,
-                "root-cert.pem": root.cert_pem,
+                "root-cert.pem": trusted_pem,
                 "cert-chain.pem": pulumi.Output.concat(issuer.cert_pem, root.cert_pem),
             },
             immutable=True,
@@ -198,10 +203,23 @@ class Istiod(PlatformComponent):
         trusted = k8s.core.v1.ConfigMap(
             f"{self.name}-root",
             metadata=self._meta(ROOT_MAP),
-            data={"root-cert.pem": pulumi.Output.unsecret(root.cert_pem)},
+            data={"root-cert.pem": pulumi.Output.unsecret(trusted_pem)},
             opts=self.child(),
         )
-        return root, issuer, held, trusted
+        return roots, issuer, held, trusted
+
+    def _root(self, name: str) -> tuple[tls.PrivateKey, tls.SelfSignedCert]:
+        key = tls.PrivateKey(f"{self.name}-root-{name}", algorithm="ECDSA", ecdsa_curve="P256", opts=self.child())
+        root = tls.SelfSignedCert(
+            f"{self.name}-root-{name}",
+            private_key_pem=key.private_key_pem,
+            subject={"common_name": f"CogniForge mesh, {name}", "organization": "CogniForge"},
+            is_ca_certificate=True,
+            validity_period_hours=CA_HOURS,
+            allowed_uses=_SIGNS,
+            opts=self.child(),
+        )
+        return key, root
 
     def _rights(self, account: k8s.core.v1.ServiceAccount) -> list[pulumi.Resource]:
         subject: Any = {"kind": "ServiceAccount", "name": PART, "namespace": self._args["namespace"]}
@@ -290,7 +308,7 @@ class Istiod(PlatformComponent):
         notes: Any = {
             "prometheus.io/scrape": "true",
             "prometheus.io/port": str(METRICS_PORT),
-            "cogniforge.dev/authority": version,
+            sidecar.AUTHORITY: version,
         }
         return k8s.apps.v1.Deployment(
             self.name,
@@ -307,6 +325,10 @@ class Istiod(PlatformComponent):
         )
 
 
+def _joined(certificates: Iterable[pulumi.Output[str]]) -> pulumi.Output[str]:
+    return pulumi.Output.all(*certificates).apply("".join)
+
+
 def _rules(rules: tuple[tuple[str, str, tuple[str, ...]], ...]) -> Any:
     return [{"api_groups": [group], "resources": [resource], "verbs": list(verbs)} for group, resource, verbs in rules]
 
@@ -314,7 +336,8 @@ def _rules(rules: tuple[tuple[str, str, tuple[str, ...]], ...]) -> Any:
 def mesh_config(namespace: str) -> dict[str, Any]:
     """Istio's MeshConfig. Source: istio.io/api, mesh/v1alpha1/config.proto."""
     return {
-        "rootNamespace": namespace,
+        # Istio ignores a PeerAuthentication of a single workload in the root namespace, so the root is elsewhere.
+        "rootNamespace": ROOT_NAMESPACE,
         "trustDomain": TRUST_DOMAIN,
         "discoverySelectors": [{"matchLabels": {"kubernetes.io/metadata.name": namespace}}],
         "accessLogFile": "",

@@ -33,6 +33,20 @@ ROOT_MAP = "istio-ca-root-cert"
 MEMBER = {"security.istio.io/tlsMode": "istio"}
 """Label of pods that have a sidecar."""
 TRUST_DOMAIN = "cluster.local"
+TOKEN_FOLDER, ROOT_FOLDER = "/var/run/secrets/tokens", "/var/run/secrets/istio"
+"""Folders in which Istio's agent looks for its token, and for the certificate of the mesh's authority."""
+STATE_FOLDER = "/etc/istio/proxy"
+"""Folder of the agent's own files."""
+AGENT_FIELDS: Mapping[str, str] = {
+    "POD_NAME": "metadata.name",
+    "POD_NAMESPACE": "metadata.namespace",
+    "INSTANCE_IP": "status.podIP",
+    "HOST_IP": "status.hostIP",
+    "SERVICE_ACCOUNT": "spec.serviceAccountName",
+}
+"""Environment variables of Istio's agent from fields of its pod."""
+AUTHORITY = "cogniforge.dev/authority"
+"""Annotation of pods that changes with the mesh's authorities."""
 _DNS_PORT = 53
 _DEPLOYMENT = "kubernetes:apps/v1:Deployment"
 _SERVICE = "kubernetes:core/v1:Service"
@@ -51,13 +65,10 @@ class Sidecar:
     resources: Resources
     certificate_minutes: int
     """Validity of the workload's certificate."""
+    authority: pulumi.Input[str] = ""
+    """A value that changes with the mesh's authorities. The pods restart then, and get certificates of the new ones."""
     open_ports: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
     """TCP ports of a part that are not captured: clients outside the mesh connect to these."""
-
-    @property
-    def control(self) -> str:
-        """Address of istiod."""
-        return f"{PART}.{self.namespace}.svc:{CONTROL_PORT}"
 
     def transformation(self, given: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
         """Add the sidecar to a Deployment, and a protocol to the ports of a Service. For `ResourceOptions`."""
@@ -80,7 +91,7 @@ class Sidecar:
             changed, more = _redirected(container)
             containers.append(changed)
             probed |= more
-        options = {"sidecar.istio.io/status": "{}", **_OPTIONS}
+        options = {"sidecar.istio.io/status": "{}", AUTHORITY: self.authority, **_OPTIONS}
         if ports := self.open_ports.get(part):
             options["traffic.sidecar.istio.io/excludeInboundPorts"] = ",".join(map(str, ports))
         return {
@@ -129,34 +140,19 @@ class Sidecar:
             for port in container.get("ports", [])
         ]
         config = {
-            "discoveryAddress": self.control,
             "concurrency": 1,
             "terminationDrainDuration": "1s",
             # Envoy's own statistics of these; this Envoy has no filter for Istio's.
             "proxyStatsMatcher": {"inclusionPrefixes": ["cluster.", "http.", "listener.", "server."]},
         }
         environment = {
-            "PILOT_CERT_PROVIDER": "istiod",
-            "CA_ADDR": self.control,
-            "PROXY_CONFIG": json.dumps(config),
-            "SECRET_TTL": f"{self.certificate_minutes}m",
-            "ECC_SIGNATURE_ALGORITHM": "ECDSA",
-            "TRUST_DOMAIN": TRUST_DOMAIN,
-            "ISTIO_META_CLUSTER_ID": "Kubernetes",
+            **agent_environment(self.namespace, self.certificate_minutes, config),
             "ISTIO_META_MESH_ID": TRUST_DOMAIN,
             "ISTIO_META_INTERCEPTION_MODE": "REDIRECT",
             "ISTIO_META_WORKLOAD_NAME": part,
             "ISTIO_META_POD_PORTS": json.dumps(ports),
             "ISTIO_META_APP_CONTAINERS": ",".join(container["name"] for container in containers),
             **({"ISTIO_KUBE_APP_PROBERS": json.dumps(probed)} if probed else {}),
-        }
-        fields = {
-            "POD_NAME": "metadata.name",
-            "POD_NAMESPACE": "metadata.namespace",
-            "INSTANCE_IP": "status.podIP",
-            "HOST_IP": "status.hostIP",
-            "SERVICE_ACCOUNT": "spec.serviceAccountName",
-            "ISTIO_META_NODE_NAME": "spec.nodeName",
         }
         made = self._container(
             CONTAINER,
@@ -169,10 +165,7 @@ class Sidecar:
         return {
             **made,
             "restart_policy": "Always",
-            "env": [
-                *({"name": name, "value": value} for name, value in environment.items()),
-                *({"name": n, "value_from": {"field_ref": {"field_path": path}}} for n, path in fields.items()),
-            ],
+            "env": variables(environment, {**AGENT_FIELDS, "ISTIO_META_NODE_NAME": "spec.nodeName"}),
             "startup_probe": {**health, "period_seconds": 1, "failure_threshold": 180},
             "readiness_probe": {**health, "period_seconds": 5, "failure_threshold": 4},
             "volume_mounts": [
@@ -182,17 +175,47 @@ class Sidecar:
         }
 
 
+def agent_environment(namespace: str, certificate_minutes: int, config: Mapping[str, Any]) -> dict[str, str]:
+    """Environment of Istio's agent. `namespace`: of istiod; `config`: fields of Istio's ProxyConfig."""
+    control = f"{PART}.{namespace}.svc:{CONTROL_PORT}"
+    return {
+        "PILOT_CERT_PROVIDER": "istiod",
+        "CA_ADDR": control,
+        "PROXY_CONFIG": json.dumps({"discoveryAddress": control, **config}),
+        "SECRET_TTL": f"{certificate_minutes}m",
+        "ECC_SIGNATURE_ALGORITHM": "ECDSA",
+        "TRUST_DOMAIN": TRUST_DOMAIN,
+        "ISTIO_META_CLUSTER_ID": "Kubernetes",
+    }
+
+
+def variables(environment: Mapping[str, str], fields: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Environment variables of a container, from values and from fields of the pod."""
+    return [
+        *({"name": name, "value": value} for name, value in environment.items()),
+        *({"name": n, "value_from": {"field_ref": {"field_path": path}}} for n, path in fields.items()),
+    ]
+
+
 _MOUNTS = (
     ("data", "/var/lib/istio/data", False),
-    ("envoy", "/etc/istio/proxy", False),
+    ("envoy", STATE_FOLDER, False),
     ("workload-socket", "/var/run/secrets/workload-spiffe-uds", False),
     ("credential-socket", "/var/run/secrets/credential-uds", False),
     ("workload-certs", "/var/run/secrets/workload-spiffe-credentials", False),
-    ("token", "/var/run/secrets/tokens", True),
-    ("ca-cert", "/var/run/secrets/istio", True),
+    ("token", TOKEN_FOLDER, True),
+    ("ca-cert", ROOT_FOLDER, True),
     ("podinfo", "/etc/istio/pod", True),
 )
 """Volumes of the sidecar: name, path, whether they are read-only."""
+
+
+def credentials() -> list[Any]:
+    """Volumes with the token that istiod verifies, and with the certificate of the mesh's authority."""
+    return [
+        projected("istio-token", [{"service_account_token": _TOKEN}]),
+        {"name": "istio-ca-cert", "config_map": {"name": ROOT_MAP}},
+    ]
 
 
 def _volumes() -> list[Any]:
@@ -201,8 +224,7 @@ def _volumes() -> list[Any]:
     return [
         # The agent keeps the private key here, which must not reach a disk.
         *({"name": f"istio-{name}", "empty_dir": {"medium": "Memory", "size_limit": "16Mi"}} for name in empty),
-        projected("istio-token", [{"service_account_token": _TOKEN}]),
-        {"name": "istio-ca-cert", "config_map": {"name": ROOT_MAP}},
+        *credentials(),
         {"name": "istio-podinfo", "downward_api": {"items": paths}},
     ]
 

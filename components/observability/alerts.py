@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from components.observability import alerts_data, alerts_security, alerts_servers, alerts_traces, objective
+from components.observability import alerts_data, alerts_mesh, alerts_security, alerts_servers, alerts_traces, objective
 from components.observability.alert import Alert, Runbook
 from components.observability.objective import Indicator
 from components.services.record import ServiceRecord
@@ -327,6 +327,7 @@ def _everything(records: Iterable[ServiceRecord]) -> tuple[Alert, ...]:
     return (
         *alerts(records),
         *alerts_data.ALERTS,
+        *alerts_mesh.ALERTS,
         *alerts_servers.ALERTS,
         *alerts_security.ALERTS,
         *alerts_traces.ALERTS,

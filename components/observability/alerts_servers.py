@@ -9,6 +9,7 @@ TITLES = {
     "cache": "the cache",
     "change-data-capture": "change data capture",
     "gateway": "the gateway",
+    "istiod": "istiod",
     "jaeger": "Jaeger",
     "kafka": "Kafka",
     "nats": "NATS",

@@ -14,6 +14,8 @@ from components.config.traces import SERVER as TRACES
 from components.data.layer import DataLayer
 from components.mesh import entrance
 from components.mesh.area import EntranceArea
+from components.mesh.istiod import Istiod
+from components.mesh.sidecar import PART as CONTROL
 from components.observability import alerts, log_names
 from components.observability.alerts_servers import running
 from components.observability.end_to_end import EndToEndCheck
@@ -23,7 +25,7 @@ from components.observability.log_store import LogStore
 from components.observability.monitoring import Monitoring, MonitoringArgs
 from components.observability.prometheus import NAMESPACE as METRICS_NAMESPACE
 from components.observability.prometheus import PART as PROMETHEUS
-from components.observability.prometheus import Prometheus
+from components.observability.prometheus import Prometheus, PrometheusArgs
 from components.observability.telemetry_gateway import OpenTelemetryGateway
 from components.pods import PodArgs, customized
 from components.security.area import SecurityArea
@@ -66,6 +68,9 @@ class ObservabilityArea:
         if stage.config.gateway.engine is GatewayEngine.ENVOY:
             own.append("gateway")
         own += [GATEWAY, TRACES] if traces else []
+        if stage.config.own_mesh:
+            names.append(CONTROL)
+            own.append(CONTROL)
         self._metrics(frozenset((*names, *map(running, own))))
         self._logs()
 
@@ -109,20 +114,25 @@ class ObservabilityArea:
             args: MonitoringArgs = {"namespace": namespace, "parts": names, "services": records}
             stage.parts["monitoring"] = Monitoring(f"{stage.env}-monitoring", args, stage.options())
         if section.prometheus:
-            stage.parts[PROMETHEUS] = Prometheus(
-                f"{stage.env}-{PROMETHEUS}",
-                section.prometheus,
-                {
-                    "namespace": namespace,
-                    "owner": stage.config.owner,
-                    "image": stage.images["prometheus"],
-                    "rules": alerts.rules(namespace, names, records),
-                    "readers": self._readers,
-                    "destroy_data": stage.config.data.destroy_data,
-                    "customize": self._pods.get("customize", PodArgs()),
-                },
-                stage.options(),
-            )
+            collector: PrometheusArgs = {
+                "namespace": namespace,
+                "owner": stage.config.owner,
+                "image": stage.images["prometheus"],
+                "rules": alerts.rules(namespace, names, records),
+                "readers": self._readers,
+                "destroy_data": stage.config.data.destroy_data,
+                "customize": self._pods.get("customize", PodArgs()),
+            }
+            if isinstance(control := stage.parts.get(CONTROL), Istiod):
+                collector["mesh"] = {
+                    "control_namespace": namespace,
+                    "image": stage.images["istio-proxy"],
+                    "trusted": control.trusted_pem,
+                    "authority": control.authority,
+                    "certificate_minutes": stage.config.mesh.certificate_minutes,
+                }
+            name = f"{stage.env}-{PROMETHEUS}"
+            stage.parts[PROMETHEUS] = Prometheus(name, section.prometheus, collector, stage.options())
 
     def _logs(self) -> None:
         """Create the store of log lines, and what collects them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 from urllib.parse import urlsplit
 
 import pulumi
@@ -14,6 +14,7 @@ from components.cluster.namespace import PlatformNamespace
 from components.config.base import Resources, quantity
 from components.config.observability import Prometheus as PrometheusConfig
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent
+from components.mesh.member_certificate import MemberArgs, MemberCertificate
 from components.observability import scraping
 from components.pods import PodArgs
 
@@ -40,6 +41,8 @@ class PrometheusArgs(TypedDict):
     """Whether `destroy` may delete the metrics."""
     customize: PodArgs
     """Settings of its pod."""
+    mesh: NotRequired[MemberArgs]
+    """The mesh of the watched pods, whose sidecars refuse requests without a certificate. Default: none."""
 
 
 class PrometheusResources(NamedTuple):
@@ -74,6 +77,12 @@ class Prometheus(PlatformComponent):
         if args["readers"]:
             self._ingress(space, args["readers"])
         role, cluster_role = self._rights(space)
+        after: list[pulumi.Resource] = [role, cluster_role]
+        transformations: list[pulumi.ResourceTransformation] = []
+        if "mesh" in args:
+            member = MemberCertificate(args["mesh"], PART)
+            after.append(member.trusted(f"{name}-mesh-root", space.namespace, PART, self.child()))
+            transformations.append(member.transformation)
         server = DataServer(
             name,
             ServerIntent(
@@ -108,12 +117,14 @@ class Prometheus(PlatformComponent):
                 customize=args["customize"],
                 destroy_data=args["destroy_data"],
                 files={
-                    "prometheus.yml": json.dumps(scraping.prometheus(args["namespace"]), indent=1),
+                    "prometheus.yml": json.dumps(
+                        scraping.prometheus(args["namespace"], in_mesh="mesh" in args), indent=1
+                    ),
                     "rules.yml": json.dumps(args["rules"], indent=1),
                     "alertmanager.yml": json.dumps(scraping.alertmanager(config.webhook), indent=1),
                 },
             ),
-            self.child(depends_on=[role, cluster_role]),
+            self.child(depends_on=after, transformations=transformations),
         )
         self.ports = server.ports
         self.resources = PrometheusResources(space, server, role, cluster_role)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from components.base import PART_OF
+from components.mesh import member_certificate
+from components.mesh.sidecar import MEMBER
 
 PORT, ALERTS_PORT = 9090, 9093
 INTERVAL_S = 15
@@ -34,8 +36,28 @@ def pods() -> list[dict[str, Any]]:
     ]
 
 
-def prometheus(namespace: str) -> dict[str, Any]:
+def _encrypted() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Relabelling and TLS for pods with a sidecar, which answers only to a certificate of the mesh.
+
+    The certificate of a pod names its account and no host, so the client cannot compare it with an address. It knows
+    the address from the API server.
+    """
+    ((label, value),) = MEMBER.items()
+    name = "".join(one if one.isalnum() else "_" for one in label)
+    rule = {
+        "action": "replace",
+        "source_labels": [f"{_POD}_label_{name}"],
+        "regex": value,
+        "target_label": "__scheme__",
+        "replacement": "https",
+    }
+    files = {"ca_file": member_certificate.ROOT, "cert_file": member_certificate.CHAIN}
+    return rule, {**files, "key_file": member_certificate.KEY, "insecure_skip_verify": True}
+
+
+def prometheus(namespace: str, *, in_mesh: bool = False) -> dict[str, Any]:
     """Content of prometheus.yml for the pods of a namespace, the kubelets, and Prometheus itself."""
+    rule, tls = _encrypted()
     # A pod with several ports is discovered once for each, with equal results.
     found = {"role": "pod", "namespaces": {"names": [namespace]}}
     parts = [
@@ -44,13 +66,19 @@ def prometheus(namespace: str) -> dict[str, Any]:
         # The operator adds these two by itself.
         {"action": "replace", "source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
         {"action": "replace", "source_labels": [f"{_POD}_name"], "target_label": "pod"},
+        *([rule] if in_mesh else []),
     ]
     return {
         "global": {"scrape_interval": f"{INTERVAL_S}s", "evaluation_interval": f"{INTERVAL_S}s"},
         "rule_files": ["/etc/prometheus/rules.yml"],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{ALERTS_PORT}"]}]}]},
         "scrape_configs": [
-            {"job_name": "pods", "kubernetes_sd_configs": [found], "relabel_configs": parts},
+            {
+                "job_name": "pods",
+                "kubernetes_sd_configs": [found],
+                "relabel_configs": parts,
+                **({"tls_config": tls} if in_mesh else {}),
+            },
             {
                 "job_name": "kubelet",
                 "scheme": "https",

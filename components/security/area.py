@@ -222,6 +222,8 @@ class SecurityArea:
             "namespace": space,
             "image": stage.images["istiod"],
             "replicas": 1,
+            "authorities": mesh.authorities,
+            "serves_collector": stage.config.observability.prometheus is not None,
         }
         made = istiod.Istiod(f"{stage.env}-{sidecar.PART}", args, stage.options())
         added = sidecar.Sidecar(
@@ -229,6 +231,7 @@ class SecurityArea:
             stage.images["istio-proxy"],
             mesh.sidecar,
             mesh.certificate_minutes,
+            made.authority,
             {"gateway": (entrance.PROXY_PORT,)},
         )
         stage.first += made.ready

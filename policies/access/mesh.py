@@ -119,7 +119,7 @@ def granted(rendered: Rendered) -> dict[Access, str]:
         return {}
     mesh, found, space = Mesh(rendered), dict[Access, str](), rendered.namespace
     callers = {
-        **{w.name: Caller(space, w.account) for w in rendered.workloads.values() if w.account != "default"},
+        **{w.name: Caller(w.namespace, w.account) for w in rendered.workloads.values() if w.account != "default"},
         COLLECTOR: Caller(*SCRAPER),
         FOREIGN: Caller("elsewhere", "router"),
         PLAIN: Caller(),
@@ -145,9 +145,10 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
         part = there.get(target.rpartition(":")[0])
         if action != CONNECT or part is None:
             continue
-        if who == COLLECTOR:
+        source = rendered.workloads.get(who)
+        if who == COLLECTOR or (source and (source.namespace, source.account) == SCRAPER):
             found[Access(who, CALL, target)] = reason
-        elif (source := rendered.workloads.get(who)) and source.account != "default" and part.name != "gateway":
+        elif source and source.account != "default" and part.name != "gateway":
             for port in part.ports:
                 found[Access(who, CALL, place(part, port))] = reason
     if entrance := rendered.workloads.get("gateway"):

@@ -102,6 +102,8 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
         for workload in rendered.workloads.values():
             if uses.SIDECAR_LABEL in workload.labels:
                 yield workload.name, uses.ISTIOD, ("xds",), "its sidecar gets configuration and certificates"
+        for collector in (COLLECTOR, SCRAPER[1]) if config.observability.prometheus else ():
+            yield collector, uses.ISTIOD, ("xds",), "sidecars answer the collector by its certificate"
     for name in uses.records(config) if config.observability.traces else ():
         yield name, SPANS, ("otlp", "otlp-grpc"), "observability.traces: services send spans"
     if config.observability.traces:

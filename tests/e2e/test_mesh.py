@@ -18,12 +18,17 @@ import pytest
 import yaml
 from kubernetes import client
 
+from cli import stack
 from cli.cluster import kubectl
-from components.mesh.sidecar import CONTAINER, MEMBER, PART
+from components.base import SCRAPER as COLLECTOR
+from components.mesh import member_certificate
+from components.mesh.sidecar import CONTAINER, MEMBER, PART, ROOT_MAP
 from components.services import making
+from local import paths
 from tests.e2e.bystander import bystander
 from tests.e2e.conftest import forge, local_config
 from tests.e2e.data_client import main_process
+from tests.e2e.test_prometheus import ask
 from tests.e2e.test_services import tenant_of_own
 from tests.waiting import until
 
@@ -132,6 +137,12 @@ def serial(api: client.ApiClient, part: str) -> str:
     return next(chain[0]["serial_number"] for chain in chains if chain)
 
 
+def certificate() -> str:
+    """Certificate with which Prometheus asks sidecars."""
+    command = ("kubectl", "--namespace", COLLECTOR[0], "exec", f"{COLLECTOR[1]}-0", "-c", member_certificate.CONTAINER)
+    return forge(*command, "--", "cat", member_certificate.CHAIN).stdout
+
+
 class Load:
     """Requests at a fixed rate, and those that failed."""
 
@@ -166,19 +177,24 @@ def before(api: client.ApiClient, operator: httpx.Client) -> dict[str, Any]:
     return {"latencies": latencies(operator), "refused": refused_in_clear(router)}
 
 
+def update(text: str, **mesh: Any) -> None:
+    """Update the environment of this stack file with Prometheus and a mesh of these further settings."""
+    content = yaml.safe_load(text)
+    platform = content["config"]["cogniforge:platform"]
+    platform["mesh"] = {"mode": "sidecar", "certificateMinutes": CERTIFICATE_MINUTES, **mesh}
+    platform.setdefault("observability", {})["prometheus"] = {"storage": "1Gi"}
+    paths.rewrite(stack.config_file("local"), yaml.safe_dump(content))
+    forge("up")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def mesh(before: dict[str, Any]) -> Iterator[None]:
-    """The environment with the mesh, and without at the end."""
-    from cli import stack
-
+    """The environment with the mesh and Prometheus, and without at the end."""
     file = stack.config_file("local")
     text = file.read_text()
-    content = yaml.safe_load(text)
-    content["config"]["cogniforge:platform"]["mesh"] = {"mode": "sidecar", "certificateMinutes": CERTIFICATE_MINUTES}
-    file.write_text(yaml.safe_dump(content))
     begun = time.monotonic()
     try:
-        forge("up")
+        update(text)
         print(f"mesh: forge up took {time.monotonic() - begun:.0f} s")
         yield
     finally:
@@ -266,6 +282,24 @@ def test_certificates_are_renewed_under_load_without_a_failed_request(
     assert load.sent > 100
 
 
+def test_prometheus_reads_the_metrics_of_every_part_and_goes_on_when_its_certificate_is_renewed() -> None:
+    def targets() -> list[dict[str, Any]]:
+        return ask("targets")["activeTargets"]
+
+    def down() -> list[str]:
+        return [f"{one['labels']['job']}: {one['lastError']}" for one in targets() if one["health"] != "up"]
+
+    until(lambda: len(targets()) > 15 and not down(), 120, lambda: "; ".join(down()))
+    schemes = {one["labels"]["job"]: one["scrapeUrl"].partition(":")[0] for one in targets()}
+    assert {schemes[name] for name in ("router", "gateway", "audit", "model-demo")} == {"https"}
+    assert {schemes[name] for name in (PART, "kafka")} == {"http"}
+    begun = certificate()
+    until(lambda: certificate() != begun, CERTIFICATE_MINUTES * 60)
+    missed = 'count_over_time(up{job="router"}[3m]) - sum_over_time(up{job="router"}[3m])'
+    # The key and the certificate are two files, so the scrape between their replacements may fail.
+    until(lambda: all(float(one["value"][1]) <= 1 for one in ask("query", query=missed)["result"]), 30)
+
+
 def test_requests_go_on_while_istiod_is_away(api: client.ApiClient, operator: httpx.Client) -> None:
     core = client.CoreV1Api(api)
     (old,) = pods(api, **{"app.kubernetes.io/name": PART})
@@ -279,6 +313,23 @@ def test_requests_go_on_while_istiod_is_away(api: client.ApiClient, operator: ht
             120,
         )
     assert load.failed == []
+
+
+def test_the_authority_is_replaced_in_three_updates_under_load(api: client.ApiClient, operator: httpx.Client) -> None:
+    def trusted() -> str:
+        return client.CoreV1Api(api).read_namespaced_config_map(ROOT_MAP, NAMESPACE).data["root-cert.pem"]
+
+    first, text = trusted(), stack.config_file("local").read_text()
+    with Load(operator) as load:
+        for authorities in (["first", "second"], ["second", "first"], ["second"]):
+            update(text, authorities=authorities)
+            for made in bystander(operator):
+                made.works(operator)
+    print(f"mesh: {load.sent} requests during the roll-over, {len(load.failed)} failed: {load.failed[:5]}")
+    assert trusted().count("BEGIN CERTIFICATE") == 1
+    assert trusted() != first
+    # Restarts of single replicas on two cores may cost requests; certificates that somebody refuses must not.
+    assert [one for one in load.failed if one.startswith("403") or "CERTIFICATE" in one or "TLS" in one] == []
 
 
 def test_the_mesh_costs_what_the_documentation_says(

@@ -14,6 +14,7 @@ import pytest
 from kubernetes import client
 
 from components.base import PART_OF
+from components.mesh.sidecar import ACCOUNT
 from local.images import pipeline
 from tests.e2e.data_client import RESTRICTED, main_process
 from tests.waiting import until
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.e2e
 NAMESPACE, PUBLIC = "cogniforge", "gateway"
 STRANGER = "stranger"
 _TRY = """
-import asyncio, json, sys
+import asyncio, json, os, sys
+os.setuid(int(sys.argv[1]))
 async def reached(address, port):
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 5)
@@ -100,9 +102,12 @@ def _peer(peer: Any, caller: Any, namespace: str, spaces: dict[str, dict[str, st
 
 
 def _reached(pod: Any, targets: list[Endpoint]) -> set[Endpoint]:
-    """Endpoints that accept a TCP connection from the pod's network namespace."""
+    """Endpoints that accept a TCP connection from the pod's network namespace.
+
+    The connections are those of a sidecar's account: a sidecar accepts all others itself, wherever they go.
+    """
     pid = main_process(pod.status.container_statuses[0].container_id.removeprefix("containerd://"))
-    command = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-c", _TRY]
+    command = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-c", _TRY, str(ACCOUNT)]
     result = subprocess.run(
         command, input=json.dumps([[t.address, t.port] for t in targets]), capture_output=True, text=True, check=True
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from kubernetes import client
 
 from local.images import pipeline
+from tests.e2e.conftest import local_config
 from tests.e2e.data_client import RESTRICTED, DataClient
 from tests.waiting import until
 
@@ -56,6 +58,32 @@ print(json.dumps(found))
 """
 
 
+@contextlib.contextmanager
+def open_in_the_mesh(api: client.ApiClient, name: str) -> Iterator[None]:
+    """The same parts without the mesh's identities, so that the tokens alone decide. Without a mesh: nothing."""
+    if not local_config().own_mesh:
+        yield
+        return
+    objects, made = client.CustomObjectsApi(api), list[tuple[str, str]]()
+    place = ("security.istio.io", "v1", NAMESPACE)
+    try:
+        for part in OPENED:
+            chosen = {"selector": {"matchLabels": {"app.kubernetes.io/name": part}}}
+            specs = {
+                "PeerAuthentication": {**chosen, "mtls": {"mode": "PERMISSIVE"}},
+                "AuthorizationPolicy": {**chosen, "action": "ALLOW", "rules": [{}]},
+            }
+            for kind, spec in specs.items():
+                plural = kind.lower().removesuffix("y") + ("ies" if kind.endswith("y") else "s")
+                body = {"apiVersion": "/".join(place[:2]), "kind": kind, "spec": spec}
+                objects.create_namespaced_custom_object(*place, plural, body | {"metadata": {"name": f"{name}-{part}"}})
+                made.append((plural, f"{name}-{part}"))
+        yield
+    finally:
+        for plural, called in made:
+            objects.delete_namespaced_custom_object(*place, plural, called)
+
+
 @pytest.fixture
 def stranger(api: client.ApiClient) -> Iterator[DataClient]:
     """A pod of another namespace whose account has the Router's name, with access to some parts' ports."""
@@ -81,7 +109,8 @@ def stranger(api: client.ApiClient) -> Iterator[DataClient]:
             return bool(statuses) and all(status.ready for status in statuses)
 
         until(ready, 60)
-        yield DataClient(namespace)
+        with open_in_the_mesh(api, namespace):
+            yield DataClient(namespace)
     finally:
         made = {policy.metadata.name for policy in network.list_namespaced_network_policy(NAMESPACE).items}
         for name in made & {f"{namespace}-{part}" for part in OPENED}:
@@ -111,13 +140,17 @@ def _pod() -> dict[str, Any]:
 def _asked(stranger: DataClient, program: str, unreached: set[Any]) -> dict[str, Any]:
     """Results of a program in the foreign pod, once none of them is `unreached`."""
 
+    said = ""
+
     def answers() -> dict[str, Any] | None:
+        nonlocal said
         result = stranger.kubectl("exec", STRANGER, "--", "python3", "-c", program)
+        said = result.stdout + result.stderr
         found: dict[str, Any] = json.loads(result.stdout) if result.returncode == 0 else {}
         # A policy takes effect a moment after its creation.
         return found if found and not unreached & set(found.values()) else None
 
-    return until(answers, 60)
+    return until(answers, 60, lambda: said)
 
 
 def test_prompt_refuses_undeclared_callers_with_any_token(stranger: DataClient) -> None:

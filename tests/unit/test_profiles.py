@@ -74,6 +74,20 @@ def test_full_adds_every_part() -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "mode"),
+    [
+        ({"profile": "full"}, "sidecar"),
+        ({"profile": "full", "mesh": {"mode": "off"}}, "off"),
+        ({"profile": "full", "cluster": {"kind": "existing", "context": "kind-mine"}}, "off"),
+        ({"profile": "standard"}, "off"),
+    ],
+)
+def test_full_adds_the_mesh_where_the_node_captures_traffic(more: dict[str, Any], mode: str) -> None:
+    registry = {"images": {"source": "local-build", "registry": "localhost:5001/mine"}} if "cluster" in more else {}
+    assert parse(written(**more, **registry)).mesh.mode == mode
+
+
+@pytest.mark.parametrize(
     ("setting", "missing"),
     [
         ({"prometheusOperator": True}, "observability.prometheus"),
@@ -171,9 +185,10 @@ def test_a_file_in_another_style_stays_and_the_line_is_named(project: Path) -> N
 
 
 def test_a_profile_that_the_rest_does_not_allow_changes_nothing(project: Path) -> None:
-    text = TEXT + "    mesh: {mode: sidecar}\n"
+    rule = "    profile: core\n    security: {opa: {tenants: {mine: {models: [unknown]}}}}\n"
+    text = TEXT + rule
     project.write_text(text)
-    with pytest.raises(LocalError, match=r"mesh\.mode"):
+    with pytest.raises(LocalError, match=r"security\.opa\.tenants"):
         environment_file.set_profile("mine", Profile.FULL)
     assert project.read_text() == text
 
@@ -192,7 +207,9 @@ def test_all_parts_of_a_new_local_environment_fit_on_two_cores() -> None:
     for resource in registered_of(data):
         if resource.typ.rpartition(":")[2] in ("Deployment", "StatefulSet", "DaemonSet"):
             spec = resource.inputs["spec"]
-            each = [quantity(one["resources"]["requests"]["cpu"]) for one in spec["template"]["spec"]["containers"]]
+            pod = spec["template"]["spec"]
+            beside = [one for one in pod.get("initContainers", []) if one.get("restartPolicy") == "Always"]
+            each = [quantity(one["resources"]["requests"]["cpu"]) for one in (*pod["containers"], *beside)]
             asked[resource.name] = sum(each, Decimal()) * int(spec.get("replicas", 1))
     assert len(asked) > 20
     assert sum(asked.values()) <= Decimal("1.96") - _LARGEST_JOB, asked

@@ -114,15 +114,28 @@ def test_a_managed_service_has_no_alert_on_a_server_of_ours() -> None:
 def test_a_login_that_is_not_renewed_raises_an_alert_and_a_service_without_one_does_not(tmp_path: Path) -> None:
     every = alerts.runbooks("cogniforge", SERVICES.values())
     rule = every["DatabaseLoginNotRenewed"]
-    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "one", "rules": [rule]}]}))
     texts = {k: v.replace("{{ $labels.job }}", "user") for k, v in rule["annotations"].items()}
     ends = 'database_login_expires_timestamp_seconds{job="user",pod="user-1"}'
     none = 'database_login_expires_timestamp_seconds{job="prompt",pod="prompt-1"}'
     raised = {"exp_labels": {"job": "user", "severity": "page"}, "exp_annotations": texts}
     # It ends an hour after minute 0, and is renewed after 35 minutes.
-    inputs = [{"series": ends, "values": "3600x34 7200x30"}, {"series": none, "values": "0x70"}]
-    expected = [(20, []), (33, [raised]), (37, [])]
-    checks = [{"eval_time": f"{at}m", "alertname": rule["alert"], "exp_alerts": found} for at, found in expected]
+    series = {ends: "3600x34 7200x30", none: "0x70"}
+    _verify(tmp_path, rule, series, {"20m": [], "33m": [raised], "37m": []})
+
+
+def test_the_end_of_the_meshs_authority_is_noticed_thirty_days_before(tmp_path: Path) -> None:
+    rule = alerts.runbooks("cogniforge", SERVICES.values())["MeshAuthorityExpires"]
+    raised = {"exp_labels": {"severity": "page"}, "exp_annotations": rule["annotations"]}
+    ends = str(31 * 86_400)  # 31 days after the first moment
+    series = {'citadel_server_root_cert_expiry_timestamp{job="istiod"}': f"{ends}x4000"}
+    _verify(tmp_path, rule, series, {"23h": [], "25h": [raised]})
+
+
+def _verify(tmp_path: Path, rule: Any, series: dict[str, str], expected: dict[str, list[dict[str, Any]]]) -> None:
+    """Promtool evaluates a rule over series with a value each minute: the alerts at each moment are those expected."""
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "one", "rules": [rule]}]}))
+    inputs = [{"series": name, "values": values} for name, values in series.items()]
+    checks = [{"eval_time": at, "alertname": rule["alert"], "exp_alerts": found} for at, found in expected.items()]
     tests = [{"interval": "1m", "input_series": inputs, "alert_rule_test": checks}]
     content = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests}
     (tmp_path / "tests.yml").write_text(json.dumps(content))

@@ -32,6 +32,7 @@ WITH_LOGS = "local with logs"
 WITH_TRACES = "local with traces"
 WITH_LANGFUSE = "local with traces for Langfuse"
 WITH_MESH = "local with sidecars"
+WITH_ALL = "local with all parts and sidecars"
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -43,6 +44,8 @@ def configuration(environment: str) -> dict[str, Any]:
         return {**stack_file("staging"), "security": {"keycloak": {}}}
     if environment == WITH_MESH:
         return {**stack_file("local"), "mesh": {"mode": "sidecar"}, "security": {"opa": {}}}
+    if environment == WITH_ALL:
+        return {**stack_file("local"), "profile": "full", "mesh": {"mode": "sidecar"}}
     if environment == WITH_OPA:
         return {**stack_file("local"), "security": {"opa": {}}}
     if environment == WITH_PROMETHEUS:
@@ -78,6 +81,7 @@ def found(environment: str, layer: str, objects: Rendered) -> list[Counterexampl
         WITH_PROMETHEUS,
         WITH_LOGS,
         WITH_MESH,
+        WITH_ALL,
         WITH_TRACES,
         WITH_LANGFUSE,
     ],

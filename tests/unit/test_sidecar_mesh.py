@@ -173,7 +173,7 @@ def test_istiod_reads_no_secrets_and_its_root_key_is_in_no_object() -> None:
     (held,) = [plain(r.inputs) for r in resources() if r.typ.endswith(":Secret") and r.name == "local-istiod-issuer"]
     assert set(held["stringData"]) == {"ca-cert.pem", "ca-key.pem", "root-cert.pem", "cert-chain.pem"}
     keys = [r for r in resources() if r.typ.endswith(":PrivateKey") and r.name.startswith("local-istiod")]
-    assert sorted(r.name for r in keys) == ["local-istiod-issuer", "local-istiod-root"]
+    assert sorted(r.name for r in keys) == ["local-istiod-issuer-first", "local-istiod-root-first"]
 
 
 def _named(kind: str) -> str:
@@ -198,7 +198,7 @@ def test_custom_resources_are_valid(opa: bool) -> None:
 
 def test_the_mesh_config_trusts_one_namespace() -> None:
     config = istiod.mesh_config("space")
-    assert config["rootNamespace"] == "space"
+    assert config["rootNamespace"] != "space", "Istio ignores policies of single workloads in the root namespace"
     assert config["discoverySelectors"] == [{"matchLabels": {"kubernetes.io/metadata.name": "space"}}]
 
 
@@ -208,16 +208,15 @@ def test_the_mesh_config_trusts_one_namespace() -> None:
         ("local", {"mode": "ambient"}, "must be off or sidecar in the local environment"),
         ("staging", {"mode": "ambient", "certificateMinutes": 5}, "allowed in the local environment only"),
         ("staging", {"mode": "sidecar", "sidecar": {"memory": "1Gi"}}, "allowed in the local environment only"),
+        ("staging", {"mode": "sidecar", "authorities": ["own"]}, "allowed in the local environment only"),
+        ("local", {"mode": "sidecar", "authorities": []}, "at least 1"),
+        ("local", {"mode": "sidecar", "authorities": ["a", "b", "c"]}, "at most 2"),
+        ("local", {"mode": "sidecar", "authorities": ["a", "a"]}, "must be unique"),
     ],
 )
 def test_a_mesh_that_an_environment_cannot_have_is_refused(environment: str, mesh: dict[str, Any], limit: str) -> None:
     with pytest.raises(ConfigError, match=limit):
         parse(stack_file(environment) | {"mesh": mesh})
-
-
-def test_a_collector_without_a_sidecar_is_refused_in_the_mesh() -> None:
-    with pytest.raises(ConfigError, match=r"must be off with observability\.prometheus"):
-        parse(stack_file("local") | {"mesh": {"mode": "sidecar"}, "observability": {"prometheus": {}}})
 
 
 def test_the_images_of_the_mesh_are_built_only_for_an_environment_that_runs_them() -> None:
