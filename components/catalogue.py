@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import yaml
 
+from components.config.grafana import PART as GRAFANA
 from components.observability.log_names import COLLECTOR as LOG_COLLECTOR
 from components.observability.log_names import IMAGE as COLLECTOR_IMAGE
 from components.observability.log_names import STORE as LOG_STORE
@@ -231,6 +232,13 @@ PARTS: dict[str, Part] = {
             toggle="observability.traces",
         ),
         Part(
+            GRAFANA,
+            "Grafana",
+            "cogniforge:observability:Grafana",
+            "Grafana answers GET /api/health",
+            toggle="observability.grafana",
+        ),
+        Part(
             "end-to-end",
             "End-to-end check",
             "cogniforge:observability:EndToEndCheck",
@@ -287,6 +295,7 @@ def versions() -> dict[str, str]:
     found |= {f"image {name}": str(entry["version"]) for name, entry in _lock()["images"].items()}
     for name, parts in _lock()["within"].items():
         found |= {f"image {name}: {part}": str(pinned) for part, pinned in parts.items()}
+    found |= {f"upstream {name}": str(entry["version"]) for name, entry in _lock()["upstream"].items()}
     found |= {f"plugin {name}": str(entry["version"]) for name, entry in _lock()["plugins"].items()}
     return found | {f"chart {name}": str(entry["version"]) for name, entry in _lock()["charts"].items()}
 
@@ -313,6 +322,34 @@ def image_names() -> tuple[str, ...]:
 def version(part: str) -> str:
     """The locked version of a third-party part. Raises LockError if the lock file lacks the name."""
     return str(_entry("parts", part))
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """An image of others that is neither built nor copied here."""
+
+    name: str
+    repository: str
+    """Registry and path."""
+    version: str
+    digest: str | None
+    """None: not known, which prevents a deployment of it."""
+
+    @property
+    def reference(self) -> str:
+        """The image by digest; empty: the digest is not known."""
+        return f"{self.repository}@{self.digest}" if self.digest else ""
+
+
+def upstream(name: str) -> Upstream:
+    """The pin of an image of others. Raises LockError for a name that the lock does not have."""
+    entry = _entry("upstream", name)
+    return Upstream(name, entry["image"], str(entry["version"]), entry["digest"])
+
+
+def upstream_names() -> tuple[str, ...]:
+    """Names of all images of others."""
+    return tuple(_lock()["upstream"])
 
 
 @dataclass(frozen=True)

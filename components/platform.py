@@ -11,6 +11,7 @@ from components import catalogue
 from components.ai.models import SIMULATOR, ModelsArea
 from components.base import PlatformComponent
 from components.cluster.area import ClusterArea
+from components.config.grafana import PART as GRAFANA
 from components.config.platform import PlatformConfig
 from components.data import area as data_area
 from components.data import layer
@@ -68,3 +69,4 @@ def _images(config: PlatformConfig) -> Iterator[str]:
     yield from ("gateway", SIMULATOR, *layer.images(config.data), *isolation_images(config))
     yield from (record.image for record in config.around.records.values())
     yield from config.asked_images
+    yield from (GRAFANA,) if config.observability.grafana else ()

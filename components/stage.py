@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components import catalogue
 from components.base import PlatformComponent
+from components.config.grafana import PART as GRAFANA
 from components.config.platform import PlatformConfig
 from components.delivery.images import ImageResolver
 
@@ -22,6 +24,8 @@ class Stage:
         """
         self.config, self.env = config, env
         own = {record.image: record.reference for record in config.around.records.values() if record.custom}
+        if grafana := config.observability.grafana:
+            own[GRAFANA] = grafana.image or catalogue.upstream(GRAFANA).reference
         self.resolver = ImageResolver(config.images, own)
         # All images are verified before the first resource is registered, so an invalid image changes nothing.
         self.images = {name: self.resolver.reference(name) for name in sorted(set(images))}

@@ -127,7 +127,10 @@ class AwsFoundation(PlatformComponent):
             self.parts["karpenter"] = karpenter
             made.append(karpenter)
         if pools:
-            of_operator: Any = {"pools": [pool.model_dump() for pool in pools]}
+            of_operator: Any = {
+                "pools": [pool.model_dump() for pool in pools],
+                "monitored": config.observability.prometheus_operator,
+            }
             operator = GpuOperator(f"{env}-gpu-operator", of_operator, both)
             self.parts["gpu-operator"] = operator
             made.append(operator)

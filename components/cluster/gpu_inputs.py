@@ -113,6 +113,8 @@ class GpuOperatorArgs(TypedDict):
     """Pools whose MIG layouts the operator applies."""
     preinstalled: NotRequired[bool]
     """Whether the nodes' image has driver and container toolkit, as EKS's accelerated images do. Default true."""
+    monitored: NotRequired[bool]
+    """Whether a Prometheus operator reads the GPUs' metrics. Default false."""
 
 
 class GpuOperatorInputs(Inputs):
@@ -120,6 +122,7 @@ class GpuOperatorInputs(Inputs):
 
     pools: list[GpuPool] = Field(description="Pools whose MIG layouts the operator applies")
     preinstalled: bool = Field(default=True, description="Whether the nodes' image has driver and container toolkit")
+    monitored: bool = Field(default=False, description="Whether a Prometheus operator reads the GPUs' metrics")
 
 
 class PoolOfModelArgs(TypedDict):

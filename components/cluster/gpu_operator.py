@@ -45,7 +45,7 @@ class GpuOperator(PlatformComponent):
                 "chart": "gpu-operator",
                 "namespace": NAMESPACE,
                 "deployment": "gpu-operator",
-                "values": values(pools, inputs.preinstalled),
+                "values": values(pools, inputs.preinstalled, inputs.monitored),
                 "privileged": True,
             },
             self.child(),
@@ -67,8 +67,11 @@ class GpuOperator(PlatformComponent):
         )
 
 
-def values(pools: Sequence[GpuPool], preinstalled: bool) -> dict[str, Any]:
-    """Values of the chart. The MIG strategy holds for the whole cluster: mixed if at least one pool requires it."""
+def values(pools: Sequence[GpuPool], preinstalled: bool, monitored: bool) -> dict[str, Any]:
+    """Values of the chart. `monitored`: the cluster runs a Prometheus operator, which reads the GPUs' metrics.
+
+    The MIG strategy holds for the whole cluster: mixed if at least one pool requires it.
+    """
     cut = [pool for pool in pools if any(pool.layouts)]
     mixed = any(pool.strategy is MigStrategy.MIXED for pool in cut)
     return {
@@ -81,7 +84,7 @@ def values(pools: Sequence[GpuPool], preinstalled: bool) -> dict[str, Any]:
             "env": [{"name": "WITH_REBOOT", "value": "false"}],
         },
         "devicePlugin": {"enabled": True, "env": [{"name": "FAIL_ON_INIT_ERROR", "value": "true"}]},
-        "dcgmExporter": {"enabled": True, "serviceMonitor": {"enabled": False}},
+        "dcgmExporter": {"enabled": True, "serviceMonitor": {"enabled": monitored}},
         "nodeStatusExporter": {"enabled": True},
         "daemonsets": {"tolerations": [{"key": mig.GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"}]},
     }

@@ -35,6 +35,7 @@ RESERVED_NAMES = frozenset(
             "gateway",
         ),
         *(
+            "grafana",
             "inference-sim",
             "isolation",
             "istio",
@@ -64,7 +65,7 @@ RESERVED_PORTS = range(15000, 15100)
 """Of the mesh's proxies. Source: Istio documentation, "Ports used by Istio"."""
 RESERVED_VARIABLES = ("KUBERNETES_", "SERVICE_")
 """Beginnings of the variables that Kubernetes and the platform set."""
-RESERVED_PATHS = (OPERATORS_PREFIX, "/openapi", "/realms", "/resources", *OPERATORS_DOCUMENTS)
+RESERVED_PATHS = (OPERATORS_PREFIX, "/grafana", "/openapi", "/realms", "/resources", *OPERATORS_DOCUMENTS)
 """Paths at the gateway that belong to operators, to logins and to the gateway itself."""
 RESERVED_SUBJECTS = ("in_force", "platform")
 """First words of subjects that the platform uses."""

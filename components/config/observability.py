@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from components.config.base import Change, Resources, Section, matching, setting
 from components.config.data import Storage
+from components.config.grafana import Grafana
 from components.config.logs import Logs
 from components.config.pod import Placement, pod_setting
 from components.config.problems import violation
@@ -76,9 +77,12 @@ class Observability(Section):
         "OpenTelemetry gateway and Jaeger, which receive the traces of all services in place of otlpEndpoint",
         default=None,
     )
+    grafana: Grafana | None = setting(
+        Change.DISRUPTIVE, "Grafana with the platform's dashboards; needs security.keycloak", default=None
+    )
     pod: Placement = pod_setting(
         Placement,
-        "Pods of the end-to-end check, the isolation check, Prometheus, the log store, Jaeger and its gateway",
+        "Pods of the end-to-end check, the isolation check, Prometheus, the log store, Jaeger, its gateway and Grafana",
     )
 
     @model_validator(mode="after")

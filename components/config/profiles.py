@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from components.config.base import Section
 from components.config.data import Data
+from components.config.grafana import PART as GRAFANA
 from components.config.observability import Observability
 from components.config.profile import Profile
 from components.config.security import Security
@@ -22,6 +23,8 @@ _AREAS: Mapping[str, type[Section]] = {
     "observability": Observability,
 }
 """Sections with optional parts, by name."""
+_NEVER_ADDED = (GRAFANA,)
+"""Parts that take a decision of an operator: where Grafana's image is, and who looks at it."""
 _ELSEWHERE = {"prometheus": "prometheusOperator", "traces": "otlpEndpoint"}
 """Parts that a setting of the same section replaces by a server outside the platform."""
 
@@ -81,7 +84,10 @@ def completed(data: Any) -> Any:
         added = {
             part: _first(part, content)
             for part in parts(area)
-            if given.get(part) is None and _runs(profile, area, part) and not given.get(_ELSEWHERE.get(part, ""))
+            if part not in _NEVER_ADDED
+            and given.get(part) is None
+            and _runs(profile, area, part)
+            and not given.get(_ELSEWHERE.get(part, ""))
         }
         if added:
             found[area] = {**given, **added}

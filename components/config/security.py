@@ -16,8 +16,9 @@ REALM = "cogniforge"
 """Realm of Keycloak that has the platform's people, groups and clients."""
 
 
-PORTAL, GATEWAY_CLIENT, CLI, ARGO_CD = CLIENTS = ("portal", "gateway", "forge", "argo-cd")
-"""Clients of the platform in this realm: User's login page, the audience of all tokens, `forge login`, Argo CD."""
+PORTAL, GATEWAY_CLIENT, CLI, ARGO_CD, GRAFANA = CLIENTS = ("portal", "gateway", "forge", "argo-cd", "grafana")
+"""Clients of the platform in this realm: User's login page, the audience of all tokens, `forge login`, Argo CD,
+dashboards."""
 
 
 CLIENT_LOGIN = "keycloak-"

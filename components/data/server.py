@@ -95,6 +95,8 @@ class ServerInputs:
     """Files at /etc/<folder>-secret, stored in a Secret."""
     mounts: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
     """Names of Secrets by folder. Each entry of a Secret becomes a file in the folder."""
+    folders: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    """Names of ConfigMaps by folder. Each entry of a ConfigMap becomes a file in the folder."""
     versions: Sequence[pulumi.Input[str]] = ()
     """A value that changes with the mounted passwords."""
     scratch: tuple[str, ...] = ()
@@ -288,6 +290,9 @@ class DataServer(PlatformComponent):
         for number, (folder, secret_name) in enumerate(inputs.mounts.items()):
             mounts.append({"name": f"secret-{number}", "mount_path": folder, "read_only": True})
             volumes.append(secret_files.whole(f"secret-{number}", secret_name))
+        for number, (folder, config_map) in enumerate(inputs.folders.items()):
+            mounts.append({"name": f"folder-{number}", "mount_path": folder, "read_only": True})
+            volumes.append({"name": f"folder-{number}", "config_map": {"name": config_map}})
         volumes += [secret_files.volume(p.secrets, _secrets_of(p)) for p in intent.processes if p.secrets]
         documents, document_volumes = documents_volume(inputs.documents)
         mounts += documents
@@ -310,22 +315,13 @@ class DataServer(PlatformComponent):
         if process.alive and not process.ready:
             probes = {"liveness_probe": {**process.alive, "timeout_seconds": 5, "period_seconds": 30}}
         elif process.ready:
+            started, alive = process.started or process.ready, process.alive or process.ready
             timing = {"timeout_seconds": 5}
-            starts = max(1, process.start_s // 2)
+            starts, ends = max(1, process.start_s // 2), max(1, process.alive_s // 15)
             probes = {
-                "startup_probe": {
-                    **(process.started or process.ready),
-                    **timing,
-                    "period_seconds": 2,
-                    "failure_threshold": starts,
-                },
+                "startup_probe": {**started, **timing, "period_seconds": 2, "failure_threshold": starts},
                 "readiness_probe": {**process.ready, **timing, "period_seconds": 5, "failure_threshold": 2},
-                "liveness_probe": {
-                    **(process.alive or process.ready),
-                    **timing,
-                    "period_seconds": 15,
-                    "failure_threshold": max(1, process.alive_s // 15),
-                },
+                "liveness_probe": {**alive, **timing, "period_seconds": 15, "failure_threshold": ends},
             }
         stopping = {"lifecycle": {"pre_stop": {"exec_": {"command": list(process.stop)}}}} if process.stop else {}
         return {

@@ -44,7 +44,10 @@ class ImageResolver:
 
     settings: Images
     own: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Images of the user's own services, by name: the reference by digest as configured; empty: built here."""
+    """Images of the user's own services, and of others, by name: the reference by digest.
+
+    Empty: built here, or not known.
+    """
 
     def reference(self, name: str) -> pulumi.Output[str]:
         """The image's reference by digest. One that the configuration names is taken as it is.
@@ -77,6 +80,8 @@ class ImageResolver:
         return sorted(given | {f"{r['repository']}@{r['digest']}" for r in records if r["name"] in names})
 
     def _find(self, name: str) -> str | None:
+        if name in catalogue.upstream_names():
+            return None  # `own` has it if its digest is known
         if self.settings.source is ImageSource.REGISTRY:
             digest = catalogue.image(name).digest
             return f"{self.settings.registry}/{name}@{digest}" if digest else None
@@ -92,6 +97,12 @@ class ImageResolver:
         return _read(path.with_name(sibling) if sibling else path)
 
     def _missing(self, name: str) -> str:
+        if name in catalogue.upstream_names():
+            pin = catalogue.upstream(name)
+            return (
+                f'image "{name}": {catalogue.LOCK_FILE.name} has no digest of {pin.repository} {pin.version}; '
+                f"set observability.{name}.image to a reference by digest"
+            )
         if self.settings.source is ImageSource.REGISTRY:
             return (
                 f'image "{name}" {catalogue.image(name).version} is not released: '

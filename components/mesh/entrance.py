@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 import pulumi
 
+from components.config import grafana
 from components.config.base import quantity
 from components.config.cluster import ClusterKind
 from components.config.gateway import GatewayEngine
@@ -114,6 +115,9 @@ def _without_authorizer(config: PlatformConfig) -> GatewayIntent:
     if config.security.keycloak:
         backend = Backend(keycloak.PART, f"{keycloak.PART}.{namespace}", keycloak.HTTP_PORT)
         prefixes |= {path: (Prefix(path), backend) for path in LOGIN_PATHS}
+    if config.observability.grafana:
+        backend = Backend(grafana.PART, f"{grafana.PART}.{namespace}", grafana.PORT)
+        prefixes[grafana.PATH] = Prefix(grafana.PATH), backend
     largest = int(quantity(settings.max_body_size).to_integral_value(rounding="ROUND_FLOOR"))
     timeouts = settings.request_timeout_seconds, settings.idle_timeout_seconds
     backends = {backend.name: backend for _, backend in prefixes.values()}

@@ -1,4 +1,4 @@
-"""Definitions of an alert and of a dashboard panel."""
+"""Definition of an alert, and what queries of alerts and dashboards have in common."""
 
 from __future__ import annotations
 
@@ -38,16 +38,9 @@ class Alert:
     runbook: Runbook
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A graph on a dashboard."""
-
-    title: str
-    query: str
-    unit: str
-    """Unit, with Grafana's name."""
-    part: str = ""
-    """Part that it watches; empty means that every environment has it."""
+def within(namespace: str, text: str) -> str:
+    """A query, or a text for an operator, with the platform's namespace in place of $namespace."""
+    return text.replace("$namespace", namespace)
 
 
 def readable(text: str) -> str:
@@ -64,6 +57,8 @@ _FUNCTIONS = frozenset(
         "min",
         "by",
         "and",
+        "group_left",
+        "ignoring",
         "rate",
         "increase",
         "histogram_quantile",
@@ -77,5 +72,5 @@ _FUNCTIONS = frozenset(
 def metrics(expression: str) -> set[str]:
     """Names of all metrics in a query."""
     plain = re.sub(r'"[^"]*"', "", re.sub(r"\[[^]]*\]", "", expression))
-    plain = re.sub(r"\bby \([^)]*\)", "", re.sub(r"\{[^}]*\}", "", plain))
-    return set(re.findall(r"[a-z_][a-z0-9_:]{2,}", plain)) - _FUNCTIONS
+    plain = re.sub(r"\b(by|ignoring|group_left) \([^)]*\)", "", re.sub(r"\{[^}]*\}", "", plain))
+    return set(re.findall(r"[a-zA-Z_][a-zA-Z0-9_:]{2,}", plain)) - _FUNCTIONS

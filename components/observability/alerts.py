@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from components.observability import alerts_data, alerts_mesh, alerts_security, alerts_servers, alerts_traces, objective
-from components.observability.alert import Alert, Runbook
+from components.observability.alert import Alert, Runbook, within
 from components.observability.objective import Indicator
 from components.services.record import ServiceRecord
 
@@ -366,7 +366,7 @@ def rules(namespace: str, parts: frozenset[str], records: Iterable[ServiceRecord
 
 def _within(namespace: str, rule: dict[str, Any]) -> dict[str, Any]:
     """A rule with the namespace in its expression and its texts."""
-    placed = {**rule, "expr": rule["expr"].replace("$namespace", namespace)}
+    placed = {**rule, "expr": within(namespace, rule["expr"])}
     if texts := rule.get("annotations"):
-        placed["annotations"] = {name: text.replace("$namespace", namespace) for name, text in texts.items()}
+        placed["annotations"] = {name: within(namespace, text) for name, text in texts.items()}
     return placed

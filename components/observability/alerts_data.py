@@ -1,11 +1,11 @@
-"""Alerts and dashboard panels for the data layer, based on metrics of its servers and exporters.
+"""Alerts for the data layer, based on metrics of its servers and exporters.
 
 Pure data. Thresholds that depend on a server's limits read the limit from a metric.
 """
 
 from __future__ import annotations
 
-from components.observability.alert import Alert, Panel, Runbook
+from components.observability.alert import Alert, Runbook
 
 ALERTS: tuple[Alert, ...] = (
     Alert(
@@ -298,85 +298,5 @@ ALERTS: tuple[Alert, ...] = (
             ),
             "Raise `data.objectStore.storage` and run `forge up`.",
         ),
-    ),
-)
-PANELS: tuple[Panel, ...] = (
-    Panel(
-        "PostgreSQL: transactions per second",
-        "sum by (datname) (rate(pg_stat_database_xact_commit[$__rate_interval]))",
-        "ops",
-        "postgres",
-    ),
-    Panel("PostgreSQL: connections", "sum by (state) (pg_stat_activity_count)", "short", "postgres"),
-    Panel("PostgreSQL: size", "sum by (datname) (pg_database_size_bytes)", "bytes", "postgres"),
-    Panel(
-        "PostgreSQL: write-ahead log retained by slots",
-        "max by (slot_name) (pg_replication_slots_pg_wal_lsn_diff)",
-        "bytes",
-        "postgres",
-    ),
-    Panel(
-        "PostgreSQL: buffer cache hit ratio",
-        "sum by (datname) (rate(pg_stat_database_blks_hit[$__rate_interval])) / "
-        "(sum by (datname) (rate(pg_stat_database_blks_hit[$__rate_interval])) + "
-        "sum by (datname) (rate(pg_stat_database_blks_read[$__rate_interval])))",
-        "percentunit",
-        "postgres",
-    ),
-    Panel("PostgreSQL: age of the last archived log", "max(pg_stat_archiver_last_archive_age)", "s", "postgres"),
-    Panel("Kafka: size of topics", "sum by (topic) (kafka_log_size_bytes)", "bytes", "kafka"),
-    Panel(
-        "Kafka: 99th percentile of requests",
-        'max by (request) (kafka_request_p99_milliseconds{request=~"Produce|FetchConsumer"})',
-        "ms",
-        "kafka",
-    ),
-    Panel(
-        "Kafka: offline and under-replicated partitions",
-        "sum(kafka_replica_manager_underreplicatedpartitions) + sum(kafka_controller_offlinepartitionscount)",
-        "short",
-        "kafka",
-    ),
-    Panel(
-        "Change data capture: events per second",
-        "sum by (server) (rate(debezium_totalnumberofeventsseen[$__rate_interval]))",
-        "ops",
-        "change-data-capture",
-    ),
-    Panel(
-        "Change data capture: delay",
-        "max by (server) (debezium_millisecondsbehindsource)",
-        "ms",
-        "change-data-capture",
-    ),
-    Panel(
-        "Schema registry: 95th percentile of latency",
-        "histogram_quantile(0.95, sum by (le) (rate(rest_requests_seconds_bucket[$__rate_interval])))",
-        "s",
-        "schema-registry",
-    ),
-    Panel("NATS: messages per second", "sum(rate(gnatsd_varz_in_msgs[$__rate_interval]))", "ops", "nats"),
-    Panel("NATS: JetStream storage", "max(gnatsd_varz_jetstream_stats_storage)", "bytes", "nats"),
-    Panel("NATS: stored messages", "sum by (stream_name) (jetstream_stream_total_messages)", "short", "nats"),
-    Panel(
-        "Cache: hits",
-        "rate(redis_keyspace_hits_total[$__rate_interval]) / (rate(redis_keyspace_hits_total"
-        "[$__rate_interval]) + rate(redis_keyspace_misses_total[$__rate_interval]))",
-        "percentunit",
-        "cache",
-    ),
-    Panel("Cache: memory", "redis_memory_used_bytes", "bytes", "cache"),
-    Panel("Cache: evictions per second", "rate(redis_evicted_keys_total[$__rate_interval])", "ops", "cache"),
-    Panel(
-        "Object store: requests per second",
-        "sum by (action) (rate(versitygw_success_count[$__rate_interval]))",
-        "ops",
-        "object-store",
-    ),
-    Panel(
-        "Object store: read bytes per second",
-        "sum(rate(versitygw_bytes_read[$__rate_interval]))",
-        "Bps",
-        "object-store",
     ),
 )

@@ -1,8 +1,8 @@
-"""Alerts and dashboard panels of the secret store, by metrics of its keeper and of OpenBao, and of OPA. Pure data."""
+"""Alerts of the secret store, by metrics of its keeper and of OpenBao, and of OPA. Pure data."""
 
 from __future__ import annotations
 
-from components.observability.alert import Alert, Panel, Runbook
+from components.observability.alert import Alert, Runbook
 
 PART, OPA = "secret-store", "opa"
 ALERTS: tuple[Alert, ...] = (
@@ -196,33 +196,5 @@ ALERTS: tuple[Alert, ...] = (
             ("forge logs opa",),
             "Ask the key's owner. If nobody knows of it, revoke the key with `forge key revoke`.",
         ),
-    ),
-)
-PANELS: tuple[Panel, ...] = (
-    Panel(
-        "Secret store: requests per second",
-        "sum(rate(vault_core_handle_request_count[$__rate_interval]))",
-        "reqps",
-        PART,
-    ),
-    Panel("Secret store: leases", "max(vault_expire_num_leases)", "short", PART),
-    Panel("Secret store: settled differences", "sum by (kind) (secret_store_settled_total)", "short", PART),
-    Panel(
-        "Policy: decisions per second",
-        "sum by (outcome, rule) (rate(opa_decision_seconds_count[$__rate_interval]))",
-        "reqps",
-        OPA,
-    ),
-    Panel(
-        "Policy: 99th percentile of a decision in OPA",
-        "histogram_quantile(0.99, sum by (le) (rate(opa_decision_seconds_bucket[$__rate_interval])))",
-        "s",
-        OPA,
-    ),
-    Panel(
-        "Policy: requests at the gateway without a decision per second",
-        'sum(rate(envoy_http_ext_authz_error{envoy_http_conn_manager_prefix="gateway"}[$__rate_interval]))',
-        "reqps",
-        OPA,
     ),
 )

@@ -1,9 +1,9 @@
-"""Alerts and dashboard panels of the OpenTelemetry gateway, by its own metrics and its span metrics. Pure data."""
+"""Alerts of the OpenTelemetry gateway, by its own metrics and its span metrics. Pure data."""
 
 from __future__ import annotations
 
 from components.config.traces import GATEWAY
-from components.observability.alert import Alert, Panel, Runbook
+from components.observability.alert import Alert, Runbook
 from components.observability.alerts_servers import running
 
 PART = running(GATEWAY)
@@ -86,19 +86,4 @@ ALERTS: tuple[Alert, ...] = (
             "Name spans after their operation. The counts begin anew when the gateway's pod restarts.",
         ),
     ),
-)
-PANELS: tuple[Panel, ...] = (
-    Panel(
-        "Traces: calls per second, by service",
-        "sum by (service_name) (rate(span_calls_total[$__rate_interval]))",
-        "reqps",
-        PART,
-    ),
-    Panel(
-        "Traces: decided requests per second, by reason",
-        "sum by (reason) (rate(otelcol_request_sampling_requests_total[$__rate_interval]))",
-        "reqps",
-        PART,
-    ),
-    Panel("Traces: bytes in queues", "max by (exporter) (otelcol_exporter_queue_size)", "bytes", PART),
 )

@@ -7,7 +7,6 @@ import pulumi
 from components.ai.models import SIMULATOR, ModelsArea, inside
 from components.base import PlatformComponent, fingerprint
 from components.config.cluster import NetworkPolicies
-from components.config.gateway import GatewayEngine
 from components.config.platform import PlatformConfig
 from components.config.traces import GATEWAY
 from components.config.traces import SERVER as TRACES
@@ -16,8 +15,7 @@ from components.mesh import entrance
 from components.mesh.area import EntranceArea
 from components.mesh.istiod import Istiod
 from components.mesh.sidecar import PART as CONTROL
-from components.observability import alerts, log_names
-from components.observability.alerts_servers import running
+from components.observability import alerts, dashboards, grafana, log_names
 from components.observability.end_to_end import EndToEndCheck
 from components.observability.jaeger import Jaeger
 from components.observability.log_collector import OpenTelemetryCollector
@@ -27,10 +25,10 @@ from components.observability.prometheus import NAMESPACE as METRICS_NAMESPACE
 from components.observability.prometheus import PART as PROMETHEUS
 from components.observability.prometheus import Prometheus, PrometheusArgs
 from components.observability.telemetry_gateway import OpenTelemetryGateway
+from components.observability.watched import watched
 from components.pods import PodArgs, customized
 from components.security.area import SecurityArea
 from components.security.isolation_check import IsolationCheck
-from components.security.store_rights import AUDIENCE, SNAPSHOTS_ACCOUNT
 from components.services import telemetry
 from components.services.area import ServicesArea
 from components.services.registry import FRONT
@@ -60,19 +58,13 @@ class ObservabilityArea:
         self._end_to_end(security, [gateway.gateway, *services.parts.values()])
         servers = [*data.servers.values(), *security.servers.values()]
         traces = self._traces()
-        closed = [*services.parts.values(), *servers, gateway.gateway, *models.servers.values(), *traces]
-        self._isolation(closed)
-        store = [name for name in (AUDIENCE, SNAPSHOTS_ACCOUNT) if name in stage.parts]
-        names = [*data.parts, *services.parts, *store, *(("data",) if servers else ())]
-        own = [name for name, server in data.servers.items() if server.metrics_port]
-        if stage.config.gateway.engine is GatewayEngine.ENVOY:
-            own.append("gateway")
-        own += [GATEWAY, TRACES] if traces else []
-        if stage.config.own_mesh:
-            names.append(CONTROL)
-            own.append(CONTROL)
-        self._metrics(frozenset((*names, *map(running, own))))
+        closed: list[PlatformComponent] = [*services.parts.values(), *servers, gateway.gateway]
+        closed += [*models.servers.values(), *traces]
+        names = watched(stage, security, data, models)
+        self._metrics(names)
         self._logs()
+        closed += self._grafana(security, names)
+        self._isolation(closed)
 
     def _traces(self) -> list[PlatformComponent]:
         """Create the gateway and the server of traces, if they are configured."""
@@ -86,7 +78,7 @@ class ObservabilityArea:
             {
                 "namespace": stage.namespace,
                 "image": stage.images[TRACES],
-                "readers": self._readers,
+                "readers": self._with_grafana,
                 "destroy_data": stage.config.data.destroy_data,
                 "customize": customize,
             },
@@ -106,12 +98,54 @@ class ObservabilityArea:
         )
         return [jaeger, gateway]
 
+    @property
+    def _with_grafana(self) -> list[str]:
+        """Parts that query the stores of metrics and traces. Grafana would need a plugin for the log store."""
+        shown = [grafana.PART] if self._stage.config.observability.grafana else []
+        return [*self._readers, *shown]
+
+    def _grafana(self, security: SecurityArea, names: frozenset[str]) -> list[PlatformComponent]:
+        """Create Grafana, if it is configured, with the dashboards of the parts with these names."""
+        stage, section = self._stage, self._stage.config.observability
+        config = stage.config
+        if section.grafana is None or security.keycloak is None or security.realm is None:
+            return []
+        loki = section.logs.loki if section.logs else None
+        made = stage.parts[grafana.PART] = grafana.Grafana(
+            f"{stage.env}-{grafana.PART}",
+            section.grafana,
+            {
+                "namespace": stage.namespace,
+                "image": stage.images[grafana.PART],
+                "url": config.around.url,
+                "gateway": "gateway",
+                "keycloak": security.keycloak,
+                "realm": security.realm,
+                "prometheus": section.prometheus is not None,
+                "jaeger": section.traces is not None,
+                # A login for Loki is in the collector's namespace, which Grafana cannot read.
+                "loki": loki if loki and not loki.secret_name else None,
+                "folders": dashboards.dashboards(
+                    config.cluster.namespace, config.owner, names, config.around.records.values()
+                ),
+                "destroy_data": config.data.destroy_data,
+                "customize": self._pods.get("customize", PodArgs()),
+            },
+            stage.options([security.keycloak, security.realm]),
+        )
+        return [made]
+
     def _metrics(self, names: frozenset[str]) -> None:
         """Create what collects metrics and raises alerts, for the parts with these names."""
         stage, section = self._stage, self._stage.config.observability
         namespace, records = stage.config.cluster.namespace, [*stage.config.around.records.values()]
         if section.prometheus_operator:
-            args: MonitoringArgs = {"namespace": namespace, "parts": names, "services": records}
+            args: MonitoringArgs = {
+                "namespace": namespace,
+                "parts": names,
+                "services": records,
+                "owner": stage.config.owner,
+            }
             stage.parts["monitoring"] = Monitoring(f"{stage.env}-monitoring", args, stage.options())
         if section.prometheus:
             collector: PrometheusArgs = {
@@ -119,7 +153,7 @@ class ObservabilityArea:
                 "owner": stage.config.owner,
                 "image": stage.images["prometheus"],
                 "rules": alerts.rules(namespace, names, records),
-                "readers": self._readers,
+                "readers": self._with_grafana,
                 "destroy_data": stage.config.data.destroy_data,
                 "customize": self._pods.get("customize", PodArgs()),
             }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import pulumi
@@ -14,6 +13,8 @@ from components.base import PlatformComponent, labels
 from components.observability import alerts, dashboards, scraping
 from components.services.record import ServiceRecord
 
+INTERVAL_S = 30
+
 
 class MonitoringArgs(TypedDict):
     """Inputs of monitoring."""
@@ -23,6 +24,8 @@ class MonitoringArgs(TypedDict):
     """Names of the enabled parts. "data" stands for any part with a volume."""
     services: Sequence[ServiceRecord]
     """Records whose alerts and panels are among them."""
+    owner: str
+    """Person or group responsible for the environment, whom each dashboard names."""
 
 
 class MonitoringResources(NamedTuple):
@@ -31,8 +34,8 @@ class MonitoringResources(NamedTuple):
     pod_monitor: k8s.apiextensions.CustomResource
     rules: k8s.apiextensions.CustomResource
     """PrometheusRule with the alerts."""
-    dashboard: k8s.core.v1.ConfigMap
-    """For Grafana's sidecar."""
+    dashboards: Mapping[str, k8s.core.v1.ConfigMap]
+    """For Grafana's sidecar, by folder."""
 
 
 class Monitoring(PlatformComponent):
@@ -43,18 +46,9 @@ class Monitoring(PlatformComponent):
         self._namespace = args["namespace"]
         monitor = self._make("PodMonitor", "metrics", pod_monitor())
         rules = self._make("PrometheusRule", "alerts", alerts.rules(args["namespace"], args["parts"], args["services"]))
-        boards = dashboards.dashboards(args["namespace"], args["parts"], args["services"])
-        dashboard = k8s.core.v1.ConfigMap(
-            f"{name}-dashboard",
-            metadata={
-                "name": "cogniforge-dashboard",
-                "namespace": args["namespace"],
-                "labels": {**labels("monitoring", "observability"), "grafana_dashboard": "1"},
-            },
-            data={f"{board}.json": json.dumps(content, indent=1) for board, content in boards.items()},
-            opts=self.child(),
-        )
-        self.resources = MonitoringResources(monitor, rules, dashboard)
+        folders = dashboards.dashboards(args["namespace"], args["owner"], args["parts"], args["services"])
+        made = dashboards.config_maps(name, "monitoring", args["namespace"], folders, self.child(), sidecar=True)
+        self.resources = MonitoringResources(monitor, rules, made)
         self.finish(
             {
                 "kind": "PrometheusRule",
@@ -84,5 +78,5 @@ def pod_monitor() -> dict[str, Any]:
     relabelled = [{to_camel(field): value for field, value in rule.items()} for rule in scraping.pods()]
     return {
         "selector": {"matchLabels": {"app.kubernetes.io/managed-by": "pulumi"}},
-        "podMetricsEndpoints": [{"interval": "30s", "relabelings": relabelled}],
+        "podMetricsEndpoints": [{"interval": f"{INTERVAL_S}s", "relabelings": relabelled}],
     }

@@ -79,19 +79,26 @@ def prometheus(namespace: str, *, in_mesh: bool = False) -> dict[str, Any]:
                 "relabel_configs": parts,
                 **({"tls_config": tls} if in_mesh else {}),
             },
-            {
-                "job_name": "kubelet",
-                "scheme": "https",
-                "authorization": {"credentials_file": f"{_ACCOUNT}/token"},
-                "tls_config": {"ca_file": f"{_ACCOUNT}/ca.crt"},
-                "kubernetes_sd_configs": [{"role": "node"}],
-                "metric_relabel_configs": [
-                    {"action": "keep", "source_labels": ["__name__"], "regex": "kubelet_volume_stats_.*|up"}
-                ],
-            },
+            _kubelet("kubelet", "/metrics", "kubelet_volume_stats_.*"),
+            _kubelet(
+                "kubelet-resources", "/metrics/resource", "container_(cpu_usage_seconds_total|memory_working_set_bytes)"
+            ),
             {"job_name": "prometheus", "static_configs": [{"targets": [f"127.0.0.1:{PORT}"]}]},
             {"job_name": "alertmanager", "static_configs": [{"targets": [f"127.0.0.1:{ALERTS_PORT}"]}]},
         ],
+    }
+
+
+def _kubelet(job: str, path: str, kept: str) -> dict[str, Any]:
+    """A scrape of all kubelets. `kept`: regular expression for the names of the metrics that are stored."""
+    return {
+        "job_name": job,
+        "scheme": "https",
+        "metrics_path": path,
+        "authorization": {"credentials_file": f"{_ACCOUNT}/token"},
+        "tls_config": {"ca_file": f"{_ACCOUNT}/ca.crt"},
+        "kubernetes_sd_configs": [{"role": "node"}],
+        "metric_relabel_configs": [{"action": "keep", "source_labels": ["__name__"], "regex": f"{kept}|up"}],
     }
 
 

@@ -87,6 +87,7 @@ INTERNAL: dict[str, str] = {
     "KafkaTopic": _PART,
     "KeycloakRealm": "declares the realm of a platform's people",
     "LocalCluster": "gives a provider, which a program makes of its own kubeconfig",
+    "Grafana": "takes the dashboards and the realm of a whole platform",
     "Jaeger": "receives the spans of a platform's OpenTelemetry gateway",
     "LogStore": "runs in a namespace of its own, beside a whole platform",
     "Monitoring": "takes the records of a platform's services",

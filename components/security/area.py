@@ -11,6 +11,7 @@ from components import sources
 from components.ai.bindings import bindings
 from components.cluster.area import ClusterArea
 from components.config.gateway import GatewayEngine
+from components.config.grafana import PART as GRAFANA
 from components.config.mesh import MeshMode
 from components.config.platform import Environment
 from components.data import layer
@@ -151,7 +152,7 @@ class SecurityArea:
             "postgres_host": data.postgres.direct,
             "url": config.around.url,
             "gateways": ["gateway"],
-            "callers": [config.around.keeper],
+            "callers": [config.around.keeper, *([GRAFANA] if config.observability.grafana else [])],
         }
         keycloak = Keycloak(f"{stage.env}-{KEYCLOAK}", args, stage.options([data.postgres, *self.ready]))
         stage.parts[KEYCLOAK] = keycloak
@@ -163,6 +164,7 @@ class SecurityArea:
                 "image": stage.images["data-tasks"],
                 "keycloak": keycloak,
                 "url": config.around.url,
+                "grafana": config.observability.grafana is not None,
             },
             stage.options([keycloak]),
         )

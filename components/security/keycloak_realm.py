@@ -27,6 +27,8 @@ class KeycloakRealmArgs(TypedDict):
     keycloak: Keycloak
     url: str
     """URL of the platform for people's browsers."""
+    grafana: bool
+    """Whether people log in to Grafana."""
 
 
 class KeycloakRealmResources(NamedTuple):
@@ -50,7 +52,7 @@ class KeycloakRealm(PlatformComponent):
         args: KeycloakRealmArgs,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        declared = realm.declared(config, args["url"])
+        declared = realm.declared(config, args["url"], grafana=args["grafana"])
         super().__init__("security", name, {"realm": realm.REALM}, opts)
         namespace, keycloak = args["namespace"], args["keycloak"]
         secrets = {client.login: [SECRET] for client in declared.clients if client.login}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from components import sources
+from components.config import grafana
 from components.config.custom import Keys
 from components.config.opa import Hours, Opa, TenantRules
 from components.config.platform import PlatformConfig
@@ -120,11 +121,11 @@ def installation(config: PlatformConfig, opa: Opa, intent: GatewayIntent) -> Jso
 
 
 def _prefixes(config: PlatformConfig, intent: GatewayIntent) -> list[Json]:
-    """Prefixes of the user's own services and of Keycloak, where nobody has a key yet. Longer ones first."""
+    """Prefixes of the user's own services, and of Keycloak and Grafana, where nobody has a key. Longer ones first."""
     found: list[Json] = [
-        {"path": route.prefix.strip("/").split("/"), "service": keycloak.PART, "scopes": None}
+        {"path": route.prefix.strip("/").split("/"), "service": route.backend.name, "scopes": None}
         for route in intent.routes
-        if route.backend.name == keycloak.PART
+        if route.backend.name in (keycloak.PART, grafana.PART)
     ]
     found += [
         {

@@ -9,7 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.config.security import ARGO_CD, CLI, CLIENT_LOGIN, GATEWAY_CLIENT, PORTAL, REALM, Keycloak, SecondFactor
+from components.config.grafana import PATH as GRAFANA_PATH
+from components.config.security import (
+    ARGO_CD,
+    CLI,
+    CLIENT_LOGIN,
+    GATEWAY_CLIENT,
+    GRAFANA,
+    PORTAL,
+    REALM,
+    Keycloak,
+    SecondFactor,
+)
 
 ROLES: Mapping[str, str] = {"operator": "Operates the platform: all tenants, and the operators' paths"}
 """Roles of the whole platform, with their meaning."""
@@ -19,6 +30,20 @@ GROUPS_CLAIM = "groups"
 """Claim of tokens with the paths of a user's groups."""
 _DEVICE = "oauth2.device.authorization.grant.enabled"
 _LATER = "client_credentials.use_refresh_token"
+_ROLES = {
+    "name": "roles",
+    "protocol": "openid-connect",
+    "protocolMapper": "oidc-usermodel-realm-role-mapper",
+    "config": {
+        "claim.name": "roles",
+        "jsonType.label": "String",
+        "multivalued": "true",
+        "access.token.claim": "false",
+        "id.token.claim": "true",
+        "userinfo.token.claim": "false",
+    },
+}
+"""Claim of tokens with the roles of a user in the whole platform."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +62,8 @@ class Client:
     """The program logs in as itself, with its secret."""
     audience: str = GATEWAY_CLIENT
     """Whom its access tokens are for; empty: it gets none."""
+    roles: bool = False
+    """Whether its ID tokens have the user's roles."""
 
     @property
     def login(self) -> str:
@@ -63,7 +90,7 @@ class Client:
                 _LATER: "false",
                 **({"pkce.code.challenge.method": "S256"} if self.redirects or self.device else {}),
             },
-            "protocolMappers": [*_claims(self.audience)] if self.audience else [],
+            "protocolMappers": [*_claims(self.audience), *([_ROLES] if self.roles else [])] if self.audience else [],
             **({"secretOf": self.login} if self.secret else {}),
         }
 
@@ -96,8 +123,8 @@ class Realm:
         }
 
 
-def declared(config: Keycloak, url: str) -> Realm:
-    """The realm of a platform at this URL."""
+def declared(config: Keycloak, url: str, *, grafana: bool = False) -> Realm:
+    """The realm of a platform at this URL. `grafana`: whether people log in to Grafana."""
     required = config.second_factor is SecondFactor.REQUIRED
     return Realm(
         settings=_settings(config),
@@ -111,10 +138,22 @@ def declared(config: Keycloak, url: str) -> Realm:
                 for where in (config.argo_cd,)
                 if where
             ),
+            *([_grafana(url)] if grafana else []),
             *(Client(name, f"Program {name}", secret=True, machine=True) for name in config.machines),
         ),
         tenants=tuple(config.tenants),
         actions={"CONFIGURE_TOTP": {"enabled": True, "defaultAction": required}},
+    )
+
+
+def _grafana(url: str) -> Client:
+    return Client(
+        GRAFANA,
+        "Dashboards of the platform",
+        secret=True,
+        redirects=(f"{url}{GRAFANA_PATH}login/generic_oauth",),
+        audience=GRAFANA,
+        roles=True,
     )
 
 

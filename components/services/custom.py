@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from components.config.custom import Keys, SecretsIn, Service
 from components.config.topic_schema import text
-from components.observability.alert import Alert, Panel, Runbook
+from components.observability.alert import Alert, Runbook
 from components.observability.objective import camel
 from components.services.record import KEYS_BUCKET, Objectives, Prefix, ServiceRecord, Surroundings
 
@@ -55,7 +55,6 @@ def record(name: str, section: Service, keeper: str) -> ServiceRecord:
         egress=section.egress,
         scratch_mib=section.scratch_mib,
         alerts=_alerts(name, title, objectives, section.metrics),
-        panels=_panels(name, title) if section.metrics else (),
         variables=_variables,
         secrets=_secrets,
         secrets_in_environment=section.secrets_in is SecretsIn.ENVIRONMENT,
@@ -126,23 +125,5 @@ def _alerts(name: str, title: str, aim: Objectives, metrics: bool) -> tuple[Aler
                 checks,
                 "Add replicas, or repair the server that it asks.",
             ),
-        ),
-    )
-
-
-def _panels(name: str, title: str) -> tuple[Panel, ...]:
-    return (
-        Panel(
-            f"{title}: requests a second, by status",
-            f'sum by (status) (rate(http_server_requests_total{{job="{name}"}}[$__rate_interval]))',
-            "reqps",
-            name,
-        ),
-        Panel(
-            f"{title}: 95th percentile",
-            "histogram_quantile(0.95, sum by (le) "
-            f'(rate(http_server_request_duration_seconds_bucket{{job="{name}"}}[$__rate_interval])))',
-            "s",
-            name,
         ),
     )

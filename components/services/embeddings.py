@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.observability.alert import Panel
+from components.observability.panel import panel, rate
 from components.services.record import Objectives, ServiceRecord
 
 MODEL = "all-minilm-l6-v2"
@@ -18,11 +18,17 @@ RECORD = ServiceRecord(
     objectives=Objectives(latency_seconds=5.0, latency_share=0.95),
     wheels=True,
     panels=(
-        Panel(
-            "Vectors, by where they came from",
-            "sum by (source) (rate(embeddings_vectors_total[$__rate_interval]))",
-            "reqps",
+        panel(
+            "Vectors per second, by where they came from",
+            "Vectors that were computed, and those that the cache had.",
+            "ops",
+            (rate("embeddings_vectors_total", "source"), "{{source}}"),
         ),
-        Panel("Tokens read, and padding", "sum by (kind) (rate(embeddings_tokens_total[$__rate_interval]))", "short"),
+        panel(
+            "Tokens per second, and padding",
+            "Tokens of texts, and those that only fill up a batch. Much padding wastes CPU time.",
+            "ops",
+            (rate("embeddings_tokens_total", "kind"), "{{kind}}"),
+        ),
     ),
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from components.config.base import Change, Resources, setting
 from components.observability.alert import Alert, Runbook
+from components.observability.panel import panel, rate
 from components.services.record import Body, Bundled, Objectives, Prefix, ServiceRecord
+from components.services.router_panels import CHECKS
 
 
 class Guardrails(Bundled):
@@ -30,6 +32,15 @@ RECORD = ServiceRecord(
     scopes=("guardrails",),
     objectives=Objectives(latency_seconds=0.25),
     wheels=True,
+    panels=(
+        CHECKS,
+        panel(
+            "Large texts per second",
+            "Texts that a worker checked, by how the check ended.",
+            "reqps",
+            (rate("worker_jobs_total", "outcome", 'job="guardrails"'), "{{outcome}}"),
+        ),
+    ),
     alerts=(
         Alert(
             "GuardrailsUnavailable",

@@ -13,8 +13,9 @@ from components.config.gateway import Gateway
 from components.config.pod import Pod, pod_setting
 from components.config.problems import Conflict
 from components.config.security import Security
-from components.observability.alert import Alert, Panel
+from components.observability.alert import Alert
 from components.observability.objective import Indicator
+from components.observability.panel import Panel
 
 PORT = 8080
 """TCP port for REST and metrics, in every service."""
@@ -252,6 +253,7 @@ class ServiceRecord(DataIntent):
     """Size of /tmp in MiB."""
     alerts: tuple[Alert, ...] = ()
     panels: tuple[Panel, ...] = ()
+    """Panels of its dashboard, besides those that follow from the record."""
     variables: Callable[[Any, Surroundings], Mapping[str, str]] = _no_variables
     """Hook: environment variables, computed from the service's section and the surrounding configuration."""
     secrets: Callable[[Any, Surroundings], Mapping[str, tuple[str, str]]] = _no_secrets

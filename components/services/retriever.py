@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from components.config.base import Change, Section, quantity, setting
 from components.config.data import Storage
 from components.config.problems import Conflict
+from components.observability.panel import panel, rate
 from components.services.embeddings import VECTOR
 from components.services.record import (
     DEAD_LETTER_HANDLED,
@@ -98,6 +99,14 @@ RECORD = ServiceRecord(
     scopes=("retrieval",),
     objectives=Objectives(latency_seconds=2.0, latency_share=0.95),
     wheels=True,
+    panels=(
+        panel(
+            "Processed files per second, by outcome",
+            "Files that were split into passages, or could not be read.",
+            "ops",
+            (rate("retriever_files_total", "outcome"), "{{outcome}}"),
+        ),
+    ),
     # Uploads, 96 MiB at a time, and files of the parsers.
     scratch_mib=128,
     variables=_variables,

@@ -8,6 +8,7 @@ from components.config.base import Change, Resources, setting
 from components.mesh.routes import OPERATORS_PREFIX
 from components.observability.objective import Indicator, latency
 from components.services.record import Body, Bundled, Objectives, Prefix, ServiceRecord, Surroundings
+from components.services.router_panels import PANELS
 
 SPILL_MIB = 1024
 """Size of the disk buffer for usage events while Kafka is unavailable. It holds a million requests, of 0.9 KB each."""
@@ -95,6 +96,7 @@ RECORD = ServiceRecord(
     scopes=("inference", "embeddings"),
     objectives=OBJECTIVES,
     indicators=_INDICATORS,
+    panels=PANELS,
     documents=True,
     scratch_mib=SPILL_MIB + 64,
     variables=_variables,

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components.config import grafana
 from components.config.cluster import ClusterKind
 from components.config.platform import PlatformConfig
 from components.services.record import Prefix
@@ -25,6 +26,8 @@ REACH = "reach"
 ADMIN, DOCUMENTS = "/v1/admin", ("/openapi.json", "/docs")
 LOGINS = ("/realms/cogniforge/", "/resources/")
 """Paths of Keycloak: one realm for people, and files of its pages."""
+DASHBOARDS = "/grafana/"
+_NOT_SERVICES = {uses.KEYCLOAK: "logins of people", grafana.PART: "observability.grafana: people look at dashboards"}
 _ANYWHERE = "198.51.100.7"
 _HIDDEN = (
     "/metrics",
@@ -222,6 +225,8 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
     prefixes = {p.path: (name, p) for name, one in uses.records(config).items() for p in one.prefixes}
     if config.security.keycloak:
         prefixes |= {path: (uses.KEYCLOAK, Prefix(path)) for path in LOGINS}
+    if config.observability.grafana:
+        prefixes[DASHBOARDS] = grafana.PART, Prefix(DASHBOARDS)
     access, found = config.gateway.operators, dict[Access, str]()
     public = config.cluster.kind is ClusterKind.LOCAL if access.public is None else access.public
     everybody = [CLIENTS, *([OPERATORS] if access.addresses else [])]
@@ -243,9 +248,7 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
         if not public and config.gateway.engine.value == "envoy":
             who = [*who, FORWARDED]
         for one in who:
-            found[Access(one, REACH, f"{name} at {path}")] = (
-                "logins of people" if name == uses.KEYCLOAK else f"record of {name}: prefixes"
-            )
+            found[Access(one, REACH, f"{name} at {path}")] = _NOT_SERVICES.get(name) or f"record of {name}: prefixes"
     return found
 
 

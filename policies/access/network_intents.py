@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from components.base import SCRAPER
+from components.config import grafana
 from components.config.platform import PlatformConfig
 from components.config.traces import GATEWAY as SPANS
 from components.config.traces import SERVER as TRACES
+from components.config.web import destination
 from components.observability.log_names import COLLECTOR as COLLECTOR_OF_LINES
 from components.observability.log_names import PORT as LINES_PORT
 from components.observability.log_names import STORE as LOG_STORE
@@ -104,6 +106,7 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
                 yield workload.name, uses.ISTIOD, ("xds",), "its sidecar gets configuration and certificates"
         for collector in (COLLECTOR, SCRAPER[1]) if config.observability.prometheus else ():
             yield collector, uses.ISTIOD, ("xds",), "sidecars answer the collector by its certificate"
+    yield from _dashboards(config)
     for name in uses.records(config) if config.observability.traces else ():
         yield name, SPANS, ("otlp", "otlp-grpc"), "observability.traces: services send spans"
     if config.observability.traces:
@@ -117,6 +120,15 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
         if workload.scraped:
             for collector in (COLLECTOR, *([SCRAPER[1]] if config.observability.prometheus else [])):
                 yield collector, workload.name, (str(workload.scraped),), "the pods announce metrics"
+
+
+def _dashboards(config: PlatformConfig) -> Iterator[tuple[str, str, Iterable[str], str]]:
+    """Connections of Grafana, and to it."""
+    if config.observability.grafana is None:
+        return
+    yield uses.GATEWAY, grafana.PART, ("http",), "the gateway forwards people who look at dashboards"
+    yield grafana.PART, uses.KEYCLOAK, _CLIENT_PORTS[uses.KEYCLOAK], "it logs people in"
+    yield grafana.PART, TRACES, ("query",), "it shows traces"
 
 
 def _logins(config: PlatformConfig) -> Iterator[tuple[str, str, Iterable[str], str]]:
@@ -162,6 +174,7 @@ def _outside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, 
         yield from _api_server(SPANS, ends, "it watches the pods that spans come from")
     if found := uses.langfuse(config):
         yield SPANS, space(found[0]), found[1], "observability.traces.langfuse"
+    yield from _stores_of_dashboards(config, ends)
     if found := uses.collector(config):
         for name in uses.records(config):
             yield name, space(found[0]), found[1], "observability.otlpEndpoint"
@@ -171,6 +184,23 @@ def _outside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, 
         if record.shows_telemetry and config.observability.logs and not config.observability.logs.loki:
             yield name, space(STORE_NAMESPACE), LINES_PORT, f"record of {name}: shows_telemetry"
     yield from _managed(config, ends)
+
+
+def _stores_of_dashboards(config: PlatformConfig, ends: Iterable[str]) -> Iterator[tuple[str, str, int, str]]:
+    """Connections of Grafana to stores outside the platform's namespace."""
+    section = config.observability
+    if section.grafana is None:
+        return
+    loki = section.logs.loki if section.logs else None
+    urls = {"observability.grafana.prometheusUrl": section.grafana.prometheus_url}
+    if loki and not loki.secret_name:  # Grafana cannot read its login
+        urls["observability.logs.loki"] = loki.url
+    for reason, url in urls.items():
+        inside, ports = destination(url)
+        if inside:
+            yield grafana.PART, space(inside[0]), inside[1], reason
+        for port in ports:
+            yield from ((grafana.PART, where, port, reason) for where in ends if where in ("the internet", "the VPC"))
 
 
 def _api_server(name: str, ends: Iterable[str], reason: str) -> Iterator[tuple[str, str, int, str]]:

@@ -12,17 +12,18 @@ import httpx
 import pytest
 from kubernetes import client
 
-from components.observability import alerts, alerts_data
+from components.observability import alerts, alerts_data, boards_data
 from components.observability.alert import metrics
 from components.services.registry import FRONT, SERVICES
 from tests.e2e.conftest import forge
+from tests.known_metrics import FOREIGN
 
 pytestmark = pytest.mark.e2e
 ASKED: dict[str, set[str]] = {}
 for _alert in alerts_data.ALERTS:
     ASKED.setdefault(_alert.part, set()).update(metrics(_alert.expression))
-for _panel in alerts_data.PANELS:
-    ASKED.setdefault(_panel.part, set()).update(metrics(_panel.query))
+for _board in boards_data.BOARDS:
+    ASKED.setdefault(_board.name, set()).update(_board.metrics - FOREIGN)
 
 
 @pytest.mark.parametrize("part", sorted(ASKED))

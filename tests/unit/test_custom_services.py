@@ -87,16 +87,16 @@ def test_alerts_and_panels_follow_from_its_objectives() -> None:
         "> 30"
     )
     assert found["NotesAvailabilityBudgetFast"].count("> 0.0144") == 2
-    titles = [
-        panel["title"]
-        for panel in dashboards.dashboards("n", frozenset(records), records.values())["cogniforge"]["panels"]
-    ]
-    assert "Notes: 95th percentile" in titles
+    boards = {board.name: board for board in dashboards.chosen(frozenset(records), records.values())}
+    latency = next(panel for panel in boards["notes"].panels if panel.title == "Latency")
+    assert latency.queries[1].expression.startswith("histogram_quantile(0.95,")
+    assert 'job="notes"' in latency.queries[1].expression
 
 
 def test_a_service_without_metrics_has_only_an_alert_for_its_outage() -> None:
     record = parse(with_services(notes={**NOTES, "metrics": False})).around.records["notes"]
-    assert [alert.name for alert in record.alerts] == ["NotesUnavailable"] and record.panels == ()
+    assert [alert.name for alert in record.alerts] == ["NotesUnavailable"]
+    assert "notes" not in [board.name for board in dashboards.chosen(frozenset(("notes",)), [record])]
 
 
 def test_a_service_that_asks_user_for_keys_may_call_it_if_enabled() -> None:

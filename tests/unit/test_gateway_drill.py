@@ -15,12 +15,13 @@ import pytest
 
 from cli import spans as spans_of
 from components.config.traces import Traces
-from components.observability import jaeger, trace_pipeline
+from components.observability import boards_traces, jaeger, trace_pipeline
 from components.observability.telemetry_gateway import destinations
 from components.observability.trace_pipeline import Destination
 from components.services.registry import SERVICES
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
+from tests.known_metrics import FOREIGN, shown
 from tests.trace_servers import Gateway, Service
 from tests.unit.test_jaeger_drill import FOUND_S, Server
 from tests.waiting import until
@@ -133,6 +134,7 @@ def test_failed_blocked_and_slow_requests_are_kept_and_one_of_a_hundred_others(
     until(lambda: counted() == 316, 30, lambda: gateway.metrics()[-4000:])
     assert sum(gateway.values("span_calls_total", status_code="STATUS_CODE_ERROR")) == 7
     assert sum(gateway.values("span_duration_seconds_count", span_kind="SPAN_KIND_SERVER")) == 316
+    assert boards_traces.BOARD.metrics - FOREIGN <= shown(gateway.metrics())
 
 
 def test_a_stream_is_judged_when_it_has_ended_and_found_in_time(server: Server, start: Start, serve: Serve) -> None:

@@ -23,12 +23,13 @@ import pytest
 
 from components.mesh import entrance, envoy_authorizer
 from components.mesh.routes import Authorizer, Backend, GatewayIntent, Rates
-from components.observability import alerts_security
+from components.observability import alerts_security, boards_security
 from components.observability.alert import metrics
 from service_images.ports import free_port
 from service_images.serving import answering
 from tests import opa_server
 from tests.envoy_server import Running, gateway
+from tests.known_metrics import FOREIGN
 from tests.opa_server import bundle, configuration
 from tests.waiting import until
 
@@ -190,8 +191,7 @@ def test_an_operator_breaks_the_glass_and_the_log_says_why(both: Both) -> None:
 
 def test_it_exports_every_metric_of_alerts_and_panels(both: Both) -> None:
     asked = [one.expression for one in alerts_security.ALERTS if one.part == alerts_security.OPA]
-    asked += [one.query for one in alerts_security.PANELS if one.part == alerts_security.OPA]
-    wanted = set().union(*map(metrics, asked))
+    wanted = set().union(boards_security.POLICY.metrics, *map(metrics, asked)) - FOREIGN
     assert len(wanted) > 3
     both.ask("GET", "/v1/self", "chat")
     opa_server.put(both.folder, bundle(configuration(), key="other"))  # failures are counted from the first on

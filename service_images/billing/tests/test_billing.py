@@ -240,6 +240,8 @@ def test_a_budget_is_in_force_once_every_replica_of_the_router_has_applied_it(
             found = becomes(lambda found: found["in_force"])
             assert found["replicas"] == {"in_force": 1, "of": 1, "behind": []}
             assert json.loads(applied["acme"] or b"{}")["budget_usd"] == float(usd)
+            shown = client.get("/metrics").text
+            assert f"billing_budgets_usd {float(usd)}" in shown and "billing_budgets_reached 0.0" in shown
         client.portal.call(ended.set)
         following.result(10)
 

@@ -18,12 +18,13 @@ from bao_server import TASK, Store, ports, until
 from baonode import content
 from baonode.client import Client, Refused
 
-from components.observability import alerts_security
+from components.observability import alerts_security, boards_security
 from components.observability.alert import metrics
 from components.security import store_rights
 from components.services.record import KeyUse
 from components.services.registry import SERVICES
 from service_images import issuer
+from tests.known_metrics import FOREIGN
 
 KEEPER, OPERATOR = "secret-store", "secret-store-operator"
 ROLES = {
@@ -250,9 +251,8 @@ def test_metrics_show_a_sealed_store_at_once(filled: Store) -> None:
 
 def test_it_exports_every_metric_of_alerts_and_panels(filled: Store) -> None:
     asked = [one.expression for one in alerts_security.ALERTS if one.part == alerts_security.PART]
-    asked += [one.query for one in alerts_security.PANELS if one.part == alerts_security.PART]
     filled.client("billing").read("kv/data/billing/provider")  # counters appear with the first event
-    wanted = set().union(*map(metrics, asked)) - {"kube_cronjob_status_last_successful_time"}  # Kubernetes' own
+    wanted = set().union(boards_security.SECRET_STORE.metrics, *map(metrics, asked)) - FOREIGN
 
     def given() -> set[str]:
         return set(re.findall(r"^([a-z_]+)[ {]", filled.metrics(), re.MULTILINE))

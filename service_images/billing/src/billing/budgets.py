@@ -8,18 +8,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import msgspec
-from kit import logs
+from kit import logs, telemetry
 from kit.bus import Bus, is_cancelled, key
 from kit.database import Database
 from nats.errors import Error as NatsError
+from prometheus_client import Gauge
 
 from billing import rating
 
 log = logs.get("billing.budgets")
 BUCKET = "budgets"
 EVERY_S = 1.0
+_LIMITS = Gauge("billing_budgets_usd", "Budgets of all tenants for this month together.", registry=telemetry.REGISTRY)
+_SPENT = Gauge(
+    "billing_budgets_spent_usd",
+    "What the tenants that have budgets have used this month, minus credits.",
+    registry=telemetry.REGISTRY,
+)
+_REACHED = Gauge(
+    "billing_budgets_reached", "Tenants that have used up their budgets of this month.", registry=telemetry.REGISTRY
+)
 
 
 def limit(value: bytes) -> float:
@@ -54,6 +65,7 @@ class Budgets:
             cursor = await connection.execute("SELECT tenant, usd FROM budgets")
             limits = dict(await cursor.fetchall())
             spent = await rating.spent(connection, period)
+        _measure(limits, spent)
         gone = self._published.keys() - limits.keys()
         for name in {key(tenant) for tenant in gone} | await self._left(limits):
             await self._bus.delete(BUCKET, name)
@@ -73,3 +85,10 @@ class Budgets:
         found = set(await self._bus.keys(BUCKET)) - {key(tenant) for tenant in limits}
         self._compared = True
         return found
+
+
+def _measure(limits: Mapping[str, Decimal], spent: Mapping[str, Decimal]) -> None:
+    """Export sums over tenants: a series for each tenant would be too many."""
+    _LIMITS.set(float(sum(limits.values())))
+    _SPENT.set(float(sum(spent.values())))
+    _REACHED.set(sum(spent[tenant] >= limit for tenant, limit in limits.items()))
