@@ -11,6 +11,7 @@ from components.config.platform import PlatformConfig
 from components.config.security import REALM
 from components.data.layer import DataLayer
 from components.mesh.entrance import inside_hosts
+from components.observability.watched import watched
 from components.security.area import SecurityArea
 from components.services import evidence, making, routing, telemetry
 from components.services.registry import FRONT
@@ -41,7 +42,8 @@ class ServicesArea:
             if record.shows_evidence:
                 more["environment"] = {**more.get("environment", {}), evidence.VARIABLE: evidence.rendered(stage)}
             if record.shows_telemetry:
-                more = telemetry.shown(record, config, more)
+                shown = telemetry.boards(config, watched(stage, security, data, models))
+                more = telemetry.shown(record, config, more, shown)
             if record.calls_gateway:
                 more = _gateway(config, security, more)
             self.parts[name] = making.make(

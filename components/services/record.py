@@ -208,7 +208,7 @@ class ServiceRecord(DataIntent):
     shows_telemetry: bool = False
     """Whether the service shows what the platform's Prometheus, Jaeger and store of log lines know, where they are
     enabled, and may connect to them. Variables: SERVICE_PROMETHEUS_URL, SERVICE_JAEGER_URL, SERVICE_LOG_STORE_URL,
-    SERVICE_LOG_STORE_LOGIN."""
+    SERVICE_LOG_STORE_LOGIN; with Prometheus, SERVICE_BOARDS: the environment's dashboards."""
     arrival: str = ""
     """Path that receives browsers of people who have logged in; empty: the service has no pages."""
     receives_urls: bool = True

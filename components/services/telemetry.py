@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 
 from components.ai.service import AiServiceArgs
 from components.base import SCRAPER
 from components.config.platform import PlatformConfig
 from components.config.traces import QUERY_PORT, SERVER
 from components.observability import log_names
+from components.observability.portal_boards import PortalBoard, portal_boards
 from components.observability.scraping import PORT as PROMETHEUS_PORT
 from components.services.record import ServiceRecord
 
@@ -21,12 +23,22 @@ def readers(records: Mapping[str, ServiceRecord]) -> list[str]:
     return sorted(record.name for record in records.values() if record.shows_telemetry)
 
 
-def shown(record: ServiceRecord, config: PlatformConfig, more: AiServiceArgs) -> AiServiceArgs:
-    """The arguments with the addresses of the enabled servers, and with egress to those in other namespaces."""
+def boards(config: PlatformConfig, parts: frozenset[str]) -> list[PortalBoard]:
+    """Dashboards of these parts, where the platform runs a Prometheus to draw them from."""
+    if config.observability.prometheus is None:
+        return []
+    return portal_boards(config.cluster.namespace, config.owner, parts, config.around.records.values())
+
+
+def shown(
+    record: ServiceRecord, config: PlatformConfig, more: AiServiceArgs, boards: Sequence[PortalBoard]
+) -> AiServiceArgs:
+    """The arguments with the addresses of the enabled servers, with egress to those in other namespaces, and boards."""
     section, environment = config.observability, dict[str, str]()
     shows, credentials = dict[str, tuple[str, int]](), dict[str, tuple[str, str]]()
     if section.prometheus:
         space, server = SCRAPER
+        environment["SERVICE_BOARDS"] = json.dumps(boards)
         environment["SERVICE_PROMETHEUS_URL"] = f"http://{server}.{space}:{PROMETHEUS_PORT}"
         shows["alerts"] = (space, PROMETHEUS_PORT)
     if section.traces:

@@ -27,6 +27,8 @@ from tests.unit.test_platform import registered_of
 
 sys.path[:0] = [str(paths.PROJECT / "service_images" / part / "src") for part in ("kit", "portal")]
 
+from portal.boards import Board  # noqa: E402
+from portal.dashboards import MOST_QUERIES, Shown  # noqa: E402
 from portal.evidence import Evidence  # noqa: E402
 from portal.settings import PortalSettings  # noqa: E402
 from portal.topology import Part  # noqa: E402
@@ -123,6 +125,11 @@ def test_it_reaches_the_servers_of_metrics_spans_and_lines_and_another_service_d
               if one.typ.endswith(":Deployment") and one.name == f"local-{RECORD.name}"]  # fmt: skip
     (container,) = pod["containers"]
     given = {one["name"]: one.get("value", "") for one in container["env"]}
+    drawn = [Board.model_validate(board) for board in json.loads(given["SERVICE_BOARDS"])]
+    assert len(drawn) > 8 and len(given["SERVICE_BOARDS"]) < 100_000
+    for board in drawn:
+        assert 0 < sum(len(panel.queries) for panel in board.panels) <= MOST_QUERIES, board.name
+        assert Shown.model_validate({"board": board.name}).board == board.name and board.owner
     policies = Policies(render.read(resources))
     for variable, space, server, port in (
         ("SERVICE_PROMETHEUS_URL", "observability", "prometheus", 9090),
@@ -151,5 +158,5 @@ def test_without_these_servers_it_knows_none_and_with_a_loki_no_store() -> None:
     for sections in ({}, {"logs": loki}):
         content = _content() | {"observability": sections}
         content["services"] = {**content["services"], RECORD.name: {}}
-        shown = telemetry.shown(RECORD, parse(content), {"namespace": "n", "image": "i"})
+        shown = telemetry.shown(RECORD, parse(content), {"namespace": "n", "image": "i"}, [])
         assert (shown.get("environment"), shown.get("shows"), shown.get("credentials")) == ({}, {}, {})

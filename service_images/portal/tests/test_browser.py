@@ -27,6 +27,8 @@ from PIL import Image
 
 from components.config.traces import QUERY_PORT
 from components.observability.log_query import LogQuery
+from components.observability.portal_boards import portal_boards
+from components.services.registry import SERVICES as RECORDS
 from local import paths
 from local.toolchain import builder, packages
 from local.toolchain.tools import ToolName
@@ -43,9 +45,10 @@ from tests.log_servers import victoria_logs
 from tests.span_servers import JaegerServer
 
 pytestmark = [pytest.mark.drill("portal"), pytest.mark.timeout(3600)]
+BOARD = "dashboards?board=router&hours=1"
 LIFE = f"requests/one?id={history.LIFE}"
 PAGES = ("sign-in", "mine", "ask", "requests", LIFE, "routes", "prompts", "prompts/one?name=greeting", "knowledge",
-         "now", "map", "dashboards?hours=1", "alerts", "evidence", "query?path=/v1/models")  # fmt: skip
+         "now", "map", BOARD, "alerts", "evidence", "query?path=/v1/models")  # fmt: skip
 PICTURES = {
     ("mine", WIDE, False): "portal-mine",
     ("mine", PHONE, True): "portal-mine-phone",
@@ -55,7 +58,7 @@ PICTURES = {
     ("routes", WIDE, True): "portal-routes",
     ("now", WIDE, True): "portal-now",
     ("map", WIDE, False): "portal-map",
-    ("dashboards?hours=1", WIDE, False): "portal-dashboards",
+    (BOARD, WIDE, False): "portal-dashboards",
     ("alerts", WIDE, True): "portal-alerts",
     ("evidence", WIDE, False): "portal-evidence",
 }
@@ -72,16 +75,8 @@ RULE = [
                      "checks": "forge logs guardrails", "fix": "Raise services.guardrails.replicas."}},
 ]  # fmt: skip
 """A rule that fires, beside the platform's."""
-BOARDS = [
-    {"name": "services", "title": "Services", "description": "How often services are asked, and how fast they answer.",
-     "owner": "platform", "folder": "CogniForge", "panels": [
-         {"title": "Requests", "description": "Requests per second, by status.", "unit": "reqps", "queries": [
-             {"query": "sum by (status) (rate(http_server_requests_total[$__rate_interval]))",
-              "legend": "{{status}}"}]},
-         {"title": "Memory", "description": "Memory of the process.", "unit": "bytes", "queries": [
-             {"query": "process_resident_memory_bytes", "legend": "{{job}}"}]}]},
-]  # fmt: skip
-"""Boards of metrics that the Router's process has."""
+BOARDS = portal_boards("cogniforge", "platform-team", frozenset(RECORDS), RECORDS.values())
+"""Boards of all services. Prometheus has the Router's metrics."""
 IMAGES = paths.PROJECT / "docs" / "images"
 
 
