@@ -13,13 +13,16 @@ from rich.table import Table
 from cli import cluster, documents, jobs, output, stack
 from components.config.platform import PlatformConfig
 from components.data.needs import login_systems
-from components.security.store_names import AUDIENCE
+from components.security.store_names import AUDIENCE, CACHE, POSTGRES
 from local.errors import LocalError
 
 _TASK = "rotation"
-_DATABASE = "postgres/"
 _RESTARTS = "raise data.credentialsGeneration in the stack file, then run `forge up`, which restarts pods one by one"
 _ONE_PASSWORD = "the platform keeps one password of this login, so servers and clients change at the same moment"
+_NO_STORE = "without security.secretStore, " + _ONE_PASSWORD
+_OWN = "a service of your own need not use the kit, which replaces logins, so it has one password"
+_PART = "this login belongs to a part of the platform, whose programs take no logins of the secret store"
+_RDS = "the connection pool in front of RDS needs the password beforehand, so this login has one password"
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,26 @@ class Secret:
 def names(config: PlatformConfig) -> Iterator[Secret]:
     """All secrets of an environment, without their state."""
     issued, store = config.around.issued, config.security.secret_store
-    schedule = f"every {store.login_hours} h at the latest" if store else ""
-    for service in issued:
-        yield Secret(f"{_DATABASE}{service}", schedule)
+    hours = {POSTGRES: store.login_hours, CACHE: store.cache_login_hours} if store else {}
+    for system, services in issued.items():
+        for service in services:
+            yield Secret(f"{system}/{service}", f"every {hours[system]} h at the latest")
     systems = login_systems(config.data, config.around.records, (), config.security.databases, issued)
     for login, found in systems.items():
         for system in found:
-            yield Secret(f"{system}/{login}", "none", refusal=_ONE_PASSWORD)
+            yield Secret(f"{system}/{login}", "none", refusal=_refusal(config, system, login))
+
+
+def _refusal(config: PlatformConfig, system: str, login: str) -> str:
+    """Why a login cannot be rotated without a restart."""
+    record = config.around.records.get(login)
+    if record is None:
+        return _PART
+    if system not in (POSTGRES, CACHE):
+        return _ONE_PASSWORD
+    if config.security.secret_store is None:
+        return _NO_STORE
+    return _OWN if record.custom else _RDS
 
 
 def listed(stack_name: str) -> list[Secret]:
@@ -71,24 +87,24 @@ def rotated(stack_name: str, chosen: Sequence[str]) -> list[Secret]:
     if refused := [known[name] for name in chosen if known[name].refusal]:
         raise LocalError(
             f"{', '.join(one.name for one in refused)} cannot be rotated without a restart",
-            reason=refused[0].refusal,
+            reason="; ".join(dict.fromkeys(one.refusal for one in refused)),
             fix=_RESTARTS,
         )
     found = [one for name, one in known.items() if (name in chosen or not chosen) and not one.refusal]
     if not found:
         raise LocalError(
             "nothing can be rotated without a restart",
-            reason="security.secretStore is off, or no service has a database in the cluster",
+            reason="security.secretStore is off, or no service has a database or a cache in the cluster",
             fix=f"add security.secretStore, or {_RESTARTS}",
         )
     return _with_state(config, found, rotate=True)
 
 
 def _with_state(config: PlatformConfig, secrets: list[Secret], *, rotate: bool) -> list[Secret]:
-    services = [one.name.removeprefix(_DATABASE) for one in secrets if not one.refusal]
-    if not services:
+    names = [one.name for one in secrets if not one.refusal]
+    if not names:
         return secrets
-    state = _ask(config, services, rotate=rotate)
+    state = _ask(config, names, rotate=rotate)
     return [
         replace(
             one,
@@ -97,14 +113,14 @@ def _with_state(config: PlatformConfig, secrets: list[Secret], *, rotate: bool) 
             problem=found["problem"],
             rotated=rotate and not found["problem"],
         )
-        if (found := state.get(one.name.removeprefix(_DATABASE))) and not one.refusal
+        if (found := state.get(one.name)) and not one.refusal
         else one
         for one in secrets
     ]
 
 
-def _ask(config: PlatformConfig, services: Sequence[str], *, rotate: bool) -> dict[str, dict[str, Any]]:
-    """State by service, from the store, by the keeper's container with a token of the operator for ten minutes."""
+def _ask(config: PlatformConfig, names: Sequence[str], *, rotate: bool) -> dict[str, dict[str, Any]]:
+    """State by name, from the store, by the keeper's container with a token of the operator for ten minutes."""
     command = cluster.kubectl(cluster.is_local(config), config.cluster.context)
     base = [*command, "--namespace", config.cluster.namespace]
     pods = {
@@ -114,10 +130,10 @@ def _ask(config: PlatformConfig, services: Sequence[str], *, rotate: bool) -> di
     token = jobs.kubectl(
         base, _TASK, "create", "token", f"{AUDIENCE}-operator", "--audience", AUDIENCE, "--duration", "10m"
     ).strip()
-    asked = {"token": token, "services": {name: pods.get(name, 0) for name in services}, "rotate": rotate}
+    asked = {"token": token, "secrets": {one: pods.get(one.partition("/")[2], 0) for one in names}, "rotate": rotate}
     place = ("exec", "-i", f"{AUDIENCE}-0", "-c", "keeper", "--")
     said = jobs.kubectl(base, _TASK, *place, "python3", "-m", "baonode", "rotation", given=json.dumps(asked))
-    return {one["service"]: one for one in json.loads(said)}
+    return {one["secret"]: one for one in json.loads(said)}
 
 
 def show(secrets: Sequence[Secret]) -> None:

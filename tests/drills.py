@@ -113,9 +113,12 @@ DRILLS: tuple[Drill, ...] = (
         14,
         (
             "cli/rotation.py",
+            "components/data/cache_rights.py",
             "components/data/issued_logins.py",
             "components/security/",
-            "service_images/kit/src/kit/database",
+            "service_images/kit/src/kit/cache.py",
+            "service_images/kit/src/kit/database.py",
+            "service_images/kit/src/kit/issued_login.py",
             "service_images/kit/src/kit/secret_store.py",
             "service_images/openbao/",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,9 +11,10 @@ import pulumi
 from components.data.issued_logins import Issuer
 from components.data.kafka_cluster import SYSTEM_AUTHORITIES
 from components.data.layer import DataLayer
-from components.security.store_names import AUDIENCE
+from components.security.store_names import AUDIENCE, CACHE, POSTGRES
 from components.services.record import DataIntent
 
+NATS = "nats"
 _AUTHORITY, _STORE_AUTHORITY = "kafka-ca.crt", "secret-store-ca.crt"
 
 
@@ -58,7 +60,8 @@ class Server:
     """A server with a login of the service's name."""
 
     url: pulumi.Input[str]
-    secret: pulumi.Input[str]
+    secret: pulumi.Input[str] | Issuer
+    """The secret store, where that issues the login."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +96,11 @@ def connected(service: str, used: Connections) -> Bindings:
     files: dict[str, pulumi.Input[str]] = {}
     annotations: Mapping[str, pulumi.Input[str]] = {}
     asks: tuple[str, ...] = ()
+    by_store: dict[str, Issuer] = {}
     if used.postgres:
         environment["SERVICE_POSTGRES_HOST"] = used.postgres.host
         environment["SERVICE_POSTGRES_DIRECT_HOST"] = used.postgres.direct
-        if isinstance(used.postgres.secret, Issuer):
-            environment["SERVICE_STORE_URL"] = used.postgres.secret.url
-            environment["SERVICE_STORE_AUTHORITY"] = f"/etc/{service}/{_STORE_AUTHORITY}"
-            files[_STORE_AUTHORITY] = used.postgres.secret.authority
-            asks = (AUDIENCE,)
-        else:
-            secrets["SERVICE_POSTGRES_PASSWORD"] = (used.postgres.secret, "postgres")
+        by_store = _log_in(used.postgres.secret, POSTGRES, secrets)
     if used.kafka:
         environment["SERVICE_KAFKA_BOOTSTRAP"] = used.kafka.bootstrap
         secrets["SERVICE_KAFKA_PASSWORD"] = (used.kafka.secret, "kafka")
@@ -112,7 +110,7 @@ def connected(service: str, used: Connections) -> Bindings:
             files[_AUTHORITY] = used.kafka.authority
     if used.cache:
         environment["SERVICE_CACHE_URL"] = used.cache.url
-        secrets["SERVICE_CACHE_PASSWORD"] = (used.cache.secret, "cache")
+        by_store |= _log_in(used.cache.secret, CACHE, secrets)
     if used.objects:
         environment["SERVICE_OBJECTS_ENDPOINT"] = used.objects.endpoint
         environment |= {f"SERVICE_OBJECTS_{key}": value for key, value in used.objects.place.items()}
@@ -121,29 +119,49 @@ def connected(service: str, used: Connections) -> Bindings:
             secrets["SERVICE_OBJECTS_PASSWORD"] = (used.objects.secret, "objects")
     if used.nats:
         environment["SERVICE_NATS_URL"] = used.nats.url
-        secrets["SERVICE_NATS_PASSWORD"] = (used.nats.secret, "nats")
+        by_store |= _log_in(used.nats.secret, NATS, secrets)
+    if by_store:
+        issuer = next(iter(by_store.values()))
+        environment["SERVICE_STORE_URL"] = issuer.url
+        environment["SERVICE_STORE_AUTHORITY"] = f"/etc/{service}/{_STORE_AUTHORITY}"
+        environment["SERVICE_STORE_ISSUES"] = json.dumps(list(by_store))
+        files[_STORE_AUTHORITY] = issuer.authority
+        asks = (AUDIENCE,)
     return Bindings(environment, secrets, files, used.versions, annotations, asks)
+
+
+def _log_in(
+    secret: pulumi.Input[str] | Issuer, system: str, secrets: dict[str, tuple[pulumi.Input[str], str]]
+) -> dict[str, Issuer]:
+    """How the service logs in: with the password of a Secret, which is added to `secrets`, or at the returned store."""
+    if isinstance(secret, Issuer):
+        return {system: secret}
+    secrets[f"SERVICE_{system.upper()}_PASSWORD"] = (secret, system)
+    return {}
 
 
 def bindings(data: DataLayer, intent: DataIntent) -> Bindings:
     """As a service's intent says, as far as the environment has the parts; a value is known once its part works."""
     service, logins = intent.name, data.logins
-    issuer = data.issuer if service in data.issued else None
-    if logins is None or (service not in logins.versions and issuer is None):
+    if logins is None:
         return Bindings()
-    secret = logins.secret(service) if service in logins.versions else ""
+    held: pulumi.Input[str] = logins.secret(service) if service in logins.versions else ""
+
+    def secret(system: str) -> pulumi.Input[str] | Issuer:
+        return data.issuer if data.issuer and service in data.issued.get(system, ()) else held
+
     used = Connections(
-        Postgres(data.postgres.host, data.postgres.direct, issuer or secret)
+        Postgres(data.postgres.host, data.postgres.direct, secret(POSTGRES))
         if intent.database and data.postgres
         else None,
-        Kafka(data.kafka.bootstrap, data.kafka.authority, secret)
+        Kafka(data.kafka.bootstrap, data.kafka.authority, held)
         if (intent.produces or intent.consumes) and data.kafka
         else None,
-        Server(data.cache.url, secret) if intent.cache and data.cache else None,
-        Server(data.nats.url, secret) if intent.speaks and data.nats else None,
+        Server(data.cache.url, secret(CACHE)) if intent.cache and data.cache else None,
+        Server(data.nats.url, secret(NATS)) if intent.speaks and data.nats else None,
         Objects(
             data.objects.endpoint,
-            None if data.objects.by_role else secret,
+            None if data.objects.by_role else held,
             data.objects.place,
             data.objects.annotations.get(service, {}),
         )

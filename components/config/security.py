@@ -65,6 +65,13 @@ class SecretStore(Section):
         ge=1,
         le=24,
     )
+    cache_login_hours: int = setting(
+        Change.SAFE,
+        "Hours after which the login of a pod for the cache is replaced at the latest",
+        default=24,
+        ge=1,
+        le=24,
+    )
     seal_secret_name: DnsLabel | None = setting(
         Change.IMMUTABLE,
         "Secret in the platform's namespace; its entry `key` holds the 32 bytes that unseal the store. For several "

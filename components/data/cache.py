@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import NamedTuple, NotRequired, Self
 
@@ -15,17 +16,17 @@ from components.config.data import Cache as CacheConfig
 from components.config.data import Eviction, Persistence
 from components.config.problems import violation
 from components.data import exporter
+from components.data.cache_rights import EXPORTER_RULES, ISSUER_RULES, service_rules
 from components.data.credentials import Credentials
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
 from components.inputs import LoginArgs, ResourcesArgs, Server, ServerArgs, Text, checked
+from components.security.store_names import ISSUER
 
 PART = "cache"
 PORT = 6379
 OWNER = "cache"
 """Login of the metrics exporter. It may read statistics, and no keys."""
-_LISTING = "-scan -randomkey -dbsize"
-_LOOKING = "+ping +info +latency|latest +slowlog|len +slowlog|get"
 
 
 class CacheArgs(ServerArgs):
@@ -40,6 +41,8 @@ class CacheArgs(ServerArgs):
     users: NotRequired[Sequence[str]]
     """Logins. Each sees the keys that begin with "<login>:"; pods with the label app.kubernetes.io/name of this value
     may connect."""
+    issued: NotRequired[Sequence[str]]
+    """Like `users`, but a secret store issues their logins, so that they have no password here."""
     storage: NotRequired[str]
     """Volume, with persistence; a Kubernetes quantity. Default "2Gi"."""
     resources: NotRequired[ResourcesArgs]
@@ -58,10 +61,19 @@ class CacheInputs(Server, CacheConfig):
     exporters_image: Text = Field(description="Image of the metrics exporter, by digest")
     users: list[DnsLabel] = Field(default_factory=list[str], description="Logins, each with keys of its own")
 
+    issued: list[DnsLabel] = Field(
+        default_factory=list[str], description="Like users, but a secret store issues their logins"
+    )
+
+    @property
+    def platform(self) -> tuple[str, ...]:
+        """Logins of the platform's own parts."""
+        return (OWNER, ISSUER) if self.issued else (OWNER,)
+
     @model_validator(mode="after")
     def _once_each(self) -> Self:
-        if duplicate := first_duplicate((*self.users, OWNER)):
-            raise violation(f'"{duplicate}" occurs twice, or is the login of the exporter', "choose another name")
+        if duplicate := first_duplicate((*self.users, *self.issued, *self.platform)):
+            raise violation(f'"{duplicate}" occurs twice, or is a login of the platform', "choose another name")
         return self
 
 
@@ -84,7 +96,7 @@ class Cache(PlatformComponent):
         inputs = checked(CacheInputs, self, name, args)
         super().__init__("data", name, {"eviction": inputs.eviction.value}, opts)
         part, users = inputs.kubernetes_name, inputs.users
-        everybody = (OWNER, *users)
+        everybody, issuers = (*inputs.platform, *users), inputs.platform[1:]
         logins = Credentials(self, inputs, {login: ["cache"] for login in everybody}, passwords=everybody)
         self.credentials = logins.logins
         known = pulumi.Output.all(**{user: logins.password(user, "cache") for user in everybody})
@@ -105,7 +117,7 @@ class Cache(PlatformComponent):
                     ),
                     exporter.cache(inputs.exporters_image, PORT, OWNER, f"/etc/{PART}-secret/exporter.json"),
                 ),
-                callers=(*users, task_name(part)),
+                callers=(*users, *inputs.issued, *issuers, task_name(part)),
                 storage="" if inputs.persistence is Persistence.NONE else inputs.storage,
                 metrics_port=exporter.CACHE_PORT,
             ),
@@ -114,7 +126,7 @@ class Cache(PlatformComponent):
                 customize=inputs.pods,
                 destroy_data=inputs.destroy_data,
                 files={"redis.conf": settings(inputs)},
-                versions=logins.versions(OWNER),
+                versions=logins.versions(*inputs.platform),
                 secret_files={
                     "users.acl": pulumi.Output.secret(known.apply(access_list)),
                     "exporter.json": pulumi.Output.secret(
@@ -133,9 +145,13 @@ class Cache(PlatformComponent):
                 image=inputs.tasks_image,
                 arguments=("cache",),
                 part=part,
-                environment={"ENDPOINT": url, "CHECK_LOGINS": " ".join(users)},
-                mounts=logins.mounts(*users),
-                versions=logins.versions(*users),
+                environment={
+                    "ENDPOINT": url,
+                    "CHECK_LOGINS": " ".join(users),
+                    **({"CHECK_ISSUED": _issued(inputs)} if inputs.issued else {}),
+                },
+                mounts=logins.mounts(*users, *issuers),
+                versions=logins.versions(*users, *issuers),
             ),
             self.child(),
         )
@@ -175,11 +191,19 @@ def settings(config: CacheConfig) -> str:
 
 
 def access_list(passwords: dict[str, str]) -> str:
-    """Content of users.acl, with hashed passwords. A service may access keys with its own prefix, and may not run
-    commands that reach other keys or show their names."""
+    """Content of users.acl, with hashed passwords. Logins that a secret store issues are not in it."""
     lines = ["user default off"]
     for user, password in sorted(passwords.items()):
         digest = hashlib.sha256(password.encode()).hexdigest()
-        keys = _LOOKING if user == OWNER else f"~{user}:* &{user}:* +@all -@admin -@dangerous {_LISTING}"
-        lines.append(f"user {user} on #{digest} resetkeys resetchannels {keys}")
+        rules = _PLATFORM_RULES.get(user) or service_rules(user)
+        lines.append(f"user {user} on #{digest} resetkeys resetchannels {' '.join(rules)}")
     return "\n".join(lines) + "\n"
+
+
+_PLATFORM_RULES = {OWNER: EXPORTER_RULES, ISSUER: ISSUER_RULES}
+
+
+def _issued(inputs: CacheInputs) -> str:
+    """What the task checks of issued logins: the rules of each service."""
+    rules = {service: service_rules(service) for service in inputs.issued}
+    return json.dumps({"issuer": ISSUER, "rules": rules}, sort_keys=True)

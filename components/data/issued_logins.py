@@ -1,8 +1,8 @@
-"""Logins for PostgreSQL that the secret store issues: the connection of the store to the server."""
+"""Logins that the secret store issues: the connections of the store to PostgreSQL and to the cache."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -22,13 +22,13 @@ class StoreSite:
     """CA certificate (PEM) of the store."""
     image: pulumi.Input[str]
     """Image of the store, by digest."""
-    issued: Sequence[str]
-    """Services that get their logins there."""
+    issued: Mapping[str, Sequence[str]]
+    """Services that get their logins there, by data server."""
 
 
 @dataclass(frozen=True)
 class Issuer:
-    """A secret store that is connected to PostgreSQL."""
+    """A secret store that is connected to the data servers."""
 
     url: pulumi.Input[str]
     authority: pulumi.Input[str]
@@ -38,11 +38,13 @@ def connect(
     name: str,
     namespace: str,
     store: StoreSite,
-    server: pulumi.Input[str],
+    servers: Mapping[str, pulumi.Input[str]],
     logins: Logins,
     opts: pulumi.ResourceOptions,
 ) -> Issuer:
-    """Give the store its own login at the server, whose address is known once the logins there exist.
+    """Give the store its own login at each server, whose address is known once the logins there exist.
+
+    `servers`: address of each data server by the variable of the task: PGHOST (host or host:port), CACHE_URL.
 
     The task has an account of its own, which may write this connection and nothing else.
     """
@@ -56,7 +58,7 @@ def connect(
             part=AUDIENCE,
             name=DATABASE_ACCOUNT,
             layer="security",
-            environment={"PGHOST": server, "STORE_ADDRESS": store.url, "STORE_AUTHORITY": store.authority},
+            environment={**servers, "STORE_ADDRESS": store.url, "STORE_AUTHORITY": store.authority},
             audiences=(AUDIENCE,),
             mounts={f"/etc/credentials/{ISSUER}": logins.secret(ISSUER)},
             versions=(logins.versions[ISSUER],),

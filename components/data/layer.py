@@ -36,6 +36,7 @@ from components.data.server import DataServer
 from components.data.vector_database import VectorDatabase
 from components.pods import customized
 from components.security.logins import Logins
+from components.security.store_names import CACHE, POSTGRES
 from components.services.record import DataIntent
 
 IMAGES = {
@@ -82,8 +83,8 @@ class DataLayer(PlatformComponent):
     """Servers of the parts by name."""
     keeps: bool
     """Whether data is protected from `destroy`."""
-    issued: Sequence[str]
-    """Services whose logins for PostgreSQL the secret store issues."""
+    issued: Mapping[str, Sequence[str]]
+    """Services whose logins the secret store issues, by data server."""
     issuer: Issuer | None
     """The store that issues them, once it can."""
 
@@ -104,14 +105,14 @@ class DataLayer(PlatformComponent):
         """`image` finds an image by its name in the lock; `records` are the services that use the data, by name;
         `buckets` are further buckets, each with the login that owns it; `owners` are parts that have a database and
         a login of their name; `site` is where AWS runs managed services; `store` is the secret store that issues
-        logins for PostgreSQL."""
+        logins."""
         super().__init__("data", f"{env}-data", {}, opts)
         self._env, self._config, self._namespace, self._site = env, config, namespace, site
         self._records, self._buckets, self._owners = dict(records or {}), dict(buckets or {}), tuple(owners)
         self._images = {name: image(name) for name in images(config)}
         self.parts, self.keeps = {}, not config.destroy_data
         self._store, self.issuer = store, None
-        self.issued = store.issued if store else ()
+        self.issued = store.issued if store else {}
         systems = needs.login_systems(config, self._records, self._buckets.values(), self._owners, self.issued)
         self.logins = None
         self.postgres = self.nats = self.kafka = self.cache = self.objects = None
@@ -184,7 +185,8 @@ class DataLayer(PlatformComponent):
                 logins,
                 image=self._image("cache"),
                 exporters_image=self._image(EXPORTERS),
-                users=[record.name for record in records if record.cache],
+                users=[one.name for one in records if one.cache and one.name not in self._by_store(CACHE)],
+                issued=self._by_store(CACHE),
             )
             self.cache = self.parts["cache"] = Cache(f"{self._env}-cache", args, self.child())
         if config.kafka:
@@ -202,6 +204,22 @@ class DataLayer(PlatformComponent):
             self.parts["kafka"] = self.kafka
         if config.postgres:
             self._databases(config, logins)
+        self._connect(logins)
+
+    def _by_store(self, system: str) -> Sequence[str]:
+        """Services whose logins for a data server the secret store issues."""
+        return self.issued.get(system, ())
+
+    def _connect(self, logins: Logins) -> None:
+        """Connect the secret store to the servers for which it issues logins."""
+        servers: dict[str, pulumi.Input[str]] = {}
+        if self.postgres and self._by_store(POSTGRES):
+            servers["PGHOST"] = self.postgres.direct
+        if self.cache and self._by_store(CACHE):
+            servers["CACHE_URL"] = self.cache.url
+        if self._store and servers:
+            name = f"{self._env}-database-logins"
+            self.issuer = issued_logins.connect(name, self._namespace, self._store, servers, logins, self.child())
 
     def _databases(self, config: Data, logins: Logins) -> None:
         assert config.postgres is not None
@@ -213,7 +231,7 @@ class DataLayer(PlatformComponent):
             logins,
             image=image,
             exporters_image=self._image(EXPORTERS),
-            databases=needs.databases(config, self._records, self._owners, self.issued),
+            databases=needs.databases(config, self._records, self._owners, self._by_store(POSTGRES)),
             checked_database=REGISTRY,
             capture=config.change_data_capture is not None,
             callers=[
@@ -229,17 +247,13 @@ class DataLayer(PlatformComponent):
         self.postgres = PostgresCluster(f"{self._env}-postgres", args, self.child())
         self.parts["postgres"] = self.postgres
         direct = self.postgres.direct
-        if self._store and self.issued:
-            self.issuer = issued_logins.connect(
-                f"{self._env}-database-logins", self._namespace, self._store, direct, logins, self.child()
-            )
         if config.vector_database:
             args = self._args(
                 "vector-database",
                 "vector_database",
                 logins,
                 owner=owner,
-                **({"login": SUPERUSER} if owner in self.issued else {}),
+                **({"login": SUPERUSER} if owner in self._by_store(POSTGRES) else {}),
                 image=image,
                 postgres_host=direct,
             )

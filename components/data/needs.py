@@ -12,7 +12,7 @@ from components.data.kafka_inputs import KafkaUserArgs
 from components.data.nats_inputs import NatsAccountArgs
 from components.data.postgres_inputs import CAPTURE, SUPERUSER, DatabaseArgs
 from components.data.schema_registry import REGISTRY, WRITER
-from components.security.store_names import ISSUER
+from components.security.store_names import CACHE, ISSUER, POSTGRES
 from components.services.record import DataIntent
 
 VECTORS = "vectors"
@@ -77,13 +77,14 @@ def login_systems(
     records: Mapping[str, DataIntent],
     buckets: Iterable[str] = (),
     owners: Iterable[str] = (),
-    issued: Sequence[str] = (),
+    issued: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, list[str]]:
     """Enabled systems for which each login has a password, by login.
 
     `buckets`: logins that only own buckets; `owners`: logins that only own a database; `issued`: services whose logins
-    for PostgreSQL the secret store issues.
+    the secret store issues, by system.
     """
+    by_store = issued or {}
     wanted: dict[str, list[str]] = {
         SUPERUSER: ["postgres"] if config.postgres and config.postgres.rds else ["postgres", "objects"],
         kafka_cluster.OWNER: ["kafka"] if config.kafka and config.kafka.msk else [],
@@ -97,16 +98,17 @@ def login_systems(
         object_store.OWNER: ["objects"],
         **{owner: ["objects"] for owner in buckets},
         **{owner: ["postgres"] for owner in owners},
-        ISSUER: ["postgres"] if issued else [],
+        ISSUER: [system for system in (POSTGRES, CACHE) if by_store.get(system)],
     }
     for intent in records.values():
-        wanted[intent.name] = [
+        asked = [
             *(["nats"] if intent.speaks else []),
-            *(["postgres"] if intent.database and intent.name not in issued else []),
+            *([POSTGRES] if intent.database else []),
             *(["kafka"] if intent.produces or intent.consumes else []),
-            *(["cache"] if intent.cache else []),
+            *([CACHE] if intent.cache else []),
             *(["objects"] if intent.buckets else []),
         ]
+        wanted[intent.name] = [system for system in asked if intent.name not in by_store.get(system, ())]
     there = {
         "postgres": config.postgres,
         # Pods authenticate to S3 with an IAM role instead of a password.

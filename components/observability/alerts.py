@@ -194,12 +194,12 @@ _ALERTS: tuple[Alert, ...] = (
         ),
     ),
     Alert(
-        "DatabaseLoginNotRenewed",
+        "IssuedLoginNotRenewed",
         # A login lasts an hour and is renewed after 20 minutes; a service without one shows 0.
-        "min by (job) ((database_login_expires_timestamp_seconds > 0) - time()) < 1800",
+        "min by (job, system) ((issued_login_expires_timestamp_seconds > 0) - time()) < 1800",
         "0m",
         "page",
-        "{{ $labels.job }} could not renew its login for PostgreSQL, which ends in less than 30 minutes.",
+        "{{ $labels.job }} could not renew its login for {{ $labels.system }}, which ends in less than 30 minutes.",
         alerts_security.PART,
         Runbook(
             "The secret store is down or sealed, or does not let the service log in.",

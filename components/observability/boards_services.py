@@ -56,11 +56,14 @@ def _dependencies(record: ServiceRecord) -> Iterator[Panel]:
     job = f'job="{record.name}"'
     if record.database:
         yield panel(
-            "Time until the login for PostgreSQL ends",
-            "The service renews its login in time. A line that reaches 0 means that the secret store is away. "
-            "Without issued logins, there is no line.",
+            "Time until issued logins end",
+            "The service renews its logins for PostgreSQL and the cache in time. A line that reaches 0 means that the "
+            "secret store is away. Without issued logins, there is no line.",
             "s",
-            (f"min by (pod) ((database_login_expires_timestamp_seconds{{{job}}} > 0) - time())", "{{pod}}"),
+            (
+                f"min by (pod, system) ((issued_login_expires_timestamp_seconds{{{job}}} > 0) - time())",
+                "{{pod}}, {{system}}",
+            ),
         )
     if record.consumes:
         yield panel(

@@ -48,6 +48,8 @@ class StoreClientArgs(TypedDict):
     """Its keys by name: "ed25519" signs, "aes256-gcm96" encrypts. Default: none."""
     database: NotRequired[bool]
     """Whether the store issues logins for the PostgreSQL database of its name. Default false."""
+    cache: NotRequired[bool]
+    """Whether the store issues logins for its keys in the cache. Default false."""
 
 
 class SecretStoreArgs(TypedDict):
@@ -69,6 +71,8 @@ class SecretStoreArgs(TypedDict):
     """Of each server."""
     login_hours: NotRequired[int]
     """Hours after which the login of a pod for PostgreSQL is replaced at the latest, 1 to 24. Default 24."""
+    cache_login_hours: NotRequired[int]
+    """Hours after which the login of a pod for the cache is replaced at the latest, 1 to 24. Default 24."""
     seal_secret_name: NotRequired[str]
     """Secret whose entry "key" holds the 32 bytes that unseal the store. Several servers need it without `site`."""
     site: NotRequired[AwsSiteArgs]
@@ -85,6 +89,7 @@ class StoreClient(Inputs):
         default_factory=dict[str, KeyUse], description="Its keys by name"
     )
     database: bool = Field(default=False, description="The store issues logins for the PostgreSQL database of its name")
+    cache: bool = Field(default=False, description="The store issues logins for its keys in the cache")
 
 
 class SecretStoreInputs(Inputs, SecretStoreConfig):
@@ -137,7 +142,7 @@ class SecretStore(PlatformComponent):
             self.child(),
         )
         self.authority = certificate.authority
-        content = store_rights.content(config.clients, namespace, config.login_hours)
+        content = store_rights.content(config.clients, namespace, config.login_hours, config.cache_login_hours)
         declared = document(f"{name}-content", CONTENT, (namespace, CONTENT), PART, content, self.child())
         self.server = self._servers(certificate, declared)
         self._reviews_tokens()
@@ -188,7 +193,7 @@ class SecretStore(PlatformComponent):
                     *(record.name for record in self._config.clients),
                     task_name(PART),
                     SNAPSHOTS_ACCOUNT,
-                    *([DATABASE_ACCOUNT] if any(one.database for one in self._config.clients) else []),
+                    *([DATABASE_ACCOUNT] if any(one.database or one.cache for one in self._config.clients) else []),
                 ),
                 inner={"raft": ()},
                 replicas=config.replicas,

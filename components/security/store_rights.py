@@ -1,6 +1,7 @@
 """Content and access rights of the secret store, derived from the services' records. Pure functions.
 
-A service reads the secrets under its own name, uses its own keys, gets logins for its own database, and nothing else.
+A service reads the secrets under its own name, uses its own keys, gets its own logins for data servers, and nothing
+else.
 Only the store's own pods may change rights, and they cannot read secrets.
 """
 
@@ -10,7 +11,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from components.security.store_names import AUDIENCE, DATABASE_ACCOUNT
+from components.data.cache_rights import service_rules
+from components.security.store_names import AUDIENCE, CACHE, DATABASE_ACCOUNT, POSTGRES, issued_name
 from components.services.record import KeyUse
 
 SECRETS, KEYS, DATABASES = "kv", "transit", "database"
@@ -19,15 +21,13 @@ LOGIN = "kubernetes"
 KEEPER, CHECK, OPERATOR = "platform.keeper", "platform.check", "platform.operator"
 SNAPSHOTS, DATABASE_TASK = "platform.snapshots", "platform.databases"
 """Roles besides those of the services: the keeper that configures the store, the check of its configuration, people,
-the schedule that saves snapshots, and the task that connects the store to PostgreSQL. No service's name has a dot."""
+the schedule that saves snapshots, and the task that connects the store to data servers. No service's name has a dot."""
 SNAPSHOTS_ACCOUNT = f"{AUDIENCE}-snapshots"
 """Name of the schedule that saves snapshots, of its account, its login at the object store, and its bucket."""
-CONNECTION = "postgres"
-"""Name of the connection to PostgreSQL in the store."""
 ROTATION = "rotation"
-"""Secret of each service whose version counts the rotations of its database login. It holds no secret value."""
+"""Begin of the names of secrets whose versions count the rotations of a service's login. They hold no secret value."""
 TOKEN_SECONDS, LONGEST_SECONDS = 3600, 86_400
-"""A login expires after an hour, and can be renewed for a day. A login for PostgreSQL ends with it."""
+"""A login expires after an hour, and can be renewed for a day. A login for a data server ends with it."""
 _ALL = ("create", "read", "update", "delete")
 Rules = Mapping[str, tuple[str, ...]]
 """Capabilities by path."""
@@ -67,7 +67,7 @@ _OPERATE: Rules = {
     f"{SECRETS}/data/*": ("create", "update"),
     f"{SECRETS}/metadata/*": ("list", "read"),
     f"{KEYS}/keys/+": ("read",),
-    # A rotation finds and ends logins for PostgreSQL. A lease does not show their passwords.
+    # A rotation finds and ends logins for data servers. A lease does not show their passwords.
     f"sys/leases/lookup/{DATABASES}/creds/*": ("list", "sudo"),
     "sys/leases/lookup": ("update",),
     f"sys/leases/revoke-prefix/{DATABASES}/creds/*": ("update", "sudo"),
@@ -97,21 +97,34 @@ class Client(Protocol):
         """Whether the store issues the logins for its PostgreSQL database, which has the service's name."""
         ...
 
+    @property
+    def cache(self) -> bool:
+        """Whether the store issues the logins for its keys in the cache."""
+        ...
 
-def content(records: Iterable[Client], namespace: str, login_hours: int = 24) -> dict[str, Any]:
+
+def content(
+    records: Iterable[Client], namespace: str, login_hours: int = 24, cache_login_hours: int = 24
+) -> dict[str, Any]:
     """All that the store is to hold besides secrets: engines, policies, roles, keys, and how logins are made.
 
-    `login_hours`: hours for which a login for PostgreSQL can be renewed.
+    `login_hours`, `cache_login_hours`: hours for which a login for PostgreSQL and the cache can be renewed.
     """
     services = {record.name: record for record in records}
-    databases = [name for name, record in services.items() if record.database]
+    hours = {POSTGRES: login_hours, CACHE: cache_login_hours}
+    issued = {
+        issued_name(name, system): _ISSUES[system](name, hours[system])
+        for name, record in services.items()
+        for system in _systems(record)
+    }
+    connections = sorted({system for record in services.values() for system in _systems(record)})
     accounts = {
         **{name: name for name in services},
         KEEPER: AUDIENCE,
         CHECK: f"{AUDIENCE}-task",
         OPERATOR: f"{AUDIENCE}-operator",
         SNAPSHOTS: SNAPSHOTS_ACCOUNT,
-        **({DATABASE_TASK: DATABASE_ACCOUNT} if databases else {}),
+        **({DATABASE_TASK: DATABASE_ACCOUNT} if connections else {}),
     }
     rules: dict[str, Rules] = {
         **{name: _service(record) for name, record in services.items()},
@@ -119,19 +132,28 @@ def content(records: Iterable[Client], namespace: str, login_hours: int = 24) ->
         CHECK: _LOOK,
         OPERATOR: _OPERATE,
         SNAPSHOTS: {"sys/storage/raft/snapshot": ("read",)},
-        **({DATABASE_TASK: {f"{DATABASES}/config/{CONNECTION}": ("create", "read", "update")}} if databases else {}),
+        **({DATABASE_TASK: _connect(connections)} if connections else {}),
     }
     return {
         "engines": {
             SECRETS: {"type": "kv", "options": {"version": "2"}},
             KEYS: {"type": "transit"},
-            **({DATABASES: {"type": "database"}} if databases else {}),
+            **({DATABASES: {"type": "database"}} if connections else {}),
         },
         "policies": {name: policy(found) for name, found in rules.items()},
         "roles": {name: role(name, account, namespace) for name, account in accounts.items()},
         "keys": {key(name, own): use for name, one in services.items() for own, use in one.store_keys.items()},
-        "databases": {name: database_role(name, login_hours) for name in databases},
+        "databases": issued,
     }
+
+
+def _systems(record: Client) -> list[str]:
+    """Data servers for which the store issues the service's logins."""
+    return [system for system, wanted in ((POSTGRES, record.database), (CACHE, record.cache)) if wanted]
+
+
+def _connect(connections: Iterable[str]) -> Rules:
+    return {f"{DATABASES}/config/{one}": ("create", "read", "update") for one in connections}
 
 
 def beginning(namespace: str, kubernetes: Mapping[str, str]) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -179,7 +201,7 @@ def database_role(owner: str, hours: int) -> dict[str, Any]:
     role, so that all objects belong to it, and has the owner's settings, such as its time limits.
     """
     return {
-        "db_name": CONNECTION,
+        "db_name": POSTGRES,
         "creation_statements": [_MAKE_LOGIN.replace("OWNER", owner)],
         "renew_statements": ["ALTER ROLE \"{{name}}\" VALID UNTIL '{{expiration}}'"],
         "revocation_statements": [_END_LOGIN],
@@ -188,6 +210,17 @@ def database_role(owner: str, hours: int) -> dict[str, Any]:
     }
 
 
+def cache_role(service: str, hours: int) -> dict[str, Any]:
+    """How the store makes a login for a service's keys in the cache. The store ends it by deleting the user."""
+    return {
+        "db_name": CACHE,
+        "creation_statements": [json.dumps(["resetkeys", "resetchannels", *service_rules(service)])],
+        "default_ttl": TOKEN_SECONDS,
+        "max_ttl": hours * 3600,
+    }
+
+
+_ISSUES = {POSTGRES: database_role, CACHE: cache_role}
 _MAKE_LOGIN = """DO $$ DECLARE setting text; BEGIN
 CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' IN ROLE "OWNER";
 ALTER ROLE "{{name}}" SET role TO 'OWNER';
@@ -207,11 +240,14 @@ END $$"""
 
 
 def _service(record: Client) -> Rules:
-    """It reads the secrets below its own name, uses its own keys, and gets and renews logins for its own database."""
+    """It reads the secrets below its own name, uses its own keys, and gets and renews its own logins."""
     found: dict[str, tuple[str, ...]] = {f"{SECRETS}/data/{record.name}/*": ("read",)}
-    if record.database:
+    for system in _systems(record):
         # Only who has got a login knows the name of its lease.
-        found |= {f"{DATABASES}/creds/{record.name}": ("read",), "sys/leases/renew": ("update",)}
+        found |= {
+            f"{DATABASES}/creds/{issued_name(record.name, system)}": ("read",),
+            "sys/leases/renew": ("update",),
+        }
     for name, use in record.store_keys.items():
         own = key(record.name, name)
         for act in _ACTS[use]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -16,6 +16,7 @@ from components.config.security import Security
 from components.observability.alert import Alert
 from components.observability.objective import Indicator
 from components.observability.panel import Panel
+from components.security.store_names import CACHE, POSTGRES
 
 PORT = 8080
 """TCP port for REST and metrics, in every service."""
@@ -140,14 +141,19 @@ class Surroundings:
         return next((record.name for record in self.records.values() if record.keeps_keys), "")
 
     @property
-    def issued(self) -> list[str]:
-        """Services whose logins for PostgreSQL the secret store issues.
+    def issued(self) -> Mapping[str, Sequence[str]]:
+        """Services whose logins the secret store issues, by data server.
 
         The pool in front of RDS needs passwords beforehand, and a user's own service may not use the kit.
         """
-        if self.security.secret_store is None or self.data.postgres is None or self.data.postgres.rds:
-            return []
-        return [record.name for record in self.records.values() if record.database and not record.custom]
+        if self.security.secret_store is None:
+            return {}
+        ours, data = [record for record in self.records.values() if not record.custom], self.data
+        found = {
+            POSTGRES: [one.name for one in ours if one.database and data.postgres and not data.postgres.rds],
+            CACHE: [one.name for one in ours if one.cache and data.cache],
+        }
+        return {system: services for system, services in found.items() if services}
 
     @property
     def url(self) -> str:

@@ -5,19 +5,22 @@ Semantics: Redis documentation, "Access Control List". Rules apply from left to 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from components.config.platform import PlatformConfig
-from policies.access import uses
+from policies.access import store, uses
 from policies.access.model import Access, Layer
 from policies.access.objects import Rendered
 
 FOREIGN = "unknown"
 """A prefix that no login has; it stands for all others."""
 EXPORTER = "cache"
+CONNECTION = "cache"
+"""Connection of the secret store to the cache, and end of the names of roles for it."""
 ADMINISTER, NAMES, KEYS, CHANNELS = "administer", "list the names of", "use", "use the channels of"
 _LISTING = frozenset({"scan", "randomkey", "keys", "dbsize"})
 """Commands that show keys of others, since they take no key that a pattern could refuse."""
@@ -110,16 +113,32 @@ def _reaches(patterns: list[str], key: str) -> bool:
     return any(_glob(pattern).fullmatch(key) for pattern in patterns)
 
 
-def granted(rendered: Rendered) -> dict[Access, str]:
-    """All that the users of the ACL file may do."""
-    found = dict[Access, str]()
+def _users(rendered: Rendered) -> Iterator[tuple[User, str]]:
+    """Users of the ACL file, and those that the secret store makes for services, each with what allows it."""
     for secret in rendered.of_kind("Secret"):
-        users = list(parse(secret.texts.get("users.acl", "")))
-        prefixes = sorted({*(user.name for user in users), FOREIGN})
-        for user in users:
+        for user in parse(secret.texts.get("users.acl", "")):
+            yield user, f"{secret.title}, user {user.name}"
+    declared, title = store.content(rendered)
+    for name, role in declared.get("databases", {}).items():
+        if role["db_name"] != CONNECTION:
+            continue
+        # OpenBao's Valkey plugin takes the first statement only, and adds a password.
+        user = User(name.removesuffix(f".{CONNECTION}"), on=True)
+        for rule in json.loads(role["creation_statements"][0]):
+            _apply(user, rule)
+        yield user, f"{title}, role {name}"
+
+
+def granted(rendered: Rendered) -> dict[Access, str]:
+    """All that users may do: those of the ACL file, and those that the secret store makes."""
+    found = dict[Access, str]()
+    users = list(_users(rendered))
+    if users:
+        prefixes = sorted({*(user.name for user, _ in users), FOREIGN})
+        for user, by in users:
             if not user.on:
                 continue
-            who, by = (user.name if user.password else "anybody"), f"{secret.title}, user {user.name}"
+            who = user.name if user.password else "anybody"
             data = user.commands & {"get", "set"}
             for prefix in prefixes:
                 if data and _reaches(user.keys, f"{prefix}:x"):
@@ -142,6 +161,8 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
         if record.cache:
             found[Access(name, KEYS, f"keys {name}:*")] = f"record of {name}: cache"
             found[Access(name, CHANNELS, f"{name}:*")] = f"record of {name}: cache"
+    if uses.issued_cache(config):
+        found[Access(uses.STORE, ADMINISTER, "the cache")] = "security.secretStore: it makes and ends logins"
     return found
 
 

@@ -96,7 +96,10 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
         yield uses.SNAPSHOTS, part, _CLIENT_PORTS[part], "it saves snapshots of the secret store"
     if uses.issued(config):
         yield uses.STORE, uses.POSTGRES, _CLIENT_PORTS[uses.POSTGRES], "the secret store issues logins there"
-        yield uses.DATABASE_TASK, uses.STORE, _CLIENT_PORTS[uses.STORE], "it connects the store to PostgreSQL"
+    if uses.issued_cache(config):
+        yield uses.STORE, uses.CACHE, _CLIENT_PORTS[uses.CACHE], "the secret store issues logins there"
+    if uses.issued(config) or uses.issued_cache(config):
+        yield uses.DATABASE_TASK, uses.STORE, _CLIENT_PORTS[uses.STORE], "it connects the store to data servers"
     if config.security.opa:
         yield uses.GATEWAY, uses.OPA, ("grpc",), "security.opa: the gateway asks for decisions"
         yield uses.OPA, uses.NATS, _CLIENT_PORTS[uses.NATS], "security.opa: it follows the directory of keys"

@@ -44,6 +44,8 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
         for part, reason in uses.uses(record):
             if part == uses.POSTGRES and name in uses.issued(config):
                 continue  # the secret store issues it, and no Secret has it
+            if part == uses.CACHE and name in uses.issued_cache(config):
+                continue
             if part in _SYSTEMS and there[part]:
                 found[Access(name, READ, f"{_SYSTEMS[part]} of {_LOGIN}{name}")] = reason
         if record.keeps_keys and config.security.keycloak:

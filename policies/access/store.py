@@ -50,7 +50,7 @@ def capabilities(policies: list[Mapping[str, Any]], path: str) -> set[str]:
     return set() if "deny" in found else found
 
 
-def _content(rendered: Rendered) -> tuple[dict[str, Any], str]:
+def content(rendered: Rendered) -> tuple[dict[str, Any], str]:
     """What the keeper makes in the store, and the object that says so."""
     for one in rendered.of_kind("ConfigMap", "Secret"):
         for text in one.texts.values():
@@ -69,6 +69,10 @@ def _requests(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str, set[s
         yield "get", f"logins for the database {name}", f"database/creds/{name}", {"read"}
         yield "end", f"logins for the database {name}", f"sys/leases/revoke-prefix/database/creds/{name}/x", {"update"}
         yield "change", f"logins for the database {name}", f"database/roles/{name}", _CHANGES
+        cached = f"logins for the cache of {name}"
+        yield "get", cached, f"database/creds/{name}.cache", {"read"}
+        yield "end", cached, f"sys/leases/revoke-prefix/database/creds/{name}.cache/x", {"update"}
+        yield "change", cached, f"database/roles/{name}.cache", _CHANGES
     for key in sorted({*content["keys"], f"{FOREIGN}.key"}):
         for act in ("sign", "verify", "encrypt", "decrypt", "rewrap", "hmac"):
             yield act, f"with the key {key}", f"transit/{act}/{key}", {"update", "create"}
@@ -83,6 +87,7 @@ def _requests(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str, set[s
         ("engines", "sys/mounts/x"),
         ("ways to log in", "sys/auth/x"),
         ("the connection to PostgreSQL", "database/config/postgres"),
+        ("the connection to the cache", "database/config/cache"),
     ):
         yield "change", what, path, _CHANGES
     yield "seal", "the store", "sys/seal", {"update"}
@@ -93,15 +98,15 @@ def _requests(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str, set[s
 
 def granted(rendered: Rendered) -> dict[Access, str]:
     """All that the roles' policies allow, by service account."""
-    content, title = _content(rendered)
+    declared, title = content(rendered)
     found = dict[Access, str]()
-    for role, settings in (content.get("roles") or {}).items():
+    for role, settings in (declared.get("roles") or {}).items():
         chosen = [*settings["token_policies"], *([] if settings.get("token_no_default_policy") else ["default"])]
-        policies = [json.loads(content["policies"][one]) for one in chosen if one in content["policies"]]
+        policies = [json.loads(declared["policies"][one]) for one in chosen if one in declared["policies"]]
         spaces = settings["bound_service_account_namespaces"]
         for account in settings["bound_service_account_names"]:
             who = account if spaces == [rendered.namespace] else f"{account} of the namespaces {', '.join(spaces)}"
-            for action, target, path, wanted in _requests(content):
+            for action, target, path, wanted in _requests(declared):
                 if capabilities(policies, path) & wanted:
                     found[Access(who, action, target)] = f"{title}, role {role}"
     return found
@@ -117,6 +122,8 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
         found[Access(name, "read", f"secrets of {name}")] = f"record of {name}"
         if name in uses.issued(config):
             found[Access(name, "get", f"logins for the database {name}")] = f"record of {name}: database"
+        if name in uses.issued_cache(config):
+            found[Access(name, "get", f"logins for the cache of {name}")] = f"record of {name}: cache"
         for own, use in record.store_keys.items():
             key, reason = f"{name}.{own}", f"record of {name}: store_keys"
             keys.append(key)
@@ -129,13 +136,17 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
     if uses.issued(config):
         target = "the connection to PostgreSQL"
         found[Access(uses.DATABASE_TASK, "change", target)] = "the task connects the store to PostgreSQL"
+    if uses.issued_cache(config):
+        target = "the connection to the cache"
+        found[Access(uses.DATABASE_TASK, "change", target)] = "the task connects the store to the cache"
     for key in (*keys, f"{FOREIGN}.key"):
         found[Access(KEEPER, "make", f"the key {key}")] = "the keeper makes what is declared"
         found[Access(OPERATOR, "see", f"the key {key}")] = "people see versions of keys"
     for name in (*records, FOREIGN):
         found[Access(OPERATOR, "write", f"secrets of {name}")] = "people write secrets, such as a provider's key"
-        found[Access(OPERATOR, "end", f"logins for the database {name}")] = "a rotation ends replaced logins"
-        found[Access(KEEPER, "change", f"logins for the database {name}")] = "the keeper makes what is declared"
+        for logins in (f"logins for the database {name}", f"logins for the cache of {name}"):
+            found[Access(OPERATOR, "end", logins)] = "a rotation ends replaced logins"
+            found[Access(KEEPER, "change", logins)] = "the keeper makes what is declared"
     found[Access(OPERATOR, "seal", "the store")] = "people seal in an emergency"
     for act in ("take", "restore"):
         found[Access(OPERATOR, act, "a snapshot")] = "people take and restore snapshots"
@@ -144,7 +155,7 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
 
 
 def _holder(access: Access, rendered: Rendered) -> str:
-    return f"{_content(rendered)[1] or 'the content of the secret store'}, policy {access.who}"
+    return f"{content(rendered)[1] or 'the content of the secret store'}, policy {access.who}"
 
 
 LAYER = Layer(

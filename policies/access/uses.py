@@ -21,7 +21,7 @@ REGISTRY = "schema-registry"
 SNAPSHOTS = "secret-store-snapshots"
 """The schedule that saves snapshots of the secret store, its account, and its bucket."""
 DATABASE_TASK = "secret-store-databases"
-"""The task that connects the secret store to PostgreSQL."""
+"""The task that connects the secret store to data servers."""
 OPA, DIRECTORY = "opa", "tenants"
 """Who decides at the gateway, and the bucket that says whose a key is."""
 ISTIOD, SIDECAR_LABEL = "istiod", "security.istio.io/tlsMode"
@@ -84,6 +84,13 @@ def issued(config: PlatformConfig) -> set[str]:
     if config.security.secret_store is None or postgres is None or postgres.rds is not None:
         return set()
     return {name for name, record in records(config).items() if record.database and not record.custom}
+
+
+def issued_cache(config: PlatformConfig) -> set[str]:
+    """Services whose logins for the cache the secret store issues."""
+    if config.security.secret_store is None or config.data.cache is None:
+        return set()
+    return {name for name, record in records(config).items() if record.cache and not record.custom}
 
 
 def answers_rpc(config: PlatformConfig) -> set[str]:

@@ -1,11 +1,12 @@
 """An environment with a secret store whose server is killed, sealed and tampered with, and loses its key.
 
-A service gets its logins for PostgreSQL there. It answers requests while they are rotated.
+Services get their logins for PostgreSQL and the cache there. They answer requests while these are rotated.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -32,7 +33,10 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.drill("secret-store"), pytest.mark.timeout(1500)]
 NAME, POD = "secrets", f"{PART}-0"
-OPERATOR, SERVICE, DATABASE = f"{PART}-operator", "router", "user"
+OPERATOR, SERVICE, DATABASE, CACHED = f"{PART}-operator", "router", "user", "prompt"
+ISSUED = {f"postgres/{DATABASE}", f"postgres/{CACHED}", f"cache/{CACHED}"}
+TENANT = "people"
+PROMPT = {"name": "greeting", "prompt": "Hello {{ name }}", "labels": ["production"]}
 
 
 class Cluster:
@@ -40,26 +44,47 @@ class Cluster:
 
     def __init__(self, api: client.ApiClient, checkout: Checkout) -> None:
         self.core, self._checkout = client.CoreV1Api(api), checkout
+        self.key = ""
+        """Key of a tenant."""
 
     def forge(self, *arguments: str) -> str:
         """What a command says about this environment."""
         return self._checkout.forge(*arguments, "-s", NAME).stdout
 
+    def client(self, service: str, key: str = "") -> httpx.Client:
+        """A client of a service's pod. Default: with the installation key."""
+        key = key or base64.b64decode(self.core.read_namespaced_secret(KEY_SECRET, NAME).data["key"]).decode()
+        pods = self.core.list_namespaced_pod(NAME, label_selector=f"app.kubernetes.io/name={service}").items
+        url = f"http://{pods[0].status.pod_ip}:8080"
+        return httpx.Client(base_url=url, trust_env=False, timeout=10, headers={"authorization": f"Bearer {key}"})
+
     def load(self, ended: threading.Event) -> tuple[int, list[str]]:
-        """Requests to the service until the event: (number, failures). Each needs the database."""
-        key = base64.b64decode(self.core.read_namespaced_secret(KEY_SECRET, NAME).data["key"]).decode()
-        pods = self.core.list_namespaced_pod(NAME, label_selector=f"app.kubernetes.io/name={DATABASE}").items
+        """Requests to a service until the event: (number, failures). Each needs the database."""
+        with self.client(DATABASE) as http:
+            return self._until(ended, lambda: http.get("/v1/tenants"), lambda answer: answer.status_code == 200)
+
+    def cached(self, ended: threading.Event) -> tuple[int, list[str]]:
+        """Renderings of a prompt until the event: (number, failures). Each needs the database, and hits the cache."""
+        with self.client(CACHED, self.key) as http:
+            ask = functools.partial(
+                http.post, f"/v1/prompts/{PROMPT['name']}/render", json={"variables": {"name": "A"}}
+            )
+            return self._until(ended, ask, lambda answer: answer.status_code == 200 and answer.json()["cached"])
+
+    @staticmethod
+    def _until(
+        ended: threading.Event, ask: Callable[[], httpx.Response], good: Callable[[httpx.Response], bool]
+    ) -> tuple[int, list[str]]:
         number, failed = 0, list[str]()
-        with httpx.Client(trust_env=False, timeout=10, headers={"authorization": f"Bearer {key}"}) as http:
-            while not ended.is_set():
-                number += 1
-                try:
-                    answer = http.get(f"http://{pods[0].status.pod_ip}:8080/v1/tenants")
-                except httpx.HTTPError as error:
-                    failed.append(repr(error))
-                else:
-                    if answer.status_code != 200:
-                        failed.append(answer.text)
+        while not ended.is_set():
+            number += 1
+            try:
+                answer = ask()
+            except httpx.HTTPError as error:
+                failed.append(repr(error))
+            else:
+                if not good(answer):
+                    failed.append(answer.text)
         return number, failed
 
     def write(self, value: str) -> None:
@@ -157,13 +182,20 @@ def store(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> It
         "objectStore": {"storage": "256Mi", **small},
         "postgres": {"storage": "512Mi", "resources": {"cpu": "50m", "memory": "1Gi"}},
         "nats": {"replicas": 1, "storage": "256Mi", **small},
+        "cache": {"resources": {"cpu": "20m", "memory": "64Mi"}},
     }
     sized = {"resources": {"cpu": "20m", "memory": "192Mi"}}
-    services = {"router": sized, DATABASE: sized}
+    services = {"router": sized, DATABASE: sized, CACHED: sized}
     with beside(folder, NAME, 8450, api, data=data, security=security, services=services) as made:
         cluster = Cluster(api, made)
         assert "not ready" not in cluster.forge("status")
         cluster.write("kept")
+        with cluster.client(DATABASE) as http:
+            assert http.post("/v1/tenants", json={"id": TENANT}).status_code == 201
+            cluster.key = http.post(f"/v1/tenants/{TENANT}/keys", json={"name": "test"}).json()["key"]
+        with cluster.client(CACHED, cluster.key) as http:
+            # Services know a new key within a second.
+            until(lambda: http.post("/v1/prompts", json=PROMPT).status_code == 201, 30)
         yield cluster
 
 
@@ -180,21 +212,25 @@ def test_only_the_account_of_a_role_logs_in(store: Cluster) -> None:
     )
 
 
-def test_no_secret_has_the_services_password_for_postgresql(store: Cluster) -> None:
-    held = store.core.read_namespaced_secret(f"login-{DATABASE}", NAME).data
-    assert held.keys() == {"nats"}
+def test_no_secret_has_an_issued_password(store: Cluster) -> None:
+    for service in (DATABASE, CACHED):
+        held = store.core.read_namespaced_secret(f"login-{service}", NAME).data
+        assert held.keys() == {"nats"}
 
 
 def test_a_rotation_of_all_secrets_fails_no_request(store: Cluster) -> None:
     ended = threading.Event()
+    with store.client(CACHED, store.key) as http:
+        asked = {"variables": {"name": "A"}}
+        until(lambda: http.post(f"/v1/prompts/{PROMPT['name']}/render", json=asked).json()["cached"], 60)
     with ThreadPoolExecutor(8) as pool:
-        asking = [pool.submit(store.load, ended) for _ in range(8)]
+        asking = [pool.submit(one, ended) for one in (store.load, store.cached) for _ in range(4)]
         begun = time.monotonic()
         try:
             for _ in range(2):
-                (done,) = json.loads(store.forge("rotate", "--all", "-o", "json"))["secrets"]
-                assert done["rotated"], done
-                assert (done["name"], done["logins"]) == (f"postgres/{DATABASE}", 1)
+                done = json.loads(store.forge("rotate", "--all", "-o", "json"))["secrets"]
+                assert {one["name"] for one in done} == ISSUED
+                assert [one for one in done if not one["rotated"] or one["logins"] != 1] == []
         finally:
             ended.set()
         seconds = time.monotonic() - begun

@@ -132,7 +132,7 @@ class StoreCluster:
             self.asked = json.loads(input or "")
             problem = "" if self.taken else "1 of 2 pods have a new login; the old logins stay until they expire"
             state = {"rotations": 1, "at": "2026-11-27T12:00:00.5Z", "logins": 2, "ended": 0}
-            made = [{"service": name, "problem": "", **state} for name in self.asked["services"]]
+            made = [{"secret": name, "problem": "", **state} for name in self.asked["secrets"]]
             made[-1]["problem"] = problem if self.asked["rotate"] else ""
             said = json.dumps(made)
         return SimpleNamespace(returncode=0, stdout=said, stderr="")

@@ -113,11 +113,14 @@ def test_a_managed_service_has_no_alert_on_a_server_of_ours() -> None:
 
 def test_a_login_that_is_not_renewed_raises_an_alert_and_a_service_without_one_does_not(tmp_path: Path) -> None:
     every = alerts.runbooks("cogniforge", SERVICES.values())
-    rule = every["DatabaseLoginNotRenewed"]
-    texts = {k: v.replace("{{ $labels.job }}", "user") for k, v in rule["annotations"].items()}
-    ends = 'database_login_expires_timestamp_seconds{job="user",pod="user-1"}'
-    none = 'database_login_expires_timestamp_seconds{job="prompt",pod="prompt-1"}'
-    raised = {"exp_labels": {"job": "user", "severity": "page"}, "exp_annotations": texts}
+    rule = every["IssuedLoginNotRenewed"]
+    texts = {
+        k: v.replace("{{ $labels.job }}", "user").replace("{{ $labels.system }}", "postgres")
+        for k, v in rule["annotations"].items()
+    }
+    ends = 'issued_login_expires_timestamp_seconds{job="user",pod="user-1",system="postgres"}'
+    none = 'issued_login_expires_timestamp_seconds{job="prompt",pod="prompt-1",system="cache"}'
+    raised = {"exp_labels": {"job": "user", "system": "postgres", "severity": "page"}, "exp_annotations": texts}
     # It ends an hour after minute 0, and is renewed after 35 minutes.
     series = {ends: "3600x34 7200x30", none: "0x70"}
     _verify(tmp_path, rule, series, {"20m": [], "33m": [raised], "37m": []})

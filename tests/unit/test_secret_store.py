@@ -25,6 +25,8 @@ LOCAL = {name: one for name, one in SERVICES.items() if not one.asked}
 """Services of the local environment."""
 ISSUED = [name for name, one in SERVICES.items() if one.database]
 """Services whose logins for PostgreSQL the store issues."""
+CACHED = [name for name, one in SERVICES.items() if one.cache]
+"""Services whose logins for the cache the store issues."""
 
 
 def with_store(environment: str, **store: Any) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
@@ -57,10 +59,11 @@ def test_the_rest_of_an_environment_stays_as_it_is() -> None:
 
     more = of(with_store("local", replicas=1)) - of(registered("local"))
     gone = {name for _, name in of(registered("local")) - of(with_store("local", replicas=1))}
-    assert gone <= {f"local-logins-{service}" for service in ISSUED}  # of services that have no other password
+    # Services that have no other password have no Secret.
+    assert gone <= {f"local-logins-{service}" for service in (*ISSUED, *CACHED)}
     others = {name for _, name in more if not name.startswith(f"local-{PART}")}
-    own = {f"local-logins-{SNAPSHOTS_ACCOUNT}", f"local-logins-{PART}"}  # its logins at the object store and PostgreSQL
-    files = {f"local-{service}-files" for service in ISSUED}  # its certificate
+    own = {f"local-logins-{SNAPSHOTS_ACCOUNT}", f"local-logins-{PART}"}  # its logins at data servers
+    files = {f"local-{service}-files" for service in (*ISSUED, *CACHED)}  # its certificate
     assert others - files == {*own, "local-database-logins"}
 
 
@@ -201,19 +204,44 @@ def provisioned(resources: tuple[pulumi.runtime.MockResourceArgs, ...]) -> Any:
     return json.loads(variables["PROVISION"])
 
 
-@pytest.mark.parametrize("service", ISSUED)
-def test_no_secret_and_no_state_holds_the_database_password_of_a_service(service: str) -> None:
+@pytest.mark.parametrize("service", sorted({*ISSUED, *CACHED}))
+def test_no_secret_and_no_state_holds_an_issued_password_of_a_service(service: str) -> None:
     resources = with_store("local", replicas=1)
 
     def entries(of: tuple[pulumi.runtime.MockResourceArgs, ...]) -> set[str]:
-        """Entries of the Secret of the service's login."""
-        (found,) = [r for r in of if r.typ.endswith(":Secret") and r.name == f"local-logins-{service}"]
-        return set(found.inputs["stringData"]["value"])
+        """Entries of the Secret of the service's login; none without a Secret."""
+        found = [r for r in of if r.typ.endswith(":Secret") and r.name == f"local-logins-{service}"]
+        return {entry for one in found for entry in one.inputs["stringData"]["value"]}
 
-    assert entries(registered("local")) - entries(resources) == {"postgres"}
+    issued = {system for system, services in (("postgres", ISSUED), ("cache", CACHED)) if service in services}
+    assert entries(registered("local")) - entries(resources) == issued
     text = json.dumps(deployed(resources, service), default=str)
-    assert "SERVICE_POSTGRES_PASSWORD" not in text
-    assert "SERVICE_POSTGRES_PASSWORD" in json.dumps(deployed(registered("local"), service), default=str)
+    before = json.dumps(deployed(registered("local"), service), default=str)
+    for system in issued:
+        assert f"SERVICE_{system.upper()}_PASSWORD" not in text
+        assert f"SERVICE_{system.upper()}_PASSWORD" in before
+
+
+def test_the_cache_knows_the_platforms_users_only() -> None:
+    resources = with_store("local", replicas=1)
+    (files,) = [r for r in resources if r.typ.endswith(":Secret") and r.name == "local-cache-files"]
+    users = [line.split()[1] for line in files.inputs["stringData"]["value"]["users.acl"].splitlines()]
+    assert users == ["default", "cache", PART]
+    (check,) = [r for r in resources if r.typ.endswith(":Job") and r.name == "local-cache-check"]
+    given = {one["name"]: one.get("value") for one in check.inputs["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert given["CHECK_LOGINS"] == ""
+    assert json.loads(given["CHECK_ISSUED"])["rules"].keys() == set(CACHED)
+
+
+def test_with_rds_only_the_cache_issues_logins() -> None:
+    resources = with_store("prod")
+    (job,) = [r for r in resources if r.typ.endswith(":Job") and r.name == "prod-database-logins"]
+    given = {one["name"]: one.get("value") for one in job.inputs["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert "CACHE_URL" in given and "PGHOST" not in given
+    content = json.loads(next(r for r in resources if r.name == f"prod-{PART}-content").inputs["data"]["document.json"])
+    assert content["databases"].keys() == {f"{service}.cache" for service in CACHED}
+    rules = json.loads(content["policies"][store_rights.DATABASE_TASK])["path"]
+    assert [path for path in rules if path.startswith("database/")] == ["database/config/cache"]
 
 
 @pytest.mark.parametrize("service", ISSUED)
@@ -238,16 +266,17 @@ def test_owners_of_databases_do_not_log_in_and_other_parts_keep_their_logins() -
 
 
 def test_logins_are_renewed_for_as_long_as_the_configuration_says() -> None:
-    resources = with_store("local", replicas=1, loginHours=2)
+    resources = with_store("local", replicas=1, loginHours=2, cacheLoginHours=3)
     content = json.loads(named(resources, "ConfigMap", "-content")["data"]["document.json"])
-    found = {(one["default_ttl"], one["max_ttl"]) for one in content["databases"].values()}
-    assert found == {(3600, 7200)}
+    found = {(one["db_name"], one["default_ttl"], one["max_ttl"]) for one in content["databases"].values()}
+    assert found == {("postgres", 3600, 7200), ("cache", 3600, 10_800)}
 
 
-def test_only_the_connecting_task_has_the_stores_own_login() -> None:
+def test_only_tasks_have_the_stores_own_login() -> None:
     resources = with_store("local", replicas=1)
     holding = {r.name for r in resources if f'login-{PART}"' in json.dumps(r.inputs, default=str)}
-    assert holding == {f"local-logins-{PART}", "local-database-logins", "local-postgres-provision"}
+    tasks = {"local-postgres-provision", "local-cache-check"}
+    assert holding == {f"local-logins-{PART}", "local-database-logins", *tasks}
     (job,) = [r for r in resources if r.typ.endswith(":Job") and r.name == "local-database-logins"]
     assert job.inputs["spec"]["template"]["spec"]["serviceAccountName"] == store_names.DATABASE_ACCOUNT
 

@@ -20,10 +20,10 @@ import pytest
 from bao_server import Store, until
 from baonode import rotation
 from baonode.client import Client, Refused
-from kit import database_login
+from kit import issued_login
 from kit.database import Database
-from kit.database_login import DatabaseLogins
 from kit.errors import ApiError
+from kit.issued_login import IssuedLogins
 from kit.secret_store import SecretStore
 from kit.settings import ServiceSettings
 from pgnode import provision
@@ -84,6 +84,7 @@ class Stand:
             postgres_port=self.server.port,
             postgres_pool_port=self.server.port,
             store_url=self.store.url,
+            store_issues=("postgres",),
             store_authority=self.store.cluster.folder / "ca.crt",
             tokens_folder=tokens,
         )
@@ -142,8 +143,8 @@ def stand(shared_store: Store, postgres_class: Any) -> Iterator[Stand]:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for rotations more often."""
-    monkeypatch.setattr(database_login, "EVERY_S", 0.2)
-    monkeypatch.setattr(database_login, "_AGAIN_S", (0.2, 0.2))
+    monkeypatch.setattr(issued_login, "EVERY_S", 0.2)
+    monkeypatch.setattr(issued_login, "_AGAIN_S", (0.2, 0.2))
 
 
 def test_a_session_of_an_issued_login_acts_as_the_owner_with_its_limits(stand: Stand) -> None:
@@ -238,7 +239,7 @@ def test_a_renewed_login_lasts_longer(stand: Stand, often: None) -> None:
 
     async def work() -> None:
         store = SecretStore(stand.settings())
-        logins = DatabaseLogins(store, lambda: now[0])
+        logins = IssuedLogins(store, clock=lambda: now[0])
         login = await logins.round()
         assert login is not None
         logins.take(login)
@@ -320,7 +321,7 @@ def test_a_rotation_by_the_operator_ends_the_logins_of_killed_pods_and_of_no_oth
         operator = stand.store.client(f"{store_names.AUDIENCE}-operator", store_rights.OPERATOR)
         async with under_load(database) as (errors, users):
             await becomes(lambda: bool(users))
-            (done,) = await asyncio.to_thread(rotation.rotate, operator, {SERVICE: 1}, 5)
+            (done,) = await asyncio.to_thread(rotation.rotate, operator, {f"postgres/{SERVICE}": 1}, 5)
         assert errors == []
         assert (done.problem, done.logins) == ("", 1)
         assert done.ended >= 1
@@ -328,7 +329,7 @@ def test_a_rotation_by_the_operator_ends_the_logins_of_killed_pods_and_of_no_oth
         with pytest.raises(psycopg.OperationalError):
             stand.session(killed)
         await database.close()
-        (late,) = rotation.rotate(operator, {SERVICE: 1}, 0.5)
+        (late,) = rotation.rotate(operator, {f"postgres/{SERVICE}": 1}, 0.5)
         assert late.problem.startswith("0 of 1 pods have a new login")
 
     asyncio.run(work())
@@ -340,12 +341,14 @@ def test_the_command_shows_the_state_and_takes_the_token_from_its_input(stand: S
     own["PYTHONPATH"] = str(SOURCES / "openbao" / "src")
 
     def run(token: str) -> subprocess.CompletedProcess[str]:
-        asked = json.dumps({"token": token, "services": {SERVICE: 1, OTHER: 0}, "rotate": False})
+        asked = json.dumps(
+            {"token": token, "secrets": {f"postgres/{SERVICE}": 1, f"postgres/{OTHER}": 0}, "rotate": False}
+        )
         command = [sys.executable, "-m", "baonode", "rotation"]
         return subprocess.run(command, env=os.environ | own, input=asked, capture_output=True, text=True, timeout=60)
 
     stand.rotate(OTHER)
-    found = {one["service"]: one for one in json.loads(run(token).stdout)}
+    found = {one["secret"].removeprefix("postgres/"): one for one in json.loads(run(token).stdout)}
     assert found.keys() == {SERVICE, OTHER}
     assert found[OTHER]["rotations"] >= 1
     assert found[OTHER]["at"].endswith("Z")

@@ -44,7 +44,7 @@ def create(settings: EmbeddingsSettings) -> Starlette:
     return service.create(
         "Embeddings",
         Api(vectors, Detokenizer(settings.model_folder)).operations(),
-        beside=[batcher, calls],
+        beside=[batcher, calls, cache],
         close=[cache.close],
         checks={"callers": calls.check},
         authenticate=admit,

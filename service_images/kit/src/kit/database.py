@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -17,10 +18,11 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from kit import logs
-from kit.database_login import DatabaseLogin, DatabaseLogins
 from kit.errors import ApiError, ErrorType
+from kit.issued_login import IssuedLogin, IssuedLogins, System
 from kit.secret_store import SecretStore
 from kit.settings import ServiceSettings
+from kit.use import Use
 
 log = logs.get("kit.database")
 Connection = psycopg.AsyncConnection[Any]
@@ -41,39 +43,30 @@ class _Pool:
         self.pool = AsyncConnectionPool(
             conninfo, kwargs=options, min_size=1, max_size=connections, open=False, timeout=_WAIT_S
         )
-        self._users = 0
-        self._unused = asyncio.Event()
-        self._unused.set()
+        self._use = Use()
 
     @asynccontextmanager
     async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:
         """A connection for one transaction."""
-        # Counted before the first wait, so that a pool that is chosen is not closed.
-        self._users += 1
-        self._unused.clear()
-        try:
+        with self._use.counted():
             async with self.pool.connection(timeout) as connection:
                 yield connection
-        finally:
-            self._users -= 1
-            if not self._users:
-                self._unused.set()
 
     async def unused(self) -> None:
         """Wait until nobody uses a connection."""
-        await self._unused.wait()
+        await self._use.ended()
 
 
 class Database:
     """The database, opened and closed with the service."""
 
-    def __init__(self, settings: ServiceSettings, connections: int = 8, logins: DatabaseLogins | None = None) -> None:
+    def __init__(self, settings: ServiceSettings, connections: int = 8, logins: IssuedLogins | None = None) -> None:
         """`logins`: for tests. Default: those of the secret store, if the settings have one."""
         self.name = settings.name
         """Name of the database and the service."""
         self._settings, self._connections = settings, connections
-        self._store = SecretStore(settings) if settings.store_url else None
-        self._logins = logins or (DatabaseLogins(self._store) if self._store else None)
+        self._store = SecretStore(settings) if settings.issues(System.POSTGRES) else None
+        self._logins = logins or (IssuedLogins(self._store) if self._store else None)
         # Called for each new connection, so that a replaced password is used without a restart.
         self._pool = None if self._logins else self._new(lambda: settings.database(pooled=True))
         self._tasks = set[asyncio.Task[None]]()
@@ -84,7 +77,7 @@ class Database:
     async def open(self) -> None:
         """Start connecting. The service is ready once `check` succeeds."""
         if self._logins is not None:
-            self._start(self._follow(self._logins))
+            self._start(self._logins.follow(functools.partial(self._replace, self._logins)))
         elif self._pool is not None:
             await self._pool.pool.open()
 
@@ -107,18 +100,7 @@ class Database:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _follow(self, logins: DatabaseLogins) -> None:
-        """Run until cancelled: take each new login."""
-        while True:
-            try:
-                if (found := await logins.round()) is not None:
-                    await self._replace(logins, found)
-            except Exception as error:  # without this task, the login would end unnoticed
-                log.error("cannot follow the login for PostgreSQL", exc_info=error)
-                logins.delay(repr(error))
-            await asyncio.sleep(logins.pause_s())
-
-    async def _replace(self, logins: DatabaseLogins, login: DatabaseLogin) -> None:
+    async def _replace(self, logins: IssuedLogins, login: IssuedLogin) -> None:
         """Open a pool with the login. The present one stays if PostgreSQL does not accept the login now."""
         new = self._new(self._settings.database(pooled=True, login=(login.user, login.password)))
         try:
@@ -134,7 +116,7 @@ class Database:
         if old is not None and held is not None:
             self._start(self._retire(logins, old, held))
 
-    async def _retire(self, logins: DatabaseLogins, old: _Pool, held: DatabaseLogin) -> None:
+    async def _retire(self, logins: IssuedLogins, old: _Pool, held: IssuedLogin) -> None:
         try:
             async with asyncio.timeout(_OVERLAP_S):
                 await old.unused()

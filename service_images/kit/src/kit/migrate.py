@@ -19,7 +19,7 @@ from alembic import command, context
 from alembic.config import Config
 from sqlalchemy.pool import NullPool
 
-from kit.database_login import DatabaseLogin, DatabaseLogins
+from kit.issued_login import IssuedLogin, IssuedLogins, System
 from kit.secret_store import SecretStore
 from kit.settings import ServiceSettings
 
@@ -66,7 +66,7 @@ def migrate(package: str, url: str, direction: str = "upgrade", revision: str = 
 @contextlib.contextmanager
 def reached(settings: ServiceSettings) -> Iterator[str]:
     """Connection string of the database. With a secret store, waits for a login, which ends with the context."""
-    if not settings.store_url:
+    if not settings.issues(System.POSTGRES):
         yield settings.database(pooled=False)
         return
     login = asyncio.run(_issued(settings))
@@ -76,9 +76,9 @@ def reached(settings: ServiceSettings) -> Iterator[str]:
         asyncio.run(_ended(settings, login))
 
 
-async def _issued(settings: ServiceSettings) -> DatabaseLogin:
+async def _issued(settings: ServiceSettings) -> IssuedLogin:
     store = SecretStore(settings)
-    logins, said = DatabaseLogins(store), ""
+    logins, said = IssuedLogins(store), ""
     try:
         while (found := await logins.round()) is None:
             if logins.problem != said:
@@ -90,9 +90,9 @@ async def _issued(settings: ServiceSettings) -> DatabaseLogin:
     return found
 
 
-async def _ended(settings: ServiceSettings, login: DatabaseLogin) -> None:
+async def _ended(settings: ServiceSettings, login: IssuedLogin) -> None:
     store = SecretStore(settings)
-    await DatabaseLogins(store).end(login)
+    await IssuedLogins(store).end(login)
     await store.close()
 
 

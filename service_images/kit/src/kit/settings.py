@@ -63,7 +63,9 @@ class ServiceSettings(BaseSettings):
     """Host of the database server itself, if it differs from that of the pool."""
     postgres_password: SecretStr = SecretStr("")
     store_url: str = ""
-    """URL of the secret store, which then issues the login for PostgreSQL instead of `postgres_password`."""
+    """URL of the secret store; empty if there is none."""
+    store_issues: tuple[str, ...] = ()
+    """Systems for which the store issues the login instead of a password: "postgres", "cache"."""
     store_authority: Path | None = None
     """File with the store's CA certificate."""
     postgres_pool_port: int = 6432
@@ -129,6 +131,10 @@ class ServiceSettings(BaseSettings):
         file, held = self._from_files.get(name, (None, None))
         # A copy of the settings may have another value.
         return (_text(file) if file and held is known else "") or known.get_secret_value()
+
+    def issues(self, system: str) -> bool:
+        """Whether the secret store issues the login for a system."""
+        return bool(self.store_url) and system in self.store_issues
 
     def database(self, *, pooled: bool, login: tuple[str, str] | None = None) -> str:
         """Connection string of the service's database, through the pool or directly.

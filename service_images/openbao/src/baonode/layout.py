@@ -54,9 +54,9 @@ def token() -> Path:
     return folder("STORE_TOKEN", "/var/run/secrets/cogniforge/tokens") / AUDIENCE
 
 
-def password(login: str) -> str:
-    """Password of a login in PostgreSQL."""
-    return (folder("CREDENTIALS", "/etc/credentials") / login / "postgres").read_text().strip()
+def password(login: str, system: str) -> str:
+    """Password of a login in a data server."""
+    return (folder("CREDENTIALS", "/etc/credentials") / login / system).read_text().strip()
 
 
 def authority() -> str:

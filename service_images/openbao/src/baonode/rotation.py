@@ -1,4 +1,4 @@
-"""Rotates the services' logins for PostgreSQL, as the operator. `forge rotate` runs it in the keeper's container.
+"""Rotates the services' logins for data servers, as the operator. `forge rotate` runs it in the keeper's container.
 
 Each pod looks for a rotation every ten seconds, gets another login, and ends the old one when nothing uses it. What is
 left after the longest overlap belongs to no pod, such as to one that was killed, and is ended here.
@@ -18,13 +18,34 @@ from baonode.client import Client
 ROLE = "platform.operator"
 OVERLAP_S = 150.0
 """Ten seconds until a pod looks, and two minutes in which a transaction may use the old login, with reserve."""
+_EVERY_S = 1.0
+_FIRST = "postgres"
+"""The system whose roles and counts have no suffix."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the store has what belongs to a secret."""
+
+    role: str
+    """Role that makes logins."""
+    count: str
+    """Path of the secret whose versions count the rotations."""
+
+
+def _place(secret: str) -> _Place:
+    """Places of `<system>/<service>`."""
+    system, _, service = secret.partition("/")
+    suffix = "" if system == _FIRST else f".{system}"
+    return _Place(f"{service}{suffix}", f"{service}/rotation{suffix}")
 
 
 @dataclass
 class Rotated:
-    """State of the logins of one service."""
+    """State of the logins of one service for one data server."""
 
-    service: str
+    secret: str
+    """<system>/<service>."""
     rotations: int = 0
     at: str = ""
     """Time of the last rotation (RFC 3339); empty: never."""
@@ -36,33 +57,37 @@ class Rotated:
 
 
 def main() -> int:
-    """Read {"token", "services": {name: pods}, "rotate"} from standard input, and print the state of each service."""
+    """Read {"token", "secrets": {name: pods}, "rotate"} from standard input, and print the state of each secret."""
     asked = json.load(sys.stdin)
     client = Client(layout.address(), layout.authority())
     client.login(ROLE, asked["token"])
     try:
-        found = rotate(client, asked["services"]) if asked["rotate"] else [_state(client, n) for n in asked["services"]]
+        found = rotate(client, asked["secrets"]) if asked["rotate"] else [_state(client, n) for n in asked["secrets"]]
     finally:
         client.logout()
     print(json.dumps([asdict(one) for one in found]))
     return 0
 
 
-def rotate(client: Client, services: dict[str, int], overlap_s: float = OVERLAP_S) -> list[Rotated]:
-    """Rotate the logins of these services, all at the same time. `services`: number of ready pods by name."""
-    old = {name: _logins(client, name) for name in services}
-    for name in services:
-        client.write(f"kv/data/{name}/rotation", {"data": {}})
+def rotate(client: Client, secrets: dict[str, int], overlap_s: float = OVERLAP_S) -> list[Rotated]:
+    """Rotate these secrets, all at the same time. `secrets`: number of ready pods by name.
+
+    A rotation that was killed is repeated: it has left valid logins only. Two at the same time each wait for logins
+    that are newer than their own begin.
+    """
+    old = {name: _logins(client, name) for name in secrets}
+    for name in secrets:
+        client.write(f"kv/data/{_place(name).count}", {"data": {}})
     deadline = time.monotonic() + overlap_s
-    waiting = set(services)
+    waiting = set(secrets)
     while waiting and time.monotonic() < deadline:
         for name in list(waiting):
             there = _logins(client, name)
-            if not there & old[name] and len(there) >= services[name]:
+            if not there & old[name] and len(there) >= secrets[name]:
                 waiting.remove(name)
         if waiting:
-            time.sleep(1)
-    return [_ended(client, name, pods, old[name]) for name, pods in services.items()]
+            time.sleep(_EVERY_S)
+    return [_ended(client, name, pods, old[name]) for name, pods in secrets.items()]
 
 
 def _ended(client: Client, name: str, pods: int, old: set[str]) -> Rotated:
@@ -72,7 +97,7 @@ def _ended(client: Client, name: str, pods: int, old: set[str]) -> Rotated:
         problem = f"{new} of {pods} pods have a new login; the old logins stay until they expire. See their logs"
     else:
         for lease in there & old:
-            client.ask("POST", f"sys/leases/revoke-prefix/database/creds/{name}/{lease}")
+            client.ask("POST", f"sys/leases/revoke-prefix/database/creds/{_place(name).role}/{lease}")
             ended += 1
     found = _state(client, name)
     found.ended, found.problem = ended, problem
@@ -80,10 +105,10 @@ def _ended(client: Client, name: str, pods: int, old: set[str]) -> Rotated:
 
 
 def _state(client: Client, name: str) -> Rotated:
-    kept: dict[str, Any] = client.read(f"kv/metadata/{name}/rotation") or {}
+    kept: dict[str, Any] = client.read(f"kv/metadata/{_place(name).count}") or {}
     rotations = int(kept.get("current_version", 0))
     return Rotated(name, rotations, str(kept.get("updated_time", "")) if rotations else "", len(_logins(client, name)))
 
 
 def _logins(client: Client, name: str) -> set[str]:
-    return set(client.names(f"sys/leases/lookup/database/creds/{name}"))
+    return set(client.names(f"sys/leases/lookup/database/creds/{_place(name).role}"))

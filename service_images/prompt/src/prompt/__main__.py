@@ -42,7 +42,7 @@ def create(settings: PromptSettings) -> Starlette:
         "Prompt",
         [*api.operations(), *dead_letters.operations(PREFIX, letters), *replicas.operations(PREFIX, in_force)],
         database=database,
-        beside=[part for part in (publisher, in_force, callers, calls, deleted) if part],
+        beside=[part for part in (cache, publisher, in_force, callers, calls, deleted) if part],
         close=[cache.close, renderer.close, *([nats.close] if nats else [])],
         checks={"callers": calls.check, **({"kafka": deleted.check} if deleted else {})},
         authenticate=callers.authenticate if callers else None,

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import database_login
+from kit import issued_login
 from kit.database import Database
-from kit.database_login import DatabaseLogin, DatabaseLogins
+from kit.issued_login import IssuedLogin, IssuedLogins
 from kit.secret_store import SecretStore
 from kit.settings import ServiceSettings
 
@@ -63,20 +63,22 @@ class FakeStore:
         return httpx.Response(200, json={"lease_duration": lasts})
 
 
-Pod = Callable[[], Awaitable[DatabaseLogin | None]]
+Pod = Callable[[], Awaitable[IssuedLogin | None]]
 
 
-def run(folder: Path, work: Callable[[FakeStore, DatabaseLogins, Pod], Awaitable[None]]) -> None:
+def run(folder: Path, work: Callable[[FakeStore, IssuedLogins, Pod], Awaitable[None]]) -> None:
     """Run a test with a pod that takes each new login, and ends the one before."""
     (folder / "secret-store").write_text("token of the pod")
 
     async def inside() -> None:
         fake = FakeStore()
-        settings = ServiceSettings(name="billing", store_url="https://store", tokens_folder=folder)
+        settings = ServiceSettings(
+            name="billing", store_url="https://store", store_issues=("postgres",), tokens_folder=folder
+        )
         store = SecretStore(settings, httpx.MockTransport(fake.answer))
-        logins = DatabaseLogins(store, lambda: fake.now)
+        logins = IssuedLogins(store, clock=lambda: fake.now)
 
-        async def turn() -> DatabaseLogin | None:
+        async def turn() -> IssuedLogin | None:
             found, old = await logins.round(), logins.held
             if found is not None:
                 logins.take(found)
@@ -96,7 +98,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_login_is_renewed_until_its_longest_time_and_replaced_before_that(folder: Path) -> None:
-    async def work(fake: FakeStore, logins: DatabaseLogins, turn: Pod) -> None:
+    async def work(fake: FakeStore, logins: IssuedLogins, turn: Pod) -> None:
         while fake.now < 3 * DAY:
             await turn()
             assert logins.left_s() > HOUR / 3, fake.now
@@ -110,7 +112,7 @@ def test_a_login_is_renewed_until_its_longest_time_and_replaced_before_that(fold
 
 
 def test_a_rotation_replaces_the_login_once(folder: Path) -> None:
-    async def work(fake: FakeStore, logins: DatabaseLogins, turn: Pod) -> None:
+    async def work(fake: FakeStore, logins: IssuedLogins, turn: Pod) -> None:
         await turn()
         for number in (1, 2):
             fake.rotation = number
@@ -122,7 +124,7 @@ def test_a_rotation_replaces_the_login_once(folder: Path) -> None:
 
 
 def test_a_login_that_the_store_no_longer_knows_is_replaced_at_once(folder: Path) -> None:
-    async def work(fake: FakeStore, logins: DatabaseLogins, turn: Pod) -> None:
+    async def work(fake: FakeStore, logins: IssuedLogins, turn: Pod) -> None:
         await turn()
         fake.known.clear()
         assert await turn() is not None
@@ -132,7 +134,7 @@ def test_a_login_that_the_store_no_longer_knows_is_replaced_at_once(folder: Path
 
 
 def test_without_the_store_a_pod_keeps_its_login_and_says_so(folder: Path) -> None:
-    async def work(fake: FakeStore, logins: DatabaseLogins, turn: Pod) -> None:
+    async def work(fake: FakeStore, logins: IssuedLogins, turn: Pod) -> None:
         await turn()
         fake.away = True
         fake.now += 2 * HOUR
@@ -148,7 +150,7 @@ def test_without_the_store_a_pod_keeps_its_login_and_says_so(folder: Path) -> No
 
 @given(st.lists(st.tuples(st.integers(10, 2300), st.booleans()), max_size=20))
 def test_a_store_that_is_away_for_less_than_40_minutes_ends_no_login(spells: list[tuple[int, bool]]) -> None:
-    async def work(fake: FakeStore, logins: DatabaseLogins, turn: Pod) -> None:
+    async def work(fake: FakeStore, logins: IssuedLogins, turn: Pod) -> None:
         await turn()
         for seconds, away in spells:
             fake.away = away
@@ -167,9 +169,11 @@ def test_an_answer_of_another_form_is_a_problem_and_no_end(folder: Path) -> None
     (folder / "secret-store").write_text("token")
 
     async def work() -> None:
-        settings = ServiceSettings(name="billing", store_url="https://store", tokens_folder=folder)
+        settings = ServiceSettings(
+            name="billing", store_url="https://store", store_issues=("postgres",), tokens_folder=folder
+        )
         store = SecretStore(settings, httpx.MockTransport(lambda _: httpx.Response(200, json={"auth": None})))
-        logins = DatabaseLogins(store)
+        logins = IssuedLogins(store)
         assert await logins.round() is None
         assert "another form" in logins.problem
         await store.close()
@@ -180,17 +184,17 @@ def test_an_answer_of_another_form_is_a_problem_and_no_end(folder: Path) -> None
 def test_a_failure_of_any_kind_does_not_end_the_following(monkeypatch: pytest.MonkeyPatch) -> None:
     tries = 0
 
-    class Failing(DatabaseLogins):
+    class Failing(IssuedLogins):
         """Logins whose every round fails as nobody expects."""
 
-        async def round(self) -> DatabaseLogin | None:
+        async def round(self) -> IssuedLogin | None:
             nonlocal tries
             tries += 1
             raise RuntimeError("unexpected")
 
     async def work() -> None:
-        settings = ServiceSettings(name="billing", store_url="https://store")
-        monkeypatch.setattr(database_login, "_AGAIN_S", (0.0, 0.0))
+        settings = ServiceSettings(name="billing", store_url="https://store", store_issues=("postgres",))
+        monkeypatch.setattr(issued_login, "_AGAIN_S", (0.0, 0.0))
         database = Database(settings, logins=Failing(SecretStore(settings)))
         await database.open()
         async with asyncio.timeout(10):
