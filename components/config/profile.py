@@ -21,5 +21,6 @@ class Profile(StrEnum):
 _MEANINGS = {
     Profile.CORE: "The gateway, the Router and the models.",
     Profile.STANDARD: "Those of core, all data servers, and the services that a new environment begins with.",
-    Profile.FULL: "All parts but Grafana: also the Portal, and the servers of security and observability.",
+    Profile.FULL: "All parts but Grafana: also the Portal, the servers of security and observability, and the mesh "
+    "where the platform runs it itself.",
 }
