@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from local import paths
 from local.toolchain import shim, stack_files
 
 TEXT = "config:\n  a: b # why\n"
@@ -104,6 +105,21 @@ def test_a_command_that_writes_a_stack_file_runs_alone_and_leaves_no_salt(file: 
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)
     assert file.read_text() == TEXT
+
+
+@pytest.mark.parametrize("arguments", [["up", "-s", "one"], ["stack", "init", "one"]])
+def test_a_salt_of_a_passphrase_that_is_gone_does_not_reach_an_engine(file: Path, arguments: list[str]) -> None:
+    file.write_text(TEXT + SALT)
+    with stack_files.guarded(arguments, file.parent) as given:
+        read = copy_of(given) if "--config-file" in given else file
+        assert read.read_text() == TEXT
+    assert file.read_text() == TEXT
+
+
+def test_the_stack_files_of_the_repository_have_no_salt() -> None:
+    assert [
+        one.name for one in (paths.PROJECT / "stacks").glob("Pulumi.*.yaml") if "\nencryptionsalt" in one.read_text()
+    ] == []
 
 
 def test_a_file_that_another_engine_has_just_emptied_is_not_rewritten(file: Path) -> None:
