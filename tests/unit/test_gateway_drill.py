@@ -22,8 +22,8 @@ from components.services.registry import SERVICES
 from local.toolchain import builder
 from local.toolchain.tools import ToolName
 from tests.known_metrics import FOREIGN, shown
+from tests.span_servers import FOUND_S, JaegerServer
 from tests.trace_servers import Gateway, Service
-from tests.unit.test_jaeger_drill import FOUND_S, Server
 from tests.waiting import until
 
 pytestmark = [pytest.mark.drill("traces"), pytest.mark.xdist_group("traces")]
@@ -35,9 +35,9 @@ DECIDED_S = 60
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path) -> Iterator[JaegerServer]:
     (tmp_path / "jaeger").mkdir()
-    made = Server(tmp_path / "jaeger")
+    made = JaegerServer(tmp_path / "jaeger")
     made.start()
     yield made
     if made.process is not None and made.process.poll() is None:
@@ -45,7 +45,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def start(tmp_path: Path, server: Server) -> Iterator[Start]:
+def start(tmp_path: Path, server: JaegerServer) -> Iterator[Start]:
     """Function that starts a gateway before Jaeger, and before further receivers."""
     made: list[Gateway] = []
 
@@ -75,11 +75,11 @@ def serve() -> Iterator[Serve]:
         one.process.wait(10)
 
 
-def kept(server: Server, parent: str) -> int:
+def kept(server: JaegerServer, parent: str) -> int:
     return len(spans_of.read(server.trace(parent)))
 
 
-def all_kept(server: Server, *services: str) -> dict[str, int]:
+def all_kept(server: JaegerServer, *services: str) -> dict[str, int]:
     """Number of spans of each trace that Jaeger has, by trace ID."""
     found: dict[str, int] = {}
     now = time.time_ns() // 1000
@@ -105,7 +105,7 @@ def test_the_collector_accepts_the_configuration(tmp_path: Path, langfuse: dict[
 
 
 def test_failed_blocked_and_slow_requests_are_kept_and_one_of_a_hundred_others(
-    server: Server, start: Start, serve: Serve
+    server: JaegerServer, start: Start, serve: Serve
 ) -> None:
     gateway = start()
     router, retriever = serve("router", gateway), serve("retriever", gateway)
@@ -137,7 +137,9 @@ def test_failed_blocked_and_slow_requests_are_kept_and_one_of_a_hundred_others(
     assert boards_traces.BOARD.metrics - FOREIGN <= shown(gateway.metrics())
 
 
-def test_a_stream_is_judged_when_it_has_ended_and_found_in_time(server: Server, start: Start, serve: Serve) -> None:
+def test_a_stream_is_judged_when_it_has_ended_and_found_in_time(
+    server: JaegerServer, start: Start, serve: Serve
+) -> None:
     gateway = start()
     router = serve("router", gateway)
     parent, _ = router.answer(streams=2 * trace_pipeline.SETTLE_S, error="the stream broke off")
@@ -147,7 +149,7 @@ def test_a_stream_is_judged_when_it_has_ended_and_found_in_time(server: Server, 
     until(lambda: gateway.decided() == {"error": 1}, 30, lambda: str(gateway.decided()))
 
 
-def test_each_request_of_a_clients_trace_is_judged_by_itself(server: Server, start: Start, serve: Serve) -> None:
+def test_each_request_of_a_clients_trace_is_judged_by_itself(server: JaegerServer, start: Start, serve: Serve) -> None:
     """Clients choose trace IDs and may send a baggage. Neither decides what is kept."""
     gateway = start(keepOneOf=1_000_000)
     router = serve("router", gateway)
@@ -166,7 +168,7 @@ def test_each_request_of_a_clients_trace_is_judged_by_itself(server: Server, sta
 
 
 def test_spans_arrive_after_jaeger_was_away_and_the_gateway_was_killed(
-    server: Server, start: Start, serve: Serve
+    server: JaegerServer, start: Start, serve: Serve
 ) -> None:
     gateway = start()
     router = serve("router", gateway)
@@ -189,7 +191,9 @@ def test_spans_arrive_after_jaeger_was_away_and_the_gateway_was_killed(
 SECRETS = ("sk-abcdefghij0123456789", "ada@mail.example.com", "hunter2-and-more", "4111 1111 1111 1111", "the prompt")
 
 
-def test_keys_and_personal_data_reach_neither_jaeger_nor_the_disk(server: Server, start: Start, serve: Serve) -> None:
+def test_keys_and_personal_data_reach_neither_jaeger_nor_the_disk(
+    server: JaegerServer, start: Start, serve: Serve
+) -> None:
     gateway = start()
     router = serve("router", gateway)
     key, mail, password, card, prompt = SECRETS
@@ -216,7 +220,9 @@ def test_keys_and_personal_data_reach_neither_jaeger_nor_the_disk(server: Server
     assert "POST /users/[redacted]" in answer and "api_key=[redacted]&page=2" in answer
 
 
-def test_invented_names_are_bounded_in_span_metrics_and_counted(server: Server, start: Start, serve: Serve) -> None:
+def test_invented_names_are_bounded_in_span_metrics_and_counted(
+    server: JaegerServer, start: Start, serve: Serve
+) -> None:
     gateway = start()
     router = serve("router", gateway)
     number = 2 * trace_pipeline.MOST_SERIES
@@ -251,7 +257,7 @@ class _Receiver(BaseHTTPRequestHandler):
 
 
 def test_langfuse_receives_what_is_kept_with_its_login_and_may_be_away(
-    server: Server, start: Start, serve: Serve
+    server: JaegerServer, start: Start, serve: Serve
 ) -> None:
     handler = type("Receiver", (_Receiver,), {"got": []})
     receiver = ThreadingHTTPServer(("127.0.0.1", 0), handler)
