@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,26 +26,38 @@ class Outcome:
     """Output for the user."""
 
 
+@contextmanager
+def _command(*arguments: str) -> Iterator[list[str]]:
+    """A command of `pulumi` that leaves the stack files alone."""
+    program = str(builder.resolve(ToolName.PULUMI))
+    with stack_files.guarded(arguments, paths.PROJECT / "stacks") as given:
+        yield [program, *given]
+
+
 def capture(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `pulumi` and capture its output."""
-    program = builder.resolve(ToolName.PULUMI)
-    with stack_files.guarded(arguments, paths.PROJECT / "stacks") as given:
-        return engine_process.capture([program, *given], shim.environment(), paths.PROJECT)
+    with _command(*arguments) as command:
+        return engine_process.capture(command, shim.environment(), paths.PROJECT)
+
+
+def show(*arguments: str) -> int:
+    """Run `pulumi`, whose output the user sees. Returns its exit status."""
+    with _command(*arguments) as command:
+        return engine_process.show(command, shim.environment(), paths.PROJECT)
 
 
 def run(stack: str, operation: str, *flags: str, shown: bool = False) -> Outcome:
     """Run an operation on a stack without confirmation. With `shown`, the user sees the engine's own output."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "events.json")
-        program = str(builder.resolve(ToolName.PULUMI))
         # The event log needs both of these variables.
         env = {**shim.environment(), "PULUMI_EXPERIMENTAL": "true", "PULUMI_DEBUG_COMMANDS": "true"}
         arguments = [operation, "--stack", stack, "--non-interactive", *flags, "--event-log", str(log)]
-        with stack_files.guarded(arguments, paths.PROJECT / "stacks") as given:
+        with _command(*arguments) as command:
             if shown:
-                status, text = engine_process.show([program, *given], env, paths.PROJECT), ""
+                status, text = engine_process.show(command, env, paths.PROJECT), ""
             else:
-                result = engine_process.capture([program, *given], env, paths.PROJECT)
+                result = engine_process.capture(command, env, paths.PROJECT)
                 status, text = result.returncode, result.stderr or result.stdout
         lines = log.read_text().splitlines() if log.exists() else []
     events = tuple(json.loads(line) for line in lines if line.strip())

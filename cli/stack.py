@@ -15,8 +15,7 @@ from components.config.platform import PlatformConfig
 from components.config.problems import ConfigError
 from local import paths
 from local.errors import LocalError
-from local.toolchain import builder, engine_process, leftovers, shim, stack_files
-from local.toolchain.tools import ToolName
+from local.toolchain import leftovers, shim
 
 TURN_S = 90.0
 """Longest wait in seconds for an engine that is stopping: it completes its running calls first."""
@@ -124,10 +123,7 @@ def _change(stack: str, operation: str, *flags: str, quiet: bool) -> None:
         result = capture(*arguments)
         status, reason = result.returncode, _diagnostics(result.stdout + result.stderr)
     else:
-        program = builder.resolve(ToolName.PULUMI)
-        with stack_files.guarded(arguments, paths.PROJECT / "stacks") as given:
-            status = engine_process.show([program, *given], shim.environment(), paths.PROJECT)
-        reason = "see Pulumi's messages above"
+        status, reason = engine.show(*arguments), "see Pulumi's messages above"
     if status != 0:
         raise LocalError(
             f"pulumi {operation} failed",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
 from pydantic import Field
 
-from components.base import PART_OF, PlatformComponent, labels
+from components.base import PART_OF, PlatformComponent, labels, selector
 from components.config.base import LabelKey, LabelValue
 from components.inputs import Inputs, Text, checked
 
@@ -81,3 +82,9 @@ class PlatformNamespace(PlatformComponent):
         meta: Any = {"name": policy, "namespace": self.namespace, "labels": labels("namespace", "cluster")}
         choice: Any = {"pod_selector": {}, **spec}
         return k8s.networking.v1.NetworkPolicy(f"{self.name}-{policy}", metadata=meta, spec=choice, opts=self.child())
+
+
+def peers_in(namespace: str, parts: Sequence[str]) -> Any:
+    """NetworkPolicy peers: the pods of these parts in another namespace than the policy's."""
+    there = {"match_labels": {"kubernetes.io/metadata.name": namespace}}
+    return [{"namespace_selector": there, "pod_selector": {"match_labels": selector(part)}} for part in parts]

@@ -22,14 +22,12 @@ from components.ai.service import (
 )
 from components.base import PlatformComponent, fingerprint, labels, selector
 from components.mesh import sidecar
+from components.mesh.istio import NAMESPACE
 from components.mesh.sidecar import CONTROL_PORT, PART, ROOT_MAP, TRUST_DOMAIN
 from components.security.certificate import CA_HOURS
 
 METRICS_PORT, HEALTH_PORT = 15014, 8080
-ROOT_NAMESPACE = "istio-system"
-"""Namespace of Istio's resources for the whole mesh. There are none: the mesh is one namespace."""
 _SIGNS = ["cert_signing", "crl_signing"]
-_READ = ["get", "list", "watch"]
 _CLUSTERS = "/var/run/clusters"
 CLUSTER_RULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("apiextensions.k8s.io", "customresourcedefinitions", ("get", "list", "watch")),
@@ -336,8 +334,8 @@ def _rules(rules: tuple[tuple[str, str, tuple[str, ...]], ...]) -> Any:
 def mesh_config(namespace: str) -> dict[str, Any]:
     """Istio's MeshConfig. Source: istio.io/api, mesh/v1alpha1/config.proto."""
     return {
-        # Istio ignores a PeerAuthentication of a single workload in the root namespace, so the root is elsewhere.
-        "rootNamespace": ROOT_NAMESPACE,
+        # Istio's usual one, which is not there. Istio ignores a PeerAuthentication of a single workload in the root.
+        "rootNamespace": NAMESPACE,
         "trustDomain": TRUST_DOMAIN,
         "discoverySelectors": [{"matchLabels": {"kubernetes.io/metadata.name": namespace}}],
         "accessLogFile": "",

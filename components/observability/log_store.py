@@ -11,8 +11,8 @@ import pulumi_random as random
 
 from components import secret_files
 from components.ai.service import network_policy
-from components.base import ADMISSION_LABEL, PlatformComponent, fingerprint, labels, selector
-from components.cluster.namespace import PlatformNamespace
+from components.base import ADMISSION_LABEL, PlatformComponent, fingerprint, labels
+from components.cluster.namespace import PlatformNamespace, peers_in
 from components.config.base import quantity
 from components.config.logs import Logs
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent
@@ -142,19 +142,13 @@ class LogStore(PlatformComponent):
 
     def _ingress(self, space: PlatformNamespace) -> None:
         """The collector's pods are in another namespace."""
-        collector = {
-            "namespace_selector": {"match_labels": {"kubernetes.io/metadata.name": COLLECTOR_NAMESPACE}},
-            "pod_selector": {"match_labels": selector(COLLECTOR)},
-        }
-        self._admits(space, COLLECTOR, [collector])
+        self._admits(space, COLLECTOR, peers_in(COLLECTOR_NAMESPACE, [COLLECTOR]))
 
     def _let_in(
         self, space: PlatformNamespace, authorization: pulumi.Output[str], platform: str, readers: list[str]
     ) -> None:
         """Readers are in the platform's namespace, where pods find the login in a Secret of the same name."""
-        here = {"match_labels": {"kubernetes.io/metadata.name": platform}}
-        pods = [{"namespace_selector": here, "pod_selector": {"match_labels": selector(name)}} for name in readers]
-        self._admits(space, "readers", pods)
+        self._admits(space, "readers", peers_in(platform, readers))
         k8s.core.v1.Secret(
             f"{self.name}-readers-login",
             metadata={"name": LOGIN, "namespace": platform, "labels": labels(STORE, "observability")},

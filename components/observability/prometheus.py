@@ -10,7 +10,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components.base import ADMISSION_LABEL, SCRAPER, PlatformComponent, labels, selector
-from components.cluster.namespace import PlatformNamespace
+from components.cluster.namespace import PlatformNamespace, peers_in
 from components.config.base import Resources, quantity
 from components.config.observability import Prometheus as PrometheusConfig
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent
@@ -153,14 +153,10 @@ class Prometheus(PlatformComponent):
 
     def _ingress(self, space: PlatformNamespace, readers: list[str]) -> None:
         """From its readers, to the server's port. Alertmanager's, which silences alerts, stays closed."""
-        here: Any = {"match_labels": {"kubernetes.io/metadata.name": self._watched}}
-        peers: Any = [
-            {"namespace_selector": here, "pod_selector": {"match_labels": selector(name)}} for name in readers
-        ]
         spec: Any = {
             "pod_selector": {"match_labels": selector(PART)},
             "policy_types": ["Ingress"],
-            "ingress": [{"from_": peers, "ports": [{"port": "http", "protocol": "TCP"}]}],
+            "ingress": [{"from_": peers_in(self._watched, readers), "ports": [{"port": "http", "protocol": "TCP"}]}],
         }
         meta: Any = {"name": f"{PART}-readers", "namespace": space.namespace, "labels": labels(PART, "observability")}
         k8s.networking.v1.NetworkPolicy(f"{self.name}-readers", metadata=meta, spec=spec, opts=self.child())

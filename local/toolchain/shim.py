@@ -147,7 +147,7 @@ def attended(arguments: list[str]) -> int:
     if not here.is_dir():
         return run(arguments)
     if stack_files.is_operation(arguments):
-        with stack_files.guarded(arguments, here, _selected()) as given:
+        with stack_files.guarded(arguments, here, _selected) as given:
             return run(given)
     try:
         return run(arguments)

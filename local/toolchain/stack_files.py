@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -41,13 +41,13 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def guarded(arguments: Sequence[str], folder: Path, selected: str = "") -> Iterator[list[str]]:
+def guarded(arguments: Sequence[str], folder: Path, selected: Callable[[], str] = lambda: "") -> Iterator[list[str]]:
     """Arguments of `pulumi` with which it leaves the stack files of the folder alone.
 
     An operation gets a copy of its stack's file. What it changes in the copy besides the salt is in the file
-    afterwards. Short commands run one at a time. `selected`: the stack of an operation that names none.
+    afterwards. Short commands run one at a time. `selected` gives the stack of an operation that names none.
     """
-    stack = (_named(arguments) or selected) if is_operation(arguments) else ""
+    stack = (_named(arguments) or selected()) if is_operation(arguments) else ""
     file = folder / f"Pulumi.{stack}.yaml"
     if stack and file.is_file():
         with tempfile.TemporaryDirectory() as private:

@@ -70,11 +70,10 @@ def open_in_the_mesh(api: client.ApiClient, name: str) -> Iterator[None]:
         for part in OPENED:
             chosen = {"selector": {"matchLabels": {"app.kubernetes.io/name": part}}}
             specs = {
-                "PeerAuthentication": {**chosen, "mtls": {"mode": "PERMISSIVE"}},
-                "AuthorizationPolicy": {**chosen, "action": "ALLOW", "rules": [{}]},
+                ("PeerAuthentication", "peerauthentications"): {**chosen, "mtls": {"mode": "PERMISSIVE"}},
+                ("AuthorizationPolicy", "authorizationpolicies"): {**chosen, "action": "ALLOW", "rules": [{}]},
             }
-            for kind, spec in specs.items():
-                plural = kind.lower().removesuffix("y") + ("ies" if kind.endswith("y") else "s")
+            for (kind, plural), spec in specs.items():
                 body = {"apiVersion": "/".join(place[:2]), "kind": kind, "spec": spec}
                 objects.create_namespaced_custom_object(*place, plural, body | {"metadata": {"name": f"{name}-{part}"}})
                 made.append((plural, f"{name}-{part}"))

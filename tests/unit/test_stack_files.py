@@ -48,7 +48,7 @@ def test_an_operation_writes_the_salt_to_its_own_copy_which_goes_away(
 
 
 def test_an_operation_without_a_name_uses_the_selected_stack(file: Path) -> None:
-    with stack_files.guarded(["up"], file.parent, "one") as given:
+    with stack_files.guarded(["up"], file.parent, lambda: "one") as given:
         assert copy_of(given).read_text() == TEXT
 
 
