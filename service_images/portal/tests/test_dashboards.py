@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from portal import dashboards, graphs, numbers, servers
 
@@ -179,7 +179,12 @@ def test_a_rate_covers_four_scrapes() -> None:
     assert dashboards.RATE_S >= 4 * scraping.INTERVAL_S
 
 
-@given(st.lists(st.tuples(st.floats(0, 3600), st.floats(-1e300, 1e300)), max_size=50), st.sampled_from(["s", "bytes"]))
+_FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@example([(0.0, 5e-324)], "s")
+@example([(0.0, -1.7e308), (60.0, 1.7e308)], "bytes")
+@given(st.lists(st.tuples(st.floats(0, 3600), _FINITE), max_size=50), st.sampled_from(["s", "bytes"]))
 def test_any_values_make_a_graph_inside_its_box(points: list[tuple[float, float]], unit: str) -> None:
     made = graphs.graph([graphs.Series("a", sorted(points))], unit, 0.0, 3600.0, 60.0)
     assert len(made.lines) == bool(points)
