@@ -199,6 +199,16 @@ def test_only_the_gateway_can_name_the_client(http: httpx.Client) -> None:
     assert "x-client-id" not in http.get("/v1/models", headers=headers).json()["headers"]
 
 
+def test_a_caller_cannot_give_the_platform_another_address(http: httpx.Client, running: Running) -> None:
+    claimed = {"x-forwarded-host": "evil.example", "forwarded": "host=evil.example", "x-forwarded-prefix": "/evil"}
+    seen = http.get("/v1/models", headers={"host": "localhost", "x-forwarded-port": "99", **claimed}).json()["headers"]
+    assert "evil" not in str(seen) and seen["x-forwarded-port"] == "8443"
+    assert (
+        seen["x-forwarded-proto"]
+        == http.get("/v1/models", headers={"host": "localhost"}).json()["headers"]["x-forwarded-proto"]
+    )
+
+
 @pytest.mark.parametrize(
     "path", ["/v1/models?api_key=SECRET-1", "/v1/callback?code=SECRET-2&state=x", "/nothing?t=SECRET-3"]
 )
