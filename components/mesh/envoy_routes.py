@@ -17,7 +17,7 @@ from components.mesh.routes import (
 )
 
 _REQUEST_ID = "%REQ(X-REQUEST-ID)%"
-FORWARDED_HEADERS = ("forwarded", "x-forwarded-host", "x-forwarded-prefix")
+_FORWARDED = ("forwarded", "x-forwarded-host", "x-forwarded-prefix")
 """Headers by which a caller could tell a service another address of the platform."""
 _READS = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
 
@@ -37,7 +37,7 @@ def virtual_host(intent: GatewayIntent, closed: bool) -> Json:
         "request_body_buffer_limit": BUFFER_BYTES,
         # Callers cannot set these headers: only the gateway and the services identify callers, and Keycloak puts the
         # forwarded host and port into addresses. Envoy removes a caller's x-forwarded-for and x-forwarded-proto itself.
-        "request_headers_to_remove": [*FORWARDED_HEADERS, *(["x-client-id"] if intent.services_ask else [])],
+        "request_headers_to_remove": [*_FORWARDED, *(["x-client-id"] if intent.services_ask else [])],
         "request_headers_to_add": [set_header("x-forwarded-port", str(intent.port))],
         **({"typed_per_filter_config": {"envoy.filters.http.cors": _cors(intent.cors)}} if intent.cors else {}),
     }

@@ -105,12 +105,13 @@ def _path(points: Sequence[Point], begin: float, end: float, step: float, low: f
     across = (WIDTH - _LEFT - _RIGHT) / (end - begin)
     # As shares of the largest: the difference of two large values overflows, and so does one by a subnormal value.
     largest = max(high, -low)
-    tall = (HEIGHT - _ABOVE - _BELOW) / (high / largest - low / largest)
+    bottom = low / largest
+    tall = (HEIGHT - _ABOVE - _BELOW) / (high / largest - bottom)
     pieces: list[str] = []
     before = -math.inf
     for at, value in points:
         x = _LEFT + (min(max(at, begin), end) - begin) * across
-        y = HEIGHT - _BELOW - (value / largest - low / largest) * tall
+        y = HEIGHT - _BELOW - (value / largest - bottom) * tall
         pieces.append(f"{'L' if at - before <= 1.5 * step else 'M'}{x:.0f} {y:.1f}")
         if at - before > 1.5 * step:
             pieces.append("h.1")  # one value alone is a dot
