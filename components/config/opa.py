@@ -88,9 +88,11 @@ class Opa(Section):
     resources: Resources = setting(Change.SAFE, "Of each replica", default=Resources(cpu="200m", memory="192Mi"))
     closed: bool = setting(
         Change.SAFE,
-        "Whether the gateway refuses requests that OPA does not decide within 50 ms. Operators' operations are refused "
-        "always",
+        "Whether the gateway refuses requests that OPA does not decide in time. Operators' operations always are",
         default=True,
+    )
+    decision_milliseconds: int = setting(
+        Change.SAFE, "Longest time of a decision, which delays a request at most so long", default=50, ge=10, le=5000
     )
     tenants: dict[TenantName, TenantRules] = setting(
         Change.SAFE, "Limits of tenants by their ID", default={}, max_length=1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from components.config.gateway import GatewayEngine
-from components.config.platform import PlatformConfig
+from components.config.platform import Environment, PlatformConfig
 from components.config.problems import Conflict, Location, did_you_mean
 from components.services.registry import SERVICES
 
@@ -16,7 +16,8 @@ def conflicts(config: PlatformConfig) -> Iterator[Conflict]:
     if opa is None:
         return
     here: Location = ("security", "opa")
-    if config.gateway.engine is not GatewayEngine.ENVOY:
+    engine_refused = config.environment is Environment.LOCAL  # for itself, with the same fix
+    if config.gateway.engine is not GatewayEngine.ENVOY and not engine_refused:
         text = "allowed with gateway.engine: envoy only, which asks OPA"
         yield Conflict(here, "(an object)", text, "remove security.opa", ("gateway.engine",))
     if not config.around.keeper:

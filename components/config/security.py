@@ -10,6 +10,7 @@ from pydantic import model_validator
 from components.config.base import Change, DnsLabel, Resources, Section, first_duplicate, matching, setting
 from components.config.data import Storage, quorum
 from components.config.opa import Opa
+from components.config.pod import Placement, pod_setting
 from components.config.problems import violation
 
 REALM = "cogniforge"
@@ -175,6 +176,7 @@ class Security(Section):
         Change.IMMUTABLE, "Logins of people; needs data.postgres and services.user", default=None
     )
     opa: Opa | None = setting(Change.DISRUPTIVE, "Decisions at the gateway about who may call what", default=None)
+    pod: Placement = pod_setting(Placement, "Pods of the secret store, Keycloak, OPA, and their tasks")
 
     @property
     def images(self) -> tuple[str, ...]:

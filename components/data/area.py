@@ -22,7 +22,7 @@ def make(stage: Stage, cluster: ClusterArea, security: SecurityArea) -> DataLaye
     store = None
     if security.store and config.security.secret_store:
         image = stage.images[config.security.secret_store.engine.value]
-        store = StoreSite(security.store.url, security.store.authority, image, config.around.issued)
+        store = StoreSite(security.store.url, security.store.authority, image, security.customize, config.around.issued)
     data = DataLayer(
         stage.env,
         config.data,

@@ -9,6 +9,7 @@ import pulumi
 
 from components.data.server import service_account
 from components.data.task import DataTask, TaskInputs
+from components.pods import PodArgs
 from components.security.logins import Logins
 from components.security.store_names import AUDIENCE, DATABASE_ACCOUNT, ISSUER
 
@@ -22,6 +23,8 @@ class StoreSite:
     """CA certificate (PEM) of the store."""
     image: pulumi.Input[str]
     """Image of the store, by digest."""
+    customize: PodArgs
+    """Settings of the pods of the task; empty: none."""
     issued: Mapping[str, Sequence[str]]
     """Services that get their logins there, by data server."""
 
@@ -32,6 +35,7 @@ class Issuer:
 
     url: pulumi.Input[str]
     authority: pulumi.Input[str]
+    task: DataTask
 
 
 def connect(
@@ -62,8 +66,9 @@ def connect(
             audiences=(AUDIENCE,),
             mounts={f"/etc/credentials/{ISSUER}": logins.secret(ISSUER)},
             versions=(logins.versions[ISSUER],),
+            customize=store.customize,
         ),
         pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[account])),
     )
     connected = pulumi.Output.all(store.url, task.done).apply(lambda known: str(known[0]))
-    return Issuer(connected, store.authority)
+    return Issuer(connected, store.authority, task)

@@ -33,6 +33,7 @@ from components.data.postgres_cluster import PostgresCluster
 from components.data.postgres_inputs import SUPERUSER, BackupStoreArgs
 from components.data.schema_registry import REGISTRY, SchemaRegistry
 from components.data.server import DataServer
+from components.data.task import DataTask
 from components.data.vector_database import VectorDatabase
 from components.pods import customized
 from components.security.logins import Logins
@@ -66,6 +67,8 @@ class DataLayerResources(NamedTuple):
     object_store: ObjectStore | None
     others: Mapping[str, PlatformComponent]
     """Schema registry, change data capture and vector database by name."""
+    connection: DataTask | None
+    """Task that connects the secret store to the servers for which it issues logins."""
 
 
 class DataLayer(PlatformComponent):
@@ -128,7 +131,14 @@ class DataLayer(PlatformComponent):
         self.servers = {name: server for name, server in found.items() if isinstance(server, DataServer)}
         others = {name: part for name, part in self.parts.items() if name in _ON_POSTGRES}
         self.resources = DataLayerResources(
-            self.logins, self.postgres, self.kafka, self.nats, self.cache, self.objects, others
+            self.logins,
+            self.postgres,
+            self.kafka,
+            self.nats,
+            self.cache,
+            self.objects,
+            others,
+            self.issuer.task if self.issuer else None,
         )
         self.finish({"kind": "", "namespace": namespace, "name": "data", "probe": "the check of every part has passed"})
 

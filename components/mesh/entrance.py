@@ -101,6 +101,7 @@ def intent(config: PlatformConfig) -> GatewayIntent:
         opa.closed,
         any(rules.models or rules.regions for rules in opa.tenants.values()),
         tuple(OperatorOperation(one.method, one.path) for one in operators),
+        opa.decision_milliseconds,
     )
     return dataclasses.replace(found, authorizer=authorizer)
 

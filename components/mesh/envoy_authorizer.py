@@ -8,8 +8,6 @@ from components.mesh.envoy_base import Json, http_filter, typed
 from components.mesh.routes import Authorizer, OperatorOperation
 
 CLUSTER = "authorizer"
-DECISION_MS = 50
-"""Longest time of a decision. Without one, the request is refused or allowed as the intent says."""
 BODY_BYTES = 8 * 1024
 """Beginning of a body that the authorizer receives."""
 _SHOWN = ("authorization", "x-api-key", "sec-fetch-site", "x-request-id", "anthropic-version", "x-break-glass")
@@ -56,7 +54,7 @@ def _asks(suffix: str, authorizer: Authorizer, *, closed: bool, **more: Json) ->
         transport_api_version="V3",
         grpc_service={
             "envoy_grpc": {"cluster_name": CLUSTER, "authority": f"{authorizer.host}:{authorizer.port}"},
-            "timeout": f"{DECISION_MS / 1000}s",
+            "timeout": f"{authorizer.decision_ms / 1000}s",
             "retry_policy": _AGAIN,
         },
         failure_mode_allow=not closed,

@@ -106,7 +106,7 @@ class OperatorOperationArgs(TypedDict):
 
 
 class AuthorizerArgs(TypedDict):
-    """A server that decides about each request, with Envoy's ext_authz over gRPC, within 50 ms."""
+    """A server that decides about each request, with Envoy's ext_authz over gRPC."""
 
     host: str
     """DNS name of its headless Kubernetes Service."""
@@ -118,6 +118,8 @@ class AuthorizerArgs(TypedDict):
     """Whether it receives the first 8 KiB of bodies. Default false."""
     operators: NotRequired[Sequence[OperatorOperationArgs]]
     """Operations that are refused without a decision even where `closed` is false. Default: none."""
+    decision_ms: NotRequired[int]
+    """Longest time of a decision in milliseconds, 10 to 5000. Default 50."""
 
 
 class EntryArgs(CustomizeArgs):

@@ -121,12 +121,13 @@ class Authorizer(Inputs):
     operators: list[OperatorOperation] = Field(
         default_factory=list[OperatorOperation], description="Operations that are refused without a decision always"
     )
+    decision_ms: int = Field(default=50, ge=10, le=5000, description="Longest time of a decision, in milliseconds")
 
     @property
     def intent(self) -> routes.Authorizer:
         """As renderers take it."""
         operators = tuple(routes.OperatorOperation(one.method, one.path) for one in self.operators)
-        return routes.Authorizer(self.host, self.port, self.closed, self.shows_body, operators)
+        return routes.Authorizer(self.host, self.port, self.closed, self.shows_body, operators, self.decision_ms)
 
 
 class EntryInputs(Inputs):

@@ -134,6 +134,8 @@ class Authorizer:
     shows_body: bool = False
     """Whether the authorizer receives the beginning of the body."""
     operators: tuple[OperatorOperation, ...] = ()
+    decision_ms: int = 50
+    """Longest time of a decision. Without one, the request is refused or allowed as `closed` says."""
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ ALERTS: tuple[Alert, ...] = (
         'sum(increase(envoy_http_ext_authz_error{envoy_http_conn_manager_prefix="gateway"}[5m])) > 0',
         "1m",
         "page",
-        "The gateway gets no decisions from OPA: OPA is down, needs longer than 50 ms, or has not received the "
+        "The gateway gets no decisions from OPA: OPA is down, is too slow, or has not received the "
         "directory of keys. Callers get 503 with the code policy_undecided for operators' operations, and for all "
         "others unless security.opa.closed is false. If OPA's own duration of decisions is short, its pods lack CPU.",
         OPA,

@@ -34,6 +34,9 @@ from components.services.area import ServicesArea
 from components.services.registry import FRONT
 from components.stage import Stage
 
+_OWN_NAMESPACES = {PROMETHEUS: METRICS_NAMESPACE, log_names.STORE: log_names.STORE_NAMESPACE}
+"""Namespaces of the parts that have one of their own, and ports for nobody there but their readers."""
+
 
 def isolation_images(config: PlatformConfig) -> list[str]:
     """Names of the isolation check's images."""
@@ -56,7 +59,7 @@ class ObservabilityArea:
         self._pods = customized(stage.config.observability.pod, "observability.pod")
         self._readers = telemetry.readers(stage.config.around.records)
         self._end_to_end(security, [gateway.gateway, *services.parts.values()])
-        servers = [*data.servers.values(), *security.servers.values()]
+        servers = [*data.servers.values(), *security.servers.values(), *([security.opa] if security.opa else [])]
         traces = self._traces()
         closed: list[PlatformComponent] = [*services.parts.values(), *servers, gateway.gateway]
         closed += [*models.servers.values(), *traces]
@@ -233,10 +236,16 @@ class ObservabilityArea:
             {
                 "namespace": stage.namespace,
                 "image": stage.images[names[0]],
-                "ports": {name: list(ports) for part in closed for name, ports in part.ports.items()},
+                "ports": {name: list(ports) for part in closed for name, ports in part.ports.items()}
+                | {
+                    f"{service}.{space}": list(ports)
+                    for name, space in _OWN_NAMESPACES.items()
+                    if name in stage.parts
+                    for service, ports in stage.parts[name].ports.items()
+                },
                 "control": {"host": self._inside, "port": stage.config.gateway.port},
                 "release": fingerprint(stage.config.model_dump_json()),
                 **self._pods,
             },
-            stage.options(closed),
+            stage.options([*closed, *(stage.parts[name] for name in _OWN_NAMESPACES if name in stage.parts)]),
         )

@@ -116,10 +116,10 @@ BOARDS: tuple[Board, ...] = (
             ("max by (server) (debezium_millisecondsbehindsource)", "{{server}}"),
         ),
         panel(
-            "Failed tasks",
+            "Tasks, by state",
             "A failed task publishes nothing, and the database keeps its log.",
             "short",
-            ('sum by (connector) (connect_task_status{status="failed"})', "{{connector}}"),
+            ("sum by (status) (connect_task_status)", "{{status}}"),
         ),
         keeps=False,
     ),

@@ -19,6 +19,7 @@ from components.data.layer import DataLayer
 from components.data.server import DataServer
 from components.mesh import entrance, istio, istiod, sidecar
 from components.observability.log_names import COLLECTOR, COLLECTOR_NAMESPACE
+from components.pods import PodArgs, customized
 from components.security import opa, policy_bundle, policy_data
 from components.security.admission_policy import AdmissionPolicy
 from components.security.api_key import ApiKey
@@ -46,6 +47,8 @@ class SecurityArea:
     store: SecretStore | None
     keycloak: Keycloak | None
     realm: KeycloakRealm | None = None
+    customize: PodArgs
+    """Settings of the pods of this area; empty: none."""
     opa: opa.Opa | None
     """Decides at the gateway, where the configuration has it."""
     buckets: Mapping[str, str]
@@ -59,6 +62,8 @@ class SecurityArea:
         self.ready = []
         stage.parts["admission"] = admission
         self._istio(stage)
+        self._pods = customized(stage.config.security.pod, "security.pod")
+        self.customize = self._pods.get("customize", PodArgs())
         self.key = ApiKey(
             f"{stage.env}-api-key", {"namespace": stage.namespace, "secret_name": KEY_SECRET}, stage.options()
         )
@@ -91,6 +96,7 @@ class SecurityArea:
                 "authority": self.store.authority,
                 "objects": data.objects,
                 "login": data.objects.credentials.get(SNAPSHOTS_ACCOUNT),
+                "customize": self.customize,
             },
             stage.options([self.store, data.objects]),
         )
@@ -109,6 +115,7 @@ class SecurityArea:
                 "installation": policy_data.installation(config, section, entrance.intent(config)),
                 "rules": rules,
                 "directory": bindings(data, opa.DATA),
+                **self._pods,
             },
             stage.options(),
         )
@@ -135,6 +142,7 @@ class SecurityArea:
             "clients": clients,
             "site": cluster.site,
             "destroy_data": config.data.destroy_data,
+            **self._pods,
         }
         store = SecretStore(
             f"{stage.env}-secret-store",
@@ -158,6 +166,7 @@ class SecurityArea:
             "postgres_host": data.postgres.direct,
             "url": config.around.url,
             "gateways": ["gateway"],
+            **self._pods,
             "callers": [config.around.keeper, *([GRAFANA] if config.observability.grafana else [])],
         }
         keycloak = Keycloak(f"{stage.env}-{KEYCLOAK}", args, stage.options([data.postgres, *self.ready]))
@@ -170,6 +179,7 @@ class SecurityArea:
                 "image": stage.images["data-tasks"],
                 "keycloak": keycloak,
                 "url": config.around.url,
+                "customize": self.customize,
                 "grafana": config.observability.grafana is not None,
             },
             stage.options([keycloak]),

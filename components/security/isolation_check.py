@@ -38,7 +38,7 @@ class IsolationCheckArgs(CustomizeArgs):
     image: pulumi.Input[str]
     """Image of the data tasks, by digest."""
     ports: Mapping[str, Sequence[int]]
-    """TCP ports that must be unreachable, by name of the Service in the namespace."""
+    """TCP ports that must be unreachable, by Service in the namespace, or by "service.namespace" for another one."""
     control: ControlArgs
     """What must be reachable, which shows that the pod's network works at all."""
     release: NotRequired[pulumi.Input[str]]
@@ -57,7 +57,9 @@ class IsolationCheckInputs(Inputs):
 
     namespace: Text = Field(description="Namespace whose ports are checked")
     image: Text = Field(description="Image of the data tasks, by digest")
-    ports: dict[ObjectName, list[Port]] = Field(description="TCP ports that must be unreachable, by Service")
+    ports: dict[ObjectName, list[Port]] = Field(
+        description="TCP ports that must be unreachable, by Service in the namespace, or by service.namespace"
+    )
     control: Control = Field(description="What must be reachable")
     release: AnyText = Field(default="", description="A value that changes with the checked resources")
     customize: Any = Field(default=None, description="Settings of the pods")
@@ -90,7 +92,10 @@ class IsolationCheck(PlatformComponent):
         )
         targets = platform.apply(
             lambda known: json.dumps(
-                {f"{service}.{known}.svc": sorted(ports) for service, ports in sorted(inputs.ports.items())}
+                {
+                    f"{service}.svc" if "." in service else f"{service}.{known}.svc": sorted(ports)
+                    for service, ports in sorted(inputs.ports.items())
+                }
             )
         )
         container: Any = {

@@ -10,6 +10,7 @@ from components.base import PlatformComponent
 from components.config.security import Keycloak as KeycloakConfig
 from components.data.document import document
 from components.data.task import DataTask, TaskInputs
+from components.pods import PodArgs
 from components.security import realm
 from components.security.keycloak import ADMIN, SECRET, Keycloak
 from components.security.keycloak import PART as SERVER
@@ -27,6 +28,8 @@ class KeycloakRealmArgs(TypedDict):
     keycloak: Keycloak
     url: str
     """URL of the platform for people's browsers."""
+    customize: PodArgs
+    """Settings of the pods of its task; empty: none."""
     grafana: bool
     """Whether people log in to Grafana."""
 
@@ -69,6 +72,7 @@ class KeycloakRealm(PlatformComponent):
                 environment={"ENDPOINT": keycloak.url, "AUTHORITY": keycloak.authority},
                 mounts={**mounts, f"/etc/credentials/{ADMIN}": keycloak.admin["secret_name"]},
                 versions=tuple(self.clients.versions.values()),
+                customize=args["customize"],
                 documents=(written,),
             ),
             self.child(),

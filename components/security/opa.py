@@ -16,6 +16,7 @@ from components.ai.service import NOBODY, PROGRESS_DEADLINE_S, network_policy, p
 from components.base import PlatformComponent, fingerprint, labels, selector
 from components.config.base import quantity
 from components.config.opa import Opa as OpaConfig
+from components.pods import PodArgs, customization
 from components.security import policy_bundle
 from components.security.policy_data import GRPC_PORT, HTTP_PORT, PART
 from components.services.record import KEYS_BUCKET, DataIntent
@@ -41,6 +42,8 @@ class OpaArgs(TypedDict):
     """Data of the policies."""
     rules: NotRequired[Mapping[str, str]]
     """Modules of the installation's own rules by file name. Default: none."""
+    customize: NotRequired[PodArgs]
+    """Settings of the pods. Default: none."""
     directory: Bindings
     """NATS with the directory of keys."""
 
@@ -138,7 +141,7 @@ class Opa(PlatformComponent):
             "args": [
                 "serve",
                 *(f"-bundle={_POLICY}", f"-key={_POLICY}/key.pem", f"-copy={_COPY}"),
-                *(f"-grpc=:{GRPC_PORT}", f"-http=:{HTTP_PORT}"),
+                *(f"-grpc=:{GRPC_PORT}", f"-http=:{HTTP_PORT}", f"-limit={config.decision_milliseconds}ms"),
                 pulumi.Output.concat("-nats=", url),
                 f"-nats-password-file={secret_files.path(_PASSWORD)}",
             ],
@@ -149,6 +152,12 @@ class Opa(PlatformComponent):
                 {"name": "http", "container_port": HTTP_PORT},
             ],
             # A replica waits for the directory as long as NATS is away: only liveness restarts it.
+            "startup_probe": {
+                "http_get": {"path": "/healthz", "port": "http"},
+                "timeout_seconds": 3,
+                "period_seconds": 1,
+                "failure_threshold": 60,
+            },
             "readiness_probe": {
                 "http_get": {"path": "/readyz", "port": "http"},
                 "timeout_seconds": 3,
@@ -202,7 +211,7 @@ class Opa(PlatformComponent):
                 "progress_deadline_seconds": PROGRESS_DEADLINE_S,
                 "selector": {"match_labels": selector(PART)},
                 "strategy": {"type": "RollingUpdate", "rolling_update": {"max_unavailable": 0, "max_surge": 1}},
-                "template": template,
+                "template": customization(self._args.get("customize")).template(template, PART),
             },
             opts=self.child(),
         )

@@ -24,6 +24,7 @@ from components.data.server import DataServer, Process, ServerInputs, ServerInte
 from components.data.task import DataTask, TaskInputs
 from components.delivery.images import ImageError
 from components.inputs import Inputs, ResourcesArgs, Text, checked
+from components.pods import PodArgs
 from components.security import store_rights, store_settings
 from components.security.certificate import Certificate
 from components.security.store_names import AUDIENCE, DATABASE_ACCOUNT
@@ -77,6 +78,8 @@ class SecretStoreArgs(TypedDict):
     """Secret whose entry "key" holds the 32 bytes that unseal the store. Several servers need it without `site`."""
     site: NotRequired[AwsSiteArgs]
     """Where on AWS the key is that unseals the store. Default: the first server makes a key on a volume."""
+    customize: NotRequired[PodArgs]
+    """Settings of its pods. Default: none."""
     destroy_data: NotRequired[bool]
     """Whether deleting the component may delete its volumes. Default false: it is refused."""
 
@@ -99,6 +102,7 @@ class SecretStoreInputs(Inputs, SecretStoreConfig):
     image: Text = Field(description="Image of OpenBao with the platform's tasks, by digest")
     clients: list[StoreClient] = Field(default_factory=list[StoreClient], description="Services that use the store")
     site: AwsSite | None = Field(default=None, description="Where on AWS the key is that unseals the store")
+    customize: Any = Field(default=None, description="Settings of its pods, which are checked where they are applied")
     destroy_data: bool = Field(default=False, description="Whether deleting the component may delete its volumes")
     snapshots: Any = Field(default=None, exclude=True, description="Only in the stack file: StoreSnapshots saves them")
 
@@ -158,6 +162,7 @@ class SecretStore(PlatformComponent):
                 environment={"STORE_ADDRESS": address, "STORE_AUTHORITY": certificate.authority},
                 audiences=(AUDIENCE,),
                 documents=(declared,),
+                customize=config.customize or {},
             ),
             self.child(),
         )
@@ -203,6 +208,7 @@ class SecretStore(PlatformComponent):
             ),
             ServerInputs(
                 namespace=namespace,
+                customize=config.customize or {},
                 destroy_data=self._config.destroy_data,
                 files={
                     "first.hcl": seal.apply(lambda blocks: store_settings.first(blocks, begins)),

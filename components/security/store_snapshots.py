@@ -15,6 +15,7 @@ from components.data.object_store import ObjectStore
 from components.data.server import service_account
 from components.data.task import TaskInputs
 from components.inputs import LoginArgs
+from components.pods import PodArgs
 from components.security.store_rights import AUDIENCE
 from components.security.store_rights import SNAPSHOTS_ACCOUNT as PART
 
@@ -34,6 +35,8 @@ class StoreSnapshotsArgs(TypedDict):
     """The certificate (PEM) that the secret store's certificate is checked against."""
     objects: ObjectStore
     """The object store, which has the bucket."""
+    customize: PodArgs
+    """Settings of the pods; empty: none."""
     login: LoginArgs | None
     """The login that owns the bucket; None where pods authenticate with an IAM role."""
 
@@ -103,6 +106,7 @@ def _task(config: SnapshotsConfig, args: StoreSnapshotsArgs) -> TaskInputs:
         arguments=("snapshots",),
         part=PART,
         name=PART,
+        customize=args["customize"],
         layer="security",
         container=CONTAINER,
         environment={

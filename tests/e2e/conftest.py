@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 from kubernetes import client, config
 from openai import OpenAI
 
@@ -105,7 +108,8 @@ def kubectl_on_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data() -> Iterator[DataClient]:
     """A pod inside the platform with all logins."""
-    with data_client(sorted(login_systems(local_config().data, SERVICES))) as made:
+    config = local_config()
+    with data_client(sorted(login_systems(config.data, SERVICES)), issued=config.around.issued) as made:
         yield made
 
 
@@ -119,6 +123,24 @@ def edited_stack() -> Iterator[Path]:
     before = file.read_text()
     yield file
     paths.rewrite(file, before)
+
+
+@contextlib.contextmanager
+def environment_with(change: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """The environment with a changed configuration, and as it was at the end. `change` gets the platform's section."""
+    file = stack.config_file("local")
+    before = file.read_text()
+    content = yaml.safe_load(before)
+    change(content["config"]["cogniforge:platform"])
+    try:
+        paths.rewrite(file, yaml.safe_dump(content))
+        begun = time.monotonic()
+        forge("up")
+        print(f"forge up with the change took {time.monotonic() - begun:.0f} s")
+        yield
+    finally:
+        paths.rewrite(file, before)
+        forge("up")
 
 
 @pytest.fixture

@@ -8,13 +8,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from cli.cluster import kubectl
 from components.ai.service import NOBODY
+from components.security.store_names import AUDIENCE, issued_name
 from local.images import pipeline
 from local.node.settings import NodePaths
 
@@ -30,10 +31,27 @@ RESTRICTED = {
 LABELS = {"app.kubernetes.io/part-of": "cogniforge", "cogniforge.dev/test": NAME}
 PRELUDE = """
 import json, os, sys, time, uuid
-def secret(login, system): return open(f"/etc/credentials/{login}/{system}").read().strip()
+def account(login, system):  # user and password
+    if login not in issued.get(system, {}):
+        return login, open(f"/etc/credentials/{login}/{system}").read().strip()
+    kept = f"/tmp/issued-{login}-{system}"
+    if not os.path.exists(kept):
+        import ssl, urllib.request
+        trusted = ssl.create_default_context(cafile="/etc/store-tls/ca.crt")
+        def ask(path, token="", body=None):
+            request = urllib.request.Request(f"https://secret-store:8200/v1/{path}", body, {"X-Vault-Token": token})
+            with urllib.request.urlopen(request, timeout=20, context=trusted) as answer: return json.load(answer)
+        token = json.dumps({"role": login, "jwt": open(f"/etc/tokens/{login}").read()}).encode()
+        store = ask("auth/kubernetes/login", body=token)["auth"]["client_token"]
+        found = ask(f"database/creds/{issued[system][login]}", store)["data"]
+        with open(f"{kept}-{os.getpid()}", "w") as file: json.dump([found["username"], found["password"]], file)
+        os.replace(file.name, kept)
+    return json.load(open(kept))
+def secret(login, system): return account(login, system)[1]
 def postgres(login, database=None, port=6432):
     import psycopg
-    return psycopg.connect(host="postgres", port=port, user=login, password=secret(login, "postgres"),
+    user, password = account(login, "postgres")
+    return psycopg.connect(host="postgres", port=port, user=user, password=password,
                            dbname=database or login, autocommit=True, prepare_threshold=None, connect_timeout=5)
 def kafka(login, **more):
     return {"bootstrap.servers": f"kafka.{namespace}.svc:9092", "security.protocol": "sasl_ssl",
@@ -82,8 +100,12 @@ def read(run, count, seconds):
 class DataClient:
     """Runs scripts in the pod; a script prints one JSON value on its last line."""
 
-    def __init__(self, namespace: str = NAMESPACE) -> None:
+    def __init__(self, namespace: str = NAMESPACE, issued: Mapping[str, Sequence[str]] | None = None) -> None:
+        """`issued`: services whose logins the secret store issues, by data server."""
         self.namespace = namespace
+        self.issued = {
+            system: {login: issued_name(login, system) for login in logins} for system, logins in (issued or {}).items()
+        }
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """The node's kubectl, with the environment's namespace."""
@@ -102,7 +124,7 @@ class DataClient:
 
     def start(self, script: str, **variables: Any) -> subprocess.Popen[str]:
         """Start a script with these global variables."""
-        known = {"namespace": self.namespace, **variables}
+        known = {"namespace": self.namespace, "issued": self.issued, **variables}
         lines = "".join(f"{name} = json.loads({json.dumps(json.dumps(v))})\n" for name, v in known.items())
         command = [*kubectl(True, ""), "--namespace", self.namespace, "exec", "-i", NAME, "--", "python3", "-"]
         process = subprocess.Popen(
@@ -129,12 +151,27 @@ class DataClient:
         return self.finish(self.start(script, **variables), seconds)
 
 
+def _tokens(namespace: str, logins: Iterable[str]) -> dict[str, Any]:
+    """Secret with a token of each service's account, as its pods have it, for the secret store."""
+    wanted = [*kubectl(True, ""), "--namespace", namespace, "create", "token", "--audience", AUDIENCE]
+    found = {
+        login: subprocess.run([*wanted, login], capture_output=True, text=True, check=True).stdout.strip()
+        for login in logins
+    }
+    metadata = {"name": NAME, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": found}
+
+
 def _definition(namespace: str, image: str, logins: list[str]) -> dict[str, Any]:
     mounts = [{"name": f"login-{login}", "mountPath": f"/etc/credentials/{login}"} for login in logins]
     volumes: list[dict[str, Any]] = [
-        {"name": f"login-{login}", "secret": {"secretName": f"login-{login}"}} for login in logins
+        # A service whose logins are all issued by the secret store has no Secret of its own.
+        {"name": f"login-{login}", "secret": {"secretName": f"login-{login}", "optional": True}}
+        for login in logins
     ]
-    only_authority = {"secretName": "kafka-tls", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    authority = [{"key": "ca.crt", "path": "ca.crt"}]
+    only_authority = {"secretName": "kafka-tls", "items": authority}
+    store_authority = {"secretName": "secret-store-tls", "items": authority, "optional": True}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -147,11 +184,21 @@ def _definition(namespace: str, image: str, logins: list[str]) -> dict[str, Any]
                     "name": "client",
                     "image": image,
                     "command": ["python3", "-c", "import signal; signal.pause()"],
-                    "volumeMounts": [*mounts, {"name": "tls", "mountPath": "/etc/tls"}],
+                    "volumeMounts": [
+                        *mounts,
+                        {"name": "tls", "mountPath": "/etc/tls"},
+                        {"name": "store-tls", "mountPath": "/etc/store-tls"},
+                        {"name": "tokens", "mountPath": "/etc/tokens"},
+                    ],
                     "securityContext": RESTRICTED,
                 }
             ],
-            "volumes": [*volumes, {"name": "tls", "secret": only_authority}],
+            "volumes": [
+                *volumes,
+                {"name": "tls", "secret": only_authority},
+                {"name": "store-tls", "secret": store_authority},
+                {"name": "tokens", "secret": {"secretName": NAME}},
+            ],
         },
     }
 
@@ -168,12 +215,15 @@ def _admitted(namespace: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def data_client(logins: list[str], namespace: str = NAMESPACE) -> Iterator[DataClient]:
-    """The ready pod, which is deleted at the end."""
-    made = DataClient(namespace)
+def data_client(
+    logins: list[str], namespace: str = NAMESPACE, issued: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[DataClient]:
+    """The ready pod, which is deleted at the end. `issued`: see `DataClient`."""
+    made = DataClient(namespace, issued)
     definition = _definition(namespace, pipeline.read_index()["data-tasks"].reference, logins)
     made.kubectl("delete", "pod", NAME, "--ignore-not-found")
-    wanted = {"apiVersion": "v1", "kind": "List", "items": [_admitted(namespace), definition]}
+    tokens = _tokens(namespace, {login for services in made.issued.values() for login in services})
+    wanted = {"apiVersion": "v1", "kind": "List", "items": [_admitted(namespace), tokens, definition]}
     result = made.kubectl("apply", "-f", "-", stdin=json.dumps(wanted))
     assert result.returncode == 0, result.stderr
     try:
@@ -181,7 +231,8 @@ def data_client(logins: list[str], namespace: str = NAMESPACE) -> Iterator[DataC
         assert waited.returncode == 0, waited.stderr
         yield made
     finally:
-        made.kubectl("delete", f"pod/{NAME}", f"networkpolicy/{NAME}", "--ignore-not-found", "--wait=false")
+        own = [f"{kind}/{NAME}" for kind in ("pod", "networkpolicy", "secret")]
+        made.kubectl("delete", *own, "--ignore-not-found", "--wait=false")
 
 
 def main_process(container_id: str) -> int:

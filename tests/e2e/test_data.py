@@ -44,7 +44,8 @@ def test_a_wrong_password_is_refused(data: DataClient) -> None:
     reason = data.run(
         """
 import psycopg
-try: psycopg.connect(host="postgres", port=6432, user="audit", password="wrong", dbname="audit", connect_timeout=5)
+user, _ = account("audit", "postgres")
+try: psycopg.connect(host="postgres", port=6432, user=user, password="wrong", dbname="audit", connect_timeout=5)
 except psycopg.OperationalError as error: print(json.dumps(str(error)))
 """
     )

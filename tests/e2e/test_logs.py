@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from openai import OpenAI
@@ -24,26 +23,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.drill("logs"), pytest.mark.timeout(15
 FOUND_S = 5
 """A line is found at most so long after it was written (issue 22)."""
 NAMESPACE = "cogniforge"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def logs() -> Iterator[None]:
-    """The environment with logs, and without at the end."""
-    from cli import stack
-
-    file = stack.config_file("local")
-    text = file.read_text()
-    content = yaml.safe_load(text)
-    content["config"]["cogniforge:platform"].setdefault("observability", {})["logs"] = {"storage": "1Gi"}
-    file.write_text(yaml.safe_dump(content))
-    begun = time.monotonic()
-    try:
-        forge("up")
-        print(f"logs: forge up took {time.monotonic() - begun:.0f} s")
-        yield
-    finally:
-        file.write_text(text)
-        forge("up")
 
 
 def found(*asked: str) -> list[dict[str, Any]]:

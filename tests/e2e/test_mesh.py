@@ -178,18 +178,17 @@ def before(api: client.ApiClient, operator: httpx.Client) -> dict[str, Any]:
 
 
 def update(text: str, **mesh: Any) -> None:
-    """Update the environment of this stack file with Prometheus and a mesh of these further settings."""
+    """Update the environment of this stack file with a mesh of these settings."""
     content = yaml.safe_load(text)
     platform = content["config"]["cogniforge:platform"]
     platform["mesh"] = {"mode": "sidecar", "certificateMinutes": CERTIFICATE_MINUTES, **mesh}
-    platform.setdefault("observability", {})["prometheus"] = {"storage": "1Gi"}
     paths.rewrite(stack.config_file("local"), yaml.safe_dump(content))
     forge("up")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def mesh(before: dict[str, Any]) -> Iterator[None]:
-    """The environment with the mesh and Prometheus, and without at the end."""
+    """The environment with the mesh, and without at the end."""
     file = stack.config_file("local")
     text = file.read_text()
     begun = time.monotonic()

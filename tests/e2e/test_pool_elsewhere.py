@@ -19,7 +19,8 @@ from components.data.postgres_cluster import pool_process
 from components.services.registry import SERVICES
 from local.images import pipeline
 from local.node.pki import Authority
-from tests.e2e.data_client import LABELS, RESTRICTED, DataClient
+from tests.e2e.conftest import environment_with
+from tests.e2e.data_client import LABELS, RESTRICTED, DataClient, data_client
 
 pytestmark = pytest.mark.drill("pools")
 NAME, TLS_PORT = "pool-elsewhere", 6433
@@ -109,6 +110,14 @@ def _secret(data: DataClient, folder: Path) -> dict[str, Any]:
     }
     meta = {"name": NAME, "namespace": data.namespace}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": files}
+
+
+@pytest.fixture(scope="module")
+def data() -> Iterator[DataClient]:
+    """A client of the environment without a secret store: it issues no logins for a pool, which knows them before."""
+    without = environment_with(lambda section: section["security"].update(secretStore=None))
+    with without, data_client(POOLED) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The local environment with Prometheus: it is killed, and faults raise alerts that name the part."""
+"""Prometheus in the local environment: it is killed, and faults raise alerts that name the part."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
-import yaml
 from kubernetes import client
 
 from components.observability.prometheus import NAMESPACE, PART
 from local.node.settings import NODE_ADDRESS
 from service_images.ports import free_port
-from tests.e2e.conftest import forge
+from tests.e2e.conftest import environment_with, forge
 from tests.e2e.data_client import main_process
 from tests.waiting import until
 
@@ -70,25 +69,11 @@ def pager() -> Iterator[Pager]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def prometheus(pager: Pager) -> Iterator[None]:
-    """The environment with Prometheus, and without at the end."""
-    from cli import stack
-
-    file = stack.config_file("local")
-    text = file.read_text()
-    content = yaml.safe_load(text)
+def notified(pager: Pager) -> Iterator[None]:
+    """The environment, whose Alertmanager tells the pager."""
     webhook = f"http://{NODE_ADDRESS}:{pager.server_address[1]}/alerts"
-    section = content["config"]["cogniforge:platform"].setdefault("observability", {})
-    section["prometheus"] = {"storage": "1Gi", "webhook": webhook, "resources": {"cpu": "20m", "memory": "512Mi"}}
-    file.write_text(yaml.safe_dump(content))
-    begun = time.monotonic()
-    try:
-        forge("up")
-        print(f"prometheus: forge up took {time.monotonic() - begun:.0f} s")
+    with environment_with(lambda section: section["observability"]["prometheus"].update(webhook=webhook)):
         yield
-    finally:
-        file.write_text(text)
-        forge("up")
 
 
 def ask(path: str, **query: Any) -> Any:

@@ -87,7 +87,9 @@ print(json.dumps({"rows": rows, "shared_buffers": buffers}))
 """
 _CACHE = """
 import redis
-def client(): return redis.Redis("cache", username="prompt", password=secret("prompt", "cache"), socket_timeout=3)
+def client():
+    user, password = account("prompt", "cache")
+    return redis.Redis("cache", username=user, password=password, socket_timeout=3)
 """
 KEYS = (
     _ACKNOWLEDGED

@@ -39,8 +39,8 @@ _OF_SERVERS = (*boards_data.BOARDS, *boards_security.BOARDS, boards_traces.BOARD
 SERVERS = {name for board in _OF_SERVERS for name in board.metrics}
 """Queried metrics of servers. The tests that start these servers compare them with a scrape: test_metrics (e2e),
 test_content (OpenBao), test_opa_gateway, test_gateway_drill (the OpenTelemetry gateway)."""
-_OTHER_TRACES = ("otlpEndpoint", "traceSampleRatio")
-"""Settings of a collector outside the platform, which takes the place of traces."""
+_OTHERS = ("otlpEndpoint", "traceSampleRatio", "prometheus")
+"""Settings in whose place the environments of these tests have traces and the operator."""
 OWN = {
     "greeter": {
         "image": f"ghcr.io/acme/greeter@sha256:{'1' * 64}",
@@ -71,7 +71,7 @@ def known(simulated: set[str]) -> set[str]:
 def resources_of(environment: str) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
     """What the environment consists of, with the operator, traces, OPA and a service of the user's own."""
     content = stack_file(environment)
-    section = {key: value for key, value in content.get("observability", {}).items() if key not in _OTHER_TRACES}
+    section = {key: value for key, value in content.get("observability", {}).items() if key not in _OTHERS}
     content["observability"] = {**section, "prometheusOperator": True, "traces": {}}
     content["services"] = {**content.get("services", {}), "custom": OWN}
     if content.get("gateway", {}).get("engine", "envoy") == "envoy":

@@ -25,7 +25,7 @@ def named(resources: list[pulumi.runtime.MockResourceArgs], kind: str, name: str
 
 
 def test_without_the_section_there_is_none_and_no_spans_are_sent() -> None:
-    resources = registered_of(stack_file("local"))
+    resources = registered_of(stack_file("local") | {"observability": {}})
     assert not [r.name for r in resources if "jaeger" in r.name or "telemetry" in r.name]
     assert endpoints(resources) == {""}
 
@@ -42,8 +42,10 @@ def endpoints(resources: list[pulumi.runtime.MockResourceArgs]) -> set[str]:
     }
 
 
-def test_the_gateway_of_spans_sends_them_to_it_and_nobody_queries_it() -> None:
-    resources = with_jaeger()
+def test_the_gateway_of_spans_sends_them_to_it_and_nobody_else_may_connect() -> None:
+    local = stack_file("local")
+    services = {name: section for name, section in local["services"].items() if name != "portal"}  # it queries spans
+    resources = registered_of(local | {"observability": {"traces": {}}, "services": services})
     assert endpoints(resources) == {f"http://telemetry-gateway:{jaeger.OTLP_PORT}"}
     own, gateway, metrics = named(resources, "NetworkPolicy")["spec"]["ingress"]
     assert [peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in own["from"]] == ["jaeger"]

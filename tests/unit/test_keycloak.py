@@ -15,7 +15,7 @@ from components.config.problems import ConfigError
 from local.images import maven
 from local.images.catalogue import IMAGES, ImageName
 from policies.access import gateway, render
-from tests.unit.test_platform import registered, registered_of, stack_file
+from tests.unit.test_platform import registered, registered_of, registered_without_servers, without_servers
 
 pytestmark = pytest.mark.xdist_group("tree")
 PART = "keycloak"
@@ -24,7 +24,7 @@ Resources = tuple[pulumi.runtime.MockResourceArgs, ...]
 
 @functools.cache
 def with_keycloak(environment: str = "local", replicas: int = 1) -> Resources:
-    return registered_of(stack_file(environment) | {"security": {"keycloak": {"replicas": replicas}}})
+    return registered_of(without_servers(environment) | {"security": {"keycloak": {"replicas": replicas}}})
 
 
 def named(resources: Resources, kind: str, name: str) -> Any:
@@ -42,7 +42,7 @@ def settings(replicas: int = 1) -> dict[str, str]:
     return dict(line.split("=", 1) for line in files["keycloak.conf"].splitlines())
 
 
-@pytest.mark.parametrize("environment", ["local", "dev", "staging", "prod"])
+@pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
 def test_it_is_disabled_by_default(environment: str) -> None:
     assert [r.name for r in registered(environment) if PART in r.name] == []
 
@@ -51,8 +51,10 @@ def test_the_rest_of_an_environment_stays_as_it_is() -> None:
     def of(resources: Resources) -> set[tuple[str, str]]:
         return {(r.typ, r.name) for r in resources}
 
-    assert of(registered("local")) - of(with_keycloak()) == set()
-    others = {name for _, name in of(with_keycloak()) - of(registered("local")) if f"local-{PART}" not in name}
+    assert of(registered_without_servers("local")) - of(with_keycloak()) == set()
+    others = {
+        name for _, name in of(with_keycloak()) - of(registered_without_servers("local")) if f"local-{PART}" not in name
+    }
     assert others == {f"local-logins-{PART}"}  # its login at PostgreSQL
 
 
@@ -133,7 +135,7 @@ def test_the_isolation_check_tries_its_ports() -> None:
 
 @pytest.mark.parametrize("missing", ["data", "services"])
 def test_it_needs_a_database_and_user(missing: str) -> None:
-    content = stack_file("local") | {"security": {"keycloak": {}}}
+    content = without_servers("local") | {"security": {"keycloak": {}}}
     content[missing] = {k: v for k, v in content[missing].items() if k == "nats"}
     with pytest.raises(ConfigError) as raised:
         parse(content)
@@ -141,7 +143,7 @@ def test_it_needs_a_database_and_user(missing: str) -> None:
 
 
 def test_another_provider_of_logins_is_refused_beside_it() -> None:
-    content = stack_file("local") | {"security": {"keycloak": {}}}
+    content = without_servers("local") | {"security": {"keycloak": {}}}
     login = {"issuer": "https://x.example.com", "clientId": "x", "secretName": "x"}
     content["services"] = {**content["services"], "user": {**content["services"]["user"], "login": login}}
     with pytest.raises(ConfigError) as raised:

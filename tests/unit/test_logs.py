@@ -42,7 +42,8 @@ def pipeline(resources: Resources) -> Any:
 
 
 def test_without_the_section_there_is_neither_store_nor_collector() -> None:
-    assert not [r.name for r in registered_of(stack_file("local")) if STORE in r.name or COLLECTOR in r.name]
+    without = registered_of(stack_file("local") | {"observability": {}})
+    assert not [r.name for r in without if STORE in r.name or COLLECTOR in r.name]
 
 
 def test_the_collector_mounts_one_folder_of_its_node_to_read_and_is_not_root() -> None:

@@ -12,7 +12,7 @@ import pytest
 from components.base import SCRAPER
 from components.mesh import member_certificate, sidecar
 from policies.access.objects import plain
-from tests.unit.test_platform import registered_of, stack_file
+from tests.unit.test_platform import registered_of, without_servers
 
 pytestmark = pytest.mark.xdist_group("tree")
 COLLECTOR: dict[str, Any] = {"observability": {"prometheus": {}}}
@@ -22,7 +22,7 @@ MESH: dict[str, Any] = {"mesh": {"mode": "sidecar", "certificateMinutes": 60}}
 @functools.cache
 def resources(mesh: bool = True, collector: bool = True) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
     """Resources of the local environment."""
-    return tuple(registered_of(stack_file("local") | (MESH if mesh else {}) | (COLLECTOR if collector else {})))
+    return tuple(registered_of(without_servers("local") | (MESH if mesh else {}) | (COLLECTOR if collector else {})))
 
 
 def named(kind: str, name: str, *, mesh: bool = True, collector: bool = True) -> Any:

@@ -11,14 +11,14 @@ from typing import Any
 import pulumi
 
 from policies.access.objects import plain
-from tests.unit.test_platform import registered_of, stack_file
+from tests.unit.test_platform import registered_of, without_servers
 
 PART = "opa"
 
 
 def with_opa(**opa: object) -> list[pulumi.runtime.MockResourceArgs]:
     """Resources of the local environment with OPA."""
-    return registered_of(stack_file("local") | {"security": {"opa": opa}})
+    return registered_of(without_servers("local") | {"security": {"opa": opa}})
 
 
 def one(resources: list[pulumi.runtime.MockResourceArgs], kind: str, name: str = f"local-{PART}") -> Any:
@@ -28,7 +28,7 @@ def one(resources: list[pulumi.runtime.MockResourceArgs], kind: str, name: str =
 
 
 def test_without_the_section_there_is_no_opa_and_the_gateway_asks_nobody() -> None:
-    resources = registered_of(stack_file("local"))
+    resources = registered_of(without_servers("local"))
     assert not [r.name for r in resources if PART in r.name.split("-")]
     assert "ext_authz" not in json.dumps(one(resources, "Secret", "local-gateway-config"))
 

@@ -136,7 +136,6 @@ class Replicas:
 
 @pytest.fixture
 def replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Replicas]:
-    monkeypatch.setattr(envoy_authorizer, "DECISION_MS", PATIENCE_MS)  # the machine has other work
     ports = (free_port(), free_port()), (free_port(), free_port())
     rendered = envoy_authorizer.cluster
 

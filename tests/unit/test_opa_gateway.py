@@ -84,7 +84,7 @@ async def write(url: str, entries: Mapping[str, dict[str, Any] | None]) -> None:
 
 
 def intent(service: int, port: int, closed: bool = True) -> GatewayIntent:
-    config = configuration({"closed": closed})
+    config = configuration({"closed": closed, "decisionMilliseconds": PATIENCE_MS})
     found = entrance.intent(config)
     backend = Backend("service", "127.0.0.1", service)
     assert found.authorizer is not None
@@ -116,9 +116,7 @@ def both(service: int, directory: str, tmp_path_factory: pytest.TempPathFactory)
     opa_server.put(folder, bundle(configuration()))
     serving = opa_server.serving(folder, f"-nats={directory}", f"-limit={PATIENCE_MS}ms")
     with serving as opa, contextlib.ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(envoy_authorizer, "DECISION_MS", PATIENCE_MS)
-            envoy = stack.enter_context(gateway(intent(service, opa.grpc_port), folder))
+        envoy = stack.enter_context(gateway(intent(service, opa.grpc_port), folder))
         found = Both(envoy, opa, folder)
         until(lambda: found.ask("GET", "/v1/self", "chat").status_code == 200, 20, opa.log.read_text)
         yield found
@@ -266,7 +264,6 @@ def test_a_request_without_a_decision_is_told_from_a_denied_one(service: int, di
 def test_a_replica_that_is_gone_costs_no_request_while_there_is_another(
     service: int, directory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(envoy_authorizer, "DECISION_MS", PATIENCE_MS)
     rendered = envoy_authorizer.cluster
 
     def two(authorizer: Authorizer) -> dict[str, Any]:

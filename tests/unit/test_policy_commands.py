@@ -68,7 +68,7 @@ def test_the_tests_of_the_policies_run(run: Run, environment: None) -> None:
 
 
 def test_an_environment_without_policies_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack, "read_config", lambda _: parse(stack_file("local")))
+    monkeypatch.setattr(stack, "read_config", lambda _: parse(stack_file("local") | {"security": {}}))
     with pytest.raises(LocalError, match="local has no policies"):
         policy.test("local")
 

@@ -38,7 +38,8 @@ def files(resources: list[pulumi.runtime.MockResourceArgs]) -> dict[str, Any]:
 
 
 def test_without_the_section_there_is_none() -> None:
-    assert not [r.name for r in registered_of(stack_file("local")) if "prometheus" in r.name]
+    without = registered_of(stack_file("local") | {"observability": {}})
+    assert not [r.name for r in without if "prometheus" in r.name]
 
 
 def test_it_runs_where_the_policies_of_all_parts_expect_the_collector() -> None:
@@ -97,7 +98,7 @@ def _silent(base: str) -> set[str]:
 
 
 def test_every_pod_with_metrics_has_an_alert_that_none_are_read() -> None:
-    resources = registered_of(stack_file("local"))
+    resources = registered_of(stack_file("local") | {"observability": {"prometheus": {}}})
     found = [plain(r.inputs) for r in resources if r.typ.endswith((":StatefulSet", ":Deployment"))]
     templates = [one["spec"]["template"]["metadata"] for one in found]
     names = {t["labels"]["app.kubernetes.io/name"] for t in templates if "prometheus.io/port" in t["annotations"]}

@@ -22,10 +22,11 @@ from policies.access.model import Counterexample, compare
 from policies.access.objects import UNCAPTURED, Object, Rendered
 from policies.access.proof import LAYERS
 from tests.golden import FOLDER
-from tests.unit.test_platform import ENVIRONMENTS, registered, registered_of, stack_file
+from tests.unit.test_platform import ENVIRONMENTS, registered, registered_of, stack_file, without_servers
 
 pytestmark = pytest.mark.xdist_group("tree")
 LAYER = {layer.name: layer for layer in LAYERS}
+PLAIN = "local without servers"
 WITH_STORE, WITH_KEYCLOAK, WITH_OPA = "local with a secret store", "staging with Keycloak", "local with OPA"
 WITH_PROMETHEUS = "local with Prometheus"
 WITH_LOGS = "local with logs"
@@ -38,25 +39,27 @@ Change = Callable[[dict[str, Any]], None]
 
 @functools.cache
 def configuration(environment: str) -> dict[str, Any]:
+    if environment == PLAIN:
+        return without_servers("local")
     if environment == WITH_STORE:
-        return {**stack_file("local"), "security": {"secretStore": {"replicas": 1}}}
+        return {**without_servers("local"), "security": {"secretStore": {"replicas": 1}}}
     if environment == WITH_KEYCLOAK:
         return {**stack_file("staging"), "security": {"keycloak": {}}}
     if environment == WITH_MESH:
-        return {**stack_file("local"), "mesh": {"mode": "sidecar"}, "security": {"opa": {}}}
+        return {**without_servers("local"), "mesh": {"mode": "sidecar"}, "security": {"opa": {}}}
     if environment == WITH_ALL:
-        return {**stack_file("local"), "profile": "full", "mesh": {"mode": "sidecar"}}
+        return {**without_servers("local"), "profile": "full", "mesh": {"mode": "sidecar"}}
     if environment == WITH_OPA:
-        return {**stack_file("local"), "security": {"opa": {}}}
+        return {**without_servers("local"), "security": {"opa": {}}}
     if environment == WITH_PROMETHEUS:
-        return {**stack_file("local"), "observability": {"prometheus": {}}}
+        return {**without_servers("local"), "observability": {"prometheus": {}}}
     if environment == WITH_LOGS:
-        return {**stack_file("local"), "observability": {"logs": {}}}
+        return {**without_servers("local"), "observability": {"logs": {}}}
     if environment == WITH_TRACES:
-        return {**stack_file("local"), "observability": {"traces": {}}}
+        return {**without_servers("local"), "observability": {"traces": {}}}
     if environment == WITH_LANGFUSE:
         langfuse = {"url": "http://langfuse.tracing.svc:3000/api/public/otel", "secretName": "langfuse"}
-        return {**stack_file("local"), "observability": {"traces": {"langfuse": langfuse}}}
+        return {**without_servers("local"), "observability": {"traces": {"langfuse": langfuse}}}
     return stack_file(environment)
 
 
@@ -75,6 +78,7 @@ def found(environment: str, layer: str, objects: Rendered) -> list[Counterexampl
     "environment",
     [
         *ENVIRONMENTS,
+        PLAIN,
         WITH_STORE,
         WITH_KEYCLOAK,
         WITH_OPA,
@@ -96,7 +100,7 @@ EVERYWHERE = ("gateway", "network", "kafka", "nats", "postgres", "cache", "bucke
 @pytest.mark.parametrize(
     ("environment", "layers"),
     [
-        ("local", EVERYWHERE),
+        (PLAIN, EVERYWHERE),
         ("staging", (*EVERYWHERE, "mesh", "rbac")),
         ("prod", (*EVERYWHERE, "mesh", "rbac")),
         (WITH_STORE, ("store", "rbac")),
@@ -293,7 +297,7 @@ HOLES = {
     ),
     "gateway-envoy": Case(
         "gateway",
-        "local",
+        PLAIN,
         "Secret",
         "/gateway.*|/local-gateway.*",
         envoy(listens),
@@ -309,7 +313,7 @@ HOLES = {
     ),
     "network-ingress": Case(
         "network",
-        "local",
+        PLAIN,
         "NetworkPolicy",
         "/billing",
         replaced("spec", "ingress", by=everybody),
@@ -317,7 +321,7 @@ HOLES = {
     ),
     "network-egress": Case(
         "network",
-        "local",
+        PLAIN,
         "NetworkPolicy",
         "/default-egress",
         replaced("spec", "egress", by=lambda rules: [*rules, {"ports": [{"port": 22}]}]),
@@ -325,7 +329,7 @@ HOLES = {
     ),
     "network-namespace": Case(
         "network",
-        "local",
+        PLAIN,
         "NetworkPolicy",
         "/nats",
         replaced("spec", "ingress", 1, "from", 0, "namespaceSelector", by={}),
@@ -333,7 +337,7 @@ HOLES = {
     ),
     "network-everybody": Case(
         "network",
-        "local",
+        PLAIN,
         "NetworkPolicy",
         "/cache",
         replaced("spec", "ingress", by=lambda rules: [*rules, {}]),
@@ -373,7 +377,7 @@ HOLES = {
     ),
     "kafka-right": Case(
         "kafka",
-        "local",
+        PLAIN,
         "ConfigMap",
         "/kafka-access-guardrails",
         in_json("rights", by=lambda r: [*r, right("", "TOPIC", "invoice.issued.v1", "READ")], within=RIGHTS),
@@ -381,7 +385,7 @@ HOLES = {
     ),
     "kafka-prefix": Case(
         "kafka",
-        "local",
+        PLAIN,
         "ConfigMap",
         "/kafka-access-router",
         in_json("rights", 0, by=lambda r: {**r, "pattern": "PREFIXED", "name": "u"}, within=RIGHTS),
@@ -389,7 +393,7 @@ HOLES = {
     ),
     "kafka-everyone": Case(
         "kafka",
-        "local",
+        PLAIN,
         "ConfigMap",
         "/local-kafka-files",
         in_text("found=false", "found=true", "data", "broker.properties"),
@@ -397,7 +401,7 @@ HOLES = {
     ),
     "nats-bucket": Case(
         "nats",
-        "local",
+        PLAIN,
         "Secret",
         "/local-nats-files",
         in_json("accounts", by=open_bucket, within=CONF),
@@ -405,7 +409,7 @@ HOLES = {
     ),
     "nats-subject": Case(
         "nats",
-        "local",
+        PLAIN,
         "Secret",
         "/local-nats-files",
         in_json("accounts", by=open_subject, within=CONF),
@@ -421,7 +425,7 @@ HOLES = {
     ),
     "postgres": Case(
         "postgres",
-        "local",
+        PLAIN,
         "Job",
         "/local-postgres-provision",
         owner("database", "billing", "prompt"),
@@ -429,7 +433,7 @@ HOLES = {
     ),
     "cache-keys": Case(
         "cache",
-        "local",
+        PLAIN,
         "Secret",
         "/local-cache-files",
         in_text("~prompt:*", "~*", *ACL),
@@ -437,7 +441,7 @@ HOLES = {
     ),
     "cache-commands": Case(
         "cache",
-        "local",
+        PLAIN,
         "Secret",
         "/local-cache-files",
         in_text(" -@dangerous", "", *ACL),
@@ -445,7 +449,7 @@ HOLES = {
     ),
     "cache-names": Case(
         "cache",
-        "local",
+        PLAIN,
         "Secret",
         "/local-cache-files",
         in_text(" -scan", "", *ACL),
@@ -453,7 +457,7 @@ HOLES = {
     ),
     "cache-default": Case(
         "cache",
-        "local",
+        PLAIN,
         "Secret",
         "/local-cache-files",
         in_text("user default off", "user default on nopass ~* +@all", *ACL),
@@ -461,7 +465,7 @@ HOLES = {
     ),
     "buckets": Case(
         "buckets",
-        "local",
+        PLAIN,
         "Job",
         "/local-object-store-provision",
         owner("bucket", "documents", "billing"),
@@ -493,7 +497,7 @@ HOLES = {
     ),
     "secrets": Case(
         "secrets",
-        "local",
+        PLAIN,
         "Deployment",
         "/guardrails",
         replaced("spec", "template", "spec", "volumes", by=lambda v: [*v, {"secret": {"secretName": "login-billing"}}]),
@@ -529,7 +533,7 @@ LOSSES = {
     ),
     "gateway-envoy": Case(
         "gateway",
-        "local",
+        PLAIN,
         "Secret",
         "/gateway.*|/local-gateway.*",
         envoy(forgets),
@@ -537,7 +541,7 @@ LOSSES = {
     ),
     "network-ingress": Case(
         "network",
-        "local",
+        PLAIN,
         "NetworkPolicy",
         "/nats",
         replaced("spec", "ingress", by=lambda rules: rules[:1]),
@@ -546,7 +550,7 @@ LOSSES = {
     ),
     "network-egress": Case(
         "network",
-        "local",
+        PLAIN,
         "NetworkPolicy",
         "/default-egress",
         replaced("spec", "egress", by=lambda rules: rules[:1]),
@@ -564,7 +568,7 @@ LOSSES = {
     ),
     "kafka": Case(
         "kafka",
-        "local",
+        PLAIN,
         "ConfigMap",
         "/kafka-access-billing",
         in_json("rights", by=lambda r: [one for one in r if one["name"] != "usage.recorded.v1"], within=RIGHTS),
@@ -573,7 +577,7 @@ LOSSES = {
     ),
     "nats": Case(
         "nats",
-        "local",
+        PLAIN,
         "Secret",
         "/local-nats-files",
         BILLING,
@@ -582,7 +586,7 @@ LOSSES = {
     ),
     "postgres": Case(
         "postgres",
-        "local",
+        PLAIN,
         "Job",
         "/local-postgres-provision",
         owner("database", "billing", "prompt"),
@@ -590,7 +594,7 @@ LOSSES = {
     ),
     "cache": Case(
         "cache",
-        "local",
+        PLAIN,
         "Secret",
         "/local-cache-files",
         in_text("user prompt on", "user prompt off", *ACL),
@@ -616,7 +620,7 @@ LOSSES = {
     ),
     "secrets": Case(
         "secrets",
-        "local",
+        PLAIN,
         "Deployment",
         "/billing",
         no_secrets,
@@ -670,8 +674,8 @@ def test_every_layer_has_a_hole_and_a_loss() -> None:
 
 
 def test_without_any_policy_everything_is_open() -> None:
-    bare = rendered("local").without(lambda one: one.kind == "NetworkPolicy")
-    assert any("no NetworkPolicy that selects the pods" in str(one) for one in found("local", "network", bare))
+    bare = rendered(PLAIN).without(lambda one: one.kind == "NetworkPolicy")
+    assert any("no NetworkPolicy that selects the pods" in str(one) for one in found(PLAIN, "network", bare))
 
 
 def test_the_page_about_access_is_current() -> None:

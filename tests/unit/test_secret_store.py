@@ -17,7 +17,7 @@ from components.security import store_names, store_rights, store_settings
 from components.security.store_rights import SNAPSHOTS_ACCOUNT
 from components.services.record import KeyUse, ServiceRecord
 from components.services.registry import SERVICES
-from tests.unit.test_platform import registered, registered_of, stack_file
+from tests.unit.test_platform import registered, registered_of, registered_without_servers, without_servers
 
 pytestmark = pytest.mark.xdist_group("tree")
 PART = "secret-store"
@@ -35,7 +35,7 @@ def with_store(environment: str, **store: Any) -> tuple[pulumi.runtime.MockResou
 
 @functools.cache
 def _with_store(environment: str, store: str) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
-    return registered_of(stack_file(environment) | {"security": {"secretStore": json.loads(store)}})
+    return registered_of(without_servers(environment) | {"security": {"secretStore": json.loads(store)}})
 
 
 def named(resources: tuple[pulumi.runtime.MockResourceArgs, ...], kind: str, name: str = "") -> Any:
@@ -48,7 +48,7 @@ def pod() -> dict[str, Any]:
     return named(with_store("local", replicas=1), "StatefulSet")["spec"]["template"]["spec"]
 
 
-@pytest.mark.parametrize("environment", ["local", "dev", "staging", "prod"])
+@pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
 def test_it_is_disabled_by_default(environment: str) -> None:
     assert [r.name for r in registered(environment) if PART in r.name] == []
 
@@ -57,8 +57,8 @@ def test_the_rest_of_an_environment_stays_as_it_is() -> None:
     def of(resources: tuple[pulumi.runtime.MockResourceArgs, ...]) -> set[tuple[str, str]]:
         return {(r.typ, r.name) for r in resources}
 
-    more = of(with_store("local", replicas=1)) - of(registered("local"))
-    gone = {name for _, name in of(registered("local")) - of(with_store("local", replicas=1))}
+    more = of(with_store("local", replicas=1)) - of(registered_without_servers("local"))
+    gone = {name for _, name in of(registered_without_servers("local")) - of(with_store("local", replicas=1))}
     # Services that have no other password have no Secret.
     assert gone <= {f"local-logins-{service}" for service in (*ISSUED, *CACHED)}
     others = {name for _, name in more if not name.startswith(f"local-{PART}")}
@@ -214,9 +214,9 @@ def test_no_secret_and_no_state_holds_an_issued_password_of_a_service(service: s
         return {entry for one in found for entry in one.inputs["stringData"]["value"]}
 
     issued = {system for system, services in (("postgres", ISSUED), ("cache", CACHED)) if service in services}
-    assert entries(registered("local")) - entries(resources) == issued
+    assert entries(registered_without_servers("local")) - entries(resources) == issued
     text = json.dumps(deployed(resources, service), default=str)
-    before = json.dumps(deployed(registered("local"), service), default=str)
+    before = json.dumps(deployed(registered_without_servers("local"), service), default=str)
     for system in issued:
         assert f"SERVICE_{system.upper()}_PASSWORD" not in text
         assert f"SERVICE_{system.upper()}_PASSWORD" in before
@@ -262,7 +262,7 @@ def test_owners_of_databases_do_not_log_in_and_other_parts_keep_their_logins() -
     asked = provisioned(with_store("local", replicas=1))
     assert asked["issuer"] == PART
     assert {one["name"] for one in asked["databases"] if one.get("issued")} == set(ISSUED)
-    assert "issuer" not in provisioned(registered("local"))
+    assert "issuer" not in provisioned(registered_without_servers("local"))
 
 
 def test_logins_are_renewed_for_as_long_as_the_configuration_says() -> None:
@@ -288,7 +288,7 @@ def test_with_rds_and_for_services_of_ones_own_passwords_stay() -> None:
 
 
 def test_without_an_object_store_there_are_no_snapshots() -> None:
-    file = stack_file("local")
+    file = without_servers("local")
     data = {key: value for key, value in file["data"].items() if key not in ("objectStore",)}
     services = {key: value for key, value in file.get("services", {}).items() if key != "retriever"}
     config = file | {"data": data, "services": services, "security": {"secretStore": {"replicas": 1}}}

@@ -19,7 +19,7 @@ from local.node import addons, capture, configs
 from local.node.settings import NodePaths
 from local.toolchain.tools import BUILD_TAGS, TOOLS, ToolName
 from policies.access.objects import plain
-from tests.unit.test_platform import registered_of, stack_file
+from tests.unit.test_platform import registered_of, stack_file, without_servers
 from tests.unit.test_schemas import mistakes
 
 pytestmark = pytest.mark.xdist_group("tree")
@@ -30,7 +30,7 @@ WORKLOADS = (":Deployment", ":StatefulSet", ":Job", ":CronJob")
 def resources(opa: bool = False) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
     """Resources of the local environment with sidecars."""
     more: dict[str, Any] = {"security": {"opa": {}}} if opa else {}
-    return tuple(registered_of(stack_file("local") | {"mesh": {"mode": "sidecar"}} | more))
+    return tuple(registered_of(without_servers("local") | {"mesh": {"mode": "sidecar"}} | more))
 
 
 def of(kind: str, *, opa: bool = False) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def test_the_gateway_names_each_service_as_the_host_by_which_a_sidecar_finds_it(
     (config,) = [plain(r.inputs) for r in resources() if r.name == "local-gateway-config"]
     text = config["stringData"]["envoy.json"]
     assert '"host_rewrite_literal":"router.cogniforge:8080"' in text
-    plainly = [plain(r.inputs) for r in registered_of(stack_file("local")) if r.name == "local-gateway-config"]
+    plainly = [plain(r.inputs) for r in registered_of(without_servers("local")) if r.name == "local-gateway-config"]
     assert "host_rewrite_literal" not in plainly[0]["stringData"]["envoy.json"]
 
 
@@ -220,9 +220,9 @@ def test_a_mesh_that_an_environment_cannot_have_is_refused(environment: str, mes
 
 
 def test_the_images_of_the_mesh_are_built_only_for_an_environment_that_runs_them() -> None:
-    asked = parse(stack_file("local") | {"mesh": {"mode": "sidecar"}}).asked_images
+    asked = parse(without_servers("local") | {"mesh": {"mode": "sidecar"}}).asked_images
     assert {"istiod", "istio-proxy"} <= set(asked)
-    assert not {"istiod", "istio-proxy"} & set(parse(stack_file("local")).asked_images)
+    assert not {"istiod", "istio-proxy"} & set(parse(without_servers("local")).asked_images)
     assert not {"istiod", "istio-proxy"} & set(parse(stack_file("staging")).asked_images)
 
 
