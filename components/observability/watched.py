@@ -15,6 +15,7 @@ from components.observability import boards
 from components.observability.alerts_security import OPA
 from components.observability.alerts_servers import running
 from components.security.area import SecurityArea
+from components.security.keycloak import PART as KEYCLOAK
 from components.security.store_rights import AUDIENCE, SNAPSHOTS_ACCOUNT
 from components.stage import Stage
 
@@ -40,6 +41,10 @@ def _own_servers(config: PlatformConfig, data: DataLayer) -> Iterator[str]:
         yield from (GATEWAY, TRACES)
     if config.own_mesh:
         yield MESH
+    if config.security.keycloak:
+        yield KEYCLOAK
+    if config.security.opa:
+        yield OPA
 
 
 def _besides(config: PlatformConfig, models: ModelsArea) -> Iterator[str]:

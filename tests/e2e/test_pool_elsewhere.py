@@ -7,6 +7,7 @@ The server in the pod has no TLS; what ends it here is a second PgBouncer, so th
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,7 @@ from components.data.postgres_cluster import pool_process
 from components.services.registry import SERVICES
 from local.images import pipeline
 from local.node.pki import Authority
-from tests.e2e.conftest import environment_with
-from tests.e2e.data_client import LABELS, RESTRICTED, DataClient, data_client
+from tests.e2e.data_client import LABELS, RESTRICTED, DataClient
 
 pytestmark = pytest.mark.drill("pools")
 NAME, TLS_PORT = "pool-elsewhere", 6433
@@ -39,13 +39,23 @@ client_tls_cert_file = /etc/ends-tls/tls.crt
 pool_mode = transaction
 ignore_startup_parameters = extra_float_digits,options
 """
-POOLED = [database["name"] for database in databases(Data(), SERVICES)]
+POOLED = [database["name"] for database in databases(Data(), SERVICES) if database["name"] in SERVICES]
+"""Owners of databases. They never log in in this environment, whose secret store issues logins."""
+_OWNER = """
+from psycopg import sql
+with postgres("postgres", port=5432) as connection:
+    for login, password in logins.items():
+        connection.execute(sql.SQL(CHANGE).format(sql.Identifier(login), sql.Literal(password)))
+print("true")
+"""
+SET_PASSWORDS = f"CHANGE = 'ALTER ROLE {{}} LOGIN PASSWORD {{}}'{_OWNER}"
+TAKE_PASSWORDS = f"CHANGE = 'ALTER ROLE {{}} NOLOGIN PASSWORD NULL'{_OWNER}"
 SPEAKS = """
 import psycopg
 address = f"host={host} port=6432 connect_timeout=5"
 found = {}
 for login in logins:
-    with psycopg.connect(address, user=login, password=secret(login, "postgres"), dbname=login) as connection:
+    with psycopg.connect(address, user=login, password=logins[login], dbname=login) as connection:
         found[login] = connection.execute("SELECT current_user").fetchone()[0]
 print(json.dumps(found))
 """
@@ -62,7 +72,15 @@ def _definition(data: DataClient) -> dict[str, Any]:
     process = pool_process(Postgres(), image, f"127.0.0.1:{TLS_PORT}")
     known = {**process.environment, "POOL_AUTHORITIES": "/etc/ends-tls/ca.crt"}
     environment = [{"name": name, "value": value} for name, value in known.items()]
-    logins = [{"name": user, "mountPath": f"/etc/credentials/{user}", "readOnly": True} for user in POOLED]
+    logins: list[dict[str, Any]] = [
+        {
+            "name": "ends-tls",
+            "mountPath": f"/etc/credentials/{user}/postgres",
+            "subPath": f"password-{user}",
+            "readOnly": True,
+        }
+        for user in POOLED
+    ]
     secure = {**RESTRICTED, "readOnlyRootFilesystem": True}
     tmp = {"name": "tmp", "mountPath": "/tmp"}
     pool: dict[str, Any] = {
@@ -82,7 +100,6 @@ def _definition(data: DataClient) -> dict[str, Any]:
         "volumeMounts": [{"name": "ends-tls", "mountPath": "/etc/ends-tls"}, tmp],
     }
     volumes: list[dict[str, Any]] = [
-        *({"name": user, "secret": {"secretName": f"login-{user}"}} for user in POOLED),
         {"name": "ends-tls", "secret": {"secretName": NAME}},
         {"name": "tmp", "emptyDir": {}},
     ]
@@ -95,35 +112,35 @@ def _definition(data: DataClient) -> dict[str, Any]:
     }
 
 
-def _secret(data: DataClient, folder: Path) -> dict[str, Any]:
-    """The TLS proxy's settings, certificate and allowed clients."""
+def _secret(data: DataClient, passwords: dict[str, str], folder: Path) -> dict[str, Any]:
+    """The pool's logins; the TLS proxy's settings, certificate and allowed clients."""
     authority = Authority(folder, "authority")
     authority.issue("tls", "postgres", hosts=["127.0.0.1"])
-    read = 'print(json.dumps({login: secret(login, "postgres") for login in logins}))'
-    passwords = data.run(read, logins=POOLED)
     files = {
         "pgbouncer.ini": ENDS_TLS,
         "users": "".join(f'"{user}" "{password}"\n' for user, password in passwords.items()),
         "tls.crt": (folder / "tls.crt").read_text(),
         "tls.key": (folder / "tls.key").read_text(),
         "ca.crt": authority.certificate_file.read_text(),
+        **{f"password-{user}": password for user, password in passwords.items()},
     }
     meta = {"name": NAME, "namespace": data.namespace}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": files}
 
 
 @pytest.fixture(scope="module")
-def data() -> Iterator[DataClient]:
-    """A client of the environment without a secret store: it issues no logins for a pool, which knows them before."""
-    without = environment_with(lambda section: section["security"].update(secretStore=None))
-    with without, data_client(POOLED) as made:
-        yield made
+def passwords(data: DataClient) -> Iterator[dict[str, str]]:
+    """A password for each login of the pool, which the server knows, too. With a secret store, none has one."""
+    made = {login: secrets.token_hex(16) for login in POOLED}
+    data.run(SET_PASSWORDS, logins=made)
+    yield made
+    data.run(TAKE_PASSWORDS, logins=made)
 
 
 @pytest.fixture(scope="module")
-def address(data: DataClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(data: DataClient, passwords: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """IP address of the pool's ready pod, which is deleted at the end."""
-    made = [_secret(data, tmp_path_factory.mktemp("tls")), _definition(data)]
+    made = [_secret(data, passwords, tmp_path_factory.mktemp("tls")), _definition(data)]
     try:
         for definition in made:
             result = data.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
@@ -135,8 +152,8 @@ def address(data: DataClient, tmp_path_factory: pytest.TempPathFactory) -> Itera
         data.kubectl("delete", f"pod/{NAME}", f"secret/{NAME}", "--ignore-not-found", "--wait=false")
 
 
-def test_every_login_comes_through_to_its_database(data: DataClient, address: str) -> None:
-    assert data.run(SPEAKS, host=address, logins=POOLED) == {login: login for login in POOLED}
+def test_every_login_comes_through_to_its_database(data: DataClient, passwords: dict[str, str], address: str) -> None:
+    assert data.run(SPEAKS, host=address, logins=passwords) == {login: login for login in POOLED}
 
 
 def test_a_wrong_password_does_not(data: DataClient, address: str) -> None:

