@@ -11,10 +11,9 @@ import pulumi
 from components.data.issued_logins import Issuer
 from components.data.kafka_cluster import SYSTEM_AUTHORITIES
 from components.data.layer import DataLayer
-from components.security.store_names import AUDIENCE, CACHE, POSTGRES
+from components.security.store_names import AUDIENCE, CACHE, NATS, POSTGRES
 from components.services.record import DataIntent
 
-NATS = "nats"
 _AUTHORITY, _STORE_AUTHORITY = "kafka-ca.crt", "secret-store-ca.crt"
 
 

@@ -22,7 +22,8 @@ def make(stage: Stage, cluster: ClusterArea, security: SecurityArea) -> DataLaye
     store = None
     if security.store and config.security.secret_store:
         image = stage.images[config.security.secret_store.engine.value]
-        store = StoreSite(security.store.url, security.store.authority, image, security.customize, config.around.issued)
+        found = security.store
+        store = StoreSite(found.url, found.authority, image, security.customize, config.around.issued, found.address)
     data = DataLayer(
         stage.env,
         config.data,

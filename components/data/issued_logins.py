@@ -27,6 +27,8 @@ class StoreSite:
     """Settings of the pods of the task; empty: none."""
     issued: Mapping[str, Sequence[str]]
     """Services that get their logins there, by data server."""
+    address: pulumi.Input[str]
+    """The URL, known before the store works."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Issuer:
 
     url: pulumi.Input[str]
     authority: pulumi.Input[str]
-    task: DataTask
+    task: DataTask | None
+    """Task that connects the store to data servers; None: pods register all logins."""
 
 
 def connect(

@@ -37,7 +37,7 @@ from components.data.task import DataTask
 from components.data.vector_database import VectorDatabase
 from components.pods import customized
 from components.security.logins import Logins
-from components.security.store_names import CACHE, POSTGRES
+from components.security.store_names import CACHE, NATS, POSTGRES
 from components.services.record import DataIntent
 
 IMAGES = {
@@ -186,6 +186,7 @@ class DataLayer(PlatformComponent):
                 image=self._image("nats"),
                 exporters_image=self._image(EXPORTERS),
                 accounts=[needs.nats_account(record) for record in records if record.speaks],
+                **self._registers(NATS),
             )
             self.nats = self.parts["nats"] = Nats(f"{self._env}-nats", args, self.child())
         if config.cache:
@@ -220,6 +221,12 @@ class DataLayer(PlatformComponent):
         """Services whose logins for a data server the secret store issues."""
         return self.issued.get(system, ())
 
+    def _registers(self, system: str) -> dict[str, Any]:
+        """Inputs of a data server that finds its logins in the secret store."""
+        if self._store is None or not (issued := self._by_store(system)):
+            return {}
+        return {"issued": issued, "store_url": self._store.address, "store_authority": self._store.authority}
+
     def _connect(self, logins: Logins) -> None:
         """Connect the secret store to the servers for which it issues logins."""
         servers: dict[str, pulumi.Input[str]] = {}
@@ -230,6 +237,8 @@ class DataLayer(PlatformComponent):
         if self._store and servers:
             name = f"{self._env}-database-logins"
             self.issuer = issued_logins.connect(name, self._namespace, self._store, servers, logins, self.child())
+        elif self._store and self._by_store(NATS):
+            self.issuer = Issuer(self._store.url, self._store.authority, None)
 
     def _databases(self, config: Data, logins: Logins) -> None:
         assert config.postgres is not None

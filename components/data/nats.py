@@ -11,16 +11,18 @@ import pulumi
 from components.base import PlatformComponent
 from components.config.base import quantity
 from components.config.data import Nats as NatsConfig
-from components.data import exporter
+from components.data import exporter, nats_logins
 from components.data.credentials import Credentials
 from components.data.nats_accounts import accounts
 from components.data.nats_inputs import NatsAccount, NatsArgs, NatsInputs
+from components.data.nats_logins import LoginStore
 from components.data.server import DATA_MOUNT, DataServer, Process, ServerInputs, ServerIntent, task_name
 from components.data.task import DataTask, TaskInputs
 from components.inputs import LoginArgs, checked
 
 PART = "nats"
 CLIENT_PORT, ROUTE_PORT, MONITOR_PORT = 4222, 6222, 8222
+_MONITOR = f"http://127.0.0.1:{MONITOR_PORT}"
 OWNER = "nats"
 """Login that manages streams. Only setup tasks use it."""
 _ROUTES = "routes"
@@ -46,11 +48,13 @@ class Nats(PlatformComponent):
         inputs = checked(NatsInputs, self, name, args)
         super().__init__("data", name, {"replicas": inputs.replicas}, opts)
         part, owned = inputs.kubernetes_name, {account.name: account for account in inputs.accounts}
-        logins = Credentials(self, inputs, {login: ["nats"] for login in (OWNER, *owned)}, passwords=[OWNER, *owned])
+        plain = [OWNER, *(name for name in owned if name not in inputs.issued)]
+        logins = Credentials(self, inputs, {login: ["nats"] for login in plain}, passwords=plain)
         self.credentials = logins.logins
         rendered = pulumi.Output.all(
-            inputs.namespace, pulumi.Output.all(**{login: logins.password(login, "nats") for login in (OWNER, *owned)})
+            inputs.namespace, pulumi.Output.all(**{login: logins.password(login, "nats") for login in plain})
         )
+        beside, files, secrets = _logins(inputs, rendered)
         self.server = server = DataServer(
             name,
             ServerIntent(
@@ -68,6 +72,7 @@ class Nats(PlatformComponent):
                         alive=healthy("js-server-only=true"),
                     ),
                     exporter.nats(inputs.exporters_image, MONITOR_PORT),
+                    *beside,
                 ),
                 callers=(*owned, *inputs.callers, task_name(part)),
                 inner={"route": ()},
@@ -79,10 +84,12 @@ class Nats(PlatformComponent):
                 namespace=inputs.namespace,
                 customize=inputs.pods,
                 destroy_data=inputs.destroy_data,
+                files=files,
                 secret_files={
                     "nats.conf": pulumi.Output.secret(
                         rendered.apply(lambda known: configuration(inputs, part, known[0], known[1], owned))
-                    )
+                    ),
+                    **secrets,
                 },
             ),
             self.child(),
@@ -119,9 +126,26 @@ class Nats(PlatformComponent):
         )
 
 
+def _logins(
+    inputs: NatsInputs, rendered: pulumi.Output[Any]
+) -> tuple[tuple[Process, ...], dict[str, pulumi.Input[str]], dict[str, pulumi.Input[str]]]:
+    """(processes, files, secret files) for logins that the secret store issues. `rendered`: namespace, passwords."""
+    if not inputs.issued or inputs.store_url is None or inputs.store_authority is None:
+        return (), {}, {}
+    issued = [account for account in inputs.accounts if account.name in inputs.issued]
+    urls = (f"nats://127.0.0.1:{CLIENT_PORT}", _MONITOR)
+    store = LoginStore(inputs.store_url, inputs.store_authority)
+    text = pulumi.Output.secret(rendered.apply(lambda known: nats_logins.declared(known[1][OWNER], issued)))
+    return (
+        (nats_logins.process(inputs.tasks_image, store, PART, urls),),
+        {nats_logins.AUTHORITY: inputs.store_authority},
+        {nats_logins.DECLARED: text},
+    )
+
+
 def healthy(question: str) -> Any:
     """Probe action. It runs inside the pod, because the monitoring port is on loopback."""
-    url = f"http://127.0.0.1:{MONITOR_PORT}/healthz?{question}"
+    url = f"{_MONITOR}/healthz?{question}"
     return {"exec_": {"command": ["python3", "-c", f"import urllib.request as u; u.urlopen('{url}', timeout=4)"]}}
 
 
@@ -136,7 +160,7 @@ def configuration(
     # Whoever joins as a server reads and writes all accounts, so servers authenticate to each other, too.
     login = f"{_ROUTES}:{passwords[OWNER]}"
     peers = [f"nats://{login}@{part}-{n}.{part}-nodes.{namespace}.svc:{ROUTE_PORT}" for n in range(config.replicas)]
-    settings: dict[str, object] = {
+    settings: dict[str, Any] = {
         "port": CLIENT_PORT,
         # The monitoring port shows subjects, accounts and addresses without a login, so it is on loopback.
         "http": f"127.0.0.1:{MONITOR_PORT}",
@@ -151,6 +175,9 @@ def configuration(
         "write_deadline": "10s",
         "lame_duck_duration": "30s",
     }
+    if any(name not in passwords for name in owned):
+        settings |= nats_logins.settings(passwords[OWNER], passwords)
+        settings["accounts"][nats_logins.ACCOUNT] = nats_logins.system_account(passwords[OWNER])
     if config.replicas > 1:
         settings["server_name"] = "$HOSTNAME"
         allowed = {"user": _ROUTES, "password": passwords[OWNER], "timeout": 5}

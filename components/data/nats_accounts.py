@@ -38,15 +38,18 @@ def account(service: str) -> str:
 
 
 def accounts(owner: str, passwords: Mapping[str, str], intents: Mapping[str, NatsAccount]) -> dict[str, Any]:
-    """Accounts section of nats.conf, with passwords. `owner` is the setup task's login."""
+    """Accounts section of nats.conf, with passwords. `owner` is the setup task's login.
+
+    An account without a password has no user here, since the secret store issues its logins.
+    """
     shared = [{"service": subject, "accounts": who} for subject, who in sorted(_asked(intents).items())]
     shared += [{"stream": _inbox(i), "accounts": [account(i.name)]} for i in intents.values() if _buckets(i)]
     platform = {"jetstream": "enabled", "users": [{"user": owner, "password": passwords[owner]}], "exports": shared}
-    own = {account(i.name): _own(i, passwords[i.name], intents) for i in intents.values()}
+    own = {account(i.name): _own(i, passwords.get(i.name), intents) for i in intents.values()}
     return {PLATFORM: platform, **own}
 
 
-def _own(intent: NatsAccount, password: str, intents: Mapping[str, NatsAccount]) -> dict[str, Any]:
+def _own(intent: NatsAccount, password: str | None, intents: Mapping[str, NatsAccount]) -> dict[str, Any]:
     """A service's account."""
     heard = [
         (account(other.name), subject)
@@ -59,8 +62,9 @@ def _own(intent: NatsAccount, password: str, intents: Mapping[str, NatsAccount])
     asked = [
         {"service": {"account": PLATFORM, "subject": subject}, "to": _foreign(subject)} for subject in requests(intent)
     ]
+    user = {"user": intent.name, "password": password, "permissions": permissions(intent)}
     return {
-        "users": [{"user": intent.name, "password": password, "permissions": permissions(intent)}],
+        **({"users": [user]} if password is not None else {}),
         "exports": [{"stream": s, "accounts": who} for s, who in sorted(_heard(intent, intents).items())],
         "imports": [*asked, *({"stream": {"account": name, "subject": subject}} for name, subject in heard)],
         "mappings": {f"{_API}>": f"{_FOREIGN}>"},

@@ -59,6 +59,12 @@ class NatsArgs(ServerArgs):
     """Logins, each with an account that shares no subject with another but what is named here."""
     callers: NotRequired[Sequence[str]]
     """Further values of app.kubernetes.io/name whose pods may connect."""
+    issued: NotRequired[Sequence[str]]
+    """Accounts whose logins the pods register in a secret store, instead of one password each. Needs `store_url`."""
+    store_url: NotRequired[pulumi.Input[str]]
+    """URL of the secret store."""
+    store_authority: NotRequired[pulumi.Input[str]]
+    """CA certificate (PEM) of the secret store."""
 
 
 class NatsAccount(Inputs):
@@ -88,6 +94,19 @@ class NatsInputs(Server, Nats):
     callers: list[DnsLabel] = Field(
         default_factory=list[str], description="Further values of app.kubernetes.io/name whose pods may connect"
     )
+    issued: list[DnsLabel] = Field(
+        default_factory=list[str], description="Accounts whose logins the pods register in a secret store"
+    )
+    store_url: Text | None = Field(default=None, description="URL of the secret store")
+    store_authority: Text | None = Field(default=None, description="CA certificate of the secret store")
+
+    @model_validator(mode="after")
+    def _issued(self) -> Self:
+        if unknown := sorted({*self.issued} - {one.name for one in self.accounts}):
+            raise violation(f'issued names accounts; there is no account "{unknown[0]}"', "correct the name")
+        if self.issued and (self.store_url is None or self.store_authority is None):
+            raise violation("issued needs store_url and store_authority", "add both, or remove issued")
+        return self
 
     @model_validator(mode="after")
     def _one_writer(self) -> Self:

@@ -27,7 +27,7 @@ from components.inputs import Inputs, ResourcesArgs, Text, checked
 from components.pods import PodArgs
 from components.security import store_rights, store_settings
 from components.security.certificate import Certificate
-from components.security.store_names import AUDIENCE, DATABASE_ACCOUNT
+from components.security.store_names import AUDIENCE, DATABASE_ACCOUNT, NATS
 from components.security.store_rights import SNAPSHOTS_ACCOUNT
 from components.security.store_settings import CLUSTER_PORT, PLUGINS_MOUNT, PORT, SEAL_MOUNT, TLS_MOUNT
 from components.services.record import KeyUse
@@ -51,6 +51,8 @@ class StoreClientArgs(TypedDict):
     """Whether the store issues logins for the PostgreSQL database of its name. Default false."""
     cache: NotRequired[bool]
     """Whether the store issues logins for its keys in the cache. Default false."""
+    nats: NotRequired[bool]
+    """Whether its pods register their logins for NATS in the store. Default false."""
 
 
 class SecretStoreArgs(TypedDict):
@@ -93,6 +95,12 @@ class StoreClient(Inputs):
     )
     database: bool = Field(default=False, description="The store issues logins for the PostgreSQL database of its name")
     cache: bool = Field(default=False, description="The store issues logins for its keys in the cache")
+    nats: bool = Field(default=False, description="Its pods register their logins for NATS in the store")
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it uses NATS with such logins, as a service's record calls it."""
+        return self.nats
 
 
 class SecretStoreInputs(Inputs, SecretStoreConfig):
@@ -132,6 +140,8 @@ class SecretStore(PlatformComponent):
 
     url: pulumi.Output[str]
     """Known once the store is configured."""
+    address: str
+    """The same, known before the store works, for clients that wait themselves."""
     authority: pulumi.Output[str]
     """CA certificate (PEM) that clients trust."""
     server: DataServer
@@ -152,6 +162,7 @@ class SecretStore(PlatformComponent):
         self._reviews_tokens()
         service_account(f"{name}-operator", namespace, f"{PART}-operator", self.child())
         address = self.server.host.apply(lambda host: f"https://{host}:{PORT}")
+        self.address = f"https://{PART}.{namespace}.svc:{PORT}"
         check = DataTask(
             f"{name}-check",
             TaskInputs(
@@ -199,6 +210,7 @@ class SecretStore(PlatformComponent):
                     task_name(PART),
                     SNAPSHOTS_ACCOUNT,
                     *([DATABASE_ACCOUNT] if any(one.database or one.cache for one in self._config.clients) else []),
+                    *([NATS] if any(one.nats for one in self._config.clients) else []),
                 ),
                 inner={"raft": ()},
                 replicas=config.replicas,

@@ -12,7 +12,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from components.data.cache_rights import service_rules
-from components.security.store_names import AUDIENCE, CACHE, DATABASE_ACCOUNT, POSTGRES, issued_name
+from components.security.store_names import (
+    AUDIENCE,
+    CACHE,
+    DATABASE_ACCOUNT,
+    LONGEST_HOURS,
+    NATS,
+    POSTGRES,
+    REGISTERED,
+    issued_name,
+    registry,
+)
 from components.services.record import KeyUse
 
 SECRETS, KEYS, DATABASES = "kv", "transit", "database"
@@ -26,7 +36,7 @@ SNAPSHOTS_ACCOUNT = f"{AUDIENCE}-snapshots"
 """Name of the schedule that saves snapshots, of its account, its login at the object store, and its bucket."""
 ROTATION = "rotation"
 """Begin of the names of secrets whose versions count the rotations of a service's login. They hold no secret value."""
-TOKEN_SECONDS, LONGEST_SECONDS = 3600, 86_400
+TOKEN_SECONDS, LONGEST_SECONDS = 3600, LONGEST_HOURS * 3600
 """A login expires after an hour, and can be renewed for a day. A login for a data server ends with it."""
 _ALL = ("create", "read", "update", "delete")
 Rules = Mapping[str, tuple[str, ...]]
@@ -76,6 +86,9 @@ _OPERATE: Rules = {
     "sys/storage/raft/snapshot": ("read", "update"),
     "sys/seal": ("update", "sudo"),
     "sys/step-down": ("update", "sudo"),
+    # People end registered logins, and cannot register any: whoever can has the service's rights.
+    **{f"{SECRETS}/data/{registry(system)}/*": ("deny",) for system in REGISTERED},
+    **{f"{SECRETS}/metadata/{registry(system)}/*": ("delete", "list", "read") for system in REGISTERED},
 }
 
 
@@ -102,6 +115,11 @@ class Client(Protocol):
         """Whether the store issues the logins for its keys in the cache."""
         ...
 
+    @property
+    def speaks(self) -> bool:
+        """Whether its pods register their logins for NATS in the store."""
+        ...
+
 
 def content(
     records: Iterable[Client], namespace: str, login_hours: int = 24, cache_login_hours: int = 24
@@ -117,6 +135,7 @@ def content(
         for name, record in services.items()
         for system in _systems(record)
     }
+    registered = sorted({system for record in services.values() for system in _registered(record)})
     connections = sorted({system for record in services.values() for system in _systems(record)})
     accounts = {
         **{name: name for name in services},
@@ -125,6 +144,7 @@ def content(
         OPERATOR: f"{AUDIENCE}-operator",
         SNAPSHOTS: SNAPSHOTS_ACCOUNT,
         **({DATABASE_TASK: DATABASE_ACCOUNT} if connections else {}),
+        **{_reader(system): system for system in registered},
     }
     rules: dict[str, Rules] = {
         **{name: _service(record) for name, record in services.items()},
@@ -133,6 +153,7 @@ def content(
         OPERATOR: _OPERATE,
         SNAPSHOTS: {"sys/storage/raft/snapshot": ("read",)},
         **({DATABASE_TASK: _connect(connections)} if connections else {}),
+        **{_reader(system): _read(system) for system in registered},
     }
     return {
         "engines": {
@@ -150,6 +171,24 @@ def content(
 def _systems(record: Client) -> list[str]:
     """Data servers for which the store issues the service's logins."""
     return [system for system, wanted in ((POSTGRES, record.database), (CACHE, record.cache)) if wanted]
+
+
+def _registered(record: Client) -> list[str]:
+    """Data servers for which the service's pods register logins."""
+    return [NATS] if record.speaks else []
+
+
+def _reader(system: str) -> str:
+    """Role of a data server's pods, which read the registrations."""
+    return f"platform.{system}"
+
+
+def _read(system: str) -> Rules:
+    """Read all registrations, and remove those that were not renewed."""
+    return {
+        f"{SECRETS}/data/{registry(system)}/*": ("read",),
+        f"{SECRETS}/metadata/{registry(system)}/*": ("delete", "list"),
+    }
 
 
 def _connect(connections: Iterable[str]) -> Rules:
@@ -247,6 +286,12 @@ def _service(record: Client) -> Rules:
         found |= {
             f"{DATABASES}/creds/{issued_name(record.name, system)}": ("read",),
             "sys/leases/renew": ("update",),
+        }
+    for system in _registered(record):
+        own = f"{registry(system)}/{record.name}.*"
+        found |= {
+            f"{SECRETS}/data/{own}": ("create", "update"),
+            f"{SECRETS}/metadata/{own}": ("delete",),
         }
     for name, use in record.store_keys.items():
         own = key(record.name, name)

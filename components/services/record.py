@@ -16,7 +16,7 @@ from components.config.security import Security
 from components.observability.alert import Alert
 from components.observability.objective import Indicator
 from components.observability.panel import Panel
-from components.security.store_names import CACHE, POSTGRES
+from components.security.store_names import CACHE, NATS, POSTGRES
 
 PORT = 8080
 """TCP port for REST and metrics, in every service."""
@@ -152,6 +152,7 @@ class Surroundings:
         found = {
             POSTGRES: [one.name for one in ours if one.database and data.postgres and not data.postgres.rds],
             CACHE: [one.name for one in ours if one.cache and data.cache],
+            NATS: [one.name for one in ours if one.speaks and data.nats],
         }
         return {system: services for system, services in found.items() if services}
 

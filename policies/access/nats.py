@@ -55,8 +55,10 @@ def permitted(rights: Mapping[str, Any] | list[str] | str | None, subject: str) 
 class Server:
     """The accounts of a nats.conf."""
 
-    def __init__(self, conf: Mapping[str, Any], source: str) -> None:
+    def __init__(self, conf: Mapping[str, Any], source: str, issued: Mapping[str, Any] | None = None) -> None:
+        """`issued`: account and permissions by service of logins that the secret store has."""
         self.accounts: Mapping[str, Any] = conf.get("accounts", {})
+        self._issued = issued or {}
         self.source = source
         cluster = conf.get("cluster")
         self.open_routes = bool(cluster) and not cluster.get("authorization") and not cluster.get("tls")
@@ -66,6 +68,8 @@ class Server:
         for name, account in self.accounts.items():
             for user in account.get("users") or ():
                 yield user["user"], name, user.get("permissions") or {}
+        for service, one in self._issued.items():
+            yield service, one["account"], one["permissions"]
 
     def passes(self, exporter: str, importer: str, kind: str, subject: str) -> str | None:
         """The subject that the importer uses for a subject of the exporter; None: it does not pass between the two.
@@ -99,7 +103,8 @@ def servers(rendered: Rendered) -> Iterator[Server]:
     """Each nats.conf of the environment."""
     for secret in rendered.of_kind("Secret"):
         if text := secret.texts.get("nats.conf"):
-            yield Server(json.loads(text.replace("$HOSTNAME", '"host"')), secret.title)
+            issued = json.loads(secret.texts.get("logins.json", "{}")).get("accounts")
+            yield Server(json.loads(text.replace("$HOSTNAME", '"host"')), secret.title, issued)
 
 
 def _buckets(server: Server) -> list[str]:

@@ -46,6 +46,8 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
                 continue  # the secret store issues it, and no Secret has it
             if part == uses.CACHE and name in uses.issued_cache(config):
                 continue
+            if part == uses.NATS and name in uses.issued_nats(config):
+                continue
             if part in _SYSTEMS and there[part]:
                 found[Access(name, READ, f"{_SYSTEMS[part]} of {_LOGIN}{name}")] = reason
         if record.keeps_keys and config.security.keycloak:

@@ -93,6 +93,14 @@ def issued_cache(config: PlatformConfig) -> set[str]:
     return {name for name, record in records(config).items() if record.cache and not record.custom}
 
 
+def issued_nats(config: PlatformConfig) -> set[str]:
+    """Services whose pods register their logins for NATS in the secret store."""
+    if config.security.secret_store is None or config.data.nats is None:
+        return set()
+    speaking = {name for name, record in records(config).items() if NATS in (part for part, _ in uses(record))}
+    return {name for name in speaking if not records(config)[name].custom}
+
+
 def answers_rpc(config: PlatformConfig) -> set[str]:
     """Services that verify callers' tokens, for which they ask the API server for its public keys."""
     return {callee for _, callee, _ in rpc_calls(config) if callee in records(config)}

@@ -1,6 +1,6 @@
 """An environment with a secret store whose server is killed, sealed and tampered with, and loses its key.
 
-Services get their logins for PostgreSQL and the cache there. They answer requests while these are rotated.
+Services get their logins for PostgreSQL, the cache and NATS there. They answer requests while these are rotated.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ pytestmark = [pytest.mark.drill("secret-store"), pytest.mark.timeout(1500)]
 NAME, POD = "secrets", f"{PART}-0"
 OPERATOR, SERVICE, DATABASE, CACHED = f"{PART}-operator", "router", "user", "prompt"
 ISSUED = {f"postgres/{DATABASE}", f"postgres/{CACHED}", f"cache/{CACHED}"}
+ISSUED |= {f"nats/{service}" for service in (SERVICE, DATABASE, CACHED)}
 TENANT = "people"
 PROMPT = {"name": "greeting", "prompt": "Hello {{ name }}", "labels": ["production"]}
 
@@ -213,9 +214,9 @@ def test_only_the_account_of_a_role_logs_in(store: Cluster) -> None:
 
 
 def test_no_secret_has_an_issued_password(store: Cluster) -> None:
-    for service in (DATABASE, CACHED):
-        held = store.core.read_namespaced_secret(f"login-{service}", NAME).data
-        assert held.keys() == {"nats"}
+    names = {one.metadata.name for one in store.core.list_namespaced_secret(NAME).items}
+    for service in (SERVICE, DATABASE, CACHED):
+        assert f"login-{service}" not in names
 
 
 def test_a_rotation_of_all_secrets_fails_no_request(store: Cluster) -> None:
@@ -239,6 +240,55 @@ def test_a_rotation_of_all_secrets_fails_no_request(store: Cluster) -> None:
     print(f"two rotations: {number / seconds:.0f} requests/s, {len(failed)} of {number} failed")
     assert failed == []
     assert number > 100
+
+
+def test_a_change_reaches_services_while_logins_for_nats_are_rotated(store: Cluster) -> None:
+    """Each new key of a tenant goes from User over NATS to the service that checks it."""
+
+    def fresh() -> str:
+        with store.client(DATABASE) as http:
+            return http.post(f"/v1/tenants/{TENANT}/keys", json={"name": "test"}).json()["key"]
+
+    def known(key: str) -> bool:
+        with store.client(CACHED, key) as http:
+            return http.get("/v1/prompts").status_code == 200
+
+    with ThreadPoolExecutor(1) as pool:
+        rotating = pool.submit(store.forge, "rotate", f"nats/{DATABASE}", f"nats/{CACHED}", "-o", "json")
+        number = 0
+        while not rotating.done() or number < 3:
+            key = fresh()
+            until(lambda key=key: known(key), 10)
+            number += 1
+    print(f"{number} keys reached the service during a rotation")
+    for one in json.loads(rotating.result())["secrets"]:
+        assert (one["rotated"], one["logins"]) == (True, 1)
+
+
+def test_nats_restarts_while_the_store_is_away(store: Cluster) -> None:
+    """The process beside NATS has kept the registrations, so services connect again."""
+
+    def pod() -> Any:
+        return store.core.read_namespaced_pod("nats-0", NAME)
+
+    before = pod().metadata.uid
+    assert store.ask("POST", "sys/seal", store.token(OPERATOR, store_rights.OPERATOR)).status_code == 204
+    store.core.delete_namespaced_pod("nats-0", NAME, grace_period_seconds=0)
+
+    def renewed() -> bool:
+        try:
+            found = pod()
+        except client.ApiException:
+            return False
+        return found.metadata.uid != before and all(one.ready for one in found.status.container_statuses or [])
+
+    until(renewed, 120)
+    with store.client(DATABASE) as http:
+        key = http.post(f"/v1/tenants/{TENANT}/keys", json={"name": "test"}).json()["key"]
+    with store.client(CACHED, key) as http:
+        until(lambda: http.get("/v1/prompts").status_code == 200, 60)
+    store.renew()
+    until(store.configured, 120)
 
 
 def test_a_service_answers_without_the_store(store: Cluster) -> None:

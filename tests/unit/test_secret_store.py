@@ -27,6 +27,8 @@ ISSUED = [name for name, one in SERVICES.items() if one.database]
 """Services whose logins for PostgreSQL the store issues."""
 CACHED = [name for name, one in SERVICES.items() if one.cache]
 """Services whose logins for the cache the store issues."""
+SPEAKING = [name for name, one in SERVICES.items() if one.speaks]
+"""Services whose pods register logins for NATS in the store."""
 
 
 def with_store(environment: str, **store: Any) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
@@ -60,10 +62,10 @@ def test_the_rest_of_an_environment_stays_as_it_is() -> None:
     more = of(with_store("local", replicas=1)) - of(registered_without_servers("local"))
     gone = {name for _, name in of(registered_without_servers("local")) - of(with_store("local", replicas=1))}
     # Services that have no other password have no Secret.
-    assert gone <= {f"local-logins-{service}" for service in (*ISSUED, *CACHED)}
+    assert gone <= {f"local-logins-{service}" for service in (*ISSUED, *CACHED, *SPEAKING)}
     others = {name for _, name in more if not name.startswith(f"local-{PART}")}
     own = {f"local-logins-{SNAPSHOTS_ACCOUNT}", f"local-logins-{PART}"}  # its logins at data servers
-    files = {f"local-{service}-files" for service in (*ISSUED, *CACHED)}  # its certificate
+    files = {f"local-{service}-files" for service in (*ISSUED, *CACHED, *SPEAKING, "nats")}  # its certificate
     assert others - files == {*own, "local-database-logins"}
 
 
@@ -133,7 +135,7 @@ def test_services_and_the_task_reach_it_and_nobody_else() -> None:
     policy = named(with_store("local", replicas=1), "NetworkPolicy")["spec"]
     own, callers, scraped = policy["ingress"]
     names = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in callers["from"]}
-    assert names == {*LOCAL, f"{PART}-task", SNAPSHOTS_ACCOUNT, store_names.DATABASE_ACCOUNT}
+    assert names == {*LOCAL, f"{PART}-task", SNAPSHOTS_ACCOUNT, store_names.DATABASE_ACCOUNT, store_names.NATS}
     assert [p["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for p in own["from"]] == [PART]
     assert scraped["ports"] == [{"port": 9102}]
 
@@ -204,7 +206,7 @@ def provisioned(resources: tuple[pulumi.runtime.MockResourceArgs, ...]) -> Any:
     return json.loads(variables["PROVISION"])
 
 
-@pytest.mark.parametrize("service", sorted({*ISSUED, *CACHED}))
+@pytest.mark.parametrize("service", sorted({*ISSUED, *CACHED, *SPEAKING}))
 def test_no_secret_and_no_state_holds_an_issued_password_of_a_service(service: str) -> None:
     resources = with_store("local", replicas=1)
 
@@ -213,7 +215,8 @@ def test_no_secret_and_no_state_holds_an_issued_password_of_a_service(service: s
         found = [r for r in of if r.typ.endswith(":Secret") and r.name == f"local-logins-{service}"]
         return {entry for one in found for entry in one.inputs["stringData"]["value"]}
 
-    issued = {system for system, services in (("postgres", ISSUED), ("cache", CACHED)) if service in services}
+    systems = (("postgres", ISSUED), ("cache", CACHED), ("nats", SPEAKING))
+    issued = {system for system, services in systems if service in services}
     assert entries(registered_without_servers("local")) - entries(resources) == issued
     text = json.dumps(deployed(resources, service), default=str)
     before = json.dumps(deployed(registered_without_servers("local"), service), default=str)
@@ -231,6 +234,43 @@ def test_the_cache_knows_the_platforms_users_only() -> None:
     given = {one["name"]: one.get("value") for one in check.inputs["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert given["CHECK_LOGINS"] == ""
     assert json.loads(given["CHECK_ISSUED"])["rules"].keys() == set(CACHED)
+
+
+def nats_pod() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Spec of NATS' pods with the store, and the texts of its secret files."""
+    resources = with_store("local", replicas=1)
+    (files,) = [r for r in resources if r.typ.endswith(":Secret") and r.name == "local-nats-files"]
+    (server,) = [r for r in resources if r.typ.endswith(":StatefulSet") and r.name == "local-nats"]
+    return server.inputs["spec"]["template"]["spec"], files.inputs["stringData"]["value"]
+
+
+def test_nats_knows_no_user_of_a_service_and_asks_the_process_beside_it() -> None:
+    _, files = nats_pod()
+    conf, declared = json.loads(files["nats.conf"]), json.loads(files["logins.json"])
+    users = {user["user"] for one in conf["accounts"].values() for user in one.get("users", ())}
+    assert users == {"nats", "logins"}
+    asks = conf["authorization"]["auth_callout"]
+    assert {*asks["auth_users"]} == users
+    assert asks["issuer"] == declared["issuer"]
+    assert declared["accounts"].keys() == set(SPEAKING)
+    resources = registered_without_servers("local")
+    (plain,) = [r for r in resources if r.typ.endswith(":Secret") and r.name == "local-nats-files"]
+    before = json.loads(plain.inputs["stringData"]["value"]["nats.conf"])
+    assert "authorization" not in before
+    for service, found in declared["accounts"].items():
+        (user,) = before["accounts"][found["account"]]["users"]
+        assert user["user"] == service
+        assert user["permissions"] == found["permissions"]
+
+
+def test_only_the_process_beside_nats_has_a_token_for_the_store() -> None:
+    spec, _ = nats_pod()
+    having = [one["name"] for one in spec["containers"] if "identity" in {m["name"] for m in one["volumeMounts"]}]
+    assert having == ["logins"]
+    content = json.loads(named(with_store("local", replicas=1), "ConfigMap", "-content")["data"]["document.json"])
+    assert content["roles"]["platform.nats"]["bound_service_account_names"] == ["nats"]
+    policy = named(with_store("local", replicas=1), "NetworkPolicy")["spec"]["ingress"]
+    assert '"nats"' in json.dumps(policy)
 
 
 def test_with_rds_only_the_cache_issues_logins() -> None:

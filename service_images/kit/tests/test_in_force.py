@@ -163,11 +163,11 @@ def test_a_replica_that_is_silent_is_forgotten(nats_server: Any, monkeypatch: py
         report = json.dumps({"service": "follower", "instance": "killed", "revision": 1}).encode()
         async with running(owner.follower("one")):
             await owner.becomes("key", lambda found: found.of == 1)
-            client = await owner.bus._connected()
-            await client.publish(in_force.subject(BUCKET, "follower"), report)
-            await owner.becomes("key", lambda found: found.of == 2)
-            monkeypatch.setattr(in_force, "GONE_S", 0.0)
-            assert owner.in_force.reports(BUCKET) == []
+            async with owner.bus.using() as client:
+                await client.publish(in_force.subject(BUCKET, "follower"), report)
+                await owner.becomes("key", lambda found: found.of == 2)
+                monkeypatch.setattr(in_force, "GONE_S", 0.0)
+                assert owner.in_force.reports(BUCKET) == []
 
     at(nats_server, run)
 
@@ -176,15 +176,15 @@ def test_an_invalid_report_is_ignored(nats_server: Any) -> None:
     async def run(owner: Owner) -> None:
         async with running(owner.follower("one")):
             await owner.becomes("key", lambda found: found.of == 1)
-            client = await owner.bus._connected()
-            for content in (b"", b"\xff", b"{", b"[]", b'{"service": 1, "instance": 2}', b"null"):
-                await client.publish(in_force.subject(BUCKET, "follower"), content)
-            await client.publish(
-                in_force.subject(BUCKET, "other"), b'{"service": "follower", "instance": "x", "revision": 9}'
-            )
-            await owner.becomes("key", lambda found: found.of == 2)
-            # The subject determines the reporting service, independently of the report.
-            assert [service for service, _ in owner.in_force.reports(BUCKET)] == ["follower", "other"]
+            async with owner.bus.using() as client:
+                for content in (b"", b"\xff", b"{", b"[]", b'{"service": 1, "instance": 2}', b"null"):
+                    await client.publish(in_force.subject(BUCKET, "follower"), content)
+                await client.publish(
+                    in_force.subject(BUCKET, "other"), b'{"service": "follower", "instance": "x", "revision": 9}'
+                )
+                await owner.becomes("key", lambda found: found.of == 2)
+                # The subject determines the reporting service, independently of the report.
+                assert [service for service, _ in owner.in_force.reports(BUCKET)] == ["follower", "other"]
 
     at(nats_server, run)
 

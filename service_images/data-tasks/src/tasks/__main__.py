@@ -1,4 +1,5 @@
-"""Runs the setup task of a system, with the desired state in PROVISION and the server at ENDPOINT."""
+"""Runs the setup task of a system, with the desired state in PROVISION and the server at ENDPOINT, or a process beside
+a server."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import sys
 
 from tasks.common import Problem
 
-SYSTEMS = ("cache", "capture", "isolation", "kafka", "nats", "objects", "realm", "registry", "snapshots")
+SYSTEMS = ("cache", "capture", "isolation", "kafka", "nats", "nats_logins", "objects", "realm", "registry", "snapshots")
 
 
 def main(arguments: list[str]) -> int:

@@ -1,8 +1,8 @@
 """Follows NATS key-value buckets: receives all current values, then each change within milliseconds.
 
-After a reconnection, the whole bucket is read again, so that no change is missed, including deletions. While NATS is
-unavailable, the follower keeps the last known values. The bucket's owner receives reports of the applied revisions
-(`kit.in_force`).
+After a reconnection, and with a new login, the whole bucket is read again, so that no change is missed, including
+deletions. While NATS is unavailable, the follower keeps the last known values. The bucket's owner receives reports of
+the applied revisions (`kit.in_force`).
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class Following:
         pause = low
         while not bus.is_cancelled():
             try:
-                await self._follow()
+                if await self._follow():
+                    continue
                 pause = low
             except BucketNotFoundError:
                 pause = low  # the bucket is empty
@@ -76,7 +77,13 @@ class Following:
             if not bus.is_cancelled():
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
-    async def _follow(self) -> None:
+    async def _follow(self) -> bool:
+        """Follow until the connection is lost. Returns whether it only has to be made again, with a new login."""
+        async with bus.login_of(self._login) as held:
+            await self._connected(held.replaced)
+            return held.replaced.is_set()
+
+    async def _connected(self, replaced: asyncio.Event) -> None:
         lost = asyncio.Event()
 
         async def on_lost() -> None:
@@ -99,7 +106,7 @@ class Following:
             seen: set[str] = set()
             last = 0
             try:
-                while not ended.done() and not bus.is_cancelled():
+                while not (ended.done() or replaced.is_set() or bus.is_cancelled()):
                     await self._reporter.send(connection)
                     update = asyncio.create_task(watcher.updates(timeout=_WAIT_S))
                     await asyncio.wait({update, ended}, return_when=asyncio.FIRST_COMPLETED)

@@ -3,12 +3,17 @@
 A login lasts an hour, and each pod has one of its own. It is renewed after a third of that, so the service runs on for
 40 minutes at least while the store is away. A login that cannot be renewed any more, and one from before a rotation, is
 replaced: the caller gets a new one, and ends the old one once nothing uses it.
+
+For PostgreSQL and the cache, the store makes the login there. For NATS, the pod makes it, and registers the digest of
+its password in the store, where NATS' servers look it up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -29,6 +34,8 @@ _RENEWED = 1 / 3
 """Share of its time after which a login is renewed."""
 _LEAST = 1 / 2
 """Share of its first time that a renewed login must last. One that lasts less is close to its longest time."""
+_REGISTERED_S = 3600.0
+"""Seconds that the registration of a login lasts, unless it is renewed. Data servers rely on it."""
 UNTIL = Gauge(
     "issued_login_expires_timestamp_seconds",
     "When the login for a data server expires that the secret store has issued, unless it is renewed.",
@@ -42,6 +49,7 @@ class System(StrEnum):
 
     POSTGRES = "postgres"
     CACHE = "cache"
+    NATS = "nats"
 
     @property
     def title(self) -> str:
@@ -53,8 +61,13 @@ class System(StrEnum):
         """What the names of the service's role in the store, and of its count of rotations, end with."""
         return "" if self is System.POSTGRES else f".{self.value}"
 
+    @property
+    def registry(self) -> str:
+        """Folder of the store's secrets in which pods register their logins; empty: the store makes the logins."""
+        return f"logins.{self.value}" if self is System.NATS else ""
 
-_TITLES = {System.POSTGRES: "PostgreSQL", System.CACHE: "the cache"}
+
+_TITLES = {System.POSTGRES: "PostgreSQL", System.CACHE: "the cache", System.NATS: "NATS"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ class IssuedLogin:
     password: str
     token: Token
     lease: str
+    """What the store renews it by: the lease, or the name of its registration."""
     lasts_s: float
     """Seconds from its issue to its end, unless it is renewed."""
     rotation: int
@@ -88,6 +102,8 @@ class IssuedLogins:
         self._until = self._renew_at = 0.0
         self._again_s = _AGAIN_S[0]
         self._refused = False
+        self._written = dict[str, int]()
+        """Version of each registration that was written last."""
         self._hurry = asyncio.Event()
 
     async def follow(self, use: Callable[[IssuedLogin], Awaitable[None]]) -> None:
@@ -153,6 +169,9 @@ class IssuedLogins:
     async def end(self, login: IssuedLogin) -> None:
         """End a login that nothing uses. Without an answer of the store, the login expires."""
         try:
+            if self._system.registry:
+                self._written.pop(login.lease, None)
+                await self._store.ask("DELETE", f"kv/metadata/{login.lease}", login.token)
             await self._store.end(login.token)
         except (StoreUnavailable, StoreRefused) as error:
             said = f"a replaced login for {self._system.title} stays until it expires"
@@ -179,6 +198,8 @@ class IssuedLogins:
         token = await self._store.login()
         try:
             rotation = await self._rotation(token)
+            if self._system.registry:
+                return await self._register(token, rotation)
             found = await self._store.ask("GET", f"database/creds/{self._store.role}{self._system.suffix}", token)
         except (StoreUnavailable, StoreRefused):
             await self._quietly_end(token)
@@ -189,6 +210,21 @@ class IssuedLogins:
             str(secret["username"]), str(secret["password"]), token, str(found["lease_id"]), lasts_s, rotation
         )
 
+    async def _register(self, token: Token, rotation: int) -> IssuedLogin:
+        """Make a login, and register it in the store."""
+        user, password = f"{self._store.role}.{secrets.token_hex(8)}", secrets.token_urlsafe(32)
+        lease = f"{self._system.registry}/{user}"
+        login = IssuedLogin(user, password, token, lease, min(_REGISTERED_S, token.lasts_s), rotation)
+        await self._confirm(login)
+        return login
+
+    async def _confirm(self, login: IssuedLogin) -> None:
+        """Write the registration, which lasts from now on. Raises StoreRefused if somebody has ended it."""
+        digest = hashlib.sha256(login.password.encode()).hexdigest()
+        body = {"data": {"sha256": digest}, "options": {"cas": self._written.get(login.lease, 0)}}
+        found = await self._store.ask("POST", f"kv/data/{login.lease}", login.token, body)
+        self._written[login.lease] = int(found["data"]["version"])
+
     async def _quietly_end(self, token: Token) -> None:
         try:
             await self._store.end(token)
@@ -198,8 +234,12 @@ class IssuedLogins:
     async def _renew(self, held: IssuedLogin) -> bool:
         """Renew the login at the store, and the one for the server. Returns whether they last long enough."""
         token_s = await self._store.renew(held.token)
-        asked = {"lease_id": held.lease, "increment": round(held.lasts_s)}
-        lease_s = float((await self._store.ask("POST", "sys/leases/renew", held.token, asked))["lease_duration"])
+        if self._system.registry:
+            await self._confirm(held)
+            lease_s = _REGISTERED_S
+        else:
+            asked = {"lease_id": held.lease, "increment": round(held.lasts_s)}
+            lease_s = float((await self._store.ask("POST", "sys/leases/renew", held.token, asked))["lease_duration"])
         self._lasts(min(token_s, lease_s))
         return min(token_s, lease_s) >= held.lasts_s * _LEAST
 

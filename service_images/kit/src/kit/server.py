@@ -11,6 +11,7 @@ from typing import Literal
 import uvicorn
 from starlette.applications import Starlette
 
+from kit import nats_login
 from kit.drain import DRAIN
 from kit.settings import ServiceSettings
 
@@ -48,4 +49,7 @@ def run(
         timeout_keep_alive=75,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
-    Server(config).run()
+    try:
+        Server(config).run()
+    finally:
+        nats_login.end_all()

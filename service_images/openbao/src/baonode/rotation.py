@@ -2,6 +2,8 @@
 
 Each pod looks for a rotation every ten seconds, gets another login, and ends the old one when nothing uses it. What is
 left after the longest overlap belongs to no pod, such as to one that was killed, and is ended here.
+
+Logins for PostgreSQL and the cache are leases. Pods register those for NATS as secrets.
 """
 
 from __future__ import annotations
@@ -21,14 +23,20 @@ OVERLAP_S = 150.0
 _EVERY_S = 1.0
 _FIRST = "postgres"
 """The system whose roles and counts have no suffix."""
+_REGISTERED = ("nats",)
+"""Systems for which pods register logins."""
 
 
 @dataclass(frozen=True)
 class _Place:
     """Where the store has what belongs to a secret."""
 
-    role: str
-    """Role that makes logins."""
+    logins: str
+    """Path that lists the logins."""
+    begin: str
+    """What the names of the service's logins there begin with."""
+    end: tuple[str, str]
+    """Method and path of the request that ends a login, without its name."""
     count: str
     """Path of the secret whose versions count the rotations."""
 
@@ -37,7 +45,12 @@ def _place(secret: str) -> _Place:
     """Places of `<system>/<service>`."""
     system, _, service = secret.partition("/")
     suffix = "" if system == _FIRST else f".{system}"
-    return _Place(f"{service}{suffix}", f"{service}/rotation{suffix}")
+    count = f"{service}/rotation{suffix}"
+    if system in _REGISTERED:
+        path = f"kv/metadata/logins.{system}"
+        return _Place(path, f"{service}.", ("DELETE", path), count)
+    path = f"database/creds/{service}{suffix}"
+    return _Place(f"sys/leases/lookup/{path}", "", ("POST", f"sys/leases/revoke-prefix/{path}"), count)
 
 
 @dataclass
@@ -76,6 +89,7 @@ def rotate(client: Client, secrets: dict[str, int], overlap_s: float = OVERLAP_S
     that are newer than their own begin.
     """
     old = {name: _logins(client, name) for name in secrets}
+    secrets = {name: _expected(name, pods, len(old[name])) for name, pods in secrets.items()}
     for name in secrets:
         client.write(f"kv/data/{_place(name).count}", {"data": {}})
     deadline = time.monotonic() + overlap_s
@@ -90,14 +104,20 @@ def rotate(client: Client, secrets: dict[str, int], overlap_s: float = OVERLAP_S
     return [_ended(client, name, pods, old[name]) for name, pods in secrets.items()]
 
 
+def _expected(name: str, pods: int, logins: int) -> int:
+    """Number of logins that a rotation waits for. A pod registers a login only if its configuration uses the server."""
+    return min(pods, logins) if _place(name).begin else pods
+
+
 def _ended(client: Client, name: str, pods: int, old: set[str]) -> Rotated:
     """End what is left of the old logins, if every pod has a new one."""
     there, problem, ended = _logins(client, name), "", 0
     if (new := len(there - old)) < pods:
         problem = f"{new} of {pods} pods have a new login; the old logins stay until they expire. See their logs"
     else:
-        for lease in there & old:
-            client.ask("POST", f"sys/leases/revoke-prefix/database/creds/{_place(name).role}/{lease}")
+        method, path = _place(name).end
+        for login in there & old:
+            client.ask(method, f"{path}/{login}")
             ended += 1
     found = _state(client, name)
     found.ended, found.problem = ended, problem
@@ -111,4 +131,5 @@ def _state(client: Client, name: str) -> Rotated:
 
 
 def _logins(client: Client, name: str) -> set[str]:
-    return set(client.names(f"sys/leases/lookup/database/creds/{_place(name).role}"))
+    place = _place(name)
+    return {login for login in client.names(place.logins) if login.startswith(place.begin)}

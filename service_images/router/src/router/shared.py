@@ -72,25 +72,23 @@ class SharedLimits:
 
     async def run(self) -> None:
         """Run until cancelled."""
-        again = {"max_reconnect_attempts": -1, "reconnect_time_wait": 0.5}
-        while not bus.is_cancelled():
-            try:
-                connection = await bus.connect(self._url, self._login, **again)
-                break
-            except (NatsError, OSError, TimeoutError) as error:
-                log.warning("limits are not shared between replicas now", reason=repr(error))
-                await asyncio.sleep(1)
-        else:
-            return
+        line = bus.Line(self._url, self._login, max_reconnect_attempts=-1, reconnect_time_wait=0.5)
         try:
-            await connection.subscribe(SUBJECT, cb=self._take)
+            while not bus.is_cancelled():
+                try:
+                    await line.subscribe(SUBJECT, self._take)
+                    break
+                except (NatsError, OSError, TimeoutError) as error:
+                    log.warning("limits are not shared between replicas now", reason=repr(error))
+                    await asyncio.sleep(1)
             while not bus.is_cancelled():
                 await asyncio.sleep(TELL_S)
                 self._forget()
-                if connection.is_connected and (content := self._message()) is not None:
-                    await connection.publish(SUBJECT, content)
+                async with line.using() as connection:
+                    if connection.is_connected and (content := self._message()) is not None:
+                        await connection.publish(SUBJECT, content)
         finally:
-            await connection.close()
+            await line.close()
 
     def _message(self) -> bytes | None:
         """Changes since the last message; once a second all values, for new replicas."""
