@@ -7,7 +7,7 @@ from enum import StrEnum
 from components.config.base import Change, Section, setting, several
 from components.config.cluster import Cluster
 from components.config.data import Data
-from components.config.gateway import Gateway
+from components.config.gateway import Gateway, GatewayEngine
 from components.config.images import Images
 from components.config.mesh import Mesh, MeshMode
 from components.config.models import Model
@@ -66,6 +66,11 @@ class PlatformConfig(Section):
     def own_mesh(self) -> bool:
         """Whether the platform runs Istio itself. Elsewhere, Istio's charts do."""
         return self.environment is Environment.LOCAL and self.mesh.mode is not MeshMode.OFF
+
+    @property
+    def gateway_traces(self) -> bool:
+        """Whether the gateway begins the trace of each request. Kong's does not."""
+        return self.observability.traces is not None and self.gateway.engine is GatewayEngine.ENVOY
 
     @property
     def asked_images(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 import pulumi
 
-from components.config import grafana
+from components.config import grafana, traces
 from components.config.base import quantity
 from components.config.cluster import ClusterKind
 from components.config.gateway import GatewayEngine
@@ -30,6 +30,7 @@ from components.mesh.routes import (
     Operators,
     Rates,
     Route,
+    Spans,
 )
 from components.pods import customized
 from components.security import keycloak, policy_data
@@ -154,8 +155,17 @@ def _without_authorizer(config: PlatformConfig) -> GatewayIntent:
         about=_about(documents, public),
         documents=documents,
         operators=Operators(public, settings.operators.addresses),
+        spans=_spans(config),
         names_backends=config.mesh.mode is MeshMode.SIDECAR and settings.engine is GatewayEngine.ENVOY,
     )
+
+
+def _spans(config: PlatformConfig) -> Spans | None:
+    """Who receives the gateway's spans, if it sends any."""
+    if not config.gateway_traces:
+        return None
+    host = f"{traces.GATEWAY}.{config.cluster.namespace}"
+    return Spans(host, traces.OTLP_GRPC_PORT, config.observability.trace_sample_ratio)
 
 
 def make(

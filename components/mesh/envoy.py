@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from components.mesh import envoy_authorizer, envoy_errors, envoy_routes
+from components.mesh import envoy_authorizer, envoy_errors, envoy_routes, envoy_tracing
 from components.mesh.envoy_base import BUFFER_BYTES, Json, http_filter, typed
 from components.mesh.routes import OPERATORS_PREFIX, Backend, GatewayIntent, Rates
 
@@ -100,7 +100,7 @@ def _cluster(backend: Backend, requests: int) -> Json:
     }
 
 
-def _access_log() -> Json:
+def _access_log(*, traced: bool) -> Json:
     fields = {
         "time": "%START_TIME%",
         "request_id": "%REQ(X-REQUEST-ID)%",
@@ -112,6 +112,8 @@ def _access_log() -> Json:
         "duration_ms": "%DURATION%",
         "client": "%REQ(X-CLIENT-ID)%",
         "traceparent": "%REQ(TRACEPARENT)%",
+        # By this name, log lines of all parts are found.
+        **({"trace_id": "%TRACE_ID%"} if traced else {}),
     }
     log_format = {"json_format": fields}
     return {
@@ -169,10 +171,11 @@ def _connection_manager(intent: GatewayIntent, keys: dict[str, str], inside: boo
                 "initial_connection_window_size": 1024 * 1024,
             },
             server_header_transformation="PASS_THROUGH",
-            access_log=[_access_log()],
+            access_log=[_access_log(traced=intent.spans is not None)],
             local_reply_config=envoy_errors.local_replies(asks=intent.authorizer is not None),
             http_filters=filters,
             route_config={"name": "platform", "virtual_hosts": [envoy_routes.virtual_host(intent, closed)]},
+            **(envoy_tracing.manager(intent.spans) if intent.spans else {}),
         ),
     }
 
@@ -287,7 +290,9 @@ def render(intent: GatewayIntent, keys: dict[str, str], memory_bytes: int) -> Js
             "clusters": [
                 *(_cluster(b, requests) for b in (*(b for _, b in sorted(backends.items())), admin)),
                 *([envoy_authorizer.cluster(intent.authorizer)] if intent.authorizer else []),
+                *([envoy_tracing.cluster(intent.spans)] if intent.spans else []),
             ],
         },
         "overload_manager": _overload(heap, connections),
+        **({"layered_runtime": envoy_tracing.runtime()} if intent.spans else {}),
     }

@@ -46,7 +46,7 @@ def virtual_host(intent: GatewayIntent, closed: bool) -> Json:
 def _closed(intent: GatewayIntent) -> list[Json]:
     paths = [document.path for document in intent.documents if document.operators]
     matches = [{"path_separated_prefix": OPERATORS_PREFIX}, *({"path": path} for path in paths)]
-    return [{"match": match, "direct_response": {"status": 404}} for match in matches]
+    return [{"name": OPERATORS_PREFIX, "match": match, "direct_response": {"status": 404}} for match in matches]
 
 
 def _routes(intent: GatewayIntent) -> list[Json]:
@@ -77,6 +77,7 @@ def _prefix(prefix: str) -> Json:
 def _about(text: str, *, asks: bool) -> Json:
     anybody = typed("config.route.v3.FilterConfig", disabled=True)
     return {
+        "name": "/",
         "match": {"path": "/", "headers": [_READS]},
         "direct_response": {"status": 200, "body": {"inline_string": text}},
         "response_headers_to_add": [set_header("content-type", "application/json")],
@@ -95,6 +96,7 @@ def _too_large(route: Route, match: Json) -> Json:
     """Route that refuses requests by content-length. For chunked bodies, the service enforces the limit."""
     longer = {"range_match": {"start": route.max_body_bytes + 1, "end": 2**63 - 1}}
     return {
+        "name": route.prefix,
         "match": {**match, "headers": [{"name": "content-length", **longer}]},
         "direct_response": {"status": 413},
     }
@@ -102,6 +104,7 @@ def _too_large(route: Route, match: Json) -> Json:
 
 def _document(document: Document, named: bool) -> Json:
     return {
+        "name": document.path,
         "match": {"path": document.path, "headers": [_READS]},
         "route": {
             "cluster": document.backend.name,
@@ -118,6 +121,7 @@ def _host(backend: Backend) -> Json:
 
 def _route(route: Route, match: Json, named: bool) -> list[Json]:
     there = {
+        "name": route.prefix,
         "match": match,
         "route": {
             "cluster": route.backend.name,

@@ -47,7 +47,9 @@ class Gateway(PlatformComponent):
 
     def __init__(self, name: str, args: GatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         self._inputs = inputs = checked(GatewayInputs, self, name, args)
-        self._intent = intent = inputs.intent_with(authorizer=inputs.authorizer, names_backends=inputs.names_backends)
+        self._intent = intent = inputs.intent_with(
+            authorizer=inputs.authorizer, spans=inputs.spans, names_backends=inputs.names_backends
+        )
         super().__init__("mesh", name, inputs.shown(), opts)
         bootstrap = pulumi.Output.all(**inputs.keys).apply(
             lambda keys: json.dumps(envoy.render(intent, keys, int(quantity(inputs.memory))), separators=(",", ":"))

@@ -122,6 +122,17 @@ class AuthorizerArgs(TypedDict):
     """Longest time of a decision in milliseconds, 10 to 5000. Default 50."""
 
 
+class SpansArgs(TypedDict):
+    """A server that receives the gateway's spans, by OTLP over gRPC."""
+
+    host: str
+    """DNS name of its Kubernetes Service."""
+    port: int
+    """TCP port of its Kubernetes Service."""
+    ratio: NotRequired[float]
+    """Share of the requests that are recorded, here and by the services behind the gateway. Default 1."""
+
+
 class EntryArgs(CustomizeArgs):
     """Inputs that both gateways share."""
 
@@ -167,6 +178,9 @@ class GatewayArgs(EntryArgs):
     """A value that changes with the certificate, so that a new certificate restarts the pods. Default: empty."""
     authorizer: NotRequired[AuthorizerArgs]
     """Server that decides about each request. Default: none."""
+    spans: NotRequired[SpansArgs]
+    """Server that receives the gateway's spans. The gateway then begins the trace of each request, and removes the
+    trace headers of clients. Default: none."""
     names_backends: NotRequired[bool]
     """Whether a forwarded request has the backend's name as its Host, as sidecars of a mesh need it. Default false."""
     local_port_offset: NotRequired[int]

@@ -15,6 +15,7 @@ from components.config.gateway import Cors as CorsConfig
 from components.config.gateway import Gateway as GatewayConfig
 from components.config.gateway import Oidc as OidcConfig
 from components.config.gateway import Origin, RateLimit
+from components.config.observability import Observability
 from components.config.problems import violation
 from components.inputs import AnyText, Inputs, Port, Text, same_as
 from components.mesh import routes
@@ -130,6 +131,19 @@ class Authorizer(Inputs):
         return routes.Authorizer(self.host, self.port, self.closed, self.shows_body, operators, self.decision_ms)
 
 
+class Spans(Inputs):
+    """A server that receives the gateway's spans."""
+
+    host: Hostname = Field(description="DNS name of its Kubernetes Service")
+    port: Port = Field(description="TCP port of its Kubernetes Service")
+    ratio: float = same_as(Observability, "trace_sample_ratio")
+
+    @property
+    def intent(self) -> routes.Spans:
+        """As renderers take it."""
+        return routes.Spans(self.host, self.port, self.ratio)
+
+
 class EntryInputs(Inputs):
     """What both gateways' inputs may hold."""
 
@@ -161,6 +175,7 @@ class EntryInputs(Inputs):
         hidden = {
             "authorizer",
             "names_backends",
+            "spans",
             "hosts",
             "port",
             "routes",
@@ -176,7 +191,12 @@ class EntryInputs(Inputs):
         return {name: one for name, one in found.items() if one is not None} | {"keys": pulumi.Output.secret(self.keys)}
 
     def intent_with(
-        self, oidc: Oidc | None = None, authorizer: Authorizer | None = None, *, names_backends: bool = False
+        self,
+        oidc: Oidc | None = None,
+        authorizer: Authorizer | None = None,
+        spans: Spans | None = None,
+        *,
+        names_backends: bool = False,
     ) -> GatewayIntent:
         """The gateway's intent, as renderers take it."""
         key, address, cors = self.rates.per_key, self.rates.per_address, self.cors
@@ -204,6 +224,7 @@ class EntryInputs(Inputs):
             ),
             operators=routes.Operators(self.operators.public, tuple(self.operators.addresses)),
             authorizer=authorizer.intent if authorizer else None,
+            spans=spans.intent if spans else None,
             names_backends=names_backends,
         )
 
@@ -214,6 +235,7 @@ class GatewayInputs(EntryInputs):
     image: Text = Field(description="Image of Envoy, by digest")
     certificate_version: AnyText = Field(default="", description="A value that changes with the certificate")
     authorizer: Authorizer | None = Field(default=None, description="Server that decides about each request")
+    spans: Spans | None = Field(default=None, description="Server that receives the gateway's spans")
     names_backends: bool = Field(default=False, description="Whether the Host of forwarded requests is the backend's")
     local_port_offset: int = Field(default=0, ge=0, le=60_000, description="Offset of the local load balancer's port")
 
@@ -230,6 +252,8 @@ def intent_args(intent: GatewayIntent) -> dict[str, Any]:
     rates = {kind: {"per_second": rate, "burst": burst} for kind, (rate, burst) in found["rates"].items()}
     if intent.authorizer is None:
         del found["authorizer"]  # which Kong's gateway does not take
+    if intent.spans is None:
+        del found["spans"]  # likewise
     if not intent.names_backends:
         del found["names_backends"]  # likewise
     return {**found, "rates": rates}

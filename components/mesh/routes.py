@@ -139,6 +139,16 @@ class Authorizer:
 
 
 @dataclass(frozen=True)
+class Spans:
+    """A server that receives the gateway's spans, by OTLP over gRPC."""
+
+    host: str
+    port: int
+    ratio: float = 1.0
+    """Share of the requests that are recorded, here and by the services behind the gateway."""
+
+
+@dataclass(frozen=True)
 class GatewayIntent:
     """Desired behaviour of the gateway. Renderers turn it into a configuration for Envoy or Kong."""
 
@@ -159,6 +169,8 @@ class GatewayIntent:
     operators: Operators = Operators()
     authorizer: Authorizer | None = None
     """None: no server decides about requests, beside the gateway and the services."""
+    spans: Spans | None = None
+    """None: the gateway records no spans, and forwards the trace headers of clients."""
     names_backends: bool = False
     """Whether a forwarded request has the backend's name as its Host, by which a sidecar finds the backend. The
     client's Host is then in X-Forwarded-Host."""

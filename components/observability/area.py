@@ -94,6 +94,7 @@ class ObservabilityArea:
                 "namespace": stage.config.cluster.namespace,
                 "image": stage.images[log_names.IMAGE],
                 "services": [*stage.config.around.records.values()],
+                "others": ["gateway"] if stage.config.gateway_traces else [],
                 "destroy_data": stage.config.data.destroy_data,
                 "customize": customize,
             },

@@ -34,6 +34,8 @@ class OpenTelemetryGatewayArgs(TypedDict):
     """Image of the collector, by digest."""
     services: Sequence[ServiceRecord]
     """Records of the services that send spans. Their objectives say which requests are slow."""
+    others: Sequence[str]
+    """Names of other parts that send spans."""
     destroy_data: bool
     """Whether `destroy` may delete spans that wait for their receivers."""
     customize: PodArgs
@@ -49,7 +51,7 @@ class OpenTelemetryGatewayResources(NamedTuple):
 
 
 class OpenTelemetryGateway(PlatformComponent):
-    """One collector with its queues on a volume. Services may send spans.
+    """One collector with its queues on a volume. Services and the gateway of requests may send spans.
 
     It has one replica, since all spans of a request must meet in one place. While it is away, services drop spans
     after a few seconds; requests go on.
@@ -97,7 +99,7 @@ class OpenTelemetryGateway(PlatformComponent):
                         asks_kubernetes=True,
                     ),
                 ),
-                callers=tuple(sorted(record.name for record in args["services"])),
+                callers=tuple(sorted((*(record.name for record in args["services"]), *args["others"]))),
                 inner={"health": ()},
                 storage=config.queue,
                 metrics_port=trace_pipeline.METRICS_PORT,

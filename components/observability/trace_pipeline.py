@@ -14,7 +14,7 @@ from typing import Any
 from components.config.base import quantity
 from components.config.traces import GATEWAY, OTLP_GRPC_PORT, OTLP_PORT, Traces
 from components.data.server import DATA_MOUNT
-from components.observability import collector_queue
+from components.observability import collector_queue, gateway_spans
 from components.observability.redaction import NAMES, PATTERNS, PERSONAL
 from components.services.record import ServiceRecord
 
@@ -134,7 +134,10 @@ def configuration(
                 "spike_limit_mib": memory * 15 // 100 // 2**20,
             },
             **({"k8sattributes": _pods(place.namespace)} if place.namespace else {}),
-            "transform/redact": {"error_mode": "silent", "trace_statements": [*_redacted(bool(place.namespace))]},
+            "transform/redact": {
+                "error_mode": "silent",
+                "trace_statements": [*_redacted(bool(place.namespace)), gateway_spans.statements()],
+            },
             "transform/measure": {"error_mode": "silent", "trace_statements": _measured()},
             "request_sampling": {
                 "entrance": ENTRANCE,

@@ -102,6 +102,7 @@ def arguments(
             **{variable(name): place for name, place in addresses.items()},
             **{f"{variable(name)}_URL": place for name, place in urls.items()},
             **({"SERVICE_TENANTS": "true"} if record.asks_for_keys and asks_for_keys(config) else {}),
+            **({"SERVICE_GATEWAY_TRACES": "true"} if config.gateway_traces else {}),
             **record.variables(section, around),
             **more.get("environment", {}),
         },

@@ -114,6 +114,8 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
     yield from _dashboards(config)
     for name in uses.records(config) if config.observability.traces else ():
         yield name, SPANS, ("otlp", "otlp-grpc"), "observability.traces: services send spans"
+    if config.gateway_traces:
+        yield uses.GATEWAY, SPANS, ("otlp", "otlp-grpc"), "observability.traces: the gateway sends spans"
     if config.observability.traces:
         yield SPANS, TRACES, ("otlp",), "observability.traces: the OpenTelemetry gateway sends spans on"
         for name, record in uses.records(config).items():

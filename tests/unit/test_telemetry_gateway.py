@@ -12,7 +12,11 @@ import pulumi
 import pytest
 
 from components.config.parse import ConfigError, parse
-from components.config.traces import GATEWAY, Traces
+from components.config.platform import PlatformConfig
+from components.config.traces import GATEWAY, OTLP_GRPC_PORT, Traces
+from components.mesh import entrance
+from components.mesh.gateway_inputs import intent_args
+from components.mesh.routes import Spans
 from components.observability import trace_pipeline
 from components.observability.redaction import PATTERNS, PERSONAL
 from components.observability.telemetry_gateway import destinations
@@ -53,9 +57,31 @@ def test_services_send_their_spans_to_it_and_nobody_else_does() -> None:
     own, services, metrics = named(with_traces(), "NetworkPolicy")["spec"]["ingress"]
     assert [peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in own["from"]] == [GATEWAY]
     names = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in services["from"]}
-    assert {"router", "guardrails", "audit"} <= names and "gateway" not in names
+    assert {"gateway", "router", "guardrails", "billing", "audit"} <= names and "jaeger" not in names
     assert services["ports"] == [{"port": "otlp"}, {"port": "otlp-grpc"}]
     assert [one["port"] for one in metrics["ports"]] == [trace_pipeline.METRICS_PORT]
+
+
+@pytest.mark.parametrize(("section", "traced"), [({"traces": {}}, True), ({}, False)])
+def test_the_gateway_begins_traces_where_the_platform_keeps_them_and_services_know_it(
+    section: dict[str, Any], traced: bool
+) -> None:
+    config = parse(stack_file("local") | {"observability": {**section, "traceSampleRatio": 0.25}})
+    wanted = Spans(f"{GATEWAY}.cogniforge", OTLP_GRPC_PORT, 0.25) if traced else None
+    assert entrance.intent(config).spans == wanted
+    resources = registered_of(stack_file("local") | {"observability": section})
+    for service in ("router", "billing"):
+        pod = named(resources, "Deployment", f"local-{service}")["spec"]["template"]["spec"]
+        variables = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+        assert variables.get("SERVICE_GATEWAY_TRACES") == ("true" if traced else None)
+
+
+def test_kongs_gateway_begins_no_traces() -> None:
+    local = stack_file("local")
+    content = local | {"gateway": {**local["gateway"], "engine": "kong"}, "observability": {"traces": {}}}
+    config = PlatformConfig.model_validate(content)
+    assert not config.gateway_traces and entrance.intent(config).spans is None
+    assert "spans" not in intent_args(entrance.intent(config))
 
 
 def test_span_metrics_count_spans_before_requests_are_sampled() -> None:

@@ -57,6 +57,9 @@ class ServiceSettings(BaseSettings):
     otlp_endpoint: str = ""
     """OTLP endpoint for traces, such as http://collector:4318; empty disables traces."""
     trace_sample_ratio: float = Field(default=1.0, ge=0, le=1)
+    """Share of REST clients' requests that are recorded, where the gateway does not decide."""
+    gateway_traces: bool = False
+    """Whether the gateway begins the traces of REST clients, and decides which are recorded."""
     postgres_host: str = ""
     """Host of the service's database, through the connection pool. Database and login have the service's name."""
     postgres_direct_host: str = ""

@@ -33,8 +33,8 @@ DURATION = Histogram(
 )
 
 
-_OUTSIDE = {"ratio": 1.0}
-"""Share of REST clients' traces that are recorded, set once by `configure_tracing`."""
+_OUTSIDE: dict[str, float | None] = {"ratio": 1.0}
+"""Share of REST clients' traces that are recorded, set once by `configure_tracing`; None: the gateway decides."""
 
 
 ENTRANCE = "cogniforge.entrance"
@@ -49,7 +49,7 @@ _PROPAGATED = TraceContextTextMapPropagator()
 def configure_tracing(settings: ServiceSettings) -> TracerProvider:
     """Configure the process's tracer. Spans are always created, so that logs have IDs. An endpoint receives them."""
     resource = Resource.create({"service.name": settings.name, "service.version": settings.version})
-    _OUTSIDE["ratio"] = settings.trace_sample_ratio
+    _OUTSIDE["ratio"] = None if settings.gateway_traces else settings.trace_sample_ratio
     sampler = ParentBased(TraceIdRatioBased(settings.trace_sample_ratio))
     provider = TracerProvider(resource=resource, sampler=sampler)
     if settings.otlp_endpoint:
@@ -68,13 +68,14 @@ def from_outside(headers: Mapping[str, str]) -> Context:
     """Trace context of a REST client. Its IDs are kept, so that clients find their requests in the logs.
 
     The client's sampled flag and trace ID do not decide about recording. Otherwise, a client could have all of its
-    requests recorded, or none. Its `baggage` and `tracestate` are ignored: they would reach all services.
+    requests recorded, or none. Its `baggage` and `tracestate` are ignored: they would reach all services. Where the
+    gateway begins traces, it has removed all of these, and the flag is its decision.
     """
-    found = _PROPAGATED.extract(headers)
-    parent = trace.get_current_span(found).get_span_context()
-    if not parent.is_valid:
+    found = _PROPAGATED.extract({"traceparent": headers.get("traceparent", "")})
+    parent, ratio = trace.get_current_span(found).get_span_context(), _OUTSIDE["ratio"]
+    if not parent.is_valid or ratio is None:
         return found
-    flags = TraceFlags(TraceFlags.SAMPLED if random.random() < _OUTSIDE["ratio"] else TraceFlags.DEFAULT)
+    flags = TraceFlags(TraceFlags.SAMPLED if random.random() < ratio else TraceFlags.DEFAULT)
     own = SpanContext(parent.trace_id, parent.span_id, is_remote=True, trace_flags=flags)
     return trace.set_span_in_context(NonRecordingSpan(own), found)
 

@@ -147,7 +147,12 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     wanted = settings.log_level in (LogLevel.DEBUG, LogLevel.INFO)
-    measures = Measures(tracing=bool(settings.otlp_endpoint), logging=wanted, ratio=settings.trace_sample_ratio)
+    measures = Measures(
+        tracing=bool(settings.otlp_endpoint),
+        logging=wanted,
+        ratio=settings.trace_sample_ratio,
+        gateway=settings.gateway_traces,
+    )
     measures.register()
     core = Core(table, measures)
     # Objects loaded now stay. Requests create no reference cycles, so the collector need not run often.
