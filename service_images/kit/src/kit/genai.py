@@ -35,6 +35,10 @@ EVALUATION_SCORE_LABEL = "gen_ai.evaluation.score.label"
 
 GUARDED = {"input": "cogniforge.guard.input", "output": "cogniforge.guard.output"}
 """Attributes with Guardrails' strictest verdict by direction, for which the conventions have none."""
+TARGET, ATTEMPT = "cogniforge.target", "cogniforge.attempt"
+HEDGE, OUTCOME = "cogniforge.hedge", "cogniforge.outcome"
+"""Attributes of a call of a model: name of the target, number of the attempt, whether another one was running when it
+began, and how it ended, as in the usage event."""
 FIRST_TOKEN = "cogniforge.first_token"
 """Name of the span event at the first piece of a stream, for which the conventions have none."""
 _SPAN_KIND = "openinference.span.kind"
@@ -52,10 +56,10 @@ _KINDS: Mapping[str, str] = MappingProxyType(
 _INPUT_TOKENS, _OUTPUT_TOKENS = "llm.token_count.prompt", "llm.token_count.completion"
 
 
-def named(operation: str, model: str = "") -> dict[str, AttributeValue]:
-    """Attributes that name an operation and its model, in both conventions."""
+def named(operation: str, model: str = "", provider: str = PROVIDER) -> dict[str, AttributeValue]:
+    """Attributes that name an operation, its model and its provider, in both conventions."""
     kind = _KINDS.get(operation, "CHAIN")
-    found: dict[str, AttributeValue] = {OPERATION_NAME: operation, PROVIDER_NAME: PROVIDER, _SPAN_KIND: kind}
+    found: dict[str, AttributeValue] = {OPERATION_NAME: operation, PROVIDER_NAME: provider, _SPAN_KIND: kind}
     if model:
         found[REQUEST_MODEL] = model
         if kind in ("LLM", "EMBEDDING"):

@@ -59,14 +59,18 @@ class Attempts(Admission):
             self._reason = "the credential is missing"
             self.attempt(now)
             return
+        call = self.core.measures.call(self, state, route.route.model) if self.span is not None else None
         try:
-            request = payload.request(self, state)
+            request = payload.request(self, state, self.traceparent if call is None else call.traceparent)
         except ApiError as error:
             self.refuse(error)  # the target does not support the request
             return
         leg = Leg(self, route, state, now)
+        leg.call = call
         if self._legs:
             leg.hedge = True
+            if call is not None:
+                call.hedged()
         self._legs.append(leg)
         self.choice = route.choice if now < route.choice_until else route.described_choice(now)
         leg.send(request)

@@ -13,6 +13,7 @@ from router.counting import Streamed
 
 if TYPE_CHECKING:
     from router.answer import Answer
+    from router.model_call import ModelCall
     from router.selection import RouteState
     from router.targets import TargetState
 
@@ -40,6 +41,7 @@ class Leg:
     _released = False
     hedge = False
     noted = False
+    call: ModelCall | None = None
 
     def __init__(self, exchange: Answer, route: RouteState, state: TargetState, now: float) -> None:
         self.exchange, self.route, self.state, self.started = exchange, route, state, now
@@ -60,6 +62,8 @@ class Leg:
     def on_head(self, status: int, kind: bytes, after: bytes) -> None:
         """The status decides whether the target has failed; every other answer goes to the client."""
         self._status = status
+        if self.call is not None:
+            self.call.answers(status)
         if status >= 500 or status == 429:
             if after and (seconds := upstream.seconds(after, time.time())):
                 self._refused(f"HTTP {status}", seconds)
@@ -132,6 +136,8 @@ class Leg:
         exchange.begin_stream(self.state.label_bytes)
         exchange.first_token_s = seconds = exchange.core.now() - exchange.started
         exchange.core.measures.first_piece(exchange, seconds)
+        if self.call is not None:
+            self.call.first_piece(exchange.core.now() - self.started)
 
     def _filtered(self, events: bytes) -> bytes:
         """Read the usage of complete events, and remove it if only the Router has requested it."""

@@ -15,10 +15,12 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status,
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
+from router.model_call import ModelCall
 from router.tally import Count, Spread
 
 if TYPE_CHECKING:
     from router.request import Request
+    from router.targets import TargetState
 
 FLUSH_S = 0.02
 """Seconds between two writes of collected log lines: a compromise between cost and the number of waiting lines."""
@@ -27,9 +29,12 @@ FLUSH_S = 0.02
 class Measures:
     """Counts, logs and traces requests."""
 
-    def __init__(self, *, tracing: bool = False, logging: bool = True, ratio: float = 1.0) -> None:
+    def __init__(
+        self, *, tracing: bool = False, logging: bool = True, ratio: float = 1.0, gateway: bool = False
+    ) -> None:
+        """`ratio`: share of clients' requests that are recorded; `gateway`: the gateway has decided about these."""
         self._tracer = trace.get_tracer("router", schema_url=genai.REVISION) if tracing else None
-        self._ratio = ratio
+        self._ratio, self._gateway = ratio, gateway
         self._logging = logging
         self._lines: list[bytes] = []
         self._second, self._stamp = 0, b""
@@ -92,14 +97,19 @@ class Measures:
             exchange.traceparent = b"00-%s-%s-00" % (trace_id, digits[32:])
         else:
             exchange.trace_id = trace_id = b"%032x" % parent[0]
-            sampled = parent[2] & 1 if exchange.inside else 0
+            sampled = parent[2] & 1 if exchange.inside or self._gateway else 0
             exchange.traceparent = b"00-%s-%016x-%02x" % (trace_id, random.getrandbits(64), sampled)
 
     def _samples(self, exchange: Request, parent: tuple[int, int, int] | None) -> bool:
-        """Whether to trace a request. Services decide for their requests; clients' flags are ignored, as too costly."""
-        if exchange.inside and parent is not None:
+        """Whether to trace a request. Services and a gateway that begins traces decide by the flag; clients do not."""
+        if (exchange.inside or self._gateway) and parent is not None:
             return bool(parent[2] & 1)
         return self._ratio >= 1 or random.random() < self._ratio
+
+    def call(self, exchange: Request, state: TargetState, model: str) -> ModelCall:
+        """Begin the span of an attempt of a recorded request. `model`: model of the attempt's route."""
+        assert self._tracer is not None, "the request is recorded"
+        return ModelCall(self._tracer, exchange, state, model)
 
     def first_piece(self, exchange: Request, seconds: float) -> None:
         """Record the first piece of a stream, `seconds` after the last byte of the request."""

@@ -87,8 +87,11 @@ def wants_usage(exchange: Request) -> bool:
     return ask is None or bool(ask.stream_options and ask.stream_options.get("include_usage"))
 
 
-def request(exchange: Request, state: TargetState) -> bytes:
-    """Bytes of an attempt's request. Raises ApiError if the target does not support the request."""
+def request(exchange: Request, state: TargetState, traceparent: bytes) -> bytes:
+    """Bytes of an attempt's request. Raises ApiError if the target does not support the request.
+
+    `traceparent`: trace context for the platform's own model servers.
+    """
     body = _body(exchange, state)
     if state.outside or state.messages:
         return _outside(exchange, state, body)
@@ -100,7 +103,7 @@ def request(exchange: Request, state: TargetState) -> bytes:
             exchange.upstream_path,
             state.host_header,
             exchange.request_id,
-            exchange.traceparent,
+            traceparent,
             state.authorization(),
             len(body),
             body,

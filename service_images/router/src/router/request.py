@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from router import anthropic, usage
+    from router.model_call import ModelCall
     from router.selection import RouteState
     from router.targets import TargetState
     from router.tenancy import Account
@@ -55,6 +56,8 @@ class Attempt(Protocol):
     """Whether it was begun while another attempt was running."""
     noted: bool
     """Whether its end is in the request's trail."""
+    call: ModelCall | None
+    """Its span; None if the request is not recorded."""
 
     def streamed(self) -> int:
         """Counted output tokens of the stream so far."""

@@ -30,6 +30,8 @@ def settle(exchange: Answer, status: int) -> None:
     if account is not None:
         account.settle(exchange.estimated, used[0] + used[1], exchange.held, cost)
     seconds = core.now() - exchange.started
+    if exchange.span is not None:
+        trail.answered(exchange)
     core.measures.end(exchange, status, seconds)
     if core.metering is not None and (target is not None or status == HTTP_OK):
         own = core.request_id().decode()

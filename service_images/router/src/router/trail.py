@@ -18,6 +18,8 @@ def note(exchange: Request, leg: Attempt, now: float, outcome: Outcome, reason: 
     if leg.noted:
         return
     leg.noted = True
+    if leg.call is not None:
+        leg.call.end(outcome, reason, exchange.used if outcome is Outcome.ANSWERED else None)
     if exchange.trail is None:
         exchange.trail = []
     exchange.trail.append(
@@ -39,3 +41,11 @@ def attempts(exchange: Request, now: float) -> list[Tried] | None:
     if exchange.trail is not None and exchange.winner is not None:
         note(exchange, exchange.winner, now, Outcome.ANSWERED)
     return exchange.trail
+
+
+def answered(exchange: Request) -> None:
+    """End the span of the attempt that has answered the request, if it has not ended in another way."""
+    winner = exchange.winner
+    if winner is not None and winner.call is not None and not winner.noted:
+        winner.call.end(Outcome.ANSWERED, "", exchange.used)
+        winner.call = None
