@@ -268,6 +268,8 @@ def connectors(postgres_host: str, outboxes: Sequence[str], part: str = PART) ->
             # as an array of arrays with different types.
             "transforms.outbox.table.expand.json.payload": "false",
             "transforms.outbox.table.op.invalid.behavior": "warn",
+            # Consumers continue the trace in which the row was written.
+            "transforms.outbox.table.fields.additional.placement": "tracingspancontext:header:traceparent",
         }
         for database in outboxes
     }

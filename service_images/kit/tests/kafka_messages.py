@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 _places = count()
 
@@ -16,6 +17,8 @@ class Received:
     of_key: bytes = b"acme"
     of_topic: str = "usage.recorded.v1"
     place: int = -1
+    of_headers: Any = None
+    """Headers as (name, value), or an exception that reading them raises."""
 
     def __post_init__(self) -> None:
         self.place = next(_places) if self.place < 0 else self.place
@@ -34,6 +37,12 @@ class Received:
     def offset(self) -> int:
         """Position in the partition."""
         return self.place
+
+    def headers(self) -> Any:
+        """Its headers; None if it has none."""
+        if isinstance(self.of_headers, Exception):
+            raise self.of_headers
+        return self.of_headers
 
     def key(self) -> bytes:
         """Its key."""

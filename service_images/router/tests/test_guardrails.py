@@ -416,7 +416,7 @@ class RecordedEvents:
         router.core.metering = self._metering = Metering({"bootstrap.servers": "127.0.0.1:9"}, Spill(folder, 2**20))
         self._metering._producer = self
 
-    def produce(self, topic: str, content: bytes, key: bytes) -> None:
+    def produce(self, topic: str, content: bytes, key: bytes, headers: Any) -> None:
         """One event."""
         jsonschema.validate(event := json.loads(content), events.schema(topic))
         self._events.append(event["data"])

@@ -16,6 +16,8 @@ from kit.spill import Event, Spill
 from router import metering as metering_module
 from router.metering import Metering
 
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 
 class Kafka:
     """A producer with librdkafka's limited queue, whose broker can be made unavailable."""
@@ -25,7 +27,9 @@ class Kafka:
         self.delivered: list[bytes] = []
         self._queue: list[tuple[bytes, Callable[[Any, Any], None]]] = []
 
-    def produce(self, topic: str, content: bytes, key: bytes, on_delivery: Any = lambda error, message: None) -> None:
+    def produce(
+        self, topic: str, content: bytes, key: bytes, headers: Any, on_delivery: Any = lambda error, message: None
+    ) -> None:
         if len(self._queue) >= self.room:
             raise BufferError
         self._queue.append((content, on_delivery))
@@ -45,7 +49,7 @@ def metering(folder: Path, kafka: Kafka, most: int = 2**20) -> Metering:
 
 
 def numbered(count: int, start: int = 0) -> list[Event]:
-    return [("topic", b"key", b"event %d" % number) for number in range(start, start + count)]
+    return [Event("topic", b"key", b"event %d" % number, TRACE) for number in range(start, start + count)]
 
 
 def test_a_kafka_outage_loses_nothing_and_keeps_the_order_of_files(
@@ -62,7 +66,7 @@ def test_a_kafka_outage_loses_nothing_and_keeps_the_order_of_files(
     kafka.away = False
     for _ in range(200):
         recorded.hand_on()
-    assert sorted(kafka.delivered) == sorted(content for _, _, content in numbered(1000))
+    assert sorted(kafka.delivered) == sorted(event.content for event in numbered(1000))
     assert recorded._spill.size == 0
     assert not list(tmp_path.glob("*.events"))
 
@@ -78,7 +82,7 @@ def test_events_on_disk_outlive_the_process(tmp_path: Path) -> None:
     again.away = False
     for _ in range(3):
         back.hand_on()
-    assert again.delivered == [content for _, _, content in numbered(99, 1)]
+    assert again.delivered == [event.content for event in numbered(99, 1)]
 
 
 def test_a_file_is_kept_until_kafka_has_all_of_it(tmp_path: Path) -> None:
@@ -116,7 +120,9 @@ def test_an_event_that_was_half_written_does_not_hold_up_the_others(tmp_path: Pa
     assert later == numbered(1, 7)
 
 
-@given(st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=5), st.binary(max_size=50)), max_size=20))
+@given(
+    st.lists(st.builds(Event, st.text(max_size=5), *(st.binary(max_size=most) for most in (5, 50, 60))), max_size=20)
+)
 def test_queued_events_are_returned_unchanged(tmp_path_factory: pytest.TempPathFactory, events: list[Event]) -> None:
     folder = tmp_path_factory.mktemp("spill")
     queue = Spill(folder, 2**20)

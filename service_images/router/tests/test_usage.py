@@ -29,7 +29,7 @@ class RecordedEvents:
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
 
-    def produce(self, topic: str, content: bytes, key: bytes) -> None:
+    def produce(self, topic: str, content: bytes, key: bytes, headers: Any) -> None:
         self.events.append(json.loads(content))
 
     def poll(self, _: float) -> None:

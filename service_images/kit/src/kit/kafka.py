@@ -11,10 +11,12 @@ from typing import Any
 
 import psycopg
 from confluent_kafka import Consumer, KafkaException, Message, Producer
+from opentelemetry import trace
+from opentelemetry.trace import Span
 from prometheus_client import Gauge
 from pydantic import TypeAdapter
 
-from kit import logs, strict_json, telemetry
+from kit import logs, messaging, strict_json, telemetry
 from kit.dead_letters import DeadLetters, Row
 from kit.errors import ApiError
 from kit.settings import ServiceSettings
@@ -72,10 +74,11 @@ def producer(access: dict[str, Any], waiting: int, delivered: Callable[[Any, Mes
 
 @dataclass(frozen=True)
 class _Record:
-    """A message and its event."""
+    """A message, its event, and its span, if the request that it comes from is recorded."""
 
     message: Message
     event: dict[str, Any]
+    span: Span | None = None
 
 
 class Events:
@@ -90,6 +93,7 @@ class Events:
         self, settings: ServiceSettings, topics: Sequence[str], handle: Handler, letters: DeadLetters, model: Any
     ) -> None:
         more = {"group.id": settings.name, "auto.offset.reset": "earliest", "enable.auto.commit": False}
+        self._group, self._traces = settings.name, bool(settings.otlp_endpoint)
         self._settings, self._topics, self._handle = client(settings, **more), list(topics), handle
         self._letters, self._reader = letters, reader(model)
         self._good: dict[str, Any] | None = None
@@ -140,7 +144,7 @@ class Events:
                 middle = len(part) // 2
                 waiting += [part[middle:], part[:middle]]
             elif _final(error):
-                await self._set_aside(part[0].message, repr(error), 1)
+                await self._set_aside(part[0].message, repr(error), 1, part[0].span)
             else:
                 failing.append(part[0])
         for tries, pause in enumerate(_PAUSES_S, 2):
@@ -152,7 +156,7 @@ class Events:
                 if (error := await self._failure([one])) is None:
                     continue
                 if tries > len(_PAUSES_S):
-                    await self._set_aside(one.message, repr(error), tries)
+                    await self._set_aside(one.message, repr(error), tries, one.span)
                 else:
                     failing.append(one)
 
@@ -160,7 +164,7 @@ class Events:
         """Reason why these events cannot be handled, or None. Returns only when the events themselves are at fault."""
         while True:
             try:
-                await self._handle([record.event for record in records])
+                await self._within(records)
             except Exception as error:
                 if not (isinstance(error, ApiError) and error.status == _FULL) and await self._healthy():
                     return error
@@ -170,7 +174,19 @@ class Events:
             else:
                 self.problem, self._good = None, records[-1].event
                 self.taken += len(records)
+                for record in records:
+                    if record.span is not None:
+                        record.span.end()
                 return None
+
+    async def _within(self, records: Sequence[_Record]) -> None:
+        """Handle events. A single one is handled within its span, so that its log lines and events have the trace."""
+        content = [record.event for record in records]
+        if len(records) > 1 or records[0].span is None:
+            await self._handle(content)
+            return
+        with trace.use_span(records[0].span, record_exception=False, set_status_on_exception=False):
+            await self._handle(content)
 
     async def _healthy(self) -> bool:
         """Whether the database accepts writes, and the last good event can be handled again."""
@@ -183,7 +199,7 @@ class Events:
                 return False
         return True
 
-    async def _set_aside(self, message: Message, reason: str, tries: int) -> None:
+    async def _set_aside(self, message: Message, reason: str, tries: int, span: Span | None = None) -> None:
         place = {"partition": message.partition() or 0, "position": message.offset() or 0}
         key, value = message.key() or b"", message.value() or b""
         key, value = (part.encode() if isinstance(part, str) else part for part in (key, value))
@@ -194,19 +210,28 @@ class Events:
                 log.warning("cannot store a dead letter now", reason=repr(error), again_in_s=_PAUSE_S)
                 await asyncio.sleep(_PAUSE_S)
             else:
+                if span is not None:
+                    messaging.set_aside(span)
                 return
 
     async def _read(self, messages: Sequence[Message]) -> list[_Record]:
         found: list[_Record] = []
+        traced = 0
         for message in messages:
             if (error := message.error()) is not None:
                 self.problem = f"Kafka: {error.str()}"
                 continue
             self.problem = None
+            parent = messaging.origin(message) if self._traces and traced < messaging.MOST_TRACED else None
+            traced += parent is not None
             try:
-                found.append(_Record(message, self._reader(message.value() or b"")))
+                event = self._reader(message.value() or b"")
             except ValueError as error:  # includes BadJson and ValidationError; a retry would fail, too
-                await self._set_aside(message, str(error), 1)
+                span = parent and messaging.process(message, parent, self._group, None)
+                await self._set_aside(message, str(error), 1, span)
+            else:
+                span = parent and messaging.process(message, parent, self._group, event)
+                found.append(_Record(message, event, span))
         return found
 
     async def check(self) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 from prometheus_client import Counter, Gauge
 
-from kit import kafka, logs, strict_json, telemetry
+from kit import kafka, logs, messaging, strict_json, telemetry
 from kit.limits import EVENT
 from kit.spill import Event, Spill
 
@@ -59,7 +59,8 @@ class Sender:
         except ValueError as error:
             self._lose(topic, str(error))
         else:
-            self._waiting.append((topic, key.encode(), content))
+            trace = event.get("traceparent", "")
+            self._waiting.append(Event(topic, key.encode(), content, trace.encode()))
 
     def _lose(self, topic: str, reason: str, events: int = 1) -> None:
         LOST.labels(topic).inc(events)
@@ -101,10 +102,10 @@ class Sender:
 
     def _produce(self, event: Event, done: Callable[[Any, Any], None] | None = None) -> bool:
         """Whether the producer has accepted the event, or never will."""
-        topic, key, content = event
-        more = {} if done is None else {"on_delivery": done}
+        topic, key, content, trace = event
+        more: dict[str, Any] = {} if done is None else {"on_delivery": done}
         try:
-            self._producer.produce(topic, content, key=key, **more)
+            self._producer.produce(topic, content, key=key, headers=messaging.headers(trace), **more)
         except BufferError:
             return False
         except KafkaException as error:
@@ -119,8 +120,8 @@ class Sender:
             written = self._spill.put(events)
         except OSError as error:
             written, reason = 0, f"they cannot be written to disk: {error}"
-        for topic in {topic for topic, _, _ in events[written:]}:
-            self._lose(topic, reason, sum(1 for one, _, _ in events[written:] if one == topic))
+        for topic in {event.topic for event in events[written:]}:
+            self._lose(topic, reason, sum(1 for event in events[written:] if event.topic == topic))
 
     def _resume(self) -> None:
         """Send one file at a time, while Kafka accepts events."""

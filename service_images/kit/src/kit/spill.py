@@ -10,14 +10,23 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from kit import logs
 
 log = logs.get("kit.spill")
 SEGMENT_BYTES = 4 * 2**20
-_HEAD = struct.Struct(">HHI")
-Event = tuple[str, bytes, bytes]
-"""(topic, key, content)."""
+_HEAD = struct.Struct(">HHHI")
+
+
+class Event(NamedTuple):
+    """An event for a topic."""
+
+    topic: str
+    key: bytes
+    content: bytes
+    traceparent: bytes = b""
+    """Trace context in which it was made; empty: none."""
 
 
 class Spill:
@@ -46,14 +55,15 @@ class Spill:
                 self._begin()
             file = self._files[-1]
             with file.open("ab", buffering=2**18) as out:
-                for topic, key, content in events[written:]:
+                for topic, key, content, trace in events[written:]:
                     name = topic.encode()
-                    size = _HEAD.size + len(name) + len(key) + len(content)
+                    size = _HEAD.size + len(name) + len(key) + len(trace) + len(content)
                     if size > room:
                         return written
                     if self._sizes[file] >= SEGMENT_BYTES:
                         break
-                    out.write(_HEAD.pack(len(name), len(key), len(content)) + name + key + content)
+                    head = _HEAD.pack(len(name), len(key), len(trace), len(content))
+                    out.write(head + name + key + trace + content)
                     self._sizes[file] += size
                     room -= size
                     written += 1
@@ -91,11 +101,13 @@ def _read(content: bytes, file: Path) -> Iterator[Event]:
     """Complete events of a file. An incomplete last event was being written when a process crashed."""
     place = 0
     while place + _HEAD.size <= len(content):
-        topic, key, body = _HEAD.unpack_from(content, place)
+        topic, key, trace, body = _HEAD.unpack_from(content, place)
         start = place + _HEAD.size
-        end = start + topic + key + body
+        end = start + topic + key + trace + body
         if end > len(content):
             log.error("an event is incomplete", file=file.name, at=place)
             return
-        yield content[start : start + topic].decode(), content[start + topic : end - body], content[end - body : end]
+        named, keyed = start + topic, start + topic + key
+        parts = content[named:keyed], content[end - body : end], content[keyed : keyed + trace]
+        yield Event(content[start:named].decode(), *parts)
         place = end

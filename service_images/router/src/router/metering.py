@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from kit import events
 from kit.sender import Sender
-from kit.spill import Spill
+from kit.spill import Event, Spill
 from msgspec import UNSET, Raw, UnsetType
 
 from router.tried import Tried
@@ -137,11 +137,12 @@ class Metering(Sender):
             traceparent=exchange.traceparent.decode(),
             data=data,
         )
-        self._waiting.append((TOPIC, exchange.tenant, _encode(event)))
+        self._waiting.append(Event(TOPIC, exchange.tenant, _encode(event), exchange.traceparent))
 
     def tell(self, topic: str, key: str, event: dict[str, Any]) -> None:
         """Publish another event. These are rare, and wait in the same queue."""
-        self._waiting.append((topic, key.encode(), _encode(event)))
+        trace = event.get("traceparent", "")
+        self._waiting.append(Event(topic, key.encode(), _encode(event), trace.encode()))
 
 
 def _tell_rest(exchange: Request, data: Used) -> None:
