@@ -180,9 +180,13 @@ DRILLS: tuple[Drill, ...] = (
     ),
     Drill(
         "traces",
-        "the gateway of spans and Jaeger: what is kept, counted and removed; killed, away, and given invented names",
-        4,
+        "the gateway of spans and Jaeger: what is kept, counted and removed; killed, away, and given invented names; "
+        "and one trace from Envoy to Billing and Audit, through Kafka and an outbox",
+        7,
         (
+            "components/data/change_data_capture.py",
+            "components/mesh/envoy_tracing.py",
+            "components/observability/gateway_spans.py",
             "components/observability/jaeger.py",
             "components/observability/redaction.py",
             "components/observability/telemetry_gateway.py",
@@ -190,6 +194,8 @@ DRILLS: tuple[Drill, ...] = (
             "components/config/traces.py",
             "local/toolchain/collector/",
             "local/toolchain/jaeger/",
+            "service_images/kit/src/kit/messaging.py",
+            "service_images/router/src/router/model_call.py",
         ),
         (ToolName.COLLECTOR, ToolName.JAEGER),
     ),

@@ -190,6 +190,38 @@ def test_spans_are_shown_where_there_is_a_jaeger(run: Run, books: Gateway, monke
     assert asked == [f"/api/v1/namespaces/cogniforge/services/jaeger:query/proxy/api/traces/{TRACE}"]
 
 
+def test_the_spans_of_the_gateway_of_calls_and_of_consumers_have_the_names_of_their_parts(
+    run: Run, books: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = ("gateway", "router", "billing", "audit")
+    processes = {name: {"serviceName": name} for name in parts}
+    spans = [
+        _span("a", "", 1_000_000, processID="gateway", operationName="POST /v1/"),
+        _span("b", "a", 1_000_100, processID="router", operationName="POST /v1/chat/completions"),
+        _span("c", "b", 1_000_200, processID="router", operationName="chat demo"),
+        # Consumers process the event after the request has ended.
+        *(
+            _span(name, "b", 1_400_000, processID=name, operationName="process usage.recorded.v1")
+            for name in ("billing", "audit")
+        ),
+    ]
+    answer = json.dumps({"data": [{"traceID": TRACE, "spans": spans, "processes": processes}], "errors": None})
+    config = stack.read_config("local")
+    traced = config.model_copy(update={"observability": config.observability.model_copy(update={"traces": Traces()})})
+    monkeypatch.setattr(stack, "read_config", lambda _: traced)
+    monkeypatch.setattr(jobs, "kubectl", lambda *_: answer)
+    status, out, _ = run("explain", "r-1")
+    assert status == 0
+    for line in (
+        "gateway POST /v1/: from 0.0 ms, for 1.5 ms",
+        "  router POST /v1/chat/completions: from 0.1 ms, for 1.5 ms",
+        "    router chat demo: from 0.2 ms, for 1.5 ms",
+        "    billing process usage.recorded.v1: from 400.0 ms, for 1.5 ms",
+        "    audit process usage.recorded.v1: from 400.0 ms, for 1.5 ms",
+    ):
+        assert f"             {line}\n" in out, line
+
+
 @pytest.mark.parametrize(
     ("one_of", "said"), [(100, "not kept by sampling, which keeps one of 100"), (1, "has none: not arr")]
 )

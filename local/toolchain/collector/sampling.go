@@ -40,7 +40,9 @@ type request struct {
 	arrived  time.Time
 	due      time.Time
 	complete bool
-	reason   string
+	// late is whether there are only spans of consumers, which process events of a request after its end.
+	late   bool
+	reason string
 }
 
 type sampling struct {
@@ -188,7 +190,7 @@ func (s *sampling) destination(id pcommon.TraceID, passed ptrace.Traces, now tim
 	if until, ok := s.kept[id]; ok && now.Before(until) {
 		return passed
 	}
-	begun := &request{spans: ptrace.NewTraces(), arrived: now, due: now.Add(s.config.Longest)}
+	begun := &request{spans: ptrace.NewTraces(), arrived: now, due: now.Add(s.config.Settle), late: true}
 	s.held[id] = begun
 	return begun.spans
 }
@@ -197,6 +199,9 @@ func (s *sampling) destination(id pcommon.TraceID, passed ptrace.Traces, now tim
 func (s *sampling) judge(held *request, service string, span ptrace.Span, now time.Time) {
 	held.count++
 	s.spans++
+	if held.late && span.Kind() != ptrace.SpanKindConsumer {
+		held.late, held.due = false, held.arrived.Add(s.config.Longest)
+	}
 	_, entrance := span.Attributes().Get(s.config.Entrance)
 	if !held.complete && (entrance || span.ParentSpanID().IsEmpty()) {
 		held.complete, held.due = true, now.Add(s.config.Settle)
@@ -293,7 +298,9 @@ func (s *sampling) take(ids []pcommon.TraceID, now time.Time) []ptrace.Traces {
 		if reason == "" {
 			reason = s.ordinary(held)
 		}
-		s.requests.Add(context.Background(), 1, metric.WithAttributes(attribute.String("reason", reason)))
+		if !held.late || reason != reasonNotKept {
+			s.requests.Add(context.Background(), 1, metric.WithAttributes(attribute.String("reason", reason)))
+		}
 		if reason == reasonNotKept {
 			continue
 		}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -74,6 +75,27 @@ def test_others_than_operators_get_none_and_nothing_is_asked_for_them(
     found = shown(platform, name, "billing", "audit", key=make_key(), **given)
     assert "Its log lines and spans are for operators" in found and TRACE in found
     assert server.paths == []
+
+
+def test_the_spans_of_all_parts_of_a_request_are_shown_with_their_names(
+    platform: Platform, name: str, server: Faulty
+) -> None:
+    whole = {
+        "gateway": span(1, processID="gateway", operationName="POST /v1/"),
+        "router": span(2, 1, processID="router", operationName="chat demo"),
+        **{
+            consumer: span(
+                number, 2, processID=consumer, operationName="process usage.recorded.v1", startTime=9_000_000
+            )
+            for number, consumer in ((3, "billing"), (4, "audit"))
+        },
+    }
+    processes = {part: {"serviceName": part} for part in whole}
+    server.body = json.dumps({"data": [{"spans": [*whole.values()], "processes": processes}]}).encode()
+    found = shown(platform, name, "admin", jaeger_url=server.url)
+    rows = re.findall(r"<tr>(.*?)</tr>", found, re.DOTALL)
+    for part, one in whole.items():
+        assert [row for row in rows if part in row and one["operationName"] in row], part
 
 
 def test_texts_of_spans_and_lines_are_text(platform: Platform, name: str, server: Faulty) -> None:
