@@ -59,7 +59,7 @@ def of(span: ReadableSpan, *names: str) -> tuple[Any, ...]:
     return tuple((span.attributes or {}).get(name) for name in names)
 
 
-def test_a_call_names_operation_model_target_and_tokens(recorded: Any, targets: Targets) -> None:
+def test_a_call_names_model_and_target_and_leaves_tokens_to_the_request(recorded: Any, targets: Targets) -> None:
     (one,) = targets(1)
     made = recorded([one])
     assert made.router.ask().status_code == 200
@@ -69,12 +69,6 @@ def test_a_call_names_operation_model_target_and_tokens(recorded: Any, targets: 
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "cogniforge",
         "gen_ai.request.model": "m",
-        "gen_ai.usage.input_tokens": 5,
-        "gen_ai.usage.output_tokens": 3,
-        "openinference.span.kind": "LLM",
-        "llm.model_name": "m",
-        "llm.token_count.prompt": 5,
-        "llm.token_count.completion": 3,
         "server.address": "127.0.0.1",
         "server.port": int(one.url.rpartition(":")[2]),
         "http.response.status_code": 200,
@@ -104,7 +98,6 @@ def test_each_attempt_has_its_own_span_with_its_outcome(recorded: Any, targets: 
     assert of(first, "cogniforge.outcome", "cogniforge.attempt") == ("failed", 1)
     assert of(second, "cogniforge.target", "cogniforge.outcome", "cogniforge.attempt") == ("b", "answered", 2)
     assert first.status.status_code is StatusCode.ERROR and second.status.status_code is StatusCode.UNSET
-    assert of(first, "gen_ai.usage.input_tokens") == (None,)
 
 
 def test_a_stream_that_another_target_continues_has_two_calls(recorded: Any, targets: Targets) -> None:
@@ -114,7 +107,7 @@ def test_a_stream_that_another_target_continues_has_two_calls(recorded: Any, tar
     asked_until(lambda: breaking.seen, made.router.stream)
     first, second = made.calls(2)
     assert of(first, "cogniforge.outcome", "error.type") == ("interrupted", "interrupted")
-    assert of(second, "cogniforge.outcome", "gen_ai.usage.output_tokens")[0] == "answered"
+    assert of(second, "cogniforge.outcome", "error.type") == ("answered", None)
 
 
 def test_a_hedged_request_has_the_call_that_was_overtaken(recorded: Any, targets: Targets) -> None:

@@ -56,10 +56,10 @@ _KINDS: Mapping[str, str] = MappingProxyType(
 _INPUT_TOKENS, _OUTPUT_TOKENS = "llm.token_count.prompt", "llm.token_count.completion"
 
 
-def named(operation: str, model: str = "", provider: str = PROVIDER) -> dict[str, AttributeValue]:
-    """Attributes that name an operation, its model and its provider, in both conventions."""
+def named(operation: str, model: str = "") -> dict[str, AttributeValue]:
+    """Attributes that name an operation and its model, in both conventions."""
     kind = _KINDS.get(operation, "CHAIN")
-    found: dict[str, AttributeValue] = {OPERATION_NAME: operation, PROVIDER_NAME: provider, _SPAN_KIND: kind}
+    found: dict[str, AttributeValue] = {OPERATION_NAME: operation, PROVIDER_NAME: PROVIDER, _SPAN_KIND: kind}
     if model:
         found[REQUEST_MODEL] = model
         if kind in ("LLM", "EMBEDDING"):

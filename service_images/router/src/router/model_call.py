@@ -22,22 +22,25 @@ _HTTP = "HTTP "
 
 
 class ModelCall:
-    """A running span. Its name is that of the operation and the route's model, as the conventions say."""
+    """A running span. Its name is that of the operation and the route's model, as the conventions say.
+
+    The request's own span has the tokens and OpenInference's names, so that whoever sums spans counts each once.
+    """
 
     def __init__(self, tracer: Tracer, exchange: Request, state: TargetState, model: str) -> None:
         url = state.target.upstream
-        known: dict[str, Any] = {
-            **genai.named(exchange.operation, model, _provider(state)),
+        self._known: dict[str, Any] = {
+            genai.OPERATION_NAME: exchange.operation,
+            genai.PROVIDER_NAME: _provider(state),
+            genai.REQUEST_MODEL: model,
             genai.TARGET: state.label,
             genai.ATTEMPT: exchange.attempts,
             "server.address": url.host,
             "server.port": url.port,
         }
+        """Attributes, which are set together at the end: each call of the SDK takes microseconds."""
         self._span = tracer.start_span(
-            f"{exchange.operation} {model}",
-            context=trace.set_span_in_context(exchange.span),
-            kind=SpanKind.CLIENT,
-            attributes=known,
+            f"{exchange.operation} {model}", context=trace.set_span_in_context(exchange.span), kind=SpanKind.CLIENT
         )
         own = self._span.get_span_context()
         self.traceparent = b"00-%032x-%016x-%02x" % (own.trace_id, own.span_id, own.trace_flags)
@@ -45,27 +48,26 @@ class ModelCall:
 
     def hedged(self) -> None:
         """The attempt was begun while another one was running."""
-        self._span.set_attribute(genai.HEDGE, True)
+        self._known[genai.HEDGE] = True
 
     def answers(self, status: int) -> None:
         """The head of the answer has arrived."""
-        self._span.set_attribute("http.response.status_code", status)
+        self._known["http.response.status_code"] = status
 
     def first_piece(self, seconds: float) -> None:
         """Record the first piece of a stream, `seconds` after the beginning of the attempt."""
-        self._span.set_attribute(genai.RESPONSE_TIME_TO_FIRST_CHUNK, seconds)
+        self._known[genai.RESPONSE_TIME_TO_FIRST_CHUNK] = seconds
         self._span.add_event(genai.FIRST_TOKEN)
 
-    def end(self, outcome: Outcome, reason: str = "", used: tuple[int, int] | None = None) -> None:
-        """The attempt has ended. `used`: (input, output) tokens of the request, if this attempt has answered it."""
-        span = self._span
-        span.set_attribute(genai.OUTCOME, outcome.value)
-        if used is not None:
-            genai.used(span, *used)
+    def end(self, outcome: Outcome, reason: str = "") -> None:
+        """The attempt has ended."""
+        span, known = self._span, self._known
+        known[genai.OUTCOME] = outcome.value
         if outcome in _FAILED:
             status = reason[len(_HTTP) :] if reason.startswith(_HTTP) else ""
-            span.set_attribute("error.type", status or outcome.value)
+            known["error.type"] = status or outcome.value
             span.set_status(Status(StatusCode.ERROR, reason[:REASON_CHARACTERS]))
+        span.set_attributes(known)
         span.end()
 
 

@@ -19,7 +19,7 @@ def note(exchange: Request, leg: Attempt, now: float, outcome: Outcome, reason: 
         return
     leg.noted = True
     if leg.call is not None:
-        leg.call.end(outcome, reason, exchange.used if outcome is Outcome.ANSWERED else None)
+        leg.call.end(outcome, reason)
     if exchange.trail is None:
         exchange.trail = []
     exchange.trail.append(
@@ -47,5 +47,5 @@ def answered(exchange: Request) -> None:
     """End the span of the attempt that has answered the request, if it has not ended in another way."""
     winner = exchange.winner
     if winner is not None and winner.call is not None and not winner.noted:
-        winner.call.end(Outcome.ANSWERED, "", exchange.used)
+        winner.call.end(Outcome.ANSWERED)
         winner.call = None
