@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
 
 from cli import spans as spans_of
 from components.config.traces import Traces
@@ -165,6 +169,20 @@ def test_each_request_of_a_clients_trace_is_judged_by_itself(server: JaegerServe
     until(lambda: gateway.decided().get("error") == 1, DECIDED_S)
     until(lambda: kept(server, second) >= 2, FOUND_S)
     assert "block" not in json.dumps(server.trace(second))
+
+
+def test_a_late_span_of_a_consumer_is_soon_forgotten_and_is_no_request(start: Start) -> None:
+    gateway = start()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{gateway.endpoint}/v1/traces")))
+    parent = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    around = set_span_in_context(NonRecordingSpan(parent))
+    provider.get_tracer("test").start_span("process usage.recorded.v1", around, kind=SpanKind.CONSUMER).end()
+    provider.shutdown()
+    held = lambda: gateway.values("otelcol_request_sampling_held_spans")  # noqa: E731
+    until(lambda: held() == [1.0], 30)
+    until(lambda: held() == [0.0], DECIDED_S, lambda: gateway.metrics()[-2000:])
+    assert gateway.decided() == {}
 
 
 def test_spans_arrive_after_jaeger_was_away_and_the_gateway_was_killed(
