@@ -152,10 +152,11 @@ def test_a_service_receives_its_own_subjects_only(data: DataClient) -> None:
     errors = data.run(
         """
 import asyncio, nats
+user, password = account("billing", "nats")
 async def main():
     errors = []
     async def note(error): errors.append(str(error))
-    connection = await nats.connect("nats://nats:4222", user="billing", password=secret("billing", "nats"),
+    connection = await nats.connect("nats://nats:4222", user=user, password=password,
                                     error_cb=note, inbox_prefix=b"_INBOX.billing")
     await connection.subscribe("router.used")
     await connection.publish("$KV.tenants.x", b"stolen")
