@@ -109,7 +109,7 @@ class Measures:
     def call(self, exchange: Request, state: TargetState, model: str) -> ModelCall:
         """Begin the span of an attempt of a recorded request. `model`: model of the attempt's route."""
         assert self._tracer is not None, "the request is recorded"
-        return ModelCall(self._tracer, exchange, state, model)
+        return ModelCall(self._tracer, exchange.span, exchange.operation, exchange.attempts, state, model)
 
     def first_piece(self, exchange: Request, seconds: float) -> None:
         """Record the first piece of a stream, `seconds` after the last byte of the request."""

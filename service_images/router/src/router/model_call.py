@@ -11,9 +11,8 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from router.tried import REASON_CHARACTERS, Outcome
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Tracer
+    from opentelemetry.trace import Span, Tracer
 
-    from router.request import Request
     from router.targets import TargetState
 
 _FAILED = frozenset((Outcome.FAILED, Outcome.INTERRUPTED, Outcome.TIMED_OUT))
@@ -27,20 +26,23 @@ class ModelCall:
     The request's own span has the tokens and OpenInference's names, so that whoever sums spans counts each once.
     """
 
-    def __init__(self, tracer: Tracer, exchange: Request, state: TargetState, model: str) -> None:
+    def __init__(
+        self, tracer: Tracer, request: Span, operation: str, attempt: int, state: TargetState, model: str
+    ) -> None:
+        """`request`: span of the request; `attempt`: its number, from 1; `model`: model of the attempt's route."""
         url = state.target.upstream
         self._known: dict[str, Any] = {
-            genai.OPERATION_NAME: exchange.operation,
+            genai.OPERATION_NAME: operation,
             genai.PROVIDER_NAME: _provider(state),
             genai.REQUEST_MODEL: model,
             genai.TARGET: state.label,
-            genai.ATTEMPT: exchange.attempts,
+            genai.ATTEMPT: attempt,
             "server.address": url.host,
             "server.port": url.port,
         }
         """Attributes, which are set together at the end: each call of the SDK takes microseconds."""
         self._span = tracer.start_span(
-            f"{exchange.operation} {model}", context=trace.set_span_in_context(exchange.span), kind=SpanKind.CLIENT
+            f"{operation} {model}", context=trace.set_span_in_context(request), kind=SpanKind.CLIENT
         )
         own = self._span.get_span_context()
         self.traceparent = b"00-%032x-%016x-%02x" % (own.trace_id, own.span_id, own.trace_flags)
