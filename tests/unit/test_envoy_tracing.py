@@ -219,7 +219,8 @@ def test_no_request_waits_for_a_receiver_that_is_away_silent_or_slow(
         usual = statistics.median(took["none"])
         shown = {name: f"{1000 * statistics.median(times):.2f} ms" for name, times in took.items()}
         for name in ("away", "silent", "slow"):
-            assert statistics.median(took[name]) < usual + 0.005, shown
+            # A request that waited for its span would take CONNECT_S or longer.
+            assert statistics.median(took[name]) < usual + envoy_tracing.CONNECT_S / 10, shown
             # A worker sends spans every second, so many requests would wait. A busy machine delays a few.
             waited = [seconds for seconds in took[name] if seconds >= envoy_tracing.CONNECT_S]
             assert len(waited) <= REQUESTS // 100, (name, waited)
