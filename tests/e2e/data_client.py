@@ -45,10 +45,12 @@ def account(login, system):  # user and password
         store = ask("auth/kubernetes/login", body=token)["auth"]["client_token"]
         if system in registered:  # the client makes the login, and registers it
             import hashlib
-            found = {"username": f"{login}.{uuid.uuid4().hex[:16]}", "password": uuid.uuid4().hex}
-            digest = hashlib.sha256(found["password"].encode()).hexdigest()
-            place = f"kv/data/logins.{system}/{found['username']}"
-            ask(place, store, json.dumps({"data": {"sha256": digest}, "options": {"cas": 0}}).encode())
+            user, password = f"{login}.{uuid.uuid4().hex[:16]}", uuid.uuid4().hex
+            digest = {"sha256": hashlib.sha256(password.encode()).hexdigest()}
+            body = {"data": {"password": password} if system == "kafka" else digest, "options": {"cas": 0}}
+            ask(f"kv/data/logins.{system}/{user}", store, json.dumps(body).encode())
+            if system == "kafka": until(lambda: accepted(user, password))
+            found = {"username": user, "password": password}
         else:
             found = ask(f"database/creds/{issued[system][login]}", store)["data"]
         with open(f"{kept}-{os.getpid()}", "w") as file: json.dump([found["username"], found["password"]], file)
@@ -60,10 +62,16 @@ def postgres(login, database=None, port=6432):
     user, password = account(login, "postgres")
     return psycopg.connect(host="postgres", port=port, user=user, password=password,
                            dbname=database or login, autocommit=True, prepare_threshold=None, connect_timeout=5)
-def kafka(login, **more):
+def kafka_as(user, password):
     return {"bootstrap.servers": f"kafka.{namespace}.svc:9092", "security.protocol": "sasl_ssl",
-            "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": login, "sasl.password": secret(login, "kafka"),
-            "ssl.ca.location": "/etc/tls/ca.crt", "log_level": 2, **more}
+            "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": user, "sasl.password": password,
+            "ssl.ca.location": "/etc/tls/ca.crt", "log_level": 2}
+def kafka(login, **more): return {**kafka_as(*account(login, "kafka")), **more}
+def accepted(user, password):  # brokers make a registered login within seconds, and then its rights
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+    try: return AdminClient(kafka_as(user, password)).list_topics(timeout=5).topics
+    except KafkaException: return False
 begun = time.monotonic()
 def going(seconds=1500):  # until the test says stop; at most so long
     return not os.path.exists(f"/tmp/stop-{run}") and time.monotonic() - begun < seconds
