@@ -129,7 +129,7 @@ async def _run() -> None:
         try:
             await keeper.round()
             problem = ""
-        except (StoreUnavailable, KafkaException, Problem, LookupError, ValueError) as error:
+        except (StoreUnavailable, KafkaException, Problem, LookupError, TimeoutError, ValueError) as error:
             problem = f"logins are not made now: {error!r}"
         if problem != said:
             print(problem or "logins are made again", flush=True)

@@ -46,8 +46,13 @@ class Known(Registry):
         self._kept = kept
         self.known = dict[str, Registration]()
         """By login."""
-        if kept.exists():
+        try:
             self.known = {login: Registration(**one) for login, one in json.loads(kept.read_text()).items()}
+        except FileNotFoundError:
+            pass
+        except (AttributeError, OSError, TypeError, ValueError) as error:
+            # Written by another release, or damaged: the store has all that is valid.
+            print(f"{kept} is not used: {error!r}", flush=True)
 
     async def allows(self, login: str, password: str) -> bool:
         """Whether a login is registered with this password. Raises StoreUnavailable."""
