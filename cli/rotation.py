@@ -13,7 +13,7 @@ from rich.table import Table
 from cli import cluster, documents, jobs, output, stack
 from components.config.platform import PlatformConfig
 from components.data.needs import login_systems
-from components.security.store_names import AUDIENCE, CACHE, LONGEST_HOURS, POSTGRES, REGISTERED
+from components.security.store_names import AUDIENCE, CACHE, LONGEST_HOURS, NATS, POSTGRES
 from local.errors import LocalError
 
 _TASK = "rotation"
@@ -22,7 +22,6 @@ _ONE_PASSWORD = "the platform keeps one password of this login, so servers and c
 _NO_STORE = "without security.secretStore, " + _ONE_PASSWORD
 _OWN = "a service of your own need not use the kit, which replaces logins, so it has one password"
 _PART = "this login belongs to a part of the platform, whose programs take no logins of the secret store"
-_MSK = "MSK reads passwords from the Secrets Manager beforehand, so this login has one password"
 _RDS = "the connection pool in front of RDS needs the password beforehand, so this login has one password"
 
 
@@ -47,8 +46,7 @@ class Secret:
 def names(config: PlatformConfig) -> Iterator[Secret]:
     """All secrets of an environment, without their state."""
     issued, store = config.around.issued, config.security.secret_store
-    hours = {POSTGRES: store.login_hours, CACHE: store.cache_login_hours} if store else {}
-    hours |= dict.fromkeys(REGISTERED, LONGEST_HOURS)
+    hours = {POSTGRES: store.login_hours, CACHE: store.cache_login_hours, NATS: LONGEST_HOURS} if store else {}
     for system, services in issued.items():
         for service in services:
             yield Secret(f"{system}/{service}", f"every {hours[system]} h at the latest")
@@ -63,13 +61,11 @@ def _refusal(config: PlatformConfig, system: str, login: str) -> str:
     record = config.around.records.get(login)
     if record is None:
         return _PART
-    if system not in (POSTGRES, CACHE, *REGISTERED):
+    if system not in (POSTGRES, CACHE, NATS):
         return _ONE_PASSWORD
     if config.security.secret_store is None:
         return _NO_STORE
-    if record.custom:
-        return _OWN
-    return _RDS if system == POSTGRES else _MSK
+    return _OWN if record.custom else _RDS
 
 
 def listed(stack_name: str) -> list[Secret]:
@@ -98,7 +94,7 @@ def rotated(stack_name: str, chosen: Sequence[str]) -> list[Secret]:
     if not found:
         raise LocalError(
             "nothing can be rotated without a restart",
-            reason="security.secretStore is off, or no service has a database, a cache, NATS or Kafka in the cluster",
+            reason="security.secretStore is off, or no service has a database, a cache or NATS in the cluster",
             fix=f"add security.secretStore, or {_RESTARTS}",
         )
     return _with_state(config, found, rotate=True)

@@ -11,7 +11,7 @@ import pulumi
 from components.data.issued_logins import Issuer
 from components.data.kafka_cluster import SYSTEM_AUTHORITIES
 from components.data.layer import DataLayer
-from components.security.store_names import AUDIENCE, CACHE, KAFKA, NATS, POSTGRES
+from components.security.store_names import AUDIENCE, CACHE, NATS, POSTGRES
 from components.services.record import DataIntent
 
 _AUTHORITY, _STORE_AUTHORITY = "kafka-ca.crt", "secret-store-ca.crt"
@@ -51,8 +51,7 @@ class Kafka:
     bootstrap: pulumi.Input[str]
     authority: pulumi.Input[str] | None
     """CA certificate (PEM) of the brokers; None: their certificate is from a public CA."""
-    secret: pulumi.Input[str] | Issuer
-    """The secret store, where that issues the login."""
+    secret: pulumi.Input[str]
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def connected(service: str, used: Connections) -> Bindings:
         by_store = _log_in(used.postgres.secret, POSTGRES, secrets)
     if used.kafka:
         environment["SERVICE_KAFKA_BOOTSTRAP"] = used.kafka.bootstrap
-        by_store |= _log_in(used.kafka.secret, KAFKA, secrets)
+        secrets["SERVICE_KAFKA_PASSWORD"] = (used.kafka.secret, "kafka")
         environment["SERVICE_KAFKA_AUTHORITY"] = SYSTEM_AUTHORITIES
         if used.kafka.authority is not None:
             environment["SERVICE_KAFKA_AUTHORITY"] = f"/etc/{service}/{_AUTHORITY}"
@@ -154,7 +153,7 @@ def bindings(data: DataLayer, intent: DataIntent) -> Bindings:
         Postgres(data.postgres.host, data.postgres.direct, secret(POSTGRES))
         if intent.database and data.postgres
         else None,
-        Kafka(data.kafka.bootstrap, data.kafka.authority, secret(KAFKA))
+        Kafka(data.kafka.bootstrap, data.kafka.authority, held)
         if (intent.produces or intent.consumes) and data.kafka
         else None,
         Server(data.cache.url, secret(CACHE)) if intent.cache and data.cache else None,

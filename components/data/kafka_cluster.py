@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
-import json
 from typing import Any, NamedTuple
 
 import pulumi
@@ -34,13 +33,11 @@ from components.data.task import DataTask, TaskInputs
 from components.data.zone import zone_reader
 from components.inputs import LoginArgs, checked
 from components.security.certificate import Certificate
-from components.security.store_names import AUDIENCE
 
 PART = "kafka"
 CLIENT_PORT, CONTROLLER_PORT, PEER_PORT, METRICS_PORT = 9092, 9093, 9094, 9404
 OWNER = "brokers"
 """Superuser login on MSK, whose brokers do not use our certificate. Only setup tasks use it."""
-_STORE_AUTHORITY = "secret-store-ca.crt"
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 """File with the CA certificates in the images. One of them signs MSK's certificates."""
 
@@ -109,12 +106,11 @@ class KafkaCluster(PlatformComponent):
             for user in inputs.users
         }
         owner = [OWNER] if inputs.msk else []
-        self._plain = [login for login in self.access if login not in inputs.issued]
         self._logins = Credentials(
             self,
             inputs,
-            {login: ["kafka"] for login in (*owner, *self._plain)},
-            passwords=[*owner, *self._plain] if inputs.msk else [],
+            {login: ["kafka"] for login in (*owner, *self.access)},
+            passwords=[*owner, *self.access] if inputs.msk else [],
         )
         self.credentials = self._logins.logins
         bootstrap, task = self._at_msk() if inputs.msk else self._in_pods()
@@ -164,14 +160,10 @@ class KafkaCluster(PlatformComponent):
             image=inputs.tasks_image,
             arguments=("kafka",),
             part=inputs.kubernetes_name,
-            environment={
-                "ENDPOINT": endpoint,
-                "CLIENTS": clients,
-                **({"ISSUED": json.dumps(inputs.issued)} if inputs.issued else {}),
-            },
-            mounts=self._logins.mounts(*self._plain),
+            environment={"ENDPOINT": endpoint, "CLIENTS": clients},
+            mounts=self._logins.mounts(*self.access),
             documents=tuple(one.document for one in (*self.topics.values(), *self.access.values())),
-            versions=self._logins.versions(*self._plain),
+            versions=self._logins.versions(*self.access),
         )
 
     def _in_pods(self) -> tuple[pulumi.Output[str], TaskInputs]:
@@ -189,14 +181,13 @@ class KafkaCluster(PlatformComponent):
             self.child(),
         )
         self.authority = certificate.authority
-        beside, files = _logins(inputs)
         self.server = DataServer(
             self.name,
             ServerIntent(
                 name=part,
                 title="Kafka",
                 folder=PART,
-                processes=(_broker(inputs), *beside),
+                processes=(_broker(inputs),),
                 callers=(*self.access, *inputs.callers, task_name(part)),
                 inner={"controller": (), "peers": (task_name(part),)},
                 prepares=(_zone(inputs),) if inputs.replicas > 1 else (),
@@ -216,7 +207,6 @@ class KafkaCluster(PlatformComponent):
                     ),
                     "log4j2.yaml": log4j.configuration(),
                     "metrics.yaml": METRICS,
-                    **files,
                 },
                 mounts={"/etc/tls": certificate.secret_name},
                 versions=[certificate.authority.apply(fingerprint)],
@@ -252,28 +242,6 @@ def _broker(inputs: KafkaInputs) -> Process:
         alive={"tcp_socket": {"port": "kafka"}},
         start_s=180,
     )
-
-
-def _logins(inputs: KafkaInputs) -> tuple[tuple[Process, ...], dict[str, pulumi.Input[str]]]:
-    """The process that makes users for logins that pods have registered in the secret store, and its files."""
-    if not inputs.issued or inputs.store_url is None or inputs.store_authority is None:
-        return (), {}
-    nodes = pulumi.Output.concat(f"{inputs.kubernetes_name}-nodes.", inputs.namespace, f".svc:{PEER_PORT}")
-    environment = {
-        "ENDPOINT": nodes,
-        "ISSUED": json.dumps(inputs.issued),
-        "STORE_ADDRESS": inputs.store_url,
-        "STORE_AUTHORITY_FILE": f"/etc/{PART}/{_STORE_AUTHORITY}",
-    }
-    made = Process(
-        "logins",
-        inputs.tasks_image,
-        Resources(cpu="10m", memory="112Mi"),
-        ("kafka_logins",),
-        environment=environment,
-        audiences=(AUDIENCE,),
-    )
-    return (made,), {_STORE_AUTHORITY: inputs.store_authority}
 
 
 def _zone(inputs: KafkaInputs) -> Process:

@@ -96,12 +96,6 @@ class KafkaClusterArgs(ServerArgs):
     """Amazon MSK in place of pods; needs `site`."""
     site: NotRequired[AwsSiteArgs]
     """Where on AWS MSK runs."""
-    issued: NotRequired[Sequence[str]]
-    """Users whose logins the pods register in a secret store, instead of one password each. Needs `store_url`."""
-    store_url: NotRequired[pulumi.Input[str]]
-    """URL of the secret store."""
-    store_authority: NotRequired[pulumi.Input[str]]
-    """CA certificate (PEM) of the secret store."""
 
 
 class KafkaRight(Inputs):
@@ -143,21 +137,6 @@ class KafkaInputs(Server, Kafka):
         default_factory=list[str], description="Further values of app.kubernetes.io/name whose pods may connect"
     )
     site: AwsSite | None = Field(default=None, description="Where on AWS MSK runs")
-    issued: list[DnsLabel] = Field(
-        default_factory=list[str], description="Users whose logins the pods register in a secret store"
-    )
-    store_url: Text | None = Field(default=None, description="URL of the secret store")
-    store_authority: Text | None = Field(default=None, description="CA certificate of the secret store")
-
-    @model_validator(mode="after")
-    def _issued(self) -> Self:
-        if unknown := sorted({*self.issued} - {one.name for one in self.users}):
-            raise violation(f'issued names users; there is no user "{unknown[0]}"', "correct the name")
-        if self.issued and (self.store_url is None or self.store_authority is None):
-            raise violation("issued needs store_url and store_authority", "add both, or remove issued")
-        if self.issued and self.msk:
-            raise violation("with msk, no login is issued", "remove issued: MSK needs passwords beforehand")
-        return self
 
     @model_validator(mode="after")
     def _runs_somewhere(self) -> Self:

@@ -37,7 +37,7 @@ from components.data.task import DataTask
 from components.data.vector_database import VectorDatabase
 from components.pods import customized
 from components.security.logins import Logins
-from components.security.store_names import CACHE, KAFKA, NATS, POSTGRES
+from components.security.store_names import CACHE, NATS, POSTGRES
 from components.services.record import DataIntent
 
 IMAGES = {
@@ -210,7 +210,6 @@ class DataLayer(PlatformComponent):
                 users=needs.kafka_users(self._records, config.change_data_capture is not None),
                 callers=[change_data_capture.PART],
                 site=self._site,
-                **self._registers(KAFKA),
             )
             self.kafka = KafkaCluster(f"{self._env}-kafka", args, self.child())
             self.parts["kafka"] = self.kafka
@@ -238,7 +237,7 @@ class DataLayer(PlatformComponent):
         if self._store and servers:
             name = f"{self._env}-database-logins"
             self.issuer = issued_logins.connect(name, self._namespace, self._store, servers, logins, self.child())
-        elif self._store and (self._by_store(NATS) or self._by_store(KAFKA)):
+        elif self._store and self._by_store(NATS):
             self.issuer = Issuer(self._store.url, self._store.authority, None)
 
     def _databases(self, config: Data, logins: Logins) -> None:

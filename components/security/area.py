@@ -29,7 +29,7 @@ from components.security.keycloak import Keycloak
 from components.security.keycloak_realm import PART as REALM_PART
 from components.security.keycloak_realm import KeycloakRealm
 from components.security.secret_store import SecretStore
-from components.security.store_names import CACHE, KAFKA, NATS, POSTGRES
+from components.security.store_names import CACHE, NATS, POSTGRES
 from components.security.store_rights import SNAPSHOTS_ACCOUNT
 from components.security.store_snapshots import StoreSnapshots
 from components.stage import Stage
@@ -133,7 +133,6 @@ class SecurityArea:
                 "database": one.name in issued.get(POSTGRES, ()),
                 "cache": one.name in issued.get(CACHE, ()),
                 "nats": one.name in issued.get(NATS, ()),
-                "kafka": one.name in issued.get(KAFKA, ()),
             }
             for one in config.around.records.values()
         ]

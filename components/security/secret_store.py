@@ -27,7 +27,7 @@ from components.inputs import Inputs, ResourcesArgs, Text, checked
 from components.pods import PodArgs
 from components.security import store_rights, store_settings
 from components.security.certificate import Certificate
-from components.security.store_names import AUDIENCE, DATABASE_ACCOUNT, KAFKA, NATS, REGISTERED
+from components.security.store_names import AUDIENCE, DATABASE_ACCOUNT, NATS
 from components.security.store_rights import SNAPSHOTS_ACCOUNT
 from components.security.store_settings import CLUSTER_PORT, PLUGINS_MOUNT, PORT, SEAL_MOUNT, TLS_MOUNT
 from components.services.record import KeyUse
@@ -53,8 +53,6 @@ class StoreClientArgs(TypedDict):
     """Whether the store issues logins for its keys in the cache. Default false."""
     nats: NotRequired[bool]
     """Whether its pods register their logins for NATS in the store. Default false."""
-    kafka: NotRequired[bool]
-    """Whether its pods register their logins for Kafka in the store. Default false."""
 
 
 class SecretStoreArgs(TypedDict):
@@ -98,12 +96,11 @@ class StoreClient(Inputs):
     database: bool = Field(default=False, description="The store issues logins for the PostgreSQL database of its name")
     cache: bool = Field(default=False, description="The store issues logins for its keys in the cache")
     nats: bool = Field(default=False, description="Its pods register their logins for NATS in the store")
-    kafka: bool = Field(default=False, description="Its pods register their logins for Kafka in the store")
 
     @property
-    def registers(self) -> tuple[str, ...]:
-        """Data servers for which its pods register logins."""
-        return tuple(system for system, wanted in ((NATS, self.nats), (KAFKA, self.kafka)) if wanted)
+    def speaks(self) -> bool:
+        """Whether it uses NATS with such logins, as a service's record calls it."""
+        return self.nats
 
 
 class SecretStoreInputs(Inputs, SecretStoreConfig):
@@ -213,7 +210,7 @@ class SecretStore(PlatformComponent):
                     task_name(PART),
                     SNAPSHOTS_ACCOUNT,
                     *([DATABASE_ACCOUNT] if any(one.database or one.cache for one in self._config.clients) else []),
-                    *(system for system in REGISTERED if any(system in one.registers for one in self._config.clients)),
+                    *([NATS] if any(one.nats for one in self._config.clients) else []),
                 ),
                 inner={"raft": ()},
                 replicas=config.replicas,

@@ -12,9 +12,10 @@ LONGEST_HOURS = 24
 """Hours for which a pod's login at the store can be renewed. A login for a data server ends with it."""
 POSTGRES, CACHE = "postgres", "cache"
 """Data servers for which the store issues logins, and names of its connections to them."""
-REGISTERED = NATS, KAFKA = "nats", "kafka"
-"""Data servers for which pods register logins in the store, and names of the accounts of the servers' pods, which read
-the registrations."""
+NATS = "nats"
+"""Data server for which pods register logins in the store."""
+REGISTERED = (NATS,)
+"""All such data servers. Each is the name of the account of the server's pods, too, which read the registrations."""
 
 
 def issued_name(base: str, system: str) -> str:

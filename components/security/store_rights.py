@@ -8,7 +8,7 @@ Only the store's own pods may change rights, and they cannot read secrets.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from components.data.cache_rights import service_rules
@@ -17,6 +17,7 @@ from components.security.store_names import (
     CACHE,
     DATABASE_ACCOUNT,
     LONGEST_HOURS,
+    NATS,
     POSTGRES,
     REGISTERED,
     issued_name,
@@ -115,8 +116,8 @@ class Client(Protocol):
         ...
 
     @property
-    def registers(self) -> Sequence[str]:
-        """Data servers for which its pods register their logins in the store."""
+    def speaks(self) -> bool:
+        """Whether its pods register their logins for NATS in the store."""
         ...
 
 
@@ -174,7 +175,7 @@ def _systems(record: Client) -> list[str]:
 
 def _registered(record: Client) -> list[str]:
     """Data servers for which the service's pods register logins."""
-    return [system for system in REGISTERED if system in record.registers]
+    return [NATS] if record.speaks else []
 
 
 def _reader(system: str) -> str:
@@ -290,7 +291,7 @@ def _service(record: Client) -> Rules:
         own = f"{registry(system)}/{record.name}.*"
         found |= {
             f"{SECRETS}/data/{own}": ("create", "update"),
-            f"{SECRETS}/metadata/{own}": ("delete", "read"),
+            f"{SECRETS}/metadata/{own}": ("delete",),
         }
     for name, use in record.store_keys.items():
         own = key(record.name, name)

@@ -16,7 +16,7 @@ from components.config.security import Security
 from components.observability.alert import Alert
 from components.observability.objective import Indicator
 from components.observability.panel import Panel
-from components.security.store_names import CACHE, KAFKA, NATS, POSTGRES
+from components.security.store_names import CACHE, NATS, POSTGRES
 
 PORT = 8080
 """TCP port for REST and metrics, in every service."""
@@ -122,12 +122,6 @@ class DataIntent:
         """Whether the service uses NATS."""
         return bool(self.sends or self.hears or self.keeps or self.follows)
 
-    @property
-    def registers(self) -> tuple[str, ...]:
-        """Data servers for which its pods register logins, where a secret store has logins."""
-        used = ((NATS, self.speaks), (KAFKA, bool(self.produces or self.consumes)))
-        return tuple(system for system, wanted in used if wanted)
-
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -158,8 +152,7 @@ class Surroundings:
         found = {
             POSTGRES: [one.name for one in ours if one.database and data.postgres and not data.postgres.rds],
             CACHE: [one.name for one in ours if one.cache and data.cache],
-            NATS: [one.name for one in ours if NATS in one.registers and data.nats],
-            KAFKA: [one.name for one in ours if KAFKA in one.registers and data.kafka and not data.kafka.msk],
+            NATS: [one.name for one in ours if one.speaks and data.nats],
         }
         return {system: services for system, services in found.items() if services}
 

@@ -102,8 +102,6 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
         yield uses.DATABASE_TASK, uses.STORE, _CLIENT_PORTS[uses.STORE], "it connects the store to data servers"
     if uses.issued_nats(config):
         yield uses.NATS, uses.STORE, _CLIENT_PORTS[uses.STORE], "it looks up logins that pods have registered"
-    if uses.issued_kafka(config):
-        yield uses.KAFKA, uses.STORE, _CLIENT_PORTS[uses.STORE], "it looks up logins that pods have registered"
     if config.security.opa:
         yield uses.GATEWAY, uses.OPA, ("grpc",), "security.opa: the gateway asks for decisions"
         yield uses.OPA, uses.NATS, _CLIENT_PORTS[uses.NATS], "security.opa: it follows the directory of keys"

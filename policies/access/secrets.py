@@ -48,8 +48,6 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
                 continue
             if part == uses.NATS and name in uses.issued_nats(config):
                 continue
-            if part == uses.KAFKA and name in uses.issued_kafka(config):
-                continue
             if part in _SYSTEMS and there[part]:
                 found[Access(name, READ, f"{_SYSTEMS[part]} of {_LOGIN}{name}")] = reason
         if record.keeps_keys and config.security.keycloak:

@@ -73,11 +73,10 @@ def _requests(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str, set[s
         yield "get", cached, f"database/creds/{name}.cache", {"read"}
         yield "end", cached, f"sys/leases/revoke-prefix/database/creds/{name}.cache/x", {"update"}
         yield "change", cached, f"database/roles/{name}.cache", _CHANGES
-        for system in (uses.NATS, uses.KAFKA):
-            logins, path = f"logins for {system} of {name}", f"logins.{system}/{name}.x"
-            yield "register", logins, f"kv/data/{path}", {"create", "update"}
-            yield "read", logins, f"kv/data/{path}", {"read"}
-            yield "end", logins, f"kv/metadata/{path}", {"delete"}
+        speaking = f"logins for NATS of {name}"
+        yield "register", speaking, f"kv/data/logins.nats/{name}.x", {"create", "update"}
+        yield "read", speaking, f"kv/data/logins.nats/{name}.x", {"read"}
+        yield "end", speaking, f"kv/metadata/logins.nats/{name}.x", {"delete"}
     for key in sorted({*content["keys"], f"{FOREIGN}.key"}):
         for act in ("sign", "verify", "encrypt", "decrypt", "rewrap", "hmac"):
             yield act, f"with the key {key}", f"transit/{act}/{key}", {"update", "create"}
@@ -123,16 +122,15 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
     if not config.security.secret_store:
         return found
     records, keys = uses.records(config), list[str]()
-    registered = {uses.NATS: uses.issued_nats(config), uses.KAFKA: uses.issued_kafka(config)}
     for name, record in records.items():
         found[Access(name, "read", f"secrets of {name}")] = f"record of {name}"
         if name in uses.issued(config):
             found[Access(name, "get", f"logins for the database {name}")] = f"record of {name}: database"
         if name in uses.issued_cache(config):
             found[Access(name, "get", f"logins for the cache of {name}")] = f"record of {name}: cache"
-        for system in (one for one, services in registered.items() if name in services):
+        if name in uses.issued_nats(config):
             for act in ("register", "end"):
-                found[Access(name, act, f"logins for {system} of {name}")] = f"record of {name}: it uses {system}"
+                found[Access(name, act, f"logins for NATS of {name}")] = f"record of {name}: it uses NATS"
         for own, use in record.store_keys.items():
             key, reason = f"{name}.{own}", f"record of {name}: store_keys"
             keys.append(key)
@@ -156,11 +154,10 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
         for logins in (f"logins for the database {name}", f"logins for the cache of {name}"):
             found[Access(OPERATOR, "end", logins)] = "a rotation ends replaced logins"
             found[Access(KEEPER, "change", logins)] = "the keeper makes what is declared"
-        for system, services in registered.items():
-            logins = f"logins for {system} of {name}"
-            found[Access(OPERATOR, "end", logins)] = "a rotation ends replaced logins"
-            for act in ("read", "end") if services else ():
-                found[Access(system, act, logins)] = "the servers look logins up"
+        found[Access(OPERATOR, "end", f"logins for NATS of {name}")] = "a rotation ends replaced logins"
+        if uses.issued_nats(config):
+            for act in ("read", "end"):
+                found[Access(uses.NATS, act, f"logins for NATS of {name}")] = "NATS' servers look logins up"
     found[Access(OPERATOR, "seal", "the store")] = "people seal in an emergency"
     for act in ("take", "restore"):
         found[Access(OPERATOR, act, "a snapshot")] = "people take and restore snapshots"

@@ -101,15 +101,6 @@ def issued_nats(config: PlatformConfig) -> set[str]:
     return {name for name in speaking if not records(config)[name].custom}
 
 
-def issued_kafka(config: PlatformConfig) -> set[str]:
-    """Services whose pods register their logins for Kafka in the secret store."""
-    kafka = config.data.kafka
-    if config.security.secret_store is None or kafka is None or kafka.msk is not None:
-        return set()
-    connecting = {name for name, record in records(config).items() if KAFKA in (part for part, _ in uses(record))}
-    return {name for name in connecting if not records(config)[name].custom}
-
-
 def answers_rpc(config: PlatformConfig) -> set[str]:
     """Services that verify callers' tokens, for which they ask the API server for its public keys."""
     return {callee for _, callee, _ in rpc_calls(config) if callee in records(config)}

@@ -146,7 +146,7 @@ class StoreCluster:
         ("rotate-one.txt", ["postgres/billing"], True, 0),
         ("rotate-all.txt", ["--all"], True, 0),
         ("rotate-late-pod.txt", ["--all"], False, 1),
-        ("rotate-needs-restart.txt", ["objects/retriever"], True, 1),
+        ("rotate-needs-restart.txt", ["kafka/router"], True, 1),
         ("rotate-unknown.txt", ["postgres/nobody"], True, 1),
         ("rotate-two-forms.txt", ["--all", "postgres/billing"], True, 1),
     ],

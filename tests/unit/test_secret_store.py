@@ -29,8 +29,6 @@ CACHED = [name for name, one in SERVICES.items() if one.cache]
 """Services whose logins for the cache the store issues."""
 SPEAKING = [name for name, one in SERVICES.items() if one.speaks]
 """Services whose pods register logins for NATS in the store."""
-STREAMING = [name for name, one in SERVICES.items() if one.produces or one.consumes]
-"""Services whose pods register logins for Kafka in the store."""
 
 
 def with_store(environment: str, **store: Any) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
@@ -64,12 +62,10 @@ def test_the_rest_of_an_environment_stays_as_it_is() -> None:
     more = of(with_store("local", replicas=1)) - of(registered_without_servers("local"))
     gone = {name for _, name in of(registered_without_servers("local")) - of(with_store("local", replicas=1))}
     # Services that have no other password have no Secret.
-    assert gone <= {f"local-logins-{service}" for service in (*ISSUED, *CACHED, *SPEAKING, *STREAMING)}
+    assert gone <= {f"local-logins-{service}" for service in (*ISSUED, *CACHED, *SPEAKING)}
     others = {name for _, name in more if not name.startswith(f"local-{PART}")}
     own = {f"local-logins-{SNAPSHOTS_ACCOUNT}", f"local-logins-{PART}"}  # its logins at data servers
-    files = {
-        f"local-{service}-files" for service in (*ISSUED, *CACHED, *SPEAKING, *STREAMING, "nats")
-    }  # its certificate
+    files = {f"local-{service}-files" for service in (*ISSUED, *CACHED, *SPEAKING, "nats")}  # its certificate
     assert others - files == {*own, "local-database-logins"}
 
 
@@ -139,7 +135,7 @@ def test_services_and_the_task_reach_it_and_nobody_else() -> None:
     policy = named(with_store("local", replicas=1), "NetworkPolicy")["spec"]
     own, callers, scraped = policy["ingress"]
     names = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in callers["from"]}
-    assert names == {*LOCAL, f"{PART}-task", SNAPSHOTS_ACCOUNT, store_names.DATABASE_ACCOUNT, *store_names.REGISTERED}
+    assert names == {*LOCAL, f"{PART}-task", SNAPSHOTS_ACCOUNT, store_names.DATABASE_ACCOUNT, store_names.NATS}
     assert [p["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for p in own["from"]] == [PART]
     assert scraped["ports"] == [{"port": 9102}]
 
@@ -210,7 +206,7 @@ def provisioned(resources: tuple[pulumi.runtime.MockResourceArgs, ...]) -> Any:
     return json.loads(variables["PROVISION"])
 
 
-@pytest.mark.parametrize("service", sorted({*ISSUED, *CACHED, *SPEAKING, *STREAMING}))
+@pytest.mark.parametrize("service", sorted({*ISSUED, *CACHED, *SPEAKING}))
 def test_no_secret_and_no_state_holds_an_issued_password_of_a_service(service: str) -> None:
     resources = with_store("local", replicas=1)
 
@@ -219,7 +215,7 @@ def test_no_secret_and_no_state_holds_an_issued_password_of_a_service(service: s
         found = [r for r in of if r.typ.endswith(":Secret") and r.name == f"local-logins-{service}"]
         return {entry for one in found for entry in one.inputs["stringData"]["value"]}
 
-    systems = (("postgres", ISSUED), ("cache", CACHED), ("nats", SPEAKING), ("kafka", STREAMING))
+    systems = (("postgres", ISSUED), ("cache", CACHED), ("nats", SPEAKING))
     issued = {system for system, services in systems if service in services}
     assert entries(registered_without_servers("local")) - entries(resources) == issued
     text = json.dumps(deployed(resources, service), default=str)
@@ -265,22 +261,6 @@ def test_nats_knows_no_user_of_a_service_and_asks_the_process_beside_it() -> Non
         (user,) = before["accounts"][found["account"]]["users"]
         assert user["user"] == service
         assert user["permissions"] == found["permissions"]
-
-
-def test_kafkas_setup_task_makes_no_password_of_a_service_and_a_process_beside_the_broker_does() -> None:
-    resources = with_store("local", replicas=1)
-    (job,) = [r for r in resources if r.typ.endswith(":Job") and r.name == "local-kafka-provision"]
-    (task,) = job.inputs["spec"]["template"]["spec"]["containers"]
-    given = {one["name"]: one.get("value") for one in task["env"]}
-    assert set(json.loads(given["ISSUED"])) == set(STREAMING)
-    assert {m["mountPath"] for m in task["volumeMounts"] if "credentials" in m["mountPath"]} == {
-        "/etc/credentials/capture"
-    }
-    (server,) = [r for r in resources if r.typ.endswith(":StatefulSet") and r.name == "local-kafka"]
-    broker, logins = server.inputs["spec"]["template"]["spec"]["containers"]
-    mounted = [{m["name"] for m in one["volumeMounts"]} for one in (broker, logins)]
-    assert ["identity" in names for names in mounted] == [False, True]
-    assert logins["args"] == ["kafka_logins"]
 
 
 def test_only_the_process_beside_nats_has_a_token_for_the_store() -> None:

@@ -8,19 +8,7 @@ import sys
 
 from tasks.common import Problem
 
-SYSTEMS = (
-    "cache",
-    "capture",
-    "isolation",
-    "kafka",
-    "kafka_logins",
-    "nats",
-    "nats_logins",
-    "objects",
-    "realm",
-    "registry",
-    "snapshots",
-)
+SYSTEMS = ("cache", "capture", "isolation", "kafka", "nats", "nats_logins", "objects", "realm", "registry", "snapshots")
 
 
 def main(arguments: list[str]) -> int:

@@ -14,36 +14,59 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import signal
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import nats
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from kit.secret_store import SecretStore, StoreUnavailable
+from kit.secret_store import SecretStore, StoreRefused, StoreUnavailable, Token
+from kit.settings import ServiceSettings
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from tasks.registrations import GRACE_S, LOGIN, Registration, Registry, store
-
+ROLE = "platform.nats"
+REGISTRY = "logins.nats"
+"""Folder of the store's secrets with the registrations. Each is named like its login, and holds a digest."""
+LASTS_S = 3600.0 + 60.0
+"""Seconds that a registration lasts after it was written, with reserve for clocks that differ."""
 EVERY_S = 5.0
 """Seconds between two looks for ended logins."""
+GRACE_S = 30.0
+"""Seconds that a login lasts whose registration is gone. A store that was restored from a snapshot has lost the newest
+registrations; pods notice that within ten seconds, and register again."""
+_READS = 8
+"""Most requests to the store at the same time."""
+_LOGIN = re.compile(r"(?P<service>[a-z0-9-]+)\.[0-9a-f]{16}")
 
 
 class Denied(Exception):
     """A login is refused. The message says why; NATS logs it."""
 
 
-class Known(Registry):
-    """The registrations in the store, and those that are known already."""
+@dataclass(frozen=True)
+class Registration:
+    """A login that a pod has registered."""
+
+    sha256: str
+    """Digest of its password, hexadecimal."""
+    until: float
+    """Unix time of its end, unless it is renewed."""
+
+
+class Registry:
+    """The registrations in the store, as far as they are known."""
 
     def __init__(self, store: SecretStore, kept: Path) -> None:
         """`kept`: file with what was known before a restart."""
-        super().__init__(store, "nats", "sha256")
-        self._kept = kept
+        self._store, self._kept = store, kept
+        self._token: Token | None = None
+        self._reads = asyncio.Semaphore(_READS)
         self.known = dict[str, Registration]()
         """By login."""
         try:
@@ -60,20 +83,55 @@ class Known(Registry):
         if found is None or found.until <= time.time():
             found = await self.read(login)
         given = hashlib.sha256(password.encode()).hexdigest()
-        return found is not None and found.until > time.time() and hmac.compare_digest(found.value, given)
+        return found is not None and found.until > time.time() and hmac.compare_digest(found.sha256, given)
 
     async def read(self, login: str) -> Registration | None:
         """The registration in the store now; None if there is none. Raises StoreUnavailable."""
-        found = await super().read(login)
-        if found is not None and found != self.known.get(login):
+        answer = await self._ask("GET", f"kv/data/{REGISTRY}/{login}")
+        if answer is None:
+            return None
+        written = datetime.fromisoformat(answer["data"]["metadata"]["created_time"]).timestamp()
+        found = Registration(str(answer["data"]["data"]["sha256"]), written + LASTS_S)
+        if found != self.known.get(login):
             self.known[login] = found
             self._keep()
         return found
+
+    async def names(self) -> set[str]:
+        """All registered logins. Raises StoreUnavailable."""
+        answer = await self._ask("GET", f"kv/metadata/{REGISTRY}?list=true")
+        return set(answer["data"]["keys"]) if answer else set()
+
+    async def remove(self, login: str) -> None:
+        """Remove a registration that was not renewed. Raises StoreUnavailable."""
+        await self._ask("DELETE", f"kv/metadata/{REGISTRY}/{login}")
 
     def forget(self, login: str) -> None:
         """Refuse this login from now on, unless the store has it."""
         if self.known.pop(login, None) is not None:
             self._keep()
+
+    async def _ask(self, method: str, path: str) -> dict[str, Any] | None:
+        """Answer of the store; None for 404."""
+        async with self._reads:
+            for again in (True, False):
+                if self._token is None:
+                    self._token = await self._enter()
+                try:
+                    return await self._store.ask(method, path, self._token)
+                except StoreRefused as error:
+                    if error.status == 404:
+                        return None
+                    self._token = None  # it has expired, or the store was restored
+                    if not again:
+                        raise StoreUnavailable(str(error)) from None
+        raise AssertionError("unreachable")
+
+    async def _enter(self) -> Token:
+        try:
+            return await self._store.login()
+        except StoreRefused as error:
+            raise StoreUnavailable(str(error)) from None
 
     def _keep(self) -> None:
         new = self._kept.with_suffix(".new")
@@ -84,7 +142,7 @@ class Known(Registry):
 class Responder:
     """Answers NATS, and ends connections."""
 
-    def __init__(self, declared: dict[str, Any], registry: Known, monitor: str) -> None:
+    def __init__(self, declared: dict[str, Any], registry: Registry, monitor: str) -> None:
         """`declared`: the program's document. `monitor`: URL of the server's monitoring port."""
         self._declared, self._registry, self._monitor = declared, registry, monitor
         self._key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(declared["seed"]))
@@ -115,7 +173,7 @@ class Responder:
 
     async def _admit(self, subject: str, login: str, password: str) -> str:
         """The account and rights of a login, signed. Raises Denied or StoreUnavailable."""
-        match = LOGIN.fullmatch(login)
+        match = _LOGIN.fullmatch(login)
         account = self._declared["accounts"].get(match["service"]) if match else None
         if account is None or not await self._registry.allows(login, password):
             raise Denied(f"the login {login[:80]!r} is not registered with this password")
@@ -137,7 +195,7 @@ class Responder:
         now = time.monotonic()
         answer = (await self._http.get(f"{self._monitor}/connz?auth=1&limit=100000")).json()
         used = {one["cid"]: one.get("authorized_user", "") for one in answer["connections"]}
-        logins = {login for login in used.values() if LOGIN.fullmatch(login)}
+        logins = {login for login in used.values() if _LOGIN.fullmatch(login)}
         self._gone = {login: self._gone.get(login, now) for login in logins - there}
         ended = expired | {login for login, since in self._gone.items() if now - since >= GRACE_S}
         for login in {*self._registry.known} - there - {*self._gone} | ended:
@@ -176,7 +234,12 @@ def _base64(content: bytes) -> str:
 
 async def _run() -> None:
     declared = json.loads(Path(os.environ["LOGINS_DECLARED"]).read_text())
-    registry = Known(store("nats"), Path(os.environ["LOGINS_KEPT"]))
+    settings = ServiceSettings(
+        name=ROLE, store_url=os.environ["STORE_ADDRESS"], store_authority=Path(os.environ["STORE_AUTHORITY_FILE"])
+    )
+    if folder := os.environ.get("STORE_TOKEN"):
+        settings = settings.model_copy(update={"tokens_folder": Path(folder)})
+    registry = Registry(SecretStore(settings), Path(os.environ["LOGINS_KEPT"]))
     responder = Responder(declared, registry, os.environ["NATS_MONITOR"])
 
     async def note(error: Exception) -> None:

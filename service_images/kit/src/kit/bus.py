@@ -15,16 +15,14 @@ from nats.errors import Error as NatsError
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError, NoKeysError
 from nats.js.kv import KeyValue
 
-from kit import logs, shared_login
+from kit import logs, nats_login
 from kit.issued_login import System
+from kit.nats_login import Held, NatsLogins
 from kit.settings import ServiceSettings
-from kit.shared_login import Held, SharedLogins
 from kit.use import Use
 
 log = logs.get("kit.bus")
 _CONNECT_S = 4.0
-REFUSED = "Authorization Violation"
-"""What NATS answers to a login that it does not know."""
 _LOGINS = "logins"
 """Entry of the options with the login that the secret store issues."""
 
@@ -57,13 +55,9 @@ def options(settings: ServiceSettings) -> dict[str, Any]:
 
         async def enter(user: str, password: str) -> None:
             again = {"user": user, "password": password, "allow_reconnect": False, "connect_timeout": 2}
-            connecting = nats.connect(settings.nats_url, error_cb=_note, **again)
-            try:
-                await (await asyncio.wait_for(connecting, _CONNECT_S)).close()
-            except NatsError as error:
-                raise ConnectionError(repr(error)) from None
+            await (await asyncio.wait_for(nats.connect(settings.nats_url, error_cb=_note, **again), _CONNECT_S)).close()
 
-        login = {_LOGINS: shared_login.of(settings, System.NATS, enter)}
+        login = {_LOGINS: nats_login.of(settings, enter)}
     elif settings.secret("nats_password"):
         login = {"user": settings.name, "password": lambda: settings.secret("nats_password")}
     return {"name": settings.name, "inbox_prefix": f"_INBOX.{settings.name}".encode(), **login}
@@ -85,7 +79,7 @@ async def login_of(login: Mapping[str, Any]) -> AsyncIterator[Held]:
 
     Raises TimeoutError if the secret store has not issued one within some seconds.
     """
-    logins: SharedLogins | None = login.get(_LOGINS)
+    logins: NatsLogins | None = login.get(_LOGINS)
     if logins is None:
         yield Held()
         return
@@ -98,13 +92,13 @@ async def login_of(login: Mapping[str, Any]) -> AsyncIterator[Held]:
 async def connect(url: str, login: Mapping[str, Any], **more: Any) -> Client:
     """Connect with the result of `options`, inside `login_of`. `more` sets the handling of a lost connection."""
     plain = {name: value for name, value in login.items() if name != _LOGINS}
-    logins: SharedLogins | None = login.get(_LOGINS)
+    logins: NatsLogins | None = login.get(_LOGINS)
     if logins is None:
         return await nats.connect(url, error_cb=_note, **{**plain, **more})
 
     async def note(error: Exception) -> None:
         await _note(error)
-        if REFUSED in str(error):
+        if nats_login.REFUSED in str(error):
             logins.refused()
 
     own = {"user": logins.user, "password": logins.password}

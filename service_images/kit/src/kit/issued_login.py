@@ -4,8 +4,8 @@ A login lasts an hour, and each pod has one of its own. It is renewed after a th
 40 minutes at least while the store is away. A login that cannot be renewed any more, and one from before a rotation, is
 replaced: the caller gets a new one, and ends the old one once nothing uses it.
 
-For PostgreSQL and the cache, the store makes the login there. For NATS and Kafka, the pod makes it, and registers it in
-the store, where the servers look it up: for NATS with the digest of its password, for Kafka with the password.
+For PostgreSQL and the cache, the store makes the login there. For NATS, the pod makes it, and registers the digest of
+its password in the store, where NATS' servers look it up.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ class System(StrEnum):
     POSTGRES = "postgres"
     CACHE = "cache"
     NATS = "nats"
-    KAFKA = "kafka"
 
     @property
     def title(self) -> str:
@@ -65,15 +64,10 @@ class System(StrEnum):
     @property
     def registry(self) -> str:
         """Folder of the store's secrets in which pods register their logins; empty: the store makes the logins."""
-        return f"logins.{self.value}" if self in (System.NATS, System.KAFKA) else ""
+        return f"logins.{self.value}" if self is System.NATS else ""
 
 
-_TITLES = {
-    System.POSTGRES: "PostgreSQL",
-    System.CACHE: "the cache",
-    System.NATS: "NATS",
-    System.KAFKA: "Kafka",
-}
+_TITLES = {System.POSTGRES: "PostgreSQL", System.CACHE: "the cache", System.NATS: "NATS"}
 
 
 @dataclass(frozen=True)
@@ -191,9 +185,6 @@ class IssuedLogins:
             if await self._rotation(held.token) > held.rotation:
                 log.info(f"the login for {self._system.title} is rotated", user=held.user)
                 return await self._issue()
-            if self._system.registry and not await self._registered(held):
-                log.info(f"the login for {self._system.title} was ended by an operator", user=held.user)
-                return await self._issue()
             if self._clock() >= self._renew_at and not await self._renew(held):
                 return await self._issue()
         except StoreRefused as error:
@@ -227,23 +218,10 @@ class IssuedLogins:
         await self._confirm(login)
         return login
 
-    async def _registered(self, login: IssuedLogin) -> bool:
-        """Whether the store still has the registration. The server accepts an ended login for some time."""
-        try:
-            await self._store.ask("GET", f"kv/metadata/{login.lease}", login.token)
-        except StoreRefused as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                return False
-            raise
-        return True
-
     async def _confirm(self, login: IssuedLogin) -> None:
         """Write the registration, which lasts from now on. Raises StoreRefused if somebody has ended it."""
-        if self._system is System.KAFKA:  # SCRAM needs it
-            data = {"password": login.password}
-        else:
-            data = {"sha256": hashlib.sha256(login.password.encode()).hexdigest()}
-        body = {"data": data, "options": {"cas": self._written.get(login.lease, 0)}}
+        digest = hashlib.sha256(login.password.encode()).hexdigest()
+        body = {"data": {"sha256": digest}, "options": {"cas": self._written.get(login.lease, 0)}}
         found = await self._store.ask("POST", f"kv/data/{login.lease}", login.token, body)
         self._written[login.lease] = int(found["data"]["version"])
 

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaException, Message, Producer
 from opentelemetry import trace
 from opentelemetry.trace import Span
 from prometheus_client import Gauge
 from pydantic import TypeAdapter
 
-from kit import logs, messaging, shared_login, strict_json, telemetry
+from kit import logs, messaging, strict_json, telemetry
 from kit.dead_letters import DeadLetters, Row
 from kit.errors import ApiError
-from kit.issued_login import System
 from kit.settings import ServiceSettings
-from kit.shared_login import Held, SharedLogins
 
 log = logs.get("kit.kafka")
 BATCH = 5000
@@ -44,19 +39,8 @@ Handler = Callable[[Sequence[dict[str, Any]]], Awaitable[None]]
 """Handles a batch of events. It is called again after an exception, so it must tolerate repeated events."""
 
 
-_LOGINS = "logins"
-"""Entry of the client settings with the login that the secret store issues."""
-_DENIED = frozenset((KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED))
-"""Errors of a login that has ended, at a connection that it has opened before."""
-_ENTER_S, _AGAIN_S = 30.0, 0.5
-"""Longest time in seconds until the brokers know a new login, and between two tries."""
-
-
 def client(settings: ServiceSettings, **more: Any) -> dict[str, Any]:
-    """Client settings with TLS and the service's own login. `more` overrides settings.
-
-    With a login of the secret store, a client is made with the result of `with_login`.
-    """
+    """Client settings with TLS and the service's own login. `more` overrides settings."""
     access: dict[str, Any] = {"bootstrap.servers": settings.kafka_bootstrap, "log_level": 3}
     if settings.kafka_authority:
         access |= {
@@ -66,59 +50,7 @@ def client(settings: ServiceSettings, **more: Any) -> dict[str, Any]:
             "sasl.password": settings.kafka_password.get_secret_value(),
             "ssl.ca.location": str(settings.kafka_authority),
         }
-    if settings.issues(System.KAFKA):
-        plain = dict(access)
-
-        async def enter(user: str, password: str) -> None:
-            login = {"sasl.username": user, "sasl.password": password}
-            async with asyncio.timeout(_ENTER_S):
-                while not await asyncio.to_thread(_accepts, plain | login):
-                    await asyncio.sleep(_AGAIN_S)
-
-        access[_LOGINS] = shared_login.of(settings, System.KAFKA, enter)
     return access | more
-
-
-def _accepts(access: dict[str, Any]) -> bool:
-    """Whether the brokers accept a login. A login that they do not know yet is an answer, too."""
-    try:
-        AdminClient(access).list_topics(timeout=3)
-    except KafkaException:
-        return False
-    return True
-
-
-def logins_of(access: dict[str, Any]) -> SharedLogins | None:
-    """The logins that the secret store issues; None: the client settings have a password."""
-    return access.get(_LOGINS)
-
-
-@asynccontextmanager
-async def login_of(access: dict[str, Any]) -> AsyncIterator[Held]:
-    """Wait for the login that clients with these settings use. It does not end during the block."""
-    logins = logins_of(access)
-    if logins is None:
-        yield Held()
-        return
-    async with logins.used() as held:
-        yield held
-
-
-def with_login(access: dict[str, Any], held: Held) -> dict[str, Any]:
-    """The settings of a client that is made now."""
-    plain = {name: value for name, value in access.items() if name != _LOGINS}
-    logins = logins_of(access)
-    if logins is None or held.login is None:
-        return plain
-    loop = asyncio.get_running_loop()
-
-    def note(error: KafkaError) -> None:
-        if error.code() == KafkaError._AUTHENTICATION:  # pyright: ignore[reportPrivateUsage]
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(logins.refused)
-
-    login = {"sasl.username": held.login.user, "sasl.password": held.login.password}
-    return plain | login | {"error_cb": note}
 
 
 def producer(access: dict[str, Any], waiting: int, delivered: Callable[[Any, Message], None]) -> Producer:
@@ -160,7 +92,7 @@ class Events:
     def __init__(
         self, settings: ServiceSettings, topics: Sequence[str], handle: Handler, letters: DeadLetters, model: Any
     ) -> None:
-        more: dict[str, Any] = {"group.id": settings.name, "auto.offset.reset": "earliest", "enable.auto.commit": False}
+        more = {"group.id": settings.name, "auto.offset.reset": "earliest", "enable.auto.commit": False}
         self._group, self._traces = settings.name, bool(settings.otlp_endpoint)
         self._settings, self._topics, self._handle = client(settings, **more), list(topics), handle
         self._letters, self._reader = letters, reader(model)
@@ -180,16 +112,10 @@ class Events:
 
     async def run(self) -> None:
         """Run until cancelled. A batch is committed once all its events are handled or dead letters."""
-        while True:
-            async with login_of(self._settings) as held:
-                await self._consume(held)
-
-    async def _consume(self, held: Held) -> None:
-        """Consume until the login is replaced. The next consumer continues after the last commit."""
-        consumer = Consumer(with_login(self._settings, held))
+        consumer = Consumer(self._settings)
         consumer.subscribe(self._topics)
         try:
-            while not held.replaced.is_set():
+            while True:
                 messages = await asyncio.to_thread(consumer.consume, BATCH, _WAIT_S)
                 if messages:
                     self._since = time.monotonic()
@@ -197,8 +123,7 @@ class Events:
                     await self._commit(consumer)
                     self._since = None
         finally:
-            if not held.replaced.is_set():
-                self._since = self._since or time.monotonic()
+            self._since = self._since or time.monotonic()
             await asyncio.to_thread(consumer.close)
 
     async def _commit(self, consumer: Consumer) -> None:
@@ -295,8 +220,6 @@ class Events:
         for message in messages:
             if (error := message.error()) is not None:
                 self.problem = f"Kafka: {error.str()}"
-                if error.code() in _DENIED and (logins := logins_of(self._settings)) is not None:
-                    logins.refused()
                 continue
             self.problem = None
             parent = messaging.origin(message) if self._traces and traced < messaging.MOST_TRACED else None

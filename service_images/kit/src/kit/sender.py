@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ QUEUE_KIB = 16 * 1024
 """Memory of the producer's queue in KiB. librdkafka's default, 1 GiB, is more than a pod has."""
 _EVENTS = 100_000
 """Most events in the producer's queue, since each needs memory besides its content."""
-_EVERY_S, _SOON_S = 0.25, 0.02
+_EVERY_S = 0.25
 LOST = Counter("events_lost_total", "Events that could not be sent to Kafka.", ["topic"], registry=telemetry.REGISTRY)
 _SPILLED = Gauge("events_spilled_bytes", "Events that wait on disk for Kafka.", registry=telemetry.REGISTRY)
 _ROOM = Gauge("events_spill_limit_bytes", "Most that may wait there.", registry=telemetry.REGISTRY)
@@ -40,11 +39,8 @@ class Sender:
 
     def __init__(self, access: dict[str, Any], spill: Spill, *topics: str) -> None:
         """`access`: result of `kafka.client`. `topics`: topics that it sends to, whose loss counters start at zero."""
-        self._access = {"queue.buffering.max.kbytes": QUEUE_KIB, **access}
-        self._producer = None if kafka.logins_of(access) else kafka.producer(self._access, _EVENTS, self._delivered)
-        """None: there is no login yet."""
-        self._changing = False
-        """Whether the producer only sends what it has, since its login is replaced."""
+        access = {"queue.buffering.max.kbytes": QUEUE_KIB, **access}
+        self._producer = kafka.producer(access, _EVENTS, self._delivered)
         self._spill = spill
         self._waiting: deque[Event] = deque()
         """Only appended to and taken from the left, one event at a time: threads may do both at once."""
@@ -72,50 +68,20 @@ class Sender:
 
     async def run(self) -> None:
         """Run until cancelled. At the end, the remaining events are sent."""
-        following = asyncio.create_task(self._follow()) if kafka.logins_of(self._access) else None
         try:
             while True:
                 await asyncio.sleep(_EVERY_S)
                 self.hand_on()
         finally:
-            self._changing = False
             self.hand_on()
-            if self._producer is None and self._waiting:
-                self._put_aside([*self._rest()])
-            left = self._producer.flush(self.flush_s) if self._producer else 0
-            if following is not None:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+            left = self._producer.flush(self.flush_s)
             if left or self._spill.size:
                 log.error("events have not reached Kafka", in_memory=left, bytes_on_disk=self._spill.size)
             if left:
                 self._lose("(any)", "the service ends", left)
 
-    async def _follow(self) -> None:
-        """Make a producer for each login. The one before first sends its events, so that their order stays."""
-        async with AsyncExitStack() as present:
-            while True:
-                async with AsyncExitStack() as stack:
-                    held = await stack.enter_async_context(kafka.login_of(self._access))
-                    new = kafka.producer(kafka.with_login(self._access, held), _EVENTS, self._delivered)
-                    old, self._changing = self._producer, True
-                    if old is not None and held.login is not None:
-                        # For connections that it opens from now on: the old login may have ended.
-                        old.set_sasl_credentials(held.login.user, held.login.password)
-                    while old is not None and len(old):
-                        old.poll(0)
-                        await asyncio.sleep(_SOON_S)
-                    self._producer, self._changing = new, False
-                    await present.aclose()
-                    present.push_async_exit(stack.pop_all())
-                await held.replaced.wait()
-
     def hand_on(self) -> None:
         """Pass new events to the producer, then events on disk. Events that do not fit go to disk."""
-        if self._producer is None or self._changing:
-            if len(self._waiting) > _EVENTS:
-                self._put_aside([*self._rest()])
-            return
         while self._waiting:
             event = self._waiting.popleft()
             if not self._produce(event):
@@ -136,7 +102,6 @@ class Sender:
 
     def _produce(self, event: Event, done: Callable[[Any, Any], None] | None = None) -> bool:
         """Whether the producer has accepted the event, or never will."""
-        assert self._producer is not None
         topic, key, content, trace = event
         more: dict[str, Any] = {} if done is None else {"on_delivery": done}
         try:

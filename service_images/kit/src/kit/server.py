@@ -11,7 +11,7 @@ from typing import Literal
 import uvicorn
 from starlette.applications import Starlette
 
-from kit import shared_login
+from kit import nats_login
 from kit.drain import DRAIN
 from kit.settings import ServiceSettings
 
@@ -52,4 +52,4 @@ def run(
     try:
         Server(config).run()
     finally:
-        shared_login.end_all()
+        nats_login.end_all()

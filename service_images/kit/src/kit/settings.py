@@ -68,8 +68,7 @@ class ServiceSettings(BaseSettings):
     store_url: str = ""
     """URL of the secret store; empty if there is none."""
     store_issues: tuple[str, ...] = ()
-    """Systems for which the store issues the login instead of a password: "postgres", "cache", "nats",
-    "kafka"."""
+    """Systems for which the store issues the login instead of a password: "postgres", "cache", "nats"."""
     store_authority: Path | None = None
     """File with the store's CA certificate."""
     postgres_pool_port: int = 6432

@@ -3,7 +3,7 @@
 Each pod looks for a rotation every ten seconds, gets another login, and ends the old one when nothing uses it. What is
 left after the longest overlap belongs to no pod, such as to one that was killed, and is ended here.
 
-Logins for PostgreSQL and the cache are leases. Pods register those for NATS and Kafka as secrets.
+Logins for PostgreSQL and the cache are leases. Pods register those for NATS as secrets.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OVERLAP_S = 150.0
 _EVERY_S = 1.0
 _FIRST = "postgres"
 """The system whose roles and counts have no suffix."""
-_REGISTERED = ("nats", "kafka")
+_REGISTERED = ("nats",)
 """Systems for which pods register logins."""
 
 

@@ -1,7 +1,7 @@
-"""The login of this process for NATS or Kafka that the secret store issues. All clients of the process share it.
+"""The login of this process for NATS that the secret store issues. All connections of the process share it.
 
-Each client is counted at the login that it uses. After a rotation, clients change over to the new login by themselves,
-and the old one ends once no client uses it.
+Each connection is counted at the login that it uses. After a rotation, connections change over to the new login by
+themselves, and the old one ends once no connection uses it.
 """
 
 from __future__ import annotations
@@ -11,23 +11,25 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from nats.errors import Error as NatsError
+
 from kit import logs
 from kit.issued_login import IssuedLogin, IssuedLogins, System
 from kit.secret_store import SecretStore, StoreRefused, StoreUnavailable
 from kit.settings import ServiceSettings
 from kit.use import Use
 
-log = logs.get("kit.shared_login")
+log = logs.get("kit.nats_login")
 _OVERLAP_S = 120.0
-"""Longest time in seconds that clients may take to change over."""
+"""Longest time in seconds that connections may take to change over."""
 _END_S = 3.0
-Enter = Callable[[str, str], Awaitable[None]]
-"""Connects with a user and a password, and closes the connection. Raises OSError or TimeoutError."""
+REFUSED = "Authorization Violation"
+"""What NATS answers to a login that it does not know."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """A login in use; without one, clients use the password of the settings."""
+    """A login in use; without one, connections use the password of the settings."""
 
     login: IssuedLogin | None = None
     use: Use = field(default_factory=Use)
@@ -35,11 +37,13 @@ class Held:
     """Set once there is a newer login."""
 
 
-class SharedLogins:
+class NatsLogins:
     """Follows the login from its first use until the process ends."""
 
-    def __init__(self, settings: ServiceSettings, system: System, enter: Enter) -> None:
-        self._settings, self._system, self._enter = settings, system, enter
+    def __init__(self, settings: ServiceSettings, enter: Callable[[str, str], Awaitable[None]]) -> None:
+        """`enter` connects with a user and a password, and closes the connection. Raises NatsError, OSError or
+        TimeoutError."""
+        self._settings, self._enter = settings, enter
         self._held: Held | None = None
         self._logins: IssuedLogins | None = None
         self._there = asyncio.Event()
@@ -49,7 +53,7 @@ class SharedLogins:
     async def used(self) -> AsyncIterator[Held]:
         """Wait for a login, and count one use of it."""
         if self._logins is None:
-            self._logins = IssuedLogins(SecretStore(self._settings), self._system)
+            self._logins = IssuedLogins(SecretStore(self._settings), System.NATS)
             self._start(self._logins.follow(self._replace))
         await self._there.wait()
         assert self._held is not None
@@ -66,7 +70,7 @@ class SharedLogins:
         return self._held.login.password if self._held and self._held.login else ""
 
     def refused(self) -> None:
-        """The server has refused the present login, so another one is needed."""
+        """NATS has refused the present login, so another one is needed."""
         if self._logins is not None and self._logins.held is not None:
             self._logins.reject(self._logins.held)
 
@@ -76,13 +80,13 @@ class SharedLogins:
         task.add_done_callback(self._tasks.discard)
 
     async def _replace(self, login: IssuedLogin) -> None:
-        """Use the login for new clients. The present one stays if the server does not accept the new one now."""
+        """Use the login for new connections. The present one stays if NATS does not accept the new one now."""
         assert self._logins is not None
         try:
             await self._enter(login.user, login.password)
-        except (OSError, TimeoutError) as error:
+        except (NatsError, OSError, TimeoutError) as error:
             await self._logins.end(login)
-            self._logins.delay(f"{self._system.title} does not accept the new login now: {error!r}")
+            self._logins.delay(f"NATS does not accept the new login now: {error!r}")
             return
         old, self._held = self._held, Held(login)
         self._logins.take(login)
@@ -96,12 +100,12 @@ class SharedLogins:
             async with asyncio.timeout(_OVERLAP_S):
                 await old.use.ended()
         except TimeoutError:
-            log.warning(f"a replaced login for {self._system.title} is still used", user=login.user, after_s=_OVERLAP_S)
+            log.warning("connections still use a replaced login for NATS", user=login.user, after_s=_OVERLAP_S)
         await logins.end(login)
-        log.info(f"the login for {self._system.title} was replaced", old=login.user)
+        log.info("the login for NATS was replaced", old=login.user)
 
     async def end(self) -> None:
-        """End the login at the store, after the event loop of the clients has ended."""
+        """End the login at the store, after the event loop of the connections has ended."""
         if self._held is None or (login := self._held.login) is None:
             return
         store = SecretStore(self._settings)
@@ -112,18 +116,18 @@ class SharedLogins:
         await store.close()
 
 
-_OF_PROCESS = dict[tuple[int, System], tuple[ServiceSettings, SharedLogins]]()
+_OF_PROCESS = dict[int, tuple[ServiceSettings, NatsLogins]]()
 """By identity of the settings, which a process has once."""
 
 
-def of(settings: ServiceSettings, system: System, enter: Enter) -> SharedLogins:
+def of(settings: ServiceSettings, enter: Callable[[str, str], Awaitable[None]]) -> NatsLogins:
     """The login of the process with these settings."""
-    _, found = _OF_PROCESS.setdefault((id(settings), system), (settings, SharedLogins(settings, system, enter)))
+    _, found = _OF_PROCESS.setdefault(id(settings), (settings, NatsLogins(settings, enter)))
     return found
 
 
 def end_all() -> None:
-    """End the logins of this process, which has closed all clients. Without the store, they expire."""
+    """End the logins of this process, which has closed all connections. Without the store, they expire."""
     while _OF_PROCESS:
         _, (_, logins) = _OF_PROCESS.popitem()
         asyncio.run(logins.end())
