@@ -14,10 +14,10 @@ sys.path[:0] = [str(paths.PROJECT / "service_images" / part / "src") for part in
 
 from tasks.nats_logins import Known  # noqa: E402
 
-KEPT = '{"billing.0123456789abcdef": {"value": "%s", "until": 4000000000.0}}' % ("0" * 64)
+KEPT = '{"billing.0123456789abcdef": {"sha256": "%s", "until": 4000000000.0}}' % ("0" * 64)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"a": 1}', '{"a": {"sha256": "0", "until": 1}}', "\ufffd"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"a": 1}', '{"a": {"value": "0", "until": 1}}', "\ufffd"])
 def test_a_damaged_file_or_one_of_another_release_is_not_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
