@@ -63,7 +63,7 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
         preflight.check_disk(paths.state())
         if installed := packages.install():
             output.say(f"installed {', '.join(installed)}")
-        builder.resolve_all(_tools(config), output.BuildReport())
+        builder.resolve_all(tools(config), output.BuildReport())
     node = Node(say=output.say)
     with stages.stage("Kubernetes node"):
         _check_gateway_port(node, config)
@@ -84,7 +84,7 @@ def up(name: str, *, show_pulumi: bool = False, quiet: bool = False) -> None:
     _farewell(found, answer, stages.total)
 
 
-def _tools(config: PlatformConfig) -> list[ToolName]:
+def tools(config: PlatformConfig) -> list[ToolName]:
     """Go tools that the environment needs, in build order."""
     asked = {tool for name in config.asked_images for tool in IMAGES[name].tools}
     if config.own_mesh:
