@@ -22,7 +22,9 @@ def run(
     here = stack.config_file("local").exists()
     needed = local_environment.tools(stack.read_config("local")) if here else []
     wanted = [
-        tool.name for tool in TOOLS.values() if tool.name in needed or (not tool.asked and (tests or not tool.for_tests))
+        tool.name
+        for tool in TOOLS.values()
+        if tool.name in needed or (not tool.asked and (tests or not tool.for_tests))
     ]
     for name, path in builder.resolve_all(wanted, output.BuildReport()).items():
         output.line(f"[green]ok[/]  {name}: {path}", indent=4)
