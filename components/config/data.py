@@ -23,6 +23,7 @@ from components.config.managed import S3, Msk, Rds
 from components.config.pod import (
     KafkaPod,
     MeteredPod,
+    NatsPod,
     Placement,
     Pod,
     PostgresPod,
@@ -158,7 +159,7 @@ class Nats(Section):
     replicas: int = setting(Change.DISRUPTIVE, "Number of servers: 1, 3 or 5", default=3, ge=1, le=5)
     storage: Storage = setting(Change.SAFE, "Size of each server's JetStream volume", default="5Gi")
     resources: Resources = setting(Change.SAFE, "Resources per server", default=Resources(cpu="100m", memory="256Mi"))
-    pod: MeteredPod = pod_setting(MeteredPod)
+    pod: NatsPod = pod_setting(NatsPod)
 
     @model_validator(mode="after")
     def _odd(self) -> Self:

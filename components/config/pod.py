@@ -185,6 +185,18 @@ class MeteredPod(Pod):
     sidecars: ExporterSidecar = sidecars(ExporterSidecar)
 
 
+class NatsSidecars(ExporterSidecar):
+    """The containers beside NATS."""
+
+    logins: ContainerResources = sidecar("What decides about logins; with security.secretStore")
+
+
+class NatsPod(Pod):
+    """Settings of the pods of NATS."""
+
+    sidecars: NatsSidecars = sidecars(NatsSidecars)
+
+
 class PostgresSidecars(ExporterSidecar):
     """The containers beside PostgreSQL. With rds, there is the pool alone."""
 

@@ -33,7 +33,7 @@ _ON_ONE_MACHINE: Mapping[str, dict[str, Any]] = {
     # Several servers would share a key, which only an operator, or KMS on AWS, can give them.
     "secretStore": {"replicas": 1, "resources": {"cpu": "25m", "memory": "256Mi"}},
     # Builds and tests on the same cores keep a decision waiting; the limit concerns these requests only.
-    "opa": {"replicas": 1, "decisionMilliseconds": 1000},
+    "opa": {"replicas": 1, "closed": False, "decisionMilliseconds": 1000},
     "keycloak": {"resources": {"cpu": "50m", "memory": "700Mi"}},
 }
 """Settings with which all parts fit on one machine with two cores, by part."""

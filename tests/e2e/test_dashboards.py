@@ -1,4 +1,4 @@
-"""Each query of each dashboard finds data in the Prometheus of the local environment."""
+"""Each query of each dashboard finds data in the Prometheus of the local environment, which other tests have used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from components.observability.prometheus import NAMESPACE, PART
 from components.services.registry import SERVICES
 from tests.waiting import until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.drill("prometheus"), pytest.mark.timeout(300)]
 PLATFORM, WITHIN_S = "cogniforge", 150
 """Recording rules are evaluated each minute, after two scrapes at least."""
 WITHOUT_DATA = {

@@ -127,4 +127,4 @@ def test_the_documentation_lists_every_secret_that_stays_in_the_environment() ->
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_the_proof_sees_secrets_in_files(environment: str) -> None:
     workload = read(registered(environment)).workloads["prompt"]
-    assert workload.secrets.keys() >= {("login-prompt", "nats")}
+    assert workload.secrets.keys() >= {("login-prompt", "kafka")}
