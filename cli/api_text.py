@@ -73,6 +73,12 @@ def tenants(found: list[Record], form: Format) -> None:
     _rows(rows, columns, form, "There are no tenants.", "requests/min", "tokens/min")
 
 
+def people(found: list[Record], form: Format) -> None:
+    """Print people's accounts."""
+    columns = {"email": "email", "enabled": "enabled", "second_factor": "second factor", "groups": "groups"}
+    _rows(found, columns, form, "There are no accounts.")
+
+
 def keys(found: list[Record], form: Format) -> None:
     """Print API keys, without the secret values."""
     columns = {"id": "id", "name": "name", "hint": "hint", "scopes": "scopes"}

@@ -6,8 +6,6 @@ import base64
 import contextlib
 import json
 import re
-import selectors
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +15,7 @@ from typing import Any
 import httpx
 from rich.markup import escape
 
-from cli import cluster, jobs, output, stack
+from cli import cluster, forwarding, jobs, output, stack
 from cli.documents import LoggedLine
 from components.base import SCRAPER
 from components.config.platform import PlatformConfig
@@ -26,7 +24,7 @@ from components.observability import log_names
 from components.observability.log_query import MOST_LINES, Engine, LogLine, LogQuery, Loki, VictoriaLogs, merged
 from local.errors import LocalError
 
-_START_S, _ANSWER_S = 15, 60
+_ANSWER_S = 60
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _OVERLAP = timedelta(seconds=30)
 """How far back a follower asks again, for lines that arrive late."""
@@ -87,7 +85,7 @@ def opened(name: str) -> Iterator[Store]:
     if logs.loki is None:
         headers = {"Authorization": _login(base, log_names.STORE_NAMESPACE, log_names.LOGIN)}
         where = (log_names.STORE_NAMESPACE, log_names.STORE, log_names.PORT)
-        with _forwarded(base, *where) as number, _client(f"http://127.0.0.1:{number}", headers) as client:
+        with forwarding.forwarded(base, *where) as number, _client(f"http://127.0.0.1:{number}", headers) as client:
             yield Store(VictoriaLogs(), client)
         return
     loki, headers = logs.loki, dict[str, str]()
@@ -103,7 +101,7 @@ def opened(name: str) -> Iterator[Store]:
         return
     service = (loki.address.hostname or "").partition(".")[0]
     with (
-        _forwarded(base, inside[0], service, port(loki.url)) as number,
+        forwarding.forwarded(base, inside[0], service, port(loki.url)) as number,
         _client(f"http://127.0.0.1:{number}", headers) as client,
     ):
         yield Store(engine, client)
@@ -121,29 +119,6 @@ def _login(base: Sequence[str], namespace: str, secret: str) -> str:
     """Value of the header Authorization."""
     answer = jobs.kubectl(base, "log store", "get", "secret", secret, "--namespace", namespace, "-o", "json")
     return base64.b64decode(json.loads(answer)["data"]["authorization"]).decode().strip()
-
-
-@contextlib.contextmanager
-def _forwarded(base: Sequence[str], namespace: str, service: str, number: int) -> Iterator[int]:
-    """A port of this machine that leads to a Service, through the API server."""
-    command = [*base, "port-forward", "--namespace", namespace, f"service/{service}", f":{number}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield _local_port(process, service)
-        finally:
-            process.terminate()
-
-
-def _local_port(process: subprocess.Popen[str], service: str) -> int:
-    assert process.stdout is not None and process.stderr is not None
-    with selectors.DefaultSelector() as waiting:
-        waiting.register(process.stdout, selectors.EVENT_READ)
-        said = process.stdout.readline() if waiting.select(_START_S) else ""
-    if match := re.match(r"Forwarding from 127\.0\.0\.1:(\d+) ", said):
-        return int(match[1])
-    process.terminate()
-    reason = process.stderr.read().strip() or f"no port within {_START_S} s"
-    raise LocalError(f"the service {service} cannot be reached", reason=reason, fix="see `forge status`")
 
 
 def follow(store: Store, query: LogQuery) -> Iterator[LogLine]:

@@ -26,6 +26,7 @@ from cli.commands import (
     kubectl,
     login,
     logs,
+    person,
     policy,
     preview,
     promote,
@@ -81,6 +82,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 GROUPS = {
     "dead-letters": dead_letters.app,
     "key": key.app,
+    "person": person.app,
     "policy": policy.app,
     "secret-store": secret_store.app,
     "tenant": tenant.app,

@@ -19,7 +19,7 @@ from tests.e2e.conftest import FORGE, forge
 from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
-GUIDE = paths.PROJECT / "docs" / "how-to" / "clients.md"
+GUIDES = paths.PROJECT / "docs" / "how-to"
 
 
 def test_status_is_a_document() -> None:
@@ -76,18 +76,31 @@ def test_the_exported_variables_lead_a_client_here() -> None:
     assert "demo" in result.stdout, result.stderr
 
 
-def test_the_guide_to_clients_works_as_it_is_written() -> None:
-    team = f"search-team-{secrets.token_hex(4)}"  # the ID of a deleted tenant is never reused
-    blocks = re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    lines = [line.replace("search-team", team) for block in blocks for line in block.splitlines()]
+def followed(guide: Path) -> dict[str, str]:
+    """Run all commands of a guide. Returns what each has printed, by its first two words; the last one of a kind."""
+    name = secrets.token_hex(4)  # the ID of a deleted tenant is never reused
     said: dict[str, str] = {}
-    for line in lines:
-        if "prod-eu" in line or line.startswith("eval"):
-            continue  # another environment; its variables have their own test
-        command = shlex.split(line)
-        said[" ".join(command[1:3])] = forge(*command[1:]).stdout
+    for block in re.findall(r"```sh\n(.*?)```", guide.read_text(), re.DOTALL):
+        for line in block.splitlines():
+            if "prod-eu" in line or line.startswith("eval"):
+                continue  # another environment; its variables have their own test
+            own = line.replace("search-team", f"search-team-{name}").replace("ada@", f"ada-{name}@")
+            command = shlex.split(own)
+            said[" ".join(command[1:3])] = forge(*command[1:]).stdout
+    return said
+
+
+def test_the_guide_to_clients_works_as_it_is_written() -> None:
+    said = followed(GUIDES / "clients.md")
     assert "their service" in said["key list"]
     assert "237" in said["usage left"] or "250" in said["usage left"]
+
+
+def test_the_guide_to_people_works_as_it_is_written() -> None:
+    said = followed(GUIDES / "people.md")
+    assert "one time password" in said["person password"]
+    assert re.search(r"ada-\w+@example.com +yes", said["person list"])
+    assert "is removed" in said["person remove"]
 
 
 def test_a_key_works_until_it_is_revoked() -> None:

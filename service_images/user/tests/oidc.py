@@ -19,7 +19,8 @@ CLIENT = "cogniforge"
 class Provider:
     """A provider that signs the requested claims with its current key."""
 
-    def __init__(self, issuer_ends_with: str = "") -> None:
+    def __init__(self, issuer_ends_with: str = "", *, end: str = "") -> None:
+        """`end`: address of the page that ends logins; empty: it has none."""
         self.asked: Counter[str] = Counter()
         """Number of requests by path."""
         self.rotate()
@@ -39,7 +40,9 @@ class Provider:
                 provider.asked[self.path] += 1
                 if self.path == "/.well-known/openid-configuration":
                     places = {"authorization_endpoint": "/authorize", "token_endpoint": "/token", "jwks_uri": "/keys"}
-                    self.answer(200, {"issuer": provider.issuer, **{k: provider.url + v for k, v in places.items()}})
+                    more = {"end_session_endpoint": end} if end else {}
+                    places = {name: provider.url + path for name, path in places.items()}
+                    self.answer(200, {"issuer": provider.issuer, **places, **more})
                 elif self.path == "/keys":
                     self.answer(200, {"keys": [provider._key.as_dict(private=False)]})
                 else:

@@ -102,3 +102,9 @@ def test_an_unavailable_provider_is_reported(settings: UserSettings) -> None:
     more: dict[str, Any] = {"oidc_issuer": "http://127.0.0.1:9", "oidc_secret": SecretStr("x")}
     with TestClient(create(settings.model_copy(update=more))) as client:
         assert client.get("/v1/login").status_code == 503
+
+
+def test_the_end_of_a_login_is_keycloaks_own_page(browser: httpx.Client, provider: Keycloak) -> None:
+    answer = browser.get("/v1/login/end")
+    assert answer.headers["location"].startswith(f"{provider.issuer}/protocol/openid-connect/logout?")
+    assert httpx.get(answer.headers["location"], trust_env=False).status_code == 200

@@ -39,8 +39,8 @@ def browser(settings: UserSettings, acme: httpx.Client) -> Iterator[Callable[...
 def provider() -> Iterator[Callable[..., Provider]]:
     made: list[Provider] = []
 
-    def make(*arguments: Any) -> Provider:
-        made.append(Provider(*arguments))
+    def make(*arguments: Any, **more: Any) -> Provider:
+        made.append(Provider(*arguments, **more))
         return made[-1]
 
     yield make
@@ -52,6 +52,28 @@ def log_in(client: httpx.Client, provider: Provider, tenant: str = "acme") -> ht
     sent = client.get("/v1/login", params={"tenant": tenant} if tenant else {})
     assert sent.status_code == 302, sent.text
     return client.get(provider.log_in(sent.headers["location"], "ann@example.com"))
+
+
+@pytest.mark.parametrize(
+    ("end", "leads_to"),
+    [
+        ("https://login.example.com/out", "https://login.example.com/out?client_id=cogniforge"),
+        ("https://login.example.com/out?realm=a", "https://login.example.com/out?realm=a&client_id=cogniforge"),
+    ],
+)
+def test_the_end_of_a_login_is_at_the_provider(
+    browser: Callable[..., httpx.Client], provider: Callable[..., Provider], end: str, leads_to: str
+) -> None:
+    answer = browser(provider(end=end).url).get("/v1/login/end")
+    assert (answer.status_code, answer.headers["location"]) == (302, leads_to)
+
+
+def test_a_provider_that_ends_no_logins_is_reported(
+    browser: Callable[..., httpx.Client], provider: Callable[..., Provider], acme: httpx.Client
+) -> None:
+    answer = browser(provider().url).get("/v1/login/end")
+    assert answer.status_code == 404 and "no page that ends logins" in answer.json()["error"]["message"]
+    assert acme.get("/v1/login/end").status_code == 404  # no provider at all
 
 
 @pytest.mark.parametrize(("email", "arrives"), [("ann@example.com", True), ("bob@example.com", False)])

@@ -137,6 +137,8 @@ class Api(People):
                       failures=(404,)),
             Operation("GET", "/v1/callback", "Complete a login; the result is a short-lived key.", self.callback,
                       IssuedKey, query=Login, failures=(401, 403, 404, 429)),
+            Operation("GET", "/v1/login/end", "Redirect to the identity provider's page that ends a login.",
+                      self.end_login, status=302, failures=(404,)),
             Operation("POST", "/v1/login/token", "Exchange an access token of the identity provider for a short-lived "
                       "key.", self.exchange, IssuedKey, body=ProviderToken, failures=(401, 403, 404, 429)),
         ]  # fmt: skip
@@ -330,6 +332,12 @@ class Api(People):
                 return arrival.send(self._arrival)
             raise
         return arrival.send(self._arrival, made.key) if arrives else made
+
+    async def end_login(self, call: Call[Any, None]) -> Any:
+        """The provider asks the person first. Keys of logins stay valid until they expire or are revoked."""
+        if self._logins is None:
+            raise ApiError(404, "No identity provider is configured.", ErrorType.NOT_FOUND)
+        return await self._logins.end()
 
     async def exchange(self, call: Call[Any, ProviderToken]) -> IssuedKey:
         """Returns a key for the person to whom the provider gave the token."""

@@ -82,6 +82,8 @@ class _Provider:
     """Issuer as in tokens, with or without a final "/"."""
     authorization: str
     token: str
+    end: str
+    """Page that ends a login; empty: the provider has none."""
     keys: KeySet
     asked: float
     """Time of the request, by the monotonic clock."""
@@ -147,6 +149,14 @@ class Logins:
             COOKIE, content, max_age=PATIENCE_S, path="/v1/callback", secure=True, httponly=True, samesite="lax"
         )
         return answer
+
+    async def end(self) -> Response:
+        """Send the browser to the provider's page that ends its login. Raises ApiError(404) if there is none."""
+        provider = await self._provider()
+        if not provider.end:
+            raise ApiError(404, "The identity provider has no page that ends logins.", ErrorType.NOT_FOUND)
+        query = urlencode({"client_id": self._client})
+        return RedirectResponse(f"{provider.end}{'&' if '?' in provider.end else '?'}{query}", 302)
 
     async def identity(self, login: Login, cookies: Mapping[str, str]) -> Identity:
         """Identity after the callback. Raises ApiError(401)."""
@@ -252,4 +262,5 @@ class Logins:
             raise ValueError(f"its metadata has the issuer {issuer}")
         keys = KeySet.import_key_set((await self._http.get(described["jwks_uri"])).raise_for_status().json())
         places = str(described["authorization_endpoint"]), str(described["token_endpoint"])
-        return _Provider(issuer, *places, keys, time.monotonic())
+        end = str(described.get("end_session_endpoint", ""))
+        return _Provider(issuer, *places, end, keys, time.monotonic())
