@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 from google.rpc import status_pb2
 
+from tests import stack_files
 from tests.drills import NAMES
 
 # Pulumi has a copy of google.rpc.Status under another file name, and one process cannot load both.
@@ -22,6 +23,10 @@ hypothesis.settings.load_profile("any-machine")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--drill", choices=sorted(NAMES), help="run the tests of this drill only")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.add_cleanup(stack_files.keep())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pulumi
@@ -67,22 +67,39 @@ def render(config: PlatformConfig, name: str | None = None) -> Rendered:
 
 def record(config: PlatformConfig, name: str | None, recorder: Recorder) -> None:
     """Run the program of an environment with a recorder in place of the engine."""
-    from pulumi.runtime.stack import wait_for_rpcs
-
     from components.platform import Platform  # a late import: the SDKs of the providers take seconds to load
 
     logger = logging.Logger("render")  # nothing is shown: images without a digest are the business of a preview
     logger.addHandler(logging.NullHandler())
+    run(recorder, lambda: Platform(config, name=name), logger=logger)
+
+
+def run(
+    recorder: pulumi.runtime.Mocks,
+    program: Callable[[], object],
+    *,
+    project: str | None = None,
+    preview: bool = True,
+    logger: logging.Logger | None = None,
+) -> None:
+    """Run a program with a recorder in place of the engine, and wait for all that it registers."""
+    from pulumi.runtime.settings import SETTINGS
+    from pulumi.runtime.stack import wait_for_rpcs
+
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    pulumi.runtime.set_mocks(recorder, preview=True, logger=logger)
+    pulumi.runtime.set_mocks(recorder, project=project, preview=preview, logger=logger)
+    # The SDK still waits for outputs of an earlier program that has failed, whose event loop is closed.
+    SETTINGS.outputs.clear()
 
-    async def run() -> None:
-        Platform(config, name=name)
-        await wait_for_rpcs()
+    async def completed() -> None:
+        try:
+            program()
+        finally:  # a refused component may have registered others
+            await wait_for_rpcs()
 
     try:
-        loop.run_until_complete(run())
+        loop.run_until_complete(completed())
     finally:
         loop.close()
 

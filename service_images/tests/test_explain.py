@@ -140,7 +140,7 @@ class Platform:
     def events(self, usage: int = 1, decided: int = 0) -> list[bytes]:
         """Wait for events, and take them."""
         until(lambda: len(self.metering._waiting) >= usage and len(self._decided) >= decided)
-        found = [content for _, _, content in self.metering._waiting] + self._decided
+        found = [event.content for event in self.metering._waiting] + self._decided
         self.metering._waiting.clear()
         self._decided.clear()
         return found

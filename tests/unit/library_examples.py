@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import re
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import yaml
 
 from components.base import PlatformComponent
 from components.plugin.offered import OFFERED
-from policies.access.render import Recorder
+from policies.access.render import Recorder, run
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "components"
 Registered = list[pulumi.runtime.MockResourceArgs]
@@ -36,25 +35,11 @@ def file_of(component: type[PlatformComponent]) -> Path:
 
 def ran(program: Callable[[], object]) -> Registered:
     """Resources that a program registers, with the images that the example's project names."""
-    mocks, loop = Recorder(), asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    pulumi.runtime.set_mocks(mocks, project="components", preview=True)
+    mocks = Recorder()
     settings = yaml.safe_load((FOLDER / "Pulumi.yaml").read_text())["config"]
     known = {f"components:{name}": one["default"] for name, one in settings.items() if "default" in one}
     pulumi.runtime.set_all_config(known)
-
-    async def run() -> None:
-        from pulumi.runtime.stack import wait_for_rpcs
-
-        try:
-            program()
-        finally:  # a refused component may have registered others; the next program must not wait for these
-            await wait_for_rpcs()
-
-    try:
-        loop.run_until_complete(run())
-    finally:
-        loop.close()
+    run(mocks, program, project="components")
     return mocks.resources
 
 

@@ -18,17 +18,14 @@ from components.config.base import quantity
 from components.config.parse import parse
 from components.config.problems import ConfigError
 from components.config.schema import json_schema
+from tests.stack_files import stack_file
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
 MISTAKES = yaml.safe_load(Path(__file__).with_name("config_mistakes.yaml").read_text())
 
 
-def stack(name: str) -> dict[str, Any]:
-    return yaml.safe_load((STACKS / f"Pulumi.{name}.yaml").read_text())["config"]["cogniforge:platform"]
-
-
 def changed(mistake: dict[str, Any]) -> dict[str, Any]:
-    data = copy.deepcopy(stack(mistake.get("base", "local")))
+    data = copy.deepcopy(stack_file(mistake.get("base", "local")))
     for path, value in mistake.get("set", {}).items():
         *parents, last = path.split(".")
         target = data
@@ -46,7 +43,7 @@ def changed(mistake: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["local", "dev", "staging", "prod"])
 def test_each_environment_is_valid(name: str) -> None:
-    assert parse(stack(name)).environment == name
+    assert parse(stack_file(name)).environment == name
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: m["name"])
@@ -67,7 +64,7 @@ def test_there_are_at_least_forty_negative_fixtures() -> None:
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
-    data = stack("local")
+    data = stack_file("local")
     data["owner"] = 3
     data["gateway"]["port"] = 0
     data["models"] = [{"name": "same"}, {"name": "same"}]
@@ -88,11 +85,11 @@ def test_any_input_gives_a_configuration_error_and_never_a_crash(data: Any) -> N
 
 
 @given(
-    st.sampled_from(sorted(json.loads(json.dumps(stack("local"))))),
+    st.sampled_from(sorted(json.loads(json.dumps(stack_file("local"))))),
     st.none() | st.integers() | st.text() | st.lists(st.integers()),
 )
 def test_any_value_in_any_section_is_handled(section: str, value: Any) -> None:
-    data = stack("local")
+    data = stack_file("local")
     data[section] = value
     try:
         parse(data)
@@ -101,7 +98,7 @@ def test_any_value_in_any_section_is_handled(section: str, value: Any) -> None:
 
 
 def test_the_error_text_shows_path_value_limit_and_fix() -> None:
-    data = stack("local")
+    data = stack_file("local")
     data["gateway"]["port"] = 70000
     with pytest.raises(ConfigError, match=r"gateway\.port = 70000\s+limit: at most 65535\s+fix:"):
         parse(data)
@@ -123,12 +120,12 @@ def test_the_checked_in_schema_is_current() -> None:
 
 @pytest.mark.parametrize("name", ["local", "dev", "staging", "prod"])
 def test_the_schema_accepts_each_environment(name: str) -> None:
-    jsonschema.validate(stack(name), json.loads(json_schema()))
+    jsonschema.validate(stack_file(name), json.loads(json_schema()))
 
 
 def test_the_schema_refuses_an_unknown_field() -> None:
     with pytest.raises(jsonschema.ValidationError, match="surprise"):
-        jsonschema.validate({**stack("local"), "surprise": 1}, json.loads(json_schema()))
+        jsonschema.validate({**stack_file("local"), "surprise": 1}, json.loads(json_schema()))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,16 +32,14 @@ from components.data.nats_inputs import NatsAccount
 from components.data.needs import login_systems, topics
 from components.data.postgres_inputs import PostgresInputs
 from components.services.registry import SERVICES
+from tests.stack_files import stack_file
 from tests.unit.test_platform import of_kind, registered
 
 pytestmark = pytest.mark.xdist_group("tree")
 
-STACKS = Path(__file__).resolve().parents[2] / "stacks"
-
 
 def data(environment: str) -> Data:
-    text = (STACKS / f"Pulumi.{environment}.yaml").read_text()
-    return parse(yaml.safe_load(text)["config"]["cogniforge:platform"]).data
+    return parse(stack_file(environment)).data
 
 
 def test_every_topic_with_a_reader_has_a_writer() -> None:

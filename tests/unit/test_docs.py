@@ -16,6 +16,7 @@ from cli.main import app
 from components.config.parse import parse
 from components.services.record import TENANT_DELETED
 from components.services.registry import SERVICES
+from tests.stack_files import stack_file
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -85,7 +86,7 @@ def test_every_command_in_the_docs_exists(page: str, line: str) -> None:
 def test_the_tutorials_configuration_is_valid() -> None:
     text = (ROOT / "docs/tutorial/first-ten-minutes.md").read_text()
     models = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])["models"]
-    data = yaml.safe_load((ROOT / "stacks/Pulumi.local.yaml").read_text())["config"]["cogniforge:platform"]
+    data = stack_file("local")
     assert len(parse({**data, "models": models}).models) == 2
 
 
@@ -95,7 +96,7 @@ def _examples() -> list[str]:
 
 @pytest.mark.parametrize("example", _examples())
 def test_every_example_of_a_route_is_valid(example: str) -> None:
-    data = yaml.safe_load((ROOT / "stacks/Pulumi.local.yaml").read_text())["config"]["cogniforge:platform"]
+    data = stack_file("local")
     given = yaml.safe_load(example)
     found = parse({**data, **given})
     assert [route.name for route in found.routes] == [route["name"] for route in given.get("routes", [])]
@@ -105,7 +106,7 @@ def test_every_example_of_a_route_is_valid(example: str) -> None:
 def test_the_own_service_of_the_guide_is_valid() -> None:
     page = (ROOT / "docs/how-to/own-service.md").read_text()
     (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    data = yaml.safe_load((ROOT / "stacks/Pulumi.staging.yaml").read_text())["config"]["cogniforge:platform"]
+    data = stack_file("staging")
     own = yaml.safe_load(text)
     assert own["custom"].keys() <= parse({**data, "services": {**data["services"], **own}}).around.records.keys()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from components.config.parse import parse
-
-LOCAL = Path(__file__).resolve().parents[2] / "stacks" / "Pulumi.local.yaml"
+from tests.stack_files import stack_file
 
 
 def variables(found: dict[str, Any]) -> dict[str, dict[str, str]]:
@@ -22,7 +18,7 @@ def variables(found: dict[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def given(quotas: dict[str, Any], storage: str) -> dict[str, str]:
-    found = yaml.safe_load(LOCAL.read_text())["config"]["cogniforge:platform"]
+    found = stack_file("local")
     found["services"]["retriever"] = {**(found["services"]["retriever"] or {}), "quotas": quotas}
     found["data"]["objectStore"]["storage"] = storage
     return variables(found)["retriever"]
@@ -39,7 +35,7 @@ def test_documents_get_half_of_the_object_stores_volume() -> None:
 
 
 def test_quotas_and_retention_of_services_are_the_stack_files() -> None:
-    found = yaml.safe_load(LOCAL.read_text())["config"]["cogniforge:platform"]
+    found = stack_file("local")
     services = found["services"]
     services["user"] = {"quotas": {"keys": 7}, "quotasOf": [{"tenant": "acme", "keys": 9}]}
     services["prompt"] = {"quotas": {"versions": 3}}

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
 from components.config import parse as config_parse
 from components.mesh import entrance, envoy, limits
 from components.mesh.routes import Backend, GatewayIntent, Rates, Route
-from local import paths
 from tests.envoy_server import MEMORY_BYTES, Running, gateway
+from tests.stack_files import stack_file
 from tests.waiting import until
 
 MIB = 2**20
@@ -197,8 +196,7 @@ def test_a_client_that_sends_too_much_at_once_reads_why_it_was_refused(running: 
 
 
 def test_the_gateway_takes_every_body_that_the_table_of_limits_has() -> None:
-    stack = yaml.safe_load((paths.PROJECT / "stacks/Pulumi.local.yaml").read_text())
-    found = entrance.intent(config_parse.parse(stack["config"]["cogniforge:platform"]))
+    found = entrance.intent(config_parse.parse(stack_file("local")))
     bodies = {route.prefix: route.max_body_bytes for route in found.routes}
     assert bodies["/v1/"] == bodies["/v1/files"] == limits.most("INFERENCE_BODY")
     for prefix in ("/v1/prompts", "/v1/moderations", "/v1/guard/"):

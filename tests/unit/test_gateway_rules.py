@@ -6,21 +6,19 @@ import dataclasses
 from typing import Any
 
 import pytest
-import yaml
 
 from components.config import parse as config_parse
 from components.mesh import entrance, kong, kong_gateway
 from components.mesh.routes import GatewayIntent
-from local import paths
 from policies.crossguard import gateway_rules
 from policies.crossguard.rule import Resource
+from tests.stack_files import stack_file
 
 ROUTE, PLUGIN = gateway_rules.RULES
 
 
 def _intent(environment: str) -> GatewayIntent:
-    stack = yaml.safe_load((paths.PROJECT / f"stacks/Pulumi.{environment}.yaml").read_text())
-    return entrance.intent(config_parse.parse(stack["config"]["cogniforge:platform"]))
+    return entrance.intent(config_parse.parse(stack_file(environment)))
 
 
 def _resource(kind: str, properties: dict[str, Any]) -> Resource:

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
 from components.config import parse as config_parse
 from components.mesh import entrance, kong
 from components.mesh.routes import OPERATORS_DOCUMENTS, Backend, Document, GatewayIntent, Operators, Rates, Route
-from local import paths
 from service_images.ports import free_port
 from tests.envoy_server import Running, gateway
+from tests.stack_files import stack_file
 
 WAYS = [
     *("/v1/admin", "/v1/admin/routes", "/v1/admin/state", "/v1/admin/routes/org%2Fmodel", "/v1//admin/state"),
@@ -85,8 +84,7 @@ def test_named_networks_reach_them_at_the_public_listener(tmp_path: Path, networ
     ("environment", "public"), [("local", True), ("dev", False), ("staging", False), ("prod", False)]
 )
 def test_they_are_public_on_this_machine_only(environment: str, public: bool) -> None:
-    stack = yaml.safe_load((paths.PROJECT / f"stacks/Pulumi.{environment}.yaml").read_text())
-    config = config_parse.parse(stack["config"]["cogniforge:platform"])
+    config = config_parse.parse(stack_file(environment))
     assert entrance.intent(config).operators.public is public
 
 

@@ -5,24 +5,18 @@ from __future__ import annotations
 import functools
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pulumi
 import pytest
-import yaml
 
 from components.config.parse import parse
 from policies.access import render
+from tests.stack_files import stack_file
 
 pytestmark = pytest.mark.xdist_group("tree")
 
-STACKS = Path(__file__).resolve().parents[2] / "stacks"
 ENVIRONMENTS = ["local", "dev", "staging", "prod"]
-
-
-def stack_file(environment: str) -> dict[str, Any]:
-    return yaml.safe_load((STACKS / f"Pulumi.{environment}.yaml").read_text())["config"]["cogniforge:platform"]
 
 
 def without_servers(environment: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 import pulumi
 import pytest
 import yaml
-from pulumi.runtime.stack import wait_for_rpcs
 
 from components.config.parse import parse
-from policies.access.render import Recorder
+from policies.access.render import Recorder, run
 from tests.unit.test_platform import stack_file
 
 pytestmark = pytest.mark.xdist_group("tree")
@@ -53,17 +51,8 @@ def test_the_program_makes_a_gateway_with_its_settings() -> None:
         "local_port_offset": 0,
     }
     mocks = Recorder()
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    pulumi.runtime.set_mocks(mocks, preview=False)
     made: list[Any] = []
-
-    async def run() -> None:
-        made.append(scope["reserved"](args, pulumi.Output.from_input("edge-team")))
-        await wait_for_rpcs()
-
-    loop.run_until_complete(run())
-    loop.close()
+    run(mocks, lambda: made.append(scope["reserved"](args, pulumi.Output.from_input("edge-team"))), preview=False)
     (deployment,) = [r for r in mocks.resources if r.typ.endswith(":Deployment")]
     template = deployment.inputs["spec"]["template"]
     assert template["metadata"]["labels"]["example.com/team"] == "edge-team"

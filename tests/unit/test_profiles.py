@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,9 +22,9 @@ from components.config.profile import Profile
 from components.services.registry import SERVICES
 from local import paths
 from local.errors import LocalError
+from tests.stack_files import stack_file
 from tests.unit.test_platform import registered_of
 
-STACKS = Path(__file__).resolve().parents[2] / "stacks"
 SMALLEST: dict[str, Any] = {
     "environment": "local",
     "owner": "you",
@@ -57,7 +56,7 @@ def everything() -> set[str]:
 
 
 def test_core_is_the_gateway_the_router_and_the_models() -> None:
-    config = parse(yaml.safe_load((STACKS / "Pulumi.local.yaml").read_text())["config"]["cogniforge:platform"])
+    config = parse(stack_file("local"))
     assert optional(config), "the stack file has sections"
     reduced = parse({**config.model_dump(mode="json", by_alias=True), "profile": "core"})
     assert optional(reduced) == set()

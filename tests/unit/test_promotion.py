@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from cli import promotion, upgrade
 from cli.upgrade import Finding, Verdict
@@ -16,13 +14,13 @@ from components.config.parse import parse
 from components.config.platform import PlatformConfig
 from components.transitions import Risk
 from local.errors import LocalError
+from tests.stack_files import stack_file
 
-STACKS = Path(__file__).resolve().parents[2] / "stacks"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 def config() -> PlatformConfig:
-    return parse(yaml.safe_load((STACKS / "Pulumi.dev.yaml").read_text())["config"]["cogniforge:platform"])
+    return parse(stack_file("dev"))
 
 
 def deployed(**changed: Any) -> dict[str, Any]:

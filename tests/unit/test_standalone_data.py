@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import subprocess
@@ -27,7 +26,7 @@ from components.data.vector_database import VectorDatabase
 from components.inputs import InputError
 from components.security.logins import Logins
 from components.services.registry import SERVICES
-from policies.access.render import Recorder
+from policies.access.render import Recorder, run
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "registry.example.com/image@sha256:" + "0" * 64
@@ -38,22 +37,7 @@ Resources = list[pulumi.runtime.MockResourceArgs]
 def made(program: Callable[[], object]) -> Resources:
     """Resources that a program registers."""
     mocks = Recorder()
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    pulumi.runtime.set_mocks(mocks, preview=True)
-
-    async def run() -> None:
-        from pulumi.runtime.stack import wait_for_rpcs
-
-        try:
-            program()
-        finally:  # a refused component may have registered others; the next program must not wait for these
-            await wait_for_rpcs()
-
-    try:
-        loop.run_until_complete(run())
-    finally:
-        loop.close()
+    run(mocks, program)
     return mocks.resources
 
 

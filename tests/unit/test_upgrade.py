@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,13 +17,13 @@ from components.config.changes import changes
 from components.config.parse import parse
 from components.transitions import Risk, Transition
 from tests.golden import assert_golden
+from tests.stack_files import stack_file
 
-STACKS = Path(__file__).resolve().parents[2] / "stacks"
 TREE = "urn:pulumi:prod::cogniforge::cogniforge:platform:Platform"
 
 
 def stack(name: str = "prod") -> dict[str, Any]:
-    return yaml.safe_load((STACKS / f"Pulumi.{name}.yaml").read_text())["config"]["cogniforge:platform"]
+    return stack_file(name)
 
 
 def differences(edit: Any, name: str = "prod") -> dict[str, Change]:

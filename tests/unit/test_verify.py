@@ -11,9 +11,11 @@ from cli.verify import Origin
 from components import catalogue
 from components.catalogue import LockedImage
 from components.config.images import ImageSource
+from components.config.parse import parse
 from components.config.platform import PlatformConfig
 from local.images import pipeline
 from local.images.evidence import Claim, Evidence
+from tests.stack_files import stack_file
 
 DIGEST, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
 REPOSITORY = "127.0.0.1:5780/cogniforge/router"
@@ -31,7 +33,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> PlatformConfig:
     earlier = pipeline.Built("router", REPOSITORY, OTHER, "before", "buildah", signed=True)
     monkeypatch.setattr(pipeline, "read_index", lambda registry="": {"router": built} if not registry else {})
     monkeypatch.setattr(pipeline, "read_history", lambda registry="": [earlier] if not registry else [])
-    return stack.read_config("local")
+    return parse(stack_file("local"))
 
 
 def judged(config: PlatformConfig, *pods: dict[str, Any]) -> dict[str, verify.Running]:

@@ -18,7 +18,6 @@ from typing import Any
 
 import httpx
 import uvicorn
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -56,6 +55,7 @@ from router.routes import RouteTable  # noqa: E402
 from router.tenants import Tenants  # noqa: E402
 
 from tests import envoy_server  # noqa: E402
+from tests.stack_files import stack_file  # noqa: E402
 
 EVIDENCE = Evidence(
     platform="0.1.0",
@@ -73,8 +73,7 @@ _STARTS_S = 120
 
 def config(*services: str) -> PlatformConfig:
     """The local environment's configuration with these services and the Portal, without other servers."""
-    text = yaml.safe_load((paths.PROJECT / "stacks" / "Pulumi.local.yaml").read_text())
-    content: dict[str, Any] = text["config"]["cogniforge:platform"]
+    content = stack_file("local")
     needed = {"embeddings": {}} if "retriever" in services else {}
     content["services"] = {name: content["services"].get(name, {}) for name in (*services, *needed, "portal")}
     return parse({**content, "security": {}, "observability": {}})  # what these tests need, they start
