@@ -91,13 +91,15 @@ class Accounts:
         self._ask("DELETE", f"{self._realm}/attack-detection/brute-force/users/{account.id}")
         return password
 
-    def forget_second_factor(self, account: Account) -> bool:
-        """Remove a person's second factors. Returns whether there was one."""
-        path = f"{self._realm}/users/{account.id}/credentials"
-        factors = [one for one in self._ask("GET", path).json() if one["type"] != "password"]
-        for one in factors:
-            self._ask("DELETE", f"{path}/{one['id']}")
-        return bool(factors)
+    def forget_second_factor(self, account: Account) -> None:
+        """Remove a person's second factors. The next login sets up another one."""
+        path = f"{self._realm}/users/{account.id}"
+        # First what is asked, so that no login without a second factor fits between.
+        asked = self._ask("GET", path).json().get("requiredActions", [])
+        self._ask("PUT", path, json={"requiredActions": sorted({*asked, "CONFIGURE_TOTP"})})
+        for one in self._ask("GET", f"{path}/credentials").json():
+            if one["type"] != "password":
+                self._ask("DELETE", f"{path}/credentials/{one['id']}")
 
     def remove(self, account: Account) -> None:
         """Remove an account with its sessions."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 from collections.abc import Callable
 from importlib import metadata
@@ -137,4 +139,13 @@ def guarded(run: Callable[[], Any]) -> None:
 
 def main() -> None:
     """Entry point."""
+    guarded(_readable)
     guarded(app)
+
+
+def _readable() -> None:
+    """Raise LocalError for an argument that is not text: no service and no file could take it."""
+    for number, argument in enumerate(sys.argv[1:], 1):
+        if not argument.isascii() and any("\ud800" <= character <= "\udfff" for character in argument):
+            shown = os.fsencode(argument).decode(errors="replace")
+            raise LocalError(f"argument {number} is not valid UTF-8", reason=f"forge reads it as {shown}")

@@ -130,9 +130,17 @@ DRILLS: tuple[Drill, ...] = (
     ),
     Drill(
         "logins",
-        "a real Keycloak with PostgreSQL: its realm is settled, people log in and out, sessions end",
-        8,
-        ("components/security/keycloak", "components/security/realm.py", "service_images/keycloak"),
+        "a real Keycloak: its realm is settled, people get accounts, log in and out in Chromium, sessions end",
+        10,
+        (
+            "cli/accounts.py",
+            "cli/commands/person.py",
+            "cli/login.py",
+            "components/security/keycloak",
+            "components/security/realm.py",
+            "service_images/keycloak",
+            "service_images/user/src/user/login.py",
+        ),
     ),
     Drill(
         "mesh",

@@ -189,6 +189,10 @@ def _settings(config: Keycloak) -> dict[str, Any]:
         "ssoSessionMaxLifespan": longest,
         "otpPolicyType": "totp",
         "otpPolicyAlgorithm": "HmacSHA1",  # the only one that all authenticator programs have
+        # A realm that is made with a part of this policy has 0 for the rest, and fails when somebody sets up a device.
+        "otpPolicyDigits": 6,
+        "otpPolicyPeriod": 30,
+        "otpPolicyLookAheadWindow": 1,
         "otpPolicyCodeReusable": False,
         "eventsEnabled": True,
         "eventsExpiration": 90 * 86_400,

@@ -40,13 +40,13 @@ class Person:
         """Fill in Keycloak's login form."""
         self.browser.submit("#kc-form-login", username=self.email, password=password)
 
-    def completes_the_account(self) -> None:
+    def completes_the_account(self, password: str = PASSWORD) -> None:
         """Fill in what Keycloak asks at the first login, until the Portal appears."""
         for _ in range(5):
             self.browser.becomes("document.readyState === 'complete'")
             if self.shows("#kc-passwd-update-form"):
                 self.browser.submit(
-                    "#kc-passwd-update-form", **{"password-new": PASSWORD, "password-confirm": PASSWORD}
+                    "#kc-passwd-update-form", **{"password-new": password, "password-confirm": password}
                 )
             elif self.shows("#kc-totp-settings-form"):
                 # The hidden field holds the text whose Base32 the person sees.
@@ -168,6 +168,8 @@ def test_a_lost_telephone_and_password_are_replaced_and_sessions_end(browser: Ch
     ada.logs_in(PASSWORD)
     assert ada.shows("#kc-form-login"), ada.reads()
     ada.logs_in(renewed)
-    ada.completes_the_account()
+    ada.completes_the_account("another sentence, since old ones are refused")
     ada.is_at("mine")
+    found = account(ada.email)
+    assert found and found["second_factor"], "a login without one would be weaker than before the loss"
     forge("person", "remove", ada.email, "--yes")

@@ -321,6 +321,12 @@ def test_destroy_of_what_is_not_deployed(run: Run, monkeypatch: pytest.MonkeyPat
     assert code == 1 and "there is no stack file Pulumi.deev.yaml" in out + err
 
 
+def test_an_argument_that_is_no_text_is_named() -> None:
+    command = [Path(sys.executable).with_name("forge"), b"tenant", b"show", b"a\xed\xa0\x80"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.startswith("error: argument 3 is not valid UTF-8"), result.stderr
+
+
 @pytest.fixture
 def short_path() -> Iterator[Path]:
     """A folder with a name of constant length, so that lines break at the same words."""

@@ -49,6 +49,10 @@ class Keycloak:
             body = json.loads(request.content)
             self.users[f"k{len(self.users)}"] = {"id": f"k{len(self.users)}", "totp": False, **body}
             return httpx.Response(201)
+        if request.method == "GET" and path.rpartition("/")[0] == USERS:
+            return httpx.Response(200, json=self.users[path.rpartition("/")[2]])
+        if request.method == "PUT" and path.rpartition("/")[0] == USERS:
+            self.users[path.rpartition("/")[2]] |= json.loads(request.content)
         if path.endswith("/groups"):
             return httpx.Response(200, json=[{"path": "/tenants/acme/editor"}])
         if path.endswith("/credentials"):
@@ -127,6 +131,7 @@ def test_a_new_password_ends_sessions_and_forgets_the_second_factor(
     golden("person-password.txt", hidden(run("person", "password", EMAIL, "--second-factor", "--yes")))
     assert f"DELETE {USERS}/k0/credentials/c2" in keycloak.asked
     assert f"DELETE {USERS}/k0/credentials/c1" not in keycloak.asked
+    assert keycloak.users["k0"]["requiredActions"] == ["CONFIGURE_TOTP"], "the next login sets up another one"
     assert f"POST {USERS}/k0/logout" in keycloak.asked
     assert "DELETE /admin/realms/cogniforge/attack-detection/brute-force/users/k0" in keycloak.asked
 

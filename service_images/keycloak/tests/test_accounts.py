@@ -84,6 +84,25 @@ def test_a_renewed_password_is_for_one_login_and_unlocks_the_account(
     assert user(server, email)["requiredActions"] == ["UPDATE_PASSWORD"]
 
 
+def test_a_lost_second_factor_is_replaced_at_the_next_login(accounts: Accounts, server: Server, email: str) -> None:
+    accounts.make(email)
+    account = accounts.find(email)
+    assert account is not None
+    path = f"/{REALM}/users/{account.id}"
+    before = user(server, email)
+    server.admin("PUT", path, {**before, "requiredActions": []})
+    accounts.forget_second_factor(account)
+    after = user(server, email)
+    assert after["requiredActions"] == ["CONFIGURE_TOTP"]
+    assert after["email"] == email and after["emailVerified"] and after["enabled"]
+
+
+def test_the_policy_of_one_time_codes_is_complete(accounts: Accounts, server: Server) -> None:
+    realm_now = server.admin("GET", f"/{REALM}")
+    policy = [realm_now[f"otpPolicy{name}"] for name in ("Digits", "Period", "LookAheadWindow")]
+    assert policy == [6, 30, 1]
+
+
 def test_a_removed_account_is_gone(accounts: Accounts, email: str) -> None:
     accounts.make(email)
     account = accounts.find(email)
