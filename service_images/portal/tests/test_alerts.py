@@ -49,6 +49,14 @@ def test_rules_are_shown_with_state_and_runbook(prometheus: tuple[str, subproces
     assert "Prometheus does not answer" in found and "forge alerts" in found
 
 
+def test_pages_of_operators_are_linked_for_operators_only() -> None:
+    links = [f'href="/portal/{name}"' for name in ("dashboards", "alerts", "evidence")]
+    found = page("/portal/now", "admin")
+    assert [link for link in links if link not in found] == []
+    found = page("/portal/now", "billing", "manage")
+    assert [link for link in links if link in found] == [] and 'href="/portal/map"' in found
+
+
 def test_without_prometheus_the_page_says_how_to_switch_it_on() -> None:
     found = shown("", "admin")
     assert "prometheus: {}" in found and "does not run a Prometheus" in found

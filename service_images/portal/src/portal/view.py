@@ -88,6 +88,8 @@ class Link:
     title: str
     needs: str = ""
     """Path of the API without which the page is left out."""
+    operators: bool = False
+    """Whether the page has nothing for others than operators."""
 
 
 LINKS = (
@@ -99,9 +101,9 @@ LINKS = (
     Link(f"{PREFIX}/knowledge", "Knowledge", "/v1/files"),
     Link(f"{PREFIX}/now", "Now"),
     Link(f"{PREFIX}/map", "Map"),
-    Link(f"{PREFIX}/dashboards", "Dashboards"),
-    Link(f"{PREFIX}/alerts", "Alerts"),
-    Link(f"{PREFIX}/evidence", "Evidence"),
+    Link(f"{PREFIX}/dashboards", "Dashboards", operators=True),
+    Link(f"{PREFIX}/alerts", "Alerts", operators=True),
+    Link(f"{PREFIX}/evidence", "Evidence", operators=True),
 )
 Handler = Callable[[Visit], Awaitable[Response]]
 
