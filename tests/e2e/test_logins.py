@@ -17,6 +17,7 @@ import pytest
 from local.toolchain import packages
 from service_images.portal.tests.chromium import Chromium, chromium
 from tests.e2e.conftest import forge
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.drill("logins"), pytest.mark.timeout(900)]
 PASSWORD = "a long sentence that only Ada knows"
@@ -30,7 +31,7 @@ class Person:
     def __init__(self, browser: Chromium, tenant: str, *role: str) -> None:
         self.browser, self.email = browser, f"ada-{secrets.token_hex(2)}@example.com"
         self.made = forge_person("add", self.email, "--tenant", tenant, *role)
-        self._secret = b""
+        self._secret, self._step = b"", 0
 
     def opens_the_login(self) -> None:
         """Open the address that `forge person add` has shown."""
@@ -59,12 +60,13 @@ class Person:
 
     def enters_a_code(self) -> None:
         """Enter the next code, since each one is valid once only."""
-        self.browser.submit("#kc-otp-login-form", otp=self.code(1))
+        self.browser.submit("#kc-otp-login-form", otp=self.code())
 
-    def code(self, later: int = 0) -> str:
-        """The authenticator program's code, some steps later."""
-        step = struct.pack(">Q", int(time.time()) // STEP_S + later)
-        found = digest(self._secret, step, sha1)
+    def code(self) -> str:
+        """The authenticator program's code. Waits for the next one if the present one is used."""
+        until(lambda: time.time() // STEP_S > self._step, 2 * STEP_S)
+        self._step = int(time.time()) // STEP_S
+        found = digest(self._secret, struct.pack(">Q", self._step), sha1)
         (number,) = struct.unpack_from(">I", found, found[-1] & 15)
         return f"{(number & 0x7FFFFFFF) % 1_000_000:06d}"
 

@@ -64,7 +64,7 @@ def test_a_second_account_with_the_address_is_refused(accounts: Accounts, email:
         accounts.make(email)
 
 
-@pytest.mark.parametrize("address", ["", "nobody", "a b@example.com", "nul\x00@example.com", "\u202e@x"])
+@pytest.mark.parametrize("address", ["", "nobody", "a b@example.com", "nul\x00@example.com"])
 def test_an_address_that_is_none_is_refused_with_a_reason(accounts: Accounts, address: str) -> None:
     with pytest.raises(LocalError, match="Keycloak refuses") as refused:
         accounts.make(address)
