@@ -10,6 +10,7 @@ from typing import Any
 import pulumi
 import pytest
 
+from components.config.base import quantity
 from components.config.parse import parse
 from policies.access import render
 from tests.stack_files import stack_file
@@ -96,6 +97,19 @@ def test_containers_have_requests_and_a_memory_limit(environment: str) -> None:
             # Completed pods may use more than the guaranteed resources.
             assert resources["requests"]["memory"] == resources["limits"]["memory"] or pod.get("restartPolicy"), name
             assert resources["requests"]["cpu"], name
+
+
+def test_the_local_environment_leaves_a_quarter_of_two_cores_free() -> None:
+    """Updates start new pods beside the old ones, and drills run a second environment beside this one."""
+    asked = 0.0
+    for kind in (":Deployment", ":StatefulSet", ":DaemonSet"):
+        for resource in of_kind("local", kind):
+            spec = resource.inputs["spec"]
+            pod = spec["template"]["spec"]
+            lasting = [one for one in pod.get("initContainers", ()) if one.get("restartPolicy") == "Always"]
+            cpu = sum(float(quantity(one["resources"]["requests"]["cpu"])) for one in (*pod["containers"], *lasting))
+            asked += spec.get("replicas", 1) * cpu
+    assert asked <= 1.5, f"{asked:.3f} of 2 cores are requested"
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
