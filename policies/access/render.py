@@ -90,7 +90,7 @@ def run(
     asyncio.set_event_loop(loop)
     pulumi.runtime.set_mocks(recorder, project=project, preview=preview, logger=logger)
     # The SDK still waits for outputs of an earlier program that has failed, whose event loop is closed.
-    SETTINGS.outputs.clear()
+    SETTINGS.outputs = set()
 
     async def completed() -> None:
         try:

@@ -57,11 +57,18 @@ def account(login, system):  # user and password
         os.replace(file.name, kept)
     return json.load(open(kept))
 def secret(login, system): return account(login, system)[1]
-def postgres(login, database=None, port=6432):
+def forget(login, system):  # servers that begin anew, or from a backup, do not know logins of later on
+    if login in issued.get(system, {}): os.remove(f"/tmp/issued-{login}-{system}")
+def postgres(login, database=None, port=6432, again=True):
     import psycopg
     user, password = account(login, "postgres")
-    return psycopg.connect(host="postgres", port=port, user=user, password=password,
-                           dbname=database or login, autocommit=True, prepare_threshold=None, connect_timeout=5)
+    try:
+        return psycopg.connect(host="postgres", port=port, user=user, password=password,
+                               dbname=database or login, autocommit=True, prepare_threshold=None, connect_timeout=5)
+    except psycopg.OperationalError as error:
+        if not again or not any(text in str(error) for text in ("no such user", "authentication failed")): raise
+    forget(login, "postgres")
+    return postgres(login, database, port, again=False)
 def kafka_as(user, password):
     return {"bootstrap.servers": f"kafka.{namespace}.svc:9092", "security.protocol": "sasl_ssl",
             "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": user, "sasl.password": password,

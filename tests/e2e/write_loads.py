@@ -99,6 +99,10 @@ server, number = client(), 0
 while going():
     try:
         if server.set(f"prompt:{run}:{number}", number, ex=600): acknowledged.take(number)
+    except redis.AuthenticationError:
+        time.sleep(0.1)
+        forget("prompt", "cache")
+        server = client()
     except redis.RedisError: time.sleep(0.1)
     number += 1
     time.sleep(0.002)

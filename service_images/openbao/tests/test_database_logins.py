@@ -375,6 +375,28 @@ def test_a_login_that_an_operator_ends_is_replaced(stand: Stand, often: None) ->
     asyncio.run(work())
 
 
+def test_a_login_that_postgres_has_lost_is_replaced_within_seconds(stand: Stand, often: None) -> None:
+    """As after a restore to a moment before its issue."""
+
+    async def work() -> None:
+        before = set(stand.logins())
+        database = Database(stand.settings())
+        await database.open()
+        await ready(database)
+        (lost,) = set(stand.logins()) - before
+        with stand.enter("postgres", PASSWORDS["postgres"], "postgres") as root:
+            root.execute(f'ALTER ROLE "{lost}" RENAME TO "{lost}-gone"')
+            root.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE %s", (f"{lost}%",))
+        async with asyncio.timeout(30):
+            while await database.check() is not None or not set(stand.logins()) - before - {f"{lost}-gone"}:
+                await asyncio.sleep(0.05)
+        await database.close()
+        with stand.enter("postgres", PASSWORDS["postgres"], "postgres") as root:
+            root.execute(f'DROP ROLE "{lost}-gone"')
+
+    asyncio.run(work())
+
+
 def test_without_the_store_queries_go_on_and_a_start_waits_and_says_for_what(stand: Stand, often: None) -> None:
     async def work() -> None:
         database = Database(stand.settings())

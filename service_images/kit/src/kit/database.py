@@ -34,14 +34,50 @@ _END_S = 3.0
 _JOINED: ContextVar[tuple[Database, asyncio.Task[Any] | None, Connection] | None] = ContextVar("joined", default=None)
 
 
+_UNKNOWN = ("no such user", "authentication failed")
+"""In the answers of PgBouncer and PostgreSQL to a login that they do not know, or that has expired."""
+
+
+def _reporting(rejected: Callable[[], None]) -> type[Connection]:
+    """Connections that report when the server does not know their login."""
+
+    class Reporting(psycopg.AsyncConnection[Any]):
+        """A connection of one pool."""
+
+        @classmethod
+        async def connect(cls, *arguments: Any, **options: Any) -> Any:
+            """Connect as psycopg does."""
+            try:
+                return await super().connect(*arguments, **options)
+            except psycopg.OperationalError as error:
+                if any(text in str(error) for text in _UNKNOWN):
+                    rejected()
+                raise
+
+    return Reporting
+
+
 class _Pool:
     """A pool for one login, which counts its users."""
 
-    def __init__(self, conninfo: str | Callable[[], str], connections: int, name: str) -> None:
+    def __init__(
+        self,
+        conninfo: str | Callable[[], str],
+        connections: int,
+        name: str,
+        rejected: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`rejected` is called when the server does not know the login."""
         # Prepared statements belong to one server connection, but PgBouncer may change it with each transaction.
         options = {"prepare_threshold": None, "connect_timeout": 5, "application_name": name}
         self.pool = AsyncConnectionPool(
-            conninfo, kwargs=options, min_size=1, max_size=connections, open=False, timeout=_WAIT_S
+            conninfo,
+            connection_class=_reporting(rejected),
+            kwargs=options,
+            min_size=1,
+            max_size=connections,
+            open=False,
+            timeout=_WAIT_S,
         )
         self._use = Use()
 
@@ -71,8 +107,8 @@ class Database:
         self._pool = None if self._logins else self._new(lambda: settings.database(pooled=True))
         self._tasks = set[asyncio.Task[None]]()
 
-    def _new(self, conninfo: str | Callable[[], str]) -> _Pool:
-        return _Pool(conninfo, self._connections, self.name)
+    def _new(self, conninfo: str | Callable[[], str], rejected: Callable[[], None] = lambda: None) -> _Pool:
+        return _Pool(conninfo, self._connections, self.name, rejected)
 
     async def open(self) -> None:
         """Start connecting. The service is ready once `check` succeeds."""
@@ -102,7 +138,9 @@ class Database:
 
     async def _replace(self, logins: IssuedLogins, login: IssuedLogin) -> None:
         """Open a pool with the login. The present one stays if PostgreSQL does not accept the login now."""
-        new = self._new(self._settings.database(pooled=True, login=(login.user, login.password)))
+        conninfo = self._settings.database(pooled=True, login=(login.user, login.password))
+        # A database that is restored to an earlier moment has lost the logins that were issued after it.
+        new = self._new(conninfo, functools.partial(logins.reject, login))
         try:
             await new.pool.open(wait=True, timeout=_WAIT_S)
         except PoolTimeout as error:
