@@ -50,6 +50,11 @@ def selector(part: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": part, "app.kubernetes.io/part-of": PART_OF}
 
 
+def gathered(known: Mapping[str, pulumi.Input[Any]]) -> pulumi.Output[dict[str, Any]]:
+    """The values by name, known once all are. `pulumi.Output.all` makes a list where there is no name."""
+    return pulumi.Output.all(**known) if known else pulumi.Output.from_input({})
+
+
 def fingerprint(text: str) -> str:
     """A short hash of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

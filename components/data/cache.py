@@ -10,7 +10,7 @@ from typing import NamedTuple, NotRequired, Self
 import pulumi
 from pydantic import Field, model_validator
 
-from components.base import PlatformComponent
+from components.base import PlatformComponent, gathered
 from components.config.base import DnsLabel, first_duplicate, quantity
 from components.config.data import Cache as CacheConfig
 from components.config.data import Eviction, Persistence
@@ -99,7 +99,7 @@ class Cache(PlatformComponent):
         everybody, issuers = (*inputs.platform, *users), inputs.platform[1:]
         logins = Credentials(self, inputs, {login: ["cache"] for login in everybody}, passwords=everybody)
         self.credentials = logins.logins
-        known = pulumi.Output.all(**{user: logins.password(user, "cache") for user in everybody})
+        known = gathered({user: logins.password(user, "cache") for user in everybody})
         self.server = server = DataServer(
             name,
             ServerIntent(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pulumi
 
-from components.base import PlatformComponent
+from components.base import PlatformComponent, gathered
 from components.config.base import quantity
 from components.config.data import Nats as NatsConfig
 from components.data import exporter, nats_logins
@@ -52,7 +52,7 @@ class Nats(PlatformComponent):
         logins = Credentials(self, inputs, {login: ["nats"] for login in plain}, passwords=plain)
         self.credentials = logins.logins
         rendered = pulumi.Output.all(
-            inputs.namespace, pulumi.Output.all(**{login: logins.password(login, "nats") for login in plain})
+            inputs.namespace, gathered({login: logins.password(login, "nats") for login in plain})
         )
         beside, files, secrets = _logins(inputs, rendered)
         self.server = server = DataServer(

@@ -11,7 +11,7 @@ import pulumi_kubernetes as k8s
 
 from components import secret_files
 from components.ai.service import NOBODY, PROGRESS_DEADLINE_S, restricted, scraper, spread
-from components.base import PlatformComponent, labels, selector
+from components.base import PlatformComponent, gathered, labels, selector
 from components.config.base import quantity
 from components.inputs import checked
 from components.mesh import envoy
@@ -51,7 +51,7 @@ class Gateway(PlatformComponent):
             authorizer=inputs.authorizer, spans=inputs.spans, names_backends=inputs.names_backends
         )
         super().__init__("mesh", name, inputs.shown(), opts)
-        bootstrap = pulumi.Output.all(**inputs.keys).apply(
+        bootstrap = gathered(inputs.keys).apply(
             lambda keys: json.dumps(envoy.render(intent, keys, int(quantity(inputs.memory))), separators=(",", ":"))
         )
         # Auto-named, like all mounted files: changed content creates a new object and restarts the pods.

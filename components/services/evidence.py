@@ -9,6 +9,7 @@ from typing import Any
 import pulumi
 
 from components import catalogue
+from components.base import gathered
 from components.config.images import ImageSource
 from components.config.platform import PlatformConfig
 from components.stage import Stage
@@ -18,7 +19,7 @@ VARIABLE = "SERVICE_EVIDENCE"
 
 def rendered(stage: Stage) -> pulumi.Output[str]:
     """What `text` gives. It is unknown in a preview as long as an image is."""
-    return pulumi.Output.all(**stage.images).apply(lambda references: text(stage.config, references))
+    return gathered(stage.images).apply(lambda references: text(stage.config, references))
 
 
 def text(config: PlatformConfig, references: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ import pulumi
 
 from components.ai.model_server import hosts, key_secret, part_name
 from components.ai.service import AiServiceArgs
+from components.base import gathered
 from components.config.models import Model
 from components.config.platform import PlatformConfig
 from components.config.routes import Route, RouteTarget
@@ -39,7 +40,7 @@ def extras(
     outside = {model.name: model.external.url for model in config.models if model.external}
     # The table contains a hash of the key only, which does not reveal the key.
     known = pulumi.Output.unsecret(key) if asks_for_keys(config) else ""
-    table = pulumi.Output.all(pulumi.Output.all(**urls), known).apply(
+    table = pulumi.Output.all(gathered(urls), known).apply(
         lambda found: route_table(
             {name: (models[name], place) for name, place in (found[0] | outside).items()},
             config.routes,

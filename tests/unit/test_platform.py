@@ -99,6 +99,15 @@ def test_containers_have_requests_and_a_memory_limit(environment: str) -> None:
             assert resources["requests"]["cpu"], name
 
 
+def test_a_platform_may_have_external_models_only() -> None:
+    external = {"name": "gpt", "external": {"url": "https://api.example.com/v1", "secretName": "vendor", "model": "x"}}
+    resources = registered_of({**stack_file("local"), "models": [external], "routes": []})
+    assert not [r.name for r in resources if "model-" in r.name and r.typ.endswith(":Deployment")]
+    (table,) = [r for r in resources if r.typ.endswith(":ConfigMap") and "routes.json" in r.inputs.get("data", {})]
+    routes = {route["model"]: route for route in json.loads(table.inputs["data"]["routes.json"])["routes"]}
+    assert [target["upstream"] for target in routes["gpt"]["targets"]] == ["https://api.example.com/v1"]
+
+
 def test_the_local_environment_leaves_a_quarter_of_two_cores_free() -> None:
     """Updates start new pods beside the old ones, and drills run a second environment beside this one."""
     asked = 0.0

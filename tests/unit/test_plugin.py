@@ -16,6 +16,7 @@ from pulumi.errors import InputPropertiesError
 
 from components.base import PART_OF, PlatformComponent
 from components.catalogue import platform_version
+from components.mesh.gateway import Gateway
 from components.plugin.analyzer import args_type, fields_of
 from components.plugin.offered import INTERNAL, OFFERED
 from components.plugin.provider import LibraryProvider, in_schema
@@ -150,6 +151,10 @@ def test_every_input_and_output_is_described(component: Component) -> None:
 
 
 _VALUES = st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=5) | st.just([]) | st.just({})
+
+
+def test_a_gateway_may_have_no_keys() -> None:
+    assert state(Gateway, {**inputs_of(Gateway), "keys": {}})["health"]
 
 
 @given(st.data())
