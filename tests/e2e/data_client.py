@@ -58,7 +58,8 @@ def account(login, system):  # user and password
     return json.load(open(kept))
 def secret(login, system): return account(login, system)[1]
 def forget(login, system):  # servers that begin anew, or from a backup, do not know logins of later on
-    if login in issued.get(system, {}): os.remove(f"/tmp/issued-{login}-{system}")
+    kept = f"/tmp/issued-{login}-{system}"
+    if os.path.exists(kept): os.remove(kept)
 def postgres(login, database=None, port=6432, again=True):
     import psycopg
     user, password = account(login, "postgres")

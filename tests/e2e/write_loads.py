@@ -102,7 +102,8 @@ while going():
     except redis.AuthenticationError:
         time.sleep(0.1)
         forget("prompt", "cache")
-        server = client()
+        try: server = client()
+        except OSError: pass  # the store's own connection to the cache is new, too
     except redis.RedisError: time.sleep(0.1)
     number += 1
     time.sleep(0.002)
