@@ -41,6 +41,13 @@ class Person:
         """Fill in Keycloak's login form."""
         self.browser.submit("#kc-form-login", username=self.email, password=password)
 
+    def sets_up_the_account(self) -> None:
+        """Log in for the first time, up to the Portal."""
+        self.opens_the_login()
+        self.logs_in(self.made["one_time_password"])
+        self.completes_the_account()
+        self.is_at("mine")
+
     def completes_the_account(self, password: str = PASSWORD) -> None:
         """Fill in what Keycloak asks at the first login, until the Portal appears."""
         for _ in range(5):
@@ -109,10 +116,7 @@ def tenant(operator: httpx.Client) -> Iterator[str]:
 
 def test_a_new_person_sets_up_the_account_and_works_in_the_portal_until_removed(browser: Chromium, tenant: str) -> None:
     ada = Person(browser, tenant, "--role", "admin")
-    ada.opens_the_login()
-    ada.logs_in(ada.made["one_time_password"])
-    ada.completes_the_account()
-    ada.is_at("mine")
+    ada.sets_up_the_account()
     assert tenant in ada.reads()
     found = account(ada.email)
     assert found and found["second_factor"] and found["enabled"]
@@ -136,10 +140,7 @@ def test_a_repetition_leaves_the_account_as_it_is(browser: Chromium, tenant: str
 
 def test_a_login_that_has_ended_everywhere_takes_password_and_code(browser: Chromium, tenant: str) -> None:
     ada = Person(browser, tenant)
-    ada.opens_the_login()
-    ada.logs_in(ada.made["one_time_password"])
-    ada.completes_the_account()
-    ada.is_at("mine")
+    ada.sets_up_the_account()
     browser.submit("form.leave")
     ada.is_at("sign-in")
     # The login at Keycloak goes on: the Portal lets the same browser in again.
@@ -159,10 +160,7 @@ def test_a_login_that_has_ended_everywhere_takes_password_and_code(browser: Chro
 
 def test_a_lost_telephone_and_password_are_replaced_and_sessions_end(browser: Chromium, tenant: str) -> None:
     ada = Person(browser, tenant)
-    ada.opens_the_login()
-    ada.logs_in(ada.made["one_time_password"])
-    ada.completes_the_account()
-    ada.is_at("mine")
+    ada.sets_up_the_account()
     renewed = forge_person("password", ada.email, "--second-factor", "--yes")["one_time_password"]
     found = account(ada.email)
     assert found and not found["second_factor"]

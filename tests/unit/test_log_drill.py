@@ -97,7 +97,7 @@ def test_a_killed_collector_loses_no_line(node: Node) -> None:
         node.collector.kill()
         node.collector.start()
     expected = {f"line {number}-{n}" for number in range(12) for n in range(50)}
-    until(lambda: set(texts(node.store.lines(recent()))) == expected, 30, lambda: str(len(node.store.lines(recent()))))
+    until(lambda: set(texts(node.store.lines(recent()))) == expected, 120, lambda: str(len(node.store.lines(recent()))))
 
 
 def test_a_collector_and_a_store_that_are_killed_together_lose_no_line(node: Node) -> None:
