@@ -59,9 +59,9 @@ gateway = Gateway(
     },
 )
 pool = GpuNodePool(
-    "shared",
+    "own",
     {
-        "name": "shared",
+        "name": "own",  # objects of a pool exist once in a cluster; the example's pool is called "shared"
         "gpu": GpuModel.H100_80,
         "gpus_per_node": 8,
         "mig": ["all-1g.10gb"] * 8,
