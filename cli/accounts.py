@@ -5,9 +5,8 @@ The API is reached through the cluster, since the gateway forwards no path of it
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
+import functools
 import secrets
 import ssl
 from collections.abc import Iterator
@@ -137,11 +136,7 @@ def opened(name: str) -> Iterator[Accounts]:
         fix = "add security.keycloak, or make the account at the provider of services.user.login"
         raise LocalError(f"{name} has no Keycloak", fix=fix)
     base, namespace = cluster.kubectl(cluster.is_local(config), config.cluster.context), config.cluster.namespace
-
-    def entry(secret: str, key: str) -> str:
-        found = jobs.kubectl([*base, "--namespace", namespace], "accounts", "get", "secret", secret, "-o", "json")
-        return base64.b64decode(json.loads(found)["data"][key]).decode()
-
+    entry = functools.partial(jobs.secret, [*base, "--namespace", namespace], "accounts")
     # The certificate is for the Service, not for the port of this machine.
     context = ssl.create_default_context(cadata=entry(f"{PART}-tls", "ca.crt"))
     host = {"sni_hostname": f"{PART}.{namespace}.svc"}

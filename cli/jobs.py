@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import time
@@ -47,6 +48,12 @@ def completed(base: Sequence[str], *arguments: str, given: str | None = None) ->
 def ask(base: Sequence[str], what: str, namespace: str, service: str, path: str) -> str:
     """Answer of a Service ("name:port") of the cluster to GET, through the API server. Raises LocalError."""
     return kubectl(base, what, "get", "--raw", f"/api/v1/namespaces/{namespace}/services/{service}/proxy{path}")
+
+
+def secret(base: Sequence[str], what: str, name: str, entry: str) -> str:
+    """An entry of a Secret. `base`: kubectl with the namespace. Raises LocalError if the cluster refuses it."""
+    found = kubectl(base, what, "get", "secret", name, "-o", "json")
+    return base64.b64decode(json.loads(found)["data"][entry]).decode()
 
 
 def kubectl(base: Sequence[str], what: str, *arguments: str, given: str | None = None) -> str:

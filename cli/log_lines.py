@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import re
@@ -117,8 +116,7 @@ def _client(url: str, headers: dict[str, str]) -> httpx.Client:
 
 def _login(base: Sequence[str], namespace: str, secret: str) -> str:
     """Value of the header Authorization."""
-    answer = jobs.kubectl(base, "log store", "get", "secret", secret, "--namespace", namespace, "-o", "json")
-    return base64.b64decode(json.loads(answer)["data"]["authorization"]).decode().strip()
+    return jobs.secret([*base, "--namespace", namespace], "log store", secret, "authorization").strip()
 
 
 def follow(store: Store, query: LogQuery) -> Iterator[LogLine]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any
 
 import httpx
@@ -10,20 +9,11 @@ import typer
 
 from cli import api_text, gateway, output
 from cli.options import Format, Output, Stack, Yes
+from components.security.realm import TenantRole
 from local.errors import LocalError
 
 app = typer.Typer(no_args_is_help=True, help="Accounts of people in Keycloak, and their roles in tenants.")
 Email = Annotated[str, typer.Argument(help="The person's email address.")]
-
-
-class Role(StrEnum):
-    """Role in a tenant."""
-
-    OWNER = "owner"
-    ADMIN = "admin"
-    EDITOR = "editor"
-    VIEWER = "viewer"
-    MEMBER = "member"
 
 
 @app.command(name="list")
@@ -40,7 +30,9 @@ def show_all(stack_name: Stack = "local", output_format: Output = Format.TEXT) -
 def add(
     email: Email,
     tenant: Annotated[str, typer.Option("--tenant", help="ID of the tenant that the person belongs to.")],
-    role: Annotated[Role, typer.Option("--role", help="What the person may do in the tenant.")] = Role.MEMBER,
+    role: Annotated[
+        TenantRole, typer.Option("--role", help="What the person may do in the tenant.")
+    ] = TenantRole.MEMBER,
     stack_name: Stack = "local",
     output_format: Output = Format.TEXT,
 ) -> None:

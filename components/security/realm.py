@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from components.config.grafana import PATH as GRAFANA_PATH
@@ -24,8 +25,18 @@ from components.config.security import (
 
 ROLES: Mapping[str, str] = {"operator": "Operates the platform: all tenants, and the operators' paths"}
 """Roles of the whole platform, with their meaning."""
-TENANT_ROLES = ("owner", "admin", "editor", "viewer", "member")
-"""Roles in a tenant. They have the names of User's relations, and each is a group of its tenant."""
+
+
+class TenantRole(StrEnum):
+    """Role in a tenant. Each has the name of one of User's relations, and is a group of its tenant."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    EDITOR = "editor"
+    VIEWER = "viewer"
+    MEMBER = "member"
+
+
 GROUPS_CLAIM = "groups"
 """Claim of tokens with the paths of a user's groups."""
 _DEVICE = "oauth2.device.authorization.grant.enabled"
@@ -108,7 +119,7 @@ class Realm:
     @property
     def groups(self) -> list[str]:
         """Paths of the groups."""
-        return [f"/tenants/{tenant}/{role}" for tenant in self.tenants for role in TENANT_ROLES]
+        return [f"/tenants/{tenant}/{role}" for tenant in self.tenants for role in TenantRole]
 
     @property
     def content(self) -> dict[str, Any]:

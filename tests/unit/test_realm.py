@@ -28,7 +28,7 @@ def content(**config: Any) -> dict[str, Any]:
 @given(tenants=NAMES, machines=NAMES.map(lambda names: [name for name in names if name not in CLIENTS]))
 def test_each_tenant_has_all_roles_and_each_machine_a_secret(tenants: list[str], machines: list[str]) -> None:
     made = content(tenants=tuple(tenants), machines=tuple(machines))
-    assert set(made["groups"]) == {f"/tenants/{t}/{role}" for t in tenants for role in realm.TENANT_ROLES}
+    assert set(made["groups"]) == {f"/tenants/{t}/{role}" for t in tenants for role in realm.TenantRole}
     for name in machines:
         client = made["clients"][name]
         assert client["serviceAccountsEnabled"] and not client["publicClient"]

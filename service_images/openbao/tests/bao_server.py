@@ -25,9 +25,10 @@ from service_images import issuer
 from service_images.ports import free_port
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
-sys.path.insert(0, str(SOURCE))
+sys.path[:0] = [str(SOURCE), str(SOURCE.parents[1] / "kit" / "src")]
 
 from baonode.client import Client, Refused, Unreachable  # noqa: E402
+from kit.settings import ServiceSettings  # noqa: E402
 
 TASK = f"{store_rights.AUDIENCE}-task"
 
@@ -137,6 +138,21 @@ class Store:
         if account:
             made.login(role or account, self.cluster.token(account, audience))
         return made
+
+    def operator(self) -> Client:
+        """A client of the operator."""
+        return self.client(f"{store_rights.AUDIENCE}-operator", store_rights.OPERATOR)
+
+    def settings(self, folder: Path, service: str, account: str = "", **more: Any) -> ServiceSettings:
+        """As in a pod of the service, whose tokens are put into `folder`. `account`: another account of the pod."""
+        account = account or service
+        return ServiceSettings(
+            name=service,
+            store_url=self.url,
+            store_authority=self.cluster.folder / "ca.crt",
+            tokens_folder=self.cluster.project(folder / f"tokens-{account}", account, store_rights.AUDIENCE),
+            **more,
+        )
 
     def settled(self) -> bool:
         """Whether the content matches the declaration."""

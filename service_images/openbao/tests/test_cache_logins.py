@@ -89,19 +89,7 @@ class Stand:
 
     def settings(self, service: str = SERVICE, account: str = "") -> ServiceSettings:
         """As in a pod of the service. `account`: another account that the pod has."""
-        account = account or service
-        tokens = self.store.cluster.project(self.folder / f"tokens-{account}", account, store_names.AUDIENCE)
-        return ServiceSettings(
-            name=service,
-            cache_url=self.url,
-            store_url=self.store.url,
-            store_issues=("cache",),
-            store_authority=self.store.cluster.folder / "ca.crt",
-            tokens_folder=tokens,
-        )
-
-    def operator(self) -> Client:
-        return self.store.client(f"{store_names.AUDIENCE}-operator", store_rights.OPERATOR)
+        return self.store.settings(self.folder, service, account, cache_url=self.url, store_issues=("cache",))
 
     def root(self) -> redis.Redis:
         """A client with the store's own login."""
@@ -207,7 +195,7 @@ async def under_load(cache: Cache, clients: int = 8) -> AsyncIterator[tuple[list
 @pytest.mark.drill("secret-store")
 def test_twenty_rotations_under_load_miss_no_value_and_leave_one_login(stand: Stand) -> None:
     async def work() -> None:
-        operator = stand.operator()
+        operator = stand.store.operator()
         async with pod(stand.settings()) as cache:
             await serves(cache)
             async with under_load(cache) as (number, misses):
@@ -229,7 +217,7 @@ def test_two_rotations_at_once_both_succeed(stand: Stand) -> None:
         async with pod(stand.settings()) as cache:
             await serves(cache)
             async with under_load(cache) as (_, misses):
-                turns = [asyncio.to_thread(rotation.rotate, stand.operator(), {SECRET: 1}, 30) for _ in range(2)]
+                turns = [asyncio.to_thread(rotation.rotate, stand.store.operator(), {SECRET: 1}, 30) for _ in range(2)]
                 for (done,) in await asyncio.gather(*turns):
                     assert (done.problem, done.logins) == ("", 1)
             assert misses == []
@@ -272,7 +260,7 @@ def test_a_rotation_that_is_killed_before_any_request_misses_no_value_and_can_be
                     with contextlib.suppress(Killed):
                         await asyncio.to_thread(rotation.rotate, Mortal(stand, dies_at), {SECRET: 1}, 1)
                     assert await cache.get("a") == [b"1"]
-                (done,) = await asyncio.to_thread(rotation.rotate, stand.operator(), {SECRET: 1}, 5)
+                (done,) = await asyncio.to_thread(rotation.rotate, stand.store.operator(), {SECRET: 1}, 5)
                 assert (done.problem, done.logins) == ("", 1)
             assert misses == []
 

@@ -77,17 +77,9 @@ class Stand:
 
     def settings(self, service: str = SERVICE) -> ServiceSettings:
         """As in a pod of the service."""
-        tokens = self.store.cluster.project(self.folder / f"tokens-{service}", service, store_names.AUDIENCE)
-        return ServiceSettings(
-            name=service,
-            postgres_host="127.0.0.1",
-            postgres_port=self.server.port,
-            postgres_pool_port=self.server.port,
-            store_url=self.store.url,
-            store_issues=("postgres",),
-            store_authority=self.store.cluster.folder / "ca.crt",
-            tokens_folder=tokens,
-        )
+        port = self.server.port
+        server = {"postgres_host": "127.0.0.1", "postgres_port": port, "postgres_pool_port": port}
+        return self.store.settings(self.folder, service, store_issues=("postgres",), **server)
 
     def issue(self, service: str = SERVICE) -> tuple[Client, dict[str, Any]]:
         """A login, and the client that it belongs to."""
@@ -114,7 +106,7 @@ class Stand:
 
     def rotate(self, service: str = SERVICE) -> None:
         """As `forge rotate` does."""
-        operator = self.store.client(f"{store_names.AUDIENCE}-operator", store_rights.OPERATOR)
+        operator = self.store.operator()
         operator.write(f"kv/data/{service}/{store_rights.ROTATION}", {"data": {}})
 
 
@@ -217,7 +209,7 @@ def test_a_login_that_is_already_gone_does_not_hinder_the_end_of_its_lease(stand
     with stand.enter("postgres", PASSWORDS["postgres"], "postgres") as root:
         root.execute(f'DROP ROLE "{user}"')
     client.logout()
-    operator = stand.store.client(f"{store_names.AUDIENCE}-operator", store_rights.OPERATOR)
+    operator = stand.store.operator()
     identifier = found["lease_id"].rpartition("/")[2]
     until(lambda: identifier not in operator.names(f"sys/leases/lookup/database/creds/{SERVICE}"))
 
@@ -318,7 +310,7 @@ def test_a_rotation_by_the_operator_ends_the_logins_of_killed_pods_and_of_no_oth
         database = Database(stand.settings())
         await database.open()
         await ready(database)
-        operator = stand.store.client(f"{store_names.AUDIENCE}-operator", store_rights.OPERATOR)
+        operator = stand.store.operator()
         async with under_load(database) as (errors, users):
             await becomes(lambda: bool(users))
             (done,) = await asyncio.to_thread(rotation.rotate, operator, {f"postgres/{SERVICE}": 1}, 5)
@@ -364,7 +356,7 @@ def test_a_login_that_an_operator_ends_is_replaced(stand: Stand, often: None) ->
         await database.open()
         await ready(database)
         first = set(stand.logins()) - before
-        operator = stand.store.client(f"{store_names.AUDIENCE}-operator", store_rights.OPERATOR)
+        operator = stand.store.operator()
         for lease in operator.names(f"sys/leases/lookup/database/creds/{SERVICE}"):
             operator.ask("POST", f"sys/leases/revoke-prefix/database/creds/{SERVICE}/{lease}")
         stand.rotate()

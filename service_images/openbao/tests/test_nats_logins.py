@@ -21,7 +21,7 @@ import nats
 import pytest
 from bao_server import Store, until
 from baonode import rotation
-from baonode.client import Client, Refused, Unreachable
+from baonode.client import Refused, Unreachable
 from kit import bus, issued_login, nats_login
 from kit.bus import Bus
 from kit.following import Following
@@ -33,7 +33,7 @@ from components.data import nats as nats_part
 from components.data import nats_logins
 from components.data.nats_inputs import NatsAccount
 from components.data.needs import nats_account
-from components.security import store_names, store_rights
+from components.security import store_names
 from components.services.registry import SERVICES
 from service_images.conftest import SOURCES
 from service_images.ports import free_port
@@ -119,22 +119,10 @@ class Stand:
 
     def settings(self, service: str, account: str = "") -> ServiceSettings:
         """As in a pod of the service. `account`: another account that the pod has."""
-        account = account or service
-        tokens = self.store.cluster.project(self.folder / f"tokens-{account}", account, store_names.AUDIENCE)
-        return ServiceSettings(
-            name=service,
-            nats_url=self.url,
-            store_url=self.store.url,
-            store_issues=("nats",),
-            store_authority=self.store.cluster.folder / "ca.crt",
-            tokens_folder=tokens,
-        )
-
-    def operator(self) -> Client:
-        return self.store.client(f"{store_names.AUDIENCE}-operator", store_rights.OPERATOR)
+        return self.store.settings(self.folder, service, account, nats_url=self.url, store_issues=("nats",))
 
     def registered(self) -> set[str]:
-        return set(self.operator().names(f"kv/metadata/{REGISTRY}"))
+        return set(self.store.operator().names(f"kv/metadata/{REGISTRY}"))
 
     def used(self) -> set[str]:
         """Registered logins with a connection."""
@@ -257,7 +245,7 @@ async def under_load(made: Pods) -> AsyncIterator[None]:
 
 
 def rotate(stand: Stand) -> None:
-    for done in rotation.rotate(stand.operator(), dict(SECRETS), 30):
+    for done in rotation.rotate(stand.store.operator(), dict(SECRETS), 30):
         assert (done.problem, done.logins, done.ended) == ("", 1, 0)
 
 
@@ -322,7 +310,7 @@ def test_a_login_that_an_operator_ends_loses_its_connection_and_the_pod_gets_ano
     async def work() -> None:
         async with pods(stand) as made:
             (ended,) = (login for login in stand.registered() if login.startswith(f"{KEEPER}."))
-            stand.operator().remove(f"kv/metadata/{REGISTRY}/{ended}")
+            stand.store.operator().remove(f"kv/metadata/{REGISTRY}/{ended}")
             await becomes(lambda: ended not in stand.used(), stand.log, 90)
             async with asyncio.timeout(60):
                 while await made.keeper.probe(BUCKET) is not None:
@@ -401,4 +389,4 @@ def test_a_service_registers_logins_for_itself_only_and_reads_none(stand: Stand,
 
 def test_an_operator_registers_no_login(stand: Stand) -> None:
     with pytest.raises(Refused):
-        stand.operator().write(f"kv/data/{REGISTRY}/{KEEPER}.{'f' * 16}", {"data": {"sha256": ""}})
+        stand.store.operator().write(f"kv/data/{REGISTRY}/{KEEPER}.{'f' * 16}", {"data": {"sha256": ""}})

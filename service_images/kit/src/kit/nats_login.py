@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 
 from kit import logs
 from kit.issued_login import IssuedLogin, IssuedLogins, System
-from kit.secret_store import SecretStore, StoreRefused, StoreUnavailable
+from kit.secret_store import SecretStore
 from kit.settings import ServiceSettings
 from kit.use import Use
 
@@ -109,10 +109,9 @@ class NatsLogins:
         if self._held is None or (login := self._held.login) is None:
             return
         store = SecretStore(self._settings)
-        with contextlib.suppress(TimeoutError, StoreRefused, StoreUnavailable):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_END_S):
-                await store.ask("DELETE", f"kv/metadata/{login.lease}", login.token)
-                await store.end(login.token)
+                await IssuedLogins(store, System.NATS).end(login)
         await store.close()
 
 

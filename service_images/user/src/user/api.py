@@ -313,20 +313,23 @@ class Api(People):
 
     # --- logins -----------------------------------------------------------------------------------
 
-    async def login(self, call: Call[LoginFrom, None]) -> Any:
-        """Authorization code flow with PKCE."""
+    def _provider(self) -> Logins:
+        """The identity provider. Raises ApiError(404) if there is none."""
         if self._logins is None:
             raise ApiError(404, "No identity provider is configured.", ErrorType.NOT_FOUND)
-        return await self._logins.begin(call.query.tenant, arrive=call.query.arrive and bool(self._arrival))
+        return self._logins
+
+    async def login(self, call: Call[LoginFrom, None]) -> Any:
+        """Authorization code flow with PKCE."""
+        return await self._provider().begin(call.query.tenant, arrive=call.query.arrive and bool(self._arrival))
 
     async def callback(self, call: Call[Login, None]) -> Any:
         """Returns a key for the user who has logged in, or sends the browser with it to the pages it came from."""
-        if self._logins is None:
-            raise ApiError(404, "No identity provider is configured.", ErrorType.NOT_FOUND)
-        arrives = bool(self._arrival) and self._logins.arrives(call.request.cookies)
+        logins = self._provider()
+        arrives = bool(self._arrival) and logins.arrives(call.request.cookies)
         try:
-            identity = await self._logins.identity(call.query, call.request.cookies)
-            made = await self._key_of(call, identity, self._logins.expiry())
+            identity = await logins.identity(call.query, call.request.cookies)
+            made = await self._key_of(call, identity, logins.expiry())
         except ApiError:
             if arrives:
                 return arrival.send(self._arrival)
@@ -335,16 +338,13 @@ class Api(People):
 
     async def end_login(self, call: Call[Any, None]) -> Any:
         """The provider asks the person first. Keys of logins stay valid until they expire or are revoked."""
-        if self._logins is None:
-            raise ApiError(404, "No identity provider is configured.", ErrorType.NOT_FOUND)
-        return await self._logins.end()
+        return await self._provider().end()
 
     async def exchange(self, call: Call[Any, ProviderToken]) -> IssuedKey:
         """Returns a key for the person to whom the provider gave the token."""
-        if self._logins is None:
-            raise ApiError(404, "No identity provider is configured.", ErrorType.NOT_FOUND)
-        identity = await self._logins.of_token(call.body.token, call.body.tenant)
-        return await self._key_of(call, identity, self._logins.expiry(TOKEN_SESSION))
+        logins = self._provider()
+        identity = await logins.of_token(call.body.token, call.body.tenant)
+        return await self._key_of(call, identity, logins.expiry(TOKEN_SESSION))
 
     async def _key_of(self, call: Call[Any, Any], identity: Identity, expires: datetime) -> IssuedKey:
         """A key with the rights of the person's roles."""
