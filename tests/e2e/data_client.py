@@ -120,6 +120,15 @@ def read(run, count, seconds):
 """
 
 
+_ADMITTED = """
+import socket
+def connected():
+    with socket.create_connection(("{host}", {port}), timeout=5): return True
+print(json.dumps(until(connected, passing=OSError)))
+"""
+"""A pod is ready a moment before the node's policies know its address. Clients try again; the tests' scripts do not."""
+
+
 class DataClient:
     """Runs scripts in the pod; a script prints one JSON value on its last line."""
 
@@ -252,6 +261,8 @@ def data_client(
     try:
         waited = made.kubectl("wait", "--for=condition=Ready", f"pod/{NAME}", "--timeout=60s")
         assert waited.returncode == 0, waited.stderr
+        host, port = ("secret-store", 8200) if made.issued else ("postgres", 6432)
+        made.run(_ADMITTED.format(host=host, port=port))
         yield made
     finally:
         own = [f"{kind}/{NAME}" for kind in ("pod", "networkpolicy", "secret")]

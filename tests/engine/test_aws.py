@@ -23,7 +23,7 @@ from components.config.platform import PlatformConfig
 from local import paths
 from local.node.settings import NodePaths
 from local.providers.aws.account import Account
-from tests.engine.conftest import Engine
+from tests.engine.conftest import Engine, Program
 from tests.engine.definitions import installed
 
 pytestmark = pytest.mark.engine
@@ -36,12 +36,32 @@ def _config(stack: str, **eks: Any) -> PlatformConfig:
     return parse(platform)
 
 
+def _not_default(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+    """An EKS cluster's storage class without its mark: claims of other tests, in the same API server, would get it."""
+    if args.type_ != "kubernetes:storage.k8s.io/v1:StorageClass":
+        return None
+    metadata = {**args.props["metadata"], "annotations": {}}
+    return pulumi.ResourceTransformationResult({**args.props, "metadata": metadata}, args.opts)
+
+
+class _CloudEngine(Engine):
+    """An engine whose programs leave the node's default storage class as it is."""
+
+    def _run(self, operation: str, program: Program | None, **options: Any) -> Any:
+        def marked() -> None:
+            pulumi.runtime.register_stack_transformation(_not_default)
+            assert program is not None
+            program()
+
+        return super()._run(operation, program and marked, **options)
+
+
 class Cloud:
     """An engine with a simulated account, whose clusters use the local node's API server."""
 
     def __init__(self, folder: Path, stack: str) -> None:
         self.account = Account(folder / "account")
-        self.engine = Engine(
+        self.engine = _CloudEngine(
             folder,
             stack,
             COGNIFORGE_SIMULATED_AWS=str(folder / "account"),

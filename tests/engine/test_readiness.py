@@ -85,7 +85,11 @@ def test_a_stateful_set_with_a_volume_becomes_ready(
     engine: Engine, namespace: str, image: str, unique: str, core: client.CoreV1Api
 ) -> None:
     def program() -> None:
-        claim = {"access_modes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+        claim = {
+            "access_modes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Mi"}},
+            "storage_class_name": "local-path",  # another test's EksCluster may have made its own the default
+        }
         pod = {
             "termination_grace_period_seconds": 1,
             "containers": [
