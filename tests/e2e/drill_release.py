@@ -90,8 +90,12 @@ def _older(file: Path, words: str, move: tuple[str, str]) -> None:
 
 
 def configuration() -> dict[str, Any]:
-    """The smallest environment with data servers and three brokers."""
-    small = {"cpu": "20m", "memory": "192Mi"}
+    """The smallest environment with data servers, three brokers, and the services whose logins the loads use.
+
+    It asks for little CPU: the local environment, which stays up, has taken most of a machine with two cores.
+    """
+    small = {"cpu": "10m", "memory": "192Mi"}
+    used = {"prompt", "billing", "audit", "retriever", "embeddings"}
     return {
         "environment": "local",
         "owner": "the drill",
@@ -99,7 +103,8 @@ def configuration() -> dict[str, Any]:
         "images": {"source": "local-build"},
         "gateway": {"hosts": ["localhost"], "port": 8448, "resources": small},
         "models": [{"name": "demo", "resources": small}],
-        "services": {"router": {"resources": small}},
+        "services": {"router": {"resources": small}}
+        | {name: {"resources": {"cpu": "10m", "memory": "448Mi"}} for name in sorted(used)},
         "data": {
             "destroyData": True,
             "nats": {"replicas": 1, "storage": "256Mi", "resources": {"cpu": "20m", "memory": "64Mi"}},
@@ -107,12 +112,13 @@ def configuration() -> dict[str, Any]:
                 "replicas": 3,
                 "storage": "512Mi",
                 "partitions": 3,
-                "resources": {"cpu": "50m", "memory": "640Mi"},
+                "resources": {"cpu": "20m", "memory": "640Mi"},
             },
-            "postgres": {"storage": "512Mi", "resources": {"cpu": "50m", "memory": "192Mi"}},
+            "postgres": {"storage": "512Mi", "resources": {"cpu": "20m", "memory": "192Mi"}},
             "objectStore": {"storage": "512Mi", "resources": {"cpu": "20m", "memory": "128Mi"}},
-            "schemaRegistry": {"resources": {"cpu": "50m", "memory": "640Mi"}},
-            "changeDataCapture": {"resources": {"cpu": "50m", "memory": "640Mi"}},
+            "schemaRegistry": {"resources": {"cpu": "20m", "memory": "640Mi"}},
+            "changeDataCapture": {"resources": {"cpu": "20m", "memory": "640Mi"}},
+            "vectorDatabase": {"collections": [{"name": "documents", "dimension": 384}]},
             "cache": {"persistence": "always", "storage": "128Mi", "resources": {"cpu": "20m", "memory": "64Mi"}},
         },
     }
