@@ -82,9 +82,10 @@ def without_data(config: dict[str, Any]) -> None:
 
 
 def small(config: dict[str, Any]) -> None:
-    """Small resource requests, since two environments beside the local one must fit a small node."""
-    for sized in (config["gateway"], config["services"]["router"]):
-        sized["resources"] = {"cpu": "50m", "memory": "192Mi"}
+    """Small resource requests: three environments must fit beside the local one, which takes most of two cores."""
+    simulators = [model for model in config["models"] if model.get("engine", "simulator") == "simulator"]
+    for sized in (config["gateway"], config["services"]["router"], *simulators):
+        sized["resources"] = {"cpu": "20m", "memory": "192Mi"}
 
 
 def current_context() -> str:
